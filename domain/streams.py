@@ -1,0 +1,33 @@
+"""Names of streams and logs, and which log a stream belongs to."""
+
+from zlib import crc32
+
+MARKET_LOG = "market"
+USERS_LOG = "users"
+
+
+def symbol_stream(symbol: str) -> str:
+    """The stream of everything that happened to one symbol."""
+    return f"symbol-{symbol}"
+
+
+def backtest_stream(job_id: str) -> str:
+    """The stream of one backtest run."""
+    return f"backtest-{job_id}"
+
+
+def source_stream(source: str) -> str:
+    """The stream of a producer's own reports."""
+    return f"source-{source}"
+
+
+def market_logs(partitions: int) -> tuple[str, ...]:
+    """The logs of the market, ``market-0`` … ``market-<partitions - 1>``."""
+    return tuple(f"{MARKET_LOG}-{partition}" for partition in range(partitions))
+
+
+def log_of(stream: str, partitions: int) -> str:
+    """The log that holds ``stream``; a stream never moves while ``partitions`` stays the same."""
+    if stream.startswith("user-"):
+        return USERS_LOG
+    return f"{MARKET_LOG}-{crc32(stream.encode()) % partitions}"

@@ -1,0 +1,288 @@
+"""Events keep their meaning: in their stored form, across schema versions, and in their streams.
+
+The golden files hold, for every event type and schema version ever written, the stored state and the event
+it means today. Run this module (``python -m tests.unit.test_events``) to write the file of a new type or
+version; it never touches a file that exists.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from domain import codec
+from domain.events import (
+    EVENT_TYPES,
+    BacktestCompleted,
+    BacktestFailed,
+    BacktestProgressed,
+    Event,
+    HealthReported,
+    PatternDetected,
+    PatternExpired,
+    PatternUpdated,
+)
+from domain.streams import USERS_LOG, log_of, market_logs
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "events"
+
+COMMON: dict[str, Any] = {
+    "event_id": "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+    "occurred_at": 1757001605.25,
+    "source": "tickstock_pl",
+    "correlation_id": "flow-1",
+    "extra": {"details": {"detection_method": "ML_model_v2", "scores": [0.5, None, True, "é"]}},
+}
+PATTERN: dict[str, Any] = {
+    **COMMON,
+    "symbol": "BRK.B",
+    "pattern": "Weekly_Breakout",
+    "detected_at": 1757001600.125,
+    "tier": "daily",
+    "expires_at": 1757005200.0,
+}
+MEASURES: dict[str, Any] = {
+    "confidence": 0.85,
+    "current_price": 150.25,
+    "price_change": -2.3,
+    "relative_strength": 1.4,
+    "relative_volume": 2.1,
+    "rsi": 65.5,
+    "indicators": {"sma_20": 148.5},
+}
+BACKTEST: dict[str, Any] = {**COMMON, "job_id": "backtest_1757001600_ab12cd34"}
+
+EXAMPLES: tuple[Event, ...] = (
+    PatternDetected(**PATTERN, **MEASURES),
+    PatternUpdated(**PATTERN, **MEASURES),
+    PatternExpired(**PATTERN, reason="elapsed"),
+    BacktestProgressed(
+        **BACKTEST,
+        progress=0.25,
+        status="running",
+        current_symbol="AAPL",
+        processed_symbols=25,
+        estimated_completion=1757001825.0,
+    ),
+    BacktestCompleted(**BACKTEST, results={"roi": 0.12, "total_trades": 150}, processing_time_seconds=45.2),
+    BacktestFailed(
+        **BACKTEST,
+        status="cancelled",
+        error_message="stopped\nby hand",
+        results={"roi": 0.0},
+        processing_time_seconds=3.5,
+    ),
+    HealthReported(**COMMON, status="healthy", metrics={"cpu_usage": 0.35}),
+)
+"""Each event type once, with every field set to something other than its default."""
+
+
+def golden_path(event_type: type[Event], version: int) -> Path:
+    return GOLDEN / f"{event_type.__name__}.v{version}.json"
+
+
+def schema_of(event_type: type[Event]) -> Any:
+    """The event's JSON schema without what is only prose."""
+
+    def shape(node: Any) -> Any:
+        if isinstance(node, dict):
+            prose = ("title", "description")
+            return {key: shape(value) for key, value in node.items() if not (key in prose and isinstance(value, str))}
+        return [shape(item) for item in node] if isinstance(node, list) else node
+
+    return shape(event_type.model_json_schema())
+
+
+def golden_of(event: Event) -> dict[str, Any]:
+    return {
+        "topic": codec.topic_of(type(event)),
+        "event_id": event.event_id,
+        "state": codec.encode(event).decode(),
+        "event": event.model_dump(),
+        "schema": schema_of(type(event)),
+    }
+
+
+def test_the_examples_leave_nothing_out() -> None:
+    assert [type(event) for event in EXAMPLES] == list(EVENT_TYPES.values())
+    for event in EXAMPLES:
+        at_default = {name for name, field in type(event).model_fields.items() if getattr(event, name) == field.default}
+        assert at_default == set()
+
+
+@pytest.mark.parametrize(
+    ("event_type", "version"),
+    [
+        (event_type, version)
+        for event_type in EVENT_TYPES.values()
+        for version in range(1, event_type.class_version + 1)
+    ],
+)
+def test_every_version_ever_stored_is_read_as_today(event_type: type[Event], version: int) -> None:
+    golden = json.loads(golden_path(event_type, version).read_bytes())
+    event = codec.decode(golden["topic"], golden["event_id"], golden["state"].encode())
+    assert type(event) is event_type
+    assert event.model_dump() == golden["event"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
+def test_what_is_stored_changes_only_with_the_class_version(example: Event) -> None:
+    golden = json.loads(golden_path(type(example), type(example).class_version).read_bytes())
+    assert golden_of(example) == golden, "raise class_version, write an upcast, then run this module"
+
+
+def test_no_golden_file_is_of_an_unknown_type_or_version() -> None:
+    known = {
+        golden_path(event_type, version).name
+        for event_type in EVENT_TYPES.values()
+        for version in range(1, event_type.class_version + 1)
+    }
+    assert {path.name for path in GOLDEN.iterdir()} == known
+
+
+class Renamed(Event):
+    """An event whose schema has changed twice."""
+
+    class_version: ClassVar[int] = 3
+    ticker: str
+    shares: int
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        state["ticker"] = state.pop("symbol")
+
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        state["shares"] = state.pop("lots") * 100
+
+
+@pytest.fixture
+def renamed() -> Iterator[type[Renamed]]:
+    EVENT_TYPES["Renamed"] = Renamed
+    yield Renamed
+    del EVENT_TYPES["Renamed"]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b'{"occurred_at":1.0,"source":"s","symbol":"AAPL","lots":2}',
+        b'{"occurred_at":1.0,"source":"s","ticker":"AAPL","lots":2,"class_version":2}',
+        b'{"occurred_at":1.0,"source":"s","ticker":"AAPL","shares":200,"class_version":3}',
+    ],
+)
+def test_an_old_state_is_upcast_step_by_step(renamed: type[Renamed], state: bytes) -> None:
+    event = codec.decode(codec.topic_of(renamed), "e", state)
+    assert event == Renamed(event_id="e", occurred_at=1.0, source="s", ticker="AAPL", shares=200)
+    assert json.loads(codec.encode(event))["class_version"] == 3
+
+
+def test_a_state_of_a_newer_version_is_refused(renamed: type[Renamed]) -> None:
+    with pytest.raises(ValueError, match="stored as version 4, this code knows it up to 3"):
+        codec.decode(codec.topic_of(renamed), "e", b'{"class_version":4}')
+
+
+def test_a_foreign_topic_is_refused() -> None:
+    with pytest.raises(codec.UnknownEventTypeError, match="elsewhere:Thing"):
+        codec.decode("elsewhere:Thing", "e", b"{}")
+
+
+def test_a_state_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="confidence"):
+        codec.decode(codec.topic_of(PatternDetected), "e", b'{"source":"s"}')
+
+
+def test_an_event_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        EXAMPLES[0].source = "somebody else"
+
+
+times = st.floats(0, 253402300800, exclude_max=True)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+objects = st.dictionaries(
+    texts,
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**63)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | texts,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=4,
+)
+finite = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+fields: dict[str, st.SearchStrategy[Any]] = {
+    "occurred_at": times,
+    "detected_at": times,
+    "expires_at": st.none() | times,
+    "estimated_completion": st.none() | times,
+    "extra": objects,
+    "indicators": objects,
+    "results": objects,
+    "metrics": objects,
+    "confidence": st.floats(0, 1),
+    "progress": st.floats(0, 1),
+    "current_price": finite,
+    "rsi": finite,
+    "processing_time_seconds": finite,
+    "processed_symbols": st.none() | st.integers(0, 2**53),
+    "correlation_id": st.none() | texts,
+    "error_message": st.none() | texts,
+    "source": texts,
+    "event_id": texts,
+}
+
+
+@given(st.sampled_from(EXAMPLES), st.data())
+def test_an_event_survives_being_stored(example: Event, data: st.DataObject) -> None:
+    drawn = {name: data.draw(fields[name], name) for name in type(example).model_fields if name in fields}
+    event = type(example).model_validate({**example.model_dump(), **drawn})
+    assert codec.decode(codec.topic_of(type(event)), event.event_id, codec.encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("example", "stream"),
+    list(
+        zip(
+            EXAMPLES,
+            ["symbol-BRK.B"] * 3 + ["backtest-backtest_1757001600_ab12cd34"] * 3 + ["source-tickstock_pl"],
+            strict=True,
+        )
+    ),
+)
+def test_an_event_belongs_to_the_stream_of_its_subject(example: Event, stream: str) -> None:
+    assert example.stream == stream
+
+
+def test_logs_of_streams_never_change() -> None:
+    """Where a stream is kept is part of the stored data: these answers may not change."""
+    streams = ["symbol-AAPL", "symbol-MSFT", "symbol-X:BTCUSD", "backtest-1", "source-tickstock_pl", "user-7"]
+    assert [log_of(stream, 4) for stream in streams] == [
+        "market-1",
+        "market-2",
+        "market-1",
+        "market-2",
+        "market-3",
+        "users",
+    ]
+    assert market_logs(2) == ("market-0", "market-1")
+
+
+@given(texts, st.integers(1, 64))
+def test_a_stream_is_kept_in_one_of_the_market_logs(name: str, partitions: int) -> None:
+    assert log_of(f"symbol-{name}", partitions) in market_logs(partitions)
+    assert log_of(f"user-{name}", partitions) == USERS_LOG
+
+
+if __name__ == "__main__":
+    for written in EXAMPLES:
+        path = golden_path(type(written), type(written).class_version)
+        if not path.exists():
+            path.write_text(json.dumps(golden_of(written), indent=2, ensure_ascii=False) + "\n")

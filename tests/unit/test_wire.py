@@ -1,0 +1,202 @@
+"""Every wire shape is read as what it says, and everything else is refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from domain import codec, wire
+from domain.events import Event
+
+SAMPLES = Path(__file__).parent.parent / "wire"
+RECEIVED_AT = 1757009999.5
+
+BODY = {"symbol": "AAPL", "pattern": "Doji", "confidence": 0.8, "timestamp": 1757001600.0}
+DETECTION = {"event_type": "pattern_detected", **BODY}
+
+REASONS = {
+    "confidence is not a number": ("not-a-number", "confidence is ", "not a number"),
+    "confidence outside 0..1": ("out-of-range", "confidence is ", "outside 0..1"),
+    "empty batch": ("empty-batch", "patterns"),
+    "Infinity is not a number": ("not-a-number", "Infinity is not a number"),
+    "NaN is not a number": ("not-a-number", "NaN is not a number"),
+    "no confidence": ("missing-field", "confidence is missing"),
+    "no event type": ("missing-field", "event_type is missing"),
+    "no job id": ("missing-field", "job_id is missing"),
+    "no pattern": ("missing-field", "pattern is missing"),
+    "no progress": ("missing-field", "progress is missing"),
+    "no status": ("missing-field", "status is missing"),
+    "no symbol": ("missing-field", "symbol is missing"),
+    "not a name": ("not-a-name", " is ", "expected 1 to "),
+    "not a symbol": ("not-a-symbol", "symbol is ", "not a symbol"),
+    "not a text": ("wrong-type", "not a text"),
+    "not a time": ("not-a-time", " is ", "not a time"),
+    "not a whole number": ("not-a-number", "processed_symbols is 1.5", "not a whole number"),
+    "not an object": ("not-an-object", "not an object"),
+    "not an object inside": ("wrong-type", " is a list", "not an object"),
+    "not JSON": ("not-json", "not JSON"),
+    "NUL character": ("control-character", "NUL"),
+    "number too large": ("not-a-number", "too large"),
+    "price is not a number": ("not-a-number", "current_price is an object", "not a number"),
+    "progress outside 0..1": ("out-of-range", "progress is ", "outside 0..1"),
+    "rsi is not a number": ("not-a-number", "rsi is 'n/a'", "not a number"),
+    "too deep": ("too-deep", "deeper than"),
+    "unknown channel": ("unknown-channel", "'tickstock.unknown'"),
+    "unknown event type": ("unknown-event-type", "unknown event type"),
+    "unknown status": ("unknown-status", "status is 'processing'"),
+    "wrong channel": ("wrong-channel", "belongs on"),
+}
+"""What a refusal says for each ``why`` of the samples: its code and words of its reason."""
+
+
+def samples(name: str) -> list[Any]:
+    lines = [json.loads(line) for line in (SAMPLES / name).read_bytes().splitlines()]
+    assert len(lines) > 12, f"{name} has lost its lines"
+    return [
+        pytest.param(line, id=f"{number}-{line.get('why') or line['expect'].get('event', 'batch')}")
+        for number, line in enumerate(lines, 1)
+    ]
+
+
+def message_bytes(payload: Any) -> bytes:
+    return payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
+
+
+def read(payload: Any, channel: str = wire.PATTERNS) -> wire.Reading:
+    return wire.read(channel, message_bytes(payload), RECEIVED_AT)
+
+
+def read_one(payload: Any, channel: str = wire.PATTERNS) -> Event:
+    reading = read(payload, channel)
+    assert reading.refusals == ()
+    (event,) = reading.events
+    return event
+
+
+def check(reading: wire.Reading) -> None:
+    """What holds for every reading."""
+    assert reading.events or reading.refusals
+    for event in reading.events:
+        assert codec.decode(codec.topic_of(type(event)), event.event_id, codec.encode(event)) == event
+        assert event.stream.isprintable()
+    for refusal in reading.refusals:
+        assert refusal.code in get_args(wire.Code)
+        assert refusal.reason.isprintable()
+        assert 0 < len(refusal.reason) < 400
+
+
+@pytest.mark.parametrize("line", samples("valid.jsonl"))
+def test_valid_samples_become_the_expected_events(line: dict[str, Any]) -> None:
+    reading = read(line["payload"], line["channel"])
+    check(reading)
+    expect = line["expect"]
+    assert reading.refusals == ()
+    assert len(reading.events) == expect.get("events", 1)
+    event = reading.events[0]
+    said = {"event": type(event).__name__, "events": len(reading.events)}
+    assert {name: said[name] if name in said else getattr(event, name) for name in expect} == expect
+
+
+@pytest.mark.parametrize("line", samples("invalid.jsonl"))
+def test_invalid_samples_are_refused_with_their_reason(line: dict[str, Any]) -> None:
+    reading = read(line["payload"], line["channel"])
+    check(reading)
+    assert reading.events == ()
+    (refusal,) = reading.refusals
+    code, *words = REASONS[line["why"]]
+    assert refusal.code == code
+    for word in words:
+        assert word in refusal.reason
+
+
+def test_a_batch_gives_its_good_items_and_names_the_bad_ones() -> None:
+    bad = {**BODY, "confidence": 7}
+    reading = read(
+        {
+            "type": "patterns_batch",
+            "source": "scanner",
+            "patterns": [BODY, bad, {**BODY, "symbol": "MSFT"}, 5],
+        }
+    )
+    assert [event.stream for event in reading.events] == ["symbol-AAPL", "symbol-MSFT"]
+    assert {event.source for event in reading.events} == {"scanner"}
+    assert [(refusal.code, refusal.reason) for refusal in reading.refusals] == [
+        ("out-of-range", "patterns[1]: confidence is 7, outside 0..1"),
+        ("not-an-object", "patterns[3]: the item is 5, not an object"),
+    ]
+
+
+def test_a_batch_item_may_say_its_own_type_and_id() -> None:
+    items = [
+        {**BODY, "event_id": "one"},
+        {**BODY, "event_type": "pattern_expired"},
+        {**BODY, "event_type": "backtest_result"},
+    ]
+    reading = read({"type": "patterns_batch", "event_id": "of-the-batch", "patterns": items})
+    assert [type(event).__name__ for event in reading.events] == ["PatternDetected", "PatternExpired"]
+    assert reading.events[0].event_id == "one"
+    assert reading.events[1].event_id not in {"one", "of-the-batch"}
+    assert [refusal.code for refusal in reading.refusals] == ["unknown-event-type"]
+
+
+def test_a_batch_does_not_multiply_its_own_fields_without_bound() -> None:
+    batch = {"type": "patterns_batch", "note": "x" * 10_000, "patterns": [BODY] * 1_000}
+    (refusal,) = read(batch).refusals
+    assert refusal.code == "too-large"
+
+
+def test_the_size_limit_is_inclusive() -> None:
+    payload = message_bytes(DETECTION)
+    assert wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload)).refusals == ()
+    (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload) - 1).refusals
+    assert refusal == (
+        "too-large",
+        f"the message has {len(payload)} bytes, more than the {len(payload) - 1} allowed",
+    )
+
+
+def test_ten_megabytes_are_refused() -> None:
+    (refusal,) = read({**DETECTION, "note": "x" * 10_000_000}).refusals
+    assert refusal.code == "too-large"
+
+
+@pytest.mark.parametrize("payload", [b"\xff\xfe", b'{"event_type":"\xed\xa0\x80"}', b'{"a":"\xc3'])
+def test_bytes_that_are_no_text_are_not_json(payload: bytes) -> None:
+    (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT).refusals
+    assert refusal.code == "not-json"
+
+
+@pytest.mark.parametrize("event_id", ["", " ", "a\tb", " padded", "x" * 129, 17, None, {"id": "x"}])
+def test_an_event_id_that_cannot_serve_is_replaced_by_a_derived_one(event_id: Any) -> None:
+    event = read_one({**DETECTION, "event_id": event_id})
+    assert len(event.event_id) == 32
+    assert event.extra == {"event_id": event_id}
+
+
+def test_the_derived_id_depends_on_channel_and_content_alone() -> None:
+    payload = message_bytes({"job_id": "j", "progress": 0.5, "status": "completed"})
+    first, later = (wire.read(wire.BACKTEST_PROGRESS, payload, at).events[0] for at in (1.0, 2.0))
+    assert first.event_id == later.event_id
+    assert wire.read(wire.BACKTEST_RESULTS, payload, 1.0).events[0].event_id != first.event_id
+
+
+@pytest.mark.parametrize(
+    ("payload", "channel"),
+    [
+        ({"event_type": "pattern_expired"}, wire.PATTERNS),
+        ({"type": "patterns_batch"}, wire.PATTERNS),
+        ({"data": {"event_type": "backtest_progress"}}, wire.BACKTEST_PROGRESS),
+        ({"event_type": "backtest_result"}, wire.BACKTEST_RESULTS),
+        ({"event_type": "system_health", "type": "cpu"}, wire.HEALTH),
+        ({"event_type": "pattern_vanished"}, None),
+        ({"event_type": ["pattern_detected"]}, None),
+        ({}, None),
+    ],
+)
+def test_the_channel_of_a_bare_payload_follows_from_its_event_type(
+    payload: dict[str, Any], channel: str | None
+) -> None:
+    before = json.dumps(payload)
+    assert wire.channel_for(payload) == channel
+    assert json.dumps(payload) == before
