@@ -1,0 +1,47 @@
+"""Connections to Redis: one way to open them, with time-outs and retries that suit a service."""
+
+from redis import Redis, RedisCluster
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+REDIS_ERRORS = (RedisConnectionError, RedisTimeoutError)
+"""What a client raises while its server is away; anything else is a fault of ours or of the data."""
+
+SOCKET_TIMEOUT_SECONDS = 10.0
+"""Longer than any blocking read that we ask for, so that only a dead server meets it."""
+
+_RETRIES = 3
+_BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.5)
+
+
+def connect(url: str) -> Redis:
+    """A client for the server at ``url``; it connects on first use and again after the server was away."""
+    return Redis.from_url(
+        url,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=2.0,
+        health_check_interval=30,
+        retry=Retry(_BACKOFF, _RETRIES, supported_errors=REDIS_ERRORS),
+    )
+
+
+def connect_async(url: str) -> AsyncRedis:
+    """``connect`` for asynchronous code."""
+    return AsyncRedis.from_url(
+        url,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=2.0,
+        health_check_interval=30,
+        retry=AsyncRetry(_BACKOFF, _RETRIES, supported_errors=REDIS_ERRORS),
+    )
+
+
+def node_of(client: Redis | RedisCluster, key: str) -> Redis:
+    """The client of the one server that holds ``key``: the client itself, or the right node of a cluster."""
+    if isinstance(client, RedisCluster):
+        return client.get_redis_connection(client.get_node_from_key(key))
+    return client

@@ -1,0 +1,28 @@
+#!lua name=@NAME@
+--
+-- enrol(workers; worker, milliseconds) -> {place, count}
+--
+-- Says that a worker is alive for so long, by the server's clock, and tells it its place (from 0) among those alive.
+-- 0 milliseconds take it off the list.
+--
+--   workers  zset  worker -> epoch millisecond until which it counts as alive
+
+local function enrol(keys, args)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  if args[2] == '0' then
+    redis.call('ZREM', keys[1], args[1])
+    return {0, redis.call('ZCARD', keys[1])}
+  end
+  redis.call('ZADD', keys[1], now + args[2], args[1])
+  redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', now)
+  local members = redis.call('ZRANGE', keys[1], 0, -1)
+  table.sort(members)
+  for place, member in ipairs(members) do
+    if member == args[1] then
+      return {place - 1, #members}
+    end
+  end
+end
+
+redis.register_function('@NAME@', enrol)

@@ -1,0 +1,84 @@
+"""The settings: one class, read from the environment, with the platform's own variable names understood too."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import quote
+
+from pydantic import AliasChoices, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Durability = Literal["written", "fsynced", "replicated"]
+
+
+class Settings(BaseSettings):
+    """Every setting, its environment variable being ``TICKVIEW_`` and its name in capitals.
+
+    Raises pydantic's ValidationError for a value that is out of range.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TICKVIEW_", frozen=True, extra="ignore", populate_by_name=True)
+
+    data: Path = Path(".tickview")
+    """Folder of the embedded servers' data."""
+    redis_url: str | None = None
+    """Redis or Valkey; embedded when not set."""
+    postgres_dsn: str | None = None
+    """PostgreSQL; embedded when not set."""
+
+    partitions: Annotated[int, Field(ge=1, le=64)] = 4
+    """Partitions of the market log; fixed when the log is first written to."""
+    durability: Durability = "fsynced"
+    """When an append counts as done: Redis has it, has it on disk, or ``replicas`` other servers have it."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """How many replicas must have an append when ``durability`` is ``replicated``."""
+    dedupe_window: Annotated[int, Field(ge=1)] = 86_400
+    """Seconds for which at least an event id is remembered."""
+
+    batch_size: Annotated[int, Field(ge=1, le=5_000)] = 500
+    """Events the recorder appends at once, at most."""
+    batch_milliseconds: Annotated[float, Field(ge=0, le=1_000)] = 5.0
+    """How long the recorder waits for a batch to fill."""
+    backlog: Annotated[int, Field(ge=1)] = 20_000
+    """Messages the recorder holds unrecorded, at most."""
+    max_message_bytes: Annotated[int, Field(ge=1_024)] = 1_048_576
+    """A larger message is a dead letter."""
+
+    dead_letters_max_count: Annotated[int, Field(ge=1)] = 10_000
+    dead_letters_max_bytes: Annotated[int, Field(ge=1_048_576)] = 67_108_864
+    dead_letters_max_age: Annotated[int, Field(ge=60)] = 7 * 86_400
+    """Seconds for which a dead letter is kept."""
+
+    lease_seconds: Annotated[float, Field(ge=0.2, le=300)] = 5.0
+    """A worker that is silent for so long loses its segments."""
+    fold_batch: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    """Events a worker folds and commits at once, at most."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    api_processes: Annotated[int, Field(ge=1, le=64)] = 2
+    wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
+    """How long a read waits for ``TickView-Min-Position``."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    platform_redis_host: Annotated[str | None, Field(validation_alias=AliasChoices("REDIS_HOST"))] = None
+    platform_redis_port: Annotated[int, Field(validation_alias=AliasChoices("REDIS_PORT"))] = 6379
+    platform_redis_db: Annotated[int, Field(validation_alias=AliasChoices("REDIS_DB"))] = 0
+    platform_redis_password: Annotated[str | None, Field(validation_alias=AliasChoices("REDIS_PASSWORD"))] = None
+    platform_db_host: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_HOST"))] = None
+    platform_db_port: Annotated[int, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PORT"))] = 5432
+    platform_db_name: Annotated[str, Field(validation_alias=AliasChoices("TICKSTOCK_DB_NAME"))] = "tickstock"
+    platform_db_user: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_USER"))] = None
+    platform_db_password: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PASSWORD"))] = None
+
+    @model_validator(mode="after")
+    def _understand_the_platform(self) -> Self:
+        if self.redis_url is None and self.platform_redis_host:
+            password = f":{quote(self.platform_redis_password, safe='')}@" if self.platform_redis_password else ""
+            address = f"{self.platform_redis_host}:{self.platform_redis_port}/{self.platform_redis_db}"
+            object.__setattr__(self, "redis_url", f"redis://{password}{address}")
+        if self.postgres_dsn is None and self.platform_db_host:
+            user = quote(self.platform_db_user or "postgres", safe="")
+            password = f":{quote(self.platform_db_password, safe='')}" if self.platform_db_password else ""
+            address = f"{self.platform_db_host}:{self.platform_db_port}/{self.platform_db_name}"
+            object.__setattr__(self, "postgres_dsn", f"postgresql://{user}{password}@{address}")
+        return self

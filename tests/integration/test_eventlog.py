@@ -1,0 +1,278 @@
+"""The event log against a naive oracle, with concurrent writers, lost replies, lost functions and old ids."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from uuid import uuid4
+
+import pytest
+from eventsourcing.persistence import StoredEvent, Tracking
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from domain.log import LogEntry
+from infra.connections import connect
+from infra.eventlog import (
+    Appended,
+    EventLog,
+    NewEvent,
+    RedisAggregateRecorder,
+    RedisTrackingRecorder,
+    VersionConflictError,
+)
+from tests.integration.eventlog_support import LosingProxy, detected, until
+
+_numbers = count()
+
+
+@pytest.fixture(scope="module", params=["valkey_url", "redis_7_0_url"])
+def client(request: pytest.FixtureRequest) -> Iterator[Redis]:
+    with connect(request.getfixturevalue(request.param)) as client:
+        yield client
+
+
+@pytest.fixture
+def log(client: Redis) -> EventLog:
+    return new_log(client)
+
+
+def new_log(client: Redis, **options: int) -> EventLog:
+    """A log that nobody has written to."""
+    return EventLog(client, f"log-{next(_numbers)}-{uuid4()}", **options)
+
+
+@dataclass
+class Oracle:
+    """What a log must do, in the slowest way."""
+
+    entries: list[LogEntry] = field(default_factory=list)
+
+    def append(self, events: list[NewEvent]) -> list[Appended]:
+        entries = list(self.entries)
+        outcome = []
+        for event in events:
+            originals = [entry for entry in entries if event.event_id and entry.event_id == event.event_id]
+            if originals:
+                outcome.append(Appended(originals[0].position, originals[0].version, duplicate=True))
+                continue
+            versions = [entry.version for entry in entries if entry.stream == event.stream]
+            allowed = [max(versions) + 1] if versions else [1, 0]
+            version = allowed[0] if event.expected_version is None else event.expected_version
+            if version not in allowed:
+                raise VersionConflictError
+            position = len(entries) + 1
+            entries.append(LogEntry(position, event.stream, version, event.topic, event.event_id, 0.0, event.state))
+            outcome.append(Appended(position, version, duplicate=False))
+        self.entries = entries
+        return outcome
+
+
+streams = st.sampled_from(["a", "b{c}", "ü-3"])
+new_events = st.builds(
+    NewEvent,
+    stream=streams,
+    topic=st.sampled_from(["t:One", "t:Two"]),
+    state=st.binary(max_size=20),
+    event_id=st.sampled_from(["", *"pqrstuvw"]),
+    expected_version=st.none() | st.integers(-1, 6),
+)
+bounds = st.none() | st.integers(-1, 6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    batches=st.lists(st.lists(new_events, max_size=6), max_size=8),
+    stream=streams,
+    gt=bounds,
+    lte=bounds,
+    desc=st.booleans(),
+    limit=st.none() | st.integers(1, 5),
+)
+def test_log_does_what_the_oracle_does(
+    client: Redis,
+    batches: list[list[NewEvent]],
+    stream: str,
+    gt: int | None,
+    lte: int | None,
+    desc: bool,
+    limit: int | None,
+) -> None:
+    log, oracle = new_log(client), Oracle()
+    for batch in batches:
+        try:
+            expected = oracle.append(batch)
+        except VersionConflictError:
+            with pytest.raises(VersionConflictError):
+                log.append(batch)
+        else:
+            assert log.append(batch) == expected
+
+    entries = log.read(0, 1_000)
+    assert comparable(entries) == comparable(oracle.entries)
+    assert log.head() == len(oracle.entries)
+    times = [entry.recorded_at for entry in entries]
+    assert times == sorted(times)
+
+    low, high = -1 if gt is None else gt, 1_000 if lte is None else lte
+    in_stream = [entry for entry in oracle.entries if entry.stream == stream and low < entry.version <= high]
+    wanted = sorted(in_stream, key=lambda entry: entry.version, reverse=desc)[:limit]
+    assert comparable(log.read_stream(stream, gt=gt, lte=lte, desc=desc, limit=limit)) == comparable(wanted)
+
+
+def comparable(entries: list[LogEntry]) -> list[LogEntry]:
+    """Without what the server chooses: the time, and the id of an event that was given none."""
+    return [
+        entry._replace(recorded_at=0.0, event_id=entry.event_id if len(entry.event_id) == 1 else "")
+        for entry in entries
+    ]
+
+
+def test_large_batches_and_long_streams(log: EventLog) -> None:
+    batch = [detected(f"symbol-{number % 2_500}") for number in range(6_000)]
+    assert [appended.position for appended in log.append(batch)] == list(range(1, 6_001))
+    log.append([detected("long") for _ in range(2_300)])
+
+    assert [entry.version for entry in log.read_stream("long")] == list(range(1, 2_301))
+    assert [entry.version for entry in log.read_stream("long", desc=True)] == list(range(2_300, 0, -1))
+    assert [entry.version for entry in log.read_stream("long", gt=700, limit=1_000)] == list(range(701, 1_701))
+
+
+def test_reading_is_bounded_by_position_and_limit(log: EventLog) -> None:
+    log.append([detected() for _ in range(10)])
+
+    assert [entry.position for entry in log.read(3, 4)] == [4, 5, 6, 7]
+    assert [entry.position for entry in log.read(3, 100, upto=5)] == [4, 5]
+    assert log.read(3, 100, upto=3) == []
+    assert [entry.position for entry in log.read(-5, 1)] == [1]
+    assert log.read(10, 100) == []
+
+
+def test_concurrent_writers_leave_no_gap(log: EventLog) -> None:
+    writers, batches, size = 8, 25, 7
+
+    def write(writer: int) -> list[int]:
+        events = [detected(f"symbol-{writer % 3}") for _ in range(size)]
+        return [appended.position for _ in range(batches) for appended in log.append(events)]
+
+    with ThreadPoolExecutor(writers) as threads:
+        given_out = [position for positions in threads.map(write, range(writers)) for position in positions]
+
+    total = writers * batches * size
+    assert sorted(given_out) == list(range(1, total + 1))
+    entries = log.read(0, total + 1)
+    assert [entry.position for entry in entries] == list(range(1, total + 1))
+    for stream in {entry.stream for entry in entries}:
+        versions = [entry.version for entry in entries if entry.stream == stream]
+        assert versions == list(range(1, len(versions) + 1))
+
+
+def test_only_one_of_two_writers_gets_a_version(log: EventLog) -> None:
+    def write(_: int) -> bool:
+        try:
+            log.append([detected(expected_version=1)])
+        except VersionConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(write, range(8))) == 1
+    assert log.head() == 1
+
+
+def test_conflict_says_what_to_expect(log: EventLog) -> None:
+    log.append([detected(), detected()])
+
+    with pytest.raises(VersionConflictError, match=r"stream symbol-AAPL .* is at version 2: .* version 7"):
+        log.append([detected("other"), detected(expected_version=7)])
+    with pytest.raises(VersionConflictError, match=r"stream new .* is empty: .* version 7"):
+        log.append([detected("new", expected_version=7)])
+
+
+def test_log_has_an_id_that_stays(client: Redis, log: EventLog) -> None:
+    log.append([detected()])
+    first = client.hgetall(f"tickview:{{{log.name}}}:meta")
+    log.append([detected(event_id="once"), detected(event_id="once")])
+    second = client.hgetall(f"tickview:{{{log.name}}}:meta")
+
+    assert first[b"id"]
+    assert first[b"epoch"] == b"1"
+    assert (second[b"id"], second[b"epoch"]) == (first[b"id"], b"1")
+    assert (second[b"position"], second[b"duplicates"]) == (b"2", b"1")
+
+
+def test_functions_that_the_server_has_lost_come_back(client: Redis, log: EventLog) -> None:
+    log.append([detected()])
+    client.execute_command("FUNCTION", "FLUSH")
+
+    assert log.append([detected()])[0].position == 2
+    client.execute_command("FUNCTION", "FLUSH")
+    assert [entry.version for entry in log.read_stream("symbol-AAPL")] == [1, 2]
+
+
+def test_id_is_forgotten_after_its_window(client: Redis) -> None:
+    log = new_log(client, dedupe_window=1)
+    event = detected(event_id="once")
+    assert log.append([event]) == [Appended(1, 1, duplicate=False)]
+    assert log.append([event]) == [Appended(1, 1, duplicate=True)]
+
+    windows = client.keys(f"tickview:{{{log.name}}}:ids:*")
+    assert len(windows) == 1
+    until(lambda: not client.exists(*windows), "the window has expired")
+
+    assert log.append([event]) == [Appended(2, 2, duplicate=False)]
+
+
+@contextmanager
+def losing_a_reply(client: Redis, of: bytes) -> Iterator[Redis]:
+    """A client whose connection breaks once, when the server has done what was asked but has not been heard."""
+    address = client.connection_pool.connection_kwargs
+    with LosingProxy(address["host"], address["port"], of) as proxy:
+        with connect(f"redis://127.0.0.1:{proxy.port}") as through_proxy:
+            yield through_proxy
+        assert proxy.lost == 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"expected_version": 1}, {"event_id": "once"}])
+def test_append_whose_reply_is_lost_is_there_once(client: Redis, fields: dict[str, object]) -> None:
+    with losing_a_reply(client, b"tickview_append") as through_proxy:
+        log = new_log(through_proxy)
+        appended = log.append([detected(**fields)])
+
+    assert [(one.position, one.version) for one in appended] == [(1, 1)]
+    assert [entry.position for entry in EventLog(client, log.name).read(0, 10)] == [1]
+
+
+def test_append_with_tracking_whose_reply_is_lost_is_there_once(client: Redis) -> None:
+    with losing_a_reply(client, b"tickview_append") as through_proxy:
+        log = new_log(through_proxy)
+        log.append([detected()], tracking=Tracking("upstream", 5))
+
+    assert EventLog(client, log.name).head() == 1
+    assert RedisTrackingRecorder(client, log.name).max_tracking_id("upstream") == 5
+
+
+def test_tracking_whose_reply_is_lost_counts_once(client: Redis) -> None:
+    name = new_log(client).name
+    with losing_a_reply(client, b"tickview_track") as through_proxy:
+        RedisTrackingRecorder(through_proxy, name).insert_tracking(Tracking("upstream", 5), {"created": 1})
+
+    recorder = RedisTrackingRecorder(client, name)
+    assert (recorder.max_tracking_id("upstream"), recorder.count("created")) == (5, 1)
+
+
+def test_snapshot_whose_reply_is_lost_is_there_once(client: Redis) -> None:
+    snapshot = StoredEvent("user-1", 3, "topic", b"state\nwith lines")
+
+    def recorder_of(some_client: Redis) -> RedisAggregateRecorder:
+        return RedisAggregateRecorder(
+            some_client, name, "snapshots", durability="written", replicas=0, originator_id=str
+        )
+
+    name = new_log(client).name
+    with losing_a_reply(client, b"tickview_insert_versions") as through_proxy:
+        recorder_of(through_proxy).insert_events([snapshot])
+
+    assert recorder_of(client).select_events("user-1") == [snapshot]

@@ -1,0 +1,56 @@
+"""Parts of the event log that need no server."""
+
+import pytest
+from eventsourcing.persistence import JSONTranscoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from infra.eventlog import EventLog, RedisFactory
+from infra.eventlog.transcoder import FaithfulJSONTranscoder
+
+json_scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+json_values = st.recursive(json_scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner, min_size=3))
+values = st.recursive(
+    json_values,
+    lambda inner: st.tuples(inner, inner) | st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=50)
+@given(values)
+def test_transcoder_gives_back_what_it_was_given(value: object) -> None:
+    transcoder = FaithfulJSONTranscoder()
+    assert transcoder.decode(transcoder.encode(value)) == value
+
+
+@given(json_values)
+def test_transcoder_and_the_librarys_write_json_alike(value: object) -> None:
+    assert FaithfulJSONTranscoder().encode(value) == JSONTranscoder().encode(value)
+
+
+@pytest.mark.parametrize("name", ["", "a{b", "a}b"])
+def test_name_that_is_no_hash_tag_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a log"):
+        EventLog(Redis(), name)
+
+
+def test_factory_asks_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("TICKVIEW_REDIS_URL", "REDIS_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(EnvironmentError, match="set TICKVIEW_REDIS_URL"):
+        RedisFactory({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("TICKVIEW_DURABILITY", "perhaps", "durability.*'written', 'fsynced' or 'replicated'"),
+        ("TICKVIEW_DEDUPE_WINDOW", "0", "dedupe_window.*greater than or equal to 1"),
+        ("ORIGINATOR_ID_TYPE", "int", "must be 'uuid' or 'text'"),
+    ],
+)
+def test_factory_refuses_wrong_settings(variable: str, value: str, message: str) -> None:
+    with pytest.raises(EnvironmentError, match=message):
+        RedisFactory({"TICKVIEW_REDIS_URL": "redis://127.0.0.1:1", variable: value})
