@@ -1,0 +1,290 @@
+"""The engine: folds a batch of log entries into changes of rows, and derives what follows from them.
+
+Pure. What a read model's store holds goes in (``Loaded``), what it shall hold comes out (``Mutations``); live work,
+replay and the retry of parked events share these functions, only what drives them differs.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from domain.codec import decode, topic_of
+from domain.events import Event
+from domain.log import LogEntry
+from projections.base import Count, Group, Index, Projection, Stored, encode_row
+
+FOLD_ATTEMPTS = 3
+"""How often an event is tried before its key is parked: a fold is pure, but memory may be short for a moment."""
+
+STREAM_KEY_PREFIX = "@"
+"""Starts the key under which events are parked that cannot even be read: the key is their stream's name."""
+
+
+@dataclass
+class Loaded:
+    """What the store holds of the rows that a batch may touch."""
+
+    rows: dict[str, Stored[Any]] = field(default_factory=dict)
+    groups: dict[str, set[str]] = field(default_factory=dict)
+    """Members of the groups asked for: keys of rows, and parked keys."""
+    parked: set[str] = field(default_factory=set)
+
+
+class Parked(NamedTuple):
+    """An entry that waits for a fix, under the key whose row it could not change."""
+
+    key: str
+    entry: LogEntry
+    error: str | None
+    """Why it could not be folded; None where it waits behind one that could not."""
+
+
+class Places(NamedTuple):
+    """Where a row stands: per index its (group, score), per count its group; None where it does not."""
+
+    indexes: tuple[tuple[str, float] | None, ...]
+    counts: tuple[str | None, ...]
+
+
+class Evolved(NamedTuple):
+    """What has become of a row: the row, its document and its places; all None where it is no more."""
+
+    stored: Stored[Any] | None
+    document: bytes | None
+    places: Places
+
+
+@dataclass
+class Folded:
+    """What a batch does: rows as they were and as they shall be, and what it parks."""
+
+    before: dict[str, Stored[Any] | None] = field(default_factory=dict)
+    after: dict[str, Evolved] = field(default_factory=dict)
+    groups: dict[str, set[str]] = field(default_factory=dict)
+    """Every group whose members changed, with its members now."""
+    parked: list[Parked] = field(default_factory=list)
+
+
+@dataclass
+class Mutations:
+    """The changes to a store that one commit makes; index and count changes are by (name, group or "")."""
+
+    rows: dict[str, bytes | None] = field(default_factory=dict)
+    """Documents to write; None: to remove."""
+    index_additions: dict[tuple[str, str], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    index_removals: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+    counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    groups: dict[str, set[str]] = field(default_factory=dict)
+    parked: list[Parked] = field(default_factory=list)
+
+
+class Reading(NamedTuple):
+    """A log entry with what it says, or why it cannot be read."""
+
+    entry: LogEntry
+    event: Event | None
+    targets: tuple[str | Group, ...]
+    error: str | None
+
+
+def read(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[Reading]:
+    """Decode the entries that the projection handles and ask it which rows they speak of."""
+    topics = {topic_of(event_type) for event_type in projection.handles}
+    return [_read_one(projection, entry) for entry in entries if entry.topic in topics]
+
+
+def _read_one(projection: Projection[Any, Any], entry: LogEntry) -> Reading:
+    try:
+        event = decode(entry.topic, entry.event_id, entry.state)
+        return Reading(entry, event, tuple(projection.keys(event)), None)
+    except Exception as error:  # noqa: BLE001 whatever a projection raises parks the event; nothing is lost
+        return Reading(entry, None, (), describe(error))
+
+
+def needed(projection: Projection[Any, Any], readings: Iterable[Reading]) -> tuple[set[str], set[str], set[str]]:
+    """The row keys, the groups and the possibly parked keys that the store must be asked for."""
+    keys: set[str] = set()
+    groups: set[str] = set()
+    streams: set[str] = set()
+    for reading in readings:
+        streams.add(STREAM_KEY_PREFIX + reading.entry.stream)
+        for target in reading.targets:
+            if isinstance(target, Group):
+                groups.add(target.name)
+            else:
+                keys.add(target)
+                if group := projection.group_of(target):
+                    groups.add(group)
+    return keys, groups, keys | streams
+
+
+def fold(projection: Projection[Any, Any], loaded: Loaded, readings: Sequence[Reading]) -> Folded:
+    """Apply the events in order, each to the rows it speaks of; one that cannot be folded parks its key."""
+    folding = _Folding(projection, loaded)
+    for reading in readings:
+        folding.apply(reading)
+    return folding.result()
+
+
+def fold_parked(projection: Projection[Any, Any], loaded: Loaded, key: str, readings: Sequence[Reading]) -> Folded:
+    """Apply the parked events of ``key`` again, in order, up to the first that still cannot be folded.
+
+    That one and those behind it are in the result's ``parked``.
+    """
+    loaded.parked.discard(key)
+    if not key.startswith(STREAM_KEY_PREFIX):
+        loaded.parked -= {STREAM_KEY_PREFIX + reading.entry.stream for reading in readings}
+    folding = _Folding(projection, loaded)
+    for reading in readings:
+        folding.apply(reading)
+    folding.regroup(key)
+    return folding.result()
+
+
+def read_parked(projection: Projection[Any, Any], key: str, entries: Iterable[LogEntry]) -> list[Reading]:
+    """Decode the parked entries of ``key``; where that is a row's, they speak of that row alone."""
+    readings = [_read_one(projection, entry) for entry in entries]
+    if key.startswith(STREAM_KEY_PREFIX):
+        return readings
+    return [reading._replace(targets=(key,)) for reading in readings]
+
+
+class _Folding:
+    """The state of one fold: the rows, groups and parked keys as they stand after the events applied so far."""
+
+    def __init__(self, projection: Projection[Any, Any], loaded: Loaded) -> None:
+        self._projection = projection
+        self._loaded = loaded
+        self._rows: dict[str, Evolved] = {}
+        self._groups = {name: set(members) for name, members in loaded.groups.items()}
+        self._parked_keys = set(loaded.parked)
+        self._parked: list[Parked] = []
+
+    def apply(self, reading: Reading) -> None:
+        stream_key = STREAM_KEY_PREFIX + reading.entry.stream
+        if stream_key in self._parked_keys:
+            self._park(stream_key, reading.entry, None)
+        elif reading.event is None:
+            self._park(stream_key, reading.entry, reading.error)
+        else:
+            for key in self._resolve(reading.targets):
+                self._evolve(key, reading.entry, reading.event)
+
+    def _resolve(self, targets: Iterable[str | Group]) -> list[str]:
+        keys: dict[str, None] = {}
+        for target in targets:
+            if isinstance(target, Group):
+                keys.update(dict.fromkeys(sorted(self._groups.get(target.name, ()))))
+            else:
+                keys[target] = None
+        return list(keys)
+
+    def _evolve(self, key: str, entry: LogEntry, event: Event) -> None:
+        if key in self._parked_keys:
+            self._park(key, entry, None)
+            return
+        stored = self._stored(key)
+        row = stored.row if stored else None
+        error = ""
+        for _ in range(FOLD_ATTEMPTS):
+            try:
+                evolved = self._projection.evolve(row, event)
+                if evolved is not row:
+                    self._rows[key] = self._evolved(evolved, entry.position)
+                    self.regroup(key)
+                return
+            except Exception as failure:  # noqa: BLE001 whatever a projection raises parks the key; nothing is lost
+                error = describe(failure)
+        self._park(key, entry, error)
+
+    def _evolved(self, row: Any, position: int) -> Evolved:
+        """The row with all that follows from it, so that a declaration that fails parks the key too."""
+        places = places_of(self._projection, row)
+        if row is None:
+            return Evolved(None, None, places)
+        return Evolved(Stored(row, position), encode_row(row, position), places)
+
+    def _stored(self, key: str) -> Stored[Any] | None:
+        return self._rows[key].stored if key in self._rows else self._loaded.rows.get(key)
+
+    def _park(self, key: str, entry: LogEntry, error: str | None) -> None:
+        self._parked_keys.add(key)
+        self._parked.append(Parked(key, entry, error))
+        self.regroup(key)
+
+    def regroup(self, key: str) -> None:
+        """A group has the rows there are, and the parked keys, whose rows may come to be."""
+        group = None if key.startswith(STREAM_KEY_PREFIX) else self._projection.group_of(key)
+        if group is None:
+            return
+        members = self._groups.setdefault(group, set())
+        if self._stored(key) is not None or key in self._parked_keys:
+            members.add(key)
+        else:
+            members.discard(key)
+
+    def result(self) -> Folded:
+        return Folded(
+            before={key: self._loaded.rows.get(key) for key in self._rows},
+            after=self._rows,
+            groups={
+                name: members
+                for name, members in self._groups.items()
+                if members != self._loaded.groups.get(name, set())
+            },
+            parked=self._parked,
+        )
+
+
+def places_of(projection: Projection[Any, Any], row: Any) -> Places:
+    """Where the declarations of the projection put a row; nowhere if it is None."""
+    if row is None:
+        return Places((None,) * len(projection.indexes), (None,) * len(projection.summaries))
+    return Places(
+        tuple(_index_place(index, row) for index in projection.indexes),
+        tuple(_count_group(count, row) for count in projection.summaries),
+    )
+
+
+def _index_place(index: Index[Any], row: Any) -> tuple[str, float] | None:
+    score = index.score(row)
+    return None if score is None else (index.by(row) if index.by else "", score)
+
+
+def _count_group(count: Count[Any], row: Any) -> str | None:
+    if count.where and not count.where(row):
+        return None
+    return count.by(row) if count.by else ""
+
+
+def derive(projection: Projection[Any, Any], folded: Folded) -> Mutations:
+    """Every change to rows, indexes and counts that follows from the rows as they were and as they shall be."""
+    mutations = Mutations(groups=folded.groups, parked=folded.parked)
+    for key, evolved in folded.after.items():
+        old = folded.before[key]
+        if old is None and evolved.stored is None:
+            continue
+        mutations.rows[key] = evolved.document
+        places = places_of(projection, old.row if old else None)
+        for index, was, shall_be in zip(projection.indexes, places.indexes, evolved.places.indexes, strict=True):
+            if was == shall_be:
+                continue
+            if was is not None and (shall_be is None or was[0] != shall_be[0]):
+                mutations.index_removals[index.name, was[0]].append(key)
+            if shall_be is not None:
+                mutations.index_additions[index.name, shall_be[0]][key] = shall_be[1]
+        for count, group, new_group in zip(projection.summaries, places.counts, evolved.places.counts, strict=True):
+            if group == new_group:
+                continue
+            if group is not None:
+                mutations.counts[count.name, group] -= 1
+            if new_group is not None:
+                mutations.counts[count.name, new_group] += 1
+    mutations.counts = {place: change for place, change in mutations.counts.items() if change}
+    return mutations
+
+
+def describe(error: Exception) -> str:
+    """An error in one line, for the operator."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:500]

@@ -1,0 +1,170 @@
+"""What can be asked of the read models: the questions, the answers, and the ports that answer them.
+
+Every implementation gives the same answers: the same rows, in the same order, with the same totals.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from projections.activity import ActivityRow
+from projections.backtests import BacktestRow
+from projections.patterns import PatternRow
+from projections.producers import ProducerRow
+
+Row = TypeVar("Row")
+Answer = TypeVar("Answer", covariant=True)
+
+PatternSort = Literal["confidence", "detected_at", "symbol", "rs", "volume"]
+BacktestSort = Literal[
+    "started_at",
+    "updated_at",
+    "progress",
+    "win_rate",
+    "total_trades",
+    "winning_trades",
+    "roi",
+    "sharpe_ratio",
+    "max_drawdown",
+    "duration_days",
+]
+
+DEEPEST_OFFSET = 10_000
+"""Rows that can be paged past by number; beyond, only a cursor goes on, whose cost does not grow with the depth."""
+
+Positions = Mapping[str, int]
+"""Log -> position in it."""
+
+
+class Found(NamedTuple, Generic[Row]):
+    """A row with its provenance: the log and the position in it of the event that last changed the row."""
+
+    row: Row
+    log: str
+    position: int
+
+
+class Cursor(NamedTuple):
+    """Where a page ended: the last row's sort value and its key."""
+
+    value: float | str
+    key: str
+
+
+class Page(NamedTuple, Generic[Row]):
+    """Some rows of an answer, in order."""
+
+    rows: Sequence[Found[Row]]
+    total: int
+    """How many rows the whole answer has, exactly."""
+    end: Cursor | None
+    """Where the next page begins; None if this is the last."""
+
+
+class TooDeepError(ValueError):
+    """The page lies beyond ``DEEPEST_OFFSET``, and the answer has rows there."""
+
+
+@dataclass(frozen=True)
+class PatternQuery:
+    """A scan. Filters are joined by *and*, the values of one filter by *or*; an empty filter lets all pass.
+
+    A row matches only if its ``expires_at`` is None or after ``now`` (seconds since the epoch). A bound on a value
+    that a row does not have does not let it pass. Rows are ordered by (sort value, id); a missing value is the lowest
+    of all; descending is the exact reverse of ascending.
+    """
+
+    now: float
+    pattern_types: frozenset[str] = frozenset()
+    symbols: frozenset[str] = frozenset()
+    tiers: frozenset[str] = frozenset()
+    confidence_min: float = 0.0
+    rs_min: float | None = None
+    vol_min: float | None = None
+    rsi_range: tuple[float, float] | None = None
+    """Lowest and highest, both included."""
+    sort_by: PatternSort = "confidence"
+    descending: bool = True
+    offset: int = 0
+    after: Cursor | None = None
+    """Begin behind this row; then ``offset`` must be 0."""
+    limit: int = 30
+
+
+@dataclass(frozen=True)
+class PatternStatistics:
+    """Counts of the active patterns. Mappings are from name to how many, the most frequent first."""
+
+    total: int
+    high_confidence: int
+    by_type: Mapping[str, int]
+    by_tier: Mapping[str, int]
+    by_confidence: Mapping[str, int]
+    by_symbol: Mapping[str, int]
+    """The most frequent symbols only, 100 at most."""
+    symbols: int
+    """How many symbols have a pattern."""
+
+
+class PatternQueries(Protocol):
+    """Questions to the read model ``patterns``."""
+
+    source: str
+    """Where the answers come from: ``redis`` or ``replica``."""
+
+    async def scan(self, query: PatternQuery) -> Page[PatternRow]:
+        """The page of the scan. Raises TooDeepError."""
+        ...
+
+    async def get(self, pattern_id: str, now: float) -> Found[PatternRow] | None:
+        """One active pattern."""
+        ...
+
+    async def statistics(self, now: float) -> PatternStatistics:
+        """Counts of the patterns that are active at ``now``."""
+        ...
+
+
+class BacktestQueries(Protocol):
+    """Questions to the read model ``backtests``."""
+
+    async def runs(
+        self, statuses: frozenset[str], sort_by: BacktestSort, *, descending: bool, offset: int, limit: int
+    ) -> Page[BacktestRow]:
+        """Runs of these states (of all, if none is named), by (sort value, job id). Raises TooDeepError."""
+        ...
+
+    async def get(self, job_id: str) -> Found[BacktestRow] | None:
+        """One run."""
+        ...
+
+
+class ActivityQueries(Protocol):
+    """Questions to the read model ``activity``."""
+
+    async def since(self, day: str) -> Sequence[ActivityRow]:
+        """The rows of a day (UTC, ``2026-11-23``) and all later days, added up over the partitions."""
+        ...
+
+
+class ProducerQueries(Protocol):
+    """Questions to the read model ``producers``."""
+
+    async def latest(self, limit: int) -> Sequence[Found[ProducerRow]]:
+        """Those that reported last, the latest first."""
+        ...
+
+
+class Freshness(Protocol):
+    """How far the read models are, known without asking anybody."""
+
+    def positions(self, read_model: str) -> Positions:
+        """The position up to which each log is folded; a log that nothing is known of has 0."""
+        ...
+
+    async def reached(self, read_model: str, positions: Positions, timeout: float) -> bool:  # noqa: ASYNC109 one that is met, not raised
+        """Wait until the read model is at or past all ``positions``; False if it is not within ``timeout`` seconds.
+
+        A log that the read model does not know counts as not reached.
+        """
+        ...

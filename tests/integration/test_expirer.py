@@ -1,0 +1,121 @@
+"""Time passing becomes events: once each, however many expirers look, and not for what was prolonged."""
+
+import time
+from typing import Any
+
+from redis import Redis
+
+from domain.codec import decode, encode, topic_of
+from domain.events import Event, PatternDetected, PatternExpired, PatternUpdated
+from infra.eventlog import EventLog, NewEvent
+from infra.expirer import expire
+from infra.projector import Projector
+from infra.read_models.store import RedisStore
+from projections.patterns import ActivePatterns
+from projections.ports import Lease, Segment
+from tests.read_model import stored
+
+SEGMENT = Segment("patterns", ActivePatterns.version, "market-0")
+NOW = time.time()
+
+
+def detected(symbol: str, expires_at: float | None) -> PatternDetected:
+    return PatternDetected(
+        event_id=f"detected-{symbol}",
+        occurred_at=NOW - 100,
+        source="test",
+        correlation_id="flow-1",
+        symbol=symbol,
+        pattern="Doji",
+        detected_at=NOW - 100,
+        tier="daily",
+        confidence=0.7,
+        expires_at=expires_at,
+    )
+
+
+class Market:
+    """One partition with its log and its patterns."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.log = EventLog(redis, "market-0")
+        self._store = RedisStore(redis)
+        [lease] = self._store.lease([SEGMENT], "worker", 60)
+        assert lease is not None
+        self._lease: Lease = lease
+
+    def record(self, *events: Event) -> None:
+        self.log.append([NewEvent(one.stream, topic_of(type(one)), encode(one), one.event_id) for one in events])
+
+    def project(self) -> None:
+        projector = Projector(ActivePatterns(), self.log, self._store, self._lease, 100)
+        while projector.step(0)[1]:
+            pass
+
+    def expire(self) -> int:
+        return expire(self.redis, self.log, SEGMENT)
+
+    def rows(self) -> dict[str, Any]:
+        return stored(self.redis, ActivePatterns(), "market-0").rows
+
+    def expiries(self) -> list[PatternExpired]:
+        events = [decode(entry.topic, entry.event_id, entry.state) for entry in self.log.read(0, 1_000)]
+        return [event for event in events if isinstance(event, PatternExpired)]
+
+
+def test_what_has_elapsed_is_expired_and_nothing_else(redis: Redis) -> None:
+    market = Market(redis)
+    market.record(detected("AAPL", NOW - 10), detected("MSFT", NOW + 3_600), detected("TSLA", None))
+    market.project()
+    assert market.expire() == 1
+    market.project()
+    assert {row["symbol"] for row in market.rows().values()} == {"MSFT", "TSLA"}
+    [expiry] = market.expiries()
+    assert (expiry.symbol, expiry.reason, expiry.occurred_at) == ("AAPL", "elapsed", NOW - 10)
+    assert expiry.correlation_id == "flow-1"
+    assert market.expire() == 0
+
+
+def test_many_expirers_record_one_event(redis: Redis) -> None:
+    market = Market(redis)
+    market.record(detected("AAPL", NOW - 10))
+    market.project()
+    assert [market.expire() for _ in range(3)] == [1, 1, 1]
+    assert len(market.expiries()) == 1
+
+
+def test_what_was_prolonged_meanwhile_lives_on(redis: Redis) -> None:
+    market = Market(redis)
+    market.record(detected("AAPL", NOW - 10))
+    market.project()
+    prolonged = PatternUpdated(
+        event_id="u",
+        occurred_at=NOW,
+        source="test",
+        symbol="AAPL",
+        pattern="Doji",
+        detected_at=NOW - 100,
+        tier="daily",
+        expires_at=NOW + 3_600,
+    )
+    market.record(prolonged)
+    assert market.expire() == 1
+    market.project()
+    assert [row["expires_at"] for row in market.rows().values()] == [NOW + 3_600]
+
+
+def test_what_comes_back_elapsed_is_expired_again(redis: Redis) -> None:
+    """The same pattern with the same end, announced again after it was expired: not mistaken for a duplicate."""
+    market = Market(redis)
+    market.record(detected("AAPL", NOW - 10))
+    market.project()
+    market.expire()
+    market.project()
+    market.record(detected("AAPL", NOW - 10).model_copy(update={"event_id": "again"}))
+    market.project()
+    assert len(market.rows()) == 1
+    market.expire()
+    market.project()
+    assert market.rows() == {}
+    assert len(market.expiries()) == 2

@@ -1,0 +1,215 @@
+"""What the read models must hold after a history of events: folded one by one into plain dictionaries."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf
+from typing import Any
+
+from domain.events import (
+    BacktestCompleted,
+    BacktestFailed,
+    BacktestProgressed,
+    Event,
+    HealthReported,
+    PatternDetected,
+    PatternExpired,
+    PatternUpdated,
+)
+
+
+@dataclass
+class Expected:
+    """A read model of one log: rows with the position of their last change, indexes, counts and groups."""
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    indexes: dict[tuple[str, str], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    counts: dict[tuple[str, str], int] = field(default_factory=Counter)
+    groups: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def put(self, key: str, row: dict[str, Any] | None, position: int) -> None:
+        """Set or remove a row; nothing changes if it is as it was."""
+        if self.rows.get(key) == row:
+            return
+        if row is None:
+            del self.rows[key], self.positions[key]
+        else:
+            self.rows[key], self.positions[key] = row, position
+
+
+def _milliseconds(moment: float) -> str:
+    return str(round(moment * 1000))
+
+
+def expected_patterns(events: list[Event]) -> Expected:
+    """Active patterns after these events, whose positions are 1, 2, 3 …"""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        if not isinstance(event, PatternDetected | PatternUpdated | PatternExpired):
+            continue
+        start, end = f"{event.symbol}:{event.pattern}:", f":{_milliseconds(event.detected_at)}"
+        if event.tier is None:
+            keys = [key for key in model.rows if key.startswith(start) and key.endswith(end)]
+        else:
+            keys = [start + event.tier + end]
+        for key in keys:
+            model.put(key, _pattern(model.rows.get(key), event), position)
+    for key, row in model.rows.items():
+        _place_pattern(model, key, row)
+    return model
+
+
+def _pattern(row: dict[str, Any] | None, event: Event) -> dict[str, Any] | None:
+    said = event.model_dump()
+    if isinstance(event, PatternExpired):
+        if row is None:
+            return None
+        elapsed = event.reason == "elapsed" and event.expires_at is not None
+        prolonged = row["expires_at"] is None or (elapsed and row["expires_at"] > event.expires_at)
+        return row if elapsed and prolonged else None
+    if row is None:
+        if said["confidence"] is None:
+            return None
+        row = {
+            "id": f"{event.symbol}:{event.pattern}:{event.tier}:{_milliseconds(event.detected_at)}",
+            "indicators": {},
+            "extra": {},
+            "updated_at": -inf,
+            **{name: said[name] for name in ("symbol", "pattern", "tier", "detected_at")},
+            **dict.fromkeys(("expires_at", "current_price", "price_change", "correlation_id")),
+            **dict.fromkeys(("relative_strength", "relative_volume", "rsi")),
+        }
+    if said["occurred_at"] < row["updated_at"]:
+        return row
+    row = dict(row)
+    for name in ("confidence", "expires_at", "current_price", "price_change", "correlation_id"):
+        row[name] = row.get(name) if said[name] is None else said[name]
+    for name in ("relative_strength", "relative_volume", "rsi"):
+        row[name] = row[name] if said[name] is None else said[name]
+    row["updated_at"] = said["occurred_at"]
+    row["source"], row["event_id"] = said["source"], said["event_id"]
+    row["indicators"] = row["indicators"] | said["indicators"]
+    row["extra"] = row["extra"] | said["extra"]
+    return row
+
+
+def _place_pattern(model: Expected, key: str, row: dict[str, Any]) -> None:
+    confidence = row["confidence"]
+    model.indexes["confidence", ""][key] = confidence
+    model.indexes["detected_at", ""][key] = row["detected_at"]
+    for name in ("relative_strength", "relative_volume", "rsi"):
+        model.indexes[name, ""][key] = -inf if row[name] is None else row[name]
+    if row["expires_at"] is not None:
+        model.indexes["expiry", ""][key] = row["expires_at"]
+    for name, group in (("symbol", "symbol"), ("type", "pattern"), ("tier", "tier")):
+        model.indexes[name, row[group]][key] = confidence
+        model.counts[f"by_{name}", row[group]] += 1
+    model.counts["all", ""] += 1
+    low = min(int(confidence * 10), 9)
+    model.counts["by_confidence", f"0.{low}-{'1.0' if low == 9 else f'0.{low + 1}'}"] += 1
+    if confidence >= 0.8:
+        model.counts["high_confidence", ""] += 1
+    symbol, pattern, _, moment = key.rsplit(":", 3)
+    model.groups[f"{symbol}:{pattern}:{moment}"].add(key)
+
+
+def expected_backtests(events: list[Event]) -> Expected:
+    """Backtest runs after these events."""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        if isinstance(event, BacktestProgressed | BacktestCompleted | BacktestFailed):
+            model.put(event.job_id, _backtest(model.rows.get(event.job_id), event), position)
+    for key, row in model.rows.items():
+        for name in ("started_at", "updated_at", "progress"):
+            model.indexes[name, ""][key] = row[name]
+        model.indexes["status", row["status"]][key] = row["updated_at"]
+        model.counts["by_status", row["status"]] += 1
+        for name in (
+            *("win_rate", "total_trades", "winning_trades", "roi"),
+            *("sharpe_ratio", "max_drawdown", "duration_days"),
+        ):
+            value = row["results"].get(name)
+            model.indexes[name, ""][key] = value if type(value) in (int, float) else -inf
+    return model
+
+
+def _backtest(row: dict[str, Any] | None, event: Any) -> dict[str, Any]:
+    ended = row is not None and row["status"] in ("completed", "failed", "cancelled")
+    progressed = isinstance(event, BacktestProgressed)
+    if row is None:
+        row = {
+            "job_id": event.job_id,
+            "progress": 0.0,
+            "started_at": event.occurred_at,
+            "updated_at": event.occurred_at,
+        }
+        row |= {"ended_at": None, "results": {}, "error_message": None, "processing_time_seconds": None}
+        row |= {"correlation_id": None, "extra": {}}
+    elif (ended and (progressed or event.occurred_at < row["updated_at"])) or (
+        progressed and event.progress < row["progress"] and event.occurred_at <= row["updated_at"]
+    ):
+        return row
+    row = dict(row)
+    row["updated_at"] = max(row["updated_at"], event.occurred_at)
+    row["source"], row["event_id"] = event.source, event.event_id
+    row["correlation_id"] = event.correlation_id or row["correlation_id"]
+    row["extra"] = row["extra"] | event.extra
+    if progressed:
+        for name in ("status", "progress", "current_symbol", "processed_symbols", "estimated_completion"):
+            row[name] = getattr(event, name)
+        return row
+    row["ended_at"] = event.occurred_at
+    row["results"], row["processing_time_seconds"] = event.results, event.processing_time_seconds
+    row["current_symbol"] = row["estimated_completion"] = None
+    row.setdefault("processed_symbols", None)
+    if isinstance(event, BacktestCompleted):
+        row |= {"status": "completed", "progress": 1.0, "error_message": None}
+    else:
+        row |= {"status": event.status, "error_message": event.error_message}
+    return row
+
+
+def expected_activity(events: list[Event]) -> Expected:
+    """Events counted by day, type and source."""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        day = datetime.fromtimestamp(event.occurred_at, UTC).strftime("%Y-%m-%d")
+        kind = type(event).__name__
+        key = f"{day}/{kind}/{event.source}"
+        row = model.rows.get(key, {"day": day, "event_type": kind, "source": event.source, "events": 0})
+        first = min(row.get("first_at", inf), event.occurred_at)
+        latest = max(row.get("latest_at", -inf), event.occurred_at)
+        row = {**row, "events": row["events"] + 1, "first_at": first, "latest_at": latest}
+        model.put(key, row, position)
+    for key, row in model.rows.items():
+        model.indexes["day", ""][key] = row["first_at"] // 86400
+        model.indexes["latest_at", ""][key] = row["latest_at"]
+    return model
+
+
+def expected_producers(events: list[Event]) -> Expected:
+    """The latest health report of each producer."""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        if not isinstance(event, HealthReported):
+            continue
+        row = model.rows.get(event.source, {"source": event.source, "reports": 0, "reported_at": -inf})
+        row = {**row, "reports": row["reports"] + 1}
+        if event.occurred_at >= row["reported_at"]:
+            row |= {"status": event.status, "reported_at": event.occurred_at, "metrics": event.metrics}
+            row |= {"event_id": event.event_id, "extra": event.extra}
+        model.put(event.source, row, position)
+    for key, row in model.rows.items():
+        model.indexes["reported_at", ""][key] = row["reported_at"]
+        model.counts["by_status", row["status"]] += 1
+    return model
+
+
+EXPECTED = {
+    "patterns": expected_patterns,
+    "backtests": expected_backtests,
+    "activity": expected_activity,
+    "producers": expected_producers,
+}
+"""The oracle of each read model."""

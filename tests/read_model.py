@@ -1,0 +1,42 @@
+"""A read model as it lies in Redis, in the form in which the oracle tells what must lie there."""
+
+from dataclasses import asdict
+from typing import Any
+
+from redis import Redis
+
+from infra.read_models.keys import SegmentKeys
+from projections.base import Projection, decode_row
+from projections.ports import Segment
+from tests.oracles.folding import Expected
+
+
+def stored(client: Redis, projection: Projection[Any, Any], log: str) -> Expected:
+    """Everything that one segment holds."""
+    keys = SegmentKeys(Segment(projection.name, projection.version, log))
+    model = Expected()
+    for key, document in client.hgetall(keys.rows).items():
+        found = decode_row(projection.row, document)
+        model.rows[key.decode()] = asdict(found.row)
+        model.positions[key.decode()] = found.position
+    for name in client.scan_iter(keys.prefix + "index:*"):
+        index, _, group = name.decode().removeprefix(keys.prefix + "index:").partition(":")
+        model.indexes[index, group] = {
+            member.decode(): score for member, score in client.zrange(name, 0, -1, withscores=True)
+        }
+    for name in client.scan_iter(keys.prefix + "count:*"):
+        count = name.decode().removeprefix(keys.prefix + "count:")
+        for group, number in client.zrange(name, 0, -1, withscores=True):
+            model.counts[count, group.decode()] = int(number)
+    for group, members in client.hgetall(keys.groups).items():
+        model.groups[group.decode()] = set(members.decode().split("\n"))
+    return model
+
+
+def assert_equal(actual: Expected, expected: Expected) -> None:
+    """Part by part, so that a failure says where."""
+    assert actual.rows == expected.rows
+    assert actual.positions == expected.positions
+    assert dict(actual.indexes) == dict(expected.indexes)
+    assert dict(actual.counts) == dict(expected.counts)
+    assert dict(actual.groups) == dict(expected.groups)

@@ -1,0 +1,84 @@
+"""Random histories: few subjects, so that events meet; times out of order, as announcements are."""
+
+from hypothesis import strategies as st
+
+from domain.events import (
+    BacktestCompleted,
+    BacktestFailed,
+    BacktestProgressed,
+    Event,
+    HealthReported,
+    PatternDetected,
+    PatternExpired,
+    PatternUpdated,
+)
+
+SYMBOLS = ("AAPL", "BRK", "BRK.B", "X:BTCUSD")
+PATTERNS = ("Doji", "Hammer", "Weekly_Breakout")
+TIERS = ("daily", "intraday", "unknown")
+METRICS = ("win_rate", "total_trades", "sharpe_ratio")
+
+moments = st.integers(1_757_000_000, 1_757_200_000).map(lambda second: second / 2)
+values = st.one_of(st.none(), st.floats(-10, 100).map(lambda value: round(value, 2)))
+confidences = st.sampled_from((0.0, 0.3, 0.5, 0.75, 0.8, 0.91, 1.0))
+sources = st.sampled_from(("tickstock_pl", "fallback_detector"))
+extras = st.dictionaries(st.sampled_from(("a", "b")), st.integers(0, 3), max_size=2)
+
+_detection = {
+    "symbol": st.sampled_from(SYMBOLS),
+    "pattern": st.sampled_from(PATTERNS),
+    "detected_at": st.sampled_from((1_757_001_600.0, 1_757_001_600.5)),
+}
+_common = {"event_id": st.uuids().map(str), "occurred_at": moments, "source": sources, "extra": extras}
+_indicators = {
+    "current_price": values,
+    "relative_strength": values,
+    "relative_volume": values,
+    "rsi": values,
+    "expires_at": st.one_of(st.none(), moments),
+    "indicators": extras,
+}
+
+pattern_events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(
+        PatternDetected, **_common, **_detection, **_indicators, tier=st.sampled_from(TIERS), confidence=confidences
+    ),
+    st.builds(
+        PatternUpdated,
+        **_common,
+        **_detection,
+        **_indicators,
+        tier=st.sampled_from((None, *TIERS)),
+        confidence=st.one_of(st.none(), confidences),
+    ),
+    st.builds(
+        PatternExpired,
+        **_common,
+        **_detection,
+        tier=st.sampled_from((None, *TIERS)),
+        reason=st.sampled_from(("announced", "elapsed")),
+        expires_at=st.one_of(st.none(), moments),
+    ),
+)
+
+_run = {**_common, "job_id": st.sampled_from(("job-1", "job-2", "job-3"))}
+_results = st.dictionaries(
+    st.sampled_from(METRICS), st.one_of(st.floats(-1, 5), st.integers(0, 9), st.text(max_size=2))
+)
+
+backtest_events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(
+        BacktestProgressed, **_run, progress=confidences, status=st.sampled_from(("processing", "queued", "completed"))
+    ),
+    st.builds(BacktestCompleted, **_run, results=_results),
+    st.builds(
+        BacktestFailed, **_run, status=st.sampled_from(("failed", "cancelled")), error_message=st.text(max_size=5)
+    ),
+)
+
+health_reports: st.SearchStrategy[Event] = st.builds(
+    HealthReported, **_common, status=st.sampled_from(("healthy", "degraded")), metrics=extras
+)
+
+events = st.one_of(pattern_events, pattern_events, backtest_events, health_reports)
+histories = st.lists(events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
