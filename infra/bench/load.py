@@ -1,0 +1,49 @@
+"""A synthetic load: announcements for thousands of symbols, the same for the same seed."""
+
+import random
+from collections.abc import Iterator
+
+import orjson
+
+from domain.announcements import Message
+from domain.wire import PATTERNS
+
+PATTERN_TYPES = (
+    *("Doji", "Hammer", "Engulfing", "Harami", "Morning_Star", "Shooting_Star", "Weekly_Breakout"),
+    *("Daily_Breakout", "Bull_Flag", "Ascending_Triangle", "Volume_Spike", "Gap_Up", "Gap_Down"),
+)
+TIERS = ("daily", "intraday", "combo")
+
+
+def symbol(number: int) -> str:
+    """A made-up symbol: AAAA, AAAB …"""
+    letters = ""
+    for _ in range(4):
+        number, letter = divmod(number, 26)
+        letters = chr(ord("A") + letter) + letters
+    return letters
+
+
+def detections(count: int, symbols: int, now: float, seed: int = 1) -> Iterator[Message]:
+    """Detections by distinct moments in the hour before ``now``, all active for a day after it."""
+    chance = random.Random(seed)  # noqa: S311 a load, not a secret
+    for number in range(count):
+        detected_at = now - 3600 * (1 - number / count)
+        data = {
+            "symbol": symbol(chance.randrange(symbols)),
+            "pattern": chance.choice(PATTERN_TYPES),
+            "confidence": round(chance.uniform(0.3, 1), 4),
+            "current_price": round(chance.uniform(5, 500), 2),
+            "price_change": round(chance.gauss(0, 2), 2),
+            "timestamp": round(detected_at, 3),
+            "expires_at": round(now + 86_400 * chance.uniform(0.5, 1), 3),
+            "indicators": {
+                "relative_strength": round(chance.uniform(0.3, 3), 3),
+                "relative_volume": round(chance.uniform(0.2, 5), 3),
+                "rsi": round(chance.uniform(10, 90), 2),
+                "sma_20": round(chance.uniform(5, 500), 2),
+            },
+            "source": chance.choice(TIERS),
+        }
+        payload = {"event_type": "pattern_detected", "source": "bench", "timestamp": data["timestamp"], "data": data}
+        yield Message(PATTERNS, orjson.dumps(payload), now, "stream")

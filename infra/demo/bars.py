@@ -1,0 +1,79 @@
+"""Real daily bars: five stocks from 2000 to 2013, shipped with ``bokeh_sampledata`` (public domain)."""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from bokeh_sampledata import stocks
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+SMALLEST_SPLIT = 1.5
+"""An adjustment that grows by this factor overnight is a split; smaller steps are dividends."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """Daily bars of one ticker, oldest first; prices in dollars, volume in shares, as of the last bar."""
+
+    dates: NDArray[np.datetime64]
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.close)
+
+    def first(self, count: int) -> Self:
+        """The oldest ``count`` bars."""
+        return type(self)(*(getattr(self, field.name)[:count] for field in fields(self)))
+
+
+def adjusted(bars: Bars, adjusted_close: FloatArray) -> Bars:
+    """``bars`` without the jumps of splits and dividends, which are no gaps and no breakdowns.
+
+    ``adjusted_close`` is the close net of all later splits and dividends. The last bar stays
+    as it was traded.
+    """
+    price_factor = adjusted_close / bars.close
+    price_factor = price_factor / price_factor[-1]
+    overnight = price_factor[1:] / price_factor[:-1]
+    splits = np.append(np.where(overnight >= SMALLEST_SPLIT, overnight, 1.0), 1.0)
+    later_splits = np.cumprod(splits[::-1])[::-1]
+    return Bars(
+        dates=bars.dates,
+        open=bars.open * price_factor,
+        high=bars.high * price_factor,
+        low=bars.low * price_factor,
+        close=bars.close * price_factor,
+        volume=bars.volume * later_splits,
+    )
+
+
+def load() -> dict[str, Bars]:
+    """Every ticker's bars, adjusted."""
+    tickers = {
+        "AAPL": stocks.AAPL,
+        "FB": stocks.FB,
+        "GOOG": stocks.GOOG,
+        "IBM": stocks.IBM,
+        "MSFT": stocks.MSFT,
+    }
+    return {ticker: _read(table) for ticker, table in tickers.items()}
+
+
+def _read(table: stocks.StockData) -> Bars:
+    as_traded = Bars(
+        dates=np.array(table["date"], dtype="datetime64[D]"),
+        open=np.array(table["open"], dtype=np.float64),
+        high=np.array(table["high"], dtype=np.float64),
+        low=np.array(table["low"], dtype=np.float64),
+        close=np.array(table["close"], dtype=np.float64),
+        volume=np.array(table["volume"], dtype=np.float64),
+    )
+    return adjusted(as_traded, np.array(table["adj_close"], dtype=np.float64))

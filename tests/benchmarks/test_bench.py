@@ -1,0 +1,34 @@
+"""The benchmarks run and measure what they say; how fast it went is for ``docs/performance.md``, not for a test."""
+
+import subprocess
+import sys
+from typing import Any
+
+import orjson
+
+
+def bench(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "infra.cli", "bench", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    result: dict[str, Any] = orjson.loads(done.stdout)
+    return result
+
+
+def test_ingest() -> None:
+    result = bench("ingest", "--events", "3000", "--symbols", "100")
+    rates = {(row["into"], row["what"].split(" ")[0]): row["events_per_second"] for row in result["rates"]}
+    assert set(rates) == {
+        ("log", "bare"),
+        ("log", "append"),
+        ("log", "record"),
+        ("read model", "bare"),
+        ("read model", "project"),
+    }
+    assert all(rate > 0 for rate in rates.values())
+
+
+def test_query() -> None:
+    result = bench("query", "--patterns", "500", "--symbols", "20", "--connections", "4", "--seconds", "0.5")
+    assert [row["scan"][0] for row in result["scans"]] == ["A", "B", "C", "D"]
+    assert all(row["http_per_second"] > 0 and row["bare_per_second"] > 0 for row in result["scans"])
