@@ -1,0 +1,52 @@
+"""The ``tickview`` command."""
+
+import sys
+
+import typer
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.markup import escape
+
+from infra.cli import bench, dead_letters, demo, publish, roles, status, up
+from infra.errors import StartupError
+from infra.lifeline import follow_supervisor
+
+app = typer.Typer(
+    name="tickview",
+    help="Event-sourced read models for stock-chart patterns and backtests.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(up.up)
+app.command()(roles.record)
+app.command()(roles.project)
+app.command()(roles.serve)
+app.command()(publish.publish)
+app.command()(status.status)
+app.command()(status.projections)
+app.command()(demo.demo)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Run the command; what a person can mend is said in one line, with exit code 1."""
+    follow_supervisor()
+    try:
+        app()
+    except ValidationError as error:
+        for problem in error.errors():
+            _complain("TICKVIEW_" + ".".join(map(str, problem["loc"])).upper() + ": " + problem["msg"])
+    except StartupError as error:
+        _complain(str(error))
+    except RedisError as error:
+        _complain(f"Redis: {error}")
+    else:
+        return
+    sys.exit(1)
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True).print(f"[bold red]tickview:[/] {escape(message)}", highlight=False, soft_wrap=True)

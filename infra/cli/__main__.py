@@ -1,0 +1,5 @@
+"""``python -m infra.cli``: the ``tickview`` command without its installed name."""
+
+from infra.cli import main
+
+main()

@@ -1,0 +1,122 @@
+"""``tickview dead-letters``: messages that could not be read."""
+
+from typing import Annotated, Any
+
+import typer
+
+from domain.announcements import DeadLetter
+from infra.cli.output import JsonOption, console, iso, print_json, print_table
+from infra.composition import open_dead_letters, open_recorder, open_redis
+from infra.dead_letters import DeadLetters
+from infra.errors import StartupError
+from infra.settings import Settings
+
+app = typer.Typer(help="Messages that could not be read: list, show, retry, discard.", no_args_is_help=True)
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of letters.")]
+All = Annotated[bool, typer.Option("--all", help="Every letter.")]
+
+LISTED_AT_ONCE = 500
+
+
+@app.command(name="list")
+def list_letters(
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50, json: JsonOption = False
+) -> None:
+    """The newest letters, with the reason why each could not be read.
+
+    Example: tickview dead-letters list --json
+    """
+    letters = [_summary(letter) for letter in _open()[0].page(None, limit)]
+    if json:
+        print_json({"dead_letters": letters})
+    else:
+        print_table(("id", "received_at", "channel", "times", "reason"), letters, "no dead letters")
+
+
+@app.command()
+def show(letter_id: str, json: JsonOption = False) -> None:
+    """One letter, with its bytes as they came.
+
+    Example: tickview dead-letters show 5f0c…
+    """
+    letter = _get(_open()[0], letter_id)
+    details = {**_summary(letter), "payload": letter.payload.decode(errors="backslashreplace")}
+    if json:
+        print_json(details)
+        return
+    for name, value in details.items():
+        console.print(f"{name:12} {value}", markup=False, highlight=False)
+
+
+@app.command()
+def retry(ids: Ids = None, every: All = False, json: JsonOption = False) -> None:
+    """Read letters again, after a fix; what can be read now is recorded and its letter removed.
+
+    Example: tickview dead-letters retry --all
+    """
+    letters, settings, client = _open()
+    recorder = open_recorder(client, settings)
+    outcomes = []
+    for letter in _chosen(letters, ids, every):
+        receipt = recorder.retry(letter)
+        outcome = "refused" if receipt.refusals else "recorded"
+        reason = receipt.refusals[0].reason if receipt.refusals else None
+        outcomes.append({"id": letter.id, "outcome": outcome, "events": len(receipt.events), "reason": reason})
+    if json:
+        print_json({"retried": outcomes})
+    else:
+        print_table(("id", "outcome", "events", "reason"), outcomes, "no dead letters")
+
+
+@app.command()
+def discard(ids: Ids = None, every: All = False, json: JsonOption = False) -> None:
+    """Remove letters for good.
+
+    Example: tickview dead-letters discard 5f0c…
+    """
+    letters = _open()[0]
+    discarded = [letter.id for letter in _chosen(letters, ids, every) if letters.discard(letter.id)]
+    if json:
+        print_json({"discarded": discarded})
+    else:
+        console.print(f"{len(discarded)} dead letters discarded")
+
+
+def _open() -> Any:
+    settings = Settings()
+    client = open_redis(settings)
+    return open_dead_letters(client, settings), settings, client
+
+
+def _get(letters: DeadLetters, letter_id: str) -> DeadLetter:
+    letter = letters.get(letter_id)
+    if letter is None:
+        raise StartupError(f"there is no dead letter {letter_id}: see `tickview dead-letters list`")
+    return letter
+
+
+def _chosen(letters: DeadLetters, ids: list[str] | None, every: bool) -> list[DeadLetter]:
+    """The letters named, or all there are."""
+    if bool(ids) == every:
+        raise StartupError("name the letters, or say --all")
+    if ids:
+        return [_get(letters, letter_id) for letter_id in ids]
+    chosen: list[DeadLetter] = []
+    while page := letters.page(chosen[-1].number if chosen else None, LISTED_AT_ONCE):
+        chosen += page
+    return chosen
+
+
+def _summary(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "received_at": iso(letter.received_at),
+        "channel": letter.channel,
+        "via": letter.via,
+        "times": letter.times,
+        "retries": letter.retries,
+        "code": letter.code,
+        "reason": letter.reason,
+        "bytes": len(letter.payload),
+    }

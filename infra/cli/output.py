@@ -1,0 +1,36 @@
+"""What commands print: a table for people, JSON for programs."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+console = Console()
+
+
+def print_json(value: Any) -> None:
+    """One JSON document, indented."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty: str) -> None:
+    """The rows' values under ``columns``; the line ``empty`` if there are no rows."""
+    if not rows:
+        console.print(empty)
+        return
+    table = Table(*(column.replace("_", " ") for column in columns), box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+    console.print(table)
+
+
+def iso(moment: float) -> str:
+    """A moment in UTC, to the second."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,64 @@
+"""``tickview record | project | serve``: one role, as a process of its own."""
+
+import signal
+from threading import Event
+
+import typer
+
+from infra.composition import open_market_logs, open_redis
+from infra.recording import process_name, run_recorder
+from infra.settings import Settings
+from infra.telemetry import configure_logs
+from infra.worker import Worker
+from projections.registry import READ_MODELS
+
+
+def stop_on_signals() -> Event:
+    """An event that SIGTERM, SIGINT and a closed terminal set."""
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def record() -> None:
+    """Record what producers announce: pub/sub and the ingest stream go into the event log.
+
+    Example: TICKVIEW_REDIS_URL=redis://localhost tickview record
+    """
+    settings = Settings()
+    configure_logs(settings.log_level, "record")
+    run_recorder(open_redis(settings), settings, stop_on_signals())
+
+
+def project() -> None:
+    """Fold the event log into the read models, sharing the work with every other worker that runs.
+
+    Example: TICKVIEW_REDIS_URL=redis://localhost tickview project
+    """
+    settings = Settings()
+    configure_logs(settings.log_level, "project")
+    client = open_redis(settings)
+    Worker(
+        client,
+        process_name(),
+        READ_MODELS,
+        open_market_logs(client, settings),
+        lease_seconds=settings.lease_seconds,
+        batch_size=settings.fold_batch,
+    ).run(stop_on_signals())
+
+
+def serve(
+    host: str = typer.Option(None, help="Address to listen on; 127.0.0.1 if not set."),
+    port: int = typer.Option(None, help="Port to listen on; 8000 if not set."),
+) -> None:
+    """Serve the query API.
+
+    Example: TICKVIEW_REDIS_URL=redis://localhost tickview serve --port 8000
+    """
+    from infra.serving import run_server
+
+    settings = Settings()
+    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    run_server(settings.model_copy(update=changes))

@@ -1,0 +1,105 @@
+"""``tickview status`` and ``tickview projections``: how the service stands."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from infra import standing
+from infra.cli.output import JsonOption, console, print_json, print_table
+from infra.composition import open_redis
+from infra.errors import StartupError
+from infra.read_models.keys import SegmentKeys
+from infra.settings import Settings
+from projections.ports import Segment
+from projections.registry import READ_MODELS
+from readapi.ports import ReadModelStatus
+
+MODEL_COLUMNS = ("name", "version", "lag_events", "lag_seconds", "events_per_second", "parked_keys")
+PARKED_COLUMNS = ("key", "log", "position", "events", "error")
+SEGMENT_COLUMNS = (
+    "log",
+    "checkpoint",
+    "head",
+    "lag_events",
+    "lag_seconds",
+    "events_per_second",
+    "parked_keys",
+    "owner",
+)
+
+
+def status(json: JsonOption = False) -> None:
+    """What came in, and how far every read model is.
+
+    Example: tickview status --json
+    """
+    client = open_redis(Settings())
+    intake = standing.intake(client)
+    models = [summary(model) for model in standing.read_models(client)]
+    if json:
+        print_json({"intake": asdict(intake), "projections": models})
+        return
+    for name, number in sorted(intake.counts.items()):
+        console.print(f"{name:22} {number}")
+    console.print(f"{'dead letters':22} {intake.dead_letters} (dropped: {intake.dead_letters_dropped})\n")
+    print_table(MODEL_COLUMNS, models, "no read models")
+
+
+def projections(
+    name: Annotated[str | None, typer.Argument(help="One read model, with its segments.")] = None,
+    parked: Annotated[bool, typer.Option("--parked", help="List its parked keys.")] = False,
+    retry: Annotated[str | None, typer.Option(help="Try this parked key again, or 'all'.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """How far the read models are; the segments and the parked keys of one.
+
+    Example: tickview projections patterns --parked
+    """
+    client = open_redis(Settings())
+    if name is None:
+        models = [summary(model) for model in standing.read_models(client)]
+        return print_json({"projections": models}) if json else print_table(MODEL_COLUMNS, models, "no read models")
+    if name not in READ_MODELS:
+        raise StartupError(f"there is no read model {name}: there are {', '.join(READ_MODELS)}")
+    if retry is not None:
+        return _retry(name, retry, json=json)
+    if parked:
+        keys = standing.parked_keys(client, name)
+        return print_json({"parked": keys}) if json else print_table(PARKED_COLUMNS, keys, "nothing is parked")
+    [model] = [asdict(model) for model in standing.read_models(client) if model.name == name]
+    return print_json(model) if json else print_table(SEGMENT_COLUMNS, model["segments"], "no segments")
+
+
+def _retry(name: str, wanted: str, *, json: bool) -> None:
+    """Ask the workers that have the segments to try parked keys again."""
+    client = open_redis(Settings())
+    chosen = [key for key in standing.parked_keys(client, name) if wanted in ("all", key["key"])]
+    if not chosen and wanted != "all":
+        raise StartupError(f"{wanted} is not parked in {name}: see `tickview projections {name} --parked`")
+    with client.pipeline(transaction=False) as pipeline:
+        for key in chosen:
+            segment = Segment(name, READ_MODELS[name].version, key["log"])
+            pipeline.sadd(SegmentKeys(segment).retry, key["key"])
+        pipeline.execute()
+    if json:
+        print_json({"retrying": [key["key"] for key in chosen]})
+    else:
+        console.print(f"{len(chosen)} parked keys will be tried again")
+
+
+def summary(model: ReadModelStatus) -> dict[str, Any]:
+    """A read model in one row: the sums over its segments, and the segments."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "previous_version": model.previous_version,
+        "building_version": model.building_version,
+        "lag_events": sum(segment.lag_events for segment in model.segments),
+        "lag_seconds": max((segment.lag_seconds for segment in model.segments), default=0.0),
+        "events_per_second": round(sum(segment.events_per_second for segment in model.segments), 1),
+        "percent": None,
+        "seconds_left": None,
+        "parked_keys": sum(segment.parked_keys for segment in model.segments),
+        "segments": [asdict(segment) for segment in model.segments],
+    }

@@ -1,0 +1,116 @@
+"""``tickview up``: everything on this machine, started together, watched, and stopped together."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from infra.cli.roles import stop_on_signals
+from infra.composition import without_password
+from infra.embedded import Servers, locked, published, start_servers
+from infra.embedded.ports import reserve
+from infra.errors import StartupError
+from infra.settings import Settings
+from infra.supervisor import Program, Supervisor
+
+ROLES = ("record", "project", "serve")
+"""In the order of starting; the demo producer comes last, so that it is the first to stop."""
+
+_HEALTH_POLL_SECONDS = 0.1
+
+_console = Console()
+
+
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="Play the demo producer too.")] = False,
+    speed: Annotated[float | None, typer.Option(help="Speed of the demo producer.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65_535, envvar="TICKVIEW_PORT", help="Port of the API.")] = 8000,
+    data: Annotated[
+        Path, typer.Option(envvar="TICKVIEW_DATA", help="Folder of the servers' data and all logs.")
+    ] = Path(".tickview"),
+) -> None:
+    """Run all of TickView on this machine: servers (unless their addresses are set) and every role, until Ctrl-C.
+
+    Example: tickview up --demo
+    """
+    settings = Settings(data=data.resolve(), port=port)
+    roles = [[role] for role in ROLES]
+    if demo:
+        roles.append(["demo", *(["--speed", str(speed)] if speed is not None else [])])
+    elif speed is not None:
+        raise typer.BadParameter("is the demo producer's: add --demo", param_hint="--speed")
+    stopping = stop_on_signals()
+    with ExitStack() as stack:
+        stack.enter_context(locked(settings.data))
+        _check_port(settings)
+        _say("data", str(settings.data))
+        supervisor = stack.enter_context(Supervisor(_say, stopping))
+        servers = _start_servers(supervisor, settings)
+        stack.enter_context(published(settings.data, servers))
+        for role in roles:
+            supervisor.start(_program(role, settings, servers))
+        _wait_for_api(settings, stopping)
+        stopping.wait()
+        _say("up", "stopping")
+    _say("up", "stopped")
+
+
+def _check_port(settings: Settings) -> None:
+    try:
+        reserve(settings.host, settings.port)
+    except OSError as error:
+        raise StartupError(
+            f"the API cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
+            "stop what listens there, or choose another port with --port"
+        ) from error
+
+
+def _start_servers(supervisor: Supervisor, settings: Settings) -> Servers:
+    for name, address in (("redis", settings.redis_url), ("postgres", settings.postgres_dsn)):
+        if address:
+            _say(name, f"not ours  {without_password(address)}")
+    servers = start_servers(supervisor, settings.data, redis_url=settings.redis_url, postgres_dsn=settings.postgres_dsn)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return servers.model_copy(update={"api_url": f"http://{host}:{settings.port}"})
+
+
+def _program(role: list[str], settings: Settings, servers: Servers) -> Program:
+    name = role[0]
+    environment: Mapping[str, str] = {
+        "TICKVIEW_REDIS_URL": servers.redis_url,
+        "TICKVIEW_POSTGRES_DSN": servers.postgres_dsn or "",
+        "TICKVIEW_DATA": str(settings.data),
+        "TICKVIEW_PORT": str(settings.port),
+    }
+    return Program(
+        name,
+        [sys.executable, "-m", "infra.cli", *role],
+        settings.data / "logs" / f"{name}.log",
+        environment,
+        address=(servers.api_url or "") if name == "serve" else "",
+    )
+
+
+def _wait_for_api(settings: Settings, stopping: Event) -> None:
+    while not stopping.wait(_HEALTH_POLL_SECONDS):
+        connection = HTTPConnection(settings.host, settings.port, timeout=2.0)
+        try:
+            connection.request("GET", "/api/health")
+            connection.getresponse()
+        except (OSError, HTTPException):
+            continue
+        finally:
+            connection.close()
+        _say("up", f"the API answers at http://{settings.host}:{settings.port}; Ctrl-C stops everything")
+        return
+
+
+def _say(name: str, what: str) -> None:
+    _console.print(Text.assemble((f"{name:<9}", "bold"), what), soft_wrap=True)

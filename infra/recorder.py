@@ -1,0 +1,102 @@
+"""The recorder: turns messages into events in the log, and what cannot be read into dead letters.
+
+The one path that every message takes, whichever way it came in.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from domain.announcements import DeadLetter, Message, Receipt, RecordedEvent
+from domain.codec import encode, topic_of
+from domain.events import Event
+from domain.streams import log_of
+from domain.wire import Reading, Refusal, read
+from infra.dead_letters import DeadLetters, letter_id, reasons
+from infra.eventlog import EventLog, NewEvent
+
+logger = structlog.get_logger()
+
+
+class Recorder:
+    """Records messages in the market's logs."""
+
+    def __init__(self, logs: Mapping[str, EventLog], dead_letters: DeadLetters, max_message_bytes: int) -> None:
+        self._logs = logs
+        self._dead_letters = dead_letters
+        self._max_message_bytes = max_message_bytes
+
+    def record(self, messages: Sequence[Message]) -> list[Receipt]:
+        """Record each message; when this returns, every event and every dead letter is as safe as configured.
+
+        Raises what the log raises when it cannot append; repeating the call is safe, as events are known by their ids.
+        """
+        readings = [self._read(message) for message in messages]
+        recorded = self._append(readings)
+        letters = [
+            _letter(message, reading.refusals)
+            for message, reading in zip(messages, readings, strict=True)
+            if reading.refusals
+        ]
+        if letters:
+            self._keep(letters)
+        return [
+            _receipt(message, reading, events)
+            for message, reading, events in zip(messages, readings, recorded, strict=True)
+        ]
+
+    def retry(self, letter: DeadLetter) -> Receipt:
+        """Try a dead letter again; it is removed if all of it can be read now."""
+        message = Message(letter.channel, letter.payload, letter.received_at, letter.via)
+        reading = self._read(message)
+        recorded = self._append([reading])
+        if reading.refusals:
+            self._dead_letters.refused_again(letter, reading.refusals)
+        else:
+            self._dead_letters.discard(letter.id)
+        return _receipt(message, reading, recorded[0])
+
+    def _read(self, message: Message) -> Reading:
+        return read(message.channel, message.payload, message.received_at, max_bytes=self._max_message_bytes)
+
+    def _append(self, readings: Sequence[Reading]) -> list[list[RecordedEvent]]:
+        """Append the events of all readings, each log at once; their places, by reading."""
+        by_log: dict[str, list[tuple[int, Event]]] = defaultdict(list)
+        for number, reading in enumerate(readings):
+            for event in reading.events:
+                by_log[log_of(event.stream, len(self._logs))].append((number, event))
+        recorded: list[list[RecordedEvent]] = [[] for _ in readings]
+        for log, numbered in by_log.items():
+            appended = self._logs[log].append([_new_event(event) for _, event in numbered])
+            for (number, event), place in zip(numbered, appended, strict=True):
+                recorded[number].append(RecordedEvent(event.event_id, type(event).__name__, event.stream, log, *place))
+        return recorded
+
+    def _keep(self, letters: Sequence[DeadLetter]) -> None:
+        dropped = self._dead_letters.keep(letters)
+        for letter in letters:
+            logger.warning("dead letter", id=letter.id, channel=letter.channel, via=letter.via, reason=letter.reason)
+        if dropped:
+            logger.error("dead letters dropped for want of room", dropped=dropped)
+
+
+def _new_event(event: Event) -> NewEvent:
+    return NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id)
+
+
+def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
+    return DeadLetter(
+        letter_id(message.channel, message.payload),
+        message.channel,
+        message.payload,
+        refusals[0].code,
+        reasons(refusals),
+        message.received_at,
+        message.via,
+    )
+
+
+def _receipt(message: Message, reading: Reading, events: Sequence[RecordedEvent]) -> Receipt:
+    letter = letter_id(message.channel, message.payload) if reading.refusals else None
+    return Receipt(tuple(events), reading.refusals, letter)

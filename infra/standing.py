@@ -1,0 +1,108 @@
+"""How the service stands: what came in, how far each read model is, what is parked."""
+
+import time
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from infra.composition import log_names
+from infra.dead_letters import INDEX as DEAD_LETTERS
+from infra.dead_letters import STATS as DEAD_LETTER_STATS
+from infra.eventlog.log import key
+from infra.read_models.keys import SegmentKeys
+from infra.recording import COUNTS_KEY
+from projections.ports import Segment
+from projections.registry import READ_MODELS
+from readapi.ports import IntakeStatus, ReadModelStatus, SegmentStatus
+
+RATE_IS_STALE_AFTER_SECONDS = 5.0
+"""A segment that has committed nothing for so long folds no events at present."""
+
+PARKED_LISTED = 1_000
+"""Parked keys listed for one segment, at most."""
+
+
+def read_models(client: Redis) -> list[ReadModelStatus]:
+    """Every read model with its segments, in two round trips."""
+    logs = log_names(client)
+    segments = [Segment(one.name, one.version, log) for one in READ_MODELS.values() for log in logs]
+    with client.pipeline(transaction=False) as pipeline:
+        for log in logs:
+            pipeline.hget(key(log, "meta"), "position")
+        for names in map(SegmentKeys, segments):
+            pipeline.hgetall(names.state)
+            pipeline.hlen(names.parked)
+        replies = pipeline.execute()
+    heads = {log: int(position or 0) for log, position in zip(logs, replies, strict=False)}
+    states = zip(segments, replies[len(logs) :: 2], replies[len(logs) + 1 :: 2], strict=True)
+    found = [(segment, state, parked) for segment, state, parked in states]
+    ages = _oldest_unfolded(client, [(segment.log, int(state.get(b"checkpoint", 0))) for segment, state, _ in found])
+    statuses: dict[str, list[SegmentStatus]] = {name: [] for name in READ_MODELS}
+    for (segment, state, parked), age in zip(found, ages, strict=True):
+        statuses[segment.read_model].append(_segment_status(segment, state, parked, heads[segment.log], age))
+    return [
+        ReadModelStatus(name, READ_MODELS[name].version, None, None, segments) for name, segments in statuses.items()
+    ]
+
+
+def _oldest_unfolded(client: Redis, checkpoints: list[tuple[str, int]]) -> list[float]:
+    """For each log and checkpoint, the age in seconds of the first event behind it; 0 if there is none."""
+    with client.pipeline(transaction=False) as pipeline:
+        for log, checkpoint in checkpoints:
+            pipeline.xrange(key(log, "log"), f"({checkpoint}-0", count=1)
+        replies: list[Any] = pipeline.execute()
+    now = time.time()
+    return [max(0.0, now - int(reply[0][1][b"recorded_at"]) / 1000) if reply else 0.0 for reply in replies]
+
+
+def _segment_status(segment: Segment, state: dict[bytes, bytes], parked: int, head: int, age: float) -> SegmentStatus:
+    checkpoint = int(state.get(b"checkpoint", 0))
+    idle = time.time() - float(state.get(b"committed_at", 0)) > RATE_IS_STALE_AFTER_SECONDS
+    leased = float(state.get(b"leased_until", 0)) / 1000 > time.time()
+    return SegmentStatus(
+        log=segment.log,
+        checkpoint=checkpoint,
+        head=head,
+        lag_events=max(0, head - checkpoint),
+        lag_seconds=round(age, 3),
+        events_per_second=0.0 if idle else round(float(state.get(b"events_per_second", 0)), 1),
+        owner=state[b"owner"].decode() if leased else None,
+        parked_keys=parked,
+    )
+
+
+def parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
+    """The parked keys of a read model, ``PARKED_LISTED`` a log at most, with how many events wait under each."""
+    projection = READ_MODELS[read_model]
+    parked = []
+    for log in log_names(client):
+        names = SegmentKeys(Segment(projection.name, projection.version, log))
+        found = []
+        for name, note in client.hscan_iter(names.parked, count=PARKED_LISTED):
+            found.append((name.decode(), orjson.loads(note)))
+            if len(found) == PARKED_LISTED:
+                break
+        with client.pipeline(transaction=False) as pipeline:
+            for name, _ in found:
+                pipeline.llen(names.parked_events(name))
+            lengths = pipeline.execute()
+        parked += [
+            {"key": name, "log": log, "events": events, **note}
+            for (name, note), events in zip(found, lengths, strict=True)
+        ]
+    return parked
+
+
+def intake(client: Redis) -> IntakeStatus:
+    """What came in since the beginning."""
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.hgetall(COUNTS_KEY)
+        pipeline.zcard(DEAD_LETTERS)
+        pipeline.hget(DEAD_LETTER_STATS, "dropped")
+        counts, letters, dropped = pipeline.execute()
+    return IntakeStatus(
+        counts={name.decode(): int(number) for name, number in counts.items()},
+        dead_letters=letters,
+        dead_letters_dropped=int(dropped or 0),
+    )

@@ -1,0 +1,1 @@
+"""How it is asked: the Falcon application, one module per resource family."""

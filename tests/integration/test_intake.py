@@ -1,0 +1,99 @@
+"""The intake: batches, a bounded backlog, and what happens while the log cannot be reached."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from domain.announcements import Message, Receipt
+from infra.composition import open_recorder
+from infra.connections import connect
+from infra.functions import load
+from infra.intake import BacklogFullError, Intake
+from infra.settings import Settings
+from tests import servers
+
+
+def message(number: int) -> Message:
+    payload = b'{"event_type": "pattern_detected", "data": {"symbol": "S%d", "pattern": "Doji", "confidence": 0.5}}'
+    return Message("tickstock.events.patterns", payload % number, time.time(), "http")
+
+
+@contextmanager
+def started(intake: Intake) -> Iterator[Intake]:
+    intake.start()
+    try:
+        yield intake
+    finally:
+        intake.close()
+
+
+def test_messages_are_recorded_in_batches(redis: Redis, redis_url: str) -> None:
+    load(redis)
+    recorder = open_recorder(redis, Settings(redis_url=redis_url))
+    sizes: list[int] = []
+
+    def record(messages: list[Message]) -> list[Receipt]:
+        sizes.append(len(messages))
+        return recorder.record(messages)
+
+    with started(Intake(record, backlog=1_000, batch_size=100, batch_seconds=0.2)) as intake:
+        futures = [intake.submit(message(number)) for number in range(250)]
+        receipts = [future.result(timeout=10) for future in futures]
+        assert intake.submit(message(0)).result(timeout=10).events[0].duplicate
+    assert [len(receipt.events) for receipt in receipts] == [1] * 250
+    assert max(sizes) == 100
+    assert intake.counts["recorded"] == 250
+    assert intake.counts["duplicates"] == 1
+
+
+def fill(intake: Intake) -> None:
+    for number in range(10):
+        intake.submit(message(number))
+
+
+def test_a_full_backlog_is_refused_at_once() -> None:
+    taken, going_on = Event(), Event()
+
+    def stuck(messages: list[Message]) -> list[Receipt]:
+        taken.set()
+        going_on.wait(30)
+        return [Receipt((), (), None) for _ in messages]
+
+    with started(Intake(stuck, backlog=3, batch_size=1, batch_seconds=0)) as intake:
+        intake.submit(message(0))
+        assert taken.wait(10)
+        with pytest.raises(BacklogFullError, match="wait to be recorded"):
+            fill(intake)
+        with pytest.raises(BacklogFullError):
+            intake.put(message(0), timeout=0.01)
+        going_on.set()
+
+
+def test_close_records_what_is_held(redis: Redis, redis_url: str) -> None:
+    load(redis)
+    recorder = open_recorder(redis, Settings(redis_url=redis_url))
+    with started(Intake(recorder.record, backlog=1_000, batch_size=10, batch_seconds=0.01)) as intake:
+        for number in range(200):
+            intake.put(message(number), timeout=1)
+    assert intake.counts["recorded"] == 200
+
+
+def test_while_redis_is_away_senders_hear_it_and_pubsub_messages_are_kept() -> None:
+    with servers.valkey() as server, connect(server.connection_url) as client:
+        load(client)
+        recorder = open_recorder(client, Settings(redis_url=server.connection_url))
+        with started(Intake(recorder.record, backlog=1_000, batch_size=10, batch_seconds=0.01)) as intake:
+            assert intake.submit(message(0)).result(timeout=10).events
+            server.stop()
+            with pytest.raises(RedisError):
+                intake.submit(message(1)).result(timeout=30)
+            intake.put(message(2), timeout=1)
+            server.start()
+            while intake.counts["recorded"] < 2:
+                time.sleep(0.05)
+            assert intake.submit(message(2)).result(timeout=10).events[0].duplicate
