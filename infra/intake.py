@@ -1,7 +1,6 @@
 """The intake: gathers messages into batches for the recorder, holding no more than a bounded backlog."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, Full, Queue
@@ -12,6 +11,7 @@ from eventsourcing.persistence import PersistenceError
 from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
+from infra.counts import Counts, counted
 
 logger = structlog.get_logger()
 
@@ -44,8 +44,7 @@ class Intake:
         self._batch_seconds = batch_seconds
         self._stop = Event()
         self._thread = Thread(target=self._run, name="intake", daemon=True)
-        self.counts: Counter[str] = Counter()
-        """``recorded``, ``duplicates`` (events) and ``refused`` (messages)."""
+        self.counts = Counts()
 
     def start(self) -> None:
         """Begin to record."""
@@ -115,13 +114,5 @@ class Intake:
         for (_, future), receipt in zip(batch, receipts, strict=True):
             if future:
                 future.set_result(receipt)
-        self.counts.update(count_receipts(receipts))
+        self.counts.add(counted(receipts))
         return []
-
-
-def count_receipts(receipts: list[Receipt]) -> Counter[str]:
-    """``recorded`` and ``duplicates`` (events) and ``refused`` (messages)."""
-    duplicates = sum(event.duplicate for receipt in receipts for event in receipt.events)
-    events = sum(len(receipt.events) for receipt in receipts)
-    refused = sum(1 for receipt in receipts if receipt.refusals)
-    return Counter(recorded=events - duplicates, duplicates=duplicates, refused=refused)

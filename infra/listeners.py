@@ -1,7 +1,6 @@
 """How messages come in over Redis: by pub/sub, and by the ingest stream, where nothing is lost."""
 
 import time
-from collections import Counter
 from threading import Event
 from typing import Any
 
@@ -12,7 +11,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from domain.announcements import Message
 from domain.wire import CHANNELS, INGEST_STREAM
-from infra.intake import RETRY_SECONDS, BacklogFullError, Intake, count_receipts
+from infra.counts import Counts, counted
+from infra.intake import RETRY_SECONDS, BacklogFullError, Intake
 from infra.recorder import Recorder
 
 logger = structlog.get_logger()
@@ -30,7 +30,7 @@ CLAIM_AFTER_SECONDS = 10.0
 """A consumer that has not dealt with an entry for so long counts as dead."""
 
 
-def listen(client: Redis, intake: Intake, counts: Counter[str], stop: Event) -> None:
+def listen(client: Redis, intake: Intake, stop: Event) -> None:
     """Put what is published on the producer's channels into the intake, until ``stop`` is set.
 
     Counts messages ``dropped`` because the backlog was full, and connection ``gaps``, in which messages may be missed.
@@ -41,7 +41,7 @@ def listen(client: Redis, intake: Intake, counts: Counter[str], stop: Event) -> 
             try:
                 heard = pubsub.get_message(timeout=0.5)
             except RedisError as error:
-                counts["gaps"] += 1
+                intake.counts.add({"gaps": 1})
                 logger.warning("pub/sub interrupted, messages may be missed", error=str(error))
                 stop.wait(RETRY_SECONDS)
                 continue
@@ -51,7 +51,7 @@ def listen(client: Redis, intake: Intake, counts: Counter[str], stop: Event) -> 
             try:
                 intake.put(message, PATIENCE_SECONDS)
             except BacklogFullError as error:
-                counts["dropped"] += 1
+                intake.counts.add({"dropped": 1})
                 logger.error("pub/sub message dropped", channel=message.channel, error=str(error))
 
 
@@ -65,7 +65,7 @@ class IngestReader:
         self._batch_size = batch_size
         self._claim_at = 0.0
         self._unfinished = False
-        self.counts: Counter[str] = Counter()
+        self.counts = Counts()
 
     def run(self, stop: Event) -> None:
         """Until ``stop`` is set. An entry that could not be recorded stays pending and is tried again."""
@@ -130,4 +130,4 @@ class IngestReader:
             pipeline.xack(INGEST_STREAM, GROUP, *ids)
             pipeline.xdel(INGEST_STREAM, *ids)
             pipeline.execute()
-        self.counts.update(count_receipts(receipts))
+        self.counts.add(counted(receipts))

@@ -2,22 +2,18 @@
 
 import os
 import socket
-from collections import Counter
 from threading import Event, Thread
 
 import structlog
 from redis import Redis
-from redis.exceptions import RedisError
 
 from infra.composition import open_intake, open_recorder, redis_url
 from infra.connections import connect
+from infra.counts import flush
 from infra.listeners import IngestReader, listen
 from infra.settings import Settings
 
 logger = structlog.get_logger()
-
-COUNTS_KEY = "tickview:intake"
-"""Hash: ``<way>.<what>`` -> how many, over all recorders since the beginning."""
 
 
 def process_name() -> str:
@@ -30,13 +26,12 @@ def run_recorder(client: Redis, settings: Settings, stop: Event) -> None:
     recorder = open_recorder(client, settings)
     intake = open_intake(recorder, settings)
     reader = IngestReader(client, recorder, process_name(), settings.batch_size)
-    heard: Counter[str] = Counter()
-    counts = {"pubsub": heard, "recorder": intake.counts, "stream": reader.counts}
+    counts = {"pubsub": intake.counts, "stream": reader.counts}
     intake.start()
     threads = [
         Thread(
             target=listen,
-            args=(connect(redis_url(settings)), intake, heard, stop),
+            args=(connect(redis_url(settings)), intake, stop),
             name="pub/sub",
             daemon=True,
         ),
@@ -46,28 +41,11 @@ def run_recorder(client: Redis, settings: Settings, stop: Event) -> None:
         thread.start()
     logger.info("recording")
     while not stop.wait(1.0):
-        flush_counts(client, counts)
+        flush(client, counts)
         for thread in threads:
             if not thread.is_alive():
                 raise RuntimeError(f"the {thread.name} thread ended")
     for thread in threads:
         thread.join()
     intake.close()
-    flush_counts(client, counts)
-
-
-def flush_counts(client: Redis, counts: dict[str, Counter[str]]) -> None:
-    """Add the counts to those in Redis and start anew; keep them if Redis is away."""
-    taken = {(way, what): number for way, counter in counts.items() for what, number in counter.items() if number}
-    if not taken:
-        return
-    try:
-        with client.pipeline() as pipeline:
-            for (way, what), number in taken.items():
-                pipeline.hincrby(COUNTS_KEY, f"{way}.{what}", number)
-            pipeline.execute()
-    except RedisError as error:
-        logger.warning("counts not written", error=str(error))
-        return
-    for (way, what), number in taken.items():
-        counts[way][what] -= number
+    flush(client, counts)

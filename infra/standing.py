@@ -7,11 +7,11 @@ import orjson
 from redis import Redis
 
 from infra.composition import log_names
+from infra.counts import COUNTS_KEY
 from infra.dead_letters import INDEX as DEAD_LETTERS
 from infra.dead_letters import STATS as DEAD_LETTER_STATS
 from infra.eventlog.log import key
 from infra.read_models.keys import SegmentKeys
-from infra.recording import COUNTS_KEY
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from readapi.ports import IntakeStatus, ReadModelStatus, SegmentStatus

@@ -287,4 +287,4 @@ def derive(projection: Projection[Any, Any], folded: Folded) -> Mutations:
 
 def describe(error: Exception) -> str:
     """An error in one line, for the operator."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:500]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

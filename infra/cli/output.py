@@ -12,7 +12,7 @@ from rich.table import Table
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 200)
 
 
 def print_json(value: Any) -> None:
@@ -25,7 +25,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty
     if not rows:
         console.print(empty)
         return
-    table = Table(*(column.replace("_", " ") for column in columns), box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
     console.print(table)

@@ -1,7 +1,7 @@
 """``tickview status`` and ``tickview projections``: how the service stands."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from infra.read_models.keys import SegmentKeys
 from infra.settings import Settings
 from projections.ports import Segment
 from projections.registry import READ_MODELS
-from readapi.ports import ReadModelStatus
+from readapi.projections import shown
 
 MODEL_COLUMNS = ("name", "version", "lag_events", "lag_seconds", "events_per_second", "parked_keys")
 PARKED_COLUMNS = ("key", "log", "position", "events", "error")
@@ -36,7 +36,7 @@ def status(json: JsonOption = False) -> None:
     """
     client = open_redis(Settings())
     intake = standing.intake(client)
-    models = [summary(model) for model in standing.read_models(client)]
+    models = [shown(model) for model in standing.read_models(client)]
     if json:
         print_json({"intake": asdict(intake), "projections": models})
         return
@@ -58,7 +58,7 @@ def projections(
     """
     client = open_redis(Settings())
     if name is None:
-        models = [summary(model) for model in standing.read_models(client)]
+        models = [shown(model) for model in standing.read_models(client)]
         return print_json({"projections": models}) if json else print_table(MODEL_COLUMNS, models, "no read models")
     if name not in READ_MODELS:
         raise StartupError(f"there is no read model {name}: there are {', '.join(READ_MODELS)}")
@@ -86,20 +86,3 @@ def _retry(name: str, wanted: str, *, json: bool) -> None:
         print_json({"retrying": [key["key"] for key in chosen]})
     else:
         console.print(f"{len(chosen)} parked keys will be tried again")
-
-
-def summary(model: ReadModelStatus) -> dict[str, Any]:
-    """A read model in one row: the sums over its segments, and the segments."""
-    return {
-        "name": model.name,
-        "version": model.version,
-        "previous_version": model.previous_version,
-        "building_version": model.building_version,
-        "lag_events": sum(segment.lag_events for segment in model.segments),
-        "lag_seconds": max((segment.lag_seconds for segment in model.segments), default=0.0),
-        "events_per_second": round(sum(segment.events_per_second for segment in model.segments), 1),
-        "percent": None,
-        "seconds_left": None,
-        "parked_keys": sum(segment.parked_keys for segment in model.segments),
-        "segments": [asdict(segment) for segment in model.segments],
-    }

@@ -1,0 +1,222 @@
+"""``tickview serve``: gunicorn, and in each of its processes the API with what it needs."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from shutil import rmtree
+from typing import Any
+
+import structlog
+from gunicorn.app.base import BaseApplication
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from uvicorn_worker import UvicornWorker
+
+from infra.api_ports import IntakeAnnouncements, RedisDeadLetterDesk, RedisFreshness, RedisOperations
+from infra.composition import log_names, open_dead_letters, open_intake, open_recorder, open_redis, redis_url
+from infra.connections import REDIS_ERRORS, connect_async
+from infra.counts import flush
+from infra.errors import StartupError
+from infra.intake import Intake
+from infra.read_models.queries import RedisActivityQueries, RedisBacktestQueries, RedisProducerQueries
+from infra.read_models.queries_patterns import RedisPatternQueries
+from infra.recorder import Recorder
+from infra.settings import Settings
+from infra.telemetry import configure_logs
+from projections.activity import Activity
+from projections.backtests import Backtests
+from projections.patterns import ActivePatterns
+from projections.ports import Segment
+from projections.producers import Producers
+from projections.registry import READ_MODELS
+
+logger = structlog.get_logger()
+
+STOP_SECONDS = 3
+"""How long requests under way may take to end."""
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that tells ``prometheus_client``, when it is imported, where the processes' metrics come together."""
+
+
+class ApiWorker(UvicornWorker):  # type: ignore[misc]
+    """gunicorn's process with uvicorn in it, the fastest of those measured (``docs/performance.md``)."""
+
+    CONFIG_KWARGS = {
+        "loop": "uvloop",
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "on",
+        "server_header": False,
+        "proxy_headers": False,
+        "access_log": False,
+        "timeout_graceful_shutdown": STOP_SECONDS,
+    }
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn with these settings, around the application that ``load`` makes in each process."""
+
+    def __init__(self, options: Mapping[str, Any], load: Callable[[], Any]) -> None:
+        self._options = options
+        self._load = load
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Called by gunicorn."""
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Called by gunicorn in each process."""
+        return self._load()
+
+
+class ApiProcess:
+    """What runs in one API process besides its answers; Falcon middleware for start and end."""
+
+    def __init__(
+        self, client: Redis, connections: Sequence[AsyncRedis], freshness: RedisFreshness, intake: Intake
+    ) -> None:
+        self._client = client
+        self._connections = connections
+        self._freshness = freshness
+        self._intake = intake
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
+        """Know the positions before the first answer, if Redis can tell them."""
+        self._intake.start()
+        with suppress(*REDIS_ERRORS):
+            await self._freshness.load()
+        self._tasks = [_keep_running(self._freshness.follow()), _keep_running(self._count())]
+
+    async def process_shutdown(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
+        """Record what has been taken in."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.to_thread(self._intake.close)
+        await asyncio.to_thread(self._flush)
+        for connection in self._connections:
+            await connection.aclose()
+
+    async def _count(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            await asyncio.to_thread(self._flush)
+
+    def _flush(self) -> None:
+        flush(self._client, {"http": self._intake.counts})
+
+
+def _keep_running(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task whose failure ends the process, which gunicorn then replaces: better than one that is deaf."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            logger.error("a task of the API ended", exc_info=task.exception())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(ended)
+    return task
+
+
+def run_server(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartupError where Redis or the address cannot be used."""
+    configure_logs(settings.log_level, "serve")
+    client = open_redis(settings)
+    # Made once and before the processes are, so that one that gunicorn replaces while Redis is away starts too.
+    recorder = open_recorder(client, settings)
+    logs = log_names(client)
+    listener = _listen(settings)
+    metrics = tempfile.mkdtemp(prefix="tickview-metrics-")
+    os.environ[METRICS_FOLDER] = metrics
+    options = {
+        "bind": f"fd://{listener.fileno()}",
+        "workers": settings.api_processes,
+        "worker_class": ApiWorker,
+        "proc_name": "tickview serve",
+        "graceful_timeout": STOP_SECONDS + 2,
+        "control_socket_disable": True,
+        "on_exit": lambda _: rmtree(metrics, ignore_errors=True),
+        "logconfig_dict": _LOGGING,
+        "loglevel": "warning",
+    }
+    host, port, *_ = listener.getsockname()
+    logger.info("serving", address=f"http://{host}:{port}", processes=settings.api_processes)
+    Server(options, lambda: build_app(settings, client, recorder, logs)).run()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        address = f"{settings.host}:{settings.port}"
+        raise StartupError(
+            f"cannot listen on {address}: {error.strerror}; choose another with --host, --port"
+        ) from error
+
+
+def build_app(settings: Settings, client: Redis, recorder: Recorder, logs: tuple[str, ...]) -> Any:
+    """The application of one process. Nothing connects before its start-up."""
+    # Only now, in the process itself and with METRICS_FOLDER set: that is when prometheus_client opens its files.
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    from readapi.app import create_app
+    from readapi.read_model import ReadModel
+
+    url = redis_url(settings)
+    asking, waiting = connect_async(url), connect_async(url)
+    versions = {name: projection.version for name, projection in READ_MODELS.items()}
+    segments = [Segment(name, version, log) for name, version in versions.items() for log in logs]
+    freshness = RedisFreshness(waiting, segments)
+    intake = open_intake(recorder, settings)
+    gathered = CollectorRegistry()
+    MultiProcessCollector(gathered)
+
+    def served(name: str, queries: Callable[..., Any]) -> ReadModel[Any]:
+        version = versions[name]
+        return ReadModel(name, version, queries(asking, version, logs), freshness, settings.wait_seconds)
+
+    return create_app(
+        patterns=served(ActivePatterns.name, RedisPatternQueries),
+        backtests=served(Backtests.name, RedisBacktestQueries),
+        activity=served(Activity.name, RedisActivityQueries),
+        producers=served(Producers.name, RedisProducerQueries),
+        announcements=IntakeAnnouncements(intake),
+        dead_letters=RedisDeadLetterDesk(open_dead_letters(client, settings), recorder),
+        operations=RedisOperations(client),
+        clock=time.time,
+        lifespan=ApiProcess(client, (asking, waiting), freshness, intake),
+        away=REDIS_ERRORS,
+        gathered=gathered,
+    )
+
+
+class LogHandler(logging.Handler):
+    """Hands what libraries log to our own log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+_LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"structlog": {"()": LogHandler}},
+    "root": {"level": "WARNING", "handlers": ["structlog"]},
+    "loggers": {
+        name: {"level": "WARNING", "handlers": ["structlog"], "propagate": False}
+        for name in ("gunicorn.error", "gunicorn.access")
+    },
+}

@@ -1,0 +1,85 @@
+"""The Falcon application: every route, and what each resource needs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import falcon
+from falcon.asgi import App
+from prometheus_client import CollectorRegistry
+
+from projections.queries import ActivityQueries, BacktestQueries, PatternQueries, ProducerQueries
+from readapi.backtests import BacktestResource, BacktestsResource
+from readapi.dashboard import DashboardResource
+from readapi.dead_letters import DeadLetterResource, DeadLetterRetryResource, DeadLettersResource
+from readapi.events import EventsResource
+from readapi.health import DiscoveryHealthResource, HealthResource, PatternsHealthResource
+from readapi.measuring import Measuring, MetricsResource, PerformanceResource
+from readapi.openapi import DocumentResource, document
+from readapi.pattern_overview import StatisticsResource, SummaryResource
+from readapi.patterns import PatternResource, ScanResource
+from readapi.ports import Announcements, DeadLetterDesk, Operations
+from readapi.problems import Application, handle_errors
+from readapi.projections import ProjectionsResource
+from readapi.read_model import ReadModel
+
+
+class Lifespan(Protocol):
+    """Falcon middleware that starts and stops what the process needs."""
+
+    async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        """Before the first request."""
+        ...
+
+    async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        """After the last."""
+        ...
+
+
+def create_app(
+    *,
+    patterns: ReadModel[PatternQueries],
+    backtests: ReadModel[BacktestQueries],
+    activity: ReadModel[ActivityQueries],
+    producers: ReadModel[ProducerQueries],
+    announcements: Announcements,
+    dead_letters: DeadLetterDesk,
+    operations: Operations,
+    clock: Callable[[], float],
+    lifespan: Lifespan,
+    away: tuple[type[Exception], ...] = (),
+    gathered: CollectorRegistry | None = None,
+) -> Application:
+    """The application.
+
+    ``clock`` gives epoch seconds. ``away`` are the errors that the queries raise while their store cannot be reached.
+    ``gathered`` is where the metrics of all processes come together, None where there is one process.
+    """
+    requests = CollectorRegistry()
+    measuring = Measuring(requests)
+    routes: dict[str, object] = {
+        "/api/patterns/scan": ScanResource(patterns, clock),
+        "/api/patterns/stats": StatisticsResource(patterns, clock),
+        "/api/patterns/summary": SummaryResource(patterns, clock),
+        "/api/patterns/health": PatternsHealthResource(patterns, operations, clock),
+        "/api/patterns/{pattern_id:path}": PatternResource(patterns, clock),
+        "/api/backtests": BacktestsResource(backtests),
+        "/api/backtests/{job_id}": BacktestResource(backtests),
+        "/api/events": EventsResource(announcements),
+        "/api/dead-letters": DeadLettersResource(dead_letters),
+        "/api/dead-letters/{letter_id}": DeadLetterResource(dead_letters),
+        "/api/dead-letters/{letter_id}/retry": DeadLetterRetryResource(dead_letters),
+        "/api/projections": ProjectionsResource(operations),
+        "/api/dashboard/stats": DashboardResource(activity, clock),
+        "/api/health": HealthResource(operations),
+        "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
+        "/api/pattern-discovery/performance": PerformanceResource(measuring),
+        "/metrics": MetricsResource(gathered or requests, operations),
+    }
+    routes["/openapi.json"] = DocumentResource(document(routes))
+    app = App(media_type=falcon.MEDIA_JSON)
+    app.add_middleware(measuring)
+    app.add_middleware(lifespan)
+    handle_errors(app, away)
+    for path, resource in routes.items():
+        app.add_route(path, resource)
+    return app

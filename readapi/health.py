@@ -1,0 +1,214 @@
+"""``/api/health``, ``/api/patterns/health`` and ``/api/pattern-discovery/health``: is it well, and if not, why not."""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from falcon.asgi import Request, Response
+from typing_extensions import TypedDict
+
+from projections.queries import PatternQueries, ProducerQueries
+from readapi.answers import send
+from readapi.operation import Resource, operation
+from readapi.parameters import Parameters
+from readapi.ports import IntakeStatus, Operations, ReadModelStatus, ServerStatus
+from readapi.projections import lag_seconds, parked_keys
+from readapi.read_model import ReadModel
+
+Status = Literal["healthy", "degraded", "unhealthy"]
+
+LAG_ALLOWED_SECONDS = 10.0
+"""A read model that is further behind is degraded."""
+
+PRODUCERS = 20
+"""Producers shown, at most."""
+
+
+class Component(TypedDict):
+    """One part; ``reasons`` say why it is not healthy."""
+
+    status: Status
+    reasons: list[str]
+
+
+class ReadModelHealth(Component):
+    """A read model."""
+
+    version: int
+    lag_events: int
+    lag_seconds: float
+    parked_keys: int
+
+
+class ServerHealth(Component):
+    """A server behind us; null where it does not answer."""
+
+    version: str | None
+    latency_ms: float | None
+
+
+class IntakeHealth(Component):
+    """What came in: ``counts`` are ``<way>.<what>`` -> how many, since the beginning."""
+
+    counts: dict[str, int]
+    dead_letters: int
+    dead_letters_dropped: int
+
+
+class Components(TypedDict):
+    """The parts; read models and intake are empty and null while the server that knows of them is away."""
+
+    servers: dict[str, ServerHealth]
+    read_models: dict[str, ReadModelHealth]
+    intake: IntakeHealth | None
+
+
+class Health(TypedDict):
+    """The service as a whole: as well as its least well part."""
+
+    status: Status
+    components: Components
+
+
+class PatternsHealth(ReadModelHealth):
+    """The read model ``patterns``."""
+
+    total: int
+
+
+class Producer(TypedDict):
+    """What a producer last said of itself; ``reported_at`` is in epoch seconds."""
+
+    source: str
+    status: str
+    reported_at: float
+
+
+class DiscoveryHealth(Health):
+    """The service, the active patterns and those who announce them; null while their read model is away."""
+
+    patterns: int | None
+    producers: list[Producer] | None
+
+
+class HealthResource(Resource):
+    """The service."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    @operation("Health of the service", answers={200: Health, 503: Health})
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
+        """200 if it is healthy or degraded, else 503."""
+        health = await examine(self._operations)
+        send(resp, health, _http_status(health["status"]))
+
+
+class PatternsHealthResource(Resource):
+    """The read model ``patterns``."""
+
+    def __init__(self, patterns: ReadModel[PatternQueries], operations: Operations, clock: Callable[[], float]) -> None:
+        self.read_model = patterns
+        self._operations = operations
+        self._clock = clock
+
+    @operation("Health of the read model of the patterns", answers={200: PatternsHealth}, reads=True)
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
+        """Its lag, its parked keys and its size."""
+        models = {model.name: model for model in await self._operations.read_models()}
+        counted = await self.read_model.queries.statistics(self._clock())
+        health = read_model_health(models[self.read_model.name])
+        send(resp, PatternsHealth(**health, total=counted.total))
+
+
+class DiscoveryHealthResource(Resource):
+    """The service as pattern discovery sees it."""
+
+    def __init__(
+        self,
+        patterns: ReadModel[PatternQueries],
+        producers: ReadModel[ProducerQueries],
+        operations: Operations,
+        clock: Callable[[], float],
+    ) -> None:
+        self._patterns = patterns
+        self._producers = producers
+        self._operations = operations
+        self._clock = clock
+
+    @operation("Health of pattern discovery", answers={200: DiscoveryHealth, 503: DiscoveryHealth})
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
+        """200 if it is healthy or degraded, else 503."""
+        health = await examine(self._operations)
+        patterns: int | None = None
+        producers: list[Producer] | None = None
+        if health["status"] != "unhealthy":
+            patterns = (await self._patterns.queries.statistics(self._clock())).total
+            latest = await self._producers.queries.latest(PRODUCERS)
+            producers = [
+                Producer(source=row.source, status=row.status, reported_at=row.reported_at) for row, *_ in latest
+            ]
+        answer = DiscoveryHealth(**health, patterns=patterns, producers=producers)
+        send(resp, answer, _http_status(health["status"]))
+
+
+async def examine(operations: Operations) -> Health:
+    """The health of every part and of the whole."""
+    servers = {name: server_health(status) for name, status in (await operations.servers()).items()}
+    read_models: dict[str, ReadModelHealth] = {}
+    intake: IntakeHealth | None = None
+    if all(server["status"] != "unhealthy" for server in servers.values()):
+        read_models = {model.name: read_model_health(model) for model in await operations.read_models()}
+        intake = intake_health(await operations.intake())
+    components = Components(servers=servers, read_models=read_models, intake=intake)
+    parts: list[Component] = [*servers.values(), *read_models.values(), *([intake] if intake else [])]
+    return Health(status=worst(part["status"] for part in parts), components=components)
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The whole is as well as its least well part."""
+    found = set(statuses)
+    return "unhealthy" if "unhealthy" in found else "degraded" if "degraded" in found else "healthy"
+
+
+def server_health(server: ServerStatus) -> ServerHealth:
+    """A server that is down is unhealthy."""
+    return {
+        "status": "healthy" if server.up else "unhealthy",
+        "reasons": [] if server.up else ["does not answer"],
+        "version": server.version,
+        "latency_ms": server.latency_ms,
+    }
+
+
+def read_model_health(model: ReadModelStatus) -> ReadModelHealth:
+    """A read model that lags, or has parked keys, is degraded."""
+    lag, parked = lag_seconds(model), parked_keys(model)
+    reasons = []
+    if parked:
+        reasons.append(f"{parked} keys are parked: their events could not be folded")
+    if lag > LAG_ALLOWED_SECONDS:
+        reasons.append(f"the oldest event not folded yet is {lag:.0f} s old")
+    return {
+        "status": "degraded" if reasons else "healthy",
+        "reasons": reasons,
+        "version": model.version,
+        "lag_events": sum(segment.lag_events for segment in model.segments),
+        "lag_seconds": lag,
+        "parked_keys": parked,
+    }
+
+
+def intake_health(intake: IntakeStatus) -> IntakeHealth:
+    """Dead letters are for the producer to mend; an intake that had to drop some is degraded."""
+    dropped = intake.dead_letters_dropped
+    return {
+        "status": "degraded" if dropped else "healthy",
+        "reasons": [f"{dropped} dead letters were dropped for want of room"] if dropped else [],
+        "counts": dict(intake.counts),
+        "dead_letters": intake.dead_letters,
+        "dead_letters_dropped": dropped,
+    }
+
+
+def _http_status(status: Status) -> int:
+    return 503 if status == "unhealthy" else 200

@@ -1,0 +1,162 @@
+"""Measures every request: for ``/api/pattern-discovery/performance`` and, by Prometheus's names, for ``/metrics``."""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Literal
+
+import falcon
+from falcon.asgi import Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import TypedDict
+
+from readapi.answers import send
+from readapi.operation import Resource, operation
+from readapi.parameters import Parameters
+from readapi.ports import IntakeStatus, Operations, ReadModelStatus
+
+WINDOW = 1_000
+"""Requests of each operation that its percentiles are taken from: the last ones."""
+
+TARGET_MS = 50.0
+"""What 95 of 100 answers shall not take longer than."""
+
+WRITE_TARGET_MS = 100.0
+"""The same for what waits for the disk."""
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+UNMATCHED = "unmatched"
+"""Stands for the path of requests that no route takes, so that clients cannot invent labels."""
+
+
+class OperationPerformance(TypedDict):
+    """Response times of the last requests of one operation."""
+
+    operation: str
+    requests: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    target_p95_ms: float
+    met: bool
+
+
+class PerformanceAnswer(TypedDict):
+    """Performance against targets, as this process measured it over at most ``window`` requests an operation."""
+
+    status: Literal["met", "missed"]
+    window: int
+    operations: list[OperationPerformance]
+
+
+class Measuring:
+    """Middleware that times requests."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "tickview_http_request_seconds",
+            "Time to answer, waits for a position left out.",
+            ("method", "route", "status"),
+            registry=registry,
+            buckets=BUCKETS,
+        )
+        self._children: dict[tuple[str, str, int], Histogram] = {}
+        self.latest: defaultdict[tuple[str, str], deque[float]] = defaultdict(partial(deque, maxlen=WINDOW))
+        """Operation (method, route) -> seconds."""
+
+    async def process_request(self, req: Request, _resp: Response) -> None:
+        """Start the clock."""
+        req.context.started = time.perf_counter()
+
+    async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:
+        """Stop it."""
+        seconds = time.perf_counter() - req.context.started
+        route = req.uri_template or UNMATCHED
+        method = req.method if req.uri_template and req.method in falcon.HTTP_METHODS else "OTHER"
+        place = (method, route, resp.status_code)
+        child = self._children.get(place)
+        if child is None:
+            child = self._children[place] = self._seconds.labels(*place)
+        child.observe(seconds)
+        if resp.status_code < 400:
+            self.latest[method, route].append(seconds)
+
+
+class PerformanceResource(Resource):
+    """Performance against targets."""
+
+    def __init__(self, measuring: Measuring) -> None:
+        self._measuring = measuring
+
+    @operation("Response times against their targets, in this process", answers={200: PerformanceAnswer})
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
+        """The last requests of each operation."""
+        operations = [_performance(*place, sorted(seconds)) for place, seconds in self._measuring.latest.items()]
+        status: Literal["met", "missed"] = "met" if all(one["met"] for one in operations) else "missed"
+        send(resp, PerformanceAnswer(status=status, window=WINDOW, operations=operations))
+
+
+def _performance(method: str, route: str, ordered: Sequence[float]) -> OperationPerformance:
+    def percentile(percent: int) -> float:
+        return round(ordered[-(-len(ordered) * percent // 100) - 1] * 1_000, 3)
+
+    target = WRITE_TARGET_MS if method in ("POST", "DELETE") else TARGET_MS
+    p95 = percentile(95)
+    return {
+        "operation": f"{method} {route}",
+        "requests": len(ordered),
+        "p50_ms": percentile(50),
+        "p95_ms": p95,
+        "p99_ms": percentile(99),
+        "target_p95_ms": target,
+        "met": p95 <= target,
+    }
+
+
+class MetricsResource(Resource):
+    """Everything that Prometheus asks for: the requests of all processes, and how the service stands."""
+
+    def __init__(self, requests: CollectorRegistry, operations: Operations) -> None:
+        self._requests = requests
+        self._operations = operations
+
+    @operation("Metrics for Prometheus", answers={200: "text/plain"}, problems=(503,))
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
+        """The metrics, in the text format."""
+        standing = CollectorRegistry()
+        standing.register(_Standing(await self._operations.read_models(), await self._operations.intake()))
+        resp.content_type = CONTENT_TYPE_LATEST
+        resp.data = generate_latest(self._requests) + generate_latest(standing)
+
+
+class _Standing(Collector):
+    """How the service stood when it was asked."""
+
+    def __init__(self, models: Sequence[ReadModelStatus], intake: IntakeStatus) -> None:
+        self._models = models
+        self._intake = intake
+
+    def collect(self) -> Iterator[Metric]:
+        for name, about in (
+            ("checkpoint", "Position up to which the log is folded."),
+            ("lag_events", "Events of the log that are not folded yet."),
+            ("lag_seconds", "Age of the oldest event that is not folded yet."),
+            ("parked_keys", "Keys whose events wait for a fix."),
+        ):
+            gauge = GaugeMetricFamily(f"tickview_segment_{name}", about, labels=("read_model", "log"))
+            for model in self._models:
+                for segment in model.segments:
+                    gauge.add_metric((model.name, segment.log), getattr(segment, name))
+            yield gauge
+        intake = CounterMetricFamily("tickview_intake", "What came in.", labels=("way", "what"))
+        for name, count in self._intake.counts.items():
+            intake.add_metric(name.split(".", 1), count)
+        yield intake
+        yield GaugeMetricFamily("tickview_dead_letters", "Dead letters kept.", self._intake.dead_letters)
+        yield CounterMetricFamily(
+            "tickview_dead_letters_dropped", "Dead letters dropped for want of room.", self._intake.dead_letters_dropped
+        )

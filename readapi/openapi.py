@@ -1,0 +1,176 @@
+"""``/openapi.json``: the OpenAPI 3.1 document, made from what the operations declare and the server obeys."""
+
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Literal
+
+import falcon
+import orjson
+from falcon.asgi import Request, Response
+from pydantic import TypeAdapter
+
+from readapi.operation import Operation, Resource, operation, operation_of
+from readapi.parameters import Parameters, optional_schema
+from readapi.problems import MEDIA_TYPE, ProblemDocument
+from readapi.read_model import MIN_POSITION_HEADER, POSITION_HEADER, POSITIONS_PATTERN
+
+API_VERSION = "1.0"
+"""Its first number is raised when a client must change."""
+
+METHODS = ("get", "post", "put", "delete")
+REF = "#/components/schemas/{model}"
+
+Place = tuple[str, str, Operation]
+"""Path, method, and what is declared for them."""
+
+_ABOUT = """Event-sourced read models of stock-chart patterns and backtests.
+
+Lists are given as repeated parameters, comma-separated, or both. Numbers in `TickView-Position` are positions in the
+event log: an answer is at least as new as they say, and a read with `TickView-Min-Position` waits until it is."""
+
+_POSITION = {
+    "schema": {"type": "string"},
+    "description": "One position per log: `market-0=12,market-1=7`. Of a read: the answer knows at least these. "
+    "Of a write: what was recorded stands up to here.",
+}
+_READ_HEADERS = {
+    POSITION_HEADER: _POSITION,
+    "ETag": {"schema": {"type": "string"}, "description": "Changes with the content of the answer."},
+}
+_READ_PARAMETERS = [
+    {
+        "name": MIN_POSITION_HEADER,
+        "in": "header",
+        "schema": {"type": "string", "pattern": POSITIONS_PATTERN},
+        "example": "market-0=0",
+        "description": f"Wait until the read model knows these positions: a write's `{POSITION_HEADER}`.",
+    },
+    {
+        "name": "If-None-Match",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "The `ETag` of an earlier answer: 304 if it is still the same.",
+    },
+]
+_PROBLEMS = {
+    400: "A parameter, header or body that is wrong; `errors` names each and says why.",
+    404: "There is no such thing.",
+    413: "The body, or a message in it, is too large.",
+    415: "The body is not declared as JSON.",
+    500: "A fault of the service; its log says more.",
+    503: "Redis cannot be reached, or the intake is full: try again after `Retry-After`.",
+    504: f"The read model did not reach `{MIN_POSITION_HEADER}` in time.",
+}
+
+
+def document(routes: Mapping[str, object]) -> dict[str, Any]:
+    """The document of these resources by path."""
+    places = list(_places({**routes, "/openapi.json": DocumentResource({})}))
+    schemas, components = _schemas(places)
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, declared in places:
+        paths.setdefault(path, {})[method] = _operation(path, method, declared, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "TickView", "version": API_VERSION, "description": _ABOUT},
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _places(routes: Mapping[str, object]) -> Iterator[Place]:
+    for path, resource in routes.items():
+        for method in METHODS:
+            if declared := operation_of(resource, method):
+                yield re.sub(r"\{(\w+):\w+\}", r"{\1}", path), method, declared
+
+
+def _schemas(places: list[Place]) -> tuple[dict[int, Any], dict[str, Any]]:
+    """The schemas of all answers and bodies by the ``id`` of the type, and those they refer to."""
+    types: dict[tuple[int, Literal["validation", "serialization"]], Any] = {
+        (id(ProblemDocument), "serialization"): ProblemDocument
+    }
+    for _, _, declared in places:
+        types |= {
+            (id(answer), "serialization"): answer
+            for answer in declared.answers.values()
+            if answer is not None and not isinstance(answer, str)
+        }
+        if declared.body is not None:
+            types[id(declared.body), "validation"] = declared.body
+    inputs = [(key, mode, TypeAdapter(answer)) for (key, mode), answer in types.items()]
+    found, definitions = TypeAdapter.json_schemas(inputs, ref_template=REF)
+    return {key: schema for (key, _), schema in found.items()}, definitions.get("$defs", {})
+
+
+def _operation(path: str, method: str, declared: Operation, schemas: Mapping[int, Any]) -> dict[str, Any]:
+    words = [word for word in re.split(r"[/{}\-_.]+", path) if word not in ("", "api")]
+    described: dict[str, Any] = {
+        "operationId": method + "".join(map(str.capitalize, words)),
+        "summary": declared.summary,
+        "parameters": [*_parameters(declared)],
+        "responses": {str(status): response for status, response in sorted(_responses(declared, schemas).items())},
+    }
+    if declared.body is not None:
+        content = {falcon.MEDIA_JSON: {"schema": schemas[id(declared.body)]}}
+        described["requestBody"] = {"required": True, "content": content}
+    return described
+
+
+def _parameters(declared: Operation) -> Iterator[dict[str, Any]]:
+    for name, about in declared.path.items():
+        yield {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1},
+            "description": about,
+        }
+    for name, schema in declared.query.model_json_schema().get("properties", {}).items():
+        schema = optional_schema(schema)
+        about = schema.pop("description", "")
+        parameter = {"name": name, "in": "query", "schema": schema, "description": about}
+        if schema.get("type") == "array":
+            parameter |= {"style": "form", "explode": schema.get("format") != "ascending"}
+        yield parameter
+    if declared.reads:
+        yield from _READ_PARAMETERS
+
+
+def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
+    responses: dict[int, dict[str, Any]] = {}
+    for status, answer in declared.answers.items():
+        response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+        if isinstance(answer, str):
+            response["content"] = {answer: {"schema": {"type": "string"}}}
+        elif answer is not None:
+            media_type = MEDIA_TYPE if status == HTTPStatus.UNPROCESSABLE_ENTITY else falcon.MEDIA_JSON
+            response["content"] = {media_type: {"schema": schemas[id(answer)]}}
+        if declared.reads:
+            response["headers"] = _READ_HEADERS
+        elif declared.writes and status < 400:
+            response["headers"] = {POSITION_HEADER: _POSITION}
+        responses[status] = response
+    if declared.reads:
+        responses[304] = {"description": "The answer is that of `If-None-Match`.", "headers": _READ_HEADERS}
+    problem = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}
+    for status in (400, 500, *declared.problems, *((503, 504) if declared.reads else ())):
+        responses[status] = {"description": _PROBLEMS[status], "content": problem}
+    if 503 in responses and 503 not in declared.answers:
+        responses[503]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return responses
+
+
+class DocumentResource(Resource):
+    """The document itself."""
+
+    def __init__(self, described: Mapping[str, Any]) -> None:
+        # Docstrings are written for Sphinx, descriptions are read as Markdown.
+        self._document = orjson.dumps(described).replace(b"``", b"`")
+
+    @operation("This document", answers={200: dict[str, Any]})
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
+        """The OpenAPI 3.1 document."""
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = self._document

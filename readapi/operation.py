@@ -1,0 +1,63 @@
+"""What an operation takes and answers, declared once: validation obeys it, and ``/openapi.json`` is made from it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+from falcon.asgi import Request, Response
+
+from readapi.parameters import Parameters, parse
+
+Responder = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """The declaration of one responder."""
+
+    summary: str
+    answers: Mapping[int, Any]
+    """Status -> type of the JSON answer; a text for a media type that is not JSON; None for no content."""
+    query: type[Parameters] = Parameters
+    path: Mapping[str, str] = field(default_factory=dict)
+    """Path parameters and what they are."""
+    body: Any = None
+    """Type of the JSON body."""
+    problems: tuple[int, ...] = ()
+    """Besides 400 and 500, which every operation may answer."""
+    reads: bool = False
+    """Whether it is answered from the resource's ``read_model``: positions, entity tags and all."""
+    writes: bool = False
+    """Whether it answers with the positions it was given."""
+
+
+def operation(summary: str, *, answers: Mapping[int, Any], **declared: Any) -> Callable[[Responder], Responder]:
+    """Declare a responder; it is called as ``(self, req, resp, query, **path)`` with its parameters validated."""
+    described = Operation(summary, answers, **declared)
+
+    def decorate(responder: Responder) -> Responder:
+        @wraps(responder)
+        async def respond(self: Any, req: Request, resp: Response, **path: str) -> None:
+            query = parse(described.query, req.params)
+            if described.reads:
+                await self.read_model.prepare(req, resp)
+            await responder(self, req, resp, query, **path)
+
+        respond.operation = described  # type: ignore[attr-defined]
+        return respond
+
+    return decorate
+
+
+def operation_of(resource: object, method: str) -> Operation | None:
+    """What the resource declares for an HTTP method."""
+    return getattr(getattr(resource, f"on_{method}", None), "operation", None)
+
+
+class Resource:
+    """Base of every resource: who can be asked with GET can be asked with HEAD."""
+
+    async def on_head(self, req: Request, resp: Response, **path: str) -> None:
+        """The server sends the head of the answer alone."""
+        await self.on_get(req, resp, **path)  # type: ignore[attr-defined]

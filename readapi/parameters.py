@@ -1,0 +1,145 @@
+"""Query parameters: from the query string to a pydantic model, or a problem that names every fault.
+
+Nothing is changed silently: a value is taken as it is, in the ways written here, or refused.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from reprlib import Repr
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import ErrorDetails
+
+from readapi.problems import FieldError, invalid
+
+MOST_VALUES = 100
+"""Of one list."""
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+
+_short = Repr()
+_short.maxstring = 48
+
+
+class Parameters(BaseModel):
+    """Base of an operation's parameters; also those of an operation that has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _as_number(value: object) -> object:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError("should be a number")
+    return value
+
+
+def _as_whole_number(value: object) -> object:
+    if isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(value):
+        raise ValueError("should be a whole number")
+    return value
+
+
+def _as_list(value: object) -> object:
+    """``a,b`` and ``a`` repeated with ``b`` are the same list."""
+    given = [value] if isinstance(value, str) else value
+    return [item for one in given for item in one.split(",")] if isinstance(given, list) else given
+
+
+def _as_range(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("should be low,high")
+    return [_as_number(part) for part in value.split(",")]
+
+
+def _in_order(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("should be the lower bound, then the higher")
+    return bounds
+
+
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_as_number)]
+
+# The replacement character stands where the query string was not UTF-8.
+NAME_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,64}$"
+SYMBOL_PATTERN = "^[A-Za-z0-9^][A-Za-z0-9.:\\-^=/_]{0,31}$"
+_PATTERNS = {
+    NAME_PATTERN: "should be 1 to 64 printable characters",
+    SYMBOL_PATTERN: "should be a symbol: 1 to 32 letters, digits or . : - ^ = / _",
+}
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+TierName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, to_lower=True)]
+Symbol = Annotated[str, StringConstraints(pattern=SYMBOL_PATTERN, to_upper=True)]
+
+Item = TypeVar("Item")
+ListOf = Annotated[tuple[Item, ...], Field(min_length=1, max_length=MOST_VALUES), BeforeValidator(_as_list)]
+"""Repeated, comma-separated, or both."""
+
+Range = Annotated[
+    tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(allow_inf_nan=False)]],
+    BeforeValidator(_as_range),
+    AfterValidator(_in_order),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2, "format": "ascending"}),
+]
+"""``low,high``."""
+
+SortOrder = Literal["asc", "desc"]
+PageNumber = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_as_whole_number)]
+PageSize = Annotated[int, Field(ge=1, le=100), BeforeValidator(_as_whole_number)]
+Days = Annotated[int, Field(ge=1, le=90), BeforeValidator(_as_whole_number)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_as_number)]
+
+Model = TypeVar("Model", bound=Parameters)
+
+
+def parse(model: type[Model], given: Mapping[str, str | list[str]]) -> Model:
+    """The parameters that were given. Raises Problem (400)."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise invalid([_field_error(model, one) for one in error.errors(include_url=False)]) from error
+
+
+def field_name(location: Sequence[int | str]) -> str:
+    """``symbols[3]`` or ``payload.data``, as people write it."""
+    name = ""
+    for part in location:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name
+
+
+def reason_of(error: ErrorDetails) -> str:
+    """pydantic's message as the end of a sentence that begins with the field's name."""
+    pattern = error.get("ctx", {}).get("pattern", "")
+    message = _PATTERNS.get(pattern) or error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{message[0].lower()}{message[1:]}, and is {_short.repr(error['input'])}"
+
+
+def _field_error(model: type[Parameters], error: ErrorDetails) -> FieldError:
+    name = field_name(error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(model.model_fields) or "none"
+        return {"field": name, "reason": f"is not a parameter here; known: {known}"}
+    if isinstance(error["input"], list) and len(error["loc"]) == 1 and error["type"] != "too_long":
+        return {"field": name, "reason": f"is given {len(error['input'])} times; give it once"}
+    return {"field": name, "reason": reason_of(error)}
+
+
+def optional_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter that may be left out: absence is no value, so null is not one either."""
+    described = {name: value for name, value in schema.items() if name not in ("title", "anyOf")}
+    values = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    if schema.get("default", ...) is None:
+        del described["default"]
+    return {**(values[0] if len(values) == 1 else {}), **described}

@@ -1,0 +1,118 @@
+"""``/api/patterns/stats``, ``/summary`` and ``/health``: the active patterns counted, at a glance, and their state."""
+
+from asyncio import gather
+from collections.abc import Callable, Mapping
+from itertools import islice
+
+from falcon.asgi import Request, Response
+from typing_extensions import TypedDict
+
+from projections.queries import PatternQueries, PatternQuery, PatternStatistics
+from readapi.answers import send_tagged
+from readapi.operation import Resource, operation
+from readapi.parameters import Parameters
+from readapi.pattern_rows import CompactPattern, compact
+from readapi.read_model import ReadModel
+
+SHOWN = 5
+"""Patterns of each kind in the summary."""
+
+TOP = 10
+"""Names of each kind in the summary."""
+
+
+class Statistics(TypedDict):
+    """Counts of the active patterns; each object is from name to how many, the most frequent first."""
+
+    total: int
+    high_confidence: int
+    symbols: int
+    by_type: dict[str, int]
+    by_tier: dict[str, int]
+    by_confidence: dict[str, int]
+    by_symbol: dict[str, int]
+
+
+class PatternStatisticsAnswer(TypedDict):
+    """``by_symbol`` has the 100 most frequent only; ``symbols`` is how many there are."""
+
+    statistics: Statistics
+
+
+class Summary(TypedDict):
+    """The active patterns at a glance."""
+
+    total: int
+    high_confidence: int
+    symbols: int
+    by_tier: dict[str, int]
+    top_types: dict[str, int]
+    top_symbols: dict[str, int]
+    most_confident: list[CompactPattern]
+    latest: list[CompactPattern]
+
+
+class PatternSummaryAnswer(TypedDict):
+    """What a dashboard shows first."""
+
+    summary: Summary
+
+
+class StatisticsResource(Resource):
+    """Statistics of the active patterns."""
+
+    def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
+        self.read_model = patterns
+        self._clock = clock
+
+    @operation("Counts of the active patterns", answers={200: PatternStatisticsAnswer}, reads=True)
+    async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
+        """The counts."""
+        counted = await self.read_model.queries.statistics(self._clock())
+        send_tagged(req, resp, PatternStatisticsAnswer(statistics=_statistics(counted)))
+
+
+def _statistics(counted: PatternStatistics) -> Statistics:
+    return Statistics(
+        total=counted.total,
+        high_confidence=counted.high_confidence,
+        symbols=counted.symbols,
+        by_type=dict(counted.by_type),
+        by_tier=dict(counted.by_tier),
+        by_confidence=dict(counted.by_confidence),
+        by_symbol=dict(counted.by_symbol),
+    )
+
+
+class SummaryResource(Resource):
+    """The dashboard's summary."""
+
+    def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
+        self.read_model = patterns
+        self._clock = clock
+
+    @operation("The active patterns at a glance", answers={200: PatternSummaryAnswer}, reads=True)
+    async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
+        """Counts, the most confident and the latest."""
+        now = self._clock()
+        queries = self.read_model.queries
+        counted, confident, latest = await gather(
+            queries.statistics(now),
+            queries.scan(PatternQuery(now, sort_by="confidence", limit=SHOWN)),
+            queries.scan(PatternQuery(now, sort_by="detected_at", limit=SHOWN)),
+        )
+        summary = Summary(
+            total=counted.total,
+            high_confidence=counted.high_confidence,
+            symbols=counted.symbols,
+            by_tier=dict(counted.by_tier),
+            top_types=_first(counted.by_type),
+            top_symbols=_first(counted.by_symbol),
+            most_confident=[compact(found.row, now) for found in confident.rows],
+            latest=[compact(found.row, now) for found in latest.rows],
+        )
+        send_tagged(req, resp, PatternSummaryAnswer(summary=summary))
+
+
+def _first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(islice(counts.items(), TOP))

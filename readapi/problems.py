@@ -1,0 +1,140 @@
+"""Answers to requests that cannot be served: RFC 9457 problems that say what was wrong and what to do."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, NotRequired
+
+import falcon
+import orjson
+import structlog
+from falcon.asgi import App, Request, Response
+from typing_extensions import TypedDict
+
+from readapi.ports import UnavailableError
+
+Application = App[Request, Response]
+
+logger = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+
+
+class FieldError(TypedDict):
+    """What is wrong with one parameter, header or part of the body."""
+
+    field: str
+    reason: str
+
+
+class ProblemDocument(TypedDict):
+    """A problem, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[FieldError]]
+
+
+class Problem(Exception):  # noqa: N818 the term of RFC 9457
+    """Ends a request with a problem. ``members`` are added to the document."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        kind: str,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.errors = errors
+        self.headers = headers or {}
+        self.members = members
+
+    def document(self) -> dict[str, Any]:
+        """What is sent."""
+        document = {
+            "type": f"urn:tickview:problem:{self.kind}",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": str(self),
+            **self.members,
+        }
+        if self.errors:
+            document["errors"] = list(self.errors)
+        return document
+
+
+def invalid(errors: Sequence[FieldError]) -> Problem:
+    """400: the request itself is wrong."""
+    detail = "; ".join(f"{error['field']} {error['reason']}" for error in errors)
+    return Problem(HTTPStatus.BAD_REQUEST, "invalid-request", detail, errors)
+
+
+def not_found(what: str) -> Problem:
+    """404: there is no such thing."""
+    return Problem(HTTPStatus.NOT_FOUND, "not-found", f"there is no {what}")
+
+
+def unavailable(detail: str, retry_after: int = RETRY_AFTER_SECONDS) -> Problem:
+    """503: not now."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, headers={"Retry-After": str(retry_after)})
+
+
+def handle_errors(app: Application, away: tuple[type[Exception], ...]) -> None:
+    """Make every error a problem; ``away`` are those that a read model's queries raise while their store is away."""
+
+    app.add_error_handler(Exception, _on_fault)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    for error in away:
+        app.add_error_handler(error, _on_away)
+    app.add_error_handler(UnavailableError, _on_unavailable)
+    app.add_error_handler(Problem, _on_problem)
+
+
+def _send(resp: Response, problem: Problem) -> None:
+    resp.status = problem.status.value
+    resp.content_type = MEDIA_TYPE
+    resp.data = orjson.dumps(problem.document())
+    resp.text = None
+    resp.set_headers(dict(problem.headers))
+
+
+async def _on_away(req: Request, resp: Response, error: Exception, _params: Any) -> None:
+    logger.warning("store away", path=req.path, error=str(error))
+    _send(resp, unavailable("the store of the read models cannot be reached; try again"))
+
+
+async def _on_problem(_req: Request, resp: Response, problem: Problem, _params: Any) -> None:
+    _send(resp, problem)
+
+
+async def _on_unavailable(_req: Request, resp: Response, error: UnavailableError, _params: Any) -> None:
+    _send(resp, unavailable(str(error), error.retry_after))
+
+
+_DETAILS = {
+    404: "there is nothing at this path; /openapi.json lists what there is",
+    405: "this path does not take this method",
+}
+
+
+async def _on_http_error(_req: Request, resp: Response, error: falcon.HTTPError, _params: Any) -> None:
+    status = HTTPStatus(error.status_code)
+    detail = _DETAILS.get(status) or error.description or status.description
+    kind = status.phrase.lower().replace(" ", "-")
+    _send(resp, Problem(status, kind, detail, headers=dict(error.headers or {})))
+
+
+async def _on_fault(req: Request, resp: Response, error: Exception, _params: Any) -> None:
+    """A fault of ours: told to the log in full, and to the client not at all."""
+    logger.error("request failed", method=req.method, path=req.path, exc_info=error)
+    _send(
+        resp,
+        Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; its log says why"),
+    )

@@ -1,0 +1,83 @@
+"""A read model as it is served: its queries, its version, and how far it is folded.
+
+Freshness is visible (``TickView-Position``) and controllable (``TickView-Min-Position``).
+"""
+
+import re
+import time
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Generic, TypeVar
+
+from falcon.asgi import Request, Response
+
+from projections.queries import Freshness, Positions
+from readapi.problems import Problem, invalid
+
+POSITION_HEADER = "TickView-Position"
+MIN_POSITION_HEADER = "TickView-Min-Position"
+
+POSITIONS_PATTERN = "^[a-z][a-z0-9-]{0,31}=[0-9]{1,15}(,[a-z][a-z0-9-]{0,31}=[0-9]{1,15}){0,64}$"
+_POSITIONS = re.compile(POSITIONS_PATTERN, re.ASCII)
+
+Queries = TypeVar("Queries")
+
+
+class ReadModel(Generic[Queries]):
+    """The live version of one read model; assign ``queries`` and ``version`` when another goes live."""
+
+    def __init__(self, name: str, version: int, queries: Queries, freshness: Freshness, wait_seconds: float) -> None:
+        self.name = name
+        self.version = version
+        self.queries = queries
+        self._freshness = freshness
+        self._wait_seconds = wait_seconds
+
+    async def prepare(self, req: Request, resp: Response) -> None:
+        """Wait for the position that the client asks for, and say up to which the answer is at least.
+
+        Called before the query, so that the answer never claims too much. The wait does not count as time that the
+        answer takes. Raises Problem (400, 504).
+        """
+        wanted = req.get_header(MIN_POSITION_HEADER)
+        if wanted is not None:
+            await self._reach(parse_positions(wanted))
+            req.context.started = time.perf_counter()
+        resp.set_header(POSITION_HEADER, format_positions(self._freshness.positions(self.name)))
+
+    async def _reach(self, wanted: Positions) -> None:
+        if await self._freshness.reached(self.name, wanted, self._wait_seconds):
+            return
+        folded = self._freshness.positions(self.name)
+        lacking = [
+            f"{log} is at {folded[log]}, not at {position}" if log in folded else f"{log} is no log of this read model"
+            for log, position in wanted.items()
+            if folded.get(log, -1) < position
+        ]
+        raise Problem(
+            HTTPStatus.GATEWAY_TIMEOUT,
+            "position-not-reached",
+            f"the read model {self.name} does not know {MIN_POSITION_HEADER} yet; a read waits for it "
+            f"{self._wait_seconds:g} s at most: {'; '.join(lacking) or 'it has only just reached it'}",
+        )
+
+
+def format_positions(positions: Positions) -> str:
+    """``market-0=12,market-1=7``."""
+    return ",".join([f"{log}={position}" for log, position in positions.items()])
+
+
+def parse_positions(header: str) -> Positions:
+    """What ``format_positions`` writes; of a log that is named twice, both must be reached. Raises Problem (400)."""
+    if not _POSITIONS.fullmatch(header):
+        raise invalid([{"field": MIN_POSITION_HEADER, "reason": "should be like market-0=12,market-1=7"}])
+    pairs = (pair.split("=") for pair in header.split(","))
+    return highest((log, int(position)) for log, position in pairs)
+
+
+def highest(places: Iterable[tuple[str, int]]) -> Positions:
+    """The highest position of each log."""
+    positions: dict[str, int] = {}
+    for log, position in places:
+        positions[log] = max(position, positions.get(log, 0))
+    return dict(sorted(positions.items()))

@@ -1,0 +1,67 @@
+"""The OpenAPI document is true: schemathesis asks the real server everything it allows, and much that it does not."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import servers
+from tests.processes.api_service import detection, post, service
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with servers.valkey() as server, service(server.connection_url, wait_seconds=0.05) as client:
+        post(client, [detection(symbol, rs=1.2, rsi=55.0) for symbol in ("AAPL", "MSFT", "BRK.B")])
+        refused = client.post("/api/events", json=[detection("AAPL", confidence=7)])
+        assert refused.status_code == 422
+        yield client
+
+
+def test_schemathesis_finds_nothing(client: httpx.Client) -> None:
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
+        *("run", f"{client.base_url}/openapi.json", "--max-examples", "25"),
+    ]
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.processes.schemathesis_hooks", "PYTHONPATH": "."}
+    done = subprocess.run(
+        command, env=environment, cwd=HERE.parent.parent, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # All but the document's own.
+    assert "18 selected / 18 total" in done.stdout
+
+
+def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    operations = {f"{method} {path}" for path, methods in document["paths"].items() for method in methods}
+    assert operations == {
+        "get /api/patterns/scan",
+        "get /api/patterns/stats",
+        "get /api/patterns/summary",
+        "get /api/patterns/health",
+        "get /api/patterns/{pattern_id}",
+        "get /api/backtests",
+        "get /api/backtests/{job_id}",
+        "post /api/events",
+        "get /api/dead-letters",
+        "get /api/dead-letters/{letter_id}",
+        "delete /api/dead-letters/{letter_id}",
+        "post /api/dead-letters/{letter_id}/retry",
+        "get /api/projections",
+        "get /api/dashboard/stats",
+        "get /api/health",
+        "get /api/pattern-discovery/health",
+        "get /api/pattern-discovery/performance",
+        "get /metrics",
+        "get /openapi.json",
+    }
+    ids = [methods[method]["operationId"] for methods in document["paths"].values() for method in methods]
+    assert len(set(ids)) == len(ids)

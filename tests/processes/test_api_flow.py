@@ -1,0 +1,300 @@
+"""The API on a real service, from POST to the answers: freshness, refusals, dead letters, how things stand."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import servers
+from tests.processes.api_service import detection, post, service
+
+NO_LETTER = "0" * 32
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with servers.valkey() as server, service(server.connection_url, max_message_bytes=100_000) as client:
+        yield client
+
+
+def progress(job: str, share: float) -> dict[str, Any]:
+    return {"event_type": "backtest_progress", "job_id": job, "progress": share, "status": "processing"}
+
+
+def result(job: str, **results: float) -> dict[str, Any]:
+    return {"event_type": "backtest_result", "job_id": job, "status": "completed", "results": results}
+
+
+def test_a_read_sees_what_a_write_was_given(client: httpx.Client) -> None:
+    written = client.post("/api/events", json=detection("FLOW", confidence=0.914, rs=1.44, vol=2.06))
+    assert written.status_code == 201
+    [event] = written.json()["events"]
+    assert written.json()["refused"] == []
+    assert (event["type"], event["stream"], event["duplicate"]) == ("PatternDetected", "symbol-FLOW", False)
+    assert written.headers["TickView-Position"] == f"{event['log']}={event['position']}"
+    read = client.get(
+        "/api/patterns/scan?symbols=FLOW",
+        headers={"TickView-Min-Position": written.headers["TickView-Position"]},
+    )
+    [row] = read.json()["patterns"]
+    assert {name: row[name] for name in ("symbol", "pattern", "conf", "rs", "vol", "exp", "source")} == {
+        "symbol": "FLOW",
+        "pattern": "WeeklyBO",
+        "conf": 0.91,
+        "rs": "1.4x",
+        "vol": "2.1x",
+        "exp": "59m",
+        "source": "daily",
+    }
+    known = dict(pair.split("=") for pair in read.headers["TickView-Position"].split(","))
+    assert int(known[event["log"]]) >= event["position"]
+    assert read.json()["performance"]["source"] == "redis"
+    assert read.json()["cache_info"] == {"read_model": "patterns", "version": 1}
+
+
+def test_one_pattern_names_what_changed_it(client: httpx.Client) -> None:
+    message = detection("A/B", correlation_id="flow-7")
+    written = client.post("/api/events", json=message)
+    [event] = written.json()["events"]
+    header = {"TickView-Min-Position": written.headers["TickView-Position"]}
+    [row] = client.get("/api/patterns/scan?symbols=A/B", headers=header).json()["patterns"]
+    one = client.get("/api/patterns/" + row["id"].replace("/", "%2F"))
+    assert one.json()["provenance"] == {
+        "log": event["log"],
+        "position": event["position"],
+        "event_id": event["event_id"],
+        "producer": "tests",
+        "correlation_id": "flow-7",
+    }
+    assert client.get("/api/patterns/A:Doji:daily:1").status_code == 404
+
+
+def test_the_same_message_is_recorded_once(client: httpx.Client) -> None:
+    message = detection("TWICE")
+    [first] = client.post("/api/events", json=message).json()["events"]
+    again = client.post("/api/events", json=[message, message])
+    assert again.status_code == 201
+    assert again.json()["events"] == [{**first, "duplicate": True}] * 2
+
+
+def test_channel_and_payload_or_the_payload_alone(client: httpx.Client) -> None:
+    channel = "tickstock.events.patterns"
+    text = '{"event_type": "pattern_detected", "data": {"symbol": "TEXT", "pattern": "Doji", "confidence": 0.7}}'
+    answer = client.post(
+        "/api/events",
+        json=[
+            {"channel": channel, "payload": text},
+            {"channel": channel, "payload": detection("OBJECT")},
+            detection("BARE"),
+        ],
+    )
+    assert answer.status_code == 201
+    assert [event["stream"] for event in answer.json()["events"]] == ["symbol-TEXT", "symbol-OBJECT", "symbol-BARE"]
+
+
+def test_some_refused_and_all_refused(client: httpx.Client) -> None:
+    wrong = detection("WRONG", confidence=7)
+    some = client.post("/api/events", json=[wrong, detection("RIGHT"), {"hello": 1}])
+    assert some.status_code == 207
+    assert [event["stream"] for event in some.json()["events"]] == ["symbol-RIGHT"]
+    out_of_range, without_channel = some.json()["refused"]
+    assert (out_of_range["index"], out_of_range["code"]) == (0, "out-of-range")
+    assert (without_channel["index"], without_channel["code"]) == (2, "unknown-channel")
+    kept = client.get(f"/api/dead-letters/{without_channel['dead_letter']}").json()["dead_letter"]
+    assert (kept["channel"], kept["payload"]) == ("", '{"hello":1}')
+    every = client.post("/api/events", json=wrong)
+    assert every.status_code == 422
+    assert every.headers["content-type"] == "application/problem+json"
+    assert every.json()["refused"] == [out_of_range]
+    assert "confidence is 7" in every.json()["detail"]
+    letter = client.get(f"/api/dead-letters/{out_of_range['dead_letter']}").json()["dead_letter"]
+    assert (letter["code"], letter["via"], letter["payload_encoding"]) == ("out-of-range", "http", "utf-8")
+    assert '"WRONG"' in letter["payload"]
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "says"),
+    [
+        (b"{", {}, 400, "body is not JSON"),
+        (b'{"a": NaN}', {}, 400, "body is not JSON"),
+        (b"\xff", {}, 400, "body is not JSON"),
+        (b"", {}, 400, "body is not JSON"),
+        (b"7", {}, 400, "valid dictionary"),
+        (b"[]", {}, 400, "1 to 1,000 messages, and has 0"),
+        (b"[" + b"{}," * 1_000 + b"{}]", {}, 400, "1 to 1,000 messages, and has 1,001"),
+        (b"[{}, 7]", {}, 400, "[1] should be a valid dictionary"),
+        (b'[{"channel": 7, "payload": {}}]', {}, 400, "[0].channel should be a text"),
+        (b"{}", {"Content-Type": "text/plain"}, 415, "application/json"),
+        (b"{}", {"Content-Type": ""}, 415, "application/json"),
+        (b"[" + b" " * (16 * 1024 * 1024) + b"]", {}, 413, "more than the 16777216 allowed"),
+    ],
+)
+def test_bodies_that_are_none(
+    client: httpx.Client, content: bytes, headers: dict[str, str], status: int, says: str
+) -> None:
+    answer = client.post("/api/events", content=content, headers={"Content-Type": "application/json", **headers})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert says in answer.json()["detail"]
+
+
+def test_a_message_that_is_too_large_is_a_dead_letter(client: httpx.Client) -> None:
+    answer = client.post("/api/events", json={"channel": "tickstock.events.patterns", "payload": "x" * 100_001})
+    assert answer.status_code == 413
+    [refused] = answer.json()["refused"]
+    assert refused["code"] == "too-large"
+    letter = client.get(f"/api/dead-letters/{refused['dead_letter']}").json()["dead_letter"]
+    assert letter["payload"] == "x" * 100_001
+
+
+def test_a_payload_that_is_no_object_is_a_dead_letter(client: httpx.Client) -> None:
+    answer = client.post("/api/events", json={"channel": "tickstock.events.patterns", "payload": [1, 2, 3]})
+    assert answer.status_code == 422
+    assert answer.json()["refused"][0]["code"] == "not-an-object"
+    assert answer.json()["refused"][0]["dead_letter"]
+
+
+def test_a_body_without_a_length_is_bounded_too(client: httpx.Client) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(17):
+            yield b" " * 1024 * 1024
+
+    answer = client.post("/api/events", content=endless(), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "market-0", "market-0=", "market-0=-1", "market-0=1.0", "market-0=1,", "market-0=1, market-1=2", "Market=1"],
+)
+def test_a_malformed_position_is_refused(client: httpx.Client, header: str) -> None:
+    answer = client.get("/api/patterns/scan", headers={"TickView-Min-Position": header})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "TickView-Min-Position"
+
+
+def test_a_tag_saves_the_body(client: httpx.Client) -> None:
+    post(client, [result("tagged", roi=0.1)])
+    first = client.get("/api/backtests/tagged", headers=post(client, [progress("other", 0.1)]))
+    tag = first.headers["ETag"]
+    second = client.get("/api/backtests/tagged", headers={"If-None-Match": f'"x", {tag}'})
+    assert (second.status_code, second.content, second.headers["ETag"]) == (304, b"", tag)
+    assert "TickView-Position" in second.headers
+    assert client.get("/api/backtests/tagged", headers={"If-None-Match": '"x"'}).status_code == 200
+    assert client.get("/api/backtests/tagged", headers={"If-None-Match": "*"}).status_code == 304
+
+
+def test_backtests_are_filtered_sorted_and_paged(client: httpx.Client) -> None:
+    header = post(
+        client,
+        [
+            *(result(f"sorted-{number}", sharpe_ratio=number / 10, roi=0.5 - number / 10) for number in range(5)),
+            progress("running", 0.25),
+        ],
+    )
+    header = header | {"Accept": "application/json"}
+    best = client.get("/api/backtests?status=completed&sort_by=sharpe_ratio&per_page=2", headers=header).json()
+    assert [run["job_id"] for run in best["backtests"]] == ["sorted-4", "sorted-3"]
+    assert best["pagination"]["total"] >= 5
+    worst = client.get("/api/backtests?sort_by=roi&sort_order=asc&status=completed,failed&per_page=100").json()
+    values = [run["results"].get("roi", float("-inf")) for run in worst["backtests"]]
+    assert len(values) >= 5
+    assert values == sorted(values)
+    running = client.get("/api/backtests?status=processing").json()["backtests"]
+    assert {"running": 0.25}.items() <= {run["job_id"]: run["progress"] for run in running}.items()
+    assert {run["status"] for run in running} == {"processing"}
+    assert client.get("/api/backtests/unknown").status_code == 404
+    assert client.get("/api/backtests?sort_by=confidence").status_code == 400
+
+
+def test_the_life_of_a_dead_letter(client: httpx.Client) -> None:
+    ids = []
+    for number in range(3):
+        refused = client.post("/api/events", json=detection("LETTER", confidence=100 + number))
+        ids.append(refused.json()["refused"][0]["dead_letter"])
+    first = client.get("/api/dead-letters?limit=2").json()
+    assert [letter["id"] for letter in first["dead_letters"]] == [ids[2], ids[1]]
+    second = client.get(f"/api/dead-letters?limit=2&cursor={first['next']}").json()
+    assert second["dead_letters"][0]["id"] == ids[0]
+    retried = client.post(f"/api/dead-letters/{ids[0]}/retry")
+    assert retried.status_code == 422
+    assert retried.json()["refused"][0]["dead_letter"] == ids[0]
+    assert client.get(f"/api/dead-letters/{ids[0]}").json()["dead_letter"]["retries"] == 1
+    discarded = client.delete(f"/api/dead-letters/{ids[0]}")
+    assert (discarded.status_code, discarded.content) == (204, b"")
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/retry")):
+        assert client.request(method, f"/api/dead-letters/{ids[0]}{path}").status_code == 404
+    assert client.get("/api/dead-letters?cursor=1e3").status_code == 400
+
+
+def test_statistics_summary_and_dashboard_agree(client: httpx.Client) -> None:
+    header = post(client, [detection("COUNT", confidence=0.95), result("counted", roi=1.0)])
+    counted = client.get("/api/patterns/stats", headers=header).json()["statistics"]
+    assert counted["by_symbol"]["COUNT"] == 1
+    assert counted["total"] == sum(counted["by_tier"].values()) == sum(counted["by_confidence"].values())
+    summary = client.get("/api/patterns/summary", headers=header).json()["summary"]
+    assert summary["total"] == counted["total"]
+    assert summary["most_confident"][0]["symbol"] == "COUNT"
+    assert summary["latest"][0]["symbol"] == "COUNT"
+    dashboard = client.get("/api/dashboard/stats?days=1", headers=header).json()["statistics"]
+    assert dashboard["today"]["patterns_detected"] >= 1
+    assert dashboard["today"]["backtests_completed"] >= 1
+    assert dashboard["by_source"]["tests"] >= 1
+    assert abs(dashboard["latest"]["PatternDetected"] - time.time()) < 60
+    assert sum(day["events"] for day in dashboard["by_day"]) == dashboard["total"] == sum(dashboard["by_type"].values())
+
+
+def test_how_the_service_stands(client: httpx.Client) -> None:
+    header = post(client, [{"event_type": "system_health", "source": "p-1", "status": "healthy", "metrics": {}}])
+    for path in ("/api/patterns/scan", "/api/backtests", "/api/dashboard/stats", "/api/patterns/health"):
+        assert client.get(path, headers=header).status_code == 200
+    models = {model["name"]: model for model in client.get("/api/projections").json()["projections"]}
+    assert models.keys() == {"patterns", "backtests", "activity", "producers"}
+    patterns = models["patterns"]
+    assert (patterns["version"], patterns["lag_events"], patterns["percent"], patterns["seconds_left"]) == (
+        1,
+        0,
+        100,
+        0,
+    )
+    assert [segment["log"] for segment in patterns["segments"]] == [f"market-{number}" for number in range(4)]
+    assert all(segment["owner"] for segment in patterns["segments"])
+    health = client.get("/api/health").json()
+    assert health["status"] == "healthy"
+    assert health["components"]["servers"]["redis"]["latency_ms"] > 0
+    assert client.get("/api/patterns/health").json()["parked_keys"] == 0
+    discovery = client.get("/api/pattern-discovery/health").json()
+    assert {"source": "p-1", "status": "healthy"}.items() <= discovery["producers"][0].items()
+    assert discovery["patterns"] == client.get("/api/patterns/stats").json()["statistics"]["total"]
+
+
+def test_requests_are_measured(client: httpx.Client) -> None:
+    assert client.get("/api/patterns/scan").status_code == 200
+    performance = client.get("/api/pattern-discovery/performance").json()
+    [scan] = [one for one in performance["operations"] if one["operation"] == "GET /api/patterns/scan"]
+    assert 0 < scan["p50_ms"] <= scan["p95_ms"] <= scan["p99_ms"]
+    assert scan["met"] == (scan["p95_ms"] <= scan["target_p95_ms"])
+    metrics = client.get("/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain")
+    assert 'tickview_http_request_seconds_count{method="GET",route="/api/patterns/scan",status="200"}' in metrics.text
+    assert 'tickview_segment_lag_events{log="market-0",read_model="patterns"} 0.0' in metrics.text
+    assert "secret" not in client.get("/secret-path").text
+    assert "secret-path" not in client.get("/metrics").text
+
+
+def test_methods(client: httpx.Client) -> None:
+    get, head = client.get("/api/backtests"), client.head("/api/backtests")
+    assert head.content == b""
+    assert {name: head.headers[name] for name in ("ETag", "Content-Length", "Content-Type")} == {
+        name: get.headers[name] for name in ("ETag", "Content-Length", "Content-Type")
+    }
+    options = client.options("/api/backtests")
+    assert (options.status_code, options.headers["Allow"]) == (200, "GET, HEAD")
+    refused = client.put("/api/backtests")
+    assert refused.status_code == 405
+    assert refused.headers["Allow"] == "GET, HEAD, OPTIONS"
+    assert refused.json()["type"] == "urn:tickview:problem:method-not-allowed"
+    nowhere = client.get("/api/nowhere")
+    assert (nowhere.status_code, nowhere.json()["title"]) == (404, "Not Found")
+    assert client.get("/api/health?verbose=1").json()["errors"][0]["reason"].endswith("known: none")

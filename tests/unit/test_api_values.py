@@ -1,0 +1,115 @@
+"""Small pure parts of the API: names, spans, cursors, positions."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from projections.patterns import PatternRow
+from projections.queries import Cursor
+from readapi.cursors import decode_cursor, encode_cursor
+from readapi.pattern_rows import compact, short_name, span
+from readapi.problems import Problem
+from readapi.read_model import format_positions, highest, parse_positions
+
+LOGS = st.from_regex("[a-z][a-z0-9-]{0,20}", fullmatch=True)
+POSITIONS = st.dictionaries(LOGS, st.integers(0, 10**15 - 1), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "short"),
+    [
+        ("Weekly_Breakout", "WeeklyBO"),
+        ("High_Volume_Surge", "HighVolSurge"),
+        ("Ascending_Triangle", "AscTri"),
+        ("bull flag", "BullFlag"),
+        ("Head-and-Shoulders", "HeadAndShoulders"),
+        ("Doji", "Doji"),
+        ("ORB", "ORB"),
+        ("_", "_"),
+    ],
+)
+def test_short_names(pattern: str, short: str) -> None:
+    assert short_name(pattern) == short
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(-5, "0s"), (0, "0s"), (59.9, "59s"), (60, "1m"), (3_599, "59m"), (3_600, "1h"), (86_399, "23h"), (86_400, "1d")],
+)
+def test_spans(seconds: float, shown: str) -> None:
+    assert span(seconds) == shown
+
+
+def test_a_row_in_the_words_of_the_ui() -> None:
+    row = PatternRow(
+        id="AAPL:Weekly_Breakout:daily:1757001600000",
+        symbol="AAPL",
+        pattern="Weekly_Breakout",
+        tier="daily",
+        confidence=0.8549,
+        detected_at=1_000.0,
+        updated_at=1_000.0,
+        expires_at=4_600.0,
+        current_price=150.25,
+        price_change=2.3,
+        relative_strength=1.4,
+        relative_volume=2.1,
+    )
+    assert compact(row, now=1_300.0) == {
+        "id": "AAPL:Weekly_Breakout:daily:1757001600000",
+        "symbol": "AAPL",
+        "pattern": "WeeklyBO",
+        "conf": 0.85,
+        "rs": "1.4x",
+        "vol": "2.1x",
+        "price": "$150.25",
+        "chg": "+2.3%",
+        "time": "5m",
+        "exp": "55m",
+        "source": "daily",
+    }
+
+
+def test_what_is_not_known_is_null() -> None:
+    row = PatternRow("A:Doji:daily:0", "A", "Doji", "daily", 1.0, 0.0, 0.0)
+    assert {name for name, value in compact(row, 0.0).items() if value is None} == {"rs", "vol", "price", "chg", "exp"}
+
+
+def test_prices_and_changes_below_zero() -> None:
+    row = PatternRow("A:Doji:daily:0", "A", "Doji", "daily", 1.0, 0.0, 0.0, current_price=-37.63, price_change=-5.06)
+    assert (compact(row, 0.0)["price"], compact(row, 0.0)["chg"]) == ("-$37.63", "-5.1%")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.just(-math.inf), st.text())
+def test_a_cursor_comes_back_as_it_was(value: float, key: str) -> None:
+    order = ("rs", "asc")
+    cursor = encode_cursor(Cursor(value, key), order)
+    assert decode_cursor(cursor, order) == Cursor(value, key)
+    assert cursor.isascii()
+    assert not set(cursor) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    with pytest.raises(ValueError, match="sort as it does"):
+        decode_cursor(cursor, ("rs", "desc"))
+
+
+@given(st.text())
+def test_no_other_text_is_a_cursor(text: str) -> None:
+    with pytest.raises(ValueError, match="no cursor of ours"):
+        decode_cursor(text, ("symbol", "asc"))
+
+
+@given(POSITIONS)
+def test_positions_come_back_as_they_were(positions: dict[str, int]) -> None:
+    assert parse_positions(format_positions(positions)) == positions
+
+
+@given(st.text())
+def test_no_other_text_is_a_position(text: str) -> None:
+    with pytest.raises(Problem, match="should be like market-0=12"):
+        parse_positions(f"{text}=")
+
+
+@given(st.lists(st.tuples(LOGS, st.integers(0, 9)), min_size=1))
+def test_highest_of_each_log(places: list[tuple[str, int]]) -> None:
+    assert highest(places) == {log: max(p for other, p in places if other == log) for log, _ in places}
