@@ -1,0 +1,92 @@
+"""The queries to ``patterns``, answered from its indexes and counts in Redis."""
+
+import sys
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from domain.streams import log_of, symbol_stream
+from infra.read_models.queries_indexes import Clause, IndexedRows, IndexQuery, Range
+from infra.read_models.queries_statistics import statistics
+from projections.patterns import ActivePatterns, PatternRow
+from projections.queries import Found, Page, PatternQuery, PatternStatistics
+
+SORT_INDEXES = {
+    "confidence": "confidence",
+    "detected_at": "detected_at",
+    "symbol": None,
+    "rs": "relative_strength",
+    "volume": "relative_volume",
+}
+
+LOWEST_VALUE = -sys.float_info.max
+"""Below every value that a row can have, above that of a row that has none."""
+
+HIGHEST_VALUE = float("inf")
+
+
+class RedisPatternQueries:
+    """One version of ``patterns``; ``logs`` are all partitions of the market log."""
+
+    source = "redis"
+
+    def __init__(self, client: Redis, version: int, logs: Sequence[str]) -> None:
+        self._client = client
+        self._partitions = len(logs)
+        self._rows = IndexedRows(client, ActivePatterns(), version, logs)
+
+    async def scan(self, query: PatternQuery) -> Page[PatternRow]:
+        """The page of the scan. Raises TooDeepError."""
+        sort_by = SORT_INDEXES[query.sort_by]
+        return await self._rows.page(
+            IndexQuery(
+                _clauses(query, sort_by),
+                sort_by,
+                query.descending,
+                query.limit,
+                query.offset,
+                query.after,
+                query.now,
+            )
+        )
+
+    async def get(self, pattern_id: str, now: float) -> Found[PatternRow] | None:
+        """One active pattern."""
+        parts = pattern_id.rsplit(":", 3)
+        if len(parts) != 4:
+            return None
+        found = await self._rows.get(log_of(symbol_stream(parts[0]), self._partitions), pattern_id)
+        if found is None or (found.row.expires_at is not None and found.row.expires_at <= now):
+            return None
+        return found
+
+    async def statistics(self, now: float) -> PatternStatistics:
+        """Counts of the patterns that are active at ``now``."""
+        return await statistics(self._client, list(self._rows.keys.values()), now)
+
+
+def _clauses(query: PatternQuery, sort_by: str | None) -> list[Clause]:
+    """The filters. Groups are scored by confidence, so that they state its bound too."""
+    groups = (("symbol", query.symbols), ("type", query.pattern_types), ("tier", query.tiers))
+    clauses = [
+        Clause(
+            [Range(index, name, query.confidence_min, HIGHEST_VALUE) for name in names],
+            sorted=sort_by == "confidence",
+        )
+        for index, names in groups
+        if names
+    ]
+    bounds = [
+        (index, max(lowest, LOWEST_VALUE), highest)
+        for index, (lowest, highest) in (
+            ("relative_strength", (query.rs_min, HIGHEST_VALUE)),
+            ("relative_volume", (query.vol_min, HIGHEST_VALUE)),
+            ("rsi", query.rsi_range or (None, HIGHEST_VALUE)),
+        )
+        if lowest is not None
+    ]
+    if not clauses and (query.confidence_min > 0 or not bounds):
+        bounds.append(("confidence", query.confidence_min, HIGHEST_VALUE))
+    return clauses + [
+        Clause([Range(index, "", lowest, highest)], sorted=sort_by == index) for index, lowest, highest in bounds
+    ]

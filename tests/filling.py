@@ -1,0 +1,39 @@
+"""Fills a read model with given rows the way the engine does: indexes and counts derived, committed under a lease."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis import Redis
+
+from infra.read_models.store import RedisStore
+from projections.base import Projection, Stored, encode_row
+from projections.fold import Evolved, Folded, derive, places_of
+from projections.ports import Outcome, Progress, Segment
+
+
+class Filling:
+    """One segment being filled."""
+
+    def __init__(self, client: Redis, projection: Projection[Any, Any], log: str) -> None:
+        self._projection = projection
+        self._store = RedisStore(client)
+        [lease] = self._store.lease([Segment(projection.name, projection.version, log)], "filling", 600)
+        assert lease is not None
+        self._lease = lease
+        self.rows: dict[str, Stored[Any]] = {}
+
+    def put(self, rows: Mapping[str, Any]) -> None:
+        """Write these rows, each at a position of its own; None removes one. All in one commit."""
+        folded = Folded(before={key: self.rows.get(key) for key in rows})
+        position = self._lease.checkpoint
+        for key, row in rows.items():
+            position += 1
+            places = places_of(self._projection, row)
+            if row is None:
+                folded.after[key] = Evolved(None, None, places)
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = Stored(row, position)
+                folded.after[key] = Evolved(self.rows[key], encode_row(row, position), places)
+        outcome = self._store.commit(self._lease, Progress(position, 0.0, 0.0), derive(self._projection, folded))
+        assert outcome is Outcome.COMMITTED

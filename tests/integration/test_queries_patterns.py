@@ -1,0 +1,408 @@
+"""The queries to ``patterns`` on the Redis indexes: the same answers as the oracle, in two round trips."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio import Redis as AsyncRedis
+
+from domain.streams import log_of, market_logs, symbol_stream
+from infra.connections import connect, connect_async
+from infra.read_models.queries_patterns import RedisPatternQueries
+from projections.patterns import ActivePatterns, PatternRow, pattern_id
+from projections.queries import DEEPEST_OFFSET, Cursor, Page, PatternQuery, TooDeepError
+from tests import servers
+from tests.filling import Filling
+from tests.oracles import queries as oracle
+
+T = TypeVar("T")
+
+
+class Server(NamedTuple):
+    """A server's address and a client of it."""
+
+    url: str
+    client: Redis
+
+
+LOGS = market_logs(3)
+SYMBOLS = ("BRK.B", "BRK", "BRK-A", "X:BTCUSD", "X", "aapl", "AAPL", "ÅÄÖ")
+TYPES = ("Doji", "Hammer", "Weekly_Breakout")
+TIERS = ("daily", "intraday")
+NOW = 1_000.0
+
+confidences = st.sampled_from((0.0, 0.3, 0.5, 0.5, 0.8, 1 / 3, 0.1 + 0.2, 1.0))
+figures = st.one_of(st.none(), st.sampled_from((-1.5, -0.0, 0.0, 1.2, 1.2, 70.0, 1e-9, 0.1 + 0.2)), st.floats(-5, 100))
+
+
+def row_of(symbol: str, pattern: str, tier: str, detected_at: float, confidence: float, **others: Any) -> PatternRow:
+    key = pattern_id(symbol, pattern, tier, detected_at)
+    return PatternRow(key, symbol, pattern, tier, confidence, detected_at, detected_at, **others)
+
+
+rows_of_patterns = st.builds(
+    row_of,
+    st.sampled_from(SYMBOLS),
+    st.sampled_from(TYPES),
+    st.sampled_from(TIERS),
+    st.integers(0, 6).map(lambda number: 900 + number / 2),
+    confidences,
+    expires_at=st.sampled_from((None, None, NOW - 1, NOW, NOW + 0.5, NOW + 100)),
+    relative_strength=figures,
+    relative_volume=figures,
+    rsi=figures,
+)
+
+
+# Lists as hypothesis makes them are short; queries show their faults on segments with many rows.
+few_or_many_rows = st.one_of(
+    st.lists(rows_of_patterns, max_size=3),
+    st.lists(rows_of_patterns, min_size=30, max_size=80),
+    st.lists(rows_of_patterns, min_size=60, max_size=120),
+)
+
+
+def some_of(names: tuple[str, ...]) -> st.SearchStrategy[frozenset[str]]:
+    return st.frozensets(st.sampled_from((*names, *names, "absent")), min_size=1, max_size=3)
+
+
+bounds = st.sampled_from((-1.5, 0.0, 1.2, float("-inf")))
+FILTERS: dict[str, st.SearchStrategy[Any]] = {
+    "pattern_types": some_of(TYPES),
+    "symbols": some_of(SYMBOLS),
+    "tiers": some_of(TIERS),
+    "confidence_min": confidences,
+    "rs_min": bounds,
+    "vol_min": bounds,
+    "rsi_range": st.sampled_from(((0.0, 70.0), (1.2, 1.2), (70.0, 30.0))),
+}
+
+
+@st.composite
+def pattern_queries(draw: st.DrawFn) -> PatternQuery:
+    """None, one, two or a few filters equally often: each number of them is answered in another way."""
+    names = draw(st.permutations(list(FILTERS)))[: draw(st.sampled_from((0, 1, 1, 2, 2, 4)))]
+    return PatternQuery(
+        now=draw(st.sampled_from((0.0, NOW, NOW + 0.5, NOW + 50))),
+        sort_by=draw(st.sampled_from(("confidence", "confidence", "detected_at", "symbol", "rs", "volume"))),
+        descending=draw(st.booleans()),
+        offset=draw(st.sampled_from((0, 0, 1, 7, 40))),
+        limit=draw(st.sampled_from((1, 3, 10, 100))),
+        **{name: draw(FILTERS[name]) for name in names},
+    )
+
+
+on_a_server = settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture(params=["valkey_url", "redis_7_0_url"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each of the servers we support."""
+    url = request.getfixturevalue(request.param)
+    with connect(url) as client:
+        yield Server(url, client)
+
+
+class Large(NamedTuple):
+    """A server with more rows than chunks hold and than can be paged past by number."""
+
+    url: str
+    rows: dict[str, PatternRow]
+    fillings: dict[str, Filling]
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[Large]:
+    """One for the module, which no test changes."""
+    with servers.valkey() as server, connect(server.connection_url) as client:
+        rows = many_rows(DEEPEST_OFFSET + 500)
+        yield Large(server.connection_url, rows, fill(client, rows))
+
+
+def by_id(rows: Iterable[PatternRow]) -> dict[str, PatternRow]:
+    return {row.id: row for row in rows}
+
+
+def fill(client: Redis, *generations: Mapping[str, PatternRow | None]) -> dict[str, Filling]:
+    """The server emptied and given these rows, each generation written over the one before."""
+    client.flushall()
+    fillings = {log: Filling(client, ActivePatterns(), log) for log in LOGS}
+    for rows in generations:
+        for log, filling in fillings.items():
+            own = [key for key in rows if log_of_pattern(key) == log]
+            for start in range(0, len(own), 2_000):
+                filling.put({key: rows[key] for key in own[start : start + 2_000]})
+    return fillings
+
+
+def log_of_pattern(key: str) -> str:
+    return log_of(symbol_stream(key.rsplit(":", 3)[0]), len(LOGS))
+
+
+def ask(url: str, question: Callable[[RedisPatternQueries], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with connect_async(url) as client:
+            return await question(RedisPatternQueries(client, ActivePatterns.version, LOGS))
+
+    return asyncio.run(run())
+
+
+def assert_page(page: Page[PatternRow], expected: oracle.Answer, fillings: dict[str, Filling]) -> None:
+    assert [found.row.id for found in page.rows] == expected.ids
+    assert page.total == expected.total
+    assert page.end == expected.end
+    for found in page.rows:
+        assert (found.row, found.position) == fillings[found.log].rows[found.row.id]
+
+
+@on_a_server
+@given(
+    few_or_many_rows,
+    st.lists(st.tuples(rows_of_patterns, st.booleans()), max_size=15),
+    st.lists(pattern_queries(), min_size=4, max_size=12),
+)
+def test_a_scan_equals_the_oracle(
+    server: Server, rows: list[PatternRow], changes: list[tuple[PatternRow, bool]], queries: list[PatternQuery]
+) -> None:
+    first = by_id(rows)
+    second = {row.id: None if removed else row for row, removed in changes}
+    fillings = fill(server.client, first, second)
+    left = [row for row in (first | second).values() if row is not None]
+
+    async def all_pages(asked: RedisPatternQueries) -> list[Page[PatternRow]]:
+        return [await asked.scan(query) for query in queries]
+
+    for query, page in zip(queries, ask(server.url, all_pages), strict=True):
+        assert_page(page, oracle.scan(left, query), fillings)
+
+
+@on_a_server
+@given(few_or_many_rows, pattern_queries())
+def test_pages_by_cursor_make_up_the_whole_answer(server: Server, rows: list[PatternRow], query: PatternQuery) -> None:
+    held = by_id(rows)
+    fill(server.client, held)
+    query = replace(query, offset=0)
+    whole = oracle.scan(held.values(), replace(query, limit=1_000))
+
+    async def walk(asked: RedisPatternQueries) -> list[Page[PatternRow]]:
+        pages = [await asked.scan(query)]
+        while pages[-1].end is not None and len(pages) <= whole.total:
+            pages.append(await asked.scan(replace(query, after=pages[-1].end)))
+        return pages
+
+    pages = ask(server.url, walk)
+    assert [found.row.id for page in pages for found in page.rows] == whole.ids
+    assert {page.total for page in pages} == {whole.total}
+    assert len(pages) == max(1, -(-whole.total // query.limit))
+
+
+@on_a_server
+@given(few_or_many_rows, pattern_queries(), rows_of_patterns)
+def test_a_cursor_goes_on_where_its_row_would_be(
+    server: Server, rows: list[PatternRow], query: PatternQuery, absent: PatternRow
+) -> None:
+    held = by_id(rows)
+    fillings = fill(server.client, held)
+    query = replace(query, offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
+
+    assert_page(ask(server.url, lambda asked: asked.scan(query)), oracle.scan(held.values(), query), fillings)
+
+
+def many_rows(count: int) -> dict[str, PatternRow]:
+    """Rows over many symbols whose figures are independent enough to take every way through ``query.lua``."""
+    return by_id(
+        row_of(
+            f"S{number * 7 % 523}",
+            TYPES[number % 3],
+            TIERS[number % 2],
+            900 + number / 8,
+            number * 31 % 101 / 100,
+            expires_at=NOW if number % 50 == 0 else None,
+            relative_strength=None if number % 11 == 0 else number * 17 % 97 / 40,
+            relative_volume=number * 13 % 89 / 30,
+            rsi=float(number * 29 % 100),
+        )
+        for number in range(count)
+    )
+
+
+QUERIES_OF_EVERY_KIND = {
+    "all by confidence": PatternQuery(NOW, confidence_min=0.5),
+    "all by another value": PatternQuery(NOW, confidence_min=0.5, sort_by="rs", descending=False),
+    "few by another value": PatternQuery(NOW, confidence_min=1.0, sort_by="detected_at", limit=5),
+    "by symbol": PatternQuery(NOW, confidence_min=0.5, sort_by="symbol", descending=False),
+    "two types": PatternQuery(NOW, pattern_types=frozenset(TYPES[:2]), confidence_min=0.7),
+    "two types and a bound": PatternQuery(NOW, pattern_types=frozenset(TYPES[:2]), confidence_min=0.7, rs_min=1.2),
+    "three symbols": PatternQuery(NOW, symbols=frozenset(("S1", "S2", "S3")), confidence_min=0.5),
+    "bounds only, a later page": PatternQuery(NOW, rsi_range=(30, 70), vol_min=1.5, sort_by="rs", offset=60),
+    "nothing": PatternQuery(NOW, symbols=frozenset(("absent",))),
+    "deep": PatternQuery(NOW, sort_by="volume", offset=DEEPEST_OFFSET),
+    "deep in types": PatternQuery(NOW, pattern_types=frozenset(TYPES), offset=DEEPEST_OFFSET, descending=False),
+}
+
+
+class CountingConnection(Connection):
+    """A connection that counts what it sends at once, and may be interrupted before a reading of rows."""
+
+    sent: list[bytes] = []
+    interruptions: list[Callable[[], None]] = []
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        words = b"".join([command] if isinstance(command, bytes) else command)
+        if b"HMGET" in words and self.interruptions:
+            self.interruptions.pop(0)()
+        self.sent.append(words)
+        await super().send_packed_command(command, check_health)
+
+
+def counted(url: str, question: Callable[[RedisPatternQueries], Awaitable[T]]) -> tuple[T, int]:
+    """The answer, and how often something was sent to the server for it."""
+
+    async def run() -> tuple[T, int]:
+        pool = ConnectionPool.from_url(url, connection_class=CountingConnection)
+        async with AsyncRedis.from_pool(pool) as client:
+            asked = RedisPatternQueries(client, ActivePatterns.version, LOGS)
+            await asked.scan(PatternQuery(NOW))
+            await asked.statistics(NOW)
+            CountingConnection.sent.clear()
+            answer = await question(asked)
+            return answer, len(CountingConnection.sent)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("query", QUERIES_OF_EVERY_KIND.values(), ids=QUERIES_OF_EVERY_KIND)
+def test_a_scan_takes_two_round_trips_at_most(large: Large, query: PatternQuery) -> None:
+    page, round_trips = counted(large.url, lambda asked: asked.scan(query))
+
+    assert_page(page, oracle.scan(large.rows.values(), query), large.fillings)
+    assert round_trips == (2 if page.rows else 1)
+
+
+def test_what_lies_too_deep_is_refused_unless_nothing_is_there(large: Large) -> None:
+    query = PatternQuery(NOW, offset=DEEPEST_OFFSET + 1)
+    total = oracle.scan(large.rows.values(), query).total
+
+    with pytest.raises(TooDeepError, match=f"of {total}"):
+        counted(large.url, lambda asked: asked.scan(query))
+    page, round_trips = counted(large.url, lambda asked: asked.scan(replace(query, offset=total)))
+    assert (page, round_trips) == (Page([], total, None), 1)
+
+
+def test_replies_do_not_grow_with_the_answer(large: Large) -> None:
+    queries = [query for query in QUERIES_OF_EVERY_KIND.values() if query.offset == 0]
+    # A page of 30 and one row more from each of 3 partitions, about 50 bytes each, and 30 documents under 1 kB.
+    bound = len(queries) * (3 * 31 * 60 + 30 * 1_000)
+
+    async def scan_all(asked: RedisPatternQueries) -> int:
+        return sum([(await asked.scan(query)).total for query in queries])
+
+    with connect(large.url) as client:
+        before = client.info("stats")["total_net_output_bytes"]
+        total = ask(large.url, scan_all)
+        sent = client.info("stats")["total_net_output_bytes"] - before
+    assert total > 10_000
+    assert 0 < sent < bound + 20_000
+
+
+def six_rows() -> dict[str, PatternRow]:
+    return by_id(row_of("AAPL", TYPES[0], TIERS[0], 900 + number, number / 10) for number in range(6))
+
+
+def scan_while_removing(url: str, fillings: dict[str, Filling], keys: Iterable[str]) -> tuple[Page[PatternRow], int]:
+    """A scan with one of the rows removed before each reading of its rows, and its round trips."""
+
+    def removal(key: str) -> Callable[[], None]:
+        return lambda: fillings[log_of_pattern(key)].put({key: None})
+
+    async def scan(asked: RedisPatternQueries) -> Page[PatternRow]:
+        CountingConnection.interruptions[:] = [removal(key) for key in keys]
+        return await asked.scan(PatternQuery(NOW))
+
+    return counted(url, scan)
+
+
+def test_a_scan_whose_row_vanishes_is_asked_again(redis_url: str, redis: Redis) -> None:
+    rows = six_rows()
+    page, round_trips = scan_while_removing(redis_url, fill(redis, rows), list(rows)[:-3:-1])
+
+    assert [found.row.id for found in page.rows] == list(rows)[3::-1]
+    assert page.total == 4
+    assert round_trips == 6
+
+
+def test_a_scan_whose_rows_go_on_vanishing_answers_what_is_there(redis_url: str, redis: Redis) -> None:
+    rows = six_rows()
+    page, round_trips = scan_while_removing(redis_url, fill(redis, rows), list(rows)[:-4:-1])
+
+    assert [found.row.id for found in page.rows] == list(rows)[2::-1]
+    assert round_trips == 6
+
+
+@on_a_server
+@given(few_or_many_rows, st.sampled_from((0.0, NOW, NOW + 200)))
+def test_statistics_equal_the_oracle(server: Server, rows: list[PatternRow], now: float) -> None:
+    held = by_id(rows)
+    fill(server.client, held)
+    assert statistics_of(ask(server.url, lambda asked: asked.statistics(now))) == oracle.statistics(held.values(), now)
+
+
+def statistics_of(statistics: Any) -> dict[str, Any]:
+    return {
+        name: list(value.items()) if isinstance(value, dict) else value for name, value in asdict(statistics).items()
+    }
+
+
+def test_statistics_of_many_rows_take_one_round_trip(large: Large) -> None:
+    statistics, round_trips = counted(large.url, lambda asked: asked.statistics(NOW))
+    assert round_trips == 1
+    assert statistics_of(statistics) == oracle.statistics(large.rows.values(), NOW)
+    assert (statistics.symbols, len(statistics.by_symbol)) == (523, 100)
+
+
+def test_statistics_leave_out_however_many_have_elapsed(redis_url: str, redis: Redis) -> None:
+    rows = {
+        row.id: replace(row, expires_at=NOW if number % 11 else None)
+        for number, row in enumerate(many_rows(6_000).values())
+    }
+    fill(redis, rows)
+    statistics, round_trips = counted(redis_url, lambda asked: asked.statistics(NOW))
+    assert statistics_of(statistics) == oracle.statistics(rows.values(), NOW)
+    assert round_trips == 2
+
+
+def test_one_pattern(redis_url: str, redis: Redis) -> None:
+    rows = by_id(
+        row_of(symbol, TYPES[0], TIERS[0], 900.0, 0.5, expires_at=expires_at)
+        for symbol, expires_at in zip(SYMBOLS, (None, NOW, NOW + 1, None, None, None, None, None), strict=True)
+    )
+    fillings = fill(redis, rows)
+
+    async def get_all(asked: RedisPatternQueries) -> list[Any]:
+        return [await asked.get(key, NOW) for key in (*rows, "X:Doji:daily:1", "X:Doji", "")]
+
+    found = ask(redis_url, get_all)
+    for (key, row), one in zip(rows.items(), found, strict=False):
+        if row.expires_at == NOW:
+            assert one is None
+        else:
+            log = log_of_pattern(key)
+            assert (one.row, one.log, one.position) == (row, log, fillings[log].rows[key].position)
+    assert found[-3:] == [None, None, None]
+
+
+def test_queries_load_their_functions_into_a_server_that_has_lost_them(redis_url: str, redis: Redis) -> None:
+    rows = many_rows(20)
+    fill(redis, rows)
+    redis.function_flush()
+    assert ask(redis_url, lambda asked: asked.statistics(0)).total == 20
+    redis.function_flush()
+    assert ask(redis_url, lambda asked: asked.scan(PatternQuery(0))).total == 20
