@@ -93,7 +93,7 @@ class PatternQuery:
 
 @dataclass(frozen=True)
 class PatternStatistics:
-    """Counts of the active patterns. Mappings are from name to how many, the most frequent first."""
+    """Counts of the active patterns. Mappings are from name to how many, ordered by (how many, name), descending."""
 
     total: int
     high_confidence: int

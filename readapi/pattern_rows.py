@@ -49,14 +49,12 @@ class CompactPattern(TypedDict):
     source: str
 
 
-class FullPattern(TypedDict):
-    """A pattern with everything its events said; no name means something else than in the compact row.
+class FullPattern(CompactPattern):
+    """The compact row, and everything its events said under names of its own.
 
     ``position`` is where the event stands that last changed it (``market-0=17``). Times are epoch seconds.
     """
 
-    id: str
-    symbol: str
     pattern_type: str
     tier: str
     confidence: float
@@ -74,10 +72,6 @@ class FullPattern(TypedDict):
     correlation_id: str | None
     extra: dict[str, Any]
     position: str
-
-
-class WholePattern(CompactPattern, FullPattern):
-    """Both."""
 
 
 @lru_cache(maxsize=1_000)
@@ -116,12 +110,11 @@ def compact(row: PatternRow, now: float) -> CompactPattern:
     }
 
 
-def full(found: Found[PatternRow]) -> FullPattern:
-    """Every field of the row, and where the event stands that last changed it."""
+def full(found: Found[PatternRow], now: float) -> FullPattern:
+    """The compact row, every raw field, and where the event stands that last changed it."""
     row = found.row
     return {
-        "id": row.id,
-        "symbol": row.symbol,
+        **compact(row, now),
         "pattern_type": row.pattern,
         "tier": row.tier,
         "confidence": row.confidence,
@@ -140,11 +133,6 @@ def full(found: Found[PatternRow]) -> FullPattern:
         "extra": row.extra,
         "position": provenance(found),
     }
-
-
-def whole(found: Found[PatternRow], now: float) -> WholePattern:
-    """The compact row and every field."""
-    return {**compact(found.row, now), **full(found)}
 
 
 def provenance(found: Found[Any]) -> str:

@@ -34,7 +34,7 @@ from readapi.parameters import (
     Symbol,
     TierName,
 )
-from readapi.pattern_rows import CompactPattern, FullPattern, WholePattern, compact, full, whole
+from readapi.pattern_rows import CompactPattern, FullPattern, compact, full
 from readapi.problems import Problem, invalid, not_found
 from readapi.read_model import ReadModel
 
@@ -69,7 +69,7 @@ class ScanParameters(Parameters):
     )
     """``next`` of the page before, instead of ``page``; any depth costs the same."""
     fields: ListOf[Literal["compact", "full"]] = ("compact",)
-    """The fields of the UI, all raw fields with their provenance, or both."""
+    """``compact``: the fields of the UI; ``full``: besides these all raw fields, with their provenance."""
 
     @field_validator("cursor")
     @classmethod
@@ -117,7 +117,7 @@ class CacheInfo(TypedDict):
 class Scan(TypedDict):
     """A page of active patterns. ``next`` is the cursor of the page after it, null on the last."""
 
-    patterns: list[CompactPattern | FullPattern | WholePattern]
+    patterns: list[CompactPattern | FullPattern]
     pagination: Pagination
     next: str | None
     cache_info: CacheInfo
@@ -137,7 +137,7 @@ class Provenance(TypedDict):
 class OnePattern(TypedDict):
     """A pattern and its provenance."""
 
-    pattern: WholePattern
+    pattern: FullPattern
     provenance: Provenance
 
 
@@ -171,11 +171,9 @@ class ScanResource(Resource):
 
 
 def _shown(page: Page[PatternRow], fields: tuple[str, ...], now: float) -> list[Any]:
-    if "full" not in fields:
-        return [compact(found.row, now) for found in page.rows]
-    if "compact" not in fields:
-        return [full(found) for found in page.rows]
-    return [whole(found, now) for found in page.rows]
+    if "full" in fields:
+        return [full(found, now) for found in page.rows]
+    return [compact(found.row, now) for found in page.rows]
 
 
 def too_deep(advice: str) -> Problem:
@@ -203,7 +201,7 @@ class PatternResource(Resource):
         found = await self.read_model.queries.get(pattern_id, now)
         if found is None:
             raise not_found(f"active pattern {pattern_id!r}")
-        send_tagged(req, resp, OnePattern(pattern=whole(found, now), provenance=provenance_of(found)))
+        send_tagged(req, resp, OnePattern(pattern=full(found, now), provenance=provenance_of(found)))
 
 
 def provenance_of(found: Found[Any]) -> Provenance:

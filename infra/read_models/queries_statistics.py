@@ -95,6 +95,6 @@ def _active(tally: _Tally) -> PatternStatistics:
 
 
 def _most_frequent(counts: Counter[str], limit: int = MOST_GROUPS) -> dict[str, int]:
-    """The most frequent first; those as frequent as each other by name."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    """By (how many, name), descending: the order in which each segment has told of its own."""
+    ordered = sorted(counts.items(), key=lambda item: (item[1], item[0]), reverse=True)
     return {name: count for name, count in ordered[:limit] if count > 0}

@@ -95,7 +95,7 @@ def band(confidence: float) -> str:
 
 
 def _ordered(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return sorted(counts.items(), key=lambda item: (item[1], item[0]), reverse=True)
 
 
 def runs(
