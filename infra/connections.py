@@ -1,6 +1,6 @@
 """Connections to Redis: one way to open them, with time-outs and retries that suit a service."""
 
-from redis import Redis, RedisCluster
+from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -38,10 +38,3 @@ def connect_async(url: str) -> AsyncRedis:
         health_check_interval=30,
         retry=AsyncRetry(_BACKOFF, _RETRIES, supported_errors=REDIS_ERRORS),
     )
-
-
-def node_of(client: Redis | RedisCluster, key: str) -> Redis:
-    """The client of the one server that holds ``key``: the client itself, or the right node of a cluster."""
-    if isinstance(client, RedisCluster):
-        return client.get_redis_connection(client.get_node_from_key(key))
-    return client

@@ -51,7 +51,10 @@ class DeadLetterDesk(Protocol):
 
 @dataclass(frozen=True)
 class SegmentStatus:
-    """How far a segment is. ``lag_seconds`` is the age of the oldest event not folded yet, 0 if there is none."""
+    """How far a segment, a read model's work on one log, is.
+
+    ``owner`` is the worker that has it, if one has; ``lag_seconds`` the age of the oldest event not folded yet.
+    """
 
     log: str
     checkpoint: int

@@ -11,19 +11,6 @@ from readapi.parameters import Parameters
 from readapi.ports import Operations, ReadModelStatus, SegmentStatus
 
 
-class SegmentAnswer(TypedDict):
-    """A read model's work on one log. ``owner`` is the worker that has it, null if none has."""
-
-    log: str
-    checkpoint: int
-    head: int
-    lag_events: int
-    lag_seconds: float
-    events_per_second: float
-    owner: str | None
-    parked_keys: int
-
-
 class ReadModelAnswer(TypedDict):
     """A read model. ``percent`` of the logs is folded; ``seconds_left`` at the present rate, null if it stands still.
 
@@ -40,7 +27,7 @@ class ReadModelAnswer(TypedDict):
     percent: float
     seconds_left: float | None
     parked_keys: int
-    segments: list[SegmentAnswer]
+    segments: list[SegmentStatus]
 
 
 class ProjectionsAnswer(TypedDict):
@@ -87,7 +74,7 @@ def shown(model: ReadModelStatus) -> ReadModelAnswer:
         "percent": _percent(model.segments),
         "seconds_left": 0.0 if lag == 0 else round(lag / rate, 1) if rate else None,
         "parked_keys": parked_keys(model),
-        "segments": [_segment(segment) for segment in model.segments],
+        "segments": list(model.segments),
     }
 
 
@@ -96,16 +83,3 @@ def _percent(segments: Sequence[SegmentStatus]) -> float:
     head = sum(segment.head for segment in segments)
     folded = sum(min(segment.checkpoint, segment.head) for segment in segments)
     return folded * 10_000 // head / 100 if head else 100.0
-
-
-def _segment(segment: SegmentStatus) -> SegmentAnswer:
-    return {
-        "log": segment.log,
-        "checkpoint": segment.checkpoint,
-        "head": segment.head,
-        "lag_events": segment.lag_events,
-        "lag_seconds": segment.lag_seconds,
-        "events_per_second": segment.events_per_second,
-        "owner": segment.owner,
-        "parked_keys": segment.parked_keys,
-    }

@@ -6,7 +6,7 @@ from typing import TypeVar
 from redis import Redis, RedisCluster
 from redis.exceptions import ClusterDownError, MovedError, RedisClusterException
 
-from infra.connections import REDIS_ERRORS, node_of
+from infra.connections import REDIS_ERRORS
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def on_node(client: Redis | RedisCluster, key: str, operation: Callable[[Redis],
     is done once more: it must bear being repeated. Raises one of ``AWAY`` when that fails too.
     """
     try:
-        return operation(node_of(client, key))
+        return operation(_node_of(client, key))
     except MovedError as moved:
         if not isinstance(client, RedisCluster):
             raise
@@ -30,4 +30,10 @@ def on_node(client: Redis | RedisCluster, key: str, operation: Callable[[Redis],
         if not isinstance(client, RedisCluster):
             raise
         client.nodes_manager.initialize()
-    return operation(node_of(client, key))
+    return operation(_node_of(client, key))
+
+
+def _node_of(client: Redis | RedisCluster, key: str) -> Redis:
+    if isinstance(client, RedisCluster):
+        return client.get_redis_connection(client.get_node_from_key(key))
+    return client

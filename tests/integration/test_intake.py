@@ -3,17 +3,19 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
+from domain.wire import PATTERNS
 from infra.composition import open_recorder
 from infra.connections import connect
 from infra.functions import load
 from infra.intake import BacklogFullError, Intake
+from infra.listeners import listen
 from infra.settings import Settings
 from tests import servers
 
@@ -72,6 +74,30 @@ def test_a_full_backlog_is_refused_at_once() -> None:
         with pytest.raises(BacklogFullError):
             intake.put(message(0), timeout=0.01)
         going_on.set()
+
+
+def test_a_full_backlog_holds_up_pubsub_then_drops_and_counts(redis: Redis) -> None:
+    taken, going_on, stop = Event(), Event(), Event()
+
+    def stuck(messages: list[Message]) -> list[Receipt]:
+        taken.set()
+        going_on.wait(30)
+        return [Receipt((), (), None) for _ in messages]
+
+    with started(Intake(stuck, backlog=2, batch_size=1, batch_seconds=0)) as intake:
+        listener = Thread(target=listen, args=(redis, intake, stop))
+        listener.start()
+        while not redis.publish(PATTERNS, b"{}"):
+            time.sleep(0.01)
+        assert taken.wait(10)
+        for _ in range(3):
+            redis.publish(PATTERNS, b"{}")
+        while not intake.counts["dropped"]:
+            time.sleep(0.02)
+        stop.set()
+        listener.join()
+        going_on.set()
+    assert intake.counts["dropped"] == 1
 
 
 def test_close_records_what_is_held(redis: Redis, redis_url: str) -> None:

@@ -1,0 +1,54 @@
+"""Settings: defaults that need no thinking, the platform's own names, and refusals that name the variable."""
+
+import pytest
+from pydantic import ValidationError
+
+from infra.composition import without_password
+from infra.settings import Settings
+
+
+def test_defaults_mean_embedded_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TICKVIEW_REDIS_URL", "TICKVIEW_POSTGRES_DSN", "REDIS_HOST", "TICKSTOCK_DB_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    assert (Settings().redis_url, Settings().postgres_dsn) == (None, None)
+    assert Settings().durability == "fsynced"
+
+
+def test_the_platforms_variables_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TICKVIEW_REDIS_URL", raising=False)
+    monkeypatch.delenv("TICKVIEW_POSTGRES_DSN", raising=False)
+    for name, value in {
+        "REDIS_HOST": "cache",
+        "REDIS_PORT": "6380",
+        "REDIS_DB": "2",
+        "REDIS_PASSWORD": "p@ss/word",
+        "TICKSTOCK_DB_HOST": "db",
+        "TICKSTOCK_DB_NAME": "market",
+        "TICKSTOCK_DB_USER": "reader",
+        "TICKSTOCK_DB_PASSWORD": "s:cret",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().redis_url == "redis://:p%40ss%2Fword@cache:6380/2"
+    assert Settings().postgres_dsn == "postgresql://reader:s%3Acret@db:5432/market"
+
+
+def test_our_own_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_HOST", "cache")
+    monkeypatch.setenv("TICKVIEW_REDIS_URL", "redis://other:1")
+    assert Settings().redis_url == "redis://other:1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PARTITIONS", "0"), ("DURABILITY", "maybe"), ("BATCH_SIZE", "many"), ("LEASE_SECONDS", "0"), ("PORT", "70000")],
+)
+def test_what_is_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"TICKVIEW_{name}", value)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    assert [problem["loc"] for problem in refused.value.errors()] == [(name.lower(),)]
+
+
+def test_passwords_are_not_shown() -> None:
+    assert without_password("redis://:secret@host:6379/0") == "redis://…@host:6379/0"
+    assert without_password("redis://host:6379") == "redis://host:6379"
