@@ -8,8 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from infra.demo.patterns import PATTERNS, Pattern
 
 HEALTH_SECONDS = 5.0
 RECONNECT_SECONDS = 0.5
+CANCEL_AGAIN_SECONDS = 0.2
 BACKTESTS_AT_ONCE = 2
 BACKTEST_STEPS_A_DAY = 5
 """Years that a backtest tests while one trading day is played."""
@@ -64,27 +64,35 @@ def run(redis_url: str, speed: float) -> None:
 
 
 async def _until_stopped(redis_url: str, speed: float) -> None:
-    producing = asyncio.create_task(_produce(redis_url, speed))
+    stopping = asyncio.Event()
     for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(stop, producing.cancel)
-    with suppress(asyncio.CancelledError):
-        await producing
+        asyncio.get_running_loop().add_signal_handler(stop, stopping.set)
+    async with connect_async(redis_url) as client:
+        tasks = [asyncio.create_task(work) for work in (*_work(client, speed), stopping.wait())]
+        ended, going_on = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        while going_on:
+            # Again and again: a client that is connecting at the moment may swallow a cancellation.
+            for task in going_on:
+                task.cancel()
+            _, going_on = await asyncio.wait(going_on, timeout=CANCEL_AGAIN_SECONDS)
+        for task in ended:
+            task.result()
 
 
-async def _produce(redis_url: str, speed: float) -> None:
+def _work(client: Redis, speed: float) -> Iterator[Coroutine[Any, Any, None]]:
+    """What goes on side by side, without end."""
     charts = tuple(detection.charts(bars.load()).values())
     symbols = play.series(charts)
     logger.info("demo plays", symbols=len(symbols), trading_days_per_second=speed)
     jobs = _jobs(charts)
-    async with connect_async(redis_url) as client, asyncio.TaskGroup() as tasks:
 
-        async def publish(messages: Sequence[Message]) -> None:
-            await _publish(client, messages)
+    async def publish(messages: Sequence[Message]) -> None:
+        await _publish(client, messages)
 
-        tasks.create_task(_play(symbols, publish, 1 / speed))
-        for _ in range(BACKTESTS_AT_ONCE):
-            tasks.create_task(_run_backtests(jobs, publish, 1 / speed / BACKTEST_STEPS_A_DAY))
-        tasks.create_task(_report_health(publish))
+    yield _play(symbols, publish, 1 / speed)
+    for _ in range(BACKTESTS_AT_ONCE):
+        yield _run_backtests(jobs, publish, 1 / speed / BACKTEST_STEPS_A_DAY)
+    yield _report_health(publish)
 
 
 async def _publish(client: Redis, messages: Sequence[Message]) -> None:

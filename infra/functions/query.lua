@@ -260,7 +260,8 @@ local function gather(query, rows)
         values = sort_values(query, ids, values)
         for at = 1, #ids do
           local text = values[at]
-          worst = keep(query, rows, worst, { id = ids[at], text = text, value = query.sort_key and tonumber(text) or text })
+          local row = { id = ids[at], text = text, value = query.sort_key and tonumber(text) or text }
+          worst = keep(query, rows, worst, row)
         end
       end
     end
