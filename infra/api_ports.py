@@ -1,105 +1,27 @@
-"""What the API asks for besides the read models' queries: freshness, the way in, the dead letters, how things stand."""
+"""What the API asks for besides the live read models: the way in, the dead letters, commands, how things stand."""
 
 import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from eventsourcing.persistence import PersistenceError
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from domain.announcements import DeadLetter, Message, Receipt
-from infra import standing
+from infra import operating, standing
 from infra.connections import REDIS_ERRORS
 from infra.dead_letters import DeadLetters
 from infra.intake import BacklogFullError, Intake
-from infra.read_models.keys import SegmentKeys
 from infra.recorder import Recorder
-from projections.ports import Segment
-from projections.queries import Positions
-from readapi.ports import IntakeStatus, ReadModelStatus, ServerStatus, UnavailableError
+from readapi.ports import IntakeStatus, ParkedKey, ReadModelStatus, ServerStatus, UnavailableError
 
 logger = structlog.get_logger()
 
-BLOCK_MILLISECONDS = 5_000
-
-GATHER_SECONDS = 0.005
-"""Commits that follow each other so closely are seen as one: a busy log costs an API process little."""
-
-RETRY_SECONDS = 0.5
-"""Between tries while Redis is away."""
-
 T = TypeVar("T")
-
-
-class RedisFreshness:
-    """How far segments are folded, kept current by one connection that waits for their commits."""
-
-    def __init__(self, client: AsyncRedis, segments: Sequence[Segment]) -> None:
-        self._client = client
-        self._segments = [(segment, SegmentKeys(segment)) for segment in segments]
-        self._positions: dict[str, dict[str, int]] = {}
-        for segment in segments:
-            self._positions.setdefault(segment.read_model, {})[segment.log] = 0
-        self._moved = asyncio.Event()
-
-    def positions(self, read_model: str) -> Positions:
-        """The position up to which each log is folded; 0 where nothing is known yet."""
-        return self._positions[read_model]
-
-    async def reached(self, read_model: str, positions: Positions, timeout: float) -> bool:  # noqa: ASYNC109 the port's
-        """Wait until the read model is at or past all ``positions``; False if it is not within ``timeout`` seconds."""
-        folded = self._positions[read_model]
-        if not positions.keys() <= folded.keys():
-            return False
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while not _past(folded, positions):
-                    await self._moved.wait()
-        return _past(folded, positions)
-
-    async def load(self) -> None:
-        """Read every checkpoint, in one round trip."""
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for _, keys in self._segments:
-                pipeline.hget(keys.state, "checkpoint")
-            checkpoints = await pipeline.execute()
-        for (segment, _), checkpoint in zip(self._segments, checkpoints, strict=True):
-            self._positions[segment.read_model][segment.log] = int(checkpoint or 0)
-        self._moved.set()
-        self._moved = asyncio.Event()
-
-    async def follow(self) -> None:
-        """Keep the positions current until cancelled; they stay as they were while Redis is away.
-
-        A commit's entry in ``changes`` wakes us, and the checkpoint beside it is then read: what lies between is
-        skipped, however much it is.
-        """
-        while True:
-            try:
-                await self.load()
-                await self._commit()
-                await asyncio.sleep(GATHER_SECONDS)
-            except RedisError as error:
-                logger.warning("positions are not kept current", error=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _commit(self) -> None:
-        """Wait for a commit behind the positions known, for some seconds."""
-        behind: dict[Any, Any] = {
-            keys.changes: f"{self._positions[segment.read_model][segment.log]}-18446744073709551615"
-            for segment, keys in self._segments
-        }
-        await self._client.xread(behind, count=1, block=BLOCK_MILLISECONDS)
-
-
-def _past(folded: Positions, wanted: Positions) -> bool:
-    return all(folded[log] >= position for log, position in wanted.items())
 
 
 class IntakeAnnouncements:
@@ -165,7 +87,7 @@ def _number(cursor: str) -> int:
 
 
 class RedisOperations:
-    """How the service stands."""
+    """How the service stands, and what an operator can do about it."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -173,6 +95,28 @@ class RedisOperations:
     async def read_models(self) -> Sequence[ReadModelStatus]:
         """Every read model."""
         return await in_thread(lambda: standing.read_models(self._client))
+
+    async def replay(self, name: str, *, held: bool, throttle: int) -> ReadModelStatus:
+        """Build it anew. Raises NoSuchReadModelError."""
+        await in_thread(lambda: operating.replay(self._client, name, held=held, throttle=throttle))
+        return await self._status(name)
+
+    async def rollback(self, name: str) -> ReadModelStatus:
+        """Let the previous build answer again. Raises NoSuchReadModelError, NoSuchBuildError."""
+        await in_thread(lambda: operating.rollback(self._client, name))
+        return await self._status(name)
+
+    async def _status(self, name: str) -> ReadModelStatus:
+        return next(model for model in await self.read_models() if model.name == name)
+
+    async def parked(self, name: str) -> Sequence[ParkedKey]:
+        """The parked keys of its live build. Raises NoSuchReadModelError."""
+        operating.check_name(name)
+        return [ParkedKey(**key) for key in await in_thread(lambda: standing.parked_keys(self._client, name))]
+
+    async def retry_parked(self, name: str, key: str) -> bool:
+        """Have a parked key tried again; False if it is not parked. Raises NoSuchReadModelError."""
+        return bool(await in_thread(lambda: operating.retry_parked(self._client, name, key)))
 
     async def intake(self) -> IntakeStatus:
         """What came in."""

@@ -18,12 +18,13 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from uvicorn_worker import UvicornWorker
 
-from infra.api_ports import IntakeAnnouncements, RedisDeadLetterDesk, RedisFreshness, RedisOperations
+from infra.api_ports import IntakeAnnouncements, RedisDeadLetterDesk, RedisOperations
 from infra.composition import log_names, open_dead_letters, open_intake, open_recorder, open_redis, redis_url
 from infra.connections import REDIS_ERRORS, connect_async
 from infra.counts import flush
 from infra.errors import StartupError
 from infra.intake import Intake
+from infra.live_builds import FollowedReadModel, Follower
 from infra.read_models.queries import RedisActivityQueries, RedisBacktestQueries, RedisProducerQueries
 from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.recorder import Recorder
@@ -32,7 +33,6 @@ from infra.telemetry import configure_logs
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns
-from projections.ports import Segment
 from projections.producers import Producers
 from projections.registry import READ_MODELS
 
@@ -81,21 +81,19 @@ class Server(BaseApplication):  # type: ignore[misc]
 class ApiProcess:
     """What runs in one API process besides its answers; Falcon middleware for start and end."""
 
-    def __init__(
-        self, client: Redis, connections: Sequence[AsyncRedis], freshness: RedisFreshness, intake: Intake
-    ) -> None:
+    def __init__(self, client: Redis, connections: Sequence[AsyncRedis], follower: Follower, intake: Intake) -> None:
         self._client = client
         self._connections = connections
-        self._freshness = freshness
+        self._follower = follower
         self._intake = intake
         self._tasks: list[asyncio.Task[None]] = []
 
     async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
-        """Know the positions before the first answer, if Redis can tell them."""
+        """Know the live builds before the first answer, if Redis can tell them."""
         self._intake.start()
         with suppress(*REDIS_ERRORS):
-            await self._freshness.load()
-        self._tasks = [_keep_running(self._freshness.follow()), _keep_running(self._count())]
+            await self._follower.load()
+        self._tasks = [_keep_running(self._follower.follow()), _keep_running(self._count())]
 
     async def process_shutdown(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
         """Record what has been taken in."""
@@ -176,16 +174,16 @@ def build_app(settings: Settings, client: Redis, recorder: Recorder, logs: tuple
 
     url = redis_url(settings)
     asking, waiting = connect_async(url), connect_async(url)
-    versions = {name: projection.version for name, projection in READ_MODELS.items()}
-    segments = [Segment(name, version, log) for name, version in versions.items() for log in logs]
-    freshness = RedisFreshness(waiting, segments)
+    followed: list[FollowedReadModel[Any]] = []
     intake = open_intake(recorder, settings)
     gathered = CollectorRegistry()
     MultiProcessCollector(gathered)
 
     def served(name: str, queries: Callable[..., Any]) -> ReadModel[Any]:
-        version = versions[name]
-        return ReadModel(name, version, queries(asking, version, logs), freshness, settings.wait_seconds)
+        followed.append(
+            FollowedReadModel(name, READ_MODELS[name].version, logs, lambda build: queries(asking, build, logs))
+        )
+        return ReadModel(name, followed[-1], settings.wait_seconds)
 
     return create_app(
         patterns=served(ActivePatterns.name, RedisPatternQueries),
@@ -196,7 +194,7 @@ def build_app(settings: Settings, client: Redis, recorder: Recorder, logs: tuple
         dead_letters=RedisDeadLetterDesk(open_dead_letters(client, settings), recorder),
         operations=RedisOperations(client),
         clock=time.time,
-        lifespan=ApiProcess(client, (asking, waiting), freshness, intake),
+        lifespan=ApiProcess(client, (asking, waiting), Follower(waiting, followed), intake),
         away=REDIS_ERRORS,
         gathered=gathered,
     )

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     fold_batch: Annotated[int, Field(ge=1, le=10_000)] = 1_000
     """Events a worker folds and commits at once, at most."""
 
+    replay_throttle: Annotated[int, Field(ge=0)] = 0
+    """Events a second that each segment of a build under way may fold, so that reads stay fast; 0: no limit."""
+
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     api_processes: Annotated[int, Field(ge=1, le=64)] = 2

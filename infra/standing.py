@@ -1,6 +1,7 @@
 """How the service stands: what came in, how far each read model is, what is parked."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,8 +13,10 @@ from infra.dead_letters import INDEX as DEAD_LETTERS
 from infra.dead_letters import STATS as DEAD_LETTER_STATS
 from infra.eventlog.log import key
 from infra.read_models.keys import SegmentKeys
+from infra.read_models.versions import read_versions
 from projections.ports import Segment
 from projections.registry import READ_MODELS
+from projections.versions import Build
 from readapi.ports import IntakeStatus, ReadModelStatus, SegmentStatus
 
 RATE_IS_STALE_AFTER_SECONDS = 5.0
@@ -24,9 +27,41 @@ PARKED_LISTED = 1_000
 
 
 def read_models(client: Redis) -> list[ReadModelStatus]:
-    """Every read model with its segments, in two round trips."""
+    """Every read model with the segments of its live build, and of one under way, in three round trips."""
     logs = log_names(client)
-    segments = [Segment(one.name, one.version, log) for one in READ_MODELS.values() for log in logs]
+    versions = read_versions(client, READ_MODELS)
+    # Before the first worker has run, the build that it will begin has everything still to fold.
+    shown = {name: found.live or Build(READ_MODELS[name].version, 1) for name, found in versions.items()}
+    segments = [
+        Segment(name, build, log)
+        for name, found in versions.items()
+        for build in (shown[name], found.building)
+        for log in logs
+        if build
+    ]
+    statuses = dict(zip(segments, _segment_statuses(client, logs, segments), strict=True))
+
+    def of(name: str, build: Build | None) -> list[SegmentStatus]:
+        return [statuses[Segment(name, build, log)] for log in logs] if build else []
+
+    return [
+        ReadModelStatus(
+            name=name,
+            version=shown[name].version,
+            previous_version=found.previous.version if found.previous else None,
+            building_version=found.building.version if found.building else None,
+            live=str(found.live) if found.live else None,
+            previous=str(found.previous) if found.previous else None,
+            building=str(found.building) if found.building else None,
+            held=found.held,
+            segments=of(name, shown[name]),
+            building_segments=of(name, found.building),
+        )
+        for name, found in versions.items()
+    ]
+
+
+def _segment_statuses(client: Redis, logs: Sequence[str], segments: Sequence[Segment]) -> list[SegmentStatus]:
     with client.pipeline(transaction=False) as pipeline:
         for log in logs:
             pipeline.hget(key(log, "meta"), "position")
@@ -35,14 +70,11 @@ def read_models(client: Redis) -> list[ReadModelStatus]:
             pipeline.hlen(names.parked)
         replies = pipeline.execute()
     heads = {log: int(position or 0) for log, position in zip(logs, replies, strict=False)}
-    states = zip(segments, replies[len(logs) :: 2], replies[len(logs) + 1 :: 2], strict=True)
-    found = [(segment, state, parked) for segment, state, parked in states]
+    found = list(zip(segments, replies[len(logs) :: 2], replies[len(logs) + 1 :: 2], strict=True))
     ages = _oldest_unfolded(client, [(segment.log, int(state.get(b"checkpoint", 0))) for segment, state, _ in found])
-    statuses: dict[str, list[SegmentStatus]] = {name: [] for name in READ_MODELS}
-    for (segment, state, parked), age in zip(found, ages, strict=True):
-        statuses[segment.read_model].append(_segment_status(segment, state, parked, heads[segment.log], age))
     return [
-        ReadModelStatus(name, READ_MODELS[name].version, None, None, segments) for name, segments in statuses.items()
+        _segment_status(segment, state, parked, heads[segment.log], age)
+        for (segment, state, parked), age in zip(found, ages, strict=True)
     ]
 
 
@@ -73,11 +105,13 @@ def _segment_status(segment: Segment, state: dict[bytes, bytes], parked: int, he
 
 
 def parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
-    """The parked keys of a read model, ``PARKED_LISTED`` a log at most, with how many events wait under each."""
-    projection = READ_MODELS[read_model]
-    parked = []
+    """The parked keys of the live build, ``PARKED_LISTED`` a log at most, with how many events wait under each."""
+    live = read_versions(client, [read_model])[read_model].live
+    if live is None:
+        return []
+    parked: list[dict[str, Any]] = []
     for log in log_names(client):
-        names = SegmentKeys(Segment(projection.name, projection.version, log))
+        names = SegmentKeys(Segment(read_model, live, log))
         found = []
         for name, note in client.hscan_iter(names.parked, count=PARKED_LISTED):
             found.append((name.decode(), orjson.loads(note)))

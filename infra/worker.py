@@ -1,65 +1,76 @@
-"""A worker: leases its fair share of all segments and runs a projector for each, in a thread of its own."""
+"""A worker: leases its fair share of the segments of every build, and runs a projector for each in a thread."""
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping, Sequence
 from threading import Event, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis import Redis
-from redis.exceptions import RedisError
 
+from infra import builds
 from infra.connections import REDIS_ERRORS
 from infra.eventlog import EventLog
-from infra.expirer import expire
-from infra.functions import call
+from infra.functions import command, with_functions
 from infra.projector import Projector
+from infra.read_models.keys import workers_key
 from infra.read_models.store import RedisStore
+from infra.running import Running
 from projections.base import Projection
-from projections.patterns import ActivePatterns
-from projections.ports import Lease, Outcome, Segment
+from projections.ports import Lease, Segment
+from projections.registry import FORMER, projection_of
+from projections.versions import Build, Versions
 
 logger = structlog.get_logger()
 
-WORKERS_KEY = "tickview:workers"
+REMOVE_AFTER_SECONDS = 30.0
+"""A dropped build is removed only when nobody can be reading it any more."""
 
-IDLE_SECONDS = 0.5
-"""How long a projector waits for new entries before it looks after expiries and retries."""
+
+class Kept(NamedTuple):
+    """A build that this worker's code can fold on."""
+
+    read_model: str
+    build: Build
 
 
 class Worker:
-    """One worker process's work."""
+    """One worker process's work.
+
+    ``projections`` are those of this release, by name; builds of the ``former`` ones are folded on, for a way back.
+    """
 
     def __init__(
         self,
         client: Redis,
         name: str,
-        projections: dict[str, Projection[Any, Any]],
-        logs: dict[str, EventLog],
+        projections: Mapping[str, Projection[Any, Any]],
+        logs: Mapping[str, EventLog],
         *,
         lease_seconds: float,
         batch_size: int,
+        former: Sequence[Projection[Any, Any]] = FORMER,
+        throttle: int = 0,
     ) -> None:
         self._client = client
         self._name = name
         self._projections = projections
+        self._known = (*projections.values(), *former)
         self._logs = logs
         self._lease_seconds = lease_seconds
         self._batch_size = batch_size
+        self._throttle = throttle
         self._store = RedisStore(client)
-        self._running: dict[Segment, _Running] = {}
-        # Sorted by log first, so that neighbours in the list, which go to one worker, are different read models.
-        self._segments = sorted(
-            (Segment(projection.name, projection.version, log) for projection in projections.values() for log in logs),
-            key=lambda segment: (segment.log, segment.read_model),
-        )
+        self._running: dict[Segment, Running] = {}
+        self._enrolled: list[Kept] = []
+        self._dropped_since: dict[Kept, float] = {}
 
     def run(self, stop: Event) -> None:
-        """Work until ``stop`` is set; then give all leases back."""
+        """Work until ``stop`` is set; then give all leases back. Raises StartupError for changed projections."""
+        builds.check_fingerprints(self._client, self._known)
         while not stop.is_set():
             try:
-                self._tend()
+                self.tend()
             except REDIS_ERRORS as error:
                 logger.warning("redis is away", error=str(error))
             stop.wait(self._lease_seconds / 3)
@@ -67,90 +78,108 @@ class Worker:
             running.stop.set()
         for running in list(self._running.values()):
             self._give_back(running)
-        self._enrol(0)
+        self._enrol(self._enrolled, 0)
 
-    def _enrol(self, seconds: float) -> tuple[int, int]:
-        place, count = call(self._client, "enrol", [WORKERS_KEY], [self._name, round(seconds * 1000)])
-        return place, count
-
-    def _tend(self) -> None:
-        """Prolong the leases held, give back those beyond the fair share, take free ones up to it."""
-        place, workers = self._enrol(self._lease_seconds)
-        share = -(-len(self._segments) // workers)
+    def tend(self) -> None:
+        """See which builds there are, prolong the leases held, give back those beyond the share, take free ones."""
+        versions = builds.deploy(self._client, self._projections)
+        for name in versions:
+            versions[name] = builds.switch_if_caught_up(self._client, name, versions[name], list(self._logs))
+        kept = self._kept(versions)
+        for running in list(self._running.values()):
+            if Kept(running.segment.read_model, running.segment.build) not in kept:
+                self._end(running)
         self._prolong()
-        for running in list(self._running.values())[share:]:
-            self._give_back(running)
-        first = place * share % len(self._segments)
-        free = [one for one in self._segments[first:] + self._segments[:first] if one not in self._running]
-        while free and len(self._running) < share:
-            missing = share - len(self._running)
-            asked, free = free[:missing], free[missing:]
-            for lease in self._store.lease(asked, self._name, self._lease_seconds):
-                if lease is not None:
-                    self._begin(lease)
+        self._enrolled = kept
+        self._share(kept)
+        for running in self._running.values():
+            self._instruct(running, versions[running.segment.read_model])
+        self._remove_dropped(versions)
+
+    def _kept(self, versions: Mapping[str, Versions]) -> list[Kept]:
+        return [
+            Kept(name, build)
+            for name, found in versions.items()
+            for build in found.kept
+            if projection_of(self._known, name, build.version)
+        ]
 
     def _prolong(self) -> None:
         held = list(self._running.values())
-        segments = [running.lease.segment for running in held]
-        for running, lease in zip(held, self._store.lease(segments, self._name, self._lease_seconds), strict=True):
+        leases = self._store.lease([running.segment for running in held], self._name, self._lease_seconds)
+        for running, lease in zip(held, leases, strict=True):
             if lease is None or lease.epoch != running.lease.epoch or not running.thread.is_alive():
                 self._end(running)
             elif lease.retries:
                 running.retry.set()
 
+    def _share(self, kept: list[Kept]) -> None:
+        """Of each build, as many segments as there are for each worker that can fold it; workers begin elsewhere."""
+        wanted: dict[Kept, int] = {}
+        free: dict[Kept, list[Segment]] = {}
+        logs = sorted(self._logs)
+        for one, (place, workers) in zip(kept, self._enrol(kept, self._lease_seconds), strict=True):
+            share = -(-len(logs) // workers)
+            mine = [running for running in self._running.values() if Kept(*running.segment[:2]) == one]
+            for surplus in mine[share:]:
+                self._give_back(surplus)
+            first = place * share % len(logs)
+            segments = [Segment(*one, log) for log in logs[first:] + logs[:first]]
+            wanted[one] = share - len(mine[:share])
+            free[one] = [segment for segment in segments if segment not in self._running]
+        while asked := [segment for one in kept for segment in free[one][: wanted[one]]]:
+            for one in kept:
+                free[one] = free[one][wanted[one] :]
+            for lease in self._store.lease(asked, self._name, self._lease_seconds):
+                if lease is not None:
+                    wanted[Kept(*lease.segment[:2])] -= 1
+                    self._begin(lease)
+
+    def _enrol(self, kept: list[Kept], seconds: float) -> list[tuple[int, int]]:
+        """This worker's place among those that can fold each build, and how many they are."""
+
+        def enrol() -> list[tuple[int, int]]:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for one in kept:
+                    arguments = (self._name, round(seconds * 1000))
+                    pipeline.execute_command(*command("enrol", [workers_key(*one)], arguments))
+                return [(place, count) for place, count in pipeline.execute()]
+
+        return with_functions(self._client, enrol)
+
     def _begin(self, lease: Lease) -> None:
         segment = lease.segment
+        projection = projection_of(self._known, segment.read_model, segment.build.version)
+        if projection is None:
+            raise LookupError(f"no code for {segment}")
         log = self._logs[segment.log]
-        projector = Projector(self._projections[segment.read_model], log, self._store, lease, self._batch_size)
-        running = _Running(projector, self._expirer_of(segment), self._batch_size)
+        projector = Projector(projection, log, self._store, lease, self._batch_size)
+        running = Running(self._client, log, projector, self._batch_size)
         self._running[segment] = running
         running.thread.start()
-        logger.info("segment taken", **segment._asdict(), epoch=lease.epoch, checkpoint=lease.checkpoint)
+        logger.info("segment taken", **running.described, epoch=lease.epoch, checkpoint=lease.checkpoint)
 
-    def _expirer_of(self, segment: Segment) -> Callable[[], int] | None:
-        if segment.read_model != ActivePatterns.name:
-            return None
-        return partial(expire, self._client, self._logs[segment.log], segment)
+    def _instruct(self, running: Running, versions: Versions) -> None:
+        """Only the live build expires patterns; only the one under way is throttled."""
+        running.is_live = running.segment.build == versions.live
+        under_way = running.segment.build == versions.building
+        running.throttle = (versions.throttle or self._throttle) if under_way else 0
 
-    def _end(self, running: "_Running") -> None:
+    def _end(self, running: Running) -> None:
         running.stop.set()
         running.thread.join()
-        del self._running[running.lease.segment]
-        logger.info("segment left", **running.lease.segment._asdict(), checkpoint=running.lease.checkpoint)
+        del self._running[running.segment]
+        logger.info("segment left", **running.described, checkpoint=running.lease.checkpoint)
 
-    def _give_back(self, running: "_Running") -> None:
+    def _give_back(self, running: Running) -> None:
         self._end(running)
         self._store.release(running.lease)
 
-
-class _Running:
-    """A projector in its thread."""
-
-    def __init__(self, projector: Projector, expire_due: Callable[[], int] | None, batch_size: int) -> None:
-        self.stop = Event()
-        self.retry = Event()
-        self.lease = projector.lease
-        self._projector = projector
-        self._expire_due = expire_due
-        self._batch_size = batch_size
-        self.thread = Thread(target=self._run, name="/".join(map(str, self.lease.segment)), daemon=True)
-
-    def _run(self) -> None:
-        looked_at = 0.0
-        while not self.stop.is_set():
-            try:
-                outcome, size = self._projector.step(IDLE_SECONDS)
-                if outcome is Outcome.COMMITTED and self.retry.is_set():
-                    self.retry.clear()
-                    outcome = self._projector.retry_parked()
-                if outcome not in (Outcome.COMMITTED, Outcome.ALREADY_THERE):
-                    logger.warning("lease lost", **self.lease.segment._asdict(), outcome=outcome.value)
-                    return
-                # A segment that is behind may still read that a pattern was prolonged.
-                caught_up = size < self._batch_size
-                if self._expire_due and caught_up and time.monotonic() - looked_at >= IDLE_SECONDS:
-                    self._expire_due()
-                    looked_at = time.monotonic()
-            except RedisError as error:
-                logger.warning("segment waits for redis", **self.lease.segment._asdict(), error=str(error))
-                self.stop.wait(IDLE_SECONDS)
+    def _remove_dropped(self, versions: Mapping[str, Versions]) -> None:
+        """Remove the keys of builds that have been dropped for long enough, in a thread of its own."""
+        dropping = {Kept(name, build) for name, found in versions.items() for build in found.dropping}
+        self._dropped_since = {one: self._dropped_since.get(one, time.monotonic()) for one in dropping}
+        for one, since in self._dropped_since.items():
+            if time.monotonic() - since > REMOVE_AFTER_SECONDS:
+                self._dropped_since[one] = time.monotonic()
+                Thread(target=builds.remove, args=(self._client, *one, list(self._logs)), daemon=True).start()

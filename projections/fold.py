@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from domain.codec import decode, topic_of
 from domain.events import Event
 from domain.log import LogEntry
-from projections.base import Count, Group, Index, Projection, Stored, encode_row
+from projections.base import Group, Projection, Stored, encode_row
 
 FOLD_ATTEMPTS = 3
 """How often an event is tried before its key is parked: a fold is pure, but memory may be short for a moment."""
@@ -125,6 +125,17 @@ def fold(projection: Projection[Any, Any], loaded: Loaded, readings: Sequence[Re
     for reading in readings:
         folding.apply(reading)
     return folding.result()
+
+
+def overlay(loaded: Loaded, folded: Folded) -> None:
+    """Bring what was loaded before ``folded`` was committed to what would have been loaded after it."""
+    for key, evolved in folded.after.items():
+        if evolved.stored is None:
+            loaded.rows.pop(key, None)
+        else:
+            loaded.rows[key] = evolved.stored
+    loaded.groups.update(folded.groups)
+    loaded.parked.update(parked.key for parked in folded.parked)
 
 
 def fold_parked(projection: Projection[Any, Any], loaded: Loaded, key: str, readings: Sequence[Reading]) -> Folded:
@@ -241,21 +252,17 @@ def places_of(projection: Projection[Any, Any], row: Any) -> Places:
     """Where the declarations of the projection put a row; nowhere if it is None."""
     if row is None:
         return Places((None,) * len(projection.indexes), (None,) * len(projection.summaries))
-    return Places(
-        tuple(_index_place(index, row) for index in projection.indexes),
-        tuple(_count_group(count, row) for count in projection.summaries),
-    )
-
-
-def _index_place(index: Index[Any], row: Any) -> tuple[str, float] | None:
-    score = index.score(row)
-    return None if score is None else (index.by(row) if index.by else "", score)
-
-
-def _count_group(count: Count[Any], row: Any) -> str | None:
-    if count.where and not count.where(row):
-        return None
-    return count.by(row) if count.by else ""
+    indexes: list[tuple[str, float] | None] = []
+    for index in projection.indexes:
+        score = index.score(row)
+        indexes.append(None if score is None else (index.by(row) if index.by else "", score))
+    counts: list[str | None] = []
+    for count in projection.summaries:
+        if count.where and not count.where(row):
+            counts.append(None)
+        else:
+            counts.append(count.by(row) if count.by else "")
+    return Places(tuple(indexes), tuple(counts))
 
 
 def derive(projection: Projection[Any, Any], folded: Folded) -> Mutations:
@@ -267,6 +274,8 @@ def derive(projection: Projection[Any, Any], folded: Folded) -> Mutations:
             continue
         mutations.rows[key] = evolved.document
         places = places_of(projection, old.row if old else None)
+        if places == evolved.places:
+            continue
         for index, was, shall_be in zip(projection.indexes, places.indexes, evolved.places.indexes, strict=True):
             if was == shall_be:
                 continue

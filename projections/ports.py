@@ -1,6 +1,6 @@
 """What the engine asks of a store: the port that folding, replay and retry are written against."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, Protocol
 from domain.log import LogEntry
 from projections.base import Projection
 from projections.fold import Loaded, Mutations
+from projections.versions import Build
 
 
 class Segment(NamedTuple):
-    """The work of one version of a read model on one log. At most one worker at a time commits for it."""
+    """The work of one build of a read model on one log. At most one worker at a time commits for it."""
 
     read_model: str
-    version: int
+    build: Build
     log: str
 
 
@@ -67,8 +68,13 @@ class Store(Protocol):
         """What it holds of these rows and of the rows of these groups, and which of ``parkable`` are parked."""
         ...
 
-    def commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> Outcome:
-        """Make the changes and move the checkpoint, the lease's too, to where ``progress`` says."""
+    def commit(
+        self, lease: Lease, progress: Progress, mutations: Mutations, meanwhile: Callable[[], object]
+    ) -> Outcome:
+        """Make the changes and move the checkpoint, the lease's too, to where ``progress`` says.
+
+        ``meanwhile`` is called while the store is at it; it must bear being called twice, or cut short.
+        """
         ...
 
     def parked_entries(self, segment: Segment, key: str, limit: int) -> Sequence[LogEntry]:

@@ -153,18 +153,3 @@ class ProducerQueries(Protocol):
     async def latest(self, limit: int) -> Sequence[Found[ProducerRow]]:
         """Those that reported last, the latest first."""
         ...
-
-
-class Freshness(Protocol):
-    """How far the read models are, known without asking anybody."""
-
-    def positions(self, read_model: str) -> Positions:
-        """The position up to which each log is folded; a log that nothing is known of has 0."""
-        ...
-
-    async def reached(self, read_model: str, positions: Positions, timeout: float) -> bool:  # noqa: ASYNC109 one that is met, not raised
-        """Wait until the read model is at or past all ``positions``; False if it is not within ``timeout`` seconds.
-
-        A log that the read model does not know counts as not reached.
-        """
-        ...

@@ -1,5 +1,6 @@
-"""The read models there are."""
+"""The read models there are, and the former projections that keep previous builds current."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from projections.activity import Activity
@@ -12,3 +13,14 @@ READ_MODELS: dict[str, Projection[Any, Any]] = {
     projection.name: projection for projection in (ActivePatterns(), Backtests(), Activity(), Producers())
 }
 """Every projection by its name."""
+
+FORMER: tuple[Projection[Any, Any], ...] = ()
+"""Projections of earlier versions: as long as one is here, builds of its version are folded on, for a way back."""
+
+
+def projection_of(projections: Iterable[Projection[Any, Any]], name: str, version: int) -> Projection[Any, Any] | None:
+    """The one of the projections that folds this version of a read model; None if none does."""
+    for projection in projections:
+        if (projection.name, projection.version) == (name, version):
+            return projection
+    return None

@@ -19,7 +19,14 @@ from readapi.pattern_overview import StatisticsResource, SummaryResource
 from readapi.patterns import PatternResource, ScanResource
 from readapi.ports import Announcements, DeadLetterDesk, Operations
 from readapi.problems import Application, handle_errors
-from readapi.projections import ProjectionsResource
+from readapi.projections import (
+    ParkedKeyConverter,
+    ParkedKeyRetryResource,
+    ParkedKeysResource,
+    ProjectionsResource,
+    ReplayResource,
+    RollbackResource,
+)
 from readapi.read_model import ReadModel
 
 
@@ -69,6 +76,10 @@ def create_app(
         "/api/dead-letters/{letter_id}": DeadLetterResource(dead_letters),
         "/api/dead-letters/{letter_id}/retry": DeadLetterRetryResource(dead_letters),
         "/api/projections": ProjectionsResource(operations),
+        "/api/projections/{name}/replay": ReplayResource(operations),
+        "/api/projections/{name}/rollback": RollbackResource(operations),
+        "/api/projections/{name}/parked": ParkedKeysResource(operations),
+        "/api/projections/{name}/parked/{key}/retry": ParkedKeyRetryResource(operations),
         "/api/dashboard/stats": DashboardResource(activity, clock),
         "/api/health": HealthResource(operations),
         "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
@@ -77,9 +88,10 @@ def create_app(
     }
     routes["/openapi.json"] = DocumentResource(document(routes))
     app = App(media_type=falcon.MEDIA_JSON)
+    app.router_options.converters["parked_key"] = ParkedKeyConverter
     app.add_middleware(measuring)
     app.add_middleware(lifespan)
     handle_errors(app, away)
     for path, resource in routes.items():
-        app.add_route(path, resource)
+        app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
     return app

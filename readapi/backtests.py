@@ -12,6 +12,7 @@ from readapi.answers import Pagination, pagination, send_tagged
 from readapi.operation import Resource, operation
 from readapi.parameters import ListOf, Name, PageNumber, PageSize, Parameters, SortOrder
 from readapi.patterns import too_deep
+from readapi.ports import LiveBuild
 from readapi.problems import not_found
 from readapi.read_model import ReadModel
 
@@ -76,10 +77,12 @@ class BacktestsResource(Resource):
     @operation(
         "Backtest runs with progress and results", answers={200: BacktestsAnswer}, query=BacktestsParameters, reads=True
     )
-    async def on_get(self, req: Request, resp: Response, query: BacktestsParameters) -> None:
+    async def on_get(
+        self, req: Request, resp: Response, query: BacktestsParameters, live: LiveBuild[BacktestQueries]
+    ) -> None:
         """The page."""
         try:
-            page = await self.read_model.queries.runs(
+            page = await live.queries.runs(
                 frozenset(query.status or ()),
                 query.sort_by,
                 descending=query.sort_order == "desc",
@@ -108,9 +111,11 @@ class BacktestResource(Resource):
         problems=(404,),
         reads=True,
     )
-    async def on_get(self, req: Request, resp: Response, _query: Parameters, job_id: str) -> None:
+    async def on_get(
+        self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[BacktestQueries], job_id: str
+    ) -> None:
         """The run."""
-        found = await self.read_model.queries.get(job_id)
+        found = await live.queries.get(job_id)
         if found is None:
             raise not_found(f"backtest {job_id!r}")
         send_tagged(req, resp, BacktestAnswer(backtest=_shown(found)))

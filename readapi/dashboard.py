@@ -12,6 +12,7 @@ from projections.queries import ActivityQueries
 from readapi.answers import send_tagged
 from readapi.operation import Resource, operation
 from readapi.parameters import Days, Parameters
+from readapi.ports import LiveBuild
 from readapi.read_model import ReadModel
 
 
@@ -64,11 +65,13 @@ class DashboardResource(Resource):
         self._clock = clock
 
     @operation("Events by day, type and source", answers={200: DashboardAnswer}, query=DashboardParameters, reads=True)
-    async def on_get(self, req: Request, resp: Response, query: DashboardParameters) -> None:
+    async def on_get(
+        self, req: Request, resp: Response, query: DashboardParameters, live: LiveBuild[ActivityQueries]
+    ) -> None:
         """The statistics."""
         today = datetime.fromtimestamp(self._clock(), UTC)
         days = [day_of((today - timedelta(days=back)).timestamp()) for back in range(query.days)]
-        rows = await self.read_model.queries.since(days[-1])
+        rows = await live.queries.since(days[-1])
         send_tagged(req, resp, DashboardAnswer(statistics=_statistics(rows, days)))
 
 

@@ -10,8 +10,8 @@ from projections.queries import PatternQueries, ProducerQueries
 from readapi.answers import send
 from readapi.operation import Resource, operation
 from readapi.parameters import Parameters
-from readapi.ports import IntakeStatus, Operations, ReadModelStatus, ServerStatus
-from readapi.projections import lag_seconds, parked_keys
+from readapi.ports import IntakeStatus, LiveBuild, Operations, ReadModelStatus, ServerStatus
+from readapi.projections import lag_events, lag_seconds, parked_keys
 from readapi.read_model import ReadModel
 
 Status = Literal["healthy", "degraded", "unhealthy"]
@@ -112,10 +112,10 @@ class PatternsHealthResource(Resource):
         self._clock = clock
 
     @operation("Health of the read model of the patterns", answers={200: PatternsHealth}, reads=True)
-    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """Its lag, its parked keys and its size."""
         models = {model.name: model for model in await self._operations.read_models()}
-        counted = await self.read_model.queries.statistics(self._clock())
+        counted = await live.queries.statistics(self._clock())
         health = read_model_health(models[self.read_model.name])
         send(resp, PatternsHealth(**health, total=counted.total))
 
@@ -142,8 +142,8 @@ class DiscoveryHealthResource(Resource):
         patterns: int | None = None
         producers: list[Producer] | None = None
         if health["status"] != "unhealthy":
-            patterns = (await self._patterns.queries.statistics(self._clock())).total
-            latest = await self._producers.queries.latest(PRODUCERS)
+            patterns = (await self._patterns.live.queries.statistics(self._clock())).total
+            latest = await self._producers.live.queries.latest(PRODUCERS)
             producers = [
                 Producer(source=row.source, status=row.status, reported_at=row.reported_at) for row, *_ in latest
             ]
@@ -192,7 +192,7 @@ def read_model_health(model: ReadModelStatus) -> ReadModelHealth:
         "status": "degraded" if reasons else "healthy",
         "reasons": reasons,
         "version": model.version,
-        "lag_events": sum(segment.lag_events for segment in model.segments),
+        "lag_events": lag_events(model.segments),
         "lag_seconds": lag,
         "parked_keys": parked,
     }

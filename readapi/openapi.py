@@ -56,6 +56,7 @@ _READ_PARAMETERS = [
 _PROBLEMS = {
     400: "A parameter, header or body that is wrong; `errors` names each and says why.",
     404: "There is no such thing.",
+    409: "It cannot be done as things stand.",
     413: "The body, or a message in it, is too large.",
     415: "The body is not declared as JSON.",
     500: "A fault of the service; its log says more.",
@@ -114,7 +115,7 @@ def _operation(path: str, method: str, declared: Operation, schemas: Mapping[int
     }
     if declared.body is not None:
         content = {falcon.MEDIA_JSON: {"schema": schemas[id(declared.body)]}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": declared.body_required, "content": content}
     return described
 
 

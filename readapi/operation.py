@@ -24,16 +24,20 @@ class Operation:
     """Path parameters and what they are."""
     body: Any = None
     """Type of the JSON body."""
+    body_required: bool = True
     problems: tuple[int, ...] = ()
     """Besides 400 and 500, which every operation may answer."""
     reads: bool = False
-    """Whether it is answered from the resource's ``read_model``: positions, entity tags and all."""
+    """Whether it is answered from a build of the resource's ``read_model``: positions, entity tags and all."""
     writes: bool = False
     """Whether it answers with the positions it was given."""
 
 
 def operation(summary: str, *, answers: Mapping[int, Any], **declared: Any) -> Callable[[Responder], Responder]:
-    """Declare a responder; it is called as ``(self, req, resp, query, **path)`` with its parameters validated."""
+    """Declare a responder; it is called as ``(self, req, resp, query, **path)`` with its parameters validated.
+
+    One that ``reads`` is also given ``live``, the build that the whole of its answer must be from.
+    """
     described = Operation(summary, answers, **declared)
 
     def decorate(responder: Responder) -> Responder:
@@ -41,8 +45,10 @@ def operation(summary: str, *, answers: Mapping[int, Any], **declared: Any) -> C
         async def respond(self: Any, req: Request, resp: Response, **path: str) -> None:
             query = parse(described.query, req.params)
             if described.reads:
-                await self.read_model.prepare(req, resp)
-            await responder(self, req, resp, query, **path)
+                live = await self.read_model.prepare(req, resp)
+                await responder(self, req, resp, query, live=live, **path)
+            else:
+                await responder(self, req, resp, query, **path)
 
         respond.operation = described  # type: ignore[attr-defined]
         return respond

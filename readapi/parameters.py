@@ -108,7 +108,12 @@ def parse(model: type[Model], given: Mapping[str, str | list[str]]) -> Model:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise invalid([_field_error(model, one) for one in error.errors(include_url=False)]) from error
+        raise invalid(field_errors(model, error)) from error
+
+
+def field_errors(model: type[Parameters], error: ValidationError, whole: str = "") -> list[FieldError]:
+    """What is wrong with each field; ``whole`` names what the fields are of."""
+    return [_field_error(model, one, whole) for one in error.errors(include_url=False)]
 
 
 def field_name(location: Sequence[int | str]) -> str:
@@ -126,8 +131,8 @@ def reason_of(error: ErrorDetails) -> str:
     return f"{message[0].lower()}{message[1:]}, and is {_short.repr(error['input'])}"
 
 
-def _field_error(model: type[Parameters], error: ErrorDetails) -> FieldError:
-    name = field_name(error["loc"])
+def _field_error(model: type[Parameters], error: ErrorDetails, whole: str) -> FieldError:
+    name = field_name(error["loc"]) or whole
     if error["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields) or "none"
         return {"field": name, "reason": f"is not a parameter here; known: {known}"}

@@ -12,6 +12,7 @@ from readapi.answers import send_tagged
 from readapi.operation import Resource, operation
 from readapi.parameters import Parameters
 from readapi.pattern_rows import CompactPattern, compact
+from readapi.ports import LiveBuild
 from readapi.read_model import ReadModel
 
 SHOWN = 5
@@ -66,9 +67,9 @@ class StatisticsResource(Resource):
         self._clock = clock
 
     @operation("Counts of the active patterns", answers={200: PatternStatisticsAnswer}, reads=True)
-    async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
+    async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """The counts."""
-        counted = await self.read_model.queries.statistics(self._clock())
+        counted = await live.queries.statistics(self._clock())
         send_tagged(req, resp, PatternStatisticsAnswer(statistics=_statistics(counted)))
 
 
@@ -92,10 +93,10 @@ class SummaryResource(Resource):
         self._clock = clock
 
     @operation("The active patterns at a glance", answers={200: PatternSummaryAnswer}, reads=True)
-    async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
+    async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """Counts, the most confident and the latest."""
         now = self._clock()
-        queries = self.read_model.queries
+        queries = live.queries
         counted, confident, latest = await gather(
             queries.statistics(now),
             queries.scan(PatternQuery(now, sort_by="confidence", limit=SHOWN)),

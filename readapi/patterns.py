@@ -35,6 +35,7 @@ from readapi.parameters import (
     TierName,
 )
 from readapi.pattern_rows import CompactPattern, FullPattern, compact, full
+from readapi.ports import LiveBuild
 from readapi.problems import Problem, invalid, not_found
 from readapi.read_model import ReadModel
 
@@ -108,10 +109,11 @@ class Performance(TypedDict):
 
 
 class CacheInfo(TypedDict):
-    """Which read model the answer is from, and which version of it."""
+    """Which read model the answer is from, which version of it, and which build of that: ``4.2``."""
 
     read_model: str
     version: int
+    build: str
 
 
 class Scan(TypedDict):
@@ -149,13 +151,13 @@ class ScanResource(Resource):
         self._clock = clock
 
     @operation("Filter, sort and page the active patterns", answers={200: Scan}, query=ScanParameters, reads=True)
-    async def on_get(self, req: Request, resp: Response, query: ScanParameters) -> None:
+    async def on_get(
+        self, req: Request, resp: Response, query: ScanParameters, live: LiveBuild[PatternQueries]
+    ) -> None:
         """The page."""
         now = self._clock()
-        model = self.read_model
-        queries = model.queries
         try:
-            page = await queries.scan(query.query(now))
+            page = await live.queries.scan(query.query(now))
         except TooDeepError:
             raise too_deep("go on from page to page with the cursor in next") from None
         number = None if query.cursor else query.page or 1
@@ -163,10 +165,10 @@ class ScanResource(Resource):
             "patterns": _shown(page, query.fields, now),
             "pagination": pagination(number, query.per_page, page.total),
             "next": encode_cursor(page.end, (query.sort_by, query.sort_order)) if page.end else None,
-            "cache_info": CacheInfo(read_model=model.name, version=model.version),
+            "cache_info": CacheInfo(read_model=self.read_model.name, version=live.build.version, build=str(live.build)),
         }
         milliseconds = round((time.perf_counter() - req.context.started) * 1_000, 3)
-        performance = Performance(api_response_time_ms=milliseconds, source=queries.source)
+        performance = Performance(api_response_time_ms=milliseconds, source=live.queries.source)
         send_tagged(req, resp, content, {"performance": performance})
 
 
@@ -195,10 +197,12 @@ class PatternResource(Resource):
         problems=(404,),
         reads=True,
     )
-    async def on_get(self, req: Request, resp: Response, _query: Parameters, pattern_id: str) -> None:
+    async def on_get(
+        self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[PatternQueries], pattern_id: str
+    ) -> None:
         """The pattern."""
         now = self._clock()
-        found = await self.read_model.queries.get(pattern_id, now)
+        found = await live.queries.get(pattern_id, now)
         if found is None:
             raise not_found(f"active pattern {pattern_id!r}")
         send_tagged(req, resp, OnePattern(pattern=full(found, now), provenance=provenance_of(found)))

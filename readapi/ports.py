@@ -1,10 +1,14 @@
-"""What the API asks of the rest of the service besides the read models: commands, dead letters, how things stand."""
+"""What the API asks of the rest of the service: live read models, commands, dead letters, how things stand."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from domain.announcements import DeadLetter, Receipt
+from projections.queries import Positions
+from projections.versions import Build
+
+Queries = TypeVar("Queries", covariant=True)
 
 
 class UnavailableError(Exception):
@@ -13,6 +17,36 @@ class UnavailableError(Exception):
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NoSuchReadModelError(LookupError):
+    """There is no read model of this name; the message says which there are."""
+
+
+@dataclass(frozen=True)
+class LiveBuild(Generic[Queries]):
+    """What answers for a read model at one moment. A request is answered from one of these alone."""
+
+    build: Build
+    queries: Queries
+    positions: Positions
+    """The position up to which each log is folded, at least; 0 where nothing is known yet."""
+
+
+class LiveBuilds(Protocol[Queries]):
+    """The build of a read model that is live, followed from one to the next; known without asking anybody."""
+
+    @property
+    def current(self) -> LiveBuild[Queries]:
+        """What answers now."""
+        ...
+
+    async def reached(self, positions: Positions, timeout: float) -> LiveBuild[Queries] | None:  # noqa: ASYNC109 one that is met, not raised
+        """What answers as soon as it is at or past all ``positions``; None if it is not within ``timeout`` seconds.
+
+        A log that the read model does not know counts as not reached.
+        """
+        ...
 
 
 class Announcements(Protocol):
@@ -68,13 +102,35 @@ class SegmentStatus:
 
 @dataclass(frozen=True)
 class ReadModelStatus:
-    """How a read model stands."""
+    """How a read model stands: its builds, named ``<version>.<number>``, and the segments of two of them."""
 
     name: str
     version: int
+    """Of the live build; of the code, while there is none."""
     previous_version: int | None
     building_version: int | None
+    live: str | None
+    previous: str | None
+    building: str | None
+    held: bool
+    """Whether the build under way waits for somebody's word before it goes live."""
     segments: Sequence[SegmentStatus]
+    """Of the live build."""
+    building_segments: Sequence[SegmentStatus]
+    """Of the build under way."""
+
+
+@dataclass(frozen=True)
+class ParkedKey:
+    """A key of a live build whose events wait for a fix: ``error`` tells what befell the first, which stands at
+    ``position`` of ``log`` and was recorded at ``since`` (epoch seconds)."""
+
+    key: str
+    log: str
+    position: int
+    since: float
+    events: int
+    error: str
 
 
 @dataclass(frozen=True)
@@ -96,10 +152,32 @@ class ServerStatus:
 
 
 class Operations(Protocol):
-    """How the service stands."""
+    """How the service stands, and what an operator can do about its read models.
+
+    What names a read model raises NoSuchReadModelError if there is none of that name.
+    """
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
         """Every read model."""
+        ...
+
+    async def replay(self, name: str, *, held: bool, throttle: int) -> ReadModelStatus:
+        """Build it anew beside the live build, at ``throttle`` events a second for each segment (0: no limit).
+
+        A build that is under way already is joined. It goes live by itself once it has caught up, unless ``held``.
+        """
+        ...
+
+    async def rollback(self, name: str) -> ReadModelStatus:
+        """Let the previous build answer again. Raises NoSuchBuildError."""
+        ...
+
+    async def parked(self, name: str) -> Sequence[ParkedKey]:
+        """The parked keys of its live build, 1,000 of each log at most."""
+        ...
+
+    async def retry_parked(self, name: str, key: str) -> bool:
+        """Have a parked key tried again; False if it is not parked."""
         ...
 
     async def intake(self) -> IntakeStatus:

@@ -10,7 +10,8 @@ import structlog
 from falcon.asgi import App, Request, Response
 from typing_extensions import TypedDict
 
-from readapi.ports import UnavailableError
+from projections.versions import NoSuchBuildError
+from readapi.ports import NoSuchReadModelError, UnavailableError
 
 Application = App[Request, Response]
 
@@ -94,6 +95,8 @@ def handle_errors(app: Application, away: tuple[type[Exception], ...]) -> None:
     for error in away:
         app.add_error_handler(error, _on_away)
     app.add_error_handler(UnavailableError, _on_unavailable)
+    app.add_error_handler(NoSuchReadModelError, _on_no_such_read_model)
+    app.add_error_handler(NoSuchBuildError, _on_no_such_build)
     app.add_error_handler(Problem, _on_problem)
 
 
@@ -116,6 +119,14 @@ async def _on_problem(_req: Request, resp: Response, problem: Problem, _params: 
 
 async def _on_unavailable(_req: Request, resp: Response, error: UnavailableError, _params: Any) -> None:
     _send(resp, unavailable(str(error), error.retry_after))
+
+
+async def _on_no_such_read_model(_req: Request, resp: Response, error: NoSuchReadModelError, _params: Any) -> None:
+    _send(resp, Problem(HTTPStatus.NOT_FOUND, "not-found", str(error)))
+
+
+async def _on_no_such_build(_req: Request, resp: Response, error: NoSuchBuildError, _params: Any) -> None:
+    _send(resp, Problem(HTTPStatus.CONFLICT, "no-such-build", str(error)))
 
 
 _DETAILS = {

@@ -1,4 +1,4 @@
-"""A read model as it is served: its queries, its version, and how far it is folded.
+"""A read model as it is served: from one build a request, whichever is live when the request begins.
 
 Freshness is visible (``TickView-Position``) and controllable (``TickView-Min-Position``).
 """
@@ -11,7 +11,8 @@ from typing import Generic, TypeVar
 
 from falcon.asgi import Request, Response
 
-from projections.queries import Freshness, Positions
+from projections.queries import Positions
+from readapi.ports import LiveBuild, LiveBuilds
 from readapi.problems import Problem, invalid
 
 POSITION_HEADER = "TickView-Position"
@@ -24,31 +25,37 @@ Queries = TypeVar("Queries")
 
 
 class ReadModel(Generic[Queries]):
-    """The live version of one read model; assign ``queries`` and ``version`` when another goes live."""
+    """One read model."""
 
-    def __init__(self, name: str, version: int, queries: Queries, freshness: Freshness, wait_seconds: float) -> None:
+    def __init__(self, name: str, builds: LiveBuilds[Queries], wait_seconds: float) -> None:
         self.name = name
-        self.version = version
-        self.queries = queries
-        self._freshness = freshness
+        self._builds = builds
         self._wait_seconds = wait_seconds
 
-    async def prepare(self, req: Request, resp: Response) -> None:
-        """Wait for the position that the client asks for, and say up to which the answer is at least.
+    @property
+    def live(self) -> LiveBuild[Queries]:
+        """What answers now. A request takes it once: the next moment it may be another."""
+        return self._builds.current
 
-        Called before the query, so that the answer never claims too much. The wait does not count as time that the
-        answer takes. Raises Problem (400, 504).
+    async def prepare(self, req: Request, resp: Response) -> LiveBuild[Queries]:
+        """What the request is to be answered from, once it knows the position that the client asks for.
+
+        The answer says up to which position it is at least: known before the query, so that it never claims too much.
+        The wait does not count as time that the answer takes. Raises Problem (400, 504).
         """
         wanted = req.get_header(MIN_POSITION_HEADER)
+        live = self.live
         if wanted is not None:
-            await self._reach(parse_positions(wanted))
+            live = await self._reach(parse_positions(wanted))
             req.context.started = time.perf_counter()
-        resp.set_header(POSITION_HEADER, format_positions(self._freshness.positions(self.name)))
+        resp.set_header(POSITION_HEADER, format_positions(live.positions))
+        return live
 
-    async def _reach(self, wanted: Positions) -> None:
-        if await self._freshness.reached(self.name, wanted, self._wait_seconds):
-            return
-        folded = self._freshness.positions(self.name)
+    async def _reach(self, wanted: Positions) -> LiveBuild[Queries]:
+        live = await self._builds.reached(wanted, self._wait_seconds)
+        if live is not None:
+            return live
+        folded = self.live.positions
         lacking = [
             f"{log} is at {folded[log]}, not at {position}" if log in folded else f"{log} is no log of this read model"
             for log, position in wanted.items()

@@ -9,15 +9,17 @@ from infra.read_models.store import RedisStore
 from projections.base import Projection, Stored, encode_row
 from projections.fold import Evolved, Folded, derive, places_of
 from projections.ports import Outcome, Progress, Segment
+from projections.versions import Build
+from tests.read_model import FIRST
 
 
 class Filling:
     """One segment being filled."""
 
-    def __init__(self, client: Redis, projection: Projection[Any, Any], log: str) -> None:
+    def __init__(self, client: Redis, projection: Projection[Any, Any], log: str, build: Build = FIRST) -> None:
         self._projection = projection
         self._store = RedisStore(client)
-        [lease] = self._store.lease([Segment(projection.name, projection.version, log)], "filling", 600)
+        [lease] = self._store.lease([Segment(projection.name, build, log)], "filling", 600)
         assert lease is not None
         self._lease = lease
         self.rows: dict[str, Stored[Any]] = {}

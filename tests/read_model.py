@@ -8,12 +8,16 @@ from redis import Redis
 from infra.read_models.keys import SegmentKeys
 from projections.base import Projection, decode_row
 from projections.ports import Segment
+from projections.versions import Build
 from tests.oracles.folding import Expected
 
+FIRST = Build(1, 1)
+"""The first build of a read model whose code is at version 1."""
 
-def stored(client: Redis, projection: Projection[Any, Any], log: str) -> Expected:
+
+def stored(client: Redis, projection: Projection[Any, Any], log: str, build: Build = FIRST) -> Expected:
     """Everything that one segment holds."""
-    keys = SegmentKeys(Segment(projection.name, projection.version, log))
+    keys = SegmentKeys(Segment(projection.name, build, log))
     model = Expected()
     for key, document in client.hgetall(keys.rows).items():
         found = decode_row(projection.row, document)

@@ -4,9 +4,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
+from rich.console import Console
 from rich.progress import track
 
 Item = TypeVar("Item")
+
+PROGRESS = Console(stderr=True)
+"""Where progress is shown: not among the results."""
 
 
 class Rate(NamedTuple):
@@ -27,7 +31,7 @@ def rate(name: str, parts: Iterable[Sequence[Item]], work: Callable[[Sequence[It
     """Items per second while ``work`` deals with the parts one after the other."""
     done = 0
     started = time.perf_counter()
-    for part in track(list(parts), description=name, transient=True):
+    for part in track(list(parts), description=name, transient=True, console=PROGRESS):
         work(part)
         done += len(part)
     return Rate(name, done / (time.perf_counter() - started))

@@ -15,15 +15,17 @@ from rich.progress import track
 
 from infra.bench.http_load import Latencies, drive
 from infra.bench.load import PATTERN_TYPES, detections, symbol
-from infra.bench.measuring import batches, quantile
+from infra.bench.measuring import PROGRESS, batches, quantile
 from infra.composition import open_market_logs, open_recorder
 from infra.projector import Projector
 from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.read_models.store import RedisStore
+from infra.read_models.versions import change_versions
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.queries import PatternQuery
+from projections.versions import Build
 
 VARIATIONS = 200
 """Different parameters of each query, so that no cache can help."""
@@ -84,11 +86,15 @@ def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None
     """Record so many patterns and fold them."""
     recorder = open_recorder(client, settings)
     parts = batches(list(detections(patterns, symbols, time.time())), 1_000)
-    for part in track(parts, description="recording patterns", transient=True):
+    for part in track(parts, description="recording patterns", transient=True, console=PROGRESS):
         recorder.record(list(part))
+    versions = change_versions(client, ActivePatterns.name, lambda versions: versions.deployed(ActivePatterns.version))
+    if versions.live is None:
+        raise RuntimeError("no build is live")
     store = RedisStore(client)
-    for log in track(open_market_logs(client, settings).values(), description="folding patterns", transient=True):
-        [lease] = store.lease([Segment("patterns", ActivePatterns.version, log.name)], "bench", 3_600)
+    logs = open_market_logs(client, settings).values()
+    for log in track(logs, description="folding patterns", transient=True, console=PROGRESS):
+        [lease] = store.lease([Segment(ActivePatterns.name, versions.live, log.name)], "bench", 3_600)
         if lease is None:
             raise RuntimeError(f"the segment of {log.name} is leased to somebody else")
         projector = Projector(ActivePatterns(), log, store, lease, settings.fold_batch)
@@ -141,7 +147,7 @@ async def _noted_commands(redis_url: str, logs: tuple[str, ...], queries: list[P
     noted = []
     async with AsyncRedis.from_url(redis_url) as connected:
         client = _NotingRedis(connection_pool=connected.connection_pool)
-        asking = RedisPatternQueries(client, ActivePatterns.version, logs)
+        asking = RedisPatternQueries(client, Build(ActivePatterns.version, 1), logs)
         for query in queries:
             client.noted = []
             await asking.scan(replace(query, now=time.time()))

@@ -8,9 +8,12 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.markup import escape
 
-from infra.cli import bench, dead_letters, demo, publish, roles, status, up
+from infra.cli import bench, dead_letters, demo, publish, replay, roles, status, up
 from infra.errors import StartupError
 from infra.lifeline import follow_supervisor
+from infra.telemetry import configure_logs
+from projections.versions import NoSuchBuildError
+from readapi.ports import NoSuchReadModelError
 
 app = typer.Typer(
     name="tickview",
@@ -26,6 +29,8 @@ app.command()(roles.serve)
 app.command()(publish.publish)
 app.command()(status.status)
 app.command()(status.projections)
+app.command()(replay.replay)
+app.command()(replay.rollback)
 app.command()(demo.demo)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(bench.app, name="bench")
@@ -34,12 +39,13 @@ app.add_typer(bench.app, name="bench")
 def main() -> None:
     """Run the command; what a person can mend is said in one line, with exit code 1."""
     follow_supervisor()
+    configure_logs("error", "tickview")
     try:
         app()
     except ValidationError as error:
         for problem in error.errors():
             _complain("TICKVIEW_" + ".".join(map(str, problem["loc"])).upper() + ": " + problem["msg"])
-    except StartupError as error:
+    except (StartupError, NoSuchReadModelError, NoSuchBuildError) as error:
         _complain(str(error))
     except RedisError as error:
         _complain(f"Redis: {error}")

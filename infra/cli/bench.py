@@ -17,7 +17,10 @@ from redis import Redis
 
 from infra.bench import ingest as ingest_bench
 from infra.bench import query as query_bench
-from infra.cli.output import JsonOption, console, print_json, print_table
+from infra.bench import replay as replay_bench
+from infra.bench.measuring import PROGRESS, Rate
+from infra.bench.projection_runner import with_postgres, with_sqlite
+from infra.cli.output import JsonOption, print_json, print_table
 from infra.composition import log_names
 from infra.connections import connect
 from infra.embedded import embedded_servers
@@ -39,7 +42,7 @@ def ingest(
 
     Example: tickview bench ingest --events 100000
     """
-    with _own_server() as (client, _):
+    with _own_server() as (client, _, _):
         measured = ingest_bench.measure(client, events, symbols)
     rows: list[dict[str, Any]] = [
         {"into": place, "what": one.name, "events_per_second": round(one.per_second), "share": _percent(one.share)}
@@ -64,11 +67,11 @@ def query(
 
     Example: tickview bench query --patterns 10000
     """
-    with _own_server() as (client, url):
+    with _own_server() as (client, url, _):
         settings = Settings(redis_url=url, log_level="error")
         query_bench.fill(client, settings, patterns, symbols)
         port = reserve("127.0.0.1")
-        with _serving(url, port):
+        with _serving(url, port, settings.partitions):
             logs = log_names(client)
             measured = asyncio.run(query_bench.measure(url, port, logs, symbols, connections, seconds))
     rows: list[dict[str, Any]] = [
@@ -90,10 +93,56 @@ def query(
         print_table(list(rows[0]), rows, "")
 
 
+@app.command()
+def replay(
+    events: Annotated[int, typer.Option(min=1_000, help="Pattern detections in the log.")] = 1_000_000,
+    symbols: Annotated[int, typer.Option(min=1, help="Symbols they are spread over.")] = 4_000,
+    runner_events: Annotated[int, typer.Option(min=100, help="Events for eventsourcing's ProjectionRunner.")] = 20_000,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Per measurement of scans.")] = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Events per second from position 0 into a read model, one worker and one partition, and scans meanwhile.
+
+    Example: tickview bench replay --events 100000
+    """
+    runner_events = min(runner_events, events)
+    with _own_server(postgres=True) as (client, url, dsn), tempfile.TemporaryDirectory(prefix="tickview-") as folder:
+        log = replay_bench.fill(client, replay_bench.one_partition(url), events, symbols)
+        replay_bench.make_live(client, log, 10_000)
+        port = reserve("127.0.0.1")
+        with _serving(url, port, partitions=1):
+            scans = replay_bench.scan_latencies(url, port, symbols, 4, seconds)
+        rates = replay_bench.beside_the_limit(client, log, Settings().fold_batch)
+        rates += [
+            Rate("ProjectionRunner, view in SQLite", with_sqlite(url, runner_events, str(Path(folder) / "view.db"))),
+            Rate("ProjectionRunner, view in PostgreSQL", with_postgres(url, runner_events, dsn)),
+        ]
+    limit = rates[0].per_second
+    rows: list[dict[str, Any]] = [
+        {"what": one.name, "events_per_second": round(one.per_second), "share": f"{one.per_second / limit:.1%}"}
+        for one in rates
+    ]
+    scan_rows: list[dict[str, Any]] = [
+        {
+            "scans": name,
+            "per_second": round(one.per_second),
+            "p50_ms": round(one.p50_ms, 2),
+            "p99_ms": round(one.p99_ms, 2),
+        }
+        for name, one in scans.items()
+    ]
+    if json:
+        print_json({"events": events, "runner_events": runner_events, "rates": rows, "scans": scan_rows})
+    else:
+        print_table(list(rows[0]), rows, "")
+        print_table(list(scan_rows[0]), scan_rows, "")
+
+
 @contextmanager
-def _serving(url: str, port: int) -> Iterator[None]:
+def _serving(url: str, port: int, partitions: int) -> Iterator[None]:
     """The API as a process, answering."""
     environment = {**os.environ, "TICKVIEW_REDIS_URL": url, "TICKVIEW_LOG_LEVEL": "error"}
+    environment["TICKVIEW_PARTITIONS"] = str(partitions)
     command = [sys.executable, "-m", "infra.cli", "serve", "--port", str(port)]
     process = subprocess.Popen(command, env=environment)  # noqa: S603 our own program
     try:
@@ -116,13 +165,13 @@ def _answers(port: int) -> bool:
 
 
 @contextmanager
-def _own_server() -> Iterator[tuple[Redis, str]]:
-    """An embedded Valkey for the benchmark alone."""
+def _own_server(postgres: bool = False) -> Iterator[tuple[Redis, str, str]]:
+    """An embedded Valkey for the benchmark alone, and a PostgreSQL if asked for: a client, URL and DSN."""
     with tempfile.TemporaryDirectory(prefix="tickview-bench-") as folder:
-        console.print("starting a server for the benchmark …", style="dim")
-        with embedded_servers(Path(folder), postgres=False) as servers, connect(servers.redis_url) as client:
+        PROGRESS.print("starting a server for the benchmark …", style="dim")
+        with embedded_servers(Path(folder), postgres=postgres) as servers, connect(servers.redis_url) as client:
             load(client)
-            yield client, servers.redis_url
+            yield client, servers.redis_url, servers.postgres_dsn or ""
 
 
 def _percent(share: float | None) -> str:

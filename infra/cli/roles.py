@@ -46,6 +46,7 @@ def project() -> None:
         open_market_logs(client, settings),
         lease_seconds=settings.lease_seconds,
         batch_size=settings.fold_batch,
+        throttle=settings.replay_throttle,
     ).run(stop_on_signals())
 
 

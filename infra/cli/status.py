@@ -5,19 +5,28 @@ from typing import Annotated
 
 import typer
 
-from infra import standing
+from infra import operating, standing
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_redis
 from infra.errors import StartupError
-from infra.read_models.keys import SegmentKeys
 from infra.settings import Settings
-from projections.ports import Segment
-from projections.registry import READ_MODELS
 from readapi.projections import shown
 
-MODEL_COLUMNS = ("name", "version", "lag_events", "lag_seconds", "events_per_second", "parked_keys")
+MODEL_COLUMNS = (
+    "name",
+    "version",
+    "live",
+    "building",
+    "percent",
+    "seconds_left",
+    "lag_events",
+    "lag_seconds",
+    "events_per_second",
+    "parked_keys",
+)
 PARKED_COLUMNS = ("key", "log", "position", "events", "error")
 SEGMENT_COLUMNS = (
+    "build",
     "log",
     "checkpoint",
     "head",
@@ -60,29 +69,29 @@ def projections(
     if name is None:
         models = [shown(model) for model in standing.read_models(client)]
         return print_json({"projections": models}) if json else print_table(MODEL_COLUMNS, models, "no read models")
-    if name not in READ_MODELS:
-        raise StartupError(f"there is no read model {name}: there are {', '.join(READ_MODELS)}")
+    operating.check_name(name)
     if retry is not None:
         return _retry(name, retry, json=json)
     if parked:
         keys = standing.parked_keys(client, name)
         return print_json({"parked": keys}) if json else print_table(PARKED_COLUMNS, keys, "nothing is parked")
-    [model] = [asdict(model) for model in standing.read_models(client) if model.name == name]
-    return print_json(model) if json else print_table(SEGMENT_COLUMNS, model["segments"], "no segments")
+    [model] = [model for model in standing.read_models(client) if model.name == name]
+    if json:
+        return print_json(asdict(model))
+    segments = [
+        {"build": build, **asdict(segment)}
+        for build, found in ((model.live, model.segments), (model.building, model.building_segments))
+        for segment in found
+    ]
+    return print_table(SEGMENT_COLUMNS, segments, "no segments")
 
 
 def _retry(name: str, wanted: str, *, json: bool) -> None:
     """Ask the workers that have the segments to try parked keys again."""
-    client = open_redis(Settings())
-    chosen = [key for key in standing.parked_keys(client, name) if wanted in ("all", key["key"])]
+    chosen = operating.retry_parked(open_redis(Settings()), name, None if wanted == "all" else wanted)
     if not chosen and wanted != "all":
         raise StartupError(f"{wanted} is not parked in {name}: see `tickview projections {name} --parked`")
-    with client.pipeline(transaction=False) as pipeline:
-        for key in chosen:
-            segment = Segment(name, READ_MODELS[name].version, key["log"])
-            pipeline.sadd(SegmentKeys(segment).retry, key["key"])
-        pipeline.execute()
     if json:
-        print_json({"retrying": [key["key"] for key in chosen]})
+        print_json({"retrying": chosen})
     else:
         console.print(f"{len(chosen)} parked keys will be tried again")

@@ -1,6 +1,6 @@
 #!lua name=@NAME@
 --
--- commit(state, key …; epoch, expected, position, [command, key number, count, word × count] …) -> outcome
+-- commit(state, key …; epoch, expected, position, commands) -> outcome
 --
 -- Runs the write commands of one batch for a segment, if the caller still has its lease and the batch begins where
 -- the segment's checkpoint is. All or nothing: nothing is written before both have been checked.
@@ -10,18 +10,18 @@
 --   epoch     int      of the caller's lease
 --   expected  int      the checkpoint at which the batch begins
 --   position  int      the checkpoint that it leads to (one of the commands writes it)
+--   commands  msgpack  [[command, key number, [word …]] …]; one argument, because tens of words a row, each an
+--                      argument of its own, take both sides longer than the commands themselves
 --
--- A member whose ZINCRBY leads to 0 is removed.
+-- ZINCRBY takes any number of increments and members; a member that it leads to 0 is removed.
 --
 -- outcome: 'committed' | 'already there' (checkpoint is at or past position) | 'out of step' | 'not ours' (fenced)
 
-local function run(name, key, args, first, last)
-  if name == 'ZINCRBY' then
-    if tonumber(redis.call(name, key, args[first], args[last])) == 0 then
-      redis.call('ZREM', key, args[last])
+local function add_up(key, words)
+  for at = 1, #words, 2 do
+    if tonumber(redis.call('ZINCRBY', key, words[at], words[at + 1])) == 0 then
+      redis.call('ZREM', key, words[at + 1])
     end
-  else
-    redis.call(name, key, unpack(args, first, last))
   end
 end
 
@@ -34,11 +34,13 @@ local function commit(keys, args)
   if checkpoint ~= tonumber(args[2]) then
     return checkpoint >= tonumber(args[3]) and 'already there' or 'out of step'
   end
-  local at = 4
-  while at <= #args do
-    local count = tonumber(args[at + 2])
-    run(args[at], keys[tonumber(args[at + 1])], args, at + 3, at + 2 + count)
-    at = at + 3 + count
+  for _, command in ipairs(cmsgpack.unpack(args[4])) do
+    local name, key, words = command[1], keys[command[2]], command[3]
+    if name == 'ZINCRBY' then
+      add_up(key, words)
+    else
+      redis.call(name, key, unpack(words))
+    end
   end
   return 'committed'
 end

@@ -1,11 +1,22 @@
 """The Redis keys of a read model. All keys of a segment share a hash tag, and so a cluster's slot."""
 
 from projections.ports import Segment
+from projections.versions import Build
 
 
 def versions_key(read_model: str) -> str:
-    """Hash: which version is ``live``."""
+    """String: JSON of the builds there are, which of them is live and what shall become of the others."""
     return f"tickview:{{{read_model}}}:versions"
+
+
+def workers_key(read_model: str, build: Build) -> str:
+    """Sorted set: workers whose code can fold this build -> epoch millisecond until which they count as alive."""
+    return f"tickview:{{{read_model}}}:workers:{build}"
+
+
+def fingerprints_key(read_model: str) -> str:
+    """Hash: version -> fingerprint of its code and declarations."""
+    return f"tickview:{{{read_model}}}:fingerprints"
 
 
 class SegmentKeys:
@@ -26,7 +37,7 @@ class SegmentKeys:
     """
 
     def __init__(self, segment: Segment) -> None:
-        self.prefix = f"tickview:{{{segment.read_model}/{segment.log}}}:{segment.version}:"
+        self.prefix = f"tickview:{{{segment.read_model}/{segment.log}}}:{segment.build}:"
         self.state = self.prefix + "state"
         self.rows = self.prefix + "rows"
         self.groups = self.prefix + "groups"

@@ -13,6 +13,7 @@ from projections.activity import Activity, ActivityRow
 from projections.backtests import BacktestRow, Backtests
 from projections.producers import ProducerRow, Producers
 from projections.queries import BacktestSort, Found, Page
+from projections.versions import Build
 
 ROWS_AT_ONCE = 1_000
 
@@ -20,11 +21,11 @@ EPOCH = date(1970, 1, 1)
 
 
 class RedisBacktestQueries:
-    """One version of ``backtests``; ``logs`` are all partitions of the market log."""
+    """One build of ``backtests``; ``logs`` are all partitions of the market log."""
 
-    def __init__(self, client: Redis, version: int, logs: Sequence[str]) -> None:
+    def __init__(self, client: Redis, build: Build, logs: Sequence[str]) -> None:
         self._partitions = len(logs)
-        self._rows = IndexedRows(client, Backtests(), version, logs)
+        self._rows = IndexedRows(client, Backtests(), build, logs)
 
     async def runs(
         self, statuses: frozenset[str], sort_by: BacktestSort, *, descending: bool, offset: int, limit: int
@@ -43,11 +44,11 @@ class RedisBacktestQueries:
 
 
 class RedisActivityQueries:
-    """One version of ``activity``; ``logs`` are all partitions of the market log."""
+    """One build of ``activity``; ``logs`` are all partitions of the market log."""
 
-    def __init__(self, client: Redis, version: int, logs: Sequence[str]) -> None:
+    def __init__(self, client: Redis, build: Build, logs: Sequence[str]) -> None:
         # Each partition by itself: they have rows of the same key, between which no cursor can tell.
-        self._partitions = [IndexedRows(client, Activity(), version, [log]) for log in logs]
+        self._partitions = [IndexedRows(client, Activity(), build, [log]) for log in logs]
 
     async def since(self, day: str) -> Sequence[ActivityRow]:
         """The rows of a day (UTC, ``2026-11-23``) and all later days, added up over the partitions, in order."""
@@ -82,10 +83,10 @@ def _added(one: ActivityRow, other: ActivityRow) -> ActivityRow:
 
 
 class RedisProducerQueries:
-    """One version of ``producers``; ``logs`` are all partitions of the market log."""
+    """One build of ``producers``; ``logs`` are all partitions of the market log."""
 
-    def __init__(self, client: Redis, version: int, logs: Sequence[str]) -> None:
-        self._rows = IndexedRows(client, Producers(), version, logs)
+    def __init__(self, client: Redis, build: Build, logs: Sequence[str]) -> None:
+        self._rows = IndexedRows(client, Producers(), build, logs)
 
     async def latest(self, limit: int) -> Sequence[Found[ProducerRow]]:
         """Those that reported last, the latest first."""

@@ -5,16 +5,18 @@ the page. ``docs/queries.md`` tells what that costs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import orjson
 from redis.asyncio import Redis
 
 from infra.functions import Argument, command, with_functions_async
 from infra.read_models.keys import SegmentKeys
-from projections.base import Projection, decode_row
+from projections.base import Projection, Stored, decode_row
 from projections.ports import Segment
 from projections.queries import DEEPEST_OFFSET, Cursor, Found, Page, TooDeepError
+from projections.versions import Build
 
 Row = TypeVar("Row")
 
@@ -66,12 +68,12 @@ class _Place(NamedTuple):
 
 
 class IndexedRows(Generic[Row]):
-    """The rows of one version of a read model."""
+    """The rows of one build of a read model."""
 
-    def __init__(self, client: Redis, projection: Projection[Row, Any], version: int, logs: Sequence[str]) -> None:
+    def __init__(self, client: Redis, projection: Projection[Row, Any], build: Build, logs: Sequence[str]) -> None:
         self._client = client
         self._row = projection.row
-        self.keys = {log: SegmentKeys(Segment(projection.name, version, log)) for log in logs}
+        self.keys = {log: SegmentKeys(Segment(projection.name, build, log)) for log in logs}
 
     async def get(self, log: str, key: str) -> Found[Row] | None:
         """One row."""
@@ -135,8 +137,18 @@ class IndexedRows(Generic[Row]):
         ]
 
     def _found(self, log: str, document: bytes) -> Found[Row]:
-        row, position = decode_row(self._row, document)
+        row, position = read_row(self._row, document)
         return Found(row, log, position)
+
+
+def read_row(row_type: type[Any], document: bytes) -> Stored[Any]:
+    """The row, as far as this code knows its fields: while a deploy is under way, other code may have written it."""
+    try:
+        return decode_row(row_type, document)
+    except TypeError:
+        values = orjson.loads(document)
+        known = {field.name: values[field.name] for field in fields(row_type) if field.name in values}
+        return Stored(row_type(**known), values["position"])
 
 
 def _words(query: IndexQuery) -> tuple[list[tuple[str, str]], list[Argument]]:

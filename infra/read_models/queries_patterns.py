@@ -10,6 +10,7 @@ from infra.read_models.queries_indexes import Clause, IndexedRows, IndexQuery, R
 from infra.read_models.queries_statistics import statistics
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import Found, Page, PatternQuery, PatternStatistics
+from projections.versions import Build
 
 SORT_INDEXES = {
     "confidence": "confidence",
@@ -26,14 +27,14 @@ HIGHEST_VALUE = float("inf")
 
 
 class RedisPatternQueries:
-    """One version of ``patterns``; ``logs`` are all partitions of the market log."""
+    """One build of ``patterns``; ``logs`` are all partitions of the market log."""
 
     source = "redis"
 
-    def __init__(self, client: Redis, version: int, logs: Sequence[str]) -> None:
+    def __init__(self, client: Redis, build: Build, logs: Sequence[str]) -> None:
         self._client = client
         self._partitions = len(logs)
-        self._rows = IndexedRows(client, ActivePatterns(), version, logs)
+        self._rows = IndexedRows(client, ActivePatterns(), build, logs)
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
         """The page of the scan. Raises TooDeepError."""

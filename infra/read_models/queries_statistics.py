@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from infra.functions import command, with_functions_async
 from infra.read_models.keys import SegmentKeys
-from projections.base import decode_row
+from infra.read_models.queries_indexes import read_row
 from projections.fold import places_of
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import PatternStatistics
@@ -72,7 +72,7 @@ def _pairs(flat: Sequence[bytes]) -> dict[str, int]:
 
 
 def _rows(replies: Sequence[list[Any]]) -> list[PatternRow]:
-    return [decode_row(PatternRow, document).row for _, documents, *_ in replies for document in documents]
+    return [read_row(PatternRow, document).row for _, documents, *_ in replies for document in documents]
 
 
 def _active(tally: _Tally) -> PatternStatistics:

@@ -1,13 +1,16 @@
 """The read models' store in Redis: what a batch needs in one round trip or two, its commit in one."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import orjson
 from redis import Redis
 
 from domain.log import LogEntry
+from infra.connections import REDIS_ERRORS
 from infra.functions import Argument, call, command, with_functions
 from infra.read_models.keys import SegmentKeys
 from projections.base import Projection, decode_row
@@ -20,8 +23,15 @@ WORDS_PER_COMMAND = 4_000
 CHANGES_KEPT = 100_000
 """About how many changes of rows a segment's ``changes`` keep for those who follow it."""
 
-Command = tuple[str, str, Sequence[Argument]]
-"""Name, key, and what comes after the key."""
+Word = str | int | float
+"""Never bytes: the server's MessagePack knows no binary type."""
+
+Command = tuple[str, str, Sequence[Word]]
+"""Name, key, and what comes after the key; a ZINCRBY has any number of increments and members."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class RedisStore:
@@ -40,31 +50,30 @@ class RedisStore:
     ) -> Loaded:
         """What is held of these rows and of the rows of these groups, and which of ``parkable`` are parked."""
         names = SegmentKeys(segment)
-        row_keys, group_names, parkable_keys = list(keys), list(groups), list(parkable)
-        asked = ((names.rows, row_keys), (names.groups, group_names), (names.parked, parkable_keys))
+        row_keys, group_names = list(keys), list(groups)
         with self._client.pipeline(transaction=False) as pipeline:
-            for key, wanted in asked:
+            pipeline.hlen(names.parked)
+            for key, wanted in ((names.rows, row_keys), (names.groups, group_names)):
                 if wanted:
                     pipeline.hmget(key, wanted)
-            replies = iter(pipeline.execute())
-        documents, members, errors = (next(replies) if wanted else [] for _, wanted in asked)
+            parked_keys, *replies = pipeline.execute()
+        documents = replies.pop(0) if row_keys else []
+        members = replies.pop(0) if group_names else []
         loaded = Loaded(
             groups={
                 name: set(value.decode().split("\n"))
                 for name, value in zip(group_names, members, strict=True)
                 if value is not None
-            },
-            parked={key for key, error in zip(parkable_keys, errors, strict=True) if error is not None},
+            }
         )
         others = [key for group in loaded.groups.values() for key in group if key not in keys]
         if others:
-            with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.hmget(names.rows, others)
-                pipeline.hmget(names.parked, others)
-                other_documents, other_errors = pipeline.execute()
             row_keys += others
-            documents += other_documents
-            loaded.parked |= {key for key, error in zip(others, other_errors, strict=True) if error is not None}
+            documents += self._client.hmget(names.rows, others)
+        if parked_keys:  # seldom any: asking for each key would double what is asked for
+            asked = [*parkable, *others]
+            errors: Any = self._client.hmget(names.parked, asked) if asked else []
+            loaded.parked = {key for key, error in zip(asked, errors, strict=True) if error is not None}
         loaded.rows = {
             key: decode_row(projection.row, document)
             for key, document in zip(row_keys, documents, strict=True)
@@ -72,26 +81,54 @@ class RedisStore:
         }
         return loaded
 
-    def commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> Outcome:
-        """Make the changes and move the checkpoint, the lease's too, all or nothing."""
+    def commit(
+        self,
+        lease: Lease,
+        progress: Progress,
+        mutations: Mutations,
+        meanwhile: Callable[[], object] = _nothing,
+    ) -> Outcome:
+        """Make the changes and move the checkpoint, the lease's too, all or nothing.
+
+        ``meanwhile`` is called while the server is at it; it must bear being called twice, or cut short.
+        """
         names = SegmentKeys(lease.segment)
-        state: list[Argument] = ["checkpoint", progress.position, "recorded_at", progress.recorded_at]
+        state: list[Word] = ["checkpoint", progress.position, "recorded_at", progress.recorded_at]
         state += ["committed_at", time.time(), "events_per_second", progress.events_per_second]
         commands: list[Command] = [("HSET", names.state, state), *_commands(names, mutations, progress.position)]
-        outcome = self.run(lease, progress.position, commands)
+        outcome = self.run(lease, progress.position, commands, meanwhile)
         if outcome in (Outcome.COMMITTED, Outcome.ALREADY_THERE):
             lease.checkpoint = progress.position
         return outcome
 
-    def run(self, lease: Lease, position: int, commands: Iterable[Command]) -> Outcome:
+    def run(self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]) -> Outcome:
         """Run write commands that lead from the lease's checkpoint to ``position``, all or none, behind the fence."""
         key_numbers = {SegmentKeys(lease.segment).state: 1}
-        arguments: list[Argument] = [lease.epoch, lease.checkpoint, position]
-        for name, key, words in commands:
-            arguments += (name, key_numbers.setdefault(key, len(key_numbers) + 1), len(words))
-            arguments += words
-        reply = call(self._client, "commit", list(key_numbers), arguments)
+        packed = msgspec.msgpack.encode(
+            [(name, key_numbers.setdefault(key, len(key_numbers) + 1), words) for name, key, words in commands]
+        )
+        words = command("commit", list(key_numbers), [lease.epoch, lease.checkpoint, position, packed])
+        try:
+            reply = with_functions(self._client, lambda: self._send(words, meanwhile))
+        except REDIS_ERRORS:
+            # Heard or not: the function finds out, and the client tries as often as it is set to.
+            reply = with_functions(self._client, lambda: self._client.execute_command(*words))
         return Outcome(reply.decode())
+
+    def _send(self, words: Sequence[Argument], meanwhile: Callable[[], object]) -> Any:
+        """The reply to a command; ``meanwhile`` is called between sending it and reading the reply."""
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command(*words)
+            meanwhile()
+            return connection.read_response()
+        except BaseException:
+            # The reply may still come, and must not be taken for that to the next command.
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
 
     def parked_entries(self, segment: Segment, key: str, limit: int) -> list[LogEntry]:
         """The first events that are parked under ``key``, in order."""
@@ -113,7 +150,7 @@ class RedisStore:
             commands += [("HSET", names.parked, [key, _parked_note(left[0])]), ("SREM", names.retry, [key])]
         elif self._client.llen(events) == done:
             commands += [("HDEL", names.parked, [key]), ("SREM", names.retry, [key])]
-        return self.run(lease, lease.checkpoint, commands)
+        return self.run(lease, lease.checkpoint, commands, _nothing)
 
     def retry_requests(self, segment: Segment) -> list[str]:
         """Some of the parked keys that an operator wants tried again."""
@@ -144,34 +181,41 @@ class RedisStore:
 
 def _commands(names: SegmentKeys, mutations: Mutations, position: int) -> Iterator[Command]:
     """The write commands of a commit, as few and as long as they can be."""
-    written: list[Argument] = []
+    written: list[Word] = []
     removed: list[str] = []
     for key, document in mutations.rows.items():
         if document is None:
             removed.append(key)
         else:
-            written += (key, document)
+            written += (key, document.decode())
     yield from _in_parts("HSET", names.rows, written, 2)
     yield from _in_parts("HDEL", names.rows, removed, 1)
     for (name, group), members in mutations.index_removals.items():
         yield from _in_parts("ZREM", names.index(name, group), members, 1)
     for (name, group), scores in mutations.index_additions.items():
-        pairs: list[Argument] = []
+        pairs: list[Word] = []
         for member, score in scores.items():
-            pairs += (repr(score), member)
+            pairs += (score, member)
         yield from _in_parts("ZADD", names.index(name, group), pairs, 2)
+    increments: dict[str, list[Word]] = defaultdict(list)
     for (name, group), change in mutations.counts.items():
-        yield "ZINCRBY", names.count(name), [change, group]
+        increments[name] += (change, group)
+    for name, pairs in increments.items():
+        yield "ZINCRBY", names.count(name), pairs
+    grouped: list[Word] = []
+    left: list[str] = []
     for group, keys in mutations.groups.items():
         if keys:
-            yield "HSET", names.groups, [group, "\n".join(sorted(keys))]
+            grouped += (group, "\n".join(sorted(keys)))
         else:
-            yield "HDEL", names.groups, [group]
+            left.append(group)
+    yield from _in_parts("HSET", names.groups, grouped, 2)
+    yield from _in_parts("HDEL", names.groups, left, 1)
     yield from _parking(names, mutations.parked)
     yield "XADD", names.changes, _changes_entry(mutations, position)
 
 
-def _in_parts(name: str, key: str, words: Sequence[Argument], step: int) -> Iterator[Command]:
+def _in_parts(name: str, key: str, words: Sequence[Word], step: int) -> Iterator[Command]:
     size = WORDS_PER_COMMAND // step * step
     for start in range(0, len(words), size):
         yield name, key, words[start : start + size]
@@ -184,8 +228,8 @@ def _parking(names: SegmentKeys, parked: Iterable[Parked]) -> Iterator[Command]:
         yield "RPUSH", names.parked_events(one.key), [_pack(one.entry)]
 
 
-def _pack(entry: LogEntry) -> bytes:
-    return orjson.dumps([*entry[:-1], entry.state.decode()])
+def _pack(entry: LogEntry) -> str:
+    return orjson.dumps([*entry[:-1], entry.state.decode()]).decode()
 
 
 def _unpack(packed: bytes) -> LogEntry:
@@ -193,12 +237,12 @@ def _unpack(packed: bytes) -> LogEntry:
     return LogEntry(position, stream, version, topic, event_id, recorded_at, state.encode())
 
 
-def _parked_note(parked: Parked) -> bytes:
+def _parked_note(parked: Parked) -> str:
     entry = parked.entry
-    return orjson.dumps({"error": parked.error, "position": entry.position, "since": entry.recorded_at})
+    return orjson.dumps({"error": parked.error, "position": entry.position, "since": entry.recorded_at}).decode()
 
 
-def _changes_entry(mutations: Mutations, position: int) -> list[Argument]:
+def _changes_entry(mutations: Mutations, position: int) -> list[Word]:
     rows = b",".join(b"[%b,%b]" % (orjson.dumps(key), document or b"null") for key, document in mutations.rows.items())
     keep = max(100, min(10_000, CHANGES_KEPT // max(1, len(mutations.rows))))
-    return ["MAXLEN", "~", keep, f"{position}-*", "rows", b"[%b]" % rows]
+    return ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]

@@ -32,3 +32,13 @@ def test_query() -> None:
     result = bench("query", "--patterns", "500", "--symbols", "20", "--connections", "4", "--seconds", "0.5")
     assert [row["scan"][0] for row in result["scans"]] == ["A", "B", "C", "D"]
     assert all(row["http_per_second"] > 0 and row["bare_per_second"] > 0 for row in result["scans"])
+
+
+def test_replay() -> None:
+    arguments = ("--events", "3000", "--symbols", "100", "--runner-events", "200", "--seconds", "0.5")
+    result = bench("replay", *arguments)
+    names = [row["what"].split(",")[0].split(" (")[0] for row in result["rates"]]
+    assert names == ["bare commands of the commits", "replay", "ProjectionRunner", "ProjectionRunner"]
+    assert all(row["events_per_second"] > 0 for row in result["rates"])
+    assert [row["scans"] for row in result["scans"]] == ["no replay", "during a replay"]
+    assert all(row["per_second"] > 0 for row in result["scans"])

@@ -13,9 +13,9 @@ from infra.projector import Projector
 from infra.read_models.store import RedisStore
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Segment
-from tests.read_model import stored
+from tests.read_model import FIRST, stored
 
-SEGMENT = Segment("patterns", ActivePatterns.version, "market-0")
+SEGMENT = Segment("patterns", FIRST, "market-0")
 NOW = time.time()
 
 

@@ -1,13 +1,15 @@
 """The engine on a real server: whatever the history, the batches and the crashes, the read model equals the oracle."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected
@@ -20,8 +22,9 @@ from projections.fold import Mutations
 from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import Lease, Outcome, Progress, Segment
 from projections.registry import READ_MODELS
+from projections.versions import Build
 from tests.oracles.folding import EXPECTED, expected_patterns
-from tests.read_model import assert_equal, stored
+from tests.read_model import FIRST, assert_equal, stored
 from tests.strategies import histories, pattern_events
 
 LOG = "market-0"
@@ -42,11 +45,13 @@ class CrashingStore(RedisStore):
         super().__init__(client)
         self._crashes = crashes
 
-    def commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> Outcome:
+    def commit(
+        self, lease: Lease, progress: Progress, mutations: Mutations, meanwhile: Callable[[], object]
+    ) -> Outcome:
         crash = next(self._crashes, "none")
         if crash == "before":
             raise CrashError
-        outcome = super().commit(lease, progress, mutations)
+        outcome = super().commit(lease, progress, mutations, meanwhile)
         if crash == "after":
             raise CrashError
         return outcome
@@ -62,8 +67,8 @@ def lease(store: RedisStore, segment: Segment, owner: str = "worker", seconds: f
     return taken
 
 
-def segment_of(projection: Projection[Any, Any]) -> Segment:
-    return Segment(projection.name, projection.version, LOG)
+def segment_of(projection: Projection[Any, Any], build: Build = FIRST) -> Segment:
+    return Segment(projection.name, build, LOG)
 
 
 def open_log(client: Redis) -> EventLog:
@@ -102,6 +107,39 @@ def test_read_model_equals_oracle(
     append(open_log(redis), history)
     run_to_end(redis, projection, iter(batches), iter(crashes))
     assert_equal(stored(redis, projection, LOG), EXPECTED[name](history))
+
+
+def run_ahead(
+    client: Redis, projection: Projection[Any, Any], batch_size: int, crashes: Iterator[str], build: Build = FIRST
+) -> None:
+    """Drive the segment to the log's head with one projector, which folds ahead and goes on after an error."""
+    log = open_log(client)
+    store = CrashingStore(client, crashes)
+    current = lease(store, segment_of(projection, build))
+    projector = Projector(projection, log, store, current, batch_size)
+    while current.checkpoint < log.head():
+        try:
+            outcome, _ = projector.step(0)
+            assert outcome is Outcome.COMMITTED
+        except CrashError:
+            continue
+    store.release(current)
+
+
+@pytest.mark.parametrize("name", READ_MODELS)
+@on_a_server
+@given(
+    history=histories,
+    batch_size=st.integers(1, 5),
+    crashes=st.lists(st.sampled_from(("none", "before", "after")), max_size=10),
+)
+def test_folded_ahead_equals_oracle(
+    redis: Redis, name: str, history: list[Event], batch_size: int, crashes: list[str]
+) -> None:
+    redis.flushall()
+    append(open_log(redis), history)
+    run_ahead(redis, READ_MODELS[name], batch_size, iter(crashes))
+    assert_equal(stored(redis, READ_MODELS[name], LOG), EXPECTED[name](history))
 
 
 @on_a_server
@@ -245,6 +283,64 @@ def test_after_a_fix_parked_events_are_folded_in_order(redis: Redis, history: li
 def without_positions(model: Any) -> Any:
     model.positions = {}
     return model
+
+
+def parked(redis: Redis, keys: SegmentKeys) -> dict[bytes, Any]:
+    """The notes and the events of all parked keys."""
+    notes = redis.hgetall(keys.parked)
+    return {key: (note, redis.lrange(keys.parked_events(key.decode()), 0, -1)) for key, note in notes.items()}
+
+
+@on_a_server
+@given(history=poisoned_histories, batch_size=st.integers(1, 4))
+def test_folding_ahead_parks_what_batch_by_batch_parks(redis: Redis, history: list[Event], batch_size: int) -> None:
+    redis.flushall()
+    append(open_log(redis), history)
+    fragile, ahead = Fragile(), Build(1, 2)
+    run_to_end(redis, fragile, repeat(batch_size), iter(()))
+    run_ahead(redis, fragile, batch_size, iter(()), ahead)
+    assert_equal(stored(redis, fragile, LOG, ahead), stored(redis, fragile, LOG))
+    assert parked(redis, SegmentKeys(segment_of(fragile, ahead))) == parked(redis, SegmentKeys(segment_of(fragile)))
+
+
+def test_retry_undoes_what_was_folded_ahead(redis: Redis) -> None:
+    """A parked key is retried while the next batch, which touches it, has been folded on the row as it was before."""
+    history: list[Event] = [
+        detection("AAPL", "daily", extra={"poison": "evolve"}),
+        detection("AAPL", "daily", occurred_at=1_757_001_700.0, confidence=0.9),
+    ]
+    append(open_log(redis), history)
+    store, fragile = RedisStore(redis), Fragile()
+    keys = SegmentKeys(segment_of(fragile))
+    projector = Projector(fragile, open_log(redis), store, lease(store, segment_of(fragile)), 1)
+    assert projector.step(0) == (Outcome.COMMITTED, 1)
+    fragile.broken = False
+    redis.sadd(keys.retry, "AAPL:Doji:daily:1757001600000")
+    assert projector.retry_parked() is Outcome.COMMITTED
+    assert projector.step(0) == (Outcome.COMMITTED, 1)
+    assert redis.hlen(keys.parked) == 0
+    assert_equal(stored(redis, fragile, LOG), expected_patterns(history))
+
+
+def test_commit_whose_reply_was_lost_is_heard_by_the_next_try(redis: Redis) -> None:
+    """The connection breaks between the commit and its reply; the same commit, sent again, finds that it is done."""
+    log = open_log(redis)
+    append(log, [detection("AAPL", "daily"), detection("MSFT", "daily")])
+    store = RedisStore(redis)
+    held = lease(store, segment_of(READ_MODELS["activity"]))
+    commands = [
+        ("HSET", SegmentKeys(held.segment).state, ["checkpoint", 1]),
+        ("HSET", SegmentKeys(held.segment).rows, ["a", "1"]),
+    ]
+
+    def break_off() -> None:
+        while not redis.exists(SegmentKeys(held.segment).rows):
+            pass
+        raise RedisConnectionError("broken")
+
+    assert store.run(held, 1, commands, break_off) is Outcome.ALREADY_THERE
+    assert redis.hget(SegmentKeys(held.segment).rows, "a") == b"1"
+    assert redis.ping()
 
 
 def test_poison_parks_its_key_and_nothing_else(redis: Redis) -> None:

@@ -19,6 +19,7 @@ from projections.producers import ProducerRow, Producers
 from projections.queries import DEEPEST_OFFSET, BacktestSort, TooDeepError
 from tests.filling import Filling
 from tests.oracles import queries as oracle
+from tests.read_model import FIRST
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ def test_runs_equal_the_oracle(
     fillings = fill_runs(redis, held.values())
     page = ask(
         redis_url,
-        lambda client: RedisBacktestQueries(client, Backtests.version, LOGS).runs(
+        lambda client: RedisBacktestQueries(client, FIRST, LOGS).runs(
             statuses, sort_by, descending=descending, offset=offset, limit=limit
         ),
     )
@@ -103,7 +104,7 @@ def test_runs_too_deep_are_refused_unless_there_are_none(redis_url: str, redis: 
     fill_runs(redis, rows)
 
     async def pages(client: AsyncRedis) -> None:
-        asked = RedisBacktestQueries(client, Backtests.version, LOGS)
+        asked = RedisBacktestQueries(client, FIRST, LOGS)
         last = await asked.runs(frozenset(), "started_at", descending=False, offset=DEEPEST_OFFSET, limit=9)
         assert [found.row.job_id for found in last.rows] == [f"job-{DEEPEST_OFFSET}", f"job-{DEEPEST_OFFSET + 1}"]
         past = await asked.runs(frozenset(), "started_at", descending=False, offset=DEEPEST_OFFSET + 2, limit=9)
@@ -119,7 +120,7 @@ def test_one_run(redis_url: str, redis: Redis) -> None:
     fill_runs(redis, [row])
 
     async def get(client: AsyncRedis) -> list[Any]:
-        asked = RedisBacktestQueries(client, Backtests.version, LOGS)
+        asked = RedisBacktestQueries(client, FIRST, LOGS)
         return [await asked.get("job:1"), await asked.get("job:2"), await asked.get("")]
 
     found, *absent = ask(redis_url, get)
@@ -166,7 +167,7 @@ def test_activity_of_more_rows_than_are_read_at_once(redis_url: str, redis: Redi
 
 
 def assert_activity(url: str, rows: list[Any], day: str) -> None:
-    sums = ask(url, lambda client: RedisActivityQueries(client, Activity.version, LOGS).since(day))
+    sums = ask(url, lambda client: RedisActivityQueries(client, FIRST, LOGS).since(day))
     assert [
         (row.day, row.event_type, row.source, row.events, row.first_at, row.latest_at) for row in sums
     ] == oracle.activity([row for _, _, row in rows], day)
@@ -175,7 +176,7 @@ def assert_activity(url: str, rows: list[Any], day: str) -> None:
 def test_the_producers_that_reported_last(redis_url: str, redis: Redis) -> None:
     rows = [ProducerRow(f"source-{number}", "healthy", float(number * 7 % 20 // 2)) for number in range(20)]
     fill(redis, Producers(), [(log_of(source_stream(row.source), len(LOGS)), row.source, row) for row in rows])
-    latest = ask(redis_url, lambda client: RedisProducerQueries(client, Producers.version, LOGS).latest(6))
+    latest = ask(redis_url, lambda client: RedisProducerQueries(client, FIRST, LOGS).latest(6))
 
     expected = sorted(rows, key=lambda row: (row.reported_at, row.source), reverse=True)[:6]
     assert [found.row for found in latest] == expected

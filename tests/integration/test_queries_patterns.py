@@ -20,6 +20,7 @@ from projections.queries import DEEPEST_OFFSET, Cursor, Page, PatternQuery, TooD
 from tests import servers
 from tests.filling import Filling
 from tests.oracles import queries as oracle
+from tests.read_model import FIRST
 
 T = TypeVar("T")
 
@@ -154,7 +155,7 @@ def log_of_pattern(key: str) -> str:
 def ask(url: str, question: Callable[[RedisPatternQueries], Awaitable[T]]) -> T:
     async def run() -> T:
         async with connect_async(url) as client:
-            return await question(RedisPatternQueries(client, ActivePatterns.version, LOGS))
+            return await question(RedisPatternQueries(client, FIRST, LOGS))
 
     return asyncio.run(run())
 
@@ -273,7 +274,7 @@ def counted(url: str, question: Callable[[RedisPatternQueries], Awaitable[T]]) -
     async def run() -> tuple[T, int]:
         pool = ConnectionPool.from_url(url, connection_class=CountingConnection)
         async with AsyncRedis.from_pool(pool) as client:
-            asked = RedisPatternQueries(client, ActivePatterns.version, LOGS)
+            asked = RedisPatternQueries(client, FIRST, LOGS)
             await asked.scan(PatternQuery(NOW))
             await asked.statistics(NOW)
             CountingConnection.sent.clear()

@@ -35,7 +35,7 @@ def test_schemathesis_finds_nothing(client: httpx.Client) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     # All but the document's own.
-    assert "18 selected / 18 total" in done.stdout
+    assert "22 selected / 22 total" in done.stdout
 
 
 def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Client) -> None:
@@ -56,6 +56,10 @@ def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Cli
         "delete /api/dead-letters/{letter_id}",
         "post /api/dead-letters/{letter_id}/retry",
         "get /api/projections",
+        "post /api/projections/{name}/replay",
+        "post /api/projections/{name}/rollback",
+        "get /api/projections/{name}/parked",
+        "post /api/projections/{name}/parked/{key}/retry",
         "get /api/dashboard/stats",
         "get /api/health",
         "get /api/pattern-discovery/health",

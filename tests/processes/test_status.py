@@ -10,9 +10,9 @@ from domain.events import PatternDetected
 from domain.streams import log_of
 from infra.eventlog import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
-from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from tests.processes.roles import running, tickview, wait_until
+from tests.read_model import FIRST
 
 TOPIC = topic_of(PatternDetected)
 
@@ -53,7 +53,7 @@ def test_an_event_that_cannot_be_read_parks_its_stream_and_nothing_else(redis: R
         [key] = wait_until(parked, "the stream is parked")
         assert (key["key"], key["position"], key["events"]) == ("@symbol-AAPL", 2, 2)
         assert "confidence" in key["error"]
-        names = {log: SegmentKeys(Segment("patterns", ActivePatterns.version, log)) for log in ("market-1", "market-2")}
+        names = {log: SegmentKeys(Segment("patterns", FIRST, log)) for log in ("market-1", "market-2")}
         wait_until(lambda: all(redis.hlen(keys.rows) == 1 for keys in names.values()), "the other events are folded")
         told = ask("projections", redis_url=redis_url)["projections"]
         assert {model["name"]: model["parked_keys"] for model in told} == {
@@ -86,4 +86,4 @@ def test_status_counts_what_came_in(redis: Redis, redis_url: str) -> None:
 def test_an_unknown_read_model_is_refused(redis_url: str) -> None:
     answer = tickview("projections", "nothing", redis_url=redis_url)
     assert answer.returncode == 1
-    assert b"there is no read model nothing: there are patterns" in answer.stderr
+    assert b"there is no read model 'nothing': there are patterns" in answer.stderr

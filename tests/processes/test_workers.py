@@ -6,69 +6,25 @@ import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from hypothesis import Phase, given, settings
-from hypothesis import seed as fixed_seed
 from redis import Redis
 
-from domain.codec import decode, encode, topic_of
-from domain.events import EVENT_TYPES, Event, PatternEvent
-from domain.streams import log_of, market_logs
-from infra.eventlog import EventLog, NewEvent
+from domain.codec import decode
+from domain.events import Event
+from infra.eventlog import EventLog
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from tests.oracles.folding import EXPECTED
+from tests.processes.histories import LOGS, append, by_log, history_of
 from tests.processes.roles import running, start, stop, wait_until
-from tests.read_model import assert_equal, stored
-from tests.strategies import events as any_event
+from tests.read_model import FIRST, assert_equal, stored
 
-LOGS = market_logs(4)
 LEASE_SECONDS = 0.5
 
 
-def history_of(size: int, seed: int) -> list[Event]:
-    """A long random history of the events that hypothesis' strategies draw, in every partition."""
-    drawn: list[Event] = []
-
-    @fixed_seed(seed)
-    @settings(max_examples=200, phases=[Phase.generate], database=None, deadline=None)
-    @given(any_event)
-    def draw(event: Event) -> None:
-        drawn.append(event)
-
-    draw()
-    chance = random.Random(seed)
-
-    def moved(event: Event, number: int) -> Event:
-        changes: dict[str, Any] = {"event_id": f"{seed}-{number}", "occurred_at": 1.7e9 + chance.random() * 1e6}
-        if isinstance(event, PatternEvent):
-            changes["symbol"] = f"{event.symbol}{chance.randrange(10)}"
-        return event.model_copy(update=changes)
-
-    history = [moved(chance.choice(drawn), number) for number in range(size)]
-    assert all(len(events) > size / 20 for events in by_log(history).values())
-    assert len({type(event) for event in history}) == len(EVENT_TYPES)
-    return history
-
-
-def by_log(history: list[Event]) -> dict[str, list[Event]]:
-    split: dict[str, list[Event]] = {log: [] for log in LOGS}
-    for event in history:
-        split[log_of(event.stream, len(LOGS))].append(event)
-    return split
-
-
-def append(redis: Redis, history: list[Event]) -> None:
-    for log, events in by_log(history).items():
-        EventLog(redis, log).append(
-            [NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id) for event in events]
-        )
-
-
 def keys_of(read_model: str, log: str) -> SegmentKeys:
-    return SegmentKeys(Segment(read_model, READ_MODELS[read_model].version, log))
+    return SegmentKeys(Segment(read_model, FIRST, log))
 
 
 def state(redis: Redis, read_model: str, log: str, field: str) -> str:

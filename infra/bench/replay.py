@@ -1,0 +1,159 @@
+"""``tickview bench replay``: a read model from position 0, beside its limit and the library's own ProjectionRunner."""
+
+import asyncio
+import gc
+import multiprocessing
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
+
+from redis import Redis
+from rich.progress import Progress as ProgressBar
+from rich.progress import track
+
+from domain.codec import encode, topic_of
+from domain.wire import read
+from infra.bench.http_load import Latencies, drive
+from infra.bench.ingest import run_bare
+from infra.bench.load import detections
+from infra.bench.measuring import PROGRESS, Rate
+from infra.bench.query import CASES, VARIATIONS
+from infra.composition import open_market_logs
+from infra.connections import connect
+from infra.eventlog import EventLog, NewEvent
+from infra.projector import Projector
+from infra.read_models.keys import SegmentKeys
+from infra.read_models.store import Command, RedisStore
+from infra.read_models.versions import change_versions
+from infra.settings import Settings
+from projections.patterns import ActivePatterns
+from projections.ports import Lease, Outcome, Segment
+from projections.versions import Build
+
+APPENDED_AT_ONCE = 1_000
+
+LIVE, BACKGROUND, MEASURED = (Build(ActivePatterns.version, number) for number in (1, 2, 3))
+
+
+def one_partition(redis_url: str) -> Settings:
+    """The settings under which the log has one partition."""
+    return Settings(redis_url=redis_url, partitions=1, durability="written", log_level="error")
+
+
+def fill(client: Redis, settings: Settings, events: int, symbols: int) -> EventLog:
+    """The market's log, with so many detections."""
+    [log] = open_market_logs(client, settings).values()
+    batch: list[NewEvent] = []
+    for message in track(
+        detections(events, symbols, time.time()), "filling the log", events, transient=True, console=PROGRESS
+    ):
+        [event] = read(message.channel, message.payload, message.received_at).events
+        batch.append(NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id))
+        if len(batch) == APPENDED_AT_ONCE:
+            log.append(batch)
+            batch = []
+    log.append(batch)
+    return log
+
+
+class _NotingStore(RedisStore):
+    """The store, which also keeps the commands of the last commit."""
+
+    noted: list[Command]
+
+    def run(self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]) -> Outcome:
+        self.noted = list(commands)
+        return super().run(lease, position, self.noted, meanwhile)
+
+
+def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Rate]:
+    """The rate of a replay and of its bare commands, which take turns batch by batch.
+
+    The bare commands write to keys of their own, so that they find what the commits found. Raises RuntimeError if a
+    commit is refused.
+    """
+    store = _NotingStore(client)
+    projector = _projector(store, log, MEASURED, batch_size)
+    prefix = SegmentKeys(projector.lease.segment).prefix
+    folding = running_bare = 0.0
+    events = log.head()
+    # What has been imported and filled stays: it is not for the replay to pay for looking through it.
+    gc.collect()
+    gc.freeze()
+    with ProgressBar(transient=True) as bar:
+        task = bar.add_task("replaying", total=events)
+        while projector.lease.checkpoint < events:
+            started = time.perf_counter()
+            outcome, size = projector.step(0)
+            folding += time.perf_counter() - started
+            if outcome is not Outcome.COMMITTED:
+                raise RuntimeError(f"a commit was refused: {outcome.value}")
+            bare = [(name, key.replace(prefix, "bare:"), words) for name, key, words in store.noted]
+            started = time.perf_counter()
+            run_bare(client, bare)
+            running_bare += time.perf_counter() - started
+            bar.advance(task, size)
+    limit = Rate("bare commands of the commits, redis-py pipeline", events / running_bare)
+    replay = Rate("replay (read, decode, fold, commit)", events / folding)
+    return [limit, replay._replace(share=replay.per_second / limit.per_second)]
+
+
+def _projector(store: RedisStore, log: EventLog, build: Build, batch_size: int) -> Projector:
+    [lease] = store.lease([Segment(ActivePatterns.name, build, log.name)], "bench", 36_000)
+    if lease is None:
+        raise RuntimeError(f"build {build} is leased to somebody else")
+    return Projector(ActivePatterns(), log, store, lease, batch_size)
+
+
+def make_live(client: Redis, log: EventLog, patterns: int) -> None:
+    """A live build with about so many patterns."""
+    change_versions(client, ActivePatterns.name, lambda versions: versions.deployed(ActivePatterns.version))
+    projector = _projector(RedisStore(client), log, LIVE, min(1_000, patterns))
+    while projector.lease.checkpoint < patterns and projector.step(0)[1]:
+        pass
+
+
+def scan_latencies(redis_url: str, port: int, symbols: int, connections: int, seconds: float) -> dict[str, Latencies]:
+    """Scans of the live build, without and with a replay beside them."""
+    idle = _scan(port, symbols, connections, seconds)
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    process = context.Process(target=_replay_until, args=(redis_url, stop))
+    process.start()
+    try:
+        with connect(redis_url) as client:
+            state = SegmentKeys(Segment(ActivePatterns.name, BACKGROUND, "market-0")).state
+            while not client.hexists(state, "checkpoint"):
+                if not process.is_alive():
+                    raise RuntimeError("the replay in the background ended early")
+                time.sleep(0.01)
+        return {"no replay": idle, "during a replay": _scan(port, symbols, connections, seconds)}
+    finally:
+        stop.set()
+        process.join()
+
+
+def _replay_until(redis_url: str, stop: "multiprocessing.synchronize.Event") -> None:
+    """Replay from position 0, and from there again at the end of the log, until ``stop`` is set."""
+    with connect(redis_url) as client:
+        settings = one_partition(redis_url)
+        [log] = open_market_logs(client, settings).values()
+        store = RedisStore(client)
+        projector = _projector(store, log, BACKGROUND, settings.fold_batch)
+        while not stop.is_set():
+            if not projector.step(0)[1]:
+                keys = list(client.scan_iter(SegmentKeys(projector.lease.segment).prefix + "*", count=10_000))
+                client.unlink(*keys)
+                projector = _projector(store, log, BACKGROUND, settings.fold_batch)
+
+
+def _scan(port: int, symbols: int, connections: int, seconds: float) -> Latencies:
+    return asyncio.run(drive("127.0.0.1", port, _paths(symbols), connections, seconds))
+
+
+def _paths(symbols: int) -> Iterator[str]:
+    """All kinds of scans in turn."""
+    chance = random.Random(1)  # noqa: S311 a load, not a secret
+    asked = [case.vary(chance, symbols)[1] for _ in range(VARIATIONS) for case in CASES]
+    return cycle([f"/api/patterns/scan?{parameters}" for parameters in asked])

@@ -1,0 +1,198 @@
+"""``tickview replay`` and ``tickview rollback``: build a read model anew beside the live one, and go back."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from threading import Event, Thread
+from typing import Annotated, Any
+
+import typer
+from redis import Redis
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from infra import builds, operating
+from infra.cli.output import JsonOption, console, print_json, print_table
+from infra.composition import log_names, open_market_logs, open_redis
+from infra.errors import StartupError
+from infra.read_models.comparing import Difference, compare
+from infra.read_models.keys import workers_key
+from infra.read_models.versions import change_versions, read_versions
+from infra.recording import process_name
+from infra.settings import Settings
+from infra.standing import read_models
+from infra.worker import Worker
+from projections.registry import READ_MODELS
+from projections.versions import Build, Versions
+from readapi.ports import ReadModelStatus
+
+DIFFERENCES_SHOWN = 100
+DIFFERENCES_FOUND = 3
+"""The exit code of ``--verify`` where rows differ and nobody expected it."""
+
+LOOK_SECONDS = 0.2
+
+Name = Annotated[str, typer.Argument(help="The read model: " + ", ".join(READ_MODELS) + ".")]
+
+
+def replay(
+    name: Name,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare row by row before switching.")] = False,
+    expect_changes: Annotated[
+        bool, typer.Option("--expect-changes", help="Compare, but switch even if rows differ.")
+    ] = False,
+    throttle: Annotated[int, typer.Option(min=0, help="Events a second that each segment may fold; 0: no limit.")] = 0,
+    no_switch: Annotated[bool, typer.Option("--no-switch", help="Build, and leave the live one live.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Build a read model anew from the whole history, beside the live one, then let it go live.
+
+    A replay that is killed goes on where it stopped; one that is under way already is joined.
+
+    Example: tickview replay patterns --verify
+    """
+    settings = Settings()
+    client = open_redis(settings)
+    comparing = verify or expect_changes
+    versions = operating.replay(client, name, held=comparing or no_switch, throttle=throttle)
+    build = versions.building
+    assert build is not None
+    with _some_worker(client, settings, name, versions):
+        _watch(client, name, build, quiet=json)
+        differences, count = _compare(client, name, build, quiet=json) if comparing else ([], 0)
+        if comparing and not no_switch and (expect_changes or not count):
+            _switch(client, name, build)
+    live = read_versions(client, [name])[name].live == build
+    if json:
+        print_json({"name": name, "build": str(build), "live": live, "differences": count, "rows": _shown(differences)})
+    else:
+        _tell(name, build, differences, count, live=live, compared=comparing)
+    if count and not expect_changes:
+        raise typer.Exit(DIFFERENCES_FOUND)
+
+
+def rollback(name: Name, json: JsonOption = False) -> None:
+    """Let the previous build go live again, at once; the same again goes forward.
+
+    Example: tickview rollback patterns
+    """
+    versions = operating.rollback(open_redis(Settings()), name)
+    if json:
+        print_json({"name": name, "live": str(versions.live), "previous": str(versions.previous)})
+    else:
+        console.print(f"{name}: build {versions.live} is live, {versions.previous} is the previous one")
+
+
+@contextmanager
+def _some_worker(client: Redis, settings: Settings, name: str, versions: Versions) -> Iterator[None]:
+    """Workers do the work; where none has the code for it, this process is one for as long as it takes."""
+    if _is_taken_up(client, name, versions, settings.lease_seconds):
+        yield
+        return
+    worker = Worker(
+        client,
+        process_name(),
+        {name: READ_MODELS[name]},
+        open_market_logs(client, settings),
+        lease_seconds=settings.lease_seconds,
+        batch_size=settings.fold_batch,
+    )
+    stop = Event()
+    working = Thread(target=worker.run, args=(stop,), name="worker", daemon=True)
+    working.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        working.join()
+
+
+def _is_taken_up(client: Redis, name: str, versions: Versions, seconds: float) -> bool:
+    """Whether a worker that runs folds the build under way, or begins to within so many seconds."""
+
+    def has_worker(build: Build) -> bool:
+        return bool(client.zcount(workers_key(name, build), time.time() * 1000, "+inf"))
+
+    assert versions.building is not None
+    deadline = time.monotonic() + seconds
+    while not has_worker(versions.building):
+        if time.monotonic() > deadline or not any(map(has_worker, versions.kept)):
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def _watch(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
+    """Show how far the build is until it has caught up, or is live."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f} events/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+        task = progress.add_task(f"{name} {build}", total=None, rate=0.0)
+        while True:
+            versions = read_versions(client, [name])[name]
+            if versions.building != build:
+                if versions.live == build:
+                    return
+                raise StartupError(f"build {build} of {name} has been given up: see `tickview projections {name}`")
+            segments = _status(client, name).building_segments
+            progress.update(
+                task,
+                total=sum(segment.head for segment in segments),
+                completed=sum(segment.checkpoint for segment in segments),
+                rate=sum(segment.events_per_second for segment in segments),
+            )
+            if versions.held and builds.has_caught_up(client, name, versions, log_names(client)):
+                return
+            time.sleep(LOOK_SECONDS)
+
+
+def _status(client: Redis, name: str) -> ReadModelStatus:
+    [status] = [status for status in read_models(client) if status.name == name]
+    return status
+
+
+def _compare(client: Redis, name: str, build: Build, *, quiet: bool) -> tuple[list[Difference], int]:
+    """The first differences between the live build and this one, and how many there are."""
+    live = read_versions(client, [name])[name].live
+    if live is None or live == build:
+        return [], 0
+    with Progress(console=console, transient=True, disable=quiet) as progress:
+        task = progress.add_task("comparing rows", total=None)
+
+        def looked_at(rows: int, all_rows: int) -> None:
+            progress.update(task, completed=rows, total=all_rows)
+
+        found = compare(client, READ_MODELS[name], log_names(client), live, build, progress=looked_at)
+        first = list(islice(found, DIFFERENCES_SHOWN))
+        return first, len(first) + sum(1 for _ in found)
+
+
+def _switch(client: Redis, name: str, build: Build) -> None:
+    while not builds.has_caught_up(client, name, read_versions(client, [name])[name], log_names(client)):
+        time.sleep(LOOK_SECONDS)
+    change_versions(client, name, lambda versions: versions.switched(build))
+
+
+def _shown(differences: list[Difference]) -> list[dict[str, Any]]:
+    return [difference._asdict() for difference in differences]
+
+
+def _tell(name: str, build: Build, differences: list[Difference], count: int, *, live: bool, compared: bool) -> None:
+    if compared:
+        print_table(("key", "field", "old", "new"), _shown(differences), "no row differs")
+        if count > len(differences):
+            console.print(f"… and {count - len(differences)} more")
+        if count:
+            console.print(f"{count} differences between the live build of {name} and {build}")
+    if live:
+        console.print(f"{name}: build {build} is live")
+    elif count:
+        console.print(f"not switched; if that is as it should be: tickview replay {name} --expect-changes")
+    else:
+        console.print(f"{name}: build {build} has caught up and waits; tickview replay {name} --verify switches")

@@ -1,0 +1,40 @@
+"""A replay from a history that holds every schema version ever written, as its bytes were written then."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from redis import Redis
+
+from domain.codec import decode
+from infra.eventlog import EventLog, NewEvent
+from infra.projector import Projector
+from infra.read_models.store import RedisStore
+from projections.ports import Segment
+from projections.registry import READ_MODELS
+from tests.oracles.folding import EXPECTED
+from tests.read_model import FIRST, assert_equal, stored
+
+GOLDEN = sorted((Path(__file__).parent.parent / "golden" / "events").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", READ_MODELS)
+def test_every_schema_version_is_folded(redis: Redis, name: str) -> None:
+    golden = [orjson.loads(file.read_bytes()) for file in GOLDEN]
+    assert len({one["topic"] for one in golden}) == 7
+    log = EventLog(redis, "market-0")
+    events = [decode(one["topic"], one["event_id"], one["state"].encode()) for one in golden]
+    log.append(
+        [
+            NewEvent(event.stream, one["topic"], one["state"].encode(), f"{number}")
+            for number, (event, one) in enumerate(zip(events, golden, strict=True))
+        ]
+    )
+    store, projection = RedisStore(redis), READ_MODELS[name]
+    [lease] = store.lease([Segment(name, FIRST, "market-0")], "replay", 60)
+    assert lease is not None
+    Projector(projection, log, store, lease, 100).step(0)
+    as_stored = [event.model_copy(update={"event_id": f"{number}"}) for number, event in enumerate(events)]
+    model = stored(redis, projection, "market-0")
+    assert_equal(model, EXPECTED[name](as_stored))
+    assert redis.hlen(f"tickview:{{{name}/market-0}}:1.1:parked") == 0

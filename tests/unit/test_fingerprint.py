@@ -1,0 +1,229 @@
+"""A fingerprint changes with what a projection does, and with nothing else."""
+
+import ast
+import importlib
+import py_compile
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+import pytest
+
+from projections.base import Projection
+from projections.fingerprint import NoSourceError, canonical, fingerprint
+from projections.registry import READ_MODELS
+
+SOURCE = '''\
+"""How many health reports there were."""
+
+from dataclasses import dataclass
+
+from domain.events import HealthReported
+from projections.base import Count, Index, Projection
+from {package}.steps import step
+
+FIRST = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """Reports of one source."""
+
+    source: str
+    reports: int = 0
+    """How many."""
+
+
+def following(reports: int) -> int:
+    # One more.
+    return reports + step()
+
+
+class Reports(Projection[Row, HealthReported]):
+    """Counts."""
+
+    name, version = "reports", 1
+    row = Row
+    handles = (HealthReported,)
+    indexes = (Index("reports", score=lambda row: row.reports),)
+    summaries = (Count("all"),)
+
+    def keys(self, event):
+        return (f"{{event.source}}/{{event.status!r:>4}}",)
+
+    def group_of(self, key):
+        return key.partition("/")[0]
+
+    def evolve(self, row, event):
+        """One more."""
+        if row is None:
+            return Row(event.source, FIRST)
+        return Row(row.source, following(row.reports))
+'''
+
+STEPS = """\
+STEP = 1
+
+def step():
+    return STEP
+"""
+
+ANOTHER_DOING = {
+    "evolve": ("if row is None:", "if row is None or row.reports > 9:"),
+    "keys": ("!r:>4", "!r:>5"),
+    "group_of": ('partition("/")[0]', 'partition("/")[2]'),
+    "an index's score": ("lambda row: row.reports", "lambda row: -row.reports"),
+    "an index's name": ('Index("reports"', 'Index("number"'),
+    "a summary": ('Count("all")', 'Count("all", by=lambda row: row.source)'),
+    "a field of the row": ("    reports: int = 0", "    reports: int = 0\n    seen: bool = False"),
+    "a field's default": ("reports: int = 0", "reports: int = 1"),
+    "a decorator": ("frozen=True", "frozen=True, slots=True"),
+    "a constant": ("FIRST = 1", "FIRST = 2"),
+    "a function": ("return reports + step()", "return reports - step()"),
+    "nesting": (
+        "        return Row(row.source, following(row.reports))",
+        "            return Row(row.source, following(row.reports))",
+    ),
+}
+
+SAME_DOING = {
+    "comments": ("# One more.", "# Another one."),
+    "no comments": ("    # One more.\n", ""),
+    "the module's docstring": ('"""How many health reports there were."""', '"""Reports,\n\ncounted."""'),
+    "no docstring": ('        """One more."""\n', ""),
+    "a field's docstring": ('    """How many."""', '    """The number of them."""'),
+    "blank lines": ("FIRST = 1\n\n", "\nFIRST = 1\n\n\n"),
+    "the order of imports": (
+        "from domain.events import HealthReported\nfrom projections.base import Count, Index, Projection",
+        "from projections.base import Projection, Index, Count\nfrom domain.events import HealthReported",
+    ),
+    "line breaks": ("return Row(event.source, FIRST)", "return Row(\n                event.source,\n  FIRST,\n   )"),
+    "parentheses": ("return reports + step()", "return (reports + step())"),
+    "quotes": ('Index("reports"', "Index('reports'"),
+    "joined texts": ('Index("reports"', 'Index("rep" "orts"'),
+    "joined texts, one formatted": ('f"{{event.source}}/', 'f"{{event.source}}" "/" f"'),
+    "indentation": ("    return reports + step()", "  return reports + step()"),
+}
+
+
+class Write(Protocol):
+    def __call__(self, source: str = SOURCE, steps: str = STEPS) -> Projection: ...
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes a package of its own with these sources and imports the projection in it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    known = set(sys.modules)
+
+    def written(source: str = SOURCE, steps: str = STEPS) -> Projection:
+        package = f"variant_{len(list(tmp_path.iterdir()))}"
+        folder = tmp_path / package
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        (folder / "reports.py").write_text(source.format(package=package))
+        (folder / "steps.py").write_text(steps)
+        return imported(f"{package}.reports").Reports()
+
+    yield written
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+
+
+def imported(name: str) -> ModuleType:
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+def changed(source: str, change: tuple[str, str]) -> str:
+    assert source.count(change[0]) == 1
+    return source.replace(*change)
+
+
+def test_it_is_16_hexadecimal_digits(write: Write) -> None:
+    digits = fingerprint(write())
+    assert len(digits) == 16
+    assert int(digits, 16) > 0
+
+
+def test_a_copy_under_another_name_has_the_same(write: Write) -> None:
+    assert fingerprint(write()) == fingerprint(write())
+
+
+@pytest.mark.parametrize("change", ANOTHER_DOING.values(), ids=ANOTHER_DOING)
+def test_it_changes_with(write: Write, change: tuple[str, str]) -> None:
+    assert fingerprint(write()) != fingerprint(write(changed(SOURCE, change)))
+
+
+@pytest.mark.parametrize("change", SAME_DOING.values(), ids=SAME_DOING)
+def test_it_does_not_change_with(write: Write, change: tuple[str, str]) -> None:
+    assert fingerprint(write()) == fingerprint(write(changed(SOURCE, change)))
+
+
+@pytest.mark.parametrize("how", ["from {package}.steps import", "from .steps import"])
+def test_it_changes_with_a_module_of_the_same_package_that_is_used(write: Write, how: str) -> None:
+    source = changed(SOURCE, ("from {package}.steps import", how))
+    assert fingerprint(write(source)) == fingerprint(write())
+    assert fingerprint(write(source)) != fingerprint(write(source, changed(STEPS, ("STEP = 1", "STEP = 2"))))
+
+
+def test_it_changes_with_a_base_class_elsewhere(write: Write, tmp_path: Path) -> None:
+    bases = [write(), write(changed(SOURCE, ANOTHER_DOING["evolve"]))]
+    digits = set()
+    for base in bases:
+        module = type(base).__module__
+        name = f"derived_{module.partition('.')[0]}"
+        (tmp_path / f"{name}.py").write_text(f"from {module} import Reports as Base\nclass Reports(Base): ...\n")
+        digits.add(fingerprint(imported(name).Reports()))
+    assert len(digits) == 2
+
+
+def test_without_source_there_is_none(write: Write, tmp_path: Path) -> None:
+    write()
+    source = tmp_path / "variant_0" / "reports.py"
+    compiled = tmp_path / "compiled_only.pyc"
+    py_compile.compile(str(source), str(compiled), doraise=True)
+    with pytest.raises(NoSourceError, match="no source of compiled_only"):
+        fingerprint(imported("compiled_only").Reports())
+
+
+def test_read_models_differ() -> None:
+    assert len({fingerprint(projection) for projection in READ_MODELS.values()}) == len(READ_MODELS)
+
+
+SYNTAX = r'''
+"""What Pythons from 3.11 on have parsed in different ways or shown with different fields."""
+from __future__ import annotations
+@decorated(a, *b, c=1, **d)
+async def f(a, /, b: int = -1, *args: list[int | None], c: str | None = None, **kwargs) -> float:
+    """Gone."""
+    x = f"{a}" 'b' f"{c!r:>{width}.{places}}{{}}{d=}" "é\N{BULLET}" u"u" f"{g['k']:%Y-%m-%d}"
+    y = 1_000.50, 0x1F, 2j, ..., None, True, b"\xff", 10**30, lambda *z, q=2: (yield)
+    match y:
+        case {"k": [1, *_], **rest} if (n := len(rest)) > 0 or False:
+            pass
+        case Point(x=0) | None as p:
+            return p
+    try:
+        async with g() as h, i: ...
+    except* (KeyError, ValueError) as e:
+        raise X from e
+    else:
+        del x[1:2, ::3], y.z
+    finally:
+        [await k async for k in m if k for o in k]
+    while True: break
+    global G
+    G: dict[str, tuple[int, ...]] = {**a, "b": not -c, **{d for d in e}}
+    assert a is not b, "message"
+class C(B, metaclass=M): ...
+'''
+
+
+def test_it_is_the_same_under_every_python() -> None:
+    """The form of this syntax is fixed here for all releases that run the tests."""
+    form = canonical(ast.parse(SYNTAX))
+    assert sha256(form.encode()).hexdigest()[:16] == "a5706d6b04d4743f"

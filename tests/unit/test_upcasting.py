@@ -1,0 +1,210 @@
+"""An event whose schema has changed twice: every version of it that was ever stored means the same today."""
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain import codec
+from domain.events import EVENT_TYPES, Event
+from domain.log import LogEntry
+from projections.base import Projection
+from projections.fold import Loaded, derive, fold, read
+
+TOPIC = codec.TOPIC_PREFIX + "Traded"
+
+
+class TradedV1(Event):
+    """As it was first written."""
+
+    symbol: str
+    lots: int = 1
+    tags: list[str] = []
+
+
+class TradedV2(Event):
+    """``symbol`` was renamed."""
+
+    class_version: ClassVar[int] = 2
+    ticker: str
+    lots: int = 1
+    tags: list[str] = []
+
+
+class Traded(Event):
+    """Shares instead of lots, labels instead of tags, and a note that was not there before."""
+
+    class_version: ClassVar[int] = 3
+    ticker: str
+    shares: int
+    labels: dict[str, Any] = {}
+    note: str | None = None
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        state["ticker"] = state.pop("symbol")
+
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        state["shares"] = state.pop("lots", 1) * 100
+        state["labels"] = {"tags": state.pop("tags", [])}
+
+    @property
+    def stream(self) -> str:
+        return f"symbol-{self.ticker}"
+
+
+VERSIONS: tuple[type[Event], ...] = (TradedV1, TradedV2, Traded)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _traded_is_known() -> Iterator[None]:
+    EVENT_TYPES["Traded"] = Traded
+    yield
+    del EVENT_TYPES["Traded"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What happened, whatever the version that wrote it down."""
+
+    ticker: str
+    lots: int
+    tags: list[str]
+    version: int
+
+    def written(self, event_id: str) -> bytes:
+        """The stored state, as the release of that version would have stored it."""
+        known = {"event_id": event_id, "occurred_at": 1.5, "source": "test", "extra": {"lots": [1], "symbol": "x"}}
+        if self.version == 1:
+            return codec.encode(TradedV1(**known, symbol=self.ticker, lots=self.lots, tags=self.tags))
+        if self.version == 2:
+            return codec.encode(TradedV2(**known, ticker=self.ticker, lots=self.lots, tags=self.tags))
+        return codec.encode(Traded(**known, ticker=self.ticker, shares=self.lots * 100, labels={"tags": self.tags}))
+
+
+facts = st.builds(
+    Fact,
+    ticker=st.sampled_from(("AAPL", "MSFT", "symbol")),
+    lots=st.integers(0, 3),
+    tags=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=2),
+    version=st.integers(1, 3),
+)
+
+
+def test_a_release_writes_its_own_version() -> None:
+    written = [json.loads(Fact("AAPL", 2, [], version).written("e")) for version in (1, 2, 3)]
+    assert [state.get("class_version") for state in written] == [None, 2, 3]
+    assert [state.keys() & {"symbol", "ticker", "lots", "shares"} for state in written] == [
+        {"symbol", "lots"},
+        {"ticker", "lots"},
+        {"ticker", "shares"},
+    ]
+
+
+@given(facts)
+def test_every_version_means_the_same_today(fact: Fact) -> None:
+    event = codec.decode(TOPIC, "e", fact.written("e"))
+    assert event == Traded(
+        event_id="e",
+        occurred_at=1.5,
+        source="test",
+        extra={"lots": [1], "symbol": "x"},
+        ticker=fact.ticker,
+        shares=fact.lots * 100,
+        labels={"tags": fact.tags},
+    )
+
+
+@given(facts)
+def test_what_is_upcast_is_stored_as_today_and_read_as_the_same(fact: Fact) -> None:
+    event = codec.decode(TOPIC, "e", fact.written("e"))
+    stored = codec.encode(event)
+    assert json.loads(stored)["class_version"] == 3
+    assert codec.decode(TOPIC, "e", stored) == event
+
+
+@given(facts)
+def test_reading_twice_shares_nothing(fact: Fact) -> None:
+    state = fact.written("e")
+    first, second = codec.decode(TOPIC, "e", state), codec.decode(TOPIC, "e", state)
+    untouched = deepcopy(second)
+    first.labels["tags"].append("changed")
+    first.labels["more"] = True
+    first.extra["lots"].append(2)
+    assert second == untouched
+    assert codec.decode(TOPIC, "e", state) == untouched
+
+
+@given(facts, st.integers(4, 1_000))
+def test_a_version_from_the_future_is_refused(fact: Fact, version: int) -> None:
+    state = orjson.dumps({**json.loads(fact.written("e")), "class_version": version})
+    with pytest.raises(ValueError, match=f"stored as version {version}, this code knows it up to 3"):
+        codec.decode(TOPIC, "e", state)
+
+
+def test_an_old_state_that_was_never_valid_is_refused() -> None:
+    with pytest.raises(ValueError, match="ticker"):
+        codec.decode(TOPIC, "e", b'{"occurred_at":1.0,"source":"s","ticker":7,"class_version":2}')
+
+
+@dataclass(frozen=True, slots=True)
+class HoldingRow:
+    """What was traded of one symbol."""
+
+    shares: int
+    tags: list[str]
+
+
+class Holdings(Projection[HoldingRow, Traded]):
+    """Knows today's schema alone."""
+
+    name, version = "holdings", 1
+    row = HoldingRow
+    handles = (Traded,)
+
+    def keys(self, event: Traded) -> tuple[str, ...]:
+        return (event.ticker,)
+
+    def evolve(self, row: HoldingRow | None, event: Traded) -> HoldingRow:
+        before = row or HoldingRow(0, [])
+        return HoldingRow(before.shares + event.shares, before.tags + event.labels["tags"])
+
+
+@given(st.lists(facts, max_size=20))
+def test_a_history_of_all_versions_folds_as_if_it_were_of_today(history: list[Fact]) -> None:
+    entries = [
+        LogEntry(position, f"symbol-{fact.ticker}", position, TOPIC, f"e{position}", 2.0, fact.written(f"e{position}"))
+        for position, fact in enumerate(history, 1)
+    ]
+    folded = fold(Holdings(), Loaded(), read(Holdings(), entries))
+    documents = derive(Holdings(), folded).rows
+    assert folded.parked == []
+    assert {key: json.loads(document or b"") for key, document in documents.items()} == {
+        ticker: {
+            "position": max(number for number, fact in enumerate(history, 1) if fact.ticker == ticker),
+            "shares": sum(fact.lots for fact in history if fact.ticker == ticker) * 100,
+            "tags": [tag for fact in history if fact.ticker == ticker for tag in fact.tags],
+        }
+        for ticker in {fact.ticker for fact in history}
+    }
+
+
+def test_a_newer_version_in_the_log_is_parked_and_does_not_stop_the_others() -> None:
+    fact = Fact("AAPL", 1, [], 3)
+    newer = orjson.dumps({**json.loads(fact.written("e1")), "class_version": 4})
+    entries = [
+        LogEntry(1, "symbol-AAPL", 1, TOPIC, "e1", 2.0, newer),
+        LogEntry(2, "symbol-MSFT", 1, TOPIC, "e2", 2.0, Fact("MSFT", 1, [], 1).written("e2")),
+    ]
+    folded = fold(Holdings(), Loaded(), read(Holdings(), entries))
+    [parked] = folded.parked
+    assert parked.entry.position == 1
+    assert "version 4" in (parked.error or "")
+    assert list(folded.after) == ["MSFT"]
