@@ -5,7 +5,7 @@ functions of a row; the engine compares the old row with the new and derives eve
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import orjson
@@ -93,8 +93,3 @@ def decode_row(row_type: type[Row], document: bytes) -> Stored[Row]:
     values = orjson.loads(document)
     position = values.pop("position")
     return Stored(row_type(**values), position)
-
-
-def row_fields(row: Any) -> dict[str, Any]:
-    """The fields of a row by name, not copied."""
-    return {field.name: getattr(row, field.name) for field in fields(row)}

@@ -77,14 +77,14 @@ class Versions:
         return self._begin(version, held=held, throttle=throttle)
 
     def _begin(self, version: int, *, held: bool, throttle: int) -> "Versions":
-        given_up = (self.building,) if self.building else ()
+        superseded = (self.building,) if self.building else ()
         number = self.built + 1
         return replace(
             self,
             building=Build(version, number),
             held=held,
             throttle=throttle,
-            dropping=self.dropping + given_up,
+            dropping=self.dropping + superseded,
             built=number,
         )
 
@@ -105,12 +105,6 @@ class Versions:
         if self.previous is None:
             raise NoSuchBuildError("there is no previous build to go back to")
         return replace(self, live=self.previous, previous=self.live)
-
-    def given_up(self) -> "Versions":
-        """The build under way is dropped. Raises NoSuchBuildError."""
-        if self.building is None:
-            raise NoSuchBuildError("no build is under way")
-        return replace(self, building=None, held=False, dropping=(*self.dropping, self.building))
 
     def dropped(self, build: Build) -> "Versions":
         """The keys of ``build`` are gone."""

@@ -139,7 +139,7 @@ def _watch(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
             if versions.building != build:
                 if versions.live == build:
                     return
-                raise StartupError(f"build {build} of {name} has been given up: see `tickview projections {name}`")
+                raise StartupError(f"build {build} of {name} has been superseded: see `tickview projections {name}`")
             segments = _status(client, name).building_segments
             progress.update(
                 task,

@@ -49,11 +49,6 @@ class Builds(RuleBasedStateMachine):
         self.become(before.rolled_back())
         assert self.versions.rolled_back() == before
 
-    @precondition(lambda self: self.versions.building)
-    @rule()
-    def give_up(self) -> None:
-        self.become(self.versions.given_up())
-
     @precondition(lambda self: self.versions.dropping)
     @rule()
     def remove(self) -> None:
@@ -101,8 +96,6 @@ def test_what_is_not_there_cannot_be_done() -> None:
         versions.rolled_back()
     with pytest.raises(NoSuchBuildError):
         versions.switched(Build(1, 1))
-    with pytest.raises(NoSuchBuildError):
-        versions.given_up()
     with pytest.raises(NoSuchBuildError):
         Versions().replayed(1, held=False, throttle=0)
 
