@@ -75,7 +75,8 @@ class Projector:
         self.lease = lease
         self._log = log
         self._store = store
-        self._batch_size = batch_size
+        self.batch_size = batch_size
+        """Entries folded by one step, at most; may be changed between two."""
         self._rate = Rate()
         self._ahead: _Batch | None = None
 
@@ -86,7 +87,7 @@ class Projector:
         """
         batch, self._ahead = self._ahead, None
         if batch is None or batch.after != self.lease.checkpoint:
-            entries = self._log.wait(self.lease.checkpoint, self._batch_size, timeout)
+            entries = self._log.wait(self.lease.checkpoint, self.batch_size, timeout)
             if not entries:
                 return Outcome.COMMITTED, 0
             batch = self._fold(self.lease.checkpoint, entries, *self._load(entries))
@@ -95,7 +96,7 @@ class Projector:
                 logger.error("event parked", key=parked.key, position=parked.entry.position, error=parked.error)
         entries, last = batch.entries, batch.entries[-1]
         # Before the commit: the server answers one after the other, and would let the reading wait for it.
-        following = self._log.read(last.position, self._batch_size) if len(entries) == self._batch_size else []
+        following = self._log.read(last.position, self.batch_size) if len(entries) == self.batch_size else []
         fold_ahead = self._folding_ahead(batch, following) if following else _nothing
         progress = Progress(last.position, last.recorded_at, self._rate.after(len(entries)))
         outcome = self._store.commit(self.lease, progress, batch.mutations, fold_ahead)

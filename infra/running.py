@@ -16,6 +16,9 @@ from projections.ports import Lease, Outcome, Segment
 
 logger = structlog.get_logger()
 
+THROTTLED_STEPS_A_SECOND = 20
+"""A throttled segment is folded in so many small steps, for reads must not wait for a large one."""
+
 IDLE_SECONDS = 0.5
 """How long a projector waits for new entries before it looks after expiries and retries."""
 
@@ -56,6 +59,9 @@ class Running:
     def _run(self) -> None:
         while not self.stop.is_set():
             started = time.monotonic()
+            throttle = self.throttle
+            step = throttle // THROTTLED_STEPS_A_SECOND if throttle else self._batch_size
+            self._projector.batch_size = min(max(step, 1), self._batch_size)
             try:
                 outcome, size = self._projector.step(IDLE_SECONDS)
                 if outcome is Outcome.COMMITTED and self.retry.is_set():
@@ -71,8 +77,8 @@ class Running:
                 logger.warning("segment waits for redis", **self.described, error=str(error))
                 self.stop.wait(IDLE_SECONDS)
             else:
-                if self.throttle:
-                    self.stop.wait(max(0.0, size / self.throttle - (time.monotonic() - started)))
+                if throttle:
+                    self.stop.wait(max(0.0, size / throttle - (time.monotonic() - started)))
 
     def _expire(self) -> None:
         now = time.monotonic()

@@ -6,6 +6,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import cycle
 
 from redis import Redis
@@ -26,12 +27,16 @@ from infra.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import Command, RedisStore
 from infra.read_models.versions import change_versions
+from infra.running import Running
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Outcome, Segment
 from projections.versions import Build
 
 APPENDED_AT_ONCE = 1_000
+
+THROTTLE = 1_000
+"""Events a second of the throttled replay beside which scans are measured."""
 
 LIVE, BACKGROUND, MEASURED = (Build(ActivePatterns.version, number) for number in (1, 2, 3))
 
@@ -115,11 +120,22 @@ def make_live(client: Redis, log: EventLog, patterns: int) -> None:
 
 
 def scan_latencies(redis_url: str, port: int, symbols: int, connections: int, seconds: float) -> dict[str, Latencies]:
-    """Scans of the live build, without and with a replay beside them."""
-    idle = _scan(port, symbols, connections, seconds)
+    """Scans of the live build, without a replay beside them, with one, and with one that is throttled."""
+    measured = {"no replay": _scan(port, symbols, connections, seconds)}
+    for name, throttle in (("during a replay", 0), (f"during a replay of {THROTTLE:,} events/s", THROTTLE)):
+        with _replaying(redis_url, throttle):
+            measured[name] = _scan(port, symbols, connections, seconds)
+    return measured
+
+
+@contextmanager
+def _replaying(redis_url: str, throttle: int) -> Iterator[None]:
+    """A process that replays, begun anew."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    process = context.Process(target=_replay_until, args=(redis_url, stop))
+    process = context.Process(target=_replay_until, args=(redis_url, stop, throttle))
+    with connect(redis_url) as client:
+        _forget(client, BACKGROUND)
     process.start()
     try:
         with connect(redis_url) as client:
@@ -128,24 +144,37 @@ def scan_latencies(redis_url: str, port: int, symbols: int, connections: int, se
                 if not process.is_alive():
                     raise RuntimeError("the replay in the background ended early")
                 time.sleep(0.01)
-        return {"no replay": idle, "during a replay": _scan(port, symbols, connections, seconds)}
+        yield
     finally:
         stop.set()
         process.join()
 
 
-def _replay_until(redis_url: str, stop: "multiprocessing.synchronize.Event") -> None:
+def _replay_until(redis_url: str, stop: "multiprocessing.synchronize.Event", throttle: int) -> None:
     """Replay from position 0, and from there again at the end of the log, until ``stop`` is set."""
     with connect(redis_url) as client:
         settings = one_partition(redis_url)
         [log] = open_market_logs(client, settings).values()
         store = RedisStore(client)
         projector = _projector(store, log, BACKGROUND, settings.fold_batch)
+        if throttle:
+            running = Running(client, log, projector, settings.fold_batch)
+            running.throttle = throttle
+            running.thread.start()
+            stop.wait()
+            running.stop.set()
+            running.thread.join()
         while not stop.is_set():
             if not projector.step(0)[1]:
-                keys = list(client.scan_iter(SegmentKeys(projector.lease.segment).prefix + "*", count=10_000))
-                client.unlink(*keys)
+                _forget(client, BACKGROUND)
                 projector = _projector(store, log, BACKGROUND, settings.fold_batch)
+
+
+def _forget(client: Redis, build: Build) -> None:
+    prefix = SegmentKeys(Segment(ActivePatterns.name, build, "market-0")).prefix
+    keys = list(client.scan_iter(prefix + "*", count=10_000))
+    if keys:
+        client.unlink(*keys)
 
 
 def _scan(port: int, symbols: int, connections: int, seconds: float) -> Latencies:

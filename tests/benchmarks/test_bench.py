@@ -40,5 +40,9 @@ def test_replay() -> None:
     names = [row["what"].split(",")[0].split(" (")[0] for row in result["rates"]]
     assert names == ["bare commands of the commits", "replay", "ProjectionRunner", "ProjectionRunner"]
     assert all(row["events_per_second"] > 0 for row in result["rates"])
-    assert [row["scans"] for row in result["scans"]] == ["no replay", "during a replay"]
+    assert [row["scans"] for row in result["scans"]] == [
+        "no replay",
+        "during a replay",
+        "during a replay of 1,000 events/s",
+    ]
     assert all(row["per_second"] > 0 for row in result["scans"])
