@@ -72,11 +72,10 @@ class IngestReader:
         while not stop.is_set():
             try:
                 self._record(self._claim() or self._read())
-            except ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    raise
-                self._create_group()
             except (RedisError, PersistenceError) as error:
+                if "NOGROUP" in str(error):
+                    self._create_group()
+                    continue
                 logger.warning("could not record from the ingest stream, will try again", error=str(error))
                 self._unfinished = True
                 stop.wait(RETRY_SECONDS)

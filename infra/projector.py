@@ -23,7 +23,7 @@ from projections.fold import (
     read,
     read_parked,
 )
-from projections.ports import Lease, Outcome, Progress, Store
+from projections.ports import Lease, Outcome, Progress, Store, nothing
 
 logger = structlog.get_logger()
 
@@ -97,7 +97,7 @@ class Projector:
         entries, last = batch.entries, batch.entries[-1]
         # Before the commit: the server answers one after the other, and would let the reading wait for it.
         following = self._log.read(last.position, self.batch_size) if len(entries) == self.batch_size else []
-        fold_ahead = self._folding_ahead(batch, following) if following else _nothing
+        fold_ahead = self._folding_ahead(batch, following) if following else nothing
         progress = Progress(last.position, last.recorded_at, self._rate.after(len(entries)))
         outcome = self._store.commit(self.lease, progress, batch.mutations, fold_ahead)
         if outcome is not Outcome.COMMITTED:
@@ -140,7 +140,3 @@ class Projector:
         logger.info("parked events tried again", key=key, folded=len(entries) - left, left=left)
         mutations = derive(self.projection, folded)
         return self._store.commit_retry(self.lease, key, len(entries) - left, mutations)
-
-
-def _nothing() -> None:
-    pass

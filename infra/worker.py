@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import structlog
 from redis import Redis
+from redis.exceptions import RedisError
 
 from infra import builds
-from infra.connections import REDIS_ERRORS
 from infra.eventlog import EventLog
 from infra.functions import command, with_functions
 from infra.projector import Projector
@@ -71,8 +71,8 @@ class Worker:
         while not stop.is_set():
             try:
                 self.tend()
-            except REDIS_ERRORS as error:
-                logger.warning("redis is away", error=str(error))
+            except RedisError as error:
+                logger.warning("worker waits for redis", error=str(error))
             stop.wait(self._lease_seconds / 3)
         for running in self._running.values():
             running.stop.set()
@@ -91,7 +91,7 @@ class Worker:
                 self._end(running)
         self._prolong()
         self._enrolled = kept
-        self._share(kept)
+        self._share(kept, versions)
         for running in self._running.values():
             self._instruct(running, versions[running.segment.read_model])
         self._remove_dropped(versions)
@@ -113,7 +113,7 @@ class Worker:
             elif lease.retries:
                 running.retry.set()
 
-    def _share(self, kept: list[Kept]) -> None:
+    def _share(self, kept: list[Kept], versions: Mapping[str, Versions]) -> None:
         """Of each build, as many segments as there are for each worker that can fold it; workers begin elsewhere."""
         wanted: dict[Kept, int] = {}
         free: dict[Kept, list[Segment]] = {}
@@ -133,7 +133,7 @@ class Worker:
             for lease in self._store.lease(asked, self._name, self._lease_seconds):
                 if lease is not None:
                     wanted[Kept(*lease.segment[:2])] -= 1
-                    self._begin(lease)
+                    self._begin(lease, versions[lease.segment.read_model])
 
     def _enrol(self, kept: list[Kept], seconds: float) -> list[tuple[int, int]]:
         """This worker's place among those that can fold each build, and how many they are."""
@@ -147,7 +147,7 @@ class Worker:
 
         return with_functions(self._client, enrol)
 
-    def _begin(self, lease: Lease) -> None:
+    def _begin(self, lease: Lease, versions: Versions) -> None:
         segment = lease.segment
         projection = projection_of(self._known, segment.read_model, segment.build.version)
         if projection is None:
@@ -156,6 +156,7 @@ class Worker:
         projector = Projector(projection, log, self._store, lease, self._batch_size)
         running = Running(self._client, log, projector, self._batch_size)
         self._running[segment] = running
+        self._instruct(running, versions)
         running.thread.start()
         logger.info("segment taken", **running.described, epoch=lease.epoch, checkpoint=lease.checkpoint)
 

@@ -54,6 +54,10 @@ class Outcome(Enum):
     """The fence: the lease has been given to another owner."""
 
 
+def nothing() -> None:
+    """What is to be done meanwhile, mostly."""
+
+
 class Store(Protocol):
     """A store of read models. Every commit is all or nothing."""
 
@@ -69,7 +73,7 @@ class Store(Protocol):
         ...
 
     def commit(
-        self, lease: Lease, progress: Progress, mutations: Mutations, meanwhile: Callable[[], object]
+        self, lease: Lease, progress: Progress, mutations: Mutations, meanwhile: Callable[[], object] = nothing
     ) -> Outcome:
         """Make the changes and move the checkpoint, the lease's too, to where ``progress`` says.
 

@@ -15,7 +15,7 @@ from infra.functions import Argument, call, command, with_functions
 from infra.read_models.keys import SegmentKeys
 from projections.base import Projection, decode_row
 from projections.fold import Loaded, Mutations, Parked
-from projections.ports import Lease, Outcome, Progress, Segment
+from projections.ports import Lease, Outcome, Progress, Segment, nothing
 
 WORDS_PER_COMMAND = 4_000
 """Below what Lua can unpack into one call."""
@@ -28,10 +28,6 @@ Word = str | int | float
 
 Command = tuple[str, str, Sequence[Word]]
 """Name, key, and what comes after the key; a ZINCRBY has any number of increments and members."""
-
-
-def _nothing() -> None:
-    pass
 
 
 class RedisStore:
@@ -86,7 +82,7 @@ class RedisStore:
         lease: Lease,
         progress: Progress,
         mutations: Mutations,
-        meanwhile: Callable[[], object] = _nothing,
+        meanwhile: Callable[[], object] = nothing,
     ) -> Outcome:
         """Make the changes and move the checkpoint, the lease's too, all or nothing.
 
@@ -150,7 +146,7 @@ class RedisStore:
             commands += [("HSET", names.parked, [key, _parked_note(left[0])]), ("SREM", names.retry, [key])]
         elif self._client.llen(events) == done:
             commands += [("HDEL", names.parked, [key]), ("SREM", names.retry, [key])]
-        return self.run(lease, lease.checkpoint, commands, _nothing)
+        return self.run(lease, lease.checkpoint, commands, nothing)
 
     def retry_requests(self, segment: Segment) -> list[str]:
         """Some of the parked keys that an operator wants tried again."""

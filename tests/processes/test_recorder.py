@@ -97,6 +97,23 @@ def test_a_recorder_killed_in_the_middle_loses_and_doubles_nothing(redis: Redis,
     assert len(ids) == len(set(ids)) == total
 
 
+def test_a_server_out_of_memory_is_waited_for(redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    """An error that the server answers with, not one of the connection: the recorder goes on all the same."""
+    message = detection(1)
+    with (tmp_path / "log").open("wb") as log, running("record", redis_url=redis_url, log=log) as process:
+        wait_until(lambda: listeners(redis) == 1 and redis.exists(INGEST_STREAM), "the recorder reads")
+        try:
+            with redis.pipeline(transaction=True) as pipeline:
+                pipeline.xadd(INGEST_STREAM, {"channel": message["channel"], "payload": raw(message)})
+                pipeline.config_set("maxmemory", 1)
+                pipeline.execute()
+            wait_until(lambda: b"will try again" in (tmp_path / "log").read_bytes(), "the log refuses the event")
+        finally:
+            redis.config_set("maxmemory", 0)
+        wait_until(lambda: len(recorded(redis)) == 1, "the event is recorded")
+        assert process.poll() is None
+
+
 def test_an_acknowledged_post_survives_the_death_of_valkey(tmp_path: Path) -> None:
     port, api_port = servers.free_port(), servers.free_port()
     with servers.valkey(tmp_path, port=port) as server:

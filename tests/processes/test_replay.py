@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from domain.events import Event, PatternDetected
 from infra.eventlog import EventLog
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
+from infra.running import THROTTLED_STEPS_A_SECOND
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.versions import Build, Versions
@@ -175,6 +177,19 @@ def test_differences_stop_the_switch_until_they_are_expected(redis: Redis, redis
         assert again.returncode == 0, again.stderr
         assert orjson.loads(again.stdout)["build"] == told["build"]
         assert versions(redis).live == Build(1, 2)
+
+
+def test_a_throttled_replay_goes_in_small_steps(redis: Redis, redis_url: str) -> None:
+    append(redis, history_of(400, seed=8))
+    with running("project", redis_url=redis_url, **FAST):
+        wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
+        answer = tickview("replay", "patterns", "--throttle", "200", "--json", redis_url=redis_url)
+        assert answer.returncode == 0, answer.stderr
+    for log in LOGS:
+        entries = redis.xrange(keys_of(Build(1, 2), log).changes)
+        positions = [0, *(int(identity.split(b"-")[0]) for identity, _ in entries)]
+        assert positions[-1] > 40
+        assert max(after - before for before, after in pairwise(positions)) <= 200 / THROTTLED_STEPS_A_SECOND
 
 
 def test_no_switch_leaves_the_live_one_live(redis: Redis, redis_url: str) -> None:
