@@ -39,11 +39,11 @@ $(VENV)/python:
 	@touch $@
 
 $(VENV)/run: $(VENV)/python setup.cfg
-	$(BIN)/pip install --quiet --editable '.[embedded,demo]'
+	$(BIN)/pip install --quiet --editable '.[embedded,demo,parquet]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/python setup.cfg
-	$(BIN)/pip install --quiet --editable '.[embedded,demo,dev]'
+	$(BIN)/pip install --quiet --editable '.[embedded,demo,parquet,dev]'
 	@touch $@
 
 clean:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.streams import backtest_stream, source_stream, symbol_stream
+from domain.streams import backtest_stream, log_stream, source_stream, symbol_stream
 
 Confidence = Annotated[float, Field(ge=0, le=1)]
 Progress = Annotated[float, Field(ge=0, le=1)]
@@ -147,6 +147,19 @@ class HealthReported(Event):
         return source_stream(self.source)
 
 
+class PositionLost(Event):
+    """A position that was given out before its log lost its end, and whose event nobody has kept.
+
+    It stands in the place of that event, so that the position is not given out again.
+    """
+
+    log: str
+
+    @property
+    def stream(self) -> str:
+        return log_stream(self.log)
+
+
 EVENT_TYPES: dict[str, type[Event]] = {
     event_type.__name__: event_type
     for event_type in (
@@ -157,6 +170,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         BacktestCompleted,
         BacktestFailed,
         HealthReported,
+        PositionLost,
     )
 }
 """Every event type by its name."""

@@ -21,9 +21,19 @@ def source_stream(source: str) -> str:
     return f"source-{source}"
 
 
+def log_stream(log: str) -> str:
+    """The stream of what befell a log itself."""
+    return f"log-{log}"
+
+
 def market_logs(partitions: int) -> tuple[str, ...]:
     """The logs of the market, ``market-0`` … ``market-<partitions - 1>``."""
     return tuple(f"{MARKET_LOG}-{partition}" for partition in range(partitions))
+
+
+def is_market_log(log: str) -> bool:
+    """Whether it is a partition of the market's log, which the read models of the market fold."""
+    return log.startswith(f"{MARKET_LOG}-")
 
 
 def log_of(stream: str, partitions: int) -> str:

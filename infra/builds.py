@@ -8,7 +8,7 @@ import structlog
 from redis import Redis
 
 from infra.errors import StartupError
-from infra.eventlog.log import key
+from infra.eventlog.keys import key
 from infra.read_models.keys import SegmentKeys, fingerprints_key
 from infra.read_models.versions import change_versions, fingerprint_of_version, read_versions
 from projections.base import Projection

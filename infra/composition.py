@@ -1,9 +1,13 @@
 """Puts the parts together from the settings: the one place that knows which part needs which."""
 
+from collections.abc import Iterable
+
 from redis import Redis
 from redis.exceptions import RedisError
 
-from domain.streams import MARKET_LOG, market_logs
+from domain.streams import MARKET_LOG, USERS_LOG, market_logs
+from infra.archive.database import Database
+from infra.archive.reading import PostgresArchive
 from infra.connections import connect
 from infra.dead_letters import DeadLetters
 from infra.embedded import find_servers
@@ -51,6 +55,38 @@ def open_redis(settings: Settings) -> Redis:
     return client
 
 
+def postgres_dsn(settings: Settings) -> str | None:
+    """The PostgreSQL that is set, or that of the ``tickview up`` on the data folder; None if there is none."""
+    if settings.postgres_dsn or settings.redis_url:
+        return settings.postgres_dsn
+    servers = find_servers(settings.data)
+    return servers.postgres_dsn if servers else None
+
+
+def open_database(settings: Settings) -> Database:
+    """PostgreSQL, found to be fit, with our schema.
+
+    Raises StartupError where there is none, or where it cannot be reached or cannot serve us.
+    """
+    dsn = postgres_dsn(settings)
+    if dsn is None:
+        raise StartupError(
+            "no PostgreSQL: set TICKVIEW_POSTGRES_DSN, or start `tickview up` "
+            f"(none is running on {settings.data.resolve()})"
+        )
+    database = Database(dsn)
+    database.check()
+    return database
+
+
+def open_archive(client: Redis, settings: Settings) -> PostgresArchive | None:
+    """The archive behind the logs; None where no PostgreSQL is set. Nothing connects before its first use."""
+    dsn = postgres_dsn(settings)
+    if dsn is None:
+        return None
+    return PostgresArchive(Database(dsn), client, keep=settings.log_retention_size, partitions=settings.partitions)
+
+
 def without_password(url: str) -> str:
     """The URL as it may be shown."""
     scheme, separator, rest = url.rpartition("@")
@@ -66,6 +102,16 @@ def open_market_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
             f"the market log has {partitions} partitions, which cannot change: "
             f"set TICKVIEW_PARTITIONS={partitions} instead of {settings.partitions}"
         )
+    return _open_logs(client, settings, market_logs(partitions))
+
+
+def open_all_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
+    """The partitions of the market log, and the log of the users. Raises StartupError as ``open_market_logs`` does."""
+    return {**open_market_logs(client, settings), **_open_logs(client, settings, [USERS_LOG])}
+
+
+def _open_logs(client: Redis, settings: Settings, names: Iterable[str]) -> dict[str, EventLog]:
+    archive = open_archive(client, settings)
     return {
         name: EventLog(
             client,
@@ -73,8 +119,9 @@ def open_market_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
             durability=settings.durability,
             replicas=settings.replicas,
             dedupe_window=settings.dedupe_window,
+            archive=archive,
         )
-        for name in market_logs(partitions)
+        for name in names
     }
 
 

@@ -29,7 +29,12 @@ def expire(client: Redis, log: EventLog, segment: Segment) -> int:
         return 0
     documents: Any = client.hmget(keys.rows, due)
     events = [_expiry_of(decode_row(PatternRow, document)) for document in documents if document is not None]
-    log.append([NewEvent(event.stream, topic_of(PatternExpired), encode(event), event.event_id) for event in events])
+    log.append(
+        [
+            NewEvent(event.stream, topic_of(PatternExpired), encode(event), event.event_id, origin="expirer")
+            for event in events
+        ]
+    )
     return len(due)
 
 

@@ -33,7 +33,7 @@ class Recorder:
         Raises what the log raises when it cannot append; repeating the call is safe, as events are known by their ids.
         """
         readings = [self._read(message) for message in messages]
-        recorded = self._append(readings)
+        recorded = self._append(readings, list(map(_origin, messages, readings)))
         letters = [
             _letter(message, reading.refusals)
             for message, reading in zip(messages, readings, strict=True)
@@ -50,7 +50,7 @@ class Recorder:
         """Try a dead letter again; it is removed if all of it can be read now."""
         message = Message(letter.channel, letter.payload, letter.received_at, letter.via)
         reading = self._read(message)
-        recorded = self._append([reading])
+        recorded = self._append([reading], [f"retry {letter.id}"])
         if reading.refusals:
             self._dead_letters.refused_again(letter, reading.refusals)
         else:
@@ -60,7 +60,7 @@ class Recorder:
     def _read(self, message: Message) -> Reading:
         return read(message.channel, message.payload, message.received_at, max_bytes=self._max_message_bytes)
 
-    def _append(self, readings: Sequence[Reading]) -> list[list[RecordedEvent]]:
+    def _append(self, readings: Sequence[Reading], origins: Sequence[str]) -> list[list[RecordedEvent]]:
         """Append the events of all readings, each log at once; their places, by reading."""
         by_log: dict[str, list[tuple[int, Event]]] = defaultdict(list)
         for number, reading in enumerate(readings):
@@ -68,7 +68,7 @@ class Recorder:
                 by_log[log_of(event.stream, len(self._logs))].append((number, event))
         recorded: list[list[RecordedEvent]] = [[] for _ in readings]
         for log, numbered in by_log.items():
-            appended = self._logs[log].append([_new_event(event) for _, event in numbered])
+            appended = self._logs[log].append([_new_event(event, origins[number]) for number, event in numbered])
             for (number, event), place in zip(numbered, appended, strict=True):
                 recorded[number].append(RecordedEvent(event.event_id, type(event).__name__, event.stream, log, *place))
         return recorded
@@ -81,8 +81,15 @@ class Recorder:
             logger.error("dead letters dropped for want of room", dropped=dropped)
 
 
-def _new_event(event: Event) -> NewEvent:
-    return NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id)
+def _new_event(event: Event, origin: str) -> NewEvent:
+    return NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id, origin=origin)
+
+
+def _origin(message: Message, reading: Reading) -> str:
+    """How the message came in, and the letter that keeps what of it could not be read."""
+    if not reading.refusals:
+        return message.via
+    return f"{message.via} {letter_id(message.channel, message.payload)}"
 
 
 def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:

@@ -34,6 +34,17 @@ class Settings(BaseSettings):
     dedupe_window: Annotated[int, Field(ge=1)] = 86_400
     """Seconds for which at least an event id is remembered."""
 
+    log_retention_age: Annotated[int, Field(ge=1)] = 86_400
+    """Seconds for which a log keeps an event that the archive and every read model have."""
+    log_retention_size: Annotated[int, Field(ge=1)] = 100_000
+    """Events that each log keeps although the archive and every read model have them, at most."""
+    archive_batch: Annotated[int, Field(ge=1, le=10_000)] = 2_000
+    """Events archived at once, at most."""
+    verify_every: Annotated[int, Field(ge=0)] = 86_400
+    """Seconds between two verifications of the archive; 0: only on demand."""
+    audit_key: Path | None = None
+    """PEM file of the Ed25519 key that signs the archive's heads; of its public half where heads are only checked."""
+
     batch_size: Annotated[int, Field(ge=1, le=5_000)] = 500
     """Events the recorder appends at once, at most."""
     batch_milliseconds: Annotated[float, Field(ge=0, le=1_000)] = 5.0

@@ -11,7 +11,7 @@ from infra.composition import log_names
 from infra.counts import COUNTS_KEY
 from infra.dead_letters import INDEX as DEAD_LETTERS
 from infra.dead_letters import STATS as DEAD_LETTER_STATS
-from infra.eventlog.log import key
+from infra.eventlog.keys import key
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
 from projections.ports import Segment

@@ -5,6 +5,7 @@ before is kept as it was; a new one may be under way beside them. The transition
 is one exchange of the state read for the state that follows.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -47,6 +48,8 @@ class Versions:
     """Builds that nobody needs any more, until their keys are removed."""
     built: int = 0
     """The highest number given to a build."""
+    unsound: Build | None = None
+    """A live build that has folded events which the log has lost: dropped, and not kept, when the next goes live."""
 
     @property
     def kept(self) -> tuple[Build, ...]:
@@ -77,7 +80,7 @@ class Versions:
         return self._begin(version, held=held, throttle=throttle)
 
     def _begin(self, version: int, *, held: bool, throttle: int) -> "Versions":
-        superseded = (self.building,) if self.building else ()
+        superseded = _some(self.building)
         number = self.built + 1
         return replace(
             self,
@@ -95,9 +98,16 @@ class Versions:
         """
         if self.building != build:
             raise NoSuchBuildError(f"build {build} is not under way")
-        dropped = (self.previous,) if self.previous else ()
+        previous = None if self.live == self.unsound else self.live
+        dropped = _some(self.previous) + _some(self.unsound)
         return replace(
-            self, live=build, previous=self.live, building=None, held=False, dropping=self.dropping + dropped
+            self,
+            live=build,
+            previous=previous,
+            building=None,
+            held=False,
+            dropping=self.dropping + dropped,
+            unsound=None,
         )
 
     def rolled_back(self) -> "Versions":
@@ -106,6 +116,27 @@ class Versions:
             raise NoSuchBuildError("there is no previous build to go back to")
         return replace(self, live=self.previous, previous=self.live)
 
+    def discredited(self, builds: Collection[Build]) -> "Versions":
+        """These builds have folded events that are no more: what they have built is built anew.
+
+        The live one goes on answering until then.
+        """
+        versions = self
+        if versions.previous in builds:
+            versions = replace(versions, previous=None, dropping=(*versions.dropping, *_some(versions.previous)))
+        live = versions.live
+        if live is not None and live in builds and versions.unsound != live:
+            sound = versions.building is not None and versions.building not in builds
+            begun = versions if sound else versions._begin(live.version, held=False, throttle=0)
+            return replace(begun, held=False, unsound=live)
+        if versions.building is not None and versions.building in builds:
+            return versions._begin(versions.building.version, held=versions.held, throttle=versions.throttle)
+        return versions
+
     def dropped(self, build: Build) -> "Versions":
         """The keys of ``build`` are gone."""
         return replace(self, dropping=tuple(other for other in self.dropping if other != build))
+
+
+def _some(build: Build | None) -> tuple[Build, ...]:
+    return (build,) if build else ()

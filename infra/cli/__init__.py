@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command()(up.up)
 app.command()(roles.record)
 app.command()(roles.project)
+app.command()(roles.archive)
 app.command()(roles.serve)
 app.command()(publish.publish)
 app.command()(status.status)

@@ -1,11 +1,14 @@
-"""``tickview record | project | serve``: one role, as a process of its own."""
+"""``tickview record | project | archive | serve``: one role, as a process of its own."""
 
 import signal
 from threading import Event
 
 import typer
 
-from infra.composition import open_market_logs, open_redis
+from infra.archive.keeping import LogKeeper, keep_logs
+from infra.archive.retention import Retention
+from infra.composition import open_all_logs, open_database, open_market_logs, open_redis
+from infra.eventlog import EventLog
 from infra.recording import process_name, run_recorder
 from infra.settings import Settings
 from infra.telemetry import configure_logs
@@ -48,6 +51,32 @@ def project() -> None:
         batch_size=settings.fold_batch,
         throttle=settings.replay_throttle,
     ).run(stop_on_signals())
+
+
+def archive() -> None:
+    """Archive the event log in PostgreSQL, chained by hash, and trim it; several may run, one works for each log.
+
+    Example: TICKVIEW_REDIS_URL=redis://localhost TICKVIEW_POSTGRES_DSN=postgresql://localhost tickview archive
+    """
+    settings = Settings()
+    configure_logs(settings.log_level, "archive")
+    database = open_database(settings)
+    client = open_redis(settings)
+    owner = process_name()
+    retention = Retention(age=settings.log_retention_age, size=settings.log_retention_size)
+
+    def keeper(log: EventLog) -> LogKeeper:
+        return LogKeeper(
+            database,
+            client,
+            log,
+            owner,
+            lease_seconds=settings.lease_seconds,
+            batch_size=settings.archive_batch,
+            retention=retention,
+        )
+
+    keep_logs(open_all_logs(client, settings), keeper, stop_on_signals())
 
 
 def serve(

@@ -20,7 +20,7 @@ from infra.errors import StartupError
 from infra.settings import Settings
 from infra.supervisor import Program, Supervisor
 
-ROLES = ("record", "project", "serve")
+ROLES = ("archive", "record", "project", "serve")
 """In the order of starting; the demo producer comes last, so that it is the first to stop."""
 
 _HEALTH_POLL_SECONDS = 0.1

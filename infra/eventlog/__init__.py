@@ -1,5 +1,6 @@
 """The event log on Redis or Valkey, and the ``eventsourcing`` library's persistence module on top of it."""
 
+from infra.eventlog.archive import Archive, ArchiveUnavailableError, HistoryGapError, LogDivergedError
 from infra.eventlog.durability import NotDurableError, UnsuitableServerError, check_durability
 from infra.eventlog.factory import RedisFactory
 from infra.eventlog.log import (
@@ -18,7 +19,11 @@ from infra.eventlog.recorders import (
 
 __all__ = [
     "Appended",
+    "Archive",
+    "ArchiveUnavailableError",
     "EventLog",
+    "HistoryGapError",
+    "LogDivergedError",
     "NewEvent",
     "NotDurableError",
     "RedisAggregateRecorder",

@@ -13,8 +13,11 @@ from redis import Redis, RedisCluster
 
 from domain.log import LogEntry
 from infra import functions
+from infra.eventlog.archive import Archive, HistoryGapError
 from infra.eventlog.durability import DurableFunctions
+from infra.eventlog.keys import LogKeys
 from infra.eventlog.nodes import on_node
+from infra.eventlog.upkeep import open_as_it_is
 from infra.settings import Durability
 
 BLOCK_SECONDS = 2.0
@@ -22,6 +25,9 @@ BLOCK_SECONDS = 2.0
 
 STREAM_CHUNK = 500
 """Events of one stream that the server collects in one step, so that nobody else waits long for it."""
+
+OPENED_AT_MOST = 3
+"""Times that one append opens the log: once, and again where the server is replaced meanwhile."""
 
 
 RawEntry = tuple[bytes, dict[bytes, bytes]]
@@ -37,6 +43,8 @@ class NewEvent(NamedTuple):
     """An event whose id is in the log already is dropped; without an id, an event is unlike any other."""
     expected_version: int | None = None
     """The version it must get, or None for whatever comes next."""
+    origin: str = ""
+    """How it came in: see ``LogEntry``."""
 
 
 class Appended(NamedTuple):
@@ -59,9 +67,10 @@ class EventLog:
     """One log, on the server, or the node of a cluster, that holds its hash slot.
 
     ``client`` must not decode responses. ``replicas`` counts for ``replicated`` only. ``dedupe_window`` is in
-    seconds, at least 1: an event id is remembered for that long, and at most for twice as long. Raises
+    seconds, at least 1: an event id is remembered for that long, and at most for twice as long. ``archive`` has the
+    events that the log has been trimmed of: whoever reads sees one sequence, wherever its parts are. Raises
     ValueError for a name that cannot be a hash tag. Nothing connects before the first call; each method
-    raises what redis-py raises.
+    raises what redis-py and the archive raise.
     """
 
     def __init__(
@@ -72,14 +81,14 @@ class EventLog:
         durability: Durability = "fsynced",
         replicas: int = 1,
         dedupe_window: int = 86_400,
+        archive: Archive | None = None,
     ) -> None:
         self.client = client
         self.name = name
-        self._functions = DurableFunctions(client, durability, replicas)
-        self._dedupe_window = dedupe_window
-        self._log = key(name, "log")
-        self._meta = key(name, "meta")
-        self._versions = key(name, "versions")
+        self.keys = LogKeys(name)
+        self.functions = DurableFunctions(client, durability, replicas)
+        self.dedupe_window = dedupe_window
+        self._archive = archive
 
     def append(self, events: Sequence[NewEvent], *, tracking: Tracking | None = None) -> list[Appended]:
         """Add all of the events, and set the tracking position of what they follow from, or nothing at all.
@@ -91,22 +100,16 @@ class EventLog:
         if not events and tracking is None:
             return []
         streams = {stream: number for number, stream in enumerate(dict.fromkeys(e.stream for e in events), 1)}
-        keys = [
-            self._log,
-            self._meta,
-            self._versions,
-            key(self.name, "tracking"),
-            *map(self._stream, streams),
-        ]
-        arguments: list[functions.Argument] = [token_urlsafe(12), key(self.name, "ids:"), self._dedupe_window]
+        keys = [self.keys.log, self.keys.meta, self.keys.versions, self.keys.tracking, *map(self.keys.stream, streams)]
+        arguments: list[functions.Argument] = [self.keys.ids_prefix, self.dedupe_window]
         arguments += (tracking.application_name, tracking.notification_id) if tracking else ("", 0)
         arguments += (token_urlsafe(12), len(streams), *streams)
         for event in events:
             expected = "" if event.expected_version is None else event.expected_version
             # An id of our own making, because the call is repeated when its reply is lost.
             event_id = event.event_id or token_urlsafe(12)
-            arguments += (streams[event.stream], event.topic, event_id, expected, event.state)
-        outcome, *numbers = self._functions.call("append", keys, arguments)
+            arguments += (streams[event.stream], event.topic, event_id, expected, event.state, event.origin)
+        outcome, *numbers = self._append_opened(keys, arguments)
         if outcome == b"appended":
             triples = zip(*[iter(numbers)] * 3, strict=True)
             return [Appended(position, version, bool(duplicate)) for position, version, duplicate in triples]
@@ -119,13 +122,36 @@ class EventLog:
             f"{event.expected_version}"
         )
 
+    def open(self) -> None:
+        """See that the log has all that was ever read from it, before anything is added to it.
+
+        An append does so by itself where it must. Raises what ``Archive.open`` raises.
+        """
+        if self._archive is None:
+            open_as_it_is(self)
+        else:
+            self._archive.open(self)
+
+    def _append_opened(self, keys: Sequence[str], arguments: Sequence[functions.Argument]) -> Any:
+        for _ in range(OPENED_AT_MOST):
+            reply = self.functions.call("append", keys, arguments)
+            if reply[0] != b"unopened":
+                return reply
+            self.open()
+        raise HistoryGapError(f"the server of log {self.name} was replaced {OPENED_AT_MOST} times meanwhile: try again")
+
     def read(self, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
-        """The events with positions > ``after`` and <= ``upto``, ``limit`` at most."""
+        """The events with positions > ``after`` and <= ``upto``, ``limit`` at most.
+
+        Raises HistoryGapError for events that are nowhere.
+        """
         if upto is not None and upto <= max(after, 0):
             return []
         first, last = _id(after + 1), "+" if upto is None else _id(upto)
-        found: Any = on_node(self.client, self._log, lambda node: node.xrange(self._log, first, last, count=limit))
-        return _entries(found)
+        found: Any = on_node(
+            self.client, self.keys.log, lambda node: node.xrange(self.keys.log, first, last, count=limit)
+        )
+        return self._complete(max(after, 0), limit, _entries(found), upto)
 
     def wait(self, after: int, limit: int, timeout: float) -> list[LogEntry]:
         """``read``, waiting up to ``timeout`` seconds for the first event; empty when none came."""
@@ -134,7 +160,30 @@ class EventLog:
             left = min(deadline - time.monotonic(), BLOCK_SECONDS)
             entries = self._blocking_read(after, limit, max(int(left * 1000), 1))
             if entries or time.monotonic() >= deadline:
-                return entries
+                return self._complete(max(after, 0), limit, entries, None)
+
+    def _complete(self, after: int, limit: int, entries: list[LogEntry], upto: int | None) -> list[LogEntry]:
+        """``entries``, which the log has behind ``after``, with those in front that it has no longer.
+
+        Positions have no gaps, and the last event is never trimmed: where the first is not the next, the archive has
+        what lies between.
+        """
+        last_missing = after
+        if entries:
+            last_missing = entries[0].position - 1
+        elif upto is not None:
+            last_missing = min(upto, self.head())
+        if last_missing <= after:
+            return entries
+        archived = self._archive.read(self.name, after, last_missing, limit) if self._archive else []
+        if [entry.position for entry in archived] != list(range(after + 1, min(last_missing, after + limit) + 1)):
+            raise HistoryGapError(self._gap(after + 1 + len(archived), last_missing))
+        return archived + entries[: limit - len(archived)]
+
+    def _gap(self, first: int, last: int) -> str:
+        if self._archive is None:
+            return f"positions {first} to {last} of log {self.name} are in the archive alone: set TICKVIEW_POSTGRES_DSN"
+        return f"positions {first} to {last} of log {self.name} are neither in the log nor in the archive"
 
     def read_stream(
         self,
@@ -145,62 +194,68 @@ class EventLog:
         desc: bool = False,
         limit: int | None = None,
     ) -> list[LogEntry]:
-        """The events of ``stream`` with versions > ``gt`` and <= ``lte``, by version, ``limit`` at most."""
+        """The events of ``stream`` with versions > ``gt`` and <= ``lte``, by version, ``limit`` at most.
+
+        Raises HistoryGapError for events that are nowhere.
+        """
         entries: list[LogEntry] = []
-        lowest = 0 if gt is None else gt + 1
+        lowest, highest = 0 if gt is None else gt + 1, lte
         while limit is None or len(entries) < limit:
             chunk = STREAM_CHUNK if limit is None else min(STREAM_CHUNK, limit - len(entries))
-            found = self._read_stream(stream, lowest, lte, desc=desc, limit=chunk)
+            found, ended = self._read_stream(stream, lowest, highest, desc=desc, limit=chunk)
             entries += found
-            if len(found) < chunk:
+            if ended:
                 break
             if desc:
-                lte = found[-1].version - 1
+                highest = found[-1].version - 1
             else:
                 lowest = found[-1].version + 1
         return entries
 
     def head(self) -> int:
         """The last position, 0 when the log is empty."""
-        return int(on_node(self.client, self._meta, lambda node: node.hget(self._meta, "position")) or 0)
-
-    def _stream(self, stream: str) -> str:
-        return key(self.name, f"stream:{stream}")
+        return int(on_node(self.client, self.keys.meta, lambda node: node.hget(self.keys.meta, "position")) or 0)
 
     def _blocking_read(self, after: int, limit: int, milliseconds: int) -> list[LogEntry]:
         replies: Any = on_node(
             self.client,
-            self._log,
-            lambda node: node.xread({self._log: _id(after)}, count=limit, block=milliseconds),
+            self.keys.log,
+            lambda node: node.xread({self.keys.log: _id(after)}, count=limit, block=milliseconds),
         )
         return _entries(replies[0][1]) if replies else []
 
-    def _read_stream(self, stream: str, lowest: int, highest: int | None, *, desc: bool, limit: int) -> list[LogEntry]:
-        keys = [self._log, self._versions, self._stream(stream)]
-        arguments: list[functions.Argument] = [
-            stream,
-            lowest,
-            "" if highest is None else highest,
-            int(desc),
-            limit,
-        ]
+    def _read_stream(
+        self, stream: str, lowest: int, highest: int | None, *, desc: bool, limit: int
+    ) -> tuple[list[LogEntry], bool]:
+        """The first of these versions, from the log or from the archive; whether that is all."""
+        keys = [self.keys.log, self.keys.versions, self.keys.trimmed, self.keys.stream(stream)]
+        arguments: list[functions.Argument] = [stream, lowest, "" if highest is None else highest, int(desc), limit]
         command = functions.command("read_stream", keys, arguments, read_only=True)
-        found = on_node(
+        trimmed, raw = on_node(
             self.client,
-            self._log,
+            self.keys.log,
             lambda node: functions.with_functions(node, lambda: node.execute_command(*command)),
         )
-        return _entries((entry_id, _pairs(fields)) for entry_id, fields in found)
+        archived = trimmed if highest is None else min(trimmed, highest)
+        if archived < lowest or (desc and raw):
+            found = _entries((entry_id, _pairs(fields)) for entry_id, fields in raw)
+            return found, len(found) < limit and (archived < lowest or not desc)
+        found = self._read_archived_stream(stream, lowest, archived, desc=desc, limit=limit)
+        return found, not found or (desc and len(found) < limit)
 
-
-def key(name: str, part: str) -> str:
-    """The key of one part of what is kept under ``name``; all of them share a hash slot.
-
-    Raises ValueError for a name that cannot be a hash tag.
-    """
-    if not name or "{" in name or "}" in name:
-        raise ValueError(f"{name!r} cannot name a log: it must be neither empty nor contain braces")
-    return f"tickview:{{{name}}}:{part}"
+    def _read_archived_stream(
+        self, stream: str, lowest: int, highest: int, *, desc: bool, limit: int
+    ) -> list[LogEntry]:
+        if self._archive is None:
+            raise HistoryGapError(
+                f"versions {lowest} to {highest} of stream {stream} are in the archive alone: set TICKVIEW_POSTGRES_DSN"
+            )
+        found = self._archive.read_stream(self.name, stream, lowest, highest, desc=desc, limit=limit)
+        if not found and highest > 0:  # only version 0 may never have been
+            raise HistoryGapError(
+                f"versions {lowest} to {highest} of stream {stream} are neither in the log nor in the archive"
+            )
+        return found
 
 
 def _id(position: int) -> str:
@@ -221,6 +276,7 @@ def _entries(raw: Iterable[RawEntry]) -> list[LogEntry]:
             event_id=fields[b"event_id"].decode(),
             recorded_at=int(fields[b"recorded_at"]) / 1000,
             state=fields[b"state"],
+            origin=fields.get(b"origin", b"").decode(),
         )
         for entry_id, fields in raw
     ]

@@ -24,7 +24,8 @@ from redis.exceptions import RedisError
 
 from domain.log import LogEntry
 from infra.eventlog.durability import DurableFunctions
-from infra.eventlog.log import EventLog, NewEvent, TrackingConflictError, key
+from infra.eventlog.keys import key
+from infra.eventlog.log import EventLog, NewEvent, TrackingConflictError
 from infra.eventlog.nodes import AWAY, on_node
 from infra.eventlog.subscription import LogSubscription
 from infra.settings import Durability

@@ -4,8 +4,8 @@
 append: add events to a log and move a tracking position, all or nothing.
 
 Keys
-  1  log       stream    entry "<position>-0": stream, version, topic, event_id, recorded_at (ms), state
-  2  meta      hash      id, epoch, position (last), recorded_at (last, ms), duplicates (dropped so far)
+  1  log       stream    entry "<position>-0": stream, version, topic, event_id, recorded_at (ms), state, origin
+  2  meta      hash      id, epoch, position (last), recorded_at (last, ms), duplicates (dropped so far), reign
   3  versions  hash      stream -> last version
   4  tracking  hash      application -> "<position> <token of the call that set it>"
   5… one for each different stream of the call: list of its positions, in order of version
@@ -13,16 +13,16 @@ Keys that the server's clock chooses, in the same hash slot
   <prefix><n>  hash      event id -> "<position> <version>", for the n-th dedupe window since 1970
 
 Arguments
-  1  id for a log that has none yet
-  2  prefix of the dedupe keys
-  3  dedupe window, seconds
-  4  tracked application, or ""
-  5  tracked position
-  6  token of this call: a repeat of the call carries the same
-  7  number of streams, then their names in the order of the keys
-  … for each event: number of its stream (1…), topic, event id, expected version or "", state
+  1  prefix of the dedupe keys
+  2  dedupe window, seconds
+  3  tracked application, or ""
+  4  tracked position
+  5  token of this call: a repeat of the call carries the same
+  6  number of streams, then their names in the order of the keys
+  … for each event: number of its stream (1…), topic, event id, expected version or "", state, origin
 
 Reply, one of
+  "unopened": the server has been started or has become the primary since the log was last seen to be whole (restore.lua)
   "appended", then for each event: position, version, 1 for a duplicate or 0
   "conflict", number of the event (0…), last version of its stream or -1
   "tracked", last tracked position
@@ -31,7 +31,7 @@ Reply, one of
 -- unpack() puts its values on Lua's stack, which holds 8,000.
 local CHUNK = 1000
 
-local FIELDS = 5
+local FIELDS = 6
 
 local function call_in_chunks(command, key, values)
   local replies = {}
@@ -44,6 +44,11 @@ local function call_in_chunks(command, key, values)
     end
   end
   return replies
+end
+
+-- What this server calls its data since it was started or became the primary; a log is open under one such name alone.
+local function reign()
+  return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
 end
 
 -- Never earlier than the last event, whatever the server's clock does.
@@ -60,6 +65,7 @@ local function event_of(args, first, number)
     id = args[at + 2],
     expected = tonumber(args[at + 3]),
     state = args[at + 4],
+    origin = args[at + 5],
   }
 end
 
@@ -79,16 +85,20 @@ end
 
 local function append(keys, args)
   local log, meta, versions, tracking = keys[1], keys[2], keys[3], keys[4]
-  local prefix, seconds = args[2], tonumber(args[3])
-  local application, tracked, token = args[4], tonumber(args[5]), args[6]
-  local stream_count = tonumber(args[7])
+  local prefix, seconds = args[1], tonumber(args[2])
+  local application, tracked, token = args[3], tonumber(args[4]), args[5]
+  local stream_count = tonumber(args[6])
   local names = {}
   for number = 1, stream_count do
-    names[number] = args[7 + number]
+    names[number] = args[6 + number]
   end
-  local first = 8 + stream_count
+  local first = 7 + stream_count
   local event_count = (#args - first + 1) / FIELDS
 
+  local state = redis.call('HMGET', meta, 'position', 'recorded_at', 'reign')
+  if state[3] ~= reign() then
+    return { 'unopened' }
+  end
   if application ~= '' then
     local position, by = (redis.call('HGET', tracking, application) or '-1 '):match('^(%S+) (.*)$')
     if tonumber(position) >= tracked and by ~= token then
@@ -96,7 +106,6 @@ local function append(keys, args)
     end
   end
 
-  local state = redis.call('HMGET', meta, 'position', 'recorded_at')
   local position = tonumber(state[1] or 0)
   local recorded_at = milliseconds(tonumber(state[2] or 0))
   local window = math.floor(recorded_at / 1000 / seconds)
@@ -150,7 +159,7 @@ local function append(keys, args)
   for _, event in ipairs(fresh) do
     local at = string.format('%d', event.position)
     redis.call('XADD', log, at .. '-0', 'stream', names[event.stream], 'version', event.version, 'topic', event.topic,
-      'event_id', event.id, 'recorded_at', recorded_at, 'state', event.state)
+      'event_id', event.id, 'recorded_at', recorded_at, 'state', event.state, 'origin', event.origin)
     positions[event.stream] = positions[event.stream] or {}
     table.insert(positions[event.stream], at)
     table.insert(new_ids, event.id)
@@ -164,8 +173,6 @@ local function append(keys, args)
   call_in_chunks('HSET', versions, new_versions)
   call_in_chunks('HSET', window_key, new_ids)
   redis.call('EXPIRE', window_key, 2 * seconds, 'NX')
-  redis.call('HSETNX', meta, 'id', args[1])
-  redis.call('HSETNX', meta, 'epoch', 1)
   redis.call('HSET', meta, 'position', position, 'recorded_at', recorded_at)
   return reply
 end

@@ -225,12 +225,12 @@ def _parking(names: SegmentKeys, parked: Iterable[Parked]) -> Iterator[Command]:
 
 
 def _pack(entry: LogEntry) -> str:
-    return orjson.dumps([*entry[:-1], entry.state.decode()]).decode()
+    return orjson.dumps({**entry._asdict(), "state": entry.state.decode()}).decode()
 
 
 def _unpack(packed: bytes) -> LogEntry:
-    position, stream, version, topic, event_id, recorded_at, state = orjson.loads(packed)
-    return LogEntry(position, stream, version, topic, event_id, recorded_at, state.encode())
+    values = orjson.loads(packed)
+    return LogEntry(**{**values, "state": values["state"].encode()})
 
 
 def _parked_note(parked: Parked) -> str:

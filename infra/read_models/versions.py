@@ -55,6 +55,7 @@ def parse_versions(stored: bytes) -> Versions:
         throttle=values["throttle"],
         dropping=tuple(Build.parse(text) for text in values["dropping"]),
         built=values["built"],
+        unsound=_build(values.get("unsound")),
     )
 
 
@@ -72,5 +73,6 @@ def _packed(versions: Versions) -> bytes:
             "throttle": versions.throttle,
             "dropping": list(map(str, versions.dropping)),
             "built": versions.built,
+            "unsound": versions.unsound and str(versions.unsound),
         }
     )

@@ -64,7 +64,9 @@ class Oracle:
             if version not in allowed:
                 raise VersionConflictError
             position = len(entries) + 1
-            entries.append(LogEntry(position, event.stream, version, event.topic, event.event_id, 0.0, event.state))
+            entries.append(
+                LogEntry(position, event.stream, version, event.topic, event.event_id, 0.0, event.state, event.origin)
+            )
             outcome.append(Appended(position, version, duplicate=False))
         self.entries = entries
         return outcome
@@ -78,6 +80,7 @@ new_events = st.builds(
     state=st.binary(max_size=20),
     event_id=st.sampled_from(["", *"pqrstuvw"]),
     expected_version=st.none() | st.integers(-1, 6),
+    origin=st.sampled_from(["", "http"]),
 )
 bounds = st.none() | st.integers(-1, 6)
 

@@ -25,6 +25,7 @@ from domain.events import (
     PatternDetected,
     PatternExpired,
     PatternUpdated,
+    PositionLost,
 )
 from domain.streams import USERS_LOG, log_of, market_logs
 
@@ -77,6 +78,7 @@ EXAMPLES: tuple[Event, ...] = (
         processing_time_seconds=3.5,
     ),
     HealthReported(**COMMON, status="healthy", metrics={"cpu_usage": 0.35}),
+    PositionLost(**COMMON, log="market-1"),
 )
 """Each event type once, with every field set to something other than its default."""
 
@@ -241,7 +243,9 @@ def test_an_event_survives_being_stored(example: Event, data: st.DataObject) -> 
     list(
         zip(
             EXAMPLES,
-            ["symbol-BRK.B"] * 3 + ["backtest-backtest_1757001600_ab12cd34"] * 3 + ["source-tickstock_pl"],
+            ["symbol-BRK.B"] * 3
+            + ["backtest-backtest_1757001600_ab12cd34"] * 3
+            + ["source-tickstock_pl", "log-market-1"],
             strict=True,
         )
     ),

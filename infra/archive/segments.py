@@ -1,0 +1,79 @@
+"""Leases, fences and checkpoints of work in PostgreSQL: what the archive and ``pattern_history`` have done of each log.
+
+As in Redis: a lease has an epoch that grows with every new owner; a commit names the epoch and the position at which it
+begins, and changes nothing where either is no longer so.
+"""
+
+from dataclasses import dataclass
+
+from psycopg import Connection
+
+
+class LeaseLostError(Exception):
+    """The segment belongs to somebody else now; nothing was committed."""
+
+
+@dataclass
+class Lease:
+    """The right to commit for a segment, until it is given to another owner under a higher epoch."""
+
+    name: str
+    version: int
+    log: str
+    owner: str
+    epoch: int
+    position: int
+    """The checkpoint: of the last event that has been dealt with."""
+
+
+_TAKE = """
+INSERT INTO tickview.segments AS segment (name, version, log, owner, epoch, leased_until)
+VALUES (%(name)s, %(version)s, %(log)s, %(owner)s, 1, now() + %(seconds)s * interval '1 second')
+ON CONFLICT (name, version, log) DO UPDATE SET
+    epoch = segment.epoch + CASE
+        WHEN segment.owner = excluded.owner AND segment.leased_until > now() THEN 0 ELSE 1 END,
+    owner = excluded.owner,
+    leased_until = excluded.leased_until
+WHERE segment.owner = excluded.owner OR segment.leased_until <= now()
+RETURNING epoch, position
+"""
+
+_RELEASE = """
+UPDATE tickview.segments SET leased_until = '-infinity'
+WHERE name = %s AND version = %s AND log = %s AND owner = %s AND epoch = %s
+"""
+
+_ADVANCE = """
+UPDATE tickview.segments SET position = %(upto)s, recorded_at = to_timestamp(%(recorded_at)s), error = NULL
+WHERE name = %(name)s AND version = %(version)s AND log = %(log)s AND epoch = %(epoch)s AND position = %(position)s
+"""
+
+_NOTE = "UPDATE tickview.segments SET error = %s WHERE name = %s AND version = %s AND log = %s AND epoch = %s"
+
+
+def take(connection: Connection, name: str, version: int, log: str, owner: str, seconds: float) -> Lease | None:
+    """Take or prolong the lease on a segment by the server's clock; None where another owner has it."""
+    values = {"name": name, "version": version, "log": log, "owner": owner, "seconds": seconds}
+    taken = connection.execute(_TAKE, values).fetchone()
+    return Lease(name, version, log, owner, *taken) if taken else None
+
+
+def release(connection: Connection, lease: Lease) -> None:
+    """Give the lease back, so that another owner need not wait for its end."""
+    connection.execute(_RELEASE, [lease.name, lease.version, lease.log, lease.owner, lease.epoch])
+
+
+def advance(connection: Connection, lease: Lease, upto: int, recorded_at: float) -> None:
+    """Move the checkpoint to the event at ``upto``, in the transaction of what has been done of it.
+
+    ``recorded_at`` is that event's, in epoch seconds. The caller sets ``lease.position`` once that is committed.
+    Raises LeaseLostError.
+    """
+    values = {**lease.__dict__, "upto": upto, "recorded_at": recorded_at}
+    if connection.execute(_ADVANCE, values).rowcount != 1:
+        raise LeaseLostError(f"{lease.name} of {lease.log} is no longer leased to {lease.owner} at {lease.position}")
+
+
+def note_error(connection: Connection, lease: Lease, error: str) -> None:
+    """Say what holds the segment up; the next commit takes it back."""
+    connection.execute(_NOTE, [error, lease.name, lease.version, lease.log, lease.epoch])

@@ -1,0 +1,79 @@
+"""The read models as those who fold a log: how far the slowest is, and what becomes of them where the log was cut."""
+
+from collections.abc import Iterable
+from operator import methodcaller
+from typing import NamedTuple
+
+from redis import Redis
+
+from domain.streams import is_market_log
+from infra.read_models.keys import SegmentKeys
+from infra.read_models.versions import change_versions, read_versions
+from projections.ports import Segment
+from projections.registry import FORMER, READ_MODELS, projection_of
+from projections.versions import Build
+
+
+class Checkpoint(NamedTuple):
+    """How far one build of a read model has folded a log."""
+
+    read_model: str
+    build: Build
+    position: int
+
+
+def checkpoints(client: Redis, log: str) -> list[Checkpoint]:
+    """The checkpoints of every build that folds a log and that somebody may still fold, in two round trips.
+
+    A read model that was never begun has everything before it. A build that no code knows any more stands still; it
+    can be brought up to date from the archive, and holds up nobody.
+    """
+    if not is_market_log(log):
+        return []
+    known = (*READ_MODELS.values(), *FORMER)
+    versions = read_versions(client, READ_MODELS)
+    begun = [
+        (name, build)
+        for name, found in versions.items()
+        for build in found.kept
+        if projection_of(known, name, build.version)
+    ]
+    with client.pipeline(transaction=False) as pipeline:
+        for name, build in begun:
+            pipeline.hget(SegmentKeys(Segment(name, build, log)).state, "checkpoint")
+        positions = pipeline.execute()
+    found = [Checkpoint(name, build, int(one or 0)) for (name, build), one in zip(begun, positions, strict=True)]
+    missing = READ_MODELS.keys() - {name for name, _ in begun}
+    return found + [Checkpoint(name, Build(READ_MODELS[name].version, 0), 0) for name in missing]
+
+
+def fence(client: Redis, log: str) -> list[Checkpoint]:
+    """Let no worker commit what it has read of a log before now; how far each build has come.
+
+    A worker whose commit is refused takes a new lease and reads on from the checkpoint.
+    """
+    if not is_market_log(log):
+        return []
+    versions = read_versions(client, READ_MODELS)
+    segments = [Segment(name, build, log) for name, found in versions.items() for build in found.kept]
+    with client.pipeline(transaction=False) as pipeline:
+        for segment in segments:
+            state = SegmentKeys(segment).state
+            pipeline.hincrby(state, "epoch", 1)
+            pipeline.hset(state, "leased_until", 0)
+            pipeline.hget(state, "checkpoint")
+        replies = pipeline.execute()
+    return [
+        Checkpoint(segment.read_model, segment.build, int(position or 0))
+        for segment, position in zip(segments, replies[2::3], strict=True)
+    ]
+
+
+def discredit(client: Redis, ahead: Iterable[Checkpoint]) -> list[str]:
+    """Have these builds built anew; the names of their read models."""
+    builds: dict[str, set[Build]] = {}
+    for one in ahead:
+        builds.setdefault(one.read_model, set()).add(one.build)
+    for name, unsound in builds.items():
+        change_versions(client, name, methodcaller("discredited", unsound))
+    return sorted(builds)
