@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
+from infra.archive.database import Database
 from infra.connections import connect
 from tests import servers
 
@@ -36,3 +37,35 @@ def redis(redis_url: str) -> Iterator[Redis]:
     """A client of the session's Valkey, emptied."""
     with connect(redis_url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres_18_dsn() -> Iterator[str]:
+    """The session's embedded PostgreSQL."""
+    with servers.postgres() as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def postgres_15_dsn() -> Iterator[str]:
+    """The session's PostgreSQL 15 of Debian, where it is on the machine."""
+    if not servers.DEBIANS_POSTGRES.exists():
+        pytest.skip("Debian's PostgreSQL 15 is not on this machine")
+    with servers.postgres(servers.DEBIANS_POSTGRES) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database_url(postgres_18_dsn: str) -> Iterator[str]:
+    """An empty database on the session's PostgreSQL."""
+    with servers.new_database(postgres_18_dsn) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """An empty database with our schema."""
+    opened = Database(database_url)
+    opened.check()
+    yield opened
+    opened.close()

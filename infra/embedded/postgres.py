@@ -25,8 +25,12 @@ def start_postgres(supervisor: Supervisor, data: Path) -> str:
 
     Raises StartupError if it cannot be made or does not start.
     """
+    return run_postgres(supervisor, data, *_installed(data.resolve() / "postgres"))
+
+
+def run_postgres(supervisor: Supervisor, data: Path, binaries: Path, user: str | None) -> str:
+    """The same with the programs in ``binaries``, as the system user ``user``; as ours when None."""
     folder = data.resolve() / "postgres"
-    binaries, user = _installed(folder)
     if user:
         folder.parent.chmod(folder.parent.stat().st_mode | stat.S_IXOTH)
         _check_reach(folder, user)

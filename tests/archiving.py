@@ -1,0 +1,44 @@
+"""What tests of the archive share: a log with an archive behind it, and an archiver that runs to the log's end."""
+
+from collections.abc import Iterable
+
+from redis import Redis
+
+from domain.codec import encode, topic_of
+from domain.events import Event
+from infra.archive.archiver import ARCHIVE, VERSION, Archiver
+from infra.archive.database import Database
+from infra.archive.reading import PostgresArchive
+from infra.archive.segments import Lease, take
+from infra.eventlog import EventLog, NewEvent
+
+
+def archived_log(client: Redis, database: Database, name: str = "market-0", keep: int = 1_000) -> EventLog:
+    """A log behind which there is an archive; of a loss, ``keep`` events are put back."""
+    archive = PostgresArchive(database, client, keep=keep, partitions=4)
+    return EventLog(client, name, archive=archive)
+
+
+def new_events(events: Iterable[Event], origin: str = "") -> list[NewEvent]:
+    """The events as they are appended."""
+    return [
+        NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id, origin=origin) for event in events
+    ]
+
+
+def leased(database: Database, log: str, owner: str = "archiver", seconds: float = 60) -> Lease:
+    """The lease on the archiving of a log."""
+    with database.connection() as connection:
+        lease = take(connection, ARCHIVE, VERSION, log, owner, seconds)
+    assert lease is not None
+    return lease
+
+
+def archive_all(database: Database, log: EventLog, batch_size: int = 100) -> int:
+    """Archive the log to its end; returns how many events that were."""
+    log.open()
+    archiver = Archiver(database, log, leased(database, log.name), batch_size)
+    archived = 0
+    while entries := archiver.step(0):
+        archived += len(entries)
+    return archived
