@@ -5,6 +5,7 @@ from threading import Event, Thread
 from typing import Any
 
 import structlog
+from eventsourcing.persistence import PersistenceError
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -73,8 +74,8 @@ class Running:
                 # A segment that is behind may still read that a pattern was prolonged.
                 if size < self._batch_size:
                     self._expire()
-            except RedisError as error:
-                logger.warning("segment waits for redis", **self.described, error=str(error))
+            except (RedisError, PersistenceError) as error:
+                logger.warning("segment waits", **self.described, error=str(error))
                 self.stop.wait(IDLE_SECONDS)
             else:
                 if throttle:

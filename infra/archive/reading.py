@@ -50,6 +50,10 @@ class PostgresArchive:
         """Put back what ``log`` has lost, if it has, and open it. Raises LogDivergedError."""
         open_log(self._database, self._client, log, keep=self._keep, partitions=self._partitions)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
     def _copied(self, sql: Any, values: Sequence[Any]) -> list[LogEntry]:
         with self._database.connection() as connection, connection.cursor().copy(sql, values) as copy:
             return [parse_row(row).entry for row in copied_rows(copy)]

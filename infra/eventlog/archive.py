@@ -41,3 +41,7 @@ class Archive(Protocol):
         Raises LogDivergedError where it holds other events than the archive.
         """
         ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...

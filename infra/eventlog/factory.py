@@ -12,8 +12,10 @@ from eventsourcing.persistence import (
 )
 from eventsourcing.utils import Environment, EnvType, resolve_topic
 from pydantic import ValidationError
+from redis import Redis
 
 from infra.connections import connect
+from infra.eventlog.archive import Archive
 from infra.eventlog.log import EventLog
 from infra.eventlog.recorders import (
     OriginatorId,
@@ -25,7 +27,7 @@ from infra.eventlog.recorders import (
 from infra.eventlog.transcoder import FaithfulJSONTranscoder
 from infra.settings import Settings
 
-SETTINGS = ("redis_url", "durability", "replicas", "dedupe_window")
+SETTINGS = ("redis_url", "postgres_dsn", "durability", "replicas", "dedupe_window", "log_retention_size")
 """The settings that an application's environment may hold, as ``TICKVIEW_REDIS_URL`` and so on."""
 
 
@@ -44,6 +46,7 @@ class RedisFactory(InfrastructureFactory[RedisTrackingRecorder]):
         self._name = (self.env.name or "application").lower()
         self._as_uuid = self._originator_ids_are_uuids()
         self.client = connect(str(self._settings.redis_url))
+        self._archive = _archive_of(self.client, self._settings)
 
     def transcoder(self) -> Transcoder:
         """The transcoder that ``TRANSCODER_TOPIC`` names, else JSON that keeps tuples."""
@@ -78,8 +81,10 @@ class RedisFactory(InfrastructureFactory[RedisTrackingRecorder]):
         return RedisProcessRecorder(self._log(), self._originator_id)
 
     def close(self) -> None:
-        """Close the connections to Redis."""
+        """Close the connections to Redis and PostgreSQL."""
         self.client.close()
+        if self._archive:
+            self._archive.close()
 
     def _log(self) -> EventLog:
         return EventLog(
@@ -88,6 +93,7 @@ class RedisFactory(InfrastructureFactory[RedisTrackingRecorder]):
             durability=self._settings.durability,
             replicas=self._settings.replicas,
             dedupe_window=self._settings.dedupe_window,
+            archive=self._archive,
         )
 
     def _originator_ids_are_uuids(self) -> bool:
@@ -98,6 +104,18 @@ class RedisFactory(InfrastructureFactory[RedisTrackingRecorder]):
 
     def _originator_id(self, stream: str) -> OriginatorId:
         return UUID(stream) if self._as_uuid else stream
+
+
+def _archive_of(client: Redis, settings: Settings) -> Archive | None:
+    """The archive behind the log, if an application sets a PostgreSQL."""
+    if settings.postgres_dsn is None:
+        return None
+    # Not at import: the archive is built upon this package.
+    from infra.archive.database import Database
+    from infra.archive.reading import PostgresArchive
+
+    database = Database(settings.postgres_dsn)
+    return PostgresArchive(database, client, keep=settings.log_retention_size, partitions=settings.partitions)
 
 
 def _settings(env: Environment) -> Settings:

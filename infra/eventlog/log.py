@@ -176,8 +176,9 @@ class EventLog:
         if last_missing <= after:
             return entries
         archived = self._archive.read(self.name, after, last_missing, limit) if self._archive else []
-        if [entry.position for entry in archived] != list(range(after + 1, min(last_missing, after + limit) + 1)):
-            raise HistoryGapError(self._gap(after + 1 + len(archived), last_missing))
+        wanted = range(after + 1, min(last_missing, after + limit) + 1)
+        if missing := set(wanted) - {entry.position for entry in archived}:
+            raise HistoryGapError(self._gap(min(missing), max(missing)))
         return archived + entries[: limit - len(archived)]
 
     def _gap(self, first: int, last: int) -> str:

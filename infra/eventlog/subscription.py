@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from eventsourcing.persistence import Notification, Subscription
 
+from infra.eventlog.archive import ArchiveUnavailableError
 from infra.eventlog.nodes import AWAY
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class LogSubscription(Subscription["RedisApplicationRecorder"]):
     def _read(self) -> None:
         try:
             entries = self._recorder.log.wait(self._position, CHUNK, BLOCK_SECONDS)
-        except AWAY as error:
-            _logger.warning("subscription_waits_for_redis", log=self._recorder.log.name, reason=str(error))
+        except (*AWAY, ArchiveUnavailableError) as error:
+            _logger.warning("subscription_waits", log=self._recorder.log.name, reason=str(error))
             self._stopped.wait(PAUSE_SECONDS)
             return
         for entry in entries:

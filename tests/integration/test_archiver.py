@@ -1,0 +1,220 @@
+"""The archive of a log: all of it, each event once, chained, whoever dies, stalls or works beside."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import islice
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from domain.log import LogEntry
+from infra.archive.archiver import Archiver
+from infra.archive.database import Database
+from infra.archive.migrating import migrate, migrations
+from infra.archive.reading import PostgresArchive
+from infra.archive.segments import LeaseLostError
+from infra.errors import StartupError
+from infra.eventlog import EventLog, LogDivergedError
+from tests import servers
+from tests.archiving import archive_all, archived_log, leased, new_events
+from tests.integration.eventlog_support import detected
+from tests.strategies import histories
+
+on_servers = settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture(params=["postgres_18_dsn", "postgres_15_dsn"])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty database with our schema, on each PostgreSQL there is."""
+    with servers.new_database(request.getfixturevalue(request.param)) as dsn:
+        opened = Database(dsn)
+        opened.check()
+        yield opened
+        opened.close()
+
+
+def archived(database: Database, log: str = "market-0") -> list[tuple[Any, ...]]:
+    """Every column of every archived event, by position."""
+    with database.connection() as connection:
+        return connection.execute("SELECT * FROM tickview.events WHERE log = %s ORDER BY position", [log]).fetchall()
+
+
+def hashes_of(rows: list[tuple[Any, ...]]) -> list[bytes]:
+    """The chain as ``docs/archive.md`` describes it, told in other code than ours."""
+    hashes, last = [], bytes(32)
+    for log, position, recorded_at, stream, version, topic, event_id, source, correlation, origin, state, _ in rows:
+        since_2000 = round((recorded_at - datetime(2000, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
+        content = last
+        for value in (log, position, since_2000, stream, version, topic, event_id, source, correlation, origin, state):
+            if value is None:
+                content += struct.pack(">i", -1)
+            elif isinstance(value, int):
+                content += struct.pack(">iq", 8, value)
+            else:
+                data = value.encode() if isinstance(value, str) else value
+                content += struct.pack(">i", len(data)) + data
+        last = sha256(content).digest()
+        hashes.append(last)
+    return hashes
+
+
+class CrashError(Exception):
+    """The archiver is gone."""
+
+
+class CrashingDatabase(Database):
+    """The real database, whose client dies just before or just after some of its commits."""
+
+    def __init__(self, dsn: str, crashes: Iterator[str]) -> None:
+        super().__init__(dsn)
+        self._crashes = crashes
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection]:
+        crash = next(self._crashes, "none")
+        with super().connection() as connection:
+            yield connection
+            if crash == "before":
+                raise CrashError
+        if crash == "after":
+            raise CrashError
+
+
+def archive_through(crashing: Database, log: EventLog, size: int) -> None:
+    """Archive the log to its end; after each crash another archiver takes over."""
+    while True:
+        try:
+            archive_all(crashing, log, size)
+        except CrashError:
+            continue
+        return
+
+
+@on_servers
+@given(
+    history=histories,
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    crashes=st.lists(st.sampled_from(["none", "before", "after"]), max_size=30),
+)
+def test_whatever_the_batches_and_crashes_the_archive_has_the_log(
+    redis: Redis, database: Database, history: list[Any], sizes: list[int], crashes: list[str]
+) -> None:
+    redis.flushall()
+    with database.connection() as connection:
+        connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
+    log = archived_log(redis, database)
+    crashing = CrashingDatabase(database.dsn, iter(crashes))
+    appended = iter(history)
+    for size in [*sizes, len(history)]:
+        log.append(new_events(islice(appended, size), origin="http"))
+        archive_through(crashing, log, size)
+    crashing.close()
+    entries = log.read(0, 1_000)
+    assert len(entries) == len(history)
+    rows = archived(database)
+    assert [row[1] for row in rows] == list(range(1, len(history) + 1))
+    assert PostgresArchive(database, redis, keep=1, partitions=4).read("market-0", 0, 1_000, 1_000) == entries
+    assert [row[-1] for row in rows] == hashes_of(rows)
+    for row, event in zip(rows, history, strict=True):
+        assert (row[6], row[7], row[8], row[9]) == (event.event_id, event.source, event.correlation_id, "http")
+
+
+def test_a_state_that_is_not_json_is_archived_as_it_is(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database)
+    states = [b"", b"\x00\xff\xfe", b"{not json", b"[1]", orjson.dumps({"source": 7, "correlation_id": None})]
+    log.append([detected(f"symbol-{number}")._replace(state=state) for number, state in enumerate(states)])
+    archive_all(database, log)
+    rows = archived(database)
+    assert [row[-2] for row in rows] == states
+    assert {(row[7], row[8]) for row in rows} == {(None, None)}
+    assert [row[-1] for row in rows] == hashes_of(rows)
+
+
+def test_a_stalled_archiver_that_wakes_up_is_refused(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database)
+    log.append([detected() for _ in range(10)])
+    stalled = Archiver(database, log, leased(database, log.name, "stalled", seconds=0), 100)
+    read_before = log.read(0, 5)
+    archive_all(database, log)
+    with pytest.raises(LeaseLostError):
+        stalled.archive(read_before)
+    log.append([detected()])
+    with pytest.raises(LeaseLostError):
+        stalled.step(0)
+    assert [row[1] for row in archived(database)] == list(range(1, 11))
+    archive_all(database, log)
+    assert [row[1] for row in archived(database)] == list(range(1, 12))
+
+
+def test_a_lease_is_kept_by_its_owner_and_given_to_nobody_else(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database)
+    log.append([detected()])
+    lease = leased(database, log.name, "first")
+    assert leased(database, log.name, "first").epoch == lease.epoch
+    with pytest.raises(AssertionError):
+        leased(database, log.name, "second")
+
+
+def entry(position: int, moment: datetime) -> LogEntry:
+    return LogEntry(position, "symbol-A", position, "t:One", f"id-{position}", moment.timestamp(), b"{}")
+
+
+def test_each_month_has_a_partition_which_can_be_detached(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database)
+    log.open()
+    archiver = Archiver(database, log, leased(database, log.name), 100)
+    months = [datetime(2025, 11, 30, 23, 59, 59, 999_000, UTC), datetime(2025, 12, 1, tzinfo=UTC)]
+    months += [datetime(2026, 2, 28, tzinfo=UTC)]
+    archiver.archive([entry(position, moment) for position, moment in enumerate(months, 1)])
+    archiver.archive([entry(4, datetime(2026, 3, 1, tzinfo=UTC))])
+    rows = archived(database)
+    with database.connection() as connection:
+        tables = connection.execute(
+            "SELECT DISTINCT tableoid::regclass::text FROM tickview.events ORDER BY 1"
+        ).fetchall()
+        anchors = connection.execute("SELECT position, hash FROM tickview.anchors ORDER BY position").fetchall()
+    assert [name for (name,) in tables] == [
+        f"tickview.events_{month}" for month in ("2025_11", "2025_12", "2026_02", "2026_03")
+    ]
+    assert anchors == [(0, bytes(32)), *((row[1], row[-1]) for row in rows[:3])]
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        connection.execute("ALTER TABLE tickview.events DETACH PARTITION tickview.events_2025_11 CONCURRENTLY")
+    assert [row[1] for row in archived(database)] == [2, 3, 4]
+
+
+def test_another_log_of_the_same_name_is_refused(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database)
+    log.append([detected()])
+    archive_all(database, log)
+    redis.flushall()
+    stranger = EventLog(redis, "market-0")
+    stranger.append([detected()])
+    with pytest.raises(LogDivergedError, match="is this the right Redis"):
+        Archiver(database, stranger, leased(database, "market-0"), 10)
+
+
+def test_the_schema_is_made_once_however_many_come(database_url: str) -> None:
+    with psycopg.connect(database_url) as first, psycopg.connect(database_url) as second:
+        assert [migration.number for migration in migrate(first)] == [migration.number for migration in migrations()]
+        first.commit()
+        assert migrate(second) == []
+
+
+def test_a_newer_schema_and_an_unreachable_server_are_one_line(database: Database) -> None:
+    with database.connection() as connection:
+        connection.execute("INSERT INTO tickview.migrations (number, name) VALUES (9999, 'of the future')")
+    with pytest.raises(StartupError, match="migration 9999"):
+        Database(database.dsn).check()
+    with pytest.raises(StartupError, match=r"PostgreSQL does not serve us.*TICKVIEW_POSTGRES_DSN") as refused:
+        Database("postgresql://127.0.0.1:1/nothing").check()
+    assert "\n" not in str(refused.value)
