@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
 from threading import Event
@@ -73,18 +73,24 @@ DEBIANS_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
 
 @contextmanager
-def postgres(binaries: Path | None = None) -> Iterator[str]:
-    """The embedded PostgreSQL, or that of ``binaries``; yields its DSN."""
-    with (
-        tempfile.TemporaryDirectory(prefix="tickview-postgres-") as folder,
-        Supervisor(_say_nothing, Event()) as programs,
-    ):
-        data = Path(folder)
-        data.chmod(0o755)
+def postgres(binaries: Path | None = None, data: Path | None = None) -> Iterator[str]:
+    """The embedded PostgreSQL, or that of ``binaries``; yields its DSN. Its data stay if ``data`` is given."""
+    with ExitStack() as stack:
+        if data is None:
+            data = stack.enter_context(reachable_folder())
+        programs = stack.enter_context(Supervisor(_say_nothing, Event()))
         if binaries is None:
             yield start_postgres(programs, data)
         else:
             yield run_postgres(programs, data, binaries, "postgres" if os.geteuid() == 0 else None)
+
+
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """A temporary folder that PostgreSQL's own user can reach, which pytest's are not."""
+    with tempfile.TemporaryDirectory(prefix="tickview-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def _say_nothing(name: str, what: str) -> None:

@@ -11,6 +11,7 @@ from domain.events import (
     PatternDetected,
     PatternExpired,
     PatternUpdated,
+    PositionLost,
 )
 
 SYMBOLS = ("AAPL", "BRK", "BRK.B", "X:BTCUSD")
@@ -80,5 +81,9 @@ health_reports: st.SearchStrategy[Event] = st.builds(
     HealthReported, **_common, status=st.sampled_from(("healthy", "degraded")), metrics=extras
 )
 
-events = st.one_of(pattern_events, pattern_events, backtest_events, health_reports)
+lost_positions: st.SearchStrategy[Event] = st.builds(
+    PositionLost, **_common, log=st.sampled_from(("market-0", "market-1"))
+)
+
+events = st.one_of(pattern_events, pattern_events, backtest_events, health_reports, lost_positions)
 histories = st.lists(events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)

@@ -1,10 +1,8 @@
 """The archive of a log: all of it, each event once, chained, whoever dies, stalls or works beside."""
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from hashlib import sha256
 from itertools import islice
 from typing import Any
 
@@ -26,6 +24,7 @@ from infra.eventlog import EventLog, LogDivergedError
 from tests import servers
 from tests.archiving import archive_all, archived_log, leased, new_events
 from tests.integration.eventlog_support import detected
+from tests.oracles.chain import hashes_of
 from tests.strategies import histories
 
 on_servers = settings(
@@ -47,25 +46,6 @@ def archived(database: Database, log: str = "market-0") -> list[tuple[Any, ...]]
     """Every column of every archived event, by position."""
     with database.connection() as connection:
         return connection.execute("SELECT * FROM tickview.events WHERE log = %s ORDER BY position", [log]).fetchall()
-
-
-def hashes_of(rows: list[tuple[Any, ...]]) -> list[bytes]:
-    """The chain as ``docs/archive.md`` describes it, told in other code than ours."""
-    hashes, last = [], bytes(32)
-    for log, position, recorded_at, stream, version, topic, event_id, source, correlation, origin, state, _ in rows:
-        since_2000 = round((recorded_at - datetime(2000, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
-        content = last
-        for value in (log, position, since_2000, stream, version, topic, event_id, source, correlation, origin, state):
-            if value is None:
-                content += struct.pack(">i", -1)
-            elif isinstance(value, int):
-                content += struct.pack(">iq", 8, value)
-            else:
-                data = value.encode() if isinstance(value, str) else value
-                content += struct.pack(">i", len(data)) + data
-        last = sha256(content).digest()
-        hashes.append(last)
-    return hashes
 
 
 class CrashError(Exception):
@@ -145,6 +125,9 @@ def test_a_stalled_archiver_that_wakes_up_is_refused(redis: Redis, database: Dat
     log.append([detected() for _ in range(10)])
     stalled = Archiver(database, log, leased(database, log.name, "stalled", seconds=0), 100)
     read_before = log.read(0, 5)
+    leased(database, log.name, "other", seconds=0)
+    with pytest.raises(LeaseLostError):  # nothing has been archived meanwhile, and yet it is no longer its turn
+        stalled.archive(read_before)
     archive_all(database, log)
     with pytest.raises(LeaseLostError):
         stalled.archive(read_before)

@@ -32,22 +32,23 @@ def state(redis: Redis, read_model: str, log: str, field: str) -> str:
     return (value or b"0").decode()
 
 
-def assert_folded(redis: Redis, history: list[Event]) -> None:
+def assert_folded(redis: Redis, history: list[Event], logs: dict[str, EventLog] | None = None) -> None:
     """Wait until all segments are at the end of their logs, then compare everything with the oracle.
 
-    The expirer adds events of its own; they are part of the history then.
+    The expirer adds events of its own; they are part of the history then. ``logs`` are given where they were trimmed.
     """
+    logs = logs or {name: EventLog(redis, name) for name in LOGS}
 
     def at_the_end() -> bool:
         due = sum(redis.zcount(keys_of("patterns", log).index("expiry"), "-inf", time.time()) for log in LOGS)
-        heads = {log: EventLog(redis, log).head() for log in LOGS}
+        heads = {name: log.head() for name, log in logs.items()}
         return due == 0 and all(
             int(state(redis, name, log, "checkpoint")) == heads[log] for name in READ_MODELS for log in LOGS
         )
 
     wait_until(at_the_end, "all segments folded")
     for log in LOGS:
-        entries = EventLog(redis, log).read(0, 100_000)
+        entries = logs[log].read(0, 100_000)
         recorded = [decode(entry.topic, entry.event_id, entry.state) for entry in entries]
         assert {event.event_id for event in by_log(history)[log]} <= {event.event_id for event in recorded}
         for name, projection in READ_MODELS.items():
