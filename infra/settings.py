@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     """Seconds for which a log keeps an event that the archive and every read model have."""
     log_retention_size: Annotated[int, Field(ge=1)] = 100_000
     """Events that each log keeps although the archive and every read model have them, at most."""
-    archive_batch: Annotated[int, Field(ge=1, le=10_000)] = 2_000
+    archive_batch: Annotated[int, Field(ge=1, le=10_000)] = 1_000
     """Events archived at once, at most."""
     verify_every: Annotated[int, Field(ge=0)] = 86_400
     """Seconds between two verifications of the archive; 0: only on demand."""

@@ -1,7 +1,7 @@
 """Copies a log into the archive, batch by batch: events, hashes and checkpoint in one transaction, behind a fence."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier, Literal
@@ -19,7 +19,7 @@ from infra.archive.rows import (
 )
 from infra.archive.segments import Lease, advance
 from infra.eventlog import EventLog, LogDivergedError
-from infra.eventlog.upkeep import log_state
+from infra.eventlog.upkeep import log_state, note_archive
 
 ARCHIVE = "archive"
 """The archive's name among the segments."""
@@ -28,6 +28,8 @@ VERSION = 1
 """Of the canonical bytes."""
 
 _COPY = "COPY tickview.events FROM STDIN (FORMAT binary)"
+
+_ANCHOR = "INSERT INTO tickview.anchors (log, month, position, hash) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
 
 class Archiver:
@@ -53,28 +55,27 @@ class Archiver:
 
     def archive(self, entries: Sequence[LogEntry]) -> None:
         """Add events, which follow upon the checkpoint."""
-        hash_, rows, anchors = self._hash, [COPY_HEADER], []
-        month = self._month
+        rows, months, anchors = [COPY_HEADER], [], []
+        hash_, month = self._hash, self._month
         for entry in entries:
             if month is None or entry.recorded_at >= _following(month).timestamp():
                 month = _month_of(entry.recorded_at)
-                anchors.append((self._log.name, entry.position - 1, hash_, month))
+                months.append(month)
+                anchors.append((self._log.name, month.date(), entry.position - 1, hash_))
             event = canonical(self._log.name, entry)
             hash_ = chain(hash_, event)
             rows.append(copied_row(event, hash_))
         rows.append(COPY_TRAILER)
         last = entries[-1]
-        for *_, begun in anchors:
+        for begun in months:
             self._make_month(begun)
         with self._database.connection() as connection:
             advance(connection, self.lease, last.position, last.recorded_at)
             with connection.cursor().copy(_COPY) as copy:
                 copy.write(b"".join(rows))
             connection.execute("UPDATE tickview.logs SET hash = %s WHERE log = %s", [hash_, self._log.name])
-            for log, position, before, _ in anchors:
-                connection.execute(
-                    "INSERT INTO tickview.anchors VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", [log, position, before]
-                )
+            for anchor in anchors:
+                connection.execute(_ANCHOR, anchor)
         self.lease.position, self._hash, self._month = last.position, hash_, month
 
     def _begin(self) -> bytes:
@@ -99,6 +100,7 @@ class Archiver:
                 f"log {self._log.name} in Redis is {state.id}, the archive has another of that name, {identity}: "
                 "is this the right Redis, and the right PostgreSQL?"
             )
+        note_archive(self._log)
         return bytes(hash_)
 
     def _make_month(self, month: datetime) -> None:
@@ -108,7 +110,7 @@ class Archiver:
 
 def make_month(connection: Connection, month: datetime) -> None:
     """The partition of the month that begins at ``month``, if it is not there yet; reading goes on meanwhile."""
-    name = f"events_{month:%Y_%m}"
+    name = partition_name(month)
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
     [[there]] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"tickview.{name}"])
     if there:
@@ -120,6 +122,11 @@ def make_month(connection: Connection, month: datetime) -> None:
             table, Literal(month), Literal(_following(month))
         )
     )
+
+
+def partition_name(month: date) -> str:
+    """The partition of a month."""
+    return f"events_{month:%Y_%m}"
 
 
 def _month_of(recorded_at: float) -> datetime:

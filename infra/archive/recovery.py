@@ -18,7 +18,7 @@ from domain.log import LogEntry
 from domain.streams import MARKET_LOG, is_market_log, log_stream
 from infra.archive.database import Database
 from infra.archive.rows import copied_rows, parse_row
-from infra.eventlog import EventLog, LogDivergedError
+from infra.eventlog import EventLog, LogDivergedError, LogNotOpenError
 from infra.eventlog.nodes import on_node
 from infra.eventlog.upkeep import LogState, PutBack, log_state, open_as_it_is, restore
 from infra.read_models.followers import discredit, fence
@@ -89,6 +89,10 @@ def open_log(database: Database, client: Redis, log: EventLog, *, keep: int, par
         known = Known(*found) if found else None
         _check_partitions(connection, log, partitions, is_known=known is not None)
     if known is None:
+        if state.archived:
+            raise LogDivergedError(
+                f"log {log.name} has an archive, and this PostgreSQL does not know it: is it the right one?"
+            )
         fence(client, log.name)
         open_as_it_is(log)
         return
@@ -142,7 +146,7 @@ def _restore(connection: Connection, client: Redis, log: EventLog, state: LogSta
         restore(log, part, identity=known.id)
     reached = restore(log, [], identity=known.id, epoch=epoch, position=seen)
     if not reached.opened:
-        raise LogDivergedError(f"log {log.name} could only be restored up to {reached.position} of {seen}")
+        raise LogNotOpenError(f"log {log.name} was restored up to {reached.position} instead of {seen}: try again")
 
 
 def _archived(connection: Connection, log: EventLog, after: int, upto: int, keep: int) -> Iterator[PutBack]:

@@ -1,6 +1,12 @@
 """The event log on Redis or Valkey, and the ``eventsourcing`` library's persistence module on top of it."""
 
-from infra.eventlog.archive import Archive, ArchiveUnavailableError, HistoryGapError, LogDivergedError
+from infra.eventlog.archive import (
+    Archive,
+    ArchiveUnavailableError,
+    HistoryGapError,
+    LogDivergedError,
+    LogNotOpenError,
+)
 from infra.eventlog.durability import NotDurableError, UnsuitableServerError, check_durability
 from infra.eventlog.factory import RedisFactory
 from infra.eventlog.log import (
@@ -24,6 +30,7 @@ __all__ = [
     "EventLog",
     "HistoryGapError",
     "LogDivergedError",
+    "LogNotOpenError",
     "NewEvent",
     "NotDurableError",
     "RedisAggregateRecorder",

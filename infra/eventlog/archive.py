@@ -18,6 +18,10 @@ class HistoryGapError(OperationalError):
     """Events are neither in the log nor in the archive; the message says which."""
 
 
+class LogNotOpenError(OperationalError):
+    """A log cannot be opened, so that nothing is appended; the message says why, and what to do."""
+
+
 class LogDivergedError(OperationalError):
     """A log and its archive tell different histories; the message says from where on. A person must decide."""
 

@@ -13,7 +13,7 @@ from redis import Redis, RedisCluster
 
 from domain.log import LogEntry
 from infra import functions
-from infra.eventlog.archive import Archive, HistoryGapError
+from infra.eventlog.archive import Archive, HistoryGapError, LogNotOpenError
 from infra.eventlog.durability import DurableFunctions
 from infra.eventlog.keys import LogKeys
 from infra.eventlog.nodes import on_node
@@ -125,7 +125,7 @@ class EventLog:
     def open(self) -> None:
         """See that the log has all that was ever read from it, before anything is added to it.
 
-        An append does so by itself where it must. Raises what ``Archive.open`` raises.
+        An append does so by itself where it must. Raises LogNotOpenError and what ``Archive.open`` raises.
         """
         if self._archive is None:
             open_as_it_is(self)
@@ -138,7 +138,7 @@ class EventLog:
             if reply[0] != b"unopened":
                 return reply
             self.open()
-        raise HistoryGapError(f"the server of log {self.name} was replaced {OPENED_AT_MOST} times meanwhile: try again")
+        raise LogNotOpenError(f"the server of log {self.name} was replaced {OPENED_AT_MOST} times meanwhile: try again")
 
     def read(self, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
         """The events with positions > ``after`` and <= ``upto``, ``limit`` at most.

@@ -7,6 +7,7 @@ from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from domain.log import LogEntry
+from infra.eventlog.archive import LogNotOpenError
 from infra.eventlog.nodes import on_node
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class LogState(NamedTuple):
     """The last, 0 when it is empty."""
     first: int | None
     """The first position that has not been trimmed; None when it is empty."""
+    archived: bool
+    """Whether there is an archive that may know more of it."""
     opened: bool
     """Whether this server may append: it has been compared with the archive since it was started or took over."""
 
@@ -52,24 +55,30 @@ def log_state(log: EventLog) -> LogState:
 
     def ask(node: Any) -> list[Any]:
         with node.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(log.keys.meta, ["id", "epoch", "position", "reign"])
+            pipeline.hmget(log.keys.meta, ["id", "epoch", "position", "archived", "reign"])
             pipeline.xrange(log.keys.log, count=1)
             pipeline.info("replication")
             return list(pipeline.execute())
 
-    (identity, epoch, position, reign), first, replication = on_node(log.client, log.keys.meta, ask)
+    (identity, epoch, position, archived, reign), first, replication = on_node(log.client, log.keys.meta, ask)
     return LogState(
         id=identity.decode() if identity else None,
         epoch=int(epoch or 0),
         position=int(position or 0),
         first=int(first[0][0][:-2]) if first else None,
+        archived=archived is not None,
         opened=reign is not None and reign.decode() == replication["master_replid"],
     )
 
 
 def open_as_it_is(log: EventLog) -> None:
-    """Open a log that nobody has seen more of than it holds."""
+    """Open a log that nobody has seen more of than it holds. Raises LogNotOpenError where that is not known."""
     state = log_state(log)
+    if state.archived:
+        raise LogNotOpenError(
+            f"the server of log {log.name} was started or replaced, and the archive, which may know more than it does, "
+            "cannot be asked: set TICKVIEW_POSTGRES_DSN"
+        )
     restore(log, [], identity=state.id or token_urlsafe(12), epoch=max(state.epoch, 1), position=state.position)
 
 
@@ -90,6 +99,11 @@ def restore(
         arguments += (entry.event_id, round(entry.recorded_at * 1000), entry.state if whole else b"", entry.origin)
     outcome, reached = log.functions.call("restore", keys, arguments)
     return Reached(outcome == b"opened", reached)
+
+
+def note_archive(log: EventLog) -> None:
+    """Note that there is an archive, without which the log is no longer to be opened."""
+    on_node(log.client, log.keys.meta, lambda node: node.hset(log.keys.meta, "archived", 1))
 
 
 def trim(log: EventLog, *, upto: int, surplus: int, oldest: float) -> int:

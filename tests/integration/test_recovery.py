@@ -19,7 +19,7 @@ from infra.archive.archiver import Archiver
 from infra.archive.database import Database
 from infra.archive.segments import LeaseLostError
 from infra.connections import connect
-from infra.eventlog import ArchiveUnavailableError, EventLog, LogDivergedError
+from infra.eventlog import ArchiveUnavailableError, EventLog, LogDivergedError, LogNotOpenError
 from infra.eventlog.upkeep import log_state
 from infra.projector import Projector
 from infra.read_models.store import RedisStore
@@ -190,7 +190,8 @@ def test_a_wiped_server_goes_on_where_the_archive_ends(
     assert entries[:1_205] == before
     assert [entry.version for entry in entries[-2:]] == [601, 6]
     assert market.log.read_stream("symbol-GOOG", desc=True, limit=2) == [entries[1_199], entries[1_197]]
-    assert log_state(market.log) == (identity, 2, 1_207, 1_206 - keep, True)
+    state = log_state(market.log)
+    assert (state.id, state.epoch, state.position, state.first) == (identity, 2, 1_207, 1_206 - keep)
     assert market.losses() == [(LOG, 2, 0, 1_205, 1_205, "")]
     market.expect(entries)
 
@@ -311,6 +312,23 @@ def test_another_history_is_refused(redis: Redis, redis_url: str, database: Data
         market.record(detection())
     redis.hset(market.log.keys.meta, "id", identity or "")
     with pytest.raises(LogDivergedError, match="at 2, log market-1 has event"):
+        market.record(detection())
+    assert market.log.head() == 2
+
+
+def test_an_archived_log_is_not_opened_without_its_archive(server: ValkeyServer, database: Database) -> None:
+    market = Market(server.connection_url, database)
+    market.record(detection())
+    market.archive()
+    alone = EventLog(market.client, LOG)
+    assert [appended.position for appended in alone.append(new_events([detection()]))] == [2]
+    server.terminate()
+    server.start()
+    with pytest.raises(LogNotOpenError, match="set TICKVIEW_POSTGRES_DSN"):
+        alone.append(new_events([detection()]))
+    with database.connection() as connection:
+        connection.execute("TRUNCATE tickview.logs, tickview.segments")
+    with pytest.raises(LogDivergedError, match="this PostgreSQL does not know it"):
         market.record(detection())
     assert market.log.head() == 2
 
