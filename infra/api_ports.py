@@ -13,10 +13,13 @@ from redis.exceptions import RedisError
 
 from domain.announcements import DeadLetter, Message, Receipt
 from infra import operating, standing
+from infra.archive.serving import GLANCE_SECONDS, ServedArchive
+from infra.archive.standing import archive_standing
 from infra.connections import REDIS_ERRORS
 from infra.dead_letters import DeadLetters
 from infra.intake import BacklogFullError, Intake
 from infra.recorder import Recorder
+from readapi.archive_ports import ArchiveStatus
 from readapi.ports import IntakeStatus, ParkedKey, ReadModelStatus, ServerStatus, UnavailableError
 
 logger = structlog.get_logger()
@@ -89,8 +92,9 @@ def _number(cursor: str) -> int:
 class RedisOperations:
     """How the service stands, and what an operator can do about it."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, archive: ServedArchive | None) -> None:
         self._client = client
+        self._archive = archive
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
         """Every read model."""
@@ -123,8 +127,18 @@ class RedisOperations:
         return await in_thread(lambda: standing.intake(self._client))
 
     async def servers(self) -> Mapping[str, ServerStatus]:
-        """``redis``."""
-        return {"redis": await asyncio.to_thread(self._redis)}
+        """``redis``, and ``postgres`` where there is an archive."""
+        servers = {"redis": await asyncio.to_thread(self._redis)}
+        if self._archive:
+            servers["postgres"] = await _postgres(self._archive)
+        return servers
+
+    async def archive(self) -> ArchiveStatus | None:
+        """How the archive stands; None where there is none. Raises UnavailableError."""
+        archive = self._archive
+        if archive is None:
+            return None
+        return await archive.ask(lambda: archive_standing(archive.database, self._client), GLANCE_SECONDS)
 
     def _redis(self) -> ServerStatus:
         try:
@@ -136,6 +150,21 @@ class RedisOperations:
             return ServerStatus(up=False)
         version = info.get("valkey_version") or info["redis_version"]
         return ServerStatus(up=True, version=str(version), latency_ms=milliseconds)
+
+
+async def _postgres(archive: ServedArchive) -> ServerStatus:
+    def ping() -> ServerStatus:
+        with archive.database.connection() as connection:
+            connection.execute("SELECT 1")
+            started = time.perf_counter()
+            connection.execute("SELECT 1")
+            milliseconds = round((time.perf_counter() - started) * 1_000, 3)
+            return ServerStatus(True, connection.info.parameter_status("server_version"), milliseconds)
+
+    try:
+        return await archive.ask(ping, GLANCE_SECONDS)
+    except UnavailableError:
+        return ServerStatus(up=False)
 
 
 async def in_thread(operation: Callable[[], T]) -> T:

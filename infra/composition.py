@@ -79,12 +79,18 @@ def open_database(settings: Settings) -> Database:
     return database
 
 
-def open_archive(client: Redis, settings: Settings) -> PostgresArchive | None:
-    """The archive behind the logs; None where no PostgreSQL is set. Nothing connects before its first use."""
+def lazy_database(settings: Settings) -> Database | None:
+    """PostgreSQL, which nothing connects to before its first use; None where none is set."""
     dsn = postgres_dsn(settings)
-    if dsn is None:
+    return Database(dsn) if dsn else None
+
+
+def open_archive(client: Redis, settings: Settings, database: Database | None = None) -> PostgresArchive | None:
+    """The archive behind the logs; None where no PostgreSQL is set. Nothing connects before its first use."""
+    database = database or lazy_database(settings)
+    if database is None:
         return None
-    return PostgresArchive(Database(dsn), client, keep=settings.log_retention_size, partitions=settings.partitions)
+    return PostgresArchive(database, client, keep=settings.log_retention_size, partitions=settings.partitions)
 
 
 def without_password(url: str) -> str:
@@ -102,16 +108,19 @@ def open_market_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
             f"the market log has {partitions} partitions, which cannot change: "
             f"set TICKVIEW_PARTITIONS={partitions} instead of {settings.partitions}"
         )
-    return _open_logs(client, settings, market_logs(partitions))
+    return open_logs(client, settings, market_logs(partitions))
 
 
 def open_all_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
     """The partitions of the market log, and the log of the users. Raises StartupError as ``open_market_logs`` does."""
-    return {**open_market_logs(client, settings), **_open_logs(client, settings, [USERS_LOG])}
+    return {**open_market_logs(client, settings), **open_logs(client, settings, [USERS_LOG])}
 
 
-def _open_logs(client: Redis, settings: Settings, names: Iterable[str]) -> dict[str, EventLog]:
-    archive = open_archive(client, settings)
+def open_logs(
+    client: Redis, settings: Settings, names: Iterable[str], database: Database | None = None
+) -> dict[str, EventLog]:
+    """These logs, and behind them the archive in ``database``, or where it is set. Nothing connects."""
+    archive = open_archive(client, settings, database)
     return {
         name: EventLog(
             client,

@@ -18,8 +18,22 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from uvicorn_worker import UvicornWorker
 
+from domain.streams import USERS_LOG
 from infra.api_ports import IntakeAnnouncements, RedisDeadLetterDesk, RedisOperations
-from infra.composition import log_names, open_dead_letters, open_intake, open_recorder, open_redis, redis_url
+from infra.archive.as_of import PostgresPatternHistory
+from infra.archive.database import Database
+from infra.archive.serving import ArchiveHistory, ServedArchive
+from infra.archive.trail import Trail
+from infra.composition import (
+    lazy_database,
+    log_names,
+    open_dead_letters,
+    open_intake,
+    open_logs,
+    open_recorder,
+    open_redis,
+    redis_url,
+)
 from infra.connections import REDIS_ERRORS, connect_async
 from infra.counts import flush
 from infra.errors import StartupError
@@ -81,9 +95,17 @@ class Server(BaseApplication):  # type: ignore[misc]
 class ApiProcess:
     """What runs in one API process besides its answers; Falcon middleware for start and end."""
 
-    def __init__(self, client: Redis, connections: Sequence[AsyncRedis], follower: Follower, intake: Intake) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        connections: Sequence[AsyncRedis],
+        database: Database | None,
+        follower: Follower,
+        intake: Intake,
+    ) -> None:
         self._client = client
         self._connections = connections
+        self._database = database
         self._follower = follower
         self._intake = intake
         self._tasks: list[asyncio.Task[None]] = []
@@ -103,6 +125,8 @@ class ApiProcess:
         await asyncio.to_thread(self._flush)
         for connection in self._connections:
             await connection.aclose()
+        if self._database:
+            await asyncio.to_thread(self._database.close)
 
     async def _count(self) -> None:
         while True:
@@ -170,9 +194,12 @@ def build_app(settings: Settings, client: Redis, recorder: Recorder, logs: tuple
     from prometheus_client.multiprocess import MultiProcessCollector
 
     from readapi.app import create_app
+    from readapi.as_of import PatternHistory
     from readapi.read_model import ReadModel
 
     url = redis_url(settings)
+    database = lazy_database(settings)
+    archive = ServedArchive(database) if database else None
     asking, waiting = connect_async(url), connect_async(url)
     followed: list[FollowedReadModel[Any]] = []
     intake = open_intake(recorder, settings)
@@ -190,11 +217,19 @@ def build_app(settings: Settings, client: Redis, recorder: Recorder, logs: tuple
         backtests=served(Backtests.name, RedisBacktestQueries),
         activity=served(Activity.name, RedisActivityQueries),
         producers=served(Producers.name, RedisProducerQueries),
+        pattern_history=PatternHistory(
+            PostgresPatternHistory(archive, logs) if archive else None, settings.wait_seconds
+        ),
+        history=ArchiveHistory(
+            archive, Trail(archive.database, open_logs(client, settings, (*logs, USERS_LOG), database))
+        )
+        if archive
+        else None,
         announcements=IntakeAnnouncements(intake),
         dead_letters=RedisDeadLetterDesk(open_dead_letters(client, settings), recorder),
-        operations=RedisOperations(client),
+        operations=RedisOperations(client, archive),
         clock=time.time,
-        lifespan=ApiProcess(client, (asking, waiting), Follower(waiting, followed), intake),
+        lifespan=ApiProcess(client, (asking, waiting), database, Follower(waiting, followed), intake),
         away=REDIS_ERRORS,
         gathered=gathered,
     )

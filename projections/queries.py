@@ -9,6 +9,7 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from projections.activity import ActivityRow
 from projections.backtests import BacktestRow
+from projections.pattern_history import Timeline
 from projections.patterns import PatternRow
 from projections.producers import ProducerRow
 
@@ -59,6 +60,16 @@ class Page(NamedTuple, Generic[Row]):
     """How many rows the whole answer has, exactly."""
     end: Cursor | None
     """Where the next page begins; None if this is the last."""
+
+
+class HistoryPage(NamedTuple):
+    """A page of the past, and what it was answered from."""
+
+    page: Page[PatternRow]
+    version: int
+    """Of the read model."""
+    positions: Positions
+    """The position up to which each log is folded."""
 
 
 class TooDeepError(ValueError):
@@ -122,6 +133,18 @@ class PatternQueries(Protocol):
 
     async def statistics(self, now: float) -> PatternStatistics:
         """Counts of the patterns that are active at ``now``."""
+        ...
+
+
+class PatternHistoryQueries(Protocol):
+    """Questions to the read model ``pattern_history``."""
+
+    async def scan(self, query: PatternQuery, timeline: Timeline) -> HistoryPage:
+        """The page of the scan as of ``query.now``. Raises TooDeepError."""
+        ...
+
+    async def folded(self) -> Positions:
+        """The position up to which each log is folded."""
         ...
 
 

@@ -8,6 +8,9 @@ from falcon.asgi import App
 from prometheus_client import CollectorRegistry
 
 from projections.queries import ActivityQueries, BacktestQueries, PatternQueries, ProducerQueries
+from readapi.archive_ports import History
+from readapi.as_of import PatternHistory
+from readapi.audit import AuditEventsResource, AuditStreamResource, AuditVerificationResource
 from readapi.backtests import BacktestResource, BacktestsResource
 from readapi.dashboard import DashboardResource
 from readapi.dead_letters import DeadLetterResource, DeadLetterRetryResource, DeadLettersResource
@@ -48,6 +51,8 @@ def create_app(
     backtests: ReadModel[BacktestQueries],
     activity: ReadModel[ActivityQueries],
     producers: ReadModel[ProducerQueries],
+    pattern_history: PatternHistory,
+    history: History | None,
     announcements: Announcements,
     dead_letters: DeadLetterDesk,
     operations: Operations,
@@ -58,19 +63,23 @@ def create_app(
 ) -> Application:
     """The application.
 
-    ``clock`` gives epoch seconds. ``away`` are the errors that the queries raise while their store cannot be reached.
-    ``gathered`` is where the metrics of all processes come together, None where there is one process.
+    ``history`` is None where there is no archive. ``clock`` gives epoch seconds. ``away`` are the errors that the
+    queries raise while their store cannot be reached. ``gathered`` is where the metrics of all processes come together,
+    None where there is one process.
     """
     requests = CollectorRegistry()
     measuring = Measuring(requests)
     routes: dict[str, object] = {
-        "/api/patterns/scan": ScanResource(patterns, clock),
+        "/api/patterns/scan": ScanResource(patterns, pattern_history, clock),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, operations, clock),
-        "/api/patterns/{pattern_id:path}": PatternResource(patterns, clock),
+        "/api/patterns/{pattern_id:path}": PatternResource(patterns, history, clock),
         "/api/backtests": BacktestsResource(backtests),
-        "/api/backtests/{job_id}": BacktestResource(backtests),
+        "/api/backtests/{job_id}": BacktestResource(backtests, history),
+        "/api/audit/events": AuditEventsResource(history),
+        "/api/audit/streams/{stream:path}": AuditStreamResource(history),
+        "/api/audit/verification": AuditVerificationResource(history),
         "/api/events": EventsResource(announcements),
         "/api/dead-letters": DeadLettersResource(dead_letters),
         "/api/dead-letters/{letter_id}": DeadLetterResource(dead_letters),

@@ -6,9 +6,12 @@ from falcon.asgi import Request, Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from domain.streams import backtest_stream
 from projections.backtests import BacktestRow
 from projections.queries import BacktestQueries, BacktestSort, Found, TooDeepError
 from readapi.answers import Pagination, pagination, send_tagged
+from readapi.archive_ports import History
+from readapi.audit import SHOWN_BESIDE_A_ROW, HistoricEvent, events_beside
 from readapi.operation import Resource, operation
 from readapi.parameters import ListOf, Name, PageNumber, PageSize, Parameters, SortOrder
 from readapi.patterns import too_deep
@@ -63,9 +66,10 @@ class BacktestsAnswer(TypedDict):
 
 
 class BacktestAnswer(TypedDict):
-    """One run."""
+    """One run and its first 100 events; null while the archive cannot be asked."""
 
     backtest: Backtest
+    events: list[HistoricEvent] | None
 
 
 class BacktestsResource(Resource):
@@ -101,11 +105,12 @@ class BacktestsResource(Resource):
 class BacktestResource(Resource):
     """One run."""
 
-    def __init__(self, backtests: ReadModel[BacktestQueries]) -> None:
+    def __init__(self, backtests: ReadModel[BacktestQueries], history: History | None) -> None:
         self.read_model = backtests
+        self._history = history
 
     @operation(
-        "One backtest run",
+        "One backtest run and its events",
         answers={200: BacktestAnswer},
         path={"job_id": "The run's id, as announced"},
         problems=(404,),
@@ -118,7 +123,9 @@ class BacktestResource(Resource):
         found = await live.queries.get(job_id)
         if found is None:
             raise not_found(f"backtest {job_id!r}")
-        send_tagged(req, resp, BacktestAnswer(backtest=_shown(found)))
+        stream = backtest_stream(job_id)
+        events = await events_beside(self._history, lambda history: history.of_stream(stream, SHOWN_BESIDE_A_ROW))
+        send_tagged(req, resp, BacktestAnswer(backtest=_shown(found), events=events))
 
 
 def _shown(found: Found[BacktestRow]) -> Backtest:

@@ -1,6 +1,7 @@
 """``/api/health``, ``/api/patterns/health`` and ``/api/pattern-discovery/health``: is it well, and if not, why not."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Literal
 
 from falcon.asgi import Request, Response
@@ -8,9 +9,10 @@ from typing_extensions import TypedDict
 
 from projections.queries import PatternQueries, ProducerQueries
 from readapi.answers import send
+from readapi.archive_ports import ArchiveStatus
 from readapi.operation import Resource, operation
 from readapi.parameters import Parameters
-from readapi.ports import IntakeStatus, LiveBuild, Operations, ReadModelStatus, ServerStatus
+from readapi.ports import IntakeStatus, LiveBuild, Operations, ReadModelStatus, ServerStatus, UnavailableError
 from readapi.projections import lag_events, lag_seconds, parked_keys
 from readapi.read_model import ReadModel
 
@@ -18,6 +20,12 @@ Status = Literal["healthy", "degraded", "unhealthy"]
 
 LAG_ALLOWED_SECONDS = 10.0
 """A read model that is further behind is degraded."""
+
+ARCHIVE_LAG_ALLOWED_SECONDS = 30.0
+"""An archive that is further behind is degraded."""
+
+POSTGRES_SLOW_MS = 250.0
+"""A PostgreSQL that takes longer to answer that it is there is degraded."""
 
 PRODUCERS = 20
 """Producers shown, at most."""
@@ -54,12 +62,30 @@ class IntakeHealth(Component):
     dead_letters_dropped: int
 
 
+class ArchivedLogHealth(TypedDict):
+    """How far the archive is with a log: up to ``position``; ``lag_seconds`` is the age of the oldest event behind."""
+
+    position: int
+    lag_events: int
+    lag_seconds: float
+    error: str | None
+
+
+class ArchiveHealth(Component):
+    """The archive; ``verified_at`` is when it was last verified (epoch seconds), null if never."""
+
+    logs: dict[str, ArchivedLogHealth]
+    verified_at: float | None
+
+
 class Components(TypedDict):
-    """The parts; read models and intake are empty and null while the server that knows of them is away."""
+    """The parts; read models are empty, intake and archive null while the servers that know of them are away. The
+    archive is null, too, where there is none."""
 
     servers: dict[str, ServerHealth]
     read_models: dict[str, ReadModelHealth]
     intake: IntakeHealth | None
+    archive: ArchiveHealth | None
 
 
 class Health(TypedDict):
@@ -153,14 +179,18 @@ class DiscoveryHealthResource(Resource):
 
 async def examine(operations: Operations) -> Health:
     """The health of every part and of the whole."""
-    servers = {name: server_health(status) for name, status in (await operations.servers()).items()}
+    servers = {name: server_health(name, status) for name, status in (await operations.servers()).items()}
     read_models: dict[str, ReadModelHealth] = {}
     intake: IntakeHealth | None = None
+    archive: ArchiveHealth | None = None
     if all(server["status"] != "unhealthy" for server in servers.values()):
         read_models = {model.name: read_model_health(model) for model in await operations.read_models()}
         intake = intake_health(await operations.intake())
-    components = Components(servers=servers, read_models=read_models, intake=intake)
-    parts: list[Component] = [*servers.values(), *read_models.values(), *([intake] if intake else [])]
+        with suppress(UnavailableError):  # which its server says
+            archive = archive_health(await operations.archive())
+    components = Components(servers=servers, read_models=read_models, intake=intake, archive=archive)
+    parts: list[Component] = [*servers.values(), *read_models.values()]
+    parts += [part for part in (intake, archive) if part]
     return Health(status=worst(part["status"] for part in parts), components=components)
 
 
@@ -170,11 +200,15 @@ def worst(statuses: Iterable[Status]) -> Status:
     return "unhealthy" if "unhealthy" in found else "degraded" if "degraded" in found else "healthy"
 
 
-def server_health(server: ServerStatus) -> ServerHealth:
-    """A server that is down is unhealthy."""
+def server_health(name: str, server: ServerStatus) -> ServerHealth:
+    """Without Redis nothing goes on; without ``postgres`` all goes on that does not ask for the past."""
+    reasons = [] if server.up else ["does not answer"]
+    if name == "postgres" and server.latency_ms is not None and server.latency_ms > POSTGRES_SLOW_MS:
+        reasons.append(f"takes {server.latency_ms:.0f} ms to answer")
+    ill: Status = "degraded" if name == "postgres" else "unhealthy"
     return {
-        "status": "healthy" if server.up else "unhealthy",
-        "reasons": [] if server.up else ["does not answer"],
+        "status": ill if reasons else "healthy",
+        "reasons": reasons,
         "version": server.version,
         "latency_ms": server.latency_ms,
     }
@@ -207,6 +241,33 @@ def intake_health(intake: IntakeStatus) -> IntakeHealth:
         "counts": dict(intake.counts),
         "dead_letters": intake.dead_letters,
         "dead_letters_dropped": dropped,
+    }
+
+
+def archive_health(archive: ArchiveStatus | None) -> ArchiveHealth | None:
+    """An archive that lags, is held up, or was found not to fit is degraded."""
+    if archive is None:
+        return None
+    reasons = [f"{one.log} is held up: {one.error}" for one in archive.logs if one.error]
+    reasons += [
+        f"the oldest event of {one.log} not archived yet is {one.lag_seconds:.0f} s old"
+        for one in archive.logs
+        if one.lag_seconds > ARCHIVE_LAG_ALLOWED_SECONDS
+    ]
+    verification = archive.verification
+    for log in verification["logs"] if verification else ():
+        if misfit := log["misfit"]:
+            reasons.append(f"event {misfit['position']} of {log['log']} does not fit its chain: it is {misfit['kind']}")
+    return {
+        "status": "degraded" if reasons else "healthy",
+        "reasons": reasons,
+        "logs": {
+            one.log: ArchivedLogHealth(
+                position=one.position, lag_events=one.lag_events, lag_seconds=one.lag_seconds, error=one.error
+            )
+            for one in archive.logs
+        },
+        "verified_at": verification["finished_at"] if verification else None,
     }
 
 

@@ -14,9 +14,10 @@ from prometheus_client.registry import Collector
 from typing_extensions import TypedDict
 
 from readapi.answers import send
+from readapi.archive_ports import ArchiveStatus
 from readapi.operation import Resource, operation
 from readapi.parameters import Parameters
-from readapi.ports import IntakeStatus, Operations, ReadModelStatus
+from readapi.ports import IntakeStatus, Operations, ReadModelStatus, UnavailableError
 
 WINDOW = 1_000
 """Requests of each operation that its percentiles are taken from: the last ones."""
@@ -129,6 +130,7 @@ class MetricsResource(Resource):
         """The metrics, in the text format."""
         standing = CollectorRegistry()
         standing.register(_Standing(await self._operations.read_models(), await self._operations.intake()))
+        standing.register(await _archive(self._operations))
         resp.content_type = CONTENT_TYPE_LATEST
         resp.data = generate_latest(self._requests) + generate_latest(standing)
 
@@ -160,3 +162,49 @@ class _Standing(Collector):
         yield CounterMetricFamily(
             "tickview_dead_letters_dropped", "Dead letters dropped for want of room.", self._intake.dead_letters_dropped
         )
+
+
+async def _archive(operations: Operations) -> "_Archive":
+    try:
+        archive = await operations.archive()
+    except UnavailableError:
+        return _Archive(None, up=False)
+    return _Archive(archive, up=None if archive is None else True)
+
+
+class _Archive(Collector):
+    """How the archive stood; ``up`` is None where there is none."""
+
+    def __init__(self, status: ArchiveStatus | None, *, up: bool | None) -> None:
+        self._status = status
+        self._up = up
+
+    def collect(self) -> Iterator[Metric]:
+        if self._up is not None:
+            yield GaugeMetricFamily("tickview_archive_up", "Whether PostgreSQL answers.", int(self._up))
+        if self._status is None:
+            return
+        for name, about in (
+            ("position", "Position up to which the log is archived."),
+            ("lag_events", "Events of the log that are not archived yet."),
+            ("lag_seconds", "Age of the oldest event that is not archived yet."),
+        ):
+            gauge = GaugeMetricFamily(f"tickview_archive_{name}", about, labels=("log",))
+            for log in self._status.logs:
+                gauge.add_metric((log.log,), getattr(log, name))
+            yield gauge
+        if verification := self._status.verification:
+            yield GaugeMetricFamily(
+                "tickview_archive_verified_timestamp_seconds",
+                "End of the last verification.",
+                verification["finished_at"],
+            )
+            yield GaugeMetricFamily(
+                "tickview_archive_verified_events", "Events that it verified.", verification["events"]
+            )
+            misfits = GaugeMetricFamily(
+                "tickview_archive_misfits", "Whether an event was found that does not fit its chain.", labels=("log",)
+            )
+            for found in verification["logs"]:
+                misfits.add_metric((found["log"],), int(found["misfit"] is not None))
+            yield misfits

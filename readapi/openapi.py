@@ -60,7 +60,8 @@ _PROBLEMS = {
     413: "The body, or a message in it, is too large.",
     415: "The body is not declared as JSON.",
     500: "A fault of the service; its log says more.",
-    503: "Redis cannot be reached, or the intake is full: try again after `Retry-After`.",
+    503: "Redis or the archive cannot be reached, or the intake is full: try again after `Retry-After`. Or the service "
+    "has no archive.",
     504: f"The read model did not reach `{MIN_POSITION_HEADER}` in time.",
 }
 

@@ -45,7 +45,7 @@ def operation(summary: str, *, answers: Mapping[int, Any], **declared: Any) -> C
         async def respond(self: Any, req: Request, resp: Response, **path: str) -> None:
             query = parse(described.query, req.params)
             if described.reads:
-                live = await self.read_model.prepare(req, resp)
+                live = await self.prepare(req, resp, query)
                 await responder(self, req, resp, query, live=live, **path)
             else:
                 await responder(self, req, resp, query, **path)
@@ -63,6 +63,11 @@ def operation_of(resource: object, method: str) -> Operation | None:
 
 class Resource:
     """Base of every resource: who can be asked with GET can be asked with HEAD."""
+
+    async def prepare(self, req: Request, resp: Response, query: Any) -> Any:
+        """What an operation that reads is answered from: what is live of the resource's ``read_model``."""
+        del query
+        return await self.read_model.prepare(req, resp)  # type: ignore[attr-defined]
 
     async def on_head(self, req: Request, resp: Response, **path: str) -> None:
         """The server sends the head of the answer alone."""

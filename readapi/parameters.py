@@ -5,6 +5,7 @@ Nothing is changed silently: a value is taken as it is, in the ways written here
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from reprlib import Repr
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -26,6 +27,9 @@ MOST_VALUES = 100
 """Of one list."""
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_ISO_8601 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?"
+)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
 
 _short = Repr()
@@ -62,6 +66,21 @@ def _as_range(value: object) -> object:
     return [_as_number(part) for part in value.split(",")]
 
 
+def _as_moment(value: object) -> object:
+    """Epoch seconds, from a number or from ISO 8601."""
+    return value if not isinstance(value, str) or _NUMBER.fullmatch(value) else spelled_moment(value)
+
+
+def spelled_moment(value: str) -> float:
+    """The epoch seconds of a time in ISO 8601, in UTC if it names no zone. Raises ValueError."""
+    if " " in value.strip():
+        raise ValueError("should have a T between date and time, and a + written as %2B, which else is a space")
+    if not _ISO_8601.fullmatch(value):
+        raise ValueError("should be a time such as 2026-11-25T09:00:00Z, a date, or epoch seconds")
+    time = datetime.fromisoformat(value)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
 def _in_order(bounds: tuple[float, float]) -> tuple[float, float]:
     if bounds[0] > bounds[1]:
         raise ValueError("should be the lower bound, then the higher")
@@ -72,13 +91,16 @@ Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_as_number
 
 # The replacement character stands where the query string was not UTF-8.
 NAME_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,64}$"
+LONG_NAME_PATTERN = "^[^\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
 SYMBOL_PATTERN = "^[A-Za-z0-9^][A-Za-z0-9.:\\-^=/_]{0,31}$"
 _PATTERNS = {
     NAME_PATTERN: "should be 1 to 64 printable characters",
+    LONG_NAME_PATTERN: "should be 1 to 200 printable characters",
     SYMBOL_PATTERN: "should be a symbol: 1 to 32 letters, digits or . : - ^ = / _",
 }
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+LongName = Annotated[str, StringConstraints(pattern=LONG_NAME_PATTERN)]
 TierName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, to_lower=True)]
 Symbol = Annotated[str, StringConstraints(pattern=SYMBOL_PATTERN, to_upper=True)]
 
@@ -93,6 +115,13 @@ Range = Annotated[
     WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2, "format": "ascending"}),
 ]
 """``low,high``."""
+
+Moment = Annotated[
+    Annotated[float, Field(ge=0, lt=253402300800, allow_inf_nan=False)],
+    BeforeValidator(_as_moment),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "format": "moment"}]}),
+]
+"""Epoch seconds, given as such or in ISO 8601, in UTC if no zone is named; up to the year 9999."""
 
 SortOrder = Literal["asc", "desc"]
 PageNumber = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_as_whole_number)]
@@ -134,7 +163,7 @@ def reason_of(error: ErrorDetails) -> str:
 def _field_error(model: type[Parameters], error: ErrorDetails, whole: str) -> FieldError:
     name = field_name(error["loc"]) or whole
     if error["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields) or "none"
+        known = ", ".join(about.alias or name for name, about in model.model_fields.items()) or "none"
         return {"field": name, "reason": f"is not a parameter here; known: {known}"}
     if isinstance(error["input"], list) and len(error["loc"]) == 1 and error["type"] != "too_long":
         return {"field": name, "reason": f"is given {len(error['input'])} times; give it once"}
@@ -147,4 +176,4 @@ def optional_schema(schema: dict[str, Any]) -> dict[str, Any]:
     values = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
     if schema.get("default", ...) is None:
         del described["default"]
-    return {**(values[0] if len(values) == 1 else {}), **described}
+    return {**(values[0] if len(values) == 1 else {"anyOf": values} if values else {}), **described}

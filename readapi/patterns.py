@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from falcon.asgi import Request, Response
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from typing_extensions import TypedDict
 
+from projections.pattern_history import Timeline
 from projections.patterns import PatternRow
 from projections.queries import (
     DEEPEST_OFFSET,
@@ -18,12 +19,17 @@ from projections.queries import (
     PatternSort,
     TooDeepError,
 )
+from projections.versions import Build
 from readapi.answers import Pagination, pagination, send_tagged
+from readapi.archive_ports import History
+from readapi.as_of import PatternHistory
+from readapi.audit import SHOWN_BESIDE_A_ROW, HistoricEvent, events_beside
 from readapi.cursors import decode_cursor, encode_cursor
 from readapi.operation import Resource, operation
 from readapi.parameters import (
     Fraction,
     ListOf,
+    Moment,
     Name,
     Number,
     PageNumber,
@@ -69,6 +75,11 @@ class ScanParameters(Parameters):
         None
     )
     """``next`` of the page before, instead of ``page``; any depth costs the same."""
+    as_of: Moment | None = None
+    """Answer what the scan would have shown then, by what had been recorded: ISO 8601 (UTC if no zone is named) or
+    epoch seconds, not in the future. Answered from the archive."""
+    as_of_valid: Moment | None = None
+    """The same by the time of the market: what had happened by then, as far as it is known now."""
     fields: ListOf[Literal["compact", "full"]] = ("compact",)
     """``compact``: the fields of the UI; ``full``: besides these all raw fields, with their provenance."""
 
@@ -78,8 +89,27 @@ class ScanParameters(Parameters):
         if cursor is not None:
             if others.data.get("page") is not None:
                 raise ValueError("cannot be combined with page")
-            decode_cursor(cursor, (others.data.get("sort_by", ""), others.data.get("sort_order", "")))
+            end = decode_cursor(cursor, (others.data.get("sort_by", ""), others.data.get("sort_order", "")))
+            # A NUL stands in no pattern's id, and not every store can be asked for one.
+            if "\0" in f"{end.value}{end.key}":
+                raise ValueError("is no cursor of ours")
         return cursor
+
+    @field_validator("as_of_valid")
+    @classmethod
+    def _is_the_only_moment(cls, moment: float | None, others: ValidationInfo) -> float | None:
+        if moment is not None and others.data.get("as_of") is not None:
+            raise ValueError("cannot be combined with as_of")
+        return moment
+
+    @property
+    def past(self) -> tuple[Timeline, float] | None:
+        """The moment that is asked for, and on which timeline; None for the present."""
+        if self.as_of is not None:
+            return "recorded", self.as_of
+        if self.as_of_valid is not None:
+            return "valid", self.as_of_valid
+        return None
 
     def query(self, now: float) -> PatternQuery:
         """What is asked of the read model."""
@@ -102,7 +132,7 @@ class ScanParameters(Parameters):
 
 
 class Performance(TypedDict):
-    """How long the answer took in the server, and where it came from: ``redis`` or ``replica``."""
+    """How long the answer took in the server, and where it came from: ``redis``, ``replica`` or ``archive``."""
 
     api_response_time_ms: float
     source: str
@@ -117,7 +147,7 @@ class CacheInfo(TypedDict):
 
 
 class Scan(TypedDict):
-    """A page of active patterns. ``next`` is the cursor of the page after it, null on the last."""
+    """A page of patterns that are active, or were. ``next`` is the cursor of the page after it, null on the last."""
 
     patterns: list[CompactPattern | FullPattern]
     pagination: Pagination
@@ -137,39 +167,74 @@ class Provenance(TypedDict):
 
 
 class OnePattern(TypedDict):
-    """A pattern and its provenance."""
+    """A pattern, its provenance, and the first 100 events that spoke of it; null while the archive cannot be asked."""
 
     pattern: FullPattern
     provenance: Provenance
+    events: list[HistoricEvent] | None
+
+
+class _Answer(NamedTuple):
+    """What is shown: a page as of a moment, and where it came from."""
+
+    page: Page[PatternRow]
+    moment: float
+    read_model: str
+    build: Build
+    source: str
 
 
 class ScanResource(Resource):
-    """The scan."""
+    """The scan, of now and as of a moment."""
 
-    def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, patterns: ReadModel[PatternQueries], history: PatternHistory, clock: Callable[[], float]
+    ) -> None:
         self.read_model = patterns
+        self._history = history
         self._clock = clock
+
+    async def prepare(self, req: Request, resp: Response, query: ScanParameters) -> LiveBuild[PatternQueries] | None:
+        """What is live; nothing where the past is asked for."""
+        return None if query.past else await self.read_model.prepare(req, resp)
 
     @operation("Filter, sort and page the active patterns", answers={200: Scan}, query=ScanParameters, reads=True)
     async def on_get(
-        self, req: Request, resp: Response, query: ScanParameters, live: LiveBuild[PatternQueries]
+        self, req: Request, resp: Response, query: ScanParameters, live: LiveBuild[PatternQueries] | None
     ) -> None:
         """The page."""
-        now = self._clock()
         try:
-            page = await live.queries.scan(query.query(now))
+            answer = await (self._now(query, live) if live else self._then(req, resp, query))
         except TooDeepError:
             raise too_deep("go on from page to page with the cursor in next") from None
+        page = answer.page
         number = None if query.cursor else query.page or 1
         content = {
-            "patterns": _shown(page, query.fields, now),
+            "patterns": _shown(page, query.fields, answer.moment),
             "pagination": pagination(number, query.per_page, page.total),
             "next": encode_cursor(page.end, (query.sort_by, query.sort_order)) if page.end else None,
-            "cache_info": CacheInfo(read_model=self.read_model.name, version=live.build.version, build=str(live.build)),
+            "cache_info": CacheInfo(
+                read_model=answer.read_model, version=answer.build.version, build=str(answer.build)
+            ),
         }
         milliseconds = round((time.perf_counter() - req.context.started) * 1_000, 3)
-        performance = Performance(api_response_time_ms=milliseconds, source=live.queries.source)
+        performance = Performance(api_response_time_ms=milliseconds, source=answer.source)
         send_tagged(req, resp, content, {"performance": performance})
+
+    async def _now(self, query: ScanParameters, live: LiveBuild[PatternQueries]) -> _Answer:
+        now = self._clock()
+        page = await live.queries.scan(query.query(now))
+        return _Answer(page, now, self.read_model.name, live.build, live.queries.source)
+
+    async def _then(self, req: Request, resp: Response, query: ScanParameters) -> _Answer:
+        assert query.past is not None
+        timeline, moment = query.past
+        if moment > self._clock():
+            name = "as_of" if timeline == "recorded" else "as_of_valid"
+            raise invalid([{"field": name, "reason": "lies in the future, of which nothing is known"}])
+        found = await self._history.scan(req, resp, query.query(moment), timeline)
+        # There is one build of each version.
+        return _Answer(found.page, moment, self._history.name, Build(found.version, 1), self._history.source)
 
 
 def _shown(page: Page[PatternRow], fields: tuple[str, ...], now: float) -> list[Any]:
@@ -186,12 +251,15 @@ def too_deep(advice: str) -> Problem:
 class PatternResource(Resource):
     """One pattern."""
 
-    def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, patterns: ReadModel[PatternQueries], history: History | None, clock: Callable[[], float]
+    ) -> None:
         self.read_model = patterns
+        self._history = history
         self._clock = clock
 
     @operation(
-        "One active pattern and its provenance",
+        "One active pattern, its provenance and the events that made it",
         answers={200: OnePattern},
         path={"pattern_id": "``SYMBOL:pattern:tier:epoch millisecond of detection``, percent-encoded"},
         problems=(404,),
@@ -205,7 +273,8 @@ class PatternResource(Resource):
         found = await live.queries.get(pattern_id, now)
         if found is None:
             raise not_found(f"active pattern {pattern_id!r}")
-        send_tagged(req, resp, OnePattern(pattern=full(found, now), provenance=provenance_of(found)))
+        events = await events_beside(self._history, lambda history: history.of_pattern(pattern_id, SHOWN_BESIDE_A_ROW))
+        send_tagged(req, resp, OnePattern(pattern=full(found, now), provenance=provenance_of(found), events=events))
 
 
 def provenance_of(found: Found[Any]) -> Provenance:

@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeVar
 from domain.announcements import DeadLetter, Receipt
 from projections.queries import Positions
 from projections.versions import Build
+from readapi.archive_ports import ArchiveStatus
 
 Queries = TypeVar("Queries", covariant=True)
 
@@ -185,5 +186,9 @@ class Operations(Protocol):
         ...
 
     async def servers(self) -> Mapping[str, ServerStatus]:
-        """``redis`` (and ``postgres`` where it is used)."""
+        """``redis``, and ``postgres`` where there is an archive."""
+        ...
+
+    async def archive(self) -> ArchiveStatus | None:
+        """How the archive stands; None where there is none. Raises UnavailableError."""
         ...

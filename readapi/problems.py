@@ -87,6 +87,15 @@ def unavailable(detail: str, retry_after: int = RETRY_AFTER_SECONDS) -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, headers={"Retry-After": str(retry_after)})
 
 
+def no_archive() -> Problem:
+    """503: nobody here knows the past."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no-archive",
+        "there is no archive here, which alone knows the past: the service needs TICKVIEW_POSTGRES_DSN",
+    )
+
+
 def handle_errors(app: Application, away: tuple[type[Exception], ...]) -> None:
     """Make every error a problem; ``away`` are those that a read model's queries raise while their store is away."""
 

@@ -55,18 +55,22 @@ class ReadModel(Generic[Queries]):
         live = await self._builds.reached(wanted, self._wait_seconds)
         if live is not None:
             return live
-        folded = self.live.positions
-        lacking = [
-            f"{log} is at {folded[log]}, not at {position}" if log in folded else f"{log} is no log of this read model"
-            for log, position in wanted.items()
-            if folded.get(log, -1) < position
-        ]
-        raise Problem(
-            HTTPStatus.GATEWAY_TIMEOUT,
-            "position-not-reached",
-            f"the read model {self.name} does not know {MIN_POSITION_HEADER} yet; a read waits for it "
-            f"{self._wait_seconds:g} s at most: {'; '.join(lacking) or 'it has only just reached it'}",
-        )
+        raise not_reached(self.name, self.live.positions, wanted, self._wait_seconds)
+
+
+def not_reached(name: str, folded: Positions, wanted: Positions, wait_seconds: float) -> Problem:
+    """504: the read model ``name`` is folded so far, and not to where it was waited for."""
+    lacking = [
+        f"{log} is at {folded[log]}, not at {position}" if log in folded else f"{log} is no log of this read model"
+        for log, position in wanted.items()
+        if folded.get(log, -1) < position
+    ]
+    return Problem(
+        HTTPStatus.GATEWAY_TIMEOUT,
+        "position-not-reached",
+        f"the read model {name} does not know {MIN_POSITION_HEADER} yet; a read waits for it "
+        f"{wait_seconds:g} s at most: {'; '.join(lacking) or 'it has only just reached it'}",
+    )
 
 
 def format_positions(positions: Positions) -> str:

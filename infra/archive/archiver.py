@@ -1,6 +1,6 @@
 """Copies a log into the archive, batch by batch: events, hashes and checkpoint in one transaction, behind a fence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 from psycopg import Connection
@@ -27,7 +27,14 @@ ARCHIVE = "archive"
 VERSION = 1
 """Of the canonical bytes."""
 
-_COPY = "COPY tickview.events FROM STDIN (FORMAT binary)"
+COPY = "COPY tickview.events FROM STDIN (FORMAT binary)"
+"""How rows go in; ``rows`` makes them."""
+
+SENT_AT_ONCE = 250
+"""Events sent to the server at once: it writes them while the next are made ready."""
+
+Anchor = tuple[str, date, int, bytes]
+"""Log, month, and the position and the hash of the last event before it."""
 
 _ANCHOR = "INSERT INTO tickview.anchors (log, month, position, hash) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
@@ -41,7 +48,8 @@ class Archiver:
         self._log = log
         self._batch_size = batch_size
         self._hash = self._begin()
-        self._month: datetime | None = None
+        self._month_ends = float("-inf")
+        """When the month of the last event ends, in epoch seconds."""
 
     def step(self, timeout: float) -> list[LogEntry]:
         """Archive the next events, waiting up to ``timeout`` seconds for the first; returns those archived.
@@ -55,28 +63,49 @@ class Archiver:
 
     def archive(self, entries: Sequence[LogEntry]) -> None:
         """Add events, which follow upon the checkpoint."""
-        rows, months, anchors = [COPY_HEADER], [], []
-        hash_, month = self._hash, self._month
-        for entry in entries:
-            if month is None or entry.recorded_at >= _following(month).timestamp():
-                month = _month_of(entry.recorded_at)
-                months.append(month)
-                anchors.append((self._log.name, month.date(), entry.position - 1, hash_))
-            event = canonical(self._log.name, entry)
-            hash_ = chain(hash_, event)
-            rows.append(copied_row(event, hash_))
-        rows.append(COPY_TRAILER)
+        months = self._months_begun(entries)
+        for month in months.values():
+            self._make_month(month)
         last = entries[-1]
-        for begun in months:
-            self._make_month(begun)
         with self._database.connection() as connection:
             advance(connection, self.lease, last.position, last.recorded_at)
-            with connection.cursor().copy(_COPY) as copy:
-                copy.write(b"".join(rows))
+            hash_, anchors = self._copy(connection, entries, months)
             connection.execute("UPDATE tickview.logs SET hash = %s WHERE log = %s", [hash_, self._log.name])
             for anchor in anchors:
                 connection.execute(_ANCHOR, anchor)
-        self.lease.position, self._hash, self._month = last.position, hash_, month
+        self.lease.position, self._hash = last.position, hash_
+        self._month_ends = _following(month_of(last.recorded_at)).timestamp()
+
+    def _months_begun(self, entries: Sequence[LogEntry]) -> dict[int, datetime]:
+        """Months that are new to this archiver, by the position of the first event of each."""
+        begun: dict[int, datetime] = {}
+        ends = self._month_ends
+        if entries[-1].recorded_at < ends:
+            return begun
+        for entry in entries:
+            if entry.recorded_at >= ends:
+                begun[entry.position] = month_of(entry.recorded_at)
+                ends = _following(begun[entry.position]).timestamp()
+        return begun
+
+    def _copy(
+        self, connection: Connection, entries: Sequence[LogEntry], months: Mapping[int, datetime]
+    ) -> tuple[bytes, list[Anchor]]:
+        """Chain the events and send their rows; returns the last hash, and what precedes each month."""
+        log, hash_, anchors = self._log.name, self._hash, []
+        with connection.cursor().copy(COPY) as copy:
+            copy.write(COPY_HEADER)
+            for start in range(0, len(entries), SENT_AT_ONCE):
+                rows = []
+                for entry in entries[start : start + SENT_AT_ONCE]:
+                    if entry.position in months:
+                        anchors.append((log, months[entry.position].date(), entry.position - 1, hash_))
+                    event = canonical(log, entry)
+                    hash_ = chain(hash_, event)
+                    rows.append(copied_row(event, hash_))
+                copy.write(b"".join(rows))
+            copy.write(COPY_TRAILER)
+        return hash_, anchors
 
     def _begin(self) -> bytes:
         """The hash of the last archived event. The archive comes to know a log that is new to it.
@@ -129,7 +158,8 @@ def partition_name(month: date) -> str:
     return f"events_{month:%Y_%m}"
 
 
-def _month_of(recorded_at: float) -> datetime:
+def month_of(recorded_at: float) -> datetime:
+    """When the month of a moment began, in UTC."""
     return datetime.fromtimestamp(recorded_at, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 

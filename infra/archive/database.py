@@ -63,6 +63,8 @@ class Database:
                     min_size=0,
                     max_size=CONNECTIONS,
                     timeout=CONNECT_SECONDS,
+                    # The pool tries less and less often, for everybody: better it gives up, and who asks next tries.
+                    reconnect_timeout=CONNECT_SECONDS,
                     check=ConnectionPool.check_connection,
                     kwargs={"connect_timeout": CONNECT_SECONDS},
                     open=True,

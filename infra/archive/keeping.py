@@ -1,4 +1,4 @@
-"""``tickview archive``: a thread for each log archives it, and trims it, as long as it has the lease."""
+"""``tickview archive``: a thread for each log archives it, keeps its history and trims it, while it has the lease."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,8 +10,10 @@ from psycopg import Error as DatabaseError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from domain.streams import is_market_log
 from infra.archive.archiver import ARCHIVE, VERSION, Archiver
 from infra.archive.database import Database
+from infra.archive.history_keeping import HistoryKeeper
 from infra.archive.retention import Retention, trim_log
 from infra.archive.segments import Lease, LeaseLostError, note_error, release, take
 from infra.eventlog import EventLog
@@ -53,6 +55,7 @@ class LogKeeper:
         self._lease_seconds = lease_seconds
         self._batch_size = batch_size
         self._retention = retention
+        self._history = HistoryKeeper(database, log.name, owner, lease_seconds) if is_market_log(log.name) else None
 
     def run(self, stop: Event) -> None:
         """Until ``stop`` is set; a server that is away is waited for."""
@@ -84,18 +87,24 @@ class LogKeeper:
         wait = min(WAIT_SECONDS, self._lease_seconds / 3)
         prolonged = trimmed = time.monotonic()
         while not stop.is_set():
-            archived = archiver.step(wait)
+            archived = archiver.step(0 if self._history and self._history.behind else wait)
+            # While the archive itself is behind, it goes first.
+            if self._history and len(archived) < self._batch_size:
+                self._history.keep()
             now = time.monotonic()
             if now - prolonged >= self._lease_seconds / 3:
                 held = self._take()
                 if held is None or held.epoch != lease.epoch:
                     raise LeaseLostError(f"the lease on {lease.log} was given to somebody else")
+                self._note(lease, None)  # An idle log would keep an error that is over.
                 prolonged = now
             if now - trimmed >= TRIM_SECONDS:
                 self._look_after(lease)
                 trimmed = now
             if archived and len(archived) < self._batch_size:
                 stop.wait(GATHER_SECONDS)
+        if self._history:
+            self._history.release()
         with self._database.connection() as connection:
             release(connection, lease)
 
@@ -108,7 +117,7 @@ class LogKeeper:
         if gone:
             logger.info("log trimmed", log=lease.log, events=gone)
 
-    def _note(self, lease: Lease | None, reason: str) -> None:
+    def _note(self, lease: Lease | None, reason: str | None) -> None:
         if lease is None:
             return
         try:

@@ -74,6 +74,6 @@ def advance(connection: Connection, lease: Lease, upto: int, recorded_at: float)
         raise LeaseLostError(f"{lease.name} of {lease.log} is no longer leased to {lease.owner} at {lease.position}")
 
 
-def note_error(connection: Connection, lease: Lease, error: str) -> None:
-    """Say what holds the segment up; the next commit takes it back."""
+def note_error(connection: Connection, lease: Lease, error: str | None) -> None:
+    """Say what holds the segment up, or that nothing does; the next commit says so too."""
     connection.execute(_NOTE, [error, lease.name, lease.version, lease.log, lease.epoch])

@@ -3,12 +3,13 @@
 import sys
 
 import typer
+from eventsourcing.persistence import PersistenceError
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.markup import escape
 
-from infra.cli import bench, dead_letters, demo, publish, replay, roles, status, up
+from infra.cli import audit, bench, dead_letters, demo, history, publish, replay, roles, status, up
 from infra.errors import StartupError
 from infra.lifeline import follow_supervisor
 from infra.telemetry import configure_logs
@@ -32,8 +33,10 @@ app.command()(status.status)
 app.command()(status.projections)
 app.command()(replay.replay)
 app.command()(replay.rollback)
+app.command()(history.history)
 app.command()(demo.demo)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(audit.app, name="audit")
 app.add_typer(bench.app, name="bench")
 
 
@@ -50,6 +53,8 @@ def main() -> None:
         _complain(str(error))
     except RedisError as error:
         _complain(f"Redis: {error}")
+    except PersistenceError as error:
+        _complain(" ".join(str(error).split()))
     else:
         return
     sys.exit(1)

@@ -15,6 +15,8 @@ from urllib.request import urlopen
 import typer
 from redis import Redis
 
+from infra.bench import archive as archive_bench
+from infra.bench import as_of as as_of_bench
 from infra.bench import ingest as ingest_bench
 from infra.bench import query as query_bench
 from infra.bench import replay as replay_bench
@@ -133,6 +135,44 @@ def replay(
     ]
     if json:
         print_json({"events": events, "runner_events": runner_events, "rates": rows, "scans": scan_rows})
+    else:
+        print_table(list(rows[0]), rows, "")
+        print_table(list(scan_rows[0]), scan_rows, "")
+
+
+@app.command()
+def archive(
+    events: Annotated[int, typer.Option(min=1_000, help="Pattern detections to archive.")] = 200_000,
+    symbols: Annotated[int, typer.Option(min=1, help="Symbols they are spread over.")] = 4_000,
+    intervals: Annotated[int, typer.Option(min=1_000, help="States of patterns in the history.")] = 1_000_000,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Per measurement of scans as of a moment.")] = 5.0,
+    json: JsonOption = False,
+) -> None:
+    """Events per second archived, verified and exported, each beside its limit; scans as of a moment.
+
+    Example: tickview bench archive --events 100000 --intervals 100000
+    """
+    with _own_server(postgres=True) as (client, url, dsn), tempfile.TemporaryDirectory(prefix="tickview-") as folder:
+        log = replay_bench.fill(client, replay_bench.one_partition(url), events, symbols)
+        measured = archive_bench.measure(dsn, log, Settings().archive_batch, Path(folder))
+        with archive_bench.own_database(dsn, "history") as history:
+            scans = as_of_bench.measure(history, intervals, symbols, seconds)
+    rows: list[dict[str, Any]] = [
+        {"of": name, "what": one.name, "events_per_second": round(one.per_second), "share": _percent(one.share)}
+        for name, rates in measured.items()
+        for one in rates
+    ]
+    scan_rows: list[dict[str, Any]] = [
+        {
+            "scan_as_of": one.name,
+            "per_second": round(one.per_second),
+            "p50_ms": round(one.p50_ms, 2),
+            "p99_ms": round(one.p99_ms, 2),
+        }
+        for one in scans
+    ]
+    if json:
+        print_json({"events": events, "intervals": intervals, "rates": rows, "scans": scan_rows})
     else:
         print_table(list(rows[0]), rows, "")
         print_table(list(scan_rows[0]), scan_rows, "")

@@ -1,12 +1,13 @@
 """``tickview record | project | archive | serve``: one role, as a process of its own."""
 
 import signal
-from threading import Event
+from threading import Event, Thread
 
 import typer
 
 from infra.archive.keeping import LogKeeper, keep_logs
 from infra.archive.retention import Retention
+from infra.archive.verifying import verify_regularly
 from infra.composition import open_all_logs, open_database, open_market_logs, open_redis
 from infra.eventlog import EventLog
 from infra.recording import process_name, run_recorder
@@ -76,7 +77,11 @@ def archive() -> None:
             retention=retention,
         )
 
-    keep_logs(open_all_logs(client, settings), keeper, stop_on_signals())
+    stop = stop_on_signals()
+    if settings.verify_every:
+        verifying = (database, settings.verify_every, stop)
+        Thread(target=verify_regularly, args=verifying, name="verifier", daemon=True).start()
+    keep_logs(open_all_logs(client, settings), keeper, stop)
 
 
 def serve(

@@ -4,14 +4,28 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from redis import Redis
 
 from infra import operating, standing
-from infra.cli.output import JsonOption, console, print_json, print_table
-from infra.composition import open_redis
+from infra.archive.standing import archive_standing
+from infra.cli.output import JsonOption, console, iso, print_json, print_table
+from infra.composition import lazy_database, open_redis
 from infra.errors import StartupError
+from infra.eventlog import ArchiveUnavailableError
 from infra.settings import Settings
+from readapi.archive_ports import ArchiveStatus, Loss
 from readapi.projections import shown
 
+ARCHIVE_COLUMNS = (
+    "log",
+    "position",
+    "head",
+    "lag_events",
+    "lag_seconds",
+    "first",
+    "owner",
+    "error",
+)
 MODEL_COLUMNS = (
     "name",
     "version",
@@ -39,20 +53,56 @@ SEGMENT_COLUMNS = (
 
 
 def status(json: JsonOption = False) -> None:
-    """What came in, and how far every read model is.
+    """What came in, how far every read model and the archive are, and what the logs have lost.
 
     Example: tickview status --json
     """
-    client = open_redis(Settings())
+    settings = Settings()
+    client = open_redis(settings)
     intake = standing.intake(client)
     models = [shown(model) for model in standing.read_models(client)]
+    archive, note = _archive(client, settings)
     if json:
-        print_json({"intake": asdict(intake), "projections": models})
+        told = asdict(archive) if archive else {"error": note} if note else None
+        print_json({"intake": asdict(intake), "projections": models, "archive": told})
         return
     for name, number in sorted(intake.counts.items()):
         console.print(f"{name:22} {number}")
     console.print(f"{'dead letters':22} {intake.dead_letters} (dropped: {intake.dead_letters_dropped})\n")
     print_table(MODEL_COLUMNS, models, "no read models")
+    _print_archive(archive, note)
+
+
+def _archive(client: Redis, settings: Settings) -> tuple[ArchiveStatus | None, str | None]:
+    """How the archive stands, or why that is not known; neither where there is none."""
+    database = lazy_database(settings)
+    if database is None:
+        return None, None
+    try:
+        return archive_standing(database, client), None
+    except (ArchiveUnavailableError, StartupError) as error:
+        return None, " ".join(str(error).split())
+    finally:
+        database.close()
+
+
+def _print_archive(archive: ArchiveStatus | None, note: str | None) -> None:
+    if archive is None:
+        console.print(f"\narchive: {note or 'none; set TICKVIEW_POSTGRES_DSN'}", markup=False, highlight=False)
+        return
+    console.print("\narchive")
+    print_table(ARCHIVE_COLUMNS, [asdict(log) for log in archive.logs], "nothing is archived")
+    for loss in archive.losses:
+        console.print(what_was_lost(loss), markup=False, highlight=False, soft_wrap=True)
+
+
+def what_was_lost(loss: Loss) -> str:
+    """What happened when a log came back with less than others had seen, in a sentence or two."""
+    told = f"{iso(loss.noticed_at)} {loss.log} came back at {loss.found}, {loss.seen - loss.found} events short of "
+    told += f"{loss.seen}, which had been seen; the archive put back {loss.restored - loss.found}"
+    if loss.seen > loss.restored:
+        told += f", and {loss.seen - loss.restored} that nobody had kept are lost for good (PositionLost)"
+    return told + (f"; built anew: {', '.join(loss.rebuilt)}" if loss.rebuilt else "")
 
 
 def projections(

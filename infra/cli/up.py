@@ -21,7 +21,7 @@ from infra.settings import Settings
 from infra.supervisor import Program, Supervisor
 
 ROLES = ("archive", "record", "project", "serve")
-"""In the order of starting; the demo producer comes last, so that it is the first to stop."""
+"""In the order of starting, the reverse of stopping: the demo producer is the first to stop, the archive the last."""
 
 _HEALTH_POLL_SECONDS = 0.1
 

@@ -95,10 +95,14 @@ class EventLog:
 
         Raises VersionConflictError, TrackingConflictError or UnsuitableServerError when nothing was added,
         and NotDurableError when all was added and is not yet durable. After that error, or a lost connection,
-        the same events may be appended again: those with an ``event_id`` are not doubled.
+        the same events may be appended again: those with an ``event_id`` are not doubled. Raises ValueError for
+        names with a NUL character, which no archive could hold.
         """
         if not events and tracking is None:
             return []
+        for event in events:
+            if "\0" in event.stream + event.topic + event.event_id + event.origin:
+                raise ValueError(f"a NUL character in the names of an event: {event._replace(state=b'')}")
         streams = {stream: number for number, stream in enumerate(dict.fromkeys(e.stream for e in events), 1)}
         keys = [self.keys.log, self.keys.meta, self.keys.versions, self.keys.tracking, *map(self.keys.stream, streams)]
         arguments: list[functions.Argument] = [self.keys.ids_prefix, self.dedupe_window]

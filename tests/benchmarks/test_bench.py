@@ -46,3 +46,21 @@ def test_replay() -> None:
         "during a replay of 1,000 events/s",
     ]
     assert all(row["per_second"] > 0 for row in result["scans"])
+
+
+def test_archive() -> None:
+    arguments = ("--events", "3000", "--symbols", "100", "--intervals", "3000", "--seconds", "0.2")
+    result = bench("archive", *arguments)
+    assert [(row["of"], row["what"].split(" ")[0]) for row in result["rates"]] == [
+        ("archive", "bare"),
+        ("archive", "archive"),
+        ("verify", "bare"),
+        ("verify", "bare"),
+        ("verify", "reading"),
+        ("verify", "verify"),
+        ("export", "bare"),
+        *[("export", "export")] * 3,
+    ]
+    assert all(row["events_per_second"] > 0 for row in result["rates"])
+    assert [row["scan_as_of"][0] for row in result["scans"]] == ["A", "B", "C", "D"]
+    assert all(row["per_second"] > 0 for row in result["scans"])

@@ -112,6 +112,7 @@ def test_whatever_the_batches_and_crashes_the_archive_has_the_log(
 def test_a_state_that_is_not_json_is_archived_as_it_is(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
     states = [b"", b"\x00\xff\xfe", b"{not json", b"[1]", orjson.dumps({"source": 7, "correlation_id": None})]
+    states.append(orjson.dumps({"source": "a\0b", "correlation_id": "\0"}))
     log.append([detected(f"symbol-{number}")._replace(state=state) for number, state in enumerate(states)])
     archive_all(database, log)
     rows = archived(database)

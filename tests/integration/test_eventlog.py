@@ -279,3 +279,10 @@ def test_snapshot_whose_reply_is_lost_is_there_once(client: Redis) -> None:
         recorder_of(through_proxy).insert_events([snapshot])
 
     assert recorder_of(client).select_events("user-1") == [snapshot]
+
+
+@pytest.mark.parametrize("field", ["stream", "topic", "event_id", "origin"])
+def test_a_name_that_no_archive_could_hold_is_refused(log: EventLog, field: str) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        log.append([detected(), detected()._replace(**{field: "a\0b"})])
+    assert log.head() == 0

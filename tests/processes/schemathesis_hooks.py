@@ -8,12 +8,17 @@ from schemathesis import Case, CheckContext, Response
 
 from readapi.read_model import MIN_POSITION_HEADER, POSITIONS_PATTERN
 
-UNSAYABLE = {"cursor", "rsi_range"}
-"""Parameters whose values must suit each other, which JSON Schema cannot say."""
+UNSAYABLE = {"cursor", "rsi_range", "as_of", "as_of_valid", "to"}
+"""Parameters whose values must suit each other, or the moment, which JSON Schema cannot say."""
 
 HEALTH = {"/api/health", "/api/pattern-discovery/health"}
 
-schemathesis.openapi.format("cursor", st.sampled_from(["7", "WyJjb25maWRlbmNlIiwiZGVzYyIsMC41LCJBIl0"]))
+schemathesis.openapi.format(
+    "moment", st.sampled_from(["2026-01-01", "2026-01-01T12:30Z", "2026-01-01T12:30:15.5-05:00"])
+)
+schemathesis.openapi.format(
+    "cursor", st.sampled_from(["7", "WyJjb25maWRlbmNlIiwiZGVzYyIsMC41LCJBIl0", "eyJtYXJrZXQtMSI6MX0"])
+)
 
 
 @schemathesis.check

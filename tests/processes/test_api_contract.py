@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -11,13 +12,17 @@ import pytest
 
 from tests import servers
 from tests.processes.api_service import detection, post, service
+from tests.processes.roles import running
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
-    with servers.valkey() as server, service(server.connection_url, wait_seconds=0.05) as client:
+def client(postgres_18_dsn: str) -> Iterator[httpx.Client]:
+    with servers.valkey() as server, servers.new_database(postgres_18_dsn) as dsn, ExitStack() as stack:
+        settings = {"postgres_dsn": dsn, "wait_seconds": 0.05}
+        stack.enter_context(running("archive", redis_url=server.connection_url, **settings))
+        client = stack.enter_context(service(server.connection_url, **settings))
         post(client, [detection(symbol, rs=1.2, rsi=55.0) for symbol in ("AAPL", "MSFT", "BRK.B")])
         refused = client.post("/api/events", json=[detection("AAPL", confidence=7)])
         assert refused.status_code == 422
@@ -35,7 +40,7 @@ def test_schemathesis_finds_nothing(client: httpx.Client) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     # All but the document's own.
-    assert "22 selected / 22 total" in done.stdout
+    assert "25 selected / 25 total" in done.stdout
 
 
 def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Client) -> None:
@@ -50,6 +55,9 @@ def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Cli
         "get /api/patterns/{pattern_id}",
         "get /api/backtests",
         "get /api/backtests/{job_id}",
+        "get /api/audit/events",
+        "get /api/audit/streams/{stream}",
+        "get /api/audit/verification",
         "post /api/events",
         "get /api/dead-letters",
         "get /api/dead-letters/{letter_id}",

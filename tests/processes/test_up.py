@@ -20,7 +20,7 @@ import pytest
 from infra.embedded import find_servers
 from tests.servers import free_port
 
-ROLES = ("record", "project", "serve")
+ROLES = ("archive", "record", "project", "serve")
 PATTERN = {
     "event_id": "up-test-1",
     "event_type": "pattern_detected",

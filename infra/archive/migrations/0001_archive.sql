@@ -18,10 +18,12 @@ COMMENT ON TABLE tickview.events IS
     'Every event; a partition a month, which can be detached. hash = sha256(hash of the position before || all columns before hash)';
 
 CREATE INDEX events_position ON tickview.events (log, position);
-CREATE INDEX events_stream ON tickview.events (stream, version);
+CREATE INDEX events_stream ON tickview.events (log, stream, version);
 CREATE INDEX events_event_id ON tickview.events (event_id);
 CREATE INDEX events_correlation ON tickview.events (correlation_id, recorded_at) WHERE correlation_id IS NOT NULL;
-CREATE INDEX events_recorded ON tickview.events (recorded_at, log, position);
+CREATE INDEX events_recorded ON tickview.events (log, recorded_at);
+CREATE INDEX events_topic ON tickview.events (log, topic, recorded_at);
+CREATE INDEX events_source ON tickview.events (log, source, recorded_at) WHERE source IS NOT NULL;
 
 CREATE TABLE tickview.logs (
     log text PRIMARY KEY,
@@ -33,12 +35,13 @@ COMMENT ON TABLE tickview.logs IS 'The logs: the id and the epoch that each carr
 
 CREATE TABLE tickview.anchors (
     log text NOT NULL,
+    month date NOT NULL,
     position bigint NOT NULL,
     hash bytea NOT NULL,
-    PRIMARY KEY (log, position)
+    PRIMARY KEY (log, month)
 );
 COMMENT ON TABLE tickview.anchors IS
-    'The hash of the last event before each month of a log: where a chain begins whose months before have been detached';
+    'The position and hash of the last event before each month of a log: where a chain begins whose months before have been detached';
 
 CREATE TABLE tickview.segments (
     name text NOT NULL,

@@ -8,7 +8,7 @@ COMMENT ON TABLE tickview.live_versions IS 'The version of each read model in Po
 
 CREATE TABLE tickview.pattern_events (
     version integer NOT NULL,
-    detection text NOT NULL,
+    detection text COLLATE "C" NOT NULL,
     log text NOT NULL,
     position bigint NOT NULL,
     recorded_at timestamptz NOT NULL,
@@ -16,22 +16,22 @@ CREATE TABLE tickview.pattern_events (
 );
 COMMENT ON TABLE tickview.pattern_events IS 'The events that speak of each detection of a pattern, whatever the tier';
 
+-- Texts are compared by their bytes, whatever the locale of the database: rows are ordered by them.
 CREATE TABLE tickview.pattern_history (
     version integer NOT NULL,
     timeline text NOT NULL,
-    detection text NOT NULL,
-    id text NOT NULL,
-    log text NOT NULL,
     position bigint NOT NULL,
     span tstzrange NOT NULL,
-    symbol text NOT NULL,
-    pattern text NOT NULL,
-    tier text NOT NULL,
     confidence double precision NOT NULL,
     detected_at double precision NOT NULL,
     relative_strength double precision,
     relative_volume double precision,
     rsi double precision,
+    symbol text COLLATE "C" NOT NULL,
+    pattern text COLLATE "C" NOT NULL,
+    tier text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    log text NOT NULL,
     document bytea NOT NULL
 ) PARTITION BY LIST (timeline);
 COMMENT ON TABLE tickview.pattern_history IS
@@ -41,5 +41,4 @@ CREATE TABLE tickview.pattern_history_recorded PARTITION OF tickview.pattern_his
 CREATE TABLE tickview.pattern_history_valid PARTITION OF tickview.pattern_history FOR VALUES IN ('valid');
 
 CREATE INDEX pattern_history_span ON tickview.pattern_history USING gist (span);
-CREATE INDEX pattern_history_detection ON tickview.pattern_history (detection);
-CREATE INDEX pattern_history_symbol ON tickview.pattern_history (symbol);
+CREATE INDEX pattern_history_id ON tickview.pattern_history (version, symbol, id);

@@ -1,0 +1,52 @@
+"""The scan as of a moment: how the read model ``pattern_history`` is served."""
+
+import asyncio
+import time
+
+from falcon.asgi import Request, Response
+
+from projections import pattern_history
+from projections.pattern_history import Timeline
+from projections.queries import HistoryPage, PatternHistoryQueries, PatternQuery, Positions
+from readapi.problems import no_archive
+from readapi.read_model import MIN_POSITION_HEADER, POSITION_HEADER, format_positions, not_reached, parse_positions
+
+POLL_SECONDS = 0.05
+"""Between two looks at how far the history is folded, while a read waits for it."""
+
+
+class PatternHistory:
+    """The read model ``pattern_history``; without ``queries`` where there is no archive."""
+
+    name = pattern_history.NAME
+    source = "archive"
+
+    def __init__(self, queries: PatternHistoryQueries | None, wait_seconds: float) -> None:
+        self._queries = queries
+        self._wait_seconds = wait_seconds
+
+    async def scan(self, req: Request, resp: Response, query: PatternQuery, timeline: Timeline) -> HistoryPage:
+        """The page as of ``query.now``, once the position is known that the client asks for.
+
+        The answer says up to which position it is. Raises Problem (400, 503, 504), UnavailableError, TooDeepError.
+        """
+        if self._queries is None:
+            raise no_archive()
+        wanted = req.get_header(MIN_POSITION_HEADER)
+        if wanted is not None:
+            await self._reach(self._queries, parse_positions(wanted))
+            req.context.started = time.perf_counter()
+        answer = await self._queries.scan(query, timeline)
+        resp.set_header(POSITION_HEADER, format_positions(answer.positions))
+        return answer
+
+    async def _reach(self, queries: PatternHistoryQueries, wanted: Positions) -> None:
+        deadline = time.monotonic() + self._wait_seconds
+        while True:
+            folded = await queries.folded()
+            if all(folded.get(log, -1) >= position for log, position in wanted.items()):
+                return
+            left = deadline - time.monotonic()
+            if left <= 0 or not wanted.keys() <= folded.keys():
+                raise not_reached(self.name, folded, wanted, self._wait_seconds)
+            await asyncio.sleep(min(POLL_SECONDS, left))

@@ -1,0 +1,87 @@
+"""The programs of docs/audit.md do what it says, on a real archive, without TickView."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import psycopg
+import pytest
+from redis import Redis
+
+from infra.archive.database import Database
+from infra.archive.heads import read_private_key, sign, take_heads
+from tests import servers
+from tests.archiving import archive_all, archived_log
+from tests.integration.eventlog_support import detected
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "audit.md"
+
+
+def program(language: str) -> str:
+    """The one program in this language."""
+    [found] = re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    return str(found)
+
+
+@pytest.fixture(params=["postgres_18_dsn", "postgres_15_dsn"])
+def database(request: pytest.FixtureRequest, redis: Redis) -> Iterator[Database]:
+    """An archive of twenty events, one of which has a state that is no text."""
+    with servers.new_database(request.getfixturevalue(request.param)) as dsn:
+        opened = Database(dsn)
+        opened.check()
+        log = archived_log(redis, opened)
+        log.append([detected(f"symbol-Ä{number}") for number in range(19)])
+        log.append([detected()._replace(state=b"\x00\xff", origin="http")])
+        archive_all(opened, log)
+        yield opened
+        opened.close()
+
+
+def change_event_7(database: Database) -> None:
+    with database.connection() as connection:
+        connection.execute("UPDATE tickview.events SET source = 'nobody' WHERE position = 7")
+
+
+def test_the_program_in_python_recomputes_the_chain(database: Database) -> None:
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-c", program("python"), database.dsn, "market-0"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    with database.connection() as connection:
+        [[head]] = connection.execute("SELECT hash FROM tickview.logs")
+    assert run().stdout.strip() == head.hex()
+    change_event_7(database)
+    done = run()
+    assert (done.returncode, done.stderr.strip()) == (1, "event 7 does not fit")
+
+
+def test_the_program_in_sql_recomputes_the_chain(database: Database) -> None:
+    def run() -> int | None:
+        function, _, query = program("sql").partition("\n\n")
+        with psycopg.connect(database.dsn) as connection:
+            connection.execute(function.encode())
+            [[position]] = connection.execute(query.encode())
+            connection.rollback()
+        return position
+
+    assert run() is None
+    change_event_7(database)
+    assert run() == 7
+
+
+def test_openssl_verifies_a_signature(database: Database, tmp_path: Path) -> None:
+    def run() -> int:
+        return subprocess.run(["bash", "-ec", program("sh")], cwd=tmp_path, capture_output=True, check=False).returncode
+
+    key, file = tmp_path / "key.pem", tmp_path / "head.json"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
+    signed = sign(take_heads(database, datetime.now(UTC)), read_private_key(key)).shown()
+    file.write_bytes(orjson.dumps(signed, option=orjson.OPT_INDENT_2))
+    assert run() == 0
+    signed["heads"][0]["position"] -= 1
+    file.write_bytes(orjson.dumps(signed))
+    assert run() != 0

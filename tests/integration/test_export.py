@@ -1,0 +1,146 @@
+"""An export has every event of the range, in order and as it is, in each format."""
+
+import base64
+import csv
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+from redis import Redis
+
+from domain.log import LogEntry
+from infra.archive.archiver import Archiver
+from infra.archive.bounds import Bounds, parse_bound
+from infra.archive.database import Database
+from infra.archive.export import AT_ONCE, COLUMNS, Format, export
+from infra.archive.rows import GENESIS, canonical, chain
+from infra.archive.verification import ALL
+from infra.errors import StartupError
+from tests.archiving import archived_log, leased
+
+STATES = [
+    b'{"source":"bench","correlation_id":"flow","value":1.50}',
+    b'{\n  "text": "a \\n line, \\"quoted\\", \xc3\xa4"\r\n}',
+    b"",
+    b"\x00\xff",
+    b"NaN",
+    b"[1,2]",
+]
+FORMATS: list[Format] = ["jsonl", "csv", "parquet"]
+
+
+def entry(position: int) -> LogEntry:
+    recorded_at = datetime(2025, 12, 1 + position, 12, tzinfo=UTC).timestamp() + 0.123
+    state = STATES[(position - 1) % len(STATES)]
+    topic = "domain.events:PatternDetected"
+    return LogEntry(position, f"symbol-{position}", 1, topic, f"id-{position}", recorded_at, state)
+
+
+@pytest.fixture
+def archive(redis: Redis, database: Database) -> Iterator[Database]:
+    """Two logs of twelve events."""
+    for name in ("users", "market-0"):
+        log = archived_log(redis, database, name)
+        log.open()
+        Archiver(database, log, leased(database, name), 100).archive([entry(position) for position in range(1, 13)])
+    return database
+
+
+def exported(database: Database, form: Format, log: str | None = None, bounds: Bounds = ALL) -> list[dict[str, Any]]:
+    out = io.BytesIO()
+    count = export(database, out, form, log, bounds)
+    if form == "parquet":
+        rows = pq.read_table(io.BytesIO(out.getvalue())).to_pylist()
+    elif form == "csv":
+        rows = list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
+    else:
+        rows = [orjson.loads(line) for line in out.getvalue().splitlines()]
+    assert len(rows) == count
+    return rows
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_everything_by_log_and_position(archive: Database, form: Format) -> None:
+    rows = exported(archive, form)
+    assert [(row["log"], int(row["position"])) for row in rows] == [
+        (log, position) for log in ("market-0", "users") for position in range(1, 13)
+    ]
+    hash_ = GENESIS
+    for row, position in zip(rows, range(1, 13), strict=False):
+        original = entry(position)
+        hash_ = chain(hash_, canonical("market-0", original))
+        assert row["hash"] == hash_.hex()
+        assert (row["stream"], int(row["version"]), row["event_id"]) == (original.stream, 1, original.event_id)
+        assert row["type"] == "PatternDetected"
+        moment = row["recorded_at"]
+        assert (moment.isoformat() if form == "parquet" else moment)[:23] == f"2025-12-{1 + position:02}T12:00:00.123"
+        assert (row["source"] or None, row["correlation_id"] or None) == (
+            ("bench", "flow") if original.state == STATES[0] else (None, None)
+        )
+        if row.get("data_base64"):
+            assert base64.b64decode(row["data_base64"]) == original.state
+        elif form == "jsonl":
+            assert row.get("data", b"") == (orjson.loads(original.state) if original.state else b"")
+        else:
+            assert (row["data"] or "").encode() == original.state
+    if form != "jsonl":
+        assert list(rows[0]) == list(COLUMNS)
+
+
+def test_json_is_exported_as_it_was_written(archive: Database) -> None:
+    out = io.BytesIO()
+    export(archive, out, "jsonl", "users", Bounds(end=1))
+    assert b'"data":' + STATES[0] + b"}" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last"),
+    [
+        ("3", "5", 3, 5),
+        (None, "1", 1, 1),
+        ("12", "99", 12, 12),
+        ("2025-12-04", "2025-12-06", 3, 4),
+        ("2025-12-04T12:00:00.123Z", "2025-12-06T12:00:00.123+00:00", 3, 4),
+        ("2025-12-04T13:00:00.123+01:00", None, 3, 12),
+        ("4", "2025-12-06T00:00", 4, 4),
+        ("13", None, 1, 0),
+        ("2026-01-01", None, 1, 0),
+    ],
+)
+def test_a_range_includes_positions_and_excludes_the_moment_of_its_end(
+    archive: Database, start: str | None, end: str | None, first: int, last: int
+) -> None:
+    bounds = Bounds(*(None if text is None else parse_bound(text) for text in (start, end)))
+    rows = exported(archive, "jsonl", "users", bounds)
+    assert [row["position"] for row in rows] == list(range(first, last + 1))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_empty_archive_is_an_empty_file_of_its_format(database: Database, form: Format) -> None:
+    assert exported(database, form) == []
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_more_than_is_held_at_once_is_exported_whole(redis: Redis, database: Database, form: Format) -> None:
+    log = archived_log(redis, database)
+    log.open()
+    count = 2 * AT_ONCE + 1
+    template = entry(1)
+    entries = [template._replace(position=position, version=position) for position in range(1, count + 1)]
+    Archiver(database, log, leased(database, log.name), count).archive(entries)
+    told: list[tuple[int, int]] = []
+    out = io.BytesIO()
+    export(database, out, form, progress=lambda done, total: told.append((done, total)))
+    assert told == [(AT_ONCE, count), (2 * AT_ONCE, count), (count, count)]
+    assert [int(row["position"]) for row in exported(database, form)] == list(range(1, count + 1))
+    if form == "parquet":
+        assert pq.ParquetFile(io.BytesIO(out.getvalue())).num_row_groups == 3
+
+
+def test_a_log_that_is_not_there_is_named(archive: Database) -> None:
+    with pytest.raises(StartupError, match="no log market-7: it has market-0, users"):
+        export(archive, io.BytesIO(), "jsonl", "market-7")

@@ -1,0 +1,221 @@
+"""Heads that somebody outside keeps hold us to our history, also where all hashes were made anew."""
+
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from redis import Redis
+
+from infra.archive.archiver import Archiver
+from infra.archive.database import Database
+from infra.archive.heads import (
+    HeadFile,
+    check_extension,
+    check_signature,
+    read_head_file,
+    read_private_key,
+    read_public_key,
+    sign,
+    take_heads,
+)
+from infra.archive.verification import verify
+from infra.errors import StartupError
+from infra.eventlog import EventLog
+from tests.archiving import archived_log, leased
+from tests.integration.eventlog_support import detected
+from tests.oracles.chain import hashes_of
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, UTC)
+
+
+@pytest.fixture
+def archiver(redis: Redis, database: Database) -> Archiver:
+    """An archiver that has archived ten events."""
+    log = archived_log(redis, database)
+    log.open()
+    archiver = Archiver(database, log, leased(database, log.name), 100)
+    archive_more(log, archiver, 10)
+    return archiver
+
+
+def archive_more(log: EventLog, archiver: Archiver, count: int) -> None:
+    log.append([detected() for _ in range(count)])
+    assert len(archiver.step(0)) == count
+
+
+def rewrite(database: Database, change: str) -> None:
+    """Change events, and then make all hashes, checkpoint and anchors fit again, as one could who has the database."""
+    with database.connection() as connection:
+        connection.execute(change.encode())
+        rows = connection.execute("SELECT * FROM tickview.events ORDER BY position").fetchall()
+        hashes = hashes_of(rows)
+        for row, hash_ in zip(rows, hashes, strict=True):
+            connection.execute("UPDATE tickview.events SET hash = %s WHERE position = %s", [hash_, row[1]])
+        connection.execute("UPDATE tickview.logs SET hash = %s", [hashes[-1]])
+        connection.execute("UPDATE tickview.segments SET position = %s", [len(rows)])
+
+
+def extension(database: Database, taken: HeadFile) -> tuple[bool, str]:
+    [found] = check_extension(database, taken, lambda *_: None)
+    return found.extends, found.detail
+
+
+def test_an_untouched_history_extends_its_heads(redis: Redis, database: Database, archiver: Archiver) -> None:
+    taken = take_heads(database, NOW)
+    [head] = taken.heads
+    assert (head.log, head.position, taken.taken_at) == ("market-0", 10, "2026-01-02T03:04:05.678Z")
+    assert extension(database, taken) == (True, "0 events have come since")
+    archive_more(archived_log(redis, database), archiver, 5)
+    assert extension(database, taken) == (True, "5 events have come since")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("UPDATE tickview.events SET state = '[]' WHERE position = 4", "the history up to there is another"),
+        ("UPDATE tickview.events SET origin = 'http' WHERE position = 10", "the history up to there is another"),
+        ("DELETE FROM tickview.events WHERE position > 8", "the archive ends before it"),
+    ],
+)
+def test_a_history_that_was_rewritten_so_that_it_verifies_is_caught(
+    database: Database,
+    archiver: Archiver,
+    change: str,
+    why: str,
+) -> None:
+    assert archiver.lease.position == 10
+    taken = take_heads(database, NOW)
+    rewrite(database, change)
+    assert verify(database).ok
+    extends, detail = extension(database, taken)
+    assert not extends
+    assert why in detail
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("UPDATE tickview.events SET state = '[]' WHERE position = 4", "event 4 does not fit: changed"),
+        ("UPDATE tickview.events SET state = '[]' WHERE position = 12", "behind it, event 12: changed"),
+        ("DELETE FROM tickview.events WHERE position >= 10", "event 10 does not fit: missing"),
+        ("DELETE FROM tickview.events; DELETE FROM tickview.segments; DELETE FROM tickview.logs", "no such log"),
+    ],
+)
+def test_a_history_that_does_not_verify_extends_nothing(
+    redis: Redis, database: Database, archiver: Archiver, change: str, why: str
+) -> None:
+    taken = take_heads(database, NOW)
+    archive_more(archived_log(redis, database), archiver, 5)
+    with database.connection() as connection:
+        connection.execute(change.encode())
+    extends, detail = extension(database, taken)
+    assert not extends
+    assert why in detail
+
+
+def test_no_head_is_taken_of_an_archive_that_contradicts_itself(database: Database, archiver: Archiver) -> None:
+    with database.connection() as connection:
+        connection.execute(
+            "UPDATE tickview.events SET hash = sha256(hash) WHERE position = %s", [archiver.lease.position]
+        )
+    with pytest.raises(StartupError, match=r"last event of market-0, 10, .*tickview audit verify"):
+        take_heads(database, NOW)
+
+
+def openssl(*arguments: str) -> bytes:
+    return subprocess.run(["openssl", *arguments], check=True, capture_output=True).stdout
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    """A private key, and its public half, made by OpenSSL."""
+    private, public = tmp_path / "key.pem", tmp_path / "public.pem"
+    openssl("genpkey", "-algorithm", "ed25519", "-out", str(private))
+    openssl("pkey", "-in", str(private), "-pubout", "-out", str(public))
+    return private, public
+
+
+def test_a_signature_is_checked_by_either_half_of_the_key(
+    database: Database, archiver: Archiver, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert archiver.lease.position == 10
+    private, public = keys
+    file = tmp_path / "head.json"
+    file.write_bytes(orjson.dumps(sign(take_heads(database, NOW), read_private_key(private)).shown()))
+    taken = read_head_file(file)
+    assert check_signature(taken, read_public_key(private)) == "valid"
+    assert check_signature(taken, read_public_key(public)) == "valid"
+    assert check_signature(taken, None) == "not checked: no key is set"
+    assert check_signature(taken, Ed25519PrivateKey.generate().public_key()) == "another key"
+    assert check_signature(taken.model_copy(update={"signature": None}), read_public_key(public)) == "not signed"
+
+
+def changed_position(document: dict[str, object]) -> None:
+    document["heads"][0]["position"] = 9  # type: ignore[index]
+
+
+def changed_time(document: dict[str, object]) -> None:
+    document["taken_at"] = "2020-01-01T00:00:00.000Z"
+
+
+def dropped_log(document: dict[str, object]) -> None:
+    document["heads"] = []
+
+
+@pytest.mark.parametrize("forge", [changed_position, changed_time, dropped_log])
+def test_a_forged_file_is_recognised(
+    database: Database,
+    archiver: Archiver,
+    keys: tuple[Path, Path],
+    tmp_path: Path,
+    forge: Callable[[dict[str, object]], None],
+) -> None:
+    assert archiver.lease.position == 10
+    document = sign(take_heads(database, NOW), read_private_key(keys[0])).shown()
+    forge(document)
+    file = tmp_path / "head.json"
+    file.write_bytes(orjson.dumps(document))
+    assert check_signature(read_head_file(file), read_public_key(keys[1])) == "forged"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "Invalid JSON"),
+        (b"[]", "should be an object"),
+        (b"{}", "heads: Field required"),
+        (b'{"heads": [{"log": "a"}], "taken_at": ""}', "heads.0.position: Field required"),
+        (b'{"heads": [], "taken_at": "", "more": 1}', "more: Extra inputs"),
+        (
+            b'{"heads": [{"log": "a", "position": 1, "hash": "00", "recorded_at": ""}], "taken_at": ""}',
+            "heads.0.hash: String should match",
+        ),
+        (b'{"heads": [], "taken_at": "", "signature": "?"}', "signature: String should match"),
+    ],
+)
+def test_a_file_that_is_no_head_file_is_refused_in_one_line(tmp_path: Path, content: bytes, why: str) -> None:
+    file = tmp_path / "head.json"
+    file.write_bytes(content)
+    with pytest.raises(StartupError) as refused:
+        read_head_file(file)
+    assert why in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    for read in (read_private_key, read_public_key):
+        with pytest.raises(StartupError, match="TICKVIEW_AUDIT_KEY"):
+            read(file)
+    file.write_bytes(b"no key")
+    for read in (read_private_key, read_public_key):
+        with pytest.raises(StartupError, match="TICKVIEW_AUDIT_KEY"):
+            read(file)
+    openssl("genpkey", "-algorithm", "ed448", "-out", str(file))
+    for read in (read_private_key, read_public_key):
+        with pytest.raises(StartupError, match="not an Ed25519 key"):
+            read(file)

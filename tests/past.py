@@ -1,0 +1,61 @@
+"""What tests of ``pattern_history`` share: its projector run to the end, questions to it, an empty archive."""
+
+import asyncio
+from collections.abc import Sequence
+
+from infra.archive.as_of import PostgresPatternHistory
+from infra.archive.database import Database
+from infra.archive.history import HistoryProjector
+from infra.archive.history_versions import go_live
+from infra.archive.segments import Lease, take
+from infra.archive.serving import ServedArchive
+from projections.pattern_history import NAME, Timeline
+from projections.patterns import ActivePatterns
+from projections.queries import HistoryPage, PatternQuery
+
+_TABLES = "events, logs, anchors, segments, live_versions, pattern_events, pattern_history"
+
+
+def history_lease(
+    database: Database, log: str, owner: str = "history", seconds: float = 60, version: int = ActivePatterns.version
+) -> Lease:
+    """The lease on the history of a log."""
+    with database.connection() as connection:
+        lease = take(connection, NAME, version, log, owner, seconds)
+    assert lease is not None
+    return lease
+
+
+def fold_history(database: Database, log: str, batch_size: int = 100, version: int = ActivePatterns.version) -> int:
+    """Fold what is archived of a log; returns how many events that were."""
+    projector = HistoryProjector(database, history_lease(database, log, version=version), batch_size)
+    with database.connection() as connection:
+        go_live(connection, version)
+    events = 0
+    while read := projector.step():
+        events += read
+    return events
+
+
+def scans(
+    database: Database, logs: Sequence[str], queries: Sequence[tuple[PatternQuery, Timeline]]
+) -> list[HistoryPage]:
+    """The answers to several scans."""
+    history = PostgresPatternHistory(ServedArchive(database), logs)
+
+    async def ask() -> list[HistoryPage]:
+        return [await history.scan(query, timeline) for query, timeline in queries]
+
+    return asyncio.run(ask())
+
+
+def scan(database: Database, logs: Sequence[str], query: PatternQuery, timeline: Timeline = "recorded") -> HistoryPage:
+    """The answer to one."""
+    [answer] = scans(database, logs, [(query, timeline)])
+    return answer
+
+
+def empty(database: Database) -> None:
+    """Take everything out of the archive."""
+    with database.connection() as connection:
+        connection.execute("TRUNCATE " + ", ".join(f"tickview.{name}" for name in _TABLES.split(", ")))
