@@ -70,6 +70,8 @@ class HistoryPage(NamedTuple):
     """Of the read model."""
     positions: Positions
     """The position up to which each log is folded."""
+    recorded_at: Mapping[str, float]
+    """When the event at that position was recorded, in epoch seconds; 0 where there is none."""
 
 
 class TooDeepError(ValueError):

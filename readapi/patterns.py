@@ -232,7 +232,7 @@ class ScanResource(Resource):
         if moment > self._clock():
             name = "as_of" if timeline == "recorded" else "as_of_valid"
             raise invalid([{"field": name, "reason": "lies in the future, of which nothing is known"}])
-        found = await self._history.scan(req, resp, query.query(moment), timeline)
+        found = await self._history.scan(req, resp, query.query(moment), timeline, self.read_model.live.positions)
         # There is one build of each version.
         return _Answer(found.page, moment, self._history.name, Build(found.version, 1), self._history.source)
 

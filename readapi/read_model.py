@@ -68,7 +68,7 @@ def not_reached(name: str, folded: Positions, wanted: Positions, wait_seconds: f
     return Problem(
         HTTPStatus.GATEWAY_TIMEOUT,
         "position-not-reached",
-        f"the read model {name} does not know {MIN_POSITION_HEADER} yet; a read waits for it "
+        f"the read model {name} does not know what was asked for yet; a read waits for it "
         f"{wait_seconds:g} s at most: {'; '.join(lacking) or 'it has only just reached it'}",
     )
 

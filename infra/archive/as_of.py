@@ -36,7 +36,8 @@ _SORT_VALUES: dict[PatternSort, LiteralString] = {
 }
 
 _POSITIONS = """
-SELECT logs.log, coalesce(segment.position, 0) FROM tickview.logs
+SELECT logs.log, coalesce(segment.position, 0), coalesce(extract(epoch FROM segment.recorded_at)::float8, 0)
+FROM tickview.logs
 LEFT JOIN tickview.segments AS segment ON segment.name = %(name)s AND segment.log = logs.log
     AND segment.version = (SELECT version FROM tickview.live_versions WHERE name = %(name)s)
 WHERE logs.log LIKE %(logs)s
@@ -52,7 +53,8 @@ WITH live AS (
 ), page AS (
     SELECT * FROM found WHERE {behind} ORDER BY value {order}, id {order} LIMIT %(limit)s OFFSET %(offset)s
 )
-SELECT live.version, (SELECT json_object_agg(log, position) FROM ({positions}) AS folded (log, position)),
+SELECT live.version,
+    (SELECT json_agg(json_build_array(log, position, moment)) FROM ({positions}) AS folded (log, position, moment)),
     (SELECT count(*) FROM found), page.value, history.log, history.document
 FROM live LEFT JOIN (
     page JOIN {table} AS history ON history.version = (SELECT version FROM live) AND history.symbol = page.symbol
@@ -86,7 +88,7 @@ class PostgresPatternHistory:
 
     def _folded(self, connection: Connection) -> Positions:
         found = connection.execute(_POSITIONS, {"name": NAME, "logs": f"{MARKET_LOG}-%"})
-        return dict.fromkeys(self._logs, 0) | dict(found.fetchall())
+        return dict.fromkeys(self._logs, 0) | {log: position for log, position, _ in found}
 
     def _scan(self, connection: Connection, query: PatternQuery, timeline: Timeline) -> HistoryPage:
         if query.offset > DEEPEST_OFFSET:
@@ -101,14 +103,15 @@ class PostgresPatternHistory:
         with connection.pipeline():  # The transaction begins in the same round trip.
             answer = connection.execute(statement, values, prepare=False)
         rows = answer.fetchall()
-        version, positions, total, *_ = rows[0]
+        version, folded, total, *_ = rows[0]
         found = [(value, _found(log, document)) for *_, value, log, document in rows if document is not None]
         page, more = found[: query.limit], found[query.limit :]
         end = Cursor(page[-1][0], page[-1][1].row.id) if more and page else None
         return HistoryPage(
             Page([one for _, one in page], total, end),
             version or ActivePatterns.version,
-            dict.fromkeys(self._logs, 0) | (positions or {}),
+            dict.fromkeys(self._logs, 0) | {log: position for log, position, _ in folded or ()},
+            dict.fromkeys(self._logs, 0.0) | {log: recorded_at for log, _, recorded_at in folded or ()},
         )
 
 

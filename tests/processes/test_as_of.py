@@ -204,3 +204,11 @@ def test_while_postgresql_is_away_the_present_is_answered_and_then_the_past_agai
         with servers.postgres(data=folder):
             wait_until(lambda: client.get(f"{SCAN}?as_of=5").status_code == 200, "the past is answered again")
             assert shown(client, f"as_of={time.time()!r}", known)["pagination"] == before["pagination"]
+
+
+def test_a_moment_that_has_just_gone_is_answered_whole(story: Story) -> None:
+    """Without a position asked for: what the scan has shown, the past shows at once, however late the history is."""
+    for number in range(20):
+        known = post(story.client, [detection(f"N{number}")])
+        now = shown(story.client, "confidence_min=0&per_page=100", known)
+        assert shown(story.client, f"confidence_min=0&per_page=100&as_of={time.time()!r}", {}) == now
