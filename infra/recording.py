@@ -12,6 +12,7 @@ from infra.connections import connect
 from infra.counts import flush
 from infra.listeners import IngestReader, listen
 from infra.settings import Settings
+from infra.threads import run_threads
 
 logger = structlog.get_logger()
 
@@ -37,15 +38,7 @@ def run_recorder(client: Redis, settings: Settings, stop: Event) -> None:
         ),
         Thread(target=reader.run, args=(stop,), name="ingest stream", daemon=True),
     ]
-    for thread in threads:
-        thread.start()
     logger.info("recording")
-    while not stop.wait(1.0):
-        flush(client, counts)
-        for thread in threads:
-            if not thread.is_alive():
-                raise RuntimeError(f"the {thread.name} thread ended")
-    for thread in threads:
-        thread.join()
+    run_threads(threads, stop, lambda: flush(client, counts))
     intake.close()
     flush(client, counts)

@@ -14,7 +14,7 @@ from domain.codec import TOPIC_PREFIX
 from projections.queries import Positions
 from readapi.answers import send
 from readapi.archive_ports import EventFilter, EventPage, History, PastEvent, Verification
-from readapi.cursors import decode_positions, encode_positions
+from readapi.cursors import HIGHEST_POSITION, decode_positions, encode_positions
 from readapi.operation import Resource, operation
 from readapi.parameters import LONG_NAME_PATTERN, LongName, PageSize, Parameters, spelled_moment
 from readapi.ports import UnavailableError
@@ -34,13 +34,20 @@ def _as_bound(value: object) -> object:
     try:
         return spelled_moment(value)
     except ValueError as error:
-        raise ValueError(f"should be a position (a whole number) or a time: {error}") from None
+        raise ValueError(f"should be a position (up to 15 digits) or a time: {error}") from None
 
 
 Bound = Annotated[
-    Annotated[int | float, Field(ge=0, lt=10**15)],
+    Annotated[int | float, Field(ge=0, le=HIGHEST_POSITION)],
     BeforeValidator(_as_bound),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "format": "moment"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": HIGHEST_POSITION},
+                {"type": "string", "format": "moment"},
+            ]
+        }
+    ),
 ]
 """A position, as a whole number; or the moment of recording, in epoch seconds."""
 

@@ -68,7 +68,12 @@ def _as_range(value: object) -> object:
 
 def _as_moment(value: object) -> object:
     """Epoch seconds, from a number or from ISO 8601."""
-    return value if not isinstance(value, str) or _NUMBER.fullmatch(value) else spelled_moment(value)
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    try:
+        return spelled_moment(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or epoch seconds") from None
 
 
 def spelled_moment(value: str) -> float:
@@ -76,7 +81,7 @@ def spelled_moment(value: str) -> float:
     if " " in value.strip():
         raise ValueError("should have a T between date and time, and a + written as %2B, which else is a space")
     if not _ISO_8601.fullmatch(value):
-        raise ValueError("should be a time such as 2026-11-25T09:00:00Z, a date, or epoch seconds")
+        raise ValueError("should be a time such as 2026-11-25T09:00:00Z, or a date")
     time = datetime.fromisoformat(value)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 

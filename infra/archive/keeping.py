@@ -1,8 +1,7 @@
 """``tickview archive``: a thread for each log archives it, keeps its history and trims it, while it has the lease."""
 
 import time
-from collections.abc import Callable, Mapping
-from threading import Event, Thread
+from threading import Event
 
 import structlog
 from eventsourcing.persistence import PersistenceError
@@ -125,16 +124,3 @@ class LogKeeper:
                 note_error(connection, lease, reason)
         except (PersistenceError, DatabaseError):
             logger.warning("what holds up the archive could not be noted in it", log=self._log.name)
-
-
-def keep_logs(logs: Mapping[str, EventLog], keeper: Callable[[EventLog], LogKeeper], stop: Event) -> None:
-    """Keep every log in a thread of its own until ``stop`` is set. Raises RuntimeError if a thread ends before."""
-    threads = [Thread(target=keeper(log).run, args=(stop,), name=name, daemon=True) for name, log in logs.items()]
-    for thread in threads:
-        thread.start()
-    while not stop.wait(1.0):
-        for thread in threads:
-            if not thread.is_alive():
-                raise RuntimeError(f"the thread that archives {thread.name} ended")
-    for thread in threads:
-        thread.join()

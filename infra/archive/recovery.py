@@ -44,7 +44,10 @@ FROM tickview.logs WHERE logs.log = segment.log AND segment.name = 'archive' AND
 RETURNING logs.id, logs.epoch, segment.position
 """
 
-_PARTITIONS = "SELECT count(*) FROM tickview.logs WHERE log LIKE %s"
+_PARTITIONS = """
+WITH first AS (INSERT INTO tickview.families VALUES (%(family)s, %(partitions)s) ON CONFLICT DO NOTHING)
+SELECT partitions FROM tickview.families WHERE family = %(family)s
+"""
 
 _NOTE = """
 WITH noted AS (UPDATE tickview.logs SET epoch = %(epoch)s WHERE log = %(log)s)
@@ -87,7 +90,8 @@ def open_log(database: Database, client: Redis, log: EventLog, *, keep: int, par
     with database.connection() as connection:
         found = connection.execute(_FENCE, [log.name]).fetchone()
         known = Known(*found) if found else None
-        _check_partitions(connection, log, partitions, is_known=known is not None)
+        if is_market_log(log.name):
+            _check_partitions(connection, partitions)
     if known is None:
         if state.archived:
             raise LogDivergedError(
@@ -101,12 +105,12 @@ def open_log(database: Database, client: Redis, log: EventLog, *, keep: int, par
         _restore(connection, client, log, state, known, keep)
 
 
-def _check_partitions(connection: Connection, log: EventLog, partitions: int, *, is_known: bool) -> None:
-    [[archived]] = connection.execute(_PARTITIONS, [MARKET_LOG + "-%"])
-    if is_market_log(log.name) and archived and (archived > partitions or not is_known):
+def _check_partitions(connection: Connection, partitions: int) -> None:
+    known = connection.execute(_PARTITIONS, {"family": MARKET_LOG, "partitions": partitions}).fetchone()
+    if known and known[0] != partitions:
         raise LogDivergedError(
-            f"the archive has {archived} partitions of the market log, and TICKVIEW_PARTITIONS is {partitions}: "
-            "they cannot change"
+            f"the archive has {known[0]} partitions of the market log, which cannot change: "
+            f"set TICKVIEW_PARTITIONS={known[0]} instead of {partitions}"
         )
 
 

@@ -5,7 +5,7 @@ from threading import Event, Thread
 
 import typer
 
-from infra.archive.keeping import LogKeeper, keep_logs
+from infra.archive.keeping import LogKeeper
 from infra.archive.retention import Retention
 from infra.archive.verifying import verify_regularly
 from infra.composition import open_all_logs, open_database, open_market_logs, open_redis
@@ -13,6 +13,7 @@ from infra.eventlog import EventLog
 from infra.recording import process_name, run_recorder
 from infra.settings import Settings
 from infra.telemetry import configure_logs
+from infra.threads import run_threads
 from infra.worker import Worker
 from projections.registry import READ_MODELS
 
@@ -66,8 +67,10 @@ def archive() -> None:
     owner = process_name()
     retention = Retention(age=settings.log_retention_age, size=settings.log_retention_size)
 
-    def keeper(log: EventLog) -> LogKeeper:
-        return LogKeeper(
+    stop = stop_on_signals()
+
+    def archiving(log: EventLog) -> Thread:
+        keeper = LogKeeper(
             database,
             client,
             log,
@@ -76,12 +79,13 @@ def archive() -> None:
             batch_size=settings.archive_batch,
             retention=retention,
         )
+        return Thread(target=keeper.run, args=(stop,), name=log.name, daemon=True)
 
-    stop = stop_on_signals()
+    threads = [archiving(log) for log in open_all_logs(client, settings).values()]
     if settings.verify_every:
         verifying = (database, settings.verify_every, stop)
-        Thread(target=verify_regularly, args=verifying, name="verifier", daemon=True).start()
-    keep_logs(open_all_logs(client, settings), keeper, stop)
+        threads.append(Thread(target=verify_regularly, args=verifying, name="verification", daemon=True))
+    run_threads(threads, stop)
 
 
 def serve(

@@ -334,10 +334,9 @@ def test_an_archived_log_is_not_opened_without_its_archive(server: ValkeyServer,
 
 
 def test_other_partitions_than_the_archive_has_are_refused(redis: Redis, redis_url: str, database: Database) -> None:
-    for name in ("market-0", "market-1", "market-2", "market-3", "market-4"):
-        with database.connection() as connection:
-            connection.execute("INSERT INTO tickview.logs VALUES (%s, 'id', 1, '')", [name])
-    with pytest.raises(LogDivergedError, match="5 partitions"):
+    with database.connection() as connection:
+        connection.execute("INSERT INTO tickview.families VALUES ('market', 5)")
+    with pytest.raises(LogDivergedError, match="set TICKVIEW_PARTITIONS=5 instead of 4"):
         Market(redis_url, database).record(detection())
     assert redis.exists(f"tickview:{{{LOG}}}:log") == 0
     assert log_of(detection().stream, 4) == LOG

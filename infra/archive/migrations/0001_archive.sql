@@ -33,6 +33,12 @@ CREATE TABLE tickview.logs (
 );
 COMMENT ON TABLE tickview.logs IS 'The logs: the id and the epoch that each carries, and the hash of its last archived event';
 
+CREATE TABLE tickview.families (
+    family text PRIMARY KEY,
+    partitions integer NOT NULL
+);
+COMMENT ON TABLE tickview.families IS 'Into how many logs a log was divided when it was first opened, which never changes';
+
 CREATE TABLE tickview.anchors (
     log text NOT NULL,
     month date NOT NULL,
