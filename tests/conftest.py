@@ -1,6 +1,7 @@
 """Fixtures shared by every tier: a real server for the session, an empty one for each test."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from redis import Redis
@@ -55,6 +56,13 @@ def postgres_15_dsn() -> Iterator[str]:
         yield dsn
 
 
+@pytest.fixture(params=["postgres_18_dsn", "postgres_15_dsn"])
+def each_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty database with our schema, on each PostgreSQL there is."""
+    with servers.new_database(request.getfixturevalue(request.param)) as dsn, opened(dsn) as database:
+        yield database
+
+
 @pytest.fixture
 def database_url(postgres_18_dsn: str) -> Iterator[str]:
     """An empty database on the session's PostgreSQL."""
@@ -65,7 +73,16 @@ def database_url(postgres_18_dsn: str) -> Iterator[str]:
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """An empty database with our schema."""
-    opened = Database(database_url)
-    opened.check()
-    yield opened
-    opened.close()
+    with opened(database_url) as database:
+        yield database
+
+
+@contextmanager
+def opened(dsn: str) -> Iterator[Database]:
+    """The database with our schema."""
+    database = Database(dsn)
+    database.check()
+    try:
+        yield database
+    finally:
+        database.close()

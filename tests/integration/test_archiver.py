@@ -21,7 +21,6 @@ from infra.archive.reading import PostgresArchive
 from infra.archive.segments import LeaseLostError
 from infra.errors import StartupError
 from infra.eventlog import EventLog, LogDivergedError
-from tests import servers
 from tests.archiving import archive_all, archived_log, leased, new_events
 from tests.integration.eventlog_support import detected
 from tests.oracles.chain import hashes_of
@@ -32,14 +31,10 @@ on_servers = settings(
 )
 
 
-@pytest.fixture(params=["postgres_18_dsn", "postgres_15_dsn"])
-def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """An empty database with our schema, on each PostgreSQL there is."""
-    with servers.new_database(request.getfixturevalue(request.param)) as dsn:
-        opened = Database(dsn)
-        opened.check()
-        yield opened
-        opened.close()
+@pytest.fixture
+def database(each_database: Database) -> Database:
+    """On each PostgreSQL there is."""
+    return each_database
 
 
 def archived(database: Database, log: str = "market-0") -> list[tuple[Any, ...]]:

@@ -39,14 +39,10 @@ on_a_server = settings(
 )
 
 
-@pytest.fixture(params=["postgres_15_dsn", "postgres_18_dsn"])
-def server(request: pytest.FixtureRequest) -> Iterator[Database]:
+@pytest.fixture
+def server(each_database: Database) -> Database:
     """An empty archive on each of the servers we have."""
-    with servers.new_database(request.getfixturevalue(request.param)) as dsn:
-        database = Database(dsn)
-        database.check()
-        yield database
-        database.close()
+    return each_database
 
 
 @pytest.fixture(scope="module")

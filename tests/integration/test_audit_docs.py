@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from redis import Redis
 
 from infra.archive.database import Database
 from infra.archive.heads import read_private_key, sign, take_heads
-from tests import servers
 from tests.archiving import archive_all, archived_log
 from tests.integration.eventlog_support import detected
 
@@ -27,18 +25,14 @@ def program(language: str) -> str:
     return str(found)
 
 
-@pytest.fixture(params=["postgres_18_dsn", "postgres_15_dsn"])
-def database(request: pytest.FixtureRequest, redis: Redis) -> Iterator[Database]:
+@pytest.fixture
+def database(each_database: Database, redis: Redis) -> Database:
     """An archive of twenty events, one of which has a state that is no text."""
-    with servers.new_database(request.getfixturevalue(request.param)) as dsn:
-        opened = Database(dsn)
-        opened.check()
-        log = archived_log(redis, opened)
-        log.append([detected(f"symbol-Ä{number}") for number in range(19)])
-        log.append([detected()._replace(state=b"\x00\xff", origin="http")])
-        archive_all(opened, log)
-        yield opened
-        opened.close()
+    log = archived_log(redis, each_database)
+    log.append([detected(f"symbol-Ä{number}") for number in range(19)])
+    log.append([detected()._replace(state=b"\x00\xff", origin="http")])
+    archive_all(each_database, log)
+    return each_database
 
 
 def change_event_7(database: Database) -> None:

@@ -1,7 +1,7 @@
 """Verification on real servers: whatever is done to the archive in SQL is found, and named."""
 # ruff: noqa: S608 SQL is made of parts here
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,6 @@ from infra.archive.database import Database
 from infra.archive.misfits import Misfit
 from infra.archive.verification import ALL, last_verification, record_verification, verify
 from infra.errors import StartupError
-from tests import servers
 from tests.archiving import archived_log, leased
 
 LOG = "market-0"
@@ -47,15 +46,11 @@ def archive_months(client: Redis, database: Database, name: str = LOG) -> Archiv
     return archiver
 
 
-@pytest.fixture(params=["postgres_18_dsn", "postgres_15_dsn"])
-def database(request: pytest.FixtureRequest, redis: Redis) -> Iterator[Database]:
+@pytest.fixture
+def database(each_database: Database, redis: Redis) -> Database:
     """The archive of one log, on each PostgreSQL there is."""
-    with servers.new_database(request.getfixturevalue(request.param)) as dsn:
-        opened = Database(dsn)
-        opened.check()
-        archive_months(redis, opened)
-        yield opened
-        opened.close()
+    archive_months(redis, each_database)
+    return each_database
 
 
 def run(database: Database, *statements: str) -> None:
