@@ -64,7 +64,13 @@ def history(
 def _find(trail: Trail, subject: str, limit: int) -> Sequence[PastEvent]:
     if _is_pattern(subject):
         return trail.of_pattern(subject, limit)
-    wanted = EventFilter(stream=_stream(subject))
+    found = _find_stream(trail, subject, limit) if _STREAM.fullmatch(subject) else []
+    # A producer may call a job whatever it likes.
+    return found or _find_stream(trail, backtest_stream(subject), limit)
+
+
+def _find_stream(trail: Trail, stream: str, limit: int) -> list[PastEvent]:
+    wanted = EventFilter(stream=stream)
     found: list[PastEvent] = []
     after: Positions | None = {}
     while after is not None and len(found) < limit:
@@ -78,14 +84,10 @@ def _is_pattern(subject: str) -> bool:
     return not _STREAM.fullmatch(subject) and _PATTERN_ID.fullmatch(subject) is not None
 
 
-def _stream(subject: str) -> str:
-    return subject if _STREAM.fullmatch(subject) else backtest_stream(subject)
-
-
 def _what(subject: str) -> str:
     if _is_pattern(subject):
         return f"pattern {subject}"
-    return f"stream {_stream(subject)}"
+    return f"stream {subject}" if _STREAM.fullmatch(subject) else f"stream {backtest_stream(subject)}"
 
 
 def _row(event: PastEvent) -> dict[str, Any]:
