@@ -63,7 +63,7 @@ def postgres_dsn(settings: Settings) -> str | None:
     return servers.postgres_dsn if servers else None
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: Settings, *, writable: bool = False) -> Database:
     """PostgreSQL, found to be fit, with our schema.
 
     Raises StartupError where there is none, or where it cannot be reached or cannot serve us.
@@ -75,7 +75,7 @@ def open_database(settings: Settings) -> Database:
             f"(none is running on {settings.data.resolve()})"
         )
     database = Database(dsn)
-    database.check()
+    database.check(writable=writable)
     return database
 
 

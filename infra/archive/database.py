@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from psycopg import Connection, OperationalError, connect
+from psycopg import Connection, Error, OperationalError, connect
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infra.archive.migrating import migrate
@@ -17,25 +18,45 @@ CONNECTIONS = 8
 CONNECT_SECONDS = 3
 """How long the server may take to answer a new connection."""
 
+CONNECTING: dict[str, str | int | None] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""A host that has gone without a word is noticed within a minute, and not in two hours."""
+
 
 class Database:
-    """PostgreSQL as one process sees it. Nothing connects before the first use, so it may be made before a fork."""
+    """PostgreSQL as one process sees it. Nothing connects before the first use, so it may be made before a fork.
+
+    Raises StartupError for a DSN that is none.
+    """
 
     def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
+        try:
+            self.dsn = make_conninfo(dsn, **{**CONNECTING, **conninfo_to_dict(dsn)})
+        except Error as error:
+            raise StartupError(f"TICKVIEW_POSTGRES_DSN: {_reason(error)}") from error
         self._pool: ConnectionPool[Connection] | None = None
         self._opening = Lock()
 
-    def check(self) -> None:
-        """See that the server can be reached, is new enough and has our schema, or let it have it.
+    def check(self, *, writable: bool = False) -> None:
+        """See that the server can be reached, is new enough, has our schema or takes it, and can be written if asked.
 
         Raises StartupError, saying what is wrong.
         """
         try:
-            with connect(self.dsn, connect_timeout=CONNECT_SECONDS) as connection:
+            with connect(self.dsn) as connection:
                 migrate(connection)
-        except OperationalError as error:
+                [[read_only]] = connection.execute("SHOW transaction_read_only")
+        except Error as error:
             raise StartupError(f"PostgreSQL does not serve us: {_reason(error)}; see TICKVIEW_POSTGRES_DSN") from error
+        if writable and read_only == "on":
+            raise StartupError(
+                "PostgreSQL only lets us read (is it a standby?), and the archive is written: "
+                "set TICKVIEW_POSTGRES_DSN to its primary"
+            )
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -56,8 +77,11 @@ class Database:
     def _opened(self) -> "ConnectionPool[Connection]":
         with self._opening:
             if self._pool is None:
-                with connect(self.dsn, connect_timeout=CONNECT_SECONDS) as connection:
-                    migrate(connection)
+                try:
+                    with connect(self.dsn) as connection:
+                        migrate(connection)
+                except Error as error:
+                    raise ArchiveUnavailableError(f"PostgreSQL cannot be reached: {_reason(error)}") from error
                 self._pool = ConnectionPool(
                     self.dsn,
                     min_size=0,
@@ -66,7 +90,6 @@ class Database:
                     # The pool tries less and less often, for everybody: better it gives up, and who asks next tries.
                     reconnect_timeout=CONNECT_SECONDS,
                     check=ConnectionPool.check_connection,
-                    kwargs={"connect_timeout": CONNECT_SECONDS},
                     open=True,
                 )
             return self._pool

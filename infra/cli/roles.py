@@ -62,7 +62,7 @@ def archive() -> None:
     """
     settings = Settings()
     configure_logs(settings.log_level, "archive")
-    database = open_database(settings)
+    database = open_database(settings, writable=True)
     client = open_redis(settings)
     owner = process_name()
     retention = Retention(age=settings.log_retention_age, size=settings.log_retention_size)

@@ -197,3 +197,25 @@ def test_a_newer_schema_and_an_unreachable_server_are_one_line(database: Databas
     with pytest.raises(StartupError, match=r"PostgreSQL does not serve us.*TICKVIEW_POSTGRES_DSN") as refused:
         Database("postgresql://127.0.0.1:1/nothing").check()
     assert "\n" not in str(refused.value)
+    with pytest.raises(StartupError, match='TICKVIEW_POSTGRES_DSN: invalid URI query parameter: "nonsense"'):
+        Database("postgresql://127.0.0.1/x?nonsense=1")
+
+
+def test_a_server_that_lets_us_read_alone_serves_readers_and_no_archiver(database: Database) -> None:
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
+        [[name]] = connection.execute("SELECT current_database()")
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    reader = Database(database.dsn)
+    reader.check()
+    with pytest.raises(StartupError, match="is it a standby"):
+        reader.check(writable=True)
+
+
+def test_a_role_that_may_make_no_schema_is_told_so(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE guest LOGIN")
+        try:
+            with pytest.raises(StartupError, match="permission denied for database"):
+                Database(database_url.replace("postgres@", "guest@")).check()
+        finally:
+            connection.execute("DROP ROLE guest")
