@@ -9,6 +9,7 @@ from psycopg.sql import SQL, Identifier, Literal
 from domain.log import LogEntry
 from infra.archive.database import Database
 from infra.archive.migrating import LOCK
+from infra.archive.recovery import UNKNOWN_ARCHIVE
 from infra.archive.rows import (
     COPY_HEADER,
     COPY_TRAILER,
@@ -19,7 +20,7 @@ from infra.archive.rows import (
 )
 from infra.archive.segments import Lease, advance
 from infra.eventlog import EventLog, LogDivergedError
-from infra.eventlog.upkeep import log_state, note_archive
+from infra.eventlog.upkeep import LogState, log_state, note_archive
 
 ARCHIVE = "archive"
 """The archive's name among the segments."""
@@ -35,6 +36,8 @@ SENT_AT_ONCE = 250
 
 Anchor = tuple[str, date, int, bytes]
 """Log, month, and the position and the hash of the last event before it."""
+
+_NEW_LOG = "INSERT INTO tickview.logs VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
 _ANCHOR = "INSERT INTO tickview.anchors (log, month, position, hash) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
@@ -117,10 +120,9 @@ class Archiver:
             self._log.open()
             state = log_state(self._log)
         with self._database.connection() as connection:
-            connection.execute(
-                "INSERT INTO tickview.logs VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                [self._log.name, state.id, state.epoch, GENESIS],
-            )
+            is_new = connection.execute(_NEW_LOG, [self._log.name, state.id, state.epoch, GENESIS]).rowcount == 1
+            if is_new:
+                self._begin_archive(connection, state)
             [[identity, hash_]] = connection.execute(
                 "UPDATE tickview.logs SET epoch = %s WHERE log = %s RETURNING id, hash", [state.epoch, self._log.name]
             )
@@ -131,6 +133,15 @@ class Archiver:
             )
         note_archive(self._log)
         return bytes(hash_)
+
+    def _begin_archive(self, connection: Connection, state: LogState) -> None:
+        """Begin where the log begins, which may have been trimmed of what another archive has, or had."""
+        if state.archived:
+            raise LogDivergedError(UNKNOWN_ARCHIVE.format(log=self._log.name))
+        before = (state.first or 1) - 1
+        if before > self.lease.position:
+            advance(connection, self.lease, before, 0)
+            self.lease.position = before
 
     def _make_month(self, month: datetime) -> None:
         with self._database.connection() as connection:

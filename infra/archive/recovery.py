@@ -29,6 +29,12 @@ PUT_BACK_AT_ONCE = 500
 """Events that the server puts back in one step."""
 
 
+UNKNOWN_ARCHIVE = (
+    "log {log} has an archive, and this PostgreSQL does not know the log: is it the right one? "
+    "docs/archive.md says how to begin a new archive where the former is lost"
+)
+
+
 class Known(NamedTuple):
     """What the archive knows of a log."""
 
@@ -94,9 +100,7 @@ def open_log(database: Database, client: Redis, log: EventLog, *, keep: int, par
             _check_partitions(connection, partitions)
     if known is None:
         if state.archived:
-            raise LogDivergedError(
-                f"log {log.name} has an archive, and this PostgreSQL does not know it: is it the right one?"
-            )
+            raise LogDivergedError(UNKNOWN_ARCHIVE.format(log=log.name))
         fence(client, log.name)
         open_as_it_is(log)
         return

@@ -328,7 +328,7 @@ def test_an_archived_log_is_not_opened_without_its_archive(server: ValkeyServer,
         alone.append(new_events([detection()]))
     with database.connection() as connection:
         connection.execute("TRUNCATE tickview.logs, tickview.segments")
-    with pytest.raises(LogDivergedError, match="this PostgreSQL does not know it"):
+    with pytest.raises(LogDivergedError, match="this PostgreSQL does not know the log"):
         market.record(detection())
     assert market.log.head() == 2
 

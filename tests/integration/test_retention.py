@@ -17,7 +17,8 @@ from redis import Redis
 
 from infra.archive.database import Database
 from infra.archive.retention import Retention, trim_log
-from infra.eventlog import EventLog, HistoryGapError, RedisApplicationRecorder
+from infra.archive.verification import verify
+from infra.eventlog import EventLog, HistoryGapError, LogDivergedError, RedisApplicationRecorder
 from infra.eventlog.upkeep import log_state
 from infra.projector import Projector
 from infra.read_models.store import RedisStore
@@ -273,6 +274,29 @@ def test_aggregates_load_after_their_events_have_left_redis(
     assert accounts.repository.get(opened[9].id).entries == [*range(9), 100]
     stored_events = list(recorder.select_events(opened[9].id, desc=True, limit=3))
     assert [stored_event.originator_version for stored_event in stored_events] == [11, 10, 9]
+
+
+def test_a_new_archive_begins_where_the_log_begins_and_only_when_told_to(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database)
+    log.append([detected()._replace(topic="t:One") for _ in range(10)])
+    archive_all(database, log)
+    begin_builds(redis)
+    fold(redis, log, Build(1, 1))
+    trim_log(log, redis, archived=6, retention=NOTHING)
+    with database.connection() as connection:  # another PostgreSQL, as far as the log is concerned
+        connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
+    with pytest.raises(LogDivergedError, match="how to begin a new archive where the former is lost"):
+        archive_all(database, log)
+    with database.connection() as connection:
+        assert connection.execute("SELECT count(*) FROM tickview.logs").fetchone() == (0,)
+
+    redis.hdel(log.keys.meta, "archived")
+    assert archive_all(database, log) == 4
+    [found] = verify(database).logs
+    assert (found.first, found.last, found.misfit) == (7, 10, None)
+    assert [entry.position for entry in log.read(6, 10)] == [7, 8, 9, 10]
+    with pytest.raises(HistoryGapError, match="positions 1 to 6 of log market-0 are neither"):
+        log.read(0, 10)
 
 
 def test_what_follows_from_the_events_goes_with_them(redis: Redis, database: Database) -> None:
