@@ -1,7 +1,6 @@
 """The embedded servers: data that outlive them, and what a crash may leave behind."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -91,12 +90,12 @@ def test_writes_are_on_disk_before_they_are_acknowledged(data: Path) -> None:
 def test_a_killed_valkey_is_back_on_its_port_with_its_data(data: Path) -> None:
     with embedded_servers(data, postgres=False) as servers, connected(servers.redis_url) as redis:
         redis.set("word", "kept")
-        killed = valkey_pid(servers)
-        os.kill(killed, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(killed)] if psutil.pid_exists(killed) else [])
+        killed = psutil.Process(valkey_pid(servers))
+        killed.kill()
+        psutil.wait_procs([killed])
         wait_until_answering(servers.redis_url)
         assert redis.get("word") == "kept"
-        assert valkey_pid(servers) != killed
+        assert valkey_pid(servers) != killed.pid
 
 
 def test_a_killed_postgres_is_back_with_its_data(data: Path) -> None:
