@@ -117,7 +117,7 @@ class HistoryKeeper:
         self._is_noted = reason is not None
         try:
             with self._database.connection() as connection:
-                note_error(connection, self._projector.lease, reason)
+                note_error(connection, NAME, ActivePatterns.version, self._log, reason)
         except (PersistenceError, DatabaseError):
             logger.warning("what holds up the history could not be noted", log=self._log)
 

@@ -58,8 +58,8 @@ class LogKeeper:
 
     def run(self, stop: Event) -> None:
         """Until ``stop`` is set; a server that is away is waited for."""
+        told = ""
         while not stop.is_set():
-            lease: Lease | None = None
             try:
                 if not log_state(self._log).opened:
                     self._log.open()
@@ -67,13 +67,16 @@ class LogKeeper:
                 if lease is None:
                     stop.wait(self._lease_seconds / 3)
                 else:
+                    told = ""
                     self._keep(lease, stop)
             except LeaseLostError as error:
                 logger.warning("lease lost", log=self._log.name, reason=str(error))
             except (RedisError, PersistenceError, DatabaseError) as error:
                 reason = " ".join(str(error).split())
-                logger.warning("archiving waits", log=self._log.name, reason=reason)
-                self._note(lease, reason)
+                if reason != told:
+                    logger.warning("archiving waits", log=self._log.name, reason=reason)
+                    told = reason
+                self._note(reason)
                 stop.wait(RETRY_SECONDS)
 
     def _take(self) -> Lease | None:
@@ -95,7 +98,7 @@ class LogKeeper:
                 held = self._take()
                 if held is None or held.epoch != lease.epoch:
                     raise LeaseLostError(f"the lease on {lease.log} was given to somebody else")
-                self._note(lease, None)  # An idle log would keep an error that is over.
+                self._note(None)  # An idle log would keep an error that is over.
                 prolonged = now
             if now - trimmed >= TRIM_SECONDS:
                 self._look_after(lease)
@@ -116,11 +119,9 @@ class LogKeeper:
         if gone:
             logger.info("log trimmed", log=lease.log, events=gone)
 
-    def _note(self, lease: Lease | None, reason: str | None) -> None:
-        if lease is None:
-            return
+    def _note(self, reason: str | None) -> None:
         try:
             with self._database.connection() as connection:
-                note_error(connection, lease, reason)
+                note_error(connection, ARCHIVE, VERSION, self._log.name, reason)
         except (PersistenceError, DatabaseError):
             logger.warning("what holds up the archive could not be noted in it", log=self._log.name)

@@ -48,7 +48,10 @@ UPDATE tickview.segments SET position = %(upto)s, recorded_at = to_timestamp(%(r
 WHERE name = %(name)s AND version = %(version)s AND log = %(log)s AND epoch = %(epoch)s AND position = %(position)s
 """
 
-_NOTE = "UPDATE tickview.segments SET error = %s WHERE name = %s AND version = %s AND log = %s AND epoch = %s"
+_NOTE = """
+INSERT INTO tickview.segments (name, version, log, error) VALUES (%s, %s, %s, %s)
+ON CONFLICT (name, version, log) DO UPDATE SET error = excluded.error
+"""
 
 
 def take(connection: Connection, name: str, version: int, log: str, owner: str, seconds: float) -> Lease | None:
@@ -74,6 +77,6 @@ def advance(connection: Connection, lease: Lease, upto: int, recorded_at: float)
         raise LeaseLostError(f"{lease.name} of {lease.log} is no longer leased to {lease.owner} at {lease.position}")
 
 
-def note_error(connection: Connection, lease: Lease, error: str | None) -> None:
-    """Say what holds the segment up, or that nothing does; the next commit says so too."""
-    connection.execute(_NOTE, [error, lease.name, lease.version, lease.log, lease.epoch])
+def note_error(connection: Connection, name: str, version: int, log: str, error: str | None) -> None:
+    """Say what holds the segment up, or that nothing does; the next commit says so too. That needs no lease."""
+    connection.execute(_NOTE, [name, version, log, error])

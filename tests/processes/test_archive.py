@@ -6,6 +6,7 @@ import signal
 from contextlib import ExitStack
 from typing import Any
 
+import orjson
 import psycopg
 import pytest
 from redis import Redis
@@ -135,6 +136,25 @@ def test_a_wiped_redis_under_running_roles(
         assert_archived(database.dsn, logs)
         answer = client.get("/api/patterns/scan", params={"confidence_min": 0, "per_page": 1})
         assert answer.status_code == 200
+
+
+def test_what_cannot_be_archived_is_told_by_status(redis: Redis, redis_url: str, database: Database) -> None:
+    """Another log of the same name: a person must decide, and is told what about."""
+    settings = {"postgres_dsn": database.dsn, "lease_seconds": LEASE_SECONDS}
+    log = EventLog(redis, "market-1", archive=PostgresArchive(database, redis, keep=10, partitions=4))
+    log.append(new_events(by_log(history_of(200, seed=5))["market-1"]))
+    with running("archive", redis_url=redis_url, **settings):
+        wait_for_archive(database.dsn, {"market-1": log})
+    redis.flushall()
+    stranger = EventLog(redis, "market-1")
+    stranger.append(new_events(by_log(history_of(200, seed=6))["market-1"]))
+    with running("archive", redis_url=redis_url, **settings):
+
+        def held_up() -> Any:
+            told = orjson.loads(tickview("status", "--json", redis_url=redis_url, **settings).stdout)
+            return next(one["error"] for one in told["archive"]["logs"] if one["log"] == "market-1")
+
+        assert "is this the right Redis, and the right PostgreSQL?" in wait_until(held_up, "the error is told")
 
 
 def test_a_role_without_postgresql_says_so_in_one_line(redis_url: str) -> None:
