@@ -30,7 +30,7 @@ class SegmentKeys:
     ``changes``           stream  one entry a commit, id ``<checkpoint>-<n>``, field ``rows``: [[key, document]]
     ``parked``            hash    parked key -> {"error", "position", "since"}
     ``retry``             set     parked keys to be tried again
-    ``parked:<key>``      list    the parked events of a key, in order, each a JSON array of its log entry
+    ``parked:<key>``      list    the parked events of a key, in order, each a JSON object of its log entry
     ``index:<name>[:g]``  zset    keys of rows by score, of one group if the index has groups
     ``count:<name>``      zset    group -> how many rows
     ====================  ======  ==========================================================================

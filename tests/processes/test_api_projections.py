@@ -157,7 +157,7 @@ def test_parked_keys_are_listed_and_tried_again(client: httpx.Client, redis: Red
     retry()
     assert parked() == [key]
     entry = orjson.loads(redis.lindex(events, 0))
-    redis.lset(events, 0, orjson.dumps([*entry[:-1], encode(DETECTED).decode()]))
+    redis.lset(events, 0, orjson.dumps({**entry, "state": encode(DETECTED).decode()}))
     retry()
     assert parked() == []
     [row] = client.get("/api/patterns/scan").json()["patterns"]
