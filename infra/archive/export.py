@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import IO, Any, Literal, LiteralString
+from typing import IO, Any, Literal
 
 import orjson
 from psycopg import Connection
@@ -15,8 +15,9 @@ from psycopg import Connection
 from domain.codec import TOPIC_PREFIX
 from infra.archive.bounds import Bounds, first_position, iso_milliseconds, last_position
 from infra.archive.database import Database
-from infra.archive.rows import ArchivedEvent, copied_rows, parse_row
+from infra.archive.rows import ArchivedEvent, parse_row
 from infra.archive.verification import ALL, archived_logs, snapshot
+from infra.archive.walking import rows_between
 from infra.errors import StartupError
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -31,12 +32,6 @@ AT_ONCE = 2_000
 """Events held in memory; a row group of Parquet."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-_ROWS: LiteralString = """
-COPY (
-    SELECT * FROM tickview.events WHERE log = %s AND position >= %s AND position <= %s ORDER BY position
-) TO STDOUT (FORMAT binary)
-"""
 
 _ENDS = "SELECT min(position), max(position) FROM tickview.events WHERE log = %s"
 
@@ -73,8 +68,8 @@ def export(
         def chunks() -> Generator[list[Row]]:
             nonlocal done
             for name, first, last in ranges:
-                with connection.cursor().copy(_ROWS, [name, first, last]) as copy:
-                    events = map(parse_row, copied_rows(copy))
+                with closing(rows_between(connection, name, first, last)) as rows:
+                    events = map(parse_row, rows)
                     while chunk := [_row(event) for event in islice(events, AT_ONCE)]:
                         yield chunk
                         done += len(chunk)

@@ -14,7 +14,7 @@ from psycopg import Connection
 from domain.log import LogEntry
 from infra.archive.archiver import ARCHIVE, VERSION
 from infra.archive.database import Database
-from infra.archive.rows import copied_rows, parse_row
+from infra.archive.reading import copied_entries, read_events
 from infra.archive.segments import Lease, advance
 from projections.base import Group
 from projections.fold import Reading, read
@@ -29,12 +29,6 @@ LONGEST_NAME = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ARCHIVED = "SELECT position, recorded_at FROM tickview.segments WHERE name = %s AND version = %s AND log = %s"
-
-_NEXT = """
-COPY (
-    SELECT * FROM tickview.events WHERE log = %s AND position > %s AND position <= %s ORDER BY position LIMIT %s
-) TO STDOUT (FORMAT binary)
-"""
 
 _ADD_EVENTS = """
 INSERT INTO tickview.pattern_events (version, detection, log, position, recorded_at)
@@ -115,7 +109,7 @@ class HistoryProjector:
         if archived is None or archived[0] <= self.lease.position:
             return None
         upto, recorded_at = archived
-        entries = _copied(connection, _NEXT, [self.lease.log, self.lease.position, upto, self._batch_size])
+        entries = read_events(connection, self.lease.log, self.lease.position, upto, self._batch_size)
         if len(entries) == self._batch_size:
             return _Batch(entries, entries[-1].position, entries[-1].recorded_at)
         # Months that were detached from the archive are passed over.
@@ -154,7 +148,8 @@ class HistoryProjector:
         moments = {position: moment for events in positions.values() for position, moment in events.items()}
         values = [self.lease.log, list(moments), min(moments.values()), max(moments.values())]
         readings = {
-            reading.entry.position: reading for reading in read(self._projection, _copied(connection, _AT, values))
+            reading.entry.position: reading
+            for reading in read(self._projection, copied_entries(connection, _AT, values))
         }
         whole = []
         for detection, events in positions.items():
@@ -219,8 +214,3 @@ def history_row(version: int, timeline: Timeline, log: str, state: Shown) -> tup
 def moment_of(moment: int) -> datetime:
     """A moment in microseconds since the epoch as PostgreSQL has it."""
     return _EPOCH + timedelta(microseconds=moment)
-
-
-def _copied(connection: Connection, sql: Any, values: Sequence[Any]) -> list[LogEntry]:
-    with connection.cursor().copy(sql, values) as copy:
-        return [parse_row(row).entry for row in copied_rows(copy)]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from psycopg import Connection
 from redis import Redis
 
 from domain.log import LogEntry
@@ -26,6 +27,17 @@ COPY (
 """
 
 
+def read_events(connection: Connection, log: str, after: int, upto: int, limit: int) -> list[LogEntry]:
+    """The archived events with positions > ``after`` and <= ``upto``, in order, ``limit`` at most."""
+    return copied_entries(connection, _READ, [log, after, upto, limit])
+
+
+def copied_entries(connection: Connection, sql: Any, values: Sequence[Any]) -> list[LogEntry]:
+    """What a binary COPY of rows of ``tickview.events`` sends."""
+    with connection.cursor().copy(sql, values) as copy:
+        return [parse_row(row).entry for row in copied_rows(copy)]
+
+
 class PostgresArchive:
     """The archive of every log. ``client``, ``keep`` and ``partitions`` are those of ``open_log``."""
 
@@ -37,14 +49,16 @@ class PostgresArchive:
 
     def read(self, log: str, after: int, upto: int, limit: int) -> list[LogEntry]:
         """The archived events with positions > ``after`` and <= ``upto``, in order, ``limit`` at most."""
-        return self._copied(_READ, [log, after, upto, limit])
+        with self._database.connection() as connection:
+            return read_events(connection, log, after, upto, limit)
 
     def read_stream(
         self, log: str, stream: str, lowest: int, highest: int, *, desc: bool, limit: int
     ) -> list[LogEntry]:
         """The archived events of a stream with versions from ``lowest`` to ``highest``, by version."""
         sql = _READ_STREAM.format("DESC" if desc else "ASC")
-        return self._copied(sql, [log, stream, lowest, highest, limit])
+        with self._database.connection() as connection:
+            return copied_entries(connection, sql, [log, stream, lowest, highest, limit])
 
     def open(self, log: EventLog) -> None:
         """Put back what ``log`` has lost, if it has, and open it. Raises LogDivergedError."""
@@ -53,7 +67,3 @@ class PostgresArchive:
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
-
-    def _copied(self, sql: Any, values: Sequence[Any]) -> list[LogEntry]:
-        with self._database.connection() as connection, connection.cursor().copy(sql, values) as copy:
-            return [parse_row(row).entry for row in copied_rows(copy)]

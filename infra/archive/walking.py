@@ -91,8 +91,8 @@ def walk(connection: Connection, log: str, bounds: Bounds, progress: Progress, m
         before = Link(first - 2, GENESIS)
         return Walked(before, before, Misfit(first - 1, "missing", "it is where the range begins"), None)
     lowest = first if first > 1 or ends.lowest is None else min(ends.lowest, 1)
-    rows = _rows(connection, log, lowest, upto)
-    behind = _rows(connection, log, upto + 1, LAST_POSITION)
+    rows = rows_between(connection, log, lowest, upto)
+    behind = rows_between(connection, log, upto + 1, LAST_POSITION)
     with closing(behind), closing(rows):
         link, marked, row = _follow(log, start, rows, upto, progress, mark)
         is_short, is_whole = link.position < upto, upto == ends.last
@@ -126,7 +126,8 @@ def _start(connection: Connection, log: str, ends: Ends, first: int) -> Link | N
     return link
 
 
-def _rows(connection: Connection, log: str, first: int, last: int) -> Generator[bytes]:
+def rows_between(connection: Connection, log: str, first: int, last: int) -> Generator[bytes]:
+    """The rows of a log from one position to another, both included, as binary COPY sends them."""
     with connection.cursor().copy(_ROWS, [log, first, last]) as copy:
         yield from copied_rows(copy)
 
