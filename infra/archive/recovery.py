@@ -61,6 +61,8 @@ INSERT INTO tickview.losses (log, epoch, found, restored, seen, rebuilt)
 VALUES (%(log)s, %(epoch)s, %(found)s, %(restored)s, %(seen)s, %(rebuilt)s) ON CONFLICT (log, epoch) DO NOTHING
 """
 
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+
 _EVENT_AT = "SELECT event_id FROM tickview.events WHERE log = %s AND position = %s"
 
 # The last event of each stream, for its version, and all whose ids must still be remembered.
@@ -105,6 +107,11 @@ def open_log(database: Database, client: Redis, log: EventLog, *, keep: int, par
         open_as_it_is(log)
         return
     with database.connection() as connection:
+        # One after the other: who comes late finds the log open, and notes no loss that is made good already.
+        connection.execute(_ONE_AT_A_TIME, [f"open {log.name}"])
+        state = log_state(log)
+        if state.opened:
+            return
         _check_same_history(connection, log, state, known)
         _restore(connection, client, log, state, known, keep)
 

@@ -297,6 +297,7 @@ def test_many_that_come_at_once_restore_it_once(server: ValkeyServer, database: 
         positions = list(threads.map(lambda other: other.record(detection()), others))
     assert sorted(positions) == [[position] for position in range(1_501, 1_507)]
     assert [loss[:4] for loss in market.losses()] == [(LOG, 2, 0, 1_500)]
+    assert log_state(market.log).epoch == 2
     market.expect(market.log.read(0, 10_000))
 
 
