@@ -1,24 +1,26 @@
-"""Follows the read models for one API process: which build of each is live, and how far that is folded.
+"""Follows the read models for one API process: which build of each is live, and every commit to it.
 
-One connection waits for commits. The versions and the checkpoints are read together, in one round trip, after each of
-them and at least four times a second; a build that has gone live answers once its positions are known.
+One connection waits for commits. Which builds are live is read with each look, at least four times a second. Commits
+are taken one after the other: they move the positions that answers carry, the replica, and those who listen.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from infra.read_models.keys import SegmentKeys, versions_key
+from infra.changes import Course, Entry, LostTrackError, commit
+from infra.read_models.keys import versions_key
 from infra.read_models.versions import parse_versions
-from projections.ports import Segment
 from projections.queries import Positions
 from projections.versions import Build
+from readapi.commits import CommitListener
 from readapi.ports import LiveBuild
 
 logger = structlog.get_logger()
@@ -29,22 +31,40 @@ BLOCK_MILLISECONDS = 250
 GATHER_SECONDS = 0.005
 """Commits that follow each other so closely are seen as one: a busy log costs an API process little."""
 
+ENTRIES_AT_ONCE = 100
+"""Of each stream."""
+
+ROWS_AT_ONCE = 200
+"""After about so many rows, requests have their turn."""
+
 RETRY_SECONDS = 0.5
 """Between tries while Redis is away."""
+
+AWAY_SECONDS = 2.0
+"""A Redis that has not been heard of for so long is away; it is asked four times a second."""
 
 Queries = TypeVar("Queries")
 
 
 class FollowedReadModel(Generic[Queries]):
-    """The live build of one read model. ``open_queries`` makes what answers from a build.
+    """The live build of one read model. ``open_queries`` makes what answers from a build; ``listener`` hears commits.
 
     Before there is one, an empty build numbered 0 of this code's ``version`` answers.
     """
 
-    def __init__(self, name: str, version: int, logs: Sequence[str], open_queries: Callable[[Build], Queries]) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        logs: Sequence[str],
+        open_queries: Callable[[Build], Queries],
+        listener: CommitListener | None = None,
+    ) -> None:
         self.name = name
         self.logs = logs
         self._open_queries = open_queries
+        self._listener = listener
+        self._course: Course | None = None
         none_yet = Build(version, 0)
         self._current = LiveBuild(none_yet, open_queries(none_yet), dict.fromkeys(logs, 0))
         self._moved = asyncio.Event()
@@ -65,84 +85,150 @@ class FollowedReadModel(Generic[Queries]):
         current = self._current
         return current if _past(current.positions, positions) else None
 
-    def move(self, build: Build, positions: Positions) -> None:
-        """``build`` is live, and so far."""
-        if build == self._current.build:
-            queries = self._current.queries
-        else:
-            queries = self._open_queries(build)
+    def move(self, build: Build, positions: Positions, queries: Queries | None = None) -> None:
+        """``build`` is live, and so far; it is asked by ``queries``, or as before, or by new ones."""
+        if queries is None:
+            same = build == self._current.build
+            queries = self._current.queries if same else self._open_queries(build)
+        if build != self._current.build:
             logger.info("build answers", read_model=self.name, build=str(build), before=str(self._current.build))
         self._current = LiveBuild(build, queries, positions)
         self._moved.set()
         self._moved = asyncio.Event()
+
+    @property
+    def courses(self) -> Sequence[Course]:
+        """The commits to be read."""
+        return [self._course] if self._course else []
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether there is more to do than to wait for commits."""
+        return False
+
+    async def go_to(self, client: Redis, build: Build) -> None:
+        """See that ``build``, which is live, answers."""
+        if self._course is None or self._course.build != build:
+            await self._begin(client, build)
+
+    async def _begin(self, client: Redis, build: Build) -> None:
+        course = Course(self.name, build, self.logs)
+        await course.begin(client)
+        if self._listener:
+            marks, commits = await course.past(client)
+            self._listener.begin(build, marks)
+            for one in commits:
+                self._listener.hear(one)
+        self._course = course
+        self.move(build, course.positions, self._open_queries(build))
+
+    def take(self, course: Course, log: str, entry: Entry) -> None:
+        """The next commit."""
+        if self._listener and course is self._course:
+            self._listener.hear(commit(course.build, log, entry))
+
+    def lose(self, course: Course) -> None:
+        """Its commits cannot be told any further."""
+        if course is self._course:
+            self._course = None
+
+    async def took(self, client: Redis, *, all_there_is: bool) -> None:
+        """What there was to read has been taken: all of it, or a part."""
+        del client, all_there_is
+        if self._course and self._course.positions != self._current.positions:
+            self.move(self._course.build, self._course.positions)
 
 
 def _past(folded: Positions, wanted: Positions) -> bool:
     return all(folded[log] >= position for log, position in wanted.items())
 
 
-@lru_cache(maxsize=1_000)
-def _keys(segment: Segment) -> SegmentKeys:
-    return SegmentKeys(segment)
-
-
 class Follower:
-    """Moves read models from commit to commit and from build to build."""
+    """Moves read models from commit to commit and from build to build; knows how long ago Redis was heard of."""
 
     def __init__(self, client: Redis, read_models: Sequence[FollowedReadModel[Any]]) -> None:
         self._client = client
         self._read_models = read_models
+        self._heard_at = time.monotonic()
+        self._is_away = False
+
+    def age(self) -> float | None:
+        """Seconds since Redis was last heard of, if it is away; None while it is there."""
+        seconds = time.monotonic() - self._heard_at
+        return seconds if self._is_away or seconds > AWAY_SECONDS else None
 
     async def load(self) -> None:
-        """Learn which builds are live and how far they are: in one round trip, or two after a switch."""
-        builds = [read_model.current.build for read_model in self._read_models]
-        live, positions = await self._read(builds)
-        if live != builds:
-            builds = live
-            _, positions = await self._read(builds)
-        for read_model, build, reached in zip(self._read_models, builds, positions, strict=True):
-            read_model.move(build, reached)
+        """Learn which builds are live, and begin with those that are new: in one round trip where there are none.
 
-    async def _read(self, builds: Sequence[Build]) -> tuple[list[Build], list[Positions]]:
-        """The live build of each read model, where there is none that given; and the positions of those given."""
+        A server that was restarted may have less than was told of it: such a build is begun anew too.
+        """
+        followed = [(read_model, course) for read_model in self._read_models for course in read_model.courses]
         async with self._client.pipeline(transaction=False) as pipeline:
             for read_model in self._read_models:
                 pipeline.get(versions_key(read_model.name))
-            for _, _, keys in self._segments(builds):
-                pipeline.hget(keys.state, "checkpoint")
-            replies = await pipeline.execute()
-        versions, checkpoints = replies[: len(builds)], replies[len(builds) :]
-        live = [parse_versions(stored or b"").live or build for stored, build in zip(versions, builds, strict=True)]
-        positions: dict[str, dict[str, int]] = {read_model.name: {} for read_model in self._read_models}
-        for (name, log, _), checkpoint in zip(self._segments(builds), checkpoints, strict=True):
-            positions[name][log] = int(checkpoint or 0)
-        return live, list(positions.values())
-
-    def _segments(self, builds: Sequence[Build]) -> Iterator[tuple[str, str, SegmentKeys]]:
-        for read_model, build in zip(self._read_models, builds, strict=True):
-            for log in read_model.logs:
-                yield read_model.name, log, _keys(Segment(read_model.name, build, log))
+            for _, course in followed:
+                for keys in course.keys.values():
+                    pipeline.hget(keys.state, "checkpoint")
+            replies = iter(await pipeline.execute())
+        stored = list(islice(replies, len(self._read_models)))
+        for read_model, course in followed:
+            try:
+                course.check(list(islice(replies, len(course.keys))))
+            except LostTrackError as error:
+                self._lose(read_model, course, error)
+        for read_model, versions in zip(self._read_models, stored, strict=True):
+            live = parse_versions(versions or b"").live
+            if live:
+                await read_model.go_to(self._client, live)
 
     async def follow(self) -> None:
-        """Go on until cancelled; everything stays as it was while Redis is away.
-
-        A commit's entry in ``changes`` wakes us, and the checkpoint beside it is then read: what lies between is
-        skipped, however much it is.
-        """
+        """Go on until cancelled; everything stays as it was while Redis is away."""
         while True:
             try:
                 await self.load()
-                await self._commit()
-                await asyncio.sleep(GATHER_SECONDS)
+                await self._read()
+                self._heard_at, self._is_away = time.monotonic(), False
             except RedisError as error:
                 logger.warning("read models are not followed", error=str(error))
+                self._is_away = True
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _commit(self) -> None:
-        """Wait for a commit behind the positions known, for a moment."""
-        builds = [read_model.current.build for read_model in self._read_models]
-        positions = {read_model.name: read_model.current.positions for read_model in self._read_models}
-        behind: dict[Any, Any] = {
-            keys.changes: f"{positions[name][log]}-18446744073709551615" for name, log, keys in self._segments(builds)
+    async def _read(self) -> None:
+        """Take the commits there are; wait a moment for some if there are none."""
+        courses = {
+            stream: (read_model, course)
+            for read_model in self._read_models
+            for course in read_model.courses
+            for stream in course.streams()
         }
-        await self._client.xread(behind, count=1, block=BLOCK_MILLISECONDS)
+        behind: dict[Any, Any] = {
+            stream: entry for _, course in courses.values() for stream, entry in course.streams().items()
+        }
+        loading = any(read_model.is_loading for read_model in self._read_models)
+        if not behind:
+            await asyncio.sleep(BLOCK_MILLISECONDS / 1_000)
+            return
+        replies: Any = await self._client.xread(behind, ENTRIES_AT_ONCE, None if loading else BLOCK_MILLISECONDS)
+        found = replies.items() if isinstance(replies, dict) else replies or ()
+        for stream, entries in found:
+            await self._take(*courses[stream], stream, entries)
+        all_there_is = all(len(entries) < ENTRIES_AT_ONCE for _, entries in found)
+        for read_model in self._read_models:
+            await read_model.took(self._client, all_there_is=all_there_is)
+        await asyncio.sleep(0 if loading else GATHER_SECONDS)
+
+    async def _take(self, read_model: FollowedReadModel[Any], course: Course, stream: bytes, entries: Any) -> None:
+        try:
+            rows = 0
+            for log, entry in course.take(stream, entries):
+                read_model.take(course, log, entry)
+                rows += len(entry.rows)
+                if rows > ROWS_AT_ONCE:
+                    rows = 0
+                    await asyncio.sleep(0)
+        except LostTrackError as error:
+            self._lose(read_model, course, error)
+
+    def _lose(self, read_model: FollowedReadModel[Any], course: Course, error: LostTrackError) -> None:
+        logger.warning("read model is begun anew", read_model=read_model.name, build=str(course.build), why=str(error))
+        read_model.lose(course)

@@ -4,8 +4,9 @@ A projection says which rows an event speaks of and what becomes of them. Indexe
 functions of a row; the engine compares the old row with the new and derives every change to them, so they cannot drift.
 """
 
+import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import orjson
@@ -17,6 +18,9 @@ Handled = TypeVar("Handled", bound=Event)
 
 LOWEST = float("-inf")
 """The score of a row that has no value: below every bound, so that only a sort meets it."""
+
+LOWEST_VALUE = -sys.float_info.max
+"""Below every value that a row can have, above that of a row that has none."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +97,13 @@ def decode_row(row_type: type[Row], document: bytes) -> Stored[Row]:
     values = orjson.loads(document)
     position = values.pop("position")
     return Stored(row_type(**values), position)
+
+
+def read_row(row_type: type[Row], document: bytes) -> Stored[Row]:
+    """The row, as far as this code knows its fields: while a deploy is under way, other code may have written it."""
+    try:
+        return decode_row(row_type, document)
+    except TypeError:
+        values = orjson.loads(document)
+        known = {field.name: values[field.name] for field in fields(row_type) if field.name in values}  # type: ignore[arg-type]
+        return Stored(row_type(**known), values["position"])

@@ -51,7 +51,11 @@ def pattern_id(symbol: str, pattern: str, tier: str, detected_at: float) -> str:
 
 def confidence_band(row: PatternRow) -> str:
     """The tenth its confidence lies in, ``0.8-0.9``; 1.0 counts to the last."""
-    tenth = min(int(row.confidence * 10), 9)
+    return band_name(min(int(row.confidence * 10), 9))
+
+
+def band_name(tenth: int) -> str:
+    """The name of the band that begins at so many tenths."""
     return f"{tenth / 10:.1f}-{(tenth + 1) / 10:.1f}"
 
 

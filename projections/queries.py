@@ -3,8 +3,9 @@
 Every implementation gives the same answers: the same rows, in the same order, with the same totals.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from projections.activity import ActivityRow
@@ -32,6 +33,12 @@ BacktestSort = Literal[
 
 DEEPEST_OFFSET = 10_000
 """Rows that can be paged past by number; beyond, only a cursor goes on, whose cost does not grow with the depth."""
+
+MOST_GROUPS = 1_000
+"""Types and tiers that statistics tell of, at most."""
+
+TOP_SYMBOLS = 100
+"""Symbols that statistics tell of, at most."""
 
 Positions = Mapping[str, int]
 """Log -> position in it."""
@@ -103,6 +110,29 @@ class PatternQuery:
     """Begin behind this row; then ``offset`` must be 0."""
     limit: int = 30
 
+    def lets_pass(self, row: PatternRow) -> bool:
+        """Whether the row matches: whether it is among the rows of the whole answer, all pages of it."""
+        return (
+            (row.expires_at is None or row.expires_at > self.now)
+            and self.may_pass(row.symbol, row.pattern, row.tier)
+            and row.confidence >= self.confidence_min
+            and (self.rs_min is None or _within(row.relative_strength, self.rs_min, inf))
+            and (self.vol_min is None or _within(row.relative_volume, self.vol_min, inf))
+            and (self.rsi_range is None or _within(row.rsi, *self.rsi_range))
+        )
+
+    def may_pass(self, symbol: str, pattern: str, tier: str) -> bool:
+        """Whether a row of these may match, whatever else it says."""
+        return (
+            (not self.symbols or symbol in self.symbols)
+            and (not self.pattern_types or pattern in self.pattern_types)
+            and (not self.tiers or tier in self.tiers)
+        )
+
+
+def _within(value: float | None, lowest: float, highest: float) -> bool:
+    return value is not None and lowest <= value <= highest
+
 
 @dataclass(frozen=True)
 class PatternStatistics:
@@ -119,11 +149,24 @@ class PatternStatistics:
     """How many symbols have a pattern."""
 
 
+def most_frequent(counts: Mapping[str, int], limit: int = MOST_GROUPS) -> dict[str, int]:
+    """By (how many, name), descending, those that there are."""
+    ordered = sorted(counts.items(), key=lambda item: (item[1], item[0]), reverse=True)
+    return {name: count for name, count in ordered[:limit] if count > 0}
+
+
 class PatternQueries(Protocol):
     """Questions to the read model ``patterns``."""
 
     source: str
     """Where the answers come from: ``redis`` or ``replica``."""
+
+    def state(self, now: float) -> Hashable | None:
+        """What all answers at ``now`` are from: as long as it is equal, so are they, but for the time that passes.
+
+        None where that is not known without asking.
+        """
+        ...
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
         """The page of the scan. Raises TooDeepError."""

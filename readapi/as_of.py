@@ -8,8 +8,9 @@ from falcon.asgi import Request, Response
 from projections import pattern_history
 from projections.pattern_history import Timeline
 from projections.queries import HistoryPage, PatternHistoryQueries, PatternQuery, Positions
+from readapi.ports import format_positions
 from readapi.problems import no_archive
-from readapi.read_model import MIN_POSITION_HEADER, POSITION_HEADER, format_positions, not_reached, parse_positions
+from readapi.read_model import MIN_POSITION_HEADER, POSITION_HEADER, not_reached, parse_positions
 
 POLL_SECONDS = 0.05
 """Between two looks at how far the history is folded, while a read waits for it."""

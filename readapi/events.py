@@ -15,9 +15,9 @@ from readapi.answers import send
 from readapi.bodies import read_json
 from readapi.operation import operation
 from readapi.parameters import Parameters, field_name, reason_of
-from readapi.ports import Announcements
+from readapi.ports import Announcements, format_positions
 from readapi.problems import Problem, ProblemDocument, invalid
-from readapi.read_model import POSITION_HEADER, format_positions, highest
+from readapi.read_model import POSITION_HEADER, highest
 
 MOST_BYTES = 16 * 1024 * 1024
 """Of a request."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
 from domain.announcements import DeadLetter, Receipt
@@ -33,6 +34,16 @@ class LiveBuild(Generic[Queries]):
     positions: Positions
     """The position up to which each log is folded, at least; 0 where nothing is known yet."""
 
+    @cached_property
+    def formatted_positions(self) -> str:
+        """They as a header has them."""
+        return format_positions(self.positions)
+
+
+def format_positions(positions: Positions) -> str:
+    """``market-0=12,market-1=7``."""
+    return ",".join([f"{log}={position}" for log, position in positions.items()])
+
 
 class LiveBuilds(Protocol[Queries]):
     """The build of a read model that is live, followed from one to the next; known without asking anybody."""
@@ -47,6 +58,14 @@ class LiveBuilds(Protocol[Queries]):
 
         A log that the read model does not know counts as not reached.
         """
+        ...
+
+
+class Freshness(Protocol):
+    """Whether an API process still hears of what is committed."""
+
+    def age(self) -> float | None:
+        """Seconds since the store was last heard of, if it is away; None while it is there."""
         ...
 
 

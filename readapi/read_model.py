@@ -10,9 +10,10 @@ from http import HTTPStatus
 from typing import Generic, TypeVar
 
 from falcon.asgi import Request, Response
+from typing_extensions import TypedDict
 
 from projections.queries import Positions
-from readapi.ports import LiveBuild, LiveBuilds
+from readapi.ports import Freshness, LiveBuild, LiveBuilds
 from readapi.problems import Problem, invalid
 
 POSITION_HEADER = "TickView-Position"
@@ -24,13 +25,30 @@ _POSITIONS = re.compile(POSITIONS_PATTERN, re.ASCII)
 Queries = TypeVar("Queries")
 
 
+STALE_WARNING = '110 tickview "Response is Stale"'
+"""As RFC 7234 has it."""
+
+
+class Staleness(TypedDict):
+    """Whether the store is away, and for how long it has not been heard of."""
+
+    stale: bool
+    age_seconds: int | None
+
+
+FRESH = Staleness(stale=False, age_seconds=None)
+
+
 class ReadModel(Generic[Queries]):
     """One read model."""
 
-    def __init__(self, name: str, builds: LiveBuilds[Queries], wait_seconds: float) -> None:
+    def __init__(
+        self, name: str, builds: LiveBuilds[Queries], wait_seconds: float, freshness: Freshness | None = None
+    ) -> None:
         self.name = name
         self._builds = builds
         self._wait_seconds = wait_seconds
+        self._freshness = freshness
 
     @property
     def live(self) -> LiveBuild[Queries]:
@@ -48,8 +66,24 @@ class ReadModel(Generic[Queries]):
         if wanted is not None:
             live = await self._reach(parse_positions(wanted))
             req.context.started = time.perf_counter()
-        resp.set_header(POSITION_HEADER, format_positions(live.positions))
+        self.tell_freshness(resp, live)
         return live
+
+    def tell_freshness(self, resp: Response, live: LiveBuild[Queries]) -> None:
+        """Say up to which position the answer is, and if it is stale."""
+        resp.set_header(POSITION_HEADER, live.formatted_positions)
+        if self.age() is not None:
+            resp.set_header("Warning", STALE_WARNING)
+
+    def age(self) -> int | None:
+        """For how many seconds the store has not been heard of, if it is away."""
+        age = self._freshness.age() if self._freshness else None
+        return None if age is None else int(age)
+
+    def staleness(self) -> Staleness:
+        """What an answer says of that."""
+        age = self.age()
+        return FRESH if age is None else Staleness(stale=True, age_seconds=age)
 
     async def _reach(self, wanted: Positions) -> LiveBuild[Queries]:
         live = await self._builds.reached(wanted, self._wait_seconds)
@@ -71,11 +105,6 @@ def not_reached(name: str, folded: Positions, wanted: Positions, wait_seconds: f
         f"the read model {name} does not know what was asked for yet; a read waits for it "
         f"{wait_seconds:g} s at most: {'; '.join(lacking) or 'it has only just reached it'}",
     )
-
-
-def format_positions(positions: Positions) -> str:
-    """``market-0=12,market-1=7``."""
-    return ",".join([f"{log}={position}" for log, position in positions.items()])
 
 
 def parse_positions(header: str) -> Positions:

@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Composed
 from domain.streams import MARKET_LOG
 from infra.archive.history import moment_of
 from infra.archive.serving import PATIENCE_SECONDS, ServedArchive
-from infra.read_models.queries_indexes import read_row
+from projections.base import read_row
 from projections.pattern_history import NAME, Timeline, microseconds
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import (

@@ -13,7 +13,8 @@
 --   commands  msgpack  [[command, key number, [word …]] …]; one argument, because tens of words a row, each an
 --                      argument of its own, take both sides longer than the commands themselves
 --
--- ZINCRBY takes any number of increments and members; a member that it leads to 0 is removed.
+-- ZINCRBY takes any number of increments and members; a member that it leads to 0 is removed. XADD adds the field
+-- ``number``: how many such entries there have been, so that whoever reads them knows when one is missing.
 --
 -- outcome: 'committed' | 'already there' (checkpoint is at or past position) | 'out of step' | 'not ours' (fenced)
 
@@ -38,6 +39,10 @@ local function commit(keys, args)
     local name, key, words = command[1], keys[command[2]], command[3]
     if name == 'ZINCRBY' then
       add_up(key, words)
+    elseif name == 'XADD' then
+      words[#words + 1] = 'number'
+      words[#words + 1] = redis.call('HINCRBY', keys[1], 'changes', 1)
+      redis.call(name, key, unpack(words))
     else
       redis.call(name, key, unpack(words))
     end

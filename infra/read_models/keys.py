@@ -24,10 +24,11 @@ class SegmentKeys:
 
     ====================  ======  ==========================================================================
     ``state``             hash    checkpoint, recorded_at, committed_at, events_per_second, owner, epoch,
-                                  leased_until
+                                  leased_until, changes: how many entries ``changes`` has had
     ``rows``              hash    key of a row -> its document
     ``groups``            hash    group -> keys of its rows, one a line
-    ``changes``           stream  one entry a commit, id ``<checkpoint>-<n>``, field ``rows``: [[key, document]]
+    ``changes``           stream  one entry a commit, id ``<checkpoint>-<n>``, its fields: rows, [[key, document]];
+                                  number, one more than that of the entry before; recorded_at, of the last event
     ``parked``            hash    parked key -> {"error", "position", "since"}
     ``retry``             set     parked keys to be tried again
     ``parked:<key>``      list    the parked events of a key, in order, each a JSON object of its log entry

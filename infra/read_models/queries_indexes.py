@@ -5,15 +5,14 @@ the page. ``docs/queries.md`` tells what that costs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import orjson
 from redis.asyncio import Redis
 
 from infra.functions import Argument, command, with_functions_async
 from infra.read_models.keys import SegmentKeys
-from projections.base import Projection, Stored, decode_row
+from projections.base import Projection, read_row
 from projections.ports import Segment
 from projections.queries import DEEPEST_OFFSET, Cursor, Found, Page, TooDeepError
 from projections.versions import Build
@@ -139,16 +138,6 @@ class IndexedRows(Generic[Row]):
     def _found(self, log: str, document: bytes) -> Found[Row]:
         row, position = read_row(self._row, document)
         return Found(row, log, position)
-
-
-def read_row(row_type: type[Any], document: bytes) -> Stored[Any]:
-    """The row, as far as this code knows its fields: while a deploy is under way, other code may have written it."""
-    try:
-        return decode_row(row_type, document)
-    except TypeError:
-        values = orjson.loads(document)
-        known = {field.name: values[field.name] for field in fields(row_type) if field.name in values}
-        return Stored(row_type(**known), values["position"])
 
 
 def _words(query: IndexQuery) -> tuple[list[tuple[str, str]], list[Argument]]:

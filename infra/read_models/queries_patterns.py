@@ -1,6 +1,5 @@
 """The queries to ``patterns``, answered from its indexes and counts in Redis."""
 
-import sys
 from collections.abc import Sequence
 
 from redis.asyncio import Redis
@@ -8,6 +7,7 @@ from redis.asyncio import Redis
 from domain.streams import log_of, symbol_stream
 from infra.read_models.queries_indexes import Clause, IndexedRows, IndexQuery, Range
 from infra.read_models.queries_statistics import statistics
+from projections.base import LOWEST_VALUE
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import Found, Page, PatternQuery, PatternStatistics
 from projections.versions import Build
@@ -19,9 +19,6 @@ SORT_INDEXES = {
     "rs": "relative_strength",
     "volume": "relative_volume",
 }
-
-LOWEST_VALUE = -sys.float_info.max
-"""Below every value that a row can have, above that of a row that has none."""
 
 HIGHEST_VALUE = float("inf")
 
@@ -35,6 +32,9 @@ class RedisPatternQueries:
         self._client = client
         self._partitions = len(logs)
         self._rows = IndexedRows(client, ActivePatterns(), build, logs)
+
+    def state(self, now: float) -> None:
+        """Not known without asking."""
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
         """The page of the scan. Raises TooDeepError."""

@@ -9,14 +9,10 @@ from redis.asyncio import Redis
 
 from infra.functions import command, with_functions_async
 from infra.read_models.keys import SegmentKeys
-from infra.read_models.queries_indexes import read_row
+from projections.base import read_row
 from projections.fold import places_of
 from projections.patterns import ActivePatterns, PatternRow
-from projections.queries import PatternStatistics
-
-TOP_SYMBOLS = 100
-MOST_GROUPS = 1_000
-"""Groups of a count that are told of, at most, and elapsed rows read at once."""
+from projections.queries import MOST_GROUPS, TOP_SYMBOLS, PatternStatistics, most_frequent
 
 COUNTS = ("by_symbol", "by_type", "by_tier", "by_confidence", "all", "high_confidence")
 
@@ -86,15 +82,9 @@ def _active(tally: _Tally) -> PatternStatistics:
     return PatternStatistics(
         total=counts["all"][""],
         high_confidence=counts["high_confidence"][""],
-        by_type=_most_frequent(counts["by_type"]),
-        by_tier=_most_frequent(counts["by_tier"]),
-        by_confidence=_most_frequent(counts["by_confidence"]),
-        by_symbol=_most_frequent(counts["by_symbol"], TOP_SYMBOLS),
+        by_type=most_frequent(counts["by_type"]),
+        by_tier=most_frequent(counts["by_tier"]),
+        by_confidence=most_frequent(counts["by_confidence"]),
+        by_symbol=most_frequent(counts["by_symbol"], TOP_SYMBOLS),
         symbols=tally.symbols - gone,
     )
-
-
-def _most_frequent(counts: Counter[str], limit: int = MOST_GROUPS) -> dict[str, int]:
-    """By (how many, name), descending: the order in which each segment has told of its own."""
-    ordered = sorted(counts.items(), key=lambda item: (item[1], item[0]), reverse=True)
-    return {name: count for name, count in ordered[:limit] if count > 0}

@@ -91,7 +91,8 @@ class RedisStore:
         names = SegmentKeys(lease.segment)
         state: list[Word] = ["checkpoint", progress.position, "recorded_at", progress.recorded_at]
         state += ["committed_at", time.time(), "events_per_second", progress.events_per_second]
-        commands: list[Command] = [("HSET", names.state, state), *_commands(names, mutations, progress.position)]
+        written = _commands(names, mutations, progress.position, progress.recorded_at)
+        commands: list[Command] = [("HSET", names.state, state), *written]
         outcome = self.run(lease, progress.position, commands, meanwhile)
         if outcome in (Outcome.COMMITTED, Outcome.ALREADY_THERE):
             lease.checkpoint = progress.position
@@ -175,7 +176,9 @@ class RedisStore:
         call(self._client, "lease", [names.state, names.retry], [lease.owner, 0])
 
 
-def _commands(names: SegmentKeys, mutations: Mutations, position: int) -> Iterator[Command]:
+def _commands(
+    names: SegmentKeys, mutations: Mutations, position: int, recorded_at: float | None = None
+) -> Iterator[Command]:
     """The write commands of a commit, as few and as long as they can be."""
     written: list[Word] = []
     removed: list[str] = []
@@ -208,7 +211,7 @@ def _commands(names: SegmentKeys, mutations: Mutations, position: int) -> Iterat
     yield from _in_parts("HSET", names.groups, grouped, 2)
     yield from _in_parts("HDEL", names.groups, left, 1)
     yield from _parking(names, mutations.parked)
-    yield "XADD", names.changes, _changes_entry(mutations, position)
+    yield "XADD", names.changes, _changes_entry(mutations, position, recorded_at)
 
 
 def _in_parts(name: str, key: str, words: Sequence[Word], step: int) -> Iterator[Command]:
@@ -238,7 +241,8 @@ def _parked_note(parked: Parked) -> str:
     return orjson.dumps({"error": parked.error, "position": entry.position, "since": entry.recorded_at}).decode()
 
 
-def _changes_entry(mutations: Mutations, position: int) -> list[Word]:
+def _changes_entry(mutations: Mutations, position: int, recorded_at: float | None) -> list[Word]:
     rows = b",".join(b"[%b,%b]" % (orjson.dumps(key), document or b"null") for key, document in mutations.rows.items())
     keep = max(100, min(10_000, CHANGES_KEPT // max(1, len(mutations.rows))))
-    return ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]
+    entry: list[Word] = ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]
+    return entry if recorded_at is None else [*entry, "recorded_at", recorded_at]

@@ -33,8 +33,9 @@ def commit(redis: Redis, segment: Segment, position: int) -> None:
     keys = SegmentKeys(segment)
     with redis.pipeline() as pipeline:
         pipeline.hset(keys.state, "checkpoint", position)
-        pipeline.xadd(keys.changes, {"rows": "[]"}, id=f"{position}-*")
-        pipeline.execute()
+        pipeline.hincrby(keys.state, "changes", 1)
+        *_, number = pipeline.execute()
+    redis.xadd(keys.changes, {"rows": "[]", "number": number}, id=f"{position}-*")
 
 
 def deploy(redis: Redis) -> None:

@@ -1,0 +1,106 @@
+"""Random patterns and random questions to them: few symbols, types and figures, so that rows meet and tie."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from domain.streams import log_of, market_logs, symbol_stream
+from projections.patterns import PatternRow, pattern_id
+from projections.queries import PatternQuery
+
+LOGS = market_logs(3)
+SYMBOLS = ("BRK.B", "BRK", "BRK-A", "X:BTCUSD", "X", "aapl", "AAPL", "ÅÄÖ")
+TYPES = ("Doji", "Hammer", "Weekly_Breakout")
+TIERS = ("daily", "intraday")
+NOW = 1_000.0
+
+confidences = st.sampled_from((0.0, 0.3, 0.5, 0.5, 0.8, 1 / 3, 0.1 + 0.2, 1.0))
+figures = st.one_of(st.none(), st.sampled_from((-1.5, -0.0, 0.0, 1.2, 1.2, 70.0, 1e-9, 0.1 + 0.2)), st.floats(-5, 100))
+
+
+def row_of(symbol: str, pattern: str, tier: str, detected_at: float, confidence: float, **others: Any) -> PatternRow:
+    key = pattern_id(symbol, pattern, tier, detected_at)
+    return PatternRow(key, symbol, pattern, tier, confidence, detected_at, detected_at, **others)
+
+
+def rows_of(symbols: tuple[str, ...]) -> st.SearchStrategy[PatternRow]:
+    return st.builds(
+        row_of,
+        st.sampled_from(symbols),
+        st.sampled_from(TYPES),
+        st.sampled_from(TIERS),
+        st.integers(0, 9).map(lambda number: 900 + number / 2),
+        confidences,
+        expires_at=st.sampled_from((None, None, NOW - 1, NOW, NOW + 0.5, NOW + 100)),
+        relative_strength=figures,
+        relative_volume=figures,
+        rsi=figures,
+    )
+
+
+rows_of_patterns = rows_of(SYMBOLS)
+
+# Lists as hypothesis makes them are short; queries show their faults on segments with many rows, or with all.
+few_or_many_rows = st.one_of(
+    st.lists(rows_of_patterns, max_size=3),
+    st.lists(rows_of_patterns, min_size=30, max_size=80),
+    st.lists(rows_of_patterns, min_size=60, max_size=120),
+    st.lists(rows_of(("BRK",)), min_size=30, max_size=60),
+)
+
+
+def some_of(names: tuple[str, ...]) -> st.SearchStrategy[frozenset[str]]:
+    return st.frozensets(st.sampled_from((*names, *names, "absent")), min_size=1, max_size=3)
+
+
+bounds = st.sampled_from((-1.5, 0.0, 1.2, float("-inf")))
+FILTERS: dict[str, st.SearchStrategy[Any]] = {
+    "pattern_types": some_of(TYPES),
+    "symbols": some_of(SYMBOLS),
+    "tiers": some_of(TIERS),
+    "confidence_min": confidences,
+    "rs_min": bounds,
+    "vol_min": bounds,
+    "rsi_range": st.sampled_from(((0.0, 70.0), (1.2, 1.2), (70.0, 30.0))),
+}
+
+
+@st.composite
+def pattern_queries(draw: st.DrawFn) -> PatternQuery:
+    """None, one, two or a few filters equally often: each number of them is answered in another way."""
+    names = draw(st.permutations(list(FILTERS)))[: draw(st.sampled_from((0, 1, 1, 2, 2, 4)))]
+    return PatternQuery(
+        now=draw(st.sampled_from((0.0, NOW, NOW + 0.5, NOW + 50))),
+        sort_by=draw(st.sampled_from(("confidence", "confidence", "detected_at", "symbol", "rs", "volume"))),
+        descending=draw(st.booleans()),
+        offset=draw(st.sampled_from((0, 0, 1, 7, 40))),
+        limit=draw(st.sampled_from((1, 3, 10, 100))),
+        **{name: draw(FILTERS[name]) for name in names},
+    )
+
+
+def by_id(rows: Iterable[PatternRow]) -> dict[str, PatternRow]:
+    return {row.id: row for row in rows}
+
+
+def log_of_pattern(key: str) -> str:
+    return log_of(symbol_stream(key.rsplit(":", 3)[0]), len(LOGS))
+
+
+def many_rows(count: int) -> dict[str, PatternRow]:
+    """Rows over many symbols whose figures are independent enough to take every way through ``query.lua``."""
+    return by_id(
+        row_of(
+            f"S{number * 7 % 523}",
+            TYPES[number % 3],
+            TIERS[number % 2],
+            900 + number / 8,
+            number * 31 % 101 / 100,
+            expires_at=NOW if number % 50 == 0 else None,
+            relative_strength=None if number % 11 == 0 else number * 17 % 97 / 40,
+            relative_volume=number * 13 % 89 / 30,
+            rsi=float(number * 29 % 100),
+        )
+        for number in range(count)
+    )
