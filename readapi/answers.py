@@ -1,13 +1,14 @@
 """Sends what a responder has found, as JSON, with an entity tag where a client may already have it."""
 
-from base64 import urlsafe_b64encode
-from hashlib import blake2b
-from typing import Any
+from hashlib import sha256
+from typing import Any, NamedTuple
 
 import falcon
 import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
+
+TAG_LENGTH = 24
 
 
 class Pagination(TypedDict):
@@ -17,6 +18,13 @@ class Pagination(TypedDict):
     per_page: int
     total: int
     pages: int
+
+
+class Performance(TypedDict):
+    """How long the answer took in the server, and where it came from: ``redis``, ``replica`` or ``archive``."""
+
+    api_response_time_ms: float
+    source: str
 
 
 def pagination(page: int | None, per_page: int, total: int) -> Pagination:
@@ -31,13 +39,30 @@ def send(resp: Response, content: Any, status: int = 200) -> None:
     resp.data = orjson.dumps(content)
 
 
-def send_tagged(req: Request, resp: Response, content: Any, passing: Any = None) -> None:
+class Encoded(NamedTuple):
+    """An answer as it is sent, and its entity tag."""
+
+    body: bytes
+    tag: str
+
+
+def encode(content: Any) -> Encoded:
+    """An answer and the tag that follows from it."""
+    body = orjson.dumps(content)
+    return Encoded(body, sha256(body).hexdigest()[:TAG_LENGTH])
+
+
+def send_tagged(req: Request, resp: Response, content: Any) -> None:
+    """An answer of a read model; 304 where the client's is the same."""
+    send_encoded(req, resp, encode(content))
+
+
+def send_encoded(req: Request, resp: Response, encoded: Encoded, passing: bytes = b"") -> None:
     """An answer of a read model; 304 where the client's is the same.
 
-    The members of ``passing``, such as the time the answer took, are sent too but do not make it another answer.
+    The member ``passing``, such as the time the answer took, is sent too but does not make it another answer.
     """
-    body = orjson.dumps(content)
-    tag = urlsafe_b64encode(blake2b(body, digest_size=12).digest()).decode()
+    body, tag = encoded
     resp.set_header("ETag", f'W/"{tag}"')
     resp.set_header("Cache-Control", "no-cache")
     known = req.get_header("If-None-Match")
@@ -45,4 +70,4 @@ def send_tagged(req: Request, resp: Response, content: Any, passing: Any = None)
         resp.status = falcon.HTTP_304
         return
     resp.content_type = falcon.MEDIA_JSON
-    resp.data = body[:-1] + b"," + orjson.dumps(passing)[1:] if passing else body
+    resp.data = b"%b,%b}" % (body[:-1], passing) if passing else body

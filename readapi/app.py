@@ -30,6 +30,8 @@ from readapi.projections import (
     ReplayResource,
     RollbackResource,
 )
+from readapi.push.hub import Hub
+from readapi.push.resources import LiveResource, PatternEventsResource, PatternsLiveResource
 from readapi.read_model import ReadModel
 
 
@@ -56,6 +58,7 @@ def create_app(
     announcements: Announcements,
     dead_letters: DeadLetterDesk,
     operations: Operations,
+    push: Hub,
     clock: Callable[[], float],
     lifespan: Lifespan,
     away: tuple[type[Exception], ...] = (),
@@ -69,11 +72,15 @@ def create_app(
     """
     requests = CollectorRegistry()
     measuring = Measuring(requests)
+    push.metrics.register(requests)
     routes: dict[str, object] = {
         "/api/patterns/scan": ScanResource(patterns, pattern_history, clock),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, operations, clock),
+        "/api/patterns/stream": PatternEventsResource(push),
+        "/ws/patterns": PatternsLiveResource(push),
+        "/ws": LiveResource(push),
         "/api/patterns/{pattern_id:path}": PatternResource(patterns, history, clock),
         "/api/backtests": BacktestsResource(backtests),
         "/api/backtests/{job_id}": BacktestResource(backtests, history),
@@ -90,13 +97,15 @@ def create_app(
         "/api/projections/{name}/parked": ParkedKeysResource(operations),
         "/api/projections/{name}/parked/{key}/retry": ParkedKeyRetryResource(operations),
         "/api/dashboard/stats": DashboardResource(activity, clock),
-        "/api/health": HealthResource(operations),
+        "/api/health": HealthResource(patterns, operations),
         "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
         "/api/pattern-discovery/performance": PerformanceResource(measuring),
         "/metrics": MetricsResource(gathered or requests, operations),
     }
     routes["/openapi.json"] = DocumentResource(document(routes))
     app = App(media_type=falcon.MEDIA_JSON)
+    # Nothing is expected of clients, so that nothing need be gathered for the responder.
+    app.ws_options.max_receive_queue = 0
     app.router_options.converters["parked_key"] = ParkedKeyConverter
     app.add_middleware(measuring)
     app.add_middleware(lifespan)

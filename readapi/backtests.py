@@ -96,7 +96,7 @@ class BacktestsResource(Resource):
         except TooDeepError:
             raise too_deep("narrow it down by status, or reverse the order") from None
         answer = BacktestsAnswer(
-            backtests=[_shown(found) for found in page.rows],
+            backtests=[shown_run(found) for found in page.rows],
             pagination=pagination(query.page, query.per_page, page.total),
         )
         send_tagged(req, resp, answer)
@@ -125,10 +125,11 @@ class BacktestResource(Resource):
             raise not_found(f"backtest {job_id!r}")
         stream = backtest_stream(job_id)
         events = await events_beside(self._history, lambda history: history.of_stream(stream, SHOWN_BESIDE_A_ROW))
-        send_tagged(req, resp, BacktestAnswer(backtest=_shown(found), events=events))
+        send_tagged(req, resp, BacktestAnswer(backtest=shown_run(found), events=events))
 
 
-def _shown(found: Found[BacktestRow]) -> Backtest:
+def shown_run(found: Found[BacktestRow]) -> Backtest:
+    """The run as it is shown."""
     row = found.row
     return {
         "job_id": row.job_id,

@@ -15,6 +15,7 @@ from readapi.parameters import Parameters
 from readapi.ports import IntakeStatus, LiveBuild, Operations, ReadModelStatus, ServerStatus, UnavailableError
 from readapi.projections import lag_events, lag_seconds, parked_keys
 from readapi.read_model import ReadModel
+from readapi.replica.replica import PatternReplica
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 
@@ -39,12 +40,12 @@ class Component(TypedDict):
 
 
 class ReadModelHealth(Component):
-    """A read model."""
+    """A read model; its lag and its parked keys are null while Redis, which knows of them, is away."""
 
     version: int
-    lag_events: int
-    lag_seconds: float
-    parked_keys: int
+    lag_events: int | None
+    lag_seconds: float | None
+    parked_keys: int | None
 
 
 class ServerHealth(Component):
@@ -95,10 +96,22 @@ class Health(TypedDict):
     components: Components
 
 
+class ReplicaHealth(TypedDict):
+    """What the process that answers keeps in memory: rows, elapsed ones included, and what they take, about."""
+
+    rows: int
+    bytes: int
+    bytes_per_row: int
+
+
 class PatternsHealth(ReadModelHealth):
-    """The read model ``patterns``."""
+    """The read model ``patterns``; ``replica`` is null where Redis answers: while it loads, or past its bound."""
 
     total: int
+    source: str
+    replica: ReplicaHealth | None
+    stale: bool
+    age_seconds: int | None
 
 
 class Producer(TypedDict):
@@ -119,13 +132,14 @@ class DiscoveryHealth(Health):
 class HealthResource(Resource):
     """The service."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, patterns: ReadModel[PatternQueries], operations: Operations) -> None:
+        self._patterns = patterns
         self._operations = operations
 
     @operation("Health of the service", answers={200: Health, 503: Health})
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """200 if it is healthy or degraded, else 503."""
-        health = await examine(self._operations)
+        health = await examine(self._operations, self._patterns)
         send(resp, health, _http_status(health["status"]))
 
 
@@ -140,10 +154,20 @@ class PatternsHealthResource(Resource):
     @operation("Health of the read model of the patterns", answers={200: PatternsHealth}, reads=True)
     async def on_get(self, _req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """Its lag, its parked keys and its size."""
-        models = {model.name: model for model in await self._operations.read_models()}
+        try:
+            models = {model.name: model for model in await self._operations.read_models()}
+            health = read_model_health(models[self.read_model.name])
+        except UnavailableError:
+            health = _last_known(live)
         counted = await live.queries.statistics(self._clock())
-        health = read_model_health(models[self.read_model.name])
-        send(resp, PatternsHealth(**health, total=counted.total))
+        answer = PatternsHealth(
+            **health,
+            total=counted.total,
+            source=live.queries.source,
+            replica=replica_health(live.queries),
+            **self.read_model.staleness(),
+        )
+        send(resp, answer)
 
 
 class DiscoveryHealthResource(Resource):
@@ -164,11 +188,12 @@ class DiscoveryHealthResource(Resource):
     @operation("Health of pattern discovery", answers={200: DiscoveryHealth, 503: DiscoveryHealth})
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """200 if it is healthy or degraded, else 503."""
-        health = await examine(self._operations)
+        health = await examine(self._operations, self._patterns)
         patterns: int | None = None
         producers: list[Producer] | None = None
         if health["status"] != "unhealthy":
             patterns = (await self._patterns.live.queries.statistics(self._clock())).total
+        if health["components"]["intake"] is not None:
             latest = await self._producers.live.queries.latest(PRODUCERS)
             producers = [
                 Producer(source=row.source, status=row.status, reported_at=row.reported_at) for row, *_ in latest
@@ -177,13 +202,15 @@ class DiscoveryHealthResource(Resource):
         send(resp, answer, _http_status(health["status"]))
 
 
-async def examine(operations: Operations) -> Health:
+async def examine(operations: Operations, patterns: ReadModel[PatternQueries]) -> Health:
     """The health of every part and of the whole."""
-    servers = {name: server_health(name, status) for name, status in (await operations.servers()).items()}
+    replicated = isinstance(patterns.live.queries, PatternReplica)
+    up = await operations.servers()
+    servers = {name: server_health(name, status, replicated=replicated) for name, status in up.items()}
     read_models: dict[str, ReadModelHealth] = {}
     intake: IntakeHealth | None = None
     archive: ArchiveHealth | None = None
-    if all(server["status"] != "unhealthy" for server in servers.values()):
+    if up["redis"].up:
         read_models = {model.name: read_model_health(model) for model in await operations.read_models()}
         intake = intake_health(await operations.intake())
         with suppress(UnavailableError):  # which its server says
@@ -200,12 +227,13 @@ def worst(statuses: Iterable[Status]) -> Status:
     return "unhealthy" if "unhealthy" in found else "degraded" if "degraded" in found else "healthy"
 
 
-def server_health(name: str, server: ServerStatus) -> ServerHealth:
-    """Without Redis nothing goes on; without ``postgres`` all goes on that does not ask for the past."""
+def server_health(name: str, server: ServerStatus, *, replicated: bool) -> ServerHealth:
+    """Without Redis, patterns are answered from the replica, if there is one, and nothing else goes on; without
+    ``postgres`` all goes on that does not ask for the past."""
     reasons = [] if server.up else ["does not answer"]
     if name == "postgres" and server.latency_ms is not None and server.latency_ms > POSTGRES_SLOW_MS:
         reasons.append(f"takes {server.latency_ms:.0f} ms to answer")
-    ill: Status = "degraded" if name == "postgres" else "unhealthy"
+    ill: Status = "degraded" if name == "postgres" or replicated else "unhealthy"
     return {
         "status": ill if reasons else "healthy",
         "reasons": reasons,
@@ -230,6 +258,26 @@ def read_model_health(model: ReadModelStatus) -> ReadModelHealth:
         "lag_seconds": lag,
         "parked_keys": parked,
     }
+
+
+def _last_known(live: LiveBuild[PatternQueries]) -> ReadModelHealth:
+    """The read model while Redis is away."""
+    return {
+        "status": "degraded",
+        "reasons": ["Redis is away: what was known before is shown"],
+        "version": live.build.version,
+        "lag_events": None,
+        "lag_seconds": None,
+        "parked_keys": None,
+    }
+
+
+def replica_health(queries: PatternQueries) -> ReplicaHealth | None:
+    """The size of the replica, if it is one that answers."""
+    if not isinstance(queries, PatternReplica):
+        return None
+    rows, size = len(queries), queries.nbytes
+    return {"rows": rows, "bytes": size, "bytes_per_row": size // rows if rows else 0}
 
 
 def intake_health(intake: IntakeStatus) -> IntakeHealth:

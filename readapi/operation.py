@@ -29,6 +29,8 @@ class Operation:
     """Besides 400 and 500, which every operation may answer."""
     reads: bool = False
     """Whether it is answered from a build of the resource's ``read_model``: positions, entity tags and all."""
+    remembers: bool = False
+    """Whether the resource is asked first if it has ``answered_before``."""
     writes: bool = False
     """Whether it answers with the positions it was given."""
 
@@ -43,6 +45,8 @@ def operation(summary: str, *, answers: Mapping[int, Any], **declared: Any) -> C
     def decorate(responder: Responder) -> Responder:
         @wraps(responder)
         async def respond(self: Any, req: Request, resp: Response, **path: str) -> None:
+            if described.remembers and self.answered_before(req, resp):
+                return
             query = parse(described.query, req.params)
             if described.reads:
                 live = await self.prepare(req, resp, query)

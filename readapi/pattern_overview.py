@@ -1,19 +1,19 @@
 """``/api/patterns/stats``, ``/summary`` and ``/health``: the active patterns counted, at a glance, and their state."""
 
 from asyncio import gather
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.queries import PatternQueries, PatternQuery, PatternStatistics
-from readapi.answers import send_tagged
-from readapi.operation import Resource, operation
+from readapi.answers import Performance, encode
+from readapi.operation import operation
 from readapi.parameters import Parameters
-from readapi.pattern_rows import CompactPattern, compact
+from readapi.pattern_rows import CompactPattern, compact, shown_at
 from readapi.ports import LiveBuild
-from readapi.read_model import ReadModel
+from readapi.remembering import RememberingResource
 
 SHOWN = 5
 """Patterns of each kind in the summary."""
@@ -38,6 +38,9 @@ class PatternStatisticsAnswer(TypedDict):
     """``by_symbol`` has the 100 most frequent only; ``symbols`` is how many there are."""
 
     statistics: Statistics
+    stale: bool
+    age_seconds: int | None
+    performance: Performance
 
 
 class Summary(TypedDict):
@@ -57,20 +60,21 @@ class PatternSummaryAnswer(TypedDict):
     """What a dashboard shows first."""
 
     summary: Summary
+    stale: bool
+    age_seconds: int | None
+    performance: Performance
 
 
-class StatisticsResource(Resource):
+class StatisticsResource(RememberingResource):
     """Statistics of the active patterns."""
 
-    def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
-        self.read_model = patterns
-        self._clock = clock
-
-    @operation("Counts of the active patterns", answers={200: PatternStatisticsAnswer}, reads=True)
+    @operation("Counts of the active patterns", answers={200: PatternStatisticsAnswer}, reads=True, remembers=True)
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """The counts."""
-        counted = await live.queries.statistics(self._clock())
-        send_tagged(req, resp, PatternStatisticsAnswer(statistics=_statistics(counted)))
+        now = self._clock()
+        counted = await live.queries.statistics(now)
+        answer = encode({"statistics": _statistics(counted), **self.read_model.staleness()})
+        self.send_remembered(req, resp, answer, live, now)
 
 
 def _statistics(counted: PatternStatistics) -> Statistics:
@@ -85,14 +89,10 @@ def _statistics(counted: PatternStatistics) -> Statistics:
     )
 
 
-class SummaryResource(Resource):
+class SummaryResource(RememberingResource):
     """The dashboard's summary."""
 
-    def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
-        self.read_model = patterns
-        self._clock = clock
-
-    @operation("The active patterns at a glance", answers={200: PatternSummaryAnswer}, reads=True)
+    @operation("The active patterns at a glance", answers={200: PatternSummaryAnswer}, reads=True, remembers=True)
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """Counts, the most confident and the latest."""
         now = self._clock()
@@ -109,10 +109,11 @@ class SummaryResource(Resource):
             by_tier=dict(counted.by_tier),
             top_types=_first(counted.by_type),
             top_symbols=_first(counted.by_symbol),
-            most_confident=[compact(found.row, now) for found in confident.rows],
-            latest=[compact(found.row, now) for found in latest.rows],
+            most_confident=[compact(found.row, shown_at(now)) for found in confident.rows],
+            latest=[compact(found.row, shown_at(now)) for found in latest.rows],
         )
-        send_tagged(req, resp, PatternSummaryAnswer(summary=summary))
+        answer = encode({"summary": summary, **self.read_model.staleness()})
+        self.send_remembered(req, resp, answer, live, now)
 
 
 def _first(counts: Mapping[str, int]) -> dict[str, int]:

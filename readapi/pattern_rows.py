@@ -1,8 +1,10 @@
 """Patterns as they are shown: the compact row that the UI knows, and all raw fields."""
 
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
+import orjson
 from typing_extensions import TypedDict
 
 from projections.patterns import PatternRow
@@ -44,9 +46,9 @@ class CompactPattern(TypedDict):
     vol: str | None
     price: str | None
     chg: str | None
+    source: str
     time: str
     exp: str | None
-    source: str
 
 
 class FullPattern(CompactPattern):
@@ -92,6 +94,11 @@ def span(seconds: float) -> str:
     return f"{int(seconds / 86_400)}d"
 
 
+def shown_at(now: float) -> float:
+    """As of when the spans of an answer are told: the end of its second, so that answers of one second are the same."""
+    return int(now) + 1.0
+
+
 def compact(row: PatternRow, now: float) -> CompactPattern:
     """The row as the UI shows it at ``now``."""
     price, strength, volume = row.current_price, row.relative_strength, row.relative_volume
@@ -104,9 +111,9 @@ def compact(row: PatternRow, now: float) -> CompactPattern:
         "vol": None if volume is None else f"{volume:.1f}x",
         "price": None if price is None else f"${price:.2f}" if price >= 0 else f"-${-price:.2f}",
         "chg": None if row.price_change is None else f"{row.price_change:+.1f}%",
+        "source": row.tier,
         "time": span(now - row.detected_at),
         "exp": None if row.expires_at is None else span(row.expires_at - now),
-        "source": row.tier,
     }
 
 
@@ -138,3 +145,20 @@ def full(found: Found[PatternRow], now: float) -> FullPattern:
 def provenance(found: Found[Any]) -> str:
     """``market-0=17``: as in ``TickView-Position``."""
     return f"{found.log}={found.position}"
+
+
+class RenderedRows(Sequence[Found[PatternRow]]):
+    """Rows of which most has been rendered before."""
+
+    def compact(self, now: float) -> bytes:
+        """The compact rows as a JSON array, as ``render`` makes it."""
+        raise NotImplementedError
+
+
+def render(rows: Sequence[Found[PatternRow]], fields: Collection[str], now: float) -> bytes:
+    """The rows as a JSON array: compact, or ``full`` if that is among the fields."""
+    if "full" in fields:
+        return orjson.dumps([full(found, now) for found in rows])
+    if isinstance(rows, RenderedRows):
+        return rows.compact(now)
+    return orjson.dumps([compact(found.row, now) for found in rows])

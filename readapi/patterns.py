@@ -1,9 +1,9 @@
 """``/api/patterns/scan`` and ``/api/patterns/{id}``: the active patterns, filtered, sorted, paged; and one of them."""
 
-import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
+import orjson
 from falcon.asgi import Request, Response
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from typing_extensions import TypedDict
@@ -20,7 +20,7 @@ from projections.queries import (
     TooDeepError,
 )
 from projections.versions import Build
-from readapi.answers import Pagination, pagination, send_tagged
+from readapi.answers import Pagination, Performance, encode, pagination, send_encoded, send_tagged
 from readapi.archive_ports import History
 from readapi.as_of import PatternHistory
 from readapi.audit import SHOWN_BESIDE_A_ROW, HistoricEvent, events_beside
@@ -40,13 +40,14 @@ from readapi.parameters import (
     Symbol,
     TierName,
 )
-from readapi.pattern_rows import CompactPattern, FullPattern, compact, full
+from readapi.pattern_rows import CompactPattern, FullPattern, full, render, shown_at
 from readapi.ports import LiveBuild
 from readapi.problems import Problem, invalid, not_found
-from readapi.read_model import ReadModel
+from readapi.read_model import FRESH, ReadModel
+from readapi.remembering import RememberingResource, performance
 
 
-class ScanParameters(Parameters):
+class PatternFilters(Parameters):
     """Filters are joined by *and*, the values of one filter by *or*."""
 
     pattern_types: ListOf[Name] | None = None
@@ -63,6 +64,25 @@ class ScanParameters(Parameters):
     """Lowest relative volume; a pattern without one does not pass."""
     rsi_range: Range | None = None
     """Lowest and highest RSI, both included: ``30,70``; a pattern without one does not pass."""
+
+    def query(self, now: float, **order: Any) -> PatternQuery:
+        """Which patterns are asked for; ``order`` says in which order, and which page of them."""
+        return PatternQuery(
+            now=now,
+            pattern_types=frozenset(self.pattern_types or ()),
+            symbols=frozenset(self.symbols or ()),
+            tiers=frozenset(self.timeframe or ()),
+            confidence_min=self.confidence_min,
+            rs_min=self.rs_min,
+            vol_min=self.vol_min,
+            rsi_range=self.rsi_range,
+            **order,
+        )
+
+
+class ScanParameters(PatternFilters):
+    """Which patterns, in which order, which page of them, as of when."""
+
     sort_by: PatternSort = "confidence"
     """Patterns of the same value are in order of their ids; a missing value is the lowest of all."""
     sort_order: SortOrder = "desc"
@@ -111,31 +131,17 @@ class ScanParameters(Parameters):
             return "valid", self.as_of_valid
         return None
 
-    def query(self, now: float) -> PatternQuery:
+    def scan(self, now: float) -> PatternQuery:
         """What is asked of the read model."""
         after = decode_cursor(self.cursor, (self.sort_by, self.sort_order)) if self.cursor else None
-        return PatternQuery(
-            now=now,
-            pattern_types=frozenset(self.pattern_types or ()),
-            symbols=frozenset(self.symbols or ()),
-            tiers=frozenset(self.timeframe or ()),
-            confidence_min=self.confidence_min,
-            rs_min=self.rs_min,
-            vol_min=self.vol_min,
-            rsi_range=self.rsi_range,
+        return self.query(
+            now,
             sort_by=self.sort_by,
             descending=self.sort_order == "desc",
             offset=((self.page or 1) - 1) * self.per_page,
             after=after,
             limit=self.per_page,
         )
-
-
-class Performance(TypedDict):
-    """How long the answer took in the server, and where it came from: ``redis``, ``replica`` or ``archive``."""
-
-    api_response_time_ms: float
-    source: str
 
 
 class CacheInfo(TypedDict):
@@ -147,12 +153,17 @@ class CacheInfo(TypedDict):
 
 
 class Scan(TypedDict):
-    """A page of patterns that are active, or were. ``next`` is the cursor of the page after it, null on the last."""
+    """A page of patterns that are active, or were. ``next`` is the cursor of the page after it, null on the last.
+
+    ``stale``: the store has not been heard of for ``age_seconds``, and what was known then is shown.
+    """
 
     patterns: list[CompactPattern | FullPattern]
     pagination: Pagination
     next: str | None
     cache_info: CacheInfo
+    stale: bool
+    age_seconds: int | None
     performance: Performance
 
 
@@ -172,6 +183,8 @@ class OnePattern(TypedDict):
     pattern: FullPattern
     provenance: Provenance
     events: list[HistoricEvent] | None
+    stale: bool
+    age_seconds: int | None
 
 
 class _Answer(NamedTuple):
@@ -184,21 +197,26 @@ class _Answer(NamedTuple):
     source: str
 
 
-class ScanResource(Resource):
+class ScanResource(RememberingResource):
     """The scan, of now and as of a moment."""
 
     def __init__(
         self, patterns: ReadModel[PatternQueries], history: PatternHistory, clock: Callable[[], float]
     ) -> None:
-        self.read_model = patterns
+        super().__init__(patterns, clock)
         self._history = history
-        self._clock = clock
 
     async def prepare(self, req: Request, resp: Response, query: ScanParameters) -> LiveBuild[PatternQueries] | None:
         """What is live; nothing where the past is asked for."""
         return None if query.past else await self.read_model.prepare(req, resp)
 
-    @operation("Filter, sort and page the active patterns", answers={200: Scan}, query=ScanParameters, reads=True)
+    @operation(
+        "Filter, sort and page the active patterns",
+        answers={200: Scan},
+        query=ScanParameters,
+        reads=True,
+        remembers=True,
+    )
     async def on_get(
         self, req: Request, resp: Response, query: ScanParameters, live: LiveBuild[PatternQueries] | None
     ) -> None:
@@ -210,20 +228,23 @@ class ScanResource(Resource):
         page = answer.page
         number = None if query.cursor else query.page or 1
         content = {
-            "patterns": _shown(page, query.fields, answer.moment),
+            "patterns": orjson.Fragment(render(page.rows, query.fields, shown_at(answer.moment))),
             "pagination": pagination(number, query.per_page, page.total),
             "next": encode_cursor(page.end, (query.sort_by, query.sort_order)) if page.end else None,
             "cache_info": CacheInfo(
                 read_model=answer.read_model, version=answer.build.version, build=str(answer.build)
             ),
+            **(self.read_model.staleness() if live else FRESH),
         }
-        milliseconds = round((time.perf_counter() - req.context.started) * 1_000, 3)
-        performance = Performance(api_response_time_ms=milliseconds, source=answer.source)
-        send_tagged(req, resp, content, {"performance": performance})
+        encoded = encode(content)
+        if live:
+            self.send_remembered(req, resp, encoded, live, answer.moment)
+        else:
+            send_encoded(req, resp, encoded, performance(req, answer.source))
 
     async def _now(self, query: ScanParameters, live: LiveBuild[PatternQueries]) -> _Answer:
         now = self._clock()
-        page = await live.queries.scan(query.query(now))
+        page = await live.queries.scan(query.scan(now))
         return _Answer(page, now, self.read_model.name, live.build, live.queries.source)
 
     async def _then(self, req: Request, resp: Response, query: ScanParameters) -> _Answer:
@@ -232,15 +253,9 @@ class ScanResource(Resource):
         if moment > self._clock():
             name = "as_of" if timeline == "recorded" else "as_of_valid"
             raise invalid([{"field": name, "reason": "lies in the future, of which nothing is known"}])
-        found = await self._history.scan(req, resp, query.query(moment), timeline, self.read_model.live.positions)
+        found = await self._history.scan(req, resp, query.scan(moment), timeline, self.read_model.live.positions)
         # There is one build of each version.
         return _Answer(found.page, moment, self._history.name, Build(found.version, 1), self._history.source)
-
-
-def _shown(page: Page[PatternRow], fields: tuple[str, ...], now: float) -> list[Any]:
-    if "full" in fields:
-        return [full(found, now) for found in page.rows]
-    return [compact(found.row, now) for found in page.rows]
 
 
 def too_deep(advice: str) -> Problem:
@@ -274,7 +289,13 @@ class PatternResource(Resource):
         if found is None:
             raise not_found(f"active pattern {pattern_id!r}")
         events = await events_beside(self._history, lambda history: history.of_pattern(pattern_id, SHOWN_BESIDE_A_ROW))
-        send_tagged(req, resp, OnePattern(pattern=full(found, now), provenance=provenance_of(found), events=events))
+        answer = OnePattern(
+            pattern=full(found, shown_at(now)),
+            provenance=provenance_of(found),
+            events=events,
+            **self.read_model.staleness(),
+        )
+        send_tagged(req, resp, answer)
 
 
 def provenance_of(found: Found[Any]) -> Provenance:

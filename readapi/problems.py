@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 
 from projections.versions import NoSuchBuildError
 from readapi.ports import NoSuchReadModelError, UnavailableError
+from readapi.push.streams import stream_of
 
 Application = App[Request, Response]
 
@@ -109,33 +110,42 @@ def handle_errors(app: Application, away: tuple[type[Exception], ...]) -> None:
     app.add_error_handler(Problem, _on_problem)
 
 
-def _send(resp: Response, problem: Problem) -> None:
+async def _send(req: Request, resp: Response | None, problem: Problem) -> None:
+    """Answer with the problem; without a response, it is a WebSocket that is refused."""
+    body = orjson.dumps(problem.document())
+    if resp is None:
+        headers = {"Content-Type": MEDIA_TYPE, **problem.headers}
+        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await stream_of(req).refuse(problem.status.value, encoded, body)
+        return
     resp.status = problem.status.value
     resp.content_type = MEDIA_TYPE
-    resp.data = orjson.dumps(problem.document())
+    resp.data = body
     resp.text = None
     resp.set_headers(dict(problem.headers))
 
 
-async def _on_away(req: Request, resp: Response, error: Exception, _params: Any) -> None:
+async def _on_away(req: Request, resp: Response | None, error: Exception, _params: Any) -> None:
     logger.warning("store away", path=req.path, error=str(error))
-    _send(resp, unavailable("the store of the read models cannot be reached; try again"))
+    await _send(req, resp, unavailable("the store of the read models cannot be reached; try again"))
 
 
-async def _on_problem(_req: Request, resp: Response, problem: Problem, _params: Any) -> None:
-    _send(resp, problem)
+async def _on_problem(req: Request, resp: Response | None, problem: Problem, _params: Any) -> None:
+    await _send(req, resp, problem)
 
 
-async def _on_unavailable(_req: Request, resp: Response, error: UnavailableError, _params: Any) -> None:
-    _send(resp, unavailable(str(error), error.retry_after))
+async def _on_unavailable(req: Request, resp: Response | None, error: UnavailableError, _params: Any) -> None:
+    await _send(req, resp, unavailable(str(error), error.retry_after))
 
 
-async def _on_no_such_read_model(_req: Request, resp: Response, error: NoSuchReadModelError, _params: Any) -> None:
-    _send(resp, Problem(HTTPStatus.NOT_FOUND, "not-found", str(error)))
+async def _on_no_such_read_model(
+    req: Request, resp: Response | None, error: NoSuchReadModelError, _params: Any
+) -> None:
+    await _send(req, resp, Problem(HTTPStatus.NOT_FOUND, "not-found", str(error)))
 
 
-async def _on_no_such_build(_req: Request, resp: Response, error: NoSuchBuildError, _params: Any) -> None:
-    _send(resp, Problem(HTTPStatus.CONFLICT, "no-such-build", str(error)))
+async def _on_no_such_build(req: Request, resp: Response | None, error: NoSuchBuildError, _params: Any) -> None:
+    await _send(req, resp, Problem(HTTPStatus.CONFLICT, "no-such-build", str(error)))
 
 
 _DETAILS = {
@@ -144,17 +154,18 @@ _DETAILS = {
 }
 
 
-async def _on_http_error(_req: Request, resp: Response, error: falcon.HTTPError, _params: Any) -> None:
+async def _on_http_error(req: Request, resp: Response | None, error: falcon.HTTPError, _params: Any) -> None:
     status = HTTPStatus(error.status_code)
     detail = _DETAILS.get(status) or error.description or status.description
     kind = status.phrase.lower().replace(" ", "-")
-    _send(resp, Problem(status, kind, detail, headers=dict(error.headers or {})))
+    await _send(req, resp, Problem(status, kind, detail, headers=dict(error.headers or {})))
 
 
-async def _on_fault(req: Request, resp: Response, error: Exception, _params: Any) -> None:
+async def _on_fault(req: Request, resp: Response | None, error: Exception, _params: Any) -> None:
     """A fault of ours: told to the log in full, and to the client not at all."""
     logger.error("request failed", method=req.method, path=req.path, exc_info=error)
-    _send(
+    await _send(
+        req,
         resp,
         Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; its log says why"),
     )

@@ -21,11 +21,11 @@ from tests.processes.roles import start, stop, tickview, wait_until
 from tests.read_model import FIRST
 
 
-def test_while_redis_is_away_requests_are_told_so_and_afterwards_served(tmp_path: Path) -> None:
+def test_without_a_replica_requests_are_told_that_redis_is_away_and_afterwards_served(tmp_path: Path) -> None:
     server = ValkeyServer(port=servers.free_port(), data_dir=tmp_path, persist=True, config=servers.DURABLE)
     server.start()
     try:
-        with service(server.connection_url) as client:
+        with service(server.connection_url, replica_max_rows=0) as client:
             header = post(client, [detection("BEFORE")])
             assert client.get("/api/patterns/scan", headers=header).json()["pagination"]["total"] == 1
             server.stop()

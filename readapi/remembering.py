@@ -1,0 +1,75 @@
+"""Remembers answers for as long as nothing has changed, so that the same question costs next to nothing."""
+
+import time
+from collections.abc import Callable, Hashable
+
+from falcon.asgi import Request, Response
+
+from projections.queries import PatternQueries
+from readapi.answers import Encoded, send_encoded
+from readapi.operation import Resource
+from readapi.ports import LiveBuild
+from readapi.read_model import MIN_POSITION_HEADER, ReadModel
+
+MOST_ANSWERS = 500
+"""Remembered at once; what is asked beyond is answered anew."""
+
+
+class Remembered:
+    """Answers of one state. With another state, all are forgotten: nothing remembered is ever stale."""
+
+    def __init__(self) -> None:
+        self._state: Hashable = None
+        self._answers: dict[str, Encoded] = {}
+
+    def recall(self, state: Hashable, question: str) -> Encoded | None:
+        """The answer to the same question in the same state."""
+        return self._answers.get(question) if state == self._state else None
+
+    def remember(self, state: Hashable, question: str, answer: Encoded) -> None:
+        """An answer of this state."""
+        if state != self._state:
+            self._state, self._answers = state, {}
+        if len(self._answers) < MOST_ANSWERS:
+            self._answers[question] = answer
+
+
+class RememberingResource(Resource):
+    """A resource of the active patterns whose answers are the same for the same query string, in the same second."""
+
+    def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
+        self.read_model = patterns
+        self._clock = clock
+        self._remembered = Remembered()
+
+    def answered_before(self, req: Request, resp: Response) -> bool:
+        """Answer as in this second the same question was answered, if nothing has changed since."""
+        if req.get_header(MIN_POSITION_HEADER) is not None:
+            return False
+        live = self.read_model.live
+        state = self._state(live, self._clock())
+        answer = self._remembered.recall(state, req.query_string) if state else None
+        if answer is None:
+            return False
+        self.read_model.tell_freshness(resp, live)
+        send_encoded(req, resp, answer, performance(req, live.queries.source))
+        return True
+
+    def send_remembered(
+        self, req: Request, resp: Response, answer: Encoded, live: LiveBuild[PatternQueries], now: float
+    ) -> None:
+        """Send what was answered at ``now``, and remember it."""
+        if state := self._state(live, now):
+            self._remembered.remember(state, req.query_string, answer)
+        send_encoded(req, resp, answer, performance(req, live.queries.source))
+
+    def _state(self, live: LiveBuild[PatternQueries], now: float) -> tuple[Hashable, ...] | None:
+        """What everything in an answer is from; None where that is not known without asking."""
+        state = live.queries.state(now)
+        return None if state is None else (state, int(now), self.read_model.age())
+
+
+def performance(req: Request, source: str) -> bytes:
+    """The member that says how long the answer took in the server, and where it came from."""
+    milliseconds = (time.perf_counter() - req.context.started) * 1_000
+    return b'"performance":{"api_response_time_ms":%.3f,"source":"%b"}' % (milliseconds, source.encode())

@@ -1,0 +1,90 @@
+"""Rows as they are shown, from parts that were rendered once: all but the two spans of time, which pass."""
+
+from collections.abc import Iterator
+from typing import overload
+
+import orjson
+
+from projections.patterns import PatternRow
+from projections.queries import Found
+from readapi.pattern_rows import RenderedRows, compact, span
+from readapi.replica.columns import NEVER, Columns, Slots
+from readapi.replica.packing import unpack
+
+DAY = 86_400
+
+_SPANS = [
+    *((second, 1) for second in range(60)),
+    *((minute * 60, 60) for minute in range(1, 60)),
+    *((hour * 3_600, 3_600) for hour in range(1, 24)),
+]
+"""The spans of less than a day that are shown differently: from which second on, and for how many."""
+
+
+def _by_second(text: str) -> list[bytes]:
+    """Second of a day -> the text with its span in it."""
+    texts: list[bytes] = []
+    for second, times in _SPANS:
+        texts += [text.format(span(second)).encode()] * times
+    return texts
+
+
+_TIMES = _by_second('{}","exp":')
+_ENDS = _by_second('"{}"}},')
+
+
+def head_of(row: PatternRow) -> bytes:
+    """The start of a compact row: up to the span since its detection, which is the last but one."""
+    shown = compact(row, row.detected_at)
+    static = {name: value for name, value in shown.items() if name not in ("time", "exp")}
+    return orjson.dumps(static)[:-1] + b',"time":"'
+
+
+class ReplicaRows(RenderedRows):
+    """The rows of a page, to be read before the replica changes."""
+
+    def __init__(self, columns: Columns, slots: Slots) -> None:
+        self._columns = columns
+        self._slots = slots
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @overload
+    def __getitem__(self, place: int) -> Found[PatternRow]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Found[PatternRow]]: ...
+    def __getitem__(self, place: int | slice) -> Found[PatternRow] | list[Found[PatternRow]]:
+        """A row, decoded now."""
+        if isinstance(place, slice):
+            return [found(self._columns, slot) for slot in self._slots[place].tolist()]
+        return found(self._columns, int(self._slots[place]))
+
+    def __iter__(self) -> Iterator[Found[PatternRow]]:
+        return iter(self[:])
+
+    def compact(self, now: float) -> bytes:
+        """The compact rows as a JSON array."""
+        heads = self._columns.heads
+        numbers = self._columns.numbers
+        ages = (now - numbers["detected_at"].take(self._slots)).tolist()
+        lefts = (numbers["expiry"].take(self._slots) - now).tolist()
+        parts = [b""] * (3 * len(ages))
+        parts[0::3] = [heads[slot] for slot in self._slots.tolist()]
+        parts[1::3] = [_TIMES[int(age)] if 0 <= age < DAY else _time(age) for age in ages]
+        parts[2::3] = [_ENDS[int(left)] if 0 <= left < DAY else _end(left) for left in lefts]
+        return b"[%b]" % b"".join(parts)[:-1]
+
+
+def _time(age: float) -> bytes:
+    return b'%b","exp":' % span(age).encode()
+
+
+def _end(left: float) -> bytes:
+    return b"null}," if left == NEVER else b'"%b"},' % span(left).encode()
+
+
+def found(columns: Columns, slot: int) -> Found[PatternRow]:
+    """A row and its provenance."""
+    row, position = unpack(columns, slot)
+    return Found(row, columns.logs[slot], position)

@@ -1,0 +1,123 @@
+"""A remembered answer is what would be answered anew, whatever has changed and however much time has passed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import falcon.testing
+import pytest
+from falcon.asgi import App
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from projections.base import encode_row
+from projections.patterns import PatternRow
+from projections.queries import PatternQueries, Positions
+from projections.versions import Build
+from readapi.answers import encode
+from readapi.as_of import PatternHistory
+from readapi.measuring import Measuring
+from readapi.pattern_overview import StatisticsResource, SummaryResource
+from readapi.patterns import ScanResource
+from readapi.ports import LiveBuild
+from readapi.read_model import ReadModel
+from readapi.remembering import MOST_ANSWERS, Remembered
+from readapi.replica.replica import PatternReplica
+from tests.queries import NOW, log_of_pattern, rows_of_patterns
+
+PATHS = (
+    "/scan",
+    "/scan?confidence_min=0",
+    "/scan?symbols=BRK&sort_by=symbol",
+    "/scan?fields=full",
+    "/stats",
+    "/summary",
+)
+
+
+class Served:
+    """One build that is always live, and a store that is away for as long as it is told."""
+
+    def __init__(self, replica: PatternReplica) -> None:
+        self.current: LiveBuild[PatternQueries] = LiveBuild(Build(1, 1), replica, {"market-0": 1})
+        self.away: float | None = None
+
+    async def reached(self, positions: Positions, timeout: float) -> LiveBuild[PatternQueries] | None:
+        del positions, timeout
+        return self.current
+
+    def age(self) -> float | None:
+        return self.away
+
+
+class Api:
+    """The resources as they are served, by a clock that is set by hand."""
+
+    def __init__(self, served: Served, now: float) -> None:
+        self.now = now
+        patterns = ReadModel("patterns", served, 0, served)
+        app = App(middleware=[Measuring(CollectorRegistry())])
+        app.add_route("/scan", ScanResource(patterns, PatternHistory(None, 0), lambda: self.now))
+        app.add_route("/stats", StatisticsResource(patterns, lambda: self.now))
+        app.add_route("/summary", SummaryResource(patterns, lambda: self.now))
+        self._client = falcon.testing.TestClient(app)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Any:
+        answer = self._client.simulate_get(path, headers=headers)
+        assert answer.status_code in (200, 304)
+        content = answer.json if answer.status_code == 200 else None
+        if content:
+            assert content.pop("performance")["source"] == "replica"
+        return content, answer.headers["etag"], answer.headers.get("warning")
+
+
+steps = st.one_of(
+    st.tuples(st.just("put"), rows_of_patterns),
+    st.tuples(st.just("remove"), rows_of_patterns),
+    st.tuples(st.just("clock"), st.sampled_from((0.0, 0.3, 0.7, 1.0, 61.0, -1.0))),
+    st.tuples(st.just("away"), st.sampled_from((None, None, 2.5, 3.5))),
+    st.tuples(st.just("ask"), st.sampled_from(PATHS)),
+    st.tuples(st.just("ask"), st.sampled_from(PATHS[:2])),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(rows_of_patterns, max_size=10), st.lists(steps, min_size=5, max_size=25))
+def test_it_is_what_would_be_answered_anew(rows: list[PatternRow], steps: list[tuple[str, Any]]) -> None:
+    replica = PatternReplica()
+    served = Served(replica)
+    api = Api(served, NOW - 2)
+    for row in rows:
+        replica.put(log_of_pattern(row.id), [(row.id, encode_row(row, 1))])
+    for step, value in steps:
+        if step in ("put", "remove"):
+            replica.put(log_of_pattern(value.id), [(value.id, encode_row(value, 2) if step == "put" else None)])
+        elif step == "clock":
+            api.now += value
+        elif step == "away":
+            served.away = value
+        else:
+            expected = Api(served, api.now).get(value)
+            assert api.get(value) == expected
+            assert api.get(value) == expected
+            assert api.get(value, {"If-None-Match": expected[1]}) == (None, *expected[1:])
+
+
+def test_an_answer_that_is_remembered_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = PatternReplica()
+    api = Api(Served(replica), NOW)
+    first = api.get("/scan")
+    monkeypatch.setattr(PatternReplica, "scan", None)
+    assert api.get("/scan") == first
+
+
+def test_no_more_than_so_many_are_remembered() -> None:
+    remembered = Remembered()
+    answer = encode({"patterns": []})
+    for number in range(MOST_ANSWERS + 5):
+        remembered.remember("state", str(number), answer)
+    assert remembered.recall("state", str(MOST_ANSWERS - 1)) == answer
+    assert remembered.recall("state", str(MOST_ANSWERS)) is None
+    remembered.remember("other", "0", answer)
+    assert remembered.recall("state", "0") is None
+    assert remembered.recall("other", "0") == answer
