@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from shutil import rmtree
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from gunicorn.app.base import BaseApplication
@@ -42,15 +42,25 @@ from infra.live_builds import FollowedReadModel, Follower
 from infra.read_models.queries import RedisActivityQueries, RedisBacktestQueries, RedisProducerQueries
 from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.recorder import Recorder
+from infra.replicas import ReplicatedPatterns
 from infra.settings import Settings
+from infra.streams import HttpStream, WebSocketStream
 from infra.telemetry import configure_logs
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns
 from projections.producers import Producers
+from projections.queries import PatternQueries
 from projections.registry import READ_MODELS
+from projections.versions import Build
+
+if TYPE_CHECKING:
+    from readapi.push.hub import Hub
 
 logger = structlog.get_logger()
+
+OpenPatterns = Callable[[AsyncRedis, Build, tuple[str, ...]], PatternQueries]
+"""Makes what answers for a build of ``patterns`` where no replica does."""
 
 STOP_SECONDS = 3
 """How long requests under way may take to end."""
@@ -64,8 +74,10 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS = {
         "loop": "uvloop",
-        "http": "httptools",
-        "ws": "none",
+        "http": HttpStream,
+        "ws": WebSocketStream,
+        # Each client's messages would have to be compressed for it alone.
+        "ws_per_message_deflate": False,
         "lifespan": "on",
         "server_header": False,
         "proxy_headers": False,
@@ -101,13 +113,17 @@ class ApiProcess:
         connections: Sequence[AsyncRedis],
         database: Database | None,
         follower: Follower,
+        push: "Hub",
         intake: Intake,
+        show_size: Callable[[], None],
     ) -> None:
         self._client = client
         self._connections = connections
         self._database = database
         self._follower = follower
+        self._push = push
         self._intake = intake
+        self._show_size = show_size
         self._tasks: list[asyncio.Task[None]] = []
 
     async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
@@ -115,7 +131,8 @@ class ApiProcess:
         self._intake.start()
         with suppress(*REDIS_ERRORS):
             await self._follower.load()
-        self._tasks = [_keep_running(self._follower.follow()), _keep_running(self._count())]
+        work = (self._follower.follow(), self._push.run(), self._count())
+        self._tasks = [_keep_running(one) for one in work]
 
     async def process_shutdown(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
         """Record what has been taken in."""
@@ -131,6 +148,7 @@ class ApiProcess:
     async def _count(self) -> None:
         while True:
             await asyncio.sleep(1)
+            self._show_size()
             await asyncio.to_thread(self._flush)
 
     def _flush(self) -> None:
@@ -150,7 +168,7 @@ def _keep_running(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return task
 
 
-def run_server(settings: Settings) -> None:
+def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQueries) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError where Redis or the address cannot be used."""
     configure_logs(settings.log_level, "serve")
     client = open_redis(settings)
@@ -173,7 +191,7 @@ def run_server(settings: Settings) -> None:
     }
     host, port, *_ = listener.getsockname()
     logger.info("serving", address=f"http://{host}:{port}", processes=settings.api_processes)
-    Server(options, lambda: build_app(settings, client, recorder, logs)).run()
+    Server(options, lambda: build_app(settings, client, recorder, logs, open_patterns)).run()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -187,7 +205,9 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-def build_app(settings: Settings, client: Redis, recorder: Recorder, logs: tuple[str, ...]) -> Any:
+def build_app(
+    settings: Settings, client: Redis, recorder: Recorder, logs: tuple[str, ...], open_patterns: OpenPatterns
+) -> Any:
     """The application of one process. Nothing connects before its start-up."""
     # Only now, in the process itself and with METRICS_FOLDER set: that is when prometheus_client opens its files.
     from prometheus_client import CollectorRegistry
@@ -195,25 +215,45 @@ def build_app(settings: Settings, client: Redis, recorder: Recorder, logs: tuple
 
     from readapi.app import create_app
     from readapi.as_of import PatternHistory
+    from readapi.push.hub import Hub
     from readapi.read_model import ReadModel
+    from readapi.replica.measuring import ReplicaGauges
 
     url = redis_url(settings)
     database = lazy_database(settings)
     archive = ServedArchive(database) if database else None
     asking, waiting = connect_async(url), connect_async(url)
     followed: list[FollowedReadModel[Any]] = []
+    follower = Follower(waiting, followed)
+    hub = Hub(follower, time.time, settings.wait_seconds)
+    listeners = hub.listeners
     intake = open_intake(recorder, settings)
+    gauges = ReplicaGauges()
     gathered = CollectorRegistry()
     MultiProcessCollector(gathered)
 
     def served(name: str, queries: Callable[..., Any]) -> ReadModel[Any]:
         followed.append(
-            FollowedReadModel(name, READ_MODELS[name].version, logs, lambda build: queries(asking, build, logs))
+            FollowedReadModel(
+                name,
+                READ_MODELS[name].version,
+                logs,
+                lambda build: queries(asking, build, logs),
+                listeners.get(name),
+            )
         )
         return ReadModel(name, followed[-1], settings.wait_seconds)
 
+    patterns = ReplicatedPatterns(
+        logs,
+        lambda build: open_patterns(asking, build, logs),
+        listeners[ActivePatterns.name],
+        settings.replica_max_rows,
+    )
+    followed.append(patterns)
+
     return create_app(
-        patterns=served(ActivePatterns.name, RedisPatternQueries),
+        patterns=ReadModel(ActivePatterns.name, patterns, settings.wait_seconds, follower),
         backtests=served(Backtests.name, RedisBacktestQueries),
         activity=served(Activity.name, RedisActivityQueries),
         producers=served(Producers.name, RedisProducerQueries),
@@ -228,8 +268,11 @@ def build_app(settings: Settings, client: Redis, recorder: Recorder, logs: tuple
         announcements=IntakeAnnouncements(intake),
         dead_letters=RedisDeadLetterDesk(open_dead_letters(client, settings), recorder),
         operations=RedisOperations(client, archive),
+        push=hub,
         clock=time.time,
-        lifespan=ApiProcess(client, (asking, waiting), database, Follower(waiting, followed), intake),
+        lifespan=ApiProcess(
+            client, (asking, waiting), database, follower, hub, intake, lambda: gauges.show(patterns.replica)
+        ),
         away=REDIS_ERRORS,
         gathered=gathered,
     )

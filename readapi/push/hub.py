@@ -1,0 +1,197 @@
+"""The hub of one API process: hears what is committed and tells it to everybody who is connected.
+
+Commits are told at once when the process is idle. While one round is being told, what comes meanwhile gathers for the
+next, so that many small commits cost no more than the process can do. What is the same for many is made once: a row is
+rendered once a round, a message encoded once for all clients of equal interests, and the bytes are shared by all.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from readapi.commits import CommitListener
+from readapi.ports import Freshness
+from readapi.push.feeds import Feed
+from readapi.push.ids import Places, Topic
+from readapi.push.interests import Interests
+from readapi.push.kept import Kept
+from readapi.push.measuring import PushMetrics
+from readapi.push.messages import Message, message
+from readapi.push.steps import Step, id_for, steps
+from readapi.push.subscribers import FRAMINGS, WAITING_BYTES, Audience, Subscriber, Subscribers
+
+HEARTBEAT_SECONDS = 15.0
+
+WRITES_A_TURN = 100
+"""Clients written to before the process has a look at what else there is to do."""
+
+REST_SHARE = 0.5
+"""After a round, what comes gathers for so much of the time that the round took."""
+
+LONGEST_REST_SECONDS = 0.1
+
+DRAIN_SECONDS = 10.0
+"""A client that catches up is dropped if it takes nothing for so long."""
+
+
+class Hub:
+    """Live push in one API process. ``run`` must be running; ``clock`` gives epoch seconds."""
+
+    def __init__(
+        self,
+        freshness: Freshness,
+        clock: Callable[[], float],
+        wait_seconds: float,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self.metrics = PushMetrics()
+        self._freshness = freshness
+        self._clock = clock
+        self._wait_seconds = wait_seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self._woken = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._feeds: dict[Topic, Feed] = {
+            "patterns": Feed("patterns", self._woken.set, Kept()),
+            "backtests": Feed("backtests", self._woken.set, Kept()),
+        }
+        self._subscribers = Subscribers(self.metrics)
+
+    @property
+    def listeners(self) -> Mapping[str, CommitListener]:
+        """Who is to hear of the commits to each read model, by its name."""
+        return {feed.topic: feed for feed in self._feeds.values()}
+
+    async def run(self) -> None:
+        """Tell what is heard, and send heartbeats, until cancelled."""
+        beat = time.monotonic() + self._heartbeat_seconds
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(beat - time.monotonic()):
+                    await self._woken.wait()
+            if self._woken.is_set():
+                self._woken.clear()
+                began = time.monotonic()
+                await self._tell()
+                # A third of the time, at least, is for requests; and what gathers meanwhile is told with fewer writes.
+                await asyncio.sleep(min((time.monotonic() - began) * REST_SHARE, LONGEST_REST_SECONDS))
+            if time.monotonic() >= beat:
+                await self._beat()
+                beat = time.monotonic() + self._heartbeat_seconds
+
+    async def _tell(self) -> None:
+        for feed in self._feeds.values():
+            # Who joins while this is being told has been told it already.
+            audience = self._subscribers.audience()
+            for step in feed.take(self._told, self._clock()):
+                clients = await self._broadcast(audience, step.message)
+                if step.reset is not None:
+                    self.metrics.reset.inc(clients)
+                elif clients:
+                    now = self._clock()
+                    for moment in step.recorded_at:
+                        self.metrics.seconds.observe(max(now - moment, 0))
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    @property
+    def _told(self) -> Places:
+        return {topic: feed.told for topic, feed in self._feeds.items()}
+
+    async def _beat(self) -> None:
+        age, places = self._freshness.age(), self._told
+        staleness = {} if age is None else {"stale": True, "age_seconds": round(age, 3)}
+        await self._broadcast(
+            self._subscribers.audience(),
+            lambda interests: message("heartbeat", id_for(interests, places), **staleness),
+        )
+
+    async def _broadcast(self, audience: Audience, message_for: Callable[[Interests], Message | None]) -> int:
+        """Write to all of them whom it concerns; how many these were."""
+        written = 0
+        for interests, transports in audience:
+            one = message_for(interests)
+            if one is None:
+                continue
+            for transport, subscribers in transports:
+                data = FRAMINGS[transport](one)
+                for subscriber in subscribers:
+                    if subscriber.stream.waiting > WAITING_BYTES:
+                        self._subscribers.drop(subscriber)
+                        continue
+                    subscriber.stream.write(data)
+                    written += 1
+                    if written % WRITES_A_TURN == 0:
+                        await asyncio.sleep(0)
+        return written
+
+    async def follow(self, subscriber: Subscriber, since: Places | None) -> None:
+        """Bring a client from ``since`` up to date; from then on it is told what the others are, until it leaves."""
+        if since is None:
+            subscriber.send(message("ready", id_for(subscriber.interests, self._told), resumed=False))
+        elif not await self._catch_up(subscriber, since):
+            return
+        self._subscribers.join(subscriber)
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """The client is gone."""
+        self._subscribers.leave(subscriber)
+
+    async def _catch_up(self, subscriber: Subscriber, since: Places) -> bool:
+        """Whether there is still somebody who has been told everything."""
+        await self._reached(since)
+        places, resets = self._from_where(since)
+        subscriber.send(message("ready", id_for(subscriber.interests, places), resumed=not resets))
+        if not resets:
+            self.metrics.resumed.inc()
+        while not subscriber.stream.ended:
+            for reset in resets:
+                self._send(subscriber, reset)
+            step = self._next_step(places)
+            if step is None:
+                return True
+            self._send(subscriber, step)
+            if not await self._drained(subscriber):
+                break
+            places, resets = self._from_where(step.places)
+        return False
+
+    async def _reached(self, since: Places) -> None:
+        """Wait until all that led to ``since`` has been told, but not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._wait_seconds):
+                while not all(self._feeds[topic].told.covers(place) for topic, place in since.items()):
+                    await self._moved.wait()
+
+    def _from_where(self, since: Places) -> tuple[Places, list[Step]]:
+        """From where a client can be told everything, and the resets that bring it there from ``since``."""
+        lost = {feed: feed.lost(since[topic]) for topic, feed in self._feeds.items() if topic in since}
+        places = {feed.topic: feed.told if reason else since[feed.topic] for feed, reason in lost.items()}
+        resets = [Step(feed.topic, places, reason) for feed, reason in lost.items() if reason]
+        self.metrics.reset.inc(len(resets))
+        return places, resets
+
+    def _next_step(self, places: Places) -> Step | None:
+        for topic, place in places.items():
+            missed = self._feeds[topic].missed(place)
+            step = next(steps(topic, places, missed, self._clock()), None)
+            if step is not None:
+                return step
+        return None
+
+    def _send(self, subscriber: Subscriber, step: Step) -> None:
+        one = step.message(subscriber.interests)
+        if one is not None:
+            subscriber.send(one)
+
+    async def _drained(self, subscriber: Subscriber) -> bool:
+        """Whether the client takes what it is sent. Lets the others have their turn."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await subscriber.stream.drained()
+        except TimeoutError:
+            self._subscribers.drop(subscriber)
+            return False
+        await asyncio.sleep(0)
+        return True

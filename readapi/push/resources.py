@@ -1,0 +1,170 @@
+"""``/api/patterns/stream`` (SSE), ``/ws/patterns`` and ``/ws`` (WebSocket): what clients connect to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal, Self
+
+from falcon import PayloadTypeError, WebSocketDisconnected
+from falcon.asgi import Request, Response, SSEvent, WebSocket
+from pydantic import Field, StringConstraints
+
+from readapi.operation import Resource, operation
+from readapi.parameters import ListOf, LongName, parse
+from readapi.patterns import PatternFilters
+from readapi.problems import invalid
+from readapi.push.hub import Hub
+from readapi.push.ids import LONGEST_ID, Places, Topic, parse_id
+from readapi.push.interests import ALWAYS, BacktestInterest, Interests, PatternInterest
+from readapi.push.streams import Stream, stream_of
+from readapi.push.subscribers import Subscriber, Transport
+
+LAST_EVENT_ID_HEADER = "Last-Event-ID"
+
+
+class PatternsLive(PatternFilters):
+    """Which changes of patterns, from where on."""
+
+    fields: ListOf[Literal["compact", "full"]] = ("compact",)
+    """``compact``: the fields of the UI; ``full``: besides these all raw fields, with their provenance."""
+    last_event_id: (
+        Annotated[str, StringConstraints(max_length=LONGEST_ID), Field(json_schema_extra={"format": "event-id"})] | None
+    ) = None
+    """The ``id`` of the last message received: what came after it is told first. The header ``Last-Event-ID`` of
+    an ``EventSource`` that reconnects says the same, and prevails."""
+
+    @property
+    def interests(self) -> Interests:
+        """What is asked for."""
+        return (("patterns", PatternInterest(PatternFilters.query(self, ALWAYS), "full" in self.fields)),)
+
+
+class Live(PatternsLive):
+    """Which changes of which topics, from where on."""
+
+    topics: ListOf[Topic] = ("patterns", "backtests")
+    """``patterns``, with the filters here; ``backtests``: progress and results."""
+    job_ids: ListOf[LongName] | None = None
+    """Backtest runs; all if none is named."""
+
+    @property
+    def interests(self) -> Interests:
+        """What is asked for. Raises Problem (400)."""
+        interests: Interests = ()
+        for topic in sorted(set(self.topics)):
+            if topic == "patterns":
+                interests += super().interests
+            else:
+                interests += (("backtests", BacktestInterest(frozenset(self.job_ids or ()))),)
+        self._refuse_what_is_for_another_topic()
+        return interests
+
+    def _refuse_what_is_for_another_topic(self) -> None:
+        owners: dict[str, Topic] = dict.fromkeys((*PatternFilters.model_fields, "fields"), "patterns")
+        owners["job_ids"] = "backtests"
+        for name in sorted(self.model_fields_set & owners.keys()):
+            if owners[name] not in self.topics:
+                raise invalid([{"field": name, "reason": f"is for the topic {owners[name]}, which is not asked for"}])
+
+
+def _since(given: str | None, interests: Interests, field: str) -> Places | None:
+    """Where the client is; None if it does not say so. Raises Problem (400)."""
+    if given is None:
+        return None
+    try:
+        return parse_id(given, [topic for topic, _ in interests])
+    except ValueError as error:
+        raise invalid([{"field": field, "reason": str(error)}]) from error
+
+
+@contextmanager
+def _connected(hub: Hub, stream: Stream, transport: Transport, interests: Interests) -> Iterator[Subscriber]:
+    """A client, as long as it is connected."""
+    subscriber = Subscriber(stream, transport, interests)
+    connections = hub.metrics.connections.labels(transport)
+    connections.inc()
+    stream.open()
+    try:
+        yield subscriber
+    finally:
+        hub.leave(subscriber)
+        connections.dec()
+
+
+class PatternEventsResource(Resource):
+    """Changes of patterns as server-sent events."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    @operation(
+        "Live changes of the active patterns, as server-sent events that can be resumed",
+        answers={200: "text/event-stream"},
+        query=PatternsLive,
+    )
+    async def on_get(self, req: Request, resp: Response, query: PatternsLive) -> None:
+        """Events until the client has enough, or is too slow."""
+        header = req.get_header(LAST_EVENT_ID_HEADER)
+        field, given = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", query.last_event_id)
+        resp.set_header("Cache-Control", "no-store")
+        # Or nginx would gather events until they fill a buffer.
+        resp.set_header("X-Accel-Buffering", "no")
+        resp.sse = _Events(self._hub, stream_of(req), query.interests, _since(given, query.interests, field))
+
+
+class _Events:
+    """What Falcon iterates over: no events, which are written to the stream, and the end when that ends."""
+
+    def __init__(self, hub: Hub, stream: Stream, interests: Interests, since: Places | None) -> None:
+        self._hub = hub
+        self._stream = stream
+        self._interests = interests
+        self._since = since
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SSEvent:
+        with _connected(self._hub, self._stream, "sse", self._interests) as subscriber:
+            await self._hub.follow(subscriber, self._since)
+            await self._stream.over()
+        raise StopAsyncIteration
+
+
+class _LiveResource:
+    """A WebSocket on which changes are told; what its client sends is ignored."""
+
+    parameters: type[PatternsLive]
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def on_websocket(self, req: Request, ws: WebSocket) -> None:
+        """Messages until one of the two closes it. Raises Problem before it is accepted."""
+        query = parse(self.parameters, req.params)
+        since = _since(query.last_event_id, query.interests, "last_event_id")
+        await ws.accept()
+        with _connected(self._hub, stream_of(req), "websocket", query.interests) as subscriber:
+            await self._hub.follow(subscriber, since)
+            await _until_closed(ws)
+
+
+async def _until_closed(ws: WebSocket) -> None:
+    while True:
+        try:
+            await ws.receive_text()
+        except PayloadTypeError:
+            pass
+        except WebSocketDisconnected:
+            return
+
+
+class PatternsLiveResource(_LiveResource):
+    """Changes of patterns."""
+
+    parameters = PatternsLive
+
+
+class LiveResource(_LiveResource):
+    """Changes of several read models."""
+
+    parameters = Live

@@ -1,0 +1,58 @@
+"""Messages on the wire, read by somebody else's parser."""
+
+from collections.abc import Generator
+
+import orjson
+import pytest
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
+
+from readapi.commits import Mark
+from readapi.push.messages import Message, changes_message, event_chunk, message, websocket_frame
+
+
+def read_frame(data: bytes) -> Frame:
+    reader = StreamReader()
+    reader.feed_data(data)
+    parsing: Generator[None, None, Frame] = Frame.parse(reader.read_exact, mask=False, max_size=None)
+    with pytest.raises(StopIteration) as end:
+        next(parsing)
+    reader.feed_eof()
+    assert not reader.buffer
+    frame: Frame = end.value.value
+    return frame
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000])
+def test_a_frame_is_read_as_it_was_written(size: int) -> None:
+    body = b"x" * size
+    frame = read_frame(websocket_frame(Message("changes", "1", body)))
+    assert frame.opcode is Opcode.TEXT
+    assert frame.fin
+    assert bytes(frame.data) == body
+
+
+def test_an_event_is_one_chunk() -> None:
+    one = message("reset", "patterns:1.1/", topic="patterns", reason="because")
+    size, _, rest = event_chunk(one).partition(b"\r\n")
+    event, end = rest[: int(size, 16)], rest[int(size, 16) :]
+    assert end == b"\r\n"
+    assert event == b"event: reset\nid: patterns:1.1/\ndata: " + one.body + b"\n\n"
+
+
+def test_an_event_without_an_id_leaves_that_of_the_one_before() -> None:
+    one = message("dropped", reason="too slow")
+    assert b"\nid:" not in event_chunk(one)
+    assert orjson.loads(one.body) == {"type": "dropped", "reason": "too slow"}
+
+
+def test_changes_are_one_json_object() -> None:
+    marks = {"market-1": Mark(7, 1), "market-0": Mark(12)}
+    one = changes_message("patterns", "id", marks, [b'{"op":"remove","id":"a"}', b'{"op":"remove","id":"b"}'])
+    assert orjson.loads(one.body) == {
+        "type": "changes",
+        "topic": "patterns",
+        "id": "id",
+        "position": "market-0=12,market-1=7",
+        "changes": [{"op": "remove", "id": "a"}, {"op": "remove", "id": "b"}],
+    }
