@@ -1,6 +1,8 @@
 """The ``tickview`` command."""
 
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
 from eventsourcing.persistence import PersistenceError
@@ -8,36 +10,70 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
-from infra.cli import audit, bench, dead_letters, demo, history, publish, replay, roles, status, up
 from infra.errors import StartupError
 from infra.lifeline import follow_supervisor
 from infra.telemetry import configure_logs
 from projections.versions import NoSuchBuildError
 from readapi.ports import NoSuchReadModelError
 
+COMMANDS = {
+    "up": "infra.cli.up:up",
+    "record": "infra.cli.roles:record",
+    "project": "infra.cli.roles:project",
+    "archive": "infra.cli.archive:archive",
+    "serve": "infra.cli.roles:serve",
+    "publish": "infra.cli.publish:publish",
+    "status": "infra.cli.status:status",
+    "projections": "infra.cli.status:projections",
+    "replay": "infra.cli.replay:replay",
+    "rollback": "infra.cli.replay:rollback",
+    "history": "infra.cli.history:history",
+    "demo": "infra.cli.demo:demo",
+    "dead-letters": "infra.cli.dead_letters:app",
+    "audit": "infra.cli.audit:app",
+    "bench": "infra.cli.bench:app",
+}
+"""Name -> where the command, or the group of commands, is."""
+
+
+class Commands(TyperGroup):
+    """Imports a command when it is asked for: a role starts sooner, and smaller, without what the others need."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One of them; None if there is none of this name."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        found = getattr(import_module(module), name)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(add_completion=False)
+            alone.command()(found)
+            found = alone
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
+
 app = typer.Typer(
     name="tickview",
-    help="Event-sourced read models for stock-chart patterns and backtests.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(up.up)
-app.command()(roles.record)
-app.command()(roles.project)
-app.command()(roles.archive)
-app.command()(roles.serve)
-app.command()(publish.publish)
-app.command()(status.status)
-app.command()(status.projections)
-app.command()(replay.replay)
-app.command()(replay.rollback)
-app.command()(history.history)
-app.command()(demo.demo)
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(audit.app, name="audit")
-app.add_typer(bench.app, name="bench")
+
+
+@app.callback()
+def tickview() -> None:
+    """Event-sourced read models for stock-chart patterns and backtests."""
 
 
 def main() -> None:

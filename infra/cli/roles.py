@@ -1,19 +1,14 @@
-"""``tickview record | project | archive | serve``: one role, as a process of its own."""
+"""``tickview record | project | serve``: one role, as a process of its own."""
 
 import signal
-from threading import Event, Thread
+from threading import Event
 
 import typer
 
-from infra.archive.keeping import LogKeeper
-from infra.archive.retention import Retention
-from infra.archive.verifying import verify_regularly
-from infra.composition import open_all_logs, open_database, open_market_logs, open_redis
-from infra.eventlog import EventLog
+from infra.composition import open_market_logs, open_redis
 from infra.recording import process_name, run_recorder
 from infra.settings import Settings
 from infra.telemetry import configure_logs
-from infra.threads import run_threads
 from infra.worker import Worker
 from projections.registry import READ_MODELS
 
@@ -53,39 +48,6 @@ def project() -> None:
         batch_size=settings.fold_batch,
         throttle=settings.replay_throttle,
     ).run(stop_on_signals())
-
-
-def archive() -> None:
-    """Archive the event log in PostgreSQL, chained by hash, and trim it; several may run, one works for each log.
-
-    Example: TICKVIEW_REDIS_URL=redis://localhost TICKVIEW_POSTGRES_DSN=postgresql://localhost tickview archive
-    """
-    settings = Settings()
-    configure_logs(settings.log_level, "archive")
-    database = open_database(settings, writable=True)
-    client = open_redis(settings)
-    owner = process_name()
-    retention = Retention(age=settings.log_retention_age, size=settings.log_retention_size)
-
-    stop = stop_on_signals()
-
-    def archiving(log: EventLog) -> Thread:
-        keeper = LogKeeper(
-            database,
-            client,
-            log,
-            owner,
-            lease_seconds=settings.lease_seconds,
-            batch_size=settings.archive_batch,
-            retention=retention,
-        )
-        return Thread(target=keeper.run, args=(stop,), name=log.name, daemon=True)
-
-    threads = [archiving(log) for log in open_all_logs(client, settings).values()]
-    if settings.verify_every:
-        verifying = (database, settings.verify_every, stop)
-        threads.append(Thread(target=verify_regularly, args=verifying, name="verification", daemon=True))
-    run_threads(threads, stop)
 
 
 def serve(

@@ -1,0 +1,47 @@
+"""``tickview archive``: the role that keeps the whole history in PostgreSQL, as a process of its own."""
+
+from threading import Thread
+
+from infra.archive.keeping import LogKeeper
+from infra.archive.retention import Retention
+from infra.archive.verifying import verify_regularly
+from infra.cli.roles import stop_on_signals
+from infra.composition import open_all_logs, open_database, open_redis
+from infra.eventlog import EventLog
+from infra.recording import process_name
+from infra.settings import Settings
+from infra.telemetry import configure_logs
+from infra.threads import run_threads
+
+
+def archive() -> None:
+    """Archive the event log in PostgreSQL, chained by hash, and trim it; several may run, one works for each log.
+
+    Example: TICKVIEW_REDIS_URL=redis://localhost TICKVIEW_POSTGRES_DSN=postgresql://localhost tickview archive
+    """
+    settings = Settings()
+    configure_logs(settings.log_level, "archive")
+    database = open_database(settings, writable=True)
+    client = open_redis(settings)
+    owner = process_name()
+    retention = Retention(age=settings.log_retention_age, size=settings.log_retention_size)
+
+    stop = stop_on_signals()
+
+    def archiving(log: EventLog) -> Thread:
+        keeper = LogKeeper(
+            database,
+            client,
+            log,
+            owner,
+            lease_seconds=settings.lease_seconds,
+            batch_size=settings.archive_batch,
+            retention=retention,
+        )
+        return Thread(target=keeper.run, args=(stop,), name=log.name, daemon=True)
+
+    threads = [archiving(log) for log in open_all_logs(client, settings).values()]
+    if settings.verify_every:
+        verifying = (database, settings.verify_every, stop)
+        threads.append(Thread(target=verify_regularly, args=verifying, name="verification", daemon=True))
+    run_threads(threads, stop)

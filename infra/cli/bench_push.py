@@ -1,0 +1,100 @@
+"""``tickview bench push``: how long from a producer's message to thousands of sockets."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.request import urlopen
+
+import orjson
+import typer
+
+from infra.bench import push as push_bench
+from infra.bench.processes import answers, own_server
+from infra.cli.output import JsonOption, print_json, print_table
+from infra.embedded.ports import reserve
+from infra.errors import StartupError
+from infra.settings import Settings
+
+
+class Transport(StrEnum):
+    """How clients are connected."""
+
+    WEBSOCKET = "websocket"
+    SSE = "sse"
+
+
+def push(
+    connections: Annotated[int, typer.Option(min=1, help="Clients of one API process.")] = 2_000,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Of publishing.")] = 10.0,
+    rate: Annotated[int, typer.Option(min=1, max=1_000, help="Changes a second, each for every client.")] = 100,
+    patterns: Annotated[int, typer.Option(min=0, help="Active patterns beforehand.")] = 10_000,
+    transport: Annotated[Transport, typer.Option(help="Of the clients.")] = Transport.WEBSOCKET,
+    json: JsonOption = False,
+) -> None:
+    """Milliseconds from a producer's XADD to the sockets of all clients, beside the limit in the same run.
+
+    Example: tickview bench push --connections 2000 --rate 100
+    """
+    push_bench.check_open_files(connections)
+    settings = Settings(api_processes=1, log_level="error")
+    with own_server() as (client, url, _), ExitStack() as roles:
+        push_bench.fill(client, settings, patterns, 4_000)
+        port = reserve("127.0.0.1")
+        for role in (("record",), ("project",), ("serve", "--port", str(port))):
+            roles.enter_context(_running(url, *role))
+        _wait_for(port, patterns)
+        pushed = push_bench.measure(client, port, connections, transport.value, rate, seconds)
+        roles.close()
+        limit = push_bench.measure_limit(
+            reserve("127.0.0.1"), connections, transport.value, round(pushed.message_bytes), seconds
+        )
+    row: dict[str, Any] = {
+        "changes_per_second": round(pushed.changes_per_second),
+        "messages_per_second": round(pushed.messages_per_second),
+        "message_bytes": round(pushed.message_bytes),
+        "p50_ms": round(pushed.p50_ms, 1),
+        "p99_ms": round(pushed.p99_ms, 1),
+        "max_ms": round(pushed.max_ms, 1),
+        "missing": pushed.missing,
+        "dropped": pushed.dropped,
+        "closed": pushed.closed,
+        "limit_messages_per_second": round(limit),
+        "share": f"{pushed.messages_per_second / limit:.0%}",
+    }
+    if json:
+        print_json({"connections": connections, "patterns": patterns, "transport": transport.value, **row})
+    else:
+        print_table(list(row), [row], "")
+
+
+@contextmanager
+def _running(url: str, *words: str) -> Iterator[None]:
+    environment = {**os.environ, "TICKVIEW_REDIS_URL": url, "TICKVIEW_LOG_LEVEL": "error"}
+    environment["TICKVIEW_API_PROCESSES"] = "1"
+    process = subprocess.Popen([sys.executable, "-m", "infra.cli", *words], env=environment)  # noqa: S603 our own
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(port: int, patterns: int) -> None:
+    """Until the API knows all patterns."""
+    deadline = time.monotonic() + 120
+    while not (answers(port) and _total(port) >= patterns):
+        if time.monotonic() > deadline:
+            raise StartupError("the service did not start")
+        time.sleep(0.1)
+
+
+def _total(port: int) -> int:
+    url = f"http://127.0.0.1:{port}/api/patterns/scan?confidence_min=0&per_page=1"
+    with urlopen(url, timeout=10) as answer:
+        total: int = orjson.loads(answer.read())["pagination"]["total"]
+        return total
