@@ -1,6 +1,7 @@
 """Connections to Redis: one way to open them, with time-outs and retries that suit a service."""
 
 from redis import Redis
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -13,6 +14,9 @@ REDIS_ERRORS = (RedisConnectionError, RedisTimeoutError)
 
 SOCKET_TIMEOUT_SECONDS = 10.0
 """Longer than any blocking read that we ask for, so that only a dead server meets it."""
+
+CONNECTIONS = 50
+"""Of an asynchronous client, at most; more would only wait for each other in the server."""
 
 _RETRIES = 3
 _BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.5)
@@ -30,11 +34,14 @@ def connect(url: str) -> Redis:
 
 
 def connect_async(url: str) -> AsyncRedis:
-    """``connect`` for asynchronous code."""
-    return AsyncRedis.from_url(
+    """``connect`` for asynchronous code: who asks while all connections are in use waits for one."""
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=CONNECTIONS,
+        timeout=SOCKET_TIMEOUT_SECONDS,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=2.0,
         health_check_interval=30,
         retry=AsyncRetry(_BACKOFF, _RETRIES, supported_errors=REDIS_ERRORS),
     )
+    return AsyncRedis.from_pool(pool)

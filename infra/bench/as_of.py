@@ -17,7 +17,7 @@ from infra.archive.history_versions import go_live
 from infra.archive.serving import ServedArchive
 from infra.bench.load import PATTERN_TYPES, TIERS, symbol
 from infra.bench.measuring import PROGRESS, quantile
-from infra.bench.query import CASES, Case
+from infra.bench.scans import CASES, Case
 from projections.base import encode_row
 from projections.pattern_history import Shown, microseconds
 from projections.patterns import ActivePatterns, PatternRow, pattern_id

@@ -1,85 +1,72 @@
-"""``tickview bench query``: scans over HTTP, beside the bare commands that answer them."""
+"""``tickview bench query``: the same scans asked of every contender, one after the other, in one run."""
 
-import asyncio
-import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import cycle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice, product
 from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
 
+import orjson
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
-from redis.asyncio.client import Pipeline
 from rich.progress import track
 
-from infra.bench.http_load import Latencies, drive
-from infra.bench.load import PATTERN_TYPES, detections, symbol
-from infra.bench.measuring import PROGRESS, batches, quantile
+from infra.bench.contenders.starting import Servers, Started, started
+from infra.bench.http_load import Latencies, Load, load_process
+from infra.bench.load import detections
+from infra.bench.measuring import PROGRESS, batches
+from infra.bench.scans import CASES, repeated, varied
 from infra.composition import open_market_logs, open_recorder
+from infra.errors import StartupError
 from infra.projector import Projector
-from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
-from projections.queries import PatternQuery
-from projections.versions import Build
 
-VARIATIONS = 200
-"""Different parameters of each query, so that no cache can help."""
+LIMIT = "limit"
 
+UNORDERED = "redisearch"
+"""Has one sort field, and so no order among patterns of the same value."""
 
-class Case(NamedTuple):
-    """One kind of scan, with random parameters."""
+PARAMETERS: Mapping[str, Callable[[str, int, int], Iterator[str]]] = {"varied": varied, "repeated": repeated}
 
-    name: str
-    what: str
-    vary: Callable[[random.Random, int], tuple[PatternQuery, str]]
+COMPARED = 5
+"""Answers to each kind of scan that are compared, at most."""
+
+COMPARING_SECONDS = 10
+"""After so long there is no further one."""
+
+LOADING_SECONDS = 120
+"""How long a contender may take until it knows all patterns."""
 
 
 class Measured(NamedTuple):
-    """One kind of scan: over HTTP, and its bare commands on one connection."""
+    """One kind of scan, asked of one contender over so many connections, its parameters varied or repeated."""
 
-    case: Case
-    http: Latencies
-    bare: Latencies
-
-
-def _by_confidence(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
-    del symbols
-    lowest = round(chance.uniform(0.4, 0.6), 4)
-    return PatternQuery(now=0, confidence_min=lowest), f"confidence_min={lowest}"
+    patterns: int
+    query: str
+    connections: int
+    parameters: str
+    contender: str
+    latencies: Latencies
 
 
-def _two_types(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
-    del symbols
-    types = chance.sample(PATTERN_TYPES, 2)
-    lowest, strength = round(chance.uniform(0.65, 0.75), 4), round(chance.uniform(1.1, 1.3), 3)
-    query = PatternQuery(now=0, pattern_types=frozenset(types), confidence_min=lowest, rs_min=strength)
-    return query, f"pattern_types={','.join(types)}&confidence_min={lowest}&rs_min={strength}"
+class Memory(NamedTuple):
+    """What the process that answers has in memory after it was asked everything."""
+
+    patterns: int
+    contender: str
+    resident_bytes: int
 
 
-def _three_symbols(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
-    chosen = [symbol(chance.randrange(symbols)) for _ in range(3)]
-    query = PatternQuery(now=0, symbols=frozenset(chosen), confidence_min=0.5)
-    return query, f"symbols={','.join(chosen)}"
+class Result(NamedTuple):
+    """Everything that was measured with so many patterns."""
 
-
-def _third_page_by_strength(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
-    del symbols
-    low, volume = round(chance.uniform(28, 32), 2), round(chance.uniform(1.4, 1.6), 3)
-    query = PatternQuery(now=0, confidence_min=0.5, rsi_range=(low, 70), vol_min=volume, sort_by="rs", offset=60)
-    return query, f"rsi_range={low},70&vol_min={volume}&sort_by=rs&page=3"
-
-
-CASES = (
-    Case("A", "confidence ≥ 0.5, by confidence", _by_confidence),
-    Case("B", "2 types, confidence ≥ 0.7, rs ≥ 1.2", _two_types),
-    Case("C", "3 symbols", _three_symbols),
-    Case("D", "rsi 30–70, volume ≥ 1.5, by rs, page 3", _third_page_by_strength),
-)
+    measured: Sequence[Measured]
+    memory: Sequence[Memory]
 
 
 def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None:
@@ -102,71 +89,116 @@ def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None
             pass
 
 
-async def measure(
-    redis_url: str, port: int, logs: tuple[str, ...], symbols: int, connections: int, seconds: float
-) -> list[Measured]:
-    """Every case: first over HTTP, then its bare commands, each for ``seconds``."""
-    measured = []
-    for case in CASES:
-        chance = random.Random(case.name)  # noqa: S311 a load, not a secret
-        varied = [case.vary(chance, symbols) for _ in range(VARIATIONS)]
-        paths = cycle([f"/api/patterns/scan?{parameters}" for _, parameters in varied])
-        http = await drive("127.0.0.1", port, paths, connections, seconds)
-        noted = await _noted_commands(redis_url, logs, [query for query, _ in varied])
-        bare = await asyncio.to_thread(_drive_bare, redis_url, cycle(noted), seconds)
-        measured.append(Measured(case, http, bare))
-    return measured
+def measure(
+    servers: Servers, contenders: Sequence[str], symbols: int, connections: Sequence[int], seconds: float
+) -> Result:
+    """Every kind of scan over every number of connections, the contenders taking turns of ``seconds``.
+
+    Raises StartupError for a contender that does not start or is not what it claims to be, RuntimeError for one that
+    answers otherwise than the others.
+    """
+    measured: list[Measured] = []
+    with ExitStack() as stack:
+        ready = [stack.enter_context(_started(name, servers)) for name in contenders]
+        load = stack.enter_context(load_process())
+        for case in CASES:
+            _share_answer(ready, compare_answers(ready, case.name, symbols))
+            turns = list(product(connections, PARAMETERS, ready))
+            alone: dict[tuple[str, str], Latencies] = {}
+            what = f"{servers.patterns:,} patterns, {case.name}"
+            for turn, (number, parameters, one) in enumerate(track(turns, what, transient=True, console=PROGRESS), 1):
+                latencies = alone.get((parameters, one.name))
+                if latencies is None:
+                    paths = partial(PARAMETERS[parameters], case.name, symbols, turn)
+                    try:
+                        latencies = load(Load(one.port, paths, number, seconds))
+                    except RuntimeError as error:
+                        raise RuntimeError(f"{one.name} over {number} connections: {error}") from error
+                    if latencies.connections < number:
+                        # Over more connections, the same few would ask.
+                        alone[parameters, one.name] = latencies
+                measured.append(Measured(servers.patterns, case.name, number, parameters, one.name, latencies))
+        return Result(measured, [Memory(servers.patterns, one.name, _resident_bytes(one.pid)) for one in ready])
 
 
-Trips = list[list[tuple[Any, ...]]]
-"""The commands of one query, by round trip."""
+@contextmanager
+def _started(name: str, servers: Servers) -> Iterator[Started]:
+    PROGRESS.print(f"starting {name} on {servers.patterns:,} patterns …", style="dim")
+    with started(name, servers) as one:
+        if name != LIMIT:
+            wait_until_loaded(one, servers.patterns)
+        yield one
 
 
-class _NotingPipeline(Pipeline):
-    """A pipeline that notes what it sends."""
-
-    noted: Trips
-
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        self.noted.append([words for words, _ in self.command_stack])
-        return await super().execute(raise_on_error)
-
-
-class _NotingRedis(AsyncRedis):
-    """A client whose pipelines note what they send."""
-
-    noted: Trips
-
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        pipeline = _NotingPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        pipeline.noted = self.noted
-        return pipeline
+def wait_until_loaded(one: Started, patterns: int) -> None:
+    """Until it answers as what it claims to be, from all patterns. Raises StartupError."""
+    deadline = time.monotonic() + LOADING_SECONDS
+    while True:
+        answer = _ask(one, "/api/patterns/scan?confidence_min=0&per_page=1")
+        source, total = answer["performance"]["source"], answer["pagination"]["total"]
+        if (source, total) == (one.name, patterns):
+            return
+        if time.monotonic() > deadline:
+            raise StartupError(
+                f"{one.name} is not measured: after {LOADING_SECONDS} s it answers from {source} with {total:,} of "
+                f"{patterns:,} patterns"
+            )
+        time.sleep(0.1)
 
 
-async def _noted_commands(redis_url: str, logs: tuple[str, ...], queries: list[PatternQuery]) -> list[Trips]:
-    noted = []
-    async with AsyncRedis.from_url(redis_url) as connected:
-        client = _NotingRedis(connection_pool=connected.connection_pool)
-        asking = RedisPatternQueries(client, Build(ActivePatterns.version, 1), logs)
-        for query in queries:
-            client.noted = []
-            await asking.scan(replace(query, now=time.time()))
-            noted.append(client.noted)
-    return noted
+def compare_answers(ready: Sequence[Started], query: str, symbols: int) -> bytes | None:
+    """Ask all for the same scans: the answer of middling size, None if nobody gives one.
+
+    Raises RuntimeError where they differ in the total or in the patterns of the page.
+    """
+    asked = [one for one in ready if one.name != LIMIT]
+    deadline = time.monotonic() + COMPARING_SECONDS
+    bodies: list[bytes] = []
+    for path in islice(varied(query, symbols, seed=0), COMPARED):
+        answers = [_ask(one, path) for one in asked]
+        for one, answer in zip(asked, answers, strict=True):
+            expected, told = (
+                (shown["pagination"]["total"], _shown(shown, ordered=one.name != UNORDERED))
+                for shown in (answers[0], answer)
+            )
+            if told != expected:
+                raise RuntimeError(f"{asked[0].name} and {one.name} answer {path} differently:\n{expected}\n{told}")
+        bodies += [orjson.dumps(answer) for answer in answers[:1]]
+        if time.monotonic() > deadline:
+            break
+    return sorted(bodies, key=len)[len(bodies) // 2] if bodies else None
 
 
-def _drive_bare(redis_url: str, queries: Iterator[Trips], seconds: float) -> Latencies:
-    """The commands alone, on one connection, one query after the other."""
-    times: list[float] = []
-    started = time.perf_counter()
-    with Redis.from_url(redis_url) as client:
-        while (asked := time.perf_counter()) < started + seconds:
-            for trip in next(queries):
-                with client.pipeline(transaction=False) as pipeline:
-                    for words in trip:
-                        pipeline.execute_command(*words)
-                    pipeline.execute()
-            times.append(time.perf_counter() - asked)
-    elapsed = time.perf_counter() - started
-    times.sort()
-    return Latencies(len(times) / elapsed, quantile(times, 0.5) * 1000, quantile(times, 0.99) * 1000)
+def _shown(answer: Mapping[str, Any], *, ordered: bool) -> list[str] | int:
+    """The patterns of the page; how many, where there is no order among those of the same value."""
+    ids = [pattern["id"] for pattern in answer["patterns"]]
+    return ids if ordered else len(ids)
+
+
+def _share_answer(ready: Sequence[Started], body: bytes | None) -> None:
+    """Let the limit send this."""
+    for one in ready:
+        if one.name == LIMIT and body is not None:
+            with urlopen(Request(f"http://127.0.0.1:{one.port}/api/patterns/scan", body)):
+                pass
+
+
+def _ask(one: Started, path: str) -> Any:
+    with urlopen(f"http://127.0.0.1:{one.port}{path}", timeout=LOADING_SECONDS) as answer:
+        return orjson.loads(answer.read())
+
+
+def _resident_bytes(pid: int) -> int:
+    """Of the only process of a gunicorn."""
+    import psutil
+
+    [worker] = psutil.Process(pid).children()
+    return int(worker.memory_info().rss)
+
+
+def shares(measured: Sequence[Measured]) -> Iterator[float | None]:
+    """What share of the limit, asked in the same way, each has reached; None where it was not asked."""
+    limits = {one[:4]: one.latencies.per_second for one in measured if one.contender == LIMIT}
+    for one in measured:
+        limit = limits.get(one[:4])
+        yield one.latencies.per_second / limit if limit else None

@@ -1,13 +1,11 @@
 """``tickview bench replay``: a read model from position 0, beside its limit and the library's own ProjectionRunner."""
 
-import asyncio
 import gc
 import multiprocessing
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import cycle
+from functools import partial
 
 from redis import Redis
 from rich.progress import Progress as ProgressBar
@@ -15,11 +13,11 @@ from rich.progress import track
 
 from domain.codec import encode, topic_of
 from domain.wire import read
-from infra.bench.http_load import Latencies, drive
+from infra.bench.http_load import Latencies, Load, load_process
 from infra.bench.ingest import run_bare
 from infra.bench.load import detections
 from infra.bench.measuring import PROGRESS, Rate
-from infra.bench.query import CASES, VARIATIONS
+from infra.bench.scans import varied
 from infra.composition import open_market_logs
 from infra.connections import connect
 from infra.eventlog import EventLog, NewEvent
@@ -121,10 +119,12 @@ def make_live(client: Redis, log: EventLog, patterns: int) -> None:
 
 def scan_latencies(redis_url: str, port: int, symbols: int, connections: int, seconds: float) -> dict[str, Latencies]:
     """Scans of the live build, without a replay beside them, with one, and with one that is throttled."""
-    measured = {"no replay": _scan(port, symbols, connections, seconds)}
-    for name, throttle in (("during a replay", 0), (f"during a replay of {THROTTLE:,} events/s", THROTTLE)):
-        with _replaying(redis_url, throttle):
-            measured[name] = _scan(port, symbols, connections, seconds)
+    scans = Load(port, partial(varied, "ABCD", symbols, seed=1), connections, seconds)
+    with load_process() as load:
+        measured = {"no replay": load(scans)}
+        for name, throttle in (("during a replay", 0), (f"during a replay of {THROTTLE:,} events/s", THROTTLE)):
+            with _replaying(redis_url, throttle):
+                measured[name] = load(scans)
     return measured
 
 
@@ -175,14 +175,3 @@ def _forget(client: Redis, build: Build) -> None:
     keys = list(client.scan_iter(prefix + "*", count=10_000))
     if keys:
         client.unlink(*keys)
-
-
-def _scan(port: int, symbols: int, connections: int, seconds: float) -> Latencies:
-    return asyncio.run(drive("127.0.0.1", port, _paths(symbols), connections, seconds))
-
-
-def _paths(symbols: int) -> Iterator[str]:
-    """All kinds of scans in turn."""
-    chance = random.Random(1)  # noqa: S311 a load, not a secret
-    asked = [case.vary(chance, symbols)[1] for _ in range(VARIATIONS) for case in CASES]
-    return cycle([f"/api/patterns/scan?{parameters}" for parameters in asked])

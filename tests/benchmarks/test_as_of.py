@@ -2,7 +2,7 @@
 
 from infra.archive.database import Database
 from infra.bench import as_of
-from infra.bench.query import CASES
+from infra.bench.scans import CASES
 from projections.queries import PatternQuery
 from tests.past import scan
 

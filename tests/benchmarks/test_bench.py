@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from itertools import product
+from shutil import which
 from typing import Any
 
 import orjson
@@ -29,9 +31,19 @@ def test_ingest() -> None:
 
 
 def test_query() -> None:
-    result = bench("query", "--patterns", "500", "--symbols", "20", "--connections", "4", "--seconds", "0.5")
-    assert [row["scan"][0] for row in result["scans"]] == ["A", "B", "C", "D"]
-    assert all(row["http_per_second"] > 0 and row["bare_per_second"] > 0 for row in result["scans"])
+    result = bench("query", "--patterns", "500", "--symbols", "20", "--connections", "4", "--seconds", "0.1")
+    searching = ["redisearch"] if which("redis-stack-server") else []
+    contenders = ["replica", "redis", "postgres", *searching, "before", "limit"]
+    asked = [(row["query"], row["parameters"], row["contender"]) for row in result["scans"]]
+    assert asked == list(product("ABCD", ("varied", "repeated"), contenders))
+    for row in result["scans"]:
+        assert (row["patterns"], row["connections"]) == (500, 4)
+        assert row["per_second"] > 0
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+        assert (row["share"] == 1) if row["contender"] == "limit" else (row["share"] > 0)
+    assert [row["contender"] for row in result["memory"]] == contenders
+    assert result["not_at_hand"] == ([] if searching else ["redisearch"])
+    assert all(row["resident_bytes"] > 10_000_000 for row in result["memory"])
 
 
 def test_replay() -> None:

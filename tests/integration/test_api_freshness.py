@@ -14,6 +14,7 @@ from infra.read_models.versions import change_versions
 from projections.ports import Segment
 from projections.versions import Build, Versions
 from tests.read_model import FIRST
+from tests.tasks import end
 
 LOGS = ("market-0", "market-1")
 SECOND = Build(1, 2)
@@ -60,7 +61,7 @@ async def following(url: str) -> AsyncIterator[Followed]:
             yield followed
             assert not task.done()
         finally:
-            task.cancel()
+            await end(task)
 
 
 async def until(condition: Callable[[], bool]) -> None:

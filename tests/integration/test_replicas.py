@@ -38,6 +38,7 @@ from tests.queries import (
     rows_of_patterns,
 )
 from tests.read_model import FIRST
+from tests.tasks import end
 
 SECOND = Build(1, 2)
 EVERYTHING = PatternQuery(now=0.0, limit=100)
@@ -96,7 +97,7 @@ async def following(
             yield patterns
             assert not task.done(), task.exception()
         finally:
-            task.cancel()
+            await end(task)
 
 
 async def until(condition: Callable[[], Any]) -> None:

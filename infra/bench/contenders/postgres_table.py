@@ -1,0 +1,98 @@
+"""The table of ``patterns`` in PostgreSQL, with an index for each way in which it is asked, and how it is filled.
+
+A figure that a pattern does not have is ``-Infinity``, a moment that it does not have ``Infinity``: each comparison
+then says what it should without a word on NULL, and every index is in the order of the answers.
+"""
+
+from collections.abc import Iterable
+
+from psycopg import Connection
+from psycopg.sql import SQL, Identifier
+
+from projections.base import LOWEST, encode_row
+from projections.patterns import PatternRow
+from projections.queries import Found
+
+SCHEMA = """
+CREATE TABLE patterns (
+    id text COLLATE "C" PRIMARY KEY,
+    symbol text COLLATE "C" NOT NULL,
+    pattern text COLLATE "C" NOT NULL,
+    tier text COLLATE "C" NOT NULL,
+    confidence float8 NOT NULL,
+    detected_at float8 NOT NULL,
+    expires_at float8 NOT NULL,
+    relative_strength float8 NOT NULL,
+    relative_volume float8 NOT NULL,
+    rsi float8 NOT NULL,
+    log text NOT NULL,
+    document bytea NOT NULL
+)
+"""
+
+COPY = """
+COPY patterns (id, symbol, pattern, tier, confidence, detected_at, expires_at, relative_strength, relative_volume, rsi,
+    log, document) FROM STDIN (FORMAT binary)
+"""
+
+TYPES = (*["text"] * 4, *["float8"] * 6, "text", "bytea")
+
+# Those in the order of the answers hold all that is filtered, so that no row is read before the page is known. Those
+# that totals are counted from are as narrow as their filters allow: what is counted is passed over entry by entry.
+INDEXES = """
+(confidence, id) INCLUDE (symbol, pattern, tier, expires_at, relative_strength, relative_volume, rsi)
+(detected_at, id) INCLUDE (symbol, pattern, tier, confidence, expires_at, relative_strength, relative_volume, rsi)
+(relative_strength, id) INCLUDE (symbol, pattern, tier, confidence, expires_at, relative_volume, rsi)
+(relative_volume, id) INCLUDE (symbol, pattern, tier, confidence, expires_at, relative_strength, rsi)
+(symbol, id) INCLUDE (pattern, tier, confidence, expires_at, relative_strength, relative_volume, rsi)
+(pattern, confidence, id) INCLUDE (symbol, tier, expires_at, relative_strength, relative_volume, rsi)
+(confidence) INCLUDE (expires_at)
+(rsi) INCLUDE (confidence, expires_at, relative_strength, relative_volume)
+"""
+
+DATABASE_SETTINGS = {
+    # Compiling takes longer than any of these queries.
+    "jit": "off",
+    # The other cores have requests of their own.
+    "max_parallel_workers_per_gather": "0",
+    # Everything is in memory.
+    "random_page_cost": "1.0",
+    "effective_cache_size": "1GB",
+    "work_mem": "64MB",
+}
+
+
+def make(connection: Connection, rows: Iterable[Found[PatternRow]]) -> None:
+    """Make the table, with these rows, ready to be asked. The connection commits by itself."""
+    connection.execute(SCHEMA)
+    write(connection, rows)
+    for index in INDEXES.strip().splitlines():
+        connection.execute(SQL("CREATE INDEX ON patterns " + index))
+    connection.execute("VACUUM (FREEZE, ANALYZE) patterns")
+    for name, value in DATABASE_SETTINGS.items():
+        setting = SQL("ALTER DATABASE {} SET {} = {}")
+        connection.execute(setting.format(Identifier(connection.info.dbname), Identifier(name), value))
+
+
+def write(connection: Connection, rows: Iterable[Found[PatternRow]]) -> None:
+    """Add rows to the table."""
+    with connection.cursor().copy(COPY) as copy:
+        copy.set_types(TYPES)
+        for found in rows:
+            copy.write_row(_values(found))
+
+
+def _values(found: Found[PatternRow]) -> tuple[str | float | bytes, ...]:
+    row = found.row
+    return (
+        row.id,
+        row.symbol,
+        row.pattern,
+        row.tier,
+        row.confidence,
+        row.detected_at,
+        float("inf") if row.expires_at is None else row.expires_at,
+        *(LOWEST if value is None else value for value in (row.relative_strength, row.relative_volume, row.rsi)),
+        found.log,
+        encode_row(row, found.position),
+    )

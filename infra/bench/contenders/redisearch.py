@@ -1,0 +1,145 @@
+"""The scan on RediSearch, as one would build it there: a hash a pattern, and one ``FT.SEARCH`` a scan."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from redis import Redis
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import Redis as AsyncRedis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import BusyLoadingError
+from redis.retry import Retry
+
+from infra.connections import CONNECTIONS, REDIS_ERRORS
+from infra.embedded.ports import reserve
+from infra.serving import run_server
+from infra.settings import Settings
+from projections.base import LOWEST, encode_row, read_row
+from projections.patterns import PatternRow
+from projections.queries import Found, Page, PatternQuery, PatternSort, PatternStatistics
+
+SORT_FIELDS: dict[PatternSort, str] = {
+    "confidence": "confidence",
+    "detected_at": "detected_at",
+    "symbol": "symbol",
+    "rs": "relative_strength",
+    "volume": "relative_volume",
+}
+
+SORTABLE = ("confidence", "detected_at", "relative_strength", "relative_volume")
+TAGS = ("symbol", "pattern", "tier")
+
+START_SECONDS = 10
+
+LONGEST_MILLISECONDS = 60_000
+"""By itself it ends a search after 500 ms, and answers with what it has found by then."""
+
+
+@contextmanager
+def redis_stack(program: str) -> Iterator[str]:
+    """The ``redis-stack-server`` that is there, running; yields its URL. Raises a Redis error if it does not start."""
+    port = reserve("127.0.0.1")
+    url = f"redis://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory(prefix="tickview-stack-") as folder:
+        words = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)  # noqa: S603 the user's own
+        try:
+            errors = (*REDIS_ERRORS, BusyLoadingError)
+            patience = Retry(ConstantBackoff(0.1), START_SECONDS * 10, supported_errors=errors)
+            with Redis.from_url(url, retry=patience) as client:
+                client.ping()
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def fill(url: str, rows: Iterator[Found[PatternRow]]) -> None:
+    """Make the index and store the rows, each of which is in the index when its HSET returns."""
+    schema = [word for name in TAGS for word in (name, "TAG", *(("SORTABLE",) if name == "symbol" else ()))]
+    schema += [word for name in SORTABLE for word in (name, "NUMERIC", "SORTABLE")]
+    schema += ["rsi", "NUMERIC", "expires_at", "NUMERIC"]
+    with Redis.from_url(url) as client:
+        client.execute_command("FT.CREATE", "patterns", "PREFIX", 1, "pattern:", "SCHEMA", *schema)
+        while part := list(islice(rows, 1_000)):
+            with client.pipeline(transaction=False) as pipeline:
+                for found in part:
+                    pipeline.hset(f"pattern:{found.row.id}", mapping=_fields(found))
+                pipeline.execute()
+
+
+def _fields(found: Found[PatternRow]) -> dict[str, Any]:
+    row = found.row
+    figures = {"relative_strength": row.relative_strength, "relative_volume": row.relative_volume, "rsi": row.rsi}
+    fields = {
+        **{name: getattr(row, name) for name in (*TAGS, "confidence", "detected_at")},
+        **{name: LOWEST if value is None else value for name, value in figures.items()},
+        "log": found.log,
+        "document": encode_row(row, found.position),
+    }
+    return fields if row.expires_at is None else {**fields, "expires_at": row.expires_at}
+
+
+class RedisearchPatternQueries:
+    """The scan alone, paged by number; rows of the same sort value are in no order, as there is one sort field."""
+
+    source = "redisearch"
+
+    def __init__(self, url: str) -> None:
+        pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=60, protocol=2)
+        self._client = AsyncRedis.from_pool(pool)
+
+    def state(self, now: float) -> None:
+        """Not known without asking."""
+
+    async def scan(self, query: PatternQuery) -> Page[PatternRow]:
+        """The page of the scan, without its end."""
+        total, *reply = await self._client.execute_command(
+            *("FT.SEARCH", "patterns", _search(query)),
+            *("SORTBY", SORT_FIELDS[query.sort_by], "DESC" if query.descending else "ASC"),
+            *("LIMIT", query.offset, query.limit, "RETURN", 2, "log", "document"),
+            *("TIMEOUT", LONGEST_MILLISECONDS, "DIALECT", 2),
+        )
+        return Page([_found(fields) for fields in reply[1::2]], total, None)
+
+    async def get(self, pattern_id: str, now: float) -> Found[PatternRow] | None:
+        """Not measured."""
+        raise NotImplementedError
+
+    async def statistics(self, now: float) -> PatternStatistics:
+        """Not measured."""
+        raise NotImplementedError
+
+
+def _search(query: PatternQuery) -> str:
+    """The filters. What has elapsed is excluded, which is cheaper than to look for all that has not."""
+    words = [f"@confidence:[{query.confidence_min!r} +inf]", f"-@expires_at:[-inf {query.now!r}]"]
+    for name, values in (("symbol", query.symbols), ("pattern", query.pattern_types), ("tier", query.tiers)):
+        if values:
+            words.append(f"@{name}:{{{'|'.join(map(_literal, values))}}}")
+    for name, lowest in (("relative_strength", query.rs_min), ("relative_volume", query.vol_min)):
+        if lowest is not None:
+            words.append(f"@{name}:[{lowest!r} +inf]")
+    if query.rsi_range is not None:
+        words.append("@rsi:[{!r} {!r}]".format(*query.rsi_range))
+    return " ".join(words)
+
+
+def _literal(tag: str) -> str:
+    return re.sub(r"(\W)", r"\\\1", tag)
+
+
+def _found(fields: list[bytes]) -> Found[PatternRow]:
+    values = dict(zip(fields[::2], fields[1::2], strict=True))
+    row, position = read_row(PatternRow, values[b"document"])
+    return Found(row, values[b"log"].decode(), position)
+
+
+if __name__ == "__main__":
+    run_server(Settings(), lambda _client, _build, _logs: RedisearchPatternQueries(sys.argv[1]))

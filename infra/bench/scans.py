@@ -1,0 +1,66 @@
+"""The four scans that benchmarks measure, with random parameters, as queries and as paths of the API."""
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import NamedTuple
+
+from infra.bench.load import PATTERN_TYPES, symbol
+from projections.queries import PatternQuery
+
+
+class Case(NamedTuple):
+    """One kind of scan, with random parameters."""
+
+    name: str
+    what: str
+    vary: Callable[[random.Random, int], tuple[PatternQuery, str]]
+
+
+def _by_confidence(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
+    del symbols
+    lowest = chance.uniform(0.4, 0.6)
+    return PatternQuery(now=0, confidence_min=lowest), f"confidence_min={lowest}"
+
+
+def _two_types(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
+    del symbols
+    types = chance.sample(PATTERN_TYPES, 2)
+    lowest, strength = chance.uniform(0.65, 0.75), chance.uniform(1.1, 1.3)
+    query = PatternQuery(now=0, pattern_types=frozenset(types), confidence_min=lowest, rs_min=strength)
+    return query, f"pattern_types={','.join(types)}&confidence_min={lowest}&rs_min={strength}"
+
+
+def _three_symbols(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
+    chosen = [symbol(chance.randrange(symbols)) for _ in range(3)]
+    query = PatternQuery(now=0, symbols=frozenset(chosen), confidence_min=0.5)
+    return query, f"symbols={','.join(chosen)}"
+
+
+def _third_page_by_strength(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
+    del symbols
+    low, volume = chance.uniform(28, 32), chance.uniform(1.4, 1.6)
+    query = PatternQuery(now=0, confidence_min=0.5, rsi_range=(low, 70), vol_min=volume, sort_by="rs", offset=60)
+    return query, f"rsi_range={low},70&vol_min={volume}&sort_by=rs&page=3"
+
+
+CASES = (
+    Case("A", "confidence ≥ 0.5, by confidence", _by_confidence),
+    Case("B", "2 types, confidence ≥ 0.7, rs ≥ 1.2", _two_types),
+    Case("C", "3 symbols", _three_symbols),
+    Case("D", "rsi 30–70, volume ≥ 1.5, by rs, page 3", _third_page_by_strength),
+)
+
+
+def varied(names: str, symbols: int, seed: int) -> Iterator[str]:
+    """Paths of scans without end, of the cases with these names in turn; no two have the same figures."""
+    chance = random.Random(seed)  # noqa: S311 a load, not a secret
+    cases = [case for case in CASES if case.name in names]
+    while True:
+        for case in cases:
+            yield f"/api/patterns/scan?{case.vary(chance, symbols)[1]}"
+
+
+def repeated(names: str, symbols: int, seed: int) -> Iterator[str]:
+    """One such path, again and again."""
+    return repeat(next(varied(names, symbols, seed)))

@@ -1,0 +1,34 @@
+"""The benchmark of live push measures what it says, over both transports."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from infra.bench.push import check_open_files
+from infra.errors import StartupError
+from tests.benchmarks.test_bench import bench
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_push(transport: str) -> None:
+    options = ("--connections", "20", "--seconds", "1", "--rate", "50", "--patterns", "100")
+    result = bench("push", *options, "--transport", transport)
+    assert result["transport"] == transport
+    assert result["changes_per_second"] == 50
+    assert 0 < result["messages_per_second"] <= 20 * 50
+    assert 0 < result["p50_ms"] <= result["p99_ms"] <= result["max_ms"]
+    assert (result["missing"], result["dropped"], result["closed"]) == (0, 0, 0)
+    assert result["limit_messages_per_second"] > 0
+
+
+def test_more_connections_than_a_process_may_open_are_refused_in_one_line() -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    check_open_files(soft - 1_000)
+    with pytest.raises(StartupError, match=f"the limit is {soft}: raise it with `ulimit -n"):
+        check_open_files(soft)
+    command = [sys.executable, "-m", "infra.cli", "bench", "push", "--connections", str(soft)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1

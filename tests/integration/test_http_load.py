@@ -1,0 +1,136 @@
+"""The load of the benchmarks: every request is sent once and counted, and what is not 200 ends the measurement."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+
+import pytest
+
+from infra.bench import http_load
+from infra.bench.http_load import Load, load_process
+from infra.bench.scans import CASES, Case, repeated, varied
+
+
+class Answering:
+    """An HTTP server in a thread that keeps the paths it was asked for; each answer comes in three pieces.
+
+    One that ``closes`` does so after each answer, the next one being a little later than the one before.
+    """
+
+    def __init__(self, status: bytes, seconds: float, closes: bool) -> None:
+        self.paths: list[str] = []
+        self.port = 0
+        self.ready = threading.Event()
+        self._status = status
+        self._seconds = seconds
+        self._closes = closes
+        self._loop = asyncio.new_event_loop()
+
+    def run(self) -> None:
+        """Serve until stopped."""
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._stopped = asyncio.Event()
+        self.ready.set()
+        await self._stopped.wait()
+        server.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await reader.readline():
+            while await reader.readline() != b"\r\n":
+                pass
+            self.paths.append(request.split()[1].decode())
+            if self._closes:
+                self._seconds += 0.05
+            await asyncio.sleep(self._seconds)
+            for piece in (b"HTTP/1.1 " + self._status + b"\r\ncontent-", b"length: 6\r\n\r\nabc", b"def"):
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            if self._closes:
+                break
+        writer.close()
+
+    def stop(self) -> None:
+        """End ``run``."""
+        self._loop.call_soon_threadsafe(self._stopped.set)
+
+
+@contextmanager
+def answering(status: bytes = b"200 OK", seconds: float = 0, closes: bool = False) -> Iterator[Answering]:
+    server = Answering(status, seconds, closes)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    server.ready.wait()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()
+
+
+def test_every_request_is_sent_once_and_every_answer_counts() -> None:
+    with answering() as server, load_process() as load:
+        load(Load(server.port, partial(varied, "ABCD", 4_000, 1), 3, 0.01))
+        before = len(server.paths)
+        measured = load(Load(server.port, partial(varied, "ABCD", 4_000, 2), 3, 0.2))
+    paths = server.paths[before:]
+    assert len(set(paths)) == len(paths)
+    assert measured.connections == 3
+    assert http_load.FEWEST_ANSWERS <= measured.answers < len(paths)
+    assert 0 < measured.p50_ms <= measured.p99_ms
+    assert measured.cost_us > 0
+
+
+def test_a_round_ends_with_its_last_request() -> None:
+    paths = [f"/{number}" for number in range(20)]
+    with answering() as server:
+        round_ = http_load._Round(server.port, [http_load._request(path) for path in paths])
+        asyncio.run(round_.run(connections=3, seconds=60))
+    assert sorted(server.paths) == sorted(paths)
+    assert round_.answers == 20
+    assert all(seconds > 0 for seconds in round_.times)
+
+
+def test_an_answer_that_is_not_200_ends_the_measurement_and_not_the_process() -> None:
+    with answering(b"404 Not Found") as wrong, answering() as right, load_process() as load:
+        with pytest.raises(RuntimeError, match="404 Not Found"):
+            load(Load(wrong.port, partial(repeated, "A", 10, 1), 1, 0.1))
+        assert load(Load(right.port, partial(repeated, "A", 10, 1), 1, 0.1)).answers > 0
+
+
+def test_where_answers_take_long_fewer_connections_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_load, "LONGEST_SECONDS", 0.1)
+    with answering(seconds=0.03) as server:
+        measured = asyncio.run(http_load._measure(Load(server.port, partial(repeated, "A", 10, 1), 50, 0.05)))
+    assert 1 <= measured.connections <= 3
+    assert measured.answers > 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_varied_parameters_do_not_come_again(case: Case) -> None:
+    drawn = list(islice(varied(case.name, 4_000, 1), 5_000))
+    assert len(set(drawn)) == 5_000
+    again = repeated(case.name, 4_000, 1)
+    assert set(islice(again, 10)) == {drawn[0]}
+
+
+def test_a_connection_that_has_asked_its_last_may_be_closed() -> None:
+    with answering(closes=True) as server:
+        round_ = http_load._Round(server.port, [http_load._request(f"/{number}") for number in range(4)])
+        asyncio.run(round_.run(connections=4, seconds=0))
+    assert round_.answers == 4
+
+
+def test_a_connection_that_is_closed_while_it_asks_ends_the_measurement() -> None:
+    with answering(closes=True) as server:
+        round_ = http_load._Round(server.port, [http_load._request(f"/{number}") for number in range(4)])
+        with pytest.raises(RuntimeError, match="the server has closed a connection"):
+            asyncio.run(round_.run(connections=1, seconds=60))
