@@ -12,7 +12,7 @@ from readapi.ports import LiveBuild
 from readapi.read_model import MIN_POSITION_HEADER, ReadModel
 
 MOST_ANSWERS = 500
-"""Remembered at once; what is asked beyond is answered anew."""
+"""Remembered at once; the one that was made first makes room."""
 
 
 class Remembered:
@@ -30,8 +30,9 @@ class Remembered:
         """An answer of this state."""
         if state != self._state:
             self._state, self._answers = state, {}
-        if len(self._answers) < MOST_ANSWERS:
-            self._answers[question] = answer
+        if len(self._answers) >= MOST_ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        self._answers[question] = answer
 
 
 class RememberingResource(Resource):

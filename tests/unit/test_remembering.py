@@ -116,8 +116,9 @@ def test_no_more_than_so_many_are_remembered() -> None:
     answer = encode({"patterns": []})
     for number in range(MOST_ANSWERS + 5):
         remembered.remember("state", str(number), answer)
-    assert remembered.recall("state", str(MOST_ANSWERS - 1)) == answer
-    assert remembered.recall("state", str(MOST_ANSWERS)) is None
+    assert remembered.recall("state", "4") is None
+    assert remembered.recall("state", "5") == answer
+    assert remembered.recall("state", str(MOST_ANSWERS + 4)) == answer
     remembered.remember("other", "0", answer)
     assert remembered.recall("state", "0") is None
     assert remembered.recall("other", "0") == answer
