@@ -11,7 +11,7 @@ from readapi.push.ids import Place
 KEPT_CHANGES = 50_000
 """Changes of rows that are kept of one read model, at most; each of its logs has an equal share."""
 
-KEPT_BYTES = 33_554_432
+KEPT_BYTES = 16_777_216
 """Bytes that the kept changes of one read model take, at most, in equal shares too."""
 
 CHANGE_BYTES = 250

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import overload
 
+import numpy as np
 import orjson
 
 from projections.patterns import PatternRow
@@ -13,24 +14,15 @@ from readapi.replica.packing import unpack
 
 DAY = 86_400
 
-_SPANS = [
-    *((second, 1) for second in range(60)),
-    *((minute * 60, 60) for minute in range(1, 60)),
-    *((hour * 3_600, 3_600) for hour in range(1, 24)),
-]
-"""The spans of less than a day that are shown differently: from which second on, and for how many."""
+_STARTS = [*range(1, 60), *range(60, 3_600, 60), *range(3_600, DAY, 3_600), DAY]
+"""The seconds at which a span is shown differently from before; from the last on, each day."""
 
-
-def _by_second(text: str) -> list[bytes]:
-    """Second of a day -> the text with its span in it."""
-    texts: list[bytes] = []
-    for second, times in _SPANS:
-        texts += [text.format(span(second)).encode()] * times
-    return texts
-
-
-_TIMES = _by_second('{}","exp":')
-_ENDS = _by_second('"{}"}},')
+_BOUNDS = np.array(_STARTS, np.float64)
+_SPANS = [span(start).encode() for start in (0, *_STARTS[:-1])]
+_TIMES = [b'%b","exp":' % text for text in _SPANS]
+_ENDS = [b'"%b"},' % text for text in _SPANS]
+_DAYS = len(_SPANS)
+"""Number of a span of a day or more."""
 
 
 def head_of(row: PatternRow) -> bytes:
@@ -67,12 +59,18 @@ class ReplicaRows(RenderedRows):
         """The compact rows as a JSON array."""
         heads = self._columns.heads
         numbers = self._columns.numbers
-        ages = (now - numbers["detected_at"].take(self._slots)).tolist()
-        lefts = (numbers["expiry"].take(self._slots) - now).tolist()
+        ages = now - numbers["detected_at"].take(self._slots)
+        lefts = numbers["expiry"].take(self._slots) - now
         parts = [b""] * (3 * len(ages))
         parts[0::3] = [heads[slot] for slot in self._slots.tolist()]
-        parts[1::3] = [_TIMES[int(age)] if 0 <= age < DAY else _time(age) for age in ages]
-        parts[2::3] = [_ENDS[int(left)] if 0 <= left < DAY else _end(left) for left in lefts]
+        parts[1::3] = [
+            _TIMES[number] if number < _DAYS else _time(ages[place])
+            for place, number in enumerate(_BOUNDS.searchsorted(ages, "right").tolist())
+        ]
+        parts[2::3] = [
+            _ENDS[number] if number < _DAYS else _end(lefts[place])
+            for place, number in enumerate(_BOUNDS.searchsorted(lefts, "right").tolist())
+        ]
         return b"[%b]" % b"".join(parts)[:-1]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -101,7 +102,8 @@ def test_pages_by_cursor_make_up_the_whole_answer(rows: list[PatternRow], query:
 )
 def test_rows_are_shown_as_they_are_rendered_whole(rows: list[PatternRow], now: float) -> None:
     replica = PatternReplica()
-    held = {row.id: row for row in rows if row.expires_at is None}
+    expiries = (None, now + 0.5, now + 59.5, now + 60, now + 3_599, now + 86_399, now + 86_400, now + 1e7)
+    held = {row.id: replace(row, expires_at=expiries[number % 8]) for number, row in enumerate(rows)}
     put(replica, dict(held))
     page = asyncio.run(replica.scan(PatternQuery(now=now, limit=100)))
     assert len(page.rows) == len(held)
