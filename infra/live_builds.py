@@ -157,6 +157,9 @@ class Follower:
         seconds = time.monotonic() - self._heard_at
         return seconds if self._is_away or seconds > AWAY_SECONDS else None
 
+    def _hear(self) -> None:
+        self._heard_at, self._is_away = time.monotonic(), False
+
     async def load(self) -> None:
         """Learn which builds are live, and begin with those that are new: in one round trip where there are none.
 
@@ -170,6 +173,7 @@ class Follower:
                 for keys in course.keys.values():
                     pipeline.hget(keys.state, "checkpoint")
             replies = iter(await pipeline.execute())
+        self._hear()
         stored = list(islice(replies, len(self._read_models)))
         for read_model, course in followed:
             try:
@@ -187,7 +191,6 @@ class Follower:
             try:
                 await self.load()
                 await self._read()
-                self._heard_at, self._is_away = time.monotonic(), False
             except RedisError as error:
                 logger.warning("read models are not followed", error=str(error))
                 self._is_away = True
@@ -209,6 +212,7 @@ class Follower:
             await asyncio.sleep(BLOCK_MILLISECONDS / 1_000)
             return
         replies: Any = await self._client.xread(behind, ENTRIES_AT_ONCE, None if loading else BLOCK_MILLISECONDS)
+        self._hear()
         found = replies.items() if isinstance(replies, dict) else replies or ()
         for stream, entries in found:
             await self._take(*courses[stream], stream, entries)

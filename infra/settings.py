@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     api_processes: Annotated[int, Field(ge=1, le=64)] = 2
     replica_max_rows: Annotated[int, Field(ge=0)] = 250_000
-    """Active patterns that each API process keeps in memory to answer from, about 1.2 kB each; where there are more,
+    """Active patterns that each API process keeps in memory to answer from, about 1 kB each; where there are more,
     or with 0, Redis answers."""
     wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
     """How long a read waits for ``TickView-Min-Position``."""

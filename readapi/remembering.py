@@ -14,6 +14,9 @@ from readapi.read_model import MIN_POSITION_HEADER, ReadModel
 MOST_ANSWERS = 500
 """Remembered at once; the one that was made first makes room."""
 
+MOST_BYTES = 8_388_608
+"""What they take together, likewise."""
+
 
 class Remembered:
     """Answers of one state. With another state, all are forgotten: nothing remembered is ever stale."""
@@ -21,6 +24,7 @@ class Remembered:
     def __init__(self) -> None:
         self._state: Hashable = None
         self._answers: dict[str, Encoded] = {}
+        self._bytes = 0
 
     def recall(self, state: Hashable, question: str) -> Encoded | None:
         """The answer to the same question in the same state."""
@@ -29,10 +33,17 @@ class Remembered:
     def remember(self, state: Hashable, question: str, answer: Encoded) -> None:
         """An answer of this state."""
         if state != self._state:
-            self._state, self._answers = state, {}
-        if len(self._answers) >= MOST_ANSWERS:
-            del self._answers[next(iter(self._answers))]
+            self._state, self._answers, self._bytes = state, {}, 0
+        self._forget(question)
         self._answers[question] = answer
+        self._bytes += len(answer.body)
+        while len(self._answers) > MOST_ANSWERS or self._bytes > MOST_BYTES:
+            self._forget(next(iter(self._answers)))
+
+    def _forget(self, question: str) -> None:
+        forgotten = self._answers.pop(question, None)
+        if forgotten:
+            self._bytes -= len(forgotten.body)
 
 
 class RememberingResource(Resource):

@@ -1,6 +1,8 @@
-"""Ends tasks that talk to Redis."""
+"""Waits for and ends what runs in an event loop."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 
 async def end(task: asyncio.Task[None]) -> None:
@@ -10,3 +12,10 @@ async def end(task: asyncio.Task[None]) -> None:
         await asyncio.wait([task], timeout=0.1)
     if not task.cancelled():
         task.result()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Return once it is true."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.002)

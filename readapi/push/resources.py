@@ -35,7 +35,7 @@ class PatternsLive(PatternFilters):
     @property
     def interests(self) -> Interests:
         """What is asked for."""
-        return (("patterns", PatternInterest(PatternFilters.query(self, ALWAYS), "full" in self.fields)),)
+        return (("patterns", PatternInterest(self.query(ALWAYS), "full" in self.fields)),)
 
 
 class Live(PatternsLive):

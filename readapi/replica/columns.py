@@ -1,7 +1,7 @@
 """The rows of the replica, column by column: numbers as they are, texts as codes, and beside them what is shown."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -78,9 +78,6 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self._slots)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._slots)
 
     @property
     def capacity(self) -> int:

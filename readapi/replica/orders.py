@@ -14,28 +14,45 @@ from readapi.replica.derived import Derived
 Number = TypeVar("Number", bound="np.generic[Any]")
 
 
-class Order(Derived):
+class Ordered(Derived):
+    """Rows in some order, the lowest first, and each row's place in it."""
+
+    def __init__(self, columns: Columns) -> None:
+        super().__init__()
+        self._columns = columns
+        self._ranks: Ranks | None = None
+        self.slots: Slots = np.zeros(0, np.int64)
+
+    @property
+    def ranks(self) -> Ranks:
+        """Slot -> place in the order, for the rows that are in it."""
+        if self._ranks is None:
+            self._ranks = np.empty(self._columns.capacity, np.int32)
+            self._ranks[self.slots] = np.arange(len(self.slots), dtype=np.int32)
+        return self._ranks
+
+    @property
+    def nbytes(self) -> int:
+        """The memory it takes."""
+        return self.slots.nbytes + (0 if self._ranks is None else self._ranks.nbytes)
+
+    def place(self, value: float | str, key: str) -> int:
+        """How many rows are below (value, key), whether there is such a row or not."""
+        raise NotImplementedError
+
+
+class Order(Ordered):
     """The active rows ordered by (group, number, key), the lowest first.
 
     There is a group for each text of the column ``text``; without one, all rows are one group.
     """
 
     def __init__(self, columns: Columns, number: str, text: str | None = None) -> None:
-        super().__init__()
-        self._columns = columns
+        super().__init__(columns)
         self._number = number
         self._text = text
-        self._ranks: Ranks | None = None
-        self.slots: Slots = np.zeros(0, np.int64)
         self.values: Numbers = np.zeros(0)
         self._groups: NDArray[np.int32] = np.zeros(0, np.int32)
-
-    @property
-    def ranks(self) -> Ranks:
-        """Slot -> place in the order, for the rows that are in it."""
-        if self._ranks is None:
-            self._ranks = ranks_of(self.slots, self._columns.capacity)
-        return self._ranks
 
     def groups(self, codes: list[int]) -> list[tuple[int, int]]:
         """The places of some groups: from, to."""
@@ -57,8 +74,7 @@ class Order(Derived):
     @property
     def nbytes(self) -> int:
         """The memory it takes."""
-        ranks = 0 if self._ranks is None else self._ranks.nbytes
-        return self.slots.nbytes + self.values.nbytes + self._groups.nbytes + ranks
+        return super().nbytes + self.values.nbytes + self._groups.nbytes
 
     def _members(self) -> Mask:
         return self._columns.active
@@ -119,31 +135,16 @@ class ExpiryOrder(Order):
         return self._columns.present
 
 
-class TextOrder(Derived):
+class TextOrder(Ordered):
     """The active rows ordered by (text, key), the lowest first."""
 
     def __init__(self, columns: Columns, text: str) -> None:
-        super().__init__()
-        self._columns = columns
+        super().__init__(columns)
         self._text = text
-        self._ranks: Ranks | None = None
-        self.slots: Slots = np.zeros(0, np.int64)
-
-    @property
-    def ranks(self) -> Ranks:
-        """Slot -> place in the order, for the rows that are in it."""
-        if self._ranks is None:
-            self._ranks = ranks_of(self.slots, self._columns.capacity)
-        return self._ranks
 
     def place(self, value: float | str, key: str) -> int:
         """How many rows are below (value, key), whether there is such a row or not."""
         return bisect_left(self.slots, (value, key), key=self._sort_key)
-
-    @property
-    def nbytes(self) -> int:
-        """The memory it takes."""
-        return self.slots.nbytes + (0 if self._ranks is None else self._ranks.nbytes)
 
     def _make(self) -> int:
         slots = self._columns.in_order_of_keys()
@@ -165,13 +166,6 @@ class TextOrder(Derived):
     def _sort_key(self, slot: int) -> tuple[str, str]:
         code = self._columns.codes[self._text][slot]
         return self._columns.dictionaries[self._text].texts[code], self._columns.keys[slot]
-
-
-def ranks_of(slots: Slots, capacity: int) -> Ranks:
-    """Slot -> its place among these."""
-    ranks = np.empty(capacity, np.int32)
-    ranks[slots] = np.arange(len(slots), dtype=np.int32)
-    return ranks
 
 
 def places_of(some: Slots, slots: Slots, capacity: int) -> list[int]:

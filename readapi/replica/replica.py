@@ -1,6 +1,7 @@
 """The replica of one build of ``patterns``: kept current change by change, and asked like the read model itself."""
 
 from collections.abc import Iterable
+from itertools import count
 
 import numpy as np
 
@@ -21,7 +22,9 @@ from readapi.replica.columns import NEVER, Columns, Slots
 from readapi.replica.indexes import Indexes
 from readapi.replica.packing import pack, unpack
 from readapi.replica.rendering import ReplicaRows, found, head_of
-from readapi.replica.scanning import COLUMNS, find
+from readapi.replica.scanning import column_of, find
+
+_numbers = count()
 
 
 class PatternReplica:
@@ -37,6 +40,7 @@ class PatternReplica:
         """No later row than this had elapsed …"""
         self._elapses = NEVER
         """… and the next will at this moment."""
+        self._number = next(_numbers)
         self.version = 0
         """Rises with every change of what can be answered."""
 
@@ -101,7 +105,7 @@ class PatternReplica:
     def state(self, now: float) -> tuple[int, int]:
         """Which replica of this process, and which version of it."""
         self.advance(now)
-        return id(self), self.version
+        return self._number, self.version
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
         """The page of the scan. Raises TooDeepError."""
@@ -116,7 +120,7 @@ class PatternReplica:
         columns = self._columns
         if sort == "symbol":
             return Cursor(columns.text(sort, slot), columns.keys[slot])
-        return Cursor(float(columns.numbers[COLUMNS.get(sort, sort)][slot]), columns.keys[slot])
+        return Cursor(float(columns.numbers[column_of(sort)][slot]), columns.keys[slot])
 
     async def get(self, pattern_id: str, now: float) -> Found[PatternRow] | None:
         """One active pattern."""
@@ -150,7 +154,7 @@ class PatternReplica:
     def _by_band(self, slots: Slots) -> dict[str, int]:
         """Band of confidence -> how many of the rows lie in it."""
         tenths = np.minimum((self._columns.numbers["confidence"][slots] * 10).astype(np.int64), 9)
-        return {band_name(tenth): count for tenth, count in enumerate(np.bincount(tenths).tolist())}
+        return {band_name(tenth): rows for tenth, rows in enumerate(np.bincount(tenths).tolist())}
 
     @property
     def nbytes(self) -> int:

@@ -13,9 +13,9 @@ from projections.queries import Cursor, PatternQuery
 from readapi.replica.columns import Columns, Mask, Slots
 from readapi.replica.filters import ByNumber, Filter, checks, filters_of, passing
 from readapi.replica.indexes import Indexes
-from readapi.replica.orders import Order, TextOrder
+from readapi.replica.orders import Ordered
 
-COLUMNS = {"rs": "relative_strength", "volume": "relative_volume"}
+_COLUMNS = {"rs": "relative_strength", "volume": "relative_volume"}
 """Sorts by a column of another name."""
 
 FEW = 1_500
@@ -45,7 +45,7 @@ NOTHING = Found(0, np.zeros(0, np.int64), more=False)
 def find(query: PatternQuery, indexes: Indexes, columns: Columns) -> Found:
     """The rows of the page."""
     choice, others = filters_of(query, indexes, columns)
-    order = indexes.text_order("symbol") if query.sort_by == "symbol" else indexes.order(_column(query.sort_by))
+    order = indexes.text_order("symbol") if query.sort_by == "symbol" else indexes.order(column_of(query.sort_by))
     if not choice:
         return _stretch(order, 0, len(order.slots), query)
     counts = [one.count() for one in choice]
@@ -64,11 +64,12 @@ def find(query: PatternQuery, indexes: Indexes, columns: Columns) -> Found:
     return _mark(order, [*choice, *others], columns.active, few, query)
 
 
-def _column(sort: str) -> str:
-    return COLUMNS.get(sort, sort)
+def column_of(sort: str) -> str:
+    """The column of numbers that a sort is by."""
+    return _COLUMNS.get(sort, sort)
 
 
-def _stretch(order: Order | TextOrder, low: int, high: int, query: PatternQuery) -> Found:
+def _stretch(order: Ordered, low: int, high: int, query: PatternQuery) -> Found:
     """The page where all rows from one place to another pass."""
     total = high - low
     if query.after:
@@ -81,7 +82,7 @@ def _stretch(order: Order | TextOrder, low: int, high: int, query: PatternQuery)
     return Found(total, order.slots[start : min(high, start + query.limit)], more=start + query.limit < high)
 
 
-def _pick(order: Order | TextOrder, slots: Slots, query: PatternQuery) -> Found:
+def _pick(order: Ordered, slots: Slots, query: PatternQuery) -> Found:
     """The page where these rows pass, in whatever order."""
     total = len(slots)
     ranks = order.ranks.take(slots)
@@ -97,7 +98,7 @@ def _pick(order: Order | TextOrder, slots: Slots, query: PatternQuery) -> Found:
     return Found(total, order.slots.take(page[: query.limit]), more=len(page) > query.limit)
 
 
-def _merge(order: Order | TextOrder, runs: list[Slots], checks: list[Filter], query: PatternQuery) -> Found:
+def _merge(order: Ordered, runs: list[Slots], checks: list[Filter], query: PatternQuery) -> Found:
     """The page where the rows of some runs, each in the order of the page, pass if they pass the checks too."""
     total = 0
     needed = query.offset + query.limit + 1
@@ -121,7 +122,7 @@ def _kept(run: Slots, checks: list[Filter]) -> Mask:
     return kept
 
 
-def _mark(order: Order | TextOrder, filters: list[Filter], active: Mask, few: int, query: PatternQuery) -> Found:
+def _mark(order: Ordered, filters: list[Filter], active: Mask, few: int, query: PatternQuery) -> Found:
     """The page where the active rows pass that all filters mark."""
     first, *others = filters
     mask = first.mark(np.empty_like(active))
@@ -133,7 +134,7 @@ def _mark(order: Order | TextOrder, filters: list[Filter], active: Mask, few: in
     return _pick(order, np.flatnonzero(mask), query) if total <= few else _walk(order, mask, total, query)
 
 
-def _walk(order: Order | TextOrder, mask: Mask, total: int, query: PatternQuery) -> Found:
+def _walk(order: Ordered, mask: Mask, total: int, query: PatternQuery) -> Found:
     """The page where the marked rows pass, which are so many."""
     low, high = 0, len(order.slots)
     if query.after:
@@ -157,7 +158,7 @@ def _walk(order: Order | TextOrder, mask: Mask, total: int, query: PatternQuery)
     return Found(total, page[: query.limit], more=len(page) > query.limit)
 
 
-def _behind(order: Order | TextOrder, cursor: Cursor, *, descending: bool, low: int, high: int) -> tuple[int, int]:
+def _behind(order: Ordered, cursor: Cursor, *, descending: bool, low: int, high: int) -> tuple[int, int]:
     """Of the places from ``low`` to ``high`` those that come after the cursor."""
     below = order.place(cursor.value, cursor.key)
     if descending:

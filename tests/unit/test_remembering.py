@@ -14,14 +14,14 @@ from projections.base import encode_row
 from projections.patterns import PatternRow
 from projections.queries import PatternQueries, Positions
 from projections.versions import Build
-from readapi.answers import encode
+from readapi.answers import Encoded, encode
 from readapi.as_of import PatternHistory
 from readapi.measuring import Measuring
 from readapi.pattern_overview import StatisticsResource, SummaryResource
 from readapi.patterns import ScanResource
 from readapi.ports import LiveBuild
 from readapi.read_model import ReadModel
-from readapi.remembering import MOST_ANSWERS, Remembered
+from readapi.remembering import MOST_ANSWERS, MOST_BYTES, Remembered
 from readapi.replica.replica import PatternReplica
 from tests.queries import NOW, log_of_pattern, rows_of_patterns
 
@@ -119,6 +119,10 @@ def test_no_more_than_so_many_are_remembered() -> None:
     assert remembered.recall("state", "4") is None
     assert remembered.recall("state", "5") == answer
     assert remembered.recall("state", str(MOST_ANSWERS + 4)) == answer
+    large = Encoded(b"x" * (MOST_BYTES // 2), "tag")
+    for question in ("a", "b", "b", "c"):
+        remembered.remember("large", question, large)
+    assert [remembered.recall("large", question) for question in "abc"] == [None, large, large]
     remembered.remember("other", "0", answer)
     assert remembered.recall("state", "0") is None
     assert remembered.recall("other", "0") == answer
