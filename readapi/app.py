@@ -100,7 +100,7 @@ def create_app(
         "/api/health": HealthResource(patterns, operations),
         "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
         "/api/pattern-discovery/performance": PerformanceResource(measuring),
-        "/metrics": MetricsResource(gathered or requests, operations),
+        "/metrics": MetricsResource(measuring, gathered or requests, operations),
     }
     routes["/openapi.json"] = DocumentResource(document(routes))
     app = App(media_type=falcon.MEDIA_JSON)

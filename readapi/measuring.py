@@ -1,10 +1,12 @@
 """Measures every request: for ``/api/pattern-discovery/performance`` and, by Prometheus's names, for ``/metrics``."""
 
+import asyncio
 import time
+from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import falcon
 from falcon.asgi import Request, Response
@@ -29,6 +31,9 @@ WRITE_TARGET_MS = 100.0
 """The same for what waits for the disk."""
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+
+GATHER_SECONDS = 1.0
+"""Between two additions to the metrics: each writes to a file that the processes share."""
 
 UNMATCHED = "unmatched"
 """Stands for the path of requests that no route takes, so that clients cannot invent labels."""
@@ -65,7 +70,7 @@ class Measuring:
             registry=registry,
             buckets=BUCKETS,
         )
-        self._children: dict[tuple[str, str, int], Histogram] = {}
+        self._gathered: defaultdict[tuple[str, str, int], _Gathered] = defaultdict(_Gathered)
         self.latest: defaultdict[tuple[str, str], deque[float]] = defaultdict(partial(deque, maxlen=WINDOW))
         """Operation (method, route) -> seconds."""
 
@@ -78,13 +83,36 @@ class Measuring:
         seconds = time.perf_counter() - req.context.started
         route = req.uri_template or UNMATCHED
         method = req.method if req.uri_template and req.method in falcon.HTTP_METHODS else "OTHER"
-        place = (method, route, resp.status_code)
-        child = self._children.get(place)
-        if child is None:
-            child = self._children[place] = self._seconds.labels(*place)
-        child.observe(seconds)
+        if not self._gathered:
+            asyncio.get_running_loop().call_later(GATHER_SECONDS, self.flush)
+        gathered = self._gathered[method, route, resp.status_code]
+        gathered.seconds += seconds
+        gathered.buckets[bisect_left(BUCKETS, seconds)] += 1
         if resp.status_code < 400:
             self.latest[method, route].append(seconds)
+
+    async def process_shutdown(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
+        """Leave nothing out."""
+        self.flush()
+
+    def flush(self) -> None:
+        """Add what was gathered to the metrics."""
+        for place, gathered in self._gathered.items():
+            histogram = self._seconds.labels(*place)
+            # As ``observe`` does, once for many: each time, it asks the system twice which process this is.
+            histogram._sum.inc(gathered.seconds)
+            for bucket, requests in zip(histogram._buckets, gathered.buckets, strict=True):
+                if requests:
+                    bucket.inc(requests)
+        self._gathered.clear()
+
+
+class _Gathered:
+    """Requests of one operation and status: how long they took together, and how many were in each bucket."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.buckets = [0] * (len(BUCKETS) + 1)
 
 
 class PerformanceResource(Resource):
@@ -121,13 +149,15 @@ def _performance(method: str, route: str, ordered: Sequence[float]) -> Operation
 class MetricsResource(Resource):
     """Everything that Prometheus asks for: the requests of all processes, and how the service stands."""
 
-    def __init__(self, requests: CollectorRegistry, operations: Operations) -> None:
+    def __init__(self, measuring: Measuring, requests: CollectorRegistry, operations: Operations) -> None:
+        self._measuring = measuring
         self._requests = requests
         self._operations = operations
 
     @operation("Metrics for Prometheus", answers={200: "text/plain"}, problems=(503,))
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """The metrics, in the text format."""
+        self._measuring.flush()
         standing = CollectorRegistry()
         standing.register(_Standing(await self._operations.read_models(), await self._operations.intake()))
         standing.register(await _archive(self._operations))

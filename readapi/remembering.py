@@ -14,7 +14,7 @@ from readapi.read_model import MIN_POSITION_HEADER, ReadModel
 MOST_ANSWERS = 500
 """Remembered at once; the one that was made first makes room."""
 
-MOST_BYTES = 8_388_608
+MOST_BYTES = 4_194_304
 """What they take together, likewise."""
 
 

@@ -26,7 +26,7 @@ HEARTBEAT_SECONDS = 15.0
 WRITES_A_TURN = 100
 """Clients written to before the process has a look at what else there is to do."""
 
-REST_SHARE = 0.5
+REST_SHARE = 0.25
 """After a round, what comes gathers for so much of the time that the round took."""
 
 LONGEST_REST_SECONDS = 0.1
@@ -74,7 +74,7 @@ class Hub:
                 self._woken.clear()
                 began = time.monotonic()
                 await self._tell()
-                # A third of the time, at least, is for requests; and what gathers meanwhile is told with fewer writes.
+                # A fifth of the time, at least, is for requests; and what gathers meanwhile is told with fewer writes.
                 await asyncio.sleep(min((time.monotonic() - began) * REST_SHARE, LONGEST_REST_SECONDS))
             if time.monotonic() >= beat:
                 await self._beat()

@@ -1,5 +1,6 @@
 """The API on a real service, from POST to the answers: freshness, refusals, dead letters, how things stand."""
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from tests import servers
 from tests.processes.api_service import detection, post, service
+from tests.processes.roles import wait_until
 
 NO_LETTER = "0" * 32
 
@@ -269,6 +271,16 @@ def test_how_the_service_stands(client: httpx.Client) -> None:
     assert discovery["patterns"] == client.get("/api/patterns/stats").json()["statistics"]["total"]
 
 
+def measured_scans(client: httpx.Client) -> int:
+    """How many scans the metrics tell of; their buckets must agree."""
+    series = r'^tickview_http_request_seconds_{}{{{}method="GET",route="/api/patterns/scan",status="200"}} ([0-9.]+)$'
+    metrics = client.get("/metrics").text
+    [count] = re.findall(series.format("count", ""), metrics, re.MULTILINE) or ["0"]
+    [bucket] = re.findall(series.format("bucket", r'le="\+Inf",'), metrics, re.MULTILINE) or ["0"]
+    assert count == bucket
+    return int(float(count))
+
+
 def test_requests_are_measured(client: httpx.Client) -> None:
     assert client.get("/api/patterns/scan").status_code == 200
     performance = client.get("/api/pattern-discovery/performance").json()
@@ -277,8 +289,12 @@ def test_requests_are_measured(client: httpx.Client) -> None:
     assert scan["met"] == (scan["p95_ms"] <= scan["target_p95_ms"])
     metrics = client.get("/metrics")
     assert metrics.headers["content-type"].startswith("text/plain")
-    assert 'tickview_http_request_seconds_count{method="GET",route="/api/patterns/scan",status="200"}' in metrics.text
     assert 'tickview_segment_lag_events{log="market-0",read_model="patterns"} 0.0' in metrics.text
+    before = measured_scans(client)
+    for confidence in range(10):
+        client.get("/api/patterns/scan", params={"confidence_min": confidence / 10})
+    # Each process adds once a second what it has measured.
+    wait_until(lambda: measured_scans(client) >= before + 10, "all scans are in the metrics")
     assert "secret" not in client.get("/secret-path").text
     assert "secret-path" not in client.get("/metrics").text
 
