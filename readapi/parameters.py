@@ -147,7 +147,11 @@ def parse(model: type[Model], given: Mapping[str, str | list[str]]) -> Model:
 
 def field_errors(model: type[Parameters], error: ValidationError, whole: str = "") -> list[FieldError]:
     """What is wrong with each field; ``whole`` names what the fields are of."""
-    return [_field_error(model, one, whole) for one in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)
+    within = {one["loc"][:-1] for one in errors}
+    # A list of which no item is right is not too short, too.
+    faults = [one for one in errors if not (one["type"] == "too_short" and one["loc"] in within)]
+    return [_field_error(model, one, whole) for one in faults]
 
 
 def field_name(location: Sequence[int | str]) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from readapi.commits import CommitListener
 from readapi.ports import Freshness
 from readapi.push.feeds import Feed
-from readapi.push.ids import Places, Topic
+from readapi.push.ids import Places, Topic, format_id
 from readapi.push.interests import Interests
 from readapi.push.kept import Kept
 from readapi.push.measuring import PushMetrics
@@ -30,6 +30,9 @@ REST_SHARE = 0.25
 """After a round, what comes gathers for so much of the time that the round took."""
 
 LONGEST_REST_SECONDS = 0.1
+
+STEPS_AT_HAND = 32
+"""Steps that are kept for others who come back to the same place in the same second."""
 
 DRAIN_SECONDS = 10.0
 """A client that catches up is dropped if it takes nothing for so long."""
@@ -57,6 +60,7 @@ class Hub:
             "backtests": Feed("backtests", self._woken.set, Kept()),
         }
         self._subscribers = Subscribers(self.metrics)
+        self._steps: dict[tuple[str, int], Step] = {}
 
     @property
     def listeners(self) -> Mapping[str, CommitListener]:
@@ -173,9 +177,21 @@ class Hub:
         return places, resets
 
     def _next_step(self, places: Places) -> Step | None:
+        """The next step from there, the same for all who come back together, as after a restart; None at the end."""
+        now = self._clock()
+        here = format_id(places), int(now)
+        step = self._steps.get(here)
+        if step is None:
+            step = self._make_step(places, now)
+            if step is not None:
+                self._steps[here] = step
+                if len(self._steps) > STEPS_AT_HAND:
+                    del self._steps[next(iter(self._steps))]
+        return step
+
+    def _make_step(self, places: Places, now: float) -> Step | None:
         for topic, place in places.items():
-            missed = self._feeds[topic].missed(place)
-            step = next(steps(topic, places, missed, self._clock()), None)
+            step = next(steps(topic, places, self._feeds[topic].missed(place), now), None)
             if step is not None:
                 return step
         return None

@@ -21,9 +21,15 @@ class Step:
         self.changes: list[Change] = []
         self.recorded_at: list[float] = []
         """When the last event of each commit was recorded, in epoch seconds, where that is known."""
+        self._messages: dict[Interests, Message | None] = {}
 
     def message(self, interests: Interests) -> Message | None:
-        """What those of these interests are told; None if nothing."""
+        """What those of these interests are told; None if nothing. Made once for all of them."""
+        if interests not in self._messages:
+            self._messages[interests] = self._message(interests)
+        return self._messages[interests]
+
+    def _message(self, interests: Interests) -> Message | None:
         interest = dict(interests).get(self.topic)
         if interest is None:
             return None

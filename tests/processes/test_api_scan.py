@@ -184,7 +184,7 @@ def test_what_is_wrong_is_refused_by_name(client: httpx.Client, query: str, fiel
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert {"type", "title", "status", "detail", "errors"} == problem.keys()
-    assert field in [error["field"] for error in problem["errors"]]
+    assert [error["field"] for error in problem["errors"]] == [field]
     assert says in problem["detail"]
     assert "\r" not in problem["detail"]
 

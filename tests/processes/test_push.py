@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -134,6 +135,25 @@ def test_a_replay_and_a_rollback_reset_everybody(client: httpx.Client, redis_url
     with websocket(client, f"/ws?topics=patterns&last_event_id={replayed}/market-0=0-0") as connection:
         assert receive(connection)["resumed"] is False
         assert receive(connection)["type"] == "reset"
+
+
+def test_redis_away_ends_no_connection(tmp_path: Path) -> None:
+    with (
+        servers.valkey(tmp_path) as server,
+        service(server.connection_url, api_processes=1) as client,
+        websocket(client, "/ws/patterns") as connection,
+    ):
+        assert receive(connection)["type"] == "ready"
+        post(client, [detection("BEFORE")])
+        _, last = symbols_until(connection, "BEFORE")
+        server.stop()
+        while not (message := receive(connection)).get("stale"):
+            assert message["type"] == "heartbeat"
+        assert message == {"type": "heartbeat", "id": last, "stale": True, "age_seconds": message["age_seconds"]}
+        assert message["age_seconds"] > 0
+        server.start()
+        wait_until(lambda: client.post("/api/events", json=detection("AFTER")).status_code == 201, "it records again")
+        symbols_until(connection, "AFTER")
 
 
 def test_a_stop_closes_connections_with_the_reason(redis_url: str) -> None:
