@@ -164,6 +164,8 @@ class Follower:
         return seconds if self._is_away or seconds > AWAY_SECONDS else None
 
     def _hear(self) -> None:
+        if self._is_away:
+            logger.info("read models are followed again")
         self._heard_at, self._is_away = time.monotonic(), False
 
     async def load(self) -> None:
@@ -200,7 +202,8 @@ class Follower:
                     await self.load()
                 await self._read()
             except RedisError as error:
-                logger.warning("read models are not followed", error=str(error))
+                if not self._is_away:
+                    logger.warning("read models are not followed", error=str(error))
                 self._is_away, self._looked_at = True, -inf
                 await asyncio.sleep(RETRY_SECONDS)
 
