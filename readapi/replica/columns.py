@@ -69,6 +69,8 @@ class Columns:
         """What no column has of the row."""
         self.heads: list[bytes] = []
         """The start of the row as it is shown, all that does not depend on the time."""
+        self.used = 0
+        """No slot from here on has ever held a row."""
         self._shown = 0
         """Bytes of what is packed, and of the heads."""
         self._slots: dict[str, int] = {}
@@ -144,6 +146,7 @@ class Columns:
         if not self._free:
             self._grow(self.capacity * 3 // 2)
         slot = self._free.pop()
+        self.used = max(self.used, slot + 1)
         self._slots[key] = slot
         self.keys[slot] = key
         self.present[slot] = True

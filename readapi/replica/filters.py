@@ -43,7 +43,7 @@ class ByNumber:
         return kept if self._highest == INFINITY else kept & (numbers <= self._highest)
 
     def mark(self, out: Mask) -> Mask:
-        """Set ``out``, for each slot with an active row, to whether it passes."""
+        """Set ``out``, for each slot with an active row that it has room for, to whether it passes."""
         return self._indexes.steps(self.number).mark(self._lowest, self._highest, out)
 
 
@@ -82,8 +82,8 @@ class ByText:
         return self._have(codes, np.empty(len(codes), np.bool_))
 
     def mark(self, out: Mask) -> Mask:
-        """Set ``out``, for each slot, to whether its row has one of the texts."""
-        return self._have(self._columns.codes[self._text], out)
+        """Set ``out``, for each slot it has room for, to whether its row has one of the texts."""
+        return self._have(self._columns.codes[self._text][: len(out)], out)
 
     def _have(self, codes: Codes, out: Mask) -> Mask:
         if len(self._codes) > FEW_TEXTS:

@@ -61,7 +61,7 @@ def find(query: PatternQuery, indexes: Indexes, columns: Columns) -> Found:
     few = max(FEW, len(columns) // FEW_OF)
     if fewest <= few:
         return _pick(order, passing(narrowest.rows(), checks(narrowest, [*choice, *others])), query)
-    return _mark(order, [*choice, *others], columns.active, few, query)
+    return _mark(order, [*choice, *others], columns.active[: columns.used], few, query)
 
 
 def column_of(sort: str) -> str:

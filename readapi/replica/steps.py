@@ -28,12 +28,12 @@ class Steps(Derived):
         self._steps: NDArray[np.uint8] = np.zeros(0, np.uint8)
 
     def mark(self, lowest: float, highest: float, out: Mask) -> Mask:
-        """Set ``out`` to whether the number of each active row lies between two bounds, both included.
+        """Set ``out``, for the slots it has room for, to whether the number lies between two bounds, both included.
 
         Where a slot has no active row, it says nothing.
         """
         order = self._order.refresh()
-        steps = self.refresh()._steps
+        steps = self.refresh()._steps[: len(out)]
         low, high = order.between(lowest, highest, 0, len(order.slots))
         lowest_step, highest_step = self._edges.searchsorted((lowest, highest), "right").tolist()
         if highest_step == STEPS - 1:
