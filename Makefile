@@ -10,7 +10,8 @@ PYTEST := $(BIN)/python -m pytest
 run: $(VENV)/run  ## Everything on this machine, with the demo producer; Ctrl-C stops it
 	$(BIN)/tickview up --demo
 
-test: lint unit integration processes  ## The whole test suite, on real servers
+test: lint unit  ## The whole test suite, on real servers; what waits most of the time runs side by side
+	$(MAKE) --jobs=2 --output-sync=target integration processes
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
