@@ -11,6 +11,11 @@ def symbol_stream(symbol: str) -> str:
     return f"symbol-{symbol}"
 
 
+def universe_stream(key: str) -> str:
+    """The stream of one universe."""
+    return f"universe-{key}"
+
+
 def backtest_stream(job_id: str) -> str:
     """The stream of one backtest run."""
     return f"backtest-{job_id}"

@@ -8,9 +8,12 @@ from projections.backtests import Backtests
 from projections.base import Projection
 from projections.patterns import ActivePatterns
 from projections.producers import Producers
+from projections.symbols import Symbols
+from projections.universes import Universes
 
 READ_MODELS: dict[str, Projection[Any, Any]] = {
-    projection.name: projection for projection in (ActivePatterns(), Backtests(), Activity(), Producers())
+    projection.name: projection
+    for projection in (ActivePatterns(), Backtests(), Activity(), Producers(), Symbols(), Universes())
 }
 """Every projection by its name."""
 

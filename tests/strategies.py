@@ -12,6 +12,11 @@ from domain.events import (
     PatternExpired,
     PatternUpdated,
     PositionLost,
+    SymbolChanged,
+    SymbolDelisted,
+    SymbolListed,
+    UniverseChanged,
+    UniverseDefined,
 )
 
 SYMBOLS = ("AAPL", "BRK", "BRK.B", "X:BTCUSD")
@@ -85,5 +90,29 @@ lost_positions: st.SearchStrategy[Event] = st.builds(
     PositionLost, **_common, log=st.sampled_from(("market-0", "market-1"))
 )
 
-events = st.one_of(pattern_events, pattern_events, backtest_events, health_reports, lost_positions)
+_symbol = {
+    **_common,
+    "symbol": st.sampled_from(SYMBOLS),
+    "name": st.sampled_from((None, "Apple", "Berkshire")),
+    "sector": st.sampled_from((None, "Energy", "Technology")),
+    "market_cap": values,
+}
+_universe = {
+    **_common,
+    "key": st.sampled_from(("all", "mega_cap")),
+    "name": st.sampled_from((None, "Some")),
+    "symbols": st.lists(st.sampled_from(SYMBOLS), unique=True),
+}
+
+catalogue_events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(SymbolListed, **_symbol),
+    st.builds(SymbolChanged, **_symbol),
+    st.builds(SymbolDelisted, **_common, symbol=_symbol["symbol"]),
+    st.builds(UniverseDefined, **_universe),
+    st.builds(UniverseChanged, **_universe),
+)
+
+events = st.one_of(
+    pattern_events, pattern_events, backtest_events, health_reports, catalogue_events, catalogue_events, lost_positions
+)
 histories = st.lists(events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)

@@ -15,6 +15,11 @@ from domain.events import (
     PatternDetected,
     PatternExpired,
     PatternUpdated,
+    SymbolChanged,
+    SymbolDelisted,
+    SymbolListed,
+    UniverseChanged,
+    UniverseDefined,
 )
 
 
@@ -206,10 +211,41 @@ def expected_producers(events: list[Event]) -> Expected:
     return model
 
 
+def expected_symbols(events: list[Event]) -> Expected:
+    """The catalogue's symbols."""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        if isinstance(event, SymbolListed | SymbolChanged | SymbolDelisted):
+            row = model.rows.get(event.symbol)
+            if row is None and isinstance(event, SymbolDelisted):
+                continue
+            said = event.model_dump(exclude={"source", "correlation_id", "extra"})
+            said["updated_at"] = said.pop("occurred_at")
+            row = {"listed_at": event.occurred_at, "active": True, **(row or {}), **said}
+            if not isinstance(event, SymbolChanged):
+                row["active"] = isinstance(event, SymbolListed)
+            model.put(event.symbol, row, position)
+    return model
+
+
+def expected_universes(events: list[Event]) -> Expected:
+    """The catalogue's universes."""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        if isinstance(event, UniverseDefined | UniverseChanged):
+            said = event.model_dump(exclude={"source", "correlation_id", "extra"})
+            said["updated_at"] = said.pop("occurred_at")
+            defined_at = model.rows.get(event.key, {}).get("defined_at", event.occurred_at)
+            model.put(event.key, {**said, "defined_at": defined_at}, position)
+    return model
+
+
 EXPECTED = {
     "patterns": expected_patterns,
     "backtests": expected_backtests,
     "activity": expected_activity,
     "producers": expected_producers,
+    "symbols": expected_symbols,
+    "universes": expected_universes,
 }
 """The oracle of each read model."""

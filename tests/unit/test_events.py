@@ -26,6 +26,11 @@ from domain.events import (
     PatternExpired,
     PatternUpdated,
     PositionLost,
+    SymbolChanged,
+    SymbolDelisted,
+    SymbolListed,
+    UniverseChanged,
+    UniverseDefined,
 )
 from domain.streams import USERS_LOG, log_of, market_logs
 
@@ -56,6 +61,24 @@ MEASURES: dict[str, Any] = {
     "indicators": {"sma_20": 148.5},
 }
 BACKTEST: dict[str, Any] = {**COMMON, "job_id": "backtest_1757001600_ab12cd34"}
+SYMBOL: dict[str, Any] = {
+    **COMMON,
+    "symbol": "BRK.B",
+    "name": "Berkshire Hathaway Inc. Class B",
+    "exchange": "XNYS",
+    "market": "stocks",
+    "type": "CS",
+    "sector": "Financial Services",
+    "industry": "Insurance",
+    "market_cap": 8.9e11,
+}
+UNIVERSE: dict[str, Any] = {
+    **COMMON,
+    "key": "mega_cap",
+    "name": "Mega caps",
+    "description": "More than 200 billion dollars",
+    "symbols": ["AAPL", "BRK.B"],
+}
 
 EXAMPLES: tuple[Event, ...] = (
     PatternDetected(**PATTERN, **MEASURES),
@@ -78,6 +101,11 @@ EXAMPLES: tuple[Event, ...] = (
         processing_time_seconds=3.5,
     ),
     HealthReported(**COMMON, status="healthy", metrics={"cpu_usage": 0.35}),
+    SymbolListed(**SYMBOL),
+    SymbolChanged(**SYMBOL),
+    SymbolDelisted(**COMMON, symbol="BRK.B"),
+    UniverseDefined(**UNIVERSE),
+    UniverseChanged(**UNIVERSE),
     PositionLost(**COMMON, log="market-1"),
 )
 """Each event type once, with every field set to something other than its default."""
@@ -226,6 +254,9 @@ fields: dict[str, st.SearchStrategy[Any]] = {
     "processed_symbols": st.none() | st.integers(0, 2**53),
     "correlation_id": st.none() | texts,
     "error_message": st.none() | texts,
+    "sector": st.none() | texts,
+    "market_cap": finite,
+    "symbols": st.lists(texts, max_size=3),
     "source": texts,
     "event_id": texts,
 }
@@ -245,7 +276,10 @@ def test_an_event_survives_being_stored(example: Event, data: st.DataObject) -> 
             EXAMPLES,
             ["symbol-BRK.B"] * 3
             + ["backtest-backtest_1757001600_ab12cd34"] * 3
-            + ["source-tickstock_pl", "log-market-1"],
+            + ["source-tickstock_pl"]
+            + ["symbol-BRK.B"] * 3
+            + ["universe-mega_cap"] * 2
+            + ["log-market-1"],
             strict=True,
         )
     ),
