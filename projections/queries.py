@@ -87,7 +87,7 @@ class TooDeepError(ValueError):
 
 @dataclass(frozen=True)
 class PatternQuery:
-    """A scan. Filters are joined by *and*, the values of one filter by *or*; an empty filter lets all pass.
+    """A scan. Filters are joined by *and*, the values of one filter by *or*.
 
     A row matches only if its ``expires_at`` is None or after ``now`` (seconds since the epoch). A bound on a value
     that a row does not have does not let it pass. Rows are ordered by (sort value, id); a missing value is the lowest
@@ -96,7 +96,9 @@ class PatternQuery:
 
     now: float
     pattern_types: frozenset[str] = frozenset()
-    symbols: frozenset[str] = frozenset()
+    """Empty: all pass; so it is with ``tiers``."""
+    symbols: frozenset[str] | None = None
+    """None: all pass; empty: none. There may be thousands."""
     tiers: frozenset[str] = frozenset()
     confidence_min: float = 0.0
     rs_min: float | None = None
@@ -124,7 +126,7 @@ class PatternQuery:
     def may_pass(self, symbol: str, pattern: str, tier: str) -> bool:
         """Whether a row of these may match, whatever else it says."""
         return (
-            (not self.symbols or symbol in self.symbols)
+            (self.symbols is None or symbol in self.symbols)
             and (not self.pattern_types or pattern in self.pattern_types)
             and (not self.tiers or tier in self.tiers)
         )

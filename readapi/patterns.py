@@ -70,7 +70,7 @@ class PatternFilters(Parameters):
         return PatternQuery(
             now=now,
             pattern_types=frozenset(self.pattern_types or ()),
-            symbols=frozenset(self.symbols or ()),
+            symbols=frozenset(self.symbols) if self.symbols else None,
             tiers=frozenset(self.timeframe or ()),
             confidence_min=self.confidence_min,
             rs_min=self.rs_min,

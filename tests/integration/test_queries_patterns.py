@@ -163,6 +163,13 @@ QUERIES_OF_EVERY_KIND = {
     "two types": PatternQuery(NOW, pattern_types=frozenset(TYPES[:2]), confidence_min=0.7),
     "two types and a bound": PatternQuery(NOW, pattern_types=frozenset(TYPES[:2]), confidence_min=0.7, rs_min=1.2),
     "three symbols": PatternQuery(NOW, symbols=frozenset(("S1", "S2", "S3")), confidence_min=0.5),
+    "a universe": PatternQuery(NOW, symbols=frozenset(f"S{number}" for number in range(0, 3_000, 2))),
+    "a universe and a type": PatternQuery(
+        NOW,
+        symbols=frozenset(f"S{number}" for number in range(400)),
+        pattern_types=frozenset(TYPES[:1]),
+        sort_by="symbol",
+    ),
     "bounds only, a later page": PatternQuery(NOW, rsi_range=(30, 70), vol_min=1.5, sort_by="rs", offset=60),
     "nothing": PatternQuery(NOW, symbols=frozenset(("absent",))),
     "deep": PatternQuery(NOW, sort_by="volume", offset=DEEPEST_OFFSET),
