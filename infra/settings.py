@@ -8,6 +8,8 @@ from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Durability = Literal["written", "fsynced", "replicated"]
+SymbolField = Literal["symbol", "active", "name", "exchange", "market", "type", "sector", "industry", "market_cap"]
+UniverseField = Literal["key", "name", "description", "symbols"]
 
 
 class Settings(BaseSettings):
@@ -24,6 +26,17 @@ class Settings(BaseSettings):
     """Redis or Valkey; embedded when not set."""
     postgres_dsn: str | None = None
     """PostgreSQL; embedded when not set."""
+
+    catalogue_dsn: str | None = None
+    """PostgreSQL whose tables have the catalogue, which is only read; that of ``TICKSTOCK_DB_HOST`` when not set."""
+    catalogue_symbols_table: str = "symbols"
+    """Table or view of the symbols, with its schema if need be."""
+    catalogue_universes_table: str = "universes"
+    """Table or view of the universes; it need not be there unless it is set."""
+    catalogue_symbol_columns: dict[SymbolField, str] = {}
+    """Columns of symbols, in tables and files, that have another name than the field: ``{"name": "company"}``."""
+    catalogue_universe_columns: dict[UniverseField, str] = {}
+    """The same of universes."""
 
     partitions: Annotated[int, Field(ge=1, le=64)] = 4
     """Partitions of the market log; fixed when the log is first written to."""
@@ -93,9 +106,11 @@ class Settings(BaseSettings):
             password = f":{quote(self.platform_redis_password, safe='')}@" if self.platform_redis_password else ""
             address = f"{self.platform_redis_host}:{self.platform_redis_port}/{self.platform_redis_db}"
             object.__setattr__(self, "redis_url", f"redis://{password}{address}")
-        if self.postgres_dsn is None and self.platform_db_host:
+        if self.platform_db_host:
             user = quote(self.platform_db_user or "postgres", safe="")
             password = f":{quote(self.platform_db_password, safe='')}" if self.platform_db_password else ""
             address = f"{self.platform_db_host}:{self.platform_db_port}/{self.platform_db_name}"
-            object.__setattr__(self, "postgres_dsn", f"postgresql://{user}{password}@{address}")
+            for name in ("postgres_dsn", "catalogue_dsn"):
+                if getattr(self, name) is None:
+                    object.__setattr__(self, name, f"postgresql://{user}{password}@{address}")
         return self
