@@ -213,6 +213,7 @@ def build_app(
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
+    from infra.catalogue.serving import followed_catalogue
     from readapi.app import create_app
     from readapi.as_of import PatternHistory
     from readapi.push.hub import Hub
@@ -225,7 +226,11 @@ def build_app(
     asking, waiting = connect_async(url), connect_async(url)
     followed: list[FollowedReadModel[Any]] = []
     follower = Follower(waiting, followed)
-    hub = Hub(follower, time.time, settings.wait_seconds)
+    catalogue, catalogue_parts = followed_catalogue(
+        logs, settings.wait_seconds, follower, lambda: hub.look_at_catalogue()
+    )
+    followed += catalogue_parts
+    hub = Hub(follower, catalogue, time.time, settings.wait_seconds)
     listeners = hub.listeners
     intake = open_intake(recorder, settings)
     gauges = ReplicaGauges()
@@ -257,6 +262,7 @@ def build_app(
         backtests=served(Backtests.name, RedisBacktestQueries),
         activity=served(Activity.name, RedisActivityQueries),
         producers=served(Producers.name, RedisProducerQueries),
+        catalogue=catalogue,
         pattern_history=PatternHistory(
             PostgresPatternHistory(archive, logs) if archive else None, settings.wait_seconds
         ),

@@ -12,6 +12,9 @@ from readapi.archive_ports import History
 from readapi.as_of import PatternHistory
 from readapi.audit import AuditEventsResource, AuditStreamResource, AuditVerificationResource
 from readapi.backtests import BacktestResource, BacktestsResource
+from readapi.catalogue.meaning import Catalogue
+from readapi.catalogue.symbols import SymbolResource, SymbolsResource
+from readapi.catalogue.universes import UniverseResource, UniversesResource
 from readapi.dashboard import DashboardResource
 from readapi.dead_letters import DeadLetterResource, DeadLetterRetryResource, DeadLettersResource
 from readapi.events import EventsResource
@@ -53,6 +56,7 @@ def create_app(
     backtests: ReadModel[BacktestQueries],
     activity: ReadModel[ActivityQueries],
     producers: ReadModel[ProducerQueries],
+    catalogue: Catalogue,
     pattern_history: PatternHistory,
     history: History | None,
     announcements: Announcements,
@@ -74,7 +78,7 @@ def create_app(
     measuring = Measuring(requests)
     push.metrics.register(requests)
     routes: dict[str, object] = {
-        "/api/patterns/scan": ScanResource(patterns, pattern_history, clock),
+        "/api/patterns/scan": ScanResource(patterns, pattern_history, catalogue, clock),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, operations, clock),
@@ -96,7 +100,11 @@ def create_app(
         "/api/projections/{name}/rollback": RollbackResource(operations),
         "/api/projections/{name}/parked": ParkedKeysResource(operations),
         "/api/projections/{name}/parked/{key}/retry": ParkedKeyRetryResource(operations),
-        "/api/dashboard/stats": DashboardResource(activity, clock),
+        "/api/dashboard/stats": DashboardResource(activity, catalogue.symbols, clock),
+        "/api/symbols": SymbolsResource(catalogue.symbols),
+        "/api/symbols/{symbol:path}": SymbolResource(catalogue.symbols, patterns, clock),
+        "/api/users/universe": UniversesResource(catalogue.universes),
+        "/api/users/universe/{key}": UniverseResource(catalogue.universes),
         "/api/health": HealthResource(patterns, operations),
         "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
         "/api/pattern-discovery/performance": PerformanceResource(measuring),

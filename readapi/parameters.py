@@ -48,7 +48,8 @@ def _as_number(value: object) -> object:
     return value
 
 
-def _as_whole_number(value: object) -> object:
+def as_whole_number(value: object) -> object:
+    """A text only if it is a whole number, as a pydantic validator has it."""
     if isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(value):
         raise ValueError("should be a whole number")
     return value
@@ -129,9 +130,9 @@ Moment = Annotated[
 """Epoch seconds, given as such or in ISO 8601, in UTC if no zone is named; up to the year 9999."""
 
 SortOrder = Literal["asc", "desc"]
-PageNumber = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_as_whole_number)]
-PageSize = Annotated[int, Field(ge=1, le=100), BeforeValidator(_as_whole_number)]
-Days = Annotated[int, Field(ge=1, le=90), BeforeValidator(_as_whole_number)]
+PageNumber = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(as_whole_number)]
+PageSize = Annotated[int, Field(ge=1, le=100), BeforeValidator(as_whole_number)]
+Days = Annotated[int, Field(ge=1, le=90), BeforeValidator(as_whole_number)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_as_number)]
 
 Model = TypeVar("Model", bound=Parameters)

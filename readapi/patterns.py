@@ -1,6 +1,6 @@
 """``/api/patterns/scan`` and ``/api/patterns/{id}``: the active patterns, filtered, sorted, paged; and one of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
@@ -24,6 +24,7 @@ from readapi.answers import Pagination, Performance, encode, pagination, send_en
 from readapi.archive_ports import History
 from readapi.as_of import PatternHistory
 from readapi.audit import SHOWN_BESIDE_A_ROW, HistoricEvent, events_beside
+from readapi.catalogue.meaning import Catalogue, CatalogueNames
 from readapi.cursors import decode_cursor, encode_cursor
 from readapi.operation import Resource, operation
 from readapi.parameters import (
@@ -54,6 +55,10 @@ class PatternFilters(Parameters):
     """Names of patterns, exactly as announced (``Weekly_Breakout``)."""
     symbols: ListOf[Symbol] | None = None
     """Ticker symbols, compared in capitals."""
+    sectors: ListOf[Name] | None = None
+    """Sectors of the catalogue, exactly as there (``Technology``)."""
+    universe: ListOf[Name] | None = None
+    """Keys of universes of the catalogue, exactly as there."""
     timeframe: ListOf[TierName] | None = None
     """Detector tiers (``daily``, ``intraday``, ``1min``), compared in small letters."""
     confidence_min: Fraction = 0.5
@@ -65,12 +70,21 @@ class PatternFilters(Parameters):
     rsi_range: Range | None = None
     """Lowest and highest RSI, both included: ``30,70``; a pattern without one does not pass."""
 
-    def query(self, now: float, **order: Any) -> PatternQuery:
-        """Which patterns are asked for; ``order`` says in which order, and which page of them."""
+    @property
+    def names(self) -> CatalogueNames:
+        """What is asked for that the catalogue gives its meaning."""
+        return CatalogueNames(*(frozenset(given) if given else None for given in (self.sectors, self.universe)))
+
+    def query(self, now: float, catalogue: Catalogue, **order: Any) -> PatternQuery:
+        """Which patterns are asked for, by today's catalogue; ``order`` says in which order, and which page of them.
+
+        Raises Problem (400) for what the catalogue does not have, UnavailableError.
+        """
+        catalogue.check(self.names)
         return PatternQuery(
             now=now,
             pattern_types=frozenset(self.pattern_types or ()),
-            symbols=frozenset(self.symbols) if self.symbols else None,
+            symbols=catalogue.among(frozenset(self.symbols) if self.symbols else None, self.names),
             tiers=frozenset(self.timeframe or ()),
             confidence_min=self.confidence_min,
             rs_min=self.rs_min,
@@ -131,11 +145,12 @@ class ScanParameters(PatternFilters):
             return "valid", self.as_of_valid
         return None
 
-    def scan(self, now: float) -> PatternQuery:
-        """What is asked of the read model."""
+    def scan(self, now: float, catalogue: Catalogue) -> PatternQuery:
+        """What is asked of the read model. Raises as ``query``."""
         after = decode_cursor(self.cursor, (self.sort_by, self.sort_order)) if self.cursor else None
         return self.query(
             now,
+            catalogue,
             sort_by=self.sort_by,
             descending=self.sort_order == "desc",
             offset=((self.page or 1) - 1) * self.per_page,
@@ -201,13 +216,24 @@ class ScanResource(RememberingResource):
     """The scan, of now and as of a moment."""
 
     def __init__(
-        self, patterns: ReadModel[PatternQueries], history: PatternHistory, clock: Callable[[], float]
+        self,
+        patterns: ReadModel[PatternQueries],
+        history: PatternHistory,
+        catalogue: Catalogue,
+        clock: Callable[[], float],
     ) -> None:
         super().__init__(patterns, clock)
         self._history = history
+        self._catalogue = catalogue
+
+    def _state(self, live: LiveBuild[PatternQueries], now: float) -> tuple[Hashable, ...] | None:
+        state = super()._state(live, now)
+        return None if state is None else (*state, self._catalogue.state)
 
     async def prepare(self, req: Request, resp: Response, query: ScanParameters) -> LiveBuild[PatternQueries] | None:
         """What is live; nothing where the past is asked for."""
+        if query.names:
+            await self._catalogue.reach(req)
         return None if query.past else await self.read_model.prepare(req, resp)
 
     @operation(
@@ -244,7 +270,7 @@ class ScanResource(RememberingResource):
 
     async def _now(self, query: ScanParameters, live: LiveBuild[PatternQueries]) -> _Answer:
         now = self._clock()
-        page = await live.queries.scan(query.scan(now))
+        page = await live.queries.scan(query.scan(now, self._catalogue))
         return _Answer(page, now, self.read_model.name, live.build, live.queries.source)
 
     async def _then(self, req: Request, resp: Response, query: ScanParameters) -> _Answer:
@@ -253,7 +279,8 @@ class ScanResource(RememberingResource):
         if moment > self._clock():
             name = "as_of" if timeline == "recorded" else "as_of_valid"
             raise invalid([{"field": name, "reason": "lies in the future, of which nothing is known"}])
-        found = await self._history.scan(req, resp, query.scan(moment), timeline, self.read_model.live.positions)
+        asked = query.scan(moment, self._catalogue)
+        found = await self._history.scan(req, resp, asked, timeline, self.read_model.live.positions)
         # There is one build of each version.
         return _Answer(found.page, moment, self._history.name, Build(found.version, 1), self._history.source)
 

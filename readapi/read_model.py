@@ -61,12 +61,17 @@ class ReadModel(Generic[Queries]):
         The answer says up to which position it is at least: known before the query, so that it never claims too much.
         The wait does not count as time that the answer takes. Raises Problem (400, 504).
         """
-        wanted = req.get_header(MIN_POSITION_HEADER)
-        live = self.live
-        if wanted is not None:
-            live = await self._reach(parse_positions(wanted))
-            req.context.started = time.perf_counter()
+        live = await self.reach(req)
         self.tell_freshness(resp, live)
+        return live
+
+    async def reach(self, req: Request) -> LiveBuild[Queries]:
+        """As ``prepare``, where the answer says nothing of it."""
+        wanted = req.get_header(MIN_POSITION_HEADER)
+        if wanted is None:
+            return self.live
+        live = await self._reach(parse_positions(wanted))
+        req.context.started = time.perf_counter()
         return live
 
     def tell_freshness(self, resp: Response, live: LiveBuild[Queries]) -> None:

@@ -8,12 +8,13 @@ from falcon import PayloadTypeError, WebSocketDisconnected
 from falcon.asgi import Request, Response, SSEvent, WebSocket
 from pydantic import Field, StringConstraints
 
+from readapi.catalogue.meaning import Catalogue
 from readapi.operation import Resource, operation
 from readapi.parameters import ListOf, LongName, parse
 from readapi.patterns import PatternFilters
 from readapi.problems import invalid
-from readapi.push.hub import Hub
-from readapi.push.ids import LONGEST_ID, Places, Topic, parse_id
+from readapi.push.hub import Hub, Since
+from readapi.push.ids import LONGEST_ID, Topic, parse_id, split_id
 from readapi.push.interests import ALWAYS, BacktestInterest, Interests, PatternInterest
 from readapi.push.streams import Stream, stream_of
 from readapi.push.subscribers import Subscriber, Transport
@@ -32,10 +33,11 @@ class PatternsLive(PatternFilters):
     """The ``id`` of the last message received: what came after it is told first. The header ``Last-Event-ID`` of
     an ``EventSource`` that reconnects says the same, and prevails."""
 
-    @property
-    def interests(self) -> Interests:
-        """What is asked for."""
-        return (("patterns", PatternInterest(self.query(ALWAYS), "full" in self.fields)),)
+    def interests(self, catalogue: Catalogue) -> Interests:
+        """What is asked for, by today's catalogue. Raises Problem (400), UnavailableError."""
+        query = self.query(ALWAYS, catalogue)
+        symbols = frozenset(self.symbols) if self.symbols else None
+        return (("patterns", PatternInterest(query, "full" in self.fields, symbols, self.names)),)
 
 
 class Live(PatternsLive):
@@ -46,13 +48,12 @@ class Live(PatternsLive):
     job_ids: ListOf[LongName] | None = None
     """Backtest runs; all if none is named."""
 
-    @property
-    def interests(self) -> Interests:
-        """What is asked for. Raises Problem (400)."""
+    def interests(self, catalogue: Catalogue) -> Interests:
+        """What is asked for, by today's catalogue. Raises Problem (400), UnavailableError."""
         interests: Interests = ()
         for topic in sorted(set(self.topics)):
             if topic == "patterns":
-                interests += super().interests
+                interests += super().interests(catalogue)
             else:
                 interests += (("backtests", BacktestInterest(frozenset(self.job_ids or ()))),)
         self._refuse_what_is_for_another_topic()
@@ -66,12 +67,13 @@ class Live(PatternsLive):
                 raise invalid([{"field": name, "reason": f"is for the topic {owners[name]}, which is not asked for"}])
 
 
-def _since(given: str | None, interests: Interests, field: str) -> Places | None:
+def _since(given: str | None, interests: Interests, field: str) -> Since | None:
     """Where the client is; None if it does not say so. Raises Problem (400)."""
     if given is None:
         return None
+    places, meaning = split_id(given)
     try:
-        return parse_id(given, [topic for topic, _ in interests])
+        return Since(parse_id(places, [topic for topic, _ in interests]), meaning)
     except ValueError as error:
         raise invalid([{"field": field, "reason": str(error)}]) from error
 
@@ -105,16 +107,17 @@ class PatternEventsResource(Resource):
         """Events until the client has enough, or is too slow."""
         header = req.get_header(LAST_EVENT_ID_HEADER)
         field, given = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", query.last_event_id)
+        interests = query.interests(self._hub.catalogue)
         resp.set_header("Cache-Control", "no-store")
         # Or nginx would gather events until they fill a buffer.
         resp.set_header("X-Accel-Buffering", "no")
-        resp.sse = _Events(self._hub, stream_of(req), query.interests, _since(given, query.interests, field))
+        resp.sse = _Events(self._hub, stream_of(req), interests, _since(given, interests, field))
 
 
 class _Events:
     """What Falcon iterates over: no events, which are written to the stream, and the end when that ends."""
 
-    def __init__(self, hub: Hub, stream: Stream, interests: Interests, since: Places | None) -> None:
+    def __init__(self, hub: Hub, stream: Stream, interests: Interests, since: Since | None) -> None:
         self._hub = hub
         self._stream = stream
         self._interests = interests
@@ -141,9 +144,10 @@ class _LiveResource:
     async def on_websocket(self, req: Request, ws: WebSocket) -> None:
         """Messages until one of the two closes it. Raises Problem before it is accepted."""
         query = parse(self.parameters, req.params)
-        since = _since(query.last_event_id, query.interests, "last_event_id")
+        interests = query.interests(self._hub.catalogue)
+        since = _since(query.last_event_id, interests, "last_event_id")
         await ws.accept()
-        with _connected(self._hub, stream_of(req), "websocket", query.interests) as subscriber:
+        with _connected(self._hub, stream_of(req), "websocket", interests) as subscriber:
             await self._hub.follow(subscriber, since)
             await _until_closed(ws)
 

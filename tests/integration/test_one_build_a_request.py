@@ -22,6 +22,7 @@ from readapi.measuring import Measuring
 from readapi.pattern_overview import SummaryResource
 from readapi.patterns import ScanResource
 from readapi.read_model import ReadModel
+from tests.catalogue import Known
 from tests.filling import Filling
 from tests.read_model import FIRST
 
@@ -73,7 +74,7 @@ def test_an_answer_is_of_one_build(
             followed = FollowedReadModel("patterns", 1, [LOG], lambda build: RedisPatternQueries(client, build, [LOG]))
             read_model = ReadModel("patterns", followed, wait_seconds=60)
             app = App(middleware=[Measuring(CollectorRegistry())])
-            app.add_route("/scan", ScanResource(read_model, PatternHistory(None, 0), lambda: 2.0))
+            app.add_route("/scan", ScanResource(read_model, PatternHistory(None, 0), Known().catalogue, lambda: 2.0))
             app.add_route("/summary", SummaryResource(read_model, lambda: 2.0))
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as api:

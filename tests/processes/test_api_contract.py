@@ -42,7 +42,7 @@ def test_schemathesis_finds_nothing(client: httpx.Client) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     # All but the document's own.
-    assert "25 selected / 26 total" in done.stdout
+    assert "29 selected / 30 total" in done.stdout
 
 
 def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Client) -> None:
@@ -72,6 +72,10 @@ def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Cli
         "get /api/projections/{name}/parked",
         "post /api/projections/{name}/parked/{key}/retry",
         "get /api/dashboard/stats",
+        "get /api/symbols",
+        "get /api/symbols/{symbol}",
+        "get /api/users/universe",
+        "get /api/users/universe/{key}",
         "get /api/health",
         "get /api/pattern-discovery/health",
         "get /api/pattern-discovery/performance",

@@ -23,7 +23,8 @@ from readapi.ports import LiveBuild
 from readapi.read_model import ReadModel
 from readapi.remembering import MOST_ANSWERS, MOST_BYTES, Remembered
 from readapi.replica.replica import PatternReplica
-from tests.queries import NOW, log_of_pattern, rows_of_patterns
+from tests.catalogue import Known, symbol
+from tests.queries import NOW, SYMBOLS, log_of_pattern, rows_of_patterns
 
 PATHS = (
     "/scan",
@@ -32,6 +33,8 @@ PATHS = (
     "/scan?fields=full",
     "/stats",
     "/summary",
+    "/scan?universe=some&confidence_min=0",
+    "/scan?sectors=Energy&confidence_min=0",
 )
 
 
@@ -53,11 +56,12 @@ class Served:
 class Api:
     """The resources as they are served, by a clock that is set by hand."""
 
-    def __init__(self, served: Served, now: float) -> None:
+    def __init__(self, served: Served, now: float, known: Known | None = None) -> None:
         self.now = now
+        catalogue = (known or Known()).catalogue
         patterns = ReadModel("patterns", served, 0, served)
         app = App(middleware=[Measuring(CollectorRegistry())])
-        app.add_route("/scan", ScanResource(patterns, PatternHistory(None, 0), lambda: self.now))
+        app.add_route("/scan", ScanResource(patterns, PatternHistory(None, 0), catalogue, lambda: self.now))
         app.add_route("/stats", StatisticsResource(patterns, lambda: self.now))
         app.add_route("/summary", SummaryResource(patterns, lambda: self.now))
         self._client = falcon.testing.TestClient(app)
@@ -76,7 +80,10 @@ steps = st.one_of(
     st.tuples(st.just("remove"), rows_of_patterns),
     st.tuples(st.just("clock"), st.sampled_from((0.0, 0.3, 0.7, 1.0, 61.0, -1.0))),
     st.tuples(st.just("away"), st.sampled_from((None, None, 2.5, 3.5))),
+    st.tuples(st.just("define"), st.lists(st.sampled_from(SYMBOLS), max_size=3)),
+    st.tuples(st.just("move"), st.sampled_from(SYMBOLS)),
     st.tuples(st.just("ask"), st.sampled_from(PATHS)),
+    st.tuples(st.just("ask"), st.sampled_from(PATHS[-2:])),
     st.tuples(st.just("ask"), st.sampled_from(PATHS[:2])),
 )
 
@@ -86,7 +93,8 @@ steps = st.one_of(
 def test_it_is_what_would_be_answered_anew(rows: list[PatternRow], steps: list[tuple[str, Any]]) -> None:
     replica = PatternReplica()
     served = Served(replica)
-    api = Api(served, NOW - 2)
+    known = Known([symbol("AAPL", sector="Energy"), symbol("BRK", sector="Energy")], {"some": SYMBOLS[:4]})
+    api = Api(served, NOW - 2, known)
     for row in rows:
         replica.put(log_of_pattern(row.id), [(row.id, encode_row(row, 1))])
     for step, value in steps:
@@ -96,8 +104,12 @@ def test_it_is_what_would_be_answered_anew(rows: list[PatternRow], steps: list[t
             api.now += value
         elif step == "away":
             served.away = value
+        elif step == "define":
+            known.define("some", *value)
+        elif step == "move":
+            known.put(symbol("BRK", sector="Health"), symbol(value, sector="Energy"))
         else:
-            expected = Api(served, api.now).get(value)
+            expected = Api(served, api.now, known).get(value)
             assert api.get(value) == expected
             assert api.get(value) == expected
             assert api.get(value, {"If-None-Match": expected[1]}) == (None, *expected[1:])
