@@ -1,7 +1,7 @@
 """One synchronization: reads the source, compares it with the read models, records what has changed."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -82,9 +82,16 @@ def read_source(settings: Settings, symbols: Path | None, universes: Path | None
 
 
 def synchronize(
-    client: Redis, settings: Settings, recorder: Recorder, source: Source, *, dry_run: bool = False, force: bool = False
+    client: Redis,
+    settings: Settings,
+    recorder: Recorder,
+    source: Source,
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    pause: Callable[[float], object] = time.sleep,
 ) -> Outcome:
-    """Record what has changed; nothing if ``dry_run``.
+    """Record what has changed; nothing if ``dry_run``. ``pause`` waits for so many seconds, or ends it all by an error.
 
     Raises StartupError where the read models do not know what was recorded before, or, unless ``force``, where more
     than half of the symbols that are listed would be delisted.
@@ -95,7 +102,7 @@ def synchronize(
     events: list[Event] = []
     now = time.time()
     if source.symbols is not None:
-        known = _known(client, Symbols(), heads)
+        known = _known(client, Symbols(), heads, pause)
         changes = symbol_changes(known, source.symbols, now)
         if not force:
             _refuse_mass_delisting(known, changes)
@@ -103,7 +110,7 @@ def synchronize(
         outcome.refused += source.symbols.refused
         events += changes.events
     if source.universes is not None:
-        changes = universe_changes(_known(client, Universes(), heads), source.universes, now)
+        changes = universe_changes(_known(client, Universes(), heads, pause), source.universes, now)
         outcome.universes = changes.counts
         outcome.refused += source.universes.refused
         events += changes.events
@@ -131,9 +138,11 @@ def _record(recorder: Recorder, events: list[Event], batch_size: int) -> Positio
     return dict(sorted(positions.items()))
 
 
-def _known(client: Redis, projection: Projection[Row, Any], heads: Positions) -> Mapping[str, Row]:
+def _known(
+    client: Redis, projection: Projection[Row, Any], heads: Positions, pause: Callable[[float], object]
+) -> Mapping[str, Row]:
     """The rows of the read model, once it is as far as the logs were."""
-    build = _folded(client, projection.name, heads)
+    build = _folded(client, projection.name, heads, pause)
     if build is None:
         return {}
     return {
@@ -147,7 +156,7 @@ def _rows(client: Redis, rows: str) -> Iterator[tuple[bytes, bytes]]:
     yield from client.hscan_iter(rows, count=ROWS_AT_ONCE)
 
 
-def _folded(client: Redis, name: str, heads: Positions) -> Build | None:
+def _folded(client: Redis, name: str, heads: Positions, pause: Callable[[float], object]) -> Build | None:
     """The live build, once it is as far; None where there is nothing to fold. Raises StartupError."""
     deadline = time.monotonic() + FOLDED_SECONDS
     while any(heads.values()):
@@ -159,7 +168,7 @@ def _folded(client: Redis, name: str, heads: Positions) -> Build | None:
             raise StartupError(
                 f"the read model {name} is behind in {', '.join(behind)}: see that workers run (tickview project)"
             )
-        time.sleep(POLL_SECONDS)
+        pause(POLL_SECONDS)
     return None
 
 

@@ -1,5 +1,6 @@
 """``tickview catalogue``: the symbols and universes, taken over from where the platform keeps them."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,30 +62,34 @@ def sync(
     client = open_redis(settings)
     recorder = open_recorder(client, settings)
 
-    def once() -> Outcome:
+    def once(pause: Callable[[float], object]) -> Outcome:
         source = read_source(settings, symbols, universes)
-        return synchronize(client, settings, recorder, source, dry_run=dry_run, force=force)
+        return synchronize(client, settings, recorder, source, dry_run=dry_run, force=force, pause=pause)
 
     if watch:
         _watch(settings, once, every or DEFAULT_EVERY)
     else:
-        _show(once(), dry_run=dry_run, json=json)
+        _show(once(time.sleep), dry_run=dry_run, json=json)
 
 
-def _watch(settings: Settings, once: Callable[[], Outcome], seconds: float) -> None:
+def _watch(settings: Settings, once: Callable[[Callable[[float], object]], Outcome], seconds: float) -> None:
     """A round that fails is told, and the next one may do better."""
     configure_logs(settings.log_level, "catalogue")
     stop = stop_on_signals()
+
+    def pause(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise typer.Exit
+
     while True:
         try:
-            outcome = once()
+            outcome = once(pause)
             logger.info("catalogue synchronized", symbols=outcome.symbols, universes=outcome.universes)
             for refused in outcome.refused[:REFUSALS_SHOWN]:
                 logger.warning("row refused", where=refused.where, reason=refused.reason)
         except (StartupError, RedisError, PersistenceError) as error:
             logger.warning("catalogue not synchronized", why=str(error))
-        if stop.wait(seconds):
-            return
+        pause(seconds)
 
 
 def _show(outcome: Outcome, *, dry_run: bool, json: bool) -> None:

@@ -61,6 +61,8 @@ def test_an_event_that_cannot_be_read_parks_its_stream_and_nothing_else(redis: R
             "backtests": 0,
             "activity": 1,
             "producers": 0,
+            "symbols": 0,
+            "universes": 0,
         }
         assert ask("projections", "patterns", "--retry", "all", redis_url=redis_url) == {"retrying": ["@symbol-AAPL"]}
         wait_until(lambda: not redis.exists(names["market-1"].retry), "it was tried again")
