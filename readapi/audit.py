@@ -103,7 +103,8 @@ class EventsParameters(StreamParameters):
     """Which events. Filters are joined by *and*."""
 
     stream: LongName | None = None
-    """``symbol-AAPL``, ``backtest-<job id>``, ``source-<name>``, ``user-<user id>``, ``log-<log>``."""
+    """``symbol-AAPL``, ``universe-<key>``, ``backtest-<job id>``, ``source-<name>``, ``user-<user id>``,
+    ``log-<log>``."""
     type: LongName | None = None
     """Name of the type (``PatternDetected``); of events that are not ours, the whole topic (``module:Class``)."""
     source: LongName | None = None
@@ -117,9 +118,9 @@ class EventsParameters(StreamParameters):
 
 
 class Origin(TypedDict):
-    """How an event came in: ``via`` ``pubsub``, ``stream``, ``http``, ``retry`` (of a dead letter), ``expirer``; null
-    where nobody said. ``dead_letter`` is the id of the letter that it was read from again, or that keeps what could not
-    be read of the same message."""
+    """How an event came in: ``via`` ``pubsub``, ``stream``, ``http``, ``retry`` (of a dead letter), ``expirer``,
+    ``catalogue``; null where nobody said. ``dead_letter`` is the id of the letter that it was read from again, or that
+    keeps what could not be read of the same message."""
 
     via: str | None
     dead_letter: str | None

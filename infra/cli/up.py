@@ -122,4 +122,4 @@ def _wait_for_api(settings: Settings, stopping: Event) -> None:
 
 
 def _say(name: str, what: str) -> None:
-    _console.print(Text.assemble((f"{name:<9}", "bold"), what), soft_wrap=True)
+    _console.print(Text.assemble((f"{name:<8} ", "bold"), what), soft_wrap=True)

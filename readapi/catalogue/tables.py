@@ -1,7 +1,7 @@
 """All rows of one build of a read model of the catalogue, in memory: kept current change by change."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import count
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -40,7 +40,7 @@ class Table(Generic[Row]):
         """What all answers are from: as long as it is equal, so are they."""
         return self._number, self._version
 
-    def put(self, log: str, rows: Iterable[tuple[str, bytes | None]]) -> None:
+    def put(self, log: str, rows: Sequence[tuple[str, bytes | None]]) -> None:
         """What became of some rows of a log: their documents, None where a row is gone."""
         before = self._version
         for key, document in rows:
@@ -95,6 +95,10 @@ class SymbolTable(Table[SymbolRow]):
 
     row = SymbolRow
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: dict[str, _Listed] = {}
+
     def search(self, text: str, market: str | None, limit: int) -> list[bytes]:
         """Symbols that are traded, as JSON, by their names or by the symbol.
 
@@ -112,13 +116,25 @@ class SymbolTable(Table[SymbolRow]):
         del now
         assert self._listed is not None
 
+    def put(self, log: str, rows: Sequence[tuple[str, bytes | None]]) -> None:
+        """As Table."""
+        super().put(log, rows)
+        for key, _ in rows:
+            self._made.pop(key, None)
+
     @cached_property
     def _listed(self) -> list[_Listed]:
-        return [
-            _Listed(row.symbol, (row.name or "").lower(), row.market, orjson.dumps(shown_symbol(row)))
-            for row in sorted((found.row for found in self.rows.values()), key=lambda row: row.symbol)
-            if row.active
-        ]
+        return [self._made.get(symbol) or self._make(symbol) for symbol in sorted(self.rows) if self._is_active(symbol)]
+
+    def _is_active(self, symbol: str) -> bool:
+        return self.rows[symbol].row.active
+
+    def _make(self, symbol: str) -> _Listed:
+        row = self.rows[symbol].row
+        # A copy, for what the encoder returns occupies some kilobytes however short it is.
+        shown = bytes(memoryview(orjson.dumps(shown_symbol(row))))
+        made = self._made[symbol] = _Listed(symbol, (row.name or "").lower(), row.market, shown)
+        return made
 
     @cached_property
     def sectors(self) -> Mapping[str, frozenset[str]]:

@@ -12,9 +12,12 @@ import pytest
 
 from tests import servers
 from tests.processes.api_service import detection, post, service
-from tests.processes.roles import running
+from tests.processes.roles import running, tickview
 
 HERE = Path(__file__).parent
+
+FOLDER = HERE.parent.parent / "infra" / "demo" / "catalogue"
+DEMO_CATALOGUE = ("--symbols", str(FOLDER / "symbols.csv"), "--universes", str(FOLDER / "universes.json"))
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,8 @@ def client(postgres_18_dsn: str) -> Iterator[httpx.Client]:
         post(client, [detection(symbol, rs=1.2, rsi=55.0) for symbol in ("AAPL", "MSFT", "BRK.B")])
         refused = client.post("/api/events", json=[detection("AAPL", confidence=7)])
         assert refused.status_code == 422
+        catalogue = tickview("catalogue", "sync", *DEMO_CATALOGUE, redis_url=server.connection_url)
+        assert catalogue.returncode == 0, catalogue.stderr
         yield client
 
 
