@@ -229,19 +229,23 @@ class ReplicatedPatterns(ReplicatedReadModel[PatternQueries, PatternReplica]):
 class ReplicatedTable(ReplicatedReadModel[NotLoaded, Held]):
     """The live build of a read model of the catalogue, which nothing answers before it is loaded.
 
-    Where there is no build yet, an empty table answers. ``moved`` is called whenever something may have changed.
+    Once it is known that there is no build yet, an empty table answers. ``moved`` is called whenever something may have
+    changed.
     """
 
     def __init__(
         self, projection: Projection[Any, Any], logs: Sequence[str], make: Callable[[], Held], moved: Callable[[], None]
     ) -> None:
-        def open_queries(build: Build) -> Any:
-            return NotLoaded() if build.number else make()
-
-        super().__init__(projection.name, projection.version, logs, open_queries, make, MOST_SYMBOLS)
+        super().__init__(projection.name, projection.version, logs, lambda _: NotLoaded(), make, MOST_SYMBOLS)
         self._has_moved = moved
 
     def move(self, build: Build, positions: Positions, queries: NotLoaded | Held | None = None) -> None:
         """As FollowedReadModel."""
         super().move(build, positions, queries)
         self._has_moved()
+
+    def wait_for_build(self) -> None:
+        """As FollowedReadModel."""
+        build, queries, positions = self.current.build, self.current.queries, self.current.positions
+        if build.number == 0 and isinstance(queries, NotLoaded):
+            self.move(build, positions, self._make())

@@ -32,9 +32,6 @@ ROWS_AT_ONCE = 500
 
 POLL_SECONDS = 0.05
 
-FOLDED_SECONDS = 30.0
-"""How long the read models may take to know what was recorded before."""
-
 ORIGIN = "catalogue"
 
 Row = TypeVar("Row")
@@ -97,12 +94,12 @@ def synchronize(
     than half of the symbols that are listed would be delisted.
     """
     logs = open_market_logs(client, settings)
-    heads = {name: log.head() for name, log in logs.items()}
+    waiting = _Waiting({name: log.head() for name, log in logs.items()}, settings.wait_seconds, pause)
     outcome = Outcome()
     events: list[Event] = []
     now = time.time()
     if source.symbols is not None:
-        known = _known(client, Symbols(), heads, pause)
+        known = _known(client, Symbols(), waiting)
         changes = symbol_changes(known, source.symbols, now)
         if not force:
             _refuse_mass_delisting(known, changes)
@@ -110,7 +107,7 @@ def synchronize(
         outcome.refused += source.symbols.refused
         events += changes.events
     if source.universes is not None:
-        changes = universe_changes(_known(client, Universes(), heads, pause), source.universes, now)
+        changes = universe_changes(_known(client, Universes(), waiting), source.universes, now)
         outcome.universes = changes.counts
         outcome.refused += source.universes.refused
         events += changes.events
@@ -138,16 +135,22 @@ def _record(recorder: Recorder, events: list[Event], batch_size: int) -> Positio
     return dict(sorted(positions.items()))
 
 
-def _known(
-    client: Redis, projection: Projection[Row, Any], heads: Positions, pause: Callable[[float], object]
-) -> Mapping[str, Row]:
+class _Waiting(NamedTuple):
+    """How far the read models must be, how long they may take, and how to wait for them."""
+
+    heads: Positions
+    seconds: float
+    pause: Callable[[float], object]
+
+
+def _known(client: Redis, projection: Projection[Row, Any], waiting: _Waiting) -> Mapping[str, Row]:
     """The rows of the read model, once it is as far as the logs were."""
-    build = _folded(client, projection.name, heads, pause)
+    build = _folded(client, projection.name, waiting)
     if build is None:
         return {}
     return {
         key.decode(): read_row(projection.row, document).row
-        for log in heads
+        for log in waiting.heads
         for key, document in _rows(client, SegmentKeys(Segment(projection.name, build, log)).rows)
     }
 
@@ -156,9 +159,10 @@ def _rows(client: Redis, rows: str) -> Iterator[tuple[bytes, bytes]]:
     yield from client.hscan_iter(rows, count=ROWS_AT_ONCE)
 
 
-def _folded(client: Redis, name: str, heads: Positions, pause: Callable[[float], object]) -> Build | None:
+def _folded(client: Redis, name: str, waiting: _Waiting) -> Build | None:
     """The live build, once it is as far; None where there is nothing to fold. Raises StartupError."""
-    deadline = time.monotonic() + FOLDED_SECONDS
+    heads, seconds, pause = waiting
+    deadline = time.monotonic() + seconds
     while any(heads.values()):
         build = read_versions(client, [name])[name].live
         behind = heads if build is None else _behind(client, name, build, heads)
@@ -166,7 +170,8 @@ def _folded(client: Redis, name: str, heads: Positions, pause: Callable[[float],
             return build
         if time.monotonic() > deadline:
             raise StartupError(
-                f"the read model {name} is behind in {', '.join(behind)}: see that workers run (tickview project)"
+                f"after {seconds:g} s the read model {name} is still behind in {', '.join(behind)}: "
+                "see that workers run (tickview project), and try again"
             )
         pause(POLL_SECONDS)
     return None

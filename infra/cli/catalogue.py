@@ -18,6 +18,7 @@ from infra.composition import open_recorder, open_redis
 from infra.errors import StartupError
 from infra.settings import Settings
 from infra.telemetry import configure_logs
+from readapi.ports import format_positions
 
 app = typer.Typer(help="Symbols and universes: take over what has changed.", no_args_is_help=True)
 
@@ -99,7 +100,7 @@ def _show(outcome: Outcome, *, dry_run: bool, json: bool) -> None:
                 "symbols": outcome.symbols,
                 "universes": outcome.universes,
                 "refused": [_shown(one) for one in outcome.refused],
-                "positions": outcome.positions,
+                "position": format_positions(outcome.positions) or None,
                 "dry_run": dry_run,
             }
         )

@@ -43,10 +43,9 @@ class Service(NamedTuple):
         for name, rows in files.items():
             (self.folder / f"{name}.json").write_bytes(orjson.dumps({name: rows}))
         options = [word for name in files for word in (f"--{name}", str(self.folder / f"{name}.json"))]
-        done = tickview("catalogue", "sync", *options, "--json", redis_url=self.redis_url)
+        done = tickview("catalogue", "sync", *options, "--json", redis_url=self.redis_url, wait_seconds=30)
         assert done.returncode == 0, done.stderr
-        positions = orjson.loads(done.stdout)["positions"]
-        return {"TickView-Min-Position": ",".join(f"{log}={position}" for log, position in positions.items())}
+        return {"TickView-Min-Position": orjson.loads(done.stdout)["position"]}
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def client(postgres_18_dsn: str) -> Iterator[httpx.Client]:
         post(client, [detection(symbol, rs=1.2, rsi=55.0) for symbol in ("AAPL", "MSFT", "BRK.B")])
         refused = client.post("/api/events", json=[detection("AAPL", confidence=7)])
         assert refused.status_code == 422
-        catalogue = tickview("catalogue", "sync", *DEMO_CATALOGUE, redis_url=server.connection_url)
+        catalogue = tickview("catalogue", "sync", *DEMO_CATALOGUE, redis_url=server.connection_url, wait_seconds=30)
         assert catalogue.returncode == 0, catalogue.stderr
         yield client
 

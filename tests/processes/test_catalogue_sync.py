@@ -36,7 +36,7 @@ def worker(redis_url: str) -> Iterator[None]:
 
 
 def sync(url: str, *arguments: str, **settings: Any) -> CompletedProcess[bytes]:
-    return tickview("catalogue", "sync", *arguments, redis_url=url, **settings)
+    return tickview("catalogue", "sync", *arguments, redis_url=url, **{"wait_seconds": 30, **settings})
 
 
 def synced(url: str, *arguments: str, code: int = 0, **settings: Any) -> dict[str, Any]:
@@ -62,10 +62,10 @@ def test_only_what_changed_is_recorded(redis: Redis, redis_url: str, tmp_path: P
 
     tried = synced(redis_url, *files, "--dry-run")
     counts = {"listed": 3, "changed": 0, "delisted": 0, "unchanged": 1, "refused": 0}
-    assert (tried["symbols"], tried["positions"], recorded(redis)) == (counts, {}, [])
+    assert (tried["symbols"], tried["position"], recorded(redis)) == (counts, None, [])
     first = synced(redis_url, *files)
     assert (first["symbols"], first["universes"]["defined"]) == (counts, 1)
-    assert sum(first["positions"].values()) == 4
+    assert sum(int(one.partition("=")[2]) for one in first["position"].split(",")) == 4
     listed = [f"SymbolListed symbol-{symbol}" for symbol in ("AAPL", "MSFT", "XOM")]
     assert recorded(redis) == [*listed, "UniverseDefined universe-tech"]
     again = synced(redis_url, *files)
@@ -147,6 +147,23 @@ def test_the_platforms_tables_are_read_and_never_written(redis_url: str, databas
         wrong = sync(redis_url, **{**settings, name: value})
         assert (wrong.returncode, len(wrong.stderr.splitlines())) == (1, 1), wrong.stderr
         assert says in wrong.stderr
+
+
+@pytest.mark.parametrize(("options", "says"), [(["--every", "5"], b"--every"), (["--watch", "--json"], b"--json")])
+def test_options_that_contradict_each_other_are_refused(redis_url: str, options: list[str], says: bytes) -> None:
+    done = sync(redis_url, *options)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_without_a_worker_nothing_is_recorded_twice(redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    symbols = tmp_path / "symbols.csv"
+    symbols.write_text(SYMBOLS)
+    assert synced(redis_url, "--symbols", str(symbols))["symbols"]["listed"] == 3
+    refused = sync(redis_url, "--symbols", str(symbols), wait_seconds=0.1)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert b"see that workers run" in refused.stderr
+    assert len(recorded(redis)) == 3
 
 
 def test_without_a_source_it_says_what_to_do(redis_url: str) -> None:
