@@ -133,12 +133,12 @@ class Hub:
             meant = renewed(interests, self.catalogue)
             if meant == interests:
                 continue
-            for subscriber in [one for _, subscribers in transports for one in subscribers]:
-                self._subscribers.leave(subscriber)
-                subscriber.interests = meant
-                self._subscribers.join(subscriber)
+            for _, subscribers in transports:
+                for subscriber in subscribers:
+                    self._subscribers.move(subscriber, meant)
             clients = await self._broadcast([(meant, transports)], self._catalogue_reset)
             self.metrics.reset.inc(clients)
+            await asyncio.sleep(0)
 
     def _catalogue_reset(self, interests: Interests) -> Message | None:
         return Step("patterns", self._told, CATALOGUE_CHANGED).message(interests)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from math import inf
 from typing import Any, Literal
@@ -127,9 +127,7 @@ class PatternInterest:
     @cached_property
     def meaning(self) -> str:
         """16 digits that tell meanings apart; empty where the catalogue has no say."""
-        if not self.names:
-            return ""
-        return sha256(",".join(sorted(self.query.symbols or ())).encode()).hexdigest()[:16]
+        return _digest(self.query.symbols or frozenset()) if self.names else ""
 
     def tell(self, change: PatternChange) -> bytes | None:
         """What the change is to somebody who has been told all changes before it."""
@@ -141,6 +139,12 @@ class PatternInterest:
         if change.knows_old:
             return change.old is not None and self.query.lets_pass(change.old)
         return change.names is None or self.query.may_pass(*change.names)
+
+
+@lru_cache(maxsize=256)
+def _digest(symbols: frozenset[str]) -> str:
+    """The same in every process; many clients ask for the same few universes."""
+    return sha256(",".join(sorted(symbols)).encode()).hexdigest()[:16]
 
 
 class BacktestChange:

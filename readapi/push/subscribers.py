@@ -58,6 +58,13 @@ class Subscribers:
         if not transports:
             self._groups.pop(subscriber.interests, None)
 
+    def move(self, subscriber: Subscriber, interests: Interests) -> None:
+        """From now on it is told what others of these interests are, if it has not left meanwhile."""
+        if subscriber in self._groups.get(subscriber.interests, {}).get(subscriber.transport, ()):
+            self.leave(subscriber)
+            subscriber.interests = interests
+            self.join(subscriber)
+
     def audience(self) -> Audience:
         """Who is there now, whatever joins and leaves mean while they are being told."""
         return [

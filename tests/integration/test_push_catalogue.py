@@ -7,6 +7,7 @@ import pytest
 
 from tests.catalogue import symbol
 from tests.integration.push_server import Server, detected, receive, serving
+from tests.processes.roles import wait_until
 
 REASON = "the catalogue has changed, and with it what the filters mean"
 
@@ -109,3 +110,13 @@ def test_who_comes_back_resumes_only_if_the_filters_mean_the_same(server: Server
     change(server, "S1")
     with server.websocket(path) as connection:
         assert receive(connection)["resumed"] is True
+
+
+def test_who_has_left_meanwhile_is_not_taken_back(server: Server) -> None:
+    subscribers = server.hub._subscribers
+    with server.websocket("/ws/patterns?universe=one") as connection:
+        receive(connection)
+        [(interests, [(_, [subscriber])])] = wait_until(subscribers.audience, "it has joined")
+    wait_until(lambda: not subscribers.audience(), "it has left")
+    server.do(subscribers.move, subscriber, interests)
+    assert subscribers.audience() == []
