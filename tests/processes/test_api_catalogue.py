@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 import orjson
 import pytest
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from tests import servers
 from tests.processes.api_service import api, detection, post
@@ -33,6 +33,7 @@ class Service(NamedTuple):
     """Two APIs on the same servers: one answers from its replica, the other from Redis."""
 
     redis_url: str
+    postgres_dsn: str
     replica: httpx.Client
     redis: httpx.Client
     folder: Path
@@ -54,9 +55,9 @@ def service(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> I
         url = server.connection_url
         for role in ("archive", "project"):
             stack.enter_context(running(role, redis_url=url, postgres_dsn=dsn, lease_seconds=1))
-        replica = stack.enter_context(api(url, postgres_dsn=dsn, wait_seconds=30))
-        redis = stack.enter_context(api(url, postgres_dsn=dsn, wait_seconds=30, replica_max_rows=0))
-        service = Service(url, replica, redis, tmp_path_factory.mktemp("catalogue"))
+        replica = stack.enter_context(api(url, postgres_dsn=dsn, wait_seconds=30, api_processes=1))
+        redis = stack.enter_context(api(url, postgres_dsn=dsn, wait_seconds=30, api_processes=1, replica_max_rows=0))
+        service = Service(url, dsn, replica, redis, tmp_path_factory.mktemp("catalogue"))
         header = post(replica, [detection(row["symbol"], expires_at=None) for row in SYMBOLS])
         post(replica, [detection("AAPL", pattern="Doji", source="intraday")])
         header = service.sync(SYMBOLS, UNIVERSES)
@@ -67,6 +68,14 @@ def service(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> I
             lambda: replica.get("/api/patterns/scan").json()["performance"]["source"] == "replica", "it is loaded"
         )
         yield service
+
+
+def receive(connection: ClientConnection) -> dict[str, Any]:
+    """The next message that is no heartbeat."""
+    while True:
+        message: dict[str, Any] = orjson.loads(connection.recv(timeout=30))
+        if message["type"] != "heartbeat":
+            return message
 
 
 def test_symbols_for_dropdowns(service: Service) -> None:
@@ -116,6 +125,14 @@ def test_universes(service: Service) -> None:
     one = service.replica.get("/api/users/universe/big").json()
     assert (one["universe"]["symbols"], one["count"]) == (["AAPL", "XOM", "NOWHERE"], 3)
     assert service.replica.get("/api/users/universe/none").status_code == 404
+
+
+def test_the_history_of_a_universe_can_be_told(service: Service) -> None:
+    asked = ("history", "universe-big", "--json")
+    done = tickview(*asked, redis_url=service.redis_url, postgres_dsn=service.postgres_dsn)
+    [event] = orjson.loads(done.stdout)["events"]
+    assert (event["type"], event["source"], event["origin"]["via"]) == ("UniverseDefined", "catalogue", "catalogue")
+    assert event["data"]["symbols"] == ["AAPL", "XOM", "NOWHERE"]
 
 
 def test_the_dashboard_counts_symbols(service: Service) -> None:
@@ -178,7 +195,7 @@ def test_a_change_of_the_catalogue_is_seen_by_scans_and_told_to_clients(service:
         connect(f"{url}/ws/patterns?universe=big") as narrow,
         connect(f"{url}/ws/patterns?universe=many") as other,
     ):
-        ready = [orjson.loads(client.recv(timeout=20)) for client in (narrow, other)]
+        ready = [receive(client) for client in (narrow, other)]
         assert [one["type"] for one in ready] == ["ready", "ready"]
         header = service.sync(
             [
@@ -188,23 +205,23 @@ def test_a_change_of_the_catalogue_is_seen_by_scans_and_told_to_clients(service:
             ],
             [{**UNIVERSES[0], "symbols": ["AAPL", "MSFT"]}, *UNIVERSES[1:]],
         )
-        reset = orjson.loads(narrow.recv(timeout=20))
+        reset = receive(narrow)
         assert (reset["type"], reset["topic"]) == ("reset", "patterns")
         assert "catalogue" in reset["reason"]
         for client in (service.replica, service.redis):
             assert symbols_of(client, header) == {"AAPL", "MSFT"}
         post(service.replica, [detection("MSFT", pattern="Hammer")])
         for client, before in ((narrow, reset["id"]), (other, ready[1]["id"])):
-            told = orjson.loads(client.recv(timeout=20))
+            told = receive(client)
             assert told["type"] == "changes"
             assert [change["pattern"]["symbol"] for change in told["changes"]] == ["MSFT"]
             assert told["id"] != before
     with connect(f"{url}/ws/patterns?universe=big&last_event_id={ready[0]['id']}") as back:
-        assert orjson.loads(back.recv(timeout=20))["resumed"] is False
-        assert orjson.loads(back.recv(timeout=20))["type"] == "reset"
+        assert receive(back)["resumed"] is False
+        assert receive(back)["type"] == "reset"
     with connect(f"{url}/ws/patterns?universe=many&last_event_id={ready[1]['id']}") as back:
-        assert orjson.loads(back.recv(timeout=20))["resumed"] is True
-        assert orjson.loads(back.recv(timeout=20))["type"] == "changes"
+        assert receive(back)["resumed"] is True
+        assert receive(back)["type"] == "changes"
 
     delisted = service.replica.get("/api/symbols/XOM", headers=header).json()["symbol"]
     assert (delisted["active"], delisted["name"]) == (False, "Exxon Mobil")
