@@ -226,10 +226,8 @@ def build_app(
     asking, waiting = connect_async(url), connect_async(url)
     followed: list[FollowedReadModel[Any]] = []
     follower = Follower(waiting, followed)
-    catalogue, catalogue_parts = followed_catalogue(
-        logs, settings.wait_seconds, follower, lambda: hub.look_at_catalogue()
-    )
-    followed += catalogue_parts
+    catalogue, parts = followed_catalogue(logs, settings.wait_seconds, follower, lambda: hub.look_at_catalogue())
+    followed += parts
     hub = Hub(follower, catalogue, time.time, settings.wait_seconds)
     listeners = hub.listeners
     intake = open_intake(recorder, settings)

@@ -18,6 +18,9 @@ MOST_UNIVERSES = 1_000
 MOST_MEMBERS = 20_000
 """Symbols of one universe."""
 
+MOST_MEMBERS_IN_ALL = 500_000
+"""Symbols of all universes added up: what an API process holds of them is bounded, too."""
+
 LONGEST_NAME = 200
 
 _KEY = re.compile("[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
@@ -94,7 +97,10 @@ def read_universes(rows: Rows, columns: Columns) -> Found[UniverseEntry]:
         description = optional(_description, _field(row, columns, "description"))
         return UniverseEntry(key, name, description, _members(required(_field(row, columns, "symbols"))))
 
-    return _read(rows, columns, "key", _key, entry, MOST_UNIVERSES)
+    found = _read(rows, columns, "key", _key, entry, MOST_UNIVERSES)
+    if sum(len(one.symbols) for one in found.entries.values()) > MOST_MEMBERS_IN_ALL:
+        raise StartupError(f"all universes together have more than the {MOST_MEMBERS_IN_ALL:,} symbols they may have")
+    return found
 
 
 def _read(

@@ -88,6 +88,11 @@ def test_too_much_is_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(entries, "MOST_SYMBOLS", 2)
     with pytest.raises(StartupError, match="more than 2 rows"):
         symbols({"symbol": "A"}, {"symbol": ""}, {"symbol": "C"})
+    monkeypatch.setattr(entries, "MOST_MEMBERS_IN_ALL", 2)
+    universes = [(f"row {key}", {"key": key, "symbols": "A B"}) for key in "xy"]
+    assert len(read_universes(universes[:1], {}).entries) == 1
+    with pytest.raises(StartupError, match="more than the 2 symbols"):
+        read_universes(universes, {})
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:
