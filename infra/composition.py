@@ -17,6 +17,7 @@ from infra.functions import load
 from infra.intake import Intake
 from infra.recorder import Recorder
 from infra.settings import Settings
+from projections.registry import READ_MODELS
 
 LOGS_KEY = "tickview:logs"
 """Hash: log family -> its number of partitions, fixed by the first process that uses it."""
@@ -164,6 +165,16 @@ def api_url(settings: Settings) -> str:
     """Where the API is: that of the running ``tickview up``, else the host and port that are set."""
     servers = find_servers(settings.data)
     return (servers and servers.api_url) or f"http://{settings.host}:{settings.port}"
+
+
+def logs_of(client: Redis, read_model: str) -> list[str]:
+    """The logs that a read model folds. Raises KeyError where there is none of this name."""
+    return [log for log in all_log_names(client) if READ_MODELS[read_model].folds(log)]
+
+
+def all_log_names(client: Redis) -> tuple[str, ...]:
+    """The partitions of the market log, and the log of the users."""
+    return (*log_names(client), USERS_LOG)
 
 
 def log_names(client: Redis) -> tuple[str, ...]:

@@ -77,6 +77,8 @@ class Mutations:
     counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     groups: dict[str, set[str]] = field(default_factory=dict)
     parked: list[Parked] = field(default_factory=list)
+    tells_rows: bool = True
+    """Whether those who follow the read model are told the rows."""
 
 
 class Reading(NamedTuple):
@@ -267,7 +269,7 @@ def places_of(projection: Projection[Any, Any], row: Any) -> Places:
 
 def derive(projection: Projection[Any, Any], folded: Folded) -> Mutations:
     """Every change to rows, indexes and counts that follows from the rows as they were and as they shall be."""
-    mutations = Mutations(groups=folded.groups, parked=folded.parked)
+    mutations = Mutations(groups=folded.groups, parked=folded.parked, tells_rows=projection.tells_rows)
     for key, evolved in folded.after.items():
         old = folded.before[key]
         if old is None and evolved.stored is None:

@@ -8,9 +8,10 @@ from projections.backtests import Backtests
 from projections.base import Projection
 from projections.patterns import ActivePatterns
 from projections.producers import Producers
+from projections.workspaces import Workspaces
 
 READ_MODELS: dict[str, Projection[Any, Any]] = {
-    projection.name: projection for projection in (ActivePatterns(), Backtests(), Activity(), Producers())
+    projection.name: projection for projection in (ActivePatterns(), Backtests(), Activity(), Producers(), Workspaces())
 }
 """Every projection by its name."""
 

@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from domain.symbols import NOT_A_SYMBOL, SYMBOL_PATTERN
 from readapi.problems import FieldError, invalid
 
 MOST_VALUES = 100
@@ -97,11 +98,10 @@ Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_as_number
 # The replacement character stands where the query string was not UTF-8.
 NAME_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,64}$"
 LONG_NAME_PATTERN = "^[^\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
-SYMBOL_PATTERN = "^[A-Za-z0-9^][A-Za-z0-9.:\\-^=/_]{0,31}$"
 _PATTERNS = {
     NAME_PATTERN: "should be 1 to 64 printable characters",
     LONG_NAME_PATTERN: "should be 1 to 200 printable characters",
-    SYMBOL_PATTERN: "should be a symbol: 1 to 32 letters, digits or . : - ^ = / _",
+    SYMBOL_PATTERN: NOT_A_SYMBOL,
 }
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]

@@ -5,7 +5,7 @@ from threading import Event
 
 import typer
 
-from infra.composition import open_market_logs, open_redis
+from infra.composition import open_all_logs, open_redis
 from infra.recording import process_name, run_recorder
 from infra.settings import Settings
 from infra.telemetry import configure_logs
@@ -43,7 +43,7 @@ def project() -> None:
         client,
         process_name(),
         READ_MODELS,
-        open_market_logs(client, settings),
+        open_all_logs(client, settings),
         lease_seconds=settings.lease_seconds,
         batch_size=settings.fold_batch,
         throttle=settings.replay_throttle,

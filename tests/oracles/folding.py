@@ -16,6 +16,8 @@ from domain.events import (
     PatternExpired,
     PatternUpdated,
 )
+from domain.user_events import UserEvent
+from tests.oracles.workspaces import after, nothing
 
 
 @dataclass
@@ -174,6 +176,8 @@ def expected_activity(events: list[Event]) -> Expected:
     """Events counted by day, type and source."""
     model = Expected()
     for position, event in enumerate(events, 1):
+        if isinstance(event, UserEvent):
+            continue
         day = datetime.fromtimestamp(event.occurred_at, UTC).strftime("%Y-%m-%d")
         kind = type(event).__name__
         key = f"{day}/{kind}/{event.source}"
@@ -206,10 +210,21 @@ def expected_producers(events: list[Event]) -> Expected:
     return model
 
 
+def expected_workspaces(events: list[Event]) -> Expected:
+    """What each user has."""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        if isinstance(event, UserEvent):
+            lists = model.rows.get(event.user)
+            model.put(event.user, after(lists or nothing(event.user), event), position)
+    return model
+
+
 EXPECTED = {
     "patterns": expected_patterns,
     "backtests": expected_backtests,
     "activity": expected_activity,
     "producers": expected_producers,
+    "workspaces": expected_workspaces,
 }
 """The oracle of each read model."""
