@@ -99,7 +99,6 @@ class Workspace:
         self.watchlists: dict[str, Watchlist] = {}
         self.presets: dict[str, Preset] = {}
         self.default_preset: str | None = None
-        self.deleted: dict[str, Watchlist | Preset] = {}
         self._pending: list[happened.UserEvent] = []
 
     @property
@@ -178,25 +177,25 @@ class Workspace:
         _get(self.presets, list_id, "preset", expected)
         self._do(stamp, happened.PresetDeleted, list_id)
 
-    def restore(self, stamp: Stamp, list_id: str, name: str | None = None) -> None:
-        """Bring back a deleted list as it was, under another name if one is given.
+    def restore(self, stamp: Stamp, lost: Watchlist | Preset, name: str | None = None) -> None:
+        """Bring back a list as it was when it was deleted, under another name if one is given.
 
-        Raises NoSuchListError, NameTakenError, InvalidListError.
+        Raises NameTakenError, and InvalidListError where it is not deleted or there is no room for it.
         """
-        lost = self.deleted.get(list_id)
-        if lost is None:
-            raise NoSuchListError(f"no deleted list {list_id!r} of this user")
-        kept: Mapping[str, Watchlist | Preset] = self.watchlists if isinstance(lost, Watchlist) else self.presets
-        self._check_room(kept, "watchlists" if isinstance(lost, Watchlist) else "presets")
+        is_watchlist = isinstance(lost, Watchlist)
+        kept: Mapping[str, Watchlist | Preset] = self.watchlists if is_watchlist else self.presets
+        if lost.id in kept:
+            raise InvalidListError([(lost.id, "is not deleted")])
+        self._check_room(kept, "watchlists" if is_watchlist else "presets")
         common = {
             "name": _free_name(kept, lost.name if name is None else name),
             "created_at": lost.created_at,
             "version": lost.version + 1,
         }
         if isinstance(lost, Watchlist):
-            self._do(stamp, happened.WatchlistRestored, list_id, symbols=lost.symbols, **common)
+            self._do(stamp, happened.WatchlistRestored, lost.id, symbols=lost.symbols, **common)
         else:
-            self._do(stamp, happened.PresetRestored, list_id, parameters=dict(lost.parameters), **common)
+            self._do(stamp, happened.PresetRestored, lost.id, parameters=dict(lost.parameters), **common)
 
     def _choose_default(self, stamp: Stamp, list_id: str, *, default: bool) -> None:
         if default != (self.default_preset == list_id):
@@ -221,6 +220,10 @@ class Workspace:
         self.apply(event)
         self._pending.append(event)
 
+    def get(self, list_id: str) -> Watchlist | Preset | None:
+        """The list of this id, of either kind."""
+        return self.watchlists.get(list_id) or self.presets.get(list_id)
+
     def apply(self, event: happened.UserEvent) -> None:
         """Become what the event, the next of the stream, makes of the workspace."""
         at = event.occurred_at
@@ -228,25 +231,23 @@ class Workspace:
             case happened.WatchlistCreated(list_id=key):
                 self.watchlists[key] = Watchlist(key, event.name, event.symbols, at, at)
             case happened.WatchlistRestored(list_id=key):
-                del self.deleted[key]
                 self.watchlists[key] = Watchlist(key, event.name, event.symbols, event.created_at, at, event.version)
             case happened.WatchlistRenamed(list_id=key):
                 self.watchlists[key] = _changed(self.watchlists[key], at, name=event.name)
             case happened.WatchlistChanged(list_id=key):
                 self.watchlists[key] = _changed(self.watchlists[key], at, symbols=event.symbols)
             case happened.WatchlistDeleted(list_id=key):
-                self.deleted[key] = self.watchlists.pop(key)
+                del self.watchlists[key]
             case happened.PresetCreated(list_id=key):
                 self.presets[key] = Preset(key, event.name, event.parameters, at, at)
             case happened.PresetRestored(list_id=key):
-                del self.deleted[key]
                 self.presets[key] = Preset(key, event.name, event.parameters, event.created_at, at, event.version)
             case happened.PresetRenamed(list_id=key):
                 self.presets[key] = _changed(self.presets[key], at, name=event.name)
             case happened.PresetChanged(list_id=key):
                 self.presets[key] = _changed(self.presets[key], at, parameters=event.parameters)
             case happened.PresetDeleted(list_id=key):
-                self.deleted[key] = self.presets.pop(key)
+                del self.presets[key]
                 self.default_preset = None if self.default_preset == key else self.default_preset
             case happened.DefaultPresetChosen():
                 for changed in (self.default_preset, event.list_id):

@@ -1,7 +1,6 @@
 """``tickview serve``: gunicorn, and in each of its processes the API with what it needs."""
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -39,13 +38,19 @@ from infra.counts import flush
 from infra.errors import StartupError
 from infra.intake import Intake
 from infra.live_builds import FollowedReadModel, Follower
-from infra.read_models.queries import RedisActivityQueries, RedisBacktestQueries, RedisProducerQueries
+from infra.read_models.queries import (
+    RedisActivityQueries,
+    RedisBacktestQueries,
+    RedisProducerQueries,
+    RedisWorkspaceQueries,
+)
 from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.recorder import Recorder
 from infra.replicas import ReplicatedPatterns
 from infra.settings import Settings
 from infra.streams import HttpStream, WebSocketStream
-from infra.telemetry import configure_logs
+from infra.telemetry import SERVER_LOGS, configure_logs
+from infra.workspaces import LoggedWorkspaces, WorkspaceDesk
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns
@@ -53,6 +58,7 @@ from projections.producers import Producers
 from projections.queries import PatternQueries
 from projections.registry import READ_MODELS
 from projections.versions import Build
+from projections.workspaces import Workspaces
 
 if TYPE_CHECKING:
     from readapi.push.hub import Hub
@@ -186,7 +192,7 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
         "graceful_timeout": STOP_SECONDS + 2,
         "control_socket_disable": True,
         "on_exit": lambda _: rmtree(metrics, ignore_errors=True),
-        "logconfig_dict": _LOGGING,
+        "logconfig_dict": SERVER_LOGS,
         "loglevel": "warning",
     }
     host, port, *_ = listener.getsockname()
@@ -233,16 +239,17 @@ def build_app(
     MultiProcessCollector(gathered)
 
     def served(name: str, queries: Callable[..., Any]) -> ReadModel[Any]:
+        folded = tuple(filter(READ_MODELS[name].folds, (*logs, USERS_LOG)))
         followed.append(
             FollowedReadModel(
                 name,
                 READ_MODELS[name].version,
-                logs,
-                lambda build: queries(asking, build, logs),
+                folded,
+                lambda build: queries(asking, build, folded),
                 listeners.get(name),
             )
         )
-        return ReadModel(name, followed[-1], settings.wait_seconds)
+        return ReadModel(name, followed[-1], settings.wait_seconds, family=READ_MODELS[name].family)
 
     patterns = ReplicatedPatterns(
         logs,
@@ -257,6 +264,7 @@ def build_app(
         backtests=served(Backtests.name, RedisBacktestQueries),
         activity=served(Activity.name, RedisActivityQueries),
         producers=served(Producers.name, RedisProducerQueries),
+        workspaces=served(Workspaces.name, RedisWorkspaceQueries),
         pattern_history=PatternHistory(
             PostgresPatternHistory(archive, logs) if archive else None, settings.wait_seconds
         ),
@@ -266,6 +274,7 @@ def build_app(
         if archive
         else None,
         announcements=IntakeAnnouncements(intake),
+        desk=WorkspaceDesk(LoggedWorkspaces(open_logs(client, settings, [USERS_LOG], database)[USERS_LOG], "http")),
         dead_letters=RedisDeadLetterDesk(open_dead_letters(client, settings), recorder),
         operations=RedisOperations(client, archive),
         push=hub,
@@ -276,23 +285,3 @@ def build_app(
         away=REDIS_ERRORS,
         gathered=gathered,
     )
-
-
-class LogHandler(logging.Handler):
-    """Hands what libraries log to our own log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """One record."""
-        logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
-
-
-_LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "handlers": {"structlog": {"()": LogHandler}},
-    "root": {"level": "WARNING", "handlers": ["structlog"]},
-    "loggers": {
-        name: {"level": "WARNING", "handlers": ["structlog"], "propagate": False}
-        for name in ("gunicorn.error", "gunicorn.access")
-    },
-}

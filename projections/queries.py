@@ -13,6 +13,7 @@ from projections.backtests import BacktestRow
 from projections.pattern_history import Timeline
 from projections.patterns import PatternRow
 from projections.producers import ProducerRow
+from projections.workspaces import WorkspaceRow
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer", covariant=True)
@@ -96,7 +97,8 @@ class PatternQuery:
 
     now: float
     pattern_types: frozenset[str] = frozenset()
-    symbols: frozenset[str] = frozenset()
+    symbols: frozenset[str] | None = None
+    """None: all; none of them: no row matches."""
     tiers: frozenset[str] = frozenset()
     confidence_min: float = 0.0
     rs_min: float | None = None
@@ -124,7 +126,7 @@ class PatternQuery:
     def may_pass(self, symbol: str, pattern: str, tier: str) -> bool:
         """Whether a row of these may match, whatever else it says."""
         return (
-            (not self.symbols or symbol in self.symbols)
+            (self.symbols is None or symbol in self.symbols)
             and (not self.pattern_types or pattern in self.pattern_types)
             and (not self.tiers or tier in self.tiers)
         )
@@ -212,6 +214,14 @@ class ActivityQueries(Protocol):
 
     async def since(self, day: str) -> Sequence[ActivityRow]:
         """The rows of a day (UTC, ``2026-11-23``) and all later days, added up over the partitions."""
+        ...
+
+
+class WorkspaceQueries(Protocol):
+    """Questions to the read model ``workspaces``."""
+
+    async def get(self, user: str) -> Found[WorkspaceRow] | None:
+        """What one user has; None if that user has never done anything."""
         ...
 
 

@@ -7,7 +7,7 @@ import falcon
 from falcon.asgi import App
 from prometheus_client import CollectorRegistry
 
-from projections.queries import ActivityQueries, BacktestQueries, PatternQueries, ProducerQueries
+from projections.queries import ActivityQueries, BacktestQueries, PatternQueries, ProducerQueries, WorkspaceQueries
 from readapi.archive_ports import History
 from readapi.as_of import PatternHistory
 from readapi.audit import AuditEventsResource, AuditStreamResource, AuditVerificationResource
@@ -15,12 +15,15 @@ from readapi.backtests import BacktestResource, BacktestsResource
 from readapi.dashboard import DashboardResource
 from readapi.dead_letters import DeadLetterResource, DeadLetterRetryResource, DeadLettersResource
 from readapi.events import EventsResource
+from readapi.filter_presets import PresetResource, PresetsResource
 from readapi.health import DiscoveryHealthResource, HealthResource, PatternsHealthResource
 from readapi.measuring import Measuring, MetricsResource, PerformanceResource
+from readapi.one_pattern import PatternResource
 from readapi.openapi import DocumentResource, document
+from readapi.own_lists import OwnLists
 from readapi.pattern_overview import StatisticsResource, SummaryResource
-from readapi.patterns import PatternResource, ScanResource
-from readapi.ports import Announcements, DeadLetterDesk, Operations
+from readapi.patterns import ScanResource
+from readapi.ports import Announcements, DeadLetterDesk, Operations, WorkspaceDesk
 from readapi.problems import Application, handle_errors
 from readapi.projections import (
     ParkedKeyConverter,
@@ -33,6 +36,7 @@ from readapi.projections import (
 from readapi.push.hub import Hub
 from readapi.push.resources import LiveResource, PatternEventsResource, PatternsLiveResource
 from readapi.read_model import ReadModel
+from readapi.watchlists import WatchlistResource, WatchlistsResource
 
 
 class Lifespan(Protocol):
@@ -53,10 +57,12 @@ def create_app(
     backtests: ReadModel[BacktestQueries],
     activity: ReadModel[ActivityQueries],
     producers: ReadModel[ProducerQueries],
+    workspaces: ReadModel[WorkspaceQueries],
     pattern_history: PatternHistory,
     history: History | None,
     announcements: Announcements,
     dead_letters: DeadLetterDesk,
+    desk: WorkspaceDesk,
     operations: Operations,
     push: Hub,
     clock: Callable[[], float],
@@ -74,7 +80,7 @@ def create_app(
     measuring = Measuring(requests)
     push.metrics.register(requests)
     routes: dict[str, object] = {
-        "/api/patterns/scan": ScanResource(patterns, pattern_history, clock),
+        "/api/patterns/scan": ScanResource(patterns, pattern_history, OwnLists(workspaces), clock),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, operations, clock),
@@ -96,6 +102,10 @@ def create_app(
         "/api/projections/{name}/rollback": RollbackResource(operations),
         "/api/projections/{name}/parked": ParkedKeysResource(operations),
         "/api/projections/{name}/parked/{key}/retry": ParkedKeyRetryResource(operations),
+        "/api/users/watchlists": WatchlistsResource(workspaces, desk, clock),
+        "/api/users/watchlists/{list_id}": WatchlistResource(workspaces, desk, clock),
+        "/api/users/filter-presets": PresetsResource(workspaces, desk, clock),
+        "/api/users/filter-presets/{list_id}": PresetResource(workspaces, desk, clock),
         "/api/dashboard/stats": DashboardResource(activity, clock),
         "/api/health": HealthResource(patterns, operations),
         "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),

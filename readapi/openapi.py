@@ -53,12 +53,20 @@ _READ_PARAMETERS = [
         "description": "The `ETag` of an earlier answer: 304 if it is still the same.",
     },
 ]
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "The `ETag` of what is to be changed, as it is known: 412 if it has changed meanwhile.",
+}
 _PROBLEMS = {
     400: "A parameter, header or body that is wrong; `errors` names each and says why.",
     404: "There is no such thing.",
     409: "It cannot be done as things stand.",
+    412: "It is not as `If-Match` says; `ETag` tells how it is.",
     413: "The body, or a message in it, is too large.",
     415: "The body is not declared as JSON.",
+    422: "It cannot be like this; `errors` names what is wrong and says why.",
     500: "A fault of the service; its log says more.",
     503: "Redis or the archive cannot be reached, or the intake is full: try again after `Retry-After`. Or the service "
     "has no archive.",
@@ -138,6 +146,8 @@ def _parameters(declared: Operation) -> Iterator[dict[str, Any]]:
         yield parameter
     if declared.reads:
         yield from _READ_PARAMETERS
+    if declared.matches:
+        yield _IF_MATCH
 
 
 def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
@@ -152,7 +162,10 @@ def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dic
         if declared.reads:
             response["headers"] = _READ_HEADERS
         elif declared.writes and status < 400:
-            response["headers"] = {POSITION_HEADER: _POSITION}
+            own = {
+                name: {"schema": {"type": "string"}, "description": about} for name, about in declared.headers.items()
+            }
+            response["headers"] = {POSITION_HEADER: _POSITION, **own}
         responses[status] = response
     if declared.reads:
         responses[304] = {"description": "The answer is that of `If-None-Match`.", "headers": _READ_HEADERS}

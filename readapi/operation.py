@@ -33,6 +33,12 @@ class Operation:
     """Whether the resource is asked first if it has ``answered_before``."""
     writes: bool = False
     """Whether it answers with the positions it was given."""
+    matches: bool = False
+    """Whether it heeds ``If-Match``."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of its answers besides those of every read and write, and what they are."""
+    completes: bool = False
+    """Whether the resource may add to the parameters (``complete``) before they are validated."""
 
 
 def operation(summary: str, *, answers: Mapping[int, Any], **declared: Any) -> Callable[[Responder], Responder]:
@@ -47,7 +53,8 @@ def operation(summary: str, *, answers: Mapping[int, Any], **declared: Any) -> C
         async def respond(self: Any, req: Request, resp: Response, **path: str) -> None:
             if described.remembers and self.answered_before(req, resp):
                 return
-            query = parse(described.query, req.params)
+            given = await self.complete(req) if described.completes else req.params
+            query = parse(described.query, given)
             if described.reads:
                 live = await self.prepare(req, resp, query)
                 await responder(self, req, resp, query, live=live, **path)

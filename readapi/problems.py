@@ -10,6 +10,7 @@ import structlog
 from falcon.asgi import App, Request, Response
 from typing_extensions import TypedDict
 
+from domain.workspace import InvalidListError, NameTakenError, NoSuchListError, OutdatedError, WorkspaceError
 from projections.versions import NoSuchBuildError
 from readapi.ports import NoSuchReadModelError, UnavailableError
 from readapi.push.streams import stream_of
@@ -97,6 +98,23 @@ def no_archive() -> Problem:
     )
 
 
+def of_workspace(error: WorkspaceError) -> Problem:
+    """404, 409, 412 or 422: a command to a user's lists is refused."""
+    match error:
+        case NoSuchListError():
+            return not_found(str(error))
+        case NameTakenError():
+            return Problem(HTTPStatus.CONFLICT, "name-taken", str(error))
+        case OutdatedError(version=version):
+            tag = f'"{version}"'
+            detail = f"{error}, whose ETag is {tag}; read it again"
+            return Problem(HTTPStatus.PRECONDITION_FAILED, "precondition-failed", detail, headers={"ETag": tag})
+        case InvalidListError(faults=faults):
+            errors = [FieldError(field=field, reason=reason) for field, reason in faults]
+            return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-list", str(error), errors)
+    raise error
+
+
 def handle_errors(app: Application, away: tuple[type[Exception], ...]) -> None:
     """Make every error a problem; ``away`` are those that a read model's queries raise while their store is away."""
 
@@ -107,6 +125,7 @@ def handle_errors(app: Application, away: tuple[type[Exception], ...]) -> None:
     app.add_error_handler(UnavailableError, _on_unavailable)
     app.add_error_handler(NoSuchReadModelError, _on_no_such_read_model)
     app.add_error_handler(NoSuchBuildError, _on_no_such_build)
+    app.add_error_handler(WorkspaceError, _on_workspace_error)
     app.add_error_handler(Problem, _on_problem)
 
 
@@ -132,6 +151,10 @@ async def _on_away(req: Request, resp: Response | None, error: Exception, _param
 
 async def _on_problem(req: Request, resp: Response | None, problem: Problem, _params: Any) -> None:
     await _send(req, resp, problem)
+
+
+async def _on_workspace_error(req: Request, resp: Response | None, error: WorkspaceError, _params: Any) -> None:
+    await _send(req, resp, of_workspace(error))
 
 
 async def _on_unavailable(req: Request, resp: Response | None, error: UnavailableError, _params: Any) -> None:

@@ -57,7 +57,7 @@ def some_of(names: tuple[str, ...]) -> st.SearchStrategy[frozenset[str]]:
 bounds = st.sampled_from((-1.5, 0.0, 1.2, float("-inf")))
 FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "pattern_types": some_of(TYPES),
-    "symbols": some_of(SYMBOLS),
+    "symbols": some_of(SYMBOLS) | st.just(frozenset()),
     "tiers": some_of(TIERS),
     "confidence_min": confidences,
     "rs_min": bounds,

@@ -30,6 +30,7 @@ COMMANDS = {
     "replay": "infra.cli.replay:replay",
     "rollback": "infra.cli.replay:rollback",
     "history": "infra.cli.history:history",
+    "workspaces": "infra.cli.workspaces:app",
     "demo": "infra.cli.demo:demo",
     "dead-letters": "infra.cli.dead_letters:app",
     "audit": "infra.cli.audit:app",

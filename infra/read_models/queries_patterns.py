@@ -38,6 +38,8 @@ class RedisPatternQueries:
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
         """The page of the scan. Raises TooDeepError."""
+        if query.symbols is not None and not query.symbols:
+            return Page([], 0, None)
         sort_by = SORT_INDEXES[query.sort_by]
         return await self._rows.page(
             IndexQuery(

@@ -108,7 +108,7 @@ def filters_of(query: PatternQuery, indexes: Indexes, columns: Columns) -> tuple
     choice: list[Filter] = [
         ByText(indexes, columns, text, names, query.confidence_min)
         for text, names in (("symbol", query.symbols), ("type", query.pattern_types), ("tier", query.tiers))
-        if names
+        if names or (text == "symbol" and names is not None)
     ]
     others: list[Filter] = []
     if query.confidence_min > 0:

@@ -171,7 +171,7 @@ def test_a_log_without_its_archive_says_what_it_lacks(redis: Redis, database: Da
     with database.connection() as connection:
         connection.execute("DELETE FROM tickview.events WHERE position = 4")
     with pytest.raises(
-        HistoryGapError, match="positions 4 to 4 of log users are neither in the log nor in the archive"
+        HistoryGapError, match="positions 4 to 4 of log of-nobody are neither in the log nor in the archive"
     ):
         log.read(0, 100)
 

@@ -42,7 +42,7 @@ def test_schemathesis_finds_nothing(client: httpx.Client) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     # All but the document's own.
-    assert "25 selected / 26 total" in done.stdout
+    assert "35 selected / 36 total" in done.stdout
 
 
 def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Client) -> None:
@@ -71,6 +71,16 @@ def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Cli
         "post /api/projections/{name}/rollback",
         "get /api/projections/{name}/parked",
         "post /api/projections/{name}/parked/{key}/retry",
+        "get /api/users/watchlists",
+        "post /api/users/watchlists",
+        "get /api/users/watchlists/{list_id}",
+        "put /api/users/watchlists/{list_id}",
+        "delete /api/users/watchlists/{list_id}",
+        "get /api/users/filter-presets",
+        "post /api/users/filter-presets",
+        "get /api/users/filter-presets/{list_id}",
+        "put /api/users/filter-presets/{list_id}",
+        "delete /api/users/filter-presets/{list_id}",
         "get /api/dashboard/stats",
         "get /api/health",
         "get /api/pattern-discovery/health",

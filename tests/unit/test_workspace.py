@@ -16,9 +16,10 @@ from domain.user_events import USER_EVENT_TYPES, UserEvent
 from domain.workspace import (
     InvalidListError,
     NameTakenError,
-    NoSuchListError,
     OutdatedError,
+    Preset,
     Stamp,
+    Watchlist,
     Workspace,
     WorkspaceError,
     name_key,
@@ -61,6 +62,7 @@ class Commands(RuleBasedStateMachine):
         self.model = nothing("alice")
         self.events: list[UserEvent] = []
         self.used: set[str] = set()
+        self.lost: dict[str, Watchlist | Preset] = {}
         self.clock = 1_757_000_000.0
 
     def ask(self, command: Callable[[Stamp], None]) -> None:
@@ -91,6 +93,7 @@ class Commands(RuleBasedStateMachine):
 
     @rule(list_id=ids, expected=expectations)
     def delete_watchlist(self, list_id: str, expected: set[int] | None) -> None:
+        self.remember(list_id)
         self.ask(lambda stamp: self.workspace.delete_watchlist(stamp, list_id, expected))
 
     @rule(list_id=ids, name=names, parameters=parameters, default=st.booleans())
@@ -111,11 +114,17 @@ class Commands(RuleBasedStateMachine):
 
     @rule(list_id=ids, expected=expectations)
     def delete_preset(self, list_id: str, expected: set[int] | None) -> None:
+        self.remember(list_id)
         self.ask(lambda stamp: self.workspace.delete_preset(stamp, list_id, expected))
 
     @rule(list_id=ids, name=st.none() | names)
     def restore(self, list_id: str, name: str | None) -> None:
-        self.ask(lambda stamp: self.workspace.restore(stamp, list_id, name))
+        if list_id in self.lost:
+            self.ask(lambda stamp: self.workspace.restore(stamp, self.lost[list_id], name))
+
+    def remember(self, list_id: str) -> None:
+        if one := self.workspace.get(list_id):
+            self.lost[list_id] = one
 
     @invariant()
     def the_events_tell_all(self) -> None:
@@ -124,7 +133,7 @@ class Commands(RuleBasedStateMachine):
         again = Workspace("alice")
         for event in self.events:
             again.apply(event)
-        assert (shown(again), again.version, again.deleted) == (self.model, len(self.events), self.workspace.deleted)
+        assert (shown(again), again.version) == (self.model, len(self.events))
 
     @invariant()
     def the_read_model_is_the_same(self) -> None:
@@ -195,16 +204,16 @@ def test_a_restored_list_is_as_it_was() -> None:
     workspace.delete_watchlist(AT, "w")
     workspace.create_watchlist(AT, "v", "tech", [])
     with pytest.raises(NameTakenError, match="'Tech'"):
-        workspace.restore(AT, "w")
-    workspace.restore(Stamp("operator", 2.0), "w", "Tech again")
+        workspace.restore(AT, before)
+    workspace.restore(Stamp("operator", 2.0), before, "Tech again")
     assert asdict(workspace.watchlists["w"]) == {
         **asdict(before),
         "name": "Tech again",
         "updated_at": 2.0,
         "version": 2,
     }
-    with pytest.raises(NoSuchListError):
-        workspace.restore(AT, "w")
+    with pytest.raises(InvalidListError, match="w is not deleted"):
+        workspace.restore(AT, before)
 
 
 @pytest.mark.parametrize(
@@ -236,10 +245,11 @@ def test_there_is_room_for_a_hundred_of_each() -> None:
         workspace.create_watchlist(AT, "v", "one more", [])
     with pytest.raises(InvalidListError, match="presets are 100 already"):
         workspace.create_preset(AT, "q", "one more", {}, default=False)
+    lost = workspace.watchlists["w"]
     workspace.delete_watchlist(AT, "w")
     workspace.create_watchlist(AT, "v", "one more", [])
     with pytest.raises(InvalidListError, match="watchlists are 100 already"):
-        workspace.restore(AT, "w")
+        workspace.restore(AT, lost)
 
 
 def test_a_preset_names_a_watchlist_that_there_is() -> None:
@@ -257,10 +267,11 @@ def everything() -> list[UserEvent]:
     workspace = alice()
     workspace.change_watchlist(AT, "w", "Technology", ["MSFT"])
     workspace.change_preset(AT, "p", "Weak", {"rs_min": 1.0}, default=True)
+    lost = workspace.watchlists["w"], workspace.presets["p"]
     workspace.delete_watchlist(AT, "w")
     workspace.delete_preset(AT, "p")
-    workspace.restore(AT, "w")
-    workspace.restore(AT, "p")
+    for one in lost:
+        workspace.restore(AT, one)
     events = workspace.collect_events()
     assert {type(event) for event in events} == set(USER_EVENT_TYPES.values())
     return list(events)

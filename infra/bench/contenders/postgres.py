@@ -154,7 +154,7 @@ def _values(query: PatternQuery) -> dict[str, Any]:
         "confidence_min": query.confidence_min,
         "limit": query.limit + 1 if query.limit else 0,
         "offset": query.offset,
-        "symbols": list(query.symbols),
+        "symbols": list(query.symbols or ()),
         "patterns": list(query.pattern_types),
         "tiers": list(query.tiers),
         # What a row does not have lets it not pass, however low the bound is.
