@@ -1,6 +1,6 @@
 """``workspaces``: each user's watchlists and filter presets. Answers the lists of one user, a row each."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -20,6 +20,7 @@ from domain.user_events import (
     WatchlistChanged,
     WatchlistCreated,
     WatchlistDeleted,
+    WatchlistEvent,
     WatchlistRenamed,
     WatchlistRestored,
 )
@@ -73,23 +74,25 @@ class Workspaces(Projection[WorkspaceRow, UserEvent]):
         return (event.user,)
 
     def evolve(self, row: WorkspaceRow | None, event: UserEvent) -> WorkspaceRow:
-        """The workspace with what happened to one of its lists."""
-        row = row or WorkspaceRow(event.user)
-        if isinstance(event, DefaultPresetChosen):
-            presets: Any = row.presets
-            for list_id in (row.default_preset, event.list_id):
-                presets = _changed(presets, list_id, event)
-            return replace(row, presets=presets, default_preset=event.list_id)
-        if isinstance(event, PresetEvent):
-            gone = isinstance(event, PresetDeleted) and event.list_id == row.default_preset
-            default = None if gone else row.default_preset
-            return replace(row, presets=_evolved(row.presets, event), default_preset=default)
-        if isinstance(event, ListEvent):
-            return replace(row, watchlists=_evolved(row.watchlists, event))
-        return row
+        """The workspace with what happened to one of its lists; the same where it has no such list."""
+        before = row or WorkspaceRow(event.user)
+        watchlists, presets, default = before.watchlists, before.presets, before.default_preset
+        match event:
+            case DefaultPresetChosen():
+                for list_id in (default, event.list_id):
+                    presets = _changed(presets, list_id, event)
+                default = event.list_id
+            case PresetEvent():
+                presets = _evolved(presets, event)
+                default = None if isinstance(event, PresetDeleted) and event.list_id == default else default
+            case WatchlistEvent():
+                watchlists = _evolved(watchlists, event)
+        if watchlists is before.watchlists and presets is before.presets and default == before.default_preset:
+            return before
+        return WorkspaceRow(event.user, watchlists, presets, default)
 
 
-def _evolved(lists: dict[str, Any], event: ListEvent) -> dict[str, Any]:
+def _evolved(lists: Any, event: ListEvent) -> Any:
     match event:
         case WatchlistCreated() | WatchlistRestored():
             return {**lists, event.list_id: _begun(event, event.name, symbols=list(event.symbols))}
@@ -101,7 +104,7 @@ def _evolved(lists: dict[str, Any], event: ListEvent) -> dict[str, Any]:
             return _changed(lists, event.list_id, event, symbols=list(event.symbols))
         case PresetChanged():
             return _changed(lists, event.list_id, event, parameters=event.parameters)
-        case WatchlistDeleted() | PresetDeleted():
+        case WatchlistDeleted() | PresetDeleted() if event.list_id in lists:
             return {list_id: one for list_id, one in lists.items() if list_id != event.list_id}
     return lists
 
@@ -120,7 +123,7 @@ def _begun(event: ListEvent, name: str, **content: Any) -> dict[str, Any]:
     }
 
 
-def _changed(lists: dict[str, Any], list_id: str | None, event: UserEvent, **changes: Any) -> dict[str, Any]:
+def _changed(lists: Any, list_id: str | None, event: UserEvent, **changes: Any) -> Any:
     """The lists with one of them changed; as they are if it is not among them."""
     before = lists.get(list_id or "")
     if before is None:

@@ -26,6 +26,7 @@ from domain.workspace import (
 )
 from projections.workspaces import WorkspaceRow, Workspaces
 from tests.oracles.workspaces import after, nothing
+from tests.strategies import user_events
 from tests.unit.spec import Given
 
 NAMES = ("Tech", " tech ", "TECH", "Straße", "STRASSE", "é" * 80, "é" * 81, "", " ", "a\nb", "Banks", "ﬁnance")
@@ -277,7 +278,7 @@ def everything() -> list[UserEvent]:
     return list(events)
 
 
-@given(st.lists(st.sampled_from(everything()), max_size=8))
+@given(st.lists(st.sampled_from(everything()) | user_events.filter(lambda event: event.user == "alice"), max_size=12))
 def test_the_read_model_folds_any_events_in_any_order(history: list[UserEvent]) -> None:
     model = nothing("alice")
     for event in history:
