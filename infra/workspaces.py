@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 import structlog
 from eventsourcing.domain import DomainEventProtocol
-from eventsourcing.persistence import EventStore, IntegrityError, JSONTranscoder, Mapper, PersistenceError, StoredEvent
+from eventsourcing.persistence import (
+    EventStore,
+    IntegrityError,
+    JSONTranscoder,
+    Mapper,
+    MapperDeserialisationError,
+    PersistenceError,
+    StoredEvent,
+)
 from redis.exceptions import RedisError
 
 from domain.codec import decode, encode, topic_of
@@ -23,6 +31,9 @@ TRIES = 2
 """Of a command: what others do meanwhile is taken into account once."""
 
 READ_AT_ONCE = 500
+
+RELEASE_SECONDS = 60
+"""After so long, a release that was under way may be over, and all processes know what the newest writes."""
 
 
 class Sequenced(NamedTuple):
@@ -46,10 +57,14 @@ class CodecMapper(Mapper[str]):
         return StoredEvent(originator_id, originator_version, topic_of(type(event)), encode(event))
 
     def to_domain_event(self, stored_event: StoredEvent) -> Sequenced:
-        """As it was stored. Raises ValueError where this code cannot read it."""
-        event = decode(stored_event.topic, "", stored_event.state)
+        """As it was stored. Raises MapperDeserialisationError where this code cannot read it."""
+        place = f"version {stored_event.originator_version} of {stored_event.originator_id}"
+        try:
+            event = decode(stored_event.topic, "", stored_event.state)
+        except ValueError as error:
+            raise MapperDeserialisationError(f"{place} cannot be read: {error}") from error
         if not isinstance(event, UserEvent):
-            raise ValueError(f"{stored_event.topic} in {stored_event.originator_id} is no event of a user")
+            raise MapperDeserialisationError(f"{place} is no event of a user: {stored_event.topic}")
         return Sequenced(str(stored_event.originator_id), stored_event.originator_version, event)
 
 
@@ -134,6 +149,9 @@ class WorkspaceDesk:
             return await asyncio.to_thread(self._workspaces.execute, user, command)
         except ConflictError as error:
             raise UnavailableError(str(error)) from error
+        except MapperDeserialisationError as error:
+            logger.error("workspace cannot be read", error=str(error))
+            raise UnavailableError("this release cannot read the history of these lists", RELEASE_SECONDS) from error
         except (RedisError, PersistenceError) as error:
             logger.warning("command not recorded", error=str(error))
             raise UnavailableError("the lists cannot be changed now; read them, then send the same again") from error

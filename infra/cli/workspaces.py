@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from eventsourcing.persistence import MapperDeserialisationError
 
 from domain.streams import USERS_LOG
 from domain.workspace import Preset, Stamp, Watchlist, Workspace, WorkspaceError
@@ -29,7 +30,10 @@ def show(user: User, json: JsonOption = False) -> None:
     Example: tickview workspaces show alice --json
     """
     workspaces = _open()
-    workspace, deleted = workspaces.load(user), workspaces.deleted(user)
+    try:
+        workspace, deleted = workspaces.load(user), workspaces.deleted(user)
+    except MapperDeserialisationError as error:
+        raise StartupError(str(error)) from error
     kinds = [list(kept.values()) for kept in (workspace.watchlists, workspace.presets, deleted)]
     if json:
         watchlists, presets, lost = [[asdict(one) for one in kind] for kind in kinds]
@@ -54,12 +58,12 @@ def restore(
     """
     stamp = Stamp(f"operator {getpass.getuser()}", time.time())
     workspaces = _open()
-    lost = workspaces.deleted(user).get(list_id)
-    if lost is None:
-        raise StartupError(f"{list_id} is no deleted list of {user}: tickview workspaces show {user}")
     try:
+        lost = workspaces.deleted(user).get(list_id)
+        if lost is None:
+            raise StartupError(f"{list_id} is no deleted list of {user}: tickview workspaces show {user}")
         workspace, _ = workspaces.execute(user, lambda workspace: workspace.restore(stamp, lost, name))
-    except (WorkspaceError, ConflictError) as error:
+    except (WorkspaceError, ConflictError, MapperDeserialisationError) as error:
         raise StartupError(f"{list_id} of {user} is not restored: {error}") from error
     restored: Any = workspace.get(list_id)
     if json:

