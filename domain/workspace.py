@@ -5,25 +5,16 @@ An aggregate of the ``eventsourcing`` library by its protocols (``MutableAggrega
 ``collect_events`` gives, or raises a WorkspaceError and changes nothing.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
-from unicodedata import normalize
 
 from domain import user_events as happened
+from domain.list_rules import InvalidListError, WorkspaceError, checked_symbols, free_name
 from domain.streams import user_stream
-from domain.symbols import NOT_A_SYMBOL, is_symbol
 
 MOST_LISTS = 100
 """Watchlists of one user; presets likewise."""
-
-MOST_SYMBOLS = 1_000
-"""Of one watchlist."""
-
-LONGEST_NAME = 80
-"""Characters of a list's name."""
-
-FAULTS_TOLD = 10
 
 Versions = Collection[int]
 """Of a list: it must be at one of these; None instead: at any."""
@@ -61,16 +52,8 @@ class Preset:
     version: int = 1
 
 
-class WorkspaceError(Exception):
-    """A command is refused; the message says why."""
-
-
 class NoSuchListError(WorkspaceError):
     """The user has no such list."""
-
-
-class NameTakenError(WorkspaceError):
-    """Another list of the same kind has the name."""
 
 
 class OutdatedError(WorkspaceError):
@@ -79,14 +62,6 @@ class OutdatedError(WorkspaceError):
     def __init__(self, version: int) -> None:
         super().__init__(f"the list has changed meanwhile: it is at version {version}")
         self.version = version
-
-
-class InvalidListError(WorkspaceError):
-    """A list cannot be like this. ``faults`` are (field, reason), ten at most."""
-
-    def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
-        self.faults = list(faults)[:FAULTS_TOLD]
-        super().__init__("; ".join(f"{field} {reason}" for field, reason in self.faults))
 
 
 class Workspace:
@@ -113,16 +88,16 @@ class Workspace:
 
     def create_watchlist(self, stamp: Stamp, list_id: str, name: str, symbols: Sequence[str]) -> None:
         """Begin a watchlist under an id that was never used. Raises NameTakenError, InvalidListError."""
-        checked = _checked_symbols(symbols)
+        checked = checked_symbols(symbols)
         self._check_room(self.watchlists, "watchlists")
-        self._do(stamp, happened.WatchlistCreated, list_id, name=_free_name(self.watchlists, name), symbols=checked)
+        self._do(stamp, happened.WatchlistCreated, list_id, name=free_name(self.watchlists, name), symbols=checked)
 
     def change_watchlist(
         self, stamp: Stamp, list_id: str, name: str, symbols: Sequence[str], expected: Versions | None = None
     ) -> None:
         """Give it this name and these symbols. Raises NoSuchListError, OutdatedError, and as ``create_watchlist``."""
         before = _get(self.watchlists, list_id, "watchlist", expected)
-        checked, free = _checked_symbols(symbols), _free_name(self.watchlists, name, before.id)
+        checked, free = checked_symbols(symbols), free_name(self.watchlists, name, before.id)
         if free != before.name:
             self._do(stamp, happened.WatchlistRenamed, list_id, name=free)
         if checked != before.symbols:
@@ -143,7 +118,7 @@ class Workspace:
             stamp,
             happened.PresetCreated,
             list_id,
-            name=_free_name(self.presets, name),
+            name=free_name(self.presets, name),
             parameters=dict(parameters),
         )
         self._choose_default(stamp, list_id, default=default)
@@ -163,7 +138,7 @@ class Workspace:
         Raises NoSuchListError, OutdatedError, and as ``create_preset``.
         """
         before = _get(self.presets, list_id, "preset", expected)
-        free = _free_name(self.presets, name, before.id)
+        free = free_name(self.presets, name, before.id)
         if parameters != before.parameters:
             self._check_parameters(parameters)
         if free != before.name:
@@ -188,7 +163,7 @@ class Workspace:
             raise InvalidListError([(lost.id, "is not deleted")])
         self._check_room(kept, "watchlists" if is_watchlist else "presets")
         common = {
-            "name": _free_name(kept, lost.name if name is None else name),
+            "name": free_name(kept, lost.name if name is None else name),
             "created_at": lost.created_at,
             "version": lost.version + 1,
         }
@@ -268,37 +243,3 @@ def _get(kept: Mapping[str, Any], list_id: str, kind: str, expected: Versions | 
     if expected is not None and found.version not in expected:
         raise OutdatedError(found.version)
     return found
-
-
-def name_key(name: str) -> str:
-    """Names with the same key are the same name."""
-    return normalize("NFKC", name).casefold()
-
-
-def _free_name(kept: Mapping[str, Any], name: str, list_id: str | None = None) -> str:
-    """The name as it is kept. Raises InvalidListError, NameTakenError where another list than ``list_id`` has it."""
-    trimmed = name.strip()
-    if not 1 <= len(trimmed) <= LONGEST_NAME or not trimmed.isprintable():
-        raise InvalidListError([("name", f"should be 1 to {LONGEST_NAME} printable characters")])
-    if any(other.id != list_id and name_key(other.name) == name_key(trimmed) for other in kept.values()):
-        raise NameTakenError(f"there is another list called {trimmed!r}")
-    return trimmed
-
-
-def _checked_symbols(symbols: Sequence[str]) -> tuple[str, ...]:
-    """The symbols as they are kept. Raises InvalidListError."""
-    if len(symbols) > MOST_SYMBOLS:
-        raise InvalidListError([("symbols", f"should be {MOST_SYMBOLS:,} at most, and are {len(symbols):,}")])
-    places: dict[str, int] = {}
-    faults = []
-    for place, given in enumerate(symbols):
-        symbol = given.upper()
-        if not is_symbol(given):
-            faults.append((f"symbols[{place}]", f"{NOT_A_SYMBOL}, and is {given[:48]!r}"))
-        elif symbol in places:
-            faults.append((f"symbols[{place}]", f"is {symbol} again, as symbols[{places[symbol]}]"))
-        else:
-            places[symbol] = place
-    if faults:
-        raise InvalidListError(faults)
-    return tuple(places)

@@ -68,17 +68,15 @@ class Folded:
 
 @dataclass
 class Mutations:
-    """The changes to a store that one commit makes; index and count changes are by (name, group or "")."""
+    """What a commit changes in a store: documents to write (None: to remove), the others by (name, group or "")."""
 
     rows: dict[str, bytes | None] = field(default_factory=dict)
-    """Documents to write; None: to remove."""
     index_additions: dict[tuple[str, str], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     index_removals: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     groups: dict[str, set[str]] = field(default_factory=dict)
     parked: list[Parked] = field(default_factory=list)
-    tells_rows: bool = True
-    """Whether those who follow the read model are told the rows."""
+    tells_rows: bool = True  # to those who follow the read model
 
 
 class Reading(NamedTuple):

@@ -8,7 +8,8 @@ from falcon.asgi import Request, Response
 from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
-from domain.workspace import LONGEST_NAME, InvalidListError, Workspace
+from domain.list_rules import LONGEST_NAME, InvalidListError
+from domain.workspace import Workspace
 from projections.queries import WorkspaceQueries
 from projections.workspaces import PresetRow, WorkspaceRow
 from readapi.answers import send_own

@@ -10,7 +10,8 @@ import structlog
 from falcon.asgi import App, Request, Response
 from typing_extensions import TypedDict
 
-from domain.workspace import InvalidListError, NameTakenError, NoSuchListError, OutdatedError, WorkspaceError
+from domain.list_rules import InvalidListError, NameTakenError, WorkspaceError
+from domain.workspace import NoSuchListError, OutdatedError
 from projections.versions import NoSuchBuildError
 from readapi.ports import NoSuchReadModelError, UnavailableError
 from readapi.push.streams import stream_of

@@ -7,7 +7,8 @@ from falcon.asgi import Request, Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain.workspace import LONGEST_NAME, MOST_SYMBOLS, Workspace
+from domain.list_rules import LONGEST_NAME, MOST_SYMBOLS
+from domain.workspace import Workspace
 from projections.queries import WorkspaceQueries
 from projections.workspaces import WatchlistRow
 from readapi.answers import send_own

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from eventsourcing.persistence import MapperDeserialisationError
 
+from domain.list_rules import WorkspaceError
 from domain.streams import USERS_LOG
-from domain.workspace import Preset, Stamp, Watchlist, Workspace, WorkspaceError
+from domain.workspace import Preset, Stamp, Watchlist, Workspace
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import open_logs, open_redis
 from infra.errors import StartupError
@@ -56,7 +57,7 @@ def restore(
 
     Example: tickview workspaces restore alice 5f2e8f0c6b7d4f9d8f1f0a3c5e7b9d1f
     """
-    stamp = Stamp(f"operator {getpass.getuser()}", time.time())
+    stamp = Stamp(_operator(), time.time())
     workspaces = _open()
     try:
         lost = workspaces.deleted(user).get(list_id)
@@ -70,6 +71,13 @@ def restore(
         print_json(asdict(restored))
     else:
         console.print(f"{restored.name} of {user} is there again, at version {restored.version}", markup=False)
+
+
+def _operator() -> str:
+    try:
+        return f"operator {getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user need have no name
+        return "operator"
 
 
 def _open() -> LoggedWorkspaces:

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from domain.workspace import NameTakenError, OutdatedError, Stamp, Workspace
+from domain.list_rules import NameTakenError
+from domain.workspace import OutdatedError, Stamp, Workspace
 from infra.archive.database import Database
 from infra.archive.retention import Retention, trim_log
 from infra.connections import connect

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.workspace import InvalidListError
+from domain.list_rules import InvalidListError
 from readapi.access import identity_of
 from readapi.filter_presets import OF_ONE_SCAN, canonical
 from readapi.lists import expected

@@ -10,20 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from domain import workspace as domain
 from domain.codec import decode, encode, topic_of
+from domain.list_rules import InvalidListError, NameTakenError, WorkspaceError, name_key
+from domain.symbols import NOT_A_SYMBOL, is_symbol
 from domain.user_events import USER_EVENT_TYPES, UserEvent
-from domain.workspace import (
-    InvalidListError,
-    NameTakenError,
-    OutdatedError,
-    Preset,
-    Stamp,
-    Watchlist,
-    Workspace,
-    WorkspaceError,
-    name_key,
-)
+from domain.workspace import OutdatedError, Preset, Stamp, Watchlist, Workspace
 from projections.workspaces import WorkspaceRow, Workspaces
 from tests.oracles.workspaces import after, nothing
 from tests.strategies import user_events
@@ -149,7 +140,7 @@ class Commands(RuleBasedStateMachine):
             assert all(name == name.strip() and name.isprintable() and 1 <= len(name) <= 80 for name in given_names)
         for watchlist in self.workspace.watchlists.values():
             assert len(set(watchlist.symbols)) == len(watchlist.symbols)
-            assert all(symbol == symbol.upper() and domain.is_symbol(symbol) for symbol in watchlist.symbols)
+            assert all(symbol == symbol.upper() and is_symbol(symbol) for symbol in watchlist.symbols)
         assert self.workspace.default_preset in (None, *self.workspace.presets)
 
 
@@ -221,7 +212,7 @@ def test_a_restored_list_is_as_it_was() -> None:
     ("given_symbols", "faults"),
     [
         (["AAPL", "aapl"], [("symbols[1]", "is AAPL again, as symbols[0]")]),
-        (["A" * 33], [("symbols[0]", f"{domain.NOT_A_SYMBOL}, and is {'A' * 33!r}")]),
+        (["A" * 33], [("symbols[0]", f"{NOT_A_SYMBOL}, and is {'A' * 33!r}")]),
         ([f"S{number}" for number in range(1_001)], [("symbols", "should be 1,000 at most, and are 1,001")]),
     ],
 )
