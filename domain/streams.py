@@ -21,6 +21,11 @@ def source_stream(source: str) -> str:
     return f"source-{source}"
 
 
+def user_stream(user: str) -> str:
+    """The stream of what one user has done with their lists."""
+    return f"user-{user}"
+
+
 def log_stream(log: str) -> str:
     """The stream of what befell a log itself."""
     return f"log-{log}"

@@ -19,6 +19,7 @@ from redis.asyncio import Redis as AsyncRedis
 from uvicorn_worker import UvicornWorker
 
 from domain.streams import USERS_LOG
+from infra.access.guarding import check_exposure, open_guard
 from infra.api_ports import IntakeAnnouncements, RedisDeadLetterDesk, RedisOperations
 from infra.archive.as_of import PostgresPatternHistory
 from infra.archive.database import Database
@@ -53,6 +54,7 @@ from projections.producers import Producers
 from projections.queries import PatternQueries
 from projections.registry import READ_MODELS
 from projections.versions import Build
+from readapi.access.guard import Guard
 
 if TYPE_CHECKING:
     from readapi.push.hub import Hub
@@ -171,6 +173,8 @@ def _keep_running(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQueries) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError where Redis or the address cannot be used."""
     configure_logs(settings.log_level, "serve")
+    check_exposure(settings)
+    guard = open_guard(settings)
     client = open_redis(settings)
     # Made once and before the processes are, so that one that gunicorn replaces while Redis is away starts too.
     recorder = open_recorder(client, settings)
@@ -191,7 +195,7 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
     }
     host, port, *_ = listener.getsockname()
     logger.info("serving", address=f"http://{host}:{port}", processes=settings.api_processes)
-    Server(options, lambda: build_app(settings, client, recorder, logs, open_patterns)).run()
+    Server(options, lambda: build_app(settings, guard, client, recorder, logs, open_patterns)).run()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -206,7 +210,12 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def build_app(
-    settings: Settings, client: Redis, recorder: Recorder, logs: tuple[str, ...], open_patterns: OpenPatterns
+    settings: Settings,
+    guard: Guard,
+    client: Redis,
+    recorder: Recorder,
+    logs: tuple[str, ...],
+    open_patterns: OpenPatterns,
 ) -> Any:
     """The application of one process. Nothing connects before its start-up."""
     # Only now, in the process itself and with METRICS_FOLDER set: that is when prometheus_client opens its files.
@@ -229,8 +238,9 @@ def build_app(
     listeners = hub.listeners
     intake = open_intake(recorder, settings)
     gauges = ReplicaGauges()
-    gathered = CollectorRegistry()
-    MultiProcessCollector(gathered)
+    gathered = CollectorRegistry() if METRICS_FOLDER in os.environ else None
+    if gathered:
+        MultiProcessCollector(gathered)
 
     def served(name: str, queries: Callable[..., Any]) -> ReadModel[Any]:
         followed.append(
@@ -270,6 +280,7 @@ def build_app(
         operations=RedisOperations(client, archive),
         push=hub,
         clock=time.time,
+        guard=guard,
         lifespan=ApiProcess(
             client, (asking, waiting), database, follower, hub, intake, lambda: gauges.show(patterns.replica)
         ),

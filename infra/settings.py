@@ -1,11 +1,14 @@
 """The settings: one class, read from the environment, with the platform's own variable names understood too."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote
 
-from pydantic import AliasChoices, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 Durability = Literal["written", "fsynced", "replicated"]
 
@@ -75,6 +78,23 @@ class Settings(BaseSettings):
     or with 0, Redis answers."""
     wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
     """How long a read waits for ``TickView-Min-Position``."""
+    tokens_file: Path | None = None
+    """File of the tokens of the API, made by ``tickview token create``; with it, whoever asks must show one."""
+    jwt_issuer: str | None = None
+    """Who signs the JWTs that the API takes (``iss``); goes with ``jwt_audience`` and ``jwt_jwks_file``."""
+    jwt_audience: str | None = None
+    """For whom they must be (``aud``)."""
+    jwt_jwks_file: Path | None = None
+    """File of the issuer's public keys (JWKS); read again when it changes."""
+    token: str | None = None
+    """What ``tickview publish --via http`` shows to the API."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins of the pages that browsers let read our answers, separated by commas: ``https://ui.example``."""
+    rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1_000.0
+    """Requests a second that each API process answers to each token, or, without one, to each address; 0: no limit.
+    Without authentication there is none."""
+    rate_burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2_000.0
+    """Requests that it answers at once after a rest."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     platform_redis_host: Annotated[str | None, Field(validation_alias=AliasChoices("REDIS_HOST"))] = None
@@ -86,6 +106,32 @@ class Settings(BaseSettings):
     platform_db_name: Annotated[str, Field(validation_alias=AliasChoices("TICKSTOCK_DB_NAME"))] = "tickstock"
     platform_db_user: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_USER"))] = None
     platform_db_password: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PASSWORD"))] = None
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether the API asks who asks."""
+        return self.tokens_file is not None or self.jwt_issuer is not None
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, given: object) -> object:
+        return [one.strip() for one in given.split(",") if one.strip()] if isinstance(given, str) else given
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: write each as https://ui.example, without a path; no *")
+        return origins
+
+    @model_validator(mode="after")
+    def _check_jwt(self) -> Self:
+        parts = {"ISSUER": self.jwt_issuer, "AUDIENCE": self.jwt_audience, "JWKS_FILE": self.jwt_jwks_file}
+        missing = [f"TICKVIEW_JWT_{name}" for name, value in parts.items() if not value]
+        if 0 < len(missing) < len(parts):
+            raise ValueError(f"JWTs need {' and '.join(missing)} too")
+        return self
 
     @model_validator(mode="after")
     def _understand_the_platform(self) -> Self:

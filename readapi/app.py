@@ -8,6 +8,8 @@ from falcon.asgi import App
 from prometheus_client import CollectorRegistry
 
 from projections.queries import ActivityQueries, BacktestQueries, PatternQueries, ProducerQueries
+from readapi.access.guard import Guard, rules_of
+from readapi.access.origins import CrossOrigin
 from readapi.archive_ports import History
 from readapi.as_of import PatternHistory
 from readapi.audit import AuditEventsResource, AuditStreamResource, AuditVerificationResource
@@ -60,13 +62,15 @@ def create_app(
     operations: Operations,
     push: Hub,
     clock: Callable[[], float],
+    guard: Guard,
     lifespan: Lifespan,
     away: tuple[type[Exception], ...] = (),
     gathered: CollectorRegistry | None = None,
 ) -> Application:
     """The application.
 
-    ``history`` is None where there is no archive. ``clock`` gives epoch seconds. ``away`` are the errors that the
+    ``history`` is None where there is no archive. ``clock`` gives epoch seconds. ``guard`` says who may ask.
+    ``away`` are the errors that the
     queries raise while their store cannot be reached. ``gathered`` is where the metrics of all processes come together,
     None where there is one process.
     """
@@ -102,12 +106,16 @@ def create_app(
         "/api/pattern-discovery/performance": PerformanceResource(measuring),
         "/metrics": MetricsResource(measuring, gathered or requests, operations),
     }
-    routes["/openapi.json"] = DocumentResource(document(routes))
+    routes["/openapi.json"] = DocumentResource(document(routes, guarded=guard.authenticator is not None))
+    rules_of(routes)
     app = App(media_type=falcon.MEDIA_JSON)
     # Nothing is expected of clients, so that nothing need be gathered for the responder.
     app.ws_options.max_receive_queue = 0
     app.router_options.converters["parked_key"] = ParkedKeyConverter
     app.add_middleware(measuring)
+    app.add_middleware(guard)
+    if guard.origins:
+        app.add_middleware(CrossOrigin(guard.origins))
     app.add_middleware(lifespan)
     handle_errors(app, away)
     for path, resource in routes.items():

@@ -11,7 +11,10 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, 
 from typing_extensions import TypedDict
 
 from domain.codec import TOPIC_PREFIX
+from domain.streams import USERS_LOG, log_of, user_stream
 from projections.queries import Positions
+from readapi.access import Identity, identity_of
+from readapi.access.refusals import missing_scope
 from readapi.answers import send
 from readapi.archive_ports import EventFilter, EventPage, History, PastEvent, Verification
 from readapi.cursors import HIGHEST_POSITION, decode_positions, encode_positions
@@ -166,7 +169,9 @@ class AuditEventsResource(Resource):
     def __init__(self, history: History | None) -> None:
         self._history = history
 
-    @operation("Events of the past", answers={200: AuditAnswer}, query=EventsParameters, problems=(503,))
+    @operation(
+        "Events of the past", scope="operate", answers={200: AuditAnswer}, query=EventsParameters, problems=(503,)
+    )
     async def on_get(self, _req: Request, resp: Response, query: EventsParameters) -> None:
         """The page."""
         wanted = query.bounds(
@@ -188,6 +193,7 @@ class AuditStreamResource(Resource):
 
     @operation(
         "The history of a stream, in order of version",
+        scope="read",
         answers={200: AuditAnswer},
         query=StreamParameters,
         path={
@@ -195,8 +201,9 @@ class AuditStreamResource(Resource):
         },
         problems=(404, 503),
     )
-    async def on_get(self, _req: Request, resp: Response, query: StreamParameters, stream: str) -> None:
+    async def on_get(self, req: Request, resp: Response, query: StreamParameters, stream: str) -> None:
         """The page; 404 if the stream never had an event."""
+        _check_whose(stream, identity_of(req))
         history = asked(self._history)
         if not re.fullmatch(LONG_NAME_PATTERN, stream):
             raise not_found(f"stream {stream!r}")
@@ -206,13 +213,25 @@ class AuditStreamResource(Resource):
         send(resp, answer_of(page))
 
 
+def _check_whose(stream: str, who: Identity) -> None:
+    """What somebody did with their lists is theirs, and the operator's. Raises Problem (403)."""
+    of_a_user = log_of(stream, 1) == USERS_LOG
+    if of_a_user and stream != user_stream(who.subject) and "operate" not in who.scopes:
+        raise missing_scope("operate")
+
+
 class AuditVerificationResource(Resource):
     """The last verification."""
 
     def __init__(self, history: History | None) -> None:
         self._history = history
 
-    @operation("What the last verification of the archive found", answers={200: VerificationAnswer}, problems=(503,))
+    @operation(
+        "What the last verification of the archive found",
+        scope="read",
+        answers={200: VerificationAnswer},
+        problems=(503,),
+    )
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """The verification."""
         send(resp, VerificationAnswer(verification=await asked(self._history).verification()))

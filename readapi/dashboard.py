@@ -64,7 +64,13 @@ class DashboardResource(Resource):
         self.read_model = activity
         self._clock = clock
 
-    @operation("Events by day, type and source", answers={200: DashboardAnswer}, query=DashboardParameters, reads=True)
+    @operation(
+        "Events by day, type and source",
+        scope="read",
+        answers={200: DashboardAnswer},
+        query=DashboardParameters,
+        reads=True,
+    )
     async def on_get(
         self, req: Request, resp: Response, query: DashboardParameters, live: LiveBuild[ActivityQueries]
     ) -> None:

@@ -19,6 +19,9 @@ API_VERSION = "1.0"
 """Its first number is raised when a client must change."""
 
 METHODS = ("get", "post", "put", "delete")
+_BEARER = "bearer"
+_SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer", "description": "A token of the service, or a JWT."}}
+
 REF = "#/components/schemas/{model}"
 
 Place = tuple[str, str, Operation]
@@ -55,10 +58,13 @@ _READ_PARAMETERS = [
 ]
 _PROBLEMS = {
     400: "A parameter, header or body that is wrong; `errors` names each and says why.",
+    401: "No token, or one that is not valid here and now.",
+    403: "The token lacks the scope that `scope` names, or `X-User-ID` or a page's origin is not that of who may ask.",
     404: "There is no such thing.",
     409: "It cannot be done as things stand.",
     413: "The body, or a message in it, is too large.",
     415: "The body is not declared as JSON.",
+    429: "More requests than the limit allows: try again after `Retry-After`.",
     500: "A fault of the service; its log says more.",
     503: "Redis or the archive cannot be reached, or the intake is full: try again after `Retry-After`. Or the service "
     "has no archive.",
@@ -66,18 +72,20 @@ _PROBLEMS = {
 }
 
 
-def document(routes: Mapping[str, object]) -> dict[str, Any]:
-    """The document of these resources by path."""
+def document(routes: Mapping[str, object], *, guarded: bool) -> dict[str, Any]:
+    """The document of these resources by path; ``guarded`` where a token is needed."""
     places = list(_places({**routes, "/openapi.json": DocumentResource({})}))
     schemas, components = _schemas(places)
     paths: dict[str, dict[str, Any]] = {}
     for path, method, declared in places:
         paths.setdefault(path, {})[method] = _operation(path, method, declared, schemas)
+        if guarded:
+            paths[path][method] |= _access(declared, paths[path][method]["responses"], schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "TickView", "version": API_VERSION, "description": _ABOUT},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, **({"securitySchemes": _SCHEMES} if guarded else {})},
     }
 
 
@@ -118,6 +126,18 @@ def _operation(path: str, method: str, declared: Operation, schemas: Mapping[int
         content = {falcon.MEDIA_JSON: {"schema": schemas[id(declared.body)]}}
         described["requestBody"] = {"required": declared.body_required, "content": content}
     return described
+
+
+def _access(declared: Operation, responses: dict[str, Any], schemas: Mapping[int, Any]) -> dict[str, Any]:
+    """Who may ask, and what is answered to others."""
+    bearer: dict[str, list[str]] = {_BEARER: [declared.scope] if declared.scope else []}
+    problem = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}
+    refusals = (401, 403, 429) if declared.scope else (401, 429)
+    refused = {str(status): {"description": _PROBLEMS[status], "content": problem} for status in refusals}
+    return {
+        "security": [bearer] if declared.scope else [{}, bearer],
+        "responses": dict(sorted({**responses, **refused}.items())),
+    }
 
 
 def _parameters(declared: Operation) -> Iterator[dict[str, Any]]:
@@ -171,7 +191,7 @@ class DocumentResource(Resource):
         # Docstrings are written for Sphinx, descriptions are read as Markdown.
         self._document = orjson.dumps(described).replace(b"``", b"`")
 
-    @operation("This document", answers={200: dict[str, Any]})
+    @operation("This document", scope="read", answers={200: dict[str, Any]})
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """The OpenAPI 3.1 document."""
         resp.content_type = falcon.MEDIA_JSON

@@ -7,6 +7,7 @@ from typing import Any
 
 from falcon.asgi import Request, Response
 
+from readapi.access.identities import Scope
 from readapi.parameters import Parameters, parse
 
 Responder = Callable[..., Awaitable[None]]
@@ -17,6 +18,8 @@ class Operation:
     """The declaration of one responder."""
 
     summary: str
+    scope: Scope | None
+    """What a token must have; None where everybody may ask, and be nobody."""
     answers: Mapping[int, Any]
     """Status -> type of the JSON answer; a text for a media type that is not JSON; None for no content."""
     query: type[Parameters] = Parameters
@@ -26,7 +29,7 @@ class Operation:
     """Type of the JSON body."""
     body_required: bool = True
     problems: tuple[int, ...] = ()
-    """Besides 400 and 500, which every operation may answer."""
+    """Besides 400 and 500, which every operation may answer, and those of access."""
     reads: bool = False
     """Whether it is answered from a build of the resource's ``read_model``: positions, entity tags and all."""
     remembers: bool = False
@@ -35,12 +38,14 @@ class Operation:
     """Whether it answers with the positions it was given."""
 
 
-def operation(summary: str, *, answers: Mapping[int, Any], **declared: Any) -> Callable[[Responder], Responder]:
+def operation(
+    summary: str, *, scope: Scope | None, answers: Mapping[int, Any], **declared: Any
+) -> Callable[[Responder], Responder]:
     """Declare a responder; it is called as ``(self, req, resp, query, **path)`` with its parameters validated.
 
     One that ``reads`` is also given ``live``, the build that the whole of its answer must be from.
     """
-    described = Operation(summary, answers, **declared)
+    described = Operation(summary, scope, answers, **declared)
 
     def decorate(responder: Responder) -> Responder:
         @wraps(responder)
@@ -61,7 +66,7 @@ def operation(summary: str, *, answers: Mapping[int, Any], **declared: Any) -> C
 
 
 def operation_of(resource: object, method: str) -> Operation | None:
-    """What the resource declares for an HTTP method."""
+    """What the resource declares for an HTTP method, in small letters, or for ``websocket``."""
     return getattr(getattr(resource, f"on_{method}", None), "operation", None)
 
 

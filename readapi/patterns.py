@@ -212,6 +212,7 @@ class ScanResource(RememberingResource):
 
     @operation(
         "Filter, sort and page the active patterns",
+        scope="read",
         answers={200: Scan},
         query=ScanParameters,
         reads=True,
@@ -275,6 +276,7 @@ class PatternResource(Resource):
 
     @operation(
         "One active pattern, its provenance and the events that made it",
+        scope="read",
         answers={200: OnePattern},
         path={"pattern_id": "``SYMBOL:pattern:tier:epoch millisecond of detection``, percent-encoded"},
         problems=(404,),

@@ -32,6 +32,7 @@ COMMANDS = {
     "history": "infra.cli.history:history",
     "demo": "infra.cli.demo:demo",
     "dead-letters": "infra.cli.dead_letters:app",
+    "token": "infra.cli.token:app",
     "audit": "infra.cli.audit:app",
     "bench": "infra.cli.bench:app",
 }

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from infra.access.guarding import check_exposure
 from infra.cli.roles import stop_on_signals
 from infra.composition import without_password
 from infra.embedded import Servers, locked, published, start_servers
@@ -46,6 +47,7 @@ def up(
         roles.append(["demo", *(["--speed", str(speed)] if speed is not None else [])])
     elif speed is not None:
         raise typer.BadParameter("is the demo producer's: add --demo", param_hint="--speed")
+    check_exposure(settings)
     stopping = stop_on_signals()
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data))

@@ -8,8 +8,9 @@ from falcon import PayloadTypeError, WebSocketDisconnected
 from falcon.asgi import Request, Response, SSEvent, WebSocket
 from pydantic import Field, StringConstraints
 
+from readapi.access.guard import SUBPROTOCOL
 from readapi.operation import Resource, operation
-from readapi.parameters import ListOf, LongName, parse
+from readapi.parameters import ListOf, LongName
 from readapi.patterns import PatternFilters
 from readapi.problems import invalid
 from readapi.push.hub import Hub
@@ -98,6 +99,7 @@ class PatternEventsResource(Resource):
 
     @operation(
         "Live changes of the active patterns, as server-sent events that can be resumed",
+        scope="read",
         answers={200: "text/event-stream"},
         query=PatternsLive,
     )
@@ -133,16 +135,14 @@ class _Events:
 class _LiveResource:
     """A WebSocket on which changes are told; what its client sends is ignored."""
 
-    parameters: type[PatternsLive]
-
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def on_websocket(self, req: Request, ws: WebSocket) -> None:
+    async def _live(self, req: Request, ws: WebSocket, query: PatternsLive) -> None:
         """Messages until one of the two closes it. Raises Problem before it is accepted."""
-        query = parse(self.parameters, req.params)
         since = _since(query.last_event_id, query.interests, "last_event_id")
-        await ws.accept()
+        # Who has offered a token as a protocol hangs up if none is chosen.
+        await ws.accept(SUBPROTOCOL if SUBPROTOCOL in ws.subprotocols else None)
         with _connected(self._hub, stream_of(req), "websocket", query.interests) as subscriber:
             await self._hub.follow(subscriber, since)
             await _until_closed(ws)
@@ -161,10 +161,16 @@ async def _until_closed(ws: WebSocket) -> None:
 class PatternsLiveResource(_LiveResource):
     """Changes of patterns."""
 
-    parameters = PatternsLive
+    @operation("Live changes of the active patterns", scope="read", answers={}, query=PatternsLive)
+    async def on_websocket(self, req: Request, ws: WebSocket, query: PatternsLive) -> None:
+        """Messages until one of the two closes it."""
+        await self._live(req, ws, query)
 
 
 class LiveResource(_LiveResource):
     """Changes of several read models."""
 
-    parameters = Live
+    @operation("Live changes of several read models", scope="read", answers={}, query=Live)
+    async def on_websocket(self, req: Request, ws: WebSocket, query: Live) -> None:
+        """Messages until one of the two closes it."""
+        await self._live(req, ws, query)
