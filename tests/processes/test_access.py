@@ -50,6 +50,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, postgres_18_dsn: str) -> I
         "jwt_audience": provider.AUDIENCE,
         "jwt_jwks_file": provider.write_keys(folder / "jwks.json"),
         "cors_origins": ORIGIN,
+        # The first worker may take its time.
+        "wait_seconds": 30,
     }
     with ExitStack() as stack:
         server = stack.enter_context(servers.valkey())
