@@ -1,5 +1,6 @@
 """Puts the parts together from the settings: the one place that knows which part needs which."""
 
+import re
 from collections.abc import Iterable
 
 from redis import Redis
@@ -17,6 +18,9 @@ from infra.functions import load
 from infra.intake import Intake
 from infra.recorder import Recorder
 from infra.settings import Settings
+
+_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
+"""In a DSN that is not a URL, or among a URL's parameters."""
 
 LOGS_KEY = "tickview:logs"
 """Hash: log family -> its number of partitions, fixed by the first process that uses it."""
@@ -96,7 +100,8 @@ def open_archive(client: Redis, settings: Settings, database: Database | None = 
 def without_password(url: str) -> str:
     """The URL as it may be shown."""
     scheme, separator, rest = url.rpartition("@")
-    return f"{scheme.split('//')[0]}//…@{rest}" if separator else url
+    shown = f"{scheme.split('//')[0]}//…@{rest}" if separator else url
+    return _PASSWORD.sub(r"\1…", shown)
 
 
 def open_market_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:

@@ -1,32 +1,49 @@
 """The settings: one class, read from the environment, with the platform's own variable names understood too."""
 
+import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from infra.lifeline import SUPERVISED
+
+PREFIX = "TICKVIEW_"
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 Durability = Literal["written", "fsynced", "replicated"]
 
 
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{PREFIX}{name}".upper()
+
+
 class Settings(BaseSettings):
     """Every setting, its environment variable being ``TICKVIEW_`` and its name in capitals.
 
-    Raises pydantic's ValidationError for a value that is out of range.
+    Raises pydantic's ValidationError for a value that is out of range, for values that contradict each other, and for
+    a variable that begins like ours and is none.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TICKVIEW_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
+    )
 
     data: Path = Path(".tickview")
-    """Folder of the embedded servers' data."""
+    """Folder of the data and logs of ``tickview up``, by which the other commands find its servers."""
     redis_url: str | None = None
-    """Redis or Valkey; embedded when not set."""
+    """Redis or Valkey: ``redis://user:password@host:6379/0``, ``rediss://`` over TLS. That of ``tickview up`` when not
+    set."""
     postgres_dsn: str | None = None
-    """PostgreSQL; embedded when not set."""
+    """PostgreSQL: ``postgresql://user:password@host/name?sslmode=verify-full``. That of ``tickview up`` when neither
+    this nor ``redis_url`` is set."""
 
     partitions: Annotated[int, Field(ge=1, le=64)] = 4
     """Partitions of the market log; fixed when the log is first written to."""
@@ -58,7 +75,9 @@ class Settings(BaseSettings):
     """A larger message is a dead letter."""
 
     dead_letters_max_count: Annotated[int, Field(ge=1)] = 10_000
+    """Dead letters kept, at most; the oldest make room."""
     dead_letters_max_bytes: Annotated[int, Field(ge=1_048_576)] = 67_108_864
+    """What they take together, at most."""
     dead_letters_max_age: Annotated[int, Field(ge=60)] = 7 * 86_400
     """Seconds for which a dead letter is kept."""
 
@@ -71,8 +90,11 @@ class Settings(BaseSettings):
     """Events a second that each segment of a build under way may fold, so that reads stay fast; 0: no limit."""
 
     host: str = "127.0.0.1"
+    """Address that the API listens on; another than that of this machine alone needs authentication."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """Its port."""
     api_processes: Annotated[int, Field(ge=1, le=64)] = 2
+    """Processes that answer."""
     replica_max_rows: Annotated[int, Field(ge=0)] = 250_000
     """Active patterns that each API process keeps in memory to answer from, about 1 kB each; where there are more,
     or with 0, Redis answers."""
@@ -86,7 +108,7 @@ class Settings(BaseSettings):
     """For whom they must be (``aud``)."""
     jwt_jwks_file: Path | None = None
     """File of the issuer's public keys (JWKS); read again when it changes."""
-    token: str | None = None
+    token: SecretStr | None = None
     """What ``tickview publish --via http`` shows to the API."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of the pages that browsers let read our answers, separated by commas: ``https://ui.example``."""
@@ -96,16 +118,35 @@ class Settings(BaseSettings):
     rate_burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2_000.0
     """Requests that it answers at once after a rest."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is told in the logs, from here on."""
 
     platform_redis_host: Annotated[str | None, Field(validation_alias=AliasChoices("REDIS_HOST"))] = None
-    platform_redis_port: Annotated[int, Field(validation_alias=AliasChoices("REDIS_PORT"))] = 6379
-    platform_redis_db: Annotated[int, Field(validation_alias=AliasChoices("REDIS_DB"))] = 0
-    platform_redis_password: Annotated[str | None, Field(validation_alias=AliasChoices("REDIS_PASSWORD"))] = None
+    """The platform's Redis, where ``TICKVIEW_REDIS_URL`` is not set."""
+    platform_redis_port: Annotated[int, Field(validation_alias=AliasChoices("REDIS_PORT"), ge=1, le=65_535)] = 6379
+    """Its port."""
+    platform_redis_db: Annotated[int, Field(validation_alias=AliasChoices("REDIS_DB"), ge=0)] = 0
+    """Number of its database."""
+    platform_redis_password: Annotated[SecretStr | None, Field(validation_alias=AliasChoices("REDIS_PASSWORD"))] = None
+    """Its password."""
     platform_db_host: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_HOST"))] = None
-    platform_db_port: Annotated[int, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PORT"))] = 5432
+    """The platform's PostgreSQL, where ``TICKVIEW_POSTGRES_DSN`` is not set."""
+    platform_db_port: Annotated[int, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PORT"), ge=1, le=65_535)] = 5432
+    """Its port."""
     platform_db_name: Annotated[str, Field(validation_alias=AliasChoices("TICKSTOCK_DB_NAME"))] = "tickstock"
+    """Name of its database."""
     platform_db_user: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_USER"))] = None
-    platform_db_password: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PASSWORD"))] = None
+    """Who we are there; ``postgres`` when not set."""
+    platform_db_password: Annotated[SecretStr | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PASSWORD"))] = (
+        None
+    )
+    """Our password there."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("should begin with redis://, rediss:// (over TLS) or unix://")
+        return url
 
     @property
     def authenticates(self) -> bool:
@@ -125,6 +166,25 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is no origin: write each as https://ui.example, without a path; no *")
         return origins
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_is_none(cls, given: Any) -> Any:
+        known = [variable(name) for name in cls.model_fields]
+        for name in os.environ:
+            if name.upper().startswith(PREFIX) and name.upper() not in (*known, SUPERVISED):
+                alike = get_close_matches(name.upper(), known, 1, 0.8)
+                hint = f"did you mean {alike[0]}?" if alike else "`tickview config` lists those there are"
+                raise ValueError(f"{name} is no setting: {hint}")
+        return given
+
+    @model_validator(mode="after")
+    def _check_durability(self) -> Self:
+        if "replicas" in self.model_fields_set and self.durability != "replicated":
+            raise ValueError(
+                f"TICKVIEW_REPLICAS is of no effect with TICKVIEW_DURABILITY={self.durability}: set it to replicated"
+            )
+        return self
+
     @model_validator(mode="after")
     def _check_jwt(self) -> Self:
         parts = {"ISSUER": self.jwt_issuer, "AUDIENCE": self.jwt_audience, "JWKS_FILE": self.jwt_jwks_file}
@@ -136,12 +196,18 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _understand_the_platform(self) -> Self:
         if self.redis_url is None and self.platform_redis_host:
-            password = f":{quote(self.platform_redis_password, safe='')}@" if self.platform_redis_password else ""
+            password = (
+                f":{quote(self.platform_redis_password.get_secret_value(), safe='')}@"
+                if self.platform_redis_password
+                else ""
+            )
             address = f"{self.platform_redis_host}:{self.platform_redis_port}/{self.platform_redis_db}"
             object.__setattr__(self, "redis_url", f"redis://{password}{address}")
         if self.postgres_dsn is None and self.platform_db_host:
             user = quote(self.platform_db_user or "postgres", safe="")
-            password = f":{quote(self.platform_db_password, safe='')}" if self.platform_db_password else ""
+            password = (
+                f":{quote(self.platform_db_password.get_secret_value(), safe='')}" if self.platform_db_password else ""
+            )
             address = f"{self.platform_db_host}:{self.platform_db_port}/{self.platform_db_name}"
             object.__setattr__(self, "postgres_dsn", f"postgresql://{user}{password}@{address}")
         return self

@@ -95,7 +95,8 @@ def _announcement(line: bytes, number: int, channel: str | None) -> Announcement
 def _sender(via: Way, settings: Settings) -> Callable[[list[Announcement]], list[Any]]:
     if via is Way.HTTP:
         url = api_url(settings) + "/api/events"
-        return lambda batch: [_post(url, batch, settings.token)]
+        token = settings.token.get_secret_value() if settings.token else None
+        return lambda batch: [_post(url, batch, token)]
     client = connect(redis_url(settings))
 
     def send(batch: list[Announcement]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import signal
 from threading import Event
+from typing import Any
 
 import typer
 
@@ -60,6 +61,5 @@ def serve(
     """
     from infra.serving import run_server
 
-    settings = Settings()
-    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    run_server(settings.model_copy(update=changes))
+    changes: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    run_server(Settings(**changes))
