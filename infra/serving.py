@@ -80,6 +80,8 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         "ws": WebSocketStream,
         # Each client's messages would have to be compressed for it alone.
         "ws_per_message_deflate": False,
+        # What clients send is ignored.
+        "ws_max_size": 65_536,
         "lifespan": "on",
         "server_header": False,
         "proxy_headers": False,

@@ -1,5 +1,6 @@
 """What an operation takes and answers, declared once: validation obeys it, and ``/openapi.json`` is made from it."""
 
+from asyncio import timeout
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
@@ -9,6 +10,10 @@ from falcon.asgi import Request, Response
 
 from readapi.access.identities import Scope
 from readapi.parameters import Parameters, parse
+from readapi.problems import unavailable
+
+ANSWER_SECONDS = 60.0
+"""How long a request may take, the arrival of its body included: longer than any wait that is asked for."""
 
 Responder = Callable[..., Awaitable[None]]
 
@@ -34,6 +39,8 @@ class Operation:
     """Whether it is answered from a build of the resource's ``read_model``: positions, entity tags and all."""
     remembers: bool = False
     """Whether the resource is asked first if it has ``answered_before``."""
+    is_live: bool = False
+    """Whether it goes on as long as the client stays; all others must have answered in time."""
     writes: bool = False
     """Whether it answers with the positions it was given."""
 
@@ -49,15 +56,20 @@ def operation(
 
     def decorate(responder: Responder) -> Responder:
         @wraps(responder)
-        async def respond(self: Any, req: Request, resp: Response, **path: str) -> None:
+        async def respond(self: Any, req: Request, resp: Response, **path: Any) -> None:
             if described.remembers and self.answered_before(req, resp):
                 return
             query = parse(described.query, req.params)
-            if described.reads:
-                live = await self.prepare(req, resp, query)
-                await responder(self, req, resp, query, live=live, **path)
-            else:
+            if described.is_live:
                 await responder(self, req, resp, query, **path)
+                return
+            try:
+                async with timeout(ANSWER_SECONDS):
+                    if described.reads:
+                        path["live"] = await self.prepare(req, resp, query)
+                    await responder(self, req, resp, query, **path)
+            except TimeoutError:
+                raise unavailable(f"there was no answer within {ANSWER_SECONDS:g} s; try again") from None
 
         respond.operation = described  # type: ignore[attr-defined]
         return respond

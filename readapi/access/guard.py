@@ -6,14 +6,14 @@ it gives this machine.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from falcon.asgi import Request, Response, WebSocket
 
 from readapi.access import refusals
-from readapi.access.identities import NOBODY, SCOPES, Authenticator, Identity, Scope, identity_of, is_subject
+from readapi.access.identities import NOBODY, SCOPES, Authenticator, Identity, Scope, is_subject
 from readapi.access.origins import refuse_foreign
 from readapi.access.rates import RateLimits
 from readapi.operation import Operation, operation_of
@@ -62,33 +62,27 @@ class Guard:
     def _admit(self, req: Request, declared: Operation, *, changes: bool) -> None:
         if changes:
             refuse_foreign(req, self.origins)
-        req.context.identity = identity = self._identify(req) if self.authenticator else _developer(req)
+        known = self.authenticator
+        req.context.identity = identity = self._identify(req, declared, known) if known else _developer(req)
         if declared.scope is not None and declared.scope not in identity.scopes:
             raise refusals.unauthenticated() if identity is NOBODY else refusals.missing_scope(declared.scope)
 
-    def _identify(self, req: Request) -> Identity:
-        assert self.authenticator is not None
+    def _identify(self, req: Request, declared: Operation, authenticator: Authenticator) -> Identity:
         token = token_of(req)
-        identity = self.authenticator.identify(token) if token else None
+        identity = authenticator.identify(token) if token else None
         if self._rates:
             seconds = self._rates.spend(token if token and identity else req.remote_addr)
             if seconds is not None:
                 raise refusals.too_many_requests(seconds)
-        if identity is None:
-            if token is not None:
-                raise refusals.invalid_token()
+        if token is None:
             return NOBODY
+        if identity is None:
+            raise refusals.invalid_token()
         if req.get_header(USER_HEADER) not in (None, identity.subject):
             raise refusals.another_user()
+        if declared.is_live:
+            req.context.is_admitted = lambda: authenticator.identify(token) == identity
         return identity
-
-    def admitted(self, req: Request) -> Callable[[], bool]:
-        """Tells whether the token of a request that was admitted is still valid."""
-        authenticator, token = self.authenticator, token_of(req)
-        if authenticator is None or token is None:
-            return lambda: True
-        known = identity_of(req)
-        return lambda: authenticator.identify(token) == known
 
 
 def token_of(req: Request) -> str | None:

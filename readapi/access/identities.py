@@ -1,7 +1,7 @@
 """Identities: the subject of a token and the scopes that it has."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, Protocol, get_args
 
 from falcon.asgi import Request
@@ -40,6 +40,12 @@ def identity_of(req: Request) -> Identity:
     """Who asks: ``NOBODY`` only where an operation is open to everybody."""
     identity: Identity = req.context.identity
     return identity
+
+
+def is_admitted(req: Request) -> Callable[[], bool]:
+    """Tells, as long as a connection lasts, whether its token is still valid."""
+    admitted: Callable[[], bool] | None = getattr(req.context, "is_admitted", None)
+    return admitted or (lambda: True)
 
 
 def is_subject(text: object) -> bool:

@@ -81,6 +81,7 @@ class Hub:
                 # A fifth of the time, at least, is for requests; and what gathers meanwhile is told with fewer writes.
                 await asyncio.sleep(min((time.monotonic() - began) * REST_SHARE, LONGEST_REST_SECONDS))
             if time.monotonic() >= beat:
+                await self._expel()
                 await self._beat()
                 beat = time.monotonic() + self._heartbeat_seconds
 
@@ -102,6 +103,15 @@ class Hub:
     @property
     def _told(self) -> Places:
         return {topic: feed.told for topic, feed in self._feeds.items()}
+
+    async def _expel(self) -> None:
+        """End those whose tokens are not valid any more."""
+        clients = [one for _, groups in self._subscribers.audience() for _, members in groups for one in members]
+        for number, subscriber in enumerate(clients):
+            if not subscriber.is_admitted():
+                self._subscribers.expel(subscriber)
+            if number % WRITES_A_TURN == 0:
+                await asyncio.sleep(0)
 
     async def _beat(self) -> None:
         age, places = self._freshness.age(), self._told

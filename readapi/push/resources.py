@@ -8,6 +8,7 @@ from falcon import PayloadTypeError, WebSocketDisconnected
 from falcon.asgi import Request, Response, SSEvent, WebSocket
 from pydantic import Field, StringConstraints
 
+from readapi.access import is_admitted
 from readapi.access.guard import SUBPROTOCOL
 from readapi.operation import Resource, operation
 from readapi.parameters import ListOf, LongName
@@ -78,9 +79,11 @@ def _since(given: str | None, interests: Interests, field: str) -> Places | None
 
 
 @contextmanager
-def _connected(hub: Hub, stream: Stream, transport: Transport, interests: Interests) -> Iterator[Subscriber]:
+def _connected(
+    hub: Hub, req: Request, stream: Stream, transport: Transport, interests: Interests
+) -> Iterator[Subscriber]:
     """A client, as long as it is connected."""
-    subscriber = Subscriber(stream, transport, interests)
+    subscriber = Subscriber(stream, transport, interests, is_admitted(req))
     connections = hub.metrics.connections.labels(transport)
     connections.inc()
     stream.open()
@@ -102,6 +105,7 @@ class PatternEventsResource(Resource):
         scope="read",
         answers={200: "text/event-stream"},
         query=PatternsLive,
+        is_live=True,
     )
     async def on_get(self, req: Request, resp: Response, query: PatternsLive) -> None:
         """Events until the client has enough, or is too slow."""
@@ -110,14 +114,15 @@ class PatternEventsResource(Resource):
         resp.set_header("Cache-Control", "no-store")
         # Or nginx would gather events until they fill a buffer.
         resp.set_header("X-Accel-Buffering", "no")
-        resp.sse = _Events(self._hub, stream_of(req), query.interests, _since(given, query.interests, field))
+        resp.sse = _Events(self._hub, req, stream_of(req), query.interests, _since(given, query.interests, field))
 
 
 class _Events:
     """What Falcon iterates over: no events, which are written to the stream, and the end when that ends."""
 
-    def __init__(self, hub: Hub, stream: Stream, interests: Interests, since: Places | None) -> None:
+    def __init__(self, hub: Hub, req: Request, stream: Stream, interests: Interests, since: Places | None) -> None:
         self._hub = hub
+        self._req = req
         self._stream = stream
         self._interests = interests
         self._since = since
@@ -126,7 +131,7 @@ class _Events:
         return self
 
     async def __anext__(self) -> SSEvent:
-        with _connected(self._hub, self._stream, "sse", self._interests) as subscriber:
+        with _connected(self._hub, self._req, self._stream, "sse", self._interests) as subscriber:
             await self._hub.follow(subscriber, self._since)
             await self._stream.over()
         raise StopAsyncIteration
@@ -143,7 +148,7 @@ class _LiveResource:
         since = _since(query.last_event_id, query.interests, "last_event_id")
         # Who has offered a token as a protocol hangs up if none is chosen.
         await ws.accept(SUBPROTOCOL if SUBPROTOCOL in ws.subprotocols else None)
-        with _connected(self._hub, stream_of(req), "websocket", query.interests) as subscriber:
+        with _connected(self._hub, req, stream_of(req), "websocket", query.interests) as subscriber:
             await self._hub.follow(subscriber, since)
             await _until_closed(ws)
 
@@ -161,7 +166,7 @@ async def _until_closed(ws: WebSocket) -> None:
 class PatternsLiveResource(_LiveResource):
     """Changes of patterns."""
 
-    @operation("Live changes of the active patterns", scope="read", answers={}, query=PatternsLive)
+    @operation("Live changes of the active patterns", scope="read", answers={}, query=PatternsLive, is_live=True)
     async def on_websocket(self, req: Request, ws: WebSocket, query: PatternsLive) -> None:
         """Messages until one of the two closes it."""
         await self._live(req, ws, query)
@@ -170,7 +175,7 @@ class PatternsLiveResource(_LiveResource):
 class LiveResource(_LiveResource):
     """Changes of several read models."""
 
-    @operation("Live changes of several read models", scope="read", answers={}, query=Live)
+    @operation("Live changes of several read models", scope="read", answers={}, query=Live, is_live=True)
     async def on_websocket(self, req: Request, ws: WebSocket, query: Live) -> None:
         """Messages until one of the two closes it."""
         await self._live(req, ws, query)

@@ -16,6 +16,11 @@ CODE_TOO_SLOW = 4008
 
 TOO_SLOW = "too slow: more than 1 MiB was waiting; come back with the last id you have"
 
+CODE_NOT_ADMITTED = 4001
+"""Closes a WebSocket whose token is not valid any more."""
+
+NOT_ADMITTED = "the token has ended or was revoked; come back with another and the last id you have"
+
 Transport = Literal["sse", "websocket"]
 FRAMINGS: dict[Transport, Callable[[Message], bytes]] = {"sse": event_chunk, "websocket": websocket_frame}
 
@@ -23,7 +28,14 @@ FRAMINGS: dict[Transport, Callable[[Message], bytes]] = {"sse": event_chunk, "we
 class Subscriber:
     """One client."""
 
-    def __init__(self, stream: Stream, transport: Transport, interests: Interests) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        transport: Transport,
+        interests: Interests,
+        is_admitted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.is_admitted = is_admitted
         self.stream = stream
         self.transport = transport
         self.interests = interests
@@ -64,6 +76,13 @@ class Subscribers:
             (interests, [(transport, list(subscribers)) for transport, subscribers in transports.items()])
             for interests, transports in self._groups.items()
         ]
+
+    def expel(self, subscriber: Subscriber) -> None:
+        """End it because its token is not valid any more, and say so."""
+        self.leave(subscriber)
+        if not subscriber.stream.ended:
+            subscriber.send(message("dropped", reason=NOT_ADMITTED))
+            subscriber.stream.finish(CODE_NOT_ADMITTED, NOT_ADMITTED)
 
     def drop(self, subscriber: Subscriber) -> None:
         """End it for being slow, and say so behind what is waiting for it."""

@@ -46,7 +46,7 @@ class Server:
         self.registry = CollectorRegistry()
         self.hub = Hub(self.store, time.time, wait_seconds=0.2, heartbeat_seconds=heartbeat_seconds)
         self.hub.metrics.register(self.registry)
-        app = App()
+        self.app = app = App()
         app.ws_options.max_receive_queue = 0
         handle_errors(app, ())
         app.add_middleware(self)
