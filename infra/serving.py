@@ -57,6 +57,8 @@ from projections.versions import Build
 from readapi.access.guard import Guard
 
 if TYPE_CHECKING:
+    from readapi.app import Lifespan
+    from readapi.problems import Application
     from readapi.push.hub import Hub
 
 logger = structlog.get_logger()
@@ -217,9 +219,15 @@ def build_app(
     client: Redis,
     recorder: Recorder,
     logs: tuple[str, ...],
-    open_patterns: OpenPatterns,
-) -> Any:
-    """The application of one process. Nothing connects before its start-up."""
+    open_patterns: OpenPatterns = RedisPatternQueries,
+    *,
+    host: "Application | None" = None,
+    lifespan: "Callable[[Lifespan], Lifespan]" = lambda process: process,
+) -> "Application":
+    """The application of one process, or ``host`` with it added. Nothing connects before its start-up.
+
+    ``lifespan`` makes, from what starts and stops the process, what shall see to that.
+    """
     # Only now, in the process itself and with METRICS_FOLDER set: that is when prometheus_client opens its files.
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
@@ -283,11 +291,14 @@ def build_app(
         push=hub,
         clock=time.time,
         guard=guard,
-        lifespan=ApiProcess(
-            client, (asking, waiting), database, follower, hub, intake, lambda: gauges.show(patterns.replica)
+        lifespan=lifespan(
+            ApiProcess(
+                client, (asking, waiting), database, follower, hub, intake, lambda: gauges.show(patterns.replica)
+            )
         ),
         away=REDIS_ERRORS,
         gathered=gathered,
+        host=host,
     )
 
 

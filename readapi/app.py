@@ -66,8 +66,9 @@ def create_app(
     lifespan: Lifespan,
     away: tuple[type[Exception], ...] = (),
     gathered: CollectorRegistry | None = None,
+    host: Application | None = None,
 ) -> Application:
-    """The application.
+    """The application: a new one, or ``host`` with all routes added.
 
     ``history`` is None where there is no archive. ``clock`` gives epoch seconds. ``guard`` says who may ask.
     ``away`` are the errors that the
@@ -108,16 +109,17 @@ def create_app(
     }
     routes["/openapi.json"] = DocumentResource(document(routes, guarded=guard.authenticator is not None))
     rules_of(routes)
-    app = App(media_type=falcon.MEDIA_JSON)
-    # Nothing is expected of clients, so that nothing need be gathered for the responder.
-    app.ws_options.max_receive_queue = 0
+    app = host or App(media_type=falcon.MEDIA_JSON)
+    if host is None:
+        # Nothing is expected of clients, so that nothing need be gathered for the responder.
+        app.ws_options.max_receive_queue = 0
     app.router_options.converters["parked_key"] = ParkedKeyConverter
     app.add_middleware(measuring)
     app.add_middleware(guard)
-    if guard.origins:
+    if guard.origins and host is None:
         app.add_middleware(CrossOrigin(guard.origins))
     app.add_middleware(lifespan)
-    handle_errors(app, away)
+    handle_errors(app, away, own=host is None)
     for path, resource in routes.items():
         app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
     return app

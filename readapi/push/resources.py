@@ -146,9 +146,10 @@ class _LiveResource:
     async def _live(self, req: Request, ws: WebSocket, query: PatternsLive) -> None:
         """Messages until one of the two closes it. Raises Problem before it is accepted."""
         since = _since(query.last_event_id, query.interests, "last_event_id")
+        stream = stream_of(req)
         # Who has offered a token as a protocol hangs up if none is chosen.
         await ws.accept(SUBPROTOCOL if SUBPROTOCOL in ws.subprotocols else None)
-        with _connected(self._hub, req, stream_of(req), "websocket", query.interests) as subscriber:
+        with _connected(self._hub, req, stream, "websocket", query.interests) as subscriber:
             await self._hub.follow(subscriber, since)
             await _until_closed(ws)
 
