@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import httpx
 import orjson
 import pytest
-from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from infra.access.tokens import create_token, revoke_token
 from readapi.access import SCOPES, Scope
@@ -167,16 +167,18 @@ def test_health_tells_everybody_whether_and_readers_why(guarded: Guarded) -> Non
     assert guarded.ask("GET", "/api/health", "tickview_0_0").status_code == 401
 
 
+def statuses(guarded: Guarded, token: str) -> set[int]:
+    """What is answered on several connections, for each process looks at the file for itself."""
+    url = guarded.client.base_url.copy_with(path="/api/backtests")
+    return {httpx.get(url, headers=bearer(token), timeout=30).status_code for _ in range(20)}
+
+
 def test_a_new_token_is_known_and_a_revoked_one_forgotten_without_a_restart(guarded: Guarded) -> None:
     text, token = create_token(guarded.file, "bert", ["read"], None)
 
-    def status() -> int:
-        return guarded.ask("GET", "/api/backtests", text).status_code
-
-    # Several in a row, for each process looks for itself.
-    wait_until(lambda: {status() for _ in range(20)} == {200}, "the token is known")
+    wait_until(lambda: statuses(guarded, text) == {200}, "the token is known")
     revoke_token(guarded.file, token.id)
-    wait_until(lambda: {status() for _ in range(20)} == {401}, "the token is forgotten")
+    wait_until(lambda: statuses(guarded, text) == {401}, "the token is forgotten")
 
 
 def test_a_token_ends(guarded: Guarded) -> None:
@@ -234,6 +236,30 @@ def test_a_websocket_needs_a_token_in_its_header_or_as_a_protocol(guarded: Guard
     with sockets(guarded, path, subprotocols=["bearer", provider.signed()]) as connection:
         assert connection.subprotocol == "bearer"
         assert orjson.loads(connection.recv(timeout=30))["type"] == "ready"
+
+
+def read_to_the_end(connection: ClientConnection) -> None:
+    while True:
+        connection.recv(timeout=60)
+
+
+def test_a_live_connection_does_not_outlive_its_token(guarded: Guarded) -> None:
+    text, token = create_token(guarded.file, "bert", ["read"], None)
+    wait_until(lambda: statuses(guarded, text) == {200}, "the token is known")
+    headers = bearer(text)
+    with (
+        sockets(guarded, "/ws", additional_headers=headers) as ended,
+        sockets(guarded, "/ws", additional_headers=bearer(guarded.tokens["read"])) as goes_on,
+        guarded.client.stream("GET", "/api/patterns/stream", headers=headers) as events,
+    ):
+        revoke_token(guarded.file, token.id)
+        with pytest.raises(ConnectionClosedError) as closed:
+            read_to_the_end(ended)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4001
+        assert "was revoked" in closed.value.rcvd.reason
+        assert "event: dropped" in list(events.iter_lines())
+        goes_on.ping().wait(30)
 
 
 def test_a_page_of_a_foreign_site_reads_nothing_and_changes_nothing(guarded: Guarded) -> None:
