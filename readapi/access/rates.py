@@ -5,7 +5,7 @@ from collections.abc import Callable
 from math import ceil
 
 MOST_BUCKETS = 10_000
-"""Kept at once; of whom nothing has been heard for longest, the bucket is forgotten and thereby full again."""
+"""Kept at once; past that, the oldest tenth is forgotten, and thereby full again."""
 
 
 class RateLimits:
@@ -18,19 +18,30 @@ class RateLimits:
         self._rate = rate
         self._burst = burst
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}
+        self._buckets: dict[str, list[float]] = {}
         """Who -> requests left, as of when."""
 
     def spend(self, who: str) -> int | None:
         """Count a request of ``who``; where it is too many, the whole seconds until there may be another."""
         now = self._clock()
-        left, then = self._buckets.pop(who, (self._burst, now))
-        left = min(self._burst, left + (now - then) * self._rate)
-        # The ends of the table are its order of use.
-        if len(self._buckets) >= MOST_BUCKETS:
-            del self._buckets[next(iter(self._buckets))]
+        bucket = self._buckets.get(who)
+        if bucket is None:
+            if len(self._buckets) >= MOST_BUCKETS:
+                self._make_room(now)
+            bucket = self._buckets[who] = [self._burst, now]
+        left = min(self._burst, bucket[0] + (now - bucket[1]) * self._rate)
         if left < 1:
-            self._buckets[who] = (left, now)
             return ceil((1 - left) / self._rate)
-        self._buckets[who] = (left - 1, now)
+        bucket[0], bucket[1] = left - 1, now
         return None
+
+    def _make_room(self, now: float) -> None:
+        """Forget the buckets that are full again, which nobody can tell from none; if there are few, the oldest too."""
+        kept = {
+            who: [left, then]
+            for who, (left, then) in self._buckets.items()
+            if left + (now - then) * self._rate < self._burst
+        }
+        for who in list(kept)[: max(len(kept) - MOST_BUCKETS * 9 // 10, 0)]:
+            del kept[who]
+        self._buckets = kept

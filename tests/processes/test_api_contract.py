@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.access.tokens import create_token
+from readapi.access import SCOPES
 from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.roles import running
@@ -18,11 +20,14 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def client(postgres_18_dsn: str) -> Iterator[httpx.Client]:
+def client(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    tokens_file = tmp_path_factory.mktemp("contract") / "tokens.json"
+    token, _ = create_token(tokens_file, "anna", SCOPES, None)
     with servers.valkey() as server, servers.new_database(postgres_18_dsn) as dsn, ExitStack() as stack:
-        settings = {"postgres_dsn": dsn, "wait_seconds": 0.05}
+        settings = {"postgres_dsn": dsn, "wait_seconds": 0.05, "tokens_file": tokens_file, "rate_limit": 0}
         stack.enter_context(running("archive", redis_url=server.connection_url, **settings))
         client = stack.enter_context(service(server.connection_url, **settings))
+        client.headers["Authorization"] = f"Bearer {token}"
         post(client, [detection(symbol, rs=1.2, rsi=55.0) for symbol in ("AAPL", "MSFT", "BRK.B")])
         refused = client.post("/api/events", json=[detection("AAPL", confidence=7)])
         assert refused.status_code == 422
@@ -33,6 +38,7 @@ def test_schemathesis_finds_nothing(client: httpx.Client) -> None:
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
         *("run", f"{client.base_url}/openapi.json", "--max-examples", "25"),
+        *("--header", f"Authorization: {client.headers['Authorization']}"),
         # It does not end: tests/integration/test_push_server.py.
         *("--exclude-path", "/api/patterns/stream"),
     ]

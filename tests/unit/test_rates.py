@@ -48,7 +48,7 @@ def test_who_waits_as_told_is_answered(rate: float, burst: int) -> None:
     assert limits.spend("a") is None
 
 
-def test_the_table_forgets_of_whom_nothing_was_heard_for_longest() -> None:
+def test_the_table_stays_bounded_and_forgets_the_oldest() -> None:
     clock = Clock()
     limits = RateLimits(1, 1, clock)
     assert limits.spend("first") is None
@@ -56,4 +56,9 @@ def test_the_table_forgets_of_whom_nothing_was_heard_for_longest() -> None:
         assert limits.spend(str(number)) is None
     assert limits.spend(str(MOST_BUCKETS - 1)) == 1
     assert limits.spend("first") is None
-    assert len(limits._buckets) == MOST_BUCKETS
+    assert len(limits._buckets) <= MOST_BUCKETS
+    # Those that are full again go first.
+    clock.now += 2
+    later = {f"later {number}" for number in range(MOST_BUCKETS)}
+    assert {limits.spend(who) for who in later} == {None}
+    assert limits._buckets.keys() == later
