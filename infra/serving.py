@@ -1,7 +1,6 @@
 """``tickview serve``: gunicorn, and in each of its processes the API with what it needs."""
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -46,7 +45,7 @@ from infra.recorder import Recorder
 from infra.replicas import ReplicatedPatterns
 from infra.settings import Settings
 from infra.streams import HttpStream, WebSocketStream
-from infra.telemetry import configure_logs
+from infra.telemetry import LIBRARY_LOGS, configure_logs
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns
@@ -194,7 +193,7 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
         "graceful_timeout": STOP_SECONDS + 2,
         "control_socket_disable": True,
         "on_exit": lambda _: rmtree(metrics, ignore_errors=True),
-        "logconfig_dict": _LOGGING,
+        "logconfig_dict": LIBRARY_LOGS,
         "loglevel": "warning",
     }
     host, port, *_ = listener.getsockname()
@@ -238,10 +237,9 @@ def build_app(
     from readapi.read_model import ReadModel
     from readapi.replica.measuring import ReplicaGauges
 
-    url = redis_url(settings)
     database = lazy_database(settings)
     archive = ServedArchive(database) if database else None
-    asking, waiting = connect_async(url), connect_async(url)
+    asking, waiting = (connect_async(redis_url(settings)) for _ in range(2))
     followed: list[FollowedReadModel[Any]] = []
     follower = Follower(waiting, followed)
     hub = Hub(follower, time.time, settings.wait_seconds)
@@ -300,23 +298,3 @@ def build_app(
         gathered=gathered,
         host=host,
     )
-
-
-class LogHandler(logging.Handler):
-    """Hands what libraries log to our own log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """One record."""
-        logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
-
-
-_LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "handlers": {"structlog": {"()": LogHandler}},
-    "root": {"level": "WARNING", "handlers": ["structlog"]},
-    "loggers": {
-        name: {"level": "WARNING", "handlers": ["structlog"], "propagate": False}
-        for name in ("gunicorn.error", "gunicorn.access")
-    },
-}
