@@ -196,8 +196,7 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
         "logconfig_dict": LIBRARY_LOGS,
         "loglevel": "warning",
     }
-    host, port, *_ = listener.getsockname()
-    logger.info("serving", address=f"http://{host}:{port}", processes=settings.api_processes)
+    logger.info("serving", address="http://{}:{}".format(*listener.getsockname()), processes=settings.api_processes)
     Server(options, lambda: build_app(settings, guard, client, recorder, logs, open_patterns)).run()
 
 
