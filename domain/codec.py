@@ -1,13 +1,18 @@
 """Events to stored bytes and back, through every schema version ever written."""
 
+from collections import ChainMap
 from functools import cache
 from typing import Any
 
 import orjson
 
 from domain.events import EVENT_TYPES, Event
+from domain.user_events import USER_EVENT_TYPES
 
 TOPIC_PREFIX = "domain.events:"
+
+KNOWN_TYPES = ChainMap(USER_EVENT_TYPES, EVENT_TYPES)
+"""Every event type by its name, whatever the log."""
 
 
 class UnknownEventTypeError(ValueError):
@@ -16,7 +21,7 @@ class UnknownEventTypeError(ValueError):
 
 @cache
 def topic_of(event_type: type[Event]) -> str:
-    """The topic under which events of this type are stored, as the ``eventsourcing`` library forms it."""
+    """The topic under which events of this type are stored: the same wherever in ``domain`` their class is."""
     return TOPIC_PREFIX + event_type.__name__
 
 
@@ -34,7 +39,7 @@ def decode(topic: str, event_id: str, state: bytes) -> Event:
     Raises UnknownEventTypeError for a foreign topic, ValueError for a state that does not fit the event type
     or was written by a newer version of it.
     """
-    event_type = EVENT_TYPES.get(topic.removeprefix(TOPIC_PREFIX))
+    event_type = KNOWN_TYPES.get(topic.removeprefix(TOPIC_PREFIX))
     if event_type is None:
         raise UnknownEventTypeError(f"{topic} is not an event type of this version of TickView")
     fields: dict[str, Any] = orjson.loads(state)

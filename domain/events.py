@@ -1,4 +1,4 @@
-"""The events: immutable facts about the market, its backtests and its producers.
+"""The events: immutable facts about the market, its catalogue, its backtests and its producers.
 
 Every class has a ``class_version``. An event stored under an older version is brought up to date by the
 class's chain of ``upcast_v1_v2``, ``upcast_v2_v3`` … methods, each a pure change of the stored state (the
@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.streams import backtest_stream, log_stream, source_stream, symbol_stream
+from domain.streams import backtest_stream, log_stream, source_stream, symbol_stream, universe_stream
 
 Confidence = Annotated[float, Field(ge=0, le=1)]
 Progress = Annotated[float, Field(ge=0, le=1)]
@@ -147,6 +147,64 @@ class HealthReported(Event):
         return source_stream(self.source)
 
 
+class SymbolEvent(Event):
+    """Something about one symbol of the catalogue."""
+
+    symbol: str
+
+    @property
+    def stream(self) -> str:
+        return symbol_stream(self.symbol)
+
+
+class SymbolDescribed(SymbolEvent):
+    """Everything the catalogue says of a symbol from now on; None where it says nothing."""
+
+    name: str | None = None
+    exchange: str | None = None
+    market: str | None = None
+    type: str | None = None
+    """What kind of instrument it is: ``CS``, ``ETF`` …"""
+    sector: str | None = None
+    industry: str | None = None
+    market_cap: Finite | None = None
+    """In the currency of the market."""
+
+
+class SymbolListed(SymbolDescribed):
+    """A symbol is in the catalogue, for the first time or again."""
+
+
+class SymbolChanged(SymbolDescribed):
+    """The catalogue says something else of a symbol than before."""
+
+
+class SymbolDelisted(SymbolEvent):
+    """A symbol is no longer traded, or no longer in the catalogue."""
+
+
+class UniverseDescribed(Event):
+    """A named set of symbols, whole."""
+
+    key: str
+    name: str | None = None
+    description: str | None = None
+    symbols: list[str]
+    """In order, each once."""
+
+    @property
+    def stream(self) -> str:
+        return universe_stream(self.key)
+
+
+class UniverseDefined(UniverseDescribed):
+    """A universe is in the catalogue."""
+
+
+class UniverseChanged(UniverseDescribed):
+    """A universe has other symbols, or another name, than before."""
+
+
 class PositionLost(Event):
     """A position that was given out before its log lost its end, and whose event nobody has kept.
 
@@ -170,6 +228,11 @@ EVENT_TYPES: dict[str, type[Event]] = {
         BacktestCompleted,
         BacktestFailed,
         HealthReported,
+        SymbolListed,
+        SymbolChanged,
+        SymbolDelisted,
+        UniverseDefined,
+        UniverseChanged,
         PositionLost,
     )
 }

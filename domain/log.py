@@ -17,5 +17,5 @@ class LogEntry(NamedTuple):
     """Seconds since the epoch by the log's own clock; never decreases along a log."""
     state: bytes
     origin: str = ""
-    """How it came in: ``pubsub``, ``stream``, ``http``, ``retry``, ``expirer``; behind it, after a space, the id of the
-    dead letter that keeps what could not be read of the same message. Empty where nobody said."""
+    """How it came in: ``pubsub``, ``stream``, ``http``, ``retry``, ``expirer``, ``catalogue``; behind it, after a
+    space, the id of the dead letter that keeps what could not be read of the same message. Empty where nobody said."""

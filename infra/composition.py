@@ -1,5 +1,6 @@
 """Puts the parts together from the settings: the one place that knows which part needs which."""
 
+import re
 from collections.abc import Iterable
 
 from redis import Redis
@@ -17,6 +18,10 @@ from infra.functions import load
 from infra.intake import Intake
 from infra.recorder import Recorder
 from infra.settings import Settings
+from projections.registry import READ_MODELS
+
+_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
+"""In a DSN that is not a URL, or among a URL's parameters."""
 
 LOGS_KEY = "tickview:logs"
 """Hash: log family -> its number of partitions, fixed by the first process that uses it."""
@@ -96,7 +101,8 @@ def open_archive(client: Redis, settings: Settings, database: Database | None = 
 def without_password(url: str) -> str:
     """The URL as it may be shown."""
     scheme, separator, rest = url.rpartition("@")
-    return f"{scheme.split('//')[0]}//…@{rest}" if separator else url
+    shown = f"{scheme.split('//')[0]}//…@{rest}" if separator else url
+    return _PASSWORD.sub(r"\1…", shown)
 
 
 def open_market_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
@@ -164,6 +170,16 @@ def api_url(settings: Settings) -> str:
     """Where the API is: that of the running ``tickview up``, else the host and port that are set."""
     servers = find_servers(settings.data)
     return (servers and servers.api_url) or f"http://{settings.host}:{settings.port}"
+
+
+def logs_of(client: Redis, read_model: str) -> list[str]:
+    """The logs that a read model folds. Raises KeyError where there is none of this name."""
+    return [log for log in all_log_names(client) if READ_MODELS[read_model].folds(log)]
+
+
+def all_log_names(client: Redis) -> tuple[str, ...]:
+    """The partitions of the market log, and the log of the users."""
+    return (*log_names(client), USERS_LOG)
 
 
 def log_names(client: Redis) -> tuple[str, ...]:

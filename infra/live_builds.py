@@ -116,6 +116,9 @@ class FollowedReadModel(Generic[Queries]):
         if self._course is None or self._course.build != build:
             await self._begin(client, build)
 
+    def wait_for_build(self) -> None:
+        """There is none yet."""
+
     async def _begin(self, client: Redis, build: Build) -> None:
         course = Course(self.name, build, self.logs)
         await course.begin(client)
@@ -193,6 +196,8 @@ class Follower:
             live = parse_versions(versions or b"").live
             if live:
                 await read_model.go_to(self._client, live)
+            else:
+                read_model.wait_for_build()
 
     async def follow(self) -> None:
         """Go on until cancelled; everything stays as it was while Redis is away."""

@@ -5,7 +5,7 @@ from itertools import islice
 
 from redis import Redis
 
-from infra.composition import log_names
+from infra.composition import logs_of
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
 from projections.ports import Segment
@@ -59,7 +59,7 @@ def retry_parked(client: Redis, name: str, key: str | None = None) -> list[str]:
 
 def _segments(client: Redis, name: str) -> list[SegmentKeys]:
     builds = read_versions(client, [name])[name].kept
-    return [SegmentKeys(Segment(name, build, log)) for build in builds for log in log_names(client)]
+    return [SegmentKeys(Segment(name, build, log)) for build in builds for log in logs_of(client, name)]
 
 
 def _parked(client: Redis, keys: SegmentKeys, key: str | None) -> Iterator[list[str]]:

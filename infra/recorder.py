@@ -5,6 +5,7 @@ The one path that every message takes, whichever way it came in.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import structlog
 
@@ -33,7 +34,7 @@ class Recorder:
         Raises what the log raises when it cannot append; repeating the call is safe, as events are known by their ids.
         """
         readings = [self._read(message) for message in messages]
-        recorded = self._append(readings, list(map(_origin, messages, readings)))
+        recorded = self._append_read(readings, list(map(_origin, messages, readings)))
         letters = [
             _letter(message, reading.refusals)
             for message, reading in zip(messages, readings, strict=True)
@@ -50,7 +51,7 @@ class Recorder:
         """Try a dead letter again; it is removed if all of it can be read now."""
         message = Message(letter.channel, letter.payload, letter.received_at, letter.via)
         reading = self._read(message)
-        recorded = self._append([reading], [f"retry {letter.id}"])
+        recorded = self._append_read([reading], [f"retry {letter.id}"])
         if reading.refusals:
             self._dead_letters.refused_again(letter, reading.refusals)
         else:
@@ -60,18 +61,31 @@ class Recorder:
     def _read(self, message: Message) -> Reading:
         return read(message.channel, message.payload, message.received_at, max_bytes=self._max_message_bytes)
 
-    def _append(self, readings: Sequence[Reading], origins: Sequence[str]) -> list[list[RecordedEvent]]:
-        """Append the events of all readings, each log at once; their places, by reading."""
-        by_log: dict[str, list[tuple[int, Event]]] = defaultdict(list)
-        for number, reading in enumerate(readings):
-            for event in reading.events:
-                by_log[log_of(event.stream, len(self._logs))].append((number, event))
-        recorded: list[list[RecordedEvent]] = [[] for _ in readings]
-        for log, numbered in by_log.items():
-            appended = self._logs[log].append([_new_event(event, origins[number]) for number, event in numbered])
-            for (number, event), place in zip(numbered, appended, strict=True):
-                recorded[number].append(RecordedEvent(event.event_id, type(event).__name__, event.stream, log, *place))
-        return recorded
+    def record_events(self, events: Sequence[Event], origin: str) -> list[RecordedEvent]:
+        """Record events that were not read from a message; ``origin`` says how they came in. Raises as ``record``."""
+        return self._append([(event, origin) for event in events])
+
+    def _append(self, events: Sequence[tuple[Event, str]]) -> list[RecordedEvent]:
+        """Append events with their origins, those of each log at once; their places."""
+        by_log: dict[str, list[int]] = defaultdict(list)
+        for number, (event, _) in enumerate(events):
+            by_log[log_of(event.stream, len(self._logs))].append(number)
+        recorded: dict[int, RecordedEvent] = {}
+        for log, numbers in by_log.items():
+            appended = self._logs[log].append([_new_event(*events[number]) for number in numbers])
+            for number, place in zip(numbers, appended, strict=True):
+                event, _ = events[number]
+                recorded[number] = RecordedEvent(event.event_id, type(event).__name__, event.stream, log, *place)
+        return [recorded[number] for number in range(len(events))]
+
+    def _append_read(self, readings: Sequence[Reading], origins: Sequence[str]) -> list[list[RecordedEvent]]:
+        """Append the events of all readings; their places, by reading."""
+        places = iter(
+            self._append(
+                [(event, origin) for reading, origin in zip(readings, origins, strict=True) for event in reading.events]
+            )
+        )
+        return [list(islice(places, len(reading.events))) for reading in readings]
 
     def _keep(self, letters: Sequence[DeadLetter]) -> None:
         dropped = self._dead_letters.keep(letters)

@@ -1,22 +1,26 @@
-"""Keeps the replica of ``patterns`` in an API process: loads it from Redis while it is followed, and follows switches.
+"""Keeps replicas of read models in an API process: loads them from Redis while they are followed, and follows switches.
 
 Rows are scanned page by page, commits read between the pages: what is read later is newer, so that after the last page
-and the commits behind it the replica is what Redis is. Until then, or where it would be too large, Redis answers; after
-a switch, the replica of the former build does, which goes on being folded, until that of the new one is whole.
+and the commits behind it the replica is what Redis is. Until then, or where it would be too large, something else
+answers; after a switch, the replica of the former build does, which goes on being folded, until the new one is whole.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from redis.asyncio import Redis
 
-from infra.changes import Course, Entry, commit
+from infra.catalogue.entries import MOST_SYMBOLS
+from infra.changes import Course, Entry, Rows, commit
 from infra.live_builds import FollowedReadModel
+from projections.base import Projection
 from projections.patterns import ActivePatterns
-from projections.queries import PatternQueries
+from projections.queries import PatternQueries, Positions
 from projections.versions import Build
+from readapi.catalogue.tables import NotLoaded
 from readapi.commits import CommitListener
 from readapi.replica.replica import PatternReplica
 
@@ -29,12 +33,30 @@ AGAIN_SECONDS = 30.0
 """After so long, a read model that was too large is looked at again."""
 
 
-class _Loading:
+class Replica(Protocol):
+    """All rows of one build, in memory."""
+
+    def put(self, log: str, rows: Rows) -> None:
+        """What became of some rows of a log."""
+        ...
+
+    def prepare(self, now: float) -> None:
+        """Make what the first questions, at ``now`` in epoch seconds, would else have to make."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+Held = TypeVar("Held", bound=Replica)
+Queries = TypeVar("Queries")
+
+
+class _Loading(Generic[Held]):
     """A replica that is not whole yet."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: Course, replica: Held) -> None:
         self.course = course
-        self.replica = PatternReplica()
+        self.replica = replica
         self._cursors: dict[str, int] = dict.fromkeys(course.keys, 0)
 
     @property
@@ -57,24 +79,31 @@ class _Loading:
             await asyncio.sleep(0)
 
 
-class ReplicatedPatterns(FollowedReadModel[PatternQueries]):
-    """The live build of ``patterns``, answered from a replica of at most ``max_rows`` rows."""
+class ReplicatedReadModel(FollowedReadModel[Queries | Held], Generic[Queries, Held]):
+    """The live build of a read model, answered from a replica of at most ``max_rows`` rows, which ``make`` begins.
+
+    ``open_queries`` makes what answers where no replica does.
+    """
 
     def __init__(
         self,
+        name: str,
+        version: int,
         logs: Sequence[str],
-        open_queries: Callable[[Build], PatternQueries],
-        listener: CommitListener | None,
+        open_queries: Callable[[Build], Queries],
+        make: Callable[[], Held],
         max_rows: int,
+        listener: CommitListener | None = None,
     ) -> None:
-        super().__init__(ActivePatterns.name, ActivePatterns.version, logs, open_queries, listener)
+        super().__init__(name, version, logs, open_queries, listener)
+        self._make = make
         self._max_rows = max_rows
-        self._replica: PatternReplica | None = None
-        self._loading: _Loading | None = None
+        self._replica: Held | None = None
+        self._loading: _Loading[Held] | None = None
         self._again_at = 0.0
 
     @property
-    def replica(self) -> PatternReplica | None:
+    def replica(self) -> Held | None:
         """What answers, if it is a replica."""
         return self._replica
 
@@ -107,7 +136,7 @@ class ReplicatedPatterns(FollowedReadModel[PatternQueries]):
         if course is None or course.build != build:
             course = Course(self.name, build, self.logs)
             await course.begin(client)
-        self._loading = _Loading(course)
+        self._loading = _Loading(course, self._make())
 
     async def _fits(self, client: Redis, build: Build) -> bool:
         async with client.pipeline(transaction=False) as pipeline:
@@ -119,8 +148,8 @@ class ReplicatedPatterns(FollowedReadModel[PatternQueries]):
         return rows <= self._max_rows
 
     def _give_up(self, rows: int) -> None:
-        """Answer from Redis."""
-        logger.warning("the replica would be too large, Redis answers", rows=rows, max_rows=self._max_rows)
+        """Answer without it."""
+        logger.warning("the replica would be too large", read_model=self.name, rows=rows, max_rows=self._max_rows)
         self._loading, self._replica = None, None
         self._again_at = time.monotonic() + AGAIN_SECONDS
         if self._course:
@@ -129,13 +158,14 @@ class ReplicatedPatterns(FollowedReadModel[PatternQueries]):
     def take(self, course: Course, log: str, entry: Entry) -> None:
         """The next commit."""
         if course is self._course:
-            replica = self._replica
-            if self._listener:
-                self._listener.hear(commit(course.build, log, entry, replica.document if replica is not None else None))
-            if replica is not None:
-                replica.put(log, entry.rows)
+            self._tell(course, log, entry)
+            if self._replica is not None:
+                self._replica.put(log, entry.rows)
         if self._loading and course is self._loading.course:
             self._loading.replica.put(log, entry.rows)
+
+    def _tell(self, course: Course, log: str, entry: Entry) -> None:
+        super().take(course, log, entry)
 
     def lose(self, course: Course) -> None:
         """Its commits cannot be told any further."""
@@ -156,7 +186,7 @@ class ReplicatedPatterns(FollowedReadModel[PatternQueries]):
             self._bound(self._replica)
         await super().took(client, all_there_is=all_there_is)
 
-    async def _answer_from(self, loading: _Loading) -> None:
+    async def _answer_from(self, loading: _Loading[Held]) -> None:
         started = time.monotonic()
         await asyncio.to_thread(loading.replica.prepare, time.time())
         course = loading.course
@@ -166,12 +196,56 @@ class ReplicatedPatterns(FollowedReadModel[PatternQueries]):
         self.move(course.build, course.positions, loading.replica)
         logger.info(
             "replica answers",
+            read_model=self.name,
             build=str(course.build),
             rows=len(loading.replica),
-            bytes=loading.replica.nbytes,
             prepared_in=round(time.monotonic() - started, 3),
         )
 
-    def _bound(self, replica: PatternReplica) -> None:
+    def _bound(self, replica: Held) -> None:
         if len(replica) > self._max_rows:
             self._give_up(len(replica))
+
+
+class ReplicatedPatterns(ReplicatedReadModel[PatternQueries, PatternReplica]):
+    """The live build of ``patterns``; whoever listens is told what rows were before, too."""
+
+    def __init__(
+        self,
+        logs: Sequence[str],
+        open_queries: Callable[[Build], PatternQueries],
+        listener: CommitListener | None,
+        max_rows: int,
+    ) -> None:
+        name, version = ActivePatterns.name, ActivePatterns.version
+        super().__init__(name, version, logs, open_queries, PatternReplica, max_rows, listener)
+
+    def _tell(self, course: Course, log: str, entry: Entry) -> None:
+        if self._listener:
+            replica = self._replica
+            self._listener.hear(commit(course.build, log, entry, replica.document if replica is not None else None))
+
+
+class ReplicatedTable(ReplicatedReadModel[NotLoaded, Held]):
+    """The live build of a read model of the catalogue, which nothing answers before it is loaded.
+
+    Once it is known that there is no build yet, an empty table answers. ``moved`` is called whenever something may have
+    changed.
+    """
+
+    def __init__(
+        self, projection: Projection[Any, Any], logs: Sequence[str], make: Callable[[], Held], moved: Callable[[], None]
+    ) -> None:
+        super().__init__(projection.name, projection.version, logs, lambda _: NotLoaded(), make, MOST_SYMBOLS)
+        self._has_moved = moved
+
+    def move(self, build: Build, positions: Positions, queries: NotLoaded | Held | None = None) -> None:
+        """As FollowedReadModel."""
+        super().move(build, positions, queries)
+        self._has_moved()
+
+    def wait_for_build(self) -> None:
+        """As FollowedReadModel."""
+        build, queries, positions = self.current.build, self.current.queries, self.current.positions
+        if build.number == 0 and isinstance(queries, NotLoaded):
+            self.move(build, positions, self._make())

@@ -1,7 +1,6 @@
 """``tickview serve``: gunicorn, and in each of its processes the API with what it needs."""
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ from redis.asyncio import Redis as AsyncRedis
 from uvicorn_worker import UvicornWorker
 
 from domain.streams import USERS_LOG
+from infra.access.guarding import check_exposure, open_guard
 from infra.api_ports import IntakeAnnouncements, RedisDeadLetterDesk, RedisOperations
 from infra.archive.as_of import PostgresPatternHistory
 from infra.archive.database import Database
@@ -39,13 +39,19 @@ from infra.counts import flush
 from infra.errors import StartupError
 from infra.intake import Intake
 from infra.live_builds import FollowedReadModel, Follower
-from infra.read_models.queries import RedisActivityQueries, RedisBacktestQueries, RedisProducerQueries
+from infra.read_models.queries import (
+    RedisActivityQueries,
+    RedisBacktestQueries,
+    RedisProducerQueries,
+    RedisWorkspaceQueries,
+)
 from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.recorder import Recorder
 from infra.replicas import ReplicatedPatterns
 from infra.settings import Settings
 from infra.streams import HttpStream, WebSocketStream
-from infra.telemetry import configure_logs
+from infra.telemetry import LIBRARY_LOGS, configure_logs
+from infra.workspaces import LoggedWorkspaces, WorkspaceDesk
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns
@@ -53,8 +59,12 @@ from projections.producers import Producers
 from projections.queries import PatternQueries
 from projections.registry import READ_MODELS
 from projections.versions import Build
+from projections.workspaces import Workspaces
+from readapi.access.guard import Guard
 
 if TYPE_CHECKING:
+    from readapi.app import Lifespan
+    from readapi.problems import Application
     from readapi.push.hub import Hub
 
 logger = structlog.get_logger()
@@ -78,6 +88,8 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         "ws": WebSocketStream,
         # Each client's messages would have to be compressed for it alone.
         "ws_per_message_deflate": False,
+        # What clients send is ignored.
+        "ws_max_size": 65_536,
         "lifespan": "on",
         "server_header": False,
         "proxy_headers": False,
@@ -171,6 +183,8 @@ def _keep_running(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQueries) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartupError where Redis or the address cannot be used."""
     configure_logs(settings.log_level, "serve")
+    check_exposure(settings)
+    guard = open_guard(settings)
     client = open_redis(settings)
     # Made once and before the processes are, so that one that gunicorn replaces while Redis is away starts too.
     recorder = open_recorder(client, settings)
@@ -186,12 +200,11 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
         "graceful_timeout": STOP_SECONDS + 2,
         "control_socket_disable": True,
         "on_exit": lambda _: rmtree(metrics, ignore_errors=True),
-        "logconfig_dict": _LOGGING,
+        "logconfig_dict": LIBRARY_LOGS,
         "loglevel": "warning",
     }
-    host, port, *_ = listener.getsockname()
-    logger.info("serving", address=f"http://{host}:{port}", processes=settings.api_processes)
-    Server(options, lambda: build_app(settings, client, recorder, logs, open_patterns)).run()
+    logger.info("serving", address="http://{}:{}".format(*listener.getsockname()), processes=settings.api_processes)
+    Server(options, lambda: build_app(settings, guard, client, recorder, logs, open_patterns)).run()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -206,43 +219,58 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def build_app(
-    settings: Settings, client: Redis, recorder: Recorder, logs: tuple[str, ...], open_patterns: OpenPatterns
-) -> Any:
-    """The application of one process. Nothing connects before its start-up."""
+    settings: Settings,
+    guard: Guard,
+    client: Redis,
+    recorder: Recorder,
+    logs: tuple[str, ...],
+    open_patterns: OpenPatterns = RedisPatternQueries,
+    *,
+    host: "Application | None" = None,
+    lifespan: "Callable[[Lifespan], Lifespan]" = lambda process: process,
+) -> "Application":
+    """The application of one process, or ``host`` with it added. Nothing connects before its start-up.
+
+    ``lifespan`` makes, from what starts and stops the process, what shall see to that.
+    """
     # Only now, in the process itself and with METRICS_FOLDER set: that is when prometheus_client opens its files.
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
+    from infra.catalogue.serving import followed_catalogue
     from readapi.app import create_app
     from readapi.as_of import PatternHistory
     from readapi.push.hub import Hub
     from readapi.read_model import ReadModel
     from readapi.replica.measuring import ReplicaGauges
 
-    url = redis_url(settings)
     database = lazy_database(settings)
     archive = ServedArchive(database) if database else None
-    asking, waiting = connect_async(url), connect_async(url)
+    asking, waiting = (connect_async(redis_url(settings)) for _ in range(2))
     followed: list[FollowedReadModel[Any]] = []
     follower = Follower(waiting, followed)
-    hub = Hub(follower, time.time, settings.wait_seconds)
+    catalogue, parts = followed_catalogue(logs, settings.wait_seconds, follower, lambda: hub.look_at_catalogue())
+    followed += parts
+    hub = Hub(follower, catalogue, time.time, settings.wait_seconds)
     listeners = hub.listeners
     intake = open_intake(recorder, settings)
     gauges = ReplicaGauges()
-    gathered = CollectorRegistry()
-    MultiProcessCollector(gathered)
+    gathered = CollectorRegistry() if METRICS_FOLDER in os.environ else None
+    if gathered:
+        MultiProcessCollector(gathered)
 
     def served(name: str, queries: Callable[..., Any]) -> ReadModel[Any]:
+        folded = tuple(filter(READ_MODELS[name].folds, (*logs, USERS_LOG)))
         followed.append(
             FollowedReadModel(
                 name,
                 READ_MODELS[name].version,
-                logs,
-                lambda build: queries(asking, build, logs),
+                folded,
+                lambda build: queries(asking, build, folded),
                 listeners.get(name),
             )
         )
-        return ReadModel(name, followed[-1], settings.wait_seconds)
+        return ReadModel(name, followed[-1], settings.wait_seconds, family=READ_MODELS[name].family)
 
     patterns = ReplicatedPatterns(
         logs,
@@ -257,6 +285,8 @@ def build_app(
         backtests=served(Backtests.name, RedisBacktestQueries),
         activity=served(Activity.name, RedisActivityQueries),
         producers=served(Producers.name, RedisProducerQueries),
+        catalogue=catalogue,
+        workspaces=served(Workspaces.name, RedisWorkspaceQueries),
         pattern_history=PatternHistory(
             PostgresPatternHistory(archive, logs) if archive else None, settings.wait_seconds
         ),
@@ -266,33 +296,18 @@ def build_app(
         if archive
         else None,
         announcements=IntakeAnnouncements(intake),
+        desk=WorkspaceDesk(LoggedWorkspaces(open_logs(client, settings, [USERS_LOG], database)[USERS_LOG], "http")),
         dead_letters=RedisDeadLetterDesk(open_dead_letters(client, settings), recorder),
         operations=RedisOperations(client, archive),
         push=hub,
         clock=time.time,
-        lifespan=ApiProcess(
-            client, (asking, waiting), database, follower, hub, intake, lambda: gauges.show(patterns.replica)
+        guard=guard,
+        lifespan=lifespan(
+            ApiProcess(
+                client, (asking, waiting), database, follower, hub, intake, lambda: gauges.show(patterns.replica)
+            )
         ),
         away=REDIS_ERRORS,
         gathered=gathered,
+        host=host,
     )
-
-
-class LogHandler(logging.Handler):
-    """Hands what libraries log to our own log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """One record."""
-        logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
-
-
-_LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "handlers": {"structlog": {"()": LogHandler}},
-    "root": {"level": "WARNING", "handlers": ["structlog"]},
-    "loggers": {
-        name: {"level": "WARNING", "handlers": ["structlog"], "propagate": False}
-        for name in ("gunicorn.error", "gunicorn.access")
-    },
-}

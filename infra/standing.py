@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from infra.composition import log_names
+from infra.composition import all_log_names, logs_of
 from infra.counts import COUNTS_KEY
 from infra.dead_letters import INDEX as DEAD_LETTERS
 from infra.dead_letters import STATS as DEAD_LETTER_STATS
@@ -28,7 +28,7 @@ PARKED_LISTED = 1_000
 
 def read_models(client: Redis) -> list[ReadModelStatus]:
     """Every read model with the segments of its live build, and of one under way, in three round trips."""
-    logs = log_names(client)
+    logs = all_log_names(client)
     versions = read_versions(client, READ_MODELS)
     # Before the first worker has run, the build that it will begin has everything still to fold.
     shown = {name: found.live or Build(READ_MODELS[name].version, 1) for name, found in versions.items()}
@@ -37,12 +37,12 @@ def read_models(client: Redis) -> list[ReadModelStatus]:
         for name, found in versions.items()
         for build in (shown[name], found.building)
         for log in logs
-        if build
+        if build and READ_MODELS[name].folds(log)
     ]
     statuses = dict(zip(segments, _segment_statuses(client, logs, segments), strict=True))
 
     def of(name: str, build: Build | None) -> list[SegmentStatus]:
-        return [statuses[Segment(name, build, log)] for log in logs] if build else []
+        return [statuses[Segment(name, build, log)] for log in logs if READ_MODELS[name].folds(log)] if build else []
 
     return [
         ReadModelStatus(
@@ -110,7 +110,7 @@ def parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
     if live is None:
         return []
     parked: list[dict[str, Any]] = []
-    for log in log_names(client):
+    for log in logs_of(client, read_model):
         names = SegmentKeys(Segment(read_model, live, log))
         found = []
         for name, note in client.hscan_iter(names.parked, count=PARKED_LISTED):

@@ -9,10 +9,10 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from infra.arriving import ArrivingRequest
 from readapi.push.streams import STREAM
 
 SEND_BUFFER_BYTES = 262_144
@@ -104,7 +104,7 @@ class WebSocketStream(WebSocketsSansIOProtocol):
         super().shutdown()
 
 
-class HttpStream(HttpToolsProtocol):
+class HttpStream(ArrivingRequest):
     """HTTP. While a response is a stream of events, its chunks are written here."""
 
     _over: asyncio.Event | None = None

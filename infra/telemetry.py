@@ -2,9 +2,12 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict
+
+logger = structlog.get_logger()
 
 
 def configure_logs(level: str, role: str) -> None:
@@ -28,3 +31,24 @@ def configure_logs(level: str, role: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+class LogHandler(logging.Handler):
+    """Hands what libraries log to our own log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+LIBRARY_LOGS: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"structlog": {"()": LogHandler}},
+    "root": {"level": "WARNING", "handlers": ["structlog"]},
+    "loggers": {
+        name: {"level": "WARNING", "handlers": ["structlog"], "propagate": False}
+        for name in ("gunicorn.error", "gunicorn.access")
+    },
+}
+"""For ``logging.config``: the server's own log goes to ours."""

@@ -37,7 +37,8 @@ class Kept(NamedTuple):
 class Worker:
     """One worker process's work.
 
-    ``projections`` are those of this release, by name; builds of the ``former`` ones are folded on, for a way back.
+    ``projections`` are those of this release, by name; of them it takes those that fold one of ``logs``. Builds of the
+    ``former`` ones are folded on, for a way back.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Worker:
     ) -> None:
         self._client = client
         self._name = name
-        self._projections = projections
-        self._known = (*projections.values(), *former)
+        self._projections = {
+            name: projection for name, projection in projections.items() if any(map(projection.folds, logs))
+        }
+        self._known = (*self._projections.values(), *former)
         self._logs = logs
         self._lease_seconds = lease_seconds
         self._batch_size = batch_size
@@ -84,7 +87,7 @@ class Worker:
         """See which builds there are, prolong the leases held, give back those beyond the share, take free ones."""
         versions = builds.deploy(self._client, self._projections)
         for name in versions:
-            versions[name] = builds.switch_if_caught_up(self._client, name, versions[name], list(self._logs))
+            versions[name] = builds.switch_if_caught_up(self._client, name, versions[name], self._logs_of(name))
         kept = self._kept(versions)
         for running in list(self._running.values()):
             if Kept(running.segment.read_model, running.segment.build) not in kept:
@@ -104,6 +107,9 @@ class Worker:
             if projection_of(self._known, name, build.version)
         ]
 
+    def _logs_of(self, read_model: str) -> list[str]:
+        return sorted(filter(self._projections[read_model].folds, self._logs))
+
     def _prolong(self) -> None:
         held = list(self._running.values())
         leases = self._store.lease([running.segment for running in held], self._name, self._lease_seconds)
@@ -117,8 +123,8 @@ class Worker:
         """Of each build, as many segments as there are for each worker that can fold it; workers begin elsewhere."""
         wanted: dict[Kept, int] = {}
         free: dict[Kept, list[Segment]] = {}
-        logs = sorted(self._logs)
         for one, (place, workers) in zip(kept, self._enrol(kept, self._lease_seconds), strict=True):
+            logs = self._logs_of(one.read_model)
             share = -(-len(logs) // workers)
             mine = [running for running in self._running.values() if Kept(*running.segment[:2]) == one]
             for surplus in mine[share:]:
@@ -183,4 +189,6 @@ class Worker:
         for one, since in self._dropped_since.items():
             if time.monotonic() - since > REMOVE_AFTER_SECONDS:
                 self._dropped_since[one] = time.monotonic()
-                Thread(target=builds.remove, args=(self._client, *one, list(self._logs)), daemon=True).start()
+                Thread(
+                    target=builds.remove, args=(self._client, *one, self._logs_of(one.read_model)), daemon=True
+                ).start()

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import orjson
 
 from domain.events import Event
+from domain.streams import MARKET_LOG, family_of
 
 Row = TypeVar("Row")
 Handled = TypeVar("Handled", bound=Event)
@@ -63,6 +64,10 @@ class Projection(Generic[Row, Handled]):
     """The frozen dataclass of a row."""
     handles: ClassVar[tuple[type[Event], ...]]
     """The event types it folds; all others pass it by unread."""
+    family: ClassVar[str] = MARKET_LOG
+    """The logs that it folds: the partitions of the market's, or that of the users."""
+    tells_rows: ClassVar[bool] = True
+    """Whether ``changes`` tell the rows, for those who follow them; else only that something was committed."""
     indexes: ClassVar[tuple[Index[Any], ...]] = ()
     summaries: ClassVar[tuple[Count[Any], ...]] = ()
 
@@ -73,6 +78,10 @@ class Projection(Generic[Row, Handled]):
     def evolve(self, row: Row | None, event: Handled) -> Row | None:
         """What becomes of a row (None: there is none yet) by ``event``; None: there is none any more."""
         raise NotImplementedError
+
+    def folds(self, log: str) -> bool:
+        """Whether it folds ``log``."""
+        return family_of(log) == self.family
 
     def group_of(self, key: str) -> str | None:
         """The group that the row ``key`` is in, if events speak of groups."""

@@ -68,15 +68,15 @@ class Folded:
 
 @dataclass
 class Mutations:
-    """The changes to a store that one commit makes; index and count changes are by (name, group or "")."""
+    """What a commit changes in a store: documents to write (None: to remove), the others by (name, group or "")."""
 
     rows: dict[str, bytes | None] = field(default_factory=dict)
-    """Documents to write; None: to remove."""
     index_additions: dict[tuple[str, str], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     index_removals: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     groups: dict[str, set[str]] = field(default_factory=dict)
     parked: list[Parked] = field(default_factory=list)
+    tells_rows: bool = True  # to those who follow the read model
 
 
 class Reading(NamedTuple):
@@ -267,7 +267,7 @@ def places_of(projection: Projection[Any, Any], row: Any) -> Places:
 
 def derive(projection: Projection[Any, Any], folded: Folded) -> Mutations:
     """Every change to rows, indexes and counts that follows from the rows as they were and as they shall be."""
-    mutations = Mutations(groups=folded.groups, parked=folded.parked)
+    mutations = Mutations(groups=folded.groups, parked=folded.parked, tells_rows=projection.tells_rows)
     for key, evolved in folded.after.items():
         old = folded.before[key]
         if old is None and evolved.stored is None:

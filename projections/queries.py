@@ -13,6 +13,7 @@ from projections.backtests import BacktestRow
 from projections.pattern_history import Timeline
 from projections.patterns import PatternRow
 from projections.producers import ProducerRow
+from projections.workspaces import WorkspaceRow
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer", covariant=True)
@@ -87,7 +88,7 @@ class TooDeepError(ValueError):
 
 @dataclass(frozen=True)
 class PatternQuery:
-    """A scan. Filters are joined by *and*, the values of one filter by *or*; an empty filter lets all pass.
+    """A scan. Filters are joined by *and*, the values of one filter by *or*.
 
     A row matches only if its ``expires_at`` is None or after ``now`` (seconds since the epoch). A bound on a value
     that a row does not have does not let it pass. Rows are ordered by (sort value, id); a missing value is the lowest
@@ -96,7 +97,9 @@ class PatternQuery:
 
     now: float
     pattern_types: frozenset[str] = frozenset()
-    symbols: frozenset[str] = frozenset()
+    """Empty: all pass; so it is with ``tiers``."""
+    symbols: frozenset[str] | None = None
+    """None: all pass; empty: none. There may be thousands."""
     tiers: frozenset[str] = frozenset()
     confidence_min: float = 0.0
     rs_min: float | None = None
@@ -124,7 +127,7 @@ class PatternQuery:
     def may_pass(self, symbol: str, pattern: str, tier: str) -> bool:
         """Whether a row of these may match, whatever else it says."""
         return (
-            (not self.symbols or symbol in self.symbols)
+            (self.symbols is None or symbol in self.symbols)
             and (not self.pattern_types or pattern in self.pattern_types)
             and (not self.tiers or tier in self.tiers)
         )
@@ -212,6 +215,14 @@ class ActivityQueries(Protocol):
 
     async def since(self, day: str) -> Sequence[ActivityRow]:
         """The rows of a day (UTC, ``2026-11-23``) and all later days, added up over the partitions."""
+        ...
+
+
+class WorkspaceQueries(Protocol):
+    """Questions to the read model ``workspaces``."""
+
+    async def get(self, user: str) -> Found[WorkspaceRow] | None:
+        """What one user has; None if that user has never done anything."""
         ...
 
 

@@ -8,9 +8,13 @@ from projections.backtests import Backtests
 from projections.base import Projection
 from projections.patterns import ActivePatterns
 from projections.producers import Producers
+from projections.symbols import Symbols
+from projections.universes import Universes
+from projections.workspaces import Workspaces
 
 READ_MODELS: dict[str, Projection[Any, Any]] = {
-    projection.name: projection for projection in (ActivePatterns(), Backtests(), Activity(), Producers())
+    projection.name: projection
+    for projection in (ActivePatterns(), Backtests(), Activity(), Producers(), Symbols(), Universes(), Workspaces())
 }
 """Every projection by its name."""
 

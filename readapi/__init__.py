@@ -1,1 +1,55 @@
-"""How it is asked: the Falcon application, one module per resource family."""
+"""How it is asked: the Falcon application, one module per resource family.
+
+Besides ``tickview serve`` there are two ways to run it, one line each, with the settings from the environment:
+``init_app`` adds it to a Falcon application that somebody has, ``create_app`` makes one to mount under another.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from falcon.asgi import App
+
+SERVICES = "readapi.services"
+"""The group of entry points in which whoever has stores and settings offers an ``EmbeddedService``."""
+
+AsgiApplication = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+"""Takes ``scope``, ``receive`` and ``send``."""
+
+
+class EmbeddedService(Protocol):
+    """The whole service, to be put into somebody else's process."""
+
+    def add_to(self, host: "App[Any, Any] | None") -> "App[Any, Any]":
+        """Add it to a Falcon application, or make one. It starts with the application, or with its first request."""
+        ...
+
+
+def init_app(app: "App[Any, Any]") -> None:
+    """Add all routes to a Falcon ASGI application: call it once, before the first request.
+
+    Raises TypeError for an application that is not ``falcon.asgi.App``, and what ``tickview serve`` is refused for.
+    """
+    from falcon.asgi import App
+
+    if not isinstance(app, App):
+        raise TypeError(f"init_app needs a falcon.asgi.App, not {type(app).__module__}.{type(app).__qualname__}")
+    _service().add_to(app)
+
+
+def create_app() -> AsgiApplication:
+    """An ASGI application to mount under Starlette, FastAPI or Django, at any prefix.
+
+    Raises what ``tickview serve`` is refused for.
+    """
+    from readapi.mounted import without_prefix
+
+    return without_prefix(_service().add_to(None))
+
+
+def _service() -> EmbeddedService:
+    from importlib.metadata import entry_points
+
+    [offered] = entry_points(group=SERVICES)
+    service: EmbeddedService = offered.load()
+    return service

@@ -52,6 +52,15 @@ def encode(content: Any) -> Encoded:
     return Encoded(body, sha256(body).hexdigest()[:TAG_LENGTH])
 
 
+def send_own(req: Request, resp: Response, content: Any, tag: str | None = None) -> None:
+    """An answer for one user alone, whose entity tag is ``tag`` (and strong), else follows from it; 304 as above."""
+    encoded = encode(content)
+    send_encoded(req, resp, encoded if tag is None else encoded._replace(tag=tag))
+    resp.set_header("Cache-Control", "private, no-cache")
+    if tag is not None:
+        resp.set_header("ETag", f'"{tag}"')
+
+
 def send_tagged(req: Request, resp: Response, content: Any) -> None:
     """An answer of a read model; 304 where the client's is the same."""
     send_encoded(req, resp, encode(content))

@@ -10,7 +10,7 @@ from projections.pattern_history import Timeline
 from projections.queries import HistoryPage, PatternHistoryQueries, PatternQuery, Positions
 from readapi.ports import format_positions
 from readapi.problems import no_archive
-from readapi.read_model import MIN_POSITION_HEADER, POSITION_HEADER, not_reached, parse_positions
+from readapi.read_model import POSITION_HEADER, not_reached, positions_wanted
 
 POLL_SECONDS = 0.05
 """Between two looks at how far the history is folded, while a read waits for it."""
@@ -38,13 +38,13 @@ class PatternHistory:
         if self._queries is None:
             raise no_archive()
         deadline = time.monotonic() + self._wait_seconds
-        header = req.get_header(MIN_POSITION_HEADER)
-        if header is not None:
-            await self._reach(self._queries, parse_positions(header), deadline)
+        wanted = positions_wanted(req)
+        if wanted is not None:
+            await self._reach(self._queries, wanted, deadline)
             req.context.started = time.perf_counter()
         answer = await self._queries.scan(query, timeline)
-        while timeline == "recorded" and (wanted := _lacking(answer, query.now, recorded)):
-            await self._pause(deadline, answer.positions, wanted)
+        while timeline == "recorded" and (lacking := _lacking(answer, query.now, recorded)):
+            await self._pause(deadline, answer.positions, lacking)
             answer = await self._queries.scan(query, timeline)
         resp.set_header(POSITION_HEADER, format_positions(answer.positions))
         return answer

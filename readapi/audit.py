@@ -11,7 +11,10 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, 
 from typing_extensions import TypedDict
 
 from domain.codec import TOPIC_PREFIX
+from domain.streams import USERS_LOG, log_of, user_stream
 from projections.queries import Positions
+from readapi.access import Identity, identity_of
+from readapi.access.refusals import missing_scope
 from readapi.answers import send
 from readapi.archive_ports import EventFilter, EventPage, History, PastEvent, Verification
 from readapi.cursors import HIGHEST_POSITION, decode_positions, encode_positions
@@ -103,7 +106,8 @@ class EventsParameters(StreamParameters):
     """Which events. Filters are joined by *and*."""
 
     stream: LongName | None = None
-    """``symbol-AAPL``, ``backtest-<job id>``, ``source-<name>``, ``user-<user id>``, ``log-<log>``."""
+    """``symbol-AAPL``, ``universe-<key>``, ``backtest-<job id>``, ``source-<name>``, ``user-<user id>``,
+    ``log-<log>``."""
     type: LongName | None = None
     """Name of the type (``PatternDetected``); of events that are not ours, the whole topic (``module:Class``)."""
     source: LongName | None = None
@@ -117,9 +121,9 @@ class EventsParameters(StreamParameters):
 
 
 class Origin(TypedDict):
-    """How an event came in: ``via`` ``pubsub``, ``stream``, ``http``, ``retry`` (of a dead letter), ``expirer``; null
-    where nobody said. ``dead_letter`` is the id of the letter that it was read from again, or that keeps what could not
-    be read of the same message."""
+    """How an event came in: ``via`` ``pubsub``, ``stream``, ``http``, ``retry`` (of a dead letter), ``expirer``,
+    ``catalogue``; null where nobody said. ``dead_letter`` is the id of the letter that it was read from again, or that
+    keeps what could not be read of the same message."""
 
     via: str | None
     dead_letter: str | None
@@ -166,7 +170,9 @@ class AuditEventsResource(Resource):
     def __init__(self, history: History | None) -> None:
         self._history = history
 
-    @operation("Events of the past", answers={200: AuditAnswer}, query=EventsParameters, problems=(503,))
+    @operation(
+        "Events of the past", scope="operate", answers={200: AuditAnswer}, query=EventsParameters, problems=(503,)
+    )
     async def on_get(self, _req: Request, resp: Response, query: EventsParameters) -> None:
         """The page."""
         wanted = query.bounds(
@@ -188,6 +194,7 @@ class AuditStreamResource(Resource):
 
     @operation(
         "The history of a stream, in order of version",
+        scope="read",
         answers={200: AuditAnswer},
         query=StreamParameters,
         path={
@@ -195,8 +202,9 @@ class AuditStreamResource(Resource):
         },
         problems=(404, 503),
     )
-    async def on_get(self, _req: Request, resp: Response, query: StreamParameters, stream: str) -> None:
+    async def on_get(self, req: Request, resp: Response, query: StreamParameters, stream: str) -> None:
         """The page; 404 if the stream never had an event."""
+        _check_whose(stream, identity_of(req))
         history = asked(self._history)
         if not re.fullmatch(LONG_NAME_PATTERN, stream):
             raise not_found(f"stream {stream!r}")
@@ -206,13 +214,25 @@ class AuditStreamResource(Resource):
         send(resp, answer_of(page))
 
 
+def _check_whose(stream: str, who: Identity) -> None:
+    """What somebody did with their lists is theirs, and the operator's. Raises Problem (403)."""
+    of_a_user = log_of(stream, 1) == USERS_LOG
+    if of_a_user and stream != user_stream(who.subject) and "operate" not in who.scopes:
+        raise missing_scope("operate")
+
+
 class AuditVerificationResource(Resource):
     """The last verification."""
 
     def __init__(self, history: History | None) -> None:
         self._history = history
 
-    @operation("What the last verification of the archive found", answers={200: VerificationAnswer}, problems=(503,))
+    @operation(
+        "What the last verification of the archive found",
+        scope="read",
+        answers={200: VerificationAnswer},
+        problems=(503,),
+    )
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """The verification."""
         send(resp, VerificationAnswer(verification=await asked(self._history).verification()))

@@ -79,7 +79,11 @@ class BacktestsResource(Resource):
         self.read_model = backtests
 
     @operation(
-        "Backtest runs with progress and results", answers={200: BacktestsAnswer}, query=BacktestsParameters, reads=True
+        "Backtest runs with progress and results",
+        scope="read",
+        answers={200: BacktestsAnswer},
+        query=BacktestsParameters,
+        reads=True,
     )
     async def on_get(
         self, req: Request, resp: Response, query: BacktestsParameters, live: LiveBuild[BacktestQueries]
@@ -111,6 +115,7 @@ class BacktestResource(Resource):
 
     @operation(
         "One backtest run and its events",
+        scope="read",
         answers={200: BacktestAnswer},
         path={"job_id": "The run's id, as announced"},
         problems=(404,),

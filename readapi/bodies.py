@@ -26,10 +26,19 @@ async def read_options(req: Request, options: type[Options], most_bytes: int) ->
     if not body:
         return options()
     _check_media_type(req)
+    return _validated(options, _parse(body))
+
+
+async def read_body(req: Request, model: type[Options], most_bytes: int) -> Options:
+    """The body as ``model`` has it. Raises Problem (400, 413, 415)."""
+    return _validated(model, await read_json(req, most_bytes))
+
+
+def _validated(model: type[Options], content: Any) -> Options:
     try:
-        return options.model_validate(_parse(body), strict=True)
+        return model.model_validate(content, strict=True)
     except ValidationError as error:
-        raise invalid(field_errors(options, error, "body")) from error
+        raise invalid(field_errors(model, error, "body")) from error
 
 
 def json_integer(value: object) -> object:

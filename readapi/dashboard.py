@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 from projections.activity import ActivityRow, day_of
 from projections.queries import ActivityQueries
 from readapi.answers import send_tagged
+from readapi.catalogue.tables import NotLoaded, SymbolTable
 from readapi.operation import Resource, operation
 from readapi.parameters import Days, Parameters
 from readapi.ports import LiveBuild
@@ -51,20 +52,42 @@ class Dashboard(TypedDict):
     latest: dict[str, float]
 
 
+class SymbolCounts(TypedDict):
+    """The catalogue's symbols: all that are known, those that are traded, and of these how many of each kind."""
+
+    total: int
+    active: int
+    by_market: dict[str, int]
+    by_sector: dict[str, int]
+
+
 class DashboardAnswer(TypedDict):
-    """The dashboard's statistics."""
+    """The dashboard's statistics; ``symbols`` is null while the catalogue is being loaded."""
 
     statistics: Dashboard
+    symbols: SymbolCounts | None
 
 
 class DashboardResource(Resource):
     """Statistics of what happened."""
 
-    def __init__(self, activity: ReadModel[ActivityQueries], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        activity: ReadModel[ActivityQueries],
+        symbols: ReadModel[SymbolTable | NotLoaded],
+        clock: Callable[[], float],
+    ) -> None:
         self.read_model = activity
+        self._symbols = symbols
         self._clock = clock
 
-    @operation("Events by day, type and source", answers={200: DashboardAnswer}, query=DashboardParameters, reads=True)
+    @operation(
+        "Events by day, type and source",
+        scope="read",
+        answers={200: DashboardAnswer},
+        query=DashboardParameters,
+        reads=True,
+    )
     async def on_get(
         self, req: Request, resp: Response, query: DashboardParameters, live: LiveBuild[ActivityQueries]
     ) -> None:
@@ -72,7 +95,15 @@ class DashboardResource(Resource):
         today = datetime.fromtimestamp(self._clock(), UTC)
         days = [day_of((today - timedelta(days=back)).timestamp()) for back in range(query.days)]
         rows = await live.queries.since(days[-1])
-        send_tagged(req, resp, DashboardAnswer(statistics=_statistics(rows, days)))
+        symbols = _counted(self._symbols.live.queries)
+        send_tagged(req, resp, DashboardAnswer(statistics=_statistics(rows, days), symbols=symbols))
+
+
+def _counted(table: SymbolTable | NotLoaded) -> SymbolCounts | None:
+    if isinstance(table, NotLoaded):
+        return None
+    total, active, by_market, by_sector = table.statistics
+    return SymbolCounts(total=total, active=active, by_market=dict(by_market), by_sector=dict(by_sector))
 
 
 def _statistics(rows: Sequence[ActivityRow], days: Sequence[str]) -> Dashboard:

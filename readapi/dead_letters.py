@@ -72,6 +72,7 @@ class DeadLettersResource(Resource):
 
     @operation(
         "Dead letters, the newest first",
+        scope="operate",
         answers={200: DeadLettersAnswer},
         query=DeadLettersParameters,
         problems=(503,),
@@ -93,6 +94,7 @@ class DeadLetterResource(Resource):
 
     @operation(
         "One dead letter with the message as it came",
+        scope="operate",
         answers={200: DeadLetterAnswer},
         path={"letter_id": LETTER_ID},
         problems=(404, 503),
@@ -104,7 +106,13 @@ class DeadLetterResource(Resource):
             raise not_found(f"dead letter {letter_id!r}")
         send(resp, DeadLetterAnswer(dead_letter=_whole(letter)))
 
-    @operation("Discard a dead letter", answers={204: None}, path={"letter_id": LETTER_ID}, problems=(404, 503))
+    @operation(
+        "Discard a dead letter",
+        scope="operate",
+        answers={204: None},
+        path={"letter_id": LETTER_ID},
+        problems=(404, 503),
+    )
     async def on_delete(self, _req: Request, resp: Response, _query: Parameters, letter_id: str) -> None:
         """Gone for good."""
         if not await self._desk.discard(letter_id):
@@ -120,6 +128,7 @@ class DeadLetterRetryResource:
 
     @operation(
         "Read a dead letter again; it goes if all of it can be read now",
+        scope="operate",
         answers={201: EventsAnswer, 207: EventsAnswer, 422: RefusedProblem},
         path={"letter_id": LETTER_ID},
         problems=(404, 503),

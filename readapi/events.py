@@ -83,6 +83,7 @@ class EventsResource:
 
     @operation(
         "Record messages of producers",
+        scope="produce",
         answers={201: EventsAnswer, 207: EventsAnswer, 422: RefusedProblem},
         body=Message | Messages,
         problems=(413, 415, 503),

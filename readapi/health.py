@@ -8,6 +8,7 @@ from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.queries import PatternQueries, ProducerQueries
+from readapi.access import identity_of
 from readapi.answers import send
 from readapi.archive_ports import ArchiveStatus
 from readapi.operation import Resource, operation
@@ -89,10 +90,15 @@ class Components(TypedDict):
     archive: ArchiveHealth | None
 
 
-class Health(TypedDict):
+class StatusOnly(TypedDict):
     """The service as a whole: as well as its least well part."""
 
     status: Status
+
+
+class Health(StatusOnly):
+    """The service with its parts."""
+
     components: Components
 
 
@@ -136,11 +142,12 @@ class HealthResource(Resource):
         self._patterns = patterns
         self._operations = operations
 
-    @operation("Health of the service", answers={200: Health, 503: Health})
-    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
-        """200 if it is healthy or degraded, else 503."""
+    @operation("Health of the service", scope=None, answers={200: Health | StatusOnly, 503: Health | StatusOnly})
+    async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
+        """200 if it is healthy or degraded, else 503; why is told to those who may read."""
         health = await examine(self._operations, self._patterns)
-        send(resp, health, _http_status(health["status"]))
+        told = health if "read" in identity_of(req).scopes else StatusOnly(status=health["status"])
+        send(resp, told, _http_status(health["status"]))
 
 
 class PatternsHealthResource(Resource):
@@ -151,7 +158,7 @@ class PatternsHealthResource(Resource):
         self._operations = operations
         self._clock = clock
 
-    @operation("Health of the read model of the patterns", answers={200: PatternsHealth}, reads=True)
+    @operation("Health of the read model of the patterns", scope="read", answers={200: PatternsHealth}, reads=True)
     async def on_get(self, _req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """Its lag, its parked keys and its size."""
         try:
@@ -185,7 +192,7 @@ class DiscoveryHealthResource(Resource):
         self._operations = operations
         self._clock = clock
 
-    @operation("Health of pattern discovery", answers={200: DiscoveryHealth, 503: DiscoveryHealth})
+    @operation("Health of pattern discovery", scope="read", answers={200: DiscoveryHealth, 503: DiscoveryHealth})
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """200 if it is healthy or degraded, else 503."""
         health = await examine(self._operations, self._patterns)

@@ -80,6 +80,8 @@ class Measuring:
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:
         """Stop it."""
+        if not hasattr(req.context, "started"):
+            return  # Another's middleware, before ours, has refused it.
         seconds = time.perf_counter() - req.context.started
         route = req.uri_template or UNMATCHED
         method = req.method if req.uri_template and req.method in falcon.HTTP_METHODS else "OTHER"
@@ -121,7 +123,7 @@ class PerformanceResource(Resource):
     def __init__(self, measuring: Measuring) -> None:
         self._measuring = measuring
 
-    @operation("Response times against their targets, in this process", answers={200: PerformanceAnswer})
+    @operation("Response times against their targets, in this process", scope="read", answers={200: PerformanceAnswer})
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """The last requests of each operation."""
         operations = [_performance(*place, sorted(seconds)) for place, seconds in self._measuring.latest.items()]
@@ -154,7 +156,7 @@ class MetricsResource(Resource):
         self._requests = requests
         self._operations = operations
 
-    @operation("Metrics for Prometheus", answers={200: "text/plain"}, problems=(503,))
+    @operation("Metrics for Prometheus", scope="read", answers={200: "text/plain"}, problems=(503,))
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """The metrics, in the text format."""
         self._measuring.flush()

@@ -19,6 +19,9 @@ API_VERSION = "1.0"
 """Its first number is raised when a client must change."""
 
 METHODS = ("get", "post", "put", "delete")
+_BEARER = "bearer"
+_SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer", "description": "A token of the service, or a JWT."}}
+
 REF = "#/components/schemas/{model}"
 
 Place = tuple[str, str, Operation]
@@ -53,12 +56,23 @@ _READ_PARAMETERS = [
         "description": "The `ETag` of an earlier answer: 304 if it is still the same.",
     },
 ]
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "The `ETag` of what is to be changed, as it is known: 412 if it has changed meanwhile.",
+}
 _PROBLEMS = {
     400: "A parameter, header or body that is wrong; `errors` names each and says why.",
+    401: "No token, or one that is not valid here and now.",
+    403: "The token lacks the scope that `scope` names, or `X-User-ID` or a page's origin is not that of who may ask.",
     404: "There is no such thing.",
     409: "It cannot be done as things stand.",
+    412: "It is not as `If-Match` says; `ETag` tells how it is.",
     413: "The body, or a message in it, is too large.",
     415: "The body is not declared as JSON.",
+    422: "It cannot be like this; `errors` names what is wrong and says why.",
+    429: "More requests than the limit allows: try again after `Retry-After`.",
     500: "A fault of the service; its log says more.",
     503: "Redis or the archive cannot be reached, or the intake is full: try again after `Retry-After`. Or the service "
     "has no archive.",
@@ -66,18 +80,20 @@ _PROBLEMS = {
 }
 
 
-def document(routes: Mapping[str, object]) -> dict[str, Any]:
-    """The document of these resources by path."""
+def document(routes: Mapping[str, object], *, guarded: bool) -> dict[str, Any]:
+    """The document of these resources by path; ``guarded`` where a token is needed."""
     places = list(_places({**routes, "/openapi.json": DocumentResource({})}))
     schemas, components = _schemas(places)
     paths: dict[str, dict[str, Any]] = {}
     for path, method, declared in places:
         paths.setdefault(path, {})[method] = _operation(path, method, declared, schemas)
+        if guarded:
+            paths[path][method] |= _access(declared, paths[path][method]["responses"], schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": "TickView", "version": API_VERSION, "description": _ABOUT},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, **({"securitySchemes": _SCHEMES} if guarded else {})},
     }
 
 
@@ -120,6 +136,18 @@ def _operation(path: str, method: str, declared: Operation, schemas: Mapping[int
     return described
 
 
+def _access(declared: Operation, responses: dict[str, Any], schemas: Mapping[int, Any]) -> dict[str, Any]:
+    """Who may ask, and what is answered to others."""
+    bearer: dict[str, list[str]] = {_BEARER: [declared.scope] if declared.scope else []}
+    problem = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}
+    refusals = (401, 403, 429) if declared.scope else (401, 429)
+    refused = {str(status): {"description": _PROBLEMS[status], "content": problem} for status in refusals}
+    return {
+        "security": [bearer] if declared.scope else [{}, bearer],
+        "responses": dict(sorted({**responses, **refused}.items())),
+    }
+
+
 def _parameters(declared: Operation) -> Iterator[dict[str, Any]]:
     for name, about in declared.path.items():
         yield {
@@ -138,6 +166,8 @@ def _parameters(declared: Operation) -> Iterator[dict[str, Any]]:
         yield parameter
     if declared.reads:
         yield from _READ_PARAMETERS
+    if declared.matches:
+        yield _IF_MATCH
 
 
 def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
@@ -152,7 +182,10 @@ def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dic
         if declared.reads:
             response["headers"] = _READ_HEADERS
         elif declared.writes and status < 400:
-            response["headers"] = {POSITION_HEADER: _POSITION}
+            own = {
+                name: {"schema": {"type": "string"}, "description": about} for name, about in declared.headers.items()
+            }
+            response["headers"] = {POSITION_HEADER: _POSITION, **own}
         responses[status] = response
     if declared.reads:
         responses[304] = {"description": "The answer is that of `If-None-Match`.", "headers": _READ_HEADERS}
@@ -171,7 +204,7 @@ class DocumentResource(Resource):
         # Docstrings are written for Sphinx, descriptions are read as Markdown.
         self._document = orjson.dumps(described).replace(b"``", b"`")
 
-    @operation("This document", answers={200: dict[str, Any]})
+    @operation("This document", scope="read", answers={200: dict[str, Any]})
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """The OpenAPI 3.1 document."""
         resp.content_type = falcon.MEDIA_JSON

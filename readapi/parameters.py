@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from domain.symbols import NOT_A_SYMBOL, SYMBOL_PATTERN
 from readapi.problems import FieldError, invalid
 
 MOST_VALUES = 100
@@ -48,7 +49,8 @@ def _as_number(value: object) -> object:
     return value
 
 
-def _as_whole_number(value: object) -> object:
+def as_whole_number(value: object) -> object:
+    """A text only if it is a whole number, as a pydantic validator has it."""
     if isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(value):
         raise ValueError("should be a whole number")
     return value
@@ -97,11 +99,10 @@ Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_as_number
 # The replacement character stands where the query string was not UTF-8.
 NAME_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,64}$"
 LONG_NAME_PATTERN = "^[^\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
-SYMBOL_PATTERN = "^[A-Za-z0-9^][A-Za-z0-9.:\\-^=/_]{0,31}$"
 _PATTERNS = {
     NAME_PATTERN: "should be 1 to 64 printable characters",
     LONG_NAME_PATTERN: "should be 1 to 200 printable characters",
-    SYMBOL_PATTERN: "should be a symbol: 1 to 32 letters, digits or . : - ^ = / _",
+    SYMBOL_PATTERN: NOT_A_SYMBOL,
 }
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -129,9 +130,9 @@ Moment = Annotated[
 """Epoch seconds, given as such or in ISO 8601, in UTC if no zone is named; up to the year 9999."""
 
 SortOrder = Literal["asc", "desc"]
-PageNumber = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_as_whole_number)]
-PageSize = Annotated[int, Field(ge=1, le=100), BeforeValidator(_as_whole_number)]
-Days = Annotated[int, Field(ge=1, le=90), BeforeValidator(_as_whole_number)]
+PageNumber = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(as_whole_number)]
+PageSize = Annotated[int, Field(ge=1, le=100), BeforeValidator(as_whole_number)]
+Days = Annotated[int, Field(ge=1, le=90), BeforeValidator(as_whole_number)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_as_number)]
 
 Model = TypeVar("Model", bound=Parameters)

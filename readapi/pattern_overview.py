@@ -68,7 +68,13 @@ class PatternSummaryAnswer(TypedDict):
 class StatisticsResource(RememberingResource):
     """Statistics of the active patterns."""
 
-    @operation("Counts of the active patterns", answers={200: PatternStatisticsAnswer}, reads=True, remembers=True)
+    @operation(
+        "Counts of the active patterns",
+        scope="read",
+        answers={200: PatternStatisticsAnswer},
+        reads=True,
+        remembers=True,
+    )
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """The counts."""
         now = self._clock()
@@ -92,7 +98,9 @@ def _statistics(counted: PatternStatistics) -> Statistics:
 class SummaryResource(RememberingResource):
     """The dashboard's summary."""
 
-    @operation("The active patterns at a glance", answers={200: PatternSummaryAnswer}, reads=True, remembers=True)
+    @operation(
+        "The active patterns at a glance", scope="read", answers={200: PatternSummaryAnswer}, reads=True, remembers=True
+    )
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """Counts, the most confident and the latest."""
         now = self._clock()

@@ -1,6 +1,7 @@
-"""``/api/patterns/scan`` and ``/api/patterns/{id}``: the active patterns, filtered, sorted, paged; and one of them."""
+"""``/api/patterns/scan``: the active patterns, filtered, sorted, paged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
@@ -12,7 +13,6 @@ from projections.pattern_history import Timeline
 from projections.patterns import PatternRow
 from projections.queries import (
     DEEPEST_OFFSET,
-    Found,
     Page,
     PatternQueries,
     PatternQuery,
@@ -20,12 +20,12 @@ from projections.queries import (
     TooDeepError,
 )
 from projections.versions import Build
-from readapi.answers import Pagination, Performance, encode, pagination, send_encoded, send_tagged
-from readapi.archive_ports import History
+from readapi.answers import Pagination, Performance, encode, pagination, send_encoded
 from readapi.as_of import PatternHistory
-from readapi.audit import SHOWN_BESIDE_A_ROW, HistoricEvent, events_beside
+from readapi.catalogue.meaning import Catalogue, CatalogueNames
 from readapi.cursors import decode_cursor, encode_cursor
-from readapi.operation import Resource, operation
+from readapi.operation import operation
+from readapi.own_lists import Given, ListId, OwnLists
 from readapi.parameters import (
     Fraction,
     ListOf,
@@ -40,9 +40,9 @@ from readapi.parameters import (
     Symbol,
     TierName,
 )
-from readapi.pattern_rows import CompactPattern, FullPattern, full, render, shown_at
+from readapi.pattern_rows import CompactPattern, FullPattern, render, shown_at
 from readapi.ports import LiveBuild
-from readapi.problems import Problem, invalid, not_found
+from readapi.problems import Problem, invalid
 from readapi.read_model import FRESH, ReadModel
 from readapi.remembering import RememberingResource, performance
 
@@ -54,6 +54,10 @@ class PatternFilters(Parameters):
     """Names of patterns, exactly as announced (``Weekly_Breakout``)."""
     symbols: ListOf[Symbol] | None = None
     """Ticker symbols, compared in capitals."""
+    sectors: ListOf[Name] | None = None
+    """Sectors of the catalogue, exactly as there (``Technology``)."""
+    universe: ListOf[Name] | None = None
+    """Keys of universes of the catalogue, exactly as there."""
     timeframe: ListOf[TierName] | None = None
     """Detector tiers (``daily``, ``intraday``, ``1min``), compared in small letters."""
     confidence_min: Fraction = 0.5
@@ -65,12 +69,21 @@ class PatternFilters(Parameters):
     rsi_range: Range | None = None
     """Lowest and highest RSI, both included: ``30,70``; a pattern without one does not pass."""
 
-    def query(self, now: float, **order: Any) -> PatternQuery:
-        """Which patterns are asked for; ``order`` says in which order, and which page of them."""
+    @property
+    def names(self) -> CatalogueNames:
+        """What is asked for that the catalogue gives its meaning."""
+        return CatalogueNames(*(frozenset(given) if given else None for given in (self.sectors, self.universe)))
+
+    def query(self, now: float, catalogue: Catalogue, **order: Any) -> PatternQuery:
+        """Which patterns are asked for, by today's catalogue; ``order`` says in which order, and which page of them.
+
+        Raises Problem (400) for what the catalogue does not have, UnavailableError.
+        """
+        catalogue.check(self.names)
         return PatternQuery(
             now=now,
             pattern_types=frozenset(self.pattern_types or ()),
-            symbols=frozenset(self.symbols or ()),
+            symbols=catalogue.among(frozenset(self.symbols) if self.symbols else None, self.names),
             tiers=frozenset(self.timeframe or ()),
             confidence_min=self.confidence_min,
             rs_min=self.rs_min,
@@ -102,6 +115,10 @@ class ScanParameters(PatternFilters):
     """The same by the time of the market: what had happened by then, as far as it is known now."""
     fields: ListOf[Literal["compact", "full"]] = ("compact",)
     """``compact``: the fields of the UI; ``full``: besides these all raw fields, with their provenance."""
+    watchlist: ListId | None = None
+    """Id of one of one's own watchlists: only its symbols."""
+    preset: ListId | None = None
+    """Id of one of one's own filter presets: what it says holds where no other parameter says otherwise."""
 
     @field_validator("cursor")
     @classmethod
@@ -131,17 +148,24 @@ class ScanParameters(PatternFilters):
             return "valid", self.as_of_valid
         return None
 
-    def scan(self, now: float) -> PatternQuery:
-        """What is asked of the read model."""
+    def scan(self, now: float, catalogue: Catalogue, watched: frozenset[str] | None = None) -> PatternQuery:
+        """What is asked of the read model; of the ``watched`` symbols alone, if there are any to be watched.
+
+        Raises as ``query``.
+        """
         after = decode_cursor(self.cursor, (self.sort_by, self.sort_order)) if self.cursor else None
-        return self.query(
+        query = self.query(
             now,
+            catalogue,
             sort_by=self.sort_by,
             descending=self.sort_order == "desc",
             offset=((self.page or 1) - 1) * self.per_page,
             after=after,
             limit=self.per_page,
         )
+        if watched is None:
+            return query
+        return replace(query, symbols=watched if query.symbols is None else watched & query.symbols)
 
 
 class CacheInfo(TypedDict):
@@ -167,26 +191,6 @@ class Scan(TypedDict):
     performance: Performance
 
 
-class Provenance(TypedDict):
-    """Who and what last changed a row: the event, where it stands, who announced it, what it belongs to."""
-
-    log: str
-    position: int
-    event_id: str
-    producer: str
-    correlation_id: str | None
-
-
-class OnePattern(TypedDict):
-    """A pattern, its provenance, and the first 100 events that spoke of it; null while the archive cannot be asked."""
-
-    pattern: FullPattern
-    provenance: Provenance
-    events: list[HistoricEvent] | None
-    stale: bool
-    age_seconds: int | None
-
-
 class _Answer(NamedTuple):
     """What is shown: a page as of a moment, and where it came from."""
 
@@ -201,28 +205,48 @@ class ScanResource(RememberingResource):
     """The scan, of now and as of a moment."""
 
     def __init__(
-        self, patterns: ReadModel[PatternQueries], history: PatternHistory, clock: Callable[[], float]
+        self,
+        patterns: ReadModel[PatternQueries],
+        history: PatternHistory,
+        catalogue: Catalogue,
+        lists: OwnLists,
+        clock: Callable[[], float],
     ) -> None:
         super().__init__(patterns, clock)
         self._history = history
+        self._catalogue = catalogue
+        self._lists = lists
+
+    def _state(self, live: LiveBuild[PatternQueries], now: float) -> tuple[Hashable, ...] | None:
+        state = super()._state(live, now)
+        return None if state is None else (*state, self._catalogue.state)
+
+    async def complete(self, req: Request) -> Given:
+        """The parameters with those of the preset that they name."""
+        return await self._lists.complete(req) if "preset" in req.params else req.params
 
     async def prepare(self, req: Request, resp: Response, query: ScanParameters) -> LiveBuild[PatternQueries] | None:
         """What is live; nothing where the past is asked for."""
+        if query.names:
+            await self._catalogue.reach(req)
         return None if query.past else await self.read_model.prepare(req, resp)
 
     @operation(
         "Filter, sort and page the active patterns",
+        scope="read",
         answers={200: Scan},
         query=ScanParameters,
         reads=True,
         remembers=True,
+        completes=True,
     )
     async def on_get(
         self, req: Request, resp: Response, query: ScanParameters, live: LiveBuild[PatternQueries] | None
     ) -> None:
         """The page."""
+        watched = await self._lists.symbols(req, query.watchlist) if query.watchlist else None
         try:
-            answer = await (self._now(query, live) if live else self._then(req, resp, query))
+            answer = await (self._now(query, watched, live) if live else self._then(req, resp, query, watched))
         except TooDeepError:
             raise too_deep("go on from page to page with the cursor in next") from None
         page = answer.page
@@ -237,23 +261,32 @@ class ScanResource(RememberingResource):
             **(self.read_model.staleness() if live else FRESH),
         }
         encoded = encode(content)
-        if live:
+        if query.watchlist or query.preset:
+            self._lists.tell_position(req, resp)
+            send_encoded(req, resp, encoded, performance(req, answer.source))
+            resp.set_header("Cache-Control", "private, no-cache")
+        elif live:
             self.send_remembered(req, resp, encoded, live, answer.moment)
         else:
             send_encoded(req, resp, encoded, performance(req, answer.source))
 
-    async def _now(self, query: ScanParameters, live: LiveBuild[PatternQueries]) -> _Answer:
+    async def _now(
+        self, query: ScanParameters, watched: frozenset[str] | None, live: LiveBuild[PatternQueries]
+    ) -> _Answer:
         now = self._clock()
-        page = await live.queries.scan(query.scan(now))
+        page = await live.queries.scan(query.scan(now, self._catalogue, watched))
         return _Answer(page, now, self.read_model.name, live.build, live.queries.source)
 
-    async def _then(self, req: Request, resp: Response, query: ScanParameters) -> _Answer:
+    async def _then(
+        self, req: Request, resp: Response, query: ScanParameters, watched: frozenset[str] | None
+    ) -> _Answer:
         assert query.past is not None
         timeline, moment = query.past
         if moment > self._clock():
             name = "as_of" if timeline == "recorded" else "as_of_valid"
             raise invalid([{"field": name, "reason": "lies in the future, of which nothing is known"}])
-        found = await self._history.scan(req, resp, query.scan(moment), timeline, self.read_model.live.positions)
+        asked, recorded = query.scan(moment, self._catalogue, watched), self.read_model.live.positions
+        found = await self._history.scan(req, resp, asked, timeline, recorded)
         # There is one build of each version.
         return _Answer(found.page, moment, self._history.name, Build(found.version, 1), self._history.source)
 
@@ -261,49 +294,3 @@ class ScanResource(RememberingResource):
 def too_deep(advice: str) -> Problem:
     """400: the page lies deeper than pages can be numbered."""
     return invalid([{"field": "page", "reason": f"lies beyond the first {DEEPEST_OFFSET:,} rows; {advice}"}])
-
-
-class PatternResource(Resource):
-    """One pattern."""
-
-    def __init__(
-        self, patterns: ReadModel[PatternQueries], history: History | None, clock: Callable[[], float]
-    ) -> None:
-        self.read_model = patterns
-        self._history = history
-        self._clock = clock
-
-    @operation(
-        "One active pattern, its provenance and the events that made it",
-        answers={200: OnePattern},
-        path={"pattern_id": "``SYMBOL:pattern:tier:epoch millisecond of detection``, percent-encoded"},
-        problems=(404,),
-        reads=True,
-    )
-    async def on_get(
-        self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[PatternQueries], pattern_id: str
-    ) -> None:
-        """The pattern."""
-        now = self._clock()
-        found = await live.queries.get(pattern_id, now)
-        if found is None:
-            raise not_found(f"active pattern {pattern_id!r}")
-        events = await events_beside(self._history, lambda history: history.of_pattern(pattern_id, SHOWN_BESIDE_A_ROW))
-        answer = OnePattern(
-            pattern=full(found, shown_at(now)),
-            provenance=provenance_of(found),
-            events=events,
-            **self.read_model.staleness(),
-        )
-        send_tagged(req, resp, answer)
-
-
-def provenance_of(found: Found[Any]) -> Provenance:
-    """Who and what last changed the row."""
-    return Provenance(
-        log=found.log,
-        position=found.position,
-        event_id=found.row.event_id,
-        producer=found.row.source,
-        correlation_id=found.row.correlation_id,
-    )

@@ -1,11 +1,12 @@
 """What the API asks of the rest of the service: live read models, commands, dead letters, how things stand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from domain.announcements import DeadLetter, Receipt
+from domain.workspace import Workspace
 from projections.queries import Positions
 from projections.versions import Build
 from readapi.archive_ports import ArchiveStatus
@@ -76,6 +77,25 @@ class Announcements(Protocol):
         """Record messages (channel, payload); each event is as safe as configured when this returns.
 
         Raises UnavailableError where the backlog is full or the log cannot be reached.
+        """
+        ...
+
+
+class Executed(NamedTuple):
+    """What a command has made of a workspace, and up to which position all of that is recorded."""
+
+    workspace: Workspace
+    positions: Positions
+
+
+class WorkspaceDesk(Protocol):
+    """The commands to users' workspaces."""
+
+    async def execute(self, user: str, command: Callable[[Workspace], None]) -> Executed:
+        """Let ``command`` do something to the user's workspace, and record it, all or nothing.
+
+        It is asked once more if somebody else has changed the workspace meanwhile. Raises what it raises
+        (WorkspaceError), and UnavailableError.
         """
         ...
 

@@ -59,7 +59,7 @@ class ProjectionsResource(Resource):
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    @operation("The read models and how they stand", answers={200: ProjectionsAnswer}, problems=(503,))
+    @operation("The read models and how they stand", scope="read", answers={200: ProjectionsAnswer}, problems=(503,))
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """All of them."""
         models = await self._operations.read_models()
@@ -102,6 +102,7 @@ class ReplayResource:
 
     @operation(
         "Build a read model anew beside the live one; one that is under way is joined",
+        scope="operate",
         answers={202: OneProjectionAnswer},
         path={"name": NAME},
         body=ReplayOptions,
@@ -123,6 +124,7 @@ class RollbackResource:
 
     @operation(
         "Let the previous build of a read model answer again",
+        scope="operate",
         answers={200: OneProjectionAnswer},
         path={"name": NAME},
         problems=(404, 409, 503),
@@ -140,6 +142,7 @@ class ParkedKeysResource(Resource):
 
     @operation(
         "Keys of a read model whose events could not be folded",
+        scope="operate",
         answers={200: ParkedAnswer},
         path={"name": NAME},
         problems=(404, 503),
@@ -157,6 +160,7 @@ class ParkedKeyRetryResource:
 
     @operation(
         "Try a parked key's events again, in order",
+        scope="operate",
         answers={202: RetryAnswer},
         path={"name": NAME, "key": "The parked key, percent-encoded"},
         problems=(404, 503),

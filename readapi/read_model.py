@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
+from domain.streams import MARKET_LOG, USERS_LOG, family_of
 from projections.queries import Positions
 from readapi.ports import Freshness, LiveBuild, LiveBuilds
 from readapi.problems import Problem, invalid
@@ -40,15 +41,21 @@ FRESH = Staleness(stale=False, age_seconds=None)
 
 
 class ReadModel(Generic[Queries]):
-    """One read model."""
+    """One read model, which folds a ``family`` of logs."""
 
     def __init__(
-        self, name: str, builds: LiveBuilds[Queries], wait_seconds: float, freshness: Freshness | None = None
+        self,
+        name: str,
+        builds: LiveBuilds[Queries],
+        wait_seconds: float,
+        freshness: Freshness | None = None,
+        family: str = MARKET_LOG,
     ) -> None:
         self.name = name
         self._builds = builds
         self._wait_seconds = wait_seconds
         self._freshness = freshness
+        self._family = family
 
     @property
     def live(self) -> LiveBuild[Queries]:
@@ -61,12 +68,17 @@ class ReadModel(Generic[Queries]):
         The answer says up to which position it is at least: known before the query, so that it never claims too much.
         The wait does not count as time that the answer takes. Raises Problem (400, 504).
         """
-        wanted = req.get_header(MIN_POSITION_HEADER)
-        live = self.live
-        if wanted is not None:
-            live = await self._reach(parse_positions(wanted))
-            req.context.started = time.perf_counter()
+        live = await self.reach(req)
         self.tell_freshness(resp, live)
+        return live
+
+    async def reach(self, req: Request) -> LiveBuild[Queries]:
+        """What answers once it knows the position that the client asks for. Raises Problem (400, 504)."""
+        wanted = positions_wanted(req, self._family)
+        if wanted is None:
+            return self.live
+        live = await self._reach(wanted)
+        req.context.started = time.perf_counter()
         return live
 
     def tell_freshness(self, resp: Response, live: LiveBuild[Queries]) -> None:
@@ -105,6 +117,19 @@ def not_reached(name: str, folded: Positions, wanted: Positions, wait_seconds: f
         f"the read model {name} does not know what was asked for yet; a read waits for it "
         f"{wait_seconds:g} s at most: {'; '.join(lacking) or 'it has only just reached it'}",
     )
+
+
+def positions_wanted(req: Request, family: str = MARKET_LOG) -> Positions | None:
+    """What the client asks to be known, by those who fold this family of logs; None if it does not ask.
+
+    A client sends back what any answer has told: to positions in logs of the other family there is nothing to wait
+    for. A log of neither is never known. Raises Problem (400).
+    """
+    header = req.get_header(MIN_POSITION_HEADER)
+    if header is None:
+        return None
+    others = {MARKET_LOG, USERS_LOG} - {family}
+    return {log: position for log, position in parse_positions(header).items() if family_of(log) not in others}
 
 
 def parse_positions(header: str) -> Positions:

@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from infra.archive.database import Database
 from infra.connections import connect
 from tests import servers
+
+# How fast examples are made and run is the machine's, which may have other work to do.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -54,10 +54,16 @@ def some_of(names: tuple[str, ...]) -> st.SearchStrategy[frozenset[str]]:
     return st.frozensets(st.sampled_from((*names, *names, "absent")), min_size=1, max_size=3)
 
 
+MANY = frozenset(f"S{number}" for number in range(1_000))
+"""More symbols than can be asked for one by one, as a universe has; most have no pattern."""
+
+sets_of_symbols = st.one_of(
+    some_of(SYMBOLS), some_of(SYMBOLS), some_of(SYMBOLS).map(lambda some: some | MANY), st.just(frozenset[str]())
+)
 bounds = st.sampled_from((-1.5, 0.0, 1.2, float("-inf")))
 FILTERS: dict[str, st.SearchStrategy[Any]] = {
     "pattern_types": some_of(TYPES),
-    "symbols": some_of(SYMBOLS),
+    "symbols": sets_of_symbols,
     "tiers": some_of(TIERS),
     "confidence_min": confidences,
     "rs_min": bounds,

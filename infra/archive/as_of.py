@@ -149,7 +149,7 @@ def _filters(query: PatternQuery) -> tuple[list[LiteralString], dict[str, Any]]:
     conditions: list[LiteralString] = ["confidence >= %(confidence_min)s"]
     values: dict[str, Any] = {"confidence_min": query.confidence_min}
     named: tuple[tuple[LiteralString, str, Any], ...] = (
-        ("symbol = ANY(%(symbols)s)", "symbols", list(query.symbols) or None),
+        ("symbol = ANY(%(symbols)s)", "symbols", None if query.symbols is None else list(query.symbols)),
         ("pattern = ANY(%(patterns)s)", "patterns", list(query.pattern_types) or None),
         ("tier = ANY(%(tiers)s)", "tiers", list(query.tiers) or None),
         ("relative_strength >= %(rs_min)s", "rs_min", query.rs_min),

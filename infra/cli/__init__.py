@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from infra.configuration import problems_of
 from infra.errors import StartupError
 from infra.lifeline import follow_supervisor
 from infra.telemetry import configure_logs
@@ -30,8 +31,12 @@ COMMANDS = {
     "replay": "infra.cli.replay:replay",
     "rollback": "infra.cli.replay:rollback",
     "history": "infra.cli.history:history",
+    "catalogue": "infra.cli.catalogue:app",
+    "workspaces": "infra.cli.workspaces:app",
     "demo": "infra.cli.demo:demo",
     "dead-letters": "infra.cli.dead_letters:app",
+    "config": "infra.cli.config:config",
+    "token": "infra.cli.token:app",
     "audit": "infra.cli.audit:app",
     "bench": "infra.cli.bench:app",
 }
@@ -83,8 +88,8 @@ def main() -> None:
     try:
         app()
     except ValidationError as error:
-        for problem in error.errors():
-            _complain("TICKVIEW_" + ".".join(map(str, problem["loc"])).upper() + ": " + problem["msg"])
+        for problem in problems_of(error):
+            _complain(problem)
     except (StartupError, NoSuchReadModelError, NoSuchBuildError) as error:
         _complain(str(error))
     except RedisError as error:

@@ -23,10 +23,21 @@ READ_AT_ONCE = 1_000
 
 SAID_CHARACTERS = 80
 
-_STREAM = re.compile("(symbol|backtest|source|user|log)-.+")
+_STREAM = re.compile("(symbol|universe|backtest|source|user|log)-.+")
 _PATTERN_ID = re.compile("[^:].*:[^:]+:[^:]+:[0-9]+")
 
-_TOLD_ELSEWHERE = {"source", "correlation_id", "occurred_at", "symbol", "job_id", "log", "extra", "class_version"}
+_TOLD_ELSEWHERE = {
+    "source",
+    "correlation_id",
+    "occurred_at",
+    "symbol",
+    "key",
+    "job_id",
+    "log",
+    "user",
+    "extra",
+    "class_version",
+}
 """Fields of an event that its other columns, its stream or ``--json`` tell."""
 
 

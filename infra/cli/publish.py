@@ -95,7 +95,8 @@ def _announcement(line: bytes, number: int, channel: str | None) -> Announcement
 def _sender(via: Way, settings: Settings) -> Callable[[list[Announcement]], list[Any]]:
     if via is Way.HTTP:
         url = api_url(settings) + "/api/events"
-        return lambda batch: [_post(url, batch)]
+        token = settings.token.get_secret_value() if settings.token else None
+        return lambda batch: [_post(url, batch, token)]
     client = connect(redis_url(settings))
 
     def send(batch: list[Announcement]) -> list[Any]:
@@ -111,10 +112,11 @@ def _sender(via: Way, settings: Settings) -> Callable[[list[Announcement]], list
     return send
 
 
-def _post(url: str, batch: list[Announcement]) -> Any:
+def _post(url: str, batch: list[Announcement], token: str | None) -> Any:
     """Payloads go as text, so that the very bytes of a malformed one arrive."""
     messages = [{"channel": one.channel, "payload": one.payload.decode(errors="replace")} for one in batch]
-    request = Request(url, orjson.dumps(messages), {"Content-Type": "application/json"})  # noqa: S310 our own API
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = Request(url, orjson.dumps(messages), headers)  # noqa: S310 our own API
     try:
         with urlopen(request, timeout=30) as answer:  # noqa: S310
             return orjson.loads(answer.read())

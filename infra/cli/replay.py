@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from infra import builds, operating
 from infra.cli.output import JsonOption, console, print_json, print_table
-from infra.composition import log_names, open_market_logs, open_redis
+from infra.composition import logs_of, open_all_logs, open_redis
 from infra.errors import StartupError
 from infra.read_models.comparing import Difference, compare
 from infra.read_models.keys import workers_key
@@ -93,7 +93,7 @@ def _some_worker(client: Redis, settings: Settings, name: str, versions: Version
         client,
         process_name(),
         {name: READ_MODELS[name]},
-        open_market_logs(client, settings),
+        open_all_logs(client, settings),
         lease_seconds=settings.lease_seconds,
         batch_size=settings.fold_batch,
     )
@@ -147,7 +147,7 @@ def _watch(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
                 completed=sum(segment.checkpoint for segment in segments),
                 rate=sum(segment.events_per_second for segment in segments),
             )
-            if versions.held and builds.has_caught_up(client, name, versions, log_names(client)):
+            if versions.held and builds.has_caught_up(client, name, versions, logs_of(client, name)):
                 return
             time.sleep(LOOK_SECONDS)
 
@@ -168,13 +168,13 @@ def _compare(client: Redis, name: str, build: Build, *, quiet: bool) -> tuple[li
         def looked_at(rows: int, all_rows: int) -> None:
             progress.update(task, completed=rows, total=all_rows)
 
-        found = compare(client, READ_MODELS[name], log_names(client), live, build, progress=looked_at)
+        found = compare(client, READ_MODELS[name], logs_of(client, name), live, build, progress=looked_at)
         first = list(islice(found, DIFFERENCES_SHOWN))
         return first, len(first) + sum(1 for _ in found)
 
 
 def _switch(client: Redis, name: str, build: Build) -> None:
-    while not builds.has_caught_up(client, name, read_versions(client, [name])[name], log_names(client)):
+    while not builds.has_caught_up(client, name, read_versions(client, [name])[name], logs_of(client, name)):
         time.sleep(LOOK_SECONDS)
     change_versions(client, name, lambda versions: versions.switched(build))
 

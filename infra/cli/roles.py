@@ -2,10 +2,11 @@
 
 import signal
 from threading import Event
+from typing import Any
 
 import typer
 
-from infra.composition import open_market_logs, open_redis
+from infra.composition import open_all_logs, open_redis
 from infra.recording import process_name, run_recorder
 from infra.settings import Settings
 from infra.telemetry import configure_logs
@@ -43,7 +44,7 @@ def project() -> None:
         client,
         process_name(),
         READ_MODELS,
-        open_market_logs(client, settings),
+        open_all_logs(client, settings),
         lease_seconds=settings.lease_seconds,
         batch_size=settings.fold_batch,
         throttle=settings.replay_throttle,
@@ -60,6 +61,5 @@ def serve(
     """
     from infra.serving import run_server
 
-    settings = Settings()
-    changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    run_server(settings.model_copy(update=changes))
+    changes: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    run_server(Settings(**changes))

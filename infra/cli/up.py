@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+import infra.demo
+from infra.access.guarding import check_exposure
 from infra.cli.roles import stop_on_signals
 from infra.composition import without_password
 from infra.embedded import Servers, locked, published, start_servers
@@ -23,13 +25,20 @@ from infra.supervisor import Program, Supervisor
 ROLES = ("archive", "record", "project", "serve")
 """In the order of starting, the reverse of stopping: the demo producer is the first to stop, the archive the last."""
 
+_DEMO_FOLDER = Path(infra.demo.__file__).parent / "catalogue"
+
+_DEMO_CATALOGUE = [
+    *("catalogue", "sync", "--watch", "--every", "60"),
+    *("--symbols", str(_DEMO_FOLDER / "symbols.csv"), "--universes", str(_DEMO_FOLDER / "universes.json")),
+]
+
 _HEALTH_POLL_SECONDS = 0.1
 
 _console = Console()
 
 
 def up(
-    demo: Annotated[bool, typer.Option("--demo", help="Play the demo producer too.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Play the demo producer too, and bring its catalogue.")] = False,
     speed: Annotated[float | None, typer.Option(help="Speed of the demo producer.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65_535, envvar="TICKVIEW_PORT", help="Port of the API.")] = 8000,
     data: Annotated[
@@ -43,9 +52,11 @@ def up(
     settings = Settings(data=data.resolve(), port=port)
     roles = [[role] for role in ROLES]
     if demo:
+        roles.append(_DEMO_CATALOGUE)
         roles.append(["demo", *(["--speed", str(speed)] if speed is not None else [])])
     elif speed is not None:
         raise typer.BadParameter("is the demo producer's: add --demo", param_hint="--speed")
+    check_exposure(settings)
     stopping = stop_on_signals()
     with ExitStack() as stack:
         stack.enter_context(locked(settings.data))
@@ -113,4 +124,4 @@ def _wait_for_api(settings: Settings, stopping: Event) -> None:
 
 
 def _say(name: str, what: str) -> None:
-    _console.print(Text.assemble((f"{name:<9}", "bold"), what), soft_wrap=True)
+    _console.print(Text.assemble((f"{name:<8} ", "bold"), what), soft_wrap=True)

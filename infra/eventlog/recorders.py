@@ -127,11 +127,12 @@ class RedisAggregateRecorder(AggregateRecorder):
 
 
 class RedisApplicationRecorder(ApplicationRecorder):
-    """The application sequence is ``log``, an originator's events a stream of it."""
+    """The application sequence is ``log``, an originator's events a stream of it; ``origin`` says how they come in."""
 
-    def __init__(self, log: EventLog, originator_id: Callable[[str], OriginatorId]) -> None:
+    def __init__(self, log: EventLog, originator_id: Callable[[str], OriginatorId], origin: str = "") -> None:
         self.log = log
         self._originator_id = originator_id
+        self._origin = origin
 
     @translated_errors()
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
@@ -198,7 +199,13 @@ class RedisApplicationRecorder(ApplicationRecorder):
 
     def _append(self, stored_events: Sequence[StoredEvent], tracking: Tracking | None = None) -> Sequence[int]:
         events = [
-            NewEvent(str(event.originator_id), event.topic, event.state, expected_version=event.originator_version)
+            NewEvent(
+                str(event.originator_id),
+                event.topic,
+                event.state,
+                expected_version=event.originator_version,
+                origin=self._origin,
+            )
             for event in stored_events
         ]
         return [appended.position for appended in self.log.append(events, tracking=tracking)]

@@ -3,20 +3,23 @@
 --[[
 query: the first rows of an answer from a segment's indexes, and how many rows it has; writes nothing.
 
-A row is in the answer if every clause has it in one of its ranges and it has not elapsed. Rows are ordered by
-(sort value, id), ids by their bytes.
+A row is in the answer if every clause has it in one of its ranges, its symbol is among the symbols, if any are given,
+and it has not elapsed. Its symbol is its id up to the third colon from the right. Rows are ordered by (sort value, id),
+ids by their bytes.
 
 Keys
   1…  the indexes that the arguments name by number: sorted sets of row ids
 
 Arguments
-  1  number of the index to sort by; "0": by symbol, which is the id up to the third colon from the right
+  1  number of the index to sort by; "0": by symbol
   2  number of the index of expiries; "0": rows do not elapse
   3  now: a row whose expiry is not after it has elapsed
   4  "1" for descending order, else "0"
   5  rows, at most; 0: only the total is wanted
   6  sort value of the row behind which to begin, or ""
   7  id of that row, or ""
+  8  how many symbols follow; "-1": rows of every symbol are in the answer
+  … the symbols
   … for each clause: "1" if its scores are the sort values, else "0"; number of ranges; then for each range:
     number of its index, lowest score, highest score. No row is in two ranges of one clause.
 
@@ -57,14 +60,24 @@ local function parse_clauses(keys, args, at)
   return clauses
 end
 
+local function parse_symbols(args, count)
+  local symbols = {}
+  for at = 9, 8 + count do
+    symbols[args[at]] = true
+  end
+  return symbols
+end
+
 local function parse(keys, args)
+  local symbols = tonumber(args[8])
   local query = {
     sort_key = keys[tonumber(args[1])],
     expiry_key = keys[tonumber(args[2])],
     now = tonumber(args[3]),
     descending = args[4] == '1',
     limit = tonumber(args[5]),
-    clauses = parse_clauses(keys, args, 8),
+    symbols = symbols >= 0 and parse_symbols(args, symbols),
+    clauses = parse_clauses(keys, args, 9 + math.max(symbols, 0)),
   }
   if args[7] ~= '' then
     query.after = { id = args[7], text = args[6], value = query.sort_key and tonumber(args[6]) or args[6] }
@@ -113,6 +126,22 @@ local function marked(marks, ids, values)
   return left, left_values
 end
 
+-- The shortest that fits is the only one, and is found soonest.
+local function symbol_of(id)
+  return id:match('^(.-):[^:]*:[^:]*:[^:]*$') or id
+end
+
+local function of_symbols(query, ids, values)
+  if not query.symbols then
+    return ids, values
+  end
+  local passed = {}
+  for at = 1, #ids do
+    passed[at] = query.symbols[symbol_of(ids[at])]
+  end
+  return marked(passed, ids, values)
+end
+
 -- Those of the ids that are in a range of the clause; their values are their scores there if these are sort values.
 local function narrow(clause, ids, values)
   if #ids == 0 then
@@ -145,6 +174,7 @@ end
 
 -- Those of the ids that are in the answer, as far as the clauses from the given one on say; the smallest first.
 local function in_answer(query, first, ids, values)
+  ids, values = of_symbols(query, ids, values)
   for number = first, #query.clauses do
     ids, values = narrow(query.clauses[number], ids, values)
   end
@@ -219,7 +249,7 @@ end
 local function symbols_of(ids)
   local symbols = {}
   for at = 1, #ids do
-    symbols[at] = ids[at]:match('^(.*):[^:]*:[^:]*:[^:]*$') or ids[at]
+    symbols[at] = symbol_of(ids[at])
   end
   return symbols
 end
@@ -246,7 +276,7 @@ local function keep(query, rows, worst, row)
   return rows[query.limit]
 end
 
--- Goes through the smallest clause, counts what is in the answer and keeps the first rows of it.
+-- Goes through the smallest clause, counts what is in the answer and, if rows are given, keeps the first of it in them.
 local function gather(query, rows)
   local smallest = query.clauses[1]
   local total, worst = 0, nil
@@ -256,7 +286,7 @@ local function gather(query, rows)
       local ids, values = read(range.key, first, math.min(first + CHUNK - 1, last), smallest.sorted)
       ids, values = in_answer(query, 2, ids, values)
       total = total + #ids
-      if query.limit > 0 and #ids > 0 then
+      if rows and query.limit > 0 and #ids > 0 then
         values = sort_values(query, ids, values)
         for at = 1, #ids do
           local text = values[at]
@@ -281,14 +311,14 @@ local function answer(keys, args)
   if smallest.count == 0 then
     return { 0 }
   elseif #query.clauses == 1 and smallest.sorted then
-    total = count_clause(query)
+    total = query.symbols and gather(query) or count_clause(query)
     for _, range in ipairs(smallest.ranges) do
       walk(query, range, 2, rows)
     end
     if #smallest.ranges > 1 then
       sort_and_cut(query, rows)
     end
-  elseif #query.clauses == 1 and query.sort_key and rows_to_meet(query) < smallest.count then
+  elseif #query.clauses == 1 and not query.symbols and query.sort_key and rows_to_meet(query) < smallest.count then
     total = count_clause(query)
     walk(query, { key = query.sort_key, rank = 0, count = redis.call('ZCARD', query.sort_key) }, 1, rows)
   else

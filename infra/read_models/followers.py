@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from redis import Redis
 
-from domain.streams import is_market_log
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
 from projections.ports import Segment
@@ -28,10 +27,9 @@ def checkpoints(client: Redis, log: str) -> list[Checkpoint]:
     A read model that was never begun has everything before it. A build that no code knows any more stands still; it
     can be brought up to date from the archive, and holds up nobody.
     """
-    if not is_market_log(log):
-        return []
+    followers = {name: projection for name, projection in READ_MODELS.items() if projection.folds(log)}
     known = (*READ_MODELS.values(), *FORMER)
-    versions = read_versions(client, READ_MODELS)
+    versions = read_versions(client, followers)
     begun = [
         (name, build)
         for name, found in versions.items()
@@ -43,8 +41,8 @@ def checkpoints(client: Redis, log: str) -> list[Checkpoint]:
             pipeline.hget(SegmentKeys(Segment(name, build, log)).state, "checkpoint")
         positions = pipeline.execute()
     found = [Checkpoint(name, build, int(one or 0)) for (name, build), one in zip(begun, positions, strict=True)]
-    missing = READ_MODELS.keys() - {name for name, _ in begun}
-    return found + [Checkpoint(name, Build(READ_MODELS[name].version, 0), 0) for name in missing]
+    missing = followers.keys() - {name for name, _ in begun}
+    return found + [Checkpoint(name, Build(followers[name].version, 0), 0) for name in missing]
 
 
 def fence(client: Redis, log: str) -> list[Checkpoint]:
@@ -52,9 +50,7 @@ def fence(client: Redis, log: str) -> list[Checkpoint]:
 
     A worker whose commit is refused takes a new lease and reads on from the checkpoint.
     """
-    if not is_market_log(log):
-        return []
-    versions = read_versions(client, READ_MODELS)
+    versions = read_versions(client, [name for name, projection in READ_MODELS.items() if projection.folds(log)])
     segments = [Segment(name, build, log) for name, found in versions.items() for build in found.kept]
     with client.pipeline(transaction=False) as pipeline:
         for segment in segments:

@@ -1,4 +1,4 @@
-"""The queries to ``backtests``, ``activity`` and ``producers``, answered from their indexes in Redis."""
+"""The queries to all read models but ``patterns``, answered from their rows and indexes in Redis."""
 
 from asyncio import gather
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from projections.backtests import BacktestRow, Backtests
 from projections.producers import ProducerRow, Producers
 from projections.queries import BacktestSort, Found, Page
 from projections.versions import Build
+from projections.workspaces import WorkspaceRow, Workspaces
 
 ROWS_AT_ONCE = 1_000
 
@@ -80,6 +81,18 @@ def _added(one: ActivityRow, other: ActivityRow) -> ActivityRow:
         first_at=min(one.first_at, other.first_at),
         latest_at=max(one.latest_at, other.latest_at),
     )
+
+
+class RedisWorkspaceQueries:
+    """One build of ``workspaces``; ``logs`` is the log of the users."""
+
+    def __init__(self, client: Redis, build: Build, logs: Sequence[str]) -> None:
+        [self._log] = logs
+        self._rows = IndexedRows(client, Workspaces(), build, logs)
+
+    async def get(self, user: str) -> Found[WorkspaceRow] | None:
+        """What one user has; None if that user has never done anything."""
+        return await self._rows.get(self._log, user)
 
 
 class RedisProducerQueries:

@@ -4,7 +4,7 @@ One pipeline asks every segment for its total and its first rows (``query.lua``)
 the page. ``docs/queries.md`` tells what that costs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -56,6 +56,8 @@ class IndexQuery:
     after: Cursor | None = None
     now: float | None = None
     """Leave out the rows whose score in the index ``expiry`` is not after this moment."""
+    symbols: Mapping[str, Sequence[str]] | None = None
+    """Log -> only rows whose ids begin with one of these symbols are in its part of the answer."""
 
 
 class _Place(NamedTuple):
@@ -99,12 +101,13 @@ class IndexedRows(Generic[Row]):
 
     async def _find(self, query: IndexQuery) -> tuple[int, list[_Place]]:
         """The total, and the page with one row more if there is one."""
-        indexes, arguments = _words(query)
+        indexes, before, after = _words(query)
 
         async def ask() -> list[list[Any]]:
             async with self._client.pipeline(transaction=False) as pipeline:
-                for names in self.keys.values():
+                for log, names in self.keys.items():
                     keys = [names.index(name, group) for name, group in indexes]
+                    arguments = [*before, *_symbols(query, log), *after]
                     pipeline.execute_command(*command("query", keys, arguments, read_only=True))
                 replies: list[list[Any]] = await pipeline.execute()
                 return replies
@@ -140,14 +143,22 @@ class IndexedRows(Generic[Row]):
         return Found(row, log, position)
 
 
-def _words(query: IndexQuery) -> tuple[list[tuple[str, str]], list[Argument]]:
-    """The indexes that ``query.lua`` needs of every segment, as (name, group), and its arguments."""
+def _symbols(query: IndexQuery, log: str) -> list[Argument]:
+    """Those of the symbols whose rows are in a log, and before them how many these are."""
+    if query.symbols is None:
+        return [-1]
+    symbols = query.symbols.get(log, ())
+    return [len(symbols), *symbols]
+
+
+def _words(query: IndexQuery) -> tuple[list[tuple[str, str]], list[Argument], list[Argument]]:
+    """The indexes that ``query.lua`` needs of every segment, as (name, group), and its arguments around the symbols."""
     numbers: dict[tuple[str, str], int] = {}
 
     def number(name: str, group: str = "") -> int:
         return numbers.setdefault((name, group), len(numbers) + 1)
 
-    arguments: list[Argument] = [
+    before: list[Argument] = [
         number(query.sort_by) if query.sort_by else 0,
         0 if query.now is None else number("expiry"),
         0 if query.now is None else query.now,
@@ -155,8 +166,9 @@ def _words(query: IndexQuery) -> tuple[list[tuple[str, str]], list[Argument]]:
         query.offset + query.limit + 1 if query.limit else 0,
         *(query.after or ("", "")),
     ]
+    clauses: list[Argument] = []
     for clause in query.clauses:
-        arguments += (int(clause.sorted), len(clause.ranges))
+        clauses += (int(clause.sorted), len(clause.ranges))
         for name, group, lowest, highest in clause.ranges:
-            arguments += (number(name, group), lowest, highest)
-    return list(numbers), arguments
+            clauses += (number(name, group), lowest, highest)
+    return list(numbers), before, clauses

@@ -1,6 +1,7 @@
 """The queries to ``patterns``, answered from its indexes and counts in Redis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from redis.asyncio import Redis
 
@@ -22,6 +23,9 @@ SORT_INDEXES = {
 
 HIGHEST_VALUE = float("inf")
 
+MANY_SYMBOLS = 100
+"""Of more than these, as a universe has, rows are told by their ids and not by the indexes of each symbol."""
+
 
 class RedisPatternQueries:
     """One build of ``patterns``; ``logs`` are all partitions of the market log."""
@@ -38,6 +42,8 @@ class RedisPatternQueries:
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
         """The page of the scan. Raises TooDeepError."""
+        if query.symbols is not None and not query.symbols:
+            return Page([], 0, None)
         sort_by = SORT_INDEXES[query.sort_by]
         return await self._rows.page(
             IndexQuery(
@@ -48,6 +54,7 @@ class RedisPatternQueries:
                 query.offset,
                 query.after,
                 query.now,
+                _by_log(many, self._partitions) if (many := _many(query.symbols)) else None,
             )
         )
 
@@ -66,9 +73,24 @@ class RedisPatternQueries:
         return await statistics(self._client, list(self._rows.keys.values()), now)
 
 
+def _many(symbols: frozenset[str] | None) -> frozenset[str] | None:
+    """They, if they are many."""
+    return symbols if symbols is not None and len(symbols) > MANY_SYMBOLS else None
+
+
+@lru_cache(maxsize=32)
+def _by_log(symbols: frozenset[str], partitions: int) -> Mapping[str, Sequence[str]]:
+    """The symbols by the log that has their patterns; a universe is asked for again and again."""
+    by_log: dict[str, list[str]] = {}
+    for symbol in symbols:
+        by_log.setdefault(log_of(symbol_stream(symbol), partitions), []).append(symbol)
+    return by_log
+
+
 def _clauses(query: PatternQuery, sort_by: str | None) -> list[Clause]:
-    """The filters. Groups are scored by confidence, so that they state its bound too."""
-    groups = (("symbol", query.symbols), ("type", query.pattern_types), ("tier", query.tiers))
+    """The filters but that of many symbols. Groups are scored by confidence, so that they state its bound too."""
+    symbols = None if _many(query.symbols) else query.symbols
+    groups = (("symbol", symbols), ("type", query.pattern_types), ("tier", query.tiers))
     clauses = [
         Clause(
             [Range(index, name, query.confidence_min, HIGHEST_VALUE) for name in names],

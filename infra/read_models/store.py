@@ -242,7 +242,8 @@ def _parked_note(parked: Parked) -> str:
 
 
 def _changes_entry(mutations: Mutations, position: int, recorded_at: float | None) -> list[Word]:
-    rows = b",".join(b"[%b,%b]" % (orjson.dumps(key), document or b"null") for key, document in mutations.rows.items())
+    told = mutations.rows if mutations.tells_rows else {}
+    rows = b",".join(b"[%b,%b]" % (orjson.dumps(key), document or b"null") for key, document in told.items())
     keep = max(100, min(10_000, CHANGES_KEPT // max(1, len(mutations.rows))))
     entry: list[Word] = ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]
     return entry if recorded_at is None else [*entry, "recorded_at", recorded_at]

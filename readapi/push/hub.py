@@ -9,12 +9,14 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
+from readapi.catalogue.meaning import Catalogue
 from readapi.commits import CommitListener
 from readapi.ports import Freshness
 from readapi.push.feeds import Feed
 from readapi.push.ids import Places, Topic, format_id
-from readapi.push.interests import Interests
+from readapi.push.interests import Interests, meaning_of, renewed
 from readapi.push.kept import Kept
 from readapi.push.measuring import PushMetrics
 from readapi.push.messages import Message, message
@@ -38,17 +40,30 @@ DRAIN_SECONDS = 10.0
 """A client that catches up is dropped if it takes nothing for so long."""
 
 
+CATALOGUE_CHANGED = "the catalogue has changed, and with it what the filters mean"
+
+
+class Since(NamedTuple):
+    """Where a client comes back from: its places, and what its filters meant there."""
+
+    places: Places
+    meaning: str = ""
+
+
 class Hub:
     """Live push in one API process. ``run`` must be running; ``clock`` gives epoch seconds."""
 
     def __init__(
         self,
         freshness: Freshness,
+        catalogue: Catalogue,
         clock: Callable[[], float],
         wait_seconds: float,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self.metrics = PushMetrics()
+        self.catalogue = catalogue
+        self._meanings = catalogue.state
         self._freshness = freshness
         self._clock = clock
         self._wait_seconds = wait_seconds
@@ -78,9 +93,11 @@ class Hub:
                 self._woken.clear()
                 began = time.monotonic()
                 await self._tell()
+                await self._renew()
                 # A fifth of the time, at least, is for requests; and what gathers meanwhile is told with fewer writes.
                 await asyncio.sleep(min((time.monotonic() - began) * REST_SHARE, LONGEST_REST_SECONDS))
             if time.monotonic() >= beat:
+                await self._expel()
                 await self._beat()
                 beat = time.monotonic() + self._heartbeat_seconds
 
@@ -102,6 +119,39 @@ class Hub:
     @property
     def _told(self) -> Places:
         return {topic: feed.told for topic, feed in self._feeds.items()}
+
+    def look_at_catalogue(self) -> None:
+        """Wake up if it has changed."""
+        if self.catalogue.state != self._meanings:
+            self._woken.set()
+
+    async def _renew(self) -> None:
+        """Those whose filters mean something else than before, by the catalogue, are told to begin anew."""
+        if self._meanings == self.catalogue.state:
+            return
+        self._meanings = self.catalogue.state
+        for interests, transports in self._subscribers.audience():
+            meant = renewed(interests, self.catalogue)
+            if meant == interests:
+                continue
+            for _, subscribers in transports:
+                for subscriber in subscribers:
+                    self._subscribers.move(subscriber, meant)
+            clients = await self._broadcast([(meant, transports)], self._catalogue_reset)
+            self.metrics.reset.inc(clients)
+            await asyncio.sleep(0)
+
+    def _catalogue_reset(self, interests: Interests) -> Message | None:
+        return Step("patterns", self._told, CATALOGUE_CHANGED).message(interests)
+
+    async def _expel(self) -> None:
+        """End those whose tokens are not valid any more."""
+        clients = [one for _, groups in self._subscribers.audience() for _, members in groups for one in members]
+        for number, subscriber in enumerate(clients):
+            if not subscriber.is_admitted():
+                self._subscribers.expel(subscriber)
+            if number % WRITES_A_TURN == 0:
+                await asyncio.sleep(0)
 
     async def _beat(self) -> None:
         age, places = self._freshness.age(), self._told
@@ -130,22 +180,32 @@ class Hub:
                         await asyncio.sleep(0)
         return written
 
-    async def follow(self, subscriber: Subscriber, since: Places | None) -> None:
+    async def follow(self, subscriber: Subscriber, since: Since | None) -> None:
         """Bring a client from ``since`` up to date; from then on it is told what the others are, until it leaves."""
         if since is None:
             subscriber.send(message("ready", id_for(subscriber.interests, self._told), resumed=False))
         elif not await self._catch_up(subscriber, since):
             return
+        self._renew_one(subscriber)
         self._subscribers.join(subscriber)
+
+    def _renew_one(self, subscriber: Subscriber) -> None:
+        """The catalogue may have changed while the client caught up."""
+        meant = renewed(subscriber.interests, self.catalogue)
+        if meant != subscriber.interests:
+            subscriber.interests = meant
+            self._send(subscriber, Step("patterns", self._told, CATALOGUE_CHANGED))
+            self.metrics.reset.inc()
 
     def leave(self, subscriber: Subscriber) -> None:
         """The client is gone."""
         self._subscribers.leave(subscriber)
 
-    async def _catch_up(self, subscriber: Subscriber, since: Places) -> bool:
+    async def _catch_up(self, subscriber: Subscriber, since: Since) -> bool:
         """Whether there is still somebody who has been told everything."""
-        await self._reached(since)
-        places, resets = self._from_where(since)
+        await self._reached(since.places)
+        meant_otherwise = since.meaning != meaning_of(subscriber.interests)
+        places, resets = self._from_where(since.places, CATALOGUE_CHANGED if meant_otherwise else None)
         subscriber.send(message("ready", id_for(subscriber.interests, places), resumed=not resets))
         if not resets:
             self.metrics.resumed.inc()
@@ -168,9 +228,14 @@ class Hub:
                 while not all(self._feeds[topic].told.covers(place) for topic, place in since.items()):
                     await self._moved.wait()
 
-    def _from_where(self, since: Places) -> tuple[Places, list[Step]]:
-        """From where a client can be told everything, and the resets that bring it there from ``since``."""
+    def _from_where(self, since: Places, patterns_lost: str | None = None) -> tuple[Places, list[Step]]:
+        """From where a client can be told everything, and the resets that bring it there from ``since``.
+
+        ``patterns_lost`` is why what came after it of patterns would not be what the client asks for.
+        """
         lost = {feed: feed.lost(since[topic]) for topic, feed in self._feeds.items() if topic in since}
+        if patterns_lost and "patterns" in since:
+            lost[self._feeds["patterns"]] = patterns_lost
         places = {feed.topic: feed.told if reason else since[feed.topic] for feed, reason in lost.items()}
         resets = [Step(feed.topic, places, reason) for feed, reason in lost.items() if reason]
         self.metrics.reset.inc(len(resets))

@@ -37,9 +37,22 @@ Places = Mapping[Topic, Place]
 """Topic -> how far it has been told."""
 
 
-def format_id(places: Places) -> str:
-    """``patterns:1.1/market-0=1234-0,market-1=77-0``; the topics are parted by ``;``."""
-    return ";".join(f"{topic}:{build}/{_format(marks)}" for topic, (build, marks) in sorted(places.items()))
+_MEANING = ";catalogue:"
+
+
+def format_id(places: Places, meaning: str = "") -> str:
+    """``patterns:1.1/market-0=1234-0,market-1=77-0``; the topics are parted by ``;``.
+
+    A ``meaning`` of filters stands behind them: ``;catalogue:0f1e2d3c4b5a6978``.
+    """
+    text = ";".join(f"{topic}:{build}/{_format(marks)}" for topic, (build, marks) in sorted(places.items()))
+    return text + _MEANING + meaning if meaning else text
+
+
+def split_id(text: str) -> tuple[str, str]:
+    """The places in an id, and the meaning of the filters that its message was for."""
+    places, _, meaning = text.partition(_MEANING)
+    return places, meaning
 
 
 def _format(marks: Marks) -> str:

@@ -1,8 +1,9 @@
 """What clients may be interested in, and what a change is to those who are: a row to set, one to remove, or nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from hashlib import sha256
 from math import inf
 from typing import Any, Literal
 
@@ -14,8 +15,10 @@ from projections.base import Stored, read_row
 from projections.patterns import PatternRow
 from projections.queries import Found, PatternQuery
 from readapi.backtests import Backtest, shown_run
+from readapi.catalogue.meaning import NO_NAMES, Catalogue, CatalogueNames
 from readapi.commits import Commit, RowChange
 from readapi.pattern_rows import CompactPattern, FullPattern, compact, full
+from readapi.ports import UnavailableError
 from readapi.push.ids import Topic
 
 ALWAYS = -inf
@@ -108,6 +111,23 @@ class PatternInterest:
     query: PatternQuery
     """As of ``ALWAYS``: what has elapsed meanwhile did match when it was told."""
     full: bool = False
+    symbols: frozenset[str] | None = None
+    """The symbols that were asked for one by one."""
+    names: CatalogueNames = NO_NAMES
+    """What was asked for that the catalogue gives its meaning: the symbols of ``query`` are what it means now."""
+
+    def renewed(self, catalogue: Catalogue) -> "PatternInterest":
+        """The same, as it is meant now; while the catalogue is being loaded, as before."""
+        try:
+            symbols = catalogue.among(self.symbols, self.names)
+        except UnavailableError:
+            return self
+        return self if symbols == self.query.symbols else replace(self, query=replace(self.query, symbols=symbols))
+
+    @cached_property
+    def meaning(self) -> str:
+        """16 digits that tell meanings apart; empty where the catalogue has no say."""
+        return _digest(self.query.symbols or frozenset()) if self.names else ""
 
     def tell(self, change: PatternChange) -> bytes | None:
         """What the change is to somebody who has been told all changes before it."""
@@ -119,6 +139,12 @@ class PatternInterest:
         if change.knows_old:
             return change.old is not None and self.query.lets_pass(change.old)
         return change.names is None or self.query.may_pass(*change.names)
+
+
+@lru_cache(maxsize=256)
+def _digest(symbols: frozenset[str]) -> str:
+    """The same in every process; many clients ask for the same few universes."""
+    return sha256(",".join(sorted(symbols)).encode()).hexdigest()[:16]
 
 
 class BacktestChange:
@@ -157,6 +183,20 @@ class BacktestInterest:
 Change = PatternChange | BacktestChange
 Interests = tuple[tuple[Topic, PatternInterest | BacktestInterest], ...]
 """What one client wants of each topic; clients of equal interests are told the same."""
+
+
+def renewed(interests: Interests, catalogue: Catalogue) -> Interests:
+    """The same interests as they are meant now."""
+    return tuple(
+        (topic, interest.renewed(catalogue) if isinstance(interest, PatternInterest) and interest.names else interest)
+        for topic, interest in interests
+    )
+
+
+def meaning_of(interests: Interests) -> str:
+    """16 digits that tell apart what the catalogue's filters among them mean; empty where there are none."""
+    return "".join(interest.meaning for _, interest in interests if isinstance(interest, PatternInterest))
+
 
 CHANGES: dict[Topic, type[PatternChange] | type[BacktestChange]] = {
     "patterns": PatternChange,

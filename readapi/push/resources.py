@@ -8,12 +8,15 @@ from falcon import PayloadTypeError, WebSocketDisconnected
 from falcon.asgi import Request, Response, SSEvent, WebSocket
 from pydantic import Field, StringConstraints
 
+from readapi.access import is_admitted
+from readapi.access.guard import SUBPROTOCOL
+from readapi.catalogue.meaning import Catalogue
 from readapi.operation import Resource, operation
-from readapi.parameters import ListOf, LongName, parse
+from readapi.parameters import ListOf, LongName
 from readapi.patterns import PatternFilters
 from readapi.problems import invalid
-from readapi.push.hub import Hub
-from readapi.push.ids import LONGEST_ID, Places, Topic, parse_id
+from readapi.push.hub import Hub, Since
+from readapi.push.ids import LONGEST_ID, Topic, parse_id, split_id
 from readapi.push.interests import ALWAYS, BacktestInterest, Interests, PatternInterest
 from readapi.push.streams import Stream, stream_of
 from readapi.push.subscribers import Subscriber, Transport
@@ -32,10 +35,11 @@ class PatternsLive(PatternFilters):
     """The ``id`` of the last message received: what came after it is told first. The header ``Last-Event-ID`` of
     an ``EventSource`` that reconnects says the same, and prevails."""
 
-    @property
-    def interests(self) -> Interests:
-        """What is asked for."""
-        return (("patterns", PatternInterest(self.query(ALWAYS), "full" in self.fields)),)
+    def interests(self, catalogue: Catalogue) -> Interests:
+        """What is asked for, by today's catalogue. Raises Problem (400), UnavailableError."""
+        query = self.query(ALWAYS, catalogue)
+        symbols = frozenset(self.symbols) if self.symbols else None
+        return (("patterns", PatternInterest(query, "full" in self.fields, symbols, self.names)),)
 
 
 class Live(PatternsLive):
@@ -46,13 +50,12 @@ class Live(PatternsLive):
     job_ids: ListOf[LongName] | None = None
     """Backtest runs; all if none is named."""
 
-    @property
-    def interests(self) -> Interests:
-        """What is asked for. Raises Problem (400)."""
+    def interests(self, catalogue: Catalogue) -> Interests:
+        """What is asked for, by today's catalogue. Raises Problem (400), UnavailableError."""
         interests: Interests = ()
         for topic in sorted(set(self.topics)):
             if topic == "patterns":
-                interests += super().interests
+                interests += super().interests(catalogue)
             else:
                 interests += (("backtests", BacktestInterest(frozenset(self.job_ids or ()))),)
         self._refuse_what_is_for_another_topic()
@@ -66,20 +69,23 @@ class Live(PatternsLive):
                 raise invalid([{"field": name, "reason": f"is for the topic {owners[name]}, which is not asked for"}])
 
 
-def _since(given: str | None, interests: Interests, field: str) -> Places | None:
+def _since(given: str | None, interests: Interests, field: str) -> Since | None:
     """Where the client is; None if it does not say so. Raises Problem (400)."""
     if given is None:
         return None
+    places, meaning = split_id(given)
     try:
-        return parse_id(given, [topic for topic, _ in interests])
+        return Since(parse_id(places, [topic for topic, _ in interests]), meaning)
     except ValueError as error:
         raise invalid([{"field": field, "reason": str(error)}]) from error
 
 
 @contextmanager
-def _connected(hub: Hub, stream: Stream, transport: Transport, interests: Interests) -> Iterator[Subscriber]:
+def _connected(
+    hub: Hub, req: Request, stream: Stream, transport: Transport, interests: Interests
+) -> Iterator[Subscriber]:
     """A client, as long as it is connected."""
-    subscriber = Subscriber(stream, transport, interests)
+    subscriber = Subscriber(stream, transport, interests, is_admitted(req))
     connections = hub.metrics.connections.labels(transport)
     connections.inc()
     stream.open()
@@ -98,24 +104,28 @@ class PatternEventsResource(Resource):
 
     @operation(
         "Live changes of the active patterns, as server-sent events that can be resumed",
+        scope="read",
         answers={200: "text/event-stream"},
         query=PatternsLive,
+        is_live=True,
     )
     async def on_get(self, req: Request, resp: Response, query: PatternsLive) -> None:
         """Events until the client has enough, or is too slow."""
         header = req.get_header(LAST_EVENT_ID_HEADER)
         field, given = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", query.last_event_id)
+        interests = query.interests(self._hub.catalogue)
         resp.set_header("Cache-Control", "no-store")
         # Or nginx would gather events until they fill a buffer.
         resp.set_header("X-Accel-Buffering", "no")
-        resp.sse = _Events(self._hub, stream_of(req), query.interests, _since(given, query.interests, field))
+        resp.sse = _Events(self._hub, req, stream_of(req), interests, _since(given, interests, field))
 
 
 class _Events:
     """What Falcon iterates over: no events, which are written to the stream, and the end when that ends."""
 
-    def __init__(self, hub: Hub, stream: Stream, interests: Interests, since: Places | None) -> None:
+    def __init__(self, hub: Hub, req: Request, stream: Stream, interests: Interests, since: Since | None) -> None:
         self._hub = hub
+        self._req = req
         self._stream = stream
         self._interests = interests
         self._since = since
@@ -124,7 +134,7 @@ class _Events:
         return self
 
     async def __anext__(self) -> SSEvent:
-        with _connected(self._hub, self._stream, "sse", self._interests) as subscriber:
+        with _connected(self._hub, self._req, self._stream, "sse", self._interests) as subscriber:
             await self._hub.follow(subscriber, self._since)
             await self._stream.over()
         raise StopAsyncIteration
@@ -133,17 +143,17 @@ class _Events:
 class _LiveResource:
     """A WebSocket on which changes are told; what its client sends is ignored."""
 
-    parameters: type[PatternsLive]
-
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def on_websocket(self, req: Request, ws: WebSocket) -> None:
+    async def _live(self, req: Request, ws: WebSocket, query: PatternsLive) -> None:
         """Messages until one of the two closes it. Raises Problem before it is accepted."""
-        query = parse(self.parameters, req.params)
-        since = _since(query.last_event_id, query.interests, "last_event_id")
-        await ws.accept()
-        with _connected(self._hub, stream_of(req), "websocket", query.interests) as subscriber:
+        interests = query.interests(self._hub.catalogue)
+        since = _since(query.last_event_id, interests, "last_event_id")
+        stream = stream_of(req)
+        # Who has offered a token as a protocol hangs up if none is chosen.
+        await ws.accept(SUBPROTOCOL if SUBPROTOCOL in ws.subprotocols else None)
+        with _connected(self._hub, req, stream, "websocket", interests) as subscriber:
             await self._hub.follow(subscriber, since)
             await _until_closed(ws)
 
@@ -161,10 +171,16 @@ async def _until_closed(ws: WebSocket) -> None:
 class PatternsLiveResource(_LiveResource):
     """Changes of patterns."""
 
-    parameters = PatternsLive
+    @operation("Live changes of the active patterns", scope="read", answers={}, query=PatternsLive, is_live=True)
+    async def on_websocket(self, req: Request, ws: WebSocket, query: PatternsLive) -> None:
+        """Messages until one of the two closes it."""
+        await self._live(req, ws, query)
 
 
 class LiveResource(_LiveResource):
     """Changes of several read models."""
 
-    parameters = Live
+    @operation("Live changes of several read models", scope="read", answers={}, query=Live, is_live=True)
+    async def on_websocket(self, req: Request, ws: WebSocket, query: Live) -> None:
+        """Messages until one of the two closes it."""
+        await self._live(req, ws, query)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from readapi.commits import Commit
 from readapi.push.ids import Place, Places, Topic, format_id
-from readapi.push.interests import Change, Interests, changes_of
+from readapi.push.interests import Change, Interests, changes_of, meaning_of
 from readapi.push.messages import Message, changes_message, message
 
 CHANGES_A_MESSAGE = 500
@@ -59,4 +59,4 @@ def steps(topic: Topic, places: Places, commits: Iterable[Commit], now: float) -
 
 def id_for(interests: Interests, places: Places) -> str:
     """The id of a message to those who have these interests."""
-    return format_id({topic: places[topic] for topic, _ in interests})
+    return format_id({topic: places[topic] for topic, _ in interests}, meaning_of(interests))

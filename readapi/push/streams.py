@@ -51,9 +51,19 @@ class Stream(Protocol):
         ...
 
 
+class NoStreamError(Exception):
+    """The server that runs the application has no streams: it is another than ours."""
+
+
+def find_stream(req: Request) -> Stream | None:
+    """The stream of a request's connection; None where the server has none."""
+    stream: Stream | None = (req.scope.get("extensions") or {}).get(STREAM)
+    return stream
+
+
 def stream_of(req: Request) -> Stream:
-    """The stream of a request's connection."""
-    stream: Stream | None = req.scope.get("extensions", {}).get(STREAM)
+    """The stream of a request's connection. Raises NoStreamError."""
+    stream = find_stream(req)
     if stream is None:
-        raise RuntimeError("live push needs the protocols of infra.streams in the server")
+        raise NoStreamError
     return stream

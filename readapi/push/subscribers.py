@@ -16,6 +16,11 @@ CODE_TOO_SLOW = 4008
 
 TOO_SLOW = "too slow: more than 1 MiB was waiting; come back with the last id you have"
 
+CODE_NOT_ADMITTED = 4001
+"""Closes a WebSocket whose token is not valid any more."""
+
+NOT_ADMITTED = "the token has ended or was revoked; come back with another and the last id you have"
+
 Transport = Literal["sse", "websocket"]
 FRAMINGS: dict[Transport, Callable[[Message], bytes]] = {"sse": event_chunk, "websocket": websocket_frame}
 
@@ -23,7 +28,14 @@ FRAMINGS: dict[Transport, Callable[[Message], bytes]] = {"sse": event_chunk, "we
 class Subscriber:
     """One client."""
 
-    def __init__(self, stream: Stream, transport: Transport, interests: Interests) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        transport: Transport,
+        interests: Interests,
+        is_admitted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.is_admitted = is_admitted
         self.stream = stream
         self.transport = transport
         self.interests = interests
@@ -58,12 +70,26 @@ class Subscribers:
         if not transports:
             self._groups.pop(subscriber.interests, None)
 
+    def move(self, subscriber: Subscriber, interests: Interests) -> None:
+        """From now on it is told what others of these interests are, if it has not left meanwhile."""
+        if subscriber in self._groups.get(subscriber.interests, {}).get(subscriber.transport, ()):
+            self.leave(subscriber)
+            subscriber.interests = interests
+            self.join(subscriber)
+
     def audience(self) -> Audience:
         """Who is there now, whatever joins and leaves mean while they are being told."""
         return [
             (interests, [(transport, list(subscribers)) for transport, subscribers in transports.items()])
             for interests, transports in self._groups.items()
         ]
+
+    def expel(self, subscriber: Subscriber) -> None:
+        """End it because its token is not valid any more, and say so."""
+        self.leave(subscriber)
+        if not subscriber.stream.ended:
+            subscriber.send(message("dropped", reason=NOT_ADMITTED))
+            subscriber.stream.finish(CODE_NOT_ADMITTED, NOT_ADMITTED)
 
     def drop(self, subscriber: Subscriber) -> None:
         """End it for being slow, and say so behind what is waiting for it."""

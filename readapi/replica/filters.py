@@ -12,6 +12,9 @@ INFINITY = float("inf")
 FEW_TEXTS = 8
 """So many texts are compared one after the other."""
 
+MANY_TEXTS = 200
+"""Of so many, as the symbols of a universe are, it is not worth the time to count the rows of each."""
+
 
 class ByNumber:
     """Lets rows pass whose number lies between two bounds, both included."""
@@ -53,17 +56,18 @@ class ByText:
     number = None
 
     def __init__(self, indexes: Indexes, columns: Columns, text: str, names: frozenset[str], confidence: float) -> None:
+        self._indexes = indexes
         self._columns = columns
         self._text = text
         self._codes = columns.dictionaries[text].known(names)
-        self._order = indexes.order("confidence", text)
         self._confidence = confidence
         self.places: list[tuple[int, int]] = []
         """Those in its order of the rows that pass, by text: from, to; once they are counted."""
 
     def count(self) -> int:
         """How many rows pass."""
-        order, confidence = self._order, self._confidence
+        self._order = order = self._indexes.order("confidence", self._text)
+        confidence = self._confidence
         self.places = [order.between(confidence, INFINITY, *group) for group in order.groups(self._codes)]
         return sum([high - low for low, high in self.places])
 
@@ -86,7 +90,7 @@ class ByText:
         return self._have(self._columns.codes[self._text][: len(out)], out)
 
     def _have(self, codes: Codes, out: Mask) -> Mask:
-        if len(self._codes) > FEW_TEXTS:
+        if not self._codes or len(self._codes) > FEW_TEXTS:
             wanted = np.zeros(len(self._columns.dictionaries[self._text].texts), np.bool_)
             wanted[self._codes] = True
             return wanted.take(codes, out=out)
@@ -105,13 +109,17 @@ def filters_of(query: PatternQuery, indexes: Indexes, columns: Columns) -> tuple
 
     Filters by text know how many rows of their texts have the confidence, too.
     """
-    choice: list[Filter] = [
-        ByText(indexes, columns, text, names, query.confidence_min)
-        for text, names in (("symbol", query.symbols), ("type", query.pattern_types), ("tier", query.tiers))
-        if names
-    ]
+    choice: list[Filter] = []
     others: list[Filter] = []
-    if query.confidence_min > 0:
+    for text, names in (
+        ("symbol", query.symbols),
+        ("type", query.pattern_types or None),
+        ("tier", query.tiers or None),
+    ):
+        if names is not None:
+            by_text = ByText(indexes, columns, text, names, query.confidence_min)
+            (others if len(names) > MANY_TEXTS else choice).append(by_text)
+    if query.confidence_min > 0 or (others and not choice):
         by_confidence = ByNumber(indexes, columns, "confidence", query.confidence_min, INFINITY)
         (others if choice else choice).append(by_confidence)
     for number, (lowest, highest) in (

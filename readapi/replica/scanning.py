@@ -54,7 +54,7 @@ def find(query: PatternQuery, indexes: Indexes, columns: Columns) -> Found:
     if fewest == 0:
         return NOTHING
     if isinstance(narrowest, ByNumber):
-        if len(choice) == 1 and narrowest.order is order:
+        if len(choice) == 1 and not others and narrowest.order is order:
             return _stretch(order, *narrowest.places, query)
     elif query.sort_by == "confidence" and not query.after and fewest <= len(columns) // FEW_IN_ORDER_OF:
         return _merge(order, narrowest.runs(), checks(narrowest, [*choice, *others]), query)

@@ -23,6 +23,7 @@ from readapi.commits import Commit, Mark
 from readapi.problems import handle_errors
 from readapi.push.hub import Hub
 from readapi.push.resources import LiveResource, PatternEventsResource, PatternsLiveResource
+from tests.catalogue import Known, symbol
 from tests.processes.roles import wait_until
 from tests.push import BUILD, commit_of
 from tests.queries import row_of
@@ -44,9 +45,12 @@ class Server:
     def __init__(self, heartbeat_seconds: float) -> None:
         self.store = Store()
         self.registry = CollectorRegistry()
-        self.hub = Hub(self.store, time.time, wait_seconds=0.2, heartbeat_seconds=heartbeat_seconds)
+        self.known = Known([symbol("S1", sector="Energy"), symbol("S2", sector="Health")], {"one": ["S1"]})
+        self.hub = Hub(
+            self.store, self.known.catalogue, time.time, wait_seconds=0.2, heartbeat_seconds=heartbeat_seconds
+        )
         self.hub.metrics.register(self.registry)
-        app = App()
+        self.app = app = App()
         app.ws_options.max_receive_queue = 0
         handle_errors(app, ())
         app.add_middleware(self)

@@ -14,14 +14,17 @@ from redis import Redis
 
 from infra.connections import connect_async
 from infra.live_builds import FollowedReadModel
+from infra.read_models.queries import RedisWorkspaceQueries
 from infra.read_models.queries_patterns import RedisPatternQueries
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.versions import Build
 from readapi.as_of import PatternHistory
 from readapi.measuring import Measuring
+from readapi.own_lists import OwnLists
 from readapi.pattern_overview import SummaryResource
 from readapi.patterns import ScanResource
 from readapi.read_model import ReadModel
+from tests.catalogue import Known
 from tests.filling import Filling
 from tests.read_model import FIRST
 
@@ -73,7 +76,13 @@ def test_an_answer_is_of_one_build(
             followed = FollowedReadModel("patterns", 1, [LOG], lambda build: RedisPatternQueries(client, build, [LOG]))
             read_model = ReadModel("patterns", followed, wait_seconds=60)
             app = App(middleware=[Measuring(CollectorRegistry())])
-            app.add_route("/scan", ScanResource(read_model, PatternHistory(None, 0), lambda: 2.0))
+            users = FollowedReadModel(
+                "workspaces", 1, ["users"], lambda build: RedisWorkspaceQueries(client, build, ["users"])
+            )
+            lists = OwnLists(ReadModel("workspaces", users, wait_seconds=60, family="users"))
+            app.add_route(
+                "/scan", ScanResource(read_model, PatternHistory(None, 0), Known().catalogue, lists, lambda: 2.0)
+            )
             app.add_route("/summary", SummaryResource(read_model, lambda: 2.0))
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as api:

@@ -25,7 +25,7 @@ from projections.registry import READ_MODELS
 from projections.versions import Build
 from tests.oracles.folding import EXPECTED, expected_patterns
 from tests.read_model import FIRST, assert_equal, stored
-from tests.strategies import histories, pattern_events
+from tests.strategies import mixed_histories, pattern_events
 
 LOG = "market-0"
 
@@ -95,7 +95,7 @@ def run_to_end(client: Redis, projection: Projection[Any, Any], batches: Iterato
 @pytest.mark.parametrize("name", READ_MODELS)
 @on_a_server
 @given(
-    history=histories,
+    history=mixed_histories,
     batches=st.lists(st.integers(1, 7), max_size=40),
     crashes=st.lists(st.sampled_from(("none", "before", "after")), max_size=20),
 )
@@ -129,7 +129,7 @@ def run_ahead(
 @pytest.mark.parametrize("name", READ_MODELS)
 @on_a_server
 @given(
-    history=histories,
+    history=mixed_histories,
     batch_size=st.integers(1, 5),
     crashes=st.lists(st.sampled_from(("none", "before", "after")), max_size=10),
 )
@@ -143,7 +143,7 @@ def test_folded_ahead_equals_oracle(
 
 
 @on_a_server
-@given(history=histories)
+@given(history=mixed_histories)
 def test_announced_twice_counts_once(redis: Redis, history: list[Event]) -> None:
     redis.flushall()
     log = open_log(redis)

@@ -163,7 +163,15 @@ QUERIES_OF_EVERY_KIND = {
     "two types": PatternQuery(NOW, pattern_types=frozenset(TYPES[:2]), confidence_min=0.7),
     "two types and a bound": PatternQuery(NOW, pattern_types=frozenset(TYPES[:2]), confidence_min=0.7, rs_min=1.2),
     "three symbols": PatternQuery(NOW, symbols=frozenset(("S1", "S2", "S3")), confidence_min=0.5),
+    "a universe": PatternQuery(NOW, symbols=frozenset(f"S{number}" for number in range(0, 3_000, 2))),
+    "a universe and a type": PatternQuery(
+        NOW,
+        symbols=frozenset(f"S{number}" for number in range(400)),
+        pattern_types=frozenset(TYPES[:1]),
+        sort_by="symbol",
+    ),
     "bounds only, a later page": PatternQuery(NOW, rsi_range=(30, 70), vol_min=1.5, sort_by="rs", offset=60),
+    "a thousand symbols": PatternQuery(NOW, symbols=frozenset(f"S{number}" for number in range(1_000)), sort_by="rs"),
     "nothing": PatternQuery(NOW, symbols=frozenset(("absent",))),
     "deep": PatternQuery(NOW, sort_by="volume", offset=DEEPEST_OFFSET),
     "deep in types": PatternQuery(NOW, pattern_types=frozenset(TYPES), offset=DEEPEST_OFFSET, descending=False),
@@ -206,6 +214,11 @@ def test_a_scan_takes_two_round_trips_at_most(large: Large, query: PatternQuery)
 
     assert_page(page, oracle.scan(large.rows.values(), query), large.fillings)
     assert round_trips == (2 if page.rows else 1)
+
+
+def test_a_scan_of_no_symbol_asks_nobody(large: Large) -> None:
+    query = PatternQuery(NOW, symbols=frozenset(), offset=DEEPEST_OFFSET + 1)
+    assert counted(large.url, lambda asked: asked.scan(query)) == (Page([], 0, None), 0)
 
 
 def test_what_lies_too_deep_is_refused_unless_nothing_is_there(large: Large) -> None:

@@ -89,7 +89,7 @@ def test_nothing_goes_that_the_archive_or_a_read_model_has_not_passed(redis: Red
 
 
 def test_age_and_size_say_what_else_is_kept(redis: Redis, database: Database) -> None:
-    log = archived_log(redis, database, name="users")
+    log = archived_log(redis, database, name="of-nobody")
     log.append([detected() for _ in range(10)])
     recorded_at = log.read(9, 1)[0].recorded_at
     while log.append([detected()]) and log.read(log.head() - 1, 1)[0].recorded_at == recorded_at:
@@ -137,7 +137,7 @@ def test_trimming_changes_nothing_for_readers(
     redis.flushall()
     with database.connection() as connection:
         connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
-    log = archived_log(redis, database, name="users")
+    log = archived_log(redis, database, name="of-nobody")
     log.append([detected("a", expected_version=first_version), *map(detected, streams)])
     archive_all(database, log, batch_size=7)
 
@@ -157,11 +157,11 @@ def test_trimming_changes_nothing_for_readers(
 
 
 def test_a_log_without_its_archive_says_what_it_lacks(redis: Redis, database: Database) -> None:
-    log = archived_log(redis, database, name="users")
+    log = archived_log(redis, database, name="of-nobody")
     log.append([detected() for _ in range(10)])
     archive_all(database, log)
     trim_log(log, redis, archived=6, retention=NOTHING)
-    alone = EventLog(redis, "users")
+    alone = EventLog(redis, "of-nobody")
     for read in (lambda: alone.read(2, 3), lambda: alone.wait(0, 100, 0), lambda: alone.read(0, 5, upto=5)):
         with pytest.raises(HistoryGapError, match=r"in the archive alone: set TICKVIEW_POSTGRES_DSN"):
             read()
@@ -171,7 +171,7 @@ def test_a_log_without_its_archive_says_what_it_lacks(redis: Redis, database: Da
     with database.connection() as connection:
         connection.execute("DELETE FROM tickview.events WHERE position = 4")
     with pytest.raises(
-        HistoryGapError, match="positions 4 to 4 of log users are neither in the log nor in the archive"
+        HistoryGapError, match="positions 4 to 4 of log of-nobody are neither in the log nor in the archive"
     ):
         log.read(0, 100)
 
@@ -300,7 +300,7 @@ def test_a_new_archive_begins_where_the_log_begins_and_only_when_told_to(redis: 
 
 
 def test_what_follows_from_the_events_goes_with_them(redis: Redis, database: Database) -> None:
-    log = archived_log(redis, database, name="users")
+    log = archived_log(redis, database, name="of-nobody")
     log.append([detected(f"user-{number % 5}") for number in range(100)])
     archive_all(database, log)
     trim_log(log, redis, archived=100, retention=NOTHING)

@@ -15,7 +15,14 @@ from domain.events import (
     PatternDetected,
     PatternExpired,
     PatternUpdated,
+    SymbolChanged,
+    SymbolDelisted,
+    SymbolListed,
+    UniverseChanged,
+    UniverseDefined,
 )
+from domain.user_events import UserEvent
+from tests.oracles.workspaces import after, nothing
 
 
 @dataclass
@@ -174,6 +181,8 @@ def expected_activity(events: list[Event]) -> Expected:
     """Events counted by day, type and source."""
     model = Expected()
     for position, event in enumerate(events, 1):
+        if isinstance(event, UserEvent):
+            continue
         day = datetime.fromtimestamp(event.occurred_at, UTC).strftime("%Y-%m-%d")
         kind = type(event).__name__
         key = f"{day}/{kind}/{event.source}"
@@ -206,10 +215,52 @@ def expected_producers(events: list[Event]) -> Expected:
     return model
 
 
+def expected_symbols(events: list[Event]) -> Expected:
+    """The catalogue's symbols."""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        if isinstance(event, SymbolListed | SymbolChanged | SymbolDelisted):
+            row = model.rows.get(event.symbol)
+            if row is None and isinstance(event, SymbolDelisted):
+                continue
+            said = event.model_dump(exclude={"source", "correlation_id", "extra"})
+            said["updated_at"] = said.pop("occurred_at")
+            row = {"listed_at": event.occurred_at, "active": True, **(row or {}), **said}
+            if not isinstance(event, SymbolChanged):
+                row["active"] = isinstance(event, SymbolListed)
+            model.put(event.symbol, row, position)
+    return model
+
+
+def expected_universes(events: list[Event]) -> Expected:
+    """The catalogue's universes."""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        if isinstance(event, UniverseDefined | UniverseChanged):
+            said = event.model_dump(exclude={"source", "correlation_id", "extra"})
+            said["updated_at"] = said.pop("occurred_at")
+            defined_at = model.rows.get(event.key, {}).get("defined_at", event.occurred_at)
+            model.put(event.key, {**said, "defined_at": defined_at}, position)
+    return model
+
+
+def expected_workspaces(events: list[Event]) -> Expected:
+    """What each user has."""
+    model = Expected()
+    for position, event in enumerate(events, 1):
+        if isinstance(event, UserEvent):
+            lists = model.rows.get(event.user)
+            model.put(event.user, after(lists or nothing(event.user), event), position)
+    return model
+
+
 EXPECTED = {
     "patterns": expected_patterns,
     "backtests": expected_backtests,
     "activity": expected_activity,
     "producers": expected_producers,
+    "symbols": expected_symbols,
+    "universes": expected_universes,
+    "workspaces": expected_workspaces,
 }
 """The oracle of each read model."""

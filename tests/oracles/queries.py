@@ -28,7 +28,7 @@ def matches(row: PatternRow, query: PatternQuery) -> bool:
     """Whether the row passes every filter."""
     if not is_active(row, query.now):
         return False
-    if query.symbols and row.symbol not in query.symbols:
+    if query.symbols is not None and row.symbol not in query.symbols:
         return False
     if query.pattern_types and row.pattern not in query.pattern_types:
         return False

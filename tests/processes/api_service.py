@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -16,17 +16,17 @@ TIMEOUT_SECONDS = 30.0
 def answers(client: httpx.Client) -> bool:
     """Whether the API does."""
     try:
-        return client.get("/openapi.json").status_code == 200
+        return client.get("/openapi.json").status_code in (200, 401)
     except httpx.TransportError:
         return False
 
 
 @contextmanager
-def api(redis_url: str, **settings: Any) -> Iterator[httpx.Client]:
+def api(redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterator[httpx.Client]:
     """``tickview serve``, and a client of it."""
     port = servers.free_port()
     with (
-        running("serve", "--port", str(port), redis_url=redis_url, **settings),
+        running("serve", "--port", str(port), redis_url=redis_url, log=log, **settings),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS) as client,
     ):
         wait_until(lambda: answers(client), "the API answers")

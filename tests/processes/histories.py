@@ -21,7 +21,7 @@ def history_of(size: int, seed: int) -> list[Event]:
     drawn: list[Event] = []
 
     @fixed_seed(seed)
-    @settings(max_examples=200, phases=[Phase.generate], database=None, deadline=None)
+    @settings(max_examples=500, phases=[Phase.generate], database=None, deadline=None)
     @given(any_event)
     def draw(event: Event) -> None:
         drawn.append(event)

@@ -8,8 +8,9 @@ from schemathesis import Case, CheckContext, Response
 
 from readapi.read_model import MIN_POSITION_HEADER, POSITIONS_PATTERN
 
-UNSAYABLE = {"cursor", "rsi_range", "as_of", "as_of_valid", "to"}
-"""Parameters whose values must suit each other, or the moment, which JSON Schema cannot say."""
+UNSAYABLE = {"cursor", "rsi_range", "as_of", "as_of_valid", "to", "sectors", "universe", "watchlist", "preset"}
+"""Parameters whose values must suit each other, the moment, the catalogue, or what a user has, which JSON Schema cannot
+say."""
 
 HEALTH = {"/api/health", "/api/pattern-discovery/health"}
 

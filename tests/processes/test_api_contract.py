@@ -10,22 +10,32 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.access.tokens import create_token
+from readapi.access import SCOPES
 from tests import servers
 from tests.processes.api_service import detection, post, service
-from tests.processes.roles import running
+from tests.processes.roles import running, tickview
 
 HERE = Path(__file__).parent
 
+FOLDER = HERE.parent.parent / "infra" / "demo" / "catalogue"
+DEMO_CATALOGUE = ("--symbols", str(FOLDER / "symbols.csv"), "--universes", str(FOLDER / "universes.json"))
+
 
 @pytest.fixture(scope="module")
-def client(postgres_18_dsn: str) -> Iterator[httpx.Client]:
+def client(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    tokens_file = tmp_path_factory.mktemp("contract") / "tokens.json"
+    token, _ = create_token(tokens_file, "anna", SCOPES, None)
     with servers.valkey() as server, servers.new_database(postgres_18_dsn) as dsn, ExitStack() as stack:
-        settings = {"postgres_dsn": dsn, "wait_seconds": 0.05}
+        settings = {"postgres_dsn": dsn, "wait_seconds": 0.05, "tokens_file": tokens_file, "rate_limit": 0}
         stack.enter_context(running("archive", redis_url=server.connection_url, **settings))
         client = stack.enter_context(service(server.connection_url, **settings))
+        client.headers["Authorization"] = f"Bearer {token}"
         post(client, [detection(symbol, rs=1.2, rsi=55.0) for symbol in ("AAPL", "MSFT", "BRK.B")])
         refused = client.post("/api/events", json=[detection("AAPL", confidence=7)])
         assert refused.status_code == 422
+        catalogue = tickview("catalogue", "sync", *DEMO_CATALOGUE, redis_url=server.connection_url, wait_seconds=30)
+        assert catalogue.returncode == 0, catalogue.stderr
         yield client
 
 
@@ -33,6 +43,7 @@ def test_schemathesis_finds_nothing(client: httpx.Client) -> None:
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
         *("run", f"{client.base_url}/openapi.json", "--max-examples", "25"),
+        *("--header", f"Authorization: {client.headers['Authorization']}"),
         # It does not end: tests/integration/test_push_server.py.
         *("--exclude-path", "/api/patterns/stream"),
     ]
@@ -42,7 +53,7 @@ def test_schemathesis_finds_nothing(client: httpx.Client) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     # All but the document's own.
-    assert "25 selected / 26 total" in done.stdout
+    assert "39 selected / 40 total" in done.stdout
 
 
 def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Client) -> None:
@@ -71,7 +82,21 @@ def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Cli
         "post /api/projections/{name}/rollback",
         "get /api/projections/{name}/parked",
         "post /api/projections/{name}/parked/{key}/retry",
+        "get /api/users/watchlists",
+        "post /api/users/watchlists",
+        "get /api/users/watchlists/{list_id}",
+        "put /api/users/watchlists/{list_id}",
+        "delete /api/users/watchlists/{list_id}",
+        "get /api/users/filter-presets",
+        "post /api/users/filter-presets",
+        "get /api/users/filter-presets/{list_id}",
+        "put /api/users/filter-presets/{list_id}",
+        "delete /api/users/filter-presets/{list_id}",
         "get /api/dashboard/stats",
+        "get /api/symbols",
+        "get /api/symbols/{symbol}",
+        "get /api/users/universe",
+        "get /api/users/universe/{key}",
         "get /api/health",
         "get /api/pattern-discovery/health",
         "get /api/pattern-discovery/performance",

@@ -252,7 +252,7 @@ def test_how_the_service_stands(client: httpx.Client) -> None:
     for path in ("/api/patterns/scan", "/api/backtests", "/api/dashboard/stats", "/api/patterns/health"):
         assert client.get(path, headers=header).status_code == 200
     models = {model["name"]: model for model in client.get("/api/projections").json()["projections"]}
-    assert models.keys() == {"patterns", "backtests", "activity", "producers"}
+    assert models.keys() == {"patterns", "backtests", "activity", "producers", "symbols", "universes", "workspaces"}
     patterns = models["patterns"]
     assert (patterns["version"], patterns["lag_events"], patterns["percent"], patterns["seconds_left"]) == (
         1,

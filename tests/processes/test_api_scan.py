@@ -136,7 +136,8 @@ def test_pages_and_cursors_give_every_row_once_and_in_order(client: httpx.Client
     ("query", "field", "says"),
     [
         ("colour=red", "colour", "known: pattern_types, symbols"),
-        ("sectors=Energy", "sectors", "is not a parameter here"),
+        ("sectors=Energy", "sectors", "there is no such sector; known: none"),
+        ("universe=all", "universe", "there is no such universe; known: none"),
         ("confidence_min=nan", "confidence_min", "should be a number"),
         ("confidence_min=inf", "confidence_min", "should be a number"),
         ("confidence_min=1e999", "confidence_min", "finite"),

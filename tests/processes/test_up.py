@@ -86,11 +86,11 @@ def command(data: Path, port: int, *more: str) -> list[str]:
 
 
 @contextmanager
-def running(data: Path, port: int) -> Iterator[Up]:
+def running(data: Path, port: int, *more: str) -> Iterator[Up]:
     """``tickview up``, once its API answers; killed if the test does not end it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKVIEW_")}
     process = subprocess.Popen(
-        command(data, port),
+        command(data, port, *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -135,6 +135,21 @@ def test_starts_everything_and_ends_all_of_it_in_time(data: Path) -> None:
         assert up.process.wait(timeout=10) == 0
         assert_all_end(processes, seconds=0)
     assert find_servers(data) is None
+
+
+def test_the_demo_brings_its_catalogue(data: Path) -> None:
+    with running(data, free_port(), "--demo") as up:
+        for path, count in (("/api/users/universe", 2), ("/api/symbols", 53)):
+            deadline = time.monotonic() + 60
+            while json.loads(up.get(path)[1]).get("count") != count:
+                assert time.monotonic() < deadline, up.logs()
+                time.sleep(0.1)
+        [apple, *_] = json.loads(up.get("/api/symbols?search=AAPL&limit=1")[1])["symbols"]
+        assert (apple["name"], apple["sector"]) == ("Apple Inc.", "Technology")
+        processes = up.processes()
+        up.process.send_signal(signal.SIGTERM)
+        assert up.process.wait(timeout=10) == 0
+        assert_all_end(processes, seconds=0)
 
 
 def test_ctrl_c_in_a_terminal_ends_it_in_order(data: Path) -> None:

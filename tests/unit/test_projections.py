@@ -13,12 +13,19 @@ from domain.events import (
     PatternDetected,
     PatternExpired,
     PatternUpdated,
+    SymbolChanged,
+    SymbolDelisted,
+    SymbolListed,
+    UniverseChanged,
+    UniverseDefined,
 )
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns, confidence_band, pattern_id
 from projections.producers import Producers
 from projections.registry import READ_MODELS
+from projections.symbols import Symbols
+from projections.universes import Universes
 from tests.unit.spec import Given
 
 NOON = 1_757_001_600.0
@@ -168,3 +175,34 @@ def test_activity_counts_by_day_type_and_source() -> None:
         "2025-09-05/PatternDetected/test": 1,
         "2025-09-04/HealthReported/pl": 1,
     }
+
+
+class TestSymbols:
+    said = {"event_id": "l", "occurred_at": NOON, "source": "test", "symbol": "AAPL"}
+    listed = SymbolListed(**said, name="Apple", sector="Technology", market_cap=3e12)
+    changed = SymbolChanged(**{**said, "event_id": "c", "occurred_at": NOON + 1}, name="Apple Inc.")
+    delisted = SymbolDelisted(**{**said, "event_id": "d", "occurred_at": NOON + 2})
+
+    def test_a_change_says_everything_anew(self) -> None:
+        row = Given(Symbols(), self.listed, self.changed).row()
+        assert (row.name, row.sector, row.market_cap, row.active) == ("Apple Inc.", None, None, True)
+        assert (row.listed_at, row.updated_at, row.event_id) == (NOON, NOON + 1, "c")
+
+    def test_a_delisted_symbol_stays_as_it_was_and_can_be_listed_again(self) -> None:
+        given = Given(Symbols(), self.listed, self.delisted)
+        row = given.row()
+        assert (row.name, row.active, row.listed_at, row.updated_at) == ("Apple", False, NOON, NOON + 2)
+        assert given.when(self.changed).row().active is False
+        assert given.when(self.listed).row().active is True
+
+    def test_what_was_never_listed_is_not_delisted_but_may_change(self) -> None:
+        assert Given(Symbols(), self.delisted).rows() == {}
+        assert Given(Symbols(), self.changed).row().active is True
+
+
+def test_a_universe_is_what_was_said_last() -> None:
+    said = {"occurred_at": NOON, "source": "test", "key": "mega_cap"}
+    defined = UniverseDefined(**said, event_id="1", name="Mega caps", symbols=["AAPL", "MSFT"])
+    changed = UniverseChanged(**{**said, "occurred_at": NOON + 1}, event_id="2", symbols=["AAPL"])
+    row = Given(Universes(), defined, changed).row()
+    assert (row.symbols, row.name, row.defined_at, row.updated_at) == (["AAPL"], None, NOON, NOON + 1)

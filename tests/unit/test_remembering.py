@@ -1,29 +1,32 @@
-"""A remembered answer is what would be answered anew, whatever has changed and however much time has passed."""
+"""A remembered answer is what would be answered anew, whatever has changed, however long ago, and whoever asks."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import falcon.testing
 import pytest
-from falcon.asgi import App
+from falcon.asgi import App, Request, Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from projections.base import encode_row
 from projections.patterns import PatternRow
-from projections.queries import PatternQueries, Positions
+from projections.queries import Found, PatternQueries, Positions, WorkspaceQueries
 from projections.versions import Build
+from projections.workspaces import WorkspaceRow
+from readapi.access import Identity
 from readapi.answers import Encoded, encode
 from readapi.as_of import PatternHistory
 from readapi.measuring import Measuring
+from readapi.own_lists import OwnLists
 from readapi.pattern_overview import StatisticsResource, SummaryResource
 from readapi.patterns import ScanResource
 from readapi.ports import LiveBuild
 from readapi.read_model import ReadModel
 from readapi.remembering import MOST_ANSWERS, MOST_BYTES, Remembered
 from readapi.replica.replica import PatternReplica
-from tests.queries import NOW, log_of_pattern, rows_of_patterns
+from tests.catalogue import Known, symbol
+from tests.queries import NOW, SYMBOLS, log_of_pattern, rows_of_patterns
 
 PATHS = (
     "/scan",
@@ -32,7 +35,12 @@ PATHS = (
     "/scan?fields=full",
     "/stats",
     "/summary",
+    "/scan?universe=some&confidence_min=0",
+    "/scan?sectors=Energy&confidence_min=0",
 )
+
+LIST = "0" * 32
+OWN = (f"/scan?watchlist={LIST}", f"/scan?preset={LIST}&confidence_min=0.1", f"/scan?preset={LIST}")
 
 
 class Served:
@@ -50,20 +58,52 @@ class Served:
         return self.away
 
 
+class Workspaces(dict[str, WorkspaceRow]):
+    """The one build of the lists, in memory, always live."""
+
+    def __init__(self) -> None:
+        self.current: LiveBuild[WorkspaceQueries] = LiveBuild(Build(1, 1), self, {"users": 1})
+
+    async def reached(self, positions: Positions, timeout: float) -> LiveBuild[WorkspaceQueries] | None:
+        del positions, timeout
+        return self.current
+
+    async def get(self, user: str) -> Found[WorkspaceRow] | None:  # type: ignore[override]
+        row = super().get(user)
+        return Found(row, "users", 1) if row else None
+
+    def keep(self, user: str, symbols: list[str]) -> None:
+        """The user's list, and a preset that names it: of the same ids as those of others."""
+        common: Any = {"name": "Tech", "created_at": 1.0, "updated_at": 1.0, "version": 1}
+        watchlist: Any = {**common, "id": LIST, "symbols": symbols}
+        preset: Any = {**common, "id": LIST, "parameters": {"watchlist": LIST, "confidence_min": len(symbols) / 10}}
+        self[user] = WorkspaceRow(user, {LIST: watchlist}, {LIST: preset})
+
+
+class Named:
+    """Middleware that takes everybody for who they say they are."""
+
+    async def process_request(self, req: Request, _resp: Response) -> None:
+        req.context.identity = Identity(req.get_header("X-User-ID", required=True), frozenset())
+
+
 class Api:
     """The resources as they are served, by a clock that is set by hand."""
 
-    def __init__(self, served: Served, now: float) -> None:
+    def __init__(self, served: Served, workspaces: Workspaces, now: float, known: Known | None = None) -> None:
         self.now = now
+        catalogue = (known or Known()).catalogue
+        lists = OwnLists(ReadModel("workspaces", workspaces, 0, family="users"))
         patterns = ReadModel("patterns", served, 0, served)
-        app = App(middleware=[Measuring(CollectorRegistry())])
-        app.add_route("/scan", ScanResource(patterns, PatternHistory(None, 0), lambda: self.now))
+        app = App(middleware=[Measuring(CollectorRegistry()), Named()])
+        app.add_route("/scan", ScanResource(patterns, PatternHistory(None, 0), catalogue, lists, lambda: self.now))
         app.add_route("/stats", StatisticsResource(patterns, lambda: self.now))
         app.add_route("/summary", SummaryResource(patterns, lambda: self.now))
         self._client = falcon.testing.TestClient(app)
 
-    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Any:
-        answer = self._client.simulate_get(path, headers=headers)
+    def get(self, path: str, user: str = "alice", **headers: str) -> Any:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        answer = self._client.simulate_get(path, headers={"X-User-ID": user, **named})
         assert answer.status_code in (200, 304)
         content = answer.json if answer.status_code == 200 else None
         if content:
@@ -71,13 +111,20 @@ class Api:
         return content, answer.headers["etag"], answer.headers.get("warning")
 
 
+USERS = ("alice", "bob")
+
 steps = st.one_of(
     st.tuples(st.just("put"), rows_of_patterns),
     st.tuples(st.just("remove"), rows_of_patterns),
     st.tuples(st.just("clock"), st.sampled_from((0.0, 0.3, 0.7, 1.0, 61.0, -1.0))),
     st.tuples(st.just("away"), st.sampled_from((None, None, 2.5, 3.5))),
+    st.tuples(st.just("define"), st.lists(st.sampled_from(SYMBOLS), max_size=3)),
+    st.tuples(st.just("move"), st.sampled_from(SYMBOLS)),
     st.tuples(st.just("ask"), st.sampled_from(PATHS)),
+    st.tuples(st.just("ask"), st.sampled_from(PATHS[-2:])),
     st.tuples(st.just("ask"), st.sampled_from(PATHS[:2])),
+    st.tuples(st.just("ask"), st.sampled_from(OWN)),
+    st.tuples(st.just("keep"), st.tuples(st.sampled_from(USERS), st.lists(st.sampled_from(SYMBOLS), max_size=2))),
 )
 
 
@@ -85,8 +132,11 @@ steps = st.one_of(
 @given(st.lists(rows_of_patterns, max_size=10), st.lists(steps, min_size=5, max_size=25))
 def test_it_is_what_would_be_answered_anew(rows: list[PatternRow], steps: list[tuple[str, Any]]) -> None:
     replica = PatternReplica()
-    served = Served(replica)
-    api = Api(served, NOW - 2)
+    served, workspaces = Served(replica), Workspaces()
+    for user in USERS:
+        workspaces.keep(user, [])
+    known = Known([symbol("AAPL", sector="Energy"), symbol("BRK", sector="Energy")], {"some": SYMBOLS[:4]})
+    api = Api(served, workspaces, NOW - 2, known)
     for row in rows:
         replica.put(log_of_pattern(row.id), [(row.id, encode_row(row, 1))])
     for step, value in steps:
@@ -96,16 +146,23 @@ def test_it_is_what_would_be_answered_anew(rows: list[PatternRow], steps: list[t
             api.now += value
         elif step == "away":
             served.away = value
+        elif step == "define":
+            known.define("some", *value)
+        elif step == "move":
+            known.put(symbol("BRK", sector="Health"), symbol(value, sector="Energy"))
+        elif step == "keep":
+            workspaces.keep(*value)
         else:
-            expected = Api(served, api.now).get(value)
-            assert api.get(value) == expected
-            assert api.get(value) == expected
-            assert api.get(value, {"If-None-Match": expected[1]}) == (None, *expected[1:])
+            for user in USERS:
+                expected = Api(served, workspaces, api.now, known).get(value, user)
+                assert api.get(value, user) == expected
+                assert api.get(value, user) == expected
+                assert api.get(value, user, If_None_Match=expected[1]) == (None, *expected[1:])
 
 
 def test_an_answer_that_is_remembered_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     replica = PatternReplica()
-    api = Api(Served(replica), NOW)
+    api = Api(Served(replica), Workspaces(), NOW)
     first = api.get("/scan")
     monkeypatch.setattr(PatternReplica, "scan", None)
     assert api.get("/scan") == first

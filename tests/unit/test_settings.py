@@ -1,9 +1,13 @@
 """Settings: defaults that need no thinking, the platform's own names, and refusals that name the variable."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from infra.access.guarding import check_exposure
 from infra.composition import without_password
+from infra.errors import StartupError
 from infra.settings import Settings
 
 
@@ -52,3 +56,40 @@ def test_what_is_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
 def test_passwords_are_not_shown() -> None:
     assert without_password("redis://:secret@host:6379/0") == "redis://…@host:6379/0"
     assert without_password("redis://host:6379") == "redis://host:6379"
+
+
+LOCAL = ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"]
+EXPOSED = ["0.0.0.0", "::", "192.0.2.1", "tickview.example", "localhost.example", ""]  # noqa: S104
+
+
+@pytest.mark.parametrize("host", EXPOSED)
+def test_without_authentication_only_this_machine_is_served(host: str) -> None:
+    with pytest.raises(StartupError, match="TICKVIEW_TOKENS_FILE"):
+        check_exposure(Settings(host=host))
+    check_exposure(Settings(host=host, tokens_file=Path("tokens.json")))
+
+
+@pytest.mark.parametrize("host", LOCAL)
+def test_this_machine_is_served_without(host: str) -> None:
+    check_exposure(Settings(host=host))
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"jwt_issuer": "https://login.example"}, "TICKVIEW_JWT_AUDIENCE and TICKVIEW_JWT_JWKS_FILE"),
+        ({"jwt_audience": "tickview", "jwt_jwks_file": "keys.json"}, "TICKVIEW_JWT_ISSUER"),
+        ({"cors_origins": "*"}, "no [*]"),
+        ({"cors_origins": "https://ui.example/"}, "without a path"),
+        ({"cors_origins": "https://ui.example, ui.example"}, "'ui.example' is no origin"),
+        ({"cors_origins": "null"}, "is no origin"),
+    ],
+)
+def test_what_contradicts_itself_or_opens_too_much_is_refused(given: dict[str, str], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Settings.model_validate(given)
+
+
+def test_origins_are_separated_by_commas() -> None:
+    origins = Settings.model_validate({"cors_origins": "https://ui.example, http://localhost:3000"}).cors_origins
+    assert origins == ("https://ui.example", "http://localhost:3000")

@@ -154,16 +154,16 @@ def _values(query: PatternQuery) -> dict[str, Any]:
         "confidence_min": query.confidence_min,
         "limit": query.limit + 1 if query.limit else 0,
         "offset": query.offset,
-        "symbols": list(query.symbols),
-        "patterns": list(query.pattern_types),
-        "tiers": list(query.tiers),
+        "symbols": None if query.symbols is None else list(query.symbols),
+        "patterns": list(query.pattern_types) or None,
+        "tiers": list(query.tiers) or None,
         # What a row does not have lets it not pass, however low the bound is.
         **{name: None if lowest is None else max(lowest, LOWEST_VALUE) for name, lowest in bounds.items()},
         "rsi_max": query.rsi_range and query.rsi_range[1],
         "after": query.after and query.after.value,
         "key": query.after and query.after.key,
     }
-    return {name: value for name, value in values.items() if value is not None and value != []}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 @lru_cache(maxsize=1_000)

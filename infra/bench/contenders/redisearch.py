@@ -100,6 +100,8 @@ class RedisearchPatternQueries:
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
         """The page of the scan, without its end."""
+        if query.symbols is not None and not query.symbols:
+            return Page([], 0, None)
         total, *reply = await self._client.execute_command(
             *("FT.SEARCH", "patterns", _search(query)),
             *("SORTBY", SORT_FIELDS[query.sort_by], "DESC" if query.descending else "ASC"),

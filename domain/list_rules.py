@@ -1,0 +1,65 @@
+"""What names and symbols of a user's lists may be, and how a command that does not heed it is refused."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from unicodedata import normalize
+
+from domain.symbols import NOT_A_SYMBOL, is_symbol
+
+MOST_SYMBOLS = 1_000
+"""Of one watchlist."""
+
+LONGEST_NAME = 80
+"""Characters of a list's name."""
+
+FAULTS_TOLD = 10
+
+
+class WorkspaceError(Exception):
+    """A command is refused; the message says why."""
+
+
+class NameTakenError(WorkspaceError):
+    """Another list of the same kind has the name."""
+
+
+class InvalidListError(WorkspaceError):
+    """A list cannot be like this. ``faults`` are (field, reason), ten at most."""
+
+    def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
+        self.faults = list(faults)[:FAULTS_TOLD]
+        super().__init__("; ".join(f"{field} {reason}" for field, reason in self.faults))
+
+
+def name_key(name: str) -> str:
+    """Names with the same key are the same name."""
+    return normalize("NFKC", name).casefold()
+
+
+def free_name(kept: Mapping[str, Any], name: str, list_id: str | None = None) -> str:
+    """The name as it is kept. Raises InvalidListError, NameTakenError where another list than ``list_id`` has it."""
+    trimmed = name.strip()
+    if not 1 <= len(trimmed) <= LONGEST_NAME or not trimmed.isprintable():
+        raise InvalidListError([("name", f"should be 1 to {LONGEST_NAME} printable characters")])
+    if any(other.id != list_id and name_key(other.name) == name_key(trimmed) for other in kept.values()):
+        raise NameTakenError(f"there is another list called {trimmed!r}")
+    return trimmed
+
+
+def checked_symbols(symbols: Sequence[str]) -> tuple[str, ...]:
+    """The symbols as they are kept. Raises InvalidListError."""
+    if len(symbols) > MOST_SYMBOLS:
+        raise InvalidListError([("symbols", f"should be {MOST_SYMBOLS:,} at most, and are {len(symbols):,}")])
+    places: dict[str, int] = {}
+    faults = []
+    for place, given in enumerate(symbols):
+        symbol = given.upper()
+        if not is_symbol(given):
+            faults.append((f"symbols[{place}]", f"{NOT_A_SYMBOL}, and is {given[:48]!r}"))
+        elif symbol in places:
+            faults.append((f"symbols[{place}]", f"is {symbol} again, as symbols[{places[symbol]}]"))
+        else:
+            places[symbol] = place
+    if faults:
+        raise InvalidListError(faults)
+    return tuple(places)

@@ -1,0 +1,55 @@
+"""Makes the guard of the API from the settings."""
+
+from ipaddress import ip_address
+
+from infra.access.jwts import Jwts, parse_keys
+from infra.access.tokens import PREFIX, parse_tokens, whose
+from infra.access.watched import Watched
+from infra.errors import StartupError
+from infra.settings import Settings
+from readapi.access import Identity
+from readapi.access.guard import Guard
+from readapi.access.rates import RateLimits
+
+
+class Tokens:
+    """The authenticator: static tokens, JWTs, or both. Raises StartupError if a file of theirs cannot be read."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._tokens = (
+            Watched("TICKVIEW_TOKENS_FILE", settings.tokens_file, parse_tokens) if settings.tokens_file else None
+        )
+        self._jwts: Jwts | None = None
+        if settings.jwt_issuer and settings.jwt_audience and settings.jwt_jwks_file:
+            keys = Watched("TICKVIEW_JWT_JWKS_FILE", settings.jwt_jwks_file, parse_keys)
+            self._jwts = Jwts(settings.jwt_issuer, settings.jwt_audience, keys)
+
+    def identify(self, token: str) -> Identity | None:
+        """As Authenticator."""
+        if self._tokens and token.startswith(f"{PREFIX}_"):
+            return whose(token, self._tokens.content)
+        return self._jwts.whose(token) if self._jwts else None
+
+
+def open_guard(settings: Settings) -> Guard:
+    """The guard. Raises StartupError if a file of tokens or keys cannot be read."""
+    if not settings.authenticates:
+        return Guard(origins=settings.cors_origins)
+    rates = RateLimits(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
+    return Guard(Tokens(settings), settings.cors_origins, rates)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raises StartupError where others than this machine would be served without being asked who they are."""
+    if not settings.authenticates and not _is_loopback(settings.host):
+        raise StartupError(
+            f"TICKVIEW_HOST={settings.host} can be reached from elsewhere, and nobody would be asked who they are: "
+            "set TICKVIEW_TOKENS_FILE (see `tickview token create`) or TICKVIEW_JWT_ISSUER, or listen on 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

@@ -1,0 +1,107 @@
+"""JWTs that an identity provider has signed: only asymmetric algorithms, each key for its own alone."""
+
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import jwt
+import orjson
+
+from infra.access.watched import Watched
+from readapi.access import Identity
+from readapi.access.identities import is_subject, known_scopes
+
+ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA"})
+
+LEEWAY_SECONDS = 30
+"""What clocks may differ by."""
+
+REQUIRED = ["exp", "iss", "aud", "sub"]
+
+MOST_KNOWN = 10_000
+"""Tokens whose signature is not verified again, at most."""
+
+_PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "k"}
+"""Members of a JWK that nobody but its owner should have."""
+
+Keys = Mapping[str, jwt.PyJWK]
+"""By their ids."""
+
+
+def parse_keys(content: bytes) -> Keys:
+    """The keys of a JWKS file that sign. Raises ValueError."""
+    try:
+        found = orjson.loads(content)["keys"]
+        return dict(_key(one) for one in found if one.get("use", "sig") == "sig")
+    except (TypeError, KeyError, AttributeError, orjson.JSONDecodeError, jwt.PyJWTError) as error:
+        raise ValueError(f"is no JWKS file of public keys: {type(error).__name__}") from None
+
+
+def _key(described: dict[str, Any]) -> tuple[str, jwt.PyJWK]:
+    if _PRIVATE & described.keys():
+        raise ValueError("has a key with its secret part: keep that away from here, only public keys are needed")
+    if "kid" not in described:
+        raise ValueError("has a key without kid, by which tokens name it")
+    key = jwt.PyJWK(described)
+    if key.algorithm_name not in ALGORITHMS:
+        raise ValueError(f"has a key for {key.algorithm_name}: only {', '.join(sorted(ALGORITHMS))} are taken")
+    return described["kid"], key
+
+
+class _Known(NamedTuple):
+    identity: Identity
+    until: float
+
+
+class Jwts:
+    """Knows whose a JWT is."""
+
+    def __init__(self, issuer: str, audience: str, keys: Watched[Keys]) -> None:
+        self._issuer = issuer
+        self._audience = audience
+        self._keys = keys
+        self._known: dict[bytes, _Known] = {}
+        self._known_by: Keys = {}
+
+    def whose(self, text: str) -> Identity | None:
+        """Whose token it is; None if it is not valid now."""
+        keys = self._keys.content
+        if keys is not self._known_by:
+            self._known, self._known_by = {}, keys
+        digest = sha256(text.encode()).digest()
+        known = self._known.get(digest) or self._verify(text, keys)
+        if known is None or known.until <= time.time():
+            self._known.pop(digest, None)
+            return None
+        if digest not in self._known:
+            while len(self._known) >= MOST_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[digest] = known
+        return known.identity
+
+    def _verify(self, text: str, keys: Keys) -> _Known | None:
+        try:
+            key = keys[jwt.get_unverified_header(text)["kid"]]
+            claims = jwt.decode(
+                text,
+                key,
+                # The token's own word for its algorithm is no choice: a key is for one alone.
+                algorithms=[key.algorithm_name],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=LEEWAY_SECONDS,
+                options={"require": REQUIRED},
+            )
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError):
+            return None
+        if not is_subject(claims["sub"]):
+            return None
+        return _Known(Identity(claims["sub"], scopes_of(claims)), claims["exp"] + LEEWAY_SECONDS)
+
+
+def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
+    """Our scopes among those of ``scope`` (separated by spaces), else of ``scp`` (likewise, or a list)."""
+    given = claims.get("scope", claims.get("scp", ""))
+    names = given.split(" ") if isinstance(given, str) else given if isinstance(given, list) else ()
+    return known_scopes(name for name in names if isinstance(name, str))

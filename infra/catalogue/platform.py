@@ -1,0 +1,65 @@
+"""The catalogue from the platform's PostgreSQL: two tables, read in one transaction that cannot write."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from psycopg import Connection, Cursor, Error, IsolationLevel, connect
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Identifier
+
+from infra.catalogue.entries import MOST_SYMBOLS, Columns, Rows
+from infra.errors import StartupError
+
+CONNECT_SECONDS = 5
+STATEMENT_MILLISECONDS = 60_000
+ROWS_AT_ONCE = 1_000
+
+
+@contextmanager
+def platform(dsn: str) -> Iterator[Connection]:
+    """A read-only transaction, of one moment. Raises StartupError where the database cannot be read."""
+    try:
+        with connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+            connection.read_only = True
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            connection.execute(SQL("SET LOCAL statement_timeout = {}").format(STATEMENT_MILLISECONDS))
+            yield connection
+    except Error as error:
+        reason = " ".join(str(error).split())
+        raise StartupError(f"the platform's database cannot be read: {reason}; see TICKVIEW_CATALOGUE_DSN") from error
+
+
+def has_table(connection: Connection, table: str) -> bool:
+    """Whether there is a table, or a view, of this name."""
+    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [Identifier(*table.split(".")).as_string()])
+    [[there]] = found
+    return bool(there)
+
+
+def rows_of_table(connection: Connection, table: str, fields: tuple[str, ...], columns: Columns) -> Rows:
+    """The rows of a table, of the columns that it has of those wanted.
+
+    Raises StartupError where a column is missing that was named, or that of the first field, which tells rows apart.
+    """
+    name = Identifier(*table.split("."))
+    there = connection.execute(SQL("SELECT * FROM {} LIMIT 0").format(name)).description or ()
+    known = {column.name for column in there}
+    wanted = [columns.get(field, field) for field in fields]
+    for field, column in zip(fields, wanted, strict=True):
+        if column not in known and (field in columns or field == fields[0]):
+            raise StartupError(
+                f"table {table} of the platform has no column {column} for {field}: it has {', '.join(sorted(known))}"
+            )
+    chosen = SQL(", ").join(Identifier(column) for column in wanted if column in known)
+    statement = SQL("SELECT {} FROM {} ORDER BY {} LIMIT {}").format(
+        chosen, name, Identifier(wanted[0]), MOST_SYMBOLS + 1
+    )
+    with connection.cursor(f"tickview_{fields[0]}", row_factory=dict_row) as cursor:
+        cursor.itersize = ROWS_AT_ONCE
+        yield from _numbered(cursor.execute(statement), table)
+
+
+def _numbered(cursor: Cursor[dict[str, Any]], table: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, row in enumerate(cursor, 1):
+        yield f"{table} row {number}", row

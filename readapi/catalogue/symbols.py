@@ -1,0 +1,133 @@
+"""``/api/symbols`` and ``/api/symbols/{symbol}``: what dropdowns show, and one symbol with its live patterns."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated
+
+import orjson
+from falcon.asgi import Request, Response
+from pydantic import BeforeValidator, Field
+from typing_extensions import TypedDict
+
+from projections.queries import PatternQueries, PatternQuery, most_frequent
+from readapi.answers import send_tagged
+from readapi.catalogue.meaning import loaded
+from readapi.catalogue.shown import KnownSymbol, ListedSymbol, known_symbol
+from readapi.catalogue.tables import NotLoaded, SymbolTable
+from readapi.operation import Resource, operation
+from readapi.parameters import LongName, Parameters, as_whole_number
+from readapi.ports import LiveBuild, format_positions
+from readapi.problems import not_found
+from readapi.read_model import POSITION_HEADER, ReadModel
+
+ROWS_AT_ONCE = 1_000
+
+
+class SymbolsParameters(Parameters):
+    """Which symbols."""
+
+    market: LongName | None = None
+    """Only symbols of this market, exactly as in the catalogue (``stocks``)."""
+    search: LongName | None = None
+    """Part of the symbol or of the name, in capitals or small letters; what begins with it comes first."""
+    limit: Annotated[int, Field(ge=1, le=5_000), BeforeValidator(as_whole_number)] = 1_000
+    """Symbols, at most."""
+
+
+class SymbolsAnswer(TypedDict):
+    """Symbols that are traded, and how many these are."""
+
+    symbols: list[ListedSymbol]
+    count: int
+
+
+class SymbolPatterns(TypedDict):
+    """The active patterns of a symbol, counted; each object is from name to how many, the most frequent first."""
+
+    total: int
+    by_type: dict[str, int]
+    by_tier: dict[str, int]
+
+
+class SymbolAnswer(TypedDict):
+    """One symbol and its active patterns."""
+
+    symbol: KnownSymbol
+    patterns: SymbolPatterns
+    stale: bool
+    age_seconds: int | None
+
+
+class SymbolsResource(Resource):
+    """The symbols."""
+
+    def __init__(self, symbols: ReadModel[SymbolTable | NotLoaded]) -> None:
+        self.read_model = symbols
+
+    @operation(
+        "Symbols for dropdowns: of a market, or found by a search",
+        scope="read",
+        answers={200: SymbolsAnswer},
+        query=SymbolsParameters,
+        reads=True,
+    )
+    async def on_get(
+        self, req: Request, resp: Response, query: SymbolsParameters, live: LiveBuild[SymbolTable | NotLoaded]
+    ) -> None:
+        """The symbols, in order."""
+        found = loaded(live).search(query.search or "", query.market, query.limit)
+        send_tagged(req, resp, {"symbols": orjson.Fragment(b"[%b]" % b",".join(found)), "count": len(found)})
+
+
+class SymbolResource(Resource):
+    """One symbol."""
+
+    def __init__(
+        self,
+        symbols: ReadModel[SymbolTable | NotLoaded],
+        patterns: ReadModel[PatternQueries],
+        clock: Callable[[], float],
+    ) -> None:
+        self.read_model = symbols
+        self._patterns = patterns
+        self._clock = clock
+
+    @operation(
+        "One symbol and the counts of its active patterns",
+        scope="read",
+        answers={200: SymbolAnswer},
+        path={"symbol": "Ticker symbol, compared in capitals, percent-encoded"},
+        problems=(404,),
+        reads=True,
+    )
+    async def on_get(
+        self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[SymbolTable | NotLoaded], symbol: str
+    ) -> None:
+        """The symbol."""
+        patterns = await self._patterns.reach(req)
+        found = loaded(live).get(symbol.upper())
+        if found is None:
+            raise not_found(f"symbol {symbol!r} in the catalogue")
+        both = {log: min(position, patterns.positions.get(log, 0)) for log, position in live.positions.items()}
+        resp.set_header(POSITION_HEADER, format_positions(both))
+        answer = SymbolAnswer(
+            symbol=known_symbol(found),
+            patterns=await counted(patterns.queries, found.row.symbol, self._clock()),
+            **self._patterns.staleness(),
+        )
+        send_tagged(req, resp, answer)
+
+
+async def counted(queries: PatternQueries, symbol: str, now: float) -> SymbolPatterns:
+    """The patterns of a symbol that are active at ``now``."""
+    by_type, by_tier = Counter[str](), Counter[str]()
+    query = PatternQuery(now, symbols=frozenset({symbol}), limit=ROWS_AT_ONCE)
+    while True:
+        page = await queries.scan(query)
+        for found in page.rows:
+            by_type[found.row.pattern] += 1
+            by_tier[found.row.tier] += 1
+        if page.end is None:
+            return {"total": page.total, "by_type": most_frequent(by_type), "by_tier": most_frequent(by_tier)}
+        query = replace(query, after=page.end)

@@ -1,0 +1,68 @@
+"""``/api/users/universe`` and ``/api/users/universe/{key}``: the universes, and what is in one."""
+
+from falcon.asgi import Request, Response
+from typing_extensions import TypedDict
+
+from readapi.answers import send_tagged
+from readapi.catalogue.meaning import loaded
+from readapi.catalogue.shown import KnownUniverse, ListedUniverse, known_universe, shown_universe
+from readapi.catalogue.tables import NotLoaded, UniverseTable
+from readapi.operation import Resource, operation
+from readapi.parameters import Parameters
+from readapi.ports import LiveBuild
+from readapi.problems import not_found
+from readapi.read_model import ReadModel
+
+
+class UniversesAnswer(TypedDict):
+    """All universes in order of their keys, and how many these are."""
+
+    universes: list[ListedUniverse]
+    count: int
+
+
+class UniverseAnswer(TypedDict):
+    """One universe, and how many symbols it has."""
+
+    universe: KnownUniverse
+    count: int
+
+
+class UniversesResource(Resource):
+    """All universes."""
+
+    def __init__(self, universes: ReadModel[UniverseTable | NotLoaded]) -> None:
+        self.read_model = universes
+
+    @operation("The universes that scans can be narrowed to", scope="read", answers={200: UniversesAnswer}, reads=True)
+    async def on_get(
+        self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[UniverseTable | NotLoaded]
+    ) -> None:
+        """All of them."""
+        rows = loaded(live).rows
+        universes = [shown_universe(rows[key].row) for key in sorted(rows)]
+        send_tagged(req, resp, UniversesAnswer(universes=universes, count=len(universes)))
+
+
+class UniverseResource(Resource):
+    """One universe."""
+
+    def __init__(self, universes: ReadModel[UniverseTable | NotLoaded]) -> None:
+        self.read_model = universes
+
+    @operation(
+        "One universe and its symbols",
+        scope="read",
+        answers={200: UniverseAnswer},
+        path={"key": "The universe's key, exactly"},
+        problems=(404,),
+        reads=True,
+    )
+    async def on_get(
+        self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[UniverseTable | NotLoaded], key: str
+    ) -> None:
+        """The universe."""
+        found = loaded(live).get(key)
+        if found is None:
+            raise not_found(f"universe {key!r}")
+        send_tagged(req, resp, UniverseAnswer(universe=known_universe(found), count=len(found.row.symbols)))

@@ -1,0 +1,65 @@
+"""What watchlists and filter presets have in common: one's own lists, read and changed under ``/api/users``."""
+
+import re
+from collections.abc import Callable
+from secrets import token_hex
+
+from falcon.asgi import Request, Response
+
+from domain.workspace import Stamp, Versions, Workspace
+from projections.queries import WorkspaceQueries
+from projections.workspaces import WorkspaceRow
+from readapi.access import identity_of
+from readapi.operation import Resource
+from readapi.ports import LiveBuild, WorkspaceDesk, format_positions
+from readapi.read_model import POSITION_HEADER, ReadModel
+
+MOST_BYTES = 262_144
+"""Of a request."""
+
+TAG = {"ETag": "The list's version, for `If-Match`."}
+CREATED = {**TAG, "Location": "Where the list is."}
+WRITE_PROBLEMS = (409, 413, 415, 422, 503)
+
+_STRONG_TAG = re.compile(r'(?<!W/)"([0-9]{1,15})"', re.ASCII)
+
+
+class ListsResource(Resource):
+    """The lists of whoever asks, never those of anybody else: the user is in no path and in no parameter."""
+
+    def __init__(
+        self, workspaces: ReadModel[WorkspaceQueries], desk: WorkspaceDesk, clock: Callable[[], float]
+    ) -> None:
+        self.read_model = workspaces
+        self._desk = desk
+        self._clock = clock
+
+    async def has(self, req: Request, live: LiveBuild[WorkspaceQueries]) -> WorkspaceRow:
+        """What whoever asks has."""
+        user = identity_of(req).subject
+        found = await live.queries.get(user)
+        return found.row if found else WorkspaceRow(user)
+
+    async def do(self, req: Request, resp: Response, command: Callable[[Workspace, Stamp], None]) -> Workspace:
+        """What they have after ``command``; the answer says up to which position. Raises WorkspaceError."""
+        user = identity_of(req).subject
+        stamp = Stamp(user, self._clock())
+        workspace, positions = await self._desk.execute(user, lambda workspace: command(workspace, stamp))
+        resp.set_header(POSITION_HEADER, format_positions(positions))
+        return workspace
+
+
+def new_id() -> str:
+    """An id that no list ever had."""
+    return token_hex(16)
+
+
+def expected(req: Request) -> Versions | None:
+    """The versions that ``If-Match`` names; None where any will do.
+
+    What is no entity tag of ours, or a weak one, is the version of no list.
+    """
+    header = req.get_header("If-Match")
+    if header is None or header.strip() == "*":
+        return None
+    return frozenset(map(int, _STRONG_TAG.findall(header)))

@@ -1,0 +1,80 @@
+"""The lists of whoever asks, where a scan names them: ``watchlist`` and ``preset``."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from falcon.asgi import Request, Response
+from pydantic import StringConstraints
+
+from projections.queries import WorkspaceQueries
+from projections.workspaces import WorkspaceRow
+from readapi.access import identity_of
+from readapi.problems import Problem, invalid
+from readapi.read_model import POSITION_HEADER, ReadModel
+
+LIST_ID_PATTERN = "^[0-9a-f]{32}$"
+ListId = Annotated[str, StringConstraints(pattern=LIST_ID_PATTERN)]
+
+Given = Mapping[str, str | list[str]]
+"""Parameters as a query string has them."""
+
+
+class OwnLists:
+    """The workspace of whoever asks, read once for a request."""
+
+    def __init__(self, workspaces: ReadModel[WorkspaceQueries]) -> None:
+        self._workspaces = workspaces
+
+    async def complete(self, req: Request) -> Given:
+        """The parameters, those of the preset that they name among them where they say nothing else.
+
+        Raises Problem (400) for a preset that is none of one's own.
+        """
+        given: Given = req.params
+        preset_id = given.get("preset")
+        if not isinstance(preset_id, str) or not re.fullmatch(LIST_ID_PATTERN, preset_id):
+            return given  # it is refused with all else that is wrong
+        preset = (await self.read(req)).presets.get(preset_id)
+        if preset is None:
+            raise _unknown("preset", preset_id)
+        return {**as_given(preset["parameters"]), **given}
+
+    async def symbols(self, req: Request, watchlist_id: str) -> frozenset[str]:
+        """Those of a watchlist. Raises Problem (400) where it is none of one's own."""
+        watchlist = (await self.read(req)).watchlists.get(watchlist_id)
+        if watchlist is None:
+            raise _unknown("watchlist", watchlist_id)
+        return frozenset(watchlist["symbols"])
+
+    def tell_position(self, req: Request, resp: Response) -> None:
+        """Add to the position of an answer that of the lists, if any were read."""
+        if position := getattr(req.context, "lists_position", None):
+            resp.set_header(POSITION_HEADER, f"{resp.get_header(POSITION_HEADER)},{position}")
+
+    async def read(self, req: Request) -> WorkspaceRow:
+        """What whoever asks has, once it is known up to the position that they ask for. Raises Problem (400, 504)."""
+        workspace: WorkspaceRow | None = getattr(req.context, "workspace", None)
+        if workspace is None:
+            user = identity_of(req).subject
+            live = await self._workspaces.reach(req)
+            found = await live.queries.get(user)
+            workspace = found.row if found else WorkspaceRow(user)
+            req.context.workspace, req.context.lists_position = workspace, live.formatted_positions
+        return workspace
+
+
+def _unknown(kind: str, list_id: str) -> Problem:
+    return invalid([{"field": kind, "reason": f"is none of your {kind}s: {list_id!r}"}])
+
+
+def as_given(parameters: Mapping[str, Any]) -> Given:
+    """Parameters in JSON as a query string has them: ``[30.0, 70.0]`` is ``30.0,70.0``."""
+    return {name: _as_text(value) for name, value in parameters.items()}
+
+
+def _as_text(value: Any) -> str | list[str]:
+    if isinstance(value, list | tuple):
+        texts = [item if isinstance(item, str) else repr(item) for item in value]
+        return texts if any(isinstance(item, str) for item in value) else ",".join(texts)
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,41 @@
+"""A catalogue in memory, as an API process has it, for tests that decide what is in it."""
+
+from collections.abc import Mapping, Sequence
+
+from infra.live_builds import FollowedReadModel
+from projections.base import encode_row
+from projections.symbols import SymbolRow
+from projections.universes import UniverseRow
+from readapi.catalogue.meaning import Catalogue
+from readapi.catalogue.tables import NotLoaded, SymbolTable, UniverseTable
+from readapi.read_model import ReadModel
+
+LOGS = ("market-0",)
+
+
+def symbol(ticker: str, **details: object) -> SymbolRow:
+    return SymbolRow(ticker, 1.0, 1.0, **details)  # type: ignore[arg-type]
+
+
+class Known:
+    """The tables, and the catalogue that they make up."""
+
+    def __init__(self, symbols: Sequence[SymbolRow] = (), universes: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.symbols, self.universes = SymbolTable(), UniverseTable()
+        self.put(*symbols)
+        for key, members in (universes or {}).items():
+            self.define(key, *members)
+        of_symbols: FollowedReadModel[SymbolTable | NotLoaded] = FollowedReadModel(
+            "symbols", 1, LOGS, lambda _: self.symbols
+        )
+        of_universes: FollowedReadModel[UniverseTable | NotLoaded] = FollowedReadModel(
+            "universes", 1, LOGS, lambda _: self.universes
+        )
+        self.catalogue = Catalogue(ReadModel("symbols", of_symbols, 0), ReadModel("universes", of_universes, 0))
+
+    def put(self, *rows: SymbolRow) -> None:
+        self.symbols.put(LOGS[0], [(row.symbol, encode_row(row, 1)) for row in rows])
+
+    def define(self, key: str, *members: str) -> None:
+        row = UniverseRow(key, 1.0, 1.0, symbols=list(members))
+        self.universes.put(LOGS[0], [(key, encode_row(row, 1))])

@@ -1,0 +1,165 @@
+"""The catalogue as an API process follows it on a real Valkey: not before it is whole, and not when it is not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from threading import Event
+
+import pytest
+from redis import Redis
+
+from infra import replicas
+from infra.connections import connect_async
+from infra.live_builds import Follower
+from infra.read_models.keys import SegmentKeys
+from infra.read_models.versions import change_versions
+from infra.replicas import ReplicatedTable
+from projections.ports import Segment
+from projections.symbols import SymbolRow, Symbols
+from projections.versions import Build
+from readapi.catalogue.tables import NotLoaded, SymbolTable
+from tests.catalogue import symbol
+from tests.filling import Filling
+from tests.read_model import FIRST
+from tests.tasks import end, until
+
+LOG = "market-0"
+SECOND = Build(1, 2)
+Followed = ReplicatedTable[SymbolTable]
+
+
+def deploy(redis: Redis) -> None:
+    change_versions(redis, "symbols", lambda versions: versions.deployed(1))
+
+
+def some(count: int, first: int = 0) -> dict[str, SymbolRow]:
+    return {f"S{number}": symbol(f"S{number}", sector="Energy") for number in range(first, first + count)}
+
+
+@asynccontextmanager
+async def following(url: str) -> AsyncIterator[tuple[Followed, list[object]]]:
+    """The read model, and what answered each time that it moved."""
+    seen: list[object] = []
+    async with connect_async(url) as client:
+        symbols: Followed = ReplicatedTable(Symbols(), [LOG], SymbolTable, lambda: seen.append(symbols.current.queries))
+        task = asyncio.create_task(Follower(client, [symbols]).follow())
+        try:
+            yield symbols, seen
+            assert not task.done(), task.exception()
+        finally:
+            await end(task)
+
+
+def known(symbols: Followed) -> set[str] | None:
+    """The symbols that are answered; None while nothing answers."""
+    table = symbols.current.queries
+    return None if isinstance(table, NotLoaded) else set(table.rows)
+
+
+def test_it_is_empty_before_there_is_a_build_and_then_nothing_answers_until_it_is_whole(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "PAGE", 10)
+
+    async def test() -> None:
+        async with following(redis_url) as (symbols, seen):
+            assert known(symbols) is None
+            await until(lambda: known(symbols) == set())
+            seen.clear()
+            filling = Filling(redis, Symbols(), LOG)
+            await asyncio.to_thread(filling.put, some(1_000))
+            await asyncio.to_thread(deploy, redis)
+            await until(lambda: known(symbols))
+            assert known(symbols) == set(some(1_000))
+            assert {len(table) for table in seen if isinstance(table, SymbolTable)} == {1_000}
+            assert any(isinstance(table, NotLoaded) for table in seen)
+            await asyncio.to_thread(filling.put, {"S0": None, **some(1, 1_000)})
+            await until(lambda: known(symbols) == set(some(1_000, 1)))
+
+    asyncio.run(test())
+
+
+def test_what_changes_while_it_is_loaded_is_known_afterwards(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "PAGE", 10)
+    deploy(redis)
+    filling = Filling(redis, Symbols(), LOG)
+    filling.put(some(2_000))
+    loaded = Event()
+
+    def change() -> int:
+        number = 0
+        while not loaded.is_set():
+            filling.put({**dict.fromkeys(some(5, number * 5)), **some(5, 10_000 + number * 5)})
+            number += 1
+        return number
+
+    async def test() -> None:
+        async with following(redis_url) as (symbols, _):
+            await until(lambda: symbols.is_loading)
+            changing = asyncio.create_task(asyncio.to_thread(change))
+            await until(lambda: known(symbols))
+            loaded.set()
+            assert await changing > 0
+            await until(lambda: known(symbols) == set(filling.rows))
+
+    asyncio.run(test())
+
+
+def test_when_commits_are_missed_nothing_answers_until_it_is_loaded_anew(redis: Redis, redis_url: str) -> None:
+    deploy(redis)
+    filling = Filling(redis, Symbols(), LOG)
+    filling.put(some(100))
+    keys = SegmentKeys(Segment("symbols", FIRST, LOG))
+
+    async def test() -> None:
+        async with following(redis_url) as (symbols, seen):
+            await until(lambda: known(symbols))
+            seen.clear()
+            redis.hincrby(keys.state, "changes", 1)  # one that nobody saw
+            await asyncio.to_thread(filling.put, some(1, 500))
+            await until(lambda: known(symbols) == set(filling.rows))
+            assert isinstance(seen[0], NotLoaded)
+            assert not any(len(table) == 100 for table in seen if isinstance(table, SymbolTable))
+
+    asyncio.run(test())
+
+
+def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "PAGE", 10)
+    deploy(redis)
+    Filling(redis, Symbols(), LOG).put(some(10))
+    Filling(redis, Symbols(), LOG, SECOND).put(some(1_000))
+
+    async def test() -> None:
+        async with following(redis_url) as (symbols, seen):
+            await until(lambda: known(symbols))
+            seen.clear()
+            change_versions(redis, "symbols", lambda versions: versions.replayed(1, held=False, throttle=0))
+            change_versions(redis, "symbols", lambda versions: versions.switched(SECOND))
+            await until(lambda: symbols.current.build == SECOND)
+            assert {len(table) for table in seen if isinstance(table, SymbolTable)} <= {10, 1_000}
+            assert not any(isinstance(table, NotLoaded) for table in seen)
+
+    asyncio.run(test())
+
+
+def test_past_its_bound_nothing_answers(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "MOST_SYMBOLS", 50)
+    monkeypatch.setattr(replicas, "AGAIN_SECONDS", 0.05)
+    deploy(redis)
+    filling = Filling(redis, Symbols(), LOG)
+    filling.put(some(50))
+
+    async def test() -> None:
+        async with following(redis_url) as (symbols, _):
+            await until(lambda: known(symbols))
+            await asyncio.to_thread(filling.put, some(1, 50))
+            await until(lambda: known(symbols) is None)
+            await asyncio.to_thread(filling.put, {"S0": None})
+            await until(lambda: known(symbols) == set(filling.rows))
+
+    asyncio.run(test())

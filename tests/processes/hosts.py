@@ -1,0 +1,85 @@
+"""Applications that somebody has, each with TickView in one line: uvicorn runs them for the tests by their names."""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import readapi
+
+
+class Own:
+    """A route that the application had before."""
+
+    async def on_get(self, _req: Any, resp: Any) -> None:
+        """Whatever."""
+        resp.media = {"own": True}
+
+    async def on_delete(self, _req: Any, _resp: Any) -> None:
+        """A fault of the application's."""
+        raise ZeroDivisionError
+
+
+def falcon_app() -> Any:
+    """Falcon, whose errors stay its own."""
+    from falcon.asgi import App
+
+    async def on_fault(_req: Any, resp: Any, _error: Exception, _params: Any) -> None:
+        resp.status, resp.media = 500, {"own": "fault"}
+
+    app = App()
+    app.add_error_handler(ZeroDivisionError, on_fault)
+    app.add_route("/own", Own())
+    readapi.init_app(app)
+    return app
+
+
+def starlette_app() -> Any:
+    """Starlette, at a prefix."""
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Mount, Route
+
+    async def own(_request: Any) -> JSONResponse:
+        return JSONResponse({"own": True})
+
+    return Starlette(routes=[Route("/own", own), Mount("/market", readapi.create_app())])
+
+
+def fastapi_app() -> Any:
+    """FastAPI, with a lifespan of its own, at a prefix."""
+    from fastapi import FastAPI
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/own")
+    def own() -> dict[str, bool]:
+        return {"own": True}
+
+    app.mount("/market", readapi.create_app())
+    return app
+
+
+def django_app() -> Any:
+    """Django, beside which TickView takes its own paths."""
+    from django.conf import settings
+    from django.core.asgi import get_asgi_application
+    from django.http import JsonResponse
+    from django.urls import path
+
+    settings.configure(
+        ROOT_URLCONF=(path("own", lambda _request: JsonResponse({"own": True})),),
+        SECRET_KEY=os.urandom(16).hex(),
+        ALLOWED_HOSTS=["127.0.0.1"],
+    )
+    django, tickview = get_asgi_application(), readapi.create_app()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        ours = scope["type"] != "lifespan" and scope["path"].startswith(("/api/", "/ws", "/openapi.json"))
+        await (tickview if ours else django)(scope, receive, send)
+
+    return application

@@ -1,0 +1,160 @@
+"""What hostile clients send to the real service, how much of it they may, and what of all that the logs keep."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.access.tokens import create_token
+from infra.connections import connect
+from readapi.access import SCOPES
+from readapi.events import MOST_BYTES
+from tests import servers
+from tests.processes.api_service import answers, api, detection
+from tests.processes.roles import running, tickview, wait_until
+
+SECRET = "s3cret-passw0rd"  # noqa: S105
+
+
+@pytest.fixture(scope="module")
+def client(valkey_url: str) -> Iterator[httpx.Client]:
+    with api(valkey_url, api_processes=1) as client:
+        yield client
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(("path", "most"), [("/api/events", MOST_BYTES), ("/api/projections/patterns/replay", 16_384)])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_that_is_too_large_is_refused_however_it_comes(
+    client: httpx.Client, path: str, most: int, declared: bool
+) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(most // 65_536 + 2):
+            yield b" " * 65_536
+
+    content: Any = b" " * (most + 1) if declared else chunks()
+    refused = client.post(path, content=content, headers=JSON)
+    assert (refused.status_code, refused.json()["type"]) == (413, "urn:tickview:problem:too-large")
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"channel":"x","payload":['])
+def test_json_that_is_too_deep_is_refused(client: httpx.Client, opening: bytes) -> None:
+    for content in (opening * 100_000, b'[{"channel":"x","payload":' + b"[" * 5_000 + b"]" * 5_000 + b"}]"):
+        refused = client.post("/api/events", content=content, headers=JSON)
+        assert refused.status_code in (400, 422), refused.text
+        assert len(refused.content) < 10_000
+    assert client.get("/api/health").status_code == 200
+
+
+@pytest.mark.parametrize("value", ["a%0d%0aSet-Cookie:%20a=b", "a%0aX-Injected:%201", "a%00b"])
+@pytest.mark.parametrize(
+    "path", ["/api/patterns/{}", "/api/backtests/{}", "/api/audit/streams/{}", "/api/patterns/scan?cursor={}", "/{}"]
+)
+def test_nothing_that_is_asked_becomes_a_header(client: httpx.Client, value: str, path: str) -> None:
+    answer = client.get(path.format(value))
+    assert answer.status_code in (400, 404, 503)
+    assert {"set-cookie", "x-injected"}.isdisjoint(answer.headers)
+
+
+def test_what_a_page_asks_to_send_is_not_repeated_to_foreigners(client: httpx.Client) -> None:
+    preflight = {
+        "Origin": "https://evil.example",
+        "Access-Control-Request-Method": "DELETE",
+        "Access-Control-Request-Headers": "x-anything",
+    }
+    answer = client.options("/api/dead-letters/a", headers=preflight)
+    assert "x-anything" not in str(answer.headers)
+
+
+def test_who_asks_too_much_is_told_when_to_come_back_and_the_others_do_not_notice(
+    valkey_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens.json"
+    busy, other = (create_token(file, name, ["read"], None)[0] for name in ("anna", "bert"))
+    # A request in a hundred seconds, and three at once.
+    limits = {"rate_limit": 0.01, "rate_burst": 3, "api_processes": 1, "tokens_file": file}
+    port = servers.free_port()
+    with (
+        running("serve", "--port", str(port), redis_url=valkey_url, **limits),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
+        # What no route takes is not counted.
+        wait_until(lambda: _connects(client), "the API answers")
+
+        def ask(path: str, token: str | None) -> httpx.Response:
+            return client.get(path, headers={} if token is None else {"Authorization": f"Bearer {token}"})
+
+        assert [ask("/api/patterns/scan", busy).status_code for _ in range(5)] == [200] * 3 + [429] * 2
+        refused = ask("/api/patterns/scan", busy)
+        assert refused.json()["type"] == "urn:tickview:problem:too-many-requests"
+        assert 90 < int(refused.headers["Retry-After"]) <= 100
+        assert ask("/api/patterns/scan", other).status_code == 200
+        # Without a token, and with one that is none, the address is counted.
+        assert ask("/api/patterns/scan", None).status_code == 401
+        assert ask("/api/patterns/scan", "tickview_0_0").status_code == 401
+        assert ask("/api/health", None).status_code == 200
+        assert [ask("/api/health", token).status_code for token in (None, "tickview_0_1")] == [429, 429]
+        assert ask("/api/patterns/scan", other).status_code == 200
+
+
+def _connects(client: httpx.Client) -> bool:
+    try:
+        return client.get("/nothing").status_code == 404
+    except httpx.TransportError:
+        return False
+
+
+def test_no_log_keeps_a_secret(tmp_path: Path, postgres_18_dsn: str) -> None:
+    """Through a whole run, in which whatever can fail with a secret in hand does."""
+    file = tmp_path / "tokens.json"
+    token, _ = create_token(file, "anna", SCOPES, None)
+    secret = token.rpartition("_")[2]
+    logs = {role: tmp_path / f"{role}.log" for role in ("archive", "record", "project", "serve")}
+    with ExitStack() as stack:
+        server = stack.enter_context(servers.valkey(tmp_path / "valkey"))
+        dsn = stack.enter_context(servers.new_database(postgres_18_dsn))
+        with connect(server.connection_url) as redis:
+            redis.acl_setuser(
+                "tickview", enabled=True, passwords=[f"+{SECRET}"], keys="*", channels="*", categories=["+@all"]
+            )
+        port, address = servers.free_port(), server.connection_url.rpartition("/")[2]
+        settings: dict[str, Any] = {
+            "redis_url": f"redis://tickview:{SECRET}@{address}",
+            "postgres_dsn": f"{dsn}&password={SECRET}",
+            "tokens_file": file,
+            "log_level": "debug",
+        }
+        for role, log in logs.items():
+            arguments = ("--port", str(port)) if role == "serve" else ()
+            stack.enter_context(running(role, *arguments, log=stack.enter_context(log.open("wb")), **settings))
+        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+        wait_until(lambda: answers(client), "the API answers")
+        bearer = {"Authorization": f"Bearer {token}"}
+        sent = client.post("/api/events", json=[detection("LOGGED"), {"nonsense": 1}], headers=bearer)
+        assert sent.status_code == 207
+        client.get("/api/patterns/scan", params={"access_token": token}, headers=bearer)
+        client.get("/api/patterns/scan", headers={"Authorization": f"Basic {secret}"})
+        client.get("/api/audit/events", headers=bearer)
+        server.stop()
+        client.post("/api/events", json=[detection("AWAY")], headers=bearer)
+        wait_until(lambda: all(b"Connection refused" in log.read_bytes() for log in logs.values()), "all notice")
+    told = {role: log.read_text() for role, log in logs.items()}
+    assert all(json.loads(line) for text in told.values() for line in text.splitlines() if line.startswith("{"))
+    for role, text in told.items():
+        assert SECRET not in text, role
+        assert secret not in text, role
+
+
+@pytest.mark.parametrize("command", ["record", "project", "archive", "serve", "status"])
+def test_no_refusal_tells_a_secret(tmp_path: Path, command: str) -> None:
+    url = f"redis://user:{SECRET}@127.0.0.1:{servers.free_port()}/0"
+    dsn = f"postgresql://user:{SECRET}@127.0.0.1:{servers.free_port()}/none"
+    done = tickview(command, redis_url=url, postgres_dsn=dsn, data=tmp_path, port=servers.free_port())
+    assert done.returncode == 1
+    assert SECRET not in (done.stderr + done.stdout).decode()

@@ -1,0 +1,70 @@
+"""Redis and PostgreSQL over TLS and with users of their own, because their URLs say so."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.certificates import Certificates, make_certificates
+from tests.processes.api_service import detection, post, service
+from tests.processes.roles import running, tickview, wait_until
+
+USER, PASSWORD = "tickview", "s3cret"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def redis_address(certificates: Certificates) -> Iterator[str]:
+    with servers.redis_over_tls(certificates, USER, PASSWORD) as address:
+        yield address
+
+
+def test_redis_over_tls_with_a_user_of_its_own(certificates: Certificates, redis_address: str) -> None:
+    url = f"rediss://{USER}:{PASSWORD}@{redis_address}/0?ssl_ca_certs={certificates.authority}"
+    with running("record", redis_url=url), service(url, wait_seconds=30) as client:
+        header = post(client, [detection("TLS")])
+        scan = client.get("/api/patterns/scan", params={"symbols": "TLS"}, headers=header)
+        assert scan.json()["pagination"]["total"] == 1
+
+
+def test_redis_with_a_certificate_that_nobody_vouches_for_is_refused(
+    certificates: Certificates, redis_address: str, tmp_path: Path
+) -> None:
+    stranger = make_certificates(tmp_path).authority
+    urls = {
+        "another authority": f"rediss://{USER}:{PASSWORD}@{redis_address}/0?ssl_ca_certs={stranger}",
+        "no authority": f"rediss://{USER}:{PASSWORD}@{redis_address}/0",
+        "another password": f"rediss://{USER}:wrong@{redis_address}/0?ssl_ca_certs={certificates.authority}",
+        "no user": f"rediss://{redis_address}/0?ssl_ca_certs={certificates.authority}",
+    }
+    for name, url in urls.items():
+        refused = tickview("record", redis_url=url)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1), (name, refused.stderr)
+        assert PASSWORD not in refused.stderr.decode()
+
+
+@pytest.mark.skipif(not servers.DEBIANS_POSTGRES.exists(), reason="the embedded PostgreSQL is built without TLS")
+def test_postgresql_over_tls_with_a_user_of_its_own(redis_url: str, certificates: Certificates) -> None:
+    with servers.postgres_over_tls(certificates, USER, PASSWORD) as address:
+        base = f"postgresql://{USER}:{PASSWORD}@{address}/tickview"
+        settings = {"postgres_dsn": f"{base}?sslmode=verify-full&sslrootcert={certificates.authority}"}
+        with (
+            running("archive", redis_url=redis_url, **settings),
+            service(redis_url, wait_seconds=30, **settings) as client,
+        ):
+            post(client, [detection("TLS")])
+
+            def archived() -> bool:
+                events = client.get("/api/audit/streams/symbol-TLS").json()["events"]
+                return bool(events[0]["hash"])
+
+            wait_until(archived, "the event is archived")
+        for wrong in (f"{base}?sslmode=disable", f"{base}?sslmode=verify-full&sslrootcert=system"):
+            refused = tickview("archive", redis_url=redis_url, postgres_dsn=wrong)
+            assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1), refused.stderr
+            assert PASSWORD not in refused.stderr.decode()

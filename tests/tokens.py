@@ -1,0 +1,120 @@
+"""An identity provider for tests: keys, the JWKS file it publishes, and JWTs that it signs, or that others forge."""
+
+import base64
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+ISSUER = "https://login.example"
+AUDIENCE = "tickview"
+
+_KEYS = {
+    "RS256": rsa.generate_private_key(65_537, 2_048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+_ALGORITHMS = jwt.algorithms.get_default_algorithms()
+
+
+def public_pem(algorithm: str) -> bytes:
+    """What everybody may know of a key."""
+    return _KEYS[algorithm].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def public_jwk(algorithm: str) -> dict[str, Any]:
+    """A key as it is published; its id is the name of the algorithm."""
+    described = _ALGORITHMS[algorithm].to_jwk(_KEYS[algorithm].public_key(), as_dict=True)
+    return {**described, "kid": algorithm, "use": "sig"}
+
+
+def private_jwk() -> dict[str, Any]:
+    """What nobody should publish."""
+    described = _ALGORITHMS["EdDSA"].to_jwk(_KEYS["EdDSA"], as_dict=True)
+    return {**described, "kid": "private"}
+
+
+def write_keys(path: Path, *algorithms: str) -> Path:
+    """The JWKS file."""
+    path.write_text(json.dumps({"keys": [public_jwk(one) for one in algorithms or _KEYS]}))
+    return path
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    """The claims of a good token, ``changed``; what is changed to None is left out."""
+    now = int(time.time())
+    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "anna", "exp": now + 600, "iat": now, "scope": "read openid"}
+    return {name: value for name, value in {**good, **changed}.items() if value is not None}
+
+
+def signed(algorithm: str = "RS256", kid: str | None = None, **changed: Any) -> str:
+    """A token as the provider makes it."""
+    return jwt.encode(claims(**changed), _KEYS[algorithm], algorithm, headers={"kid": kid or algorithm})
+
+
+def part(content: Any) -> str:
+    """A part of a token."""
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
+
+
+def unsigned() -> str:
+    """``alg: none``."""
+    return f"{part({'alg': 'none', 'typ': 'JWT', 'kid': 'RS256'})}.{part(claims())}."
+
+
+def confused(algorithm: str = "RS256") -> str:
+    """Signed with the public key as if that were a secret for HS256."""
+    import hashlib
+    import hmac
+
+    head = f"{part({'alg': 'HS256', 'typ': 'JWT', 'kid': algorithm})}.{part(claims())}"
+    mac = hmac.new(public_pem(algorithm), head.encode(), hashlib.sha256).digest()
+    return f"{head}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+
+def tampered() -> str:
+    """A good token to which a scope was added."""
+    head, _, signature = signed().split(".")
+    return f"{head}.{part(claims(scope='read operate'))}.{signature}"
+
+
+def by_somebody_else() -> str:
+    """Signed with a key that is not the one of its id."""
+    other = rsa.generate_private_key(65_537, 2_048)
+    return jwt.encode(claims(), other, "RS256", headers={"kid": "RS256"})
+
+
+def deep() -> str:
+    """With a header that no recursive reader survives."""
+    header = base64.urlsafe_b64encode(b'{"kid":' + b"[" * 5_000).rstrip(b"=").decode()
+    return f"{header}.{part({})}.AA"
+
+
+def forgeries() -> dict[str, str]:
+    """Name -> a token that must not be taken."""
+    now = int(time.time())
+    return {
+        "alg none": unsigned(),
+        "key confusion": confused(),
+        "key confusion, EC": confused("ES256"),
+        "key of another": by_somebody_else(),
+        "tampered": tampered(),
+        "another key's algorithm": signed("ES256", kid="RS256"),
+        "unknown kid": signed(kid="RS999"),
+        "ended": signed(exp=now - 3_600),
+        "not yet valid": signed(nbf=now + 3_600),
+        "wrong issuer": signed(iss="https://evil.example"),
+        "wrong audience": signed(aud="another"),
+        "no end": signed(exp=None),
+        "no audience": signed(aud=None),
+        "no issuer": signed(iss=None),
+        "no subject": signed(sub=None),
+        "subject with a line end": signed(sub="anna\r\nX-Admin: 1"),
+        "deep JSON": deep(),
+        "two parts": "a.b",
+        "nothing": "...",
+    }

@@ -1,0 +1,120 @@
+"""The catalogue in memory: searching, what its filters mean, and that nothing derived outlives a change."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from projections.base import encode_row
+from readapi.catalogue.meaning import CatalogueNames
+from readapi.catalogue.tables import NotLoaded
+from readapi.ports import UnavailableError
+from readapi.problems import Problem
+from tests.catalogue import LOGS, Known, symbol
+
+NAMES = {
+    "A": "Agilent Technologies",
+    "AA": "Alcoa",
+    "AAPL": "Apple Inc.",
+    "BA": "Boeing",
+    "META": "Meta Platforms",
+    "TA": "TravelCenters of America",
+    "X:BTCUSD": None,
+}
+
+
+def found(known: Known, text: str = "", market: str | None = None, limit: int = 100) -> list[str]:
+    return [orjson.loads(one)["symbol"] for one in known.symbols.search(text, market, limit)]
+
+
+@pytest.mark.parametrize(
+    ("text", "symbols"),
+    [
+        ("", list(NAMES)),
+        ("a", ["A", "AA", "AAPL", "TA", "BA", "META"]),
+        ("AA", ["AA", "AAPL"]),
+        ("ta", ["TA", "META"]),
+        ("tech", ["A"]),
+        ("Apple i", ["AAPL"]),
+        ("btc", ["X:BTCUSD"]),
+        ("nothing", []),
+    ],
+)
+def test_what_begins_with_the_text_comes_first(text: str, symbols: list[str]) -> None:
+    known = Known([symbol(name, name=about) for name, about in reversed(NAMES.items())])
+    assert found(known, text) == symbols
+    assert found(known, text, limit=2) == symbols[:2]
+
+
+@given(
+    st.text("ABab ", max_size=3), st.lists(st.tuples(st.text("AB", min_size=1, max_size=3), st.text("ab ", max_size=5)))
+)
+def test_a_search_finds_what_has_the_text_and_nothing_else(text: str, rows: list[tuple[str, str]]) -> None:
+    known = Known([symbol(name, name=about) for name, about in rows])
+    has = {name for name, about in dict(rows).items() if text.upper() in name or text.lower() in about}
+    hits = found(known, text)
+    assert sorted(hits) == sorted(has)
+    begins = [name.startswith(text.upper()) for name in hits]
+    assert begins == sorted(begins, reverse=True)
+
+
+def test_a_change_is_seen_at_once_and_a_delisted_symbol_is_not_shown() -> None:
+    known = Known([symbol("A", market="stocks", sector="Energy"), symbol("B", market="crypto", sector="Energy")])
+    assert (found(known), found(known, market="crypto")) == (["A", "B"], ["B"])
+    assert known.symbols.sectors == {"Energy": {"A", "B"}}
+    state = known.catalogue.state
+    known.symbols.put(LOGS[0], [])
+    assert known.catalogue.state == state
+    known.put(symbol("B", market="crypto", sector="Energy", active=False))
+    assert known.catalogue.state != state
+    assert (found(known), known.symbols.sectors) == (["A"], {"Energy": {"A"}})
+    assert known.symbols.statistics == (2, 1, {"stocks": 1}, {"Energy": 1})
+    gone = known.symbols.get("B")
+    assert gone is not None
+    assert gone.row.active is False
+    known.symbols.put(LOGS[0], [("A", None), ("B", encode_row(symbol("B"), 2))])
+    assert (found(known), known.symbols.statistics.total) == (["B"], 1)
+
+
+def names(**given: Any) -> CatalogueNames:
+    return CatalogueNames(*(frozenset(given[name]) if name in given else None for name in ("sectors", "universes")))
+
+
+def test_filters_mean_sets_of_symbols() -> None:
+    known = Known(
+        [symbol("A", sector="Energy"), symbol("B", sector="Energy"), symbol("C", sector="Health"), symbol("D")],
+        {"ab": ["A", "B", "ELSEWHERE"], "cd": ["C", "D"], "none": []},
+    )
+    among = known.catalogue.among
+    assert among(None, names()) is None
+    assert among(frozenset("A"), names()) == {"A"}
+    assert among(None, names(sectors=["Energy"])) == {"A", "B"}
+    assert among(None, names(sectors=["Energy", "Health"])) == {"A", "B", "C"}
+    assert among(None, names(universes=["ab"])) == {"A", "B", "ELSEWHERE"}
+    assert among(None, names(universes=["ab", "cd"], sectors=["Health"])) == {"C"}
+    assert among(frozenset("AC"), names(universes=["cd"])) == {"C"}
+    assert among(None, names(universes=["none"])) == frozenset()
+    assert among(None, names(universes=["gone"])) == frozenset()
+
+
+def test_what_is_not_there_is_refused_with_what_is() -> None:
+    known = Known([symbol("A", sector="Energy")], {f"u{number}": [] for number in range(40)})
+    known.catalogue.check(names(sectors=["Energy"], universes=["u1", "u2"]))
+    with pytest.raises(Problem) as refused:
+        known.catalogue.check(names(sectors=["Coal", "Energy"], universes=["x"]))
+    assert refused.value.errors == [
+        {"field": "sectors", "reason": "names 'Coal', and there is no such sector; known: Energy"},
+        {"field": "universe", "reason": "names 'x', and there is no such universe; known: 40 others"},
+    ]
+
+
+def test_while_it_is_being_loaded_only_those_wait_who_need_it() -> None:
+    known = Known()
+    build = known.catalogue.symbols.live.build
+    known.catalogue.symbols._builds.move(build, {}, NotLoaded())  # type: ignore[attr-defined]
+    assert known.catalogue.among(None, names()) is None
+    known.catalogue.check(names())
+    with pytest.raises(UnavailableError, match="being loaded"):
+        known.catalogue.check(names(sectors=["Energy"]))

@@ -1,0 +1,96 @@
+"""The settings as people see them: nothing secret, where each came from, and a page that is true."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from infra.configuration import effective, markdown, problems_of
+from infra.settings import Settings, variable
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(**variables: str) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        with pytest.raises(ValidationError) as refused:
+            Settings()
+    return problems_of(refused.value)
+
+
+def test_the_page_is_that_of_the_code() -> None:
+    assert PAGE.read_text() == markdown(), "run `tickview config --markdown > docs/configuration.md`"
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_each_setting_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKVIEW_PORT", "9000")
+    monkeypatch.setenv("REDIS_HOST", "cache")
+    monkeypatch.setenv("redis_port", "6380")
+    shown = {one.variable: one[1:] for one in effective(Settings())}
+    assert shown["TICKVIEW_PORT"] == ("9000", "TICKVIEW_PORT")
+    assert shown["TICKVIEW_REDIS_URL"] == ("redis://cache:6380/0", "REDIS_HOST, REDIS_PORT")
+    assert shown["TICKVIEW_POSTGRES_DSN"] == (None, "default")
+    assert shown["TICKVIEW_DURABILITY"] == ("fsynced", "default")
+    monkeypatch.setenv("TICKVIEW_REDIS_URL", "redis://other")
+    shown = {one.variable: one[1:] for one in effective(Settings())}
+    assert shown["TICKVIEW_REDIS_URL"] == ("redis://other", "TICKVIEW_REDIS_URL")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TICKVIEW_REDIS_URL", "redis://user:s3cret@cache:6379/0"),
+        ("TICKVIEW_REDIS_URL", "redis://cache:6379/0?username=user&password=s3cret&db=1"),
+        ("TICKVIEW_POSTGRES_DSN", "postgresql://user:s3cret@db/name"),
+        ("TICKVIEW_POSTGRES_DSN", "host=db password=s3cret dbname=name"),
+        ("TICKVIEW_POSTGRES_DSN", r"host=db password = 's3\'cret s3cret' dbname=name"),
+        ("TICKVIEW_TOKEN", "s3cret"),
+        ("REDIS_PASSWORD", "s3cret"),
+        ("TICKSTOCK_DB_PASSWORD", "s3cret"),
+    ],
+)
+def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv("REDIS_HOST", "cache")
+    monkeypatch.setenv("TICKSTOCK_DB_HOST", "db")
+    monkeypatch.setenv(name, value)
+    settings = effective(Settings())
+    assert "cret" not in str(settings)
+    [shown] = [one.value for one in settings if one.variable == name]
+    assert shown is not None
+    assert "…" in shown
+
+
+def test_what_is_wrong_is_said_by_name_and_without_the_value() -> None:
+    assert refusal(TICKVIEW_PORT="s3cret") == [
+        "TICKVIEW_PORT: Input should be a valid integer, unable to parse string as an integer"
+    ]
+    [problem] = refusal(REDIS_PORT="70000")
+    assert problem.startswith("REDIS_PORT: ")
+    [problem] = refusal(TICKVIEW_REDIS_URL="http://user:s3cret@cache")
+    assert problem == "TICKVIEW_REDIS_URL: should begin with redis://, rediss:// (over TLS) or unix://"
+
+
+def test_what_contradicts_itself_is_said() -> None:
+    [problem] = refusal(TICKVIEW_REPLICAS="2")
+    assert problem == ("TICKVIEW_REPLICAS is of no effect with TICKVIEW_DURABILITY=fsynced: set it to replicated")
+    assert refusal(TICKVIEW_JWT_ISSUER="https://login.example") == [
+        "JWTs need TICKVIEW_JWT_AUDIENCE and TICKVIEW_JWT_JWKS_FILE too"
+    ]
+
+
+def test_a_variable_that_is_none_of_ours_is_refused() -> None:
+    assert refusal(TICKVIEW_RATELIMIT="5") == ["TICKVIEW_RATELIMIT is no setting: did you mean TICKVIEW_RATE_LIMIT?"]
+    assert refusal(TICKVIEW_XYZZY="5") == ["TICKVIEW_XYZZY is no setting: `tickview config` lists those there are"]

@@ -1,0 +1,23 @@
+"""The demo's catalogue: it has the symbols that the demo plays, and its universes have no others."""
+
+from pathlib import Path
+
+import infra.demo
+from infra.catalogue.entries import read_symbols, read_universes
+from infra.catalogue.files import rows_of
+from infra.demo.bars import load
+from infra.demo.detection import charts
+from infra.demo.play import series
+
+FOLDER = Path(infra.demo.__file__).parent / "catalogue"
+
+
+def test_it_is_that_of_the_symbols_played() -> None:
+    symbols = read_symbols(rows_of(FOLDER / "symbols.csv", "symbols"), {})
+    universes = read_universes(rows_of(FOLDER / "universes.json", "universes"), {})
+    assert symbols.refused + universes.refused == []
+    assert list(symbols.entries) == [one.symbol for one in series(charts(load()).values())]
+    assert all(entry.details["sector"] for entry in symbols.entries.values())
+    assert len(universes.entries) == 2
+    for universe in universes.entries.values():
+        assert set(universe.symbols) < symbols.entries.keys()

@@ -1,0 +1,99 @@
+"""What a preset keeps is what the scan takes, in one form, whatever the form it was given in."""
+
+from typing import Any
+
+import falcon.testing
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.list_rules import InvalidListError
+from readapi.filter_presets import OF_ONE_SCAN, canonical
+from readapi.lists import expected
+from readapi.own_lists import as_given
+from readapi.parameters import parse
+from readapi.patterns import ScanParameters
+from readapi.problems import Problem
+
+numbers = st.integers(-100, 100) | st.floats(-100, 100, allow_nan=False)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "symbols": st.lists(st.sampled_from(("AAPL", "brk.b", "^GSPC")), min_size=1, max_size=3),
+    "pattern_types": st.lists(st.sampled_from(("Weekly_Breakout", "é pattern", "1", "1.50")), min_size=1, max_size=3),
+    "sectors": st.lists(st.sampled_from(("Energy", "Real Estate")), min_size=1, max_size=3),
+    "universe": st.just("mega_cap") | st.just("mega_cap,all"),
+    "timeframe": st.just("daily") | st.just("Daily,1min"),
+    "confidence_min": st.floats(0, 1) | st.sampled_from(("0.5", 0, 1, "1e-3")),
+    "rs_min": numbers,
+    "vol_min": numbers.map(str),
+    "rsi_range": st.tuples(numbers, numbers).map(sorted) | st.just("30,70.5"),
+    "sort_by": st.sampled_from(("confidence", "symbol", "rs")),
+    "sort_order": st.sampled_from(("asc", "desc")),
+    "per_page": st.integers(1, 100) | st.just("7"),
+    "fields": st.sampled_from(("full", ["compact", "full"], "compact,full")),
+    "watchlist": st.just("0" * 32),
+}
+
+
+def test_every_parameter_is_tried_or_is_of_one_scan() -> None:
+    assert VALUES.keys() | OF_ONE_SCAN == ScanParameters.model_fields.keys()
+
+
+@given(st.fixed_dictionaries({}, optional=VALUES))
+def test_a_preset_keeps_what_was_given_and_no_more(parameters: dict[str, Any]) -> None:
+    kept = canonical(parameters)
+    assert kept.keys() == parameters.keys()
+    assert canonical(kept) == kept
+    assert parse(ScanParameters, as_given(kept)) == parse(ScanParameters, as_given(parameters))
+
+
+@given(st.dictionaries(st.text(max_size=3) | st.sampled_from(list(VALUES)), st.none() | st.booleans() | st.text()))
+def test_what_the_scan_would_refuse_is_refused_and_named(parameters: dict[str, Any]) -> None:
+    faults = refusals(parameters)
+    if not faults:
+        assert canonical(parameters).keys() == parameters.keys()
+        return
+    with pytest.raises(InvalidListError) as refused:
+        canonical(parameters)
+    assert [field for field, _ in refused.value.faults] == [f"parameters.{name}" for name in faults][:10]
+
+
+def refusals(parameters: dict[str, Any]) -> list[str]:
+    """The fields that the scan refuses."""
+    try:
+        parse(ScanParameters, as_given(parameters))
+    except Problem as problem:
+        return [error["field"] for error in problem.errors]
+    return []
+
+
+@pytest.mark.parametrize("name", sorted(OF_ONE_SCAN))
+def test_what_is_of_one_scan_is_of_no_preset(name: str) -> None:
+    with pytest.raises(InvalidListError, match=f"parameters.{name} is of one scan"):
+        canonical({name: "1"})
+
+
+def request(**headers: str) -> Any:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return falcon.testing.create_asgi_req(headers=named)
+
+
+@pytest.mark.parametrize(
+    ("header", "versions"),
+    [
+        ("*", None),
+        ('"1"', {1}),
+        ('"1", "22"', {1, 22}),
+        ('W/"1"', set()),
+        ('W/"1","3"', {3}),
+        ("1", set()),
+        ('""', set()),
+        ('"²"', set()),
+        ("", set()),
+    ],
+)
+def test_the_versions_that_if_match_names(header: str, versions: set[int] | None) -> None:
+    assert expected(request(If_Match=header)) == versions
+
+
+def test_any_version_will_do_where_none_is_named() -> None:
+    assert expected(request()) is None

@@ -1,0 +1,64 @@
+"""Rate limits: nobody gets more than was allowed, everybody gets that, and the table stays bounded."""
+
+from math import ceil
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from readapi.access.rates import MOST_BUCKETS, RateLimits
+
+steps = st.lists(st.tuples(st.floats(0, 10, allow_nan=False), st.sampled_from("ab")), max_size=60)
+
+
+class Clock:
+    """A clock that stands still unless it is moved."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@given(st.floats(0.1, 50), st.integers(1, 20), steps)
+def test_in_no_stretch_of_time_are_there_more_than_the_rate_and_one_burst(
+    rate: float, burst: int, asked: list[tuple[float, str]]
+) -> None:
+    clock = Clock()
+    limits = RateLimits(rate, burst, clock)
+    allowed: dict[str, list[float]] = {"a": [], "b": []}
+    for pause, who in asked:
+        clock.now += pause
+        if limits.spend(who) is None:
+            allowed[who].append(clock.now)
+    for times in allowed.values():
+        for first in range(len(times)):
+            for last in range(first, len(times)):
+                assert last - first + 1 <= burst + rate * (times[last] - times[first]) + 1e-6
+
+
+@given(st.floats(0.1, 50), st.integers(1, 20))
+def test_who_waits_as_told_is_answered(rate: float, burst: int) -> None:
+    clock = Clock()
+    limits = RateLimits(rate, burst, clock)
+    assert [limits.spend("a") for _ in range(burst)] == [None] * burst
+    wait = limits.spend("a")
+    assert wait == ceil(1 / rate)
+    assert limits.spend("b") is None
+    clock.now += wait + 1e-6
+    assert limits.spend("a") is None
+
+
+def test_the_table_stays_bounded_and_forgets_the_oldest() -> None:
+    clock = Clock()
+    limits = RateLimits(1, 1, clock)
+    assert limits.spend("first") is None
+    for number in range(MOST_BUCKETS):
+        assert limits.spend(str(number)) is None
+    assert limits.spend(str(MOST_BUCKETS - 1)) == 1
+    assert limits.spend("first") is None
+    assert len(limits._buckets) <= MOST_BUCKETS
+    # Those that are full again go first.
+    clock.now += 2
+    later = {f"later {number}" for number in range(MOST_BUCKETS)}
+    assert {limits.spend(who) for who in later} == {None}
+    assert limits._buckets.keys() == later

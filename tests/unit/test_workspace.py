@@ -1,0 +1,278 @@
+"""A workspace keeps its invariants whatever is asked of it, and its events alone tell what it has become."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from domain.codec import decode, encode, topic_of
+from domain.list_rules import InvalidListError, NameTakenError, WorkspaceError, name_key
+from domain.symbols import NOT_A_SYMBOL, is_symbol
+from domain.user_events import USER_EVENT_TYPES, UserEvent
+from domain.workspace import OutdatedError, Preset, Stamp, Watchlist, Workspace
+from projections.workspaces import WorkspaceRow, Workspaces
+from tests.oracles.workspaces import after, nothing
+from tests.strategies import user_events
+from tests.unit.spec import Given
+
+NAMES = ("Tech", " tech ", "TECH", "Straße", "STRASSE", "é" * 80, "é" * 81, "", " ", "a\nb", "Banks", "ﬁnance")
+SYMBOLS = ("AAPL", "aapl", "BRK.B", "^GSPC", "", "A B", "MSFT\n", "X" * 33, "ß")
+IDS = tuple("abcdefgh")
+
+names = st.sampled_from(NAMES) | st.text(max_size=4)
+symbols = st.lists(st.sampled_from(SYMBOLS) | st.text(max_size=3), max_size=3)
+parameters = st.dictionaries(st.sampled_from(("confidence_min", "watchlist")), st.sampled_from(("a", "b", 0.5)))
+expectations = st.none() | st.sets(st.integers(1, 4), max_size=2)
+ids = st.sampled_from(IDS)
+
+
+def shown(workspace: Workspace) -> dict[str, Any]:
+    """What the read model shall show of it."""
+    return {
+        "user": workspace.user,
+        "watchlists": {key: as_json(one) for key, one in workspace.watchlists.items()},
+        "presets": {key: as_json(one) for key, one in workspace.presets.items()},
+        "default_preset": workspace.default_preset,
+    }
+
+
+def as_json(value: Any) -> Any:
+    return orjson.loads(orjson.dumps(value))
+
+
+class Commands(RuleBasedStateMachine):
+    """Random commands; beside the aggregate stand a plain model, fed with its events, and the read model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.workspace = Workspace("alice")
+        self.model = nothing("alice")
+        self.events: list[UserEvent] = []
+        self.used: set[str] = set()
+        self.lost: dict[str, Watchlist | Preset] = {}
+        self.clock = 1_757_000_000.0
+
+    def ask(self, command: Callable[[Stamp], None]) -> None:
+        """A command either says what was done, and that is all that has changed, or changes nothing."""
+        self.clock += 1
+        before = shown(self.workspace), self.workspace.version
+        try:
+            command(Stamp("alice", self.clock))
+        except WorkspaceError:
+            assert (shown(self.workspace), self.workspace.version) == before
+            assert self.workspace.collect_events() == []
+            return
+        for event in self.workspace.collect_events():
+            stored = decode(topic_of(type(event)), "", encode(event))
+            assert stored == event
+            self.events.append(event)
+            self.model = after(self.model, event)
+
+    @rule(list_id=ids, name=names, symbols=symbols)
+    def create_watchlist(self, list_id: str, name: str, symbols: list[str]) -> None:
+        if list_id not in self.used:
+            self.ask(lambda stamp: self.workspace.create_watchlist(stamp, list_id, name, symbols))
+            self.used |= self.workspace.watchlists.keys()
+
+    @rule(list_id=ids, name=names, symbols=symbols, expected=expectations)
+    def change_watchlist(self, list_id: str, name: str, symbols: list[str], expected: set[int] | None) -> None:
+        self.ask(lambda stamp: self.workspace.change_watchlist(stamp, list_id, name, symbols, expected))
+
+    @rule(list_id=ids, expected=expectations)
+    def delete_watchlist(self, list_id: str, expected: set[int] | None) -> None:
+        self.remember(list_id)
+        self.ask(lambda stamp: self.workspace.delete_watchlist(stamp, list_id, expected))
+
+    @rule(list_id=ids, name=names, parameters=parameters, default=st.booleans())
+    def create_preset(self, list_id: str, name: str, parameters: dict[str, Any], default: bool) -> None:
+        if list_id not in self.used:
+            self.ask(lambda stamp: self.workspace.create_preset(stamp, list_id, name, parameters, default=default))
+            self.used |= self.workspace.presets.keys()
+
+    @rule(list_id=ids, name=names, parameters=parameters, default=st.booleans(), expected=expectations)
+    def change_preset(
+        self, list_id: str, name: str, parameters: dict[str, Any], default: bool, expected: set[int] | None
+    ) -> None:
+        self.ask(
+            lambda stamp: self.workspace.change_preset(
+                stamp, list_id, name, parameters, default=default, expected=expected
+            )
+        )
+
+    @rule(list_id=ids, expected=expectations)
+    def delete_preset(self, list_id: str, expected: set[int] | None) -> None:
+        self.remember(list_id)
+        self.ask(lambda stamp: self.workspace.delete_preset(stamp, list_id, expected))
+
+    @rule(list_id=ids, name=st.none() | names)
+    def restore(self, list_id: str, name: str | None) -> None:
+        if list_id in self.lost:
+            self.ask(lambda stamp: self.workspace.restore(stamp, self.lost[list_id], name))
+
+    def remember(self, list_id: str) -> None:
+        if one := self.workspace.get(list_id):
+            self.lost[list_id] = one
+
+    @invariant()
+    def the_events_tell_all(self) -> None:
+        assert shown(self.workspace) == self.model
+        assert self.workspace.version == len(self.events)
+        again = Workspace("alice")
+        for event in self.events:
+            again.apply(event)
+        assert (shown(again), again.version) == (self.model, len(self.events))
+
+    @invariant()
+    def the_read_model_is_the_same(self) -> None:
+        rows = Given(Workspaces(), *self.events).rows()
+        assert {user: as_json(row) for user, row in rows.items()} == ({"alice": self.model} if self.events else {})
+
+    @invariant()
+    def lists_are_as_they_must_be(self) -> None:
+        for kept in (self.workspace.watchlists, self.workspace.presets):
+            given_names = [one.name for one in kept.values()]
+            assert len({name_key(name) for name in given_names}) == len(given_names)
+            assert all(name == name.strip() and name.isprintable() and 1 <= len(name) <= 80 for name in given_names)
+        for watchlist in self.workspace.watchlists.values():
+            assert len(set(watchlist.symbols)) == len(watchlist.symbols)
+            assert all(symbol == symbol.upper() and is_symbol(symbol) for symbol in watchlist.symbols)
+        assert self.workspace.default_preset in (None, *self.workspace.presets)
+
+
+TestCommands = Commands.TestCase
+
+AT = Stamp("alice", 1.0)
+
+
+def alice() -> Workspace:
+    workspace = Workspace("alice")
+    workspace.create_watchlist(AT, "w", " Tech ", ["aapl", "BRK.B"])
+    workspace.create_preset(AT, "p", "Strong", {"confidence_min": 0.8}, default=True)
+    return workspace
+
+
+def types(workspace: Workspace) -> list[str]:
+    return [type(event).__name__ for event in workspace.collect_events()]
+
+
+def test_names_are_trimmed_and_symbols_are_in_capitals() -> None:
+    watchlist = alice().watchlists["w"]
+    assert (watchlist.name, watchlist.symbols, watchlist.version) == ("Tech", ("AAPL", "BRK.B"), 1)
+
+
+def test_one_change_may_be_several_events_and_none_where_nothing_changes() -> None:
+    workspace = alice()
+    workspace.collect_events()
+    workspace.change_watchlist(AT, "w", "Technology", ["MSFT"], {1})
+    workspace.change_watchlist(AT, "w", "Technology", ["msft"], {3})
+    assert types(workspace) == ["WatchlistRenamed", "WatchlistChanged"]
+
+
+def test_a_new_default_takes_the_place_of_the_old() -> None:
+    workspace = alice()
+    workspace.create_preset(AT, "q", "Weak", {}, default=True)
+    assert workspace.default_preset == "q"
+    assert {key: preset.version for key, preset in workspace.presets.items()} == {"p": 3, "q": 2}
+    workspace.delete_preset(AT, "q")
+    assert workspace.default_preset is None
+
+
+def test_a_list_that_has_changed_is_not_changed_by_who_does_not_know_it() -> None:
+    workspace = alice()
+    workspace.change_watchlist(AT, "w", "Technology", [], {1})
+    with pytest.raises(OutdatedError, match="it is at version 3") as refused:
+        workspace.delete_watchlist(AT, "w", {1, 2})
+    assert refused.value.version == 3
+
+
+def test_a_restored_list_is_as_it_was() -> None:
+    workspace = alice()
+    before = workspace.watchlists["w"]
+    workspace.delete_watchlist(AT, "w")
+    workspace.create_watchlist(AT, "v", "tech", [])
+    with pytest.raises(NameTakenError, match="'Tech'"):
+        workspace.restore(AT, before)
+    workspace.restore(Stamp("operator", 2.0), before, "Tech again")
+    assert asdict(workspace.watchlists["w"]) == {
+        **asdict(before),
+        "name": "Tech again",
+        "updated_at": 2.0,
+        "version": 2,
+    }
+    with pytest.raises(InvalidListError, match="w is not deleted"):
+        workspace.restore(AT, before)
+
+
+@pytest.mark.parametrize(
+    ("given_symbols", "faults"),
+    [
+        (["AAPL", "aapl"], [("symbols[1]", "is AAPL again, as symbols[0]")]),
+        (["A" * 33], [("symbols[0]", f"{NOT_A_SYMBOL}, and is {'A' * 33!r}")]),
+        ([f"S{number}" for number in range(1_001)], [("symbols", "should be 1,000 at most, and are 1,001")]),
+    ],
+)
+def test_the_faults_of_symbols_are_named(given_symbols: list[str], faults: list[tuple[str, str]]) -> None:
+    with pytest.raises(InvalidListError) as refused:
+        alice().create_watchlist(AT, "v", "Banks", given_symbols)
+    assert refused.value.faults == faults
+
+
+def test_of_many_faults_ten_are_told() -> None:
+    with pytest.raises(InvalidListError) as refused:
+        alice().create_watchlist(AT, "v", "Banks", ["?"] * 1_000)
+    assert [field for field, _ in refused.value.faults] == [f"symbols[{place}]" for place in range(10)]
+
+
+def test_there_is_room_for_a_hundred_of_each() -> None:
+    workspace = alice()
+    for number in range(99):
+        workspace.create_watchlist(AT, f"w{number}", f"{number}", [f"S{one}" for one in range(1_000)])
+        workspace.create_preset(AT, f"p{number}", f"{number}", {}, default=False)
+    with pytest.raises(InvalidListError, match="watchlists are 100 already"):
+        workspace.create_watchlist(AT, "v", "one more", [])
+    with pytest.raises(InvalidListError, match="presets are 100 already"):
+        workspace.create_preset(AT, "q", "one more", {}, default=False)
+    lost = workspace.watchlists["w"]
+    workspace.delete_watchlist(AT, "w")
+    workspace.create_watchlist(AT, "v", "one more", [])
+    with pytest.raises(InvalidListError, match="watchlists are 100 already"):
+        workspace.restore(AT, lost)
+
+
+def test_a_preset_names_a_watchlist_that_there_is() -> None:
+    workspace = alice()
+    workspace.create_preset(AT, "q", "Tech only", {"watchlist": "w"}, default=False)
+    with pytest.raises(InvalidListError, match="none of this user's watchlists: 'v'"):
+        workspace.create_preset(AT, "r", "Banks only", {"watchlist": "v"}, default=False)
+    workspace.delete_watchlist(AT, "w")
+    workspace.change_preset(AT, "q", "Renamed", {"watchlist": "w"}, default=False)
+    assert workspace.presets["q"].name == "Renamed"
+
+
+def everything() -> list[UserEvent]:
+    """An event of each type."""
+    workspace = alice()
+    workspace.change_watchlist(AT, "w", "Technology", ["MSFT"])
+    workspace.change_preset(AT, "p", "Weak", {"rs_min": 1.0}, default=True)
+    lost = workspace.watchlists["w"], workspace.presets["p"]
+    workspace.delete_watchlist(AT, "w")
+    workspace.delete_preset(AT, "p")
+    for one in lost:
+        workspace.restore(AT, one)
+    events = workspace.collect_events()
+    assert {type(event) for event in events} == set(USER_EVENT_TYPES.values())
+    return list(events)
+
+
+@given(st.lists(st.sampled_from(everything()) | user_events.filter(lambda event: event.user == "alice"), max_size=12))
+def test_the_read_model_folds_any_events_in_any_order(history: list[UserEvent]) -> None:
+    model = nothing("alice")
+    for event in history:
+        model = after(model, event)
+    rows = Given(Workspaces(), *history).rows()
+    assert rows == ({"alice": WorkspaceRow(**model)} if history else {})
