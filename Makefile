@@ -26,7 +26,7 @@ integration: $(VENV)/dev redis-server  ## On real servers, in this process
 	$(PYTEST) tests/integration
 
 processes: $(VENV)/dev redis-server  ## Real processes, real HTTP
-	$(PYTEST) tests/processes
+	$(PYTEST) --numprocesses=2 --dist=loadfile tests/processes
 
 benchmarks: $(VENV)/dev  ## What docs/performance.md is made from
 	$(PYTEST) tests/benchmarks

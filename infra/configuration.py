@@ -71,9 +71,10 @@ def problems_of(error: ValidationError) -> list[str]:
 
 
 def _variable_at(place: tuple[int | str, ...]) -> str:
-    """The variable that an error is about; nothing where it is about several."""
-    name = ".".join(map(str, place))
-    return variable(name) if name in Settings.model_fields else name
+    """The variable that an error is about, and where in it; nothing where it is about several."""
+    name, *within = map(str, place or ("",))
+    known = variable(name) if name in Settings.model_fields else name
+    return ".".join([known, *(part for part in within if part != "[key]")])
 
 
 _HEAD = f"""# Configuration
