@@ -6,6 +6,7 @@ from threading import Lock
 
 from psycopg import Connection, Error, OperationalError, connect
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import IdleInTransactionSessionTimeout
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infra.archive.migrating import migrate
@@ -66,7 +67,7 @@ class Database:
                 yield connection
         except PoolTimeout as error:
             raise ArchiveUnavailableError(f"PostgreSQL cannot be reached within {CONNECT_SECONDS} s") from error
-        except OperationalError as error:
+        except (OperationalError, IdleInTransactionSessionTimeout) as error:
             raise ArchiveUnavailableError(f"PostgreSQL cannot be reached: {_reason(error)}") from error
 
     def close(self) -> None:

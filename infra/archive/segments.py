@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from psycopg import Connection
 
+STALLED_SECONDS = 10
+"""The server ends a transaction that holds a segment and of which nothing has been heard for so long: else a process
+that stalls in one would hold up all others, lease or not."""
+
 
 class LeaseLostError(Exception):
     """The segment belongs to somebody else now; nothing was committed."""
@@ -35,7 +39,7 @@ ON CONFLICT (name, version, log) DO UPDATE SET
     owner = excluded.owner,
     leased_until = excluded.leased_until
 WHERE segment.owner = excluded.owner OR segment.leased_until <= now()
-RETURNING epoch, position
+RETURNING epoch, position, set_config('idle_in_transaction_session_timeout', %(stalled)s, true)
 """
 
 _RELEASE = """
@@ -46,6 +50,7 @@ WHERE name = %s AND version = %s AND log = %s AND owner = %s AND epoch = %s
 _ADVANCE = """
 UPDATE tickview.segments SET position = %(upto)s, recorded_at = to_timestamp(%(recorded_at)s), error = NULL
 WHERE name = %(name)s AND version = %(version)s AND log = %(log)s AND epoch = %(epoch)s AND position = %(position)s
+RETURNING set_config('idle_in_transaction_session_timeout', %(stalled)s, true)
 """
 
 _NOTE = """
@@ -57,8 +62,8 @@ ON CONFLICT (name, version, log) DO UPDATE SET error = excluded.error
 def take(connection: Connection, name: str, version: int, log: str, owner: str, seconds: float) -> Lease | None:
     """Take or prolong the lease on a segment by the server's clock; None where another owner has it."""
     values = {"name": name, "version": version, "log": log, "owner": owner, "seconds": seconds}
-    taken = connection.execute(_TAKE, values).fetchone()
-    return Lease(name, version, log, owner, *taken) if taken else None
+    taken = connection.execute(_TAKE, {**values, "stalled": f"{STALLED_SECONDS}s"}).fetchone()
+    return Lease(name, version, log, owner, *taken[:2]) if taken else None
 
 
 def release(connection: Connection, lease: Lease) -> None:
@@ -72,7 +77,7 @@ def advance(connection: Connection, lease: Lease, upto: int, recorded_at: float)
     ``recorded_at`` is that event's, in epoch seconds. The caller sets ``lease.position`` once that is committed.
     Raises LeaseLostError.
     """
-    values = {**lease.__dict__, "upto": upto, "recorded_at": recorded_at}
+    values = {**lease.__dict__, "upto": upto, "recorded_at": recorded_at, "stalled": f"{STALLED_SECONDS}s"}
     if connection.execute(_ADVANCE, values).rowcount != 1:
         raise LeaseLostError(f"{lease.name} of {lease.log} is no longer leased to {lease.owner} at {lease.position}")
 

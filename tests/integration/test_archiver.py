@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from domain.log import LogEntry
+from infra.archive import segments
 from infra.archive.archiver import Archiver
 from infra.archive.database import Database
 from infra.archive.migrating import migrate, migrations
 from infra.archive.reading import PostgresArchive
 from infra.archive.segments import LeaseLostError
 from infra.errors import StartupError
-from infra.eventlog import EventLog, LogDivergedError
+from infra.eventlog import ArchiveUnavailableError, EventLog, LogDivergedError
 from tests.archiving import archive_all, archived_log, leased, new_events
 from tests.integration.eventlog_support import detected
 from tests.oracles.chain import hashes_of
@@ -146,6 +147,23 @@ def test_a_lease_is_kept_by_its_owner_and_given_to_nobody_else(redis: Redis, dat
 
 def entry(position: int, moment: datetime) -> LogEntry:
     return LogEntry(position, "symbol-A", position, "t:One", f"id-{position}", moment.timestamp(), b"{}")
+
+
+def test_who_stalls_in_a_transaction_holds_up_nobody(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "STALLED_SECONDS", 1)
+
+    def stall() -> None:
+        with database.connection() as stalled:
+            assert segments.take(stalled, "archive", 1, "market-0", "stalled", 0)
+            # Waits for the row until the server has ended the other's transaction.
+            with database.connection() as connection:
+                assert segments.take(connection, "archive", 1, "market-0", "other", 5)
+            stalled.execute("SELECT 1")
+
+    with pytest.raises(ArchiveUnavailableError, match="idle-in-transaction"):
+        stall()
+    with database.connection() as connection:
+        assert segments.take(connection, "archive", 1, "market-0", "stalled", 5) is None
 
 
 def test_each_month_has_a_partition_which_can_be_detached(redis: Redis, database: Database) -> None:
