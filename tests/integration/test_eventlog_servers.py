@@ -162,7 +162,8 @@ def test_blocked_subscription_asks_once_a_second_at_most_and_uses_no_cpu() -> No
         recorder.log.append([detected()])
         consumer.join()
         seconds = time.monotonic() - started
-        assert calls(client, "xread") <= seconds + 1
+        # One that the event has answered, and one that was begun behind it, did not wait for a second.
+        assert calls(client, "xread") <= seconds + 2
         assert used[0] < 0.1 * seconds
 
 
