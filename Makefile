@@ -10,8 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 run: $(VENV)/run  ## Everything on this machine, with the demo producer; Ctrl-C stops it
 	$(BIN)/tickview up --demo
 
-test: lint unit  ## The whole test suite, on real servers; what waits most of the time runs side by side
-	$(MAKE) --jobs=2 --output-sync=target integration processes
+test: lint unit integration processes  ## The whole test suite, on real servers
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -25,7 +24,7 @@ unit: $(VENV)/dev  ## Pure functions
 integration: $(VENV)/dev redis-server  ## On real servers, in this process
 	$(PYTEST) tests/integration
 
-processes: $(VENV)/dev redis-server  ## Real processes, real HTTP
+processes: $(VENV)/dev redis-server  ## Real processes, real HTTP; two files at a time, since most of it is waiting
 	$(PYTEST) --numprocesses=2 --dist=loadfile tests/processes
 
 benchmarks: $(VENV)/dev  ## What docs/performance.md is made from
