@@ -1,6 +1,5 @@
 """Events to stored bytes and back, through every schema version ever written."""
 
-from collections import ChainMap
 from functools import cache
 from typing import Any
 
@@ -11,7 +10,7 @@ from domain.user_events import USER_EVENT_TYPES
 
 TOPIC_PREFIX = "domain.events:"
 
-KNOWN_TYPES = ChainMap(USER_EVENT_TYPES, EVENT_TYPES)
+KNOWN_TYPES: dict[str, type[Event]] = {**EVENT_TYPES, **USER_EVENT_TYPES}
 """Every event type by its name, whatever the log."""
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import orjson
 from pydantic import SecretStr, ValidationError
 
 from infra.composition import without_password
@@ -13,7 +14,7 @@ from infra.settings import PREFIX, Settings, variable
 HIDDEN = "…"
 """Stands for what is secret."""
 
-_PLATFORM = {"redis_url": "platform_redis_", "postgres_dsn": "platform_db_"}
+_PLATFORM = {"redis_url": "platform_redis_", "postgres_dsn": "platform_db_", "catalogue_dsn": "platform_db_"}
 
 
 class Effective(NamedTuple):
@@ -55,10 +56,12 @@ def _is_set(name: str) -> bool:
 
 
 def _shown(value: Any) -> str | None:
-    if value is None or value == ():
+    if value is None or value in ((), {}):
         return None
     if isinstance(value, SecretStr):
         return HIDDEN
+    if isinstance(value, dict):
+        return orjson.dumps(value).decode()
     return ",".join(value) if isinstance(value, tuple) else without_password(str(value))
 
 
@@ -108,6 +111,8 @@ def _values(schema: dict[str, Any]) -> str:
     [schema] = [one for one in schema.get("anyOf", [schema]) if one != {"type": "null"}]
     if "enum" in schema:
         return ", ".join(f"`{one}`" for one in schema["enum"])
+    if schema["type"] == "object":
+        return "JSON object"
     if schema["type"] not in ("integer", "number"):
         return {"path": "path", "password": "secret"}.get(
             schema.get("format", ""), "list" if "items" in schema else "text"

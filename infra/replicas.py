@@ -8,19 +8,16 @@ answers; after a switch, the replica of the former build does, which goes on bei
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from redis.asyncio import Redis
 
-from infra.catalogue.entries import MOST_SYMBOLS
 from infra.changes import Course, Entry, Rows, commit
 from infra.live_builds import FollowedReadModel
-from projections.base import Projection
 from projections.patterns import ActivePatterns
-from projections.queries import PatternQueries, Positions
+from projections.queries import PatternQueries
 from projections.versions import Build
-from readapi.catalogue.tables import NotLoaded
 from readapi.commits import CommitListener
 from readapi.replica.replica import PatternReplica
 
@@ -224,28 +221,3 @@ class ReplicatedPatterns(ReplicatedReadModel[PatternQueries, PatternReplica]):
         if self._listener:
             replica = self._replica
             self._listener.hear(commit(course.build, log, entry, replica.document if replica is not None else None))
-
-
-class ReplicatedTable(ReplicatedReadModel[NotLoaded, Held]):
-    """The live build of a read model of the catalogue, which nothing answers before it is loaded.
-
-    Once it is known that there is no build yet, an empty table answers. ``moved`` is called whenever something may have
-    changed.
-    """
-
-    def __init__(
-        self, projection: Projection[Any, Any], logs: Sequence[str], make: Callable[[], Held], moved: Callable[[], None]
-    ) -> None:
-        super().__init__(projection.name, projection.version, logs, lambda _: NotLoaded(), make, MOST_SYMBOLS)
-        self._has_moved = moved
-
-    def move(self, build: Build, positions: Positions, queries: NotLoaded | Held | None = None) -> None:
-        """As FollowedReadModel."""
-        super().move(build, positions, queries)
-        self._has_moved()
-
-    def wait_for_build(self) -> None:
-        """As FollowedReadModel."""
-        build, queries, positions = self.current.build, self.current.queries, self.current.positions
-        if build.number == 0 and isinstance(queries, NotLoaded):
-            self.move(build, positions, self._make())

@@ -55,8 +55,7 @@ def encode(content: Any) -> Encoded:
 def send_own(req: Request, resp: Response, content: Any, tag: str | None = None) -> None:
     """An answer for one user alone, whose entity tag is ``tag`` (and strong), else follows from it; 304 as above."""
     encoded = encode(content)
-    send_encoded(req, resp, encoded if tag is None else encoded._replace(tag=tag))
-    resp.set_header("Cache-Control", "private, no-cache")
+    send_encoded(req, resp, encoded if tag is None else encoded._replace(tag=tag), own=True)
     if tag is not None:
         resp.set_header("ETag", f'"{tag}"')
 
@@ -66,14 +65,15 @@ def send_tagged(req: Request, resp: Response, content: Any) -> None:
     send_encoded(req, resp, encode(content))
 
 
-def send_encoded(req: Request, resp: Response, encoded: Encoded, passing: bytes = b"") -> None:
+def send_encoded(req: Request, resp: Response, encoded: Encoded, passing: bytes = b"", *, own: bool = False) -> None:
     """An answer of a read model; 304 where the client's is the same.
 
-    The member ``passing``, such as the time the answer took, is sent too but does not make it another answer.
+    The member ``passing``, such as the time the answer took, is sent too but does not make it another answer. One that
+    is of one's ``own`` is for no cache that others share.
     """
     body, tag = encoded
     resp.set_header("ETag", f'W/"{tag}"')
-    resp.set_header("Cache-Control", "no-cache")
+    resp.set_header("Cache-Control", "private, no-cache" if own else "no-cache")
     known = req.get_header("If-None-Match")
     if known is not None and (f'"{tag}"' in known or known.strip() == "*"):
         resp.status = falcon.HTTP_304

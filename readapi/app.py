@@ -80,10 +80,9 @@ def create_app(
 ) -> Application:
     """The application: a new one, or ``host`` with all routes added.
 
-    ``history`` is None where there is no archive. ``clock`` gives epoch seconds. ``guard`` says who may ask.
-    ``away`` are the errors that the
-    queries raise while their store cannot be reached. ``gathered`` is where the metrics of all processes come together,
-    None where there is one process.
+    ``history`` is None where there is no archive. ``clock`` gives epoch seconds. ``guard`` says who may ask. ``away``
+    are the errors that the queries raise while their store cannot be reached. ``gathered`` is where the metrics of all
+    processes come together, None where there is one process.
     """
     requests = CollectorRegistry()
     measuring = Measuring(requests)

@@ -15,7 +15,7 @@ from readapi.audit import SHOWN_BESIDE_A_ROW, HistoricEvent, events_beside
 from readapi.operation import Resource, operation
 from readapi.parameters import ListOf, Name, PageNumber, PageSize, Parameters, SortOrder
 from readapi.patterns import too_deep
-from readapi.ports import LiveBuild
+from readapi.ports import LiveBuild, provenance
 from readapi.problems import not_found
 from readapi.read_model import ReadModel
 
@@ -153,5 +153,5 @@ def shown_run(found: Found[BacktestRow]) -> Backtest:
         "event_id": row.event_id,
         "correlation_id": row.correlation_id,
         "extra": row.extra,
-        "position": f"{found.log}={found.position}",
+        "position": provenance(found),
     }

@@ -80,9 +80,10 @@ class Measuring:
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:
         """Stop it."""
-        if not hasattr(req.context, "started"):
+        started = getattr(req.context, "started", None)
+        if started is None:
             return  # Another's middleware, before ours, has refused it.
-        seconds = time.perf_counter() - req.context.started
+        seconds = time.perf_counter() - started
         route = req.uri_template or UNMATCHED
         method = req.method if req.uri_template and req.method in falcon.HTTP_METHODS else "OTHER"
         if not self._gathered:

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from projections.patterns import PatternRow
 from projections.queries import Found
+from readapi.ports import provenance
 
 SHORT_WORDS = {
     "ascending": "Asc",
@@ -140,11 +141,6 @@ def full(found: Found[PatternRow], now: float) -> FullPattern:
         "extra": row.extra,
         "position": provenance(found),
     }
-
-
-def provenance(found: Found[Any]) -> str:
-    """``market-0=17``: as in ``TickView-Position``."""
-    return f"{found.log}={found.position}"
 
 
 class RenderedRows(Sequence[Found[PatternRow]]):

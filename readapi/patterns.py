@@ -22,7 +22,7 @@ from projections.queries import (
 from projections.versions import Build
 from readapi.answers import Pagination, Performance, encode, pagination, send_encoded
 from readapi.as_of import PatternHistory
-from readapi.catalogue.meaning import Catalogue, CatalogueNames
+from readapi.catalogue.meaning import NO_NAMES, Catalogue, CatalogueNames
 from readapi.cursors import decode_cursor, encode_cursor
 from readapi.operation import operation
 from readapi.own_lists import Given, ListId, OwnLists
@@ -72,6 +72,8 @@ class PatternFilters(Parameters):
     @property
     def names(self) -> CatalogueNames:
         """What is asked for that the catalogue gives its meaning."""
+        if self.sectors is None and self.universe is None:
+            return NO_NAMES
         return CatalogueNames(*(frozenset(given) if given else None for given in (self.sectors, self.universe)))
 
     def query(self, now: float, catalogue: Catalogue, **order: Any) -> PatternQuery:
@@ -79,11 +81,12 @@ class PatternFilters(Parameters):
 
         Raises Problem (400) for what the catalogue does not have, UnavailableError.
         """
-        catalogue.check(self.names)
+        names = self.names
+        catalogue.check(names)
         return PatternQuery(
             now=now,
             pattern_types=frozenset(self.pattern_types or ()),
-            symbols=catalogue.among(frozenset(self.symbols) if self.symbols else None, self.names),
+            symbols=catalogue.among(frozenset(self.symbols) if self.symbols else None, names),
             tiers=frozenset(self.timeframe or ()),
             confidence_min=self.confidence_min,
             rs_min=self.rs_min,
@@ -263,8 +266,7 @@ class ScanResource(RememberingResource):
         encoded = encode(content)
         if query.watchlist or query.preset:
             self._lists.tell_position(req, resp)
-            send_encoded(req, resp, encoded, performance(req, answer.source))
-            resp.set_header("Cache-Control", "private, no-cache")
+            send_encoded(req, resp, encoded, performance(req, answer.source), own=True)
         elif live:
             self.send_remembered(req, resp, encoded, live, answer.moment)
         else:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from domain.announcements import DeadLetter, Receipt
 from domain.workspace import Workspace
-from projections.queries import Positions
+from projections.queries import Found, Positions
 from projections.versions import Build
 from readapi.archive_ports import ArchiveStatus
 
@@ -44,6 +44,11 @@ class LiveBuild(Generic[Queries]):
 def format_positions(positions: Positions) -> str:
     """``market-0=12,market-1=7``."""
     return ",".join([f"{log}={position}" for log, position in positions.items()])
+
+
+def provenance(found: Found[Any]) -> str:
+    """Where the event stands that last changed a row, as in the header: ``market-0=17``."""
+    return format_positions({found.log: found.position})
 
 
 class LiveBuilds(Protocol[Queries]):

@@ -1,14 +1,12 @@
 """Makes the guard of the API from the settings."""
 
-from ipaddress import ip_address
-
 from infra.access.jwts import Jwts, parse_keys
 from infra.access.tokens import PREFIX, parse_tokens, whose
 from infra.access.watched import Watched
 from infra.errors import StartupError
 from infra.settings import Settings
 from readapi.access import Identity
-from readapi.access.guard import Guard
+from readapi.access.guard import Guard, is_loopback
 from readapi.access.rates import RateLimits
 
 
@@ -41,15 +39,10 @@ def open_guard(settings: Settings) -> Guard:
 
 def check_exposure(settings: Settings) -> None:
     """Raises StartupError where others than this machine would be served without being asked who they are."""
-    if not settings.authenticates and not _is_loopback(settings.host):
+    if not settings.authenticates and not (
+        settings.host.lower() == "localhost" or is_loopback(settings.host.strip("[]"))
+    ):
         raise StartupError(
             f"TICKVIEW_HOST={settings.host} can be reached from elsewhere, and nobody would be asked who they are: "
             "set TICKVIEW_TOKENS_FILE (see `tickview token create`) or TICKVIEW_JWT_ISSUER, or listen on 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

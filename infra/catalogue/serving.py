@@ -3,14 +3,43 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from infra.catalogue.entries import MOST_SYMBOLS
 from infra.live_builds import FollowedReadModel
-from infra.replicas import ReplicatedTable
+from infra.replicas import Held, ReplicatedReadModel
+from projections.base import Projection
+from projections.queries import Positions
 from projections.symbols import Symbols
 from projections.universes import Universes
+from projections.versions import Build
 from readapi.catalogue.meaning import Catalogue
-from readapi.catalogue.tables import SymbolTable, UniverseTable
+from readapi.catalogue.tables import NotLoaded, SymbolTable, UniverseTable
 from readapi.ports import Freshness
 from readapi.read_model import ReadModel
+
+
+class ReplicatedTable(ReplicatedReadModel[NotLoaded, Held]):
+    """The live build of a read model of the catalogue, which nothing answers before it is loaded.
+
+    Once it is known that there is no build yet, an empty table answers. ``moved`` is called whenever something may have
+    changed.
+    """
+
+    def __init__(
+        self, projection: Projection[Any, Any], logs: Sequence[str], make: Callable[[], Held], moved: Callable[[], None]
+    ) -> None:
+        super().__init__(projection.name, projection.version, logs, lambda _: NotLoaded(), make, MOST_SYMBOLS)
+        self._has_moved = moved
+
+    def move(self, build: Build, positions: Positions, queries: NotLoaded | Held | None = None) -> None:
+        """As FollowedReadModel."""
+        super().move(build, positions, queries)
+        self._has_moved()
+
+    def wait_for_build(self) -> None:
+        """As FollowedReadModel."""
+        build, queries, positions = self.current.build, self.current.queries, self.current.positions
+        if build.number == 0 and isinstance(queries, NotLoaded):
+            self.move(build, positions, self._make())
 
 
 def followed_catalogue(

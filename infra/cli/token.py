@@ -11,7 +11,7 @@ from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.errors import StartupError
 from infra.settings import Settings
 from readapi.access import SCOPES, Scope
-from readapi.access.identities import is_subject
+from readapi.access.identities import NOT_A_SUBJECT, is_subject
 
 app = typer.Typer(help="Tokens of the API, in the file TICKVIEW_TOKENS_FILE.", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def create(
     Example: tickview token create --subject anna --scope read --scope write --expires 90d
     """
     if not is_subject(subject):
-        raise StartupError("--subject should be 1 to 128 characters of ASCII without spaces")
+        raise StartupError(f"--subject {NOT_A_SUBJECT}")
     text, token = create_token(_file(), subject, _scopes(scope), _seconds(expires))
     if json:
         print_json({"token": text, **_shown(token)})

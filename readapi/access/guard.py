@@ -1,8 +1,7 @@
 """The guard: middleware that finds out who asks and refuses what they may not, before anything else is done.
 
 Without an authenticator the service is in development: everybody on this machine may do everything, and says with
-``X-User-ID`` who they are. A page that a browser shows there must not get that far, whatever name
-it gives this machine.
+``X-User-ID`` who they are. A page that a browser shows there must not get that far, whatever name it gives the machine.
 """
 
 import re
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from falcon.asgi import Request, Response, WebSocket
 
 from readapi.access import refusals
-from readapi.access.identities import NOBODY, SCOPES, Authenticator, Identity, Scope, is_subject
+from readapi.access.identities import NOBODY, NOT_A_SUBJECT, SCOPES, Authenticator, Identity, Scope, is_subject
 from readapi.access.origins import refuse_foreign
 from readapi.access.rates import RateLimits
 from readapi.operation import Operation, operation_of
@@ -101,17 +100,18 @@ def token_of(req: Request) -> str | None:
 def _developer(req: Request) -> Identity:
     """Whoever sits at this machine. Raises Problem (400, 403)."""
     client, host = req.scope.get("client"), req.get_header("Host")
-    if not (client and _is_loopback(client[0]) and (host is None or _LOCAL_HOST.fullmatch(host))):
+    if not (client and is_loopback(client[0]) and (host is None or _LOCAL_HOST.fullmatch(host))):
         raise refusals.not_local()
     user = req.get_header(USER_HEADER)
     if user is None:
         return DEVELOPER
     if not is_subject(user):
-        raise invalid([{"field": USER_HEADER, "reason": "should be 1 to 128 characters of ASCII without spaces"}])
+        raise invalid([{"field": USER_HEADER, "reason": NOT_A_SUBJECT}])
     return Identity(user, DEVELOPER.scopes)
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether an IP address can only be that of this machine."""
     if address == "127.0.0.1":
         return True
     try:

@@ -14,6 +14,8 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 SUBJECT_PATTERN = "[!-~]{1,128}"
 """What a subject may be: it is part of a stream's name."""
 
+NOT_A_SUBJECT = "should be 1 to 128 characters of ASCII without spaces"
+
 _SUBJECT = re.compile(SUBJECT_PATTERN)
 
 

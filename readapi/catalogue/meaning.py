@@ -50,6 +50,8 @@ class Catalogue:
 
     def check(self, names: CatalogueNames) -> None:
         """See that there are such sectors and universes. Raises Problem (400), UnavailableError."""
+        if not names:
+            return
         errors = [
             *_unknown("sectors", "sector", names.sectors, lambda: loaded(self.symbols.live).sectors),
             *_unknown("universe", "universe", names.universes, lambda: loaded(self.universes.live).members),

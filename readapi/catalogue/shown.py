@@ -5,6 +5,7 @@ from typing_extensions import TypedDict
 from projections.queries import Found
 from projections.symbols import SymbolRow
 from projections.universes import UniverseRow
+from readapi.ports import provenance
 
 
 class ListedSymbol(TypedDict):
@@ -75,7 +76,7 @@ def known_symbol(found: Found[SymbolRow]) -> KnownSymbol:
         "listed_at": row.listed_at,
         "updated_at": row.updated_at,
         "event_id": row.event_id,
-        "position": f"{found.log}={found.position}",
+        "position": provenance(found),
     }
 
 
@@ -99,5 +100,5 @@ def known_universe(found: Found[UniverseRow]) -> KnownUniverse:
         "symbols": row.symbols,
         "updated_at": row.updated_at,
         "event_id": row.event_id,
-        "position": f"{found.log}={found.position}",
+        "position": provenance(found),
     }

@@ -43,10 +43,15 @@ def test_each_setting_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -
     assert shown["TICKVIEW_PORT"] == ("9000", "TICKVIEW_PORT")
     assert shown["TICKVIEW_REDIS_URL"] == ("redis://cache:6380/0", "REDIS_HOST, REDIS_PORT")
     assert shown["TICKVIEW_POSTGRES_DSN"] == (None, "default")
+    assert shown["TICKVIEW_CATALOGUE_DSN"] == (None, "default")
     assert shown["TICKVIEW_DURABILITY"] == ("fsynced", "default")
     monkeypatch.setenv("TICKVIEW_REDIS_URL", "redis://other")
+    monkeypatch.setenv("TICKSTOCK_DB_HOST", "db")
+    monkeypatch.setenv("TICKVIEW_CATALOGUE_SYMBOL_COLUMNS", '{"name": "company"}')
     shown = {one.variable: one[1:] for one in effective(Settings())}
     assert shown["TICKVIEW_REDIS_URL"] == ("redis://other", "TICKVIEW_REDIS_URL")
+    assert shown["TICKVIEW_CATALOGUE_DSN"] == ("postgresql://…@db:5432/tickstock", "TICKSTOCK_DB_HOST")
+    assert shown["TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"] == ('{"name":"company"}', "TICKVIEW_CATALOGUE_SYMBOL_COLUMNS")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import codec
-from domain.events import EVENT_TYPES, Event
+from domain.events import Event
 from domain.log import LogEntry
 from projections.base import Projection
 from projections.fold import Loaded, derive, fold, read
@@ -65,9 +65,9 @@ VERSIONS: tuple[type[Event], ...] = (TradedV1, TradedV2, Traded)
 
 @pytest.fixture(autouse=True, scope="module")
 def _traded_is_known() -> Iterator[None]:
-    EVENT_TYPES["Traded"] = Traded
+    codec.KNOWN_TYPES["Traded"] = Traded
     yield
-    del EVENT_TYPES["Traded"]
+    del codec.KNOWN_TYPES["Traded"]
 
 
 @dataclass(frozen=True)
