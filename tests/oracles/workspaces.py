@@ -37,7 +37,7 @@ def after(has: Has, event: UserEvent) -> Has:
         }
     elif done.endswith("Deleted"):
         lists.pop(list_id, None)
-        if has["default_preset"] == list_id:
+        if done == "PresetDeleted" and has["default_preset"] == list_id:
             has["default_preset"] = None
     elif list_id in lists:
         lists[list_id].update(content)
