@@ -70,17 +70,19 @@ def test_killed_and_stalled_workers(redis: Redis, redis_url: str, tmp_path: Path
         append(redis, history[:1_000])
         killed, stalled, *_ = workers
 
-        def owned_by(pid: int) -> list[tuple[str, str]]:
-            return [(n, g) for n in MODELS for g in LOGS if f"-{pid}-" in state(redis, n, g, "owner")]
+        def owned_by(pid: int) -> dict[tuple[str, str], int]:
+            """The epochs of the segments that this process owns. Owner and epoch are of the same moment."""
+            segments = [(name, log) for name in MODELS for log in LOGS]
+            found = {one: redis.hmget(keys_of(*one).state, "owner", "epoch") for one in segments}
+            return {one: int(epoch) for one, (owner, epoch) in found.items() if f"-{pid}-".encode() in (owner or b"")}
 
         wait_until(lambda: all(owned_by(worker.pid) for worker in workers), "every worker has a segment")
-        lost = owned_by(stalled.pid)
-        epochs = {segment: int(state(redis, *segment, "epoch")) for segment in lost}
         stalled.send_signal(signal.SIGSTOP)
+        lost = owned_by(stalled.pid)
         killed.kill()
         append(redis, history[1_000:3_000])
         wait_until(
-            lambda: all(int(state(redis, *segment, "epoch")) > epoch for segment, epoch in epochs.items()),
+            lambda: all(int(state(redis, *segment, "epoch")) > epoch for segment, epoch in lost.items()),
             "others have taken the sleeper's segments",
         )
         stalled.send_signal(signal.SIGCONT)
