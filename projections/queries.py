@@ -86,8 +86,7 @@ class TooDeepError(ValueError):
     """The page lies beyond ``DEEPEST_OFFSET``, and the answer has rows there."""
 
 
-@dataclass(frozen=True)
-class PatternQuery:
+class PatternQuery(NamedTuple):
     """A scan. Filters are joined by *and*, the values of one filter by *or*.
 
     A row matches only if its ``expires_at`` is None or after ``now`` (seconds since the epoch). A bound on a value

@@ -1,7 +1,6 @@
 """``/api/patterns/scan``: the active patterns, filtered, sorted, paged."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
@@ -168,7 +167,7 @@ class ScanParameters(PatternFilters):
         )
         if watched is None:
             return query
-        return replace(query, symbols=watched if query.symbols is None else watched & query.symbols)
+        return query._replace(symbols=watched if query.symbols is None else watched & query.symbols)
 
 
 class CacheInfo(TypedDict):

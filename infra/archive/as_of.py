@@ -1,7 +1,6 @@
 """The scan as of a moment, answered from ``pattern_history`` in PostgreSQL: in one statement, from one snapshot."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, LiteralString, TypeVar
 
 from psycopg import Connection
@@ -92,7 +91,7 @@ class PostgresPatternHistory:
 
     def _scan(self, connection: Connection, query: PatternQuery, timeline: Timeline) -> HistoryPage:
         if query.offset > DEEPEST_OFFSET:
-            empty = self._scan(connection, replace(query, offset=0, limit=0), timeline)
+            empty = self._scan(connection, query._replace(offset=0, limit=0), timeline)
             if query.offset < empty.page.total:
                 raise TooDeepError(
                     f"row {query.offset} of {empty.page.total}: only the first {DEEPEST_OFFSET} can be paged past by "

@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from psycopg import connect
@@ -97,7 +96,7 @@ def _moments(intervals: int, symbols: int, case: Case) -> Iterator[PatternQuery]
     chance = random.Random(case.name)  # noqa: S311 a load, not a secret
     while True:
         query, _ = case.vary(chance, symbols)
-        yield replace(query, now=BEGIN + chance.uniform(min(2 * ACTIVE, intervals / 2), intervals))
+        yield query._replace(now=BEGIN + chance.uniform(min(2 * ACTIVE, intervals / 2), intervals))
 
 
 async def _ask(history: PostgresPatternHistory, case: Case, queries: Iterator[PatternQuery], seconds: float) -> Asked:

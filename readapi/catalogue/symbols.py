@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Annotated
 
 import orjson
@@ -130,4 +129,4 @@ async def counted(queries: PatternQueries, symbol: str, now: float) -> SymbolPat
             by_tier[found.row.tier] += 1
         if page.end is None:
             return {"total": page.total, "by_type": most_frequent(by_type), "by_tier": most_frequent(by_tier)}
-        query = replace(query, after=page.end)
+        query = query._replace(after=page.end)

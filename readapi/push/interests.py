@@ -122,7 +122,7 @@ class PatternInterest:
             symbols = catalogue.among(self.symbols, self.names)
         except UnavailableError:
             return self
-        return self if symbols == self.query.symbols else replace(self, query=replace(self.query, symbols=symbols))
+        return self if symbols == self.query.symbols else replace(self, query=self.query._replace(symbols=symbols))
 
     @cached_property
     def meaning(self) -> str:

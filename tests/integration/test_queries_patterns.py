@@ -128,13 +128,13 @@ def test_a_scan_equals_the_oracle(
 def test_pages_by_cursor_make_up_the_whole_answer(server: Server, rows: list[PatternRow], query: PatternQuery) -> None:
     held = by_id(rows)
     fill(server.client, held)
-    query = replace(query, offset=0)
-    whole = oracle.scan(held.values(), replace(query, limit=1_000))
+    query = query._replace(offset=0)
+    whole = oracle.scan(held.values(), query._replace(limit=1_000))
 
     async def walk(asked: RedisPatternQueries) -> list[Page[PatternRow]]:
         pages = [await asked.scan(query)]
         while pages[-1].end is not None and len(pages) <= whole.total:
-            pages.append(await asked.scan(replace(query, after=pages[-1].end)))
+            pages.append(await asked.scan(query._replace(after=pages[-1].end)))
         return pages
 
     pages = ask(server.url, walk)
@@ -150,7 +150,7 @@ def test_a_cursor_goes_on_where_its_row_would_be(
 ) -> None:
     held = by_id(rows)
     fillings = fill(server.client, held)
-    query = replace(query, offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
+    query = query._replace(offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
 
     assert_page(ask(server.url, lambda asked: asked.scan(query)), oracle.scan(held.values(), query), fillings)
 
@@ -227,7 +227,7 @@ def test_what_lies_too_deep_is_refused_unless_nothing_is_there(large: Large) -> 
 
     with pytest.raises(TooDeepError, match=f"of {total}"):
         counted(large.url, lambda asked: asked.scan(query))
-    page, round_trips = counted(large.url, lambda asked: asked.scan(replace(query, offset=total)))
+    page, round_trips = counted(large.url, lambda asked: asked.scan(query._replace(offset=total)))
     assert (page, round_trips) == (Page([], total, None), 1)
 
 

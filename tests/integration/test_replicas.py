@@ -114,7 +114,7 @@ async def ids_at_end(patterns: ReplicatedPatterns, filled: Filled) -> set[str]:
         ids |= {found.row.id for found in page.rows}
         if page.end is None:
             return ids
-        query = replace(query, after=page.end)
+        query = query._replace(after=page.end)
 
 
 def assert_answer(page: Page[PatternRow], expected: oracle.Answer) -> None:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, LiteralString
 
@@ -95,7 +94,7 @@ class PostgresPatternQueries:
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
         """The page of the scan. Raises TooDeepError."""
         if query.offset > DEEPEST_OFFSET:
-            empty = await self.scan(replace(query, offset=0, limit=0))
+            empty = await self.scan(query._replace(offset=0, limit=0))
             if query.offset < empty.total:
                 raise TooDeepError(f"row {query.offset} of {empty.total}")
             return empty
