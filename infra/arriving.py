@@ -38,7 +38,7 @@ def refusal(status: HTTPStatus, kind: str, detail: str) -> bytes:
     ).encode() + body
 
 
-_NO_HTTP = refusal(HTTPStatus.BAD_REQUEST, "not-http", "this is no request of HTTP/1.1")
+_NO_HTTP = refusal(HTTPStatus.BAD_REQUEST, "not-http", "this is no request of HTTP/1.1 that names one host")
 _TOO_SLOW = refusal(
     HTTPStatus.REQUEST_TIMEOUT,
     "too-slow",
@@ -99,7 +99,7 @@ class ArrivingRequest(HttpToolsProtocol):
         version = self.parser.get_http_version()
         hosts = sum(name == b"host" for name, _ in self.headers)
         if version not in HTTP_VERSIONS or hosts > 1 or (hosts == 0 and version == "1.1"):
-            raise ValueError("it is not said, or not once, for whom it is")
+            raise ValueError("no such version, or not one host")
         self._arriving, self._bodiless_bytes = "body", -self._last_read
         super().on_headers_complete()
 
