@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
+from psycopg import Error
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.connection import parse_url
 
 from infra.lifeline import SUPERVISED
 
 PREFIX = "TICKVIEW_"
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+
+_ENCODE = (
+    "parameters should be known, the port a number, "
+    "and special characters of a password percent-encoded, such as / as %2F"
+)
 
 Durability = Literal["written", "fsynced", "replicated"]
 SymbolField = Literal["symbol", "active", "name", "exchange", "market", "type", "sector", "industry", "market_cap"]
@@ -157,9 +165,31 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+        if url is None:
+            return None
+        if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("should begin with redis://, rediss:// (over TLS) or unix://")
+        try:
+            parse_url(url)
+            misread = "@" in url.partition("//")[2].partition("/")[2].partition("?")[0]
+        except ValueError:
+            misread = True
+        if misread and not url.startswith("unix://"):
+            raise ValueError(f"cannot be read: {_ENCODE}")
         return url
+
+    @field_validator("postgres_dsn", "catalogue_dsn")
+    @classmethod
+    def _check_dsn(cls, dsn: str | None) -> str | None:
+        if dsn is not None:
+            try:
+                port = str(conninfo_to_dict(dsn).get("port") or "0")
+            except Error:
+                port = ""
+            # What is misread as a port would be told to everybody.
+            if not port.replace(",", "").isdigit():
+                raise ValueError(f"cannot be read: {_ENCODE}")
+        return dsn
 
     @property
     def authenticates(self) -> bool:

@@ -7,12 +7,14 @@ application looks at how much that is and ends a connection that has too much.
 import asyncio
 import socket
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
-from infra.arriving import ArrivingRequest
+from infra.arriving import ArrivingRequest, refusal
 from infra.leaving import WholeAnswer
 from readapi.push.streams import STREAM
 
@@ -25,8 +27,18 @@ END_SECONDS = 10.0
 STOP_SECONDS = 2.0
 """The same when the process stops; less than that waits."""
 
+PONGS_BYTES = 65_536
+"""A client that pings and takes no more of the answers than to leave so much waiting is told nothing any more."""
+
 GOING_AWAY = 1001
 FAILED = 1011
+
+
+_NO_HANDSHAKE = refusal(
+    HTTPStatus.BAD_REQUEST,
+    "no-handshake",
+    "this is no handshake of a WebSocket: it may have 128 headers of 8,192 bytes each, and no body",
+)
 
 
 def limit_send_buffer(transport: asyncio.Transport) -> None:
@@ -38,6 +50,25 @@ class WebSocketStream(WebSocketsSansIOProtocol):
     """A WebSocket. Frames may be written between those of uvicorn: each of either is written whole, none compressed."""
 
     _refused = False
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn, which does not look whether there has been a handshake."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.transport.write(_NO_HANDSHAKE)
+            self.transport.close()
+
+    def handle_ping(self) -> None:
+        """As uvicorn, unless the client takes no answers."""
+        if self.waiting > PONGS_BYTES:
+            self.conn.data_to_send()
+        else:
+            super().handle_ping()
+
+    def handle_cont(self, event: Frame) -> None:
+        """As uvicorn, which would gather parts of a message of which none counts towards its bound."""
+        if event.data or event.fin:
+            super().handle_cont(event)
 
     def handle_connect(self, event: Request) -> None:
         """As uvicorn, and the application's task, which has not begun yet, finds this stream."""
@@ -164,6 +195,11 @@ class HttpStream(ArrivingRequest):
     async def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """As Stream: there is no WebSocket to refuse."""
         raise NotImplementedError
+
+    def _give_up(self) -> None:
+        """As ArrivingRequest; clients of live push are dropped by what waits for them."""
+        if self._over is None or self.ended:
+            super()._give_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or has been ended."""

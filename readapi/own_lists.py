@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from reprlib import repr as _written  # of what is too deep or too long for a parameter, no more than its beginning
 from typing import Annotated, Any
 
 from falcon.asgi import Request, Response
@@ -75,6 +76,6 @@ def as_given(parameters: Mapping[str, Any]) -> Given:
 
 def _as_text(value: Any) -> str | list[str]:
     if isinstance(value, list | tuple):
-        texts = [item if isinstance(item, str) else repr(item) for item in value]
+        texts = [item if isinstance(item, str) else _written(item) for item in value]
         return texts if any(isinstance(item, str) for item in value) else ",".join(texts)
-    return value if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else _written(value)

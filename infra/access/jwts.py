@@ -93,9 +93,10 @@ class Jwts:
                 leeway=LEEWAY_SECONDS,
                 options={"require": REQUIRED},
             )
-        except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError):
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
-        if not is_subject(claims["sub"]):
+        # PyJWT also takes a text that is a number for one.
+        if not is_subject(claims["sub"]) or not isinstance(claims["exp"], int | float):
             return None
         return _Known(Identity(claims["sub"], scopes_of(claims)), claims["exp"] + LEEWAY_SECONDS)
 

@@ -84,7 +84,7 @@ def read_tokens(path: Path) -> Mapping[str, Token]:
 def create_token(path: Path, subject: str, scopes: Sequence[Scope], lasts: float | None) -> tuple[str, Token]:
     """Make a token that lasts so many seconds; its text, which is nowhere else, and what is kept of it.
 
-    Raises StartupError where the file cannot be read or written.
+    Raises StartupError where the file cannot be read, or written for those who read it now.
     """
     token_id, now = token_hex(6), time.time()
     text = f"{PREFIX}_{token_id}_{token_urlsafe(SECRET_BYTES)}"
@@ -131,7 +131,10 @@ def _replace(path: Path, content: str) -> None:
         os.fsync(file.fileno())
     if path.exists():
         # Whoever may read it now, such as the service under another account, still may.
-        new.chmod(path.stat().st_mode & 0o777)
+        found = path.stat()
+        if (found.st_uid, found.st_gid) != (new.stat().st_uid, new.stat().st_gid):
+            os.chown(new, found.st_uid, found.st_gid)
+        new.chmod(found.st_mode & 0o777)
     new.replace(path)
 
 

@@ -48,8 +48,9 @@ class Watched(Generic[Content]):
         try:
             seen = self._look()
             if seen != self._seen:
-                self._seen = seen
                 self._content = self._parse(self._path.read_bytes())
+                # Only now: what could not be read may be readable in a second, and look the same.
+                self._seen = seen
                 logger.info("file read again", setting=self._setting, path=str(self._path))
         except (OSError, ValueError) as error:
             logger.error("file cannot be read", setting=self._setting, path=str(self._path), error=str(error))

@@ -6,7 +6,7 @@ Without an authenticator the service is in development: everybody on this machin
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any, NamedTuple
 
 from falcon.asgi import Request, Response, WebSocket
@@ -70,7 +70,7 @@ class Guard:
         token = token_of(req)
         identity = authenticator.identify(token) if token else None
         if self._rates:
-            seconds = self._rates.spend(token if token and identity else req.remote_addr)
+            seconds = self._rates.spend(_signed(token) if token and identity else network_of(req.remote_addr))
             if seconds is not None:
                 raise refusals.too_many_requests(seconds)
         if token is None:
@@ -95,6 +95,22 @@ def token_of(req: Request) -> str | None:
         if protocol == SUBPROTOCOL:
             return tokens[0] if len(tokens) == 1 and len(tokens[0]) <= LONGEST_TOKEN else ""
     return None
+
+
+def _signed(token: str) -> str:
+    """What a JWT's signature is for: the signature itself can be written in many ways. A static token as it is."""
+    return token.rpartition(".")[0] or token
+
+
+def network_of(address: str) -> str:
+    """Whom an address counts for: of IPv6, each has so many that 64 bits of it are theirs."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(parsed.ipv4_mapped or IPv6Network((parsed, 64), strict=False))
 
 
 def _developer(req: Request) -> Identity:

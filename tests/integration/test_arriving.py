@@ -7,23 +7,32 @@ from typing import Any
 
 import httpx
 import orjson
+import psutil
 import pytest
 from falcon.asgi import Request, Response
 from websockets.sync.client import connect
 
 from infra.arriving import HEAD_BYTES
 from tests.integration.push_server import Server, detected, receive, serving
+from tests.processes.roles import wait_until
 
 SLOW = b"GET /api/patterns/stream HTTP/1.1\r\nhost: localhost\r\nx-more: "
 POST = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n"
 
 
+LARGE = b"a" * 16_777_216
+
+
 class Reading:
     """Waits for the whole body."""
 
+    async def on_get(self, _req: Request, resp: Response) -> None:
+        """More than the kernel takes for a client that does not read."""
+        resp.data = LARGE
+
     async def on_post(self, req: Request, resp: Response) -> None:
-        """How much it was."""
-        resp.media = len(await req.stream.read())
+        """How much it was, and what stood where a trailer would like to."""
+        resp.media = [len(await req.stream.read()), req.get_header("X-Trailer")]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +45,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines that a test can wait for."""
+    monkeypatch.setattr("infra.arriving.TAKE_SECONDS", 0.3)
     monkeypatch.setattr("infra.arriving.HEAD_SECONDS", 0.3)
     monkeypatch.setattr("infra.arriving.BODY_SECONDS", 0.3)
 
@@ -99,8 +109,16 @@ def a_trickle(connection: socket.socket) -> None:
         connection.settimeout(20)
 
 
+def empty_lines(connection: socket.socket) -> None:
+    """Of which none begins a request, and which put off that the connection has rested for long enough."""
+    connection.sendall(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    while b"}" not in connection.recv(65_536):
+        pass
+    connection.sendall(b"\r\n")
+
+
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("client", [nothing, half_a_head, one_after_the_other, a_trickle])
+@pytest.mark.parametrize("client", [nothing, half_a_head, one_after_the_other, a_trickle, empty_lines])
 def test_a_head_that_does_not_arrive(server: Server, client: Callable[[socket.socket], None]) -> None:
     with connected(server) as connection:
         client(connection)
@@ -121,6 +139,32 @@ def test_a_body_that_nobody_reads_and_that_does_not_arrive(server: Server) -> No
         told = rest(connection)
     # There is no POST here, which can be said before the body has come; then the connection ends.
     assert told.startswith(b"HTTP/1.1 405")
+
+
+@pytest.mark.usefixtures("short")
+def test_who_is_slow_behind_an_answer_is_not_answered_into_it(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(b"GET /api/patterns/stream HTTP/1.1\r\nhost: localhost\r\n\r\n" + POST % b"/reading")
+        told = rest(connection)
+    assert b"event: ready" in told
+    assert told.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("more", [b"", b"connection: close\r\n"])
+def test_an_answer_that_nobody_takes_does_not_wait_for_ever(server: Server, more: bytes) -> None:
+    with connected(server) as connection:
+        connection.sendall(b"GET /reading HTTP/1.1\r\nhost: localhost\r\n" + more + b"\r\n")
+        wait_until(lambda: not connections(server, connection), "the server has given up")
+        assert len(rest(connection)) < len(LARGE)
+
+
+def connections(server: Server, connection: socket.socket) -> list[Any]:
+    """What the server, which runs in this process, has of a connection."""
+    client = connection.getsockname()
+    return [
+        one for one in psutil.Process().net_connections("tcp") if (one.laddr[1], one.raddr) == (server.port, client)
+    ]
 
 
 @pytest.mark.usefixtures("short")
@@ -166,6 +210,33 @@ def test_a_head_without_end_is_not_gathered(server: Server) -> None:
     assert not told or refusal(told) == (431, "head-too-large")
 
 
+CHUNKED = b"POST /reading HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("line", [b"x-a: " + b"b" * 1_000 + b"\r\n", b"b" * 1_000])
+@pytest.mark.parametrize("before", [b"0\r\nx-c: ", b"1\r\na\r\n1;"])
+def test_what_is_around_a_body_without_end_is_not_gathered(server: Server, before: bytes, line: bytes) -> None:
+    with connected(server) as connection:
+        connection.sendall(CHUNKED + before)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_for_ever(connection, line)
+
+
+def test_a_body_of_many_small_chunks_is_taken(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(CHUNKED)
+        for _ in range(10):
+            connection.sendall(b"1\r\na\r\n" * 10_000)
+        connection.sendall(b"0\r\n\r\n")
+        assert rest(connection).endswith(b"[100000, null]")
+
+
+def test_what_comes_behind_the_body_is_no_header(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(CHUNKED + b"1\r\na\r\n0\r\nx-trailer: yes\r\n\r\n")
+        assert rest(connection).endswith(b"[1, null]")
+
+
 def test_a_head_that_is_large_enough_for_all_we_take(server: Server) -> None:
     url = f"http://127.0.0.1:{server.port}/nothing"
     assert httpx.get(url, headers={"Authorization": "Bearer " + "a" * 8_000, "X-More": "b" * 20_000}).status_code == 404
@@ -184,6 +255,9 @@ def test_a_head_that_is_large_enough_for_all_we_take(server: Server) -> None:
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
         b"GET / HTTP/1.1\r\nhost: a\r\nx: a\rb: c\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET /nothing\r\n\r\n",
+        b"GET /nothing HTTP/1.1\r\n\r\n",
+        b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\n\r\n",
     ],
 )
 def test_what_is_no_request_or_could_be_two_is_refused(server: Server, request_: bytes) -> None:
@@ -201,3 +275,34 @@ def test_a_websocket_that_sends_what_it_likes_is_ignored_up_to_a_bound(server: S
         server.hear(commit)
         message = receive(websocket)
         assert message["type"] == "changes"
+
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n%b\r\n"
+)
+
+
+@pytest.mark.parametrize("more", [b"x-a: b\r\n" * 200, b"x-a: " + b"b" * 9_000 + b"\r\n", b"content-length: 5\r\n"])
+def test_what_is_no_handshake_is_answered_and_hung_up_on(server: Server, more: bytes) -> None:
+    with connected(server) as connection:
+        connection.sendall(HANDSHAKE % more)
+        assert refusal(rest(connection)) == (400, "no-handshake")
+
+
+PING = b"\x89\xfd\x00\x00\x00\x00" + b"p" * 125
+
+
+def test_a_client_that_pings_and_takes_no_answer_is_not_answered_without_bound(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(HANDSHAKE % b"")
+        while b"ready" not in connection.recv(65_536):
+            pass
+        for _ in range(1_000):
+            connection.sendall(PING * 100)
+        told = 0
+        connection.sendall(b"\x88\x82\x00\x00\x00\x00\x03\xe8")
+        while chunk := connection.recv(1_048_576):
+            told += len(chunk)
+    # Each of 100,000 pings has 127 bytes of an answer; the kernel takes some of these.
+    assert told < 100_000 * 127

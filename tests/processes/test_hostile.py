@@ -14,6 +14,7 @@ from infra.connections import connect
 from readapi.access import SCOPES
 from readapi.events import MOST_BYTES
 from tests import servers
+from tests import tokens as provider
 from tests.processes.api_service import answers, api, detection
 from tests.processes.roles import running, tickview, wait_until
 
@@ -78,7 +79,15 @@ def test_who_asks_too_much_is_told_when_to_come_back_and_the_others_do_not_notic
     file = tmp_path / "tokens.json"
     busy, other = (create_token(file, name, ["read"], None)[0] for name in ("anna", "bert"))
     # A request in a hundred seconds, and three at once.
-    limits = {"rate_limit": 0.01, "rate_burst": 3, "api_processes": 1, "tokens_file": file}
+    limits = {
+        "rate_limit": 0.01,
+        "rate_burst": 3,
+        "api_processes": 1,
+        "tokens_file": file,
+        "jwt_issuer": provider.ISSUER,
+        "jwt_audience": provider.AUDIENCE,
+        "jwt_jwks_file": provider.write_keys(tmp_path / "jwks.json"),
+    }
     port = servers.free_port()
     with (
         running("serve", "--port", str(port), redis_url=valkey_url, **limits),
@@ -95,6 +104,11 @@ def test_who_asks_too_much_is_told_when_to_come_back_and_the_others_do_not_notic
         assert refused.json()["type"] == "urn:tickview:problem:too-many-requests"
         assert 90 < int(refused.headers["Retry-After"]) <= 100
         assert ask("/api/patterns/scan", other).status_code == 200
+        # A signature can be written in many ways, which makes no more tokens of one.
+        jwt = provider.signed()
+        assert [ask("/api/patterns/scan", jwt + more).status_code for more in ("", "==", "", "==", "")] == [200] * 3 + [
+            429
+        ] * 2
         # Without a token, and with one that is none, the address is counted.
         assert ask("/api/patterns/scan", None).status_code == 401
         assert ask("/api/patterns/scan", "tickview_0_0").status_code == 401

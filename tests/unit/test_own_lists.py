@@ -66,6 +66,16 @@ def refusals(parameters: dict[str, Any]) -> list[str]:
     return []
 
 
+@pytest.mark.parametrize("begin", [list, dict])
+def test_what_is_too_deep_is_refused(begin: type) -> None:
+    # As deep as a body can be.
+    deep: Any = 1
+    for _ in range(1_000):
+        deep = [deep] if begin is list else {"a": deep}
+    with pytest.raises(InvalidListError, match=r"parameters\.confidence_min"):
+        canonical({"confidence_min": deep})
+
+
 @pytest.mark.parametrize("name", sorted(OF_ONE_SCAN))
 def test_what_is_of_one_scan_is_of_no_preset(name: str) -> None:
     with pytest.raises(InvalidListError, match=f"parameters.{name} is of one scan"):

@@ -2,9 +2,11 @@
 
 from math import ceil
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from readapi.access.guard import network_of
 from readapi.access.rates import MOST_BUCKETS, RateLimits
 
 steps = st.lists(st.tuples(st.floats(0, 10, allow_nan=False), st.sampled_from("ab")), max_size=60)
@@ -46,6 +48,22 @@ def test_who_waits_as_told_is_answered(rate: float, burst: int) -> None:
     assert limits.spend("b") is None
     clock.now += wait + 1e-6
     assert limits.spend("a") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::1", "::/64"),
+        ("a:path", "a:path"),
+    ],
+)
+def test_addresses_count_by_whose_they_are(address: str, network: str) -> None:
+    assert network_of(address) == network
 
 
 def test_the_table_stays_bounded_and_forgets_the_oldest() -> None:

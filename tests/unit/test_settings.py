@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from infra.access.guarding import check_exposure
 from infra.composition import without_password
+from infra.configuration import problems_of
 from infra.errors import StartupError
 from infra.settings import Settings
 
@@ -56,6 +57,37 @@ def test_what_is_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
 def test_passwords_are_not_shown() -> None:
     assert without_password("redis://:secret@host:6379/0") == "redis://…@host:6379/0"
     assert without_password("redis://host:6379") == "redis://host:6379"
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "POSTGRES_DSN", "CATALOGUE_DSN"])
+@pytest.mark.parametrize("password", ["s3cret/x", "s3?cret", "s3#cret", "s3%zzcret/"])
+def test_a_password_that_is_misread_is_not_told(monkeypatch: pytest.MonkeyPatch, name: str, password: str) -> None:
+    scheme = "redis" if name == "REDIS_URL" else "postgresql"
+    monkeypatch.setenv(f"TICKVIEW_{name}", f"{scheme}://user:{password}@127.0.0.1:1/0")
+    try:
+        Settings()
+    except ValidationError as error:
+        [problem] = problems_of(error)
+        assert problem.startswith(f"TICKVIEW_{name}: cannot be read")
+        assert "%2F" in problem
+        assert "s3" not in problem
+    else:
+        # libpq looks for the end of a password first.
+        assert (scheme, password) in (("postgresql", "s3#cret"), ("postgresql", "s3?cret"))
+
+
+@pytest.mark.parametrize(
+    "url", ["unix:///run/a@b.sock", "redis://u:%2F%40@h:1/0?ssl_ca_certs=/a", "redis://h?username=a@b"]
+)
+def test_what_a_url_may_have_is_taken(url: str) -> None:
+    assert Settings.model_validate({"redis_url": url}).redis_url == url
+
+
+@pytest.mark.parametrize(
+    "dsn", ["host=a,b port=1,2 password='s 3'", "postgresql:///x?host=/run", "postgresql://a:1,b:2/x", ""]
+)
+def test_what_a_dsn_may_be_is_taken(dsn: str) -> None:
+    assert Settings.model_validate({"postgres_dsn": dsn}).postgres_dsn == dsn
 
 
 LOCAL = ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"]

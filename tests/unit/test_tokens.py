@@ -1,6 +1,7 @@
 """Static tokens and JWTs: whose they are, and which of them are none."""
 
 import json
+import os
 import stat
 import time
 from pathlib import Path
@@ -59,6 +60,16 @@ def test_a_revoked_token_is_none_and_the_others_stay(tmp_path: Path) -> None:
         revoke_token(file, token.id)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_file_stays_its_owners(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    _, token = create_token(file, "anna", ["read"], None)
+    os.chown(file, 65_534, 65_533)
+    revoke_token(file, token.id)
+    found = file.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65_534, 65_533, 0o600)
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"tokens": [{"id": "a"}]}', '{"tokens": [], "more": 1}'])
 def test_a_file_that_is_none_is_refused(content: str) -> None:
     with pytest.raises(ValueError, match="is no file of tokens"):
@@ -83,6 +94,21 @@ def test_a_changed_file_is_read_again_and_a_broken_one_is_not_believed(
     assert whose(second, watched.content) is not None
 
 
+def test_a_file_that_can_be_read_again_is_read_though_it_looks_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.access.watched.LOOK_SECONDS", -1.0)
+    file = tmp_path / "number"
+    file.write_text("1")
+    watched = Watched("TICKVIEW_TOKENS_FILE", file, int)
+    file.write_text("two")
+    then = file.stat().st_mtime_ns
+    assert watched.content == 1
+    file.write_text("222")
+    os.utime(file, ns=(then, then))
+    assert watched.content == 222
+
+
 def test_a_file_that_cannot_be_read_at_first_is_refused_by_the_name_of_the_setting(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=r"TICKVIEW_TOKENS_FILE: .*No such file"):
         Watched("TICKVIEW_TOKENS_FILE", tmp_path / "none.json", parse_tokens)
@@ -98,6 +124,11 @@ def test_a_signed_jwt_is_of_its_subject(tmp_path: Path, algorithm: str) -> None:
 @pytest.mark.parametrize("name", provider.forgeries())
 def test_a_forged_jwt_is_nobodys(tmp_path: Path, name: str) -> None:
     assert jwts(tmp_path).whose(provider.forgeries()[name]) is None
+
+
+@pytest.mark.parametrize("end", [str(2**40), "soon", True, [2**40], {}, float("inf"), float("nan"), -(2**70)])
+def test_an_end_that_is_none_is_nobodys(tmp_path: Path, end: Any) -> None:
+    assert jwts(tmp_path).whose(provider.signed(exp=end)) is None
 
 
 def test_a_jwt_that_was_known_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
