@@ -35,6 +35,7 @@ class Watched(Generic[Content]):
         except ValueError as error:
             raise StartupError(f"{setting}: {path}: {error}") from error
         self._looked_at = time.monotonic()
+        self._wrong = ""
 
     @property
     def content(self) -> Content:
@@ -52,8 +53,11 @@ class Watched(Generic[Content]):
                 # Only now: what could not be read may be readable in a second, and look the same.
                 self._seen = seen
                 logger.info("file read again", setting=self._setting, path=str(self._path))
+            self._wrong = ""
         except (OSError, ValueError) as error:
-            logger.error("file cannot be read", setting=self._setting, path=str(self._path), error=str(error))
+            if str(error) != self._wrong:
+                logger.error("file cannot be read", setting=self._setting, path=str(self._path), error=str(error))
+            self._wrong = str(error)
 
     def _look(self) -> tuple[int, int, int]:
         """What differs when the file was written or replaced."""

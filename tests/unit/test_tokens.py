@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from infra.access.jwts import LEEWAY_SECONDS, Jwts, parse_keys, scopes_of
 from infra.access.tokens import create_token, parse_tokens, read_tokens, revoke_token, whose
@@ -107,6 +108,20 @@ def test_a_file_that_can_be_read_again_is_read_though_it_looks_the_same(
     file.write_text("222")
     os.utime(file, ns=(then, then))
     assert watched.content == 222
+
+
+def test_what_is_wrong_with_a_file_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.access.watched.LOOK_SECONDS", -1.0)
+    file = tmp_path / "number"
+    file.write_text("1")
+    watched = Watched("TICKVIEW_TOKENS_FILE", file, int)
+    with capture_logs() as logs:
+        for content in ("two", "", "3", "two"):
+            file.write_text(content)
+            for _ in range(3):
+                assert watched.content in (1, 3)
+    events = [log["event"] for log in logs]
+    assert events == ["file cannot be read", "file cannot be read", "file read again", "file cannot be read"]
 
 
 def test_a_file_that_cannot_be_read_at_first_is_refused_by_the_name_of_the_setting(tmp_path: Path) -> None:
