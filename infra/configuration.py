@@ -39,16 +39,13 @@ def _value(settings: Settings, name: str) -> tuple[Any, str]:
     if _is_set(name):
         return value, variable(name)
     if name in _PLATFORM and value is not None:
-        return value, ", ".join(variable(one) for one in Settings.model_fields if _is_of(name, one) and _is_set(one))
+        parts = [one for one in Settings.model_fields if one.startswith(_PLATFORM[name])]
+        return value, ", ".join(variable(one) for one in parts if _is_set(one))
     if name == "redis_url" or (name == "postgres_dsn" and settings.redis_url is None):
         servers = find_servers(settings.data)
         if servers is not None:
             return getattr(servers, name), f"`tickview up` on {settings.data.resolve()}"
     return value, "default"
-
-
-def _is_of(url: str, name: str) -> bool:
-    return name.startswith(_PLATFORM[url])
 
 
 def _is_set(name: str) -> bool:

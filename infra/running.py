@@ -40,7 +40,7 @@ class Running:
         self._projector = projector
         self._batch_size = batch_size
         self._expired_at = 0.0
-        self._waits_for: str | None = None
+        self._waits_for: type[Exception] | None = None
         self.thread = Thread(target=self._run, name=str(self.segment), daemon=True)
 
     @property
@@ -76,20 +76,21 @@ class Running:
                 if size < self._batch_size:
                     self._expire()
             except (RedisError, PersistenceError) as error:
-                self._tell_wait(str(error))
+                self._tell_wait(error)
                 self.stop.wait(IDLE_SECONDS)
             else:
                 self._tell_wait(None)
                 if throttle:
                     self.stop.wait(max(0.0, size / throttle - (time.monotonic() - started)))
 
-    def _tell_wait(self, error: str | None) -> None:
-        """Log what the segment waits for, or that it goes on; not again with each try."""
-        if error and error != self._waits_for:
-            logger.warning("segment waits", **self.described, error=error)
+    def _tell_wait(self, error: Exception | None) -> None:
+        """Log what the segment waits for, or that it goes on; not again with each try, whatever words each finds."""
+        kind = type(error) if error else None
+        if error and kind is not self._waits_for:
+            logger.warning("segment waits", **self.described, error=str(error))
         elif self._waits_for and not error:
             logger.info("segment goes on", **self.described)
-        self._waits_for = error
+        self._waits_for = kind
 
     def _expire(self) -> None:
         now = time.monotonic()

@@ -77,10 +77,7 @@ class Worker:
             except RedisError as error:
                 logger.warning("worker waits for redis", error=str(error))
             stop.wait(self._lease_seconds / 3)
-        for running in self._running.values():
-            running.stop.set()
-        for running in list(self._running.values()):
-            self._give_back(running)
+        self._give_back(list(self._running.values()))
         self._enrol(self._enrolled, 0)
 
     def tend(self) -> None:
@@ -89,9 +86,7 @@ class Worker:
         for name in versions:
             versions[name] = builds.switch_if_caught_up(self._client, name, versions[name], self._logs_of(name))
         kept = self._kept(versions)
-        for running in list(self._running.values()):
-            if Kept(running.segment.read_model, running.segment.build) not in kept:
-                self._end(running)
+        self._end([running for running in self._running.values() if Kept(*running.segment[:2]) not in kept])
         self._prolong()
         self._enrolled = kept
         self._share(kept, versions)
@@ -113,11 +108,13 @@ class Worker:
     def _prolong(self) -> None:
         held = list(self._running.values())
         leases = self._store.lease([running.segment for running in held], self._name, self._lease_seconds)
+        lost: list[Running] = []
         for running, lease in zip(held, leases, strict=True):
             if lease is None or lease.epoch != running.lease.epoch or not running.thread.is_alive():
-                self._end(running)
+                lost.append(running)
             elif lease.retries:
                 running.retry.set()
+        self._end(lost)
 
     def _share(self, kept: list[Kept], versions: Mapping[str, Versions]) -> None:
         """Of each build, as many segments as there are for each worker that can fold it; workers begin elsewhere."""
@@ -127,8 +124,7 @@ class Worker:
             logs = self._logs_of(one.read_model)
             share = -(-len(logs) // workers)
             mine = [running for running in self._running.values() if Kept(*running.segment[:2]) == one]
-            for surplus in mine[share:]:
-                self._give_back(surplus)
+            self._give_back(mine[share:])
             first = place * share % len(logs)
             segments = [Segment(*one, log) for log in logs[first:] + logs[:first]]
             wanted[one] = share - len(mine[:share])
@@ -172,15 +168,18 @@ class Worker:
         under_way = running.segment.build == versions.building
         running.throttle = (versions.throttle or self._throttle) if under_way else 0
 
-    def _end(self, running: Running) -> None:
-        running.stop.set()
-        running.thread.join()
-        del self._running[running.segment]
-        logger.info("segment left", **running.described, checkpoint=running.lease.checkpoint)
+    def _end(self, leaving: Sequence[Running]) -> None:
+        """Stop folding these, all at once: one after the other, the leases of the rest would lapse meanwhile."""
+        for running in leaving:
+            running.stop.set()
+        for running in leaving:
+            running.thread.join()
+            del self._running[running.segment]
+            logger.info("segment left", **running.described, checkpoint=running.lease.checkpoint)
 
-    def _give_back(self, running: Running) -> None:
-        self._end(running)
-        self._store.release(running.lease)
+    def _give_back(self, leaving: Sequence[Running]) -> None:
+        self._end(leaving)
+        self._store.release([running.lease for running in leaving])
 
     def _remove_dropped(self, versions: Mapping[str, Versions]) -> None:
         """Remove the keys of builds that have been dropped for long enough, in a thread of its own."""

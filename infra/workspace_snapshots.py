@@ -7,12 +7,15 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
+import structlog
 from redis.exceptions import RedisError
 
 from domain.workspace import Preset, Watchlist, Workspace
 from infra.eventlog import EventLog
 from infra.eventlog.keys import key
-from infra.eventlog.nodes import on_node
+from infra.eventlog.nodes import AWAY, on_node
+
+logger = structlog.get_logger()
 
 SCHEMA = 1
 """Raised with every change to what a workspace holds: snapshots of another schema are not read."""
@@ -46,12 +49,13 @@ class Snapshots:
         return _unpacked(user, values) if values.get("reign") == reign else Workspace(user), reign
 
     def keep(self, workspace: Workspace, reign: str) -> None:
-        """Put it in the place of the one before; where that cannot be done, the next one will be."""
+        """Put it in the place of the one before; where that cannot be done, which is logged, the next one will be."""
         packed = _packed(workspace, reign)
         try:
             on_node(self._client, self._key, lambda node: node.hset(self._key, workspace.user, packed))
-        except RedisError:
-            return
+        except (RedisError, *AWAY) as error:
+            # The command is recorded: whoever gave it must not be told that it failed.
+            logger.warning("snapshot not kept", user=workspace.user, error=str(error))
 
 
 def _packed(workspace: Workspace, reign: str) -> bytes:

@@ -53,7 +53,7 @@ def encode(content: Any) -> Encoded:
 
 
 def send_own(req: Request, resp: Response, content: Any, tag: str | None = None) -> None:
-    """An answer for one user alone, whose entity tag is ``tag`` (and strong), else follows from it; 304 as above."""
+    """An answer for one user alone, whose entity tag is ``tag`` (and strong), else follows from it; 304 likewise."""
     encoded = encode(content)
     send_encoded(req, resp, encoded if tag is None else encoded._replace(tag=tag), own=True)
     if tag is not None:
@@ -66,7 +66,7 @@ def send_tagged(req: Request, resp: Response, content: Any) -> None:
 
 
 def send_encoded(req: Request, resp: Response, encoded: Encoded, passing: bytes = b"", *, own: bool = False) -> None:
-    """An answer of a read model; 304 where the client's is the same.
+    """An answer of a read model; 304 where the client reads again what it has.
 
     The member ``passing``, such as the time the answer took, is sent too but does not make it another answer. One that
     is of one's ``own`` is for no cache that others share.
@@ -74,7 +74,7 @@ def send_encoded(req: Request, resp: Response, encoded: Encoded, passing: bytes 
     body, tag = encoded
     resp.set_header("ETag", f'W/"{tag}"')
     resp.set_header("Cache-Control", "private, no-cache" if own else "no-cache")
-    known = req.get_header("If-None-Match")
+    known = req.get_header("If-None-Match") if req.method in ("GET", "HEAD") else None
     if known is not None and (f'"{tag}"' in known or known.strip() == "*"):
         resp.status = falcon.HTTP_304
         return

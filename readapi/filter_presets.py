@@ -11,18 +11,17 @@ from typing_extensions import TypedDict
 from domain.list_rules import LONGEST_NAME, InvalidListError
 from domain.workspace import Workspace
 from projections.queries import WorkspaceQueries
-from projections.workspaces import PresetRow, WorkspaceRow
+from projections.workspaces import PresetRow
 from readapi.answers import send_own
 from readapi.bodies import read_body
-from readapi.lists import CREATED, MOST_BYTES, TAG, WRITE_PROBLEMS, ListsResource, expected, new_id
+from readapi.lists import CREATED, MOST_BYTES, TAG, WRITE_PROBLEMS, ListsResource, expected
 from readapi.operation import operation
-from readapi.own_lists import as_given
+from readapi.own_lists import as_given, own_workspace
 from readapi.parameters import Parameters, field_errors
 from readapi.patterns import ScanParameters
 from readapi.ports import LiveBuild
 from readapi.problems import not_found
 
-PATH = "/api/users/filter-presets"
 PRESET_ID = {"list_id": "The preset's id"}
 
 OF_ONE_SCAN = frozenset({"page", "cursor", "as_of", "as_of_valid", "preset"})
@@ -78,7 +77,7 @@ class PresetsResource(ListsResource):
     @operation("One's own filter presets", scope="read", answers={200: PresetsAnswer}, reads=True)
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[WorkspaceQueries]) -> None:
         """All of them."""
-        workspace = await self.has(req, live)
+        workspace = await own_workspace(req, live)
         presets = [_shown(preset, workspace.default_preset) for preset in workspace.presets.values()]
         send_own(req, resp, PresetsAnswer(presets=presets, count=len(presets)))
 
@@ -94,17 +93,15 @@ class PresetsResource(ListsResource):
     async def on_post(self, req: Request, resp: Response, _query: Parameters) -> None:
         """The preset, with its id."""
         content = await read_body(req, PresetContent, MOST_BYTES)
-        list_id, parameters = new_id(), canonical(content.parameters)
-        workspace = await self.do(
+        parameters = canonical(content.parameters)
+        workspace, list_id = await self.begin(
             req,
             resp,
-            lambda workspace, stamp: workspace.create_preset(
+            lambda workspace, stamp, list_id: workspace.create_preset(
                 stamp, list_id, content.name, parameters, default=content.default
             ),
         )
         _send(req, resp, workspace, list_id)
-        resp.status = 201
-        resp.set_header("Location", f"{PATH}/{list_id}")
 
 
 class PresetResource(ListsResource):
@@ -122,7 +119,7 @@ class PresetResource(ListsResource):
         self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[WorkspaceQueries], list_id: str
     ) -> None:
         """The preset."""
-        workspace: WorkspaceRow = await self.has(req, live)
+        workspace = await own_workspace(req, live)
         preset = workspace.presets.get(list_id)
         if preset is None:
             raise not_found(f"preset {list_id!r} of this user")

@@ -8,10 +8,9 @@ from falcon.asgi import Request, Response
 
 from domain.workspace import Stamp, Versions, Workspace
 from projections.queries import WorkspaceQueries
-from projections.workspaces import WorkspaceRow
 from readapi.access import identity_of
 from readapi.operation import Resource
-from readapi.ports import LiveBuild, WorkspaceDesk, format_positions
+from readapi.ports import WorkspaceDesk, format_positions
 from readapi.read_model import POSITION_HEADER, ReadModel
 
 MOST_BYTES = 262_144
@@ -34,12 +33,6 @@ class ListsResource(Resource):
         self._desk = desk
         self._clock = clock
 
-    async def has(self, req: Request, live: LiveBuild[WorkspaceQueries]) -> WorkspaceRow:
-        """What whoever asks has."""
-        user = identity_of(req).subject
-        found = await live.queries.get(user)
-        return found.row if found else WorkspaceRow(user)
-
     async def do(self, req: Request, resp: Response, command: Callable[[Workspace, Stamp], None]) -> Workspace:
         """What they have after ``command``; the answer says up to which position. Raises WorkspaceError."""
         user = identity_of(req).subject
@@ -48,10 +41,16 @@ class ListsResource(Resource):
         resp.set_header(POSITION_HEADER, format_positions(positions))
         return workspace
 
-
-def new_id() -> str:
-    """An id that no list ever had."""
-    return token_hex(16)
+    async def begin(
+        self, req: Request, resp: Response, command: Callable[[Workspace, Stamp, str], None]
+    ) -> tuple[Workspace, str]:
+        """The same after ``command`` has begun a list, whose id is new, and that id; the answer says where it is."""
+        list_id = token_hex(16)
+        workspace = await self.do(req, resp, lambda workspace, stamp: command(workspace, stamp, list_id))
+        resp.status = 201
+        # Seen from outside, the application may be mounted under a prefix.
+        resp.location = f"{req.root_path}{req.path}/{list_id}"
+        return workspace, list_id
 
 
 def expected(req: Request) -> Versions | None:

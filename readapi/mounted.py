@@ -17,7 +17,7 @@ def without_prefix(application: "AsgiApplication") -> "AsgiApplication":
     async def mounted(scope: dict[str, Any], receive: Any, send: Any) -> None:
         prefix, path = scope.get("root_path", ""), scope.get("path", "")
         if prefix and path.startswith(f"{prefix}/"):
-            scope = {**scope, "path": path[len(prefix) :], "root_path": ""}
+            scope = {**scope, "path": path[len(prefix) :]}
         await application(scope, receive, send)
 
     return mounted

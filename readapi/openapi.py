@@ -205,7 +205,7 @@ class DocumentResource(Resource):
         self._document = orjson.dumps(described).replace(b"``", b"`")
 
     @operation("This document", scope="read", answers={200: dict[str, Any]})
-    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
-        """The OpenAPI 3.1 document."""
+    async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
+        """The OpenAPI 3.1 document; its paths are below where the application is mounted."""
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = self._document
+        resp.data = b'{"servers":%b,%b' % (orjson.dumps([{"url": req.root_path or "/"}]), self._document[1:])

@@ -11,6 +11,7 @@ from pydantic import StringConstraints
 from projections.queries import WorkspaceQueries
 from projections.workspaces import WorkspaceRow
 from readapi.access import identity_of
+from readapi.ports import LiveBuild
 from readapi.problems import Problem, invalid
 from readapi.read_model import POSITION_HEADER, ReadModel
 
@@ -57,12 +58,17 @@ class OwnLists:
         """What whoever asks has, once it is known up to the position that they ask for. Raises Problem (400, 504)."""
         workspace: WorkspaceRow | None = getattr(req.context, "workspace", None)
         if workspace is None:
-            user = identity_of(req).subject
             live = await self._workspaces.reach(req)
-            found = await live.queries.get(user)
-            workspace = found.row if found else WorkspaceRow(user)
+            workspace = await own_workspace(req, live)
             req.context.workspace, req.context.lists_position = workspace, live.formatted_positions
         return workspace
+
+
+async def own_workspace(req: Request, live: LiveBuild[WorkspaceQueries]) -> WorkspaceRow:
+    """What whoever asks has."""
+    user = identity_of(req).subject
+    found = await live.queries.get(user)
+    return found.row if found else WorkspaceRow(user)
 
 
 def _unknown(kind: str, list_id: str) -> Problem:

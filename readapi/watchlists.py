@@ -13,13 +13,13 @@ from projections.queries import WorkspaceQueries
 from projections.workspaces import WatchlistRow
 from readapi.answers import send_own
 from readapi.bodies import read_body
-from readapi.lists import CREATED, MOST_BYTES, TAG, WRITE_PROBLEMS, ListsResource, expected, new_id
+from readapi.lists import CREATED, MOST_BYTES, TAG, WRITE_PROBLEMS, ListsResource, expected
 from readapi.operation import operation
+from readapi.own_lists import own_workspace
 from readapi.parameters import Parameters
 from readapi.ports import LiveBuild
 from readapi.problems import not_found
 
-PATH = "/api/users/watchlists"
 LIST_ID = {"list_id": "The watchlist's id"}
 
 
@@ -51,7 +51,7 @@ class WatchlistsResource(ListsResource):
     @operation("One's own watchlists", scope="read", answers={200: WatchlistsAnswer}, reads=True)
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[WorkspaceQueries]) -> None:
         """All of them."""
-        watchlists = list((await self.has(req, live)).watchlists.values())
+        watchlists = list((await own_workspace(req, live)).watchlists.values())
         send_own(req, resp, WatchlistsAnswer(watchlists=watchlists, count=len(watchlists)))
 
     @operation(
@@ -66,15 +66,12 @@ class WatchlistsResource(ListsResource):
     async def on_post(self, req: Request, resp: Response, _query: Parameters) -> None:
         """The watchlist, with its id."""
         content = await read_body(req, WatchlistContent, MOST_BYTES)
-        list_id = new_id()
-        workspace = await self.do(
+        workspace, list_id = await self.begin(
             req,
             resp,
-            lambda workspace, stamp: workspace.create_watchlist(stamp, list_id, content.name, content.symbols),
+            lambda workspace, stamp, list_id: workspace.create_watchlist(stamp, list_id, content.name, content.symbols),
         )
         _send(req, resp, workspace, list_id)
-        resp.status = 201
-        resp.set_header("Location", f"{PATH}/{list_id}")
 
 
 class WatchlistResource(ListsResource):
@@ -92,7 +89,7 @@ class WatchlistResource(ListsResource):
         self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[WorkspaceQueries], list_id: str
     ) -> None:
         """The watchlist."""
-        watchlist = (await self.has(req, live)).watchlists.get(list_id)
+        watchlist = (await own_workspace(req, live)).watchlists.get(list_id)
         if watchlist is None:
             raise not_found(f"watchlist {list_id!r} of this user")
         send_own(req, resp, WatchlistAnswer(watchlist=watchlist), str(watchlist["version"]))

@@ -113,7 +113,9 @@ def _read(
 ) -> Found[Entry]:
     found: Found[Entry] = Found({}, [])
     places: dict[str, str] = {}
-    for where, row in rows:
+    for count, (where, row) in enumerate(rows, 1):
+        if count > most:
+            raise StartupError(f"the source has more than {most:,} rows, which is more than a catalogue may have")
         subject = None
         try:
             subject = identify(required(_field(row, columns, identity)))
@@ -124,8 +126,6 @@ def _read(
                 found.entries[subject] = entry(row, subject)
         except RefusedError as error:
             found.refused.append(Refused(where, subject, str(error)))
-        if len(places) + len(found.refused) > most:
-            raise StartupError(f"the source has more than {most:,} rows, which is more than a catalogue may have")
     return found
 
 

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from infra.configuration import problems_of
 from infra.errors import StartupError
 from infra.lifeline import follow_supervisor
 from infra.telemetry import configure_logs
@@ -88,6 +87,9 @@ def main() -> None:
     try:
         app()
     except ValidationError as error:
+        # Only now, for it knows all parts of the service, which take a while to import.
+        from infra.configuration import problems_of
+
         for problem in problems_of(error):
             _complain(problem)
     except (StartupError, NoSuchReadModelError, NoSuchBuildError) as error:

@@ -162,7 +162,7 @@ class EventLog:
         deadline = time.monotonic() + timeout
         while True:
             left = min(deadline - time.monotonic(), BLOCK_SECONDS)
-            entries = self._blocking_read(after, limit, max(int(left * 1000), 1))
+            entries = self._read_next(after, limit, max(int(left * 1000), 0))
             if entries or time.monotonic() >= deadline:
                 return self._complete(max(after, 0), limit, entries, None)
 
@@ -221,11 +221,12 @@ class EventLog:
         """The last position, 0 when the log is empty."""
         return int(on_node(self.client, self.keys.meta, lambda node: node.hget(self.keys.meta, "position")) or 0)
 
-    def _blocking_read(self, after: int, limit: int, milliseconds: int) -> list[LogEntry]:
+    def _read_next(self, after: int, limit: int, milliseconds: int) -> list[LogEntry]:
+        # An idle server wakes ten times a second to see whose wait is over: who would not wait must not block.
         replies: Any = on_node(
             self.client,
             self.keys.log,
-            lambda node: node.xread({self.keys.log: _id(after)}, count=limit, block=milliseconds),
+            lambda node: node.xread({self.keys.log: _id(after)}, count=limit, block=milliseconds or None),
         )
         return _entries(replies[0][1]) if replies else []
 

@@ -11,7 +11,7 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.connections import REDIS_ERRORS
-from infra.functions import Argument, call, command, with_functions
+from infra.functions import Argument, command, with_functions
 from infra.read_models.keys import SegmentKeys
 from projections.base import Projection, decode_row
 from projections.fold import Loaded, Mutations, Parked
@@ -170,10 +170,16 @@ class RedisStore:
             for segment, reply in zip(segments, replies, strict=True)
         ]
 
-    def release(self, lease: Lease) -> None:
-        """Give the lease back, so that another owner need not wait for its end."""
-        names = SegmentKeys(lease.segment)
-        call(self._client, "lease", [names.state, names.retry], [lease.owner, 0])
+    def release(self, leases: Sequence[Lease]) -> None:
+        """Give the leases back, so that another owner need not wait for their end."""
+        with_functions(self._client, lambda: self._release(leases))
+
+    def _release(self, leases: Sequence[Lease]) -> None:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for lease in leases:
+                names = SegmentKeys(lease.segment)
+                pipeline.execute_command(*command("lease", [names.state, names.retry], (lease.owner, 0)))
+            pipeline.execute()
 
 
 def _commands(

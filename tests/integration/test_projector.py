@@ -86,10 +86,10 @@ def run_to_end(client: Redis, projection: Projection[Any, Any], batches: Iterato
             outcome, _ = Projector(projection, log, store, current, next(batches, 1_000)).step(0)
             assert outcome in (Outcome.COMMITTED, Outcome.ALREADY_THERE)
         except CrashError:
-            store.release(current)
+            store.release([current])
             owner += 1
             current = lease(store, segment_of(projection), f"worker-{owner}")
-    store.release(current)
+    store.release([current])
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
@@ -123,7 +123,7 @@ def run_ahead(
             assert outcome is Outcome.COMMITTED
         except CrashError:
             continue
-    store.release(current)
+    store.release([current])
 
 
 @pytest.mark.parametrize("name", READ_MODELS)

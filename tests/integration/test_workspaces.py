@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from structlog.testing import capture_logs
 
 from domain.list_rules import NameTakenError
 from domain.workspace import OutdatedError, Stamp, Workspace
@@ -179,6 +180,21 @@ def test_a_snapshot_of_another_reign_is_not_believed(ours: LoggedWorkspaces, red
     assert ours.load("alice").watchlists["b"].name == "Tanks"
     redis.hincrby(log.keys.meta, "epoch", 1)
     assert ours.load("alice").watchlists["b"].name == "Banks"
+
+
+def test_a_command_is_done_though_its_snapshot_cannot_be_kept_which_is_logged(redis: Redis, redis_url: str) -> None:
+    redis.acl_setuser("reader", enabled=True, nopass=True, categories=["+@all"], channels=["*"])
+    redis.execute_command("ACL", "SETUSER", "reader", "~tickview:{users}:[^w]*", f"%R~{SNAPSHOTS}")
+    try:
+        with connect(redis_url.replace("//", "//reader:any@")) as client, capture_logs() as logs:
+            ours = LoggedWorkspaces(EventLog(client, "users"), "http")
+            for number in range(2):
+                assert ours.execute("alice", begin(f"{number}", f"List {number}")).positions == {"users": number + 1}
+            assert list(ours.load("alice").watchlists) == ["0", "1"]
+    finally:
+        redis.acl_deluser("reader")
+    assert [(one["event"], one["user"]) for one in logs] == [("snapshot not kept", "alice")] * 2
+    assert not redis.exists(SNAPSHOTS)
 
 
 def test_changes_tell_that_something_was_committed_and_not_what(

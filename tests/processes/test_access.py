@@ -179,7 +179,7 @@ def test_a_new_token_is_known_and_a_revoked_one_forgotten_without_a_restart(guar
 
 
 def test_a_token_ends(guarded: Guarded) -> None:
-    text, token = create_token(guarded.file, "bert", ["read"], 4.0)
+    text, token = create_token(guarded.file, "bert", ["read"], 8.0)
     wait_until(lambda: guarded.ask("GET", "/api/backtests", text).status_code == 200, "the token is known")
     wait_until(lambda: guarded.ask("GET", "/api/backtests", text).status_code == 401, "the token ends")
     assert time.time() >= (token.expires_at or 0)

@@ -68,7 +68,13 @@ def test_it_answers_in_somebody_elses_application(redis_url: str, name: str) -> 
         refused = client.get("/api/patterns/scan?nonsense=1")
         assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json")
         assert client.get("/api/health").json()["status"] == "healthy"
-        assert "/api/patterns/scan" in client.get("/openapi.json").json()["paths"]
+        document = client.get("/openapi.json").json()
+        assert document["servers"] == [{"url": HOSTS[name] or "/"}]
+        assert "/api/patterns/scan" in document["paths"]
+        begun = client.post("/api/users/watchlists", json={"name": name})
+        place = begun.url.join(begun.headers["location"])
+        known = {"TickView-Min-Position": begun.headers["tickview-position"]}
+        assert client.get(place, headers=known).json() == begun.json()
         assert own(client).json() == {"own": True}
 
 

