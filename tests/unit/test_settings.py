@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
 from infra.access.guarding import check_exposure
 from infra.composition import without_password
+from infra.configuration import problems_of
 from infra.errors import StartupError
 from infra.settings import Settings
 
@@ -51,6 +53,44 @@ def test_what_is_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValidationError) as refused:
         Settings()
     assert [problem["loc"] for problem in refused.value.errors()] == [(name.lower(),)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "redis://:s3cret/part@host:6379/0"),
+        ("REDIS_URL", "redis://host:70000/0"),
+        ("REDIS_URL", "redis://host/zero"),
+        ("REDIS_URL", "redis://host/0?s3cret=1"),
+        ("POSTGRES_DSN", "nonsense"),
+        ("POSTGRES_DSN", "postgresql://me:%ecs3cret@host/name"),
+        ("CATALOGUE_DSN", "postgresql+psycopg2://me:s3cret@host/name"),
+        ("CATALOGUE_DSN", "postgresql://me:%zzs3cret@host/name"),
+        ("CATALOGUE_SYMBOL_COLUMNS", "symbol=s3cret"),
+        ("CATALOGUE_UNIVERSE_COLUMNS", ""),
+        ("CATALOGUE_DSN", ""),
+        ("CATALOGUE_SYMBOLS_TABLE", ""),
+        ("TOKENS_FILE", ""),
+        ("JWT_ISSUER", ""),
+        ("DATA", ""),
+    ],
+)
+def test_what_nothing_can_be_made_of_is_refused_in_one_line_that_tells_no_secret(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"TICKVIEW_{name}", value)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    [line] = problems_of(refused.value)
+    assert line.startswith(f"TICKVIEW_{name}: ")
+    assert "s3cret" not in line
+
+
+def test_a_database_of_the_platform_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TICKVIEW_POSTGRES_DSN", raising=False)
+    monkeypatch.setenv("TICKSTOCK_DB_HOST", "db")
+    monkeypatch.setenv("TICKSTOCK_DB_NAME", "tick stock/2?")
+    assert conninfo_to_dict(Settings().postgres_dsn or "")["dbname"] == "tick stock/2?"
 
 
 def test_passwords_are_not_shown() -> None:
