@@ -103,6 +103,9 @@ def test_bad_rows_are_refused_and_an_empty_source_empties_nothing(redis_url: str
     assert shown.returncode == 3
     assert b"symbols.csv line 7: market_cap is 'much', which is not a number" in shown.stdout
 
+    symbols.write_text("ticker\nAAPL\n")
+    nameless = sync(redis_url, "--symbols", str(symbols), "--force")
+    assert (nameless.returncode, b"has no column symbol" in nameless.stderr) == (1, True)
     symbols.write_text("symbol\n")
     stopped = sync(redis_url, "--symbols", str(symbols))
     assert stopped.returncode == 1
@@ -139,8 +142,13 @@ def test_the_platforms_tables_are_read_and_never_written(redis_url: str, databas
     assert intruding.returncode == 1
     assert b"cannot execute DELETE in a read-only transaction" in intruding.stderr
     for name, value, says in (
-        ("catalogue_symbols_table", "nowhere", b'relation "nowhere" does not exist'),
+        (
+            "catalogue_symbols_table",
+            "nowhere",
+            b'relation "nowhere" does not exist; see TICKVIEW_CATALOGUE_SYMBOLS_TABLE',
+        ),
         ("catalogue_universes_table", "nowhere", b'relation "nowhere" does not exist'),
+        ("catalogue_dsn", "postgresql://127.0.0.1:1/none", b"see TICKVIEW_CATALOGUE_DSN"),
         ("catalogue_symbol_columns", '{"symbol": "ticker", "name": "firm"}', b"no column firm for name"),
         ("catalogue_symbol_columns", '{"colour": "red"}', b"TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"),
     ):
