@@ -20,7 +20,8 @@ ROWS_AT_ONCE = 1_000
 def platform(dsn: str) -> Iterator[Connection]:
     """A read-only transaction, of one moment. Raises StartupError where the database cannot be read."""
     try:
-        with connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+        # A database without an encoding of its own would give bytes.
+        with connect(dsn, connect_timeout=CONNECT_SECONDS, client_encoding="UTF8") as connection:
             connection.read_only = True
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             connection.execute(SQL("SET LOCAL statement_timeout = {}").format(STATEMENT_MILLISECONDS))

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from redis import Redis
 
 from domain.streams import market_logs
@@ -155,6 +156,23 @@ def test_the_platforms_tables_are_read_and_never_written(redis_url: str, databas
         wrong = sync(redis_url, **{**settings, name: value})
         assert (wrong.returncode, len(wrong.stderr.splitlines())) == (1, 1), wrong.stderr
         assert says in wrong.stderr
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_database_that_names_no_encoding_is_read_as_utf_8(redis_url: str, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        name = f"unencoded_{connection.info.dbname}"
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    dsn = make_conninfo(database_url, dbname=name)
+    with psycopg.connect(dsn, client_encoding="UTF8") as connection:
+        connection.execute("CREATE TABLE symbols (symbol text, name text)")
+        connection.execute("INSERT INTO symbols VALUES ('OR', 'L’Oréal')")
+    assert synced(redis_url, catalogue_dsn=dsn)["symbols"]["listed"] == 1
+    with psycopg.connect(dsn) as connection:
+        connection.execute(r"INSERT INTO symbols VALUES ('CIT', E'Citro\xebn')")
+    refused = sync(redis_url, catalogue_dsn=dsn)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1), refused.stderr
+    assert b'invalid byte sequence for encoding "UTF8": 0xeb' in refused.stderr
 
 
 @pytest.mark.parametrize(("options", "says"), [(["--every", "5"], b"--every"), (["--watch", "--json"], b"--json")])
