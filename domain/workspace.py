@@ -93,11 +93,20 @@ class Workspace:
         self._do(stamp, happened.WatchlistCreated, list_id, name=free_name(self.watchlists, name), symbols=checked)
 
     def change_watchlist(
-        self, stamp: Stamp, list_id: str, name: str, symbols: Sequence[str], expected: Versions | None = None
+        self,
+        stamp: Stamp,
+        list_id: str,
+        name: str | None,
+        symbols: Sequence[str] | None,
+        expected: Versions | None = None,
     ) -> None:
-        """Give it this name and these symbols. Raises NoSuchListError, OutdatedError, and as ``create_watchlist``."""
+        """Give it this name and these symbols; what is None stays as it is.
+
+        Raises NoSuchListError, OutdatedError, and as ``create_watchlist``.
+        """
         before = _get(self.watchlists, list_id, "watchlist", expected)
-        checked, free = checked_symbols(symbols), free_name(self.watchlists, name, before.id)
+        checked = before.symbols if symbols is None else checked_symbols(symbols)
+        free = before.name if name is None else free_name(self.watchlists, name, before.id)
         if free != before.name:
             self._do(stamp, happened.WatchlistRenamed, list_id, name=free)
         if checked != before.symbols:

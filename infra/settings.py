@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from psycopg import Error
-from psycopg.conninfo import conninfo_to_dict
+import orjson
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis.connection import parse_url
 
+from infra.addresses import check_postgres_dsn, check_redis_url
 from infra.lifeline import SUPERVISED
 
 PREFIX = "TICKVIEW_"
 
-_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
-
-_ENCODE = (
-    "parameters should be known, the port a number, "
-    "and special characters of a password percent-encoded, such as / as %2F"
+_NEVER_EMPTY = (
+    *("data", "catalogue_dsn", "catalogue_symbols_table", "catalogue_universes_table", "audit_key"),
+    *("tokens_file", "jwt_issuer", "jwt_audience", "jwt_jwks_file"),
 )
+"""Settings of which an empty value, as a script leaves it whose own variable is not set, would mean something else."""
+
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 Durability = Literal["written", "fsynced", "replicated"]
 SymbolField = Literal["symbol", "active", "name", "exchange", "market", "type", "sector", "industry", "market_cap"]
@@ -43,7 +43,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     data: Path = Path(".tickview")
@@ -61,9 +66,9 @@ class Settings(BaseSettings):
     """Table or view of the symbols, with its schema if need be."""
     catalogue_universes_table: str = "universes"
     """Table or view of the universes; it need not be there unless it is set."""
-    catalogue_symbol_columns: dict[SymbolField, str] = {}
+    catalogue_symbol_columns: Annotated[dict[SymbolField, str], NoDecode] = {}
     """Columns of symbols, in tables and files, that have another name than the field: ``{"name": "company"}``."""
-    catalogue_universe_columns: dict[UniverseField, str] = {}
+    catalogue_universe_columns: Annotated[dict[UniverseField, str], NoDecode] = {}
     """The same of universes."""
 
     partitions: Annotated[int, Field(ge=1, le=64)] = 4
@@ -162,34 +167,34 @@ class Settings(BaseSettings):
     )
     """Our password there."""
 
+    @field_validator(*_NEVER_EMPTY, mode="before")
+    @classmethod
+    def _refuse_what_is_empty(cls, given: object) -> object:
+        if given == "":
+            raise ValueError("is empty: give it a value, or unset it")
+        return given
+
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        if not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("should begin with redis://, rediss:// (over TLS) or unix://")
-        try:
-            parse_url(url)
-            misread = "@" in url.partition("//")[2].partition("/")[2].partition("?")[0]
-        except ValueError:
-            misread = True
-        if misread and not url.startswith("unix://"):
-            raise ValueError(f"cannot be read: {_ENCODE}")
+        if url is not None:
+            check_redis_url(url)
         return url
 
     @field_validator("postgres_dsn", "catalogue_dsn")
     @classmethod
-    def _check_dsn(cls, dsn: str | None) -> str | None:
-        if dsn is not None:
-            try:
-                port = str(conninfo_to_dict(dsn).get("port") or "0")
-            except Error:
-                port = ""
-            # What is misread as a port would be told to everybody.
-            if not port.replace(",", "").isdigit():
-                raise ValueError(f"cannot be read: {_ENCODE}")
-        return dsn
+    def _check_postgres_dsn(cls, dsn: str | None) -> str | None:
+        if dsn:
+            check_postgres_dsn(dsn)
+        return dsn or None
+
+    @field_validator("catalogue_symbol_columns", "catalogue_universe_columns", mode="before")
+    @classmethod
+    def _parse_columns(cls, given: object) -> object:
+        try:
+            return orjson.loads(given) if isinstance(given, str) else given
+        except orjson.JSONDecodeError:
+            raise ValueError('should be a JSON object, such as {"name": "company"}') from None
 
     @property
     def authenticates(self) -> bool:
@@ -251,7 +256,7 @@ class Settings(BaseSettings):
             password = (
                 f":{quote(self.platform_db_password.get_secret_value(), safe='')}" if self.platform_db_password else ""
             )
-            address = f"{self.platform_db_host}:{self.platform_db_port}/{self.platform_db_name}"
+            address = f"{self.platform_db_host}:{self.platform_db_port}/{quote(self.platform_db_name, safe='')}"
             for name in ("postgres_dsn", "catalogue_dsn"):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, f"postgresql://{user}{password}@{address}")

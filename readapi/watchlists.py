@@ -23,13 +23,26 @@ from readapi.problems import not_found
 LIST_ID = {"list_id": "The watchlist's id"}
 
 
+Name = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": LONGEST_NAME})]
+Symbols = Annotated[list[str], Field(json_schema_extra={"maxItems": MOST_SYMBOLS, "uniqueItems": True})]
+
+
 class WatchlistContent(Parameters):
     """What a watchlist is made of."""
 
-    name: Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": LONGEST_NAME})]
+    name: Name
     """Unlike those of one's other watchlists, whatever the case; blanks around it are left off."""
-    symbols: Annotated[list[str], Field(json_schema_extra={"maxItems": MOST_SYMBOLS, "uniqueItems": True})] = []
+    symbols: Symbols = []
     """Ticker symbols in any order, kept in capitals, each once."""
+
+
+class WatchlistChange(Parameters):
+    """What becomes of a watchlist; what is left out stays as it is."""
+
+    name: Name | None = None
+    """As of a new one."""
+    symbols: Symbols | None = None
+    """All of them from now on, as of a new one."""
 
 
 class WatchlistsAnswer(TypedDict):
@@ -99,7 +112,7 @@ class WatchlistResource(ListsResource):
         scope="write",
         answers={200: WatchlistAnswer},
         path=LIST_ID,
-        body=WatchlistContent,
+        body=WatchlistChange,
         problems=(404, 412, *WRITE_PROBLEMS),
         writes=True,
         matches=True,
@@ -107,14 +120,12 @@ class WatchlistResource(ListsResource):
     )
     async def on_put(self, req: Request, resp: Response, _query: Parameters, list_id: str) -> None:
         """The watchlist as it is then."""
-        content = await read_body(req, WatchlistContent, MOST_BYTES)
+        change = await read_body(req, WatchlistChange, MOST_BYTES)
         versions = expected(req)
         workspace = await self.do(
             req,
             resp,
-            lambda workspace, stamp: workspace.change_watchlist(
-                stamp, list_id, content.name, content.symbols, versions
-            ),
+            lambda workspace, stamp: workspace.change_watchlist(stamp, list_id, change.name, change.symbols, versions),
         )
         _send(req, resp, workspace, list_id)
 

@@ -1,7 +1,7 @@
 """From rows as a file or a table has them to symbols and universes, or the reason why a row is none."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
@@ -76,6 +76,17 @@ class Found(NamedTuple, Generic[Entry]):
 
     entries: dict[str, Entry]
     refused: list[Refused]
+
+
+def check_columns(source: str, known: Collection[str], identity: str, columns: Columns) -> None:
+    """See that a source has every column that was given a name, and the one that tells its rows apart.
+
+    Raises StartupError. Other columns may be missing.
+    """
+    for field, column in {identity: identity, **columns}.items():
+        if column not in known:
+            told = ", ".join(sorted(known)) or "none"
+            raise StartupError(f"{source} has no column {column} for {field}: it has {told}")
 
 
 def read_symbols(rows: Rows, columns: Columns) -> Found[SymbolEntry]:

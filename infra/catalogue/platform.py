@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from psycopg import Connection, Cursor, Error, IsolationLevel, connect
+from psycopg import Connection, Cursor, Error, IsolationLevel, OperationalError, connect
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from infra.catalogue.entries import MOST_SYMBOLS, Columns, Rows
+from infra.catalogue.entries import MOST_SYMBOLS, Columns, Rows, check_columns
 from infra.errors import StartupError
 
 CONNECT_SECONDS = 5
@@ -20,14 +20,18 @@ ROWS_AT_ONCE = 1_000
 def platform(dsn: str) -> Iterator[Connection]:
     """A read-only transaction, of one moment. Raises StartupError where the database cannot be read."""
     try:
-        with connect(dsn, connect_timeout=CONNECT_SECONDS) as connection:
+        # A database without an encoding of its own would give bytes.
+        with connect(dsn, connect_timeout=CONNECT_SECONDS, client_encoding="UTF8") as connection:
             connection.read_only = True
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             connection.execute(SQL("SET LOCAL statement_timeout = {}").format(STATEMENT_MILLISECONDS))
             yield connection
     except Error as error:
-        reason = " ".join(str(error).split())
-        raise StartupError(f"the platform's database cannot be read: {reason}; see TICKVIEW_CATALOGUE_DSN") from error
+        reason = " ".join((error.diag.message_primary or str(error)).split())
+        cause = "DSN" if isinstance(error, OperationalError) else "SYMBOLS_TABLE and TICKVIEW_CATALOGUE_UNIVERSES_TABLE"
+        raise StartupError(
+            f"the platform's database cannot be read: {reason}; see TICKVIEW_CATALOGUE_{cause}"
+        ) from error
 
 
 def has_table(connection: Connection, table: str) -> bool:
@@ -40,17 +44,13 @@ def has_table(connection: Connection, table: str) -> bool:
 def rows_of_table(connection: Connection, table: str, fields: tuple[str, ...], columns: Columns) -> Rows:
     """The rows of a table, of the columns that it has of those wanted.
 
-    Raises StartupError where a column is missing that was named, or that of the first field, which tells rows apart.
+    The first field tells rows apart. Raises StartupError where a column is missing, as ``check_columns`` says.
     """
     name = Identifier(*table.split("."))
     there = connection.execute(SQL("SELECT * FROM {} LIMIT 0").format(name)).description or ()
     known = {column.name for column in there}
+    check_columns(f"table {table} of the platform", known, fields[0], columns)
     wanted = [columns.get(field, field) for field in fields]
-    for field, column in zip(fields, wanted, strict=True):
-        if column not in known and (field in columns or field == fields[0]):
-            raise StartupError(
-                f"table {table} of the platform has no column {column} for {field}: it has {', '.join(sorted(known))}"
-            )
     chosen = SQL(", ").join(Identifier(column) for column in wanted if column in known)
     statement = SQL("SELECT {} FROM {} ORDER BY {} LIMIT {}").format(
         chosen, name, Identifier(wanted[0]), MOST_SYMBOLS + 1

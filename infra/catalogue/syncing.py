@@ -60,8 +60,8 @@ def read_source(settings: Settings, symbols: Path | None, universes: Path | None
     columns = (settings.catalogue_symbol_columns, settings.catalogue_universe_columns)
     if symbols or universes:
         return Source(
-            read_symbols(rows_of(symbols, "symbols"), columns[0]) if symbols else None,
-            read_universes(rows_of(universes, "universes"), columns[1]) if universes else None,
+            read_symbols(rows_of(symbols, "symbols", "symbol", columns[0]), columns[0]) if symbols else None,
+            read_universes(rows_of(universes, "universes", "key", columns[1]), columns[1]) if universes else None,
         )
     if settings.catalogue_dsn is None:
         raise StartupError(

@@ -92,7 +92,7 @@ def test_a_cursor_goes_on_where_its_row_would_be(
 ) -> None:
     held = by_id(rows)
     fill(server, held.values())
-    query = replace(query, offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
+    query = query._replace(offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
     assert_page(scan(server, [LOG], query), held, query)
 
 
@@ -103,11 +103,11 @@ def test_scans_of_many_rows(large: Database, query: PatternQuery) -> None:
 
 def test_what_lies_too_deep_is_refused_unless_nothing_is_there(large: Database) -> None:
     query = PatternQuery(NOW, offset=DEEPEST_OFFSET + 1)
-    total = scan(large, [LOG], replace(query, offset=0)).page.total
+    total = scan(large, [LOG], query._replace(offset=0)).page.total
     assert total > DEEPEST_OFFSET + 1
     with pytest.raises(TooDeepError, match=f"of {total}"):
         scan(large, [LOG], query)
-    assert scan(large, [LOG], replace(query, offset=total)).page == ([], total, None)
+    assert scan(large, [LOG], query._replace(offset=total)).page == ([], total, None)
 
 
 def test_moments_are_told_apart_by_the_microsecond(server: Database) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, NamedTuple, TypeVar
 from urllib.request import Request, urlopen
 
@@ -109,7 +109,7 @@ def test_a_cursor_goes_on_where_its_row_would_be(
 ) -> None:
     held = by_id(rows)
     found = table.fill(held)
-    query = replace(query, offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
+    query = query._replace(offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
 
     assert_page(table.ask(lambda asked: asked.scan(query)), oracle.scan(held.values(), query), found)
 

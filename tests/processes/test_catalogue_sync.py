@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from redis import Redis
 
 from domain.streams import market_logs
@@ -103,6 +104,9 @@ def test_bad_rows_are_refused_and_an_empty_source_empties_nothing(redis_url: str
     assert shown.returncode == 3
     assert b"symbols.csv line 7: market_cap is 'much', which is not a number" in shown.stdout
 
+    symbols.write_text("ticker\nAAPL\n")
+    nameless = sync(redis_url, "--symbols", str(symbols), "--force")
+    assert (nameless.returncode, b"has no column symbol" in nameless.stderr) == (1, True)
     symbols.write_text("symbol\n")
     stopped = sync(redis_url, "--symbols", str(symbols))
     assert stopped.returncode == 1
@@ -139,14 +143,36 @@ def test_the_platforms_tables_are_read_and_never_written(redis_url: str, databas
     assert intruding.returncode == 1
     assert b"cannot execute DELETE in a read-only transaction" in intruding.stderr
     for name, value, says in (
-        ("catalogue_symbols_table", "nowhere", b'relation "nowhere" does not exist'),
+        (
+            "catalogue_symbols_table",
+            "nowhere",
+            b'relation "nowhere" does not exist; see TICKVIEW_CATALOGUE_SYMBOLS_TABLE',
+        ),
         ("catalogue_universes_table", "nowhere", b'relation "nowhere" does not exist'),
+        ("catalogue_dsn", "postgresql://127.0.0.1:1/none", b"see TICKVIEW_CATALOGUE_DSN"),
         ("catalogue_symbol_columns", '{"symbol": "ticker", "name": "firm"}', b"no column firm for name"),
         ("catalogue_symbol_columns", '{"colour": "red"}', b"TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"),
     ):
         wrong = sync(redis_url, **{**settings, name: value})
         assert (wrong.returncode, len(wrong.stderr.splitlines())) == (1, 1), wrong.stderr
         assert says in wrong.stderr
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_database_that_names_no_encoding_is_read_as_utf_8(redis_url: str, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        name = f"unencoded_{connection.info.dbname}"
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    dsn = make_conninfo(database_url, dbname=name)
+    with psycopg.connect(dsn, client_encoding="UTF8") as connection:
+        connection.execute("CREATE TABLE symbols (symbol text, name text)")
+        connection.execute("INSERT INTO symbols VALUES ('OR', 'L’Oréal')")
+    assert synced(redis_url, catalogue_dsn=dsn)["symbols"]["listed"] == 1
+    with psycopg.connect(dsn) as connection:
+        connection.execute(r"INSERT INTO symbols VALUES ('CIT', E'Citro\xebn')")
+    refused = sync(redis_url, catalogue_dsn=dsn)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1), refused.stderr
+    assert b'invalid byte sequence for encoding "UTF8": 0xeb' in refused.stderr
 
 
 @pytest.mark.parametrize(("options", "says"), [(["--every", "5"], b"--every"), (["--watch", "--json"], b"--json")])

@@ -85,7 +85,13 @@ def test_the_life_of_a_watchlist(client: httpx.Client) -> None:
     told = alice.ask("PUT", place, 200, json={"name": "Technology", "symbols": ["MSFT"]}, If_None_Match="*")
     assert told.json() == changed.json(), "what was done is told in full, whatever the client has read"
 
-    gone = alice.ask("DELETE", place, 204, If_Match='"3"')
+    renamed = alice.ask("PUT", place, 200, json={"name": "IT"}).json()["watchlist"]
+    assert (renamed["name"], renamed["symbols"]) == ("IT", ["MSFT"]), "a new name leaves the symbols as they are"
+    filled = alice.ask("PUT", place, 200, json={"symbols": ["MSFT", "AAPL"]}).json()["watchlist"]
+    assert (filled["name"], filled["symbols"], filled["version"]) == ("IT", ["MSFT", "AAPL"], 5)
+    assert alice.ask("PUT", place, 200, json={"symbols": []}).json()["watchlist"]["symbols"] == []
+
+    gone = alice.ask("DELETE", place, 204, If_Match='"6"')
     assert gone.content == b""
     missing = alice.ask("GET", place, 404).json()
     assert missing["detail"] == f"there is no watchlist '{watchlist['id']}' of this user"

@@ -105,13 +105,46 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 
 def test_files_name_the_place_of_each_row(tmp_path: Path) -> None:
     table = written(tmp_path, "s.CSV", '\ufeffsymbol,name\nA,"two\nlines"\nB,Bee\n')
-    assert list(rows_of(table, "symbols")) == [
+    assert list(rows_of(table, "symbols", "symbol", {})) == [
         ("s.CSV line 3", {"symbol": "A", "name": "two\nlines"}),
         ("s.CSV line 4", {"symbol": "B", "name": "Bee"}),
     ]
     objects = [("s.json item 1", {"symbol": "A"}), ("s.json item 2", {})]
-    assert list(rows_of(written(tmp_path, "s.json", '[{"symbol":"A"},7]'), "symbols")) == objects
-    assert list(rows_of(written(tmp_path, "s.json", '{"symbols":[{"symbol":"A"},7]}'), "symbols")) == objects
+    for content in ('[{"symbol":"A"},7]', '{"symbols":[{"symbol":"A"},7]}'):
+        assert list(rows_of(written(tmp_path, "s.json", content), "symbols", "symbol", {})) == objects
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x0b", "\x0c", "\x1c", "\x85"])
+def test_what_is_no_end_of_a_line_in_csv_ends_none(tmp_path: Path, separator: str) -> None:
+    table = written(tmp_path, "s.csv", f"symbol,name\r\nA,Citi{separator}Group\r\nB,Bee\r\n")
+    assert [row for _, row in rows_of(table, "symbols", "symbol", {})] == [
+        {"symbol": "A", "name": f"Citi{separator}Group"},
+        {"symbol": "B", "name": "Bee"},
+    ]
+
+
+def test_blanks_around_the_names_of_columns_are_left_off(tmp_path: Path) -> None:
+    table = written(tmp_path, "s.csv", "symbol, name\nA, Agilent\n")
+    assert read_symbols(rows_of(table, "symbols", "symbol", {}), {}).entries["A"].details["name"] == "Agilent"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "says"),
+    [
+        ("s.csv", "", {}, "has no column symbol for symbol: it has none"),
+        ("s.csv", "symbol;name\nA;Agilent\n", {}, "has no column symbol for symbol: it has symbol;name"),
+        ("s.csv", "A,Agilent\n", {}, "has no column symbol for symbol: it has A, Agilent"),
+        ("s.csv", "symbol,company\nA,Agilent\n", {"name": "firm"}, "has no column firm for name"),
+        ("s.json", '[{"symbol":"A","company":"Agilent"}]', {"name": "firm"}, "has no column firm for name"),
+        ("s.json", '[{"ticker":"A"}]', {}, "has no column symbol for symbol: it has ticker"),
+        ("s.json", "[7]", {}, "has no column symbol for symbol: it has none"),
+    ],
+)
+def test_a_file_without_a_column_that_must_be_there_is_refused_as_a_whole(
+    tmp_path: Path, name: str, content: str, columns: dict[str, str], says: str
+) -> None:
+    with pytest.raises(StartupError, match=says):
+        list(rows_of(written(tmp_path, name, content), "symbols", "symbol", columns))
 
 
 @pytest.mark.parametrize(
@@ -126,9 +159,9 @@ def test_files_name_the_place_of_each_row(tmp_path: Path) -> None:
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: str | bytes, says: str) -> None:
     with pytest.raises(StartupError, match=says):
-        list(rows_of(written(tmp_path, name, content), "symbols"))
+        list(rows_of(written(tmp_path, name, content), "symbols", "symbol", {}))
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="No such file"):
-        rows_of(tmp_path / "none.csv", "symbols")
+        rows_of(tmp_path / "none.csv", "symbols", "symbol", {})

@@ -3,18 +3,19 @@
 from pathlib import Path
 
 import infra.demo
-from infra.catalogue.entries import read_symbols, read_universes
-from infra.catalogue.files import rows_of
+from infra.catalogue.syncing import read_source
 from infra.demo.bars import load
 from infra.demo.detection import charts
 from infra.demo.play import series
+from infra.settings import Settings
 
 FOLDER = Path(infra.demo.__file__).parent / "catalogue"
 
 
 def test_it_is_that_of_the_symbols_played() -> None:
-    symbols = read_symbols(rows_of(FOLDER / "symbols.csv", "symbols"), {})
-    universes = read_universes(rows_of(FOLDER / "universes.json", "universes"), {})
+    symbols, universes = read_source(Settings(), FOLDER / "symbols.csv", FOLDER / "universes.json")
+    assert symbols is not None
+    assert universes is not None
     assert symbols.refused + universes.refused == []
     assert list(symbols.entries) == [one.symbol for one in series(charts(load()).values())]
     assert all(entry.details["sector"] for entry in symbols.entries.values())

@@ -54,7 +54,7 @@ def commits_of(batches: Sequence[Written], *, knows_old: bool) -> list[tuple[Com
 
 
 def shown(rows: Rows, query: PatternQuery) -> set[str]:
-    return {row.id for row in rows.values() if oracle.matches(row, replace(query, now=NOW))}
+    return {row.id for row in rows.values() if oracle.matches(row, query._replace(now=NOW))}
 
 
 def told(client: Client, interests: Interests, kept: Kept, since: Place) -> None:
@@ -68,7 +68,7 @@ def told(client: Client, interests: Interests, kept: Kept, since: Place) -> None
 def test_a_client_shows_what_a_scan_would(
     batches: list[Written], query: PatternQuery, knows_old: bool, full: bool
 ) -> None:
-    interests: Interests = (("patterns", PatternInterest(replace(query, now=ALWAYS), full)),)
+    interests: Interests = (("patterns", PatternInterest(query._replace(now=ALWAYS), full)),)
     client, kept = Client(), Kept()
     kept.begin(BUILD, {})
     for commit, rows in commits_of(batches, knows_old=knows_old):
@@ -82,7 +82,7 @@ def test_a_client_shows_what_a_scan_would(
 def test_a_client_that_comes_back_shows_the_same_or_is_told_that_something_is_lost(
     batches: list[Written], query: PatternQuery, knows_old: bool, left_after: int, changes_kept: int
 ) -> None:
-    interests: Interests = (("patterns", PatternInterest(replace(query, now=ALWAYS))),)
+    interests: Interests = (("patterns", PatternInterest(query._replace(now=ALWAYS))),)
     commits = commits_of(batches, knows_old=knows_old)
     kept = Kept(changes=changes_kept)
     kept.begin(BUILD, dict.fromkeys(LOGS, Mark(0)))

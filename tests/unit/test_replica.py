@@ -83,8 +83,8 @@ def test_pages_by_cursor_make_up_the_whole_answer(rows: list[PatternRow], query:
     held = {row.id: row for row in rows}
     replica = PatternReplica()
     put(replica, dict(held))
-    query = PatternQuery(**{**vars(query), "offset": 0})
-    whole = oracle.scan(held.values(), PatternQuery(**{**vars(query), "limit": 1_000}))
+    query = query._replace(offset=0)
+    whole = oracle.scan(held.values(), query._replace(limit=1_000))
     ids: list[str] = []
     while True:
         page = asyncio.run(replica.scan(query))
@@ -92,7 +92,7 @@ def test_pages_by_cursor_make_up_the_whole_answer(rows: list[PatternRow], query:
         assert page.total == whole.total
         if page.end is None:
             break
-        query = PatternQuery(**{**vars(query), "after": page.end})
+        query = query._replace(after=page.end)
     assert ids == whole.ids
 
 
