@@ -14,6 +14,9 @@ LONGEST_NAME = 80
 
 FAULTS_TOLD = 10
 
+EMOJI_JOINER = "\N{ZERO WIDTH JOINER}"
+"""Not printable by itself, not seen, and part of many an emoji."""
+
 
 class WorkspaceError(Exception):
     """A command is refused; the message says why."""
@@ -33,13 +36,14 @@ class InvalidListError(WorkspaceError):
 
 def name_key(name: str) -> str:
     """Names with the same key are the same name."""
-    return normalize("NFKC", name).casefold()
+    return normalize("NFKC", name.replace(EMOJI_JOINER, "")).casefold()
 
 
 def free_name(kept: Mapping[str, Any], name: str, list_id: str | None = None) -> str:
     """The name as it is kept. Raises InvalidListError, NameTakenError where another list than ``list_id`` has it."""
     trimmed = name.strip()
-    if not 1 <= len(trimmed) <= LONGEST_NAME or not trimmed.isprintable():
+    seen = trimmed.replace(EMOJI_JOINER, "")
+    if not seen or len(trimmed) > LONGEST_NAME or not seen.isprintable():
         raise InvalidListError([("name", f"should be 1 to {LONGEST_NAME} printable characters")])
     if any(other.id != list_id and name_key(other.name) == name_key(trimmed) for other in kept.values()):
         raise NameTakenError(f"there is another list called {trimmed!r}")

@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from domain.announcements import Receipt
+from infra.trouble import Trouble
 
 logger = structlog.get_logger()
 
@@ -46,7 +47,12 @@ def counted(receipts: Sequence[Receipt]) -> Counter[str]:
     return Counter(recorded=events - duplicates, duplicates=duplicates, refused=refused)
 
 
-def flush(client: Redis, counts: Mapping[str, Counts]) -> None:
+def uncounted_yet() -> Trouble:
+    """What ``flush`` may have to say."""
+    return Trouble("counts not written", "counts are written again")
+
+
+def flush(client: Redis, counts: Mapping[str, Counts], trouble: Trouble) -> None:
     """Add the counts of each way in to those in Redis; they wait for the next time if Redis is away."""
     taken = {way: one.take() for way, one in counts.items()}
     try:
@@ -56,7 +62,8 @@ def flush(client: Redis, counts: Mapping[str, Counts]) -> None:
                     if number:
                         pipeline.hincrby(COUNTS_KEY, f"{way}.{what}", number)
             pipeline.execute()
+        trouble.end()
     except RedisError as error:
-        logger.warning("counts not written", error=str(error))
+        trouble.begin(error)
         for way, numbers in taken.items():
             counts[way].add(numbers)

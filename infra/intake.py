@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
 from infra.counts import Counts, counted
+from infra.trouble import Trouble
 
 logger = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class Intake:
         self._batch_size = batch_size
         self._batch_seconds = batch_seconds
         self._stop = Event()
+        self._trouble = Trouble("could not record, will try again", "messages are recorded again")
         self._thread = Thread(target=self._run, name="intake", daemon=True)
         self.counts = Counts()
 
@@ -106,11 +108,12 @@ class Intake:
         try:
             receipts = self._record([message for message, _ in batch])
         except (RedisError, PersistenceError) as error:
-            logger.warning("could not record, will try again", messages=len(batch), error=str(error))
+            self._trouble.begin(error)
             for _, future in batch:
                 if future:
                     future.set_exception(error)
             return [(message, None) for message, future in batch if future is None]
+        self._trouble.end()
         for (_, future), receipt in zip(batch, receipts, strict=True):
             if future:
                 future.set_result(receipt)

@@ -14,6 +14,7 @@ from domain.wire import CHANNELS, INGEST_STREAM
 from infra.counts import Counts, counted
 from infra.intake import RETRY_SECONDS, BacklogFullError, Intake
 from infra.recorder import Recorder
+from infra.trouble import Trouble
 
 logger = structlog.get_logger()
 
@@ -35,6 +36,7 @@ def listen(client: Redis, intake: Intake, stop: Event) -> None:
 
     Counts messages ``dropped`` because the backlog was full, and connection ``gaps``, in which messages may be missed.
     """
+    trouble = Trouble("pub/sub interrupted, messages may be missed", "pub/sub goes on")
     with client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(*CHANNELS)
         while not stop.is_set():
@@ -42,9 +44,10 @@ def listen(client: Redis, intake: Intake, stop: Event) -> None:
                 heard = pubsub.get_message(timeout=0.5)
             except RedisError as error:
                 intake.counts.add({"gaps": 1})
-                logger.warning("pub/sub interrupted, messages may be missed", error=str(error))
+                trouble.begin(error)
                 stop.wait(RETRY_SECONDS)
                 continue
+            trouble.end()
             if heard is None:
                 continue
             message = Message(heard["channel"].decode(), heard["data"], time.time(), "pubsub")
@@ -69,14 +72,16 @@ class IngestReader:
 
     def run(self, stop: Event) -> None:
         """Until ``stop`` is set. An entry that could not be recorded stays pending and is tried again."""
+        trouble = Trouble("could not record from the ingest stream, will try again", "the ingest stream is recorded")
         while not stop.is_set():
             try:
                 self._record(self._claim() or self._read())
+                trouble.end()
             except (RedisError, PersistenceError) as error:
                 if "NOGROUP" in str(error):
                     self._create_group()
                     continue
-                logger.warning("could not record from the ingest stream, will try again", error=str(error))
+                trouble.begin(error)
                 self._unfinished = True
                 stop.wait(RETRY_SECONDS)
 

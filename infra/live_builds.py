@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from infra.changes import Course, Entry, LostTrackError, commit
 from infra.read_models.keys import versions_key
 from infra.read_models.versions import parse_versions
+from infra.trouble import Trouble
 from projections.queries import Positions
 from projections.versions import Build
 from readapi.commits import CommitListener
@@ -158,18 +159,17 @@ class Follower:
         self._client = client
         self._read_models = read_models
         self._heard_at = time.monotonic()
-        self._is_away = False
+        self._trouble = Trouble("read models are not followed", "read models are followed again")
         self._looked_at = -inf
 
     def age(self) -> float | None:
         """Seconds since Redis was last heard of, if it is away; None while it is there."""
         seconds = time.monotonic() - self._heard_at
-        return seconds if self._is_away or seconds > AWAY_SECONDS else None
+        return seconds if self._trouble.is_there or seconds > AWAY_SECONDS else None
 
     def _hear(self) -> None:
-        if self._is_away:
-            logger.info("read models are followed again")
-        self._heard_at, self._is_away = time.monotonic(), False
+        self._trouble.end()
+        self._heard_at = time.monotonic()
 
     async def load(self) -> None:
         """Learn which builds are live, and begin with those that are new: in one round trip where there are none.
@@ -207,9 +207,8 @@ class Follower:
                     await self.load()
                 await self._read()
             except RedisError as error:
-                if not self._is_away:
-                    logger.warning("read models are not followed", error=str(error))
-                self._is_away, self._looked_at = True, -inf
+                self._trouble.begin(error)
+                self._looked_at = -inf
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _read(self) -> None:

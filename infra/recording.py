@@ -9,7 +9,7 @@ from redis import Redis
 
 from infra.composition import open_intake, open_recorder, redis_url
 from infra.connections import connect
-from infra.counts import flush
+from infra.counts import flush, uncounted_yet
 from infra.listeners import IngestReader, listen
 from infra.settings import Settings
 from infra.threads import run_threads
@@ -28,6 +28,7 @@ def run_recorder(client: Redis, settings: Settings, stop: Event) -> None:
     intake = open_intake(recorder, settings)
     reader = IngestReader(client, recorder, process_name(), settings.batch_size)
     counts = {"pubsub": intake.counts, "stream": reader.counts}
+    uncounted = uncounted_yet()
     intake.start()
     threads = [
         Thread(
@@ -39,6 +40,6 @@ def run_recorder(client: Redis, settings: Settings, stop: Event) -> None:
         Thread(target=reader.run, args=(stop,), name="ingest stream", daemon=True),
     ]
     logger.info("recording")
-    run_threads(threads, stop, lambda: flush(client, counts))
+    run_threads(threads, stop, lambda: flush(client, counts, uncounted))
     intake.close()
-    flush(client, counts)
+    flush(client, counts, uncounted)

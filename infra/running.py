@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from infra.eventlog import EventLog
 from infra.expirer import expire
 from infra.projector import Projector
+from infra.trouble import Trouble
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Outcome, Segment
 
@@ -40,7 +41,7 @@ class Running:
         self._projector = projector
         self._batch_size = batch_size
         self._expired_at = 0.0
-        self._waits_for: type[Exception] | None = None
+        self._wait = Trouble("segment waits", "segment goes on", **self.described)
         self.thread = Thread(target=self._run, name=str(self.segment), daemon=True)
 
     @property
@@ -76,21 +77,12 @@ class Running:
                 if size < self._batch_size:
                     self._expire()
             except (RedisError, PersistenceError) as error:
-                self._tell_wait(error)
+                self._wait.begin(error)
                 self.stop.wait(IDLE_SECONDS)
             else:
-                self._tell_wait(None)
+                self._wait.end()
                 if throttle:
                     self.stop.wait(max(0.0, size / throttle - (time.monotonic() - started)))
-
-    def _tell_wait(self, error: Exception | None) -> None:
-        """Log what the segment waits for, or that it goes on; not again with each try, whatever words each finds."""
-        kind = type(error) if error else None
-        if error and kind is not self._waits_for:
-            logger.warning("segment waits", **self.described, error=str(error))
-        elif self._waits_for and not error:
-            logger.info("segment goes on", **self.described)
-        self._waits_for = kind
 
     def _expire(self) -> None:
         now = time.monotonic()

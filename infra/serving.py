@@ -35,7 +35,7 @@ from infra.composition import (
     redis_url,
 )
 from infra.connections import REDIS_ERRORS, connect_async
-from infra.counts import flush
+from infra.counts import flush, uncounted_yet
 from infra.errors import StartupError
 from infra.intake import Intake
 from infra.live_builds import FollowedReadModel, Follower
@@ -136,6 +136,7 @@ class ApiProcess:
         self._push = push
         self._intake = intake
         self._show_size = show_size
+        self._uncounted = uncounted_yet()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
@@ -164,7 +165,7 @@ class ApiProcess:
             await asyncio.to_thread(self._flush)
 
     def _flush(self) -> None:
-        flush(self._client, {"http": self._intake.counts})
+        flush(self._client, {"http": self._intake.counts}, self._uncounted)
 
 
 def _keep_running(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

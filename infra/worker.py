@@ -16,6 +16,7 @@ from infra.projector import Projector
 from infra.read_models.keys import workers_key
 from infra.read_models.store import RedisStore
 from infra.running import Running
+from infra.trouble import Trouble
 from projections.base import Projection
 from projections.ports import Lease, Segment
 from projections.registry import FORMER, projection_of
@@ -71,14 +72,19 @@ class Worker:
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set; then give all leases back. Raises StartupError for changed projections."""
         builds.check_fingerprints(self._client, self._known)
+        trouble = Trouble("worker waits", "worker goes on")
         while not stop.is_set():
             try:
                 self.tend()
+                trouble.end()
             except RedisError as error:
-                logger.warning("worker waits for redis", error=str(error))
+                trouble.begin(error)
             stop.wait(self._lease_seconds / 3)
-        self._give_back(list(self._running.values()))
-        self._enrol(self._enrolled, 0)
+        try:
+            self._give_back(list(self._running.values()))
+            self._enrol(self._enrolled, 0)
+        except RedisError as error:
+            logger.warning("leases not given back, they will lapse", error=str(error))
 
     def tend(self) -> None:
         """See which builds there are, prolong the leases held, give back those beyond the share, take free ones."""

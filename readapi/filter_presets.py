@@ -1,6 +1,6 @@
 """``/api/users/filter-presets``: one's own sets of scan parameters, each under a name, and one of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -63,12 +63,18 @@ def canonical(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a preset as the scan takes them, in JSON; no others than those given. Raises InvalidListError."""
     if foreign := sorted(OF_ONE_SCAN & parameters.keys()):
         raise InvalidListError((f"parameters.{name}", "is of one scan, and of no preset") for name in foreign)
+    if split := [name for name, value in parameters.items() if isinstance(value, list) and _has_comma(value)]:
+        raise InvalidListError((f"parameters.{name}", "has an item with a comma, which would be two") for name in split)
     try:
         valid = ScanParameters.model_validate(as_given(parameters))
     except ValidationError as error:
         faults = field_errors(ScanParameters, error)
         raise InvalidListError((f"parameters.{one['field']}", one["reason"]) for one in faults) from error
     return valid.model_dump(mode="json", include=set(parameters))
+
+
+def _has_comma(items: Sequence[Any]) -> bool:
+    return any(isinstance(item, str) and "," in item for item in items)
 
 
 class PresetsResource(ListsResource):

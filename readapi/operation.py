@@ -69,13 +69,15 @@ def operation(
                 await responder(self, req, resp, parse(described.query, req.params), **path)
                 return
             try:
-                async with timeout(ANSWER_SECONDS):
+                async with timeout(ANSWER_SECONDS) as clock:
                     given = await self.complete(req) if described.completes else req.params
                     query = parse(described.query, given)
                     if described.reads:
                         path["live"] = await self.prepare(req, resp, query)
                     await responder(self, req, resp, query, **path)
             except TimeoutError:
+                if not clock.expired():
+                    raise
                 raise unavailable(f"there was no answer within {ANSWER_SECONDS:g} s; try again") from None
 
         respond.operation = described  # type: ignore[attr-defined]

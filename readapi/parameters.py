@@ -105,6 +105,9 @@ _PATTERNS = {
     SYMBOL_PATTERN: NOT_A_SYMBOL,
 }
 
+_TYPES = dict.fromkeys(("model_type", "dict_type"), "should be an object")
+"""What pydantic says of these is in Python's words."""
+
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 LongName = Annotated[str, StringConstraints(pattern=LONG_NAME_PATTERN)]
 TierName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, to_lower=True)]
@@ -166,7 +169,8 @@ def field_name(location: Sequence[int | str]) -> str:
 def reason_of(error: ErrorDetails) -> str:
     """pydantic's message as the end of a sentence that begins with the field's name."""
     pattern = error.get("ctx", {}).get("pattern", "")
-    message = _PATTERNS.get(pattern) or error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = _PATTERNS.get(pattern) or _TYPES.get(error["type"]) or error["msg"]
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
     return f"{message[0].lower()}{message[1:]}, and is {_short.repr(error['input'])}"
 
 

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from infra.errors import StartupError
+from infra.trouble import Trouble
 
 LOOK_SECONDS = 1.0
 """Between two looks at the file, at least."""
@@ -35,7 +36,7 @@ class Watched(Generic[Content]):
         except ValueError as error:
             raise StartupError(f"{setting}: {path}: {error}") from error
         self._looked_at = time.monotonic()
-        self._wrong = ""
+        self._trouble = Trouble("file cannot be read", "file is as it should be", setting=setting, path=str(path))
 
     @property
     def content(self) -> Content:
@@ -53,11 +54,9 @@ class Watched(Generic[Content]):
                 # Only now: what could not be read may be readable in a second, and look the same.
                 self._seen = seen
                 logger.info("file read again", setting=self._setting, path=str(self._path))
-            self._wrong = ""
+            self._trouble.end()
         except (OSError, ValueError) as error:
-            if str(error) != self._wrong:
-                logger.error("file cannot be read", setting=self._setting, path=str(self._path), error=str(error))
-            self._wrong = str(error)
+            self._trouble.begin(error)
 
     def _look(self) -> tuple[int, int, int]:
         """What differs when the file was written or replaced."""

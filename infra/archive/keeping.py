@@ -17,6 +17,7 @@ from infra.archive.retention import Retention, trim_log
 from infra.archive.segments import Lease, LeaseLostError, note_error, release, take
 from infra.eventlog import EventLog
 from infra.eventlog.upkeep import log_state
+from infra.trouble import Trouble
 
 logger = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class LogKeeper:
 
     def run(self, stop: Event) -> None:
         """Until ``stop`` is set; a server that is away is waited for."""
-        told = ""
+        trouble = Trouble("archiving waits", "archiving goes on", log=self._log.name)
         while not stop.is_set():
             try:
                 if not log_state(self._log).opened:
@@ -67,16 +68,13 @@ class LogKeeper:
                 if lease is None:
                     stop.wait(self._lease_seconds / 3)
                 else:
-                    told = ""
+                    trouble.end()
                     self._keep(lease, stop)
             except LeaseLostError as error:
                 logger.warning("lease lost", log=self._log.name, reason=str(error))
             except (RedisError, PersistenceError, DatabaseError) as error:
-                reason = " ".join(str(error).split())
-                if reason != told:
-                    logger.warning("archiving waits", log=self._log.name, reason=reason)
-                    told = reason
-                self._note(reason)
+                trouble.begin(error)
+                self._note(" ".join(str(error).split()))
                 stop.wait(RETRY_SECONDS)
 
     def _take(self) -> Lease | None:

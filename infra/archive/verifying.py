@@ -11,6 +11,7 @@ from eventsourcing.persistence import PersistenceError
 
 from infra.archive.database import CONNECT_SECONDS, Database
 from infra.archive.verification import last_verification, record_verification, verify
+from infra.trouble import Trouble
 
 logger = structlog.get_logger()
 
@@ -32,12 +33,14 @@ SELECT NOT EXISTS (
 
 def verify_regularly(database: Database, every: float, stop: Event) -> None:
     """Verify the archive ``every`` so many seconds, until ``stop`` is set; a server that is away is waited for."""
+    trouble = Trouble("verification waits", "verification goes on")
     while not stop.wait(min(LOOK_SECONDS, every)):
         try:
             if _is_due(database, every):
                 _verify_if_nobody_does(database, every, stop)
+            trouble.end()
         except (PersistenceError, psycopg.Error) as error:
-            logger.warning("verification waits", reason=" ".join(str(error).split()))
+            trouble.begin(error)
 
 
 def _is_due(database: Database, every: float) -> bool:

@@ -66,6 +66,11 @@ def refusals(parameters: dict[str, Any]) -> list[str]:
     return []
 
 
+def test_an_item_with_a_comma_is_not_made_two() -> None:
+    with pytest.raises(InvalidListError, match=r"parameters\.sectors has an item with a comma"):
+        canonical({"symbols": ["AAPL"], "sectors": ["Energy", "Real Estate, etc"]})
+
+
 @pytest.mark.parametrize("begin", [list, dict])
 def test_what_is_too_deep_is_refused(begin: type) -> None:
     # As deep as a body can be.

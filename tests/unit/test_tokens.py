@@ -116,12 +116,12 @@ def test_what_is_wrong_with_a_file_is_logged_once(tmp_path: Path, monkeypatch: p
     file.write_text("1")
     watched = Watched("TICKVIEW_TOKENS_FILE", file, int)
     with capture_logs() as logs:
-        for content in ("two", "", "3", "two"):
-            file.write_text(content)
+        for content in ("two", None, "3", "four"):
+            file.unlink() if content is None else file.write_text(content)
             for _ in range(3):
                 assert watched.content in (1, 3)
-    events = [log["event"] for log in logs]
-    assert events == ["file cannot be read", "file cannot be read", "file read again", "file cannot be read"]
+    wrong, again, over = "file cannot be read", "file read again", "file is as it should be"
+    assert [log["event"] for log in logs] == [wrong, wrong, again, over, wrong]
 
 
 def test_a_file_that_cannot_be_read_at_first_is_refused_by_the_name_of_the_setting(tmp_path: Path) -> None:

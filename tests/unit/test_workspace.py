@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from domain.codec import decode, encode, topic_of
-from domain.list_rules import InvalidListError, NameTakenError, WorkspaceError, name_key
+from domain.list_rules import EMOJI_JOINER, InvalidListError, NameTakenError, WorkspaceError, free_name, name_key
 from domain.symbols import NOT_A_SYMBOL, is_symbol
 from domain.user_events import USER_EVENT_TYPES, UserEvent
 from domain.workspace import OutdatedError, Preset, Stamp, Watchlist, Workspace
@@ -20,7 +20,10 @@ from tests.oracles.workspaces import after, nothing
 from tests.strategies import user_events
 from tests.unit.spec import Given
 
-NAMES = ("Tech", " tech ", "TECH", "Straße", "STRASSE", "é" * 80, "é" * 81, "", " ", "a\nb", "Banks", "ﬁnance")
+FAMILY = ("👩\u200d👧", "👩👧", "\u200d")
+"""An emoji, its parts, and what joins them: two spellings of one name, and nothing to be seen."""
+
+NAMES = ("Tech", " tech ", "TECH", "Straße", "STRASSE", "é" * 80, "é" * 81, "", " ", "a\nb", "Banks", "ﬁnance", *FAMILY)
 SYMBOLS = ("AAPL", "aapl", "BRK.B", "^GSPC", "", "A B", "MSFT\n", "X" * 33, "ß")
 IDS = tuple("abcdefgh")
 
@@ -43,6 +46,10 @@ def shown(workspace: Workspace) -> dict[str, Any]:
 
 def as_json(value: Any) -> Any:
     return orjson.loads(orjson.dumps(value))
+
+
+def test_a_name_may_be_an_emoji() -> None:
+    assert free_name({}, FAMILY[0]) == FAMILY[0]
 
 
 class Commands(RuleBasedStateMachine):
@@ -137,7 +144,8 @@ class Commands(RuleBasedStateMachine):
         for kept in (self.workspace.watchlists, self.workspace.presets):
             given_names = [one.name for one in kept.values()]
             assert len({name_key(name) for name in given_names}) == len(given_names)
-            assert all(name == name.strip() and name.isprintable() and 1 <= len(name) <= 80 for name in given_names)
+            assert all(name == name.strip() and 1 <= len(name) <= 80 for name in given_names)
+            assert all(name_key(name) and name.replace(EMOJI_JOINER, "").isprintable() for name in given_names)
         for watchlist in self.workspace.watchlists.values():
             assert len(set(watchlist.symbols)) == len(watchlist.symbols)
             assert all(symbol == symbol.upper() and is_symbol(symbol) for symbol in watchlist.symbols)
