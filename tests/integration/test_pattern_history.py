@@ -128,8 +128,7 @@ def test_a_scan_as_of_any_moment_equals_the_oracle(
     pasts = {log: past_of(redis, log) for log in LOGS}
     moments = [moment for past in pasts.values() for moment in moments_of(past)]
     asked: list[tuple[PatternQuery, Timeline]] = [
-        (PatternQuery(**{**query.__dict__, "now": moments[choice % len(moments)]}), timeline)
-        for query, choice, timeline in questions
+        (query._replace(now=moments[choice % len(moments)]), timeline) for query, choice, timeline in questions
     ]
     for (query, timeline), answer in zip(asked, scans(database, LOGS, asked), strict=True):
         assert_answer(answer, query, timeline, pasts)
