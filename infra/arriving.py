@@ -87,21 +87,18 @@ class ArrivingRequest(HttpToolsProtocol):
         super().on_message_begin()
         self._arriving, self._bodiless_bytes = "head", 0
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """As uvicorn; but what comes behind the body is no header, whatever it is called."""
-        if self._arriving == "head":
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """The head has arrived. Raises ValueError, which ends the connection, for one that is not to be answered."""
         if self._bodiless_bytes + self._last_read > HEAD_BYTES and self._size_of_head() > HEAD_BYTES:
             raise ValueError("the head is too large")
-        version = self.parser.get_http_version()
-        hosts = sum(name == b"host" for name, _ in self.headers)
+        version, hosts = self.parser.get_http_version(), [name for name, _ in self.headers].count(b"host")
         if version not in HTTP_VERSIONS or hosts > 1 or (hosts == 0 and version == "1.1"):
             raise ValueError("no such version, or not one host")
         self._arriving, self._bodiless_bytes = "body", -self._last_read
         super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            # What comes behind the body is no header, whatever it is called.
+            self.headers = []
 
     def on_body(self, body: bytes) -> None:
         """Some of the body has arrived."""

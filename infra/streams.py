@@ -15,7 +15,6 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from infra.arriving import ArrivingRequest, refusal
-from infra.leaving import WholeAnswer
 from readapi.push.streams import STREAM
 
 SEND_BUFFER_BYTES = 262_144
@@ -145,13 +144,6 @@ class HttpStream(ArrivingRequest):
         """As uvicorn, and the application finds this stream."""
         super().on_message_begin()
         self.scope["extensions"] = {STREAM: self}  # type: ignore[dict-item]
-
-    def on_headers_complete(self) -> None:
-        """As uvicorn, and the answer will be written whole."""
-        before = self.cycle
-        super().on_headers_complete()
-        if self.cycle is not before:
-            self.cycle.transport = WholeAnswer(self.cycle)  # type: ignore[assignment]
 
     @property
     def waiting(self) -> int:
