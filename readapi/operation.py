@@ -1,6 +1,5 @@
 """What an operation takes and answers, declared once: validation obeys it, and ``/openapi.json`` is made from it."""
 
-from asyncio import timeout
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
@@ -11,6 +10,7 @@ from falcon.asgi import Request, Response
 from readapi.access.identities import Scope
 from readapi.parameters import Parameters, parse
 from readapi.problems import unavailable
+from readapi.waiting import OverdueError, within
 
 ANSWER_SECONDS = 60.0
 """How long a request may take, the arrival of its body included: longer than any wait that is asked for."""
@@ -61,6 +61,13 @@ def operation(
     described = Operation(summary, scope, answers, **declared)
 
     def decorate(responder: Responder) -> Responder:
+        async def answer(self: Any, req: Request, resp: Response, path: dict[str, Any]) -> None:
+            given = await self.complete(req) if described.completes else req.params
+            query = parse(described.query, given)
+            if described.reads:
+                path["live"] = await self.prepare(req, resp, query)
+            await responder(self, req, resp, query, **path)
+
         @wraps(responder)
         async def respond(self: Any, req: Request, resp: Response, **path: Any) -> None:
             if described.remembers and self.answered_before(req, resp):
@@ -69,15 +76,8 @@ def operation(
                 await responder(self, req, resp, parse(described.query, req.params), **path)
                 return
             try:
-                async with timeout(ANSWER_SECONDS) as clock:
-                    given = await self.complete(req) if described.completes else req.params
-                    query = parse(described.query, given)
-                    if described.reads:
-                        path["live"] = await self.prepare(req, resp, query)
-                    await responder(self, req, resp, query, **path)
-            except TimeoutError:
-                if not clock.expired():
-                    raise
+                await within(ANSWER_SECONDS, answer(self, req, resp, path))
+            except OverdueError:
                 raise unavailable(f"there was no answer within {ANSWER_SECONDS:g} s; try again") from None
 
         respond.operation = described  # type: ignore[attr-defined]

@@ -17,6 +17,9 @@ MOST_ANSWERS = 500
 MOST_BYTES = 4_194_304
 """What they take together, likewise."""
 
+MOST_QUESTIONS = 10_000
+"""Of which it is known at once that they were asked."""
+
 
 class Remembered:
     """Answers of one state. With another state, all are forgotten: nothing remembered is ever stale."""
@@ -25,10 +28,22 @@ class Remembered:
         self._state: Hashable = None
         self._answers: dict[str, Encoded] = {}
         self._bytes = 0
+        self._asked: set[int] = set()
+        """Hashes of questions."""
 
     def recall(self, state: Hashable, question: str) -> Encoded | None:
         """The answer to the same question in the same state."""
         return self._answers.get(question) if state == self._state else None
+
+    def is_asked_again(self, question: str) -> bool:
+        """Whether it was asked before, lately: to keep what nobody asks for again costs a tenth of a scan."""
+        hashed = hash(question)
+        if hashed in self._asked:
+            return True
+        if len(self._asked) >= MOST_QUESTIONS:
+            self._asked.clear()
+        self._asked.add(hashed)
+        return False
 
     def remember(self, state: Hashable, question: str, answer: Encoded) -> None:
         """An answer of this state."""
@@ -70,8 +85,8 @@ class RememberingResource(Resource):
     def send_remembered(
         self, req: Request, resp: Response, answer: Encoded, live: LiveBuild[PatternQueries], now: float
     ) -> None:
-        """Send what was answered at ``now``, and remember it."""
-        if state := self._state(live, now):
+        """Send what was answered at ``now``, and remember it if it has been asked again."""
+        if self._remembered.is_asked_again(req.query_string) and (state := self._state(live, now)):
             self._remembered.remember(state, req.query_string, answer)
         send_encoded(req, resp, answer, performance(req, live.queries.source))
 

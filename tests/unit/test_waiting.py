@@ -1,0 +1,103 @@
+"""A bound on waiting: work that waits and work that does not end as they would without it, or are overdue."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from readapi.waiting import OverdueError, within
+
+LONG = 60.0
+SHORT = 0.01
+
+
+async def at_once() -> str:
+    return "done"
+
+
+async def after_waits() -> str:
+    for _ in range(3):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
+    return "done"
+
+
+async def for_ever() -> str:
+    await asyncio.Event().wait()
+    return "never"
+
+
+async def fails_at_once() -> str:
+    raise ValueError("wrong")
+
+
+async def fails_after_a_wait() -> str:
+    await asyncio.sleep(0)
+    raise ValueError("wrong")
+
+
+async def times_out_by_itself() -> str:
+    async with asyncio.timeout(SHORT):
+        return await for_ever()
+
+
+async def goes_on_after_an_error() -> str:
+    """What it waits for fails, which it catches, and waits again."""
+    failing = asyncio.get_running_loop().create_future()
+    failing.set_exception(KeyError("expected"))
+    try:
+        await asyncio.sleep(0)
+        await failing
+    except KeyError:
+        await asyncio.sleep(0.001)
+    return "done"
+
+
+@pytest.mark.parametrize("work", [at_once, after_waits, goes_on_after_an_error])
+def test_it_returns_what_the_work_returns(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
+    assert asyncio.run(within(LONG, work())) == "done"
+
+
+@pytest.mark.parametrize("work", [fails_at_once, fails_after_a_wait])
+def test_the_works_errors_are_its_own(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
+    with pytest.raises(ValueError, match="wrong"):
+        asyncio.run(within(LONG, work()))
+
+
+def test_what_waits_too_long_is_overdue() -> None:
+    with pytest.raises(OverdueError):
+        asyncio.run(within(SHORT, for_ever()))
+
+
+def test_a_time_out_within_is_another() -> None:
+    with pytest.raises(TimeoutError):
+        asyncio.run(within(LONG, times_out_by_itself()))
+
+
+def test_without_a_wait_there_is_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("readapi.waiting.timeout", None)
+    assert asyncio.run(within(LONG, at_once())) == "done"
+
+
+def test_the_work_is_cancelled_with_its_task() -> None:
+    """Also where it waits again before it ends, as what cleans up does."""
+    seen: list[str] = []
+
+    async def cleans_up() -> None:
+        try:
+            await for_ever()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.001)
+            seen.append("cleaned up")
+            raise
+
+    async def test() -> None:
+        task = asyncio.create_task(within(LONG, cleans_up()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(test())
+    assert seen == ["cleaned up"]
