@@ -1,0 +1,25 @@
+"""What a loop says of what goes wrong: that it begins, that it becomes another, that it is over; each once."""
+
+from structlog.testing import capture_logs
+
+from infra.trouble import Trouble
+
+
+def test_it_is_told_once_by_its_kind() -> None:
+    trouble = Trouble("waits", "goes on", log="market-0")
+    with capture_logs() as logs:
+        trouble.end()
+        for error in (OSError("port 1"), OSError("port 2"), ValueError("two\n  lines"), ValueError("again")):
+            trouble.begin(error)
+            assert trouble.is_there
+        trouble.end()
+        trouble.end()
+        assert not trouble.is_there
+        trouble.begin(OSError("port 3"))
+    where = {"log": "market-0"}
+    assert logs == [
+        {**where, "event": "waits", "log_level": "warning", "error": "port 1"},
+        {**where, "event": "waits", "log_level": "warning", "error": "two lines"},
+        {**where, "event": "goes on", "log_level": "info"},
+        {**where, "event": "waits", "log_level": "warning", "error": "port 3"},
+    ]
