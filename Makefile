@@ -19,7 +19,7 @@ lint: $(VENV)/dev
 	$(BIN)/lint-imports
 
 unit: $(VENV)/dev  ## Pure functions
-	$(PYTEST) tests/unit
+	$(PYTEST) --numprocesses=2 tests/unit
 
 integration: $(VENV)/dev redis-server  ## On real servers, in this process
 	$(PYTEST) tests/integration
