@@ -7,10 +7,18 @@ begins, and changes nothing where either is no longer so.
 from dataclasses import dataclass
 
 from psycopg import Connection
+from psycopg.errors import LockNotAvailable
 
 STALLED_SECONDS = 10
 """The server ends a transaction that holds a segment and of which nothing has been heard for so long: else a process
 that stalls in one would hold up all others, lease or not."""
+
+COPY_SECONDS = 30
+"""A ``COPY`` that lasts so long and waits for its sender is ended by whoever asks for the segment. To the server, a
+process that stalls in one is at work, and neither this nor any other limit of time ends it while it waits."""
+
+LOCK_SECONDS = 15
+"""How long to wait for a segment that somebody holds, before it is looked again what has become of them."""
 
 
 class LeaseLostError(Exception):
@@ -29,6 +37,14 @@ class Lease:
     position: int
     """The checkpoint: of the last event that has been dealt with."""
 
+
+_LOOK_FOR_THE_STALLED = """
+SELECT set_config('lock_timeout', %(lock)s, true), (
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND query LIKE 'COPY tickview.%%'
+        AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - %(copy)s * interval '1 second'
+)
+"""
 
 _TAKE = """
 INSERT INTO tickview.segments AS segment (name, version, log, owner, epoch, leased_until)
@@ -60,9 +76,17 @@ ON CONFLICT (name, version, log) DO UPDATE SET error = excluded.error
 
 
 def take(connection: Connection, name: str, version: int, log: str, owner: str, seconds: float) -> Lease | None:
-    """Take or prolong the lease on a segment by the server's clock; None where another owner has it."""
+    """Take or prolong the lease on a segment by the server's clock.
+
+    None where another owner has it, or holds it; then the transaction is rolled back.
+    """
     values = {"name": name, "version": version, "log": log, "owner": owner, "seconds": seconds}
-    taken = connection.execute(_TAKE, {**values, "stalled": f"{STALLED_SECONDS}s"}).fetchone()
+    try:
+        _look_for_the_stalled(connection)
+        taken = connection.execute(_TAKE, {**values, "stalled": f"{STALLED_SECONDS}s"}).fetchone()
+    except LockNotAvailable:
+        connection.rollback()
+        return None
     return Lease(name, version, log, owner, *taken[:2]) if taken else None
 
 
@@ -83,5 +107,13 @@ def advance(connection: Connection, lease: Lease, upto: int, recorded_at: float)
 
 
 def note_error(connection: Connection, name: str, version: int, log: str, error: str | None) -> None:
-    """Say what holds the segment up, or that nothing does; the next commit says so too. That needs no lease."""
+    """Say what holds the segment up, or that nothing does; the next commit says so too. That needs no lease.
+
+    Raises LockNotAvailable where somebody holds it.
+    """
+    _look_for_the_stalled(connection)
     connection.execute(_NOTE, [name, version, log, error])
+
+
+def _look_for_the_stalled(connection: Connection) -> None:
+    connection.execute(_LOOK_FOR_THE_STALLED, {"lock": f"{LOCK_SECONDS}s", "copy": COPY_SECONDS})

@@ -15,7 +15,7 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive import segments
-from infra.archive.archiver import Archiver
+from infra.archive.archiver import COPY, COPY_HEADER, Archiver
 from infra.archive.database import Database
 from infra.archive.migrating import migrate, migrations
 from infra.archive.reading import PostgresArchive
@@ -25,6 +25,7 @@ from infra.eventlog import ArchiveUnavailableError, EventLog, LogDivergedError
 from tests.archiving import archive_all, archived_log, leased, new_events
 from tests.integration.eventlog_support import detected
 from tests.oracles.chain import hashes_of
+from tests.processes.roles import wait_until
 from tests.strategies import histories
 
 on_servers = settings(
@@ -164,6 +165,27 @@ def test_who_stalls_in_a_transaction_holds_up_nobody(database: Database, monkeyp
         stall()
     with database.connection() as connection:
         assert segments.take(connection, "archive", 1, "market-0", "stalled", 5) is None
+
+
+def test_who_stalls_in_a_copy_holds_up_nobody(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "COPY_SECONDS", 1)
+    monkeypatch.setattr(segments, "LOCK_SECONDS", 1)
+    lease = leased(database, "market-0", "stalled", 0)
+
+    def taken() -> segments.Lease | None:
+        with database.connection() as connection:
+            return segments.take(connection, "archive", 1, "market-0", "other", 60)
+
+    def stall() -> None:
+        with database.connection() as stalled:
+            segments.advance(stalled, lease, 1, 0.0)
+            with stalled.cursor().copy(COPY) as copy:
+                copy.write(COPY_HEADER)
+                wait_until(taken, "the server has ended the COPY, and the segment is another's")
+
+    with pytest.raises(ArchiveUnavailableError, match="terminating connection"):
+        stall()
+    assert leased(database, "market-0", "other").position == 0
 
 
 def test_each_month_has_a_partition_which_can_be_detached(redis: Redis, database: Database) -> None:
