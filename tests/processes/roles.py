@@ -54,6 +54,17 @@ def running(
         stop(process)
 
 
+@contextmanager
+def doomed(*arguments: str, redis_url: str, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A role that is killed at the end of the context, whatever it is doing then."""
+    process = start(*arguments, redis_url=redis_url, **settings)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
     """The first true value of ``condition``, asked again and again."""
     deadline = time.monotonic() + DEADLINE_SECONDS

@@ -1,6 +1,5 @@
 """``tickview archive`` as real processes: killed, stalled, without PostgreSQL for a while, behind a wiped Redis."""
 
-import os
 import random
 import signal
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from tests.archiving import new_events
 from tests.oracles.chain import hashes_of
 from tests.processes.api_service import api, detection, post
 from tests.processes.histories import LOGS, by_log, history_of
-from tests.processes.roles import running, start, tickview, wait_until
+from tests.processes.roles import doomed, running, tickview, wait_until
 from tests.processes.test_workers import assert_folded
 
 LEASE_SECONDS = 0.5
@@ -87,12 +86,10 @@ def test_archivers_that_are_killed_and_stalled(
         wait_for_archive(database.dsn, logs)
         stalled.send_signal(signal.SIGSTOP)
         for part in range(1, 5):
-            killed = start("archive", redis_url=redis_url, **settings)
-            append(logs, history[part * 1_000 : (part + 1) * 1_000])
-            goal = sum(positions(database.dsn).values()) + chance.randrange(50, 500)
-            wait_until(lambda goal=goal: sum(positions(database.dsn).values()) >= goal, "some progress")
-            os.kill(killed.pid, signal.SIGKILL)
-            killed.wait()
+            with doomed("archive", redis_url=redis_url, **settings):
+                append(logs, history[part * 1_000 : (part + 1) * 1_000])
+                goal = sum(positions(database.dsn).values()) + chance.randrange(50, 500)
+                wait_until(lambda goal=goal: sum(positions(database.dsn).values()) >= goal, "some progress")
         stalled.send_signal(signal.SIGCONT)
         append(logs, history[5_000:])
         assert_archived(database.dsn, logs)

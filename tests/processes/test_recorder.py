@@ -1,6 +1,5 @@
 """Recorder processes: three ways in, each message recorded once, whatever dies meanwhile."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from infra.dead_letters import DeadLetters
 from infra.eventlog import EventLog
 from infra.listeners import CLAIM_AFTER_SECONDS, GROUP
 from tests import servers
-from tests.processes.roles import running, start, tickview, wait_until
+from tests.processes.roles import doomed, running, tickview, wait_until
 
 SAMPLES = Path(__file__).parent.parent / "wire"
 
@@ -83,10 +82,8 @@ def test_a_recorder_killed_in_the_middle_loses_and_doubles_nothing(redis: Redis,
             pipeline.xadd(INGEST_STREAM, {"channel": message["channel"], "payload": raw(message)})
         pipeline.execute()
     for kills in range(1, 4):
-        victim = start("record", redis_url=redis_url, batch_size=50)
-        wait_until(lambda target=kills * 700: len(recorded(redis)) >= target, "some are recorded")
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
+        with doomed("record", redis_url=redis_url, batch_size=50):
+            wait_until(lambda target=kills * 700: len(recorded(redis)) >= target, "some are recorded")
     with running("record", redis_url=redis_url):
         wait_until(lambda: len(recorded(redis)) >= total, "the rest is recorded")
         wait_until(

@@ -1,6 +1,5 @@
 """Worker processes that are killed, stopped and continued: every event takes effect exactly once."""
 
-import os
 import random
 import signal
 import time
@@ -17,7 +16,7 @@ from projections.ports import Segment
 from projections.registry import READ_MODELS
 from tests.oracles.folding import EXPECTED
 from tests.processes.histories import LOGS, append, by_log, history_of
-from tests.processes.roles import running, start, stop, wait_until
+from tests.processes.roles import doomed, running, start, stop, wait_until
 from tests.read_model import FIRST, assert_equal, stored
 
 LEASE_SECONDS = 0.5
@@ -97,14 +96,12 @@ def test_kill_again_and_again(redis: Redis, redis_url: str) -> None:
     chance = random.Random(2)
     append(redis, history)
     for _ in range(4):
-        worker = start("project", redis_url=redis_url, lease_seconds=0.3, fold_batch=5)
-        before = int(state(redis, "activity", "market-1", "checkpoint"))
-        target = before + chance.randrange(20, 120)
-        wait_until(
-            lambda target=target: int(state(redis, "activity", "market-1", "checkpoint")) >= target, "some progress"
-        )
-        os.kill(worker.pid, signal.SIGKILL)
-        worker.wait()
+        with doomed("project", redis_url=redis_url, lease_seconds=0.3, fold_batch=5):
+            before = int(state(redis, "activity", "market-1", "checkpoint"))
+            target = before + chance.randrange(20, 120)
+            wait_until(
+                lambda target=target: int(state(redis, "activity", "market-1", "checkpoint")) >= target, "some progress"
+            )
     with running("project", redis_url=redis_url, lease_seconds=0.3):
         assert_folded(redis, history)
 
