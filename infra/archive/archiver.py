@@ -18,7 +18,7 @@ from infra.archive.rows import (
     chain,
     copied_row,
 )
-from infra.archive.segments import Lease, advance
+from infra.archive.segments import Lease, advance, bound
 from infra.eventlog import EventLog, LogDivergedError
 from infra.eventlog.upkeep import LogState, log_state, note_archive
 
@@ -120,6 +120,7 @@ class Archiver:
             self._log.open()
             state = log_state(self._log)
         with self._database.connection() as connection:
+            bound(connection)
             is_new = connection.execute(_NEW_LOG, [self._log.name, state.id, state.epoch, GENESIS]).rowcount == 1
             if is_new:
                 self._begin_archive(connection, state)

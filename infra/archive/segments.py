@@ -38,8 +38,11 @@ class Lease:
     """The checkpoint: of the last event that has been dealt with."""
 
 
-_LOOK_FOR_THE_STALLED = """
-SELECT set_config('lock_timeout', %(lock)s, true), (
+_BOUND = """
+SELECT
+    set_config('idle_in_transaction_session_timeout', %(stalled)s, true),
+    set_config('lock_timeout', %(lock)s, true),
+(
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user AND query LIKE 'COPY tickview.%%'
         AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - %(copy)s * interval '1 second'
@@ -55,12 +58,13 @@ ON CONFLICT (name, version, log) DO UPDATE SET
     owner = excluded.owner,
     leased_until = excluded.leased_until
 WHERE segment.owner = excluded.owner OR segment.leased_until <= now()
-RETURNING epoch, position, set_config('idle_in_transaction_session_timeout', %(stalled)s, true)
+RETURNING epoch, position
 """
 
 _RELEASE = """
 UPDATE tickview.segments SET leased_until = '-infinity'
 WHERE name = %s AND version = %s AND log = %s AND owner = %s AND epoch = %s
+RETURNING set_config('idle_in_transaction_session_timeout', %s, true)
 """
 
 _ADVANCE = """
@@ -75,6 +79,15 @@ ON CONFLICT (name, version, log) DO UPDATE SET error = excluded.error
 """
 
 
+def bound(connection: Connection) -> None:
+    """See that this transaction neither holds up others for long nor is held up; those that stall in a COPY are ended.
+
+    First of all: to find a segment leased to another locks it, too. Whatever waits longer raises LockNotAvailable.
+    """
+    values = {"stalled": f"{STALLED_SECONDS}s", "lock": f"{LOCK_SECONDS}s", "copy": COPY_SECONDS}
+    connection.execute(_BOUND, values)
+
+
 def take(connection: Connection, name: str, version: int, log: str, owner: str, seconds: float) -> Lease | None:
     """Take or prolong the lease on a segment by the server's clock.
 
@@ -82,8 +95,8 @@ def take(connection: Connection, name: str, version: int, log: str, owner: str, 
     """
     values = {"name": name, "version": version, "log": log, "owner": owner, "seconds": seconds}
     try:
-        _look_for_the_stalled(connection)
-        taken = connection.execute(_TAKE, {**values, "stalled": f"{STALLED_SECONDS}s"}).fetchone()
+        bound(connection)
+        taken = connection.execute(_TAKE, values).fetchone()
     except LockNotAvailable:
         connection.rollback()
         return None
@@ -92,7 +105,8 @@ def take(connection: Connection, name: str, version: int, log: str, owner: str, 
 
 def release(connection: Connection, lease: Lease) -> None:
     """Give the lease back, so that another owner need not wait for its end."""
-    connection.execute(_RELEASE, [lease.name, lease.version, lease.log, lease.owner, lease.epoch])
+    values = [lease.name, lease.version, lease.log, lease.owner, lease.epoch, f"{STALLED_SECONDS}s"]
+    connection.execute(_RELEASE, values)
 
 
 def advance(connection: Connection, lease: Lease, upto: int, recorded_at: float) -> None:
@@ -111,9 +125,5 @@ def note_error(connection: Connection, name: str, version: int, log: str, error:
 
     Raises LockNotAvailable where somebody holds it.
     """
-    _look_for_the_stalled(connection)
+    bound(connection)
     connection.execute(_NOTE, [name, version, log, error])
-
-
-def _look_for_the_stalled(connection: Connection) -> None:
-    connection.execute(_LOOK_FOR_THE_STALLED, {"lock": f"{LOCK_SECONDS}s", "copy": COPY_SECONDS})

@@ -167,6 +167,24 @@ def test_who_stalls_in_a_transaction_holds_up_nobody(database: Database, monkeyp
         assert segments.take(connection, "archive", 1, "market-0", "stalled", 5) is None
 
 
+def test_who_stalls_while_it_finds_the_segment_leased_holds_up_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "STALLED_SECONDS", 1)
+    lease = leased(database, "market-0", "owner")
+
+    def stall() -> None:
+        with database.connection() as stalled:
+            assert segments.take(stalled, "archive", 1, "market-0", "stalled", 5) is None
+            # Waits for the row until the server has ended the other's transaction.
+            with database.connection() as connection:
+                segments.advance(connection, lease, 1, 0.0)
+            stalled.execute("SELECT 1")
+
+    with pytest.raises(ArchiveUnavailableError, match="idle-in-transaction"):
+        stall()
+
+
 def test_who_stalls_in_a_copy_holds_up_nobody(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "COPY_SECONDS", 1)
     monkeypatch.setattr(segments, "LOCK_SECONDS", 1)
