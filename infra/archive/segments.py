@@ -38,13 +38,13 @@ class Lease:
     """The checkpoint: of the last event that has been dealt with."""
 
 
-_BOUND = """
+_BOUND = r"""
 SELECT
     set_config('idle_in_transaction_session_timeout', %(stalled)s, true),
     set_config('lock_timeout', %(lock)s, true),
 (
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE datname = current_database() AND usename = current_user AND query LIKE 'COPY tickview.%%'
+    WHERE datname = current_database() AND usename = current_user AND query ~ '^\s*COPY tickview\.'
         AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - %(copy)s * interval '1 second'
 )
 """

@@ -1,25 +1,27 @@
 """The archive of a log: all of it, each event once, chained, whoever dies, stalls or works beside."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, LiteralString
 
 import orjson
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import Connection
 from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive import segments
 from infra.archive.archiver import COPY, COPY_HEADER, Archiver
 from infra.archive.database import Database
+from infra.archive.history import COPY_STATES
 from infra.archive.migrating import migrate, migrations
 from infra.archive.reading import PostgresArchive
-from infra.archive.segments import LeaseLostError
+from infra.archive.segments import Lease, LeaseLostError
 from infra.errors import StartupError
 from infra.eventlog import ArchiveUnavailableError, EventLog, LogDivergedError
 from tests.archiving import archive_all, archived_log, leased, new_events
@@ -167,15 +169,24 @@ def test_who_stalls_in_a_transaction_holds_up_nobody(database: Database, monkeyp
         assert segments.take(connection, "archive", 1, "market-0", "stalled", 5) is None
 
 
-def test_who_stalls_while_it_finds_the_segment_leased_holds_up_nobody(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda connection, _: segments.take(connection, "archive", 1, "market-0", "stalled", 5),
+        lambda connection, lease: segments.release(connection, lease),
+        lambda connection, _: segments.note_error(connection, "archive", 1, "market-0", "wrong"),
+    ],
+    ids=["finds it leased", "releases", "notes"],
+)
+def test_who_stalls_behind_whatever_it_does_to_a_segment_holds_up_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch, does: Callable[[Connection, Lease], object]
 ) -> None:
     monkeypatch.setattr(segments, "STALLED_SECONDS", 1)
     lease = leased(database, "market-0", "owner")
 
     def stall() -> None:
         with database.connection() as stalled:
-            assert segments.take(stalled, "archive", 1, "market-0", "stalled", 5) is None
+            does(stalled, lease)
             # Waits for the row until the server has ended the other's transaction.
             with database.connection() as connection:
                 segments.advance(connection, lease, 1, 0.0)
@@ -185,7 +196,10 @@ def test_who_stalls_while_it_finds_the_segment_leased_holds_up_nobody(
         stall()
 
 
-def test_who_stalls_in_a_copy_holds_up_nobody(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("statement", [COPY, COPY_STATES])
+def test_who_stalls_in_a_copy_holds_up_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch, statement: LiteralString
+) -> None:
     monkeypatch.setattr(segments, "COPY_SECONDS", 1)
     monkeypatch.setattr(segments, "LOCK_SECONDS", 1)
     lease = leased(database, "market-0", "stalled", 0)
@@ -197,7 +211,7 @@ def test_who_stalls_in_a_copy_holds_up_nobody(database: Database, monkeypatch: p
     def stall() -> None:
         with database.connection() as stalled:
             segments.advance(stalled, lease, 1, 0.0)
-            with stalled.cursor().copy(COPY) as copy:
+            with stalled.cursor().copy(statement) as copy:
                 copy.write(COPY_HEADER)
                 wait_until(taken, "the server has ended the COPY, and the segment is another's")
 

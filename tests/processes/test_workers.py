@@ -10,10 +10,12 @@ from redis import Redis
 
 from domain.codec import decode
 from domain.events import Event
+from infra.connections import connect
 from infra.eventlog import EventLog
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from projections.registry import READ_MODELS
+from tests import servers
 from tests.oracles.folding import EXPECTED
 from tests.processes.histories import LOGS, append, by_log, history_of
 from tests.processes.roles import doomed, running, start, stop, wait_until
@@ -113,3 +115,12 @@ def test_a_worker_that_ends_gives_its_leases_back(redis: Redis, redis_url: str) 
     assert stop(first) == 0
     with running("project", redis_url=redis_url, lease_seconds=300):
         wait_until(lambda: state(redis, "patterns", "market-0", "epoch") == "2", "the second has the segment")
+
+
+def test_a_worker_that_ends_while_redis_is_away_ends_in_order(tmp_path: Path) -> None:
+    with servers.valkey(data=tmp_path) as server, connect(server.connection_url) as client:
+        with doomed("project", redis_url=server.connection_url) as worker:
+            wait_until(lambda: state(client, "patterns", "market-0", "epoch") != "0", "it has the segment")
+            server.stop()
+            assert stop(worker) == 0
+        server.start()

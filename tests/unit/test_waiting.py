@@ -4,8 +4,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import falcon.testing
 import pytest
+from falcon.asgi import App, Request, Response
 
+from readapi.operation import Resource, operation
+from readapi.parameters import Parameters
+from readapi.problems import handle_errors
 from readapi.waiting import OverdueError, within
 
 LONG = 60.0
@@ -101,3 +106,22 @@ def test_the_work_is_cancelled_with_its_task() -> None:
 
     asyncio.run(test())
     assert seen == ["cleaned up"]
+
+
+class Waiting(Resource):
+    """Answers when nobody asks any more."""
+
+    @operation("Wait", scope=None, answers={200: None})
+    async def on_get(self, _req: Request, _resp: Response, _query: Parameters) -> None:
+        """Too long."""
+        await for_ever()
+
+
+def test_a_request_that_is_overdue_is_told_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("readapi.operation.ANSWER_SECONDS", SHORT)
+    app = App()
+    handle_errors(app, ())
+    app.add_route("/", Waiting())
+    answer = falcon.testing.TestClient(app).simulate_get("/")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "no answer within 0.01 s" in answer.json["detail"]
