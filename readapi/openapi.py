@@ -67,17 +67,20 @@ _PROBLEMS = {
     401: "No token, or one that is not valid here and now.",
     403: "The token lacks the scope that `scope` names, or `X-User-ID` or a page's origin is not that of who may ask.",
     404: "There is no such thing.",
+    408: "The request did not arrive in time.",
     409: "It cannot be done as things stand.",
     412: "It is not as `If-Match` says; `ETag` tells how it is.",
     413: "The body, or a message in it, is too large.",
     415: "The body is not declared as JSON.",
     422: "It cannot be like this; `errors` names what is wrong and says why.",
     429: "More requests than the limit allows: try again after `Retry-After`.",
+    431: "Request line and headers are larger than the server takes.",
     500: "A fault of the service; its log says more.",
     503: "Redis or the archive cannot be reached, or the intake is full: try again after `Retry-After`. Or the service "
     "has no archive.",
     504: f"The read model did not reach `{MIN_POSITION_HEADER}` in time.",
 }
+_OF_ANY_REQUEST = (400, 408, 431, 500)
 
 
 def document(routes: Mapping[str, object], *, guarded: bool) -> dict[str, Any]:
@@ -190,7 +193,7 @@ def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dic
     if declared.reads:
         responses[304] = {"description": "The answer is that of `If-None-Match`.", "headers": _READ_HEADERS}
     problem = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}
-    for status in (400, 500, *declared.problems, *((503, 504) if declared.reads else ())):
+    for status in (*_OF_ANY_REQUEST, *declared.problems, *((503, 504) if declared.reads else ())):
         responses[status] = {"description": _PROBLEMS[status], "content": problem}
     if 503 in responses and 503 not in declared.answers:
         responses[503]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
