@@ -56,7 +56,7 @@ from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns
 from projections.producers import Producers
-from projections.queries import PatternQueries
+from projections.queries import PatternQueries, WorkspaceQueries
 from projections.registry import READ_MODELS
 from projections.versions import Build
 from projections.workspaces import Workspaces
@@ -252,7 +252,14 @@ def build_app(
     follower = Follower(waiting, followed)
     catalogue, parts = followed_catalogue(logs, settings.wait_seconds, follower, lambda: hub.look_at_catalogue())
     followed += parts
-    hub = Hub(follower, catalogue, time.time, settings.wait_seconds)
+    hub = Hub(
+        follower,
+        catalogue,
+        lambda users: workspaces.live.queries.several(users),
+        time.time,
+        settings.wait_seconds,
+        away=REDIS_ERRORS,
+    )
     listeners = hub.listeners
     intake = open_intake(recorder, settings)
     gauges = ReplicaGauges()
@@ -273,6 +280,7 @@ def build_app(
         )
         return ReadModel(name, followed[-1], settings.wait_seconds, family=READ_MODELS[name].family)
 
+    workspaces: ReadModel[WorkspaceQueries] = served(Workspaces.name, RedisWorkspaceQueries)
     patterns = ReplicatedPatterns(
         logs,
         lambda build: open_patterns(asking, build, logs),
@@ -287,7 +295,7 @@ def build_app(
         activity=served(Activity.name, RedisActivityQueries),
         producers=served(Producers.name, RedisProducerQueries),
         catalogue=catalogue,
-        workspaces=served(Workspaces.name, RedisWorkspaceQueries),
+        workspaces=workspaces,
         pattern_history=PatternHistory(
             PostgresPatternHistory(archive, logs) if archive else None, settings.wait_seconds
         ),

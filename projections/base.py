@@ -67,7 +67,7 @@ class Projection(Generic[Row, Handled]):
     family: ClassVar[str] = MARKET_LOG
     """The logs that it folds: the partitions of the market's, or that of the users."""
     tells_rows: ClassVar[bool] = True
-    """Whether ``changes`` tell the rows, for those who follow them; else only that something was committed."""
+    """Whether ``changes`` tell what became of the rows, for those who follow them; else only which they are."""
     indexes: ClassVar[tuple[Index[Any], ...]] = ()
     summaries: ClassVar[tuple[Count[Any], ...]] = ()
 

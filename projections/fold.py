@@ -76,7 +76,7 @@ class Mutations:
     counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     groups: dict[str, set[str]] = field(default_factory=dict)
     parked: list[Parked] = field(default_factory=list)
-    tells_rows: bool = True  # to those who follow the read model
+    tells_rows: bool = True  # to those who follow the read model; else which rows they are
 
 
 class Reading(NamedTuple):

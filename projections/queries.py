@@ -3,7 +3,7 @@
 Every implementation gives the same answers: the same rows, in the same order, with the same totals.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -222,6 +222,10 @@ class WorkspaceQueries(Protocol):
 
     async def get(self, user: str) -> Found[WorkspaceRow] | None:
         """What one user has; None if that user has never done anything."""
+        ...
+
+    async def several(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
+        """What each of these has; those who have never done anything are missing."""
         ...
 
 

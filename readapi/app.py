@@ -87,14 +87,15 @@ def create_app(
     requests = CollectorRegistry()
     measuring = Measuring(requests)
     push.metrics.register(requests)
+    lists = OwnLists(workspaces)
     routes: dict[str, object] = {
-        "/api/patterns/scan": ScanResource(patterns, pattern_history, catalogue, OwnLists(workspaces), clock),
+        "/api/patterns/scan": ScanResource(patterns, pattern_history, catalogue, lists, clock),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, operations, clock),
-        "/api/patterns/stream": PatternEventsResource(push),
-        "/ws/patterns": PatternsLiveResource(push),
-        "/ws": LiveResource(push),
+        "/api/patterns/stream": PatternEventsResource(push, lists),
+        "/ws/patterns": PatternsLiveResource(push, lists),
+        "/ws": LiveResource(push, lists),
         "/api/patterns/{pattern_id:path}": PatternResource(patterns, history, clock),
         "/api/backtests": BacktestsResource(backtests),
         "/api/backtests/{job_id}": BacktestResource(backtests, history),

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from readapi.operation import Operation, Resource, operation, operation_of
 from readapi.parameters import Parameters, optional_schema
 from readapi.problems import MEDIA_TYPE, ProblemDocument
+from readapi.push.ids import LONGEST_ID
 from readapi.read_model import MIN_POSITION_HEADER, POSITION_HEADER, POSITIONS_PATTERN
 
 API_VERSION = "1.0"
@@ -41,19 +42,29 @@ _READ_HEADERS = {
     POSITION_HEADER: _POSITION,
     "ETag": {"schema": {"type": "string"}, "description": "Changes with the content of the answer."},
 }
+_MIN_POSITION = {
+    "name": MIN_POSITION_HEADER,
+    "in": "header",
+    "schema": {"type": "string", "pattern": POSITIONS_PATTERN},
+    "example": "market-0=0",
+    "description": f"Wait until the read model knows these positions: a write's `{POSITION_HEADER}`.",
+}
 _READ_PARAMETERS = [
-    {
-        "name": MIN_POSITION_HEADER,
-        "in": "header",
-        "schema": {"type": "string", "pattern": POSITIONS_PATTERN},
-        "example": "market-0=0",
-        "description": f"Wait until the read model knows these positions: a write's `{POSITION_HEADER}`.",
-    },
+    _MIN_POSITION,
     {
         "name": "If-None-Match",
         "in": "header",
         "schema": {"type": "string"},
         "description": "The `ETag` of an earlier answer: 304 if it is still the same.",
+    },
+]
+_LIVE_PARAMETERS = [
+    {**_MIN_POSITION, "description": f"Wait until one's own lists are known up to a write's `{POSITION_HEADER}`."},
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "schema": {"type": "string", "maxLength": LONGEST_ID},
+        "description": "As `last_event_id`, over which it prevails; an `EventSource` that reconnects sends it.",
     },
 ]
 _IF_MATCH = {
@@ -169,6 +180,8 @@ def _parameters(declared: Operation) -> Iterator[dict[str, Any]]:
         yield parameter
     if declared.reads:
         yield from _READ_PARAMETERS
+    if declared.is_live:
+        yield from _LIVE_PARAMETERS
     if declared.matches:
         yield _IF_MATCH
 

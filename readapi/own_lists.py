@@ -1,7 +1,7 @@
 """The lists of whoever asks, where a scan names them: ``watchlist`` and ``preset``."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from reprlib import repr as _written  # of what is too deep or too long for a parameter, no more than its beginning
 from typing import Annotated, Any
 
@@ -34,20 +34,11 @@ class OwnLists:
         Raises Problem (400) for a preset that is none of one's own.
         """
         given: Given = req.params
-        preset_id = given.get("preset")
-        if not isinstance(preset_id, str) or not re.fullmatch(LIST_ID_PATTERN, preset_id):
-            return given  # it is refused with all else that is wrong
-        preset = (await self.read(req)).presets.get(preset_id)
-        if preset is None:
-            raise _unknown("preset", preset_id)
-        return {**as_given(preset["parameters"]), **given}
+        return completed(given, await self.read(req)) if _preset_id(given) else given
 
     async def symbols(self, req: Request, watchlist_id: str) -> frozenset[str]:
         """Those of a watchlist. Raises Problem (400) where it is none of one's own."""
-        watchlist = (await self.read(req)).watchlists.get(watchlist_id)
-        if watchlist is None:
-            raise _unknown("watchlist", watchlist_id)
-        return frozenset(watchlist["symbols"])
+        return symbols_of(await self.read(req), watchlist_id)
 
     def tell_position(self, req: Request, resp: Response) -> None:
         """Add to the position of an answer that of the lists, if any were read."""
@@ -62,6 +53,35 @@ class OwnLists:
             workspace = await own_workspace(req, live)
             req.context.workspace, req.context.lists_position = workspace, live.formatted_positions
         return workspace
+
+
+def completed(given: Given, own: WorkspaceRow, among: Collection[str] | None = None) -> Given:
+    """Parameters with those of the preset that they name, where they say nothing else; of those ``among`` these alone.
+
+    Raises Problem (400) for a preset that is none of one's own.
+    """
+    preset_id = _preset_id(given)
+    if preset_id is None:
+        return given
+    preset = own.presets.get(preset_id)
+    if preset is None:
+        raise _unknown("preset", preset_id)
+    parameters = {name: value for name, value in preset["parameters"].items() if among is None or name in among}
+    return {**as_given(parameters), **given}
+
+
+def _preset_id(given: Given) -> str | None:
+    """What can be the id of a preset; what cannot is refused with all else that is wrong."""
+    preset_id = given.get("preset")
+    return preset_id if isinstance(preset_id, str) and re.fullmatch(LIST_ID_PATTERN, preset_id) else None
+
+
+def symbols_of(own: WorkspaceRow, watchlist_id: str) -> frozenset[str]:
+    """Those of a watchlist. Raises Problem (400) where it is none of one's own."""
+    watchlist = own.watchlists.get(watchlist_id)
+    if watchlist is None:
+        raise _unknown("watchlist", watchlist_id)
+    return frozenset(watchlist["symbols"])
 
 
 async def own_workspace(req: Request, live: LiveBuild[WorkspaceQueries]) -> WorkspaceRow:

@@ -75,17 +75,22 @@ class PatternFilters(Parameters):
             return NO_NAMES
         return CatalogueNames(*(frozenset(given) if given else None for given in (self.sectors, self.universe)))
 
-    def query(self, now: float, catalogue: Catalogue, **order: Any) -> PatternQuery:
-        """Which patterns are asked for, by today's catalogue; ``order`` says in which order, and which page of them.
+    def symbols_meant(self, catalogue: Catalogue, watched: frozenset[str] | None = None) -> frozenset[str] | None:
+        """The symbols that pass, by the catalogue as it is; of the ``watched`` alone, if there are any to be watched.
 
-        Raises Problem (400) for what the catalogue does not have, UnavailableError.
+        Raises UnavailableError.
         """
-        names = self.names
-        catalogue.check(names)
+        symbols = catalogue.among(frozenset(self.symbols) if self.symbols else None, self.names)
+        if watched is None:
+            return symbols
+        return watched if symbols is None else watched & symbols
+
+    def query(self, now: float, symbols: frozenset[str] | None, **order: Any) -> PatternQuery:
+        """Which patterns of the ``symbols`` meant are asked for; ``order`` says in which order, and which page."""
         return PatternQuery(
             now=now,
             pattern_types=frozenset(self.pattern_types or ()),
-            symbols=catalogue.among(frozenset(self.symbols) if self.symbols else None, names),
+            symbols=symbols,
             tiers=frozenset(self.timeframe or ()),
             confidence_min=self.confidence_min,
             rs_min=self.rs_min,
@@ -153,21 +158,19 @@ class ScanParameters(PatternFilters):
     def scan(self, now: float, catalogue: Catalogue, watched: frozenset[str] | None = None) -> PatternQuery:
         """What is asked of the read model; of the ``watched`` symbols alone, if there are any to be watched.
 
-        Raises as ``query``.
+        Raises Problem (400) for what the catalogue does not have, UnavailableError.
         """
+        catalogue.check(self.names)
         after = decode_cursor(self.cursor, (self.sort_by, self.sort_order)) if self.cursor else None
-        query = self.query(
+        return self.query(
             now,
-            catalogue,
+            self.symbols_meant(catalogue, watched),
             sort_by=self.sort_by,
             descending=self.sort_order == "desc",
             offset=((self.page or 1) - 1) * self.per_page,
             after=after,
             limit=self.per_page,
         )
-        if watched is None:
-            return query
-        return query._replace(symbols=watched if query.symbols is None else watched & query.symbols)
 
 
 class CacheInfo(TypedDict):

@@ -1,7 +1,7 @@
 """The queries to all read models but ``patterns``, answered from their rows and indexes in Redis."""
 
 from asyncio import gather
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -83,6 +83,10 @@ def _added(one: ActivityRow, other: ActivityRow) -> ActivityRow:
     )
 
 
+USERS_AT_ONCE = 20
+"""Workspaces that are read together: one may have nearly a megabyte."""
+
+
 class RedisWorkspaceQueries:
     """One build of ``workspaces``; ``logs`` is the log of the users."""
 
@@ -93,6 +97,14 @@ class RedisWorkspaceQueries:
     async def get(self, user: str) -> Found[WorkspaceRow] | None:
         """What one user has; None if that user has never done anything."""
         return await self._rows.get(self._log, user)
+
+    async def several(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
+        """What each of these has; those who have never done anything are missing."""
+        asked = list(users)
+        found: list[Found[WorkspaceRow]] = []
+        for start in range(0, len(asked), USERS_AT_ONCE):
+            found += await self._rows.several(self._log, asked[start : start + USERS_AT_ONCE])
+        return {one.row.user: one.row for one in found}
 
 
 class RedisProducerQueries:

@@ -4,7 +4,7 @@ One pipeline asks every segment for its total and its first rows (``query.lua``)
 the page. ``docs/queries.md`` tells what that costs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -78,8 +78,12 @@ class IndexedRows(Generic[Row]):
 
     async def get(self, log: str, key: str) -> Found[Row] | None:
         """One row."""
-        rows = await self._fetch([_Place(0.0, key, log)])
+        rows = await self.several(log, [key])
         return rows[0] if rows else None
+
+    async def several(self, log: str, keys: Collection[str]) -> list[Found[Row]]:
+        """Those of these rows that there are."""
+        return await self._fetch([_Place(0.0, key, log) for key in keys])
 
     async def page(self, query: IndexQuery) -> Page[Row]:
         """The page of the answer. Raises TooDeepError."""

@@ -248,7 +248,7 @@ def _parked_note(parked: Parked) -> str:
 
 
 def _changes_entry(mutations: Mutations, position: int, recorded_at: float | None) -> list[Word]:
-    told = mutations.rows if mutations.tells_rows else {}
+    told = mutations.rows if mutations.tells_rows else dict.fromkeys(mutations.rows)
     rows = b",".join(b"[%b,%b]" % (orjson.dumps(key), document or b"null") for key, document in told.items())
     keep = max(100, min(10_000, CHANGES_KEPT // max(1, len(mutations.rows))))
     entry: list[Word] = ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]

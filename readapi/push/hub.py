@@ -7,17 +7,20 @@ rendered once a round, a message encoded once for all clients of equal interests
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from projections.workspaces import WorkspaceRow, Workspaces
 from readapi.catalogue.meaning import Catalogue
 from readapi.commits import CommitListener
 from readapi.ports import Freshness
+from readapi.push.asked import renewed, users_of
 from readapi.push.feeds import Feed
 from readapi.push.ids import Places, Topic, format_id
-from readapi.push.interests import Interests, meaning_of, renewed
+from readapi.push.interests import Interests, meaning_of
 from readapi.push.kept import Kept
+from readapi.push.lists import ChangedLists
 from readapi.push.measuring import PushMetrics
 from readapi.push.messages import Message, message
 from readapi.push.steps import Step, id_for, steps
@@ -40,7 +43,10 @@ DRAIN_SECONDS = 10.0
 """A client that catches up is dropped if it takes nothing for so long."""
 
 
-CATALOGUE_CHANGED = "the catalogue has changed, and with it what the filters mean"
+FILTERS_CHANGED = "the catalogue or a list has changed, and with it what the filters mean"
+
+WorkspacesOf = Callable[[Collection[str]], Awaitable[Mapping[str, WorkspaceRow]]]
+"""What some users have; who has nothing may be missing."""
 
 
 class Since(NamedTuple):
@@ -51,19 +57,26 @@ class Since(NamedTuple):
 
 
 class Hub:
-    """Live push in one API process. ``run`` must be running; ``clock`` gives epoch seconds."""
+    """Live push in one API process. ``run`` must be running; ``clock`` gives epoch seconds.
+
+    ``away`` are the errors that ``workspaces_of`` raises while the store cannot be reached.
+    """
 
     def __init__(
         self,
         freshness: Freshness,
         catalogue: Catalogue,
+        workspaces_of: WorkspacesOf,
         clock: Callable[[], float],
         wait_seconds: float,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        away: tuple[type[Exception], ...] = (),
     ) -> None:
         self.metrics = PushMetrics()
         self.catalogue = catalogue
         self._meanings = catalogue.state
+        self._workspaces_of = workspaces_of
+        self._away = away
         self._freshness = freshness
         self._clock = clock
         self._wait_seconds = wait_seconds
@@ -74,13 +87,15 @@ class Hub:
             "patterns": Feed("patterns", self._woken.set, Kept()),
             "backtests": Feed("backtests", self._woken.set, Kept()),
         }
+        self._lists = ChangedLists(self._woken.set)
         self._subscribers = Subscribers(self.metrics)
         self._steps: dict[tuple[str, int], Step] = {}
 
     @property
     def listeners(self) -> Mapping[str, CommitListener]:
         """Who is to hear of the commits to each read model, by its name."""
-        return {feed.topic: feed for feed in self._feeds.values()}
+        feeds: dict[str, CommitListener] = {feed.topic: feed for feed in self._feeds.values()}
+        return {**feeds, Workspaces.name: self._lists}
 
     async def run(self) -> None:
         """Tell what is heard, and send heartbeats, until cancelled."""
@@ -97,6 +112,7 @@ class Hub:
                 # A fifth of the time, at least, is for requests; and what gathers meanwhile is told with fewer writes.
                 await asyncio.sleep(min((time.monotonic() - began) * REST_SHARE, LONGEST_REST_SECONDS))
             if time.monotonic() >= beat:
+                await self._renew()
                 await self._expel()
                 await self._beat()
                 beat = time.monotonic() + self._heartbeat_seconds
@@ -126,23 +142,39 @@ class Hub:
             self._woken.set()
 
     async def _renew(self) -> None:
-        """Those whose filters mean something else than before, by the catalogue, are told to begin anew."""
-        if self._meanings == self.catalogue.state:
+        """Those whose filters mean something else than before are told to begin anew."""
+        state = self.catalogue.state
+        if self._meanings == state and self._lists.is_empty:
             return
-        self._meanings = self.catalogue.state
-        for interests, transports in self._subscribers.audience():
-            meant = renewed(interests, self.catalogue)
+        audience = self._subscribers.audience()
+        watched = set().union(*(users_of(interests) for interests, _ in audience))
+        changed = self._lists.take(watched)
+        workspaces = await self._read(watched if self._meanings != state else changed)
+        self._meanings = state
+        for interests, transports in audience:
+            meant = renewed(interests, self.catalogue, workspaces)
             if meant == interests:
                 continue
             for _, subscribers in transports:
                 for subscriber in subscribers:
                     self._subscribers.move(subscriber, meant)
-            clients = await self._broadcast([(meant, transports)], self._catalogue_reset)
+            clients = await self._broadcast([(meant, transports)], self._filters_reset)
             self.metrics.reset.inc(clients)
             await asyncio.sleep(0)
 
-    def _catalogue_reset(self, interests: Interests) -> Message | None:
-        return Step("patterns", self._told, CATALOGUE_CHANGED).message(interests)
+    async def _read(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
+        """What these users have; those who cannot be asked for now are missing, and asked for again later."""
+        if not users:
+            return {}
+        try:
+            found = await self._workspaces_of(users)
+        except self._away:
+            self._lists.put_back(users)
+            return {}
+        return {user: found.get(user) or WorkspaceRow(user) for user in users}
+
+    def _filters_reset(self, interests: Interests) -> Message | None:
+        return Step("patterns", self._told, FILTERS_CHANGED).message(interests)
 
     async def _expel(self) -> None:
         """End those whose tokens are not valid any more."""
@@ -188,13 +220,16 @@ class Hub:
             return
         self._renew_one(subscriber)
         self._subscribers.join(subscriber)
+        # What was heard of its lists while it connected was not for it.
+        if users := users_of(subscriber.interests):
+            self._lists.add(users)
 
     def _renew_one(self, subscriber: Subscriber) -> None:
         """The catalogue may have changed while the client caught up."""
-        meant = renewed(subscriber.interests, self.catalogue)
+        meant = renewed(subscriber.interests, self.catalogue, {})
         if meant != subscriber.interests:
             subscriber.interests = meant
-            self._send(subscriber, Step("patterns", self._told, CATALOGUE_CHANGED))
+            self._send(subscriber, Step("patterns", self._told, FILTERS_CHANGED))
             self.metrics.reset.inc()
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -205,7 +240,7 @@ class Hub:
         """Whether there is still somebody who has been told everything."""
         await self._reached(since.places)
         meant_otherwise = since.meaning != meaning_of(subscriber.interests)
-        places, resets = self._from_where(since.places, CATALOGUE_CHANGED if meant_otherwise else None)
+        places, resets = self._from_where(since.places, FILTERS_CHANGED if meant_otherwise else None)
         subscriber.send(message("ready", id_for(subscriber.interests, places), resumed=not resets))
         if not resets:
             self.metrics.resumed.inc()

@@ -37,13 +37,13 @@ Places = Mapping[Topic, Place]
 """Topic -> how far it has been told."""
 
 
-_MEANING = ";catalogue:"
+_MEANING = ";filters:"
 
 
 def format_id(places: Places, meaning: str = "") -> str:
     """``patterns:1.1/market-0=1234-0,market-1=77-0``; the topics are parted by ``;``.
 
-    A ``meaning`` of filters stands behind them: ``;catalogue:0f1e2d3c4b5a6978``.
+    A ``meaning`` of filters stands behind them: ``;filters:0f1e2d3c4b5a6978``.
     """
     text = ";".join(f"{topic}:{build}/{_format(marks)}" for topic, (build, marks) in sorted(places.items()))
     return text + _MEANING + meaning if meaning else text

@@ -1,11 +1,11 @@
 """What clients may be interested in, and what a change is to those who are: a row to set, one to remove, or nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from typing_extensions import TypedDict
@@ -15,10 +15,8 @@ from projections.base import Stored, read_row
 from projections.patterns import PatternRow
 from projections.queries import Found, PatternQuery
 from readapi.backtests import Backtest, shown_run
-from readapi.catalogue.meaning import NO_NAMES, Catalogue, CatalogueNames
 from readapi.commits import Commit, RowChange
 from readapi.pattern_rows import CompactPattern, FullPattern, compact, full
-from readapi.ports import UnavailableError
 from readapi.push.ids import Topic
 
 ALWAYS = -inf
@@ -104,6 +102,15 @@ class PatternChange:
         return _json(Remove(op="remove", id=self._change.key))
 
 
+class Asked(NamedTuple):
+    """What somebody asked for that may come to mean something else: by the catalogue, or by lists of theirs."""
+
+    given: tuple[tuple[str, str | tuple[str, ...]], ...]
+    """Parameters by name, in order."""
+    user: str | None
+    """On whose lists it depends, if on any."""
+
+
 @dataclass(frozen=True)
 class PatternInterest:
     """The patterns that match some filters; whether all raw fields are wanted."""
@@ -111,23 +118,13 @@ class PatternInterest:
     query: PatternQuery
     """As of ``ALWAYS``: what has elapsed meanwhile did match when it was told."""
     full: bool = False
-    symbols: frozenset[str] | None = None
-    """The symbols that were asked for one by one."""
-    names: CatalogueNames = NO_NAMES
-    """What was asked for that the catalogue gives its meaning: the symbols of ``query`` are what it means now."""
-
-    def renewed(self, catalogue: Catalogue) -> "PatternInterest":
-        """The same, as it is meant now; while the catalogue is being loaded, as before."""
-        try:
-            symbols = catalogue.among(self.symbols, self.names)
-        except UnavailableError:
-            return self
-        return self if symbols == self.query.symbols else replace(self, query=self.query._replace(symbols=symbols))
+    asked: Asked | None = None
+    """What ``query`` is the meaning of now; None where it always means the same."""
 
     @cached_property
     def meaning(self) -> str:
-        """16 digits that tell meanings apart; empty where the catalogue has no say."""
-        return _digest(self.query.symbols or frozenset()) if self.names else ""
+        """16 digits that tell meanings apart; empty where there is but one."""
+        return _digest(self.query) if self.asked else ""
 
     def tell(self, change: PatternChange) -> bytes | None:
         """What the change is to somebody who has been told all changes before it."""
@@ -142,9 +139,10 @@ class PatternInterest:
 
 
 @lru_cache(maxsize=256)
-def _digest(symbols: frozenset[str]) -> str:
+def _digest(query: PatternQuery) -> str:
     """The same in every process; many clients ask for the same few universes."""
-    return sha256(",".join(sorted(symbols)).encode()).hexdigest()[:16]
+    filters = [sorted(value) if isinstance(value, frozenset) else value for value in query]
+    return sha256(repr(filters).encode()).hexdigest()[:16]
 
 
 class BacktestChange:
@@ -181,20 +179,13 @@ class BacktestInterest:
 
 
 Change = PatternChange | BacktestChange
-Interests = tuple[tuple[Topic, PatternInterest | BacktestInterest], ...]
+Interest = PatternInterest | BacktestInterest
+Interests = tuple[tuple[Topic, Interest], ...]
 """What one client wants of each topic; clients of equal interests are told the same."""
 
 
-def renewed(interests: Interests, catalogue: Catalogue) -> Interests:
-    """The same interests as they are meant now."""
-    return tuple(
-        (topic, interest.renewed(catalogue) if isinstance(interest, PatternInterest) and interest.names else interest)
-        for topic, interest in interests
-    )
-
-
 def meaning_of(interests: Interests) -> str:
-    """16 digits that tell apart what the catalogue's filters among them mean; empty where there are none."""
+    """16 digits that tell apart what they mean; empty where that is always the same."""
     return "".join(interest.meaning for _, interest in interests if isinstance(interest, PatternInterest))
 
 

@@ -2,71 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal, Self
+from typing import Self
 
 from falcon import PayloadTypeError, WebSocketDisconnected
 from falcon.asgi import Request, Response, SSEvent, WebSocket
-from pydantic import Field, StringConstraints
 
 from readapi.access import is_admitted
 from readapi.access.guard import SUBPROTOCOL
-from readapi.catalogue.meaning import Catalogue
 from readapi.operation import Resource, operation
-from readapi.parameters import ListOf, LongName
-from readapi.patterns import PatternFilters
+from readapi.own_lists import OwnLists
 from readapi.problems import invalid
+from readapi.push.asked import Live, PatternsLive
 from readapi.push.hub import Hub, Since
-from readapi.push.ids import LONGEST_ID, Topic, parse_id, split_id
-from readapi.push.interests import ALWAYS, BacktestInterest, Interests, PatternInterest
+from readapi.push.ids import parse_id, split_id
+from readapi.push.interests import Interests
 from readapi.push.streams import Stream, stream_of
 from readapi.push.subscribers import Subscriber, Transport
 
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
-
-
-class PatternsLive(PatternFilters):
-    """Which changes of patterns, from where on."""
-
-    fields: ListOf[Literal["compact", "full"]] = ("compact",)
-    """``compact``: the fields of the UI; ``full``: besides these all raw fields, with their provenance."""
-    last_event_id: (
-        Annotated[str, StringConstraints(max_length=LONGEST_ID), Field(json_schema_extra={"format": "event-id"})] | None
-    ) = None
-    """The ``id`` of the last message received: what came after it is told first. The header ``Last-Event-ID`` of
-    an ``EventSource`` that reconnects says the same, and prevails."""
-
-    def interests(self, catalogue: Catalogue) -> Interests:
-        """What is asked for, by today's catalogue. Raises Problem (400), UnavailableError."""
-        query = self.query(ALWAYS, catalogue)
-        symbols = frozenset(self.symbols) if self.symbols else None
-        return (("patterns", PatternInterest(query, "full" in self.fields, symbols, self.names)),)
-
-
-class Live(PatternsLive):
-    """Which changes of which topics, from where on."""
-
-    topics: ListOf[Topic] = ("patterns", "backtests")
-    """``patterns``, with the filters here; ``backtests``: progress and results."""
-    job_ids: ListOf[LongName] | None = None
-    """Backtest runs; all if none is named."""
-
-    def interests(self, catalogue: Catalogue) -> Interests:
-        """What is asked for, by today's catalogue. Raises Problem (400), UnavailableError."""
-        interests: Interests = ()
-        for topic in sorted(set(self.topics)):
-            if topic == "patterns":
-                interests += super().interests(catalogue)
-            else:
-                interests += (("backtests", BacktestInterest(frozenset(self.job_ids or ()))),)
-        self._refuse_what_is_for_another_topic()
-        return interests
-
-    def _refuse_what_is_for_another_topic(self) -> None:
-        owners: dict[str, Topic] = dict.fromkeys((*PatternFilters.model_fields, "fields"), "patterns")
-        owners["job_ids"] = "backtests"
-        for name in sorted(self.model_fields_set & owners.keys()):
-            if owners[name] not in self.topics:
-                raise invalid([{"field": name, "reason": f"is for the topic {owners[name]}, which is not asked for"}])
 
 
 def _since(given: str | None, interests: Interests, field: str) -> Since | None:
@@ -96,24 +49,35 @@ def _connected(
         connections.dec()
 
 
-class PatternEventsResource(Resource):
-    """Changes of patterns as server-sent events."""
+class _PushResource:
+    """Whatever tells changes."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, lists: OwnLists) -> None:
         self._hub = hub
+        self._lists = lists
+
+    async def interests(self, req: Request, query: PatternsLive) -> Interests:
+        """What is asked for. Raises Problem (400, 504), UnavailableError."""
+        own = await self._lists.read(req) if query.names_lists else None
+        return query.interests(req.params, self._hub.catalogue, own)
+
+
+class PatternEventsResource(_PushResource, Resource):
+    """Changes of patterns as server-sent events."""
 
     @operation(
         "Live changes of the active patterns, as server-sent events that can be resumed",
         scope="read",
         answers={200: "text/event-stream"},
         query=PatternsLive,
+        problems=(503, 504),
         is_live=True,
     )
     async def on_get(self, req: Request, resp: Response, query: PatternsLive) -> None:
         """Events until the client has enough, or is too slow."""
         header = req.get_header(LAST_EVENT_ID_HEADER)
         field, given = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", query.last_event_id)
-        interests = query.interests(self._hub.catalogue)
+        interests = await self.interests(req, query)
         resp.set_header("Cache-Control", "no-store")
         # Or nginx would gather events until they fill a buffer.
         resp.set_header("X-Accel-Buffering", "no")
@@ -140,15 +104,12 @@ class _Events:
         raise StopAsyncIteration
 
 
-class _LiveResource:
+class _LiveResource(_PushResource):
     """A WebSocket on which changes are told; what its client sends is ignored."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
 
     async def _live(self, req: Request, ws: WebSocket, query: PatternsLive) -> None:
         """Messages until one of the two closes it. Raises Problem before it is accepted."""
-        interests = query.interests(self._hub.catalogue)
+        interests = await self.interests(req, query)
         since = _since(query.last_event_id, interests, "last_event_id")
         stream = stream_of(req)
         # Who has offered a token as a protocol hangs up if none is chosen.

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -12,17 +12,23 @@ from typing import Any
 import httpx
 import orjson
 import uvicorn
-from falcon.asgi import App
+from falcon.asgi import App, Request, Response, WebSocket
 from prometheus_client import CollectorRegistry
 from websockets.sync.client import ClientConnection, connect
 
+from infra.live_builds import FollowedReadModel
 from infra.streams import HttpStream, WebSocketStream
 from projections.patterns import PatternRow
+from projections.queries import Found, WorkspaceQueries
 from projections.versions import Build
+from projections.workspaces import WorkspaceRow
+from readapi.access.identities import Identity
 from readapi.commits import Commit, Mark
+from readapi.own_lists import OwnLists
 from readapi.problems import handle_errors
 from readapi.push.hub import Hub
 from readapi.push.resources import LiveResource, PatternEventsResource, PatternsLiveResource
+from readapi.read_model import ReadModel
 from tests.catalogue import Known, symbol
 from tests.processes.roles import wait_until
 from tests.push import BUILD, commit_of
@@ -39,6 +45,31 @@ class Store:
         return self.away
 
 
+class AwayError(Exception):
+    """The workspaces cannot be read."""
+
+
+class Workspaces:
+    """The workspaces as the store has them; while it is away, nobody can read them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, WorkspaceRow] = {}
+        self.away = False
+        self.asked: list[set[str]] = []
+
+    async def get(self, user: str) -> Found[WorkspaceRow] | None:
+        """As WorkspaceQueries."""
+        row = (await self.several([user])).get(user)
+        return Found(row, "users", 1) if row else None
+
+    async def several(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
+        """As WorkspaceQueries."""
+        self.asked.append(set(users))
+        if self.away:
+            raise AwayError
+        return {user: self.rows[user] for user in users if user in self.rows}
+
+
 class Server:
     """A server in a thread, and the hub in it."""
 
@@ -46,17 +77,28 @@ class Server:
         self.store = Store()
         self.registry = CollectorRegistry()
         self.known = Known([symbol("S1", sector="Energy"), symbol("S2", sector="Health")], {"one": ["S1"]})
+        self.workspaces = Workspaces()
         self.hub = Hub(
-            self.store, self.known.catalogue, time.time, wait_seconds=0.2, heartbeat_seconds=heartbeat_seconds
+            self.store,
+            self.known.catalogue,
+            self.workspaces.several,
+            time.time,
+            wait_seconds=0.2,
+            heartbeat_seconds=heartbeat_seconds,
+            away=(AwayError,),
         )
+        followed: FollowedReadModel[WorkspaceQueries] = FollowedReadModel(
+            "workspaces", 1, ("users",), lambda _: self.workspaces
+        )
+        lists = OwnLists(ReadModel("workspaces", followed, 0, family="users"))
         self.hub.metrics.register(self.registry)
         self.app = app = App()
         app.ws_options.max_receive_queue = 0
-        handle_errors(app, ())
+        handle_errors(app, (AwayError,))
         app.add_middleware(self)
-        app.add_route("/api/patterns/stream", PatternEventsResource(self.hub))
-        app.add_route("/ws/patterns", PatternsLiveResource(self.hub))
-        app.add_route("/ws", LiveResource(self.hub))
+        app.add_route("/api/patterns/stream", PatternEventsResource(self.hub, lists))
+        app.add_route("/ws/patterns", PatternsLiveResource(self.hub, lists))
+        app.add_route("/ws", LiveResource(self.hub, lists))
         config = uvicorn.Config(
             app,
             loop="uvloop",
@@ -80,6 +122,14 @@ class Server:
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
         """As Lifespan."""
         self.running.cancel()
+
+    async def process_request(self, req: Request, _resp: Response) -> None:
+        """As the guard while TickView is developed."""
+        req.context.identity = Identity(req.get_header("X-User-ID") or "anybody", frozenset(("read",)))
+
+    async def process_request_ws(self, req: Request, _ws: WebSocket) -> None:
+        """The same."""
+        req.context.identity = Identity(req.get_header("X-User-ID") or "anybody", frozenset(("read",)))
 
     def start(self) -> None:
         self._thread.start()

@@ -9,7 +9,7 @@ from tests.catalogue import symbol
 from tests.integration.push_server import Server, detected, receive, serving
 from tests.processes.roles import wait_until
 
-REASON = "the catalogue has changed, and with it what the filters mean"
+REASON = "the catalogue or a list has changed, and with it what the filters mean"
 
 
 @pytest.fixture

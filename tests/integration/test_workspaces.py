@@ -197,13 +197,13 @@ def test_a_command_is_done_though_its_snapshot_cannot_be_kept_which_is_logged(re
     assert not redis.exists(SNAPSHOTS)
 
 
-def test_changes_tell_that_something_was_committed_and_not_what(
+def test_changes_tell_whose_workspace_was_committed_and_not_what_it_is(
     ours: LoggedWorkspaces, redis: Redis, log: EventLog
 ) -> None:
     ours.execute("alice", begin("a", "Tech", "AAPL"))
     fold(redis, log)
     [(identity, fields)] = redis.xrange(SegmentKeys(SEGMENT).changes)
-    assert (identity, fields[b"rows"]) == (b"1-0", b"[]")
+    assert (identity, fields[b"rows"]) == (b"1-0", b'[["alice",null]]')
 
 
 def test_the_log_keeps_what_the_read_model_has_not_folded_and_commands_need_no_archive(

@@ -18,6 +18,7 @@ from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.past_service import events, wait_until_archived, whole_service
 from tests.processes.roles import tickview, wait_until
+from tests.processes.test_push import receive, websocket
 
 WATCHLISTS = "/api/users/watchlists"
 PRESETS = "/api/users/filter-presets"
@@ -434,3 +435,21 @@ def test_the_history_of_lists_is_told_and_a_deleted_one_restored(redis_url: str,
         assert len({event["event_id"] for event in history}) == 5
         table = tickview("history", "user-alice", redis_url=redis_url, postgres_dsn=database_url).stdout.decode()
         assert "name=Technology" in " ".join(table.split())
+
+
+def test_who_follows_a_watchlist_is_told_by_what_it_becomes(client: httpx.Client) -> None:
+    follower = User(client, "follower")
+    tech = follower.begin("Tech", "ONE")
+    headers = {"X-User-ID": "follower", "TickView-Min-Position": follower.position}
+    with websocket(client, f"/ws/patterns?watchlist={tech}", headers) as connection:
+        ready = receive(connection)
+        assert (ready["type"], ready["resumed"]) == ("ready", False)
+        known = post(client, [detection("TWO"), detection("ONE")])
+        assert [one["pattern"]["symbol"] for one in receive(connection)["changes"]] == ["ONE"]
+        follower.ask("PUT", f"{WATCHLISTS}/{tech}", 200, json={"symbols": ["TWO", "THREE"]})
+        assert receive(connection)["type"] == "reset"
+        follower.position += f",{known['TickView-Min-Position']}"
+        assert follower.scanned(f"watchlist={tech}") == ["TWO"]
+        post(client, [detection("ONE"), detection("THREE")])
+        assert [one["pattern"]["symbol"] for one in receive(connection)["changes"]] == ["THREE"]
+    User(client, "stranger").ask("GET", f"/api/patterns/stream?watchlist={tech}", 400)

@@ -36,8 +36,10 @@ def client(redis_url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def websocket(client: httpx.Client, path: str) -> Any:
-    return connect(str(client.base_url.copy_with(scheme="ws")).rstrip("/") + path, max_size=None)
+def websocket(client: httpx.Client, path: str, headers: dict[str, str] | None = None) -> Any:
+    return connect(
+        str(client.base_url.copy_with(scheme="ws")).rstrip("/") + path, max_size=None, additional_headers=headers
+    )
 
 
 def receive(connection: ClientConnection) -> dict[str, Any]:
