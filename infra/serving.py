@@ -12,14 +12,13 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from gunicorn.app.base import BaseApplication
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from uvicorn_worker import UvicornWorker
 
 from domain.streams import USERS_LOG
 from infra.access.guarding import check_exposure, open_guard
 from infra.api_ports import IntakeAnnouncements, RedisDeadLetterDesk, RedisOperations
+from infra.api_processes import Server
 from infra.archive.as_of import PostgresPatternHistory
 from infra.archive.database import Database
 from infra.archive.serving import ArchiveHistory, ServedArchive
@@ -49,7 +48,6 @@ from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.recorder import Recorder
 from infra.replicas import ReplicatedPatterns
 from infra.settings import Settings
-from infra.streams import HttpStream, WebSocketStream
 from infra.telemetry import LIBRARY_LOGS, configure_logs
 from infra.workspaces import LoggedWorkspaces, WorkspaceDesk
 from projections.activity import Activity
@@ -72,48 +70,8 @@ logger = structlog.get_logger()
 OpenPatterns = Callable[[AsyncRedis, Build, tuple[str, ...]], PatternQueries]
 """Makes what answers for a build of ``patterns`` where no replica does."""
 
-STOP_SECONDS = 3
-"""How long requests under way may take to end."""
-
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that tells ``prometheus_client``, when it is imported, where the processes' metrics come together."""
-
-
-class ApiWorker(UvicornWorker):  # type: ignore[misc]
-    """gunicorn's process with uvicorn in it, the fastest of those measured (``docs/performance.md``)."""
-
-    CONFIG_KWARGS = {
-        "loop": "uvloop",
-        "http": HttpStream,
-        "ws": WebSocketStream,
-        # Each client's messages would have to be compressed for it alone.
-        "ws_per_message_deflate": False,
-        # What clients send is ignored.
-        "ws_max_size": 65_536,
-        "lifespan": "on",
-        "server_header": False,
-        "proxy_headers": False,
-        "access_log": False,
-        "timeout_graceful_shutdown": STOP_SECONDS,
-    }
-
-
-class Server(BaseApplication):  # type: ignore[misc]
-    """gunicorn with these settings, around the application that ``load`` makes in each process."""
-
-    def __init__(self, options: Mapping[str, Any], load: Callable[[], Any]) -> None:
-        self._options = options
-        self._load = load
-        super().__init__()
-
-    def load_config(self) -> None:
-        """Called by gunicorn."""
-        for name, value in self._options.items():
-            self.cfg.set(name, value)
-
-    def load(self) -> Any:
-        """Called by gunicorn in each process."""
-        return self._load()
 
 
 class ApiProcess:
@@ -196,9 +154,7 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
     options = {
         "bind": f"fd://{listener.fileno()}",
         "workers": settings.api_processes,
-        "worker_class": ApiWorker,
         "proc_name": "tickview serve",
-        "graceful_timeout": STOP_SECONDS + 2,
         "control_socket_disable": True,
         "on_exit": lambda _: rmtree(metrics, ignore_errors=True),
         "logconfig_dict": LIBRARY_LOGS,

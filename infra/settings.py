@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.addresses import check_postgres_dsn, check_redis_url
+from infra.catalogue.naming import parts_of
 from infra.lifeline import SUPERVISED
 
 PREFIX = "TICKVIEW_"
@@ -63,7 +64,7 @@ class Settings(BaseSettings):
     catalogue_dsn: str | None = None
     """PostgreSQL whose tables have the catalogue, which is only read; that of ``TICKSTOCK_DB_HOST`` when not set."""
     catalogue_symbols_table: str = "symbols"
-    """Table or view of the symbols, with its schema if need be."""
+    """Table or view of the symbols, as ``schema.table`` if need be; a name with a dot in it as ``"my.table"``."""
     catalogue_universes_table: str = "universes"
     """Table or view of the universes; it need not be there unless it is set."""
     catalogue_symbol_columns: Annotated[dict[SymbolField, str], NoDecode] = {}
@@ -187,6 +188,12 @@ class Settings(BaseSettings):
         if dsn:
             check_postgres_dsn(dsn)
         return dsn or None
+
+    @field_validator("catalogue_symbols_table", "catalogue_universes_table")
+    @classmethod
+    def _check_table(cls, name: str) -> str:
+        parts_of(name)
+        return name
 
     @field_validator("catalogue_symbol_columns", "catalogue_universe_columns", mode="before")
     @classmethod

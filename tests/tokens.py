@@ -18,6 +18,7 @@ _KEYS = {
     "ES256": ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
 }
+_OTHER_CURVE = ec.generate_private_key(ec.SECP384R1())
 _ALGORITHMS = jwt.algorithms.get_default_algorithms()
 
 
@@ -32,6 +33,29 @@ def public_jwk(algorithm: str) -> dict[str, Any]:
     return {**described, "kid": algorithm, "use": "sig"}
 
 
+def foreign_jwks() -> list[dict[str, Any]]:
+    """Keys that providers publish besides, each named for what keeps tokens from being verified with it.
+
+    Those of ours under another name would verify what we sign.
+    """
+    other_curve = _ALGORITHMS["ES384"].to_jwk(_OTHER_CURVE.public_key(), as_dict=True)
+    changes: dict[str, dict[str, Any]] = {
+        "use": {"use": "enc"},
+        "alg of encryption": {"use": "enc", "alg": "RSA-OAEP"},
+        "alg": {"alg": "RS512"},
+        "key_ops": {"key_ops": ["encrypt", "wrapKey"]},
+        "malformed": {"n": 7},
+    }
+    return [
+        *({**public_jwk("RS256"), **change, "kid": name} for name, change in changes.items()),
+        {**other_curve, "use": "sig", "kid": "crv"},
+        {**public_jwk("EdDSA"), "crv": "X25519", "kid": "X25519"},
+        {"kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA", "kid": "kty"},
+        {"kty": "oct", "alg": "HS256", "kid": "oct"},
+        {name: value for name, value in public_jwk("EdDSA").items() if name != "kid"},
+    ]
+
+
 def private_jwk() -> dict[str, Any]:
     """What nobody should publish."""
     described = _ALGORITHMS["EdDSA"].to_jwk(_KEYS["EdDSA"], as_dict=True)
@@ -39,8 +63,9 @@ def private_jwk() -> dict[str, Any]:
 
 
 def write_keys(path: Path, *algorithms: str) -> Path:
-    """The JWKS file."""
-    path.write_text(json.dumps({"keys": [public_jwk(one) for one in algorithms or _KEYS]}))
+    """The JWKS file, with keys of ours among foreign ones."""
+    keys = [*foreign_jwks(), *(public_jwk(one) for one in algorithms or _KEYS), *foreign_jwks()]
+    path.write_text(json.dumps({"keys": keys}))
     return path
 
 
@@ -105,6 +130,9 @@ def forgeries() -> dict[str, str]:
         "tampered": tampered(),
         "another key's algorithm": signed("ES256", kid="RS256"),
         "unknown kid": signed(kid="RS999"),
+        **{f"passed over for its {name}": signed(kid=name) for name in ("use", "alg", "key_ops", "oct")},
+        "passed over for its curve": jwt.encode(claims(), _OTHER_CURVE, "ES384", headers={"kid": "crv"}),
+        "secret of no key": jwt.encode(claims(), "0" * 32, "HS256", headers={"kid": "oct"}),
         "ended": signed(exp=now - 3_600),
         "not yet valid": signed(nbf=now + 3_600),
         "wrong issuer": signed(iss="https://evil.example"),

@@ -1,6 +1,7 @@
 """Makes the guard of the API from the settings."""
 
-from infra.access.jwts import Jwts, parse_keys
+from infra.access.jwts import Jwts
+from infra.access.keys import KeyReader
 from infra.access.tokens import PREFIX, parse_tokens, whose
 from infra.access.watched import Watched
 from infra.errors import StartupError
@@ -19,7 +20,7 @@ class Tokens:
         )
         self._jwts: Jwts | None = None
         if settings.jwt_issuer and settings.jwt_audience and settings.jwt_jwks_file:
-            keys = Watched("TICKVIEW_JWT_JWKS_FILE", settings.jwt_jwks_file, parse_keys)
+            keys = Watched("TICKVIEW_JWT_JWKS_FILE", settings.jwt_jwks_file, KeyReader().read)
             self._jwts = Jwts(settings.jwt_issuer, settings.jwt_audience, keys)
 
     def identify(self, token: str) -> Identity | None:

@@ -6,13 +6,11 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 import jwt
-import orjson
 
+from infra.access.keys import Keys
 from infra.access.watched import Watched
 from readapi.access import Identity
 from readapi.access.identities import is_subject, known_scopes
-
-ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA"})
 
 LEEWAY_SECONDS = 30
 """What clocks may differ by."""
@@ -21,32 +19,6 @@ REQUIRED = ["exp", "iss", "aud", "sub"]
 
 MOST_KNOWN = 10_000
 """Tokens whose signature is not verified again, at most."""
-
-_PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "k"}
-"""Members of a JWK that nobody but its owner should have."""
-
-Keys = Mapping[str, jwt.PyJWK]
-"""By their ids."""
-
-
-def parse_keys(content: bytes) -> Keys:
-    """The keys of a JWKS file that sign. Raises ValueError."""
-    try:
-        found = orjson.loads(content)["keys"]
-        return dict(_key(one) for one in found if one.get("use", "sig") == "sig")
-    except (TypeError, KeyError, AttributeError, orjson.JSONDecodeError, jwt.PyJWTError) as error:
-        raise ValueError(f"is no JWKS file of public keys: {type(error).__name__}") from None
-
-
-def _key(described: dict[str, Any]) -> tuple[str, jwt.PyJWK]:
-    if _PRIVATE & described.keys():
-        raise ValueError("has a key with its secret part: keep that away from here, only public keys are needed")
-    if "kid" not in described:
-        raise ValueError("has a key without kid, by which tokens name it")
-    key = jwt.PyJWK(described)
-    if key.algorithm_name not in ALGORITHMS:
-        raise ValueError(f"has a key for {key.algorithm_name}: only {', '.join(sorted(ALGORITHMS))} are taken")
-    return described["kid"], key
 
 
 class _Known(NamedTuple):

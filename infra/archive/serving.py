@@ -14,7 +14,7 @@ from infra.archive.trail import Trail
 from infra.archive.verification import last_verification
 from infra.connections import REDIS_ERRORS
 from infra.errors import StartupError
-from infra.eventlog import ArchiveUnavailableError
+from infra.eventlog import ArchiveBusyError, ArchiveUnavailableError
 from projections.queries import Positions
 from readapi.archive_ports import EventFilter, EventPage, PastEvent, Verification
 from readapi.ports import UnavailableError
@@ -33,6 +33,7 @@ GLANCE_SECONDS = 1.0
 """The same for what is shown beside something else, or says how things stand."""
 
 AWAY = "the archive in PostgreSQL cannot be reached; try again"
+BUSY = "the archive in PostgreSQL is held up by other work; try again"
 
 
 class ServedArchive:
@@ -61,6 +62,8 @@ class ServedArchive:
             self._is_away = True
             logger.warning("the archive does not answer", seconds=patience)
             raise UnavailableError(f"the archive in PostgreSQL does not answer within {patience:g} s") from error
+        except ArchiveBusyError as error:
+            raise UnavailableError(BUSY) from error
         except (ArchiveUnavailableError, StartupError) as error:
             raise UnavailableError(AWAY) from error
         except (*REDIS_ERRORS, PersistenceError) as error:
@@ -70,6 +73,9 @@ class ServedArchive:
     def _watched(self, question: Callable[[], T]) -> T:
         try:
             return question()
+        except ArchiveBusyError as error:
+            logger.warning("the archive is busy", error=str(error))
+            raise
         except (ArchiveUnavailableError, StartupError) as error:
             self._is_away = True
             logger.warning("the archive is away", error=str(error))

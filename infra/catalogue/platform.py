@@ -9,11 +9,26 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
 from infra.catalogue.entries import MOST_SYMBOLS, Columns, Rows, check_columns
+from infra.catalogue.naming import name_of, parts_of
 from infra.errors import StartupError
 
 CONNECT_SECONDS = 5
 STATEMENT_MILLISECONDS = 60_000
 ROWS_AT_ONCE = 1_000
+
+TABLES_TOLD = 20
+"""Where the one that was named is not there, at most."""
+
+# What differs in capitals alone is the likeliest to be meant.
+_READABLE = """
+SELECT CASE WHEN pg_table_is_visible(c.oid) THEN ARRAY[relname] ELSE ARRAY[nspname, relname] END::text[],
+    count(*) OVER ()
+FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition
+    AND nspname <> 'information_schema' AND nspname !~ '^pg_'
+    AND has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT')
+ORDER BY lower(relname) <> lower(%s), nspname, relname LIMIT %s
+"""
 
 
 @contextmanager
@@ -36,9 +51,20 @@ def platform(dsn: str) -> Iterator[Connection]:
 
 def has_table(connection: Connection, table: str) -> bool:
     """Whether there is a table, or a view, of this name."""
-    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [Identifier(*table.split(".")).as_string()])
+    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [Identifier(*parts_of(table)).as_string()])
     [[there]] = found
     return bool(there)
+
+
+def check_table(connection: Connection, table: str, setting: str) -> None:
+    """See that there is such a table. Raises StartupError, which tells those that may be read."""
+    if has_table(connection, table):
+        return
+    found = connection.execute(_READABLE, [parts_of(table)[-1], TABLES_TOLD]).fetchall()
+    told = [name_of(parts) for parts, _ in found] or ["none that its user may read"]
+    if found and found[0][1] > len(found):
+        told.append(f"{found[0][1] - len(found)} others")
+    raise StartupError(f"the platform's database has no table or view {table}: it has {', '.join(told)}; see {setting}")
 
 
 def rows_of_table(connection: Connection, table: str, fields: tuple[str, ...], columns: Columns) -> Rows:
@@ -46,7 +72,7 @@ def rows_of_table(connection: Connection, table: str, fields: tuple[str, ...], c
 
     The first field tells rows apart. Raises StartupError where a column is missing, as ``check_columns`` says.
     """
-    name = Identifier(*table.split("."))
+    name = Identifier(*parts_of(table))
     there = connection.execute(SQL("SELECT * FROM {} LIMIT 0").format(name)).description or ()
     known = {column.name for column in there}
     check_columns(f"table {table} of the platform", known, fields[0], columns)

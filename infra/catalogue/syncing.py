@@ -14,7 +14,7 @@ from domain.events import Event
 from infra.catalogue.comparing import Changes, symbol_changes, universe_changes
 from infra.catalogue.entries import Found, Refused, SymbolEntry, UniverseEntry, read_symbols, read_universes
 from infra.catalogue.files import rows_of
-from infra.catalogue.platform import has_table, platform, rows_of_table
+from infra.catalogue.platform import check_table, has_table, platform, rows_of_table
 from infra.composition import open_market_logs
 from infra.errors import StartupError
 from infra.read_models.keys import SegmentKeys
@@ -70,10 +70,12 @@ def read_source(settings: Settings, symbols: Path | None, universes: Path | None
         )
     with platform(settings.catalogue_dsn) as connection:
         table = settings.catalogue_symbols_table
+        check_table(connection, table, "TICKVIEW_CATALOGUE_SYMBOLS_TABLE")
         found = read_symbols(rows_of_table(connection, table, ("symbol", "active", *DETAILS), columns[0]), columns[0])
         table = settings.catalogue_universes_table
         if "catalogue_universes_table" not in settings.model_fields_set and not has_table(connection, table):
             return Source(found, None)
+        check_table(connection, table, "TICKVIEW_CATALOGUE_UNIVERSES_TABLE")
         fields = ("key", "name", "description", "symbols")
         return Source(found, read_universes(rows_of_table(connection, table, fields, columns[1]), columns[1]))
 

@@ -2,6 +2,7 @@
 
 from infra.eventlog.archive import (
     Archive,
+    ArchiveBusyError,
     ArchiveUnavailableError,
     HistoryGapError,
     LogDivergedError,
@@ -26,6 +27,7 @@ from infra.eventlog.recorders import (
 __all__ = [
     "Appended",
     "Archive",
+    "ArchiveBusyError",
     "ArchiveUnavailableError",
     "EventLog",
     "HistoryGapError",

@@ -14,6 +14,10 @@ class ArchiveUnavailableError(OperationalError):
     """The archive cannot be reached now; the message says why. Trying again may help."""
 
 
+class ArchiveBusyError(ArchiveUnavailableError):
+    """The archive is there, and keeps us waiting for too long; the message says why, and what to do."""
+
+
 class HistoryGapError(OperationalError):
     """Events are neither in the log nor in the archive; the message says which."""
 

@@ -12,11 +12,14 @@ from typing import IO, Any
 DEADLINE_SECONDS = 60.0
 
 
-def start(*arguments: str, redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> subprocess.Popen[bytes]:
+def start(
+    *arguments: str, redis_url: str, log: IO[bytes] | None = None, own_group: bool = False, **settings: Any
+) -> subprocess.Popen[bytes]:
     """``tickview`` with these arguments on this server; settings by their names without ``TICKVIEW_``."""
     environment = {**os.environ, "TICKVIEW_REDIS_URL": redis_url}
     environment |= {f"TICKVIEW_{name.upper()}": str(value) for name, value in settings.items()}
-    return subprocess.Popen([sys.executable, "-m", "infra.cli", *arguments], env=environment, stderr=log)
+    command = [sys.executable, "-m", "infra.cli", *arguments]
+    return subprocess.Popen(command, env=environment, stderr=log, start_new_session=own_group)
 
 
 def tickview(

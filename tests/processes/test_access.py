@@ -16,7 +16,7 @@ from infra.access.tokens import create_token, revoke_token
 from readapi.access import SCOPES, Scope
 from tests import servers
 from tests import tokens as provider
-from tests.processes.api_service import detection, service
+from tests.processes.api_service import api, detection, service
 from tests.processes.roles import running, tickview, wait_until
 
 ORIGIN = "https://ui.example"
@@ -46,9 +46,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, postgres_18_dsn: str) -> I
     tokens = {scope: create_token(file, "anna", [scope], None)[0] for scope in SCOPES}
     settings = {
         "tokens_file": file,
-        "jwt_issuer": provider.ISSUER,
-        "jwt_audience": provider.AUDIENCE,
-        "jwt_jwks_file": provider.write_keys(folder / "jwks.json"),
+        **by_jwt(provider.write_keys(folder / "jwks.json")),
         "cors_origins": ORIGIN,
         # The first worker may take its time.
         "wait_seconds": 30,
@@ -127,6 +125,31 @@ def test_every_forged_jwt_gets_the_same_answer(guarded: Guarded) -> None:
     assert {answer.status_code for answer in answers.values()} == {401}
     assert len({answer.text for answer in answers.values()}) == 1
     assert 'error="invalid_token"' in answers["alg none"].headers["WWW-Authenticate"]
+
+
+def by_jwt(keys: Path) -> dict[str, Any]:
+    """The settings with which JWTs alone are taken."""
+    return {"jwt_issuer": provider.ISSUER, "jwt_audience": provider.AUDIENCE, "jwt_jwks_file": keys}
+
+
+def test_keys_of_others_are_told_once_at_start_and_keep_nobody_out(valkey_url: str, tmp_path: Path) -> None:
+    keys = provider.write_keys(tmp_path / "jwks.json")
+    with (tmp_path / "log").open("wb") as log, api(valkey_url, log, api_processes=2, **by_jwt(keys)) as client:
+        for jwt, status in ((provider.signed(), 200), (provider.signed(kid="use"), 401)):
+            assert client.get("/api/patterns/scan", headers=bearer(jwt)).status_code == status
+    lines = [orjson.loads(line) for line in (tmp_path / "log").read_bytes().splitlines()]
+    told = [line["kid"] for line in lines if line["event"] == "key passed over"]
+    assert told == [key.get("kid") for key in provider.foreign_jwks()]
+
+
+def test_keys_of_others_alone_end_the_start_in_one_line(valkey_url: str, tmp_path: Path) -> None:
+    keys = tmp_path / "jwks.json"
+    keys.write_bytes(orjson.dumps({"keys": provider.foreign_jwks()}))
+    refused = tickview("serve", "--port", str(servers.free_port()), redis_url=valkey_url, **by_jwt(keys))
+    assert refused.returncode == 1
+    [line] = refused.stderr.decode().splitlines()
+    assert "TICKVIEW_JWT_JWKS_FILE" in line
+    assert all(repr(key["kid"]) in line for key in provider.foreign_jwks() if "kid" in key)
 
 
 @pytest.mark.parametrize(

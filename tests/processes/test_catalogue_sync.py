@@ -146,9 +146,14 @@ def test_the_platforms_tables_are_read_and_never_written(redis_url: str, databas
         (
             "catalogue_symbols_table",
             "nowhere",
-            b'relation "nowhere" does not exist; see TICKVIEW_CATALOGUE_SYMBOLS_TABLE',
+            b"no table or view nowhere: it has platform.tickers, intruding, universes; see TICKVIEW_CATALOGUE_S",
         ),
-        ("catalogue_universes_table", "nowhere", b'relation "nowhere" does not exist'),
+        (
+            "catalogue_universes_table",
+            "Universes",
+            b"universes, platform.tickers, intruding; see TICKVIEW_CATALOGUE_UN",
+        ),
+        ("catalogue_symbols_table", "a..b", b"TICKVIEW_CATALOGUE_SYMBOLS_TABLE: 'a..b' is no name of a table"),
         ("catalogue_dsn", "postgresql://127.0.0.1:1/none", b"see TICKVIEW_CATALOGUE_DSN"),
         ("catalogue_symbol_columns", '{"symbol": "ticker", "name": "firm"}', b"no column firm for name"),
         ("catalogue_symbol_columns", '{"colour": "red"}', b"TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"),

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from infra.access.jwts import LEEWAY_SECONDS, Jwts, parse_keys, scopes_of
+from infra.access.jwts import LEEWAY_SECONDS, Jwts, scopes_of
+from infra.access.keys import KeyReader, parse_keys
 from infra.access.tokens import create_token, parse_tokens, read_tokens, revoke_token, whose
 from infra.access.watched import Watched
 from infra.errors import StartupError
@@ -19,7 +20,7 @@ from tests import tokens as provider
 
 
 def jwts(path: Path) -> Jwts:
-    keys = Watched("TICKVIEW_JWT_JWKS_FILE", provider.write_keys(path / "jwks.json"), parse_keys)
+    keys = Watched("TICKVIEW_JWT_JWKS_FILE", provider.write_keys(path / "jwks.json"), KeyReader().read)
     return Jwts(provider.ISSUER, provider.AUDIENCE, keys)
 
 
@@ -169,26 +170,101 @@ def test_a_key_that_is_withdrawn_is_worth_nothing(tmp_path: Path, monkeypatch: p
     assert known.whose(provider.signed("ES256")) is not None
 
 
+def jwks(*keys: Any) -> bytes:
+    return json.dumps({"keys": keys}).encode()
+
+
+@pytest.mark.parametrize("use", ["sig", "enc"])
+@pytest.mark.parametrize("key", [provider.private_jwk(), {"kty": "oct", "k": "c2VjcmV0", "kid": "a"}])
+def test_a_file_with_a_secret_in_it_is_refused(key: dict[str, Any], use: str) -> None:
+    with pytest.raises(ValueError, match="secret part"):
+        parse_keys(jwks(provider.public_jwk("RS256"), {**key, "use": use}))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "7", '{"keys": 7}', '{"keys": {"a": "b"}}', '{"keys": "text"}'])
+def test_a_file_that_is_no_jwks_is_refused(content: str) -> None:
+    with pytest.raises(ValueError, match="is no JWKS file"):
+        parse_keys(content.encode())
+
+
+WHY_PASSED_OVER = {
+    "use": "its use is 'enc', not 'sig'",
+    "alg of encryption": "its use is 'enc', not 'sig'",
+    "alg": "its alg is 'RS512': keys of the kind RSA are taken for RS256 alone",
+    "key_ops": "its key_ops are ['encrypt', 'wrapKey'], without 'verify'",
+    "malformed": "it is malformed: InvalidKeyError",
+    "crv": "it is of the kind 'EC P-384': only RSA, EC P-256, OKP Ed25519, OKP Ed448 are taken",
+    "X25519": "it is of the kind 'OKP X25519': only RSA, EC P-256, OKP Ed25519, OKP Ed448 are taken",
+    "kty": "it is of the kind 'AKP': only RSA, EC P-256, OKP Ed25519, OKP Ed448 are taken",
+    "oct": "it is of the kind 'oct': only RSA, EC P-256, OKP Ed25519, OKP Ed448 are taken",
+    None: "it has no kid, by which tokens name it",
+}
+
+
+def test_keys_that_are_not_ours_to_use_are_passed_over_and_told_once() -> None:
+    reader, usable = KeyReader(), provider.public_jwk("ES256")
+    with capture_logs() as logs:
+        first = reader.read(jwks(*provider.foreign_jwks(), usable, *provider.foreign_jwks()))
+        again = reader.read(jwks(usable, *provider.foreign_jwks(), {**usable, "kid": "new", "use": "enc"}))
+    assert [list(keys) for keys in (first, again)] == [["ES256"]] * 2
+    assert {log["event"] for log in logs} == {"key passed over"}
+    told = [(log["kid"], log["why"]) for log in logs]
+    assert told == [*WHY_PASSED_OVER.items(), ("new", WHY_PASSED_OVER["use"])]
+
+
 @pytest.mark.parametrize(
-    ("key", "why"),
+    "key", [{"kty": "RSA", "kid": "a"}, "text", {}, None, 7, [], {"kty": [], "kid": {}, "use": []}]
+)
+def test_what_is_no_key_is_passed_over(key: Any) -> None:
+    usable, [passed_over] = parse_keys(jwks(key, provider.public_jwk("ES256")))
+    assert list(usable) == ["ES256"]
+    assert passed_over.why
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "told"),
     [
-        (provider.private_jwk(), "secret part"),
-        ({"kty": "oct", "k": "c2VjcmV0", "kid": "a"}, "secret part"),
-        ({**provider.public_jwk("RS256"), "alg": "RS512"}, "RS512"),
-        ({name: value for name, value in provider.public_jwk("RS256").items() if name != "kid"}, "without kid"),
-        ({"kty": "RSA", "kid": "a"}, "no JWKS file"),
-        ("text", "no JWKS file"),
+        # What providers leave away, and what they say besides.
+        ("RS256", {"use": None, "alg": None}),
+        ("ES256", {"alg": "ES256", "key_ops": ["verify"], "x5c": ["AAAA"]}),
+        ("EdDSA", {"key_ops": None}),
     ],
 )
-def test_keys_that_are_not_to_be_trusted_are_refused(key: Any, why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        parse_keys(json.dumps({"keys": [key]}).encode())
+def test_a_key_says_no_more_than_it_must(algorithm: str, told: dict[str, Any]) -> None:
+    key = provider.public_jwk(algorithm)
+    del key["use"]
+    assert parse_keys(jwks({**key, **told})).usable[algorithm].algorithm_name == algorithm
 
 
-def test_keys_for_encryption_are_passed_over() -> None:
-    encrypting = {**provider.public_jwk("RS256"), "use": "enc"}
-    content = json.dumps({"keys": [encrypting, provider.public_jwk("ES256")]}).encode()
-    assert list(parse_keys(content)) == ["ES256"]
+@pytest.mark.parametrize("alg", ["HS256", "none", "ES256", "RSA-OAEP", 7, ["RS256"]])
+def test_a_key_is_for_the_algorithm_of_its_kind_whatever_it_says(alg: Any) -> None:
+    usable, [passed_over] = parse_keys(jwks({**provider.public_jwk("RS256"), "alg": alg}))
+    assert (dict(usable), passed_over.kid) == ({}, "RS256")
+    assert repr(alg) in passed_over.why
+
+
+def test_a_set_without_a_key_to_use_is_refused_at_first_with_the_reasons(tmp_path: Path) -> None:
+    file = tmp_path / "jwks.json"
+    file.write_bytes(jwks(*provider.foreign_jwks(), {"kty": "a\nb", "kid": "line\nend"}))
+    with capture_logs() as logs, pytest.raises(StartupError, match="has no key that tokens can be") as refused:
+        Watched("TICKVIEW_JWT_JWKS_FILE", file, KeyReader().read)
+    [line] = str(refused.value).splitlines()
+    for kid, why in WHY_PASSED_OVER.items():
+        assert f"{'one without kid' if kid is None else repr(kid)}: {why}" in line
+    assert logs == []
+    with pytest.raises(ValueError, match="verified with: it has none at all"):
+        KeyReader().read(jwks())
+
+
+def test_a_set_whose_keys_were_all_withdrawn_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.access.watched.LOOK_SECONDS", -1.0)
+    known, text = jwts(tmp_path), provider.signed()
+    assert known.whose(text) is not None
+    (tmp_path / "jwks.json").write_bytes(jwks({**provider.public_jwk("RS256"), "use": "enc"}))
+    with capture_logs() as logs:
+        assert [known.whose(text) for _ in range(3)] == [None] * 3
+    events = [log["event"] for log in logs]
+    assert events == ["JWKS file without a key: no JWT is taken", "key passed over", "file read again"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from infra.serving import ApiWorker, Server
+from infra.api_processes import Server
 
 LONG_SECONDS = 600
 
@@ -13,7 +13,6 @@ def serve(port: int, load: Callable[[], Any]) -> None:
     options = {
         "bind": f"127.0.0.1:{port}",
         "workers": 1,
-        "worker_class": ApiWorker,
         # Who is busy with one scan for many seconds is not dead, and its clients have not left.
         "timeout": LONG_SECONDS,
         "keepalive": LONG_SECONDS,

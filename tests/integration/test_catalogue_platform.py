@@ -1,0 +1,104 @@
+"""The platform's tables in a real PostgreSQL: however they and their columns are called, and what is said if not so."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from infra.catalogue.platform import TABLES_TOLD
+from infra.catalogue.syncing import read_source
+from infra.errors import StartupError
+from infra.settings import Settings
+
+COLUMNS = ("Ticker", "Company Name", 'a "sector"', "50% {of} it", "select")
+"""Of which none can be written without quotes."""
+
+MAPPED = dict(zip(("symbol", "name", "sector", "market", "industry"), COLUMNS, strict=True))
+
+
+def make_table(url: str, *parts: str) -> None:
+    """A table of one symbol, in a schema of its own if that is named."""
+    columns = SQL(", ").join(SQL("{} text").format(Identifier(name)) for name in COLUMNS)
+    with psycopg.connect(url) as connection:
+        if parts[1:]:
+            connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(parts[0])))
+        connection.execute(SQL("CREATE TABLE {} ({})").format(Identifier(*parts), columns))
+        values = "'AAPL', 'Apple', 'Technology', 'stocks', 'Phones'"
+        connection.execute(SQL("INSERT INTO {} VALUES ({})").format(Identifier(*parts), SQL(values)))
+
+
+def found(url: str, table: str, **columns: str) -> dict[str, Any]:
+    """What is read of the symbols."""
+    settings = Settings(
+        catalogue_dsn=url, catalogue_symbols_table=table, catalogue_symbol_columns={**MAPPED, **columns}
+    )
+    source = read_source(settings, None, None)
+    assert source.symbols is not None
+    assert source.symbols.refused == []
+    return {name: entry.details for name, entry in source.symbols.entries.items()}
+
+
+@pytest.mark.parametrize(
+    ("parts", "names"),
+    [
+        (("symbols",), ["symbols", "public.symbols", '"symbols"']),
+        (("market", "symbols"), ["market.symbols", '"market".symbols', '"market"."symbols"']),
+        (("My Table",), ["My Table", '"My Table"', 'public."My Table"']),
+        (("Market Data", "my.table"), ['Market Data."my.table"', '"Market Data"."my.table"']),
+        (('a "quoted" one',), ['"a ""quoted"" one"']),
+        (("50% {of} it",), ["50% {of} it"]),
+    ],
+)
+def test_tables_and_columns_may_have_any_name(database_url: str, parts: tuple[str, ...], names: list[str]) -> None:
+    make_table(database_url, *parts)
+    for name in names:
+        details = found(database_url, name)["AAPL"]
+        assert [details[field] for field in MAPPED if field != "symbol"] == ["Apple", "Technology", "stocks", "Phones"]
+
+
+def test_what_is_not_there_is_told_with_what_is(database_url: str) -> None:
+    with pytest.raises(StartupError, match=r"no table or view symbols: it has none that its user may read; see TICKV"):
+        found(database_url, "symbols")
+    for parts in (("market", "Symbols"), ("a table",), ("my.table",)):
+        make_table(database_url, *parts)
+    for name in ("symbols", "public.symbols", "elsewhere.symbols"):
+        with pytest.raises(StartupError) as refused:
+            found(database_url, name)
+        assert str(refused.value) == (
+            f"the platform's database has no table or view {name}: "
+            'it has market.Symbols, a table, "my.table"; see TICKVIEW_CATALOGUE_SYMBOLS_TABLE'
+        )
+    with pytest.raises(StartupError) as refused:
+        found(database_url, "market.Symbols", name="company name")
+    assert str(refused.value) == (
+        "table market.Symbols of the platform has no column company name for name: "
+        'it has 50% {of} it, Company Name, Ticker, a "sector", select'
+    )
+
+
+def test_of_many_tables_some_are_told_the_likeliest_first(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        for number in range(TABLES_TOLD + 5):
+            connection.execute(f"CREATE TABLE table_{number:02} (a text)")
+        connection.execute('CREATE VIEW "SYMBOLS" AS SELECT 1')
+    with pytest.raises(StartupError, match=rf"it has SYMBOLS, table_00, .*, table_{TABLES_TOLD - 2}, 6 others; see"):
+        found(database_url, "symbols")
+
+
+def test_tables_that_may_not_be_read_are_not_told(database_url: str) -> None:
+    make_table(database_url, "secret")
+    make_table(database_url, "hidden", "symbols")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("CREATE TABLE open (ticker text, other text)")
+        connection.execute("CREATE ROLE catalogue_reader LOGIN")
+        connection.execute("GRANT SELECT (ticker) ON open TO catalogue_reader")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA hidden TO catalogue_reader")
+    try:
+        with pytest.raises(StartupError, match="no table or view symbols: it has open; see"):
+            found(make_conninfo(database_url, user="catalogue_reader"), "symbols")
+    finally:
+        with psycopg.connect(database_url) as connection:
+            connection.execute("DROP OWNED BY catalogue_reader")
+            connection.execute("DROP ROLE catalogue_reader")

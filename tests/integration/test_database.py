@@ -1,0 +1,87 @@
+"""A PostgreSQL that is there and keeps us waiting: that is told as what it is, with how long and what to do."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from structlog.testing import capture_logs
+
+from infra.archive import segments
+from infra.archive.database import Database
+from infra.archive.migrating import LOCK
+from infra.archive.serving import BUSY, ServedArchive
+from infra.errors import StartupError
+from infra.eventlog import ArchiveBusyError
+from readapi.ports import UnavailableError
+from tests.archiving import leased
+from tests.conftest import opened
+
+
+@contextmanager
+def impatient(database: Database, **limits: str) -> Iterator[Database]:
+    """The database as it is for a role with such limits of time."""
+    options = " ".join(f"-c {name}={value}" for name, value in limits.items())
+    with opened(make_conninfo(database.dsn, options=options)) as other:
+        yield other
+
+
+def test_a_lock_that_is_waited_for_in_vain_is_told(each_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "LOCK_SECONDS", 1)
+    lease = leased(each_database, "market-0")
+    with each_database.connection() as holder:
+        segments.release(holder, lease)
+        with pytest.raises(ArchiveBusyError) as told, each_database.connection() as waiting:
+            segments.note_error(waiting, "archive", 1, "market-0", "wrong")
+    said = str(told.value)
+    assert "cannot be reached" not in said
+    assert "\n" not in said
+    seconds = re.match(
+        r"another session of PostgreSQL holds a lock, which was waited for in vain until (\S+) s .*"
+        r'lock timeout .* in relation "segments"\); .*pg_stat_activity.*pg_terminate_backend\(pid\)$',
+        said,
+    )
+    assert seconds, said
+    assert float(seconds[1]) >= 1
+
+
+def test_a_statement_that_may_not_last_so_long_is_told(each_database: Database) -> None:
+    with (
+        impatient(each_database, statement_timeout="300ms") as limited,
+        pytest.raises(
+            ArchiveBusyError, match=r"ended a statement \d+\.\d s .*statement timeout\).* ALTER ROLE"
+        ) as told,
+        limited.connection() as connection,
+    ):
+        connection.execute("SELECT pg_sleep(30)")
+    assert "cannot be reached" not in str(told.value)
+
+
+@pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
+def test_who_waits_for_a_migration_that_another_makes_is_told(database_url: str, limit: str) -> None:
+    waiting = Database(make_conninfo(database_url, options=f"-c {limit}=100ms"))
+    with psycopg.connect(database_url) as migrating:
+        migrating.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        with pytest.raises(StartupError, match=r"does not serve us: (another session|PostgreSQL ended a statement)"):
+            waiting.check()
+        with pytest.raises(ArchiveBusyError), waiting.connection():
+            pass
+    waiting.check()
+
+
+def test_an_archive_that_is_busy_is_not_away(database: Database) -> None:
+    def slow() -> None:
+        with limited.connection() as connection:
+            connection.execute("SELECT pg_sleep(30)")
+
+    with impatient(database, statement_timeout="100ms") as limited, capture_logs() as logs:
+        archive = ServedArchive(limited)
+        for _ in range(2):
+            with pytest.raises(UnavailableError) as busy:
+                asyncio.run(archive.ask(slow, 30))
+            assert str(busy.value) == BUSY
+        assert asyncio.run(archive.ask(lambda: "an answer", 30)) == "an answer"
+    assert [log["event"] for log in logs] == ["the archive is busy"] * 2
