@@ -21,6 +21,12 @@ STOP_SECONDS = 3
 KILL_SECONDS = STOP_SECONDS + 2
 """After which a process that was told to end is killed."""
 
+LISTENERS = 16
+"""Of a process on each socket.
+
+libuv takes one new connection from a listener in each turn of the event loop, and a busy process's turns are long: of
+250 clients that came together, the last would wait for a second or two."""
+
 _ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
@@ -41,6 +47,11 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         "access_log": False,
         "timeout_graceful_shutdown": STOP_SECONDS,
     }
+
+    def init_process(self) -> None:
+        """As gunicorn, with so many listeners."""
+        self.sockets: list[Any] = [*self.sockets, *(one.dup() for one in self.sockets for _ in range(LISTENERS - 1))]
+        super().init_process()
 
     def init_signals(self) -> None:
         """As uvicorn's; and what came since the fork is heard now."""

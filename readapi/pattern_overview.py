@@ -80,7 +80,7 @@ class StatisticsResource(RememberingResource):
         now = self._clock()
         counted = await live.queries.statistics(now)
         answer = encode({"statistics": _statistics(counted), **self.read_model.staleness()})
-        self.send_remembered(req, resp, answer, live, now)
+        await self.send_remembered(req, resp, answer, live, now)
 
 
 def _statistics(counted: PatternStatistics) -> Statistics:
@@ -121,7 +121,7 @@ class SummaryResource(RememberingResource):
             latest=[compact(found.row, shown_at(now)) for found in latest.rows],
         )
         answer = encode({"summary": summary, **self.read_model.staleness()})
-        self.send_remembered(req, resp, answer, live, now)
+        await self.send_remembered(req, resp, answer, live, now)
 
 
 def _first(counts: Mapping[str, int]) -> dict[str, int]:

@@ -22,6 +22,7 @@ from projections.versions import Build
 from readapi.answers import Pagination, Performance, encode, pagination, send_encoded
 from readapi.as_of import PatternHistory
 from readapi.catalogue.meaning import NO_NAMES, Catalogue, CatalogueNames
+from readapi.cohorts import together
 from readapi.cursors import decode_cursor, encode_cursor
 from readapi.operation import operation
 from readapi.own_lists import Given, ListId, OwnLists
@@ -232,6 +233,7 @@ class ScanResource(RememberingResource):
 
     async def prepare(self, req: Request, resp: Response, query: ScanParameters) -> LiveBuild[PatternQueries] | None:
         """What is live; nothing where the past is asked for."""
+        await together()
         if query.names:
             await self._catalogue.reach(req)
         return None if query.past else await self.read_model.prepare(req, resp)
@@ -270,7 +272,7 @@ class ScanResource(RememberingResource):
             self._lists.tell_position(req, resp)
             send_encoded(req, resp, encoded, performance(req, answer.source), own=True)
         elif live:
-            self.send_remembered(req, resp, encoded, live, answer.moment)
+            await self.send_remembered(req, resp, encoded, live, answer.moment)
         else:
             send_encoded(req, resp, encoded, performance(req, answer.source))
 

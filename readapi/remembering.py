@@ -7,6 +7,7 @@ from falcon.asgi import Request, Response
 
 from projections.queries import PatternQueries
 from readapi.answers import Encoded, send_encoded
+from readapi.cohorts import together
 from readapi.operation import Resource
 from readapi.ports import LiveBuild
 from readapi.read_model import MIN_POSITION_HEADER, ReadModel
@@ -82,12 +83,13 @@ class RememberingResource(Resource):
         send_encoded(req, resp, answer, performance(req, live.queries.source))
         return True
 
-    def send_remembered(
+    async def send_remembered(
         self, req: Request, resp: Response, answer: Encoded, live: LiveBuild[PatternQueries], now: float
     ) -> None:
-        """Send what was answered at ``now``, and remember it if it has been asked again."""
+        """Remember what was answered at ``now``, before anything changes, if it has been asked again; and send it."""
         if self._remembered.is_asked_again(req.query_string) and (state := self._state(live, now)):
             self._remembered.remember(state, req.query_string, answer)
+        await together()
         send_encoded(req, resp, answer, performance(req, live.queries.source))
 
     def _state(self, live: LiveBuild[PatternQueries], now: float) -> tuple[Hashable, ...] | None:

@@ -1,7 +1,7 @@
 """Makes the guard of the API from the settings."""
 
-from infra.access.jwts import Jwts
-from infra.access.keys import KeyReader
+from typing import TYPE_CHECKING
+
 from infra.access.tokens import PREFIX, parse_tokens, whose
 from infra.access.watched import Watched
 from infra.errors import StartupError
@@ -9,6 +9,9 @@ from infra.settings import Settings
 from readapi.access import Identity
 from readapi.access.guard import Guard, is_loopback
 from readapi.access.rates import RateLimits
+
+if TYPE_CHECKING:
+    from infra.access.jwts import Jwts
 
 
 class Tokens:
@@ -18,16 +21,24 @@ class Tokens:
         self._tokens = (
             Watched("TICKVIEW_TOKENS_FILE", settings.tokens_file, parse_tokens) if settings.tokens_file else None
         )
-        self._jwts: Jwts | None = None
-        if settings.jwt_issuer and settings.jwt_audience and settings.jwt_jwks_file:
-            keys = Watched("TICKVIEW_JWT_JWKS_FILE", settings.jwt_jwks_file, KeyReader().read)
-            self._jwts = Jwts(settings.jwt_issuer, settings.jwt_audience, keys)
+        self._jwts = _open_jwts(settings)
 
     def identify(self, token: str) -> Identity | None:
         """As Authenticator."""
         if self._tokens and token.startswith(f"{PREFIX}_"):
             return whose(token, self._tokens.content)
         return self._jwts.whose(token) if self._jwts else None
+
+
+def _open_jwts(settings: Settings) -> "Jwts | None":
+    if not (settings.jwt_issuer and settings.jwt_audience and settings.jwt_jwks_file):
+        return None
+    # Only now: with the cryptography that they bring, they take ten megabytes in each process.
+    from infra.access.jwts import Jwts
+    from infra.access.keys import KeyReader
+
+    keys = Watched("TICKVIEW_JWT_JWKS_FILE", settings.jwt_jwks_file, KeyReader().read)
+    return Jwts(settings.jwt_issuer, settings.jwt_audience, keys)
 
 
 def open_guard(settings: Settings) -> Guard:

@@ -1,8 +1,10 @@
 """A remembered answer is what would be answered anew, whatever has changed, however long ago, and whoever asks."""
 
+import asyncio
 from typing import Any
 
 import falcon.testing
+import httpx
 import pytest
 from falcon.asgi import App, Request, Response
 from hypothesis import given, settings
@@ -26,7 +28,7 @@ from readapi.read_model import ReadModel
 from readapi.remembering import MOST_ANSWERS, MOST_BYTES, MOST_QUESTIONS, Remembered
 from readapi.replica.replica import PatternReplica
 from tests.catalogue import Known, symbol
-from tests.queries import NOW, SYMBOLS, log_of_pattern, rows_of_patterns
+from tests.queries import NOW, SYMBOLS, log_of_pattern, row_of, rows_of_patterns
 
 PATHS = (
     "/scan",
@@ -99,6 +101,7 @@ class Api:
         app.add_route("/scan", ScanResource(patterns, PatternHistory(None, 0), catalogue, lists, lambda: self.now))
         app.add_route("/stats", StatisticsResource(patterns, lambda: self.now))
         app.add_route("/summary", SummaryResource(patterns, lambda: self.now))
+        self.app = app
         self._client = falcon.testing.TestClient(app)
 
     def get(self, path: str, user: str = "alice", **headers: str) -> Any:
@@ -109,6 +112,31 @@ class Api:
         if content:
             assert content.pop("performance")["source"] == "replica"
         return content, answer.headers["etag"], answer.headers.get("warning")
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_what_changes_while_others_have_their_turn_is_not_missed(turns: int) -> None:
+    replica = PatternReplica()
+    api = Api(Served(replica), Workspaces(), NOW)
+
+    def detect(number: int) -> None:
+        row = row_of("AAPL", "Doji", "daily", NOW - number, 0.8)
+        replica.put(log_of_pattern(row.id), [(row.id, encode_row(row, number))])
+
+    async def test() -> None:
+        transport = httpx.ASGITransport(api.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"X-User-ID": "a"}) as client:
+            for total in (2, 4, 6):
+                detect(total - 1)
+                asked = asyncio.create_task(client.get("/scan"))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                detect(total)
+                answer = (await asked).json()
+                assert len(answer["patterns"]) == answer["pagination"]["total"] in (total - 1, total)
+                assert (await client.get("/scan")).json()["pagination"]["total"] == total
+
+    asyncio.run(test())
 
 
 USERS = ("alice", "bob")

@@ -8,6 +8,7 @@ import falcon.testing
 import pytest
 from falcon.asgi import App, Request, Response
 
+from readapi.cohorts import together
 from readapi.operation import Resource, operation
 from readapi.parameters import Parameters
 from readapi.problems import handle_errors
@@ -26,6 +27,18 @@ async def after_waits() -> str:
         await asyncio.sleep(0)
         await asyncio.sleep(0.001)
     return "done"
+
+
+async def lets_others_have_their_turn() -> str:
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return "done"
+
+
+async def fails_after_a_turn_and_a_wait() -> str:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.001)
+    raise ValueError("wrong")
 
 
 async def for_ever() -> str:
@@ -59,12 +72,12 @@ async def goes_on_after_an_error() -> str:
     return "done"
 
 
-@pytest.mark.parametrize("work", [at_once, after_waits, goes_on_after_an_error])
+@pytest.mark.parametrize("work", [at_once, lets_others_have_their_turn, after_waits, goes_on_after_an_error])
 def test_it_returns_what_the_work_returns(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
     assert asyncio.run(within(LONG, work())) == "done"
 
 
-@pytest.mark.parametrize("work", [fails_at_once, fails_after_a_wait])
+@pytest.mark.parametrize("work", [fails_at_once, fails_after_a_wait, fails_after_a_turn_and_a_wait])
 def test_the_works_errors_are_its_own(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
     with pytest.raises(ValueError, match="wrong"):
         asyncio.run(within(LONG, work()))
@@ -80,9 +93,47 @@ def test_a_time_out_within_is_another() -> None:
         asyncio.run(within(LONG, times_out_by_itself()))
 
 
-def test_without_a_wait_there_is_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("work", [at_once, lets_others_have_their_turn])
+def test_without_a_wait_there_is_no_timer(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[], Coroutine[Any, Any, str]]
+) -> None:
     monkeypatch.setattr("readapi.waiting.timeout", None)
-    assert asyncio.run(within(LONG, at_once())) == "done"
+    assert asyncio.run(within(LONG, work())) == "done"
+
+
+def test_others_do_have_their_turn() -> None:
+    async def test() -> list[str]:
+        order: list[str] = []
+
+        async def work(name: str) -> None:
+            for step in range(3):
+                order.append(f"{name}{step}")
+                await together()
+
+        await asyncio.gather(within(LONG, work("a")), within(LONG, work("b")))
+        return order
+
+    assert asyncio.run(test()) == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+
+def test_the_work_is_cancelled_where_it_lets_others_have_their_turn() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        try:
+            await together()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def test() -> None:
+        task = asyncio.create_task(within(LONG, work()))
+        asyncio.get_running_loop().call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(test())
+    assert seen == ["cancelled"]
 
 
 def test_the_work_is_cancelled_with_its_task() -> None:
