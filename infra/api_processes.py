@@ -27,7 +27,7 @@ LISTENERS = 16
 libuv takes one new connection from a listener in each turn of the event loop, and a busy process's turns are long: of
 250 clients that came together, the last would wait for a second or two."""
 
-_ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+_ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
 
 
 class ApiWorker(UvicornWorker):  # type: ignore[misc]
@@ -56,7 +56,7 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
     def init_signals(self) -> None:
         """As uvicorn's; and what came since the fork is heard now."""
         super().init_signals()
-        for one in (signal.SIGINT, signal.SIGQUIT):
+        for one in _ENDING - {signal.SIGTERM}:
             signal.signal(one, self.handle_exit)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
@@ -68,6 +68,10 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
 
 class Master(Arbiter):  # type: ignore[misc]
     """gunicorn's process that starts the others."""
+
+    def handle_hup(self) -> None:
+        """End, as every role does when its terminal is closed; there is no file of settings to be read again."""
+        self.handle_term()
 
     def spawn_worker(self) -> int:
         """As gunicorn; but a signal for the new process waits until that listens.

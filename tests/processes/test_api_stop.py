@@ -57,7 +57,7 @@ def read_to_the_end(socket: ClientConnection) -> None:
 
 
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["the first process", "all"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_it_ends_in_order_with_clients_connected(
     redis_url: str, redis: Redis, tmp_path: Path, number: signal.Signals, send: Send
 ) -> None:
@@ -87,7 +87,7 @@ def test_it_ends_in_order_with_clients_connected(
 
 
 @pytest.mark.parametrize("whom", ["master", "group"])
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGQUIT"])
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"])
 def test_a_signal_that_comes_with_the_fork_is_heard(tmp_path: Path, number: str, whom: str) -> None:
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", LATE, number, whom], stderr=log, start_new_session=True)
