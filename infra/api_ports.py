@@ -27,6 +27,10 @@ logger = structlog.get_logger()
 T = TypeVar("T")
 
 
+RECORD_SECONDS = 10.0
+"""How long a sender waits for an event log that hangs. What it has sent is still recorded if that goes on."""
+
+
 class IntakeAnnouncements:
     """The way in by POST, through this process's intake."""
 
@@ -40,7 +44,13 @@ class IntakeAnnouncements:
             futures = [self._intake.submit(Message(channel, payload, now, "http")) for channel, payload in messages]
         except BacklogFullError as error:
             raise UnavailableError(f"the intake is full: {error}") from error
-        outcomes = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        try:
+            async with asyncio.timeout(RECORD_SECONDS):
+                outcomes = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"the event log has taken nothing for {RECORD_SECONDS:g} s; send the same again"
+            ) from error
         receipts = []
         for outcome in outcomes:
             if isinstance(outcome, RedisError | PersistenceError):
@@ -90,10 +100,14 @@ def _number(cursor: str) -> int:
 
 
 class RedisOperations:
-    """How the service stands, and what an operator can do about it."""
+    """How the service stands, and what an operator can do about it.
 
-    def __init__(self, client: Redis, archive: ServedArchive | None) -> None:
+    ``glancing`` asks how Redis is: it does not wait for long for a server that hangs, as who asks for health must not.
+    """
+
+    def __init__(self, client: Redis, glancing: Redis, archive: ServedArchive | None) -> None:
         self._client = client
+        self._glancing = glancing
         self._archive = archive
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
@@ -142,9 +156,9 @@ class RedisOperations:
 
     def _redis(self) -> ServerStatus:
         try:
-            info = self._client.info("server")
+            info = self._glancing.info("server")
             started = time.perf_counter()
-            self._client.ping()
+            self._glancing.ping()
             milliseconds = round((time.perf_counter() - started) * 1_000, 3)
         except REDIS_ERRORS:
             return ServerStatus(up=False)

@@ -22,14 +22,17 @@ _RETRIES = 3
 _BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.5)
 
 
-def connect(url: str) -> Redis:
-    """A client for the server at ``url``; it connects on first use and again after the server was away."""
+def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int = _RETRIES) -> Redis:
+    """A client for the server at ``url``; it connects on first use and again after the server was away.
+
+    A server that hangs is waited for so many ``seconds`` with each of the ``retries``.
+    """
     return Redis.from_url(
         url,
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_timeout=seconds,
         socket_connect_timeout=2.0,
         health_check_interval=30,
-        retry=Retry(_BACKOFF, _RETRIES, supported_errors=REDIS_ERRORS),
+        retry=Retry(_BACKOFF, retries, supported_errors=REDIS_ERRORS),
     )
 
 

@@ -21,7 +21,7 @@ from infra.api_ports import IntakeAnnouncements, RedisDeadLetterDesk, RedisOpera
 from infra.api_processes import Server
 from infra.archive.as_of import PostgresPatternHistory
 from infra.archive.database import Database
-from infra.archive.serving import ArchiveHistory, ServedArchive
+from infra.archive.serving import GLANCE_SECONDS, ArchiveHistory, ServedArchive
 from infra.archive.trail import Trail
 from infra.composition import (
     lazy_database,
@@ -33,7 +33,7 @@ from infra.composition import (
     open_redis,
     redis_url,
 )
-from infra.connections import REDIS_ERRORS, connect_async
+from infra.connections import REDIS_ERRORS, connect, connect_async
 from infra.counts import flush, uncounted_yet
 from infra.errors import StartupError
 from infra.intake import Intake
@@ -203,6 +203,7 @@ def build_app(
 
     database = lazy_database(settings)
     archive = ServedArchive(database) if database else None
+    glancing = connect(redis_url(settings), seconds=GLANCE_SECONDS, retries=0)
     asking, waiting = (connect_async(redis_url(settings)) for _ in range(2))
     followed: list[FollowedReadModel[Any]] = []
     follower = Follower(waiting, followed)
@@ -263,7 +264,7 @@ def build_app(
         announcements=IntakeAnnouncements(intake),
         desk=WorkspaceDesk(LoggedWorkspaces(open_logs(client, settings, [USERS_LOG], database)[USERS_LOG], "http")),
         dead_letters=RedisDeadLetterDesk(open_dead_letters(client, settings), recorder),
-        operations=RedisOperations(client, archive),
+        operations=RedisOperations(client, glancing, archive),
         push=hub,
         clock=time.time,
         guard=guard,

@@ -161,11 +161,11 @@ class PatternsHealthResource(Resource):
     @operation("Health of the read model of the patterns", scope="read", answers={200: PatternsHealth}, reads=True)
     async def on_get(self, _req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """Its lag, its parked keys and its size."""
-        try:
-            models = {model.name: model for model in await self._operations.read_models()}
-            health = read_model_health(models[self.read_model.name])
-        except UnavailableError:
-            health = _last_known(live)
+        health = _last_known(live)
+        if self.read_model.age() is None:
+            with suppress(UnavailableError):
+                models = {model.name: model for model in await self._operations.read_models()}
+                health = read_model_health(models[self.read_model.name])
         counted = await live.queries.statistics(self._clock())
         answer = PatternsHealth(
             **health,

@@ -132,8 +132,15 @@ def test_redis_that_hangs_is_noticed(tmp_path: Path) -> None:
         try:
             wait_until(lambda: stale(client), "it says that it is stale")
             assert client.get(SCAN).json()["pagination"]["total"] == 1
+            # Whoever watches the service gives up sooner than a connection to Redis does.
+            for path in ("/api/health", "/api/pattern-discovery/health", "/api/patterns/health"):
+                health = client.get(path, timeout=8)
+                assert (health.status_code, health.json()["status"]) == (200, "degraded"), path
+            refused = client.post("/api/events", json=[detection("MEANWHILE")], timeout=25)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
         finally:
             os.kill(pid, signal.SIGCONT)
         wait_until(lambda: not stale(client), "it is fresh again")
         header = post(client, [detection("AFTER")])
-        assert client.get(SCAN, headers=header).json()["pagination"]["total"] == 2
+        found = client.get(SCAN, params={"symbols": "BEFORE,AFTER"}, headers=header).json()
+        assert found["pagination"]["total"] == 2
