@@ -76,7 +76,7 @@ class Hub:
         self.catalogue = catalogue
         self._meanings = catalogue.state
         self._workspaces_of = workspaces_of
-        self._away = away
+        self._away: tuple[type[Exception], ...] = (TimeoutError, *away)
         self._freshness = freshness
         self._clock = clock
         self._wait_seconds = wait_seconds
@@ -167,7 +167,9 @@ class Hub:
         if not users:
             return {}
         try:
-            found = await self._workspaces_of(users)
+            # A store that hangs must not keep the others from being told.
+            async with asyncio.timeout(self._wait_seconds):
+                found = await self._workspaces_of(users)
         except self._away:
             self._lists.put_back(users)
             return {}

@@ -50,11 +50,12 @@ class AwayError(Exception):
 
 
 class Workspaces:
-    """The workspaces as the store has them; while it is away, nobody can read them."""
+    """The workspaces as the store has them; while it is away or hangs, nobody can read them."""
 
     def __init__(self) -> None:
         self.rows: dict[str, WorkspaceRow] = {}
         self.away = False
+        self.hangs = False
         self.asked: list[set[str]] = []
 
     async def get(self, user: str) -> Found[WorkspaceRow] | None:
@@ -67,6 +68,8 @@ class Workspaces:
         self.asked.append(set(users))
         if self.away:
             raise AwayError
+        if self.hangs:
+            await asyncio.Event().wait()
         return {user: self.rows[user] for user in users if user in self.rows}
 
 

@@ -168,6 +168,26 @@ def test_only_those_who_are_concerned_are_read_and_again_once_the_store_is_there
     assert asked == [{"alice"}] * 4
 
 
+def test_a_store_that_hangs_keeps_nobody_from_being_told(server: Server) -> None:
+    asked = server.workspaces.asked
+    with (
+        as_alice(server, f"watchlist={WATCHLIST}") as watching,
+        server.websocket("/ws/patterns?symbols=S1") as other,
+    ):
+        for connection in (watching, other):
+            assert receive(connection)["type"] == "ready"
+        wait_until(lambda: len(asked) == 2, "her lists were read")
+        server.workspaces.hangs = True
+        change(server, workspace(watchlist=["S2"]))
+        wait_until(lambda: len(asked) == 3, "they are being read")
+        server.hear(detected(1)[1])
+        for connection in (watching, other):
+            assert symbols_in(receive(connection)) == ["S1"]
+        server.workspaces.hangs = False
+        tell(server, "bob", 3)
+        assert receive(watching)["reason"] == REASON
+
+
 @pytest.mark.parametrize(
     ("query", "user", "field"),
     [
