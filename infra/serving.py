@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from shutil import rmtree
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -95,6 +96,7 @@ class ApiProcess:
         self._intake = intake
         self._show_size = show_size
         self._uncounted = uncounted_yet()
+        self._flushing = Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
@@ -123,7 +125,9 @@ class ApiProcess:
             await asyncio.to_thread(self._flush)
 
     def _flush(self) -> None:
-        flush(self._client, {"http": self._intake.counts}, self._uncounted)
+        # The last one waits for one under way: its task was cancelled, but its thread has what was counted.
+        with self._flushing:
+            flush(self._client, {"http": self._intake.counts}, self._uncounted)
 
 
 def _keep_running(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from infra.api_processes import KILL_SECONDS
+from infra.counts import COUNTS_KEY
 from tests import servers
 from tests.processes.api_service import answers, detection, post
 from tests.processes.roles import start, stop, wait_until
@@ -95,4 +96,25 @@ def test_a_signal_that_comes_with_the_fork_is_heard(tmp_path: Path, number: str,
         assert process.wait(timeout=60) == 0
         assert logged(tmp_path / "log") == []
     finally:
+        stop(process)
+
+
+def test_what_is_being_counted_when_it_ends_is_kept(redis_url: str, redis: Redis) -> None:
+    port = servers.free_port()
+    process = start("serve", "--port", str(port), redis_url=redis_url, api_processes=1)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            wait_until(lambda: answers(client), "the API answers")
+            post(client, [detection("LAST")])
+            redis.client_pause(1_500, all=False)
+            # Or it has been already, once in some hundred times.
+            wait_until(
+                lambda: redis.info("clients")["blocked_clients"] > 0 or redis.hget(COUNTS_KEY, "http.recorded"),
+                "the count is being written",
+            )
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=2 * KILL_SECONDS) == 0
+        assert redis.hget(COUNTS_KEY, "http.recorded") == b"1"
+    finally:
+        redis.client_unpause()
         stop(process)
