@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 RECORD_SECONDS = 10.0
-"""How long a sender waits for an event log that hangs. What it has sent is still recorded if that goes on."""
+"""How long a sender waits for an event log that hangs. What it has sent may still be recorded when that goes on."""
 
 
 class IntakeAnnouncements:
