@@ -1,30 +1,26 @@
 """Puts the parts together from the settings: the one place that knows which part needs which."""
 
-import re
 from collections.abc import Iterable
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from domain.streams import MARKET_LOG, USERS_LOG, market_logs
+from domain.streams import USERS_LOG, market_logs
 from infra.archive.database import Database
-from infra.archive.reading import PostgresArchive
-from infra.connections import connect
-from infra.dead_letters import DeadLetters
+from infra.archive.log_archive import PostgresArchive
 from infra.embedded import find_servers
-from infra.errors import StartupError
-from infra.eventlog import EventLog, UnsuitableServerError, check_durability
-from infra.functions import load
-from infra.intake import Intake
-from infra.recorder import Recorder
+from infra.log.durability import check_durability
+from infra.log.errors import UnsuitableServerError
+from infra.log.event_log import EventLog
+from infra.log.partitions import fix_partitions
+from infra.processes.errors import StartupError
+from infra.recording.dead_letters import DeadLetters
+from infra.recording.intake import Intake
+from infra.recording.recorder import Recorder
+from infra.redis.connections import connect
+from infra.redis.functions import load
 from infra.settings import Settings
-from projections.registry import READ_MODELS
-
-_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
-"""In a DSN that is not a URL, or among a URL's parameters."""
-
-LOGS_KEY = "tickview:logs"
-"""Hash: log family -> its number of partitions, fixed by the first process that uses it."""
+from infra.settings.urls import without_password
 
 
 def redis_url(settings: Settings) -> str:
@@ -98,17 +94,9 @@ def open_archive(client: Redis, settings: Settings, database: Database | None = 
     return PostgresArchive(database, client, keep=settings.log_retention_size, partitions=settings.partitions)
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    scheme, separator, rest = url.rpartition("@")
-    shown = f"{scheme.split('//')[0]}//…@{rest}" if separator else url
-    return _PASSWORD.sub(r"\1…", shown)
-
-
 def open_market_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
     """The partitions of the market log. Raises StartupError if the log has another number of them."""
-    client.hsetnx(LOGS_KEY, MARKET_LOG, settings.partitions)
-    partitions = int(client.hget(LOGS_KEY, MARKET_LOG) or settings.partitions)
+    partitions = fix_partitions(client, settings.partitions)
     if partitions != settings.partitions:
         raise StartupError(
             f"the market log has {partitions} partitions, which cannot change: "
@@ -170,18 +158,3 @@ def api_url(settings: Settings) -> str:
     """Where the API is: that of the running ``tickview up``, else the host and port that are set."""
     servers = find_servers(settings.data)
     return (servers and servers.api_url) or f"http://{settings.host}:{settings.port}"
-
-
-def logs_of(client: Redis, read_model: str) -> list[str]:
-    """The logs that a read model folds. Raises KeyError where there is none of this name."""
-    return [log for log in all_log_names(client) if READ_MODELS[read_model].folds(log)]
-
-
-def all_log_names(client: Redis) -> tuple[str, ...]:
-    """The partitions of the market log, and the log of the users."""
-    return (*log_names(client), USERS_LOG)
-
-
-def log_names(client: Redis) -> tuple[str, ...]:
-    """The partitions of the market log, as the log itself has them; none before it was first written to."""
-    return market_logs(int(client.hget(LOGS_KEY, MARKET_LOG) or 0))

@@ -79,7 +79,7 @@ class Mutations:
     tells_rows: bool = True  # to those who follow the read model; else which rows they are
 
 
-class Reading(NamedTuple):
+class DecodedEntry(NamedTuple):
     """A log entry with what it says, or why it cannot be read."""
 
     entry: LogEntry
@@ -88,21 +88,21 @@ class Reading(NamedTuple):
     error: str | None
 
 
-def read(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[Reading]:
+def read(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[DecodedEntry]:
     """Decode the entries that the projection handles and ask it which rows they speak of."""
     topics = {topic_of(event_type) for event_type in projection.handles}
     return [_read_one(projection, entry) for entry in entries if entry.topic in topics]
 
 
-def _read_one(projection: Projection[Any, Any], entry: LogEntry) -> Reading:
+def _read_one(projection: Projection[Any, Any], entry: LogEntry) -> DecodedEntry:
     try:
         event = decode(entry.topic, entry.event_id, entry.state)
-        return Reading(entry, event, tuple(projection.keys(event)), None)
+        return DecodedEntry(entry, event, tuple(projection.keys(event)), None)
     except Exception as error:  # noqa: BLE001 whatever a projection raises parks the event; nothing is lost
-        return Reading(entry, None, (), describe(error))
+        return DecodedEntry(entry, None, (), describe(error))
 
 
-def needed(projection: Projection[Any, Any], readings: Iterable[Reading]) -> tuple[set[str], set[str], set[str]]:
+def needed(projection: Projection[Any, Any], readings: Iterable[DecodedEntry]) -> tuple[set[str], set[str], set[str]]:
     """The row keys, the groups and the possibly parked keys that the store must be asked for."""
     keys: set[str] = set()
     groups: set[str] = set()
@@ -119,7 +119,7 @@ def needed(projection: Projection[Any, Any], readings: Iterable[Reading]) -> tup
     return keys, groups, keys | streams
 
 
-def fold(projection: Projection[Any, Any], loaded: Loaded, readings: Sequence[Reading]) -> Folded:
+def fold(projection: Projection[Any, Any], loaded: Loaded, readings: Sequence[DecodedEntry]) -> Folded:
     """Apply the events in order, each to the rows it speaks of; one that cannot be folded parks its key."""
     folding = _Folding(projection, loaded)
     for reading in readings:
@@ -138,7 +138,7 @@ def overlay(loaded: Loaded, folded: Folded) -> None:
     loaded.parked.update(parked.key for parked in folded.parked)
 
 
-def fold_parked(projection: Projection[Any, Any], loaded: Loaded, key: str, readings: Sequence[Reading]) -> Folded:
+def fold_parked(projection: Projection[Any, Any], loaded: Loaded, key: str, readings: Sequence[DecodedEntry]) -> Folded:
     """Apply the parked events of ``key`` again, in order, up to the first that still cannot be folded.
 
     That one and those behind it are in the result's ``parked``.
@@ -153,7 +153,7 @@ def fold_parked(projection: Projection[Any, Any], loaded: Loaded, key: str, read
     return folding.result()
 
 
-def read_parked(projection: Projection[Any, Any], key: str, entries: Iterable[LogEntry]) -> list[Reading]:
+def read_parked(projection: Projection[Any, Any], key: str, entries: Iterable[LogEntry]) -> list[DecodedEntry]:
     """Decode the parked entries of ``key``; where that is a row's, they speak of that row alone."""
     readings = [_read_one(projection, entry) for entry in entries]
     if key.startswith(STREAM_KEY_PREFIX):
@@ -172,7 +172,7 @@ class _Folding:
         self._parked_keys = set(loaded.parked)
         self._parked: list[Parked] = []
 
-    def apply(self, reading: Reading) -> None:
+    def apply(self, reading: DecodedEntry) -> None:
         stream_key = STREAM_KEY_PREFIX + reading.entry.stream
         if stream_key in self._parked_keys:
             self._park(stream_key, reading.entry, None)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from projections.base import Group, Projection
-from projections.fold import Evolved, Loaded, Reading, fold, overlay
+from projections.fold import DecodedEntry, Evolved, Loaded, fold, overlay
 from projections.patterns import PatternRow
 
 NAME = "pattern_history"
@@ -42,14 +42,14 @@ def microseconds(moment: float) -> int:
     return round(moment * 1_000_000)
 
 
-def detection_of(projection: Projection[PatternRow, Any], reading: Reading) -> str | None:
+def detection_of(projection: Projection[PatternRow, Any], reading: DecodedEntry) -> str | None:
     """The detection that an event speaks of, whatever the tier; None where it cannot be read."""
     for target in reading.targets:
         return target.name if isinstance(target, Group) else projection.group_of(target)
     return None
 
 
-def shown(projection: Projection[PatternRow, Any], timeline: Timeline, readings: Iterable[Reading]) -> list[Shown]:
+def shown(projection: Projection[PatternRow, Any], timeline: Timeline, readings: Iterable[DecodedEntry]) -> list[Shown]:
     """Every state that the events of one detection have made on a timeline; spans of one pattern do not overlap.
 
     ``readings`` are all of the events. One that cannot be read is left out; one that cannot be folded parks its
@@ -61,7 +61,7 @@ def shown(projection: Projection[PatternRow, Any], timeline: Timeline, readings:
 
 
 def changed(
-    projection: Projection[PatternRow, Any], timeline: Timeline, readings: Iterable[Reading], known: int
+    projection: Projection[PatternRow, Any], timeline: Timeline, readings: Iterable[DecodedEntry], known: int
 ) -> tuple[list[Shown], list[Shown]]:
     """The states that were shown by the events up to the position ``known`` alone, and those that are by all of them.
 
@@ -82,19 +82,19 @@ def changed(
     return [one for one in before if one.identity not in same], [one for one in after if one.identity not in same]
 
 
-def _recorded_at(reading: Reading) -> float:
+def _recorded_at(reading: DecodedEntry) -> float:
     return reading.entry.recorded_at
 
 
-def _occurred_at(reading: Reading) -> float:
+def _occurred_at(reading: DecodedEntry) -> float:
     assert reading.event is not None
     return reading.event.occurred_at
 
 
-_MOMENTS: dict[Timeline, Callable[[Reading], float]] = {"recorded": _recorded_at, "valid": _occurred_at}
+_MOMENTS: dict[Timeline, Callable[[DecodedEntry], float]] = {"recorded": _recorded_at, "valid": _occurred_at}
 
 
-def _in_order(timeline: Timeline, readings: Iterable[Reading]) -> list[tuple[float, Reading]]:
+def _in_order(timeline: Timeline, readings: Iterable[DecodedEntry]) -> list[tuple[float, DecodedEntry]]:
     """The events that can be read, with their moments, by (moment, position)."""
     moment_of = _MOMENTS[timeline]
     timed = [(moment_of(reading), reading) for reading in readings if reading.event is not None]
@@ -111,7 +111,7 @@ class _Telling:
         self._ended: list[Shown] = []
         self._current: dict[str, tuple[int, Evolved]] = {}
 
-    def go_on(self, readings: Iterable[tuple[float, Reading]]) -> None:
+    def go_on(self, readings: Iterable[tuple[float, DecodedEntry]]) -> None:
         """Fold the next events, each at its moment."""
         for moment, reading in readings:
             at = microseconds(moment)

@@ -45,7 +45,7 @@ Positions = Mapping[str, int]
 """Log -> position in it."""
 
 
-class Found(NamedTuple, Generic[Row]):
+class FoundRow(NamedTuple, Generic[Row]):
     """A row with its provenance: the log and the position in it of the event that last changed the row."""
 
     row: Row
@@ -63,7 +63,7 @@ class Cursor(NamedTuple):
 class Page(NamedTuple, Generic[Row]):
     """Some rows of an answer, in order."""
 
-    rows: Sequence[Found[Row]]
+    rows: Sequence[FoundRow[Row]]
     total: int
     """How many rows the whole answer has, exactly."""
     end: Cursor | None
@@ -174,7 +174,7 @@ class PatternQueries(Protocol):
         """The page of the scan. Raises TooDeepError."""
         ...
 
-    async def get(self, pattern_id: str, now: float) -> Found[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
         """One active pattern."""
         ...
 
@@ -204,7 +204,7 @@ class BacktestQueries(Protocol):
         """Runs of these states (of all, if none is named), by (sort value, job id). Raises TooDeepError."""
         ...
 
-    async def get(self, job_id: str) -> Found[BacktestRow] | None:
+    async def get(self, job_id: str) -> FoundRow[BacktestRow] | None:
         """One run."""
         ...
 
@@ -220,7 +220,7 @@ class ActivityQueries(Protocol):
 class WorkspaceQueries(Protocol):
     """Questions to the read model ``workspaces``."""
 
-    async def get(self, user: str) -> Found[WorkspaceRow] | None:
+    async def get(self, user: str) -> FoundRow[WorkspaceRow] | None:
         """What one user has; None if that user has never done anything."""
         ...
 
@@ -232,6 +232,6 @@ class WorkspaceQueries(Protocol):
 class ProducerQueries(Protocol):
     """Questions to the read model ``producers``."""
 
-    async def latest(self, limit: int) -> Sequence[Found[ProducerRow]]:
+    async def latest(self, limit: int) -> Sequence[FoundRow[ProducerRow]]:
         """Those that reported last, the latest first."""
         ...

@@ -4,17 +4,15 @@ Besides ``tickview serve`` there are two ways to run it, one line each, with the
 ``init_app`` adds it to a Falcon application that somebody has, ``create_app`` makes one to mount under another.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
+
+from readapi.http.asgi import AsgiApplication
 
 if TYPE_CHECKING:
     from falcon.asgi import App
 
 SERVICES = "readapi.services"
 """The group of entry points in which whoever has stores and settings offers an ``EmbeddedService``."""
-
-AsgiApplication = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
-"""Takes ``scope``, ``receive`` and ``send``."""
 
 
 class EmbeddedService(Protocol):
@@ -42,7 +40,7 @@ def create_app() -> AsgiApplication:
 
     Raises what ``tickview serve`` is refused for.
     """
-    from readapi.mounted import without_prefix
+    from readapi.http.mounting import without_prefix
 
     return without_prefix(_service().add_to(None))
 

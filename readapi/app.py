@@ -1,7 +1,6 @@
 """The Falcon application: every route, and what each resource needs."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
 
 import falcon
 from falcon.asgi import App
@@ -10,27 +9,21 @@ from prometheus_client import CollectorRegistry
 from projections.queries import ActivityQueries, BacktestQueries, PatternQueries, ProducerQueries, WorkspaceQueries
 from readapi.access.guard import Guard, rules_of
 from readapi.access.origins import CrossOrigin
-from readapi.archive_ports import History
-from readapi.as_of import PatternHistory
-from readapi.audit import AuditEventsResource, AuditStreamResource, AuditVerificationResource
-from readapi.backtests import BacktestResource, BacktestsResource
-from readapi.catalogue.meaning import Catalogue
+from readapi.audit.resources import AuditEventsResource, AuditStreamResource, AuditVerificationResource
+from readapi.backtests.resources import BacktestResource, BacktestsResource
+from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.symbols import SymbolResource, SymbolsResource
 from readapi.catalogue.universes import UniverseResource, UniversesResource
-from readapi.dashboard import DashboardResource
-from readapi.dead_letters import DeadLetterResource, DeadLetterRetryResource, DeadLettersResource
-from readapi.events import EventsResource
-from readapi.filter_presets import PresetResource, PresetsResource
-from readapi.health import DiscoveryHealthResource, HealthResource, PatternsHealthResource
-from readapi.measuring import Measuring, MetricsResource, PerformanceResource
-from readapi.one_pattern import PatternResource
-from readapi.openapi import DocumentResource, document
-from readapi.own_lists import OwnLists
-from readapi.pattern_overview import StatisticsResource, SummaryResource
-from readapi.patterns import ScanResource
-from readapi.ports import Announcements, DeadLetterDesk, Operations, WorkspaceDesk
-from readapi.problems import Application, handle_errors
-from readapi.projections import (
+from readapi.http.asgi import Lifespan
+from readapi.http.openapi import DocumentResource, document
+from readapi.http.problems import Application, handle_errors
+from readapi.http.read_model import ReadModel
+from readapi.http.request_metrics import Measuring, MetricsResource, PerformanceResource
+from readapi.operations.dashboard import DashboardResource
+from readapi.operations.dead_letters import DeadLetterResource, DeadLetterRetryResource, DeadLettersResource
+from readapi.operations.events import EventsResource
+from readapi.operations.health import DiscoveryHealthResource, HealthResource, PatternsHealthResource
+from readapi.operations.projections import (
     ParkedKeyConverter,
     ParkedKeyRetryResource,
     ParkedKeysResource,
@@ -38,22 +31,18 @@ from readapi.projections import (
     ReplayResource,
     RollbackResource,
 )
+from readapi.patterns.as_of import PatternHistory
+from readapi.patterns.list_filters import OwnLists
+from readapi.patterns.overview import StatisticsResource, SummaryResource
+from readapi.patterns.pattern import PatternResource
+from readapi.patterns.scan import ScanResource
+from readapi.ports.archive import History
+from readapi.ports.commands import DeadLetterCommands, MessageRecorder, WorkspaceCommands
+from readapi.ports.operations import Operations
 from readapi.push.hub import Hub
 from readapi.push.resources import LiveResource, PatternEventsResource, PatternsLiveResource
-from readapi.read_model import ReadModel
-from readapi.watchlists import WatchlistResource, WatchlistsResource
-
-
-class Lifespan(Protocol):
-    """Falcon middleware that starts and stops what the process needs."""
-
-    async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """Before the first request."""
-        ...
-
-    async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """After the last."""
-        ...
+from readapi.users.filter_presets import PresetResource, PresetsResource
+from readapi.users.watchlists import WatchlistResource, WatchlistsResource
 
 
 def create_app(
@@ -66,9 +55,9 @@ def create_app(
     workspaces: ReadModel[WorkspaceQueries],
     pattern_history: PatternHistory,
     history: History | None,
-    announcements: Announcements,
-    dead_letters: DeadLetterDesk,
-    desk: WorkspaceDesk,
+    announcements: MessageRecorder,
+    dead_letters: DeadLetterCommands,
+    desk: WorkspaceCommands,
     operations: Operations,
     push: Hub,
     clock: Callable[[], float],

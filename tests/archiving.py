@@ -8,9 +8,9 @@ from domain.codec import encode, topic_of
 from domain.events import Event
 from infra.archive.archiver import ARCHIVE, VERSION, Archiver
 from infra.archive.database import Database
-from infra.archive.reading import PostgresArchive
-from infra.archive.segments import Lease, take
-from infra.eventlog import EventLog, NewEvent
+from infra.archive.leases import Lease, take
+from infra.archive.log_archive import PostgresArchive
+from infra.log.event_log import EventLog, NewEvent
 
 
 def archived_log(client: Redis, database: Database, name: str = "market-0", keep: int = 1_000) -> EventLog:

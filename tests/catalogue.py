@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from infra.live_builds import FollowedReadModel
+from infra.serving.follower import FollowedReadModel
 from projections.base import encode_row
 from projections.symbols import SymbolRow
 from projections.universes import UniverseRow
-from readapi.catalogue.meaning import Catalogue
+from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.tables import NotLoaded, SymbolTable, UniverseTable
-from readapi.read_model import ReadModel
+from readapi.http.read_model import ReadModel
 
 LOGS = ("market-0",)
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from infra.archive.database import Database
-from infra.connections import connect
+from infra.redis.connections import connect
 from tests import servers
 
 # How fast examples are made and run is the machine's, which may have other work to do.

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
-from infra.archive.as_of import PostgresPatternHistory
 from infra.archive.database import Database
-from infra.archive.history import HistoryProjector
-from infra.archive.history_versions import go_live
-from infra.archive.segments import Lease, take
-from infra.archive.serving import ServedArchive
+from infra.archive.leases import Lease, take
+from infra.archive.pattern_history.projector import HistoryProjector
+from infra.archive.pattern_history.versions import go_live
+from infra.serving.archive import ServedArchive
+from infra.serving.pattern_history import PostgresPatternHistory
 from projections.pattern_history import NAME, Timeline
 from projections.patterns import ActivePatterns
 from projections.queries import HistoryPage, PatternQuery

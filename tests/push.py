@@ -5,7 +5,7 @@ import orjson
 from projections.base import encode_row
 from projections.patterns import PatternRow
 from projections.versions import Build
-from readapi.commits import Commit, Mark, RowChange
+from readapi.ports.commits import Commit, Mark, RowChange
 
 BUILD = Build(1, 1)
 LOGS = ("market-0", "market-1")

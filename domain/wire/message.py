@@ -67,7 +67,7 @@ def _check_contents(message: Any) -> None:
     raise _too_deep()
 
 
-class Announcement:
+class MessageLevels:
     """The levels of one announcement. What is taken from them is understood; what is left is ``rest``.
 
     The first ``shared`` levels belong to a batch, and to its other items too.

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from infra.access.keys import Keys
-from infra.access.watched import Watched
-from readapi.access import Identity
-from readapi.access.identities import is_subject, known_scopes
+from infra.access.jwks import Keys
+from infra.access.watched_file import Watched
+from readapi.http.identities import Identity, is_subject, known_scopes
 
 LEEWAY_SECONDS = 30
 """What clocks may differ by."""

@@ -17,8 +17,8 @@ from secrets import token_hex, token_urlsafe
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from infra.errors import StartupError
-from readapi.access import Identity, Scope
+from infra.processes.errors import StartupError
+from readapi.http.identities import Identity, Scope
 
 PREFIX = "tickview"
 """Begins every token, so that those who look for leaked secrets know one."""

@@ -8,19 +8,13 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from domain.log import LogEntry
 from infra.archive.database import Database
-from infra.archive.migrating import LOCK
+from infra.archive.leases import Lease, advance, bound
 from infra.archive.recovery import UNKNOWN_ARCHIVE
-from infra.archive.rows import (
-    COPY_HEADER,
-    COPY_TRAILER,
-    GENESIS,
-    canonical,
-    chain,
-    copied_row,
-)
-from infra.archive.segments import Lease, advance, bound
-from infra.eventlog import EventLog, LogDivergedError
-from infra.eventlog.upkeep import LogState, log_state, note_archive
+from infra.archive.row_format import COPY_HEADER, COPY_TRAILER, GENESIS, canonical, chain, copied_row
+from infra.archive.schema import LOCK
+from infra.log.errors import LogDivergedError
+from infra.log.event_log import EventLog
+from infra.log.maintenance import LogState, log_state, note_archive
 
 ARCHIVE = "archive"
 """The archive's name among the segments."""

@@ -10,9 +10,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import IdleInTransactionSessionTimeout, LockNotAvailable, QueryCanceled
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from infra.archive.migrating import migrate
-from infra.errors import StartupError
-from infra.eventlog import ArchiveBusyError, ArchiveUnavailableError
+from infra.archive.schema import migrate
+from infra.log.errors import ArchiveBusyError, ArchiveUnavailableError
+from infra.processes.errors import StartupError
 
 CONNECTIONS = 8
 """Of one process, at most."""

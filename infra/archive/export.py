@@ -13,12 +13,12 @@ import orjson
 from psycopg import Connection
 
 from domain.codec import TOPIC_PREFIX
-from infra.archive.bounds import Bounds, first_position, iso_milliseconds, last_position
 from infra.archive.database import Database
-from infra.archive.rows import ArchivedEvent, parse_row
-from infra.archive.verification import ALL, archived_logs, snapshot
-from infra.archive.walking import rows_between
-from infra.errors import StartupError
+from infra.archive.ranges import Bounds, first_position, iso_milliseconds, last_position
+from infra.archive.row_format import ArchivedEvent, parse_row
+from infra.archive.verification.chain_walk import rows_between
+from infra.archive.verification.verify import ALL, archived_logs, snapshot
+from infra.processes.errors import StartupError
 
 Format = Literal["jsonl", "csv", "parquet"]
 

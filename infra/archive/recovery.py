@@ -1,7 +1,7 @@
 """A log that lost its end: noticed before a position is given out twice, and put right.
 
 A server that comes back, or a replica that takes over, may know less than the archive and the read models do. Until
-its log has been compared with them and opened, nothing is appended (``infra/functions/restore.lua``).
+its log has been compared with them and opened, nothing is appended (``infra/redis/functions/restore.lua``).
 """
 
 from collections.abc import Iterator
@@ -17,11 +17,13 @@ from domain.events import PositionLost
 from domain.log import LogEntry
 from domain.streams import MARKET_LOG, is_market_log, log_stream
 from infra.archive.database import Database
-from infra.archive.rows import copied_rows, parse_row
-from infra.eventlog import EventLog, LogDivergedError, LogNotOpenError
-from infra.eventlog.nodes import on_node
-from infra.eventlog.upkeep import LogState, PutBack, log_state, open_as_it_is, restore
+from infra.archive.row_format import copied_rows, parse_row
+from infra.log.entries import read_kept
+from infra.log.errors import LogDivergedError, LogNotOpenError
+from infra.log.handle import LogHandle
+from infra.log.maintenance import LogState, PutBack, log_state, open_as_it_is, restore
 from infra.read_models.followers import discredit, fence
+from infra.redis.cluster import on_node
 
 logger = structlog.get_logger()
 
@@ -85,7 +87,7 @@ COPY (
 """
 
 
-def open_log(database: Database, client: Redis, log: EventLog, *, keep: int, partitions: int) -> None:
+def open_log(database: Database, client: Redis, log: LogHandle, *, keep: int, partitions: int) -> None:
     """Compare a log with the archive and the read models, put back what it has lost, and open it.
 
     Of a long loss, the last ``keep`` events are put back; those before stay in the archive, where readers find them.
@@ -125,7 +127,7 @@ def _check_partitions(connection: Connection, partitions: int) -> None:
         )
 
 
-def _check_same_history(connection: Connection, log: EventLog, state: LogState, known: Known) -> None:
+def _check_same_history(connection: Connection, log: LogHandle, state: LogState, known: Known) -> None:
     if state.id not in (None, known.id):
         raise LogDivergedError(
             f"log {log.name} in Redis is {state.id}, the archive has another of that name, {known.id}: "
@@ -134,7 +136,7 @@ def _check_same_history(connection: Connection, log: EventLog, state: LogState, 
     position = min(state.position, known.position)
     if not position or state.first is None or position < state.first:
         return
-    [entry] = log.read(position - 1, 1)
+    [entry] = read_kept(log, position - 1, 1)
     archived = connection.execute(_EVENT_AT, [log.name, position]).fetchone()
     if archived and archived[0] != entry.event_id:
         raise LogDivergedError(
@@ -143,7 +145,7 @@ def _check_same_history(connection: Connection, log: EventLog, state: LogState, 
         )
 
 
-def _restore(connection: Connection, client: Redis, log: EventLog, state: LogState, known: Known, keep: int) -> None:
+def _restore(connection: Connection, client: Redis, log: LogHandle, state: LogState, known: Known, keep: int) -> None:
     checkpoints = fence(client, log.name)
     restored = max(state.position, known.position)
     ahead = [one for one in checkpoints if one.position > restored]
@@ -164,7 +166,7 @@ def _restore(connection: Connection, client: Redis, log: EventLog, state: LogSta
         raise LogNotOpenError(f"log {log.name} was restored up to {reached.position} instead of {seen}: try again")
 
 
-def _archived(connection: Connection, log: EventLog, after: int, upto: int, keep: int) -> Iterator[PutBack]:
+def _archived(connection: Connection, log: LogHandle, after: int, upto: int, keep: int) -> Iterator[PutBack]:
     """What the archive has behind ``after``: the last ``keep`` events whole."""
     whole_after = max(after, upto - keep)
     remembered = datetime.now(UTC).timestamp() - 2 * log.dedupe_window
@@ -178,7 +180,7 @@ def _archived(connection: Connection, log: EventLog, after: int, upto: int, keep
             yield from (PutBack(parse_row(row).entry, whole=True) for row in copied_rows(copy))
 
 
-def _lost(log: EventLog, after: int, upto: int) -> Iterator[PutBack]:
+def _lost(log: LogHandle, after: int, upto: int) -> Iterator[PutBack]:
     """An event in the place of each that nobody has kept."""
     stream = log_stream(log.name)
     now = datetime.now(UTC).timestamp()

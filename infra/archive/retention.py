@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from infra.eventlog import EventLog
-from infra.eventlog.upkeep import TRIMMED_AT_ONCE, trim
+from infra.log.event_log import EventLog
+from infra.log.maintenance import TRIMMED_AT_ONCE, trim
 from infra.read_models.followers import checkpoints
 
 

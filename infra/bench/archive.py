@@ -15,11 +15,11 @@ from rich.progress import Progress
 from infra.archive.archiver import ARCHIVE, COPY, VERSION, Archiver, make_month, month_of
 from infra.archive.database import Database
 from infra.archive.export import Format, export
-from infra.archive.rows import COPY_HEADER, COPY_TRAILER, GENESIS, canonical, copied_row, copied_rows, split_row
-from infra.archive.segments import take
-from infra.archive.verification import snapshot, verify
-from infra.bench.measuring import PROGRESS, Rate, beside
-from infra.eventlog import EventLog
+from infra.archive.leases import take
+from infra.archive.row_format import COPY_HEADER, COPY_TRAILER, GENESIS, canonical, copied_row, copied_rows, split_row
+from infra.archive.verification.verify import snapshot, verify
+from infra.bench.measurement import PROGRESS, Throughput, beside
+from infra.log.event_log import EventLog
 
 EXPORTED: tuple[Format, ...] = ("jsonl", "csv", "parquet")
 
@@ -37,7 +37,7 @@ def own_database(server_dsn: str, name: str) -> Iterator[Database]:
     database.close()
 
 
-def measure(server_dsn: str, log: EventLog, batch_size: int, folder: Path) -> dict[str, list[Rate]]:
+def measure(server_dsn: str, log: EventLog, batch_size: int, folder: Path) -> dict[str, list[Throughput]]:
     """Archive the log, verify the archive and export it; each with its limit first."""
     with own_database(server_dsn, "archive") as archive, own_database(server_dsn, "bare") as bare:
         rates = {"archive": beside(*_archive(archive, bare, log, batch_size))}
@@ -48,7 +48,7 @@ def measure(server_dsn: str, log: EventLog, batch_size: int, folder: Path) -> di
     return rates
 
 
-def _archive(database: Database, bare: Database, log: EventLog, batch_size: int) -> tuple[Rate, Rate]:
+def _archive(database: Database, bare: Database, log: EventLog, batch_size: int) -> tuple[Throughput, Throughput]:
     """Archiving and bare COPY take turns batch by batch, so that whatever else the machine does falls on both."""
     with database.connection() as connection:
         lease = take(connection, ARCHIVE, VERSION, log.name, "bench", 36_000)
@@ -76,12 +76,12 @@ def _archive(database: Database, bare: Database, log: EventLog, batch_size: int)
             copying += time.perf_counter() - started
             bar.advance(task, len(entries))
     return (
-        Rate(f"bare COPY of the same bytes, {batch_size:,} events a commit", events / copying),
-        Rate("archive (read the log, encode, chain, COPY, checkpoint)", events / archiving),
+        Throughput(f"bare COPY of the same bytes, {batch_size:,} events a commit", events / copying),
+        Throughput("archive (read the log, encode, chain, COPY, checkpoint)", events / archiving),
     )
 
 
-def _verify(database: Database, log: EventLog) -> tuple[Rate, ...]:
+def _verify(database: Database, log: EventLog) -> tuple[Throughput, ...]:
     with snapshot(database) as connection, connection.cursor().copy(_ROWS, [log.name]) as copy:
         contents = [split_row(row)[0] for row in copied_rows(copy)]
     events = len(contents)
@@ -102,14 +102,14 @@ def _verify(database: Database, log: EventLog) -> tuple[Rate, ...]:
             raise RuntimeError("what was archived does not verify")
 
     return (
-        Rate(f"bare SHA-256, event by event, {len(whole) // events} bytes each", events / _best(chained)),
-        Rate("bare SHA-256 of all bytes at once", events / _best(lambda: sha256(whole))),
-        Rate("reading the rows, nothing else", events / _best(read)),
-        Rate("verify (read, hash, compare)", events / _best(verified)),
+        Throughput(f"bare SHA-256, event by event, {len(whole) // events} bytes each", events / _best(chained)),
+        Throughput("bare SHA-256 of all bytes at once", events / _best(lambda: sha256(whole))),
+        Throughput("reading the rows, nothing else", events / _best(read)),
+        Throughput("verify (read, hash, compare)", events / _best(verified)),
     )
 
 
-def _export(database: Database, log: EventLog, folder: Path) -> list[Rate]:
+def _export(database: Database, log: EventLog, folder: Path) -> list[Throughput]:
     """Beside what the server itself writes as CSV."""
     file = folder / "events"
     events = log.head()
@@ -127,8 +127,8 @@ def _export(database: Database, log: EventLog, folder: Path) -> list[Rate]:
 
         return run
 
-    rates = [Rate(f"export as {form}", events / _best(exporting(form))) for form in EXPORTED]
-    return [Rate("bare COPY as CSV", events / _best(by_server)), *rates]
+    rates = [Throughput(f"export as {form}", events / _best(exporting(form))) for form in EXPORTED]
+    return [Throughput("bare COPY as CSV", events / _best(by_server)), *rates]
 
 
 def _best(work: Callable[[], object]) -> float:

@@ -9,14 +9,14 @@ from typing import NamedTuple
 from psycopg import connect
 from rich.progress import track
 
-from infra.archive.as_of import PostgresPatternHistory
 from infra.archive.database import Database
-from infra.archive.history import COPY_STATES, history_row
-from infra.archive.history_versions import go_live
-from infra.archive.serving import ServedArchive
+from infra.archive.pattern_history.projector import COPY_STATES, history_row
+from infra.archive.pattern_history.versions import go_live
 from infra.bench.load import PATTERN_TYPES, TIERS, symbol
-from infra.bench.measuring import PROGRESS, quantile
+from infra.bench.measurement import PROGRESS, quantile
 from infra.bench.scans import CASES, Case
+from infra.serving.archive import ServedArchive
+from infra.serving.pattern_history import PostgresPatternHistory
 from projections.base import encode_row
 from projections.pattern_history import Shown, microseconds
 from projections.patterns import ActivePatterns, PatternRow, pattern_id

@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 
 import uvloop
 
-from infra.bench.measuring import quantile
+from infra.bench.measurement import quantile
 
 LONGEST_SECONDS = 5.0
 """So long may an answer take while all connections ask: where it would be longer, fewer ask."""

@@ -10,20 +10,20 @@ from domain.announcements import Message
 from domain.codec import encode, topic_of
 from domain.wire import read
 from infra.bench.load import detections
-from infra.bench.measuring import Rate, batches, beside, rate
+from infra.bench.measurement import Throughput, batches, beside, rate
 from infra.composition import open_dead_letters, open_market_logs
-from infra.eventlog import EventLog, NewEvent
-from infra.projector import Projector
+from infra.log.event_log import EventLog, NewEvent
+from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import Command, RedisStore
-from infra.recorder import Recorder
+from infra.recording.recorder import Recorder
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Outcome, Segment
 from projections.versions import Build
 
 
-def measure(client: Redis, events: int, symbols: int) -> dict[str, list[Rate]]:
+def measure(client: Redis, events: int, symbols: int) -> dict[str, list[Throughput]]:
     """Rates by what was measured; the first of each list is the limit. The server is emptied first."""
     client.flushall()
     settings = Settings(partitions=1)
@@ -32,7 +32,7 @@ def measure(client: Redis, events: int, symbols: int) -> dict[str, list[Rate]]:
     return {"log": _into_the_log(client, settings, parts), "read model": _into_the_read_model(client, settings)}
 
 
-def _into_the_log(client: Redis, settings: Settings, parts: Sequence[Sequence[Message]]) -> list[Rate]:
+def _into_the_log(client: Redis, settings: Settings, parts: Sequence[Sequence[Message]]) -> list[Throughput]:
     logs = open_market_logs(client, settings)
     recorder = Recorder(logs, open_dead_letters(client, settings), settings.max_message_bytes)
     read_parts = [[_new_event(message) for message in part] for part in parts]
@@ -73,7 +73,7 @@ class _NotingStore(RedisStore):
         return super().run(lease, position, noted, meanwhile)
 
 
-def _into_the_read_model(client: Redis, settings: Settings) -> list[Rate]:
+def _into_the_read_model(client: Redis, settings: Settings) -> list[Throughput]:
     """Folds the recorded log once, then runs the very commands of its commits, bare, on a clean slate."""
     [log] = open_market_logs(client, settings).values()
     store = _NotingStore(client)

@@ -12,11 +12,11 @@ from urllib.request import urlopen
 
 from redis import Redis
 
-from infra.bench.measuring import PROGRESS
-from infra.connections import connect
+from infra.bench.measurement import PROGRESS
 from infra.embedded import embedded_servers
-from infra.errors import StartupError
-from infra.functions import load
+from infra.processes.errors import StartupError
+from infra.redis.connections import connect
+from infra.redis.functions import load
 
 
 @contextmanager

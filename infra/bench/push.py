@@ -15,11 +15,11 @@ from redis import Redis
 
 from domain.wire import INGEST_STREAM, PATTERNS
 from infra.bench.load import PATTERN_TYPES, detections, symbol
-from infra.bench.measuring import batches, quantile
+from infra.bench.measurement import batches, quantile
 from infra.bench.processes import running
 from infra.bench.push_clients import Arrived, Transport, run
 from infra.composition import open_recorder
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
 from infra.settings import Settings
 from readapi.push.messages import Message, event_chunk, websocket_frame
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import uvicorn
 
-from infra.streams import HttpStream, WebSocketStream
+from infra.web_server.uvicorn import HttpStream, WebSocketStream
+from readapi.http.client_stream import STREAM, Stream
 from readapi.push.hub import WRITES_A_TURN
-from readapi.push.streams import STREAM, Stream
 from readapi.push.subscribers import WAITING_BYTES
 
 

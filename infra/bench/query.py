@@ -12,14 +12,14 @@ import orjson
 from redis import Redis
 from rich.progress import track
 
-from infra.bench.contenders.starting import Servers, Started, started
+from infra.bench.contenders.launcher import Servers, Started, started
 from infra.bench.http_load import Latencies, Load, load_process
 from infra.bench.load import detections
-from infra.bench.measuring import PROGRESS, batches
+from infra.bench.measurement import PROGRESS, batches
 from infra.bench.scans import CASES, repeated, varied
 from infra.composition import open_market_logs, open_recorder
-from infra.errors import StartupError
-from infra.projector import Projector
+from infra.processes.errors import StartupError
+from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
 from infra.settings import Settings

@@ -16,16 +16,16 @@ from domain.wire import read
 from infra.bench.http_load import Latencies, Load, load_process
 from infra.bench.ingest import run_bare
 from infra.bench.load import detections
-from infra.bench.measuring import PROGRESS, Rate
+from infra.bench.measurement import PROGRESS, Throughput
 from infra.bench.scans import varied
 from infra.composition import open_market_logs
-from infra.connections import connect
-from infra.eventlog import EventLog, NewEvent
-from infra.projector import Projector
+from infra.log.event_log import EventLog, NewEvent
+from infra.projecting.projector import Projector
+from infra.projecting.projector_thread import ProjectorThread
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import Command, RedisStore
 from infra.read_models.versions import change_versions
-from infra.running import Running
+from infra.redis.connections import connect
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Outcome, Segment
@@ -70,7 +70,7 @@ class _NotingStore(RedisStore):
         return super().run(lease, position, self.noted, meanwhile)
 
 
-def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Rate]:
+def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Throughput]:
     """The rate of a replay and of its bare commands, which take turns batch by batch.
 
     The bare commands write to keys of their own, so that they find what the commits found. Raises RuntimeError if a
@@ -97,8 +97,8 @@ def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Rate
             run_bare(client, bare)
             running_bare += time.perf_counter() - started
             bar.advance(task, size)
-    limit = Rate("bare commands of the commits, redis-py pipeline", events / running_bare)
-    replay = Rate("replay (read, decode, fold, commit)", events / folding)
+    limit = Throughput("bare commands of the commits, redis-py pipeline", events / running_bare)
+    replay = Throughput("replay (read, decode, fold, commit)", events / folding)
     return [limit, replay._replace(share=replay.per_second / limit.per_second)]
 
 
@@ -158,7 +158,7 @@ def _replay_until(redis_url: str, stop: "multiprocessing.synchronize.Event", thr
         store = RedisStore(client)
         projector = _projector(store, log, BACKGROUND, settings.fold_batch)
         if throttle:
-            running = Running(client, log, projector, settings.fold_batch)
+            running = ProjectorThread(client, log, projector, settings.fold_batch)
             running.throttle = throttle
             running.thread.start()
             stop.wait()

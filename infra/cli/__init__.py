@@ -7,16 +7,16 @@ from typing import Any
 import typer
 from eventsourcing.persistence import PersistenceError
 from pydantic import ValidationError
+from readapi.ports.errors import NoSuchReadModelError
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from infra.errors import StartupError
-from infra.lifeline import follow_supervisor
-from infra.telemetry import configure_logs
+from infra.processes.errors import StartupError
+from infra.processes.lifeline import follow_supervisor
+from infra.processes.telemetry import configure_logs
 from projections.versions import NoSuchBuildError
-from readapi.ports import NoSuchReadModelError
 
 COMMANDS = {
     "up": "infra.cli.up:up",
@@ -88,7 +88,7 @@ def main() -> None:
         app()
     except ValidationError as error:
         # Only now, for it knows all parts of the service, which take a while to import.
-        from infra.configuration import problems_of
+        from infra.cli.settings_page import problems_of
 
         for problem in problems_of(error):
             _complain(problem)

@@ -2,16 +2,16 @@
 
 from threading import Thread
 
-from infra.archive.keeping import LogKeeper
 from infra.archive.retention import Retention
-from infra.archive.verifying import verify_regularly
+from infra.archive.role import LogKeeper
+from infra.archive.verification.schedule import verify_regularly
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_all_logs, open_database, open_redis
-from infra.eventlog import EventLog
-from infra.recording import process_name
+from infra.log.event_log import EventLog
+from infra.processes.identity import process_name
+from infra.processes.telemetry import configure_logs
+from infra.processes.threads import run_threads
 from infra.settings import Settings
-from infra.telemetry import configure_logs
-from infra.threads import run_threads
 
 
 def archive() -> None:

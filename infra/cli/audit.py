@@ -11,16 +11,16 @@ import typer
 from psycopg import errors
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from infra.archive import heads as heads_
-from infra.archive.bounds import Bounds, check_bounds, parse_bound
 from infra.archive.export import Format
 from infra.archive.export import export as export_archive
-from infra.archive.verification import Verification, record_verification
-from infra.archive.verification import verify as verify_archive
-from infra.bench.measuring import PROGRESS
+from infra.archive.ranges import Bounds, check_bounds, parse_bound
+from infra.archive.verification import heads as heads_
+from infra.archive.verification.verify import Verification, record_verification
+from infra.archive.verification.verify import verify as verify_archive
+from infra.bench.measurement import PROGRESS
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_database
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
 from infra.settings import Settings
 
 MISFIT = 3

@@ -10,7 +10,7 @@ from infra.bench import archive as archive_bench
 from infra.bench import as_of as as_of_bench
 from infra.bench import ingest as ingest_bench
 from infra.bench import replay as replay_bench
-from infra.bench.measuring import Rate
+from infra.bench.measurement import Throughput
 from infra.bench.processes import own_server, serving
 from infra.bench.projection_runner import with_postgres, with_sqlite
 from infra.cli.bench_push import push
@@ -68,8 +68,10 @@ def replay(
             scans = replay_bench.scan_latencies(url, port, symbols, 4, seconds)
         rates = replay_bench.beside_the_limit(client, log, Settings().fold_batch)
         rates += [
-            Rate("ProjectionRunner, view in SQLite", with_sqlite(url, runner_events, str(Path(folder) / "view.db"))),
-            Rate("ProjectionRunner, view in PostgreSQL", with_postgres(url, runner_events, dsn)),
+            Throughput(
+                "ProjectionRunner, view in SQLite", with_sqlite(url, runner_events, str(Path(folder) / "view.db"))
+            ),
+            Throughput("ProjectionRunner, view in PostgreSQL", with_postgres(url, runner_events, dsn)),
         ]
     limit = rates[0].per_second
     rows: list[dict[str, Any]] = [

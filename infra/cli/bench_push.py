@@ -17,7 +17,7 @@ from infra.bench import push as push_bench
 from infra.bench.processes import answers, own_server
 from infra.cli.output import JsonOption, print_json, print_table
 from infra.embedded.ports import reserve
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
 from infra.settings import Settings
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.bench.contenders.starting import Servers
+from infra.bench.contenders.launcher import Servers
 from infra.bench.processes import own_server
 from infra.bench.query import Measured, Memory, fill, measure, shares
 from infra.cli.output import JsonOption, print_json

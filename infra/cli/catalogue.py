@@ -10,15 +10,15 @@ import typer
 from eventsourcing.persistence import PersistenceError
 from redis.exceptions import RedisError
 
-from infra.catalogue.entries import Refused
-from infra.catalogue.syncing import Outcome, read_source, synchronize
+from infra.catalogue.parsing import RefusedRow
+from infra.catalogue.synchronization import SyncResult, read_source, synchronize
 from infra.cli.output import JsonOption, console, print_json
 from infra.cli.roles import stop_on_signals
-from infra.composition import open_recorder, open_redis
-from infra.errors import StartupError
+from infra.composition import open_market_logs, open_recorder, open_redis
+from infra.processes.errors import StartupError
+from infra.processes.telemetry import configure_logs
 from infra.settings import Settings
-from infra.telemetry import configure_logs
-from readapi.ports import format_positions
+from readapi.ports.read_models import format_positions
 
 app = typer.Typer(help="Symbols and universes: take over what has changed.", no_args_is_help=True)
 
@@ -61,11 +61,12 @@ def sync(
         raise typer.BadParameter("is for one round; --watch logs what it does", param_hint="--json")
     settings = Settings()
     client = open_redis(settings)
+    logs = open_market_logs(client, settings)
     recorder = open_recorder(client, settings)
 
-    def once(pause: Callable[[float], object]) -> Outcome:
+    def once(pause: Callable[[float], object]) -> SyncResult:
         source = read_source(settings, symbols, universes)
-        return synchronize(client, settings, recorder, source, dry_run=dry_run, force=force, pause=pause)
+        return synchronize(client, settings, logs, recorder, source, dry_run=dry_run, force=force, pause=pause)
 
     if watch:
         _watch(settings, once, every or DEFAULT_EVERY)
@@ -73,7 +74,7 @@ def sync(
         _show(once(time.sleep), dry_run=dry_run, json=json)
 
 
-def _watch(settings: Settings, once: Callable[[Callable[[float], object]], Outcome], seconds: float) -> None:
+def _watch(settings: Settings, once: Callable[[Callable[[float], object]], SyncResult], seconds: float) -> None:
     """A round that fails is told, and the next one may do better."""
     configure_logs(settings.log_level, "catalogue")
     stop = stop_on_signals()
@@ -93,7 +94,7 @@ def _watch(settings: Settings, once: Callable[[Callable[[float], object]], Outco
         pause(seconds)
 
 
-def _show(outcome: Outcome, *, dry_run: bool, json: bool) -> None:
+def _show(outcome: SyncResult, *, dry_run: bool, json: bool) -> None:
     if json:
         print_json(
             {
@@ -110,7 +111,7 @@ def _show(outcome: Outcome, *, dry_run: bool, json: bool) -> None:
         raise typer.Exit(ROWS_REFUSED)
 
 
-def _print(outcome: Outcome, *, dry_run: bool) -> None:
+def _print(outcome: SyncResult, *, dry_run: bool) -> None:
     for name, counts in (("symbols", outcome.symbols), ("universes", outcome.universes)):
         told = "no source" if counts is None else ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         console.print(f"{name:<10} {told}", highlight=False)
@@ -124,5 +125,5 @@ def _print(outcome: Outcome, *, dry_run: bool) -> None:
         console.print("nothing was recorded (--dry-run)")
 
 
-def _shown(refused: Refused) -> dict[str, Any]:
+def _shown(refused: RefusedRow) -> dict[str, Any]:
     return {"where": refused.where, "reason": refused.reason}

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from infra.cli.output import JsonOption, print_json, print_table
-from infra.configuration import effective, markdown
+from infra.cli.settings_page import effective, markdown
 from infra.settings import Settings
 
 

@@ -7,8 +7,8 @@ import typer
 from domain.announcements import DeadLetter
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import open_dead_letters, open_recorder, open_redis
-from infra.dead_letters import DeadLetters
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
+from infra.recording.dead_letters import DeadLetters
 from infra.settings import Settings
 
 app = typer.Typer(help="Messages that could not be read: list, show, retry, discard.", no_args_is_help=True)

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from infra.composition import redis_url
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
+from infra.processes.telemetry import configure_logs
 from infra.settings import Settings
-from infra.telemetry import configure_logs
 
 DEFAULT_SPEED = 0.2
 

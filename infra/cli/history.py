@@ -8,14 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from domain.streams import USERS_LOG, backtest_stream, market_logs
-from infra.archive.trail import Trail
+from infra.archive.event_history import EventHistory
 from infra.cli.output import JsonOption, console, print_json, print_table
-from infra.composition import log_names, open_database, open_logs, open_redis
-from infra.errors import StartupError
+from infra.composition import open_database, open_logs, open_redis
+from infra.log.partitions import log_names
+from infra.processes.errors import StartupError
 from infra.settings import Settings
 from projections.queries import Positions
-from readapi.archive_ports import EventFilter, PastEvent
-from readapi.audit import parsed, shown, type_of
+from readapi.audit.resources import parsed, shown, type_of
+from readapi.ports.archive import EventFilter, PastEvent
 
 COLUMNS = ("position", "log", "version", "recorded_at", "type", "source", "event_id", "origin", "said")
 
@@ -58,7 +59,7 @@ def history(
     try:
         client = open_redis(settings)
         names = (*(log_names(client) or market_logs(settings.partitions)), USERS_LOG)
-        found = _find(Trail(database, open_logs(client, settings, names, database)), subject, limit + 1)
+        found = _find(EventHistory(database, open_logs(client, settings, names, database)), subject, limit + 1)
     finally:
         database.close()
     if not found:
@@ -72,7 +73,7 @@ def history(
         console.print(f"the first {limit} events; there are more: --limit tells how many to show")
 
 
-def _find(trail: Trail, subject: str, limit: int) -> Sequence[PastEvent]:
+def _find(trail: EventHistory, subject: str, limit: int) -> Sequence[PastEvent]:
     if _is_pattern(subject):
         return trail.of_pattern(subject, limit)
     found = _find_stream(trail, subject, limit) if _STREAM.fullmatch(subject) else []
@@ -80,7 +81,7 @@ def _find(trail: Trail, subject: str, limit: int) -> Sequence[PastEvent]:
     return found or _find_stream(trail, backtest_stream(subject), limit)
 
 
-def _find_stream(trail: Trail, stream: str, limit: int) -> list[PastEvent]:
+def _find_stream(trail: EventHistory, stream: str, limit: int) -> list[PastEvent]:
     wanted = EventFilter(stream=stream)
     found: list[PastEvent] = []
     after: Positions | None = {}

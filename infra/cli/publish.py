@@ -16,8 +16,8 @@ import typer
 from domain.wire import INGEST_STREAM
 from infra.cli.output import JsonOption, console, print_json
 from infra.composition import api_url, redis_url
-from infra.connections import connect
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
+from infra.redis.connections import connect
 from infra.settings import Settings
 
 SENT_AT_ONCE = 500
@@ -31,7 +31,7 @@ class Way(StrEnum):
     HTTP = "http"
 
 
-class Announcement(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """A message to send."""
 
     channel: str
@@ -79,27 +79,29 @@ def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     return ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _announcement(line: bytes, number: int, channel: str | None) -> Announcement:
+def _announcement(line: bytes, number: int, channel: str | None) -> OutgoingMessage:
     if channel is not None:
-        return Announcement(channel, line)
+        return OutgoingMessage(channel, line)
     try:
         message = orjson.loads(line)
         payload = message["payload"]
-        return Announcement(message["channel"], payload.encode() if isinstance(payload, str) else orjson.dumps(payload))
+        return OutgoingMessage(
+            message["channel"], payload.encode() if isinstance(payload, str) else orjson.dumps(payload)
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise StartupError(
             f'line {number} is not {{"channel": …, "payload": …}}: give --channel for bare payloads'
         ) from error
 
 
-def _sender(via: Way, settings: Settings) -> Callable[[list[Announcement]], list[Any]]:
+def _sender(via: Way, settings: Settings) -> Callable[[list[OutgoingMessage]], list[Any]]:
     if via is Way.HTTP:
         url = api_url(settings) + "/api/events"
         token = settings.token.get_secret_value() if settings.token else None
         return lambda batch: [_post(url, batch, token)]
     client = connect(redis_url(settings))
 
-    def send(batch: list[Announcement]) -> list[Any]:
+    def send(batch: list[OutgoingMessage]) -> list[Any]:
         with client.pipeline(transaction=False) as pipeline:
             for one in batch:
                 if via is Way.PUBSUB:
@@ -112,7 +114,7 @@ def _sender(via: Way, settings: Settings) -> Callable[[list[Announcement]], list
     return send
 
 
-def _post(url: str, batch: list[Announcement], token: str | None) -> Any:
+def _post(url: str, batch: list[OutgoingMessage], token: str | None) -> Any:
     """Payloads go as text, so that the very bytes of a malformed one arrive."""
     messages = [{"channel": one.channel, "payload": one.payload.decode(errors="replace")} for one in batch]
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})

@@ -8,23 +8,25 @@ from threading import Event, Thread
 from typing import Annotated, Any
 
 import typer
+from readapi.ports.operations import ReadModelStatus
 from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from infra import builds, operating
 from infra.cli.output import JsonOption, console, print_json, print_table
-from infra.composition import logs_of, open_all_logs, open_redis
-from infra.errors import StartupError
-from infra.read_models.comparing import Difference, compare
+from infra.composition import open_all_logs, open_redis
+from infra.operations import commands
+from infra.operations.status import read_models
+from infra.processes.errors import StartupError
+from infra.processes.identity import process_name
+from infra.projecting import build_lifecycle
+from infra.projecting.worker import Worker
+from infra.read_models.comparison import Difference, compare
+from infra.read_models.followers import logs_of
 from infra.read_models.keys import workers_key
 from infra.read_models.versions import change_versions, read_versions
-from infra.recording import process_name
 from infra.settings import Settings
-from infra.standing import read_models
-from infra.worker import Worker
 from projections.registry import READ_MODELS
 from projections.versions import Build, Versions
-from readapi.ports import ReadModelStatus
 
 DIFFERENCES_SHOWN = 100
 DIFFERENCES_FOUND = 3
@@ -54,7 +56,7 @@ def replay(
     settings = Settings()
     client = open_redis(settings)
     comparing = verify or expect_changes
-    versions = operating.replay(client, name, held=comparing or no_switch, throttle=throttle)
+    versions = commands.replay(client, name, held=comparing or no_switch, throttle=throttle)
     build = versions.building
     assert build is not None
     with _some_worker(client, settings, name, versions):
@@ -76,7 +78,7 @@ def rollback(name: Name, json: JsonOption = False) -> None:
 
     Example: tickview rollback patterns
     """
-    versions = operating.rollback(open_redis(Settings()), name)
+    versions = commands.rollback(open_redis(Settings()), name)
     if json:
         print_json({"name": name, "live": str(versions.live), "previous": str(versions.previous)})
     else:
@@ -147,7 +149,7 @@ def _watch(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
                 completed=sum(segment.checkpoint for segment in segments),
                 rate=sum(segment.events_per_second for segment in segments),
             )
-            if versions.held and builds.has_caught_up(client, name, versions, logs_of(client, name)):
+            if versions.held and build_lifecycle.has_caught_up(client, name, versions, logs_of(client, name)):
                 return
             time.sleep(LOOK_SECONDS)
 
@@ -174,7 +176,7 @@ def _compare(client: Redis, name: str, build: Build, *, quiet: bool) -> tuple[li
 
 
 def _switch(client: Redis, name: str, build: Build) -> None:
-    while not builds.has_caught_up(client, name, read_versions(client, [name])[name], logs_of(client, name)):
+    while not build_lifecycle.has_caught_up(client, name, read_versions(client, [name])[name], logs_of(client, name)):
         time.sleep(LOOK_SECONDS)
     change_versions(client, name, lambda versions: versions.switched(build))
 

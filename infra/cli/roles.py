@@ -6,11 +6,13 @@ from typing import Any
 
 import typer
 
-from infra.composition import open_all_logs, open_redis
-from infra.recording import process_name, run_recorder
+from infra.composition import open_all_logs, open_intake, open_recorder, open_redis, redis_url
+from infra.processes.identity import process_name
+from infra.processes.telemetry import configure_logs
+from infra.projecting.worker import Worker
+from infra.recording.role import run_recorder
+from infra.redis.connections import connect
 from infra.settings import Settings
-from infra.telemetry import configure_logs
-from infra.worker import Worker
 from projections.registry import READ_MODELS
 
 
@@ -29,7 +31,16 @@ def record() -> None:
     """
     settings = Settings()
     configure_logs(settings.log_level, "record")
-    run_recorder(open_redis(settings), settings, stop_on_signals())
+    client = open_redis(settings)
+    recorder = open_recorder(client, settings)
+    run_recorder(
+        client,
+        connect(redis_url(settings)),
+        recorder,
+        open_intake(recorder, settings),
+        batch_size=settings.batch_size,
+        stop=stop_on_signals(),
+    )
 
 
 def project() -> None:
@@ -59,7 +70,7 @@ def serve(
 
     Example: TICKVIEW_REDIS_URL=redis://localhost tickview serve --port 8000
     """
-    from infra.serving import run_server
+    from infra.serving.server import run_server
 
     changes: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     run_server(Settings(**changes))

@@ -6,15 +6,16 @@ from typing import Annotated
 import typer
 from redis import Redis
 
-from infra import operating, standing
-from infra.archive.standing import archive_standing
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import lazy_database, open_redis
-from infra.errors import StartupError
-from infra.eventlog import ArchiveUnavailableError
+from infra.log.errors import ArchiveUnavailableError
+from infra.operations import commands
+from infra.operations import status as service_status
+from infra.operations.archive_status import archive_standing
+from infra.processes.errors import StartupError
 from infra.settings import Settings
-from readapi.archive_ports import ArchiveStatus, Loss
-from readapi.projections import shown
+from readapi.operations.projections import shown
+from readapi.ports.archive import ArchiveStatus, Loss
 
 ARCHIVE_COLUMNS = (
     "log",
@@ -59,8 +60,8 @@ def status(json: JsonOption = False) -> None:
     """
     settings = Settings()
     client = open_redis(settings)
-    intake = standing.intake(client)
-    models = [shown(model) for model in standing.read_models(client)]
+    intake = service_status.intake(client)
+    models = [shown(model) for model in service_status.read_models(client)]
     archive, note = _archive(client, settings)
     if json:
         told = asdict(archive) if archive else {"error": note} if note else None
@@ -117,15 +118,15 @@ def projections(
     """
     client = open_redis(Settings())
     if name is None:
-        models = [shown(model) for model in standing.read_models(client)]
+        models = [shown(model) for model in service_status.read_models(client)]
         return print_json({"projections": models}) if json else print_table(MODEL_COLUMNS, models, "no read models")
-    operating.check_name(name)
+    commands.check_name(name)
     if retry is not None:
         return _retry(name, retry, json=json)
     if parked:
-        keys = standing.parked_keys(client, name)
+        keys = service_status.parked_keys(client, name)
         return print_json({"parked": keys}) if json else print_table(PARKED_COLUMNS, keys, "nothing is parked")
-    [model] = [model for model in standing.read_models(client) if model.name == name]
+    [model] = [model for model in service_status.read_models(client) if model.name == name]
     if json:
         return print_json(asdict(model))
     segments = [
@@ -138,7 +139,7 @@ def projections(
 
 def _retry(name: str, wanted: str, *, json: bool) -> None:
     """Ask the workers that have the segments to try parked keys again."""
-    chosen = operating.retry_parked(open_redis(Settings()), name, None if wanted == "all" else wanted)
+    chosen = commands.retry_parked(open_redis(Settings()), name, None if wanted == "all" else wanted)
     if not chosen and wanted != "all":
         raise StartupError(f"{wanted} is not parked in {name}: see `tickview projections {name} --parked`")
     if json:

@@ -8,10 +8,9 @@ import typer
 
 from infra.access.tokens import Token, create_token, read_tokens, revoke_token
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
 from infra.settings import Settings
-from readapi.access import SCOPES, Scope
-from readapi.access.identities import NOT_A_SUBJECT, is_subject
+from readapi.http.identities import NOT_A_SUBJECT, SCOPES, Scope, is_subject
 
 app = typer.Typer(help="Tokens of the API, in the file TICKVIEW_TOKENS_FILE.", no_args_is_help=True)
 

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.text import Text
 
 import infra.demo
-from infra.access.guarding import check_exposure
+from infra.access.open_guard import check_exposure
 from infra.cli.roles import stop_on_signals
-from infra.composition import without_password
 from infra.embedded import Servers, locked, published, start_servers
 from infra.embedded.ports import reserve
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
+from infra.processes.supervisor import Program, Supervisor
 from infra.settings import Settings
-from infra.supervisor import Program, Supervisor
+from infra.settings.urls import without_password
 
 ROLES = ("archive", "record", "project", "serve")
 """In the order of starting, the reverse of stopping: the demo producer is the first to stop, the archive the last."""

@@ -13,9 +13,9 @@ from domain.streams import USERS_LOG
 from domain.workspace import Preset, Stamp, Watchlist, Workspace
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import open_logs, open_redis
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
 from infra.settings import Settings
-from infra.workspaces import ConflictError, LoggedWorkspaces
+from infra.workspaces.repository import ConflictError, WorkspaceRepository
 
 app = typer.Typer(help="Users' watchlists and filter presets: show, restore.", no_args_is_help=True)
 
@@ -80,9 +80,9 @@ def _operator() -> str:
         return "operator"
 
 
-def _open() -> LoggedWorkspaces:
+def _open() -> WorkspaceRepository:
     settings = Settings()
-    return LoggedWorkspaces(open_logs(open_redis(settings), settings, [USERS_LOG])[USERS_LOG], "cli")
+    return WorkspaceRepository(open_logs(open_redis(settings), settings, [USERS_LOG])[USERS_LOG], "cli")
 
 
 def _row(one: Watchlist | Preset, workspace: Workspace) -> dict[str, Any]:

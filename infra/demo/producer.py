@@ -16,12 +16,12 @@ import numpy as np
 import structlog
 from redis.asyncio import Redis
 
-from infra.connections import REDIS_ERRORS, connect_async
 from infra.demo import bars, detection, play
 from infra.demo.backtest import backtest
 from infra.demo.detection import Chart
 from infra.demo.messages import Message, backtest_progress, backtest_result, system_health
 from infra.demo.patterns import PATTERNS, Pattern
+from infra.redis.connections import REDIS_ERRORS, connect_async
 
 HEALTH_SECONDS = 5.0
 RECONNECT_SECONDS = 0.5

@@ -13,7 +13,7 @@ from threading import Event
 from infra.embedded.data_folder import Servers, find_servers, locked, published
 from infra.embedded.postgres import start_postgres
 from infra.embedded.valkey import start_valkey
-from infra.supervisor import Supervisor
+from infra.processes.supervisor import Supervisor
 
 __all__ = ["Servers", "embedded_servers", "find_servers", "locked", "published", "start_servers"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
 
 
 class Servers(BaseModel, frozen=True):

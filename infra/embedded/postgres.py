@@ -13,8 +13,8 @@ from urllib.parse import quote
 import psycopg
 
 from infra.embedded.leftover import stop_leftover
-from infra.errors import StartupError
-from infra.supervisor import Program, Supervisor, identity
+from infra.processes.errors import StartupError
+from infra.processes.supervisor import Program, Supervisor, identity
 
 _LONGEST_SOCKET_PATH = 100
 """Characters; the system's limit is 103 or 107."""

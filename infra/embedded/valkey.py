@@ -8,8 +8,8 @@ from redis.exceptions import RedisError
 
 from infra.embedded.leftover import stop_leftover
 from infra.embedded.ports import reserve
-from infra.errors import StartupError
-from infra.supervisor import Program, Supervisor
+from infra.processes.errors import StartupError
+from infra.processes.supervisor import Program, Supervisor
 
 _HOST = "127.0.0.1"
 

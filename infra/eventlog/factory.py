@@ -14,9 +14,8 @@ from eventsourcing.utils import Environment, EnvType, resolve_topic
 from pydantic import ValidationError
 from redis import Redis
 
-from infra.connections import connect
-from infra.eventlog.archive import Archive
-from infra.eventlog.log import EventLog
+from infra.archive.database import Database
+from infra.archive.log_archive import PostgresArchive
 from infra.eventlog.recorders import (
     OriginatorId,
     RedisAggregateRecorder,
@@ -25,6 +24,9 @@ from infra.eventlog.recorders import (
     RedisTrackingRecorder,
 )
 from infra.eventlog.transcoder import FaithfulJSONTranscoder
+from infra.log.archive_port import Archive
+from infra.log.event_log import EventLog
+from infra.redis.connections import connect
 from infra.settings import Settings
 
 SETTINGS = ("redis_url", "postgres_dsn", "durability", "replicas", "dedupe_window", "log_retention_size")
@@ -110,10 +112,6 @@ def _archive_of(client: Redis, settings: Settings) -> Archive | None:
     """The archive behind the log, if an application sets a PostgreSQL."""
     if settings.postgres_dsn is None:
         return None
-    # Not at import: the archive is built upon this package.
-    from infra.archive.database import Database
-    from infra.archive.reading import PostgresArchive
-
     database = Database(settings.postgres_dsn)
     return PostgresArchive(database, client, keep=settings.log_retention_size, partitions=settings.partitions)
 

@@ -23,11 +23,12 @@ from redis import Redis, RedisCluster
 from redis.exceptions import RedisError
 
 from domain.log import LogEntry
-from infra.eventlog.durability import DurableFunctions
-from infra.eventlog.keys import key
-from infra.eventlog.log import EventLog, NewEvent, TrackingConflictError
-from infra.eventlog.nodes import AWAY, on_node
 from infra.eventlog.subscription import LogSubscription
+from infra.log.durability import DurableFunctions
+from infra.log.errors import TrackingConflictError
+from infra.log.event_log import EventLog, NewEvent
+from infra.log.keys import key
+from infra.redis.cluster import AWAY, on_node
 from infra.settings import Durability
 
 OriginatorId = UUID | str
@@ -185,7 +186,7 @@ class RedisApplicationRecorder(ApplicationRecorder):
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
         """The events after position ``gt``, then each as it is appended; waits in the caller's thread."""
-        return LogSubscription(self, gt, topics)
+        return LogSubscription(self, self.log, self.notification, gt, topics)
 
     def notification(self, entry: LogEntry) -> Notification:
         """The entry as the library has it."""

@@ -1,20 +1,16 @@
-"""A subscription to an application sequence: blocked on the stream, not polling."""
-
-from __future__ import annotations
+"""A subscription to an application sequence. It blocks on the stream and does not poll."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Event
-from typing import TYPE_CHECKING
 
 import structlog
-from eventsourcing.persistence import Notification, Subscription
+from eventsourcing.persistence import ApplicationRecorder, Notification, Subscription
 
-from infra.eventlog.archive import ArchiveUnavailableError
-from infra.eventlog.nodes import AWAY
-
-if TYPE_CHECKING:
-    from infra.eventlog.recorders import RedisApplicationRecorder
+from domain.log import LogEntry
+from infra.log.errors import ArchiveUnavailableError
+from infra.log.event_log import EventLog
+from infra.redis.cluster import AWAY
 
 BLOCK_SECONDS = 1.0
 """How long the server lets one read wait: ``stop`` takes effect within it."""
@@ -28,11 +24,28 @@ CHUNK = 500
 _logger = structlog.get_logger(__name__)
 
 
-class LogSubscription(Subscription["RedisApplicationRecorder"]):
-    """The notifications after ``gt``, of ``topics`` if any are named; goes on after its server was away."""
+class LogSubscription(Subscription[ApplicationRecorder]):
+    """An endless iterator over the notifications of a log. It goes on after its server was away.
 
-    def __init__(self, recorder: RedisApplicationRecorder, gt: int | None = None, topics: Sequence[str] = ()) -> None:
+    Args:
+        recorder: The recorder that the library's base class refers to.
+        log: The log to read.
+        to_notification: Converts a log entry.
+        gt: The position after which to begin.
+        topics: The topics to return; all topics if there are none.
+    """
+
+    def __init__(
+        self,
+        recorder: ApplicationRecorder,
+        log: EventLog,
+        to_notification: Callable[[LogEntry], Notification],
+        gt: int | None = None,
+        topics: Sequence[str] = (),
+    ) -> None:
         super().__init__(recorder=recorder, gt=gt, topics=topics)
+        self._log = log
+        self._to_notification = to_notification
         self._position = gt or 0
         self._wanted = frozenset(topics)
         self._ready: deque[Notification] = deque()
@@ -53,12 +66,12 @@ class LogSubscription(Subscription["RedisApplicationRecorder"]):
 
     def _read(self) -> None:
         try:
-            entries = self._recorder.log.wait(self._position, CHUNK, BLOCK_SECONDS)
+            entries = self._log.wait(self._position, CHUNK, BLOCK_SECONDS)
         except (*AWAY, ArchiveUnavailableError) as error:
-            _logger.warning("subscription_waits", log=self._recorder.log.name, reason=str(error))
+            _logger.warning("subscription_waits", log=self._log.name, reason=str(error))
             self._stopped.wait(PAUSE_SECONDS)
             return
         for entry in entries:
             self._position = entry.position
             if not self._wanted or entry.topic in self._wanted:
-                self._ready.append(self._recorder.notification(entry))
+                self._ready.append(self._to_notification(entry))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from redis import Redis
 
+from infra.log.partitions import all_log_names
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
 from projections.ports import Segment
@@ -19,6 +20,11 @@ class Checkpoint(NamedTuple):
     read_model: str
     build: Build
     position: int
+
+
+def logs_of(client: Redis, read_model: str) -> list[str]:
+    """Return the logs that a read model folds. Raises KeyError where no read model has this name."""
+    return [log for log in all_log_names(client) if READ_MODELS[read_model].folds(log)]
 
 
 def checkpoints(client: Redis, log: str) -> list[Checkpoint]:

@@ -10,11 +10,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 
-from infra.functions import Argument, command, with_functions_async
 from infra.read_models.keys import SegmentKeys
+from infra.redis.functions import Argument, command, with_functions_async
 from projections.base import Projection, read_row
 from projections.ports import Segment
-from projections.queries import DEEPEST_OFFSET, Cursor, Found, Page, TooDeepError
+from projections.queries import DEEPEST_OFFSET, Cursor, FoundRow, Page, TooDeepError
 from projections.versions import Build
 
 Row = TypeVar("Row")
@@ -76,12 +76,12 @@ class IndexedRows(Generic[Row]):
         self._row = projection.row
         self.keys = {log: SegmentKeys(Segment(projection.name, build, log)) for log in logs}
 
-    async def get(self, log: str, key: str) -> Found[Row] | None:
+    async def get(self, log: str, key: str) -> FoundRow[Row] | None:
         """One row."""
         rows = await self.several(log, [key])
         return rows[0] if rows else None
 
-    async def several(self, log: str, keys: Collection[str]) -> list[Found[Row]]:
+    async def several(self, log: str, keys: Collection[str]) -> list[FoundRow[Row]]:
         """Those of these rows that there are."""
         return await self._fetch([_Place(0.0, key, log) for key in keys])
 
@@ -126,7 +126,7 @@ class IndexedRows(Generic[Row]):
         places.sort(reverse=query.descending)
         return sum(reply[0] for reply in replies), places[query.offset : query.offset + query.limit + 1]
 
-    async def _fetch(self, places: Sequence[_Place]) -> list[Found[Row]]:
+    async def _fetch(self, places: Sequence[_Place]) -> list[FoundRow[Row]]:
         """The rows that are still there, in the order of the places."""
         if not places:
             return []
@@ -142,9 +142,9 @@ class IndexedRows(Generic[Row]):
             self._found(place.log, document) for place in places if (document := next(documents[place.log])) is not None
         ]
 
-    def _found(self, log: str, document: bytes) -> Found[Row]:
+    def _found(self, log: str, document: bytes) -> FoundRow[Row]:
         row, position = read_row(self._row, document)
-        return Found(row, log, position)
+        return FoundRow(row, log, position)
 
 
 def _symbols(query: IndexQuery, log: str) -> list[Argument]:

@@ -10,7 +10,7 @@ from infra.read_models.queries_indexes import Clause, IndexedRows, IndexQuery, R
 from infra.read_models.queries_statistics import statistics
 from projections.base import LOWEST_VALUE
 from projections.patterns import ActivePatterns, PatternRow
-from projections.queries import Found, Page, PatternQuery, PatternStatistics
+from projections.queries import FoundRow, Page, PatternQuery, PatternStatistics
 from projections.versions import Build
 
 SORT_INDEXES = {
@@ -58,7 +58,7 @@ class RedisPatternQueries:
             )
         )
 
-    async def get(self, pattern_id: str, now: float) -> Found[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
         """One active pattern."""
         parts = pattern_id.rsplit(":", 3)
         if len(parts) != 4:

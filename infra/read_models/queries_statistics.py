@@ -7,8 +7,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from infra.functions import command, with_functions_async
 from infra.read_models.keys import SegmentKeys
+from infra.redis.functions import command, with_functions_async
 from projections.base import read_row
 from projections.fold import places_of
 from projections.patterns import ActivePatterns, PatternRow

@@ -10,9 +10,9 @@ import orjson
 from redis import Redis
 
 from domain.log import LogEntry
-from infra.connections import REDIS_ERRORS
-from infra.functions import Argument, command, with_functions
 from infra.read_models.keys import SegmentKeys
+from infra.redis.connections import REDIS_ERRORS
+from infra.redis.functions import Argument, command, with_functions
 from projections.base import Projection, decode_row
 from projections.fold import Loaded, Mutations, Parked
 from projections.ports import Lease, Outcome, Progress, Segment, nothing

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 import orjson
 from redis import Redis
 
-from infra.functions import call
 from infra.read_models.keys import fingerprints_key, versions_key
+from infra.redis.functions import call
 from projections.versions import Build, Versions
 
 

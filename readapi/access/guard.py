@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from falcon.asgi import Request, Response, WebSocket
 
 from readapi.access import refusals
-from readapi.access.identities import NOBODY, NOT_A_SUBJECT, SCOPES, Authenticator, Identity, Scope, is_subject
 from readapi.access.origins import refuse_foreign
 from readapi.access.rates import RateLimits
-from readapi.operation import Operation, operation_of
-from readapi.problems import invalid
+from readapi.http.identities import NOBODY, NOT_A_SUBJECT, SCOPES, Authenticator, Identity, Scope, is_subject
+from readapi.http.operation import Operation, operation_of
+from readapi.http.problems import invalid
 
 USER_HEADER = "X-User-ID"
 

@@ -10,7 +10,7 @@ import falcon
 from falcon.asgi import Request, Response
 
 from readapi.access.refusals import foreign_origin
-from readapi.read_model import POSITION_HEADER
+from readapi.http.read_model import POSITION_HEADER
 
 EXPOSED = (POSITION_HEADER, "ETag", "Retry-After", "Location", "Warning", "WWW-Authenticate")
 """Headers of an answer that pages may read besides those that every page may."""

@@ -2,8 +2,8 @@
 
 from http import HTTPStatus
 
-from readapi.access.identities import Scope
-from readapi.problems import Problem
+from readapi.http.identities import Scope
+from readapi.http.problems import Problem
 
 _CHALLENGE = 'Bearer realm="tickview"'
 

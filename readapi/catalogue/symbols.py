@@ -10,15 +10,15 @@ from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from projections.queries import PatternQueries, PatternQuery, most_frequent
-from readapi.answers import send_tagged
-from readapi.catalogue.meaning import loaded
-from readapi.catalogue.shown import KnownSymbol, ListedSymbol, known_symbol
+from readapi.catalogue.filters import loaded
+from readapi.catalogue.rendering import KnownSymbol, ListedSymbol, known_symbol
 from readapi.catalogue.tables import NotLoaded, SymbolTable
-from readapi.operation import Resource, operation
-from readapi.parameters import LongName, Parameters, as_whole_number
-from readapi.ports import LiveBuild, format_positions
-from readapi.problems import not_found
-from readapi.read_model import POSITION_HEADER, ReadModel
+from readapi.http.answers import send_tagged
+from readapi.http.operation import Resource, operation
+from readapi.http.parameters import LongName, Parameters, as_whole_number
+from readapi.http.problems import not_found
+from readapi.http.read_model import POSITION_HEADER, ReadModel
+from readapi.ports.read_models import LiveBuild, format_positions
 
 ROWS_AT_ONCE = 1_000
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import orjson
 
 from projections.base import read_row
-from projections.queries import Found
+from projections.queries import FoundRow
 from projections.symbols import SymbolRow
 from projections.universes import UniverseRow
-from readapi.catalogue.shown import shown_symbol
+from readapi.catalogue.rendering import shown_symbol
 
 Row = TypeVar("Row")
 
@@ -25,7 +25,7 @@ class Table(Generic[Row]):
     row: ClassVar[type[Any]]
 
     def __init__(self) -> None:
-        self.rows: dict[str, Found[Row]] = {}
+        self.rows: dict[str, FoundRow[Row]] = {}
         self._number = next(_numbers)
         self._version = 0
 
@@ -49,7 +49,7 @@ class Table(Generic[Row]):
                 self.rows.pop(key, None)
             else:
                 stored = read_row(self.row, document)
-                self.rows[key] = Found(stored.row, log, stored.position)
+                self.rows[key] = FoundRow(stored.row, log, stored.position)
         if self._version != before:
             self._forget_what_is_derived()
 
@@ -60,7 +60,7 @@ class Table(Generic[Row]):
     def prepare(self, now: float) -> None:
         """Make what the first questions would else have to make."""
 
-    def get(self, key: str) -> Found[Row] | None:
+    def get(self, key: str) -> FoundRow[Row] | None:
         """One row."""
         return self.rows.get(key)
 

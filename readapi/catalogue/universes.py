@@ -3,15 +3,15 @@
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
-from readapi.answers import send_tagged
-from readapi.catalogue.meaning import loaded
-from readapi.catalogue.shown import KnownUniverse, ListedUniverse, known_universe, shown_universe
+from readapi.catalogue.filters import loaded
+from readapi.catalogue.rendering import KnownUniverse, ListedUniverse, known_universe, shown_universe
 from readapi.catalogue.tables import NotLoaded, UniverseTable
-from readapi.operation import Resource, operation
-from readapi.parameters import Parameters
-from readapi.ports import LiveBuild
-from readapi.problems import not_found
-from readapi.read_model import ReadModel
+from readapi.http.answers import send_tagged
+from readapi.http.operation import Resource, operation
+from readapi.http.parameters import Parameters
+from readapi.http.problems import not_found
+from readapi.http.read_model import ReadModel
+from readapi.ports.read_models import LiveBuild
 
 
 class UniversesAnswer(TypedDict):

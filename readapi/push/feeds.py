@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 
 from projections.versions import Build
-from readapi.commits import Commit, Marks
+from readapi.ports.commits import Commit, Marks
+from readapi.push.batches import Step, steps
 from readapi.push.ids import Place, Places, Topic
-from readapi.push.kept import Kept
-from readapi.push.steps import Step, steps
+from readapi.push.replay_buffer import ReplayBuffer
 
 SWITCHED = "the read model is answered from another build now"
 MISSED = "some changes were missed"
@@ -16,7 +16,7 @@ AHEAD = "the id is ahead of what this process has heard of"
 class Feed:
     """A CommitListener; ``woken`` is called whenever there is something to tell."""
 
-    def __init__(self, topic: Topic, woken: Callable[[], None], kept: Kept) -> None:
+    def __init__(self, topic: Topic, woken: Callable[[], None], kept: ReplayBuffer) -> None:
         self.topic: Topic = topic
         self.told = kept.place
         """What clients that are up to date know."""

@@ -12,19 +12,19 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from projections.workspaces import WorkspaceRow, Workspaces
-from readapi.catalogue.meaning import Catalogue
-from readapi.commits import CommitListener
-from readapi.ports import Freshness
-from readapi.push.asked import renewed, users_of
+from readapi.catalogue.filters import Catalogue
+from readapi.ports.commits import CommitListener
+from readapi.ports.read_models import Freshness
+from readapi.push.batches import Step, id_for, steps
 from readapi.push.feeds import Feed
 from readapi.push.ids import Places, Topic, format_id
 from readapi.push.interests import Interests, meaning_of
-from readapi.push.kept import Kept
-from readapi.push.lists import ChangedLists
-from readapi.push.measuring import PushMetrics
 from readapi.push.messages import Message, message
-from readapi.push.steps import Step, id_for, steps
+from readapi.push.metrics import PushMetrics
+from readapi.push.replay_buffer import ReplayBuffer
 from readapi.push.subscribers import FRAMINGS, WAITING_BYTES, Audience, Subscriber, Subscribers
+from readapi.push.subscription_filters import renewed, users_of
+from readapi.push.workspace_changes import ChangedLists
 
 HEARTBEAT_SECONDS = 15.0
 
@@ -84,8 +84,8 @@ class Hub:
         self._woken = asyncio.Event()
         self._moved = asyncio.Event()
         self._feeds: dict[Topic, Feed] = {
-            "patterns": Feed("patterns", self._woken.set, Kept()),
-            "backtests": Feed("backtests", self._woken.set, Kept()),
+            "patterns": Feed("patterns", self._woken.set, ReplayBuffer()),
+            "backtests": Feed("backtests", self._woken.set, ReplayBuffer()),
         }
         self._lists = ChangedLists(self._woken.set)
         self._subscribers = Subscribers(self.metrics)

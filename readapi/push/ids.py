@@ -8,16 +8,13 @@ from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
 from projections.versions import Build
-from readapi.commits import Mark, Marks
+from readapi.ports.commits import Mark, Marks
 
 _MARK = r"[a-z][a-z0-9-]{0,31}=[0-9]{1,18}-[0-9]{1,18}"
 _PLACE = re.compile(rf"([a-z]{{1,16}}):([0-9]{{1,9}}\.[0-9]{{1,9}})/((?:{_MARK}(?:,{_MARK}){{0,63}})?)", re.ASCII)
 
 Topic = Literal["patterns", "backtests"]
 """A read model whose changes are told, by its name."""
-
-LONGEST_ID = 8_192
-"""Characters."""
 
 
 class Place(NamedTuple):

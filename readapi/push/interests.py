@@ -13,10 +13,10 @@ from typing_extensions import TypedDict
 from projections.backtests import BacktestRow
 from projections.base import Stored, read_row
 from projections.patterns import PatternRow
-from projections.queries import Found, PatternQuery
-from readapi.backtests import Backtest, shown_run
-from readapi.commits import Commit, RowChange
-from readapi.pattern_rows import CompactPattern, FullPattern, compact, full
+from projections.queries import FoundRow, PatternQuery
+from readapi.backtests.resources import Backtest, shown_run
+from readapi.patterns.rendering import CompactPattern, FullPattern, compact, full
+from readapi.ports.commits import Commit, RowChange
 from readapi.push.ids import Topic
 
 ALWAYS = -inf
@@ -88,7 +88,7 @@ class PatternChange:
     def full(self) -> bytes:
         """The row with all raw fields."""
         return _json(
-            SetPattern(op="set", pattern=full(Found(self._known.row, self._log, self._known.position), self._now))
+            SetPattern(op="set", pattern=full(FoundRow(self._known.row, self._log, self._known.position), self._now))
         )
 
     @property
@@ -164,7 +164,7 @@ class BacktestChange:
         if self._change.new is None:
             return _json(Remove(op="remove", id=self.job_id))
         row, position = read_row(BacktestRow, self._change.new)
-        return _json(SetBacktest(op="set", backtest=shown_run(Found(row, self._log, position))))
+        return _json(SetBacktest(op="set", backtest=shown_run(FoundRow(row, self._log, position))))
 
 
 @dataclass(frozen=True)

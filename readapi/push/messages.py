@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from readapi.commits import Marks
+from readapi.ports.commits import Marks
 
 
 class Message(NamedTuple):

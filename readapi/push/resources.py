@@ -7,17 +7,17 @@ from typing import Self
 from falcon import PayloadTypeError, WebSocketDisconnected
 from falcon.asgi import Request, Response, SSEvent, WebSocket
 
-from readapi.access import is_admitted
 from readapi.access.guard import SUBPROTOCOL
-from readapi.operation import Resource, operation
-from readapi.own_lists import OwnLists
-from readapi.problems import invalid
-from readapi.push.asked import Live, PatternsLive
+from readapi.http.client_stream import Stream, stream_of
+from readapi.http.identities import is_admitted
+from readapi.http.operation import Resource, operation
+from readapi.http.problems import invalid
+from readapi.patterns.list_filters import OwnLists
 from readapi.push.hub import Hub, Since
 from readapi.push.ids import parse_id, split_id
 from readapi.push.interests import Interests
-from readapi.push.streams import Stream, stream_of
 from readapi.push.subscribers import Subscriber, Transport
+from readapi.push.subscription_filters import Live, PatternsLive
 
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
 

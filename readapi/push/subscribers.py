@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Literal
 
+from readapi.http.client_stream import Stream
 from readapi.push.interests import Interests
-from readapi.push.measuring import PushMetrics
 from readapi.push.messages import Message, event_chunk, message, websocket_frame
-from readapi.push.streams import Stream
+from readapi.push.metrics import PushMetrics
 
 WAITING_BYTES = 1_048_576
 """A client that more bytes than these wait for is dropped. The bytes are shared by all who wait for them."""

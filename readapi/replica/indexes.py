@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from readapi.replica.columns import Columns
 from readapi.replica.derived import Derived
 from readapi.replica.orders import ExpiryOrder, Order, TextOrder
-from readapi.replica.steps import Steps
+from readapi.replica.quantized import Steps
 
 BOUNDED = ("confidence", "relative_strength", "relative_volume", "rsi")
 """Columns that scans know bounds of."""

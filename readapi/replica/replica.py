@@ -11,7 +11,7 @@ from projections.queries import (
     DEEPEST_OFFSET,
     TOP_SYMBOLS,
     Cursor,
-    Found,
+    FoundRow,
     Page,
     PatternQuery,
     PatternStatistics,
@@ -122,7 +122,7 @@ class PatternReplica:
             return Cursor(columns.text(sort, slot), columns.keys[slot])
         return Cursor(float(columns.numbers[column_of(sort)][slot]), columns.keys[slot])
 
-    async def get(self, pattern_id: str, now: float) -> Found[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
         """One active pattern."""
         self.advance(now)
         slot = self._columns.slot(pattern_id)

@@ -31,7 +31,7 @@ FEWEST_WALKED = 256
 """Places of an order that are looked at together, at least."""
 
 
-class Found(NamedTuple):
+class ScanMatches(NamedTuple):
     """What a scan has found: how many rows pass, those on the page in order, and whether more follow."""
 
     total: int
@@ -39,10 +39,10 @@ class Found(NamedTuple):
     more: bool
 
 
-NOTHING = Found(0, np.zeros(0, np.int64), more=False)
+NOTHING = ScanMatches(0, np.zeros(0, np.int64), more=False)
 
 
-def find(query: PatternQuery, indexes: Indexes, columns: Columns) -> Found:
+def find(query: PatternQuery, indexes: Indexes, columns: Columns) -> ScanMatches:
     """The rows of the page."""
     choice, others = filters_of(query, indexes, columns)
     order = indexes.text_order("symbol") if query.sort_by == "symbol" else indexes.order(column_of(query.sort_by))
@@ -69,7 +69,7 @@ def column_of(sort: str) -> str:
     return _COLUMNS.get(sort, sort)
 
 
-def _stretch(order: Ordered, low: int, high: int, query: PatternQuery) -> Found:
+def _stretch(order: Ordered, low: int, high: int, query: PatternQuery) -> ScanMatches:
     """The page where all rows from one place to another pass."""
     total = high - low
     if query.after:
@@ -77,12 +77,12 @@ def _stretch(order: Ordered, low: int, high: int, query: PatternQuery) -> Found:
     if query.descending:
         end = high - query.offset
         slots = order.slots[max(low, end - query.limit) : max(low, end)][::-1]
-        return Found(total, slots, more=end - query.limit > low)
+        return ScanMatches(total, slots, more=end - query.limit > low)
     start = low + query.offset
-    return Found(total, order.slots[start : min(high, start + query.limit)], more=start + query.limit < high)
+    return ScanMatches(total, order.slots[start : min(high, start + query.limit)], more=start + query.limit < high)
 
 
-def _pick(order: Ordered, slots: Slots, query: PatternQuery) -> Found:
+def _pick(order: Ordered, slots: Slots, query: PatternQuery) -> ScanMatches:
     """The page where these rows pass, in whatever order."""
     total = len(slots)
     ranks = order.ranks.take(slots)
@@ -95,10 +95,10 @@ def _pick(order: Ordered, slots: Slots, query: PatternQuery) -> Found:
         ranks = ranks[-needed:] if query.descending else ranks[:needed]
     ranks.sort()
     page = (ranks[::-1] if query.descending else ranks)[query.offset : query.offset + query.limit + 1]
-    return Found(total, order.slots.take(page[: query.limit]), more=len(page) > query.limit)
+    return ScanMatches(total, order.slots.take(page[: query.limit]), more=len(page) > query.limit)
 
 
-def _merge(order: Ordered, runs: list[Slots], checks: list[Filter], query: PatternQuery) -> Found:
+def _merge(order: Ordered, runs: list[Slots], checks: list[Filter], query: PatternQuery) -> ScanMatches:
     """The page where the rows of some runs, each in the order of the page, pass if they pass the checks too."""
     total = 0
     needed = query.offset + query.limit + 1
@@ -122,7 +122,7 @@ def _kept(run: Slots, checks: list[Filter]) -> Mask:
     return kept
 
 
-def _mark(order: Ordered, filters: list[Filter], active: Mask, few: int, query: PatternQuery) -> Found:
+def _mark(order: Ordered, filters: list[Filter], active: Mask, few: int, query: PatternQuery) -> ScanMatches:
     """The page where the active rows pass that all filters mark."""
     first, *others = filters
     mask = first.mark(np.empty_like(active))
@@ -134,7 +134,7 @@ def _mark(order: Ordered, filters: list[Filter], active: Mask, few: int, query: 
     return _pick(order, np.flatnonzero(mask), query) if total <= few else _walk(order, mask, total, query)
 
 
-def _walk(order: Ordered, mask: Mask, total: int, query: PatternQuery) -> Found:
+def _walk(order: Ordered, mask: Mask, total: int, query: PatternQuery) -> ScanMatches:
     """The page where the marked rows pass, which are so many."""
     low, high = 0, len(order.slots)
     if query.after:
@@ -155,7 +155,7 @@ def _walk(order: Ordered, mask: Mask, total: int, query: PatternQuery) -> Found:
         parts.append(hits)
     slots = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else NOTHING.slots
     page = slots[query.offset : query.offset + query.limit + 1]
-    return Found(total, page[: query.limit], more=len(page) > query.limit)
+    return ScanMatches(total, page[: query.limit], more=len(page) > query.limit)
 
 
 def _behind(order: Ordered, cursor: Cursor, *, descending: bool, low: int, high: int) -> tuple[int, int]:

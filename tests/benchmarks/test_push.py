@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from infra.bench.push import check_open_files
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
 from tests.benchmarks.test_bench import bench
 
 

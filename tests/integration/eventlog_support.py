@@ -8,7 +8,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 
-from infra.eventlog import NewEvent
+from infra.log.event_log import NewEvent
 
 
 def detected(stream: str = "symbol-AAPL", **fields: object) -> NewEvent:

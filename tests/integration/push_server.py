@@ -16,19 +16,19 @@ from falcon.asgi import App, Request, Response, WebSocket
 from prometheus_client import CollectorRegistry
 from websockets.sync.client import ClientConnection, connect
 
-from infra.live_builds import FollowedReadModel
-from infra.streams import HttpStream, WebSocketStream
+from infra.serving.follower import FollowedReadModel
+from infra.web_server.uvicorn import HttpStream, WebSocketStream
 from projections.patterns import PatternRow
-from projections.queries import Found, WorkspaceQueries
+from projections.queries import FoundRow, WorkspaceQueries
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
-from readapi.access.identities import Identity
-from readapi.commits import Commit, Mark
-from readapi.own_lists import OwnLists
-from readapi.problems import handle_errors
+from readapi.http.identities import Identity
+from readapi.http.problems import handle_errors
+from readapi.http.read_model import ReadModel
+from readapi.patterns.list_filters import OwnLists
+from readapi.ports.commits import Commit, Mark
 from readapi.push.hub import Hub
 from readapi.push.resources import LiveResource, PatternEventsResource, PatternsLiveResource
-from readapi.read_model import ReadModel
 from tests.catalogue import Known, symbol
 from tests.processes.roles import wait_until
 from tests.push import BUILD, commit_of
@@ -58,10 +58,10 @@ class Workspaces:
         self.hangs = False
         self.asked: list[set[str]] = []
 
-    async def get(self, user: str) -> Found[WorkspaceRow] | None:
+    async def get(self, user: str) -> FoundRow[WorkspaceRow] | None:
         """As WorkspaceQueries."""
         row = (await self.several([user])).get(user)
-        return Found(row, "users", 1) if row else None
+        return FoundRow(row, "users", 1) if row else None
 
     async def several(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
         """As WorkspaceQueries."""

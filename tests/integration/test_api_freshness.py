@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from infra.connections import connect_async
-from infra.live_builds import FollowedReadModel, Follower
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions
+from infra.redis.connections import connect_async
+from infra.serving.follower import FollowedReadModel, Follower
 from projections.ports import Segment
 from projections.versions import Build, Versions
 from tests.read_model import FIRST

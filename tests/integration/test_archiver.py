@@ -15,15 +15,16 @@ from psycopg import Connection
 from redis import Redis
 
 from domain.log import LogEntry
-from infra.archive import segments
+from infra.archive import leases
 from infra.archive.archiver import COPY, COPY_HEADER, Archiver
 from infra.archive.database import Database
-from infra.archive.history import COPY_STATES
-from infra.archive.migrating import migrate, migrations
-from infra.archive.reading import PostgresArchive
-from infra.archive.segments import Lease, LeaseLostError
-from infra.errors import StartupError
-from infra.eventlog import ArchiveUnavailableError, EventLog, LogDivergedError
+from infra.archive.leases import Lease, LeaseLostError
+from infra.archive.log_archive import PostgresArchive
+from infra.archive.pattern_history.projector import COPY_STATES
+from infra.archive.schema import migrate, migrations
+from infra.log.errors import ArchiveUnavailableError, LogDivergedError
+from infra.log.event_log import EventLog
+from infra.processes.errors import StartupError
 from tests.archiving import archive_all, archived_log, leased, new_events
 from tests.integration.eventlog_support import detected
 from tests.oracles.chain import hashes_of
@@ -153,35 +154,35 @@ def entry(position: int, moment: datetime) -> LogEntry:
 
 
 def test_who_stalls_in_a_transaction_holds_up_nobody(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "STALLED_SECONDS", 1)
+    monkeypatch.setattr(leases, "STALLED_SECONDS", 1)
 
     def stall() -> None:
         with database.connection() as stalled:
-            assert segments.take(stalled, "archive", 1, "market-0", "stalled", 0)
+            assert leases.take(stalled, "archive", 1, "market-0", "stalled", 0)
             # Waits for the row until the server has ended the other's transaction.
             with database.connection() as connection:
-                assert segments.take(connection, "archive", 1, "market-0", "other", 5)
+                assert leases.take(connection, "archive", 1, "market-0", "other", 5)
             stalled.execute("SELECT 1")
 
     with pytest.raises(ArchiveUnavailableError, match="idle-in-transaction"):
         stall()
     with database.connection() as connection:
-        assert segments.take(connection, "archive", 1, "market-0", "stalled", 5) is None
+        assert leases.take(connection, "archive", 1, "market-0", "stalled", 5) is None
 
 
 @pytest.mark.parametrize(
     "does",
     [
-        lambda connection, _: segments.take(connection, "archive", 1, "market-0", "stalled", 5),
-        lambda connection, lease: segments.release(connection, lease),
-        lambda connection, _: segments.note_error(connection, "archive", 1, "market-0", "wrong"),
+        lambda connection, _: leases.take(connection, "archive", 1, "market-0", "stalled", 5),
+        lambda connection, lease: leases.release(connection, lease),
+        lambda connection, _: leases.note_error(connection, "archive", 1, "market-0", "wrong"),
     ],
     ids=["finds it leased", "releases", "notes"],
 )
 def test_who_stalls_behind_whatever_it_does_to_a_segment_holds_up_nobody(
     database: Database, monkeypatch: pytest.MonkeyPatch, does: Callable[[Connection, Lease], object]
 ) -> None:
-    monkeypatch.setattr(segments, "STALLED_SECONDS", 1)
+    monkeypatch.setattr(leases, "STALLED_SECONDS", 1)
     lease = leased(database, "market-0", "owner")
 
     def stall() -> None:
@@ -189,7 +190,7 @@ def test_who_stalls_behind_whatever_it_does_to_a_segment_holds_up_nobody(
             does(stalled, lease)
             # Waits for the row until the server has ended the other's transaction.
             with database.connection() as connection:
-                segments.advance(connection, lease, 1, 0.0)
+                leases.advance(connection, lease, 1, 0.0)
             stalled.execute("SELECT 1")
 
     with pytest.raises(ArchiveUnavailableError, match="idle-in-transaction"):
@@ -200,17 +201,17 @@ def test_who_stalls_behind_whatever_it_does_to_a_segment_holds_up_nobody(
 def test_who_stalls_in_a_copy_holds_up_nobody(
     database: Database, monkeypatch: pytest.MonkeyPatch, statement: LiteralString
 ) -> None:
-    monkeypatch.setattr(segments, "COPY_SECONDS", 1)
-    monkeypatch.setattr(segments, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(leases, "COPY_SECONDS", 1)
+    monkeypatch.setattr(leases, "LOCK_SECONDS", 1)
     lease = leased(database, "market-0", "stalled", 0)
 
-    def taken() -> segments.Lease | None:
+    def taken() -> leases.Lease | None:
         with database.connection() as connection:
-            return segments.take(connection, "archive", 1, "market-0", "other", 60)
+            return leases.take(connection, "archive", 1, "market-0", "other", 60)
 
     def stall() -> None:
         with database.connection() as stalled:
-            segments.advance(stalled, lease, 1, 0.0)
+            leases.advance(stalled, lease, 1, 0.0)
             with stalled.cursor().copy(statement) as copy:
                 copy.write(COPY_HEADER)
                 wait_until(taken, "the server has ended the COPY, and the segment is another's")

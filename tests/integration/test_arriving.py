@@ -12,7 +12,7 @@ import pytest
 from falcon.asgi import Request, Response
 from websockets.sync.client import connect
 
-from infra.arriving import HEAD_BYTES
+from infra.web_server.request_limits import HEAD_BYTES
 from tests.integration.push_server import Server, detected, receive, serving
 from tests.processes.roles import wait_until
 
@@ -45,9 +45,9 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines that a test can wait for."""
-    monkeypatch.setattr("infra.arriving.TAKE_SECONDS", 0.3)
-    monkeypatch.setattr("infra.arriving.HEAD_SECONDS", 0.3)
-    monkeypatch.setattr("infra.arriving.BODY_SECONDS", 0.3)
+    monkeypatch.setattr("infra.web_server.request_limits.TAKE_SECONDS", 0.3)
+    monkeypatch.setattr("infra.web_server.request_limits.HEAD_SECONDS", 0.3)
+    monkeypatch.setattr("infra.web_server.request_limits.BODY_SECONDS", 0.3)
 
 
 @contextmanager

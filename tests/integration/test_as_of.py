@@ -8,17 +8,17 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from readapi.ports.errors import UnavailableError
 
-from infra.archive.as_of import PostgresPatternHistory
 from infra.archive.database import Database
-from infra.archive.history import COPY_STATES, history_row
-from infra.archive.history_versions import go_live
-from infra.archive.serving import ServedArchive
+from infra.archive.pattern_history.projector import COPY_STATES, history_row
+from infra.archive.pattern_history.versions import go_live
+from infra.serving.archive import ServedArchive
+from infra.serving.pattern_history import PostgresPatternHistory
 from projections.base import encode_row
 from projections.pattern_history import Shown, microseconds
 from projections.patterns import PatternRow
 from projections.queries import DEEPEST_OFFSET, Cursor, HistoryPage, PatternQuery, TooDeepError
-from readapi.ports import UnavailableError
 from tests import servers
 from tests.integration.test_queries_patterns import (
     NOW,

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from infra.archive.database import Database
-from infra.archive.heads import read_private_key, sign, take_heads
+from infra.archive.verification.heads import read_private_key, sign, take_heads
 from tests.archiving import archive_all, archived_log
 from tests.integration.eventlog_support import detected
 

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from infra import builds
-from infra.errors import StartupError
-from infra.eventlog import EventLog, NewEvent
+from infra.log.event_log import EventLog, NewEvent
+from infra.processes.errors import StartupError
+from infra.projecting import build_lifecycle
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, fingerprint_of_version, read_versions
 from projections.fingerprint import fingerprint
@@ -39,13 +39,13 @@ def under_way(redis: Redis, live: int, new: int, head: int = 5) -> None:
 
 def test_many_workers_that_start_begin_one_build(redis: Redis) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: builds.deploy(redis, READ_MODELS), range(16)))
+        list(pool.map(lambda _: build_lifecycle.deploy(redis, READ_MODELS), range(16)))
     found = read_versions(redis, READ_MODELS)
     assert {name: (one.live, one.built) for name, one in found.items()} == dict.fromkeys(READ_MODELS, (LIVE, 1))
 
 
 def test_many_replays_at_once_become_one(redis: Redis) -> None:
-    builds.deploy(redis, READ_MODELS)
+    build_lifecycle.deploy(redis, READ_MODELS)
 
     def replay(_: int) -> Versions:
         return change_versions(redis, "patterns", lambda found: found.replayed(1, held=False, throttle=0))
@@ -57,21 +57,21 @@ def test_many_replays_at_once_become_one(redis: Redis) -> None:
 @pytest.mark.parametrize(("live", "new", "switched"), [(5, 5, True), (4, 5, True), (5, 4, False), (0, 0, True)])
 def test_a_build_goes_live_when_it_is_nowhere_behind(redis: Redis, live: int, new: int, switched: bool) -> None:
     under_way(redis, live, new)
-    after = builds.switch_if_caught_up(redis, "patterns", versions(redis), LOGS)
+    after = build_lifecycle.switch_if_caught_up(redis, "patterns", versions(redis), LOGS)
     assert (after.live == NEW) is switched
     assert after == versions(redis)
 
 
 def test_a_build_far_from_the_head_does_not_go_live(redis: Redis) -> None:
     """Though the live one, which nobody folds any more, is no further."""
-    under_way(redis, 0, 0, head=builds.NEARLY_EVENTS + 1)
-    assert builds.switch_if_caught_up(redis, "patterns", versions(redis), LOGS).live == LIVE
+    under_way(redis, 0, 0, head=build_lifecycle.NEARLY_EVENTS + 1)
+    assert build_lifecycle.switch_if_caught_up(redis, "patterns", versions(redis), LOGS).live == LIVE
 
 
 def test_a_held_build_waits(redis: Redis) -> None:
     under_way(redis, 5, 5)
     change_versions(redis, "patterns", lambda found: found.replayed(1, held=True, throttle=0))
-    assert builds.switch_if_caught_up(redis, "patterns", versions(redis), LOGS).live == LIVE
+    assert build_lifecycle.switch_if_caught_up(redis, "patterns", versions(redis), LOGS).live == LIVE
 
 
 def test_a_dropped_build_is_removed_whole_and_nothing_else(redis: Redis) -> None:
@@ -83,7 +83,7 @@ def test_a_dropped_build_is_removed_whole_and_nothing_else(redis: Redis) -> None
             keys = keys_of(build, log)
             for number in range(1_500):
                 redis.zadd(keys.index("symbol", f"S{number}"), {"a": 1})
-    builds.remove(redis, "patterns", LIVE, LOGS)
+    build_lifecycle.remove(redis, "patterns", LIVE, LOGS)
     assert not list(redis.scan_iter(keys_of(LIVE, "*").prefix.replace("{", "?").replace("}", "?") + "*"))
     left = [
         sum(1 for _ in redis.scan_iter(keys_of(build, LOGS[0]).prefix + "*")) for build in (Build(2, 2), Build(1, 10))
@@ -95,8 +95,8 @@ def test_a_dropped_build_is_removed_whole_and_nothing_else(redis: Redis) -> None
 
 
 def test_changed_code_is_refused_in_one_line(redis: Redis) -> None:
-    builds.check_fingerprints(redis, [ActivePatterns()])
-    builds.check_fingerprints(redis, [ActivePatterns()])
+    build_lifecycle.check_fingerprints(redis, [ActivePatterns()])
+    build_lifecycle.check_fingerprints(redis, [ActivePatterns()])
     redis.hset("tickview:{patterns}:fingerprints", "1", "0" * 16)
     with pytest.raises(StartupError, match=f"still version 1 .fingerprint {fingerprint(ActivePatterns())}, was 0000"):
-        builds.check_fingerprints(redis, [ActivePatterns()])
+        build_lifecycle.check_fingerprints(redis, [ActivePatterns()])

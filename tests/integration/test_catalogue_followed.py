@@ -8,13 +8,12 @@ from threading import Event
 import pytest
 from redis import Redis
 
-from infra import replicas
-from infra.catalogue import serving
-from infra.catalogue.serving import ReplicatedTable
-from infra.connections import connect_async
-from infra.live_builds import Follower
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions
+from infra.redis.connections import connect_async
+from infra.serving import catalogue, replicas
+from infra.serving.catalogue import ReplicatedTable
+from infra.serving.follower import Follower
 from projections.ports import Segment
 from projections.symbols import SymbolRow, Symbols
 from projections.versions import Build
@@ -149,7 +148,7 @@ def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
 
 
 def test_past_its_bound_nothing_answers(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "MOST_SYMBOLS", 50)
+    monkeypatch.setattr(catalogue, "MOST_SYMBOLS", 50)
     monkeypatch.setattr(replicas, "AGAIN_SECONDS", 0.05)
     deploy(redis)
     filling = Filling(redis, Symbols(), LOG)

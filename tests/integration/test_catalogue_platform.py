@@ -7,9 +7,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from infra.catalogue.platform import TABLES_TOLD
-from infra.catalogue.syncing import read_source
-from infra.errors import StartupError
+from infra.catalogue.platform_source import TABLES_TOLD
+from infra.catalogue.synchronization import read_source
+from infra.processes.errors import StartupError
 from infra.settings import Settings
 
 COLUMNS = ("Ticker", "Company Name", 'a "sector"', "50% {of} it", "select")

@@ -15,9 +15,9 @@ from redis import Redis
 
 from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected, PatternEvent, PatternExpired
-from infra.eventlog import EventLog, NewEvent
-from infra.projector import Projector
-from infra.read_models.comparing import Difference, NotComparableError, compare
+from infra.log.event_log import EventLog, NewEvent
+from infra.projecting.projector import Projector
+from infra.read_models.comparison import Difference, NotComparableError, compare
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
 from projections.activity import Activity

@@ -4,7 +4,7 @@ import asyncio
 
 from redis import Redis
 
-from infra.connections import CONNECTIONS, connect_async
+from infra.redis.connections import CONNECTIONS, connect_async
 
 
 def test_more_questions_at_once_than_connections_are_all_answered(redis_url: str, redis: Redis) -> None:

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from infra.bench import query as query_bench
 from infra.bench.contenders import postgres_table
+from infra.bench.contenders.launcher import Started
 from infra.bench.contenders.postgres import PostgresPatternQueries
-from infra.bench.contenders.starting import Started
 from infra.bench.processes import running
 from infra.embedded.ports import reserve
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
 from projections.patterns import PatternRow
-from projections.queries import DEEPEST_OFFSET, Cursor, Found, Page, PatternQuery, TooDeepError
+from projections.queries import DEEPEST_OFFSET, Cursor, FoundRow, Page, PatternQuery, TooDeepError
 from tests import servers
 from tests.oracles import queries as oracle
 from tests.queries import (
@@ -51,10 +51,11 @@ class Table(NamedTuple):
     dsn: str
     connection: psycopg.Connection
 
-    def fill(self, rows: Mapping[str, PatternRow]) -> dict[str, Found[PatternRow]]:
+    def fill(self, rows: Mapping[str, PatternRow]) -> dict[str, FoundRow[PatternRow]]:
         """Hold these rows alone; they, as they are to be found."""
         found = {
-            key: Found(row, log_of_pattern(key), position) for position, (key, row) in enumerate(rows.items(), start=1)
+            key: FoundRow(row, log_of_pattern(key), position)
+            for position, (key, row) in enumerate(rows.items(), start=1)
         }
         self.connection.execute("TRUNCATE patterns")
         postgres_table.write(self.connection, found.values())
@@ -81,7 +82,7 @@ def table(postgres_18_dsn: str) -> Iterator[Table]:
         yield Table(dsn, connection)
 
 
-def assert_page(page: Page[PatternRow], expected: oracle.Answer, found: Mapping[str, Found[PatternRow]]) -> None:
+def assert_page(page: Page[PatternRow], expected: oracle.Answer, found: Mapping[str, FoundRow[PatternRow]]) -> None:
     assert [one.row.id for one in page.rows] == expected.ids
     assert page.total == expected.total
     assert page.end == expected.end

@@ -10,13 +10,13 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
-from infra.archive import segments
+from infra.archive import leases
 from infra.archive.database import Database
-from infra.archive.migrating import LOCK
-from infra.archive.serving import BUSY, ServedArchive
-from infra.errors import StartupError
-from infra.eventlog import ArchiveBusyError
-from readapi.ports import UnavailableError
+from infra.archive.schema import LOCK
+from infra.log.errors import ArchiveBusyError
+from infra.processes.errors import StartupError
+from infra.serving.archive import BUSY, ServedArchive
+from readapi.ports.errors import UnavailableError
 from tests.archiving import leased
 from tests.conftest import opened
 
@@ -30,12 +30,12 @@ def impatient(database: Database, **limits: str) -> Iterator[Database]:
 
 
 def test_a_lock_that_is_waited_for_in_vain_is_told(each_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "LOCK_SECONDS", 1)
+    monkeypatch.setattr(leases, "LOCK_SECONDS", 1)
     lease = leased(each_database, "market-0")
     with each_database.connection() as holder:
-        segments.release(holder, lease)
+        leases.release(holder, lease)
         with pytest.raises(ArchiveBusyError) as told, each_database.connection() as waiting:
-            segments.note_error(waiting, "archive", 1, "market-0", "wrong")
+            leases.note_error(waiting, "archive", 1, "market-0", "wrong")
     said = str(told.value)
     assert "cannot be reached" not in said
     assert "\n" not in said

@@ -5,7 +5,7 @@ import time
 from redis import Redis
 
 from domain.announcements import DeadLetter
-from infra.dead_letters import DeadLetters, letter_id
+from infra.recording.dead_letters import DeadLetters, letter_id
 
 
 def letter(payload: bytes) -> DeadLetter:

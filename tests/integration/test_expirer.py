@@ -7,9 +7,9 @@ from redis import Redis
 
 from domain.codec import decode, encode, topic_of
 from domain.events import Event, PatternDetected, PatternExpired, PatternUpdated
-from infra.eventlog import EventLog, NewEvent
-from infra.expirer import expire
-from infra.projector import Projector
+from infra.log.event_log import EventLog, NewEvent
+from infra.projecting.expirer import expire
+from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Segment

@@ -14,12 +14,12 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive.archiver import Archiver
-from infra.archive.bounds import Bounds, parse_bound
 from infra.archive.database import Database
 from infra.archive.export import AT_ONCE, COLUMNS, Format, export
-from infra.archive.rows import GENESIS, canonical, chain
-from infra.archive.verification import ALL
-from infra.errors import StartupError
+from infra.archive.ranges import Bounds, parse_bound
+from infra.archive.row_format import GENESIS, canonical, chain
+from infra.archive.verification.verify import ALL
+from infra.processes.errors import StartupError
 from tests.archiving import archived_log, leased
 
 STATES = [

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from infra.access.guarding import open_guard
+from infra.access.open_guard import open_guard
 from infra.composition import open_recorder
 from infra.read_models.queries_patterns import RedisPatternQueries
-from infra.serving import build_app
+from infra.serving.app import build_app
 from infra.settings import Settings
 from readapi.access.guard import Rule, rules_of
-from readapi.operation import Resource, operation
+from readapi.http.operation import Resource, operation
 
 SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 

@@ -12,7 +12,7 @@ from redis import Redis
 
 from infra.archive.archiver import Archiver
 from infra.archive.database import Database
-from infra.archive.heads import (
+from infra.archive.verification.heads import (
     HeadFile,
     check_extension,
     check_signature,
@@ -22,9 +22,9 @@ from infra.archive.heads import (
     sign,
     take_heads,
 )
-from infra.archive.verification import verify
-from infra.errors import StartupError
-from infra.eventlog import EventLog
+from infra.archive.verification.verify import verify
+from infra.log.event_log import EventLog
+from infra.processes.errors import StartupError
 from tests.archiving import archived_log, leased
 from tests.integration.eventlog_support import detected
 from tests.oracles.chain import hashes_of

@@ -8,9 +8,9 @@ from time import time
 from redis import Redis
 
 from infra.archive.database import Database
-from infra.archive.keeping import LogKeeper
 from infra.archive.retention import Retention
-from infra.eventlog import EventLog
+from infra.archive.role import LogKeeper
+from infra.log.event_log import EventLog
 from projections.queries import PatternQuery
 from projections.versions import Build
 from tests.archiving import archived_log, new_events

@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 from domain.announcements import Message, Receipt
 from domain.wire import PATTERNS
 from infra.composition import open_recorder
-from infra.connections import connect
-from infra.functions import load
-from infra.intake import BacklogFullError, Intake
-from infra.listeners import listen
+from infra.recording.intake import BacklogFullError, Intake
+from infra.recording.listeners import listen
+from infra.redis.connections import connect
+from infra.redis.functions import load
 from infra.settings import Settings
 from tests import servers
 

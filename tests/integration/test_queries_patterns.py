@@ -12,8 +12,8 @@ from redis import Redis
 from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 
-from infra.connections import connect, connect_async
 from infra.read_models.queries_patterns import RedisPatternQueries
+from infra.redis.connections import connect, connect_async
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import DEEPEST_OFFSET, Cursor, Page, PatternQuery, TooDeepError
 from tests import servers

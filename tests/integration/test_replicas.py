@@ -12,18 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from infra import replicas
-from infra.connections import connect_async
-from infra.live_builds import Follower
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.read_models.versions import change_versions
-from infra.replicas import ReplicatedPatterns
+from infra.redis.connections import connect_async
+from infra.serving import replicas
+from infra.serving.follower import Follower
+from infra.serving.replicas import ReplicatedPatterns
 from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import Segment
 from projections.queries import Page, PatternQueries, PatternQuery
 from projections.versions import Build
-from readapi.commits import Commit, CommitListener, Marks
+from readapi.ports.commits import Commit, CommitListener, Marks
 from tests.filling import Filling
 from tests.oracles import queries as oracle
 from tests.queries import (

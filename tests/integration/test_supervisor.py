@@ -12,8 +12,8 @@ from threading import Event
 import psutil
 import pytest
 
-from infra.errors import StartupError
-from infra.supervisor import LOG_BYTES, Backoff, Program, Supervisor
+from infra.processes.errors import StartupError
+from infra.processes.supervisor import LOG_BYTES, Backoff, Program, Supervisor
 
 SECONDS = 30
 """Patience with a slow machine; nothing here takes as long."""

@@ -13,16 +13,16 @@ from domain.codec import TOPIC_PREFIX, decode, encode, topic_of
 from domain.events import Event
 from domain.log import LogEntry
 from domain.streams import USERS_LOG, log_of, market_logs
-from infra.archive import trail as trail_module
+from infra.archive import event_history as trail_module
 from infra.archive.archiver import Archiver
 from infra.archive.database import Database
-from infra.archive.rows import ArchivedEvent, attribution
-from infra.archive.trail import Trail
-from infra.eventlog import NewEvent
-from infra.eventlog.upkeep import PutBack, restore, trim
+from infra.archive.event_history import EventHistory
+from infra.archive.row_format import ArchivedEvent, attribution
+from infra.log.event_log import NewEvent
+from infra.log.maintenance import PutBack, restore, trim
 from projections.patterns import ActivePatterns, pattern_id
 from projections.queries import Positions
-from readapi.archive_ports import EventFilter
+from readapi.ports.archive import EventFilter
 from tests.archiving import archived_log, leased, new_events
 from tests.strategies import events as any_event
 from tests.strategies import pattern_events
@@ -59,7 +59,7 @@ class Past:
             )
         self.database = database
         self.logs = {name: archived_log(redis, database, name) for name in LOGS}
-        self.trail = Trail(database, self.logs)
+        self.trail = EventHistory(database, self.logs)
         self.events: list[ArchivedEvent] = []
 
     def put(self, entries: Mapping[str, Sequence[tuple[str, str, str, bytes, int]]]) -> None:
@@ -296,7 +296,7 @@ def test_logs_that_the_archive_alone_knows_are_told_of(redis: Redis, database: D
     past = Past(redis, database)
     past.logs["market-3"].append([NewEvent("symbol-AAPL", "elsewhere:Thing", b"{}", "only")])
     past.archive("market-3", 1)
-    alone = Trail(database, {"market-0": past.logs["market-0"]})
+    alone = EventHistory(database, {"market-0": past.logs["market-0"]})
     [event] = alone.events(EventFilter(), {}, 10).events
     assert (event.log, event.entry.event_id) == ("market-3", "only")
     assert event.hash is not None

@@ -4,11 +4,11 @@ from threading import Event
 
 from redis import Redis
 
-from infra import operating
-from infra.eventlog import EventLog
+from infra.log.event_log import EventLog
+from infra.operations import commands
+from infra.projecting.worker import Worker
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
-from infra.worker import Worker
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
@@ -29,7 +29,7 @@ def test_a_build_of_everything_is_left_and_no_other_lease_lapses_meanwhile(redis
         worker.tend()
         for number in (2, 3):
             for name in READ_MODELS:
-                operating.replay(redis, name, held=False, throttle=0)
+                commands.replay(redis, name, held=False, throttle=0)
             while live() != {Build(1, number)}:
                 worker.tend()
         worker.tend()

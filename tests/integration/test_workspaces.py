@@ -15,13 +15,14 @@ from domain.list_rules import NameTakenError
 from domain.workspace import OutdatedError, Stamp, Workspace
 from infra.archive.database import Database
 from infra.archive.retention import Retention, trim_log
-from infra.connections import connect
-from infra.eventlog import EventLog, HistoryGapError
-from infra.projector import Projector
+from infra.log.errors import HistoryGapError
+from infra.log.event_log import EventLog
+from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
-from infra.workspaces import ConflictError, LoggedWorkspaces
+from infra.redis.connections import connect
+from infra.workspaces.repository import ConflictError, WorkspaceRepository
 from projections.ports import Segment
 from projections.workspaces import Workspaces
 from tests import servers
@@ -56,7 +57,10 @@ class Interrupted:
     """A command that lets others go first, the first so many times that it is asked."""
 
     def __init__(
-        self, others: LoggedWorkspaces, meanwhile: list[Callable[[Workspace], None]], then: Callable[[Workspace], None]
+        self,
+        others: WorkspaceRepository,
+        meanwhile: list[Callable[[Workspace], None]],
+        then: Callable[[Workspace], None],
     ) -> None:
         self._others = others
         self._meanwhile = meanwhile
@@ -74,17 +78,17 @@ def log(redis: Redis) -> EventLog:
 
 
 @pytest.fixture
-def ours(log: EventLog) -> LoggedWorkspaces:
-    return LoggedWorkspaces(log, "http")
+def ours(log: EventLog) -> WorkspaceRepository:
+    return WorkspaceRepository(log, "http")
 
 
 @pytest.fixture
-def others(log: EventLog) -> LoggedWorkspaces:
-    return LoggedWorkspaces(log, "http")
+def others(log: EventLog) -> WorkspaceRepository:
+    return WorkspaceRepository(log, "http")
 
 
 def test_a_command_succeeds_that_does_not_mind_what_others_did(
-    ours: LoggedWorkspaces, others: LoggedWorkspaces
+    ours: WorkspaceRepository, others: WorkspaceRepository
 ) -> None:
     ours.execute("alice", begin("a", "Tech"))
     done = ours.execute("alice", Interrupted(others, [begin("b", "Banks")], change("a", "Technology", 1)))
@@ -92,7 +96,7 @@ def test_a_command_succeeds_that_does_not_mind_what_others_did(
     assert [one.name for one in others.load("alice").watchlists.values()] == ["Technology", "Banks"]
 
 
-def test_a_command_is_refused_that_does_mind(ours: LoggedWorkspaces, others: LoggedWorkspaces) -> None:
+def test_a_command_is_refused_that_does_mind(ours: WorkspaceRepository, others: WorkspaceRepository) -> None:
     ours.execute("alice", begin("a", "Tech"))
     with pytest.raises(OutdatedError, match="version 2"):
         ours.execute("alice", Interrupted(others, [change("a", "Banks")], change("a", "Technology", 1)))
@@ -101,7 +105,9 @@ def test_a_command_is_refused_that_does_mind(ours: LoggedWorkspaces, others: Log
     assert [one.name for one in ours.load("alice").watchlists.values()] == ["Banks", "Energy"]
 
 
-def test_a_command_is_tried_twice_and_no_more(ours: LoggedWorkspaces, others: LoggedWorkspaces, log: EventLog) -> None:
+def test_a_command_is_tried_twice_and_no_more(
+    ours: WorkspaceRepository, others: WorkspaceRepository, log: EventLog
+) -> None:
     meanwhile = [begin("a", "One"), begin("b", "Two"), begin("c", "Three")]
     with pytest.raises(ConflictError):
         ours.execute("alice", Interrupted(others, meanwhile, begin("d", "Four")))
@@ -109,15 +115,15 @@ def test_a_command_is_tried_twice_and_no_more(ours: LoggedWorkspaces, others: Lo
     assert (list(ours.load("alice").watchlists), log.head()) == (["a", "b"], 2)
 
 
-def test_what_others_users_do_is_no_conflict(ours: LoggedWorkspaces, log: EventLog) -> None:
+def test_what_others_users_do_is_no_conflict(ours: WorkspaceRepository, log: EventLog) -> None:
     def command(workspace: Workspace) -> None:
-        LoggedWorkspaces(log, "http").execute("bob", begin("a", "Tech"))
+        WorkspaceRepository(log, "http").execute("bob", begin("a", "Tech"))
         begin("a", "Tech")(workspace)
 
     assert ours.execute("alice", command).positions == {"users": 2}
 
 
-def test_a_change_that_is_none_is_not_recorded(ours: LoggedWorkspaces, log: EventLog) -> None:
+def test_a_change_that_is_none_is_not_recorded(ours: WorkspaceRepository, log: EventLog) -> None:
     ours.execute("alice", begin("a", "Tech"))
     ours.execute("bob", begin("a", "Tech"))
     assert ours.execute("alice", change("a", "Tech")).positions == {"users": 2}
@@ -151,7 +157,7 @@ def test_whatever_snapshots_there_are_everybody_sees_the_same(
 ) -> None:
     redis.flushall()
     log = EventLog(redis, "users")
-    ours = LoggedWorkspaces(log, "http")
+    ours = WorkspaceRepository(log, "http")
     begun: set[str] = set()
     for number, (what, list_id, name) in enumerate(asked):
         if number in forgotten:
@@ -171,7 +177,7 @@ def test_whatever_snapshots_there_are_everybody_sees_the_same(
     )
 
 
-def test_a_snapshot_of_another_reign_is_not_believed(ours: LoggedWorkspaces, redis: Redis, log: EventLog) -> None:
+def test_a_snapshot_of_another_reign_is_not_believed(ours: WorkspaceRepository, redis: Redis, log: EventLog) -> None:
     ours.execute("alice", begin("a", "Tech"))
     ours.execute("alice", begin("b", "Banks"))
     snapshot = redis.hget(SNAPSHOTS, "alice")
@@ -187,7 +193,7 @@ def test_a_command_is_done_though_its_snapshot_cannot_be_kept_which_is_logged(re
     redis.execute_command("ACL", "SETUSER", "reader", "~tickview:{users}:[^w]*", f"%R~{SNAPSHOTS}")
     try:
         with connect(redis_url.replace("//", "//reader:any@")) as client, capture_logs() as logs:
-            ours = LoggedWorkspaces(EventLog(client, "users"), "http")
+            ours = WorkspaceRepository(EventLog(client, "users"), "http")
             for number in range(2):
                 assert ours.execute("alice", begin(f"{number}", f"List {number}")).positions == {"users": number + 1}
             assert list(ours.load("alice").watchlists) == ["0", "1"]
@@ -198,7 +204,7 @@ def test_a_command_is_done_though_its_snapshot_cannot_be_kept_which_is_logged(re
 
 
 def test_changes_tell_whose_workspace_was_committed_and_not_what_it_is(
-    ours: LoggedWorkspaces, redis: Redis, log: EventLog
+    ours: WorkspaceRepository, redis: Redis, log: EventLog
 ) -> None:
     ours.execute("alice", begin("a", "Tech", "AAPL"))
     fold(redis, log)
@@ -210,7 +216,7 @@ def test_the_log_keeps_what_the_read_model_has_not_folded_and_commands_need_no_a
     redis: Redis, database: Database
 ) -> None:
     log = archived_log(redis, database, "users")
-    ours = LoggedWorkspaces(log, "http")
+    ours = WorkspaceRepository(log, "http")
     for number in range(20):
         ours.execute("alice", begin(f"{number}", f"List {number}"))
     ours.execute("alice", lambda workspace: workspace.delete_watchlist(AT, "3"))
@@ -219,7 +225,7 @@ def test_the_log_keeps_what_the_read_model_has_not_folded_and_commands_need_no_a
     assert trim_log(log, redis, archived=21, retention=nothing) == 0
     fold(redis, log)
     assert trim_log(log, redis, archived=21, retention=nothing) == 20
-    alone = LoggedWorkspaces(EventLog(redis, "users"), "http")
+    alone = WorkspaceRepository(EventLog(redis, "users"), "http")
     alone.execute("alice", change("7", "Renamed"))
     assert alone.load("alice").watchlists["7"].name == "Renamed"
     assert ours.deleted("alice")["3"].name == "List 3"
@@ -231,7 +237,7 @@ def test_the_log_keeps_what_the_read_model_has_not_folded_and_commands_need_no_a
 
 def test_what_a_log_had_lost_is_put_back_before_a_command_counts(tmp_path: Path, database: Database) -> None:
     with servers.valkey(data=tmp_path / "valkey") as server, connect(server.connection_url) as redis:
-        ours = LoggedWorkspaces(archived_log(redis, database, "users"), "http")
+        ours = WorkspaceRepository(archived_log(redis, database, "users"), "http")
         ours.execute("alice", begin("a", "First"))
         ours.execute("alice", begin("b", "Second"))
         size = file_of(server).stat().st_size

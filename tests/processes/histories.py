@@ -10,7 +10,7 @@ from redis import Redis
 from domain.codec import encode, topic_of
 from domain.events import EVENT_TYPES, Event, PatternEvent
 from domain.streams import log_of, market_logs
-from infra.eventlog import EventLog, NewEvent
+from infra.log.event_log import EventLog, NewEvent
 from tests.strategies import events as any_event
 
 LOGS = market_logs(4)

@@ -7,12 +7,13 @@ version 1 along, so that its builds stay current.
 import sys
 from dataclasses import replace
 
+from infra.processes.identity import process_name
+
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_market_logs, open_redis
-from infra.recording import process_name
+from infra.processes.telemetry import configure_logs
+from infra.projecting.worker import Worker
 from infra.settings import Settings
-from infra.telemetry import configure_logs
-from infra.worker import Worker
 from projections.patterns import ActivePatterns, Handled, PatternRow
 
 

@@ -6,7 +6,7 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, Response
 
-from readapi.read_model import MIN_POSITION_HEADER, POSITIONS_PATTERN
+from readapi.http.read_model import MIN_POSITION_HEADER, POSITIONS_PATTERN
 
 UNSAYABLE = {"cursor", "rsi_range", "as_of", "as_of_valid", "to", "sectors", "universe", "watchlist", "preset"}
 """Parameters whose values must suit each other, the moment, the catalogue, or what a user has, which JSON Schema cannot

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from infra.access.tokens import create_token, revoke_token
-from readapi.access import SCOPES, Scope
+from readapi.http.identities import SCOPES, Scope
 from tests import servers
 from tests import tokens as provider
 from tests.processes.api_service import api, detection, service

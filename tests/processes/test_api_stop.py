@@ -14,8 +14,8 @@ from redis import Redis
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from infra.api_processes import KILL_SECONDS
-from infra.counts import COUNTS_KEY
+from infra.recording.counts import COUNTS_KEY
+from infra.web_server.gunicorn import KILL_SECONDS
 from tests import servers
 from tests.processes.api_service import answers, detection, post
 from tests.processes.roles import start, stop, wait_until

@@ -11,7 +11,7 @@ import psycopg
 
 from domain.streams import log_of
 from infra.archive.database import Database
-from infra.archive.verification import record_verification, verify
+from infra.archive.verification.verify import record_verification, verify
 from tests import servers
 from tests.processes.api_service import api, detection, post
 from tests.processes.past_service import (

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from readapi.read_model import parse_positions
+from readapi.http.read_model import parse_positions
 from tests import servers
 from tests.processes.api_service import api, detection, post
 from tests.processes.roles import running, wait_until

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from redis import Redis
 
 from domain.streams import market_logs
-from infra.eventlog import EventLog
+from infra.log.event_log import EventLog
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
 from projections.ports import Segment

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from infra.connections import connect
+from infra.redis.connections import connect
 from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.roles import wait_until

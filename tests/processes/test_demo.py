@@ -22,7 +22,7 @@ from domain.events import (
     PatternExpired,
     PatternUpdated,
 )
-from infra.connections import connect
+from infra.redis.connections import connect
 from tests import servers
 from tests.processes import roles
 

@@ -22,7 +22,7 @@ from tests.processes.roles import running, stop, wait_until
 HOSTS = {"falcon_app": "", "starlette_app": "/market", "fastapi_app": "/market", "django_app": ""}
 """Application -> where in it TickView is."""
 
-OUR_PROTOCOLS = ("--http", "infra.streams:HttpStream", "--ws", "infra.streams:WebSocketStream")
+OUR_PROTOCOLS = ("--http", "infra.web_server.uvicorn:HttpStream", "--ws", "infra.web_server.uvicorn:WebSocketStream")
 
 
 @pytest.fixture(scope="module")

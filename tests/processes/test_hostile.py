@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from infra.access.tokens import create_token
-from infra.connections import connect
-from readapi.access import SCOPES
-from readapi.events import MOST_BYTES
+from infra.redis.connections import connect
+from readapi.http.identities import SCOPES
+from readapi.operations.events import MOST_BYTES
 from tests import servers
 from tests import tokens as provider
 from tests.processes.api_service import answers, api, detection

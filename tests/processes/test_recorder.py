@@ -8,10 +8,10 @@ from redis import Redis
 
 from domain.streams import market_logs
 from domain.wire import CHANNELS, INGEST_STREAM, PATTERNS
-from infra.connections import connect
-from infra.dead_letters import DeadLetters
-from infra.eventlog import EventLog
-from infra.listeners import CLAIM_AFTER_SECONDS, GROUP
+from infra.log.event_log import EventLog
+from infra.recording.dead_letters import DeadLetters
+from infra.recording.listeners import CLAIM_AFTER_SECONDS, GROUP
+from infra.redis.connections import connect
 from tests import servers
 from tests.processes.roles import doomed, running, tickview, wait_until
 

@@ -17,10 +17,10 @@ from redis import Redis
 
 from domain.codec import decode
 from domain.events import Event, PatternDetected
-from infra.eventlog import EventLog
+from infra.log.event_log import EventLog
+from infra.projecting.projector_thread import THROTTLED_STEPS_A_SECOND
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
-from infra.running import THROTTLED_STEPS_A_SECOND
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.versions import Build, Versions

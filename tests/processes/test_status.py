@@ -8,7 +8,7 @@ from redis import Redis
 from domain.codec import encode, topic_of
 from domain.events import PatternDetected
 from domain.streams import log_of
-from infra.eventlog import EventLog, NewEvent
+from infra.log.event_log import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from tests.processes.roles import running, tickview, wait_until

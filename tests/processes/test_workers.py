@@ -10,9 +10,9 @@ from redis import Redis
 
 from domain.codec import decode
 from domain.events import Event
-from infra.connections import connect
-from infra.eventlog import EventLog
+from infra.log.event_log import EventLog
 from infra.read_models.keys import SegmentKeys
+from infra.redis.connections import connect
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from tests import servers

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.archive.bounds import LAST_POSITION, Bounds, check_bounds, iso_milliseconds, parse_bound
+from infra.archive.ranges import LAST_POSITION, Bounds, check_bounds, iso_milliseconds, parse_bound
 
 zones = st.integers(-720, 720).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 

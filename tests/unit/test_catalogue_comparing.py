@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.events import Event
-from infra.catalogue.comparing import symbol_changes, universe_changes
-from infra.catalogue.entries import Found, Refused, SymbolEntry, UniverseEntry
+from infra.catalogue.difference import symbol_changes, universe_changes
+from infra.catalogue.parsing import RefusedRow, SourceRows, SymbolEntry, UniverseEntry
 from projections.symbols import DETAILS, Symbols
 from projections.universes import Universes
 from tests.unit.spec import Given
@@ -23,18 +23,18 @@ names = st.sampled_from((None, "one", "other"))
 sources = st.lists(
     st.builds(symbol_entry, st.sampled_from(SYMBOLS), st.booleans(), names, st.sampled_from((None, 1.0))),
     unique_by=lambda entry: entry.symbol,
-).map(lambda entries: Found({entry.symbol: entry for entry in entries}, []))
+).map(lambda entries: SourceRows({entry.symbol: entry for entry in entries}, []))
 
 universe_sources = st.lists(
     st.builds(
         UniverseEntry, st.sampled_from(("x", "y")), names, names, st.lists(st.sampled_from(SYMBOLS), unique=True)
     ),
     unique_by=lambda entry: entry.key,
-).map(lambda entries: Found({entry.key: entry for entry in entries}, []))
+).map(lambda entries: SourceRows({entry.key: entry for entry in entries}, []))
 
 
 @given(st.lists(sources, max_size=6))
-def test_what_is_folded_is_what_was_read(versions: list[Found[SymbolEntry]]) -> None:
+def test_what_is_folded_is_what_was_read(versions: list[SourceRows[SymbolEntry]]) -> None:
     events: list[Event] = []
     ids: set[str] = set()
     for number, found in enumerate(versions):
@@ -54,7 +54,7 @@ def test_what_is_folded_is_what_was_read(versions: list[Found[SymbolEntry]]) -> 
 
 
 @given(st.lists(universe_sources, max_size=6))
-def test_universes_are_what_was_read_last(versions: list[Found[UniverseEntry]]) -> None:
+def test_universes_are_what_was_read_last(versions: list[SourceRows[UniverseEntry]]) -> None:
     events: list[Event] = []
     for number, found in enumerate(versions):
         known = Given(Universes(), *events).rows()
@@ -68,7 +68,7 @@ def test_universes_are_what_was_read_last(versions: list[Found[UniverseEntry]]) 
 
 def test_two_who_see_the_same_change_give_it_the_same_id_and_the_next_alike_another() -> None:
     def listing(known: dict[str, Any], now: float, active: bool = True) -> Event:
-        [event] = symbol_changes(known, Found({"A": symbol_entry("A", active, "one", None)}, []), now).events
+        [event] = symbol_changes(known, SourceRows({"A": symbol_entry("A", active, "one", None)}, []), now).events
         return event
 
     first = listing({}, 1.0)
@@ -80,8 +80,8 @@ def test_two_who_see_the_same_change_give_it_the_same_id_and_the_next_alike_anot
 
 def test_a_symbol_whose_row_is_refused_is_left_as_it_is() -> None:
     known = Given(
-        Symbols(), *symbol_changes({}, Found({"A": symbol_entry("A", True, None, None)}, []), 1.0).events
+        Symbols(), *symbol_changes({}, SourceRows({"A": symbol_entry("A", True, None, None)}, []), 1.0).events
     ).rows()
-    changes = symbol_changes(known, Found({}, [Refused("row 1", "A", "bad")]), 2.0)
+    changes = symbol_changes(known, SourceRows({}, [RefusedRow("row 1", "A", "bad")]), 2.0)
     assert changes.events == []
     assert (changes.counts["refused"], changes.counts["delisted"]) == (1, 0)

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from infra.catalogue import entries
-from infra.catalogue.entries import Found, SymbolEntry, read_symbols, read_universes
-from infra.catalogue.files import rows_of
-from infra.errors import StartupError
+from infra.catalogue import parsing
+from infra.catalogue.file_source import rows_of
+from infra.catalogue.parsing import SourceRows, SymbolEntry, read_symbols, read_universes
+from infra.processes.errors import StartupError
 
 
-def symbols(*rows: dict[str, Any], **columns: str) -> Found[SymbolEntry]:
+def symbols(*rows: dict[str, Any], **columns: str) -> SourceRows[SymbolEntry]:
     return read_symbols(((f"row {number}", row) for number, row in enumerate(rows, 1)), columns)
 
 
-def reasons(found: Found[Any]) -> list[tuple[str, str | None, str]]:
+def reasons(found: SourceRows[Any]) -> list[tuple[str, str | None, str]]:
     return [tuple(one) for one in found.refused]
 
 
@@ -85,12 +85,12 @@ def test_a_universe_that_is_none_is_refused(row: dict[str, Any], says: str) -> N
 
 
 def test_too_much_is_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entries, "MOST_SYMBOLS", 2)
+    monkeypatch.setattr(parsing, "MOST_SYMBOLS", 2)
     found = symbols({"symbol": "A"}, {"symbol": "B", "market_cap": -1})
     assert (found.entries.keys(), len(found.refused)) == ({"A"}, 1), "a row that is refused counts once"
     with pytest.raises(StartupError, match="more than 2 rows"):
         symbols({"symbol": "A"}, {"symbol": ""}, {"symbol": "C"})
-    monkeypatch.setattr(entries, "MOST_MEMBERS_IN_ALL", 2)
+    monkeypatch.setattr(parsing, "MOST_MEMBERS_IN_ALL", 2)
     universes = [(f"row {key}", {"key": key, "symbols": "A B"}) for key in "xy"]
     assert len(read_universes(universes[:1], {}).entries) == 1
     with pytest.raises(StartupError, match="more than the 2 symbols"):

@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from infra.catalogue.naming import name_of, parts_of
 from infra.settings import Settings
+from infra.settings.table_names import name_of, parts_of
 
 
 @pytest.mark.parametrize(

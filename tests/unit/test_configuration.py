@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from infra.configuration import effective, markdown, problems_of
-from infra.settings import Settings, variable
+from infra.cli.settings_page import effective, markdown, problems_of
+from infra.settings import Settings
+from infra.settings.settings import variable
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import infra.demo
-from infra.catalogue.syncing import read_source
+from infra.catalogue.synchronization import read_source
 from infra.demo.bars import load
 from infra.demo.detection import charts
 from infra.demo.play import series

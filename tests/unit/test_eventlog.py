@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from infra.eventlog import EventLog, RedisFactory
+from infra.eventlog import RedisFactory
 from infra.eventlog.transcoder import FaithfulJSONTranscoder
+from infra.log.event_log import EventLog
 
 json_scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 json_values = st.recursive(json_scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner, min_size=3))

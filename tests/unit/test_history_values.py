@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.log import LogEntry
-from infra.archive.rows import ArchivedEvent, attribution
+from infra.archive.row_format import ArchivedEvent, attribution
 from infra.cli.history import said
-from readapi.archive_ports import EventFilter
-from readapi.audit import EventsParameters, shown
-from readapi.cursors import decode_positions, encode_positions
-from readapi.parameters import parse
-from readapi.problems import Problem
+from readapi.audit.resources import EventsParameters, shown
+from readapi.http.cursors import decode_positions, encode_positions
+from readapi.http.parameters import parse
+from readapi.http.problems import Problem
+from readapi.ports.archive import EventFilter
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC).timestamp()
 positions = st.dictionaries(st.text(max_size=9), st.integers(0, 10**15 - 1), max_size=9)

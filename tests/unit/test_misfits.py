@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from infra.archive.chains import Layout, Link
-from infra.archive.misfits import Chain, Misfit, judge
-from infra.archive.rows import COLUMNS, GENESIS
+from infra.archive.row_format import COLUMNS, GENESIS
+from infra.archive.verification.chains import Layout, Link
+from infra.archive.verification.tamper_detection import Chain, Misfit, judge
 
 LOG = "market-0"
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)

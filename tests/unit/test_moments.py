@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readapi.parameters import parse
-from readapi.patterns import ScanParameters
-from readapi.problems import Problem
+from readapi.http.parameters import parse
+from readapi.http.problems import Problem
+from readapi.patterns.scan import ScanParameters
 
 NINE = datetime(2026, 11, 25, 9, tzinfo=UTC).timestamp()
 zones = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.list_rules import InvalidListError
-from readapi.filter_presets import OF_ONE_SCAN, canonical
-from readapi.lists import expected
-from readapi.own_lists import as_given
-from readapi.parameters import parse
-from readapi.patterns import ScanParameters
-from readapi.problems import Problem
+from readapi.http.parameters import parse
+from readapi.http.problems import Problem
+from readapi.patterns.list_filters import as_given
+from readapi.patterns.scan import ScanParameters
+from readapi.users.filter_presets import OF_ONE_SCAN, canonical
+from readapi.users.list_resource import expected
 
 numbers = st.integers(-100, 100) | st.floats(-100, 100, allow_nan=False)
 VALUES: dict[str, st.SearchStrategy[Any]] = {

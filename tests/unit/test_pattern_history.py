@@ -13,7 +13,7 @@ from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected, PatternExpired, PatternUpdated
 from domain.log import LogEntry
 from projections.base import decode_row
-from projections.fold import Reading, read
+from projections.fold import DecodedEntry, read
 from projections.pattern_history import TIMELINES, Shown, Timeline, changed, detection_of, microseconds, shown
 from projections.patterns import ActivePatterns, PatternRow
 from tests.oracles.past import Past, Then, moments_of, shown_at
@@ -35,9 +35,9 @@ def entry_of(past: Past) -> LogEntry:
     return LogEntry(position, event.stream, position, topic_of(type(event)), event.event_id, recorded_at, encode(event))
 
 
-def by_detection(history: Iterable[Past]) -> Iterable[list[Reading]]:
+def by_detection(history: Iterable[Past]) -> Iterable[list[DecodedEntry]]:
     projection = ActivePatterns()
-    detections: dict[str | None, list[Reading]] = defaultdict(list)
+    detections: dict[str | None, list[DecodedEntry]] = defaultdict(list)
     for reading in read(projection, map(entry_of, history)):
         detections[detection_of(projection, reading)].append(reading)
     return detections.values()
@@ -148,7 +148,7 @@ def test_an_event_that_cannot_be_read_is_left_out(timeline: Timeline) -> None:
     assert len(shown(ActivePatterns(), timeline, readings)) == 1
 
 
-def replace_state(reading: Reading, state: bytes) -> Reading:
+def replace_state(reading: DecodedEntry, state: bytes) -> DecodedEntry:
     [unreadable] = read(ActivePatterns(), [reading.entry._replace(state=state, position=3)])
     assert unreadable.event is None
     assert detection_of(ActivePatterns(), unreadable) is None

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from projections.patterns import PatternRow
 from projections.queries import PatternQuery
 from projections.versions import Build
-from readapi.commits import Commit, Mark
+from readapi.ports.commits import Commit, Mark
+from readapi.push.batches import CHANGES_A_MESSAGE, steps
 from readapi.push.ids import Place, parse_id
 from readapi.push.interests import ALWAYS, BacktestInterest, Interests, PatternInterest
-from readapi.push.kept import Kept
-from readapi.push.steps import CHANGES_A_MESSAGE, steps
+from readapi.push.replay_buffer import ReplayBuffer
 from tests.oracles import queries as oracle
 from tests.push import BUILD, Client, commit_of
 from tests.queries import LOGS, NOW, log_of_pattern, pattern_queries, row_of, rows_of_patterns
@@ -57,7 +57,7 @@ def shown(rows: Rows, query: PatternQuery) -> set[str]:
     return {row.id for row in rows.values() if oracle.matches(row, query._replace(now=NOW))}
 
 
-def told(client: Client, interests: Interests, kept: Kept, since: Place) -> None:
+def told(client: Client, interests: Interests, kept: ReplayBuffer, since: Place) -> None:
     for step in steps("patterns", {"patterns": since}, kept.behind(since.marks), NOW):
         message = step.message(interests)
         if message:
@@ -69,7 +69,7 @@ def test_a_client_shows_what_a_scan_would(
     batches: list[Written], query: PatternQuery, knows_old: bool, full: bool
 ) -> None:
     interests: Interests = (("patterns", PatternInterest(query._replace(now=ALWAYS), full)),)
-    client, kept = Client(), Kept()
+    client, kept = Client(), ReplayBuffer()
     kept.begin(BUILD, {})
     for commit, rows in commits_of(batches, knows_old=knows_old):
         before = kept.place
@@ -84,7 +84,7 @@ def test_a_client_that_comes_back_shows_the_same_or_is_told_that_something_is_lo
 ) -> None:
     interests: Interests = (("patterns", PatternInterest(query._replace(now=ALWAYS))),)
     commits = commits_of(batches, knows_old=knows_old)
-    kept = Kept(changes=changes_kept)
+    kept = ReplayBuffer(changes=changes_kept)
     kept.begin(BUILD, dict.fromkeys(LOGS, Mark(0)))
     last_known, last_shown, rows = kept.place, set[str](), {}
     for number, (commit, rows) in enumerate(commits, 1):
@@ -102,7 +102,7 @@ def test_a_client_that_comes_back_shows_the_same_or_is_told_that_something_is_lo
 def test_each_of_the_missed_changes_is_told_once_and_in_order() -> None:
     row = row_of("AAPL", "Doji", "daily", 900.0, 0.8)
     versions = [replace(row, current_price=float(number)) for number in range(6)]
-    kept = Kept()
+    kept = ReplayBuffer()
     kept.begin(BUILD, {"market-0": Mark(0)})
     for number in range(1, 6):
         kept.add(
@@ -122,7 +122,7 @@ def test_each_of_the_missed_changes_is_told_once_and_in_order() -> None:
 
 def test_a_pattern_that_has_elapsed_is_removed_by_the_event_that_says_so() -> None:
     row = row_of("AAPL", "Doji", "daily", 900.0, 0.8, expires_at=NOW - 1)
-    kept = Kept()
+    kept = ReplayBuffer()
     kept.begin(BUILD, {"market-0": Mark(0)})
     before = kept.place
     kept.add(commit_of("market-0", 1, (row.id, row, None)))
@@ -133,7 +133,7 @@ def test_a_pattern_that_has_elapsed_is_removed_by_the_event_that_says_so() -> No
 
 @pytest.mark.parametrize(("symbol", "removes"), [("AAPL", True), ("MSFT", False)])
 def test_where_the_old_row_is_unknown_only_who_may_show_it_is_told_to_remove_it(symbol: str, removes: bool) -> None:
-    kept = Kept()
+    kept = ReplayBuffer()
     kept.begin(BUILD, {})
     before = kept.place
     kept.add(commit_of("market-0", 1, ("AAPL:Doji:daily:900000", None, None), knows_old=False))
@@ -144,7 +144,7 @@ def test_where_the_old_row_is_unknown_only_who_may_show_it_is_told_to_remove_it(
 
 def test_messages_are_bounded_and_never_tear_a_commit() -> None:
     rows = [row_of(f"S{number}", "Doji", "daily", 900.0, 0.8) for number in range(400)]
-    kept = Kept()
+    kept = ReplayBuffer()
     kept.begin(BUILD, {"market-0": Mark(0)})
     before = kept.place
     for number in range(1, 5):
@@ -157,7 +157,7 @@ def test_messages_are_bounded_and_never_tear_a_commit() -> None:
 
 def test_what_is_kept_is_bounded_in_bytes_too() -> None:
     row = row_of("AAPL", "Doji", "daily", 900.0, 0.8, extra={"padding": "x" * 2_000})
-    kept = Kept(size=100_000)
+    kept = ReplayBuffer(size=100_000)
     kept.begin(BUILD, {"market-0": Mark(0)})
     for number in range(1, 1_001):
         kept.add(commit_of("market-0", number, (row.id, row, row)))
@@ -168,7 +168,7 @@ def test_what_is_kept_is_bounded_in_bytes_too() -> None:
 
 
 def test_only_the_runs_asked_for_are_told() -> None:
-    kept = Kept()
+    kept = ReplayBuffer()
     kept.begin(BUILD, {})
     before = kept.place
     kept.add(Commit(BUILD, "market-0", Mark(1), None, [], knows_old=True))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projections.versions import Build
-from readapi.commits import Mark
+from readapi.ports.commits import Mark
 from readapi.push.ids import Place, format_id, parse_id
 
 numbers = st.integers(0, 10**15)

@@ -7,7 +7,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from readapi.commits import Mark
+from readapi.ports.commits import Mark
 from readapi.push.messages import Message, changes_message, event_chunk, message, websocket_frame
 
 

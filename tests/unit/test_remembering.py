@@ -13,19 +13,19 @@ from prometheus_client import CollectorRegistry
 
 from projections.base import encode_row
 from projections.patterns import PatternRow
-from projections.queries import Found, PatternQueries, Positions, WorkspaceQueries
+from projections.queries import FoundRow, PatternQueries, Positions, WorkspaceQueries
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
-from readapi.access import Identity
-from readapi.answers import Encoded, encode
-from readapi.as_of import PatternHistory
-from readapi.measuring import Measuring
-from readapi.own_lists import OwnLists
-from readapi.pattern_overview import StatisticsResource, SummaryResource
-from readapi.patterns import ScanResource
-from readapi.ports import LiveBuild
-from readapi.read_model import ReadModel
-from readapi.remembering import MOST_ANSWERS, MOST_BYTES, MOST_QUESTIONS, Remembered
+from readapi.http.answers import Encoded, encode
+from readapi.http.identities import Identity
+from readapi.http.read_model import ReadModel
+from readapi.http.request_metrics import Measuring
+from readapi.patterns.answer_cache import MOST_ANSWERS, MOST_BYTES, MOST_QUESTIONS, Remembered
+from readapi.patterns.as_of import PatternHistory
+from readapi.patterns.list_filters import OwnLists
+from readapi.patterns.overview import StatisticsResource, SummaryResource
+from readapi.patterns.scan import ScanResource
+from readapi.ports.read_models import LiveBuild
 from readapi.replica.replica import PatternReplica
 from tests.catalogue import Known, symbol
 from tests.queries import NOW, SYMBOLS, log_of_pattern, row_of, rows_of_patterns
@@ -70,9 +70,9 @@ class Workspaces(dict[str, WorkspaceRow]):
         del positions, timeout
         return self.current
 
-    async def get(self, user: str) -> Found[WorkspaceRow] | None:  # type: ignore[override]
+    async def get(self, user: str) -> FoundRow[WorkspaceRow] | None:  # type: ignore[override]
         row = super().get(user)
-        return Found(row, "users", 1) if row else None
+        return FoundRow(row, "users", 1) if row else None
 
     def keep(self, user: str, symbols: list[str]) -> None:
         """The user's list, and a preset that names it: of the same ids as those of others."""

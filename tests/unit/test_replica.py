@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from projections.base import encode_row
 from projections.patterns import PatternRow
 from projections.queries import DEEPEST_OFFSET, PatternQuery, TooDeepError
-from readapi.pattern_rows import compact
+from readapi.patterns.rendering import compact
 from readapi.replica import derived, scanning
 from readapi.replica.replica import PatternReplica
 from tests.oracles import queries as oracle

@@ -6,11 +6,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
-from infra.access.guarding import check_exposure
-from infra.composition import without_password
-from infra.configuration import problems_of
-from infra.errors import StartupError
+from infra.access.open_guard import check_exposure
+from infra.cli.settings_page import problems_of
+from infra.processes.errors import StartupError
 from infra.settings import Settings
+from infra.settings.urls import without_password
 
 
 def test_defaults_mean_embedded_servers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from infra.access.jwks import KeyReader, parse_keys
 from infra.access.jwts import LEEWAY_SECONDS, Jwts, scopes_of
-from infra.access.keys import KeyReader, parse_keys
 from infra.access.tokens import create_token, parse_tokens, read_tokens, revoke_token, whose
-from infra.access.watched import Watched
-from infra.errors import StartupError
-from readapi.access import Identity
+from infra.access.watched_file import Watched
+from infra.processes.errors import StartupError
+from readapi.http.identities import Identity
 from tests import tokens as provider
 
 
@@ -81,7 +81,7 @@ def test_a_file_that_is_none_is_refused(content: str) -> None:
 def test_a_changed_file_is_read_again_and_a_broken_one_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.access.watched.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
     file = tmp_path / "tokens.json"
     first, token = create_token(file, "anna", ["read"], None)
     watched = Watched("TICKVIEW_TOKENS_FILE", file, parse_tokens)
@@ -99,7 +99,7 @@ def test_a_changed_file_is_read_again_and_a_broken_one_is_not_believed(
 def test_a_file_that_can_be_read_again_is_read_though_it_looks_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.access.watched.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
     file = tmp_path / "number"
     file.write_text("1")
     watched = Watched("TICKVIEW_TOKENS_FILE", file, int)
@@ -112,7 +112,7 @@ def test_a_file_that_can_be_read_again_is_read_though_it_looks_the_same(
 
 
 def test_what_is_wrong_with_a_file_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.access.watched.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
     file = tmp_path / "number"
     file.write_text("1")
     watched = Watched("TICKVIEW_TOKENS_FILE", file, int)
@@ -162,7 +162,7 @@ def test_the_leeway_is_given(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_withdrawn_is_worth_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.access.watched.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
     known, text = jwts(tmp_path), provider.signed("RS256")
     assert known.whose(text) is not None
     provider.write_keys(tmp_path / "jwks.json", "ES256")
@@ -257,7 +257,7 @@ def test_a_set_without_a_key_to_use_is_refused_at_first_with_the_reasons(tmp_pat
 
 
 def test_a_set_whose_keys_were_all_withdrawn_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.access.watched.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
     known, text = jwts(tmp_path), provider.signed()
     assert known.whose(text) is not None
     (tmp_path / "jwks.json").write_bytes(jwks({**provider.public_jwk("RS256"), "use": "enc"}))

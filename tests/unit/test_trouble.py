@@ -2,11 +2,11 @@
 
 from structlog.testing import capture_logs
 
-from infra.trouble import Trouble
+from infra.processes.outage import OutageLog
 
 
 def test_it_is_told_once_by_its_kind() -> None:
-    trouble = Trouble("waits", "goes on", log="market-0")
+    trouble = OutageLog("waits", "goes on", log="market-0")
     with capture_logs() as logs:
         trouble.end()
         for error in (OSError("port 1"), OSError("port 2"), ValueError("two\n  lines"), ValueError("again")):

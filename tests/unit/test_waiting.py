@@ -8,11 +8,11 @@ import falcon.testing
 import pytest
 from falcon.asgi import App, Request, Response
 
-from readapi.cohorts import together
-from readapi.operation import Resource, operation
-from readapi.parameters import Parameters
-from readapi.problems import handle_errors
-from readapi.waiting import OverdueError, within
+from readapi.http.cohort_scheduling import together
+from readapi.http.deadlines import OverdueError, within
+from readapi.http.operation import Resource, operation
+from readapi.http.parameters import Parameters
+from readapi.http.problems import handle_errors
 
 LONG = 60.0
 SHORT = 0.01
@@ -97,7 +97,7 @@ def test_a_time_out_within_is_another() -> None:
 def test_without_a_wait_there_is_no_timer(
     monkeypatch: pytest.MonkeyPatch, work: Callable[[], Coroutine[Any, Any, str]]
 ) -> None:
-    monkeypatch.setattr("readapi.waiting.timeout", None)
+    monkeypatch.setattr("readapi.http.deadlines.timeout", None)
     assert asyncio.run(within(LONG, work())) == "done"
 
 
@@ -169,7 +169,7 @@ class Waiting(Resource):
 
 
 def test_a_request_that_is_overdue_is_told_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("readapi.operation.ANSWER_SECONDS", SHORT)
+    monkeypatch.setattr("readapi.http.operation.ANSWER_SECONDS", SHORT)
     app = App()
     handle_errors(app, ())
     app.add_route("/", Waiting())

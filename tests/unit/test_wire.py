@@ -63,7 +63,7 @@ def message_bytes(payload: Any) -> bytes:
     return payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
 
 
-def read(payload: Any, channel: str = wire.PATTERNS) -> wire.Reading:
+def read(payload: Any, channel: str = wire.PATTERNS) -> wire.ReadResult:
     return wire.read(channel, message_bytes(payload), RECEIVED_AT)
 
 
@@ -74,7 +74,7 @@ def read_one(payload: Any, channel: str = wire.PATTERNS) -> Event:
     return event
 
 
-def check(reading: wire.Reading) -> None:
+def check(reading: wire.ReadResult) -> None:
     """What holds for every reading."""
     assert reading.events or reading.refusals
     for event in reading.events:

@@ -16,17 +16,17 @@ import orjson
 from falcon.asgi import App, Request, Response
 from redis import Redis
 
-from infra.bench.contenders.serving import serve
+from infra.bench.contenders.web_app import serve
 from projections.base import decode_row, encode_row
 from projections.patterns import PatternRow
-from projections.queries import Found
-from readapi.pattern_rows import compact
+from projections.queries import FoundRow
+from readapi.patterns.rendering import compact
 
 CACHE_SECONDS = 30
 PREFIX = "before:"
 
 
-def fill(client: Redis, rows: Iterator[Found[PatternRow]]) -> None:
+def fill(client: Redis, rows: Iterator[FoundRow[PatternRow]]) -> None:
     """Store the rows."""
     while part := list(islice(rows, 1_000)):
         with client.pipeline(transaction=False) as pipeline:

@@ -5,7 +5,7 @@ import sys
 import falcon
 from falcon.asgi import App, Request, Response
 
-from infra.bench.contenders.serving import serve
+from infra.bench.contenders.web_app import serve
 
 
 class Constant:

@@ -9,7 +9,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL
 from psycopg_pool import AsyncConnectionPool
 
-from infra.serving import run_server
+from infra.serving.server import run_server
 from infra.settings import Settings
 from projections.base import LOWEST_VALUE, read_row
 from projections.patterns import PatternRow, band_name
@@ -17,7 +17,7 @@ from projections.queries import (
     DEEPEST_OFFSET,
     TOP_SYMBOLS,
     Cursor,
-    Found,
+    FoundRow,
     Page,
     PatternQuery,
     PatternSort,
@@ -106,7 +106,7 @@ class PostgresPatternQueries:
         end = Cursor(page[-1][0], page[-1][1].row.id) if more and page else None
         return Page([one for _, one in page], rows[0][0], end)
 
-    async def get(self, pattern_id: str, now: float) -> Found[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
         """One active pattern."""
         rows = await self._ask(_GET, (pattern_id, now))
         return _found(*rows[0]) if rows else None
@@ -136,9 +136,9 @@ class PostgresPatternQueries:
             return await cursor.fetchall()
 
 
-def _found(log: str, document: bytes) -> Found[PatternRow]:
+def _found(log: str, document: bytes) -> FoundRow[PatternRow]:
     row, position = read_row(PatternRow, document)
-    return Found(row, log, position)
+    return FoundRow(row, log, position)
 
 
 def _values(query: PatternQuery) -> dict[str, Any]:

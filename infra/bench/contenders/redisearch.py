@@ -16,13 +16,13 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import BusyLoadingError
 from redis.retry import Retry
 
-from infra.connections import CONNECTIONS, REDIS_ERRORS
 from infra.embedded.ports import reserve
-from infra.serving import run_server
+from infra.redis.connections import CONNECTIONS, REDIS_ERRORS
+from infra.serving.server import run_server
 from infra.settings import Settings
 from projections.base import LOWEST, encode_row, read_row
 from projections.patterns import PatternRow
-from projections.queries import Found, Page, PatternQuery, PatternSort, PatternStatistics
+from projections.queries import FoundRow, Page, PatternQuery, PatternSort, PatternStatistics
 
 SORT_FIELDS: dict[PatternSort, str] = {
     "confidence": "confidence",
@@ -60,7 +60,7 @@ def redis_stack(program: str) -> Iterator[str]:
             process.wait()
 
 
-def fill(url: str, rows: Iterator[Found[PatternRow]]) -> None:
+def fill(url: str, rows: Iterator[FoundRow[PatternRow]]) -> None:
     """Make the index and store the rows, each of which is in the index when its HSET returns."""
     schema = [word for name in TAGS for word in (name, "TAG", *(("SORTABLE",) if name == "symbol" else ()))]
     schema += [word for name in SORTABLE for word in (name, "NUMERIC", "SORTABLE")]
@@ -74,7 +74,7 @@ def fill(url: str, rows: Iterator[Found[PatternRow]]) -> None:
                 pipeline.execute()
 
 
-def _fields(found: Found[PatternRow]) -> dict[str, Any]:
+def _fields(found: FoundRow[PatternRow]) -> dict[str, Any]:
     row = found.row
     figures = {"relative_strength": row.relative_strength, "relative_volume": row.relative_volume, "rsi": row.rsi}
     fields = {
@@ -110,7 +110,7 @@ class RedisearchPatternQueries:
         )
         return Page([_found(fields) for fields in reply[1::2]], total, None)
 
-    async def get(self, pattern_id: str, now: float) -> Found[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
         """Not measured."""
         raise NotImplementedError
 
@@ -137,10 +137,10 @@ def _literal(tag: str) -> str:
     return re.sub(r"(\W)", r"\\\1", tag)
 
 
-def _found(fields: list[bytes]) -> Found[PatternRow]:
+def _found(fields: list[bytes]) -> FoundRow[PatternRow]:
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     row, position = read_row(PatternRow, values[b"document"])
-    return Found(row, values[b"log"].decode(), position)
+    return FoundRow(row, values[b"log"].decode(), position)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,5 @@
+"""The root of our exceptions."""
+
+
+class TickViewError(Exception):
+    """An error that TickView raises on purpose. Its message says what is wrong, where, and what to do."""

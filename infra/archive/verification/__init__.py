@@ -1,0 +1,1 @@
+"""Verification of the archive: hash chains, tamper detection, heads, and the schedule."""

@@ -1,0 +1,1 @@
+"""Status and commands for the operator: read models, intake, archive."""

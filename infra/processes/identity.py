@@ -1,0 +1,9 @@
+"""The name of a process."""
+
+import os
+import socket
+
+
+def process_name() -> str:
+    """Return a name that no other process has or had: host name, process id and a random part."""
+    return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"

@@ -1,0 +1,1 @@
+"""The worker role: lease segments, fold events into read models, expire patterns, switch builds."""

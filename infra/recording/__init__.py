@@ -1,0 +1,1 @@
+"""The recorder role: receive messages, record events, keep dead letters and counts."""

@@ -1,0 +1,45 @@
+"""The recorder role: listen, read the ingest stream, and keep the counts where the API can read them."""
+
+from threading import Event, Thread
+
+import structlog
+from redis import Redis
+
+from infra.processes.identity import process_name
+from infra.processes.threads import run_threads
+from infra.recording.counts import flush, uncounted_yet
+from infra.recording.intake import Intake
+from infra.recording.listeners import IngestReader, listen
+from infra.recording.recorder import Recorder
+
+logger = structlog.get_logger()
+
+
+def run_recorder(
+    client: Redis, subscriber: Redis, recorder: Recorder, intake: Intake, *, batch_size: int, stop: Event
+) -> None:
+    """Record messages until ``stop`` is set. Messages that were taken in are recorded before the end.
+
+    Args:
+        client: The connection for the ingest stream and the counts.
+        subscriber: The connection for pub/sub.
+        recorder: The recorder for the ingest stream.
+        intake: The intake for pub/sub, not started yet.
+        batch_size: The number of entries of the ingest stream that are read at once, at least 1.
+        stop: The event that ends the role.
+
+    Raises:
+        RuntimeError: A thread of the role has ended too early.
+    """
+    reader = IngestReader(client, recorder, process_name(), batch_size)
+    counts = {"pubsub": intake.counts, "stream": reader.counts}
+    uncounted = uncounted_yet()
+    intake.start()
+    threads = [
+        Thread(target=listen, args=(subscriber, intake, stop), name="pub/sub", daemon=True),
+        Thread(target=reader.run, args=(stop,), name="ingest stream", daemon=True),
+    ]
+    logger.info("recording")
+    run_threads(threads, stop, lambda: flush(client, counts, uncounted))
+    intake.close()
+    flush(client, counts, uncounted)

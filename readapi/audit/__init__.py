@@ -1,0 +1,1 @@
+"""``/api/audit``: the event history and the last verification."""

@@ -1,0 +1,1 @@
+"""``/api/backtests``: backtest runs with their progress and results."""

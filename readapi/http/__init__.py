@@ -1,0 +1,1 @@
+"""HTTP for all resources: operations, parameters, bodies, answers, problems, freshness, metrics."""

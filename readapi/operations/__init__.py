@@ -1,0 +1,1 @@
+"""Resources for operators and producers: health, read models, dead letters, events, dashboard."""

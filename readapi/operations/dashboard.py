@@ -1,0 +1,132 @@
+"""``/api/dashboard/stats``: how many events there were, of which kind, from whom, and when the last was."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from falcon.asgi import Request, Response
+from typing_extensions import TypedDict
+
+from projections.activity import ActivityRow, day_of
+from projections.queries import ActivityQueries
+from readapi.catalogue.tables import NotLoaded, SymbolTable
+from readapi.http.answers import send_tagged
+from readapi.http.operation import Resource, operation
+from readapi.http.parameters import Days, Parameters
+from readapi.http.read_model import ReadModel
+from readapi.ports.read_models import LiveBuild
+
+
+class DashboardParameters(Parameters):
+    """How far back."""
+
+    days: Days = 7
+    """Days to look back on, today included (UTC)."""
+
+
+class Day(TypedDict):
+    """One day, UTC: ``2026-11-23``."""
+
+    day: str
+    events: int
+
+
+class Today(TypedDict):
+    """What has happened today, UTC."""
+
+    events: int
+    patterns_detected: int
+    patterns_expired: int
+    backtests_completed: int
+    backtests_failed: int
+
+
+class Dashboard(TypedDict):
+    """Events of the days asked for, by the time they happened; ``latest`` of each type in epoch seconds."""
+
+    total: int
+    today: Today
+    by_day: list[Day]
+    by_type: dict[str, int]
+    by_source: dict[str, int]
+    latest: dict[str, float]
+
+
+class SymbolCounts(TypedDict):
+    """The catalogue's symbols: all that are known, those that are traded, and of these how many of each kind."""
+
+    total: int
+    active: int
+    by_market: dict[str, int]
+    by_sector: dict[str, int]
+
+
+class DashboardAnswer(TypedDict):
+    """The dashboard's statistics; ``symbols`` is null while the catalogue is being loaded."""
+
+    statistics: Dashboard
+    symbols: SymbolCounts | None
+
+
+class DashboardResource(Resource):
+    """Statistics of what happened."""
+
+    def __init__(
+        self,
+        activity: ReadModel[ActivityQueries],
+        symbols: ReadModel[SymbolTable | NotLoaded],
+        clock: Callable[[], float],
+    ) -> None:
+        self.read_model = activity
+        self._symbols = symbols
+        self._clock = clock
+
+    @operation(
+        "Events by day, type and source",
+        scope="read",
+        answers={200: DashboardAnswer},
+        query=DashboardParameters,
+        reads=True,
+    )
+    async def on_get(
+        self, req: Request, resp: Response, query: DashboardParameters, live: LiveBuild[ActivityQueries]
+    ) -> None:
+        """The statistics."""
+        today = datetime.fromtimestamp(self._clock(), UTC)
+        days = [day_of((today - timedelta(days=back)).timestamp()) for back in range(query.days)]
+        rows = await live.queries.since(days[-1])
+        symbols = _counted(self._symbols.live.queries)
+        send_tagged(req, resp, DashboardAnswer(statistics=_statistics(rows, days), symbols=symbols))
+
+
+def _counted(table: SymbolTable | NotLoaded) -> SymbolCounts | None:
+    if isinstance(table, NotLoaded):
+        return None
+    total, active, by_market, by_sector = table.statistics
+    return SymbolCounts(total=total, active=active, by_market=dict(by_market), by_sector=dict(by_sector))
+
+
+def _statistics(rows: Sequence[ActivityRow], days: Sequence[str]) -> Dashboard:
+    by_day, by_type, by_source, today = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    latest: dict[str, float] = {}
+    for row in rows:
+        by_day[row.day] += row.events
+        by_type[row.event_type] += row.events
+        by_source[row.source] += row.events
+        latest[row.event_type] = max(row.latest_at, latest.get(row.event_type, 0.0))
+        if row.day == days[0]:
+            today[row.event_type] += row.events
+    return {
+        "total": by_day.total(),
+        "today": {
+            "events": today.total(),
+            "patterns_detected": today["PatternDetected"],
+            "patterns_expired": today["PatternExpired"],
+            "backtests_completed": today["BacktestCompleted"],
+            "backtests_failed": today["BacktestFailed"],
+        },
+        "by_day": [{"day": day, "events": by_day[day]} for day in sorted({*days, *by_day})],
+        "by_type": dict(by_type.most_common()),
+        "by_source": dict(by_source.most_common()),
+        "latest": latest,
+    }

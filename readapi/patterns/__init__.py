@@ -1,0 +1,1 @@
+"""``/api/patterns``: the scan, one pattern, statistics and the summary."""

@@ -1,0 +1,1 @@
+"""The ports: what the API needs from the rest of the service."""

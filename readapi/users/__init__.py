@@ -1,0 +1,1 @@
+"""``/api/users``: watchlists and filter presets."""
