@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from domain.errors import TickViewError
 from domain.events import EVENT_TYPES, Event
 from domain.user_events import USER_EVENT_TYPES
 
@@ -14,7 +15,7 @@ KNOWN_TYPES: dict[str, type[Event]] = {**EVENT_TYPES, **USER_EVENT_TYPES}
 """Every event type by its name, whatever the log."""
 
 
-class UnknownEventTypeError(ValueError):
+class UnknownEventTypeError(TickViewError, ValueError):
     """The stored topic names no event type of this code."""
 
 

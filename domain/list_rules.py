@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from unicodedata import normalize
 
+from domain.errors import TickViewError
 from domain.symbols import NOT_A_SYMBOL, is_symbol
 
 MOST_SYMBOLS = 1_000
@@ -18,7 +19,7 @@ EMOJI_JOINER = "\N{ZERO WIDTH JOINER}"
 """Not printable by itself, not seen, and part of many an emoji."""
 
 
-class WorkspaceError(Exception):
+class WorkspaceError(TickViewError):
     """A command is refused; the message says why."""
 
 

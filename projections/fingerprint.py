@@ -13,13 +13,14 @@ from hashlib import sha256
 from types import ModuleType
 from typing import Any
 
+from domain.errors import TickViewError
 from projections.base import Projection
 
 FOUNDATION = Projection.__module__
 """Belongs to the engine: a change there is not a change to one projection."""
 
 
-class NoSourceError(ValueError):
+class NoSourceError(TickViewError, ValueError):
     """A module of the projection was installed without its source, from which the fingerprint is made."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from domain.errors import TickViewError
 from projections.activity import ActivityRow
 from projections.backtests import BacktestRow
 from projections.pattern_history import Timeline
@@ -82,7 +83,7 @@ class HistoryPage(NamedTuple):
     """When the event at that position was recorded, in epoch seconds; 0 where there is none."""
 
 
-class TooDeepError(ValueError):
+class TooDeepError(TickViewError, ValueError):
     """The page lies beyond ``DEEPEST_OFFSET``, and the answer has rows there."""
 
 

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
+from domain.errors import TickViewError
+
 
 class Build(NamedTuple):
     """One building of a read model."""
@@ -28,7 +30,7 @@ class Build(NamedTuple):
         return cls(int(version), int(number))
 
 
-class NoSuchBuildError(ValueError):
+class NoSuchBuildError(TickViewError, ValueError):
     """There is no build to do this with; the message says which is missing."""
 
 

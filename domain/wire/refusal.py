@@ -3,6 +3,8 @@
 import reprlib
 from typing import Any, Literal, NamedTuple
 
+from domain.errors import TickViewError
+
 Code = Literal[
     "control-character",
     "empty-batch",
@@ -33,7 +35,7 @@ class Refusal(NamedTuple):
     """One printable sentence: the field, what it holds (shortened), what would be right."""
 
 
-class RefusedError(Exception):
+class RefusedError(TickViewError):
     """The message cannot be read as an event."""
 
     def __init__(self, code: Code, reason: str) -> None:

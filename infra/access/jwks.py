@@ -7,6 +7,8 @@ import jwt
 import orjson
 import structlog
 
+from domain.errors import TickViewError
+
 logger = structlog.get_logger()
 
 ALGORITHMS = {"RSA": "RS256", "EC P-256": "ES256", "OKP Ed25519": "EdDSA", "OKP Ed448": "EdDSA"}
@@ -33,7 +35,7 @@ class KeySet(NamedTuple):
     passed_over: tuple[PassedOver, ...]
 
 
-class UnusableKeyError(ValueError):
+class UnusableKeyError(TickViewError, ValueError):
     """The key is not one of ours to use; the message says why."""
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable
 
+from domain.errors import TickViewError
+
 STALLED_SECONDS = 10
 """The server ends a transaction that holds a segment and of which nothing has been heard for so long: else a process
 that stalls in one would hold up all others, lease or not."""
@@ -21,7 +23,7 @@ LOCK_SECONDS = 15
 """How long to wait for a segment that somebody holds, before it is looked again what has become of them."""
 
 
-class LeaseLostError(Exception):
+class LeaseLostError(TickViewError):
     """The segment belongs to somebody else now; nothing was committed."""
 
 

@@ -7,16 +7,14 @@ from typing import Any
 import typer
 from eventsourcing.persistence import PersistenceError
 from pydantic import ValidationError
-from readapi.ports.errors import NoSuchReadModelError
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from infra.processes.errors import StartupError
+from domain.errors import TickViewError
 from infra.processes.lifeline import follow_supervisor
 from infra.processes.telemetry import configure_logs
-from projections.versions import NoSuchBuildError
 
 COMMANDS = {
     "up": "infra.cli.up:up",
@@ -92,7 +90,7 @@ def main() -> None:
 
         for problem in problems_of(error):
             _complain(problem)
-    except (StartupError, NoSuchReadModelError, NoSuchBuildError) as error:
+    except TickViewError as error:
         _complain(str(error))
     except RedisError as error:
         _complain(f"Redis: {error}")

@@ -8,7 +8,6 @@ from threading import Event, Thread
 from typing import Annotated, Any
 
 import typer
-from readapi.ports.operations import ReadModelStatus
 from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -27,6 +26,7 @@ from infra.read_models.versions import change_versions, read_versions
 from infra.settings import Settings
 from projections.registry import READ_MODELS
 from projections.versions import Build, Versions
+from readapi.ports.operations import ReadModelStatus
 
 DIFFERENCES_SHOWN = 100
 DIFFERENCES_FOUND = 3

@@ -1,5 +1,6 @@
 """The library's JSON transcoder, made to give back tuples, and registered subclasses of what JSON knows, as
-such."""
+such.
+"""
 
 from typing import Any
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from readapi.ports.errors import NoSuchReadModelError
 from redis import Redis
 
 from infra.read_models.followers import logs_of
@@ -12,6 +11,7 @@ from infra.read_models.versions import change_versions, read_versions
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Versions
+from readapi.ports.errors import NoSuchReadModelError
 
 KEYS_AT_ONCE = 1_000
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from readapi.ports.operations import IntakeStatus, ReadModelStatus, SegmentStatus
 from redis import Redis
 
 from infra.log.keys import key
@@ -19,6 +18,7 @@ from infra.recording.dead_letters import STATS as DEAD_LETTER_STATS
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
+from readapi.ports.operations import IntakeStatus, ReadModelStatus, SegmentStatus
 
 RATE_IS_STALE_AFTER_SECONDS = 5.0
 """A segment that has committed nothing for so long folds no events at present."""

@@ -1,5 +1,7 @@
 """The error that ends a command with one line."""
 
+from domain.errors import TickViewError
 
-class StartupError(Exception):
+
+class StartupError(TickViewError):
     """Something that the command needs is missing or wrong; the message says what, where, and what to do."""

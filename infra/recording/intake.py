@@ -11,6 +11,7 @@ from eventsourcing.persistence import PersistenceError
 from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
+from domain.errors import TickViewError
 from infra.processes.outage import OutageLog
 from infra.recording.counts import Counts, counted
 
@@ -24,7 +25,7 @@ Waiting = tuple[Message, "Future[Receipt] | None"]
 """A message, and who waits for its receipt."""
 
 
-class BacklogFullError(Exception):
+class BacklogFullError(TickViewError):
     """The recorder holds as many unrecorded messages as it may."""
 
 

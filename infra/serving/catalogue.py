@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from readapi.ports.read_models import Freshness
-
 from infra.catalogue.parsing import MOST_SYMBOLS
 from infra.serving.follower import FollowedReadModel
 from infra.serving.replicas import Held, ReplicatedReadModel
@@ -16,6 +14,7 @@ from projections.versions import Build
 from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.tables import NotLoaded, SymbolTable, UniverseTable
 from readapi.http.read_model import ReadModel
+from readapi.ports.read_models import Freshness
 
 
 class ReplicatedTable(ReplicatedReadModel[NotLoaded, Held]):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.asyncio import Redis
 
+from domain.errors import TickViewError
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from projections.queries import Positions
@@ -22,7 +23,7 @@ Rows = list[tuple[str, bytes | None]]
 """What became of some rows: key, and document or None."""
 
 
-class LostTrackError(Exception):
+class LostTrackError(TickViewError):
     """A commit is missing: it is kept no more, or the server has less than it had."""
 
 

@@ -15,6 +15,7 @@ from eventsourcing.persistence import (
 )
 
 from domain.codec import decode, encode, topic_of
+from domain.errors import TickViewError
 from domain.user_events import PresetDeleted, UserEvent, WatchlistDeleted
 from domain.workspace import Preset, Watchlist, Workspace
 from infra.eventlog import RedisApplicationRecorder
@@ -63,7 +64,7 @@ class CodecMapper(Mapper[str]):
         return Sequenced(str(stored_event.originator_id), stored_event.originator_version, event)
 
 
-class ConflictError(Exception):
+class ConflictError(TickViewError):
     """Others were quicker, again and again."""
 
 

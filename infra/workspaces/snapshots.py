@@ -35,7 +35,8 @@ class Snapshots:
 
     def get(self, user: str) -> tuple[Workspace, str]:
         """The latest of a user, else the workspace of one who has nothing yet; and the reign of the log, in one round
-        trip."""
+        trip.
+        """
 
         def ask(node: Any) -> list[Any]:
             with node.pipeline(transaction=True) as pipeline:

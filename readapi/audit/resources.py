@@ -123,7 +123,8 @@ class EventsParameters(StreamParameters):
 class Origin(TypedDict):
     """How an event came in: ``via`` ``pubsub``, ``stream``, ``http``, ``retry`` (of a dead letter), ``expirer``,
     ``catalogue``; null where nobody said. ``dead_letter`` is the id of the letter that it was read from again, or that
-    keeps what could not be read of the same message."""
+    keeps what could not be read of the same message.
+    """
 
     via: str | None
     dead_letter: str | None
@@ -132,7 +133,8 @@ class Origin(TypedDict):
 class HistoricEvent(TypedDict):
     """An event as it is stored. ``recorded_at`` (by the log's clock) and ``occurred_at`` (by its producer's; null if it
     does not say) are epoch seconds. ``hash`` chains the events of a log; null as long as it is not archived. ``data``
-    is the stored state; null where that is no JSON, and then ``data_base64`` has its bytes."""
+    is the stored state; null where that is no JSON, and then ``data_base64`` has its bytes.
+    """
 
     log: str
     position: int
@@ -152,7 +154,8 @@ class HistoricEvent(TypedDict):
 
 class AuditAnswer(TypedDict):
     """Events, in order of the time recorded, log and position. ``next`` is the cursor of the page after, null on the
-    last."""
+    last.
+    """
 
     events: list[HistoricEvent]
     next: str | None

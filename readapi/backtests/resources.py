@@ -37,7 +37,8 @@ class BacktestsParameters(Parameters):
 
 class Backtest(TypedDict):
     """A run. Times are epoch seconds; ``progress`` is from 0 to 1; ``position`` is where the event stands that
-    last changed it (``market-0=17``)."""
+    last changed it (``market-0=17``).
+    """
 
     job_id: str
     status: str

@@ -23,7 +23,8 @@ class ListedSymbol(TypedDict):
 
 class KnownSymbol(ListedSymbol):
     """A symbol, whether it is traded or not. Times are epoch seconds; ``position`` is where the event stands that last
-    changed it (``market-0=17``)."""
+    changed it (``market-0=17``).
+    """
 
     active: bool
     listed_at: float

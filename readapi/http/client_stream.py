@@ -9,6 +9,8 @@ from typing import Protocol
 
 from falcon.asgi import Request
 
+from domain.errors import TickViewError
+
 LONGEST_ID = 8_192
 """Characters that the id of an event of live push may have."""
 
@@ -54,7 +56,7 @@ class Stream(Protocol):
         ...
 
 
-class NoStreamError(Exception):
+class NoStreamError(TickViewError):
     """The server that runs the application has no streams: it is another than ours."""
 
 

@@ -8,10 +8,12 @@ from collections.abc import Coroutine, Generator
 from types import coroutine
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from domain.errors import TickViewError
+
 T = TypeVar("T")
 
 
-class OverdueError(Exception):
+class OverdueError(TickViewError):
     """It has taken too long."""
 
 

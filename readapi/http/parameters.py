@@ -167,7 +167,7 @@ def field_name(location: Sequence[int | str]) -> str:
 
 
 def reason_of(error: ErrorDetails) -> str:
-    """pydantic's message as the end of a sentence that begins with the field's name."""
+    """Pydantic's message as the end of a sentence that begins with the field's name."""
     pattern = error.get("ctx", {}).get("pattern", "")
     message = _PATTERNS.get(pattern) or _TYPES.get(error["type"]) or error["msg"]
     message = message.removeprefix("Value error, ").removeprefix("Input ")

@@ -10,6 +10,7 @@ import structlog
 from falcon.asgi import App, Request, Response, WebSocket
 from typing_extensions import TypedDict
 
+from domain.errors import TickViewError
 from domain.list_rules import InvalidListError, NameTakenError, WorkspaceError
 from domain.workspace import NoSuchListError, OutdatedError
 from projections.versions import NoSuchBuildError
@@ -44,7 +45,7 @@ class ProblemDocument(TypedDict):
     errors: NotRequired[list[FieldError]]
 
 
-class Problem(Exception):  # noqa: N818 the term of RFC 9457
+class Problem(TickViewError):  # noqa: N818 the term of RFC 9457
     """Ends a request with a problem. ``members`` are added to the document."""
 
     def __init__(
@@ -198,8 +199,8 @@ async def _on_no_stream(
     req: Request, resp: Response | None, _error: NoStreamError, _params: Any, ws: WebSocket | None = None
 ) -> None:
     detail = (
-        "the server that runs this has no live push: give uvicorn --http infra.streams:HttpStream "
-        "--ws infra.streams:WebSocketStream, or run `tickview serve` for it"
+        "the server that runs this has no live push: give uvicorn --http infra.web_server.uvicorn:HttpStream "
+        "--ws infra.web_server.uvicorn:WebSocketStream, or run `tickview serve` for it"
     )
     await _send(req, resp, Problem(HTTPStatus.NOT_IMPLEMENTED, "no-live-push", detail), ws)
 

@@ -31,7 +31,8 @@ class DeadLettersParameters(Parameters):
 
 class Letter(TypedDict):
     """A message that could not be read, and why. ``received_at`` is in epoch seconds; ``times`` is how often it was
-    heard, ``retries`` how often it was read again."""
+    heard, ``retries`` how often it was read again.
+    """
 
     id: str
     channel: str

@@ -84,7 +84,8 @@ class ArchiveHealth(Component):
 
 class Components(TypedDict):
     """The parts; read models are empty, intake and archive null while the servers that know of them are away. The
-    archive is null, too, where there is none."""
+    archive is null, too, where there is none.
+    """
 
     servers: dict[str, ServerHealth]
     read_models: dict[str, ReadModelHealth]
@@ -238,7 +239,8 @@ def worst(statuses: Iterable[Status]) -> Status:
 
 def server_health(name: str, server: ServerStatus, *, replicated: bool) -> ServerHealth:
     """Without Redis, patterns are answered from the replica, if there is one, and nothing else goes on; without
-    ``postgres`` all goes on that does not ask for the past."""
+    ``postgres`` all goes on that does not ask for the past.
+    """
     reasons = [] if server.up else ["does not answer"]
     if name == "postgres" and server.latency_ms is not None and server.latency_ms > POSTGRES_SLOW_MS:
         reasons.append(f"takes {server.latency_ms:.0f} ms to answer")

@@ -83,7 +83,8 @@ class ReplayOptions(Parameters):
 
 class ParkedAnswer(TypedDict):
     """The parked keys of the live build, 1,000 of each log at most: how many events wait under each, and the error,
-    position and time (epoch seconds) of the first."""
+    position and time (epoch seconds) of the first.
+    """
 
     parked: list[ParkedKey]
 

@@ -79,7 +79,8 @@ class Misfit(TypedDict):
 
 class VerifiedLog(TypedDict):
     """What was found of one log: its events from ``first`` to ``last`` fit; ``hash`` is that of the last, in
-    hexadecimal digits. Null where there are none."""
+    hexadecimal digits. Null where there are none.
+    """
 
     log: str
     first: int | None

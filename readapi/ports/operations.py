@@ -47,7 +47,8 @@ class ReadModelStatus:
 @dataclass(frozen=True)
 class ParkedKey:
     """A key of a live build whose events wait for a fix: ``error`` tells what befell the first, which stands at
-    ``position`` of ``log`` and was recorded at ``since`` (epoch seconds)."""
+    ``position`` of ``log`` and was recorded at ``since`` (epoch seconds).
+    """
 
     key: str
     log: str

@@ -8,7 +8,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from readapi.ports.errors import UnavailableError
 
 from infra.archive.database import Database
 from infra.archive.pattern_history.projector import COPY_STATES, history_row
@@ -19,6 +18,7 @@ from projections.base import encode_row
 from projections.pattern_history import Shown, microseconds
 from projections.patterns import PatternRow
 from projections.queries import DEEPEST_OFFSET, Cursor, HistoryPage, PatternQuery, TooDeepError
+from readapi.ports.errors import UnavailableError
 from tests import servers
 from tests.integration.test_queries_patterns import (
     NOW,

@@ -11,11 +11,11 @@ import pytest
 from eventsourcing.persistence import StoredEvent, Tracking
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infra.log.errors import VersionConflictError
 from redis import Redis
 
 from domain.log import LogEntry
 from infra.eventlog import RedisAggregateRecorder, RedisTrackingRecorder
+from infra.log.errors import VersionConflictError
 from infra.log.event_log import Appended, EventLog, NewEvent
 from infra.redis.connections import connect
 from tests.integration.eventlog_support import LosingProxy, detected, until

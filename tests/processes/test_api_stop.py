@@ -25,8 +25,8 @@ Send = Callable[[int, int], None]
 LATE = """
 import os, signal, sys, time
 import falcon.asgi
-from infra.api_processes import Server
-from infra.telemetry import LIBRARY_LOGS, configure_logs
+from infra.web_server.gunicorn import Server
+from infra.processes.telemetry import LIBRARY_LOGS, configure_logs
 
 number = signal.Signals[sys.argv[1]]
 to_all = sys.argv[2] == "group"

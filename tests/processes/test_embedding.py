@@ -83,7 +83,7 @@ def test_live_push_needs_our_protocols_and_says_so(redis_url: str, name: str) ->
     with hosted(name, redis_url) as client:
         refused = client.get("/api/patterns/stream")
         assert (refused.status_code, refused.json()["type"]) == (501, "urn:tickview:problem:no-live-push")
-        assert "--http infra.streams:HttpStream" in refused.json()["detail"]
+        assert "--http infra.web_server.uvicorn:HttpStream" in refused.json()["detail"]
         with pytest.raises(InvalidStatus) as closed:
             connect(websocket_url(client))
         assert closed.value.response.status_code == 403

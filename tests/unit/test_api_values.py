@@ -5,7 +5,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from readapi.ports.read_models import format_positions
 
 from projections.patterns import PatternRow
 from projections.queries import Cursor
@@ -13,6 +12,7 @@ from readapi.http.cursors import decode_cursor, encode_cursor
 from readapi.http.problems import Problem
 from readapi.http.read_model import highest, parse_positions
 from readapi.patterns.rendering import compact, short_name, span
+from readapi.ports.read_models import format_positions
 
 LOGS = st.from_regex("[a-z][a-z0-9-]{0,20}", fullmatch=True)
 POSITIONS = st.dictionaries(LOGS, st.integers(0, 10**15 - 1), min_size=1, max_size=8)

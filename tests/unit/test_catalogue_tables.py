@@ -6,12 +6,12 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from readapi.ports.errors import UnavailableError
 
 from projections.base import encode_row
 from readapi.catalogue.filters import CatalogueNames
 from readapi.catalogue.tables import NotLoaded
 from readapi.http.problems import Problem
+from readapi.ports.errors import UnavailableError
 from tests.catalogue import LOGS, Known, symbol
 
 NAMES = {
