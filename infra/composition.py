@@ -6,13 +6,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from domain.streams import USERS_LOG, market_logs
-from infra.archive.database import Database
 from infra.archive.log_archive import PostgresArchive
 from infra.embedded import find_servers
 from infra.log.durability import check_durability
 from infra.log.errors import UnsuitableServerError
 from infra.log.event_log import EventLog
 from infra.log.partitions import fix_partitions
+from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.intake import Intake

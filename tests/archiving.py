@@ -7,10 +7,10 @@ from redis import Redis
 from domain.codec import encode, topic_of
 from domain.events import Event
 from infra.archive.archiver import ARCHIVE, VERSION, Archiver
-from infra.archive.database import Database
 from infra.archive.leases import Lease, take
 from infra.archive.log_archive import PostgresArchive
 from infra.log.event_log import EventLog, NewEvent
+from infra.postgres.database import Database
 
 
 def archived_log(client: Redis, database: Database, name: str = "market-0", keep: int = 1_000) -> EventLog:

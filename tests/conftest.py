@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis import Redis
 
-from infra.archive.database import Database
+from infra.postgres.database import Database
 from infra.redis.connections import connect
 from tests import servers
 

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from infra.archive.database import Database
 from infra.archive.leases import Lease, take
 from infra.archive.pattern_history.projector import HistoryProjector
 from infra.archive.pattern_history.versions import go_live
+from infra.postgres.database import Database
 from infra.serving.archive import ServedArchive
 from infra.serving.pattern_history import PostgresPatternHistory
 from projections.pattern_history import NAME, Timeline

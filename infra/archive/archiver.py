@@ -7,14 +7,14 @@ from psycopg import Connection
 from psycopg.sql import SQL, Identifier, Literal
 
 from domain.log import LogEntry
-from infra.archive.database import Database
 from infra.archive.leases import Lease, advance, bound
 from infra.archive.recovery import UNKNOWN_ARCHIVE
 from infra.archive.row_format import COPY_HEADER, COPY_TRAILER, GENESIS, canonical, chain, copied_row
-from infra.archive.schema import LOCK
 from infra.log.errors import LogDivergedError
 from infra.log.event_log import EventLog
 from infra.log.maintenance import LogState, log_state, note_archive
+from infra.postgres.database import Database
+from infra.postgres.schema import LOCK
 
 ARCHIVE = "archive"
 """The archive's name among the segments."""

@@ -15,9 +15,9 @@ from psycopg import Connection
 from domain.codec import TOPIC_PREFIX, decode
 from domain.streams import is_market_log, log_of, symbol_stream
 from infra.archive.archiver import ARCHIVE
-from infra.archive.database import Database
 from infra.archive.row_format import ArchivedEvent, attribution, copied_rows, parse_row
 from infra.log.event_log import EventLog
+from infra.postgres.database import Database
 from projections.base import Group
 from projections.patterns import ActivePatterns
 from projections.queries import Positions

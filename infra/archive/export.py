@@ -13,11 +13,11 @@ import orjson
 from psycopg import Connection
 
 from domain.codec import TOPIC_PREFIX
-from infra.archive.database import Database
 from infra.archive.ranges import Bounds, first_position, iso_milliseconds, last_position
 from infra.archive.row_format import ArchivedEvent, parse_row
 from infra.archive.verification.chain_walk import rows_between
 from infra.archive.verification.verify import ALL, archived_logs, snapshot
+from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 
 Format = Literal["jsonl", "csv", "parquet"]

@@ -7,10 +7,10 @@ from psycopg import Connection
 from redis import Redis
 
 from domain.log import LogEntry
-from infra.archive.database import Database
 from infra.archive.recovery import open_log
 from infra.archive.row_format import copied_rows, parse_row
 from infra.log.handle import LogHandle
+from infra.postgres.database import Database
 
 _READ = """
 COPY (

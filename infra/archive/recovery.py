@@ -16,12 +16,12 @@ from domain.codec import encode, topic_of
 from domain.events import PositionLost
 from domain.log import LogEntry
 from domain.streams import MARKET_LOG, is_market_log, log_stream
-from infra.archive.database import Database
 from infra.archive.row_format import copied_rows, parse_row
 from infra.log.entries import read_kept
 from infra.log.errors import LogDivergedError, LogNotOpenError
 from infra.log.handle import LogHandle
 from infra.log.maintenance import LogState, PutBack, log_state, open_as_it_is, restore
+from infra.postgres.database import Database
 from infra.read_models.followers import discredit, fence
 from infra.redis.cluster import on_node
 

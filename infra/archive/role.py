@@ -11,12 +11,12 @@ from redis.exceptions import RedisError
 
 from domain.streams import is_market_log
 from infra.archive.archiver import ARCHIVE, VERSION, Archiver
-from infra.archive.database import Database
 from infra.archive.leases import Lease, LeaseLostError, note_error, release, take
 from infra.archive.pattern_history.keeper import HistoryKeeper
 from infra.archive.retention import Retention, trim_log
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
+from infra.postgres.database import Database
 from infra.processes.outage import OutageLog
 
 logger = structlog.get_logger()

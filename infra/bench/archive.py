@@ -13,13 +13,13 @@ from psycopg.sql import SQL, Identifier
 from rich.progress import Progress
 
 from infra.archive.archiver import ARCHIVE, COPY, VERSION, Archiver, make_month, month_of
-from infra.archive.database import Database
 from infra.archive.export import Format, export
 from infra.archive.leases import take
 from infra.archive.row_format import COPY_HEADER, COPY_TRAILER, GENESIS, canonical, copied_row, copied_rows, split_row
 from infra.archive.verification.verify import snapshot, verify
 from infra.bench.measurement import PROGRESS, Throughput, beside
 from infra.log.event_log import EventLog
+from infra.postgres.database import Database
 
 EXPORTED: tuple[Format, ...] = ("jsonl", "csv", "parquet")
 

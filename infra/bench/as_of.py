@@ -9,12 +9,12 @@ from typing import NamedTuple
 from psycopg import connect
 from rich.progress import track
 
-from infra.archive.database import Database
 from infra.archive.pattern_history.projector import COPY_STATES, history_row
 from infra.archive.pattern_history.versions import go_live
 from infra.bench.load import PATTERN_TYPES, TIERS, symbol
 from infra.bench.measurement import PROGRESS, quantile
 from infra.bench.scans import CASES, Case
+from infra.postgres.database import Database
 from infra.serving.archive import ServedArchive
 from infra.serving.pattern_history import PostgresPatternHistory
 from projections.base import encode_row

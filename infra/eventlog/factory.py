@@ -14,7 +14,6 @@ from eventsourcing.utils import Environment, EnvType, resolve_topic
 from pydantic import ValidationError
 from redis import Redis
 
-from infra.archive.database import Database
 from infra.archive.log_archive import PostgresArchive
 from infra.eventlog.recorders import (
     OriginatorId,
@@ -26,6 +25,7 @@ from infra.eventlog.recorders import (
 from infra.eventlog.transcoder import FaithfulJSONTranscoder
 from infra.log.archive_port import Archive
 from infra.log.event_log import EventLog
+from infra.postgres.database import Database
 from infra.redis.connections import connect
 from infra.settings import Settings
 

@@ -8,10 +8,10 @@ from redis import Redis
 
 from domain.streams import USERS_LOG
 from infra.archive.archiver import ARCHIVE, VERSION
-from infra.archive.database import Database
 from infra.archive.verification.verify import last_verification
 from infra.log.keys import LogKeys
 from infra.log.partitions import log_names
+from infra.postgres.database import Database
 from readapi.ports.archive import ArchivedLog, ArchiveStatus, Loss, Verification
 
 LOSSES_TOLD = 10

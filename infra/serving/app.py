@@ -14,7 +14,6 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from domain.streams import USERS_LOG
-from infra.archive.database import Database
 from infra.archive.event_history import EventHistory
 from infra.composition import (
     lazy_database,
@@ -23,6 +22,7 @@ from infra.composition import (
     open_logs,
     redis_url,
 )
+from infra.postgres.database import Database
 from infra.read_models.queries import (
     RedisActivityQueries,
     RedisBacktestQueries,

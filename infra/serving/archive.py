@@ -9,10 +9,10 @@ from typing import TypeVar, cast
 import structlog
 from eventsourcing.persistence import PersistenceError
 
-from infra.archive.database import Database
 from infra.archive.event_history import EventHistory
 from infra.archive.verification.verify import last_verification
 from infra.log.errors import ArchiveBusyError, ArchiveUnavailableError
+from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 from infra.redis.connections import REDIS_ERRORS
 from projections.queries import Positions

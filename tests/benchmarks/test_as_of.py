@@ -1,8 +1,8 @@
 """The benchmark of the scan as of a moment asks what it says it asks."""
 
-from infra.archive.database import Database
 from infra.bench import as_of
 from infra.bench.scans import CASES
+from infra.postgres.database import Database
 from projections.queries import PatternQuery
 from tests.past import scan
 

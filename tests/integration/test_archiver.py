@@ -17,13 +17,13 @@ from redis import Redis
 from domain.log import LogEntry
 from infra.archive import leases
 from infra.archive.archiver import COPY, COPY_HEADER, Archiver
-from infra.archive.database import Database
 from infra.archive.leases import Lease, LeaseLostError
 from infra.archive.log_archive import PostgresArchive
 from infra.archive.pattern_history.projector import COPY_STATES
-from infra.archive.schema import migrate, migrations
 from infra.log.errors import ArchiveUnavailableError, LogDivergedError
 from infra.log.event_log import EventLog
+from infra.postgres.database import Database
+from infra.postgres.schema import migrate, migrations
 from infra.processes.errors import StartupError
 from tests.archiving import archive_all, archived_log, leased, new_events
 from tests.integration.eventlog_support import detected

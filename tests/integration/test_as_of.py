@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.archive.database import Database
 from infra.archive.pattern_history.projector import COPY_STATES, history_row
 from infra.archive.pattern_history.versions import go_live
+from infra.postgres.database import Database
 from infra.serving.archive import ServedArchive
 from infra.serving.pattern_history import PostgresPatternHistory
 from projections.base import encode_row

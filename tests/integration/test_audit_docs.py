@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from redis import Redis
 
-from infra.archive.database import Database
 from infra.archive.verification.heads import read_private_key, sign, take_heads
+from infra.postgres.database import Database
 from tests.archiving import archive_all, archived_log
 from tests.integration.eventlog_support import detected
 

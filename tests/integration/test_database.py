@@ -11,9 +11,9 @@ from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from infra.archive import leases
-from infra.archive.database import Database
-from infra.archive.schema import LOCK
 from infra.log.errors import ArchiveBusyError
+from infra.postgres.database import Database
+from infra.postgres.schema import LOCK
 from infra.processes.errors import StartupError
 from infra.serving.archive import BUSY, ServedArchive
 from readapi.ports.errors import UnavailableError

@@ -14,11 +14,11 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive.archiver import Archiver
-from infra.archive.database import Database
 from infra.archive.export import AT_ONCE, COLUMNS, Format, export
 from infra.archive.ranges import Bounds, parse_bound
 from infra.archive.row_format import GENESIS, canonical, chain
 from infra.archive.verification.verify import ALL
+from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 from tests.archiving import archived_log, leased
 

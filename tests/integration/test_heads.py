@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis import Redis
 
 from infra.archive.archiver import Archiver
-from infra.archive.database import Database
 from infra.archive.verification.heads import (
     HeadFile,
     check_extension,
@@ -24,6 +23,7 @@ from infra.archive.verification.heads import (
 )
 from infra.archive.verification.verify import verify
 from infra.log.event_log import EventLog
+from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 from tests.archiving import archived_log, leased
 from tests.integration.eventlog_support import detected

@@ -7,10 +7,10 @@ from time import time
 
 from redis import Redis
 
-from infra.archive.database import Database
 from infra.archive.retention import Retention
 from infra.archive.role import LogKeeper
 from infra.log.event_log import EventLog
+from infra.postgres.database import Database
 from projections.queries import PatternQuery
 from projections.versions import Build
 from tests.archiving import archived_log, new_events

@@ -14,11 +14,11 @@ from redis import Redis
 from domain.codec import decode, topic_of
 from domain.events import Event, PatternDetected
 from domain.streams import log_of, market_logs
-from infra.archive.database import Database
 from infra.archive.leases import LeaseLostError
 from infra.archive.pattern_history.projector import HistoryProjector, State
 from infra.archive.pattern_history.versions import go_live, remove_former
 from infra.log.event_log import EventLog, NewEvent
+from infra.postgres.database import Database
 from projections.pattern_history import TIMELINES, Timeline
 from projections.patterns import PatternRow
 from projections.queries import HistoryPage, PatternQuery

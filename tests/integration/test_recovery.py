@@ -16,11 +16,11 @@ from domain.events import PatternDetected, PositionLost
 from domain.log import LogEntry
 from domain.streams import log_of
 from infra.archive.archiver import Archiver
-from infra.archive.database import Database
 from infra.archive.leases import LeaseLostError
 from infra.log.errors import ArchiveUnavailableError, LogDivergedError, LogNotOpenError
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
+from infra.postgres.database import Database
 from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions, read_versions

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from infra.archive.database import Database
 from infra.archive.retention import Retention, trim_log
 from infra.archive.verification.verify import verify
 from infra.eventlog import RedisApplicationRecorder
 from infra.log.errors import HistoryGapError, LogDivergedError
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
+from infra.postgres.database import Database
 from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions

@@ -15,11 +15,11 @@ from domain.log import LogEntry
 from domain.streams import USERS_LOG, log_of, market_logs
 from infra.archive import event_history as trail_module
 from infra.archive.archiver import Archiver
-from infra.archive.database import Database
 from infra.archive.event_history import EventHistory
 from infra.archive.row_format import ArchivedEvent, attribution
 from infra.log.event_log import NewEvent
 from infra.log.maintenance import PutBack, restore, trim
+from infra.postgres.database import Database
 from projections.patterns import ActivePatterns, pattern_id
 from projections.queries import Positions
 from readapi.ports.archive import EventFilter

@@ -14,10 +14,10 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive.archiver import Archiver
-from infra.archive.database import Database
 from infra.archive.ranges import Bounds, parse_bound
 from infra.archive.verification.tamper_detection import Misfit
 from infra.archive.verification.verify import ALL, last_verification, record_verification, verify
+from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 from tests.archiving import archived_log, leased
 

@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from domain.list_rules import NameTakenError
 from domain.workspace import OutdatedError, Stamp, Workspace
-from infra.archive.database import Database
 from infra.archive.retention import Retention, trim_log
 from infra.log.errors import HistoryGapError
 from infra.log.event_log import EventLog
+from infra.postgres.database import Database
 from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore

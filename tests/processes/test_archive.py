@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from redis import Redis
 
-from infra.archive.database import Database
 from infra.archive.log_archive import PostgresArchive
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
+from infra.postgres.database import Database
 from tests import servers
 from tests.archiving import new_events
 from tests.oracles.chain import hashes_of

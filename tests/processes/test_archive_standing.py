@@ -10,8 +10,8 @@ import psutil
 import psycopg
 
 from domain.streams import log_of
-from infra.archive.database import Database
 from infra.archive.verification.verify import record_verification, verify
+from infra.postgres.database import Database
 from tests import servers
 from tests.processes.api_service import api, detection, post
 from tests.processes.past_service import (

@@ -16,8 +16,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis import Redis
 
 from infra.archive.archiver import Archiver
-from infra.archive.database import Database
 from infra.archive.verification.verify import last_verification
+from infra.postgres.database import Database
 from tests.archiving import archive_all, archived_log, leased
 from tests.integration.eventlog_support import detected
 from tests.processes.roles import running, tickview, wait_until

@@ -6,10 +6,10 @@ import structlog
 from eventsourcing.persistence import PersistenceError
 from psycopg import Error as DatabaseError
 
-from infra.archive.database import Database
 from infra.archive.leases import Lease, LeaseLostError, note_error, release, take
 from infra.archive.pattern_history.projector import HistoryProjector
 from infra.archive.pattern_history.versions import go_live, live_version, remove_former
+from infra.postgres.database import Database
 from projections.pattern_history import NAME
 from projections.patterns import ActivePatterns
 

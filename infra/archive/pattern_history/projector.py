@@ -13,9 +13,9 @@ from psycopg import Connection
 
 from domain.log import LogEntry
 from infra.archive.archiver import ARCHIVE, VERSION
-from infra.archive.database import Database
 from infra.archive.leases import Lease, advance
 from infra.archive.log_archive import copied_entries, read_events
+from infra.postgres.database import Database
 from projections.base import Group
 from projections.fold import DecodedEntry, read
 from projections.pattern_history import TIMELINES, Shown, Timeline, changed, detection_of

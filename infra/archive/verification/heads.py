@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.archive.archiver import ARCHIVE, VERSION
-from infra.archive.database import Database
 from infra.archive.ranges import iso_milliseconds
 from infra.archive.verification.chain_walk import Progress
 from infra.archive.verification.verify import LogVerified, snapshot, verify
+from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 
 Signature = Literal["valid", "forged", "another key", "not signed", "not checked: no key is set"]

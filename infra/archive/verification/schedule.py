@@ -9,8 +9,8 @@ import psycopg
 import structlog
 from eventsourcing.persistence import PersistenceError
 
-from infra.archive.database import CONNECT_SECONDS, Database
 from infra.archive.verification.verify import last_verification, record_verification, verify
+from infra.postgres.database import CONNECT_SECONDS, Database
 from infra.processes.outage import OutageLog
 
 logger = structlog.get_logger()

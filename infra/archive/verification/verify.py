@@ -11,10 +11,10 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from infra.archive.archiver import ARCHIVE, VERSION
-from infra.archive.database import Database
 from infra.archive.ranges import Bounds
 from infra.archive.verification.chain_walk import Progress, walk
 from infra.archive.verification.tamper_detection import Misfit
+from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 
 SIDE_BY_SIDE = 2

@@ -10,8 +10,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import IdleInTransactionSessionTimeout, LockNotAvailable, QueryCanceled
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from infra.archive.schema import migrate
 from infra.log.errors import ArchiveBusyError, ArchiveUnavailableError
+from infra.postgres.schema import migrate
 from infra.processes.errors import StartupError
 
 CONNECTIONS = 8
