@@ -5,7 +5,7 @@ import orjson
 from projections.base import encode_row
 from projections.patterns import PatternRow
 from projections.versions import Build
-from readapi.ports.commits import Commit, Mark, RowChange
+from readapi.ports.commits import Commit, CommitId, RowChange
 
 BUILD = Build(1, 1)
 LOGS = ("market-0", "market-1")
@@ -29,7 +29,7 @@ def commit_of(
         RowChange(key, document(old, position) if knows_old else None, document(new, position))
         for key, old, new in rows
     ]
-    return Commit(build, log, Mark(position, number), 1_000.0, changes, knows_old)
+    return Commit(build, log, CommitId(position, number), 1_000.0, changes, knows_old)
 
 
 class Client:

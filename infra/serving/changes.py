@@ -11,7 +11,7 @@ from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from projections.queries import Positions
 from projections.versions import Build
-from readapi.ports.commits import Commit, Mark, Marks, RowChange
+from readapi.ports.commits import Commit, CommitId, CommitIds, RowChange
 
 KEPT_ROWS = 2_000
 """About so many past changes of rows are told first, of each log."""
@@ -30,7 +30,7 @@ class LostTrackError(TickViewError):
 class Entry(NamedTuple):
     """One entry of ``changes``."""
 
-    mark: Mark
+    mark: CommitId
     number: int
     recorded_at: float | None
     rows: Rows
@@ -50,10 +50,10 @@ def parse_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
     return Entry(parse_mark(entry_id), number, None if recorded_at is None else float(recorded_at), rows)
 
 
-def parse_mark(entry_id: bytes) -> Mark:
+def parse_mark(entry_id: bytes) -> CommitId:
     """The mark that an entry's id is."""
     position, number = entry_id.split(b"-")
-    return Mark(int(position), int(number))
+    return CommitId(int(position), int(number))
 
 
 class Course:
@@ -62,7 +62,7 @@ class Course:
     def __init__(self, read_model: str, build: Build, logs: Sequence[str]) -> None:
         self.build = build
         self.keys = {log: SegmentKeys(Segment(read_model, build, log)) for log in logs}
-        self.marks: dict[str, Mark] = dict.fromkeys(logs, Mark(0, 0))
+        self.marks: dict[str, CommitId] = dict.fromkeys(logs, CommitId(0, 0))
         """The last commit that was told of each log."""
         self._numbers: dict[str, int] = dict.fromkeys(logs, 0)
         self._logs = {keys.changes.encode(): log for log, keys in self.keys.items()}
@@ -76,7 +76,7 @@ class Course:
             replies = await pipeline.execute()
         for log, (checkpoint, changes), entries in zip(self.keys, replies[::2], replies[1::2], strict=True):
             last = parse_entry(*entries[0]) if entries else None
-            self.marks[log] = last.mark if last else Mark(int(checkpoint or 0))
+            self.marks[log] = last.mark if last else CommitId(int(checkpoint or 0))
             self._numbers[log] = (last and last.number) or int(changes or 0)
 
     def check(self, checkpoints: Iterable[bytes | None]) -> None:
@@ -85,9 +85,9 @@ class Course:
             if int(checkpoint or 0) < mark.position:
                 raise LostTrackError(f"{log} is at {int(checkpoint or 0)}, and was at {mark.position} before")
 
-    async def past(self, client: Redis) -> tuple[Marks, list[Commit]]:
+    async def past(self, client: Redis) -> tuple[CommitIds, list[Commit]]:
         """The last commits before where it was begun, as far as they are kept, and the marks before them."""
-        marks: dict[str, Mark] = {}
+        marks: dict[str, CommitId] = {}
         commits: list[Commit] = []
         for log in self.keys:
             oldest, *others = await self._kept(client, log)
@@ -107,7 +107,7 @@ class Course:
                 break
             until = f"({_text(entries[-1].mark)}"
         if not entries or entries[-1].number == 1:
-            entries.append(Entry(Mark(0) if entries else self.marks[log], 0, None, []))
+            entries.append(Entry(CommitId(0) if entries else self.marks[log], 0, None, []))
         return entries[::-1]
 
     def streams(self) -> dict[bytes, str]:
@@ -138,5 +138,5 @@ def commit(build: Build, log: str, entry: Entry, held: Callable[[str], bytes | N
     return Commit(build, log, entry.mark, entry.recorded_at, changes, knows_old=held is not None)
 
 
-def _text(mark: Mark) -> str:
+def _text(mark: CommitId) -> str:
     return f"{mark.position}-{mark.number}"

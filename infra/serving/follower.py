@@ -125,16 +125,16 @@ class FollowedReadModel(Generic[Queries]):
         await course.begin(client)
         if self._listener:
             marks, commits = await course.past(client)
-            self._listener.begin(build, marks)
+            self._listener.start_build(build, marks)
             for one in commits:
-                self._listener.hear(one)
+                self._listener.receive(one)
         self._course = course
         self.move(build, course.positions, self._open_queries(build))
 
     def take(self, course: Course, log: str, entry: Entry) -> None:
         """The next commit."""
         if self._listener and course is self._course:
-            self._listener.hear(commit(course.build, log, entry))
+            self._listener.receive(commit(course.build, log, entry))
 
     def lose(self, course: Course) -> None:
         """Its commits cannot be told any further."""

@@ -188,7 +188,7 @@ class ReplicatedReadModel(FollowedReadModel[Queries | Held], Generic[Queries, He
         await asyncio.to_thread(loading.replica.prepare, time.time())
         course = loading.course
         if self._listener and course is not self._course:
-            self._listener.begin(course.build, dict(course.marks))
+            self._listener.start_build(course.build, dict(course.marks))
         self._course, self._replica, self._loading = course, loading.replica, None
         self.move(course.build, course.positions, loading.replica)
         logger.info(
@@ -220,4 +220,4 @@ class ReplicatedPatterns(ReplicatedReadModel[PatternQueries, PatternReplica]):
     def _tell(self, course: Course, log: str, entry: Entry) -> None:
         if self._listener:
             replica = self._replica
-            self._listener.hear(commit(course.build, log, entry, replica.document if replica is not None else None))
+            self._listener.receive(commit(course.build, log, entry, replica.document if replica is not None else None))

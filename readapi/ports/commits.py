@@ -1,4 +1,7 @@
-"""What the workers commit to a read model, as it comes to an API process: from mark to mark of each log."""
+"""The commits to a read model, as an API process receives them: in order for each log.
+
+One commit belongs to one build of a read model and to one log. It leads from one commit id of the log to the next.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,22 +10,27 @@ from typing import NamedTuple, Protocol
 from projections.versions import Build
 
 
-class Mark(NamedTuple):
-    """Where a commit stands among those of its log: the checkpoint that it led to, and which of that checkpoint it is.
+class CommitId(NamedTuple):
+    """The id of a commit within its log. Ids are ordered, and each commit has a higher one than the commit before.
 
-    More than one commit leads to the same checkpoint where parked events were folded after it.
+    Several commits can have the same checkpoint, because a commit of parked events does not move the checkpoint.
     """
 
     position: int
+    """The checkpoint after the commit: the position up to which the log is folded."""
     number: int = 0
+    """Number of the commit among the commits with this checkpoint, from 0."""
 
 
-Marks = Mapping[str, Mark]
-"""Log -> the last commit known of it."""
+CommitIds = Mapping[str, CommitId]
+"""Log -> id of the last known commit."""
 
 
 class RowChange(NamedTuple):
-    """What became of one row: its document before and after; None where there is none, or where none is known."""
+    """The change of one row: its document before and after the commit.
+
+    A document is None where the row does not exist. ``old`` is also None where the old document is unknown.
+    """
 
     key: str
     old: bytes | None
@@ -35,21 +43,29 @@ class Commit:
 
     build: Build
     log: str
-    mark: Mark
+    id: CommitId
     recorded_at: float | None
-    """When the last event that it folded was recorded, in epoch seconds; None where parked events were folded."""
+    """Time at which the last folded event was recorded, in epoch seconds. None for a commit of parked events."""
     changes: Sequence[RowChange]
     knows_old: bool
-    """Whether the old documents are those the rows had; else nothing is known of them."""
+    """Whether the old documents of the changes are known. If False, ``old`` is None in every change."""
 
 
 class CommitListener(Protocol):
-    """Who wants to hear of the commits to one read model, in the event loop of the process. Neither method may wait."""
+    """A receiver of the commits to one read model.
 
-    def begin(self, build: Build, marks: Marks) -> None:
-        """From now on, commits of ``build`` behind ``marks`` are told; those told before do not lead there."""
+    Both methods are called in the event loop of the process and must not block.
+    """
+
+    def start_build(self, build: Build, last_commits: CommitIds) -> None:
+        """Start with a build, directly after its ``last_commits``. Commits received before do not lead to this point.
+
+        Args:
+            build: The build that answers from now on.
+            last_commits: Last commit of each log that precedes the first commit to be received.
+        """
         ...
 
-    def hear(self, commit: Commit) -> None:
-        """The next commit of its log."""
+    def receive(self, commit: Commit) -> None:
+        """Receive the next commit of a log."""
         ...

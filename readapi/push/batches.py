@@ -49,7 +49,7 @@ def steps(topic: Topic, places: Places, commits: Iterable[Commit], now: float) -
             yield step
             step = Step(topic, step.places)
         build, marks = step.places[topic]
-        step.places = {**step.places, topic: Place(build, {**marks, commit.log: commit.mark})}
+        step.places = {**step.places, topic: Place(build, {**marks, commit.log: commit.id})}
         step.changes += changes_of(topic, commit, now)
         if commit.recorded_at is not None:
             step.recorded_at.append(commit.recorded_at)

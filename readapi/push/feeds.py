@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from projections.versions import Build
-from readapi.ports.commits import Commit, Marks
+from readapi.ports.commits import Commit, CommitIds
 from readapi.push.batches import Step, steps
 from readapi.push.ids import Place, Places, Topic
 from readapi.push.replay_buffer import ReplayBuffer
@@ -23,12 +23,12 @@ class Feed:
         self._kept = kept
         self._woken = woken
 
-    def begin(self, build: Build, marks: Marks) -> None:
+    def start_build(self, build: Build, last_commits: CommitIds) -> None:
         """As CommitListener."""
-        self._kept.begin(build, marks)
+        self._kept.begin(build, last_commits)
         self._woken()
 
-    def hear(self, commit: Commit) -> None:
+    def receive(self, commit: Commit) -> None:
         """As CommitListener."""
         self._kept.add(commit)
         self._woken()
@@ -46,7 +46,7 @@ class Feed:
         """What has been told since ``place``, to which ``lost`` has no objection."""
         if self.told.build == self._kept.build:
             for commit in self._kept.behind(place.marks):
-                if commit.log in self.told.marks and commit.mark <= self.told.marks[commit.log]:
+                if commit.log in self.told.marks and commit.id <= self.told.marks[commit.log]:
                     yield commit
 
     def lost(self, place: Place) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
 from projections.versions import Build
-from readapi.ports.commits import Mark, Marks
+from readapi.ports.commits import CommitId, CommitIds
 
 _MARK = r"[a-z][a-z0-9-]{0,31}=[0-9]{1,18}-[0-9]{1,18}"
 _PLACE = re.compile(rf"([a-z]{{1,16}}):([0-9]{{1,9}}\.[0-9]{{1,9}})/((?:{_MARK}(?:,{_MARK}){{0,63}})?)", re.ASCII)
@@ -21,7 +21,7 @@ class Place(NamedTuple):
     """How far a read model has been told."""
 
     build: Build
-    marks: Marks
+    marks: CommitIds
 
     def covers(self, other: "Place") -> bool:
         """Whether somebody who is here knows everything that led to ``other``, or is in a later build."""
@@ -52,7 +52,7 @@ def split_id(text: str) -> tuple[str, str]:
     return places, meaning
 
 
-def _format(marks: Marks) -> str:
+def _format(marks: CommitIds) -> str:
     return ",".join(f"{log}={position}-{number}" for log, (position, number) in sorted(marks.items()))
 
 
@@ -67,11 +67,11 @@ def parse_id(text: str, topics: Collection[Topic]) -> Places:
     return {topic: places[topic] for topic in topics}
 
 
-def _parse(marks: str) -> Marks:
+def _parse(marks: str) -> CommitIds:
     return dict(_parse_mark(mark) for mark in marks.split(",") if mark)
 
 
-def _parse_mark(text: str) -> tuple[str, Mark]:
+def _parse_mark(text: str) -> tuple[str, CommitId]:
     log, _, mark = text.partition("=")
     position, _, number = mark.partition("-")
-    return log, Mark(int(position), int(number))
+    return log, CommitId(int(position), int(number))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from readapi.ports.commits import Marks
+from readapi.ports.commits import CommitIds
 
 
 class Message(NamedTuple):
@@ -22,7 +22,7 @@ def message(kind: str, position_id: str | None = None, **members: Any) -> Messag
     return Message(kind, position_id, orjson.dumps({"type": kind, **identity, **members}))
 
 
-def changes_message(topic: str, position_id: str, marks: Marks, changes: Iterable[bytes]) -> Message:
+def changes_message(topic: str, position_id: str, marks: CommitIds, changes: Iterable[bytes]) -> Message:
     """Changes that have been rendered, and the position of each log that they lead to."""
     position = ",".join(f"{log}={mark.position}" for log, mark in sorted(marks.items()))
     head = orjson.dumps({"type": "changes", "topic": topic, "id": position_id, "position": position})

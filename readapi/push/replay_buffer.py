@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from projections.versions import Build
-from readapi.ports.commits import Commit, Mark, Marks
+from readapi.ports.commits import Commit, CommitId, CommitIds
 from readapi.push.ids import Place
 
 KEPT_CHANGES = 50_000
@@ -17,7 +17,7 @@ KEPT_BYTES = 16_777_216
 CHANGE_BYTES = 250
 """What a change takes besides its documents."""
 
-ORIGIN = Mark(0, 0)
+ORIGIN = CommitId(0, 0)
 """Before every commit."""
 
 
@@ -25,30 +25,30 @@ ORIGIN = Mark(0, 0)
 class _KeptLog:
     """The last commits of one log: those behind ``floor``, up to ``reached``."""
 
-    floor: Mark
-    reached: Mark
+    floor: CommitId
+    reached: CommitId
     commits: deque[Commit] = field(default_factory=deque)
     changes: int = 0
     bytes: int = 0
 
     def add(self, commit: Commit) -> None:
         self.commits.append(commit)
-        self.reached = commit.mark
+        self.reached = commit.id
         self.changes += len(commit.changes)
         self.bytes += _size(commit)
 
     def shrink(self, changes: int, size: int) -> None:
         while self.changes > changes or self.bytes > size:
             oldest = self.commits.popleft()
-            self.floor = oldest.mark
+            self.floor = oldest.id
             self.changes -= len(oldest.changes)
             self.bytes -= _size(oldest)
 
-    def behind(self, mark: Mark) -> Iterator[Commit]:
+    def behind(self, mark: CommitId) -> Iterator[Commit]:
         """In order. Looks at no more commits than it gives, and one."""
         last = len(self.commits)
         missed = []
-        while last and self.commits[last - 1].mark > mark:
+        while last and self.commits[last - 1].id > mark:
             last -= 1
             missed.append(self.commits[last])
         return reversed(missed)
@@ -68,7 +68,7 @@ class ReplayBuffer:
         """0.0 before any is known."""
         self._logs: dict[str, _KeptLog] = {}
 
-    def begin(self, build: Build, marks: Marks) -> None:
+    def begin(self, build: Build, marks: CommitIds) -> None:
         """Forget what was; from now on commits behind ``marks`` are added."""
         self.build = build
         self._logs = {log: _KeptLog(mark, mark) for log, mark in marks.items()}
@@ -84,7 +84,7 @@ class ReplayBuffer:
         """Up to the last commit."""
         return Place(self.build, {name: log.reached for name, log in self._logs.items()})
 
-    def behind(self, marks: Marks) -> Iterator[Commit]:
+    def behind(self, marks: CommitIds) -> Iterator[Commit]:
         """What was committed after ``marks``, in order for each log."""
         for name, log in self._logs.items():
             yield from log.behind(marks.get(name, ORIGIN))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 
 from projections.versions import Build
-from readapi.ports.commits import Commit, Marks
+from readapi.ports.commits import Commit, CommitIds
 
 
 class ChangedLists:
@@ -14,13 +14,13 @@ class ChangedLists:
         self._users: set[str] = set()
         self._everybody = False
 
-    def begin(self, build: Build, marks: Marks) -> None:
+    def start_build(self, build: Build, last_commits: CommitIds) -> None:
         """As CommitListener: another build answers."""
-        del build, marks
+        del build, last_commits
         self._everybody = True
         self._wake()
 
-    def hear(self, commit: Commit) -> None:
+    def receive(self, commit: Commit) -> None:
         """As CommitListener."""
         self.add([change.key for change in commit.changes])
 

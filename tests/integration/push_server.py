@@ -26,7 +26,7 @@ from readapi.http.identities import Identity
 from readapi.http.problems import handle_errors
 from readapi.http.read_model import ReadModel
 from readapi.patterns.list_filters import OwnLists
-from readapi.ports.commits import Commit, Mark
+from readapi.ports.commits import Commit, CommitId
 from readapi.push.hub import Hub
 from readapi.push.resources import LiveResource, PatternEventsResource, PatternsLiveResource
 from tests.catalogue import Known, symbol
@@ -157,10 +157,10 @@ class Server:
 
     def begin(self, build: Build = BUILD, *, position: int = 0) -> None:
         for listener in self.hub.listeners.values():
-            self.do(listener.begin, build, {"market-0": Mark(position)})
+            self.do(listener.start_build, build, {"market-0": CommitId(position)})
 
     def hear(self, commit: Commit, topic: str = "patterns") -> None:
-        self.do(self.hub.listeners[topic].hear, commit)
+        self.do(self.hub.listeners[topic].receive, commit)
 
     def count(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(f"tickview_push_{name}", labels) or 0.0

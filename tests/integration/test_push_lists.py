@@ -11,7 +11,7 @@ from websockets.sync.client import ClientConnection
 
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
-from readapi.ports.commits import Commit, Mark, RowChange
+from readapi.ports.commits import Commit, CommitId, RowChange
 from tests.integration.push_server import Server, detected, receive, serving
 from tests.processes.roles import wait_until
 
@@ -47,7 +47,7 @@ def change(server: Server, after: WorkspaceRow | None, position: int = 2) -> Non
 def tell(server: Server, user: str, position: int = 2) -> None:
     """A commit to the workspace of a user."""
     changes = [RowChange(user, None, None)]
-    server.hear(Commit(Build(1, 1), "users", Mark(position), 1.0, changes, knows_old=False), "workspaces")
+    server.hear(Commit(Build(1, 1), "users", CommitId(position), 1.0, changes, knows_old=False), "workspaces")
 
 
 def as_alice(server: Server, query: str) -> AbstractContextManager[ClientConnection]:

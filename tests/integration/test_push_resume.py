@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from projections.versions import Build
-from readapi.ports.commits import Mark
+from readapi.ports.commits import CommitId
 from tests.integration.push_server import Server, detected, receive, serving
 from tests.processes.roles import wait_until
 from tests.push import commit_of
@@ -26,7 +26,7 @@ def server() -> Iterator[Server]:
 def test_who_comes_back_gets_what_was_missed_once_and_then_what_is_new(server: Server, transport: str) -> None:
     for position in range(1, 1_301):
         server.hear(detected(position)[1])
-    wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == Mark(1_300), "all has been told")
+    wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == CommitId(1_300), "all has been told")
     last = "patterns:1.1/market-0=40-0"
 
     def follow(messages: Iterator[dict[str, Any]]) -> None:
@@ -56,7 +56,7 @@ def test_who_comes_back_gets_what_was_missed_once_and_then_what_is_new(server: S
 def test_who_come_back_together_are_each_told_what_they_asked_for(server: Server) -> None:
     for position in range(1, 1_001):
         server.hear(detected(position, confidence=position / 1_000)[1])
-    wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == Mark(1_000), "all has been told")
+    wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == CommitId(1_000), "all has been told")
     path = "/ws/patterns?last_event_id=patterns:1.1/market-0=0-0&confidence_min={}"
     for lowest in (0.25, 0.75, 0.25, 0.75):
         with server.websocket(path.format(lowest)) as connection:
@@ -124,7 +124,7 @@ def test_who_cannot_be_told_what_was_missed_is_told_so_and_goes_on(server: Serve
 
 def test_what_is_no_longer_kept_is_a_reset(server: Server) -> None:
     server.begin(position=100)
-    wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == Mark(100), "the hub has begun again")
+    wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == CommitId(100), "the hub has begun again")
     with server.websocket("/ws/patterns?last_event_id=patterns:1.1/market-0=7-0") as connection:
         assert receive(connection)["resumed"] is False
         assert receive(connection)["reason"] == "what came after the id is no longer kept"

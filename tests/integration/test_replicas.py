@@ -23,7 +23,7 @@ from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import Segment
 from projections.queries import Page, PatternQueries, PatternQuery
 from projections.versions import Build
-from readapi.ports.commits import Commit, CommitListener, Marks
+from readapi.ports.commits import Commit, CommitIds, CommitListener
 from tests.filling import Filling
 from tests.oracles import queries as oracle
 from tests.queries import (
@@ -65,14 +65,14 @@ class Heard(CommitListener):
     """What a listener is told."""
 
     def __init__(self) -> None:
-        self.begun: list[tuple[Build, Marks]] = []
+        self.begun: list[tuple[Build, CommitIds]] = []
         self.commits: list[Commit] = []
 
-    def begin(self, build: Build, marks: Marks) -> None:
-        self.begun.append((build, marks))
+    def start_build(self, build: Build, last_commits: CommitIds) -> None:
+        self.begun.append((build, last_commits))
         self.commits = []
 
-    def hear(self, commit: Commit) -> None:
+    def receive(self, commit: Commit) -> None:
         self.commits.append(commit)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from projections.patterns import PatternRow
 from projections.queries import PatternQuery
 from projections.versions import Build
-from readapi.ports.commits import Commit, Mark
+from readapi.ports.commits import Commit, CommitId
 from readapi.push.batches import CHANGES_A_MESSAGE, steps
 from readapi.push.ids import Place, parse_id
 from readapi.push.interests import ALWAYS, BacktestInterest, Interests, PatternInterest
@@ -85,7 +85,7 @@ def test_a_client_that_comes_back_shows_the_same_or_is_told_that_something_is_lo
     interests: Interests = (("patterns", PatternInterest(query._replace(now=ALWAYS))),)
     commits = commits_of(batches, knows_old=knows_old)
     kept = ReplayBuffer(changes=changes_kept)
-    kept.begin(BUILD, dict.fromkeys(LOGS, Mark(0)))
+    kept.begin(BUILD, dict.fromkeys(LOGS, CommitId(0)))
     last_known, last_shown, rows = kept.place, set[str](), {}
     for number, (commit, rows) in enumerate(commits, 1):
         kept.add(commit)
@@ -103,12 +103,12 @@ def test_each_of_the_missed_changes_is_told_once_and_in_order() -> None:
     row = row_of("AAPL", "Doji", "daily", 900.0, 0.8)
     versions = [replace(row, current_price=float(number)) for number in range(6)]
     kept = ReplayBuffer()
-    kept.begin(BUILD, {"market-0": Mark(0)})
+    kept.begin(BUILD, {"market-0": CommitId(0)})
     for number in range(1, 6):
         kept.add(
             commit_of("market-0", number // 2, (row.id, versions[number - 1], versions[number]), number=number % 2)
         )
-    since = Place(BUILD, {"market-0": Mark(1, 0)})
+    since = Place(BUILD, {"market-0": CommitId(1, 0)})
     [step] = steps("patterns", {"patterns": since}, kept.behind(since.marks), NOW)
     message = step.message((("patterns", PatternInterest(PatternQuery(ALWAYS))),))
     assert message is not None
@@ -123,7 +123,7 @@ def test_each_of_the_missed_changes_is_told_once_and_in_order() -> None:
 def test_a_pattern_that_has_elapsed_is_removed_by_the_event_that_says_so() -> None:
     row = row_of("AAPL", "Doji", "daily", 900.0, 0.8, expires_at=NOW - 1)
     kept = ReplayBuffer()
-    kept.begin(BUILD, {"market-0": Mark(0)})
+    kept.begin(BUILD, {"market-0": CommitId(0)})
     before = kept.place
     kept.add(commit_of("market-0", 1, (row.id, row, None)))
     client = Client({row.id})
@@ -145,25 +145,27 @@ def test_where_the_old_row_is_unknown_only_who_may_show_it_is_told_to_remove_it(
 def test_messages_are_bounded_and_never_tear_a_commit() -> None:
     rows = [row_of(f"S{number}", "Doji", "daily", 900.0, 0.8) for number in range(400)]
     kept = ReplayBuffer()
-    kept.begin(BUILD, {"market-0": Mark(0)})
+    kept.begin(BUILD, {"market-0": CommitId(0)})
     before = kept.place
     for number in range(1, 5):
         kept.add(commit_of("market-0", number, *((row.id, None, row) for row in rows)))
     made = list(steps("patterns", {"patterns": before}, kept.behind(before.marks), NOW))
     assert len(rows) < CHANGES_A_MESSAGE < 2 * len(rows)
     assert [len(step.changes) for step in made] == [400] * 4
-    assert [step.places["patterns"].marks for step in made] == [{"market-0": Mark(number)} for number in range(1, 5)]
+    assert [step.places["patterns"].marks for step in made] == [
+        {"market-0": CommitId(number)} for number in range(1, 5)
+    ]
 
 
 def test_what_is_kept_is_bounded_in_bytes_too() -> None:
     row = row_of("AAPL", "Doji", "daily", 900.0, 0.8, extra={"padding": "x" * 2_000})
     kept = ReplayBuffer(size=100_000)
-    kept.begin(BUILD, {"market-0": Mark(0)})
+    kept.begin(BUILD, {"market-0": CommitId(0)})
     for number in range(1, 1_001):
         kept.add(commit_of("market-0", number, (row.id, row, row)))
     assert 10 < len(list(kept.behind({}))) < 25
-    assert kept.lost(Place(BUILD, {"market-0": Mark(900)})) == "what came after the id is no longer kept"
-    assert kept.lost(Place(BUILD, {"market-0": Mark(990)})) is None
+    assert kept.lost(Place(BUILD, {"market-0": CommitId(900)})) == "what came after the id is no longer kept"
+    assert kept.lost(Place(BUILD, {"market-0": CommitId(990)})) is None
     assert kept.lost(Place(Build(1, 2), {})) == "the read model is answered from build 1.1 now, not from 1.2"
 
 
@@ -171,7 +173,7 @@ def test_only_the_runs_asked_for_are_told() -> None:
     kept = ReplayBuffer()
     kept.begin(BUILD, {})
     before = kept.place
-    kept.add(Commit(BUILD, "market-0", Mark(1), None, [], knows_old=True))
+    kept.add(Commit(BUILD, "market-0", CommitId(1), None, [], knows_old=True))
     kept.add(commit_of("market-0", 2, ("job-1", None, None), ("job-2", None, None), knows_old=False))
     [step] = steps("backtests", {"backtests": before}, kept.behind({}), NOW)
     both, one = (step.message((("backtests", BacktestInterest(frozenset(jobs))),)) for jobs in ((), ("job-2",)))

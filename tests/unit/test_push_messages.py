@@ -7,7 +7,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
-from readapi.ports.commits import Mark
+from readapi.ports.commits import CommitId
 from readapi.push.messages import Message, changes_message, event_chunk, message, websocket_frame
 
 
@@ -47,7 +47,7 @@ def test_an_event_without_an_id_leaves_that_of_the_one_before() -> None:
 
 
 def test_changes_are_one_json_object() -> None:
-    marks = {"market-1": Mark(7, 1), "market-0": Mark(12)}
+    marks = {"market-1": CommitId(7, 1), "market-0": CommitId(12)}
     one = changes_message("patterns", "id", marks, [b'{"op":"remove","id":"a"}', b'{"op":"remove","id":"b"}'])
     assert orjson.loads(one.body) == {
         "type": "changes",
