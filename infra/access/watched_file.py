@@ -36,7 +36,7 @@ class Watched(Generic[Content]):
         except ValueError as error:
             raise StartupError(f"{setting}: {path}: {error}") from error
         self._looked_at = time.monotonic()
-        self._trouble = OutageLog("file cannot be read", "file is as it should be", setting=setting, path=str(path))
+        self._outage = OutageLog("file cannot be read", "file is as it should be", setting=setting, path=str(path))
 
     @property
     def content(self) -> Content:
@@ -54,9 +54,9 @@ class Watched(Generic[Content]):
                 # Only now: what could not be read may be readable in a second, and look the same.
                 self._seen = seen
                 logger.info("file read again", setting=self._setting, path=str(self._path))
-            self._trouble.end()
+            self._outage.recovered()
         except (OSError, ValueError) as error:
-            self._trouble.begin(error)
+            self._outage.failed(error)
 
     def _look(self) -> tuple[int, int, int]:
         """What differs when the file was written or replaced."""

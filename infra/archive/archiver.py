@@ -12,7 +12,7 @@ from infra.archive.recovery import UNKNOWN_ARCHIVE
 from infra.archive.row_format import COPY_HEADER, COPY_TRAILER, GENESIS, canonical, chain, copied_row
 from infra.log.errors import LogDivergedError
 from infra.log.event_log import EventLog
-from infra.log.maintenance import LogState, log_state, note_archive
+from infra.log.maintenance import LogState, log_state, mark_archived
 from infra.postgres.database import Database
 from infra.postgres.schema import LOCK
 
@@ -126,7 +126,7 @@ class Archiver:
                 f"log {self._log.name} in Redis is {state.id}, the archive has another of that name, {identity}: "
                 "is this the right Redis, and the right PostgreSQL?"
             )
-        note_archive(self._log)
+        mark_archived(self._log)
         return bytes(hash_)
 
     def _begin_archive(self, connection: Connection, state: LogState) -> None:

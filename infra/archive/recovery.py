@@ -17,13 +17,13 @@ from domain.events import PositionLost
 from domain.log import LogEntry
 from domain.streams import MARKET_LOG, is_market_log, log_stream
 from infra.archive.row_format import copied_rows, parse_row
-from infra.log.entries import read_kept
+from infra.log.entries import read_untrimmed
 from infra.log.errors import LogDivergedError, LogNotOpenError
 from infra.log.handle import LogHandle
-from infra.log.maintenance import LogState, PutBack, log_state, open_as_it_is, restore
+from infra.log.maintenance import EventToRestore, LogState, log_state, open_without_archive, restore
 from infra.postgres.database import Database
-from infra.read_models.followers import discredit, fence
-from infra.redis.cluster import on_node
+from infra.read_models.checkpoints import fence_log, request_rebuilds
+from infra.redis.cluster import run_on_key_node
 
 logger = structlog.get_logger()
 
@@ -105,8 +105,8 @@ def open_log(database: Database, client: Redis, log: LogHandle, *, keep: int, pa
     if known is None:
         if state.archived:
             raise LogDivergedError(UNKNOWN_ARCHIVE.format(log=log.name))
-        fence(client, log.name)
-        open_as_it_is(log)
+        fence_log(client, log.name)
+        open_without_archive(log)
         return
     with database.connection() as connection:
         # One after the other: who comes late finds the log open, and notes no loss that is made good already.
@@ -136,7 +136,7 @@ def _check_same_history(connection: Connection, log: LogHandle, state: LogState,
     position = min(state.position, known.position)
     if not position or state.first is None or position < state.first:
         return
-    [entry] = read_kept(log, position - 1, 1)
+    [entry] = read_untrimmed(log, position - 1, 1)
     archived = connection.execute(_EVENT_AT, [log.name, position]).fetchone()
     if archived and archived[0] != entry.event_id:
         raise LogDivergedError(
@@ -146,11 +146,11 @@ def _check_same_history(connection: Connection, log: LogHandle, state: LogState,
 
 
 def _restore(connection: Connection, client: Redis, log: LogHandle, state: LogState, known: Known, keep: int) -> None:
-    checkpoints = fence(client, log.name)
+    checkpoints = fence_log(client, log.name)
     restored = max(state.position, known.position)
     ahead = [one for one in checkpoints if one.position > restored]
     seen = max((one.position for one in ahead), default=restored)
-    rebuilt = discredit(client, ahead)
+    rebuilt = request_rebuilds(client, ahead)
     epoch = max(state.epoch, known.epoch)
     if seen > state.position:
         epoch += 1
@@ -166,7 +166,7 @@ def _restore(connection: Connection, client: Redis, log: LogHandle, state: LogSt
         raise LogNotOpenError(f"log {log.name} was restored up to {reached.position} instead of {seen}: try again")
 
 
-def _archived(connection: Connection, log: LogHandle, after: int, upto: int, keep: int) -> Iterator[PutBack]:
+def _archived(connection: Connection, log: LogHandle, after: int, upto: int, keep: int) -> Iterator[EventToRestore]:
     """What the archive has behind ``after``: the last ``keep`` events whole."""
     whole_after = max(after, upto - keep)
     remembered = datetime.now(UTC).timestamp() - 2 * log.dedupe_window
@@ -174,25 +174,25 @@ def _archived(connection: Connection, log: LogHandle, after: int, upto: int, kee
     values["remembered"] = datetime.fromtimestamp(remembered, UTC)
     if whole_after > after:
         with connection.cursor().copy(_REMEMBERED, values) as copy:
-            yield from (PutBack(parse_row(row).entry, whole=False) for row in copied_rows(copy))
+            yield from (EventToRestore(parse_row(row).entry, store_entry=False) for row in copied_rows(copy))
     if upto > whole_after:
         with connection.cursor().copy(_WHOLE, {"log": log.name, "after": whole_after}) as copy:
-            yield from (PutBack(parse_row(row).entry, whole=True) for row in copied_rows(copy))
+            yield from (EventToRestore(parse_row(row).entry, store_entry=True) for row in copied_rows(copy))
 
 
-def _lost(log: LogHandle, after: int, upto: int) -> Iterator[PutBack]:
+def _lost(log: LogHandle, after: int, upto: int) -> Iterator[EventToRestore]:
     """An event in the place of each that nobody has kept."""
     stream = log_stream(log.name)
     now = datetime.now(UTC).timestamp()
-    versions: Any = on_node(log.client, log.keys.versions, lambda node: node.hget(log.keys.versions, stream))
+    versions: Any = run_on_key_node(log.client, log.keys.versions, lambda node: node.hget(log.keys.versions, stream))
     for version, position in enumerate(range(after + 1, upto + 1), int(versions or 0) + 1):
         event = PositionLost(event_id=f"lost-{log.name}-{position}", occurred_at=now, source="tickview", log=log.name)
         entry = LogEntry(position, stream, version, topic_of(PositionLost), event.event_id, now, encode(event))
-        yield PutBack(entry, whole=True)
+        yield EventToRestore(entry, store_entry=True)
 
 
-def _in_parts(events: Iterator[PutBack]) -> Iterator[list[PutBack]]:
-    part: list[PutBack] = []
+def _in_parts(events: Iterator[EventToRestore]) -> Iterator[list[EventToRestore]]:
+    part: list[EventToRestore] = []
     for event in events:
         part.append(event)
         if len(part) == PUT_BACK_AT_ONCE:

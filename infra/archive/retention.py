@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from redis import Redis
 
 from infra.log.event_log import EventLog
-from infra.log.maintenance import TRIMMED_AT_ONCE, trim
-from infra.read_models.followers import checkpoints
+from infra.log.maintenance import TRIM_BATCH, trim
+from infra.read_models.checkpoints import read_checkpoints
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ def trim_log(log: EventLog, client: Redis, archived: int, retention: Retention) 
 
     ``client`` is of the server that has the read models.
     """
-    passed = min([archived, *(one.position for one in checkpoints(client, log.name))])
+    passed = min([archived, *(one.position for one in read_checkpoints(client, log.name))])
     surplus = log.head() - retention.size
     gone = 0
     while True:
         some = trim(log, upto=passed, surplus=surplus, oldest=time.time() - retention.age)
         gone += some
-        if some < TRIMMED_AT_ONCE:
+        if some < TRIM_BATCH:
             return gone

@@ -59,7 +59,7 @@ class LogKeeper:
 
     def run(self, stop: Event) -> None:
         """Until ``stop`` is set; a server that is away is waited for."""
-        trouble = OutageLog("archiving waits", "archiving goes on", log=self._log.name)
+        outage = OutageLog("archiving waits", "archiving goes on", log=self._log.name)
         while not stop.is_set():
             try:
                 if not log_state(self._log).opened:
@@ -68,12 +68,12 @@ class LogKeeper:
                 if lease is None:
                     stop.wait(self._lease_seconds / 3)
                 else:
-                    trouble.end()
+                    outage.recovered()
                     self._keep(lease, stop)
             except LeaseLostError as error:
                 logger.warning("lease lost", log=self._log.name, reason=str(error))
             except (RedisError, PersistenceError, DatabaseError) as error:
-                trouble.begin(error)
+                outage.failed(error)
                 self._note(" ".join(str(error).split()))
                 stop.wait(RETRY_SECONDS)
 

@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Identifier
 
 from infra.catalogue.parsing import MOST_SYMBOLS, Columns, Rows, check_columns
 from infra.processes.errors import StartupError
-from infra.settings.table_names import name_of, parts_of
+from infra.settings.table_names import format_table_name, parse_table_name
 
 CONNECT_SECONDS = 5
 STATEMENT_MILLISECONDS = 60_000
@@ -51,7 +51,7 @@ def platform(dsn: str) -> Iterator[Connection]:
 
 def has_table(connection: Connection, table: str) -> bool:
     """Whether there is a table, or a view, of this name."""
-    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [Identifier(*parts_of(table)).as_string()])
+    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [Identifier(*parse_table_name(table)).as_string()])
     [[there]] = found
     return bool(there)
 
@@ -60,8 +60,8 @@ def check_table(connection: Connection, table: str, setting: str) -> None:
     """See that there is such a table. Raises StartupError, which tells those that may be read."""
     if has_table(connection, table):
         return
-    found = connection.execute(_READABLE, [parts_of(table)[-1], TABLES_TOLD]).fetchall()
-    told = [name_of(parts) for parts, _ in found] or ["none that its user may read"]
+    found = connection.execute(_READABLE, [parse_table_name(table)[-1], TABLES_TOLD]).fetchall()
+    told = [format_table_name(parts) for parts, _ in found] or ["none that its user may read"]
     if found and found[0][1] > len(found):
         told.append(f"{found[0][1] - len(found)} others")
     raise StartupError(f"the platform's database has no table or view {table}: it has {', '.join(told)}; see {setting}")
@@ -72,7 +72,7 @@ def rows_of_table(connection: Connection, table: str, fields: tuple[str, ...], c
 
     The first field tells rows apart. Raises StartupError where a column is missing, as ``check_columns`` says.
     """
-    name = Identifier(*parts_of(table))
+    name = Identifier(*parse_table_name(table))
     there = connection.execute(SQL("SELECT * FROM {} LIMIT 0").format(name)).description or ()
     known = {column.name for column in there}
     check_columns(f"table {table} of the platform", known, fields[0], columns)

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from domain.errors import TickViewError
 from infra.processes.lifeline import follow_supervisor
-from infra.processes.telemetry import configure_logs
+from infra.processes.logs import configure_logs
 
 COMMANDS = {
     "up": "infra.cli.up:up",

@@ -9,7 +9,7 @@ from infra.cli.roles import stop_on_signals
 from infra.composition import open_all_logs, open_database, open_redis
 from infra.log.event_log import EventLog
 from infra.processes.identity import process_name
-from infra.processes.telemetry import configure_logs
+from infra.processes.logs import configure_logs
 from infra.processes.threads import run_threads
 from infra.settings import Settings
 

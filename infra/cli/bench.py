@@ -16,7 +16,7 @@ from infra.bench.projection_runner import with_postgres, with_sqlite
 from infra.cli.bench_push import push
 from infra.cli.bench_query import query
 from infra.cli.output import JsonOption, print_json, print_table
-from infra.embedded.ports import reserve
+from infra.embedded.ports import find_free_port
 from infra.settings import Settings
 
 app = typer.Typer(help="How fast TickView is, beside the limit in the same run.", no_args_is_help=True)
@@ -63,7 +63,7 @@ def replay(
     with own_server(postgres=True) as (client, url, dsn), tempfile.TemporaryDirectory(prefix="tickview-") as folder:
         log = replay_bench.fill(client, replay_bench.one_partition(url), events, symbols)
         replay_bench.make_live(client, log, 10_000)
-        port = reserve("127.0.0.1")
+        port = find_free_port("127.0.0.1")
         with serving(url, port, partitions=1):
             scans = replay_bench.scan_latencies(url, port, symbols, 4, seconds)
         rates = replay_bench.beside_the_limit(client, log, Settings().fold_batch)

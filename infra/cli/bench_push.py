@@ -16,7 +16,7 @@ import typer
 from infra.bench import push as push_bench
 from infra.bench.processes import answers, own_server
 from infra.cli.output import JsonOption, print_json, print_table
-from infra.embedded.ports import reserve
+from infra.embedded.ports import find_free_port
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 
@@ -44,14 +44,14 @@ def push(
     settings = Settings(api_processes=1, log_level="error")
     with own_server() as (client, url, _), ExitStack() as roles:
         push_bench.fill(client, settings, patterns, 4_000)
-        port = reserve("127.0.0.1")
+        port = find_free_port("127.0.0.1")
         for role in (("record",), ("project",), ("serve", "--port", str(port))):
             roles.enter_context(_running(url, *role))
         _wait_for(port, patterns)
         pushed = push_bench.measure(client, port, connections, transport.value, rate, seconds)
         roles.close()
         limit = push_bench.measure_limit(
-            reserve("127.0.0.1"), connections, transport.value, round(pushed.message_bytes), seconds
+            find_free_port("127.0.0.1"), connections, transport.value, round(pushed.message_bytes), seconds
         )
     row: dict[str, Any] = {
         "changes_per_second": round(pushed.changes_per_second),

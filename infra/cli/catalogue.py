@@ -16,7 +16,7 @@ from infra.cli.output import JsonOption, console, print_json
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_market_logs, open_recorder, open_redis
 from infra.processes.errors import StartupError
-from infra.processes.telemetry import configure_logs
+from infra.processes.logs import configure_logs
 from infra.settings import Settings
 from readapi.ports.read_models import format_positions
 

@@ -6,7 +6,7 @@ import typer
 
 from infra.composition import redis_url
 from infra.processes.errors import StartupError
-from infra.processes.telemetry import configure_logs
+from infra.processes.logs import configure_logs
 from infra.settings import Settings
 
 DEFAULT_SPEED = 0.2

@@ -19,8 +19,8 @@ from infra.processes.errors import StartupError
 from infra.processes.identity import process_name
 from infra.projecting import build_lifecycle
 from infra.projecting.worker import Worker
+from infra.read_models.checkpoints import logs_of
 from infra.read_models.comparison import Difference, compare
-from infra.read_models.followers import logs_of
 from infra.read_models.keys import workers_key
 from infra.read_models.versions import change_versions, read_versions
 from infra.settings import Settings

@@ -8,7 +8,7 @@ import typer
 
 from infra.composition import open_all_logs, open_intake, open_recorder, open_redis, redis_url
 from infra.processes.identity import process_name
-from infra.processes.telemetry import configure_logs
+from infra.processes.logs import configure_logs
 from infra.projecting.worker import Worker
 from infra.recording.role import run_recorder
 from infra.redis.connections import connect

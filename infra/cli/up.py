@@ -15,8 +15,8 @@ from rich.text import Text
 import infra.demo
 from infra.access.open_guard import check_exposure
 from infra.cli.roles import stop_on_signals
-from infra.embedded import Servers, locked, published, start_servers
-from infra.embedded.ports import reserve
+from infra.embedded import Servers, hold_data_folder, publish_servers, start_servers
+from infra.embedded.ports import find_free_port
 from infra.processes.errors import StartupError
 from infra.processes.supervisor import Program, Supervisor
 from infra.settings import Settings
@@ -59,12 +59,12 @@ def up(
     check_exposure(settings)
     stopping = stop_on_signals()
     with ExitStack() as stack:
-        stack.enter_context(locked(settings.data))
+        stack.enter_context(hold_data_folder(settings.data))
         _check_port(settings)
         _say("data", str(settings.data))
         supervisor = stack.enter_context(Supervisor(_say, stopping))
         servers = _start_servers(supervisor, settings)
-        stack.enter_context(published(settings.data, servers))
+        stack.enter_context(publish_servers(settings.data, servers))
         for role in roles:
             supervisor.start(_program(role, settings, servers))
         _wait_for_api(settings, stopping)
@@ -75,7 +75,7 @@ def up(
 
 def _check_port(settings: Settings) -> None:
     try:
-        reserve(settings.host, settings.port)
+        find_free_port(settings.host, settings.port)
     except OSError as error:
         raise StartupError(
             f"the API cannot listen on {settings.host}:{settings.port} ({error.strerror}): "

@@ -21,7 +21,7 @@ from infra.demo.backtest import backtest
 from infra.demo.detection import Chart
 from infra.demo.messages import Message, backtest_progress, backtest_result, system_health
 from infra.demo.patterns import PATTERNS, Pattern
-from infra.redis.connections import REDIS_ERRORS, connect_async
+from infra.redis.connections import CONNECTION_ERRORS, connect_async
 
 HEALTH_SECONDS = 5.0
 RECONNECT_SECONDS = 0.5
@@ -104,7 +104,7 @@ async def _publish(client: Redis, messages: Sequence[Message]) -> None:
                 for message in messages:
                     pipeline.publish(message.channel, message.encoded())
                 await pipeline.execute()
-        except REDIS_ERRORS as error:
+        except CONNECTION_ERRORS as error:
             if not waiting:
                 logger.warning("Redis is away, the demo waits for it", error=str(error))
             waiting = True

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
-from infra.embedded.data_folder import Servers, find_servers, locked, published
+from infra.embedded.data_folder import Servers, find_servers, hold_data_folder, publish_servers
 from infra.embedded.postgres import start_postgres
 from infra.embedded.valkey import start_valkey
 from infra.processes.supervisor import Supervisor
 
-__all__ = ["Servers", "embedded_servers", "find_servers", "locked", "published", "start_servers"]
+__all__ = ["Servers", "embedded_servers", "find_servers", "hold_data_folder", "publish_servers", "start_servers"]
 
 
 def start_servers(
@@ -37,7 +37,7 @@ def embedded_servers(data: Path, postgres: bool = True) -> Iterator[Servers]:
 
     Raises StartupError if one does not start, or if ``data`` is in use.
     """
-    with locked(data), Supervisor(_say_nothing, Event()) as supervisor:
+    with hold_data_folder(data), Supervisor(_say_nothing, Event()) as supervisor:
         if postgres:
             yield start_servers(supervisor, data)
         else:

@@ -20,7 +20,7 @@ class Servers(BaseModel, frozen=True):
 
 
 @contextmanager
-def locked(data: Path) -> Iterator[None]:
+def hold_data_folder(data: Path) -> Iterator[None]:
     """Hold the data folder, made if it is missing. Raises StartupError, naming the holder, if somebody else does."""
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def locked(data: Path) -> Iterator[None]:
 
 
 @contextmanager
-def published(data: Path, servers: Servers) -> Iterator[None]:
+def publish_servers(data: Path, servers: Servers) -> Iterator[None]:
     """Let ``find_servers`` find ``servers`` while the context lasts."""
     file = _file(data)
     new = file.with_suffix(".new")

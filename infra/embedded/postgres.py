@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import psycopg
 
-from infra.embedded.leftover import stop_leftover
+from infra.embedded.orphans import stop_orphan
 from infra.processes.errors import StartupError
-from infra.processes.supervisor import Program, Supervisor, identity
+from infra.processes.supervisor import Program, Supervisor, user_arguments
 
 _LONGEST_SOCKET_PATH = 100
 """Characters; the system's limit is 103 or 107."""
@@ -38,7 +38,7 @@ def run_postgres(supervisor: Supervisor, data: Path, binaries: Path, user: str |
     if not (folder / "PG_VERSION").exists():
         _initialise(folder, binaries, user)
     pid_file = folder / "postmaster.pid"
-    stop_leftover(folder, pid_file, "postgres", signal.SIGINT)
+    stop_orphan(folder, pid_file, "postgres", signal.SIGINT)
     sockets = _socket_folder(folder, user)
     dsn = f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
     program = Program(
@@ -93,7 +93,7 @@ def _initialise(folder: Path, binaries: Path, user: str | None) -> None:
     words: list[str | Path] = [binaries / "initdb", "-D", new, "-U", "postgres", "--encoding=utf8", "--no-locale"]
     words += ["--auth-local=trust", "--auth-host=reject"]
     made = subprocess.run(  # noqa: S603
-        words, capture_output=True, text=True, start_new_session=True, cwd="/", **identity(user)
+        words, capture_output=True, text=True, start_new_session=True, cwd="/", **user_arguments(user)
     )
     if made.returncode != 0:
         lines = made.stderr.strip().splitlines() or [f"exit code {made.returncode}"]

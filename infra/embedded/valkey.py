@@ -6,8 +6,8 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from infra.embedded.leftover import stop_leftover
-from infra.embedded.ports import reserve
+from infra.embedded.orphans import stop_orphan
+from infra.embedded.ports import find_free_port
 from infra.processes.errors import StartupError
 from infra.processes.supervisor import Program, Supervisor
 
@@ -28,7 +28,7 @@ def start_valkey(supervisor: Supervisor, data: Path) -> str:
     folder = data.resolve() / "valkey"
     folder.mkdir(mode=0o700, exist_ok=True)
     pid_file = folder / "valkey.pid"
-    stop_leftover(folder, pid_file, "valkey-server", signal.SIGTERM)
+    stop_orphan(folder, pid_file, "valkey-server", signal.SIGTERM)
     port = _port(folder / "port")
     url = f"redis://{_HOST}:{port}"
     options = {
@@ -62,9 +62,9 @@ def _port(record: Path) -> int:
     recorded = record.read_text() if record.exists() else ""
     if recorded.isdigit():
         try:
-            return reserve(_HOST, int(recorded))
+            return find_free_port(_HOST, int(recorded))
         except OSError:
             pass
-    port = reserve(_HOST)
+    port = find_free_port(_HOST)
     record.write_text(str(port))
     return port

@@ -28,7 +28,7 @@ from infra.log.durability import DurableFunctions
 from infra.log.errors import TrackingConflictError
 from infra.log.event_log import EventLog, NewEvent
 from infra.log.keys import key
-from infra.redis.cluster import AWAY, on_node
+from infra.redis.cluster import UNREACHABLE_ERRORS, run_on_key_node
 from infra.settings import Durability
 
 OriginatorId = UUID | str
@@ -38,11 +38,11 @@ CHUNK = 1_000
 
 
 @contextmanager
-def translated_errors() -> Iterator[None]:
+def translate_redis_errors() -> Iterator[None]:
     """What redis-py raises, as the library's own errors."""
     try:
         yield
-    except AWAY as error:
+    except UNREACHABLE_ERRORS as error:
         raise OperationalError(f"Redis cannot be reached: {error}") from error
     except RedisError as error:
         raise DatabaseError(str(error)) from error
@@ -70,7 +70,7 @@ class RedisAggregateRecorder(AggregateRecorder):
         self._functions = DurableFunctions(client, durability, replicas)
         self._originator_id = originator_id
 
-    @translated_errors()
+    @translate_redis_errors()
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """Insert all of the events or none. Raises IntegrityError where a version is taken."""
         if not stored_events:
@@ -88,7 +88,7 @@ class RedisAggregateRecorder(AggregateRecorder):
             )
         return None
 
-    @translated_errors()
+    @translate_redis_errors()
     def select_events(
         self,
         originator_id: OriginatorId,
@@ -103,7 +103,7 @@ class RedisAggregateRecorder(AggregateRecorder):
         lowest = "-inf" if gt is None else f"({gt}"
         highest = "+inf" if lte is None else lte
         start, end = (highest, lowest) if desc else (lowest, highest)
-        found: Any = on_node(
+        found: Any = run_on_key_node(
             self._client,
             sequence,
             lambda node: node.zrange(
@@ -135,12 +135,12 @@ class RedisApplicationRecorder(ApplicationRecorder):
         self._originator_id = originator_id
         self._origin = origin
 
-    @translated_errors()
+    @translate_redis_errors()
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         """Append all of the events or none. Raises IntegrityError where a version is not the next."""
         return self._append(stored_events)
 
-    @translated_errors()
+    @translate_redis_errors()
     def select_events(
         self,
         originator_id: OriginatorId,
@@ -156,7 +156,7 @@ class RedisApplicationRecorder(ApplicationRecorder):
             StoredEvent(self._originator_id(entry.stream), entry.version, entry.topic, entry.state) for entry in entries
         ]
 
-    @translated_errors()
+    @translate_redis_errors()
     def select_notifications(
         self,
         start: int | None,
@@ -179,7 +179,7 @@ class RedisApplicationRecorder(ApplicationRecorder):
             after = entries[-1].position
         return found[:limit]
 
-    @translated_errors()
+    @translate_redis_errors()
     def max_notification_id(self) -> int | None:
         """The last position, None when there is none."""
         return self.log.head() or None
@@ -226,7 +226,7 @@ class RedisTrackingRecorder(TrackingRecorder):
         # A view lost with its tracking is built again from where the tracking is: nothing to wait for.
         self._tracking_functions = DurableFunctions(client, "written", 0)
 
-    @translated_errors()
+    @translate_redis_errors()
     def insert_tracking(self, tracking: Tracking, increments: Mapping[str, int] | None = None) -> None:
         """Track a position and add to counters, or neither. Raises IntegrityError where it is not higher."""
         arguments: list[str | int] = [tracking.application_name, tracking.notification_id, token_urlsafe(12)]
@@ -236,16 +236,18 @@ class RedisTrackingRecorder(TrackingRecorder):
         if last is not None:
             raise TrackingConflictError(f"{tracking} is not after {last}")
 
-    @translated_errors()
+    @translate_redis_errors()
     def max_tracking_id(self, application_name: str) -> int | None:
         """The highest tracked position of the application, None when there is none."""
-        found: Any = on_node(self._client, self._tracking, lambda node: node.hget(self._tracking, application_name))
+        found: Any = run_on_key_node(
+            self._client, self._tracking, lambda node: node.hget(self._tracking, application_name)
+        )
         return None if found is None else int(found.partition(b" ")[0])
 
-    @translated_errors()
+    @translate_redis_errors()
     def count(self, counter: str) -> int:
         """What has been added to a counter."""
-        return int(on_node(self._client, self._counters, lambda node: node.hget(self._counters, counter)) or 0)
+        return int(run_on_key_node(self._client, self._counters, lambda node: node.hget(self._counters, counter)) or 0)
 
 
 class RedisProcessRecorder(RedisTrackingRecorder, RedisApplicationRecorder, ProcessRecorder):
@@ -255,7 +257,7 @@ class RedisProcessRecorder(RedisTrackingRecorder, RedisApplicationRecorder, Proc
         RedisTrackingRecorder.__init__(self, log.client, log.name)
         RedisApplicationRecorder.__init__(self, log, originator_id)
 
-    @translated_errors()
+    @translate_redis_errors()
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """As an application recorder does, with ``tracking`` set in the same step."""
         return self._append(stored_events, kwargs.get("tracking"))

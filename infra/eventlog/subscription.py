@@ -10,7 +10,7 @@ from eventsourcing.persistence import ApplicationRecorder, Notification, Subscri
 from domain.log import LogEntry
 from infra.log.errors import ArchiveUnavailableError
 from infra.log.event_log import EventLog
-from infra.redis.cluster import AWAY
+from infra.redis.cluster import UNREACHABLE_ERRORS
 
 BLOCK_SECONDS = 1.0
 """How long the server lets one read wait: ``stop`` takes effect within it."""
@@ -67,7 +67,7 @@ class LogSubscription(Subscription[ApplicationRecorder]):
     def _read(self) -> None:
         try:
             entries = self._log.wait(self._position, CHUNK, BLOCK_SECONDS)
-        except (*AWAY, ArchiveUnavailableError) as error:
+        except (*UNREACHABLE_ERRORS, ArchiveUnavailableError) as error:
             _logger.warning("subscription_waits", log=self._log.name, reason=str(error))
             self._stopped.wait(PAUSE_SECONDS)
             return

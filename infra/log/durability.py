@@ -8,7 +8,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from infra.log.errors import NotDurableError, UnsuitableServerError
 from infra.redis import functions
-from infra.redis.cluster import on_node
+from infra.redis.cluster import run_on_key_node
 from infra.settings import Durability
 
 WAIT_MILLISECONDS = 5_000
@@ -74,7 +74,7 @@ class DurableFunctions:
             wait = self._wait
             return functions.with_functions(node, lambda: _call_and_wait(node, command, wait))
 
-        return on_node(self._client, keys[0], call_and_wait)
+        return run_on_key_node(self._client, keys[0], call_and_wait)
 
 
 def _call_and_wait(node: Redis, command: list[functions.Argument], wait: tuple[str | int, ...]) -> Any:

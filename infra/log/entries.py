@@ -5,16 +5,18 @@ from typing import Any
 
 from domain.log import LogEntry
 from infra.log.handle import LogHandle
-from infra.redis.cluster import on_node
+from infra.redis.cluster import run_on_key_node
 
 RawEntry = tuple[bytes, dict[bytes, bytes]]
 """Id and fields, as redis-py returns an entry of a stream."""
 
 
-def read_kept(log: LogHandle, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
+def read_untrimmed(log: LogHandle, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
     """Return the events with positions > ``after`` and <= ``upto`` that are not trimmed, at most ``limit``."""
     first, last = entry_id(after + 1), "+" if upto is None else entry_id(upto)
-    raw: Any = on_node(log.client, log.keys.log, lambda node: node.xrange(log.keys.log, first, last, count=limit))
+    raw: Any = run_on_key_node(
+        log.client, log.keys.log, lambda node: node.xrange(log.keys.log, first, last, count=limit)
+    )
     return parse_entries(raw)
 
 

@@ -13,13 +13,13 @@ from redis import Redis, RedisCluster
 
 from domain.log import LogEntry
 from infra.log.archive_port import Archive
-from infra.log.entries import entry_id, pair_fields, parse_entries, read_kept
+from infra.log.entries import entry_id, pair_fields, parse_entries, read_untrimmed
 from infra.log.errors import LogNotOpenError, TrackingConflictError, VersionConflictError
 from infra.log.handle import LogHandle
 from infra.log.history import fill_from_archive, read_archived_stream
-from infra.log.maintenance import open_as_it_is
+from infra.log.maintenance import open_without_archive
 from infra.redis import functions
-from infra.redis.cluster import on_node
+from infra.redis.cluster import run_on_key_node
 from infra.settings import Durability
 
 BLOCK_SECONDS = 2.0
@@ -127,7 +127,7 @@ class EventLog(LogHandle):
         An append does so by itself where it must. Raises LogNotOpenError and what ``Archive.open`` raises.
         """
         if self._archive is None:
-            open_as_it_is(self)
+            open_without_archive(self)
         else:
             self._archive.open(self)
 
@@ -146,7 +146,7 @@ class EventLog(LogHandle):
         """
         if upto is not None and upto <= max(after, 0):
             return []
-        return self._complete(max(after, 0), limit, read_kept(self, after, limit, upto), upto)
+        return self._complete(max(after, 0), limit, read_untrimmed(self, after, limit, upto), upto)
 
     def wait(self, after: int, limit: int, timeout: float) -> list[LogEntry]:
         """``read``, waiting up to ``timeout`` seconds for the first event; empty when none came."""
@@ -201,11 +201,13 @@ class EventLog(LogHandle):
 
     def head(self) -> int:
         """The last position, 0 when the log is empty."""
-        return int(on_node(self.client, self.keys.meta, lambda node: node.hget(self.keys.meta, "position")) or 0)
+        return int(
+            run_on_key_node(self.client, self.keys.meta, lambda node: node.hget(self.keys.meta, "position")) or 0
+        )
 
     def _read_next(self, after: int, limit: int, milliseconds: int) -> list[LogEntry]:
         # An idle server wakes ten times a second to see whose wait is over: who would not wait must not block.
-        replies: Any = on_node(
+        replies: Any = run_on_key_node(
             self.client,
             self.keys.log,
             lambda node: node.xread({self.keys.log: entry_id(after)}, count=limit, block=milliseconds or None),
@@ -219,7 +221,7 @@ class EventLog(LogHandle):
         keys = [self.keys.log, self.keys.versions, self.keys.trimmed, self.keys.stream(stream)]
         arguments: list[functions.Argument] = [stream, lowest, "" if highest is None else highest, int(desc), limit]
         command = functions.command("read_stream", keys, arguments, read_only=True)
-        trimmed, raw = on_node(
+        trimmed, raw = run_on_key_node(
             self.client,
             self.keys.log,
             lambda node: functions.with_functions(node, lambda: node.execute_command(*command)),

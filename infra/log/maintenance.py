@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from domain.log import LogEntry
 from infra.log.errors import LogNotOpenError
 from infra.log.handle import LogHandle
-from infra.redis.cluster import on_node
+from infra.redis.cluster import run_on_key_node
 
-TRIMMED_AT_ONCE = 500
+TRIM_BATCH = 500
 """Events that the server takes out in one step, so that nobody else waits long for it."""
 
 
@@ -30,15 +30,15 @@ class LogState(NamedTuple):
     """Whether this server may append: it has been compared with the archive since it was started or took over."""
 
 
-class PutBack(NamedTuple):
+class EventToRestore(NamedTuple):
     """An event to put back."""
 
     entry: LogEntry
-    whole: bool
+    store_entry: bool
     """False: only its version and its id are remembered; the archive alone has it."""
 
 
-class Reached(NamedTuple):
+class RestoreResult(NamedTuple):
     """What became of a restoration."""
 
     opened: bool
@@ -56,7 +56,7 @@ def log_state(log: LogHandle) -> LogState:
             pipeline.info("replication")
             return list(pipeline.execute())
 
-    (identity, epoch, position, archived, reign), first, replication = on_node(log.client, log.keys.meta, ask)
+    (identity, epoch, position, archived, reign), first, replication = run_on_key_node(log.client, log.keys.meta, ask)
     return LogState(
         id=identity.decode() if identity else None,
         epoch=int(epoch or 0),
@@ -67,7 +67,7 @@ def log_state(log: LogHandle) -> LogState:
     )
 
 
-def open_as_it_is(log: LogHandle) -> None:
+def open_without_archive(log: LogHandle) -> None:
     """Open a log that nobody has seen more of than it holds. Raises LogNotOpenError where that is not known."""
     state = log_state(log)
     if state.archived:
@@ -79,8 +79,8 @@ def open_as_it_is(log: LogHandle) -> None:
 
 
 def restore(
-    log: LogHandle, events: Sequence[PutBack], *, identity: str, epoch: int | None = None, position: int = 0
-) -> Reached:
+    log: LogHandle, events: Sequence[EventToRestore], *, identity: str, epoch: int | None = None, position: int = 0
+) -> RestoreResult:
     """Put back events, in order of position, that the log does not have; then open it, if its ``epoch`` is given.
 
     It is not opened before it has reached ``position``. ``identity`` is for a log that has none. Nothing is done to a
@@ -90,29 +90,30 @@ def restore(
     keys = [log.keys.log, log.keys.meta, log.keys.versions, log.keys.trimmed, *map(log.keys.stream, streams)]
     arguments: list[str | bytes | int | float] = [log.keys.ids_prefix, log.dedupe_window, identity]
     arguments += (epoch or 0, position, len(streams), *streams)
-    for entry, whole in events:
-        arguments += (streams[entry.stream], entry.position, entry.version, entry.topic if whole else "")
-        arguments += (entry.event_id, round(entry.recorded_at * 1000), entry.state if whole else b"", entry.origin)
+    for entry, store_entry in events:
+        arguments += (streams[entry.stream], entry.position, entry.version, entry.topic if store_entry else "")
+        arguments += (entry.event_id, round(entry.recorded_at * 1000))
+        arguments += (entry.state if store_entry else b"", entry.origin)
     outcome, reached = log.functions.call("restore", keys, arguments)
-    return Reached(outcome == b"opened", reached)
+    return RestoreResult(outcome == b"opened", reached)
 
 
-def note_archive(log: LogHandle) -> None:
+def mark_archived(log: LogHandle) -> None:
     """Note that there is an archive, without which the log is no longer to be opened."""
-    on_node(log.client, log.keys.meta, lambda node: node.hset(log.keys.meta, "archived", 1))
+    run_on_key_node(log.client, log.keys.meta, lambda node: node.hset(log.keys.meta, "archived", 1))
 
 
 def trim(log: LogHandle, *, upto: int, surplus: int, oldest: float) -> int:
     """Take out events up to position ``upto`` that stand up to ``surplus`` or were recorded before ``oldest``.
 
-    ``oldest`` is in epoch seconds. Returns how many went, ``TRIMMED_AT_ONCE`` at most; the last event stays.
+    ``oldest`` is in epoch seconds. Returns how many went, ``TRIM_BATCH`` at most; the last event stays.
     """
     arguments: list[str | bytes | int | float] = [
         log.keys.streams_prefix,
         upto,
         surplus,
         round(oldest * 1000),
-        TRIMMED_AT_ONCE,
+        TRIM_BATCH,
     ]
     gone: int = log.functions.call("trim", [log.keys.log, log.keys.trimmed], arguments)
     return gone

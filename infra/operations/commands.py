@@ -5,7 +5,7 @@ from itertools import islice
 
 from redis import Redis
 
-from infra.read_models.followers import logs_of
+from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
 from projections.ports import Segment

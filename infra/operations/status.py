@@ -9,7 +9,7 @@ from redis import Redis
 
 from infra.log.keys import key
 from infra.log.partitions import all_log_names
-from infra.read_models.followers import logs_of
+from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
 from infra.recording.counts import COUNTS_KEY

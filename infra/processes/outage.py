@@ -20,17 +20,17 @@ class OutageLog:
         self._kind: type[Exception] | None = None
 
     @property
-    def is_there(self) -> bool:
+    def is_failing(self) -> bool:
         """Whether the last try has failed."""
         return self._kind is not None
 
-    def begin(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         """A try has failed."""
         if type(error) is not self._kind:
             logger.warning(self._begins, **self._where, error=" ".join(str(error).split()))
         self._kind = type(error)
 
-    def end(self) -> None:
+    def recovered(self) -> None:
         """A try has succeeded."""
         if self._kind is not None:
             logger.info(self._ends, **self._where)

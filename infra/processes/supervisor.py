@@ -59,7 +59,7 @@ class Backoff:
 DEFAULT_BACKOFF = Backoff()
 
 
-def identity(user: str | None) -> dict[str, Any]:
+def user_arguments(user: str | None) -> dict[str, Any]:
     """Arguments of ``Popen`` that run a process as ``user`` and in none of our groups; none for None."""
     if user is None:
         return {}
@@ -179,7 +179,7 @@ class _Child:
                 stderr=STDOUT,
                 env={**os.environ, **self.program.environment, SUPERVISED: "1"},
                 start_new_session=True,
-                **identity(self.program.user),
+                **user_arguments(self.program.user),
             )
 
     def wait(self) -> str:

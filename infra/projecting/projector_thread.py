@@ -77,10 +77,10 @@ class ProjectorThread:
                 if size < self._batch_size:
                     self._expire()
             except (RedisError, PersistenceError) as error:
-                self._wait.begin(error)
+                self._wait.failed(error)
                 self.stop.wait(IDLE_SECONDS)
             else:
-                self._wait.end()
+                self._wait.recovered()
                 if throttle:
                     self.stop.wait(max(0.0, size / throttle - (time.monotonic() - started)))
 

@@ -72,13 +72,13 @@ class Worker:
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set; then give all leases back. Raises StartupError for changed projections."""
         build_lifecycle.check_fingerprints(self._client, self._known)
-        trouble = OutageLog("worker waits", "worker goes on")
+        outage = OutageLog("worker waits", "worker goes on")
         while not stop.is_set():
             try:
                 self.tend()
-                trouble.end()
+                outage.recovered()
             except RedisError as error:
-                trouble.begin(error)
+                outage.failed(error)
             stop.wait(self._lease_seconds / 3)
         try:
             self._give_back(list(self._running.values()))
@@ -152,7 +152,7 @@ class Worker:
             with self._client.pipeline(transaction=False) as pipeline:
                 for one in kept:
                     arguments = (self._name, round(seconds * 1000))
-                    pipeline.execute_command(*command("enrol", [workers_key(*one)], arguments))
+                    pipeline.execute_command(*command("register_worker", [workers_key(*one)], arguments))
                 return [(place, count) for place, count in pipeline.execute()]
 
         return with_functions(self._client, enrol)

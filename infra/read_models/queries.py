@@ -8,7 +8,7 @@ from datetime import date
 from redis.asyncio import Redis
 
 from domain.streams import backtest_stream, log_of
-from infra.read_models.queries_indexes import EVERYTHING, Clause, IndexedRows, IndexQuery, Range
+from infra.read_models.index_queries import EVERYTHING, Clause, IndexedRows, IndexQuery, Range
 from projections.activity import Activity, ActivityRow
 from projections.backtests import BacktestRow, Backtests
 from projections.producers import ProducerRow, Producers

@@ -11,7 +11,7 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.read_models.keys import SegmentKeys
-from infra.redis.connections import REDIS_ERRORS
+from infra.redis.connections import CONNECTION_ERRORS
 from infra.redis.functions import Argument, command, with_functions
 from projections.base import Projection, decode_row
 from projections.fold import Loaded, Mutations, Parked
@@ -107,7 +107,7 @@ class RedisStore:
         words = command("commit", list(key_numbers), [lease.epoch, lease.checkpoint, position, packed])
         try:
             reply = with_functions(self._client, lambda: self._send(words, meanwhile))
-        except REDIS_ERRORS:
+        except CONNECTION_ERRORS:
             # Heard or not: the function finds out, and the client tries as often as it is set to.
             reply = with_functions(self._client, lambda: self._client.execute_command(*words))
         return Outcome(reply.decode())

@@ -29,7 +29,7 @@ def change_versions(client: Redis, name: str, transition: Callable[[Versions], V
         stored: bytes = client.get(versions_key(name)) or b""  # type: ignore[assignment]
         versions = parse_versions(stored)
         following = transition(versions)
-        if following == versions or call(client, "exchange", [versions_key(name)], [stored, _packed(following)]):
+        if following == versions or call(client, "compare_and_set", [versions_key(name)], [stored, _packed(following)]):
             return following
 
 

@@ -52,7 +52,7 @@ def uncounted_yet() -> OutageLog:
     return OutageLog("counts not written", "counts are written again")
 
 
-def flush(client: Redis, counts: Mapping[str, Counts], trouble: OutageLog) -> None:
+def flush(client: Redis, counts: Mapping[str, Counts], outage: OutageLog) -> None:
     """Add the counts of each way in to those in Redis; they wait for the next time if Redis is away."""
     taken = {way: one.take() for way, one in counts.items()}
     try:
@@ -62,8 +62,8 @@ def flush(client: Redis, counts: Mapping[str, Counts], trouble: OutageLog) -> No
                     if number:
                         pipeline.hincrby(COUNTS_KEY, f"{way}.{what}", number)
             pipeline.execute()
-        trouble.end()
+        outage.recovered()
     except RedisError as error:
-        trouble.begin(error)
+        outage.failed(error)
         for way, numbers in taken.items():
             counts[way].add(numbers)

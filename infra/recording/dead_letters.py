@@ -58,7 +58,7 @@ class DeadLetters:
             ]
             arguments += [letter.id, len(letter.payload), len(fields) // 2, *fields]
         keys = [INDEX, STATS, *(PREFIX + "letter:" + letter.id for letter in letters)]
-        dropped: int = call(self._client, "dead_letters", keys, arguments)
+        dropped: int = call(self._client, "store_dead_letters", keys, arguments)
         return dropped
 
     def page(self, before: int | None, limit: int) -> list[DeadLetter]:
@@ -91,7 +91,8 @@ class DeadLetters:
 
     def discard(self, identity: str) -> bool:
         """Remove a letter; whether there was one."""
-        return bool(call(self._client, "discard_letter", [INDEX, STATS, PREFIX + "letter:" + identity], [identity]))
+        keys = [INDEX, STATS, PREFIX + "letter:" + identity]
+        return bool(call(self._client, "discard_dead_letter", keys, [identity]))
 
     def stats(self) -> DeadLetterStats:
         """How many, how large, and how many were dropped."""

@@ -45,7 +45,7 @@ class Intake:
         self._batch_size = batch_size
         self._batch_seconds = batch_seconds
         self._stop = Event()
-        self._trouble = OutageLog("could not record, will try again", "messages are recorded again")
+        self._outage = OutageLog("could not record, will try again", "messages are recorded again")
         self._thread = Thread(target=self._run, name="intake", daemon=True)
         self.counts = Counts()
 
@@ -109,12 +109,12 @@ class Intake:
         try:
             receipts = self._record([message for message, _ in batch])
         except (RedisError, PersistenceError) as error:
-            self._trouble.begin(error)
+            self._outage.failed(error)
             for _, future in batch:
                 if future:
                     future.set_exception(error)
             return [(message, None) for message, future in batch if future is None]
-        self._trouble.end()
+        self._outage.recovered()
         for (_, future), receipt in zip(batch, receipts, strict=True):
             if future:
                 future.set_result(receipt)

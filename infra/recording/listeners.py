@@ -36,7 +36,7 @@ def listen(client: Redis, intake: Intake, stop: Event) -> None:
 
     Counts messages ``dropped`` because the backlog was full, and connection ``gaps``, in which messages may be missed.
     """
-    trouble = OutageLog("pub/sub interrupted, messages may be missed", "pub/sub goes on")
+    outage = OutageLog("pub/sub interrupted, messages may be missed", "pub/sub goes on")
     with client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(*CHANNELS)
         while not stop.is_set():
@@ -44,10 +44,10 @@ def listen(client: Redis, intake: Intake, stop: Event) -> None:
                 heard = pubsub.get_message(timeout=0.5)
             except RedisError as error:
                 intake.counts.add({"gaps": 1})
-                trouble.begin(error)
+                outage.failed(error)
                 stop.wait(RETRY_SECONDS)
                 continue
-            trouble.end()
+            outage.recovered()
             if heard is None:
                 continue
             message = Message(heard["channel"].decode(), heard["data"], time.time(), "pubsub")
@@ -72,16 +72,16 @@ class IngestReader:
 
     def run(self, stop: Event) -> None:
         """Until ``stop`` is set. An entry that could not be recorded stays pending and is tried again."""
-        trouble = OutageLog("could not record from the ingest stream, will try again", "the ingest stream is recorded")
+        outage = OutageLog("could not record from the ingest stream, will try again", "the ingest stream is recorded")
         while not stop.is_set():
             try:
                 self._record(self._claim() or self._read())
-                trouble.end()
+                outage.recovered()
             except (RedisError, PersistenceError) as error:
                 if "NOGROUP" in str(error):
                     self._create_group()
                     continue
-                trouble.begin(error)
+                outage.failed(error)
                 self._unfinished = True
                 stop.wait(RETRY_SECONDS)
 

@@ -6,19 +6,19 @@ from typing import TypeVar
 from redis import Redis, RedisCluster
 from redis.exceptions import ClusterDownError, MovedError, RedisClusterException
 
-from infra.redis.connections import REDIS_ERRORS
+from infra.redis.connections import CONNECTION_ERRORS
 
 T = TypeVar("T")
 
-AWAY = (*REDIS_ERRORS, ClusterDownError, RedisClusterException)
+UNREACHABLE_ERRORS = (*CONNECTION_ERRORS, ClusterDownError, RedisClusterException)
 """What is raised while the server of a key cannot be reached."""
 
 
-def on_node(client: Redis | RedisCluster, key: str, operation: Callable[[Redis], T]) -> T:
+def run_on_key_node(client: Redis | RedisCluster, key: str, operation: Callable[[Redis], T]) -> T:
     """The result of ``operation`` on the server that holds ``key``.
 
     Where a cluster has moved the key, or its server is gone, the server is looked up anew and ``operation``
-    is done once more: it must bear being repeated. Raises one of ``AWAY`` when that fails too.
+    is done once more: it must bear being repeated. Raises one of ``UNREACHABLE_ERRORS`` when that fails too.
     """
     try:
         return operation(_node_of(client, key))
@@ -26,7 +26,7 @@ def on_node(client: Redis | RedisCluster, key: str, operation: Callable[[Redis],
         if not isinstance(client, RedisCluster):
             raise
         client.nodes_manager.move_slot(moved)
-    except AWAY:
+    except UNREACHABLE_ERRORS:
         if not isinstance(client, RedisCluster):
             raise
         client.nodes_manager.initialize()

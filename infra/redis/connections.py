@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-REDIS_ERRORS = (RedisConnectionError, RedisTimeoutError)
+CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
 """What a client raises while its server is away; anything else is a fault of ours or of the data."""
 
 SOCKET_TIMEOUT_SECONDS = 10.0
@@ -32,7 +32,7 @@ def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int =
         socket_timeout=seconds,
         socket_connect_timeout=2.0,
         health_check_interval=30,
-        retry=Retry(_BACKOFF, retries, supported_errors=REDIS_ERRORS),
+        retry=Retry(_BACKOFF, retries, supported_errors=CONNECTION_ERRORS),
     )
 
 
@@ -45,6 +45,6 @@ def connect_async(url: str) -> AsyncRedis:
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=2.0,
         health_check_interval=30,
-        retry=AsyncRetry(_BACKOFF, _RETRIES, supported_errors=REDIS_ERRORS),
+        retry=AsyncRetry(_BACKOFF, _RETRIES, supported_errors=CONNECTION_ERRORS),
     )
     return AsyncRedis.from_pool(pool)

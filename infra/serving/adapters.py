@@ -18,7 +18,7 @@ from infra.operations.archive_status import archive_standing
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.intake import BacklogFullError, Intake
 from infra.recording.recorder import Recorder
-from infra.redis.connections import REDIS_ERRORS
+from infra.redis.connections import CONNECTION_ERRORS
 from infra.serving.archive import GLANCE_SECONDS, ServedArchive
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
 from readapi.ports.archive import ArchiveStatus
@@ -167,7 +167,7 @@ class RedisOperations:
             started = time.perf_counter()
             self._glancing.ping()
             milliseconds = round((time.perf_counter() - started) * 1_000, 3)
-        except REDIS_ERRORS:
+        except CONNECTION_ERRORS:
             return ServerStatus(up=False)
         version = info.get("valkey_version") or info["redis_version"]
         return ServerStatus(up=True, version=str(version), latency_ms=milliseconds)
@@ -195,7 +195,7 @@ async def in_thread(operation: Callable[[], T]) -> T:
     """
     try:
         return await asyncio.to_thread(operation)
-    except (*REDIS_ERRORS, PersistenceError) as error:
+    except (*CONNECTION_ERRORS, PersistenceError) as error:
         logger.warning("redis is away", error=str(error))
         raise UnavailableError("Redis cannot be reached; try again") from error
 

@@ -23,17 +23,17 @@ from infra.composition import (
     redis_url,
 )
 from infra.postgres.database import Database
+from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.read_models.queries import (
     RedisActivityQueries,
     RedisBacktestQueries,
     RedisProducerQueries,
     RedisWorkspaceQueries,
 )
-from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.recording.counts import flush, uncounted_yet
 from infra.recording.intake import Intake
 from infra.recording.recorder import Recorder
-from infra.redis.connections import REDIS_ERRORS, connect, connect_async
+from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
 from infra.serving.adapters import (
     IntakeMessageRecorder,
     RedisDeadLetterCommands,
@@ -97,7 +97,7 @@ class ApiProcess:
     async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
         """Know the live builds before the first answer, if Redis can tell them."""
         self._intake.start()
-        with suppress(*REDIS_ERRORS):
+        with suppress(*CONNECTION_ERRORS):
             await self._follower.load()
         work = (self._follower.follow(), self._push.run(), self._count())
         self._tasks = [_keep_running(one) for one in work]
@@ -178,7 +178,7 @@ def build_app(
         lambda users: workspaces.live.queries.several(users),
         time.time,
         settings.wait_seconds,
-        away=REDIS_ERRORS,
+        away=CONNECTION_ERRORS,
     )
     listeners = hub.listeners
     intake = open_intake(recorder, settings)
@@ -238,7 +238,7 @@ def build_app(
                 client, (asking, waiting), database, follower, hub, intake, lambda: gauges.show(patterns.replica)
             )
         ),
-        away=REDIS_ERRORS,
+        away=CONNECTION_ERRORS,
         gathered=gathered,
         host=host,
     )

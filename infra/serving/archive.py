@@ -14,7 +14,7 @@ from infra.archive.verification.verify import last_verification
 from infra.log.errors import ArchiveBusyError, ArchiveUnavailableError
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
-from infra.redis.connections import REDIS_ERRORS
+from infra.redis.connections import CONNECTION_ERRORS
 from projections.queries import Positions
 from readapi.ports.archive import EventFilter, EventPage, PastEvent, Verification
 from readapi.ports.errors import UnavailableError
@@ -66,7 +66,7 @@ class ServedArchive:
             raise UnavailableError(BUSY) from error
         except (ArchiveUnavailableError, StartupError) as error:
             raise UnavailableError(AWAY) from error
-        except (*REDIS_ERRORS, PersistenceError) as error:
+        except (*CONNECTION_ERRORS, PersistenceError) as error:
             logger.warning("the past cannot be read", error=str(error))
             raise UnavailableError("the event log behind the archive cannot be read; try again") from error
 

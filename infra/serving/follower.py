@@ -159,16 +159,16 @@ class Follower:
         self._client = client
         self._read_models = read_models
         self._heard_at = time.monotonic()
-        self._trouble = OutageLog("read models are not followed", "read models are followed again")
+        self._outage = OutageLog("read models are not followed", "read models are followed again")
         self._looked_at = -inf
 
     def age(self) -> float | None:
         """Seconds since Redis was last heard of, if it is away; None while it is there."""
         seconds = time.monotonic() - self._heard_at
-        return seconds if self._trouble.is_there or seconds > AWAY_SECONDS else None
+        return seconds if self._outage.is_failing or seconds > AWAY_SECONDS else None
 
     def _hear(self) -> None:
-        self._trouble.end()
+        self._outage.recovered()
         self._heard_at = time.monotonic()
 
     async def load(self) -> None:
@@ -207,7 +207,7 @@ class Follower:
                     await self.load()
                 await self._read()
             except RedisError as error:
-                self._trouble.begin(error)
+                self._outage.failed(error)
                 self._looked_at = -inf
                 await asyncio.sleep(RETRY_SECONDS)
 

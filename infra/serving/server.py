@@ -11,8 +11,8 @@ from infra.access.open_guard import check_exposure, open_guard
 from infra.composition import open_recorder, open_redis
 from infra.log.partitions import log_names
 from infra.processes.errors import StartupError
-from infra.processes.telemetry import LIBRARY_LOGS, configure_logs
-from infra.read_models.queries_patterns import RedisPatternQueries
+from infra.processes.logs import LIBRARY_LOGS, configure_logs
+from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.serving.app import METRICS_FOLDER, OpenPatterns, build_app
 from infra.settings import Settings
 from infra.web_server.gunicorn import Server

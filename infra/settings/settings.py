@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.processes.lifeline import SUPERVISED
-from infra.settings.table_names import parts_of
+from infra.settings.table_names import parse_table_name
 from infra.settings.urls import check_postgres_dsn, check_redis_url
 
 PREFIX = "TICKVIEW_"
@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     @field_validator("catalogue_symbols_table", "catalogue_universes_table")
     @classmethod
     def _check_table(cls, name: str) -> str:
-        parts_of(name)
+        parse_table_name(name)
         return name
 
     @field_validator("catalogue_symbol_columns", "catalogue_universe_columns", mode="before")

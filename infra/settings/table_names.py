@@ -8,7 +8,7 @@ _PARTS = re.compile(_PART)
 _NAME = re.compile(rf"(?:{_PART})(?:\.(?:{_PART}))*")
 
 
-def parts_of(name: str) -> tuple[str, ...]:
+def parse_table_name(name: str) -> tuple[str, ...]:
     """Schema, where it is named, and table, without the quotes. Raises ValueError for what is no name."""
     if not _NAME.fullmatch(name):
         raise ValueError(
@@ -18,7 +18,7 @@ def parts_of(name: str) -> tuple[str, ...]:
     return tuple(part[1:-1].replace('""', '"') if part[0] == '"' else part for part in _PARTS.findall(name))
 
 
-def name_of(parts: Iterable[str]) -> str:
+def format_table_name(parts: Iterable[str]) -> str:
     """The name of which these are the parts."""
     return ".".join(part if _PARTS.fullmatch(part) and part[0] != '"' else _quoted(part) for part in parts)
 

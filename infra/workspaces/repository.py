@@ -19,7 +19,7 @@ from domain.errors import TickViewError
 from domain.user_events import PresetDeleted, UserEvent, WatchlistDeleted
 from domain.workspace import Preset, Watchlist, Workspace
 from infra.eventlog import RedisApplicationRecorder
-from infra.eventlog.recorders import translated_errors
+from infra.eventlog.recorders import translate_redis_errors
 from infra.log.event_log import EventLog
 from infra.workspaces.snapshots import Snapshots
 from readapi.ports.commands import Executed
@@ -116,7 +116,7 @@ class WorkspaceRepository:
             return Executed(workspace, {self._log.name: recorded[-1].notification.id})
         raise ConflictError("this user's lists are being changed by others at the same time: send the same again")
 
-    @translated_errors()
+    @translate_redis_errors()
     def _load(self, user: str) -> tuple[Workspace, str]:
         """What the user has now, and the reign of the log under which it was read."""
         workspace, reign = self._snapshots.get(user)

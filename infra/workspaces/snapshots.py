@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from domain.workspace import Preset, Watchlist, Workspace
 from infra.log.event_log import EventLog
 from infra.log.keys import key
-from infra.redis.cluster import AWAY, on_node
+from infra.redis.cluster import UNREACHABLE_ERRORS, run_on_key_node
 
 logger = structlog.get_logger()
 
@@ -44,7 +44,7 @@ class Snapshots:
                 pipeline.hmget(self._meta, ["id", "epoch"])
                 return list(pipeline.execute())
 
-        stored, (identity, epoch) = on_node(self._client, self._key, ask)
+        stored, (identity, epoch) = run_on_key_node(self._client, self._key, ask)
         reign = f"{(identity or b'').decode()} {int(epoch or 0)}"
         values = orjson.loads(stored or b"{}")
         return _unpacked(user, values) if values.get("reign") == reign else Workspace(user), reign
@@ -53,8 +53,8 @@ class Snapshots:
         """Put it in the place of the one before; where that cannot be done, which is logged, the next one will be."""
         packed = _packed(workspace, reign)
         try:
-            on_node(self._client, self._key, lambda node: node.hset(self._key, workspace.user, packed))
-        except (RedisError, *AWAY) as error:
+            run_on_key_node(self._client, self._key, lambda node: node.hset(self._key, workspace.user, packed))
+        except (RedisError, *UNREACHABLE_ERRORS) as error:
             # The command is recorded: whoever gave it must not be told that it failed.
             logger.warning("snapshot not kept", user=workspace.user, error=str(error))
 

@@ -18,7 +18,7 @@ from infra.bench.contenders import postgres_table
 from infra.bench.contenders.launcher import Started
 from infra.bench.contenders.postgres import PostgresPatternQueries
 from infra.bench.processes import running
-from infra.embedded.ports import reserve
+from infra.embedded.ports import find_free_port
 from infra.processes.errors import StartupError
 from projections.patterns import PatternRow
 from projections.queries import DEEPEST_OFFSET, Cursor, FoundRow, Page, PatternQuery, TooDeepError
@@ -155,7 +155,7 @@ def test_one_pattern(table: Table) -> None:
 @contextmanager
 def constant(name: str, source: str, ids: Iterable[str], total: int) -> Iterator[Started]:
     """A server that answers every scan with these patterns, under the name of a contender."""
-    port = reserve("127.0.0.1")
+    port = find_free_port("127.0.0.1")
     body = {
         "patterns": [{"id": key} for key in ids],
         "pagination": {"total": total},

@@ -17,16 +17,16 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from infra.embedded import Servers, embedded_servers, find_servers, locked, published
+from infra.embedded import Servers, embedded_servers, find_servers, hold_data_folder, publish_servers
 from infra.processes.errors import StartupError
 from tests.servers import wait_until_answering
 
 SERVES = """
 import sys, threading
 from pathlib import Path
-from infra.embedded import embedded_servers, published
+from infra.embedded import embedded_servers, publish_servers
 data = Path(sys.argv[1])
-with embedded_servers(data) as servers, published(data, servers):
+with embedded_servers(data) as servers, publish_servers(data, servers):
     print(servers.model_dump_json(), flush=True)
     threading.Event().wait()
 """
@@ -186,7 +186,7 @@ def test_a_folder_in_use_is_refused_with_its_holder(data: Path) -> None:
         embedded_servers(data),
     ):
         pass
-    with locked(data):
+    with hold_data_folder(data):
         pass
 
 
@@ -229,7 +229,7 @@ def test_without_the_embedded_extra_the_error_says_what_to_do(data: Path, packag
 def test_published_servers_are_found_only_while_they_run(data: Path) -> None:
     servers = Servers(redis_url="redis://:secret@localhost", postgres_dsn=None, api_url="http://localhost:8000")
     assert find_servers(data) is None
-    with published(data, servers):
+    with publish_servers(data, servers):
         assert find_servers(data) == servers
         assert (data / "up.json").stat().st_mode & 0o777 == 0o600
     assert find_servers(data) is None

@@ -16,7 +16,7 @@ from infra.eventlog import RedisApplicationRecorder
 from infra.log.durability import check_durability
 from infra.log.errors import NotDurableError, UnsuitableServerError
 from infra.log.event_log import Appended, EventLog
-from infra.redis.cluster import AWAY
+from infra.redis.cluster import UNREACHABLE_ERRORS
 from infra.redis.connections import connect
 from tests import servers
 from tests.integration.eventlog_support import detected, until
@@ -102,7 +102,7 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(appendfsync: str
             while True:
                 try:
                     acknowledged.extend(log.append([detected() for _ in range(20)]))
-                except AWAY:
+                except UNREACHABLE_ERRORS:
                     return
 
         # The client's own retries must not outlive the outage: the writer ends with it.

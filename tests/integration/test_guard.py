@@ -9,7 +9,7 @@ from redis import Redis
 
 from infra.access.open_guard import open_guard
 from infra.composition import open_recorder
-from infra.read_models.queries_patterns import RedisPatternQueries
+from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.serving.app import build_app
 from infra.settings import Settings
 from readapi.access.guard import Rule, rules_of

@@ -12,8 +12,8 @@ from falcon.asgi import App
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
+from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.read_models.queries import RedisWorkspaceQueries
-from infra.read_models.queries_patterns import RedisPatternQueries
 from infra.redis.connections import connect_async
 from infra.serving.follower import FollowedReadModel
 from projections.patterns import ActivePatterns, PatternRow, pattern_id

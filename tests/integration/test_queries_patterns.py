@@ -12,7 +12,7 @@ from redis import Redis
 from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 
-from infra.read_models.queries_patterns import RedisPatternQueries
+from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.redis.connections import connect, connect_async
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import DEEPEST_OFFSET, Cursor, Page, PatternQuery, TooDeepError

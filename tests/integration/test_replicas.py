@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from infra.read_models.keys import SegmentKeys
-from infra.read_models.queries_patterns import RedisPatternQueries
+from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect_async
 from infra.serving import replicas

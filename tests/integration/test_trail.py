@@ -18,7 +18,7 @@ from infra.archive.archiver import Archiver
 from infra.archive.event_history import EventHistory
 from infra.archive.row_format import ArchivedEvent, attribution
 from infra.log.event_log import NewEvent
-from infra.log.maintenance import PutBack, restore, trim
+from infra.log.maintenance import EventToRestore, restore, trim
 from infra.postgres.database import Database
 from projections.patterns import ActivePatterns, pattern_id
 from projections.queries import Positions
@@ -69,7 +69,7 @@ class Past:
             for position, (stream, topic, event_id, state, time) in enumerate(sorted(wanted, key=lambda e: e[-1]), 1):
                 versions[stream] += 1
                 entry = LogEntry(position, stream, versions[stream], topic, event_id, time / 1_000, state, "http")
-                put_back.append(PutBack(entry, whole=True))
+                put_back.append(EventToRestore(entry, store_entry=True))
                 self.events.append(ArchivedEvent(name, entry, *attribution(state), None))
             restore(self.logs[name], put_back, identity=f"id of {name}")
             self.logs[name].open()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_market_logs, open_redis
 from infra.processes.identity import process_name
-from infra.processes.telemetry import configure_logs
+from infra.processes.logs import configure_logs
 from infra.projecting.worker import Worker
 from infra.settings import Settings
 from projections.patterns import ActivePatterns, Handled, PatternRow

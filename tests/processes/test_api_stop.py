@@ -26,7 +26,7 @@ LATE = """
 import os, signal, sys, time
 import falcon.asgi
 from infra.web_server.gunicorn import Server
-from infra.processes.telemetry import LIBRARY_LOGS, configure_logs
+from infra.processes.logs import LIBRARY_LOGS, configure_logs
 
 number = signal.Signals[sys.argv[1]]
 to_all = sys.argv[2] == "group"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from infra.settings import Settings
-from infra.settings.table_names import name_of, parts_of
+from infra.settings.table_names import format_table_name, parse_table_name
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from infra.settings.table_names import name_of, parts_of
     ],
 )
 def test_a_name_has_a_schema_and_a_table_spelled_as_they_are(name: str, parts: tuple[str, ...]) -> None:
-    assert parts_of(name) == parts
+    assert parse_table_name(name) == parts
 
 
 @pytest.mark.parametrize("name", ["a..b", ".a", "a.", '"a', 'a"b', '"a"b', '""', 'a."', '"a" ."b"'])
@@ -38,4 +38,4 @@ def test_what_is_no_name_is_refused_by_the_setting(name: str) -> None:
 @example(["a.b", '"', '"a"'])
 @example(["line\nend", " "])
 def test_a_name_is_told_as_it_may_be_written(parts: list[str]) -> None:
-    assert parts_of(name_of(parts)) == tuple(parts)
+    assert parse_table_name(format_table_name(parts)) == tuple(parts)

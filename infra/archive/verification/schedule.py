@@ -33,14 +33,14 @@ SELECT NOT EXISTS (
 
 def verify_regularly(database: Database, every: float, stop: Event) -> None:
     """Verify the archive ``every`` so many seconds, until ``stop`` is set; a server that is away is waited for."""
-    trouble = OutageLog("verification waits", "verification goes on")
+    outage = OutageLog("verification waits", "verification goes on")
     while not stop.wait(min(LOOK_SECONDS, every)):
         try:
             if _is_due(database, every):
                 _verify_if_nobody_does(database, every, stop)
-            trouble.end()
+            outage.recovered()
         except (PersistenceError, psycopg.Error) as error:
-            trouble.begin(error)
+            outage.failed(error)
 
 
 def _is_due(database: Database, every: float) -> bool:

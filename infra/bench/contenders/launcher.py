@@ -9,7 +9,7 @@ from redis import Redis
 
 from infra.bench.contenders import before, postgres_table, redisearch
 from infra.bench.processes import running, serving
-from infra.embedded.ports import reserve
+from infra.embedded.ports import find_free_port
 from infra.log.partitions import log_names
 from infra.processes.errors import StartupError
 from infra.read_models.keys import SegmentKeys
@@ -98,7 +98,7 @@ CONTENDERS: dict[str, Callable[[Servers, int], AbstractContextManager[int]]] = {
 @contextmanager
 def started(name: str, servers: Servers) -> Iterator[Started]:
     """One of ``CONTENDERS``, answering. Raises StartupError if it does not."""
-    port = reserve("127.0.0.1")
+    port = find_free_port("127.0.0.1")
     with CONTENDERS[name](servers, port) as pid:
         yield Started(name, port, pid)
 

@@ -16,8 +16,8 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import BusyLoadingError
 from redis.retry import Retry
 
-from infra.embedded.ports import reserve
-from infra.redis.connections import CONNECTIONS, REDIS_ERRORS
+from infra.embedded.ports import find_free_port
+from infra.redis.connections import CONNECTION_ERRORS, CONNECTIONS
 from infra.serving.server import run_server
 from infra.settings import Settings
 from projections.base import LOWEST, encode_row, read_row
@@ -44,13 +44,13 @@ LONGEST_MILLISECONDS = 60_000
 @contextmanager
 def redis_stack(program: str) -> Iterator[str]:
     """The ``redis-stack-server`` that is there, running; yields its URL. Raises a Redis error if it does not start."""
-    port = reserve("127.0.0.1")
+    port = find_free_port("127.0.0.1")
     url = f"redis://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="tickview-stack-") as folder:
         words = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL)  # noqa: S603 the user's own
         try:
-            errors = (*REDIS_ERRORS, BusyLoadingError)
+            errors = (*CONNECTION_ERRORS, BusyLoadingError)
             patience = Retry(ConstantBackoff(0.1), START_SECONDS * 10, supported_errors=errors)
             with Redis.from_url(url, retry=patience) as client:
                 client.ping()

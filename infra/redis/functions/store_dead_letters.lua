@@ -1,6 +1,6 @@
 #!lua name=@NAME@
 --
--- dead_letters(index, stats, letter …; now, max_count, max_bytes, oldest, [id, size, count, [field, value] × count] …)
+-- store_dead_letters(index, stats, letter …; now, max_count, max_bytes, oldest, [id, size, count, [field, value] × count] …)
 --   -> how many letters were dropped
 --
 -- Keeps letters, then drops the oldest beyond the bounds. A letter that is already there is only counted once more.

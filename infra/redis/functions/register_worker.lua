@@ -1,13 +1,13 @@
 #!lua name=@NAME@
 --
--- enrol(workers; worker, milliseconds) -> {place, count}
+-- register_worker(workers; worker, milliseconds) -> {place, count}
 --
 -- Says that a worker is alive for so long, by the server's clock, and tells it its place (from 0) among those alive.
 -- 0 milliseconds take it off the list.
 --
 --   workers  zset  worker -> epoch millisecond until which it counts as alive
 
-local function enrol(keys, args)
+local function register_worker(keys, args)
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   if args[2] == '0' then
@@ -25,4 +25,4 @@ local function enrol(keys, args)
   end
 end
 
-redis.register_function('@NAME@', enrol)
+redis.register_function('@NAME@', register_worker)

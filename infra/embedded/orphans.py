@@ -6,7 +6,7 @@ from signal import Signals
 _STOP_SECONDS = 30.0
 
 
-def stop_leftover(folder: Path, pid_file: Path, name: str, stop_signal: Signals) -> None:
+def stop_orphan(folder: Path, pid_file: Path, name: str, stop_signal: Signals) -> None:
     """Stop the server called ``name`` that still works in ``folder``, if there is one.
 
     A process id is given again after a crash or a restart of the machine; so what the file names counts only if it is

@@ -33,7 +33,7 @@ def configure_logs(level: str, role: str) -> None:
     )
 
 
-class LogHandler(logging.Handler):
+class StructlogHandler(logging.Handler):
     """Hands what libraries log to our own log."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -44,7 +44,7 @@ class LogHandler(logging.Handler):
 LIBRARY_LOGS: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "handlers": {"structlog": {"()": LogHandler}},
+    "handlers": {"structlog": {"()": StructlogHandler}},
     "root": {"level": "WARNING", "handlers": ["structlog"]},
     "loggers": {
         name: {"level": "WARNING", "handlers": ["structlog"], "propagate": False}

@@ -6,8 +6,8 @@ from functools import lru_cache
 from redis.asyncio import Redis
 
 from domain.streams import log_of, symbol_stream
-from infra.read_models.queries_indexes import Clause, IndexedRows, IndexQuery, Range
-from infra.read_models.queries_statistics import statistics
+from infra.read_models.index_queries import Clause, IndexedRows, IndexQuery, Range
+from infra.read_models.pattern_statistics import statistics
 from projections.base import LOWEST_VALUE
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import FoundRow, Page, PatternQuery, PatternStatistics

@@ -1,6 +1,6 @@
 #!lua name=@NAME@
 --
--- discard_letter(index, stats, letter; id) -> 1 if it was there, else 0
+-- discard_dead_letter(index, stats, letter; id) -> 1 if it was there, else 0
 --
 --   index   zset  letter id -> received at
 --   stats   hash  ``bytes`` of all letters kept

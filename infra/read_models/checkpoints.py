@@ -27,7 +27,7 @@ def logs_of(client: Redis, read_model: str) -> list[str]:
     return [log for log in all_log_names(client) if READ_MODELS[read_model].folds(log)]
 
 
-def checkpoints(client: Redis, log: str) -> list[Checkpoint]:
+def read_checkpoints(client: Redis, log: str) -> list[Checkpoint]:
     """The checkpoints of every build that folds a log and that somebody may still fold, in two round trips.
 
     A read model that was never begun has everything before it. A build that no code knows any more stands still; it
@@ -51,7 +51,7 @@ def checkpoints(client: Redis, log: str) -> list[Checkpoint]:
     return found + [Checkpoint(name, Build(followers[name].version, 0), 0) for name in missing]
 
 
-def fence(client: Redis, log: str) -> list[Checkpoint]:
+def fence_log(client: Redis, log: str) -> list[Checkpoint]:
     """Let no worker commit what it has read of a log before now; how far each build has come.
 
     A worker whose commit is refused takes a new lease and reads on from the checkpoint.
@@ -71,7 +71,7 @@ def fence(client: Redis, log: str) -> list[Checkpoint]:
     ]
 
 
-def discredit(client: Redis, ahead: Iterable[Checkpoint]) -> list[str]:
+def request_rebuilds(client: Redis, ahead: Iterable[Checkpoint]) -> list[str]:
     """Have these builds built anew; the names of their read models."""
     builds: dict[str, set[Build]] = {}
     for one in ahead:

@@ -6,16 +6,16 @@ from infra.processes.outage import OutageLog
 
 
 def test_it_is_told_once_by_its_kind() -> None:
-    trouble = OutageLog("waits", "goes on", log="market-0")
+    outage = OutageLog("waits", "goes on", log="market-0")
     with capture_logs() as logs:
-        trouble.end()
+        outage.recovered()
         for error in (OSError("port 1"), OSError("port 2"), ValueError("two\n  lines"), ValueError("again")):
-            trouble.begin(error)
-            assert trouble.is_there
-        trouble.end()
-        trouble.end()
-        assert not trouble.is_there
-        trouble.begin(OSError("port 3"))
+            outage.failed(error)
+            assert outage.is_failing
+        outage.recovered()
+        outage.recovered()
+        assert not outage.is_failing
+        outage.failed(OSError("port 3"))
     where = {"log": "market-0"}
     assert logs == [
         {**where, "event": "waits", "log_level": "warning", "error": "port 1"},

@@ -1,6 +1,6 @@
 #!lua name=@NAME@
 --
--- exchange(key; expected, new) -> 1 if the value was the expected one, else 0
+-- compare_and_set(key; expected, new) -> 1 if the value was the expected one, else 0
 --
 -- Replaces a value that is still what the caller has read; an empty text stands for a key that is not there.
 --
