@@ -1,6 +1,11 @@
-"""Puts the parts together from the settings: the one place that knows which part needs which."""
+"""Composition of the parts that several roles share: servers, event logs, dead letters, recorder and intake.
 
-from collections.abc import Iterable
+The functions stand in the order of their dependencies. A role calls each function that it needs once, from top to
+bottom, and passes on what the function returns.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -24,24 +29,47 @@ from infra.settings.urls import without_password
 
 
 def redis_url(settings: Settings) -> str:
-    """The server that is set, or that of the ``tickview up`` that runs on the data folder.
+    """Return the configured Redis URL, else the URL of the ``tickview up`` that runs on the data folder.
 
-    Raises StartupError if there is neither.
+    Raises:
+        StartupError: There is neither.
     """
     if settings.redis_url:
         return settings.redis_url
     servers = find_servers(settings.data)
     if servers is None:
         raise StartupError(
-            f"no Redis: set TICKVIEW_REDIS_URL, or start `tickview up` (none is running on {settings.data.resolve()})"
+            "no Redis is configured: set TICKVIEW_REDIS_URL, or start `tickview up` "
+            f"(none is running on {settings.data.resolve()})"
         )
     return servers.redis_url
 
 
-def open_redis(settings: Settings) -> Redis:
-    """A client of a server that has been found to be fit, with our functions loaded.
+def postgres_dsn(settings: Settings) -> str | None:
+    """Return the configured PostgreSQL DSN, else the DSN of the ``tickview up`` that runs on the data folder.
 
-    Raises StartupError where it cannot be reached or cannot keep what the settings promise.
+    A configured Redis without a configured PostgreSQL means that there is no archive.
+
+    Returns:
+        The DSN, or None if there is no PostgreSQL.
+    """
+    if settings.postgres_dsn or settings.redis_url:
+        return settings.postgres_dsn
+    servers = find_servers(settings.data)
+    return servers.postgres_dsn if servers else None
+
+
+def api_url(settings: Settings) -> str:
+    """Return the URL of the API: that of the running ``tickview up``, else the configured host and port."""
+    servers = find_servers(settings.data)
+    return (servers and servers.api_url) or f"http://{settings.host}:{settings.port}"
+
+
+def open_redis(settings: Settings) -> Redis:
+    """Open a client of Redis, check the server, and load TickView's server-side functions.
+
+    Raises:
+        StartupError: The server cannot be reached, or it cannot provide the configured durability.
     """
     url = redis_url(settings)
     client = connect(url)
@@ -52,72 +80,61 @@ def open_redis(settings: Settings) -> Redis:
     except UnsuitableServerError as error:
         raise StartupError(str(error)) from error
     except RedisError as error:
-        raise StartupError(f"Redis at {without_password(url)} does not serve us: {error}") from error
+        raise StartupError(f"Redis at {without_password(url)} cannot be used: {error}") from error
     return client
 
 
-def postgres_dsn(settings: Settings) -> str | None:
-    """The PostgreSQL that is set, or that of the ``tickview up`` on the data folder; None if there is none."""
-    if settings.postgres_dsn or settings.redis_url:
-        return settings.postgres_dsn
-    servers = find_servers(settings.data)
-    return servers.postgres_dsn if servers else None
-
-
 def open_database(settings: Settings, *, writable: bool = False) -> Database:
-    """PostgreSQL, found to be fit, with our schema.
+    """Open PostgreSQL, check the server, and migrate the schema.
 
-    Raises StartupError where there is none, or where it cannot be reached or cannot serve us.
+    Raises:
+        StartupError: No PostgreSQL is configured, or the server cannot be reached or used.
     """
-    dsn = postgres_dsn(settings)
-    if dsn is None:
+    database = lazy_database(settings)
+    if database is None:
         raise StartupError(
-            "no PostgreSQL: set TICKVIEW_POSTGRES_DSN, or start `tickview up` "
+            "no PostgreSQL is configured: set TICKVIEW_POSTGRES_DSN, or start `tickview up` "
             f"(none is running on {settings.data.resolve()})"
         )
-    database = Database(dsn)
     database.check(writable=writable)
     return database
 
 
 def lazy_database(settings: Settings) -> Database | None:
-    """PostgreSQL, which nothing connects to before its first use; None where none is set."""
+    """Return PostgreSQL without connecting: the first use connects. None if there is no PostgreSQL."""
     dsn = postgres_dsn(settings)
     return Database(dsn) if dsn else None
 
 
-def open_archive(client: Redis, settings: Settings, database: Database | None = None) -> PostgresArchive | None:
-    """The archive behind the logs; None where no PostgreSQL is set. Nothing connects before its first use."""
-    database = database or lazy_database(settings)
-    if database is None:
-        return None
-    return PostgresArchive(database, client, keep=settings.log_retention_size, partitions=settings.partitions)
+@dataclass(frozen=True)
+class Stores:
+    """The servers of one process: Redis and, where there is an archive, PostgreSQL."""
+
+    settings: Settings
+    redis: Redis
+    database: Database | None
 
 
-def open_market_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
-    """The partitions of the market log. Raises StartupError if the log has another number of them."""
-    partitions = fix_partitions(client, settings.partitions)
-    if partitions != settings.partitions:
-        raise StartupError(
-            f"the market log has {partitions} partitions, which cannot change: "
-            f"set TICKVIEW_PARTITIONS={partitions} instead of {settings.partitions}"
-        )
-    return open_logs(client, settings, market_logs(partitions))
+def open_stores(settings: Settings) -> Stores:
+    """Open Redis, and prepare PostgreSQL for its first use.
+
+    Raises:
+        StartupError: As ``open_redis``.
+    """
+    return Stores(settings, open_redis(settings), lazy_database(settings))
 
 
-def open_all_logs(client: Redis, settings: Settings) -> dict[str, EventLog]:
-    """The partitions of the market log, and the log of the users. Raises StartupError as ``open_market_logs`` does."""
-    return {**open_market_logs(client, settings), **open_logs(client, settings, [USERS_LOG])}
-
-
-def open_logs(
-    client: Redis, settings: Settings, names: Iterable[str], database: Database | None = None
-) -> dict[str, EventLog]:
-    """These logs, and behind them the archive in ``database``, or where it is set. Nothing connects."""
-    archive = open_archive(client, settings, database)
+def open_logs(stores: Stores, names: Iterable[str]) -> dict[str, EventLog]:
+    """Return the named event logs, with the archive behind them where there is one. Nothing connects yet."""
+    settings = stores.settings
+    archive = (
+        PostgresArchive(stores.database, stores.redis, keep=settings.log_retention_size, partitions=settings.partitions)
+        if stores.database
+        else None
+    )
     return {
         name: EventLog(
-            client,
+            stores.redis,
             name,
             durability=settings.durability,
             replicas=settings.replicas,
@@ -128,33 +145,51 @@ def open_logs(
     }
 
 
-def open_dead_letters(client: Redis, settings: Settings) -> DeadLetters:
-    """The dead letters, within the bounds that are set."""
+def open_market_logs(stores: Stores) -> dict[str, EventLog]:
+    """Open all partitions of the market log. The first process to do so fixes their number.
+
+    Raises:
+        StartupError: The market log has a number of partitions that differs from the setting.
+    """
+    partitions = fix_partitions(stores.redis, stores.settings.partitions)
+    if partitions != stores.settings.partitions:
+        raise StartupError(
+            f"TICKVIEW_PARTITIONS={stores.settings.partitions}, but the market log has {partitions} partitions, "
+            f"and their number cannot change. Set TICKVIEW_PARTITIONS={partitions}."
+        )
+    return open_logs(stores, market_logs(partitions))
+
+
+def open_all_logs(stores: Stores) -> dict[str, EventLog]:
+    """Open all partitions of the market log, and the log of the users.
+
+    Raises:
+        StartupError: As ``open_market_logs``.
+    """
+    return {**open_market_logs(stores), **open_logs(stores, [USERS_LOG])}
+
+
+def open_dead_letters(stores: Stores) -> DeadLetters:
+    """Return the dead letters, within the configured bounds."""
+    settings = stores.settings
     return DeadLetters(
-        client,
+        stores.redis,
         max_count=settings.dead_letters_max_count,
         max_bytes=settings.dead_letters_max_bytes,
         max_age=settings.dead_letters_max_age,
     )
 
 
-def open_recorder(client: Redis, settings: Settings) -> Recorder:
-    """The recorder of the market's logs."""
-    logs = open_market_logs(client, settings)
-    return Recorder(logs, open_dead_letters(client, settings), settings.max_message_bytes)
+def open_recorder(stores: Stores, market_logs: Mapping[str, EventLog], dead_letters: DeadLetters) -> Recorder:
+    """Return a recorder that records messages in the market log, and refused messages as dead letters."""
+    return Recorder(market_logs, dead_letters, stores.settings.max_message_bytes)
 
 
 def open_intake(recorder: Recorder, settings: Settings) -> Intake:
-    """An intake in front of the recorder, not started yet."""
+    """Return an intake in front of the recorder. The caller starts the intake."""
     return Intake(
         recorder.record,
         backlog=settings.backlog,
         batch_size=settings.batch_size,
         batch_seconds=settings.batch_milliseconds / 1000,
     )
-
-
-def api_url(settings: Settings) -> str:
-    """Where the API is: that of the running ``tickview up``, else the host and port that are set."""
-    servers = find_servers(settings.data)
-    return (servers and servers.api_url) or f"http://{settings.host}:{settings.port}"

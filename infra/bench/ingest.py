@@ -11,12 +11,11 @@ from domain.codec import encode, topic_of
 from domain.wire import read
 from infra.bench.load import detections
 from infra.bench.measurement import Throughput, batches, beside, rate
-from infra.composition import open_dead_letters, open_market_logs
+from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.log.event_log import EventLog, NewEvent
 from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import Command, RedisStore
-from infra.recording.recorder import Recorder
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Outcome, Segment
@@ -33,8 +32,8 @@ def measure(client: Redis, events: int, symbols: int) -> dict[str, list[Throughp
 
 
 def _into_the_log(client: Redis, settings: Settings, parts: Sequence[Sequence[Message]]) -> list[Throughput]:
-    logs = open_market_logs(client, settings)
-    recorder = Recorder(logs, open_dead_letters(client, settings), settings.max_message_bytes)
+    stores = Stores(settings, client, None)
+    recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
     read_parts = [[_new_event(message) for message in part] for part in parts]
     bare = rate("bare commands, redis-py pipeline", read_parts, lambda part: _append_bare(client, part))
     appended = rate("append", read_parts, EventLog(client, "bench", durability=settings.durability).append)
@@ -75,7 +74,7 @@ class _NotingStore(RedisStore):
 
 def _into_the_read_model(client: Redis, settings: Settings) -> list[Throughput]:
     """Folds the recorded log once, then runs the very commands of its commits, bare, on a clean slate."""
-    [log] = open_market_logs(client, settings).values()
+    [log] = open_market_logs(Stores(settings, client, None)).values()
     store = _NotingStore(client)
     segment = Segment("patterns", Build(1, 1), log.name)
     [lease] = store.lease([segment], "bench", 3_600)

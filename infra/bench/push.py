@@ -18,7 +18,7 @@ from infra.bench.load import PATTERN_TYPES, detections, symbol
 from infra.bench.measurement import batches, quantile
 from infra.bench.processes import running
 from infra.bench.push_clients import Arrived, Transport, run
-from infra.composition import open_recorder
+from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from readapi.push.messages import Message, event_chunk, websocket_frame
@@ -64,7 +64,8 @@ def check_open_files(connections: int) -> None:
 
 def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None:
     """Record so many active patterns, for the workers to fold."""
-    recorder = open_recorder(client, settings)
+    stores = Stores(settings, client, None)
+    recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
     for part in batches(list(detections(patterns, symbols, time.time())), 1_000):
         recorder.record(list(part))
 

@@ -17,7 +17,7 @@ from infra.bench.http_load import Latencies, Load, load_process
 from infra.bench.load import detections
 from infra.bench.measurement import PROGRESS, batches
 from infra.bench.scans import CASES, repeated, varied
-from infra.composition import open_market_logs, open_recorder
+from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.processes.errors import StartupError
 from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
@@ -71,7 +71,9 @@ class Result(NamedTuple):
 
 def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None:
     """Record so many patterns and fold them."""
-    recorder = open_recorder(client, settings)
+    stores = Stores(settings, client, None)
+    logs = open_market_logs(stores)
+    recorder = open_recorder(stores, logs, open_dead_letters(stores))
     parts = batches(list(detections(patterns, symbols, time.time())), 1_000)
     for part in track(parts, description="recording patterns", transient=True, console=PROGRESS):
         recorder.record(list(part))
@@ -79,8 +81,7 @@ def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None
     if versions.live is None:
         raise RuntimeError("no build is live")
     store = RedisStore(client)
-    logs = open_market_logs(client, settings).values()
-    for log in track(logs, description="folding patterns", transient=True, console=PROGRESS):
+    for log in track(logs.values(), description="folding patterns", transient=True, console=PROGRESS):
         [lease] = store.lease([Segment(ActivePatterns.name, versions.live, log.name)], "bench", 3_600)
         if lease is None:
             raise RuntimeError(f"the segment of {log.name} is leased to somebody else")

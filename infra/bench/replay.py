@@ -18,7 +18,7 @@ from infra.bench.ingest import run_bare
 from infra.bench.load import detections
 from infra.bench.measurement import PROGRESS, Throughput
 from infra.bench.scans import varied
-from infra.composition import open_market_logs
+from infra.composition import Stores, open_market_logs
 from infra.log.event_log import EventLog, NewEvent
 from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread
@@ -46,7 +46,7 @@ def one_partition(redis_url: str) -> Settings:
 
 def fill(client: Redis, settings: Settings, events: int, symbols: int) -> EventLog:
     """The market's log, with so many detections."""
-    [log] = open_market_logs(client, settings).values()
+    [log] = open_market_logs(Stores(settings, client, None)).values()
     batch: list[NewEvent] = []
     for message in track(
         detections(events, symbols, time.time()), "filling the log", events, transient=True, console=PROGRESS
@@ -154,7 +154,7 @@ def _replay_until(redis_url: str, stop: "multiprocessing.synchronize.Event", thr
     """Replay from position 0, and from there again at the end of the log, until ``stop`` is set."""
     with connect(redis_url) as client:
         settings = one_partition(redis_url)
-        [log] = open_market_logs(client, settings).values()
+        [log] = open_market_logs(Stores(settings, client, None)).values()
         store = RedisStore(client)
         projector = _projector(store, log, BACKGROUND, settings.fold_batch)
         if throttle:

@@ -6,7 +6,7 @@ from infra.archive.retention import Retention
 from infra.archive.role import LogKeeper
 from infra.archive.verification.schedule import verify_regularly
 from infra.cli.roles import stop_on_signals
-from infra.composition import open_all_logs, open_database, open_redis
+from infra.composition import Stores, open_all_logs, open_database, open_redis
 from infra.log.event_log import EventLog
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
@@ -22,7 +22,7 @@ def archive() -> None:
     settings = Settings()
     configure_logs(settings.log_level, "archive")
     database = open_database(settings, writable=True)
-    client = open_redis(settings)
+    stores = Stores(settings, open_redis(settings), database)
     owner = process_name()
     retention = Retention(age=settings.log_retention_age, size=settings.log_retention_size)
 
@@ -31,7 +31,7 @@ def archive() -> None:
     def archiving(log: EventLog) -> Thread:
         keeper = LogKeeper(
             database,
-            client,
+            stores.redis,
             log,
             owner,
             lease_seconds=settings.lease_seconds,
@@ -40,7 +40,7 @@ def archive() -> None:
         )
         return Thread(target=keeper.run, args=(stop,), name=log.name, daemon=True)
 
-    threads = [archiving(log) for log in open_all_logs(client, settings).values()]
+    threads = [archiving(log) for log in open_all_logs(stores).values()]
     if settings.verify_every:
         verifying = (database, settings.verify_every, stop)
         threads.append(Thread(target=verify_regularly, args=verifying, name="verification", daemon=True))

@@ -14,7 +14,7 @@ from infra.catalogue.parsing import RefusedRow
 from infra.catalogue.synchronization import SyncResult, read_source, synchronize
 from infra.cli.output import JsonOption, console, print_json
 from infra.cli.roles import stop_on_signals
-from infra.composition import open_market_logs, open_recorder, open_redis
+from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
 from infra.processes.errors import StartupError
 from infra.processes.logs import configure_logs
 from infra.settings import Settings
@@ -60,13 +60,13 @@ def sync(
     if watch and json:
         raise typer.BadParameter("is for one round; --watch logs what it does", param_hint="--json")
     settings = Settings()
-    client = open_redis(settings)
-    logs = open_market_logs(client, settings)
-    recorder = open_recorder(client, settings)
+    stores = open_stores(settings)
+    logs = open_market_logs(stores)
+    recorder = open_recorder(stores, logs, open_dead_letters(stores))
 
     def once(pause: Callable[[float], object]) -> SyncResult:
         source = read_source(settings, symbols, universes)
-        return synchronize(client, settings, logs, recorder, source, dry_run=dry_run, force=force, pause=pause)
+        return synchronize(stores.redis, settings, logs, recorder, source, dry_run=dry_run, force=force, pause=pause)
 
     if watch:
         _watch(settings, once, every or DEFAULT_EVERY)

@@ -6,7 +6,7 @@ import typer
 
 from domain.announcements import DeadLetter
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
-from infra.composition import open_dead_letters, open_recorder, open_redis
+from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
 from infra.processes.errors import StartupError
 from infra.recording.dead_letters import DeadLetters
 from infra.settings import Settings
@@ -55,8 +55,8 @@ def retry(ids: Ids = None, every: All = False, json: JsonOption = False) -> None
 
     Example: tickview dead-letters retry --all
     """
-    letters, settings, client = _open()
-    recorder = open_recorder(client, settings)
+    letters, stores = _open()
+    recorder = open_recorder(stores, open_market_logs(stores), letters)
     outcomes = []
     for letter in _chosen(letters, ids, every):
         receipt = recorder.retry(letter)
@@ -83,10 +83,9 @@ def discard(ids: Ids = None, every: All = False, json: JsonOption = False) -> No
         console.print(f"{len(discarded)} dead letters discarded")
 
 
-def _open() -> Any:
-    settings = Settings()
-    client = open_redis(settings)
-    return open_dead_letters(client, settings), settings, client
+def _open() -> tuple[DeadLetters, Stores]:
+    stores = open_stores(Settings())
+    return open_dead_letters(stores), stores
 
 
 def _get(letters: DeadLetters, letter_id: str) -> DeadLetter:

@@ -10,7 +10,7 @@ import typer
 from domain.streams import USERS_LOG, backtest_stream, market_logs
 from infra.archive.event_history import EventHistory
 from infra.cli.output import JsonOption, console, print_json, print_table
-from infra.composition import open_database, open_logs, open_redis
+from infra.composition import Stores, open_database, open_logs, open_redis
 from infra.log.partitions import log_names
 from infra.processes.errors import StartupError
 from infra.settings import Settings
@@ -57,9 +57,9 @@ def history(
     settings = Settings()
     database = open_database(settings)
     try:
-        client = open_redis(settings)
-        names = (*(log_names(client) or market_logs(settings.partitions)), USERS_LOG)
-        found = _find(EventHistory(database, open_logs(client, settings, names, database)), subject, limit + 1)
+        stores = Stores(settings, open_redis(settings), database)
+        names = (*(log_names(stores.redis) or market_logs(settings.partitions)), USERS_LOG)
+        found = _find(EventHistory(database, open_logs(stores, names)), subject, limit + 1)
     finally:
         database.close()
     if not found:

@@ -12,7 +12,7 @@ from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from infra.cli.output import JsonOption, console, print_json, print_table
-from infra.composition import open_all_logs, open_redis
+from infra.composition import Stores, open_all_logs, open_redis, open_stores
 from infra.operations import commands
 from infra.operations.status import read_models
 from infra.processes.errors import StartupError
@@ -53,13 +53,13 @@ def replay(
 
     Example: tickview replay patterns --verify
     """
-    settings = Settings()
-    client = open_redis(settings)
+    stores = open_stores(Settings())
+    client = stores.redis
     comparing = verify or expect_changes
     versions = commands.replay(client, name, held=comparing or no_switch, throttle=throttle)
     build = versions.building
     assert build is not None
-    with _some_worker(client, settings, name, versions):
+    with _some_worker(stores, name, versions):
         _watch(client, name, build, quiet=json)
         differences, count = _compare(client, name, build, quiet=json) if comparing else ([], 0)
         if comparing and not no_switch and (expect_changes or not count):
@@ -86,16 +86,17 @@ def rollback(name: Name, json: JsonOption = False) -> None:
 
 
 @contextmanager
-def _some_worker(client: Redis, settings: Settings, name: str, versions: Versions) -> Iterator[None]:
+def _some_worker(stores: Stores, name: str, versions: Versions) -> Iterator[None]:
     """Workers do the work; where none has the code for it, this process is one for as long as it takes."""
-    if _is_taken_up(client, name, versions, settings.lease_seconds):
+    settings = stores.settings
+    if _is_taken_up(stores.redis, name, versions, settings.lease_seconds):
         yield
         return
     worker = Worker(
-        client,
+        stores.redis,
         process_name(),
         {name: READ_MODELS[name]},
-        open_all_logs(client, settings),
+        open_all_logs(stores),
         lease_seconds=settings.lease_seconds,
         batch_size=settings.fold_batch,
     )

@@ -6,7 +6,15 @@ from typing import Any
 
 import typer
 
-from infra.composition import open_all_logs, open_intake, open_recorder, open_redis, redis_url
+from infra.composition import (
+    open_all_logs,
+    open_dead_letters,
+    open_intake,
+    open_market_logs,
+    open_recorder,
+    open_stores,
+    redis_url,
+)
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
 from infra.projecting.worker import Worker
@@ -31,10 +39,10 @@ def record() -> None:
     """
     settings = Settings()
     configure_logs(settings.log_level, "record")
-    client = open_redis(settings)
-    recorder = open_recorder(client, settings)
+    stores = open_stores(settings)
+    recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
     run_recorder(
-        client,
+        stores.redis,
         connect(redis_url(settings)),
         recorder,
         open_intake(recorder, settings),
@@ -50,12 +58,12 @@ def project() -> None:
     """
     settings = Settings()
     configure_logs(settings.log_level, "project")
-    client = open_redis(settings)
+    stores = open_stores(settings)
     Worker(
-        client,
+        stores.redis,
         process_name(),
         READ_MODELS,
-        open_all_logs(client, settings),
+        open_all_logs(stores),
         lease_seconds=settings.lease_seconds,
         batch_size=settings.fold_batch,
         throttle=settings.replay_throttle,

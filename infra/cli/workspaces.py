@@ -12,7 +12,7 @@ from domain.list_rules import WorkspaceError
 from domain.streams import USERS_LOG
 from domain.workspace import Preset, Stamp, Watchlist, Workspace
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
-from infra.composition import open_logs, open_redis
+from infra.composition import open_logs, open_stores
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
@@ -81,8 +81,7 @@ def _operator() -> str:
 
 
 def _open() -> WorkspaceRepository:
-    settings = Settings()
-    return WorkspaceRepository(open_logs(open_redis(settings), settings, [USERS_LOG])[USERS_LOG], "cli")
+    return WorkspaceRepository(open_logs(open_stores(Settings()), [USERS_LOG])[USERS_LOG], "cli")
 
 
 def _row(one: Watchlist | Preset, workspace: Workspace) -> dict[str, Any]:

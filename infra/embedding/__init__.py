@@ -5,7 +5,7 @@ from typing import Any
 from falcon.asgi import App
 
 from infra.access.open_guard import open_guard
-from infra.composition import open_recorder, open_redis
+from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
 from infra.log.partitions import log_names
 from infra.serving.app import build_app
 from infra.settings import Settings
@@ -20,6 +20,6 @@ def add_to(host: App[Any, Any] | None) -> App[Any, Any]:
     """
     settings = Settings()
     guard = open_guard(settings)
-    client = open_redis(settings)
-    recorder = open_recorder(client, settings)
-    return build_app(settings, guard, client, recorder, log_names(client), host=host, lifespan=StartedInTime)
+    stores = open_stores(settings)
+    recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
+    return build_app(stores, guard, recorder, log_names(stores.redis), host=host, lifespan=StartedInTime)

@@ -16,7 +16,7 @@ from redis.asyncio import Redis as AsyncRedis
 from domain.streams import USERS_LOG
 from infra.archive.event_history import EventHistory
 from infra.composition import (
-    lazy_database,
+    Stores,
     open_dead_letters,
     open_intake,
     open_logs,
@@ -44,7 +44,6 @@ from infra.serving.archive import GLANCE_SECONDS, ArchiveHistory, ServedArchive
 from infra.serving.follower import FollowedReadModel, Follower
 from infra.serving.pattern_history import PostgresPatternHistory
 from infra.serving.replicas import ReplicatedPatterns
-from infra.settings import Settings
 from infra.workspaces.repository import WorkspaceRepository
 from projections.activity import Activity
 from projections.backtests import Backtests
@@ -139,9 +138,8 @@ def _keep_running(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 def build_app(
-    settings: Settings,
+    stores: Stores,
     guard: Guard,
-    client: Redis,
     recorder: Recorder,
     logs: tuple[str, ...],
     open_patterns: OpenPatterns = RedisPatternQueries,
@@ -164,7 +162,7 @@ def build_app(
     from readapi.push.hub import Hub
     from readapi.replica.metrics import ReplicaGauges
 
-    database = lazy_database(settings)
+    settings, client, database = stores.settings, stores.redis, stores.database
     archive = ServedArchive(database) if database else None
     glancing = connect(redis_url(settings), seconds=GLANCE_SECONDS, retries=0)
     asking, waiting = (connect_async(redis_url(settings)) for _ in range(2))
@@ -219,16 +217,12 @@ def build_app(
         pattern_history=PatternHistory(
             PostgresPatternHistory(archive, logs) if archive else None, settings.wait_seconds
         ),
-        history=ArchiveHistory(
-            archive, EventHistory(archive.database, open_logs(client, settings, (*logs, USERS_LOG), database))
-        )
+        history=ArchiveHistory(archive, EventHistory(archive.database, open_logs(stores, (*logs, USERS_LOG))))
         if archive
         else None,
         announcements=IntakeMessageRecorder(intake),
-        desk=RepositoryWorkspaceCommands(
-            WorkspaceRepository(open_logs(client, settings, [USERS_LOG], database)[USERS_LOG], "http")
-        ),
-        dead_letters=RedisDeadLetterCommands(open_dead_letters(client, settings), recorder),
+        desk=RepositoryWorkspaceCommands(WorkspaceRepository(open_logs(stores, [USERS_LOG])[USERS_LOG], "http")),
+        dead_letters=RedisDeadLetterCommands(open_dead_letters(stores), recorder),
         operations=RedisOperations(client, glancing, archive),
         push=hub,
         clock=time.time,

@@ -8,7 +8,7 @@ from shutil import rmtree
 import structlog
 
 from infra.access.open_guard import check_exposure, open_guard
-from infra.composition import open_recorder, open_redis
+from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
 from infra.log.partitions import log_names
 from infra.processes.errors import StartupError
 from infra.processes.logs import LIBRARY_LOGS, configure_logs
@@ -25,10 +25,10 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
     configure_logs(settings.log_level, "serve")
     check_exposure(settings)
     guard = open_guard(settings)
-    client = open_redis(settings)
+    stores = open_stores(settings)
     # Made once and before the processes are, so that one that gunicorn replaces while Redis is away starts too.
-    recorder = open_recorder(client, settings)
-    logs = log_names(client)
+    recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
+    logs = log_names(stores.redis)
     listener = _listen(settings)
     metrics = tempfile.mkdtemp(prefix="tickview-metrics-")
     os.environ[METRICS_FOLDER] = metrics
@@ -42,7 +42,7 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
         "loglevel": "warning",
     }
     logger.info("serving", address="http://{}:{}".format(*listener.getsockname()), processes=settings.api_processes)
-    Server(options, lambda: build_app(settings, guard, client, recorder, logs, open_patterns)).run()
+    Server(options, lambda: build_app(stores, guard, recorder, logs, open_patterns)).run()
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from infra.access.open_guard import open_guard
-from infra.composition import open_recorder
+from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.serving.app import build_app
 from infra.settings import Settings
@@ -39,8 +39,9 @@ def documented() -> set[Rule]:
 
 def test_the_documentation_says_of_every_route_who_may_ask(redis: Redis, redis_url: str) -> None:
     settings = Settings(redis_url=redis_url)
-    recorder = open_recorder(redis, settings)
-    app = build_app(settings, open_guard(settings), redis, recorder, ("market-0",), RedisPatternQueries)
+    stores = Stores(settings, redis, None)
+    recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
+    app = build_app(stores, open_guard(settings), recorder, ("market-0",), RedisPatternQueries)
     rules = rules_of(routes_of(app))
     assert {rule for rule in rules if rule.scope is None} == {Rule("GET", "/api/health", None)}
     assert documented() == set(rules)

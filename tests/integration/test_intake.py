@@ -11,9 +11,10 @@ from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
 from domain.wire import PATTERNS
-from infra.composition import open_recorder
+from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.recording.intake import BacklogFullError, Intake
 from infra.recording.listeners import listen
+from infra.recording.recorder import Recorder
 from infra.redis.connections import connect
 from infra.redis.functions import load
 from infra.settings import Settings
@@ -23,6 +24,11 @@ from tests import servers
 def message(number: int) -> Message:
     payload = b'{"event_type": "pattern_detected", "data": {"symbol": "S%d", "pattern": "Doji", "confidence": 0.5}}'
     return Message("tickstock.events.patterns", payload % number, time.time(), "http")
+
+
+def recorder_on(client: Redis, url: str) -> Recorder:
+    stores = Stores(Settings(redis_url=url), client, None)
+    return open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
 
 
 @contextmanager
@@ -36,7 +42,7 @@ def started(intake: Intake) -> Iterator[Intake]:
 
 def test_messages_are_recorded_in_batches(redis: Redis, redis_url: str) -> None:
     load(redis)
-    recorder = open_recorder(redis, Settings(redis_url=redis_url))
+    recorder = recorder_on(redis, redis_url)
     sizes: list[int] = []
 
     def record(messages: list[Message]) -> list[Receipt]:
@@ -102,7 +108,7 @@ def test_a_full_backlog_holds_up_pubsub_then_drops_and_counts(redis: Redis) -> N
 
 def test_close_records_what_is_held(redis: Redis, redis_url: str) -> None:
     load(redis)
-    recorder = open_recorder(redis, Settings(redis_url=redis_url))
+    recorder = recorder_on(redis, redis_url)
     with started(Intake(recorder.record, backlog=1_000, batch_size=10, batch_seconds=0.01)) as intake:
         for number in range(200):
             intake.put(message(number), timeout=1)
@@ -112,7 +118,7 @@ def test_close_records_what_is_held(redis: Redis, redis_url: str) -> None:
 def test_while_redis_is_away_senders_hear_it_and_pubsub_messages_are_kept() -> None:
     with servers.valkey() as server, connect(server.connection_url) as client:
         load(client)
-        recorder = open_recorder(client, Settings(redis_url=server.connection_url))
+        recorder = recorder_on(client, server.connection_url)
         with started(Intake(recorder.record, backlog=1_000, batch_size=10, batch_seconds=0.01)) as intake:
             assert intake.submit(message(0)).result(timeout=10).events
             server.stop()

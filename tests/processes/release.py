@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 from infra.cli.roles import stop_on_signals
-from infra.composition import open_market_logs, open_redis
+from infra.composition import open_market_logs, open_stores
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
 from infra.projecting.worker import Worker
@@ -44,12 +44,12 @@ def main() -> None:
     """Work until told to stop."""
     settings = Settings()
     configure_logs("warning", "release " + sys.argv[1])
-    client = open_redis(settings)
+    stores = open_stores(settings)
     Worker(
-        client,
+        stores.redis,
         process_name(),
         {"patterns": RELEASES[sys.argv[1]]()},
-        open_market_logs(client, settings),
+        open_market_logs(stores),
         lease_seconds=settings.lease_seconds,
         batch_size=settings.fold_batch,
         former=[ActivePatterns()] if "former" in sys.argv else [],
