@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from redis import Redis
 from infra.bench.measurement import PROGRESS
 from infra.embedded import embedded_servers
 from infra.processes.errors import StartupError
+from infra.processes.python import module_command
 from infra.redis.connections import connect
 from infra.redis.functions import load
 
@@ -36,7 +36,7 @@ def running(port: int, words: tuple[str, ...], settings: Mapping[str, object]) -
     Raises StartupError if it ends instead.
     """
     environment = {**os.environ, **{f"TICKVIEW_{name.upper()}": str(value) for name, value in settings.items()}}
-    process = subprocess.Popen([sys.executable, "-m", *words], env=environment)  # noqa: S603 our own program
+    process = subprocess.Popen(module_command(*words), env=environment)  # noqa: S603
     try:
         while not answers(port):
             if process.poll() is not None:

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from domain.errors import TickViewError
 from infra.processes.lifeline import follow_supervisor
 from infra.processes.logs import configure_logs
+from infra.processes.python import ignore_working_directory
 
 COMMANDS = {
     "up": "infra.cli.up:up",
@@ -80,6 +81,7 @@ def tickview() -> None:
 
 def main() -> None:
     """Run the command; what a person can mend is said in one line, with exit code 1."""
+    ignore_working_directory()
     follow_supervisor()
     configure_logs("error", "tickview")
     try:

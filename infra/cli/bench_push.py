@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from infra.bench.processes import answers, own_server
 from infra.cli.output import JsonOption, print_json, print_table
 from infra.embedded.ports import find_free_port
 from infra.processes.errors import StartupError
+from infra.processes.python import module_command
 from infra.settings import Settings
 
 
@@ -76,7 +76,7 @@ def push(
 def _running(url: str, *words: str) -> Iterator[None]:
     environment = {**os.environ, "TICKVIEW_REDIS_URL": url, "TICKVIEW_LOG_LEVEL": "error"}
     environment["TICKVIEW_API_PROCESSES"] = "1"
-    process = subprocess.Popen([sys.executable, "-m", "infra.cli", *words], env=environment)  # noqa: S603 our own
+    process = subprocess.Popen(module_command("infra.cli", *words), env=environment)  # noqa: S603
     try:
         yield
     finally:

@@ -1,6 +1,5 @@
 """``tickview up``: everything on this machine, started together, watched, and stopped together."""
 
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
@@ -18,6 +17,7 @@ from infra.cli.roles import stop_on_signals
 from infra.embedded import Servers, hold_data_folder, publish_servers, start_servers
 from infra.embedded.ports import find_free_port
 from infra.processes.errors import StartupError
+from infra.processes.python import module_command
 from infra.processes.supervisor import Program, Supervisor
 from infra.settings import Settings
 from infra.settings.urls import without_password
@@ -102,7 +102,7 @@ def _program(role: list[str], settings: Settings, servers: Servers) -> Program:
     }
     return Program(
         name,
-        [sys.executable, "-m", "infra.cli", *role],
+        module_command("infra.cli", *role),
         settings.data / "logs" / f"{name}.log",
         environment,
         address=(servers.api_url or "") if name == "serve" else "",
