@@ -1,1 +1,12 @@
 """With what: Redis, PostgreSQL, processes, settings, the command line; the only place that composes the rest."""
+
+import readapi
+
+TICKVIEW_PACKAGE = True
+"""Distinguishes this package from another package named ``infra``."""
+
+if not getattr(readapi, "TICKVIEW_PACKAGE", False):
+    raise ImportError(
+        f"TickView needs its own package 'readapi', but {readapi.__file__ or readapi.__path__[0]} was imported. "
+        "Rename that package, or run TickView in an environment of its own."
+    )

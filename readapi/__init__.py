@@ -4,12 +4,29 @@ Besides ``tickview serve`` there are two ways to run it, one line each, with the
 ``init_app`` adds it to a Falcon application that somebody has, ``create_app`` makes one to mount under another.
 """
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
+import projections
 from readapi.http.asgi import AsgiApplication
 
 if TYPE_CHECKING:
     from falcon.asgi import App
+
+TICKVIEW_PACKAGE = True
+"""Distinguishes this package from another package named ``readapi``."""
+
+
+def _check_package(package: ModuleType) -> None:
+    """Refuse a package of the application that has the name of a TickView package. Raises ImportError."""
+    if not getattr(package, "TICKVIEW_PACKAGE", False):
+        raise ImportError(
+            f"TickView needs its own package '{package.__name__}', but {package.__file__ or package.__path__[0]} was "
+            "imported. Rename that package, or run TickView in an environment of its own."
+        )
+
+
+_check_package(projections)
 
 SERVICES = "readapi.services"
 """The group of entry points in which whoever has stores and settings offers an ``EmbeddedService``."""
@@ -46,8 +63,10 @@ def create_app() -> AsgiApplication:
 
 
 def _service() -> EmbeddedService:
+    from importlib import import_module
     from importlib.metadata import entry_points
 
     [offered] = entry_points(group=SERVICES)
+    _check_package(import_module(offered.module.partition(".")[0]))
     service: EmbeddedService = offered.load()
     return service
