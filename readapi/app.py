@@ -32,7 +32,7 @@ from readapi.operations.projections import (
     RollbackResource,
 )
 from readapi.patterns.as_of import PatternHistory
-from readapi.patterns.list_filters import OwnLists
+from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import StatisticsResource, SummaryResource
 from readapi.patterns.pattern import PatternResource
 from readapi.patterns.scan import ScanResource
@@ -40,7 +40,7 @@ from readapi.ports.archive import History
 from readapi.ports.commands import DeadLetterCommands, MessageRecorder, WorkspaceCommands
 from readapi.ports.operations import Operations
 from readapi.push.hub import Hub
-from readapi.push.resources import LiveResource, PatternEventsResource, PatternsLiveResource
+from readapi.push.resources import PatternSocketResource, PatternStreamResource, SocketResource
 from readapi.users.filter_presets import PresetResource, PresetsResource
 from readapi.users.watchlists import WatchlistResource, WatchlistsResource
 
@@ -76,15 +76,15 @@ def create_app(
     requests = CollectorRegistry()
     measuring = Measuring(requests)
     push.metrics.register(requests)
-    lists = OwnLists(workspaces)
+    lists = CallerWorkspace(workspaces)
     routes: dict[str, object] = {
         "/api/patterns/scan": ScanResource(patterns, pattern_history, catalogue, lists, clock),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, operations, clock),
-        "/api/patterns/stream": PatternEventsResource(push, lists),
-        "/ws/patterns": PatternsLiveResource(push, lists),
-        "/ws": LiveResource(push, lists),
+        "/api/patterns/stream": PatternStreamResource(push, lists),
+        "/ws/patterns": PatternSocketResource(push, lists),
+        "/ws": SocketResource(push, lists),
         "/api/patterns/{pattern_id:path}": PatternResource(patterns, history, clock),
         "/api/backtests": BacktestsResource(backtests),
         "/api/backtests/{job_id}": BacktestResource(backtests, history),

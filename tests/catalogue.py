@@ -7,7 +7,7 @@ from projections.base import encode_row
 from projections.symbols import SymbolRow
 from projections.universes import UniverseRow
 from readapi.catalogue.filters import Catalogue
-from readapi.catalogue.tables import NotLoaded, SymbolTable, UniverseTable
+from readapi.catalogue.replicas import SymbolReplica, UniverseReplica, UnloadedReplica
 from readapi.http.read_model import ReadModel
 
 LOGS = ("market-0",)
@@ -17,18 +17,18 @@ def symbol(ticker: str, **details: object) -> SymbolRow:
     return SymbolRow(ticker, 1.0, 1.0, **details)  # type: ignore[arg-type]
 
 
-class Known:
+class CatalogueFixture:
     """The tables, and the catalogue that they make up."""
 
     def __init__(self, symbols: Sequence[SymbolRow] = (), universes: Mapping[str, Sequence[str]] | None = None) -> None:
-        self.symbols, self.universes = SymbolTable(), UniverseTable()
+        self.symbols, self.universes = SymbolReplica(), UniverseReplica()
         self.put(*symbols)
         for key, members in (universes or {}).items():
             self.define(key, *members)
-        of_symbols: FollowedReadModel[SymbolTable | NotLoaded] = FollowedReadModel(
+        of_symbols: FollowedReadModel[SymbolReplica | UnloadedReplica] = FollowedReadModel(
             "symbols", 1, LOGS, lambda _: self.symbols
         )
-        of_universes: FollowedReadModel[UniverseTable | NotLoaded] = FollowedReadModel(
+        of_universes: FollowedReadModel[UniverseReplica | UnloadedReplica] = FollowedReadModel(
             "universes", 1, LOGS, lambda _: self.universes
         )
         self.catalogue = Catalogue(ReadModel("symbols", of_symbols, 0), ReadModel("universes", of_universes, 0))

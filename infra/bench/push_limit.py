@@ -9,8 +9,8 @@ import uvicorn
 
 from infra.web_server.uvicorn import HttpStream, WebSocketStream
 from readapi.http.client_stream import STREAM, Stream
-from readapi.push.hub import WRITES_A_TURN
-from readapi.push.subscribers import WAITING_BYTES
+from readapi.push.hub import WRITES_PER_TURN
+from readapi.push.subscribers import MAX_WAITING_BYTES
 
 
 class ConstantPush:
@@ -44,11 +44,11 @@ class ConstantPush:
     async def _tell(self) -> None:
         while True:
             for number, stream in enumerate(self._streams):
-                if stream.waiting > WAITING_BYTES // 2:
+                if stream.waiting > MAX_WAITING_BYTES // 2:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(stream.drained(), 1)
                 stream.write(self._frame)
-                if number % WRITES_A_TURN == 0:
+                if number % WRITES_PER_TURN == 0:
                     await asyncio.sleep(0)
             await asyncio.sleep(0)
 

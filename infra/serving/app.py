@@ -168,7 +168,7 @@ def build_app(
     asking, waiting = (connect_async(redis_url(settings)) for _ in range(2))
     followed: list[FollowedReadModel[Any]] = []
     follower = Follower(waiting, followed)
-    catalogue, parts = followed_catalogue(logs, settings.wait_seconds, follower, lambda: hub.look_at_catalogue())
+    catalogue, parts = followed_catalogue(logs, settings.wait_seconds, follower, lambda: hub.on_catalogue_change())
     followed += parts
     hub = Hub(
         follower,

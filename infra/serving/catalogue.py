@@ -12,12 +12,12 @@ from projections.symbols import Symbols
 from projections.universes import Universes
 from projections.versions import Build
 from readapi.catalogue.filters import Catalogue
-from readapi.catalogue.tables import NotLoaded, SymbolTable, UniverseTable
+from readapi.catalogue.replicas import SymbolReplica, UniverseReplica, UnloadedReplica
 from readapi.http.read_model import ReadModel
 from readapi.ports.read_models import Freshness
 
 
-class ReplicatedTable(ReplicatedReadModel[NotLoaded, Held]):
+class ReplicatedCatalogueModel(ReplicatedReadModel[UnloadedReplica, Held]):
     """The live build of a read model of the catalogue, which nothing answers before it is loaded.
 
     Once it is known that there is no build yet, an empty table answers. ``moved`` is called whenever something may have
@@ -27,10 +27,10 @@ class ReplicatedTable(ReplicatedReadModel[NotLoaded, Held]):
     def __init__(
         self, projection: Projection[Any, Any], logs: Sequence[str], make: Callable[[], Held], moved: Callable[[], None]
     ) -> None:
-        super().__init__(projection.name, projection.version, logs, lambda _: NotLoaded(), make, MOST_SYMBOLS)
+        super().__init__(projection.name, projection.version, logs, lambda _: UnloadedReplica(), make, MOST_SYMBOLS)
         self._has_moved = moved
 
-    def move(self, build: Build, positions: Positions, queries: NotLoaded | Held | None = None) -> None:
+    def move(self, build: Build, positions: Positions, queries: UnloadedReplica | Held | None = None) -> None:
         """As FollowedReadModel."""
         super().move(build, positions, queries)
         self._has_moved()
@@ -38,7 +38,7 @@ class ReplicatedTable(ReplicatedReadModel[NotLoaded, Held]):
     def wait_for_build(self) -> None:
         """As FollowedReadModel."""
         build, queries, positions = self.current.build, self.current.queries, self.current.positions
-        if build.number == 0 and isinstance(queries, NotLoaded):
+        if build.number == 0 and isinstance(queries, UnloadedReplica):
             self.move(build, positions, self._make())
 
 
@@ -46,8 +46,8 @@ def followed_catalogue(
     logs: Sequence[str], wait_seconds: float, freshness: Freshness, moved: Callable[[], None]
 ) -> tuple[Catalogue, list[FollowedReadModel[Any]]]:
     """The catalogue, and what a Follower must follow for it; ``moved`` is called when it may have changed."""
-    symbols = ReplicatedTable(Symbols(), logs, SymbolTable, moved)
-    universes = ReplicatedTable(Universes(), logs, UniverseTable, moved)
+    symbols = ReplicatedCatalogueModel(Symbols(), logs, SymbolReplica, moved)
+    universes = ReplicatedCatalogueModel(Universes(), logs, UniverseReplica, moved)
     catalogue = Catalogue(
         ReadModel(symbols.name, symbols, wait_seconds, freshness),
         ReadModel(universes.name, universes, wait_seconds, freshness),

@@ -5,7 +5,7 @@ from typing import NamedTuple, TypeVar
 
 from falcon.asgi import Request
 
-from readapi.catalogue.tables import NotLoaded, SymbolTable, UniverseTable
+from readapi.catalogue.replicas import SymbolReplica, UniverseReplica, UnloadedReplica
 from readapi.http.problems import FieldError, invalid
 from readapi.http.read_model import ReadModel
 from readapi.ports.errors import UnavailableError
@@ -34,7 +34,9 @@ class Catalogue:
     """The symbols and universes as they are now."""
 
     def __init__(
-        self, symbols: ReadModel[SymbolTable | NotLoaded], universes: ReadModel[UniverseTable | NotLoaded]
+        self,
+        symbols: ReadModel[SymbolReplica | UnloadedReplica],
+        universes: ReadModel[UniverseReplica | UnloadedReplica],
     ) -> None:
         self.symbols = symbols
         self.universes = universes
@@ -72,9 +74,9 @@ class Catalogue:
         return symbols
 
 
-def loaded(live: LiveBuild[T | NotLoaded]) -> T:
+def loaded(live: LiveBuild[T | UnloadedReplica]) -> T:
     """What answers. Raises UnavailableError while nothing does."""
-    if isinstance(live.queries, NotLoaded):
+    if isinstance(live.queries, UnloadedReplica):
         raise UnavailableError("the catalogue is being loaded; try again")
     return live.queries
 

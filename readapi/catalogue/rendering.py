@@ -8,7 +8,7 @@ from projections.universes import UniverseRow
 from readapi.ports.read_models import provenance
 
 
-class ListedSymbol(TypedDict):
+class SymbolSummary(TypedDict):
     """A symbol of the catalogue; ``market_cap`` is in the currency of its market. What is not known is null."""
 
     symbol: str
@@ -21,7 +21,7 @@ class ListedSymbol(TypedDict):
     market_cap: float | None
 
 
-class KnownSymbol(ListedSymbol):
+class SymbolDetails(SymbolSummary):
     """A symbol, whether it is traded or not. Times are epoch seconds; ``position`` is where the event stands that last
     changed it (``market-0=17``).
     """
@@ -33,7 +33,7 @@ class KnownSymbol(ListedSymbol):
     position: str
 
 
-class ListedUniverse(TypedDict):
+class UniverseSummary(TypedDict):
     """A universe, and how many symbols it has."""
 
     key: str
@@ -42,7 +42,7 @@ class ListedUniverse(TypedDict):
     symbol_count: int
 
 
-class KnownUniverse(TypedDict):
+class UniverseDetails(TypedDict):
     """A universe with its symbols. ``updated_at`` is in epoch seconds; ``position`` as of a symbol."""
 
     key: str
@@ -54,7 +54,7 @@ class KnownUniverse(TypedDict):
     position: str
 
 
-def shown_symbol(row: SymbolRow) -> ListedSymbol:
+def symbol_summary(row: SymbolRow) -> SymbolSummary:
     """A symbol in a list."""
     return {
         "symbol": row.symbol,
@@ -68,11 +68,11 @@ def shown_symbol(row: SymbolRow) -> ListedSymbol:
     }
 
 
-def known_symbol(found: FoundRow[SymbolRow]) -> KnownSymbol:
+def symbol_details(found: FoundRow[SymbolRow]) -> SymbolDetails:
     """A symbol by itself."""
     row = found.row
     return {
-        **shown_symbol(row),
+        **symbol_summary(row),
         "active": row.active,
         "listed_at": row.listed_at,
         "updated_at": row.updated_at,
@@ -81,7 +81,7 @@ def known_symbol(found: FoundRow[SymbolRow]) -> KnownSymbol:
     }
 
 
-def shown_universe(row: UniverseRow) -> ListedUniverse:
+def universe_summary(row: UniverseRow) -> UniverseSummary:
     """A universe in a list."""
     return {
         "key": row.key,
@@ -91,7 +91,7 @@ def shown_universe(row: UniverseRow) -> ListedUniverse:
     }
 
 
-def known_universe(found: FoundRow[UniverseRow]) -> KnownUniverse:
+def universe_details(found: FoundRow[UniverseRow]) -> UniverseDetails:
     """A universe by itself."""
     row = found.row
     return {

@@ -11,8 +11,8 @@ from typing_extensions import TypedDict
 
 from projections.queries import PatternQueries, PatternQuery, most_frequent
 from readapi.catalogue.filters import loaded
-from readapi.catalogue.rendering import KnownSymbol, ListedSymbol, known_symbol
-from readapi.catalogue.tables import NotLoaded, SymbolTable
+from readapi.catalogue.rendering import SymbolDetails, SymbolSummary, symbol_details
+from readapi.catalogue.replicas import SymbolReplica, UnloadedReplica
 from readapi.http.answers import send_tagged
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import LongName, Parameters, as_whole_number
@@ -37,7 +37,7 @@ class SymbolsParameters(Parameters):
 class SymbolsAnswer(TypedDict):
     """Symbols that are traded, and how many these are."""
 
-    symbols: list[ListedSymbol]
+    symbols: list[SymbolSummary]
     count: int
 
 
@@ -52,7 +52,7 @@ class SymbolPatterns(TypedDict):
 class SymbolAnswer(TypedDict):
     """One symbol and its active patterns."""
 
-    symbol: KnownSymbol
+    symbol: SymbolDetails
     patterns: SymbolPatterns
     stale: bool
     age_seconds: int | None
@@ -61,7 +61,7 @@ class SymbolAnswer(TypedDict):
 class SymbolsResource(Resource):
     """The symbols."""
 
-    def __init__(self, symbols: ReadModel[SymbolTable | NotLoaded]) -> None:
+    def __init__(self, symbols: ReadModel[SymbolReplica | UnloadedReplica]) -> None:
         self.read_model = symbols
 
     @operation(
@@ -72,7 +72,7 @@ class SymbolsResource(Resource):
         reads=True,
     )
     async def on_get(
-        self, req: Request, resp: Response, query: SymbolsParameters, live: LiveBuild[SymbolTable | NotLoaded]
+        self, req: Request, resp: Response, query: SymbolsParameters, live: LiveBuild[SymbolReplica | UnloadedReplica]
     ) -> None:
         """The symbols, in order."""
         found = loaded(live).search(query.search or "", query.market, query.limit)
@@ -84,7 +84,7 @@ class SymbolResource(Resource):
 
     def __init__(
         self,
-        symbols: ReadModel[SymbolTable | NotLoaded],
+        symbols: ReadModel[SymbolReplica | UnloadedReplica],
         patterns: ReadModel[PatternQueries],
         clock: Callable[[], float],
     ) -> None:
@@ -101,7 +101,13 @@ class SymbolResource(Resource):
         reads=True,
     )
     async def on_get(
-        self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[SymbolTable | NotLoaded], symbol: str
+        self,
+        req: Request,
+        resp: Response,
+        _query: Parameters,
+        *,
+        live: LiveBuild[SymbolReplica | UnloadedReplica],
+        symbol: str,
     ) -> None:
         """The symbol."""
         patterns = await self._patterns.reach(req)
@@ -111,7 +117,7 @@ class SymbolResource(Resource):
         both = {log: min(position, patterns.positions.get(log, 0)) for log, position in live.positions.items()}
         resp.set_header(POSITION_HEADER, format_positions(both))
         answer = SymbolAnswer(
-            symbol=known_symbol(found),
+            symbol=symbol_details(found),
             patterns=await counted(patterns.queries, found.row.symbol, self._clock()),
             **self._patterns.staleness(),
         )

@@ -4,8 +4,8 @@ from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from readapi.catalogue.filters import loaded
-from readapi.catalogue.rendering import KnownUniverse, ListedUniverse, known_universe, shown_universe
-from readapi.catalogue.tables import NotLoaded, UniverseTable
+from readapi.catalogue.rendering import UniverseDetails, UniverseSummary, universe_details, universe_summary
+from readapi.catalogue.replicas import UniverseReplica, UnloadedReplica
 from readapi.http.answers import send_tagged
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
@@ -17,37 +17,37 @@ from readapi.ports.read_models import LiveBuild
 class UniversesAnswer(TypedDict):
     """All universes in order of their keys, and how many these are."""
 
-    universes: list[ListedUniverse]
+    universes: list[UniverseSummary]
     count: int
 
 
 class UniverseAnswer(TypedDict):
     """One universe, and how many symbols it has."""
 
-    universe: KnownUniverse
+    universe: UniverseDetails
     count: int
 
 
 class UniversesResource(Resource):
     """All universes."""
 
-    def __init__(self, universes: ReadModel[UniverseTable | NotLoaded]) -> None:
+    def __init__(self, universes: ReadModel[UniverseReplica | UnloadedReplica]) -> None:
         self.read_model = universes
 
     @operation("The universes that scans can be narrowed to", scope="read", answers={200: UniversesAnswer}, reads=True)
     async def on_get(
-        self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[UniverseTable | NotLoaded]
+        self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[UniverseReplica | UnloadedReplica]
     ) -> None:
         """All of them."""
         rows = loaded(live).rows
-        universes = [shown_universe(rows[key].row) for key in sorted(rows)]
+        universes = [universe_summary(rows[key].row) for key in sorted(rows)]
         send_tagged(req, resp, UniversesAnswer(universes=universes, count=len(universes)))
 
 
 class UniverseResource(Resource):
     """One universe."""
 
-    def __init__(self, universes: ReadModel[UniverseTable | NotLoaded]) -> None:
+    def __init__(self, universes: ReadModel[UniverseReplica | UnloadedReplica]) -> None:
         self.read_model = universes
 
     @operation(
@@ -59,10 +59,16 @@ class UniverseResource(Resource):
         reads=True,
     )
     async def on_get(
-        self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[UniverseTable | NotLoaded], key: str
+        self,
+        req: Request,
+        resp: Response,
+        _query: Parameters,
+        *,
+        live: LiveBuild[UniverseReplica | UnloadedReplica],
+        key: str,
     ) -> None:
         """The universe."""
         found = loaded(live).get(key)
         if found is None:
             raise not_found(f"universe {key!r}")
-        send_tagged(req, resp, UniverseAnswer(universe=known_universe(found), count=len(found.row.symbols)))
+        send_tagged(req, resp, UniverseAnswer(universe=universe_details(found), count=len(found.row.symbols)))

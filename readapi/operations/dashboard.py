@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from projections.activity import ActivityRow, day_of
 from projections.queries import ActivityQueries
-from readapi.catalogue.tables import NotLoaded, SymbolTable
+from readapi.catalogue.replicas import SymbolReplica, UnloadedReplica
 from readapi.http.answers import send_tagged
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Days, Parameters
@@ -74,7 +74,7 @@ class DashboardResource(Resource):
     def __init__(
         self,
         activity: ReadModel[ActivityQueries],
-        symbols: ReadModel[SymbolTable | NotLoaded],
+        symbols: ReadModel[SymbolReplica | UnloadedReplica],
         clock: Callable[[], float],
     ) -> None:
         self.read_model = activity
@@ -99,8 +99,8 @@ class DashboardResource(Resource):
         send_tagged(req, resp, DashboardAnswer(statistics=_statistics(rows, days), symbols=symbols))
 
 
-def _counted(table: SymbolTable | NotLoaded) -> SymbolCounts | None:
-    if isinstance(table, NotLoaded):
+def _counted(table: SymbolReplica | UnloadedReplica) -> SymbolCounts | None:
+    if isinstance(table, UnloadedReplica):
         return None
     total, active, by_market, by_sector = table.statistics
     return SymbolCounts(total=total, active=active, by_market=dict(by_market), by_sector=dict(by_sector))

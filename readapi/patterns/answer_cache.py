@@ -12,17 +12,17 @@ from readapi.http.operation import Resource
 from readapi.http.read_model import MIN_POSITION_HEADER, ReadModel
 from readapi.ports.read_models import LiveBuild
 
-MOST_ANSWERS = 500
-"""Remembered at once; the one that was made first makes room."""
+MAX_ANSWERS = 500
+"""AnswerCache at once; the one that was made first makes room."""
 
-MOST_BYTES = 4_194_304
+MAX_BYTES = 4_194_304
 """What they take together, likewise."""
 
-MOST_QUESTIONS = 10_000
+MAX_REQUESTS = 10_000
 """Of which it is known at once that they were asked."""
 
 
-class Remembered:
+class AnswerCache:
     """Answers of one state. With another state, all are forgotten: nothing remembered is ever stale."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Remembered:
         hashed = hash(question)
         if hashed in self._asked:
             return True
-        if len(self._asked) >= MOST_QUESTIONS:
+        if len(self._asked) >= MAX_REQUESTS:
             self._asked.clear()
         self._asked.add(hashed)
         return False
@@ -53,7 +53,7 @@ class Remembered:
         self._forget(question)
         self._answers[question] = answer
         self._bytes += len(answer.body)
-        while len(self._answers) > MOST_ANSWERS or self._bytes > MOST_BYTES:
+        while len(self._answers) > MAX_ANSWERS or self._bytes > MAX_BYTES:
             self._forget(next(iter(self._answers)))
 
     def _forget(self, question: str) -> None:
@@ -62,13 +62,13 @@ class Remembered:
             self._bytes -= len(forgotten.body)
 
 
-class RememberingResource(Resource):
+class CachedPatternResource(Resource):
     """A resource of the active patterns whose answers are the same for the same query string, in the same second."""
 
     def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
         self.read_model = patterns
         self._clock = clock
-        self._remembered = Remembered()
+        self._remembered = AnswerCache()
 
     def answered_before(self, req: Request, resp: Response) -> bool:
         """Answer as in this second the same question was answered, if nothing has changed since."""

@@ -18,27 +18,27 @@ from readapi.ports.read_models import LiveBuild
 LIST_ID_PATTERN = "^[0-9a-f]{32}$"
 ListId = Annotated[str, StringConstraints(pattern=LIST_ID_PATTERN)]
 
-Given = Mapping[str, str | list[str]]
+QueryParameters = Mapping[str, str | list[str]]
 """Parameters as a query string has them."""
 
 
-class OwnLists:
+class CallerWorkspace:
     """The workspace of whoever asks, read once for a request."""
 
     def __init__(self, workspaces: ReadModel[WorkspaceQueries]) -> None:
         self._workspaces = workspaces
 
-    async def complete(self, req: Request) -> Given:
+    async def complete(self, req: Request) -> QueryParameters:
         """The parameters, those of the preset that they name among them where they say nothing else.
 
         Raises Problem (400) for a preset that is none of one's own.
         """
-        given: Given = req.params
-        return completed(given, await self.read(req)) if _preset_id(given) else given
+        given: QueryParameters = req.params
+        return with_preset(given, await self.read(req)) if _preset_id(given) else given
 
     async def symbols(self, req: Request, watchlist_id: str) -> frozenset[str]:
         """Those of a watchlist. Raises Problem (400) where it is none of one's own."""
-        return symbols_of(await self.read(req), watchlist_id)
+        return watchlist_symbols(await self.read(req), watchlist_id)
 
     def tell_position(self, req: Request, resp: Response) -> None:
         """Add to the position of an answer that of the lists, if any were read."""
@@ -50,12 +50,12 @@ class OwnLists:
         workspace: WorkspaceRow | None = getattr(req.context, "workspace", None)
         if workspace is None:
             live = await self._workspaces.reach(req)
-            workspace = await own_workspace(req, live)
+            workspace = await read_workspace(req, live)
             req.context.workspace, req.context.lists_position = workspace, live.formatted_positions
         return workspace
 
 
-def completed(given: Given, own: WorkspaceRow, among: Collection[str] | None = None) -> Given:
+def with_preset(given: QueryParameters, own: WorkspaceRow, among: Collection[str] | None = None) -> QueryParameters:
     """Parameters with those of the preset that they name, where they say nothing else; of those ``among`` these alone.
 
     Raises Problem (400) for a preset that is none of one's own.
@@ -67,16 +67,16 @@ def completed(given: Given, own: WorkspaceRow, among: Collection[str] | None = N
     if preset is None:
         raise _unknown("preset", preset_id)
     parameters = {name: value for name, value in preset["parameters"].items() if among is None or name in among}
-    return {**as_given(parameters), **given}
+    return {**as_query_parameters(parameters), **given}
 
 
-def _preset_id(given: Given) -> str | None:
+def _preset_id(given: QueryParameters) -> str | None:
     """What can be the id of a preset; what cannot is refused with all else that is wrong."""
     preset_id = given.get("preset")
     return preset_id if isinstance(preset_id, str) and re.fullmatch(LIST_ID_PATTERN, preset_id) else None
 
 
-def symbols_of(own: WorkspaceRow, watchlist_id: str) -> frozenset[str]:
+def watchlist_symbols(own: WorkspaceRow, watchlist_id: str) -> frozenset[str]:
     """Those of a watchlist. Raises Problem (400) where it is none of one's own."""
     watchlist = own.watchlists.get(watchlist_id)
     if watchlist is None:
@@ -84,7 +84,7 @@ def symbols_of(own: WorkspaceRow, watchlist_id: str) -> frozenset[str]:
     return frozenset(watchlist["symbols"])
 
 
-async def own_workspace(req: Request, live: LiveBuild[WorkspaceQueries]) -> WorkspaceRow:
+async def read_workspace(req: Request, live: LiveBuild[WorkspaceQueries]) -> WorkspaceRow:
     """What whoever asks has."""
     user = identity_of(req).subject
     found = await live.queries.get(user)
@@ -95,7 +95,7 @@ def _unknown(kind: str, list_id: str) -> Problem:
     return invalid([{"field": kind, "reason": f"is none of your {kind}s: {list_id!r}"}])
 
 
-def as_given(parameters: Mapping[str, Any]) -> Given:
+def as_query_parameters(parameters: Mapping[str, Any]) -> QueryParameters:
     """Parameters in JSON as a query string has them: ``[30.0, 70.0]`` is ``30.0,70.0``."""
     return {name: _as_text(value) for name, value in parameters.items()}
 

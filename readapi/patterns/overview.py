@@ -11,7 +11,7 @@ from projections.queries import PatternQueries, PatternQuery, PatternStatistics
 from readapi.http.answers import Performance, encode
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters
-from readapi.patterns.answer_cache import RememberingResource
+from readapi.patterns.answer_cache import CachedPatternResource
 from readapi.patterns.rendering import CompactPattern, compact, shown_at
 from readapi.ports.read_models import LiveBuild
 
@@ -65,7 +65,7 @@ class PatternSummaryAnswer(TypedDict):
     performance: Performance
 
 
-class StatisticsResource(RememberingResource):
+class StatisticsResource(CachedPatternResource):
     """Statistics of the active patterns."""
 
     @operation(
@@ -95,7 +95,7 @@ def _statistics(counted: PatternStatistics) -> Statistics:
     )
 
 
-class SummaryResource(RememberingResource):
+class SummaryResource(CachedPatternResource):
     """The dashboard's summary."""
 
     @operation(

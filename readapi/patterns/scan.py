@@ -40,9 +40,9 @@ from readapi.http.parameters import (
 )
 from readapi.http.problems import Problem, invalid
 from readapi.http.read_model import FRESH, ReadModel
-from readapi.patterns.answer_cache import RememberingResource, performance
+from readapi.patterns.answer_cache import CachedPatternResource, performance
 from readapi.patterns.as_of import PatternHistory
-from readapi.patterns.list_filters import Given, ListId, OwnLists
+from readapi.patterns.list_filters import CallerWorkspace, ListId, QueryParameters
 from readapi.patterns.rendering import CompactPattern, FullPattern, render, shown_at
 from readapi.ports.read_models import LiveBuild
 
@@ -207,7 +207,7 @@ class _Answer(NamedTuple):
     source: str
 
 
-class ScanResource(RememberingResource):
+class ScanResource(CachedPatternResource):
     """The scan, of now and as of a moment."""
 
     def __init__(
@@ -215,7 +215,7 @@ class ScanResource(RememberingResource):
         patterns: ReadModel[PatternQueries],
         history: PatternHistory,
         catalogue: Catalogue,
-        lists: OwnLists,
+        lists: CallerWorkspace,
         clock: Callable[[], float],
     ) -> None:
         super().__init__(patterns, clock)
@@ -227,7 +227,7 @@ class ScanResource(RememberingResource):
         state = super()._state(live, now)
         return None if state is None else (*state, self._catalogue.state)
 
-    async def complete(self, req: Request) -> Given:
+    async def complete(self, req: Request) -> QueryParameters:
         """The parameters with those of the preset that they name."""
         return await self._lists.complete(req) if "preset" in req.params else req.params
 

@@ -15,20 +15,20 @@ from projections.workspaces import WorkspaceRow, Workspaces
 from readapi.catalogue.filters import Catalogue
 from readapi.ports.commits import CommitListener
 from readapi.ports.read_models import Freshness
-from readapi.push.batches import Step, id_for, steps
-from readapi.push.feeds import Feed
-from readapi.push.ids import Places, Topic, format_id
-from readapi.push.interests import Interests, meaning_of
+from readapi.push.change_feed import ChangeFeed
+from readapi.push.event_ids import Topic, TopicPositions, format_id
 from readapi.push.messages import Message, message
 from readapi.push.metrics import PushMetrics
 from readapi.push.replay_buffer import ReplayBuffer
-from readapi.push.subscribers import FRAMINGS, WAITING_BYTES, Audience, Subscriber, Subscribers
-from readapi.push.subscription_filters import renewed, users_of
-from readapi.push.workspace_changes import ChangedLists
+from readapi.push.subscribers import FRAMINGS, MAX_WAITING_BYTES, Audience, Subscriber, Subscribers
+from readapi.push.subscription_parameters import renewed, users_of
+from readapi.push.subscriptions import Subscription, meaning_of
+from readapi.push.updates import TopicUpdate, id_for, steps
+from readapi.push.workspace_changes import ChangedWorkspaces
 
 HEARTBEAT_SECONDS = 15.0
 
-WRITES_A_TURN = 100
+WRITES_PER_TURN = 100
 """Clients written to before the process has a look at what else there is to do."""
 
 REST_SHARE = 0.25
@@ -49,10 +49,10 @@ WorkspacesOf = Callable[[Collection[str]], Awaitable[Mapping[str, WorkspaceRow]]
 """What some users have; who has nothing may be missing."""
 
 
-class Since(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where a client comes back from: its places, and what its filters meant there."""
 
-    places: Places
+    places: TopicPositions
     meaning: str = ""
 
 
@@ -83,13 +83,13 @@ class Hub:
         self._heartbeat_seconds = heartbeat_seconds
         self._woken = asyncio.Event()
         self._moved = asyncio.Event()
-        self._feeds: dict[Topic, Feed] = {
-            "patterns": Feed("patterns", self._woken.set, ReplayBuffer()),
-            "backtests": Feed("backtests", self._woken.set, ReplayBuffer()),
+        self._feeds: dict[Topic, ChangeFeed] = {
+            "patterns": ChangeFeed("patterns", self._woken.set, ReplayBuffer()),
+            "backtests": ChangeFeed("backtests", self._woken.set, ReplayBuffer()),
         }
-        self._lists = ChangedLists(self._woken.set)
+        self._lists = ChangedWorkspaces(self._woken.set)
         self._subscribers = Subscribers(self.metrics)
-        self._steps: dict[tuple[str, int], Step] = {}
+        self._steps: dict[tuple[str, int], TopicUpdate] = {}
 
     @property
     def listeners(self) -> Mapping[str, CommitListener]:
@@ -133,10 +133,10 @@ class Hub:
         moved.set()
 
     @property
-    def _told(self) -> Places:
+    def _told(self) -> TopicPositions:
         return {topic: feed.told for topic, feed in self._feeds.items()}
 
-    def look_at_catalogue(self) -> None:
+    def on_catalogue_change(self) -> None:
         """Wake up if it has changed."""
         if self.catalogue.state != self._meanings:
             self._woken.set()
@@ -175,8 +175,8 @@ class Hub:
             return {}
         return {user: found.get(user) or WorkspaceRow(user) for user in users}
 
-    def _filters_reset(self, interests: Interests) -> Message | None:
-        return Step("patterns", self._told, FILTERS_CHANGED).message(interests)
+    def _filters_reset(self, interests: Subscription) -> Message | None:
+        return TopicUpdate("patterns", self._told, FILTERS_CHANGED).message(interests)
 
     async def _expel(self) -> None:
         """End those whose tokens are not valid any more."""
@@ -184,7 +184,7 @@ class Hub:
         for number, subscriber in enumerate(clients):
             if not subscriber.is_admitted():
                 self._subscribers.expel(subscriber)
-            if number % WRITES_A_TURN == 0:
+            if number % WRITES_PER_TURN == 0:
                 await asyncio.sleep(0)
 
     async def _beat(self) -> None:
@@ -195,7 +195,7 @@ class Hub:
             lambda interests: message("heartbeat", id_for(interests, places), **staleness),
         )
 
-    async def _broadcast(self, audience: Audience, message_for: Callable[[Interests], Message | None]) -> int:
+    async def _broadcast(self, audience: Audience, message_for: Callable[[Subscription], Message | None]) -> int:
         """Write to all of them whom it concerns; how many these were."""
         written = 0
         for interests, transports in audience:
@@ -205,16 +205,16 @@ class Hub:
             for transport, subscribers in transports:
                 data = FRAMINGS[transport](one)
                 for subscriber in subscribers:
-                    if subscriber.stream.waiting > WAITING_BYTES:
+                    if subscriber.stream.waiting > MAX_WAITING_BYTES:
                         self._subscribers.drop(subscriber)
                         continue
                     subscriber.stream.write(data)
                     written += 1
-                    if written % WRITES_A_TURN == 0:
+                    if written % WRITES_PER_TURN == 0:
                         await asyncio.sleep(0)
         return written
 
-    async def follow(self, subscriber: Subscriber, since: Since | None) -> None:
+    async def follow(self, subscriber: Subscriber, since: ResumePoint | None) -> None:
         """Bring a client from ``since`` up to date; from then on it is told what the others are, until it leaves."""
         if since is None:
             subscriber.send(message("ready", id_for(subscriber.interests, self._told), resumed=False))
@@ -231,14 +231,14 @@ class Hub:
         meant = renewed(subscriber.interests, self.catalogue, {})
         if meant != subscriber.interests:
             subscriber.interests = meant
-            self._send(subscriber, Step("patterns", self._told, FILTERS_CHANGED))
+            self._send(subscriber, TopicUpdate("patterns", self._told, FILTERS_CHANGED))
             self.metrics.reset.inc()
 
     def leave(self, subscriber: Subscriber) -> None:
         """The client is gone."""
         self._subscribers.leave(subscriber)
 
-    async def _catch_up(self, subscriber: Subscriber, since: Since) -> bool:
+    async def _catch_up(self, subscriber: Subscriber, since: ResumePoint) -> bool:
         """Whether there is still somebody who has been told everything."""
         await self._reached(since.places)
         meant_otherwise = since.meaning != meaning_of(subscriber.interests)
@@ -258,14 +258,16 @@ class Hub:
             places, resets = self._from_where(step.places)
         return False
 
-    async def _reached(self, since: Places) -> None:
+    async def _reached(self, since: TopicPositions) -> None:
         """Wait until all that led to ``since`` has been told, but not for ever."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._wait_seconds):
                 while not all(self._feeds[topic].told.covers(place) for topic, place in since.items()):
                     await self._moved.wait()
 
-    def _from_where(self, since: Places, patterns_lost: str | None = None) -> tuple[Places, list[Step]]:
+    def _from_where(
+        self, since: TopicPositions, patterns_lost: str | None = None
+    ) -> tuple[TopicPositions, list[TopicUpdate]]:
         """From where a client can be told everything, and the resets that bring it there from ``since``.
 
         ``patterns_lost`` is why what came after it of patterns would not be what the client asks for.
@@ -274,11 +276,11 @@ class Hub:
         if patterns_lost and "patterns" in since:
             lost[self._feeds["patterns"]] = patterns_lost
         places = {feed.topic: feed.told if reason else since[feed.topic] for feed, reason in lost.items()}
-        resets = [Step(feed.topic, places, reason) for feed, reason in lost.items() if reason]
+        resets = [TopicUpdate(feed.topic, places, reason) for feed, reason in lost.items() if reason]
         self.metrics.reset.inc(len(resets))
         return places, resets
 
-    def _next_step(self, places: Places) -> Step | None:
+    def _next_step(self, places: TopicPositions) -> TopicUpdate | None:
         """The next step from there, the same for all who come back together, as after a restart; None at the end."""
         now = self._clock()
         here = format_id(places), int(now)
@@ -291,14 +293,14 @@ class Hub:
                     del self._steps[next(iter(self._steps))]
         return step
 
-    def _make_step(self, places: Places, now: float) -> Step | None:
+    def _make_step(self, places: TopicPositions, now: float) -> TopicUpdate | None:
         for topic, place in places.items():
             step = next(steps(topic, places, self._feeds[topic].missed(place), now), None)
             if step is not None:
                 return step
         return None
 
-    def _send(self, subscriber: Subscriber, step: Step) -> None:
+    def _send(self, subscriber: Subscriber, step: TopicUpdate) -> None:
         one = step.message(subscriber.interests)
         if one is not None:
             subscriber.send(one)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId, CommitIds
-from readapi.push.ids import Place
+from readapi.push.event_ids import TopicPosition
 
 KEPT_CHANGES = 50_000
 """Changes of rows that are kept of one read model, at most; each of its logs has an equal share."""
@@ -80,16 +80,16 @@ class ReplayBuffer:
         log.shrink(self._changes // len(self._logs), self._size // len(self._logs))
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TopicPosition:
         """Up to the last commit."""
-        return Place(self.build, {name: log.reached for name, log in self._logs.items()})
+        return TopicPosition(self.build, {name: log.reached for name, log in self._logs.items()})
 
     def behind(self, marks: CommitIds) -> Iterator[Commit]:
         """What was committed after ``marks``, in order for each log."""
         for name, log in self._logs.items():
             yield from log.behind(marks.get(name, ORIGIN))
 
-    def lost(self, place: Place) -> str | None:
+    def lost(self, place: TopicPosition) -> str | None:
         """Why what came after ``place`` is not here; None where it is."""
         if place.build != self.build:
             return f"the read model is answered from build {self.build} now, not from {place.build}"

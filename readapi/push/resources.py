@@ -12,30 +12,30 @@ from readapi.http.client_stream import Stream, stream_of
 from readapi.http.identities import is_admitted
 from readapi.http.operation import Resource, operation
 from readapi.http.problems import invalid
-from readapi.patterns.list_filters import OwnLists
-from readapi.push.hub import Hub, Since
-from readapi.push.ids import parse_id, split_id
-from readapi.push.interests import Interests
+from readapi.patterns.list_filters import CallerWorkspace
+from readapi.push.event_ids import parse_id, split_id
+from readapi.push.hub import Hub, ResumePoint
 from readapi.push.subscribers import Subscriber, Transport
-from readapi.push.subscription_filters import Live, PatternsLive
+from readapi.push.subscription_parameters import PatternSubscriptionParameters, SubscriptionParameters
+from readapi.push.subscriptions import Subscription
 
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
 
 
-def _since(given: str | None, interests: Interests, field: str) -> Since | None:
+def _since(given: str | None, interests: Subscription, field: str) -> ResumePoint | None:
     """Where the client is; None if it does not say so. Raises Problem (400)."""
     if given is None:
         return None
     places, meaning = split_id(given)
     try:
-        return Since(parse_id(places, [topic for topic, _ in interests]), meaning)
+        return ResumePoint(parse_id(places, [topic for topic, _ in interests]), meaning)
     except ValueError as error:
         raise invalid([{"field": field, "reason": str(error)}]) from error
 
 
 @contextmanager
 def _connected(
-    hub: Hub, req: Request, stream: Stream, transport: Transport, interests: Interests
+    hub: Hub, req: Request, stream: Stream, transport: Transport, interests: Subscription
 ) -> Iterator[Subscriber]:
     """A client, as long as it is connected."""
     subscriber = Subscriber(stream, transport, interests, is_admitted(req))
@@ -52,28 +52,28 @@ def _connected(
 class _PushResource:
     """Whatever tells changes."""
 
-    def __init__(self, hub: Hub, lists: OwnLists) -> None:
+    def __init__(self, hub: Hub, lists: CallerWorkspace) -> None:
         self._hub = hub
         self._lists = lists
 
-    async def interests(self, req: Request, query: PatternsLive) -> Interests:
+    async def interests(self, req: Request, query: PatternSubscriptionParameters) -> Subscription:
         """What is asked for. Raises Problem (400, 504), UnavailableError."""
         own = await self._lists.read(req) if query.names_lists else None
         return query.interests(req.params, self._hub.catalogue, own)
 
 
-class PatternEventsResource(_PushResource, Resource):
+class PatternStreamResource(_PushResource, Resource):
     """Changes of patterns as server-sent events."""
 
     @operation(
         "Live changes of the active patterns, as server-sent events that can be resumed",
         scope="read",
         answers={200: "text/event-stream"},
-        query=PatternsLive,
+        query=PatternSubscriptionParameters,
         problems=(503, 504),
         is_live=True,
     )
-    async def on_get(self, req: Request, resp: Response, query: PatternsLive) -> None:
+    async def on_get(self, req: Request, resp: Response, query: PatternSubscriptionParameters) -> None:
         """Events until the client has enough, or is too slow."""
         header = req.get_header(LAST_EVENT_ID_HEADER)
         field, given = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", query.last_event_id)
@@ -87,7 +87,9 @@ class PatternEventsResource(_PushResource, Resource):
 class _Events:
     """What Falcon iterates over: no events, which are written to the stream, and the end when that ends."""
 
-    def __init__(self, hub: Hub, req: Request, stream: Stream, interests: Interests, since: Since | None) -> None:
+    def __init__(
+        self, hub: Hub, req: Request, stream: Stream, interests: Subscription, since: ResumePoint | None
+    ) -> None:
         self._hub = hub
         self._req = req
         self._stream = stream
@@ -104,10 +106,10 @@ class _Events:
         raise StopAsyncIteration
 
 
-class _LiveResource(_PushResource):
+class _SocketResource(_PushResource):
     """A WebSocket on which changes are told; what its client sends is ignored."""
 
-    async def _live(self, req: Request, ws: WebSocket, query: PatternsLive) -> None:
+    async def _live(self, req: Request, ws: WebSocket, query: PatternSubscriptionParameters) -> None:
         """Messages until one of the two closes it. Raises Problem before it is accepted."""
         interests = await self.interests(req, query)
         since = _since(query.last_event_id, interests, "last_event_id")
@@ -129,19 +131,27 @@ async def _until_closed(ws: WebSocket) -> None:
             return
 
 
-class PatternsLiveResource(_LiveResource):
+class PatternSocketResource(_SocketResource):
     """Changes of patterns."""
 
-    @operation("Live changes of the active patterns", scope="read", answers={}, query=PatternsLive, is_live=True)
-    async def on_websocket(self, req: Request, ws: WebSocket, query: PatternsLive) -> None:
+    @operation(
+        "Live changes of the active patterns",
+        scope="read",
+        answers={},
+        query=PatternSubscriptionParameters,
+        is_live=True,
+    )
+    async def on_websocket(self, req: Request, ws: WebSocket, query: PatternSubscriptionParameters) -> None:
         """Messages until one of the two closes it."""
         await self._live(req, ws, query)
 
 
-class LiveResource(_LiveResource):
+class SocketResource(_SocketResource):
     """Changes of several read models."""
 
-    @operation("Live changes of several read models", scope="read", answers={}, query=Live, is_live=True)
-    async def on_websocket(self, req: Request, ws: WebSocket, query: Live) -> None:
+    @operation(
+        "Live changes of several read models", scope="read", answers={}, query=SubscriptionParameters, is_live=True
+    )
+    async def on_websocket(self, req: Request, ws: WebSocket, query: SubscriptionParameters) -> None:
         """Messages until one of the two closes it."""
         await self._live(req, ws, query)

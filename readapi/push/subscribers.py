@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from readapi.http.client_stream import Stream
-from readapi.push.interests import Interests
 from readapi.push.messages import Message, event_chunk, message, websocket_frame
 from readapi.push.metrics import PushMetrics
+from readapi.push.subscriptions import Subscription
 
-WAITING_BYTES = 1_048_576
+MAX_WAITING_BYTES = 1_048_576
 """A client that more bytes than these wait for is dropped. The bytes are shared by all who wait for them."""
 
 CODE_TOO_SLOW = 4008
@@ -32,7 +32,7 @@ class Subscriber:
         self,
         stream: Stream,
         transport: Transport,
-        interests: Interests,
+        interests: Subscription,
         is_admitted: Callable[[], bool] = lambda: True,
     ) -> None:
         self.is_admitted = is_admitted
@@ -45,7 +45,7 @@ class Subscriber:
         self.stream.write(FRAMINGS[self.transport](one))
 
 
-Audience = list[tuple[Interests, list[tuple[Transport, list[Subscriber]]]]]
+Audience = list[tuple[Subscription, list[tuple[Transport, list[Subscriber]]]]]
 """Clients by their interests, and by how they are connected."""
 
 
@@ -54,7 +54,7 @@ class Subscribers:
 
     def __init__(self, metrics: PushMetrics) -> None:
         self._metrics = metrics
-        self._groups: dict[Interests, dict[Transport, set[Subscriber]]] = {}
+        self._groups: dict[Subscription, dict[Transport, set[Subscriber]]] = {}
 
     def join(self, subscriber: Subscriber) -> None:
         """From now on it is told what the others of its interests are."""
@@ -70,7 +70,7 @@ class Subscribers:
         if not transports:
             self._groups.pop(subscriber.interests, None)
 
-    def move(self, subscriber: Subscriber, interests: Interests) -> None:
+    def move(self, subscriber: Subscriber, interests: Subscription) -> None:
         """From now on it is told what others of these interests are, if it has not left meanwhile."""
         if subscriber in self._groups.get(subscriber.interests, {}).get(subscriber.transport, ()):
             self.leave(subscriber)

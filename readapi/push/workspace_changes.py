@@ -6,7 +6,7 @@ from projections.versions import Build
 from readapi.ports.commits import Commit, CommitIds
 
 
-class ChangedLists:
+class ChangedWorkspaces:
     """The users, until they are taken. ``wake`` is called when there are some."""
 
     def __init__(self, wake: Callable[[], None]) -> None:

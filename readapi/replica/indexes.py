@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from readapi.replica.columns import Columns
-from readapi.replica.derived import Derived
-from readapi.replica.orders import ExpiryOrder, Order, TextOrder
+from readapi.replica.lazy_index import Derived
 from readapi.replica.quantized import Steps
+from readapi.replica.sorted_indexes import ExpiryOrder, Order, TextOrder
 
 BOUNDED = ("confidence", "relative_strength", "relative_volume", "rsi")
 """Columns that scans know bounds of."""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from readapi.replica.columns import Columns, Mask, Numbers
-from readapi.replica.derived import Derived
-from readapi.replica.orders import Order
+from readapi.replica.lazy_index import Derived
+from readapi.replica.sorted_indexes import Order
 
 STEPS = 256
 

@@ -10,7 +10,7 @@ from projections.patterns import PatternRow
 from projections.queries import FoundRow
 from readapi.patterns.rendering import RenderedRows, compact, span
 from readapi.replica.columns import NEVER, Columns, Slots
-from readapi.replica.packing import unpack
+from readapi.replica.row_codec import unpack
 
 DAY = 86_400
 

@@ -20,8 +20,8 @@ from projections.queries import (
 )
 from readapi.replica.columns import NEVER, Columns, Slots
 from readapi.replica.indexes import Indexes
-from readapi.replica.packing import pack, unpack
 from readapi.replica.rendering import ReplicaRows, found, head_of
+from readapi.replica.row_codec import pack, unpack
 from readapi.replica.scanning import column_of, find
 
 _numbers = count()

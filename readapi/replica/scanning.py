@@ -13,7 +13,7 @@ from projections.queries import Cursor, PatternQuery
 from readapi.replica.columns import Columns, Mask, Slots
 from readapi.replica.filters import ByNumber, Filter, checks, filters_of, passing
 from readapi.replica.indexes import Indexes
-from readapi.replica.orders import Ordered
+from readapi.replica.sorted_indexes import Ordered
 
 _COLUMNS = {"rs": "relative_strength", "volume": "relative_volume"}
 """Sorts by a column of another name."""
@@ -28,7 +28,7 @@ FEW_IN_ORDER_OF = 8
 """… or one in so many if they are in the order of the page, so that none but the first need to be sorted."""
 
 FEWEST_WALKED = 256
-"""Places of an order that are looked at together, at least."""
+"""TopicPositions of an order that are looked at together, at least."""
 
 
 class ScanMatches(NamedTuple):

@@ -17,7 +17,7 @@ from readapi.http.bodies import read_body
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters, field_errors
 from readapi.http.problems import not_found
-from readapi.patterns.list_filters import as_given, own_workspace
+from readapi.patterns.list_filters import as_query_parameters, read_workspace
 from readapi.patterns.scan import ScanParameters
 from readapi.ports.read_models import LiveBuild
 from readapi.users.list_resource import CREATED, MOST_BYTES, TAG, WRITE_PROBLEMS, ListsResource, expected
@@ -66,7 +66,7 @@ def canonical(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if split := [name for name, value in parameters.items() if isinstance(value, list) and _has_comma(value)]:
         raise InvalidListError((f"parameters.{name}", "has an item with a comma, which would be two") for name in split)
     try:
-        valid = ScanParameters.model_validate(as_given(parameters))
+        valid = ScanParameters.model_validate(as_query_parameters(parameters))
     except ValidationError as error:
         faults = field_errors(ScanParameters, error)
         raise InvalidListError((f"parameters.{one['field']}", one["reason"]) for one in faults) from error
@@ -83,7 +83,7 @@ class PresetsResource(ListsResource):
     @operation("One's own filter presets", scope="read", answers={200: PresetsAnswer}, reads=True)
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[WorkspaceQueries]) -> None:
         """All of them."""
-        workspace = await own_workspace(req, live)
+        workspace = await read_workspace(req, live)
         presets = [_shown(preset, workspace.default_preset) for preset in workspace.presets.values()]
         send_own(req, resp, PresetsAnswer(presets=presets, count=len(presets)))
 
@@ -125,7 +125,7 @@ class PresetResource(ListsResource):
         self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[WorkspaceQueries], list_id: str
     ) -> None:
         """The preset."""
-        workspace = await own_workspace(req, live)
+        workspace = await read_workspace(req, live)
         preset = workspace.presets.get(list_id)
         if preset is None:
             raise not_found(f"preset {list_id!r} of this user")

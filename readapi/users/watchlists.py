@@ -16,7 +16,7 @@ from readapi.http.bodies import read_body
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
-from readapi.patterns.list_filters import own_workspace
+from readapi.patterns.list_filters import read_workspace
 from readapi.ports.read_models import LiveBuild
 from readapi.users.list_resource import CREATED, MOST_BYTES, TAG, WRITE_PROBLEMS, ListsResource, expected
 
@@ -64,7 +64,7 @@ class WatchlistsResource(ListsResource):
     @operation("One's own watchlists", scope="read", answers={200: WatchlistsAnswer}, reads=True)
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[WorkspaceQueries]) -> None:
         """All of them."""
-        watchlists = list((await own_workspace(req, live)).watchlists.values())
+        watchlists = list((await read_workspace(req, live)).watchlists.values())
         send_own(req, resp, WatchlistsAnswer(watchlists=watchlists, count=len(watchlists)))
 
     @operation(
@@ -102,7 +102,7 @@ class WatchlistResource(ListsResource):
         self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[WorkspaceQueries], list_id: str
     ) -> None:
         """The watchlist."""
-        watchlist = (await own_workspace(req, live)).watchlists.get(list_id)
+        watchlist = (await read_workspace(req, live)).watchlists.get(list_id)
         if watchlist is None:
             raise not_found(f"watchlist {list_id!r} of this user")
         send_own(req, resp, WatchlistAnswer(watchlist=watchlist), str(watchlist["version"]))

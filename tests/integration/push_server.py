@@ -25,11 +25,11 @@ from projections.workspaces import WorkspaceRow
 from readapi.http.identities import Identity
 from readapi.http.problems import handle_errors
 from readapi.http.read_model import ReadModel
-from readapi.patterns.list_filters import OwnLists
+from readapi.patterns.list_filters import CallerWorkspace
 from readapi.ports.commits import Commit, CommitId
 from readapi.push.hub import Hub
-from readapi.push.resources import LiveResource, PatternEventsResource, PatternsLiveResource
-from tests.catalogue import Known, symbol
+from readapi.push.resources import PatternSocketResource, PatternStreamResource, SocketResource
+from tests.catalogue import CatalogueFixture, symbol
 from tests.processes.roles import wait_until
 from tests.push import BUILD, commit_of
 from tests.queries import row_of
@@ -79,7 +79,7 @@ class Server:
     def __init__(self, heartbeat_seconds: float) -> None:
         self.store = Store()
         self.registry = CollectorRegistry()
-        self.known = Known([symbol("S1", sector="Energy"), symbol("S2", sector="Health")], {"one": ["S1"]})
+        self.known = CatalogueFixture([symbol("S1", sector="Energy"), symbol("S2", sector="Health")], {"one": ["S1"]})
         self.workspaces = Workspaces()
         self.hub = Hub(
             self.store,
@@ -93,15 +93,15 @@ class Server:
         followed: FollowedReadModel[WorkspaceQueries] = FollowedReadModel(
             "workspaces", 1, ("users",), lambda _: self.workspaces
         )
-        lists = OwnLists(ReadModel("workspaces", followed, 0, family="users"))
+        lists = CallerWorkspace(ReadModel("workspaces", followed, 0, family="users"))
         self.hub.metrics.register(self.registry)
         self.app = app = App()
         app.ws_options.max_receive_queue = 0
         handle_errors(app, (AwayError,))
         app.add_middleware(self)
-        app.add_route("/api/patterns/stream", PatternEventsResource(self.hub, lists))
-        app.add_route("/ws/patterns", PatternsLiveResource(self.hub, lists))
-        app.add_route("/ws", LiveResource(self.hub, lists))
+        app.add_route("/api/patterns/stream", PatternStreamResource(self.hub, lists))
+        app.add_route("/ws/patterns", PatternSocketResource(self.hub, lists))
+        app.add_route("/ws", SocketResource(self.hub, lists))
         config = uvicorn.Config(
             app,
             loop="uvloop",

@@ -12,12 +12,12 @@ from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect_async
 from infra.serving import catalogue, replicas
-from infra.serving.catalogue import ReplicatedTable
+from infra.serving.catalogue import ReplicatedCatalogueModel
 from infra.serving.follower import Follower
 from projections.ports import Segment
 from projections.symbols import SymbolRow, Symbols
 from projections.versions import Build
-from readapi.catalogue.tables import NotLoaded, SymbolTable
+from readapi.catalogue.replicas import SymbolReplica, UnloadedReplica
 from tests.catalogue import symbol
 from tests.filling import Filling
 from tests.read_model import FIRST
@@ -25,7 +25,7 @@ from tests.tasks import end, until
 
 LOG = "market-0"
 SECOND = Build(1, 2)
-Followed = ReplicatedTable[SymbolTable]
+Followed = ReplicatedCatalogueModel[SymbolReplica]
 
 
 def deploy(redis: Redis) -> None:
@@ -41,7 +41,9 @@ async def following(url: str) -> AsyncIterator[tuple[Followed, list[object]]]:
     """The read model, and what answered each time that it moved."""
     seen: list[object] = []
     async with connect_async(url) as client:
-        symbols: Followed = ReplicatedTable(Symbols(), [LOG], SymbolTable, lambda: seen.append(symbols.current.queries))
+        symbols: Followed = ReplicatedCatalogueModel(
+            Symbols(), [LOG], SymbolReplica, lambda: seen.append(symbols.current.queries)
+        )
         task = asyncio.create_task(Follower(client, [symbols]).follow())
         try:
             yield symbols, seen
@@ -53,7 +55,7 @@ async def following(url: str) -> AsyncIterator[tuple[Followed, list[object]]]:
 def known(symbols: Followed) -> set[str] | None:
     """The symbols that are answered; None while nothing answers."""
     table = symbols.current.queries
-    return None if isinstance(table, NotLoaded) else set(table.rows)
+    return None if isinstance(table, UnloadedReplica) else set(table.rows)
 
 
 def test_it_is_empty_before_there_is_a_build_and_then_nothing_answers_until_it_is_whole(
@@ -71,8 +73,8 @@ def test_it_is_empty_before_there_is_a_build_and_then_nothing_answers_until_it_i
             await asyncio.to_thread(deploy, redis)
             await until(lambda: known(symbols))
             assert known(symbols) == set(some(1_000))
-            assert {len(table) for table in seen if isinstance(table, SymbolTable)} == {1_000}
-            assert any(isinstance(table, NotLoaded) for table in seen)
+            assert {len(table) for table in seen if isinstance(table, SymbolReplica)} == {1_000}
+            assert any(isinstance(table, UnloadedReplica) for table in seen)
             await asyncio.to_thread(filling.put, {"S0": None, **some(1, 1_000)})
             await until(lambda: known(symbols) == set(some(1_000, 1)))
 
@@ -120,8 +122,8 @@ def test_when_commits_are_missed_nothing_answers_until_it_is_loaded_anew(redis: 
             redis.hincrby(keys.state, "changes", 1)  # one that nobody saw
             await asyncio.to_thread(filling.put, some(1, 500))
             await until(lambda: known(symbols) == set(filling.rows))
-            assert isinstance(seen[0], NotLoaded)
-            assert not any(len(table) == 100 for table in seen if isinstance(table, SymbolTable))
+            assert isinstance(seen[0], UnloadedReplica)
+            assert not any(len(table) == 100 for table in seen if isinstance(table, SymbolReplica))
 
     asyncio.run(test())
 
@@ -141,8 +143,8 @@ def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
             change_versions(redis, "symbols", lambda versions: versions.replayed(1, held=False, throttle=0))
             change_versions(redis, "symbols", lambda versions: versions.switched(SECOND))
             await until(lambda: symbols.current.build == SECOND)
-            assert {len(table) for table in seen if isinstance(table, SymbolTable)} <= {10, 1_000}
-            assert not any(isinstance(table, NotLoaded) for table in seen)
+            assert {len(table) for table in seen if isinstance(table, SymbolReplica)} <= {10, 1_000}
+            assert not any(isinstance(table, UnloadedReplica) for table in seen)
 
     asyncio.run(test())
 

@@ -21,10 +21,10 @@ from projections.versions import Build
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import Measuring
 from readapi.patterns.as_of import PatternHistory
-from readapi.patterns.list_filters import OwnLists
+from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import SummaryResource
 from readapi.patterns.scan import ScanResource
-from tests.catalogue import Known
+from tests.catalogue import CatalogueFixture
 from tests.filling import Filling
 from tests.read_model import FIRST
 
@@ -79,9 +79,10 @@ def test_an_answer_is_of_one_build(
             users = FollowedReadModel(
                 "workspaces", 1, ["users"], lambda build: RedisWorkspaceQueries(client, build, ["users"])
             )
-            lists = OwnLists(ReadModel("workspaces", users, wait_seconds=60, family="users"))
+            lists = CallerWorkspace(ReadModel("workspaces", users, wait_seconds=60, family="users"))
             app.add_route(
-                "/scan", ScanResource(read_model, PatternHistory(None, 0), Known().catalogue, lists, lambda: 2.0)
+                "/scan",
+                ScanResource(read_model, PatternHistory(None, 0), CatalogueFixture().catalogue, lists, lambda: 2.0),
             )
             app.add_route("/summary", SummaryResource(read_model, lambda: 2.0))
             transport = httpx.ASGITransport(app)

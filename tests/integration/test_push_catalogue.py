@@ -23,7 +23,7 @@ def change(server: Server, *members: str) -> None:
 
     def define() -> None:
         server.known.define("one", *members)
-        server.hub.look_at_catalogue()
+        server.hub.on_catalogue_change()
 
     server.do(define)
 
@@ -84,7 +84,7 @@ def test_a_sector_that_is_gone_means_nothing_and_may_come_back(server: Server) -
 
             def put(row: Any = row) -> None:
                 server.known.put(row)
-                server.hub.look_at_catalogue()
+                server.hub.on_catalogue_change()
 
             server.do(put)
             assert receive(connection)["reason"] == REASON

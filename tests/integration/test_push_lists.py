@@ -130,7 +130,7 @@ def test_a_preset_may_name_a_watchlist_and_the_catalogue(server: Server) -> None
 
         def define() -> None:
             server.known.define("one", "S4")
-            server.hub.look_at_catalogue()
+            server.hub.on_catalogue_change()
 
         server.do(define)
         assert receive(connection)["type"] == "reset"

@@ -11,10 +11,10 @@ from projections.patterns import PatternRow
 from projections.queries import PatternQuery
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId
-from readapi.push.batches import CHANGES_A_MESSAGE, steps
-from readapi.push.ids import Place, parse_id
-from readapi.push.interests import ALWAYS, BacktestInterest, Interests, PatternInterest
+from readapi.push.event_ids import TopicPosition, parse_id
 from readapi.push.replay_buffer import ReplayBuffer
+from readapi.push.subscriptions import ALWAYS, BacktestSubscription, PatternSubscription, Subscription
+from readapi.push.updates import CHANGES_PER_MESSAGE, steps
 from tests.oracles import queries as oracle
 from tests.push import BUILD, Client, commit_of
 from tests.queries import LOGS, NOW, log_of_pattern, pattern_queries, row_of, rows_of_patterns
@@ -57,7 +57,7 @@ def shown(rows: Rows, query: PatternQuery) -> set[str]:
     return {row.id for row in rows.values() if oracle.matches(row, query._replace(now=NOW))}
 
 
-def told(client: Client, interests: Interests, kept: ReplayBuffer, since: Place) -> None:
+def told(client: Client, interests: Subscription, kept: ReplayBuffer, since: TopicPosition) -> None:
     for step in steps("patterns", {"patterns": since}, kept.behind(since.marks), NOW):
         message = step.message(interests)
         if message:
@@ -68,7 +68,7 @@ def told(client: Client, interests: Interests, kept: ReplayBuffer, since: Place)
 def test_a_client_shows_what_a_scan_would(
     batches: list[Written], query: PatternQuery, knows_old: bool, full: bool
 ) -> None:
-    interests: Interests = (("patterns", PatternInterest(query._replace(now=ALWAYS), full)),)
+    interests: Subscription = (("patterns", PatternSubscription(query._replace(now=ALWAYS), full)),)
     client, kept = Client(), ReplayBuffer()
     kept.begin(BUILD, {})
     for commit, rows in commits_of(batches, knows_old=knows_old):
@@ -82,7 +82,7 @@ def test_a_client_shows_what_a_scan_would(
 def test_a_client_that_comes_back_shows_the_same_or_is_told_that_something_is_lost(
     batches: list[Written], query: PatternQuery, knows_old: bool, left_after: int, changes_kept: int
 ) -> None:
-    interests: Interests = (("patterns", PatternInterest(query._replace(now=ALWAYS))),)
+    interests: Subscription = (("patterns", PatternSubscription(query._replace(now=ALWAYS))),)
     commits = commits_of(batches, knows_old=knows_old)
     kept = ReplayBuffer(changes=changes_kept)
     kept.begin(BUILD, dict.fromkeys(LOGS, CommitId(0)))
@@ -108,9 +108,9 @@ def test_each_of_the_missed_changes_is_told_once_and_in_order() -> None:
         kept.add(
             commit_of("market-0", number // 2, (row.id, versions[number - 1], versions[number]), number=number % 2)
         )
-    since = Place(BUILD, {"market-0": CommitId(1, 0)})
+    since = TopicPosition(BUILD, {"market-0": CommitId(1, 0)})
     [step] = steps("patterns", {"patterns": since}, kept.behind(since.marks), NOW)
-    message = step.message((("patterns", PatternInterest(PatternQuery(ALWAYS))),))
+    message = step.message((("patterns", PatternSubscription(PatternQuery(ALWAYS))),))
     assert message is not None
     assert [text.split(b'"price":"')[1][:5] for text in message.body.split(b'"op"')[1:]] == [
         b"$3.00",
@@ -127,7 +127,7 @@ def test_a_pattern_that_has_elapsed_is_removed_by_the_event_that_says_so() -> No
     before = kept.place
     kept.add(commit_of("market-0", 1, (row.id, row, None)))
     client = Client({row.id})
-    told(client, (("patterns", PatternInterest(PatternQuery(ALWAYS))),), kept, before)
+    told(client, (("patterns", PatternSubscription(PatternQuery(ALWAYS))),), kept, before)
     assert client.shown == set()
 
 
@@ -139,7 +139,7 @@ def test_where_the_old_row_is_unknown_only_who_may_show_it_is_told_to_remove_it(
     kept.add(commit_of("market-0", 1, ("AAPL:Doji:daily:900000", None, None), knows_old=False))
     [step] = steps("patterns", {"patterns": before}, kept.behind({}), NOW)
     query = PatternQuery(ALWAYS, symbols=frozenset({symbol}))
-    assert (step.message((("patterns", PatternInterest(query)),)) is not None) == removes
+    assert (step.message((("patterns", PatternSubscription(query)),)) is not None) == removes
 
 
 def test_messages_are_bounded_and_never_tear_a_commit() -> None:
@@ -150,7 +150,7 @@ def test_messages_are_bounded_and_never_tear_a_commit() -> None:
     for number in range(1, 5):
         kept.add(commit_of("market-0", number, *((row.id, None, row) for row in rows)))
     made = list(steps("patterns", {"patterns": before}, kept.behind(before.marks), NOW))
-    assert len(rows) < CHANGES_A_MESSAGE < 2 * len(rows)
+    assert len(rows) < CHANGES_PER_MESSAGE < 2 * len(rows)
     assert [len(step.changes) for step in made] == [400] * 4
     assert [step.places["patterns"].marks for step in made] == [
         {"market-0": CommitId(number)} for number in range(1, 5)
@@ -164,9 +164,9 @@ def test_what_is_kept_is_bounded_in_bytes_too() -> None:
     for number in range(1, 1_001):
         kept.add(commit_of("market-0", number, (row.id, row, row)))
     assert 10 < len(list(kept.behind({}))) < 25
-    assert kept.lost(Place(BUILD, {"market-0": CommitId(900)})) == "what came after the id is no longer kept"
-    assert kept.lost(Place(BUILD, {"market-0": CommitId(990)})) is None
-    assert kept.lost(Place(Build(1, 2), {})) == "the read model is answered from build 1.1 now, not from 1.2"
+    assert kept.lost(TopicPosition(BUILD, {"market-0": CommitId(900)})) == "what came after the id is no longer kept"
+    assert kept.lost(TopicPosition(BUILD, {"market-0": CommitId(990)})) is None
+    assert kept.lost(TopicPosition(Build(1, 2), {})) == "the read model is answered from build 1.1 now, not from 1.2"
 
 
 def test_only_the_runs_asked_for_are_told() -> None:
@@ -176,10 +176,10 @@ def test_only_the_runs_asked_for_are_told() -> None:
     kept.add(Commit(BUILD, "market-0", CommitId(1), None, [], knows_old=True))
     kept.add(commit_of("market-0", 2, ("job-1", None, None), ("job-2", None, None), knows_old=False))
     [step] = steps("backtests", {"backtests": before}, kept.behind({}), NOW)
-    both, one = (step.message((("backtests", BacktestInterest(frozenset(jobs))),)) for jobs in ((), ("job-2",)))
+    both, one = (step.message((("backtests", BacktestSubscription(frozenset(jobs))),)) for jobs in ((), ("job-2",)))
     assert both is not None
     assert one is not None
     assert both.body.count(b'"remove"') == 2
     assert one.body.endswith(b'"changes":[{"op":"remove","id":"job-2"}]}')
-    assert step.message((("backtests", BacktestInterest(frozenset({"job-3"}))),)) is None
+    assert step.message((("backtests", BacktestSubscription(frozenset({"job-3"}))),)) is None
     assert parse_id(one.id, ["backtests"]) == {"backtests": kept.place}

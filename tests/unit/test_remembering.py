@@ -20,14 +20,14 @@ from readapi.http.answers import Encoded, encode
 from readapi.http.identities import Identity
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import Measuring
-from readapi.patterns.answer_cache import MOST_ANSWERS, MOST_BYTES, MOST_QUESTIONS, Remembered
+from readapi.patterns.answer_cache import MAX_ANSWERS, MAX_BYTES, MAX_REQUESTS, AnswerCache
 from readapi.patterns.as_of import PatternHistory
-from readapi.patterns.list_filters import OwnLists
+from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import StatisticsResource, SummaryResource
 from readapi.patterns.scan import ScanResource
 from readapi.ports.read_models import LiveBuild
 from readapi.replica.replica import PatternReplica
-from tests.catalogue import Known, symbol
+from tests.catalogue import CatalogueFixture, symbol
 from tests.queries import NOW, SYMBOLS, log_of_pattern, row_of, rows_of_patterns
 
 PATHS = (
@@ -92,10 +92,12 @@ class Named:
 class Api:
     """The resources as they are served, by a clock that is set by hand."""
 
-    def __init__(self, served: Served, workspaces: Workspaces, now: float, known: Known | None = None) -> None:
+    def __init__(
+        self, served: Served, workspaces: Workspaces, now: float, known: CatalogueFixture | None = None
+    ) -> None:
         self.now = now
-        catalogue = (known or Known()).catalogue
-        lists = OwnLists(ReadModel("workspaces", workspaces, 0, family="users"))
+        catalogue = (known or CatalogueFixture()).catalogue
+        lists = CallerWorkspace(ReadModel("workspaces", workspaces, 0, family="users"))
         patterns = ReadModel("patterns", served, 0, served)
         app = App(middleware=[Measuring(CollectorRegistry()), Named()])
         app.add_route("/scan", ScanResource(patterns, PatternHistory(None, 0), catalogue, lists, lambda: self.now))
@@ -163,7 +165,7 @@ def test_it_is_what_would_be_answered_anew(rows: list[PatternRow], steps: list[t
     served, workspaces = Served(replica), Workspaces()
     for user in USERS:
         workspaces.keep(user, [])
-    known = Known([symbol("AAPL", sector="Energy"), symbol("BRK", sector="Energy")], {"some": SYMBOLS[:4]})
+    known = CatalogueFixture([symbol("AAPL", sector="Energy"), symbol("BRK", sector="Energy")], {"some": SYMBOLS[:4]})
     api = Api(served, workspaces, NOW - 2, known)
     for row in rows:
         replica.put(log_of_pattern(row.id), [(row.id, encode_row(row, 1))])
@@ -197,23 +199,23 @@ def test_an_answer_that_is_remembered_is_not_made_again(monkeypatch: pytest.Monk
 
 
 def test_what_is_asked_once_is_not_remembered() -> None:
-    remembered = Remembered()
+    remembered = AnswerCache()
     asked = [remembered.is_asked_again(question) for question in ("a", "b", "a", "b", "c")]
     assert asked == [False, False, True, True, False]
-    for number in range(MOST_QUESTIONS):
+    for number in range(MAX_REQUESTS):
         remembered.is_asked_again(str(number))
     assert not remembered.is_asked_again("a")
 
 
 def test_no_more_than_so_many_are_remembered() -> None:
-    remembered = Remembered()
+    remembered = AnswerCache()
     answer = encode({"patterns": []})
-    for number in range(MOST_ANSWERS + 5):
+    for number in range(MAX_ANSWERS + 5):
         remembered.remember("state", str(number), answer)
     assert remembered.recall("state", "4") is None
     assert remembered.recall("state", "5") == answer
-    assert remembered.recall("state", str(MOST_ANSWERS + 4)) == answer
-    large = Encoded(b"x" * (MOST_BYTES // 2), "tag")
+    assert remembered.recall("state", str(MAX_ANSWERS + 4)) == answer
+    large = Encoded(b"x" * (MAX_BYTES // 2), "tag")
     for question in ("a", "b", "b", "c"):
         remembered.remember("large", question, large)
     assert [remembered.recall("large", question) for question in "abc"] == [None, large, large]

@@ -14,7 +14,7 @@ from projections.base import encode_row
 from projections.patterns import PatternRow
 from projections.queries import DEEPEST_OFFSET, PatternQuery, TooDeepError
 from readapi.patterns.rendering import compact
-from readapi.replica import derived, scanning
+from readapi.replica import lazy_index, scanning
 from readapi.replica.replica import PatternReplica
 from tests.oracles import queries as oracle
 from tests.queries import NOW, few_or_many_rows, log_of_pattern, many_rows, pattern_queries, rows_of_patterns
@@ -31,7 +31,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(scanning, "FEW_OF", 1_000_000)
         monkeypatch.setattr(scanning, "FEWEST_WALKED", 2)
     if request.param == "moved":
-        monkeypatch.setattr(derived, "ANEW", 1_000_000)
+        monkeypatch.setattr(lazy_index, "ANEW", 1_000_000)
 
 
 def put(replica: PatternReplica, rows: dict[str, PatternRow | None]) -> None:

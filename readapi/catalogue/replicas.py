@@ -12,14 +12,14 @@ from projections.base import read_row
 from projections.queries import FoundRow
 from projections.symbols import SymbolRow
 from projections.universes import UniverseRow
-from readapi.catalogue.rendering import shown_symbol
+from readapi.catalogue.rendering import symbol_summary
 
 Row = TypeVar("Row")
 
 _numbers = count()
 
 
-class Table(Generic[Row]):
+class CatalogueReplica(Generic[Row]):
     """Rows by their keys. Not for more than one thread."""
 
     row: ClassVar[type[Any]]
@@ -65,7 +65,7 @@ class Table(Generic[Row]):
         return self.rows.get(key)
 
 
-class NotLoaded:
+class UnloadedReplica:
     """Stands in for a table that is being loaded, or that would be too large."""
 
     state: Hashable = None
@@ -90,7 +90,7 @@ class _Listed(NamedTuple):
     shown: bytes
 
 
-class SymbolTable(Table[SymbolRow]):
+class SymbolReplica(CatalogueReplica[SymbolRow]):
     """The catalogue's symbols."""
 
     row = SymbolRow
@@ -112,12 +112,12 @@ class SymbolTable(Table[SymbolRow]):
         return [one.shown for one in listed[:limit]]
 
     def prepare(self, now: float) -> None:
-        """As Table."""
+        """As CatalogueReplica."""
         del now
         assert self._listed is not None
 
     def put(self, log: str, rows: Sequence[tuple[str, bytes | None]]) -> None:
-        """As Table."""
+        """As CatalogueReplica."""
         super().put(log, rows)
         for key, _ in rows:
             self._made.pop(key, None)
@@ -132,7 +132,7 @@ class SymbolTable(Table[SymbolRow]):
     def _make(self, symbol: str) -> _Listed:
         row = self.rows[symbol].row
         # A copy, for what the encoder returns occupies some kilobytes however short it is.
-        shown = bytes(memoryview(orjson.dumps(shown_symbol(row))))
+        shown = bytes(memoryview(orjson.dumps(symbol_summary(row))))
         made = self._made[symbol] = _Listed(symbol, (row.name or "").lower(), row.market, shown)
         return made
 
@@ -169,7 +169,7 @@ def _ranked(listed: Iterable[_Listed], text: str) -> list[_Listed]:
     return [one for rank in ranks for one in rank]
 
 
-class UniverseTable(Table[UniverseRow]):
+class UniverseReplica(CatalogueReplica[UniverseRow]):
     """The catalogue's universes."""
 
     row = UniverseRow

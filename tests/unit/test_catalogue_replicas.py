@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from projections.base import encode_row
 from readapi.catalogue.filters import CatalogueNames
-from readapi.catalogue.tables import NotLoaded
+from readapi.catalogue.replicas import UnloadedReplica
 from readapi.http.problems import Problem
 from readapi.ports.errors import UnavailableError
-from tests.catalogue import LOGS, Known, symbol
+from tests.catalogue import LOGS, CatalogueFixture, symbol
 
 NAMES = {
     "A": "Agilent Technologies",
@@ -25,7 +25,7 @@ NAMES = {
 }
 
 
-def found(known: Known, text: str = "", market: str | None = None, limit: int = 100) -> list[str]:
+def found(known: CatalogueFixture, text: str = "", market: str | None = None, limit: int = 100) -> list[str]:
     return [orjson.loads(one)["symbol"] for one in known.symbols.search(text, market, limit)]
 
 
@@ -43,7 +43,7 @@ def found(known: Known, text: str = "", market: str | None = None, limit: int = 
     ],
 )
 def test_what_begins_with_the_text_comes_first(text: str, symbols: list[str]) -> None:
-    known = Known([symbol(name, name=about) for name, about in reversed(NAMES.items())])
+    known = CatalogueFixture([symbol(name, name=about) for name, about in reversed(NAMES.items())])
     assert found(known, text) == symbols
     assert found(known, text, limit=2) == symbols[:2]
 
@@ -52,7 +52,7 @@ def test_what_begins_with_the_text_comes_first(text: str, symbols: list[str]) ->
     st.text("ABab ", max_size=3), st.lists(st.tuples(st.text("AB", min_size=1, max_size=3), st.text("ab ", max_size=5)))
 )
 def test_a_search_finds_what_has_the_text_and_nothing_else(text: str, rows: list[tuple[str, str]]) -> None:
-    known = Known([symbol(name, name=about) for name, about in rows])
+    known = CatalogueFixture([symbol(name, name=about) for name, about in rows])
     has = {name for name, about in dict(rows).items() if text.upper() in name or text.lower() in about}
     hits = found(known, text)
     assert sorted(hits) == sorted(has)
@@ -61,7 +61,9 @@ def test_a_search_finds_what_has_the_text_and_nothing_else(text: str, rows: list
 
 
 def test_a_change_is_seen_at_once_and_a_delisted_symbol_is_not_shown() -> None:
-    known = Known([symbol("A", market="stocks", sector="Energy"), symbol("B", market="crypto", sector="Energy")])
+    known = CatalogueFixture(
+        [symbol("A", market="stocks", sector="Energy"), symbol("B", market="crypto", sector="Energy")]
+    )
     assert (found(known), found(known, market="crypto")) == (["A", "B"], ["B"])
     assert known.symbols.sectors == {"Energy": {"A", "B"}}
     state = known.catalogue.state
@@ -83,7 +85,7 @@ def names(**given: Any) -> CatalogueNames:
 
 
 def test_filters_mean_sets_of_symbols() -> None:
-    known = Known(
+    known = CatalogueFixture(
         [symbol("A", sector="Energy"), symbol("B", sector="Energy"), symbol("C", sector="Health"), symbol("D")],
         {"ab": ["A", "B", "ELSEWHERE"], "cd": ["C", "D"], "none": []},
     )
@@ -100,7 +102,7 @@ def test_filters_mean_sets_of_symbols() -> None:
 
 
 def test_what_is_not_there_is_refused_with_what_is() -> None:
-    known = Known([symbol("A", sector="Energy")], {f"u{number}": [] for number in range(40)})
+    known = CatalogueFixture([symbol("A", sector="Energy")], {f"u{number}": [] for number in range(40)})
     known.catalogue.check(names(sectors=["Energy"], universes=["u1", "u2"]))
     with pytest.raises(Problem) as refused:
         known.catalogue.check(names(sectors=["Coal", "Energy"], universes=["x"]))
@@ -111,9 +113,9 @@ def test_what_is_not_there_is_refused_with_what_is() -> None:
 
 
 def test_while_it_is_being_loaded_only_those_wait_who_need_it() -> None:
-    known = Known()
+    known = CatalogueFixture()
     build = known.catalogue.symbols.live.build
-    known.catalogue.symbols._builds.move(build, {}, NotLoaded())  # type: ignore[attr-defined]
+    known.catalogue.symbols._builds.move(build, {}, UnloadedReplica())  # type: ignore[attr-defined]
     assert known.catalogue.among(None, names()) is None
     known.catalogue.check(names())
     with pytest.raises(UnavailableError, match="being loaded"):

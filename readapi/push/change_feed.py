@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterator
 
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitIds
-from readapi.push.batches import Step, steps
-from readapi.push.ids import Place, Places, Topic
+from readapi.push.event_ids import Topic, TopicPosition, TopicPositions
 from readapi.push.replay_buffer import ReplayBuffer
+from readapi.push.updates import TopicUpdate, steps
 
 SWITCHED = "the read model is answered from another build now"
 MISSED = "some changes were missed"
 AHEAD = "the id is ahead of what this process has heard of"
 
 
-class Feed:
+class ChangeFeed:
     """A CommitListener; ``woken`` is called whenever there is something to tell."""
 
     def __init__(self, topic: Topic, woken: Callable[[], None], kept: ReplayBuffer) -> None:
@@ -33,22 +33,22 @@ class Feed:
         self._kept.add(commit)
         self._woken()
 
-    def take(self, places: Places, now: float) -> list[Step]:
+    def take(self, places: TopicPositions, now: float) -> list[TopicUpdate]:
         """What has not been told, which counts as told from now on; ``places`` are those of all topics."""
         lost = self._kept.lost(self.told)
         before, self.told = self.told, self._kept.place
         if lost or not self.told.covers(before):
             reason = MISSED if before.build == self.told.build else SWITCHED
-            return [Step(self.topic, {**places, self.topic: self.told}, reason)]
+            return [TopicUpdate(self.topic, {**places, self.topic: self.told}, reason)]
         return list(steps(self.topic, {**places, self.topic: before}, self._kept.behind(before.marks), now))
 
-    def missed(self, place: Place) -> Iterator[Commit]:
+    def missed(self, place: TopicPosition) -> Iterator[Commit]:
         """What has been told since ``place``, to which ``lost`` has no objection."""
         if self.told.build == self._kept.build:
             for commit in self._kept.behind(place.marks):
                 if commit.log in self.told.marks and commit.id <= self.told.marks[commit.log]:
                     yield commit
 
-    def lost(self, place: Place) -> str | None:
+    def lost(self, place: TopicPosition) -> str | None:
         """Why nobody can be told what came after ``place``; None where it is known."""
         return self._kept.lost(place) or (None if self.told.covers(place) else AHEAD)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from readapi.replica.columns import Codes, Columns, Mask, Numbers, Ranks, Slots
-from readapi.replica.derived import Derived
+from readapi.replica.lazy_index import Derived
 
 Number = TypeVar("Number", bound="np.generic[Any]")
 

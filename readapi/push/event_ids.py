@@ -17,27 +17,27 @@ Topic = Literal["patterns", "backtests"]
 """A read model whose changes are told, by its name."""
 
 
-class Place(NamedTuple):
+class TopicPosition(NamedTuple):
     """How far a read model has been told."""
 
     build: Build
     marks: CommitIds
 
-    def covers(self, other: "Place") -> bool:
+    def covers(self, other: "TopicPosition") -> bool:
         """Whether somebody who is here knows everything that led to ``other``, or is in a later build."""
         if self.build != other.build:
             return self.build.number > other.build.number
         return all(log in self.marks and self.marks[log] >= mark for log, mark in other.marks.items())
 
 
-Places = Mapping[Topic, Place]
+TopicPositions = Mapping[Topic, TopicPosition]
 """Topic -> how far it has been told."""
 
 
 _MEANING = ";filters:"
 
 
-def format_id(places: Places, meaning: str = "") -> str:
+def format_id(places: TopicPositions, meaning: str = "") -> str:
     """``patterns:1.1/market-0=1234-0,market-1=77-0``; the topics are parted by ``;``.
 
     A ``meaning`` of filters stands behind them: ``;filters:0f1e2d3c4b5a6978``.
@@ -56,10 +56,10 @@ def _format(marks: CommitIds) -> str:
     return ",".join(f"{log}={position}-{number}" for log, (position, number) in sorted(marks.items()))
 
 
-def parse_id(text: str, topics: Collection[Topic]) -> Places:
+def parse_id(text: str, topics: Collection[Topic]) -> TopicPositions:
     """What ``format_id`` makes of places in exactly these topics. Raises ValueError for anything else."""
     matches = [_PLACE.fullmatch(part) for part in text.split(";")]
-    places = {match[1]: Place(Build.parse(match[2]), _parse(match[3])) for match in matches if match}
+    places = {match[1]: TopicPosition(Build.parse(match[2]), _parse(match[3])) for match in matches if match}
     if None in matches:
         raise ValueError("should be the id of a message, as it was received")
     if places.keys() != set(topics) or len(matches) != len(places):

@@ -11,14 +11,21 @@ from readapi.catalogue.filters import Catalogue
 from readapi.http.client_stream import LONGEST_ID
 from readapi.http.parameters import ListOf, LongName, parse
 from readapi.http.problems import Problem, invalid
-from readapi.patterns.list_filters import Given, ListId, completed, symbols_of
+from readapi.patterns.list_filters import ListId, QueryParameters, watchlist_symbols, with_preset
 from readapi.patterns.scan import PatternFilters
 from readapi.ports.errors import UnavailableError
-from readapi.push.ids import Topic
-from readapi.push.interests import ALWAYS, Asked, BacktestInterest, Interest, Interests, PatternInterest
+from readapi.push.event_ids import Topic
+from readapi.push.subscriptions import (
+    ALWAYS,
+    BacktestSubscription,
+    PatternSubscription,
+    RequestedFilters,
+    Subscription,
+    TopicSubscription,
+)
 
 
-class PatternsLive(PatternFilters):
+class PatternSubscriptionParameters(PatternFilters):
     """Which changes of patterns, from where on."""
 
     fields: ListOf[Literal["compact", "full"]] = ("compact",)
@@ -39,23 +46,23 @@ class PatternsLive(PatternFilters):
         """Whether it depends on the lists of whoever asks."""
         return self.watchlist is not None or self.preset is not None
 
-    def interests(self, given: Given, catalogue: Catalogue, own: WorkspaceRow | None) -> Interests:
+    def interests(self, given: QueryParameters, catalogue: Catalogue, own: WorkspaceRow | None) -> Subscription:
         """What is asked for by ``given``, which this was made from; ``own`` is what whoever asks has, if it matters.
 
         Raises Problem (400), UnavailableError.
         """
         return (("patterns", self._patterns(given, catalogue, own)),)
 
-    def _patterns(self, given: Given, catalogue: Catalogue, own: WorkspaceRow | None) -> PatternInterest:
+    def _patterns(self, given: QueryParameters, catalogue: Catalogue, own: WorkspaceRow | None) -> PatternSubscription:
         if not self.names and own is None:
-            return PatternInterest(self.query(ALWAYS, self.symbols_meant(catalogue)), "full" in self.fields)
-        asked = Asked(_hashable(given), own.user if own else None)
+            return PatternSubscription(self.query(ALWAYS, self.symbols_meant(catalogue)), "full" in self.fields)
+        asked = RequestedFilters(_hashable(given), own.user if own else None)
         filters = _filters(asked, own)
         catalogue.check(filters.names)
         return _meant(filters, asked, catalogue, own)
 
 
-class Live(PatternsLive):
+class SubscriptionParameters(PatternSubscriptionParameters):
     """Which changes of which topics, from where on."""
 
     topics: ListOf[Topic] = ("patterns", "backtests")
@@ -63,15 +70,15 @@ class Live(PatternsLive):
     job_ids: ListOf[LongName] | None = None
     """Backtest runs; all if none is named."""
 
-    def interests(self, given: Given, catalogue: Catalogue, own: WorkspaceRow | None) -> Interests:
-        """As PatternsLive."""
+    def interests(self, given: QueryParameters, catalogue: Catalogue, own: WorkspaceRow | None) -> Subscription:
+        """As PatternSubscriptionParameters."""
         self._refuse_what_is_for_another_topic()
-        interests: Interests = ()
+        interests: Subscription = ()
         for topic in sorted(set(self.topics)):
             if topic == "patterns":
                 interests += super().interests(given, catalogue, own)
             else:
-                interests += (("backtests", BacktestInterest(frozenset(self.job_ids or ()))),)
+                interests += (("backtests", BacktestSubscription(frozenset(self.job_ids or ()))),)
         return interests
 
     def _refuse_what_is_for_another_topic(self) -> None:
@@ -82,23 +89,25 @@ class Live(PatternsLive):
                 raise invalid([{"field": name, "reason": f"is for the topic {owners[name]}, which is not asked for"}])
 
 
-_FILTERS = PatternsLive.model_fields.keys() - {"last_event_id"}
+_FILTERS = PatternSubscriptionParameters.model_fields.keys() - {"last_event_id"}
 """Parameters that say which changes of patterns are asked for."""
 
 
-def users_of(interests: Interests) -> set[str]:
+def users_of(interests: Subscription) -> set[str]:
     """On whose lists they depend."""
-    asked = [interest.asked for _, interest in interests if isinstance(interest, PatternInterest)]
+    asked = [interest.asked for _, interest in interests if isinstance(interest, PatternSubscription)]
     return {one.user for one in asked if one and one.user is not None}
 
 
-def renewed(interests: Interests, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]) -> Interests:
+def renewed(interests: Subscription, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]) -> Subscription:
     """The same interests as they are meant now; what depends on lists of others than these users', as before."""
     return tuple((topic, _renewed(interest, catalogue, workspaces)) for topic, interest in interests)
 
 
-def _renewed(interest: Interest, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]) -> Interest:
-    if not isinstance(interest, PatternInterest) or interest.asked is None:
+def _renewed(
+    interest: TopicSubscription, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]
+) -> TopicSubscription:
+    if not isinstance(interest, PatternSubscription) or interest.asked is None:
         return interest
     asked = interest.asked
     own = None if asked.user is None else workspaces.get(asked.user)
@@ -113,20 +122,22 @@ def _renewed(interest: Interest, catalogue: Catalogue, workspaces: Mapping[str, 
         return replace(interest, query=interest.query._replace(symbols=frozenset()))
 
 
-def _filters(asked: Asked, own: WorkspaceRow | None) -> PatternsLive:
+def _filters(asked: RequestedFilters, own: WorkspaceRow | None) -> PatternSubscriptionParameters:
     """What was asked for, with what a preset adds to it. Raises Problem (400) for one that there is not."""
-    given: Given = {name: value if isinstance(value, str) else list(value) for name, value in asked.given}
-    return parse(PatternsLive, given if own is None else completed(given, own, _FILTERS))
+    given: QueryParameters = {name: value if isinstance(value, str) else list(value) for name, value in asked.given}
+    return parse(PatternSubscriptionParameters, given if own is None else with_preset(given, own, _FILTERS))
 
 
-def _meant(filters: PatternsLive, asked: Asked, catalogue: Catalogue, own: WorkspaceRow | None) -> PatternInterest:
+def _meant(
+    filters: PatternSubscriptionParameters, asked: RequestedFilters, catalogue: Catalogue, own: WorkspaceRow | None
+) -> PatternSubscription:
     """Raises Problem (400) for a watchlist that there is not, UnavailableError."""
-    watched = symbols_of(own, filters.watchlist) if own and filters.watchlist else None
+    watched = watchlist_symbols(own, filters.watchlist) if own and filters.watchlist else None
     query = filters.query(ALWAYS, filters.symbols_meant(catalogue, watched))
-    return PatternInterest(query, "full" in filters.fields, asked)
+    return PatternSubscription(query, "full" in filters.fields, asked)
 
 
-def _hashable(given: Given) -> tuple[tuple[str, str | tuple[str, ...]], ...]:
+def _hashable(given: QueryParameters) -> tuple[tuple[str, str | tuple[str, ...]], ...]:
     return tuple(
         (name, value if isinstance(value, str) else tuple(value))
         for name, value in sorted(given.items())

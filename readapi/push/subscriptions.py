@@ -17,7 +17,7 @@ from projections.queries import FoundRow, PatternQuery
 from readapi.backtests.resources import Backtest, shown_run
 from readapi.patterns.rendering import CompactPattern, FullPattern, compact, full
 from readapi.ports.commits import Commit, RowChange
-from readapi.push.ids import Topic
+from readapi.push.event_ids import Topic
 
 ALWAYS = -inf
 """A moment at which nothing has elapsed."""
@@ -102,7 +102,7 @@ class PatternChange:
         return _json(Remove(op="remove", id=self._change.key))
 
 
-class Asked(NamedTuple):
+class RequestedFilters(NamedTuple):
     """What somebody asked for that may come to mean something else: by the catalogue, or by lists of theirs."""
 
     given: tuple[tuple[str, str | tuple[str, ...]], ...]
@@ -112,13 +112,13 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PatternInterest:
+class PatternSubscription:
     """The patterns that match some filters; whether all raw fields are wanted."""
 
     query: PatternQuery
     """As of ``ALWAYS``: what has elapsed meanwhile did match when it was told."""
     full: bool = False
-    asked: Asked | None = None
+    asked: RequestedFilters | None = None
     """What ``query`` is the meaning of now; None where it always means the same."""
 
     @cached_property
@@ -168,7 +168,7 @@ class BacktestChange:
 
 
 @dataclass(frozen=True)
-class BacktestInterest:
+class BacktestSubscription:
     """Some runs; all if none is named."""
 
     job_ids: frozenset[str] = frozenset()
@@ -179,14 +179,14 @@ class BacktestInterest:
 
 
 Change = PatternChange | BacktestChange
-Interest = PatternInterest | BacktestInterest
-Interests = tuple[tuple[Topic, Interest], ...]
+TopicSubscription = PatternSubscription | BacktestSubscription
+Subscription = tuple[tuple[Topic, TopicSubscription], ...]
 """What one client wants of each topic; clients of equal interests are told the same."""
 
 
-def meaning_of(interests: Interests) -> str:
+def meaning_of(interests: Subscription) -> str:
     """16 digits that tell apart what they mean; empty where that is always the same."""
-    return "".join(interest.meaning for _, interest in interests if isinstance(interest, PatternInterest))
+    return "".join(interest.meaning for _, interest in interests if isinstance(interest, PatternSubscription))
 
 
 CHANGES: dict[Topic, type[PatternChange] | type[BacktestChange]] = {
