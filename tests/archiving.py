@@ -6,8 +6,8 @@ from redis import Redis
 
 from domain.codec import encode, topic_of
 from domain.events import Event
-from infra.archive.archiver import ARCHIVE, VERSION, Archiver
-from infra.archive.leases import Lease, take
+from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, Archiver
+from infra.archive.leases import PostgresLease, acquire_lease
 from infra.archive.log_archive import PostgresArchive
 from infra.log.event_log import EventLog, NewEvent
 from infra.postgres.database import Database
@@ -26,10 +26,10 @@ def new_events(events: Iterable[Event], origin: str = "") -> list[NewEvent]:
     ]
 
 
-def leased(database: Database, log: str, owner: str = "archiver", seconds: float = 60) -> Lease:
+def leased(database: Database, log: str, owner: str = "archiver", seconds: float = 60) -> PostgresLease:
     """The lease on the archiving of a log."""
     with database.connection() as connection:
-        lease = take(connection, ARCHIVE, VERSION, log, owner, seconds)
+        lease = acquire_lease(connection, ARCHIVE, FORMAT_VERSION, log, owner, seconds)
     assert lease is not None
     return lease
 

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
-from infra.archive.leases import Lease, take
-from infra.archive.pattern_history.projector import HistoryProjector
-from infra.archive.pattern_history.versions import go_live
+from infra.archive.leases import PostgresLease, acquire_lease
+from infra.archive.pattern_history.projector import PatternHistoryProjector
+from infra.archive.pattern_history.versions import switch_live_version
 from infra.postgres.database import Database
-from infra.serving.archive import ServedArchive
+from infra.serving.archive import ArchiveGateway
 from infra.serving.pattern_history import PostgresPatternHistory
 from projections.pattern_history import NAME, Timeline
 from projections.patterns import ActivePatterns
@@ -18,19 +18,19 @@ _TABLES = "events, logs, anchors, segments, live_versions, pattern_events, patte
 
 def history_lease(
     database: Database, log: str, owner: str = "history", seconds: float = 60, version: int = ActivePatterns.version
-) -> Lease:
+) -> PostgresLease:
     """The lease on the history of a log."""
     with database.connection() as connection:
-        lease = take(connection, NAME, version, log, owner, seconds)
+        lease = acquire_lease(connection, NAME, version, log, owner, seconds)
     assert lease is not None
     return lease
 
 
 def fold_history(database: Database, log: str, batch_size: int = 100, version: int = ActivePatterns.version) -> int:
     """Fold what is archived of a log; returns how many events that were."""
-    projector = HistoryProjector(database, history_lease(database, log, version=version), batch_size)
+    projector = PatternHistoryProjector(database, history_lease(database, log, version=version), batch_size)
     with database.connection() as connection:
-        go_live(connection, version)
+        switch_live_version(connection, version)
     events = 0
     while read := projector.step():
         events += read
@@ -41,7 +41,7 @@ def scans(
     database: Database, logs: Sequence[str], queries: Sequence[tuple[PatternQuery, Timeline]]
 ) -> list[HistoryPage]:
     """The answers to several scans."""
-    history = PostgresPatternHistory(ServedArchive(database), logs)
+    history = PostgresPatternHistory(ArchiveGateway(database), logs)
 
     async def ask() -> list[HistoryPage]:
         return [await history.scan(query, timeline) for query, timeline in queries]

@@ -7,22 +7,22 @@ from psycopg import Connection
 from psycopg.sql import SQL, Identifier, Literal
 
 from domain.log import LogEntry
-from infra.archive.leases import Lease, advance, bound
+from infra.archive.leases import PostgresLease, advance_checkpoint, limit_waiting
 from infra.archive.recovery import UNKNOWN_ARCHIVE
-from infra.archive.row_format import COPY_HEADER, COPY_TRAILER, GENESIS, canonical, chain, copied_row
+from infra.archive.row_format import COPY_HEADER, COPY_TRAILER, GENESIS, canonical_bytes, chain_hash, encode_copy_row
 from infra.log.errors import LogDivergedError
 from infra.log.event_log import EventLog
 from infra.log.maintenance import LogState, log_state, mark_archived
 from infra.postgres.database import Database
-from infra.postgres.schema import LOCK
+from infra.postgres.schema import SCHEMA_LOCK
 
 ARCHIVE = "archive"
 """The archive's name among the segments."""
 
-VERSION = 1
+FORMAT_VERSION = 1
 """Of the canonical bytes."""
 
-COPY = "COPY tickview.events FROM STDIN (FORMAT binary)"
+COPY_EVENTS = "COPY tickview.events FROM STDIN (FORMAT binary)"
 """How rows go in; ``rows`` makes them."""
 
 SENT_AT_ONCE = 250
@@ -39,7 +39,7 @@ _ANCHOR = "INSERT INTO tickview.anchors (log, month, position, hash) VALUES (%s,
 class Archiver:
     """Archives one log, as long as it has the lease."""
 
-    def __init__(self, database: Database, log: EventLog, lease: Lease, batch_size: int) -> None:
+    def __init__(self, database: Database, log: EventLog, lease: PostgresLease, batch_size: int) -> None:
         self.lease = lease
         self._database = database
         self._log = log
@@ -53,7 +53,7 @@ class Archiver:
 
         Raises LeaseLostError where nothing was archived, and what the log and the database raise.
         """
-        entries = self._log.wait(self.lease.position, self._batch_size, timeout)
+        entries = self._log.wait(self.lease.checkpoint, self._batch_size, timeout)
         if entries:
             self.archive(entries)
         return entries
@@ -65,13 +65,13 @@ class Archiver:
             self._make_month(month)
         last = entries[-1]
         with self._database.connection() as connection:
-            advance(connection, self.lease, last.position, last.recorded_at)
+            advance_checkpoint(connection, self.lease, last.position, last.recorded_at)
             hash_, anchors = self._copy(connection, entries, months)
             connection.execute("UPDATE tickview.logs SET hash = %s WHERE log = %s", [hash_, self._log.name])
             for anchor in anchors:
                 connection.execute(_ANCHOR, anchor)
-        self.lease.position, self._hash = last.position, hash_
-        self._month_ends = _following(month_of(last.recorded_at)).timestamp()
+        self.lease.checkpoint, self._hash = last.position, hash_
+        self._month_ends = _following(start_of_month(last.recorded_at)).timestamp()
 
     def _months_begun(self, entries: Sequence[LogEntry]) -> dict[int, datetime]:
         """Months that are new to this archiver, by the position of the first event of each."""
@@ -81,7 +81,7 @@ class Archiver:
             return begun
         for entry in entries:
             if entry.recorded_at >= ends:
-                begun[entry.position] = month_of(entry.recorded_at)
+                begun[entry.position] = start_of_month(entry.recorded_at)
                 ends = _following(begun[entry.position]).timestamp()
         return begun
 
@@ -90,16 +90,16 @@ class Archiver:
     ) -> tuple[bytes, list[Anchor]]:
         """Chain the events and send their rows; returns the last hash, and what precedes each month."""
         log, hash_, anchors = self._log.name, self._hash, []
-        with connection.cursor().copy(COPY) as copy:
+        with connection.cursor().copy(COPY_EVENTS) as copy:
             copy.write(COPY_HEADER)
             for start in range(0, len(entries), SENT_AT_ONCE):
                 rows = []
                 for entry in entries[start : start + SENT_AT_ONCE]:
                     if entry.position in months:
                         anchors.append((log, months[entry.position].date(), entry.position - 1, hash_))
-                    event = canonical(log, entry)
-                    hash_ = chain(hash_, event)
-                    rows.append(copied_row(event, hash_))
+                    event = canonical_bytes(log, entry)
+                    hash_ = chain_hash(hash_, event)
+                    rows.append(encode_copy_row(event, hash_))
                 copy.write(b"".join(rows))
             copy.write(COPY_TRAILER)
         return hash_, anchors
@@ -114,7 +114,7 @@ class Archiver:
             self._log.open()
             state = log_state(self._log)
         with self._database.connection() as connection:
-            bound(connection)
+            limit_waiting(connection)
             is_new = connection.execute(_NEW_LOG, [self._log.name, state.id, state.epoch, GENESIS]).rowcount == 1
             if is_new:
                 self._begin_archive(connection, state)
@@ -134,19 +134,19 @@ class Archiver:
         if state.archived:
             raise LogDivergedError(UNKNOWN_ARCHIVE.format(log=self._log.name))
         before = (state.first or 1) - 1
-        if before > self.lease.position:
-            advance(connection, self.lease, before, 0)
-            self.lease.position = before
+        if before > self.lease.checkpoint:
+            advance_checkpoint(connection, self.lease, before, 0)
+            self.lease.checkpoint = before
 
     def _make_month(self, month: datetime) -> None:
         with self._database.connection() as connection:
-            make_month(connection, month)
+            create_month_partition(connection, month)
 
 
-def make_month(connection: Connection, month: datetime) -> None:
+def create_month_partition(connection: Connection, month: datetime) -> None:
     """The partition of the month that begins at ``month``, if it is not there yet; reading goes on meanwhile."""
     name = partition_name(month)
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
     [[there]] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"tickview.{name}"])
     if there:
         return
@@ -164,7 +164,7 @@ def partition_name(month: date) -> str:
     return f"events_{month:%Y_%m}"
 
 
-def month_of(recorded_at: float) -> datetime:
+def start_of_month(recorded_at: float) -> datetime:
     """When the month of a moment began, in UTC."""
     return datetime.fromtimestamp(recorded_at, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 

@@ -15,7 +15,7 @@ from psycopg import Connection
 from domain.codec import TOPIC_PREFIX, decode
 from domain.streams import is_market_log, log_of, symbol_stream
 from infra.archive.archiver import ARCHIVE
-from infra.archive.row_format import ArchivedEvent, attribution, copied_rows, parse_row
+from infra.archive.row_format import ArchivedEvent, attribution, parse_row, received_rows
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from projections.base import Group
@@ -191,7 +191,7 @@ def _archived(
 
 def _copied(connection: Connection, sql: str, values: Any) -> Iterator[ArchivedEvent]:
     with connection.cursor().copy(sql, values) as copy:
-        yield from map(parse_row, copied_rows(copy))
+        yield from map(parse_row, received_rows(copy))
 
 
 def _tail(log: EventLog, after: int, wanted: EventFilter, limit: int) -> _Tail:

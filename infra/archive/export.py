@@ -13,10 +13,10 @@ import orjson
 from psycopg import Connection
 
 from domain.codec import TOPIC_PREFIX
-from infra.archive.ranges import Bounds, first_position, iso_milliseconds, last_position
+from infra.archive.ranges import ArchiveRange, first_position, iso_milliseconds, last_position
 from infra.archive.row_format import ArchivedEvent, parse_row
 from infra.archive.verification.chain_walk import rows_between
-from infra.archive.verification.verify import ALL, archived_logs, snapshot
+from infra.archive.verification.verify import WHOLE_ARCHIVE, archived_logs, snapshot
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 
@@ -28,7 +28,7 @@ COLUMNS = (
 )
 """What is exported of an event; of the last two one is empty."""
 
-AT_ONCE = 2_000
+CHUNK_EVENTS = 2_000
 """Events held in memory; a row group of Parquet."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,7 +52,7 @@ def export(
     out: IO[bytes],
     form: Format,
     log: str | None = None,
-    bounds: Bounds = ALL,
+    bounds: ArchiveRange = WHOLE_ARCHIVE,
     progress: Progress = _tell_nobody,
 ) -> int:
     """Write the events of a range, by log and position, as they are at this moment; returns how many.
@@ -70,7 +70,7 @@ def export(
             for name, first, last in ranges:
                 with closing(rows_between(connection, name, first, last)) as rows:
                     events = map(parse_row, rows)
-                    while chunk := [_row(event) for event in islice(events, AT_ONCE)]:
+                    while chunk := [_row(event) for event in islice(events, CHUNK_EVENTS)]:
                         yield chunk
                         done += len(chunk)
                         progress(done, total)
@@ -80,7 +80,7 @@ def export(
     return done
 
 
-def _range(connection: Connection, log: str, bounds: Bounds) -> tuple[int, int]:
+def _range(connection: Connection, log: str, bounds: ArchiveRange) -> tuple[int, int]:
     """The first and the last position; the last is below the first where there are none."""
     found = connection.execute(_ENDS, [log]).fetchone()
     lowest, highest = found if found and found[0] is not None else (1, 0)

@@ -28,7 +28,7 @@ class LeaseLostError(TickViewError):
 
 
 @dataclass
-class Lease:
+class PostgresLease:
     """The right to commit for a segment, until it is given to another owner under a higher epoch."""
 
     name: str
@@ -36,7 +36,7 @@ class Lease:
     log: str
     owner: str
     epoch: int
-    position: int
+    checkpoint: int
     """The checkpoint: of the last event that has been dealt with."""
 
 
@@ -71,7 +71,7 @@ RETURNING set_config('idle_in_transaction_session_timeout', %s, true)
 
 _ADVANCE = """
 UPDATE tickview.segments SET position = %(upto)s, recorded_at = to_timestamp(%(recorded_at)s), error = NULL
-WHERE name = %(name)s AND version = %(version)s AND log = %(log)s AND epoch = %(epoch)s AND position = %(position)s
+WHERE name = %(name)s AND version = %(version)s AND log = %(log)s AND epoch = %(epoch)s AND position = %(checkpoint)s
 RETURNING set_config('idle_in_transaction_session_timeout', %(stalled)s, true)
 """
 
@@ -81,7 +81,7 @@ ON CONFLICT (name, version, log) DO UPDATE SET error = excluded.error
 """
 
 
-def bound(connection: Connection) -> None:
+def limit_waiting(connection: Connection) -> None:
     """See that this transaction neither holds up others for long nor is held up; those that stall in a COPY are ended.
 
     First of all: to find a segment leased to another locks it, too. Whatever waits longer raises LockNotAvailable.
@@ -90,42 +90,44 @@ def bound(connection: Connection) -> None:
     connection.execute(_BOUND, values)
 
 
-def take(connection: Connection, name: str, version: int, log: str, owner: str, seconds: float) -> Lease | None:
+def acquire_lease(
+    connection: Connection, name: str, version: int, log: str, owner: str, seconds: float
+) -> PostgresLease | None:
     """Take or prolong the lease on a segment by the server's clock.
 
     None where another owner has it, or holds it; then the transaction is rolled back.
     """
     values = {"name": name, "version": version, "log": log, "owner": owner, "seconds": seconds}
     try:
-        bound(connection)
+        limit_waiting(connection)
         taken = connection.execute(_TAKE, values).fetchone()
     except LockNotAvailable:
         connection.rollback()
         return None
-    return Lease(name, version, log, owner, *taken[:2]) if taken else None
+    return PostgresLease(name, version, log, owner, *taken[:2]) if taken else None
 
 
-def release(connection: Connection, lease: Lease) -> None:
+def release_lease(connection: Connection, lease: PostgresLease) -> None:
     """Give the lease back, so that another owner need not wait for its end."""
     values = [lease.name, lease.version, lease.log, lease.owner, lease.epoch, f"{STALLED_SECONDS}s"]
     connection.execute(_RELEASE, values)
 
 
-def advance(connection: Connection, lease: Lease, upto: int, recorded_at: float) -> None:
+def advance_checkpoint(connection: Connection, lease: PostgresLease, upto: int, recorded_at: float) -> None:
     """Move the checkpoint to the event at ``upto``, in the transaction of what has been done of it.
 
-    ``recorded_at`` is that event's, in epoch seconds. The caller sets ``lease.position`` once that is committed.
+    ``recorded_at`` is that event's, in epoch seconds. The caller sets ``lease.checkpoint`` once that is committed.
     Raises LeaseLostError.
     """
     values = {**lease.__dict__, "upto": upto, "recorded_at": recorded_at, "stalled": f"{STALLED_SECONDS}s"}
     if connection.execute(_ADVANCE, values).rowcount != 1:
-        raise LeaseLostError(f"{lease.name} of {lease.log} is no longer leased to {lease.owner} at {lease.position}")
+        raise LeaseLostError(f"{lease.name} of {lease.log} is no longer leased to {lease.owner} at {lease.checkpoint}")
 
 
-def note_error(connection: Connection, name: str, version: int, log: str, error: str | None) -> None:
+def record_error(connection: Connection, name: str, version: int, log: str, error: str | None) -> None:
     """Say what holds the segment up, or that nothing does; the next commit says so too. That needs no lease.
 
     Raises LockNotAvailable where somebody holds it.
     """
-    bound(connection)
+    limit_waiting(connection)
     connection.execute(_NOTE, [name, version, log, error])

@@ -8,7 +8,7 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive.recovery import open_log
-from infra.archive.row_format import copied_rows, parse_row
+from infra.archive.row_format import parse_row, received_rows
 from infra.log.handle import LogHandle
 from infra.postgres.database import Database
 
@@ -35,7 +35,7 @@ def read_events(connection: Connection, log: str, after: int, upto: int, limit: 
 def copied_entries(connection: Connection, sql: Any, values: Sequence[Any]) -> list[LogEntry]:
     """What a binary COPY of rows of ``tickview.events`` sends."""
     with connection.cursor().copy(sql, values) as copy:
-        return [parse_row(row).entry for row in copied_rows(copy)]
+        return [parse_row(row).entry for row in received_rows(copy)]
 
 
 class PostgresArchive:

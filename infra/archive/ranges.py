@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from psycopg import Connection
 
-Bound = int | datetime
+RangeEnd = int | datetime
 """A position, or a moment by the time of recording."""
 
 LAST_POSITION = 2**63 - 1
@@ -20,16 +20,16 @@ ORDER BY recorded_at DESC, position DESC LIMIT 1
 """
 
 
-class Bounds(NamedTuple):
+class ArchiveRange(NamedTuple):
     """A range of the archive. A position is one of each log, and included at both ends; None is the log's own end."""
 
-    start: Bound | None = None
+    start: RangeEnd | None = None
     """A moment is included."""
-    end: Bound | None = None
+    end: RangeEnd | None = None
     """A moment is excluded."""
 
 
-def parse_bound(text: str) -> Bound:
+def parse_range_end(text: str) -> RangeEnd:
     """A position (a whole number from 1) or a moment (ISO 8601; UTC where it names no zone).
 
     Raises ValueError, saying what is wrong.
@@ -46,7 +46,7 @@ def parse_bound(text: str) -> Bound:
         raise ValueError(f"{text!r} is neither a position nor a time in ISO 8601") from error
 
 
-def check_bounds(bounds: Bounds) -> None:
+def check_range(bounds: ArchiveRange) -> None:
     """Raises ValueError for a range that ends before it begins."""
     start, end = bounds
     if (isinstance(start, int) and isinstance(end, int) and start > end) or (
@@ -55,7 +55,7 @@ def check_bounds(bounds: Bounds) -> None:
         raise ValueError(f"the range ends at {end}, before it begins at {start}")
 
 
-def first_position(connection: Connection, log: str, start: Bound | None) -> int | None:
+def first_position(connection: Connection, log: str, start: RangeEnd | None) -> int | None:
     """The first position of the range in a log; None where the log has none since."""
     if not isinstance(start, datetime):
         return start or 1
@@ -63,7 +63,7 @@ def first_position(connection: Connection, log: str, start: Bound | None) -> int
     return found[0] if found else None
 
 
-def last_position(connection: Connection, log: str, end: Bound | None) -> int:
+def last_position(connection: Connection, log: str, end: RangeEnd | None) -> int:
     """The last position of the range in a log, 0 where the log has none before its end."""
     if not isinstance(end, datetime):
         return LAST_POSITION if end is None else end

@@ -16,7 +16,7 @@ from domain.codec import encode, topic_of
 from domain.events import PositionLost
 from domain.log import LogEntry
 from domain.streams import MARKET_LOG, is_market_log, log_stream
-from infra.archive.row_format import copied_rows, parse_row
+from infra.archive.row_format import parse_row, received_rows
 from infra.log.entries import read_untrimmed
 from infra.log.errors import LogDivergedError, LogNotOpenError
 from infra.log.handle import LogHandle
@@ -174,10 +174,10 @@ def _archived(connection: Connection, log: LogHandle, after: int, upto: int, kee
     values["remembered"] = datetime.fromtimestamp(remembered, UTC)
     if whole_after > after:
         with connection.cursor().copy(_REMEMBERED, values) as copy:
-            yield from (EventToRestore(parse_row(row).entry, store_entry=False) for row in copied_rows(copy))
+            yield from (EventToRestore(parse_row(row).entry, store_entry=False) for row in received_rows(copy))
     if upto > whole_after:
         with connection.cursor().copy(_WHOLE, {"log": log.name, "after": whole_after}) as copy:
-            yield from (EventToRestore(parse_row(row).entry, store_entry=True) for row in copied_rows(copy))
+            yield from (EventToRestore(parse_row(row).entry, store_entry=True) for row in received_rows(copy))
 
 
 def _lost(log: LogHandle, after: int, upto: int) -> Iterator[EventToRestore]:

@@ -54,7 +54,7 @@ class ArchivedEvent(NamedTuple):
     """None as long as the event is in the log alone."""
 
 
-def canonical(log: str, entry: LogEntry) -> bytes:
+def canonical_bytes(log: str, entry: LogEntry) -> bytes:
     """The bytes of an event that are hashed."""
     source, correlation_id = attribution(entry.state)
     return b"".join(
@@ -103,12 +103,12 @@ def _text(text: str | None) -> bytes:
     return _length.pack(len(encoded)) + encoded
 
 
-def chain(previous: bytes, canonical_bytes: bytes) -> bytes:
+def chain_hash(previous: bytes, canonical_bytes: bytes) -> bytes:
     """The hash of an event, from that of the event before it in its log."""
     return sha256(previous + canonical_bytes).digest()
 
 
-def copied_row(canonical_bytes: bytes, hash_: bytes) -> bytes:
+def encode_copy_row(canonical_bytes: bytes, hash_: bytes) -> bytes:
     """An event's row for binary COPY."""
     return b"".join((_field_count, canonical_bytes, _HASH_LENGTH, hash_))
 
@@ -120,7 +120,7 @@ def split_row(row: bytes) -> tuple[bytes, bytes]:
     return row[_WITHOUT_HASH], row[-32:]
 
 
-def copied_rows(copy: Copy) -> Iterator[bytes]:
+def received_rows(copy: Copy) -> Iterator[bytes]:
     """The rows of a binary COPY, of which PostgreSQL sends one at a time, without header and trailer."""
     # What has arrived is taken from libpq directly, which costs half of what ``read`` does; ``read`` waits for more.
     arrived = copy.connection.pgconn.get_copy_data

@@ -12,10 +12,25 @@ from psycopg import connect
 from psycopg.sql import SQL, Identifier
 from rich.progress import Progress
 
-from infra.archive.archiver import ARCHIVE, COPY, VERSION, Archiver, make_month, month_of
+from infra.archive.archiver import (
+    ARCHIVE,
+    COPY_EVENTS,
+    FORMAT_VERSION,
+    Archiver,
+    create_month_partition,
+    start_of_month,
+)
 from infra.archive.export import Format, export
-from infra.archive.leases import take
-from infra.archive.row_format import COPY_HEADER, COPY_TRAILER, GENESIS, canonical, copied_row, copied_rows, split_row
+from infra.archive.leases import acquire_lease
+from infra.archive.row_format import (
+    COPY_HEADER,
+    COPY_TRAILER,
+    GENESIS,
+    canonical_bytes,
+    encode_copy_row,
+    received_rows,
+    split_row,
+)
 from infra.archive.verification.verify import snapshot, verify
 from infra.bench.measurement import PROGRESS, Throughput, beside
 from infra.log.event_log import EventLog
@@ -51,11 +66,11 @@ def measure(server_dsn: str, log: EventLog, batch_size: int, folder: Path) -> di
 def _archive(database: Database, bare: Database, log: EventLog, batch_size: int) -> tuple[Throughput, Throughput]:
     """Archiving and bare COPY take turns batch by batch, so that whatever else the machine does falls on both."""
     with database.connection() as connection:
-        lease = take(connection, ARCHIVE, VERSION, log.name, "bench", 36_000)
+        lease = acquire_lease(connection, ARCHIVE, FORMAT_VERSION, log.name, "bench", 36_000)
     assert lease is not None
     archiver = Archiver(database, log, lease, batch_size)
     with bare.connection() as connection:
-        make_month(connection, month_of(datetime.now(UTC).timestamp()))
+        create_month_partition(connection, start_of_month(datetime.now(UTC).timestamp()))
     events = log.head()
     archiving = copying = 0.0
     # What has been imported and filled stays: it is not for archiving to pay for looking through it.
@@ -63,14 +78,14 @@ def _archive(database: Database, bare: Database, log: EventLog, batch_size: int)
     gc.freeze()
     with Progress(console=PROGRESS, transient=True) as bar, connect(bare.dsn) as connection:
         task = bar.add_task("archiving", total=events)
-        while lease.position < events:
+        while lease.checkpoint < events:
             started = time.perf_counter()
             entries = archiver.step(0)
             archiving += time.perf_counter() - started
-            rows = [copied_row(canonical(log.name, entry), GENESIS) for entry in entries]
+            rows = [encode_copy_row(canonical_bytes(log.name, entry), GENESIS) for entry in entries]
             data = b"".join((COPY_HEADER, *rows, COPY_TRAILER))
             started = time.perf_counter()
-            with connection.cursor().copy(COPY) as copy:
+            with connection.cursor().copy(COPY_EVENTS) as copy:
                 copy.write(data)
             connection.commit()
             copying += time.perf_counter() - started
@@ -83,7 +98,7 @@ def _archive(database: Database, bare: Database, log: EventLog, batch_size: int)
 
 def _verify(database: Database, log: EventLog) -> tuple[Throughput, ...]:
     with snapshot(database) as connection, connection.cursor().copy(_ROWS, [log.name]) as copy:
-        contents = [split_row(row)[0] for row in copied_rows(copy)]
+        contents = [split_row(row)[0] for row in received_rows(copy)]
     events = len(contents)
     whole = b"".join(contents)
 
@@ -94,7 +109,7 @@ def _verify(database: Database, log: EventLog) -> tuple[Throughput, ...]:
 
     def read() -> None:
         with snapshot(database) as connection, connection.cursor().copy(_ROWS, [log.name]) as copy:
-            for _ in copied_rows(copy):
+            for _ in received_rows(copy):
                 pass
 
     def verified() -> None:

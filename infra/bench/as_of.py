@@ -10,12 +10,12 @@ from psycopg import connect
 from rich.progress import track
 
 from infra.archive.pattern_history.projector import COPY_STATES, history_row
-from infra.archive.pattern_history.versions import go_live
+from infra.archive.pattern_history.versions import switch_live_version
 from infra.bench.load import PATTERN_TYPES, TIERS, symbol
 from infra.bench.measurement import PROGRESS, quantile
 from infra.bench.scans import CASES, Case
 from infra.postgres.database import Database
-from infra.serving.archive import ServedArchive
+from infra.serving.archive import ArchiveGateway
 from infra.serving.pattern_history import PostgresPatternHistory
 from projections.base import encode_row
 from projections.pattern_history import Shown, microseconds
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
 def measure(database: Database, intervals: int, symbols: int, seconds: float) -> list[Asked]:
     """Fill an empty archive with a history of so many states, and ask every kind of scan for ``seconds`` each."""
     fill(database, intervals, symbols)
-    history = PostgresPatternHistory(ServedArchive(database), [LOG])
+    history = PostgresPatternHistory(ArchiveGateway(database), [LOG])
     return [
         asyncio.run(_ask(history, case, _moments(intervals, symbols, case), seconds))
         for case in track(CASES, description="scanning the past", transient=True, console=PROGRESS)
@@ -54,7 +54,7 @@ def fill(database: Database, intervals: int, symbols: int) -> None:
     """Write the states in the order in which they begin, as they come to be."""
     states = track(states_of(intervals, symbols), "filling the history", intervals, transient=True, console=PROGRESS)
     with database.connection() as connection:
-        go_live(connection, ActivePatterns.version)
+        switch_live_version(connection, ActivePatterns.version)
         with connection.cursor().copy(COPY_STATES) as copy:
             for state in states:
                 copy.write_row(history_row(ActivePatterns.version, "recorded", LOG, state))

@@ -3,8 +3,8 @@
 from threading import Thread
 
 from infra.archive.retention import Retention
-from infra.archive.role import LogKeeper
 from infra.archive.verification.schedule import verify_regularly
+from infra.archive.worker import ArchiveWorker
 from infra.cli.roles import stop_on_signals
 from infra.composition import Stores, open_all_logs, open_database, open_redis
 from infra.log.event_log import EventLog
@@ -29,7 +29,7 @@ def archive() -> None:
     stop = stop_on_signals()
 
     def archiving(log: EventLog) -> Thread:
-        keeper = LogKeeper(
+        keeper = ArchiveWorker(
             database,
             stores.redis,
             log,

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from infra.archive.export import Format
 from infra.archive.export import export as export_archive
-from infra.archive.ranges import Bounds, check_bounds, parse_bound
+from infra.archive.ranges import ArchiveRange, check_range, parse_range_end
 from infra.archive.verification import heads as heads_
 from infra.archive.verification.verify import Verification, record_verification
 from infra.archive.verification.verify import verify as verify_archive
@@ -49,13 +49,13 @@ def verify(log: LogOption = None, start: From = None, end: To = None, json: Json
     database = open_database(Settings())
     with _bars() as progress:
         verification = verify_archive(database, log, bounds, progress)
-    if log is None and bounds == Bounds():
+    if log is None and bounds == ArchiveRange():
         try:
             record_verification(database, verification)
         except errors.InsufficientPrivilege:
             PROGRESS.print("not recorded: this PostgreSQL role may only read", style="dim")
     if json:
-        print_json(verification.shown())
+        print_json(verification.document())
     else:
         _tell(verification)
     if not verification.ok:
@@ -63,7 +63,7 @@ def verify(log: LogOption = None, start: From = None, end: To = None, json: Json
 
 
 def _tell(verification: Verification) -> None:
-    shown = verification.shown()
+    shown = verification.document()
     rows = []
     for log in shown["logs"]:
         misfit = log["misfit"]
@@ -88,7 +88,7 @@ def head(
     taken = heads_.take_heads(open_database(settings), datetime.now(UTC))
     if key:
         taken = heads_.sign(taken, key)
-    shown = taken.shown()
+    shown = taken.document()
     if json:
         return print_json(shown)
     print_table(("log", "position", "hash", "recorded_at"), shown["heads"], "the archive is empty")
@@ -113,7 +113,7 @@ def check(
     with _bars() as progress:
         found = heads_.check_extension(database, taken, progress)
     rows = [{**one.head.model_dump(), "extends": one.extends, "detail": one.detail} for one in found]
-    ok = all(one.extends for one in found) and signature not in heads_.FALSE
+    ok = all(one.extends for one in found) and signature not in heads_.REJECTED_SIGNATURES
     if json:
         print_json({"ok": ok, "taken_at": taken.taken_at, "signature": signature, "heads": rows})
     else:
@@ -184,10 +184,10 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
         yield told
 
 
-def _bounds(start: str | None, end: str | None) -> Bounds:
+def _bounds(start: str | None, end: str | None) -> ArchiveRange:
     try:
-        bounds = Bounds(*(None if text is None else parse_bound(text) for text in (start, end)))
-        check_bounds(bounds)
+        bounds = ArchiveRange(*(None if text is None else parse_range_end(text) for text in (start, end)))
+        check_range(bounds)
     except ValueError as error:
         raise StartupError(str(error)) from error
     return bounds

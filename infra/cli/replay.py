@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import Stores, open_all_logs, open_redis, open_stores
 from infra.operations import commands
-from infra.operations.status import read_models
+from infra.operations.status import read_model_statuses
 from infra.processes.errors import StartupError
 from infra.processes.identity import process_name
 from infra.projecting import build_lifecycle
@@ -156,7 +156,7 @@ def _watch(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
 
 
 def _status(client: Redis, name: str) -> ReadModelStatus:
-    [status] = [status for status in read_models(client) if status.name == name]
+    [status] = [status for status in read_model_statuses(client) if status.name == name]
     return status
 
 

@@ -11,7 +11,7 @@ from infra.composition import lazy_database, open_redis
 from infra.log.errors import ArchiveUnavailableError
 from infra.operations import commands
 from infra.operations import status as service_status
-from infra.operations.archive_status import archive_standing
+from infra.operations.archive_status import read_archive_status
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from readapi.operations.projections import shown
@@ -60,8 +60,8 @@ def status(json: JsonOption = False) -> None:
     """
     settings = Settings()
     client = open_redis(settings)
-    intake = service_status.intake(client)
-    models = [shown(model) for model in service_status.read_models(client)]
+    intake = service_status.read_intake(client)
+    models = [shown(model) for model in service_status.read_model_statuses(client)]
     archive, note = _archive(client, settings)
     if json:
         told = asdict(archive) if archive else {"error": note} if note else None
@@ -80,7 +80,7 @@ def _archive(client: Redis, settings: Settings) -> tuple[ArchiveStatus | None, s
     if database is None:
         return None, None
     try:
-        return archive_standing(database, client), None
+        return read_archive_status(database, client), None
     except (ArchiveUnavailableError, StartupError) as error:
         return None, " ".join(str(error).split())
     finally:
@@ -118,15 +118,15 @@ def projections(
     """
     client = open_redis(Settings())
     if name is None:
-        models = [shown(model) for model in service_status.read_models(client)]
+        models = [shown(model) for model in service_status.read_model_statuses(client)]
         return print_json({"projections": models}) if json else print_table(MODEL_COLUMNS, models, "no read models")
-    commands.check_name(name)
+    commands.check_read_model_name(name)
     if retry is not None:
         return _retry(name, retry, json=json)
     if parked:
-        keys = service_status.parked_keys(client, name)
+        keys = service_status.read_parked_keys(client, name)
         return print_json({"parked": keys}) if json else print_table(PARKED_COLUMNS, keys, "nothing is parked")
-    [model] = [model for model in service_status.read_models(client) if model.name == name]
+    [model] = [model for model in service_status.read_model_statuses(client) if model.name == name]
     if json:
         return print_json(asdict(model))
     segments = [

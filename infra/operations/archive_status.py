@@ -7,7 +7,7 @@ from typing import Any, cast
 from redis import Redis
 
 from domain.streams import USERS_LOG
-from infra.archive.archiver import ARCHIVE, VERSION
+from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.verification.verify import last_verification
 from infra.log.keys import LogKeys
 from infra.log.partitions import log_names
@@ -27,13 +27,13 @@ FROM tickview.losses ORDER BY noticed_at DESC, id DESC LIMIT %s
 """
 
 
-def archive_standing(database: Database, client: Redis) -> ArchiveStatus:
+def read_archive_status(database: Database, client: Redis) -> ArchiveStatus:
     """How the archive stands; ``client`` is of the server that has the logs, in two round trips.
 
     Raises ArchiveUnavailableError, and what redis-py raises.
     """
     with database.connection() as connection:
-        segments = {log: found for log, *found in connection.execute(_SEGMENTS, [ARCHIVE, VERSION])}
+        segments = {log: found for log, *found in connection.execute(_SEGMENTS, [ARCHIVE, FORMAT_VERSION])}
         losses = [Loss(*told) for told in connection.execute(_LOSSES, [LOSSES_TOLD])]
     names = sorted({*log_names(client), USERS_LOG, *segments})
     positions = {log: segments[log][0] if log in segments else 0 for log in names}

@@ -16,7 +16,7 @@ from readapi.ports.errors import NoSuchReadModelError
 KEYS_AT_ONCE = 1_000
 
 
-def check_name(name: str) -> None:
+def check_read_model_name(name: str) -> None:
     """Raises NoSuchReadModelError."""
     if name not in READ_MODELS:
         raise NoSuchReadModelError(f"there is no read model {name!r}: there are {', '.join(READ_MODELS)}")
@@ -28,7 +28,7 @@ def replay(client: Redis, name: str, *, held: bool, throttle: int) -> Versions:
     It is of this code's version, or of the live one's if that is later: an old process does not go back by itself.
     ``throttle`` is in events a second for each segment, 0: no limit. Raises NoSuchReadModelError, NoSuchBuildError.
     """
-    check_name(name)
+    check_read_model_name(name)
 
     def replayed(versions: Versions) -> Versions:
         version = max(READ_MODELS[name].version, versions.live.version if versions.live else 0)
@@ -39,7 +39,7 @@ def replay(client: Redis, name: str, *, held: bool, throttle: int) -> Versions:
 
 def rollback(client: Redis, name: str) -> Versions:
     """Let the previous build answer again. Raises NoSuchReadModelError, NoSuchBuildError."""
-    check_name(name)
+    check_read_model_name(name)
     return change_versions(client, name, Versions.rolled_back)
 
 
@@ -48,7 +48,7 @@ def retry_parked(client: Redis, name: str, key: str | None = None) -> list[str]:
 
     Workers do so in a moment, each key's events in order. Raises NoSuchReadModelError.
     """
-    check_name(name)
+    check_read_model_name(name)
     retried: set[str] = set()
     for keys in _segments(client, name):
         for parked in _parked(client, keys, key):

@@ -27,7 +27,7 @@ PARKED_LISTED = 1_000
 """Parked keys listed for one segment, at most."""
 
 
-def read_models(client: Redis) -> list[ReadModelStatus]:
+def read_model_statuses(client: Redis) -> list[ReadModelStatus]:
     """Every read model with the segments of its live build, and of one under way, in three round trips."""
     logs = all_log_names(client)
     versions = read_versions(client, READ_MODELS)
@@ -105,7 +105,7 @@ def _segment_status(segment: Segment, state: dict[bytes, bytes], parked: int, he
     )
 
 
-def parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
+def read_parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
     """The parked keys of the live build, ``PARKED_LISTED`` a log at most, with how many events wait under each."""
     live = read_versions(client, [read_model])[read_model].live
     if live is None:
@@ -129,7 +129,7 @@ def parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
     return parked
 
 
-def intake(client: Redis) -> IntakeStatus:
+def read_intake(client: Redis) -> IntakeStatus:
     """What came in since the beginning."""
     with client.pipeline(transaction=False) as pipeline:
         pipeline.hgetall(COUNTS_KEY)

@@ -13,7 +13,7 @@ logger = structlog.get_logger()
 OLDEST_VERSION = 14
 """Of PostgreSQL."""
 
-LOCK = int.from_bytes(b"tickview")
+SCHEMA_LOCK = int.from_bytes(b"tickview")
 """Of the advisory lock."""
 
 _PREPARE = """
@@ -54,7 +54,7 @@ def migrate(connection: Connection) -> list[Migration]:
     with connection.transaction():
         if not _lacking(connection):
             return []
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
         connection.execute(_PREPARE)
         lacking = _lacking(connection)
         for migration in lacking:

@@ -14,12 +14,12 @@ from redis.exceptions import RedisError
 from domain.announcements import DeadLetter, Message, Receipt
 from domain.workspace import Workspace
 from infra.operations import commands, status
-from infra.operations.archive_status import archive_standing
+from infra.operations.archive_status import read_archive_status
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.intake import BacklogFullError, Intake
 from infra.recording.recorder import Recorder
 from infra.redis.connections import CONNECTION_ERRORS
-from infra.serving.archive import GLANCE_SECONDS, ServedArchive
+from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.commands import Executed
@@ -112,14 +112,14 @@ class RedisOperations:
     ``glancing`` asks how Redis is: it does not wait for long for a server that hangs, as who asks for health must not.
     """
 
-    def __init__(self, client: Redis, glancing: Redis, archive: ServedArchive | None) -> None:
+    def __init__(self, client: Redis, glancing: Redis, archive: ArchiveGateway | None) -> None:
         self._client = client
         self._glancing = glancing
         self._archive = archive
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
         """Every read model."""
-        return await in_thread(lambda: status.read_models(self._client))
+        return await in_thread(lambda: status.read_model_statuses(self._client))
 
     async def replay(self, name: str, *, held: bool, throttle: int) -> ReadModelStatus:
         """Build it anew. Raises NoSuchReadModelError."""
@@ -136,8 +136,8 @@ class RedisOperations:
 
     async def parked(self, name: str) -> Sequence[ParkedKey]:
         """The parked keys of its live build. Raises NoSuchReadModelError."""
-        commands.check_name(name)
-        return [ParkedKey(**key) for key in await in_thread(lambda: status.parked_keys(self._client, name))]
+        commands.check_read_model_name(name)
+        return [ParkedKey(**key) for key in await in_thread(lambda: status.read_parked_keys(self._client, name))]
 
     async def retry_parked(self, name: str, key: str) -> bool:
         """Have a parked key tried again; False if it is not parked. Raises NoSuchReadModelError."""
@@ -145,7 +145,7 @@ class RedisOperations:
 
     async def intake(self) -> IntakeStatus:
         """What came in."""
-        return await in_thread(lambda: status.intake(self._client))
+        return await in_thread(lambda: status.read_intake(self._client))
 
     async def servers(self) -> Mapping[str, ServerStatus]:
         """``redis``, and ``postgres`` where there is an archive."""
@@ -159,7 +159,7 @@ class RedisOperations:
         archive = self._archive
         if archive is None:
             return None
-        return await archive.ask(lambda: archive_standing(archive.database, self._client), GLANCE_SECONDS)
+        return await archive.ask(lambda: read_archive_status(archive.database, self._client), STATUS_TIMEOUT_SECONDS)
 
     def _redis(self) -> ServerStatus:
         try:
@@ -173,7 +173,7 @@ class RedisOperations:
         return ServerStatus(up=True, version=str(version), latency_ms=milliseconds)
 
 
-async def _postgres(archive: ServedArchive) -> ServerStatus:
+async def _postgres(archive: ArchiveGateway) -> ServerStatus:
     def ping() -> ServerStatus:
         with archive.database.connection() as connection:
             connection.execute("SELECT 1")
@@ -183,7 +183,7 @@ async def _postgres(archive: ServedArchive) -> ServerStatus:
             return ServerStatus(True, connection.info.parameter_status("server_version"), milliseconds)
 
     try:
-        return await archive.ask(ping, GLANCE_SECONDS)
+        return await archive.ask(ping, STATUS_TIMEOUT_SECONDS)
     except UnavailableError:
         return ServerStatus(up=False)
 

@@ -40,7 +40,7 @@ from infra.serving.adapters import (
     RedisOperations,
     RepositoryWorkspaceCommands,
 )
-from infra.serving.archive import GLANCE_SECONDS, ArchiveHistory, ServedArchive
+from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
 from infra.serving.follower import FollowedReadModel, Follower
 from infra.serving.pattern_history import PostgresPatternHistory
 from infra.serving.replicas import ReplicatedPatterns
@@ -163,8 +163,8 @@ def build_app(
     from readapi.replica.metrics import ReplicaGauges
 
     settings, client, database = stores.settings, stores.redis, stores.database
-    archive = ServedArchive(database) if database else None
-    glancing = connect(redis_url(settings), seconds=GLANCE_SECONDS, retries=0)
+    archive = ArchiveGateway(database) if database else None
+    glancing = connect(redis_url(settings), seconds=STATUS_TIMEOUT_SECONDS, retries=0)
     asking, waiting = (connect_async(redis_url(settings)) for _ in range(2))
     followed: list[FollowedReadModel[Any]] = []
     follower = Follower(waiting, followed)

@@ -26,17 +26,17 @@ T = TypeVar("T")
 AT_ONCE = 4
 """Questions that one process asks at once."""
 
-PATIENCE_SECONDS = 15.0
+HISTORY_TIMEOUT_SECONDS = 15.0
 """How long somebody who asks for the past waits for it."""
 
-GLANCE_SECONDS = 1.0
+STATUS_TIMEOUT_SECONDS = 1.0
 """The same for what is shown beside something else, or says how things stand."""
 
 AWAY = "the archive in PostgreSQL cannot be reached; try again"
 BUSY = "the archive in PostgreSQL is held up by other work; try again"
 
 
-class ServedArchive:
+class ArchiveGateway:
     """The archive, with threads of its own, so that nobody else waits for them while PostgreSQL hangs."""
 
     def __init__(self, database: Database) -> None:
@@ -99,28 +99,28 @@ class ServedArchive:
 class ArchiveHistory:
     """The past, for the API."""
 
-    def __init__(self, archive: ServedArchive, trail: EventHistory) -> None:
+    def __init__(self, archive: ArchiveGateway, trail: EventHistory) -> None:
         self._archive = archive
         self._trail = trail
 
     async def events(self, wanted: EventFilter, after: Positions, limit: int) -> EventPage:
         """The events behind these positions, ``limit`` at most. Raises UnavailableError."""
-        return await self._archive.ask(lambda: self._trail.events(wanted, after, limit), PATIENCE_SECONDS)
+        return await self._archive.ask(lambda: self._trail.events(wanted, after, limit), HISTORY_TIMEOUT_SECONDS)
 
     async def has_stream(self, stream: str) -> bool:
         """Whether a stream ever had an event. Raises UnavailableError."""
-        return await self._archive.ask(lambda: self._trail.has_stream(stream), PATIENCE_SECONDS)
+        return await self._archive.ask(lambda: self._trail.has_stream(stream), HISTORY_TIMEOUT_SECONDS)
 
     async def of_pattern(self, pattern_id: str, limit: int) -> Sequence[PastEvent]:
         """The first events that spoke of a pattern. Raises UnavailableError, ValueError for what is no pattern id."""
-        return await self._archive.ask(lambda: self._trail.of_pattern(pattern_id, limit), GLANCE_SECONDS)
+        return await self._archive.ask(lambda: self._trail.of_pattern(pattern_id, limit), STATUS_TIMEOUT_SECONDS)
 
     async def of_stream(self, stream: str, limit: int) -> Sequence[PastEvent]:
         """The first events of a stream. Raises UnavailableError."""
         wanted = EventFilter(stream=stream)
-        return (await self._archive.ask(lambda: self._trail.events(wanted, {}, limit), GLANCE_SECONDS)).events
+        return (await self._archive.ask(lambda: self._trail.events(wanted, {}, limit), STATUS_TIMEOUT_SECONDS)).events
 
     async def verification(self) -> Verification | None:
         """What the last verification found. Raises UnavailableError."""
-        found = await self._archive.ask(lambda: last_verification(self._archive.database), GLANCE_SECONDS)
+        found = await self._archive.ask(lambda: last_verification(self._archive.database), STATUS_TIMEOUT_SECONDS)
         return cast("Verification | None", found)

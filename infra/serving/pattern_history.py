@@ -8,7 +8,7 @@ from psycopg.sql import SQL, Composed
 
 from domain.streams import MARKET_LOG
 from infra.archive.pattern_history.projector import moment_of
-from infra.serving.archive import PATIENCE_SECONDS, ServedArchive
+from infra.serving.archive import HISTORY_TIMEOUT_SECONDS, ArchiveGateway
 from projections.base import read_row
 from projections.pattern_history import NAME, Timeline, microseconds
 from projections.patterns import ActivePatterns, PatternRow
@@ -66,7 +66,7 @@ ORDER BY page.value {order}, page.id {order}
 class PostgresPatternHistory:
     """``pattern_history``; ``logs`` are all partitions of the market log."""
 
-    def __init__(self, archive: ServedArchive, logs: Sequence[str]) -> None:
+    def __init__(self, archive: ArchiveGateway, logs: Sequence[str]) -> None:
         self._archive = archive
         self._logs = logs
 
@@ -83,7 +83,7 @@ class PostgresPatternHistory:
             with self._archive.database.connection() as connection:
                 return question(connection)
 
-        return await self._archive.ask(connected, PATIENCE_SECONDS)
+        return await self._archive.ask(connected, HISTORY_TIMEOUT_SECONDS)
 
     def _folded(self, connection: Connection) -> Positions:
         found = connection.execute(_POSITIONS, {"name": NAME, "logs": f"{MARKET_LOG}-%"})

@@ -69,7 +69,7 @@ class EventPage:
     """The page after begins behind these positions; None if this is the last. A page may be short and not the last."""
 
 
-class Misfit(TypedDict):
+class TamperFinding(TypedDict):
     """The first event of a log that does not fit its chain, and what befell it."""
 
     position: int
@@ -87,7 +87,7 @@ class VerifiedLog(TypedDict):
     last: int | None
     events: int
     hash: str | None
-    misfit: Misfit | None
+    misfit: TamperFinding | None
 
 
 class Verification(TypedDict):

@@ -16,8 +16,8 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive import leases
-from infra.archive.archiver import COPY, COPY_HEADER, Archiver
-from infra.archive.leases import Lease, LeaseLostError
+from infra.archive.archiver import COPY_EVENTS, COPY_HEADER, Archiver
+from infra.archive.leases import LeaseLostError, PostgresLease
 from infra.archive.log_archive import PostgresArchive
 from infra.archive.pattern_history.projector import COPY_STATES
 from infra.log.errors import ArchiveUnavailableError, LogDivergedError
@@ -158,29 +158,29 @@ def test_who_stalls_in_a_transaction_holds_up_nobody(database: Database, monkeyp
 
     def stall() -> None:
         with database.connection() as stalled:
-            assert leases.take(stalled, "archive", 1, "market-0", "stalled", 0)
+            assert leases.acquire_lease(stalled, "archive", 1, "market-0", "stalled", 0)
             # Waits for the row until the server has ended the other's transaction.
             with database.connection() as connection:
-                assert leases.take(connection, "archive", 1, "market-0", "other", 5)
+                assert leases.acquire_lease(connection, "archive", 1, "market-0", "other", 5)
             stalled.execute("SELECT 1")
 
     with pytest.raises(ArchiveUnavailableError, match="idle-in-transaction"):
         stall()
     with database.connection() as connection:
-        assert leases.take(connection, "archive", 1, "market-0", "stalled", 5) is None
+        assert leases.acquire_lease(connection, "archive", 1, "market-0", "stalled", 5) is None
 
 
 @pytest.mark.parametrize(
     "does",
     [
-        lambda connection, _: leases.take(connection, "archive", 1, "market-0", "stalled", 5),
-        lambda connection, lease: leases.release(connection, lease),
-        lambda connection, _: leases.note_error(connection, "archive", 1, "market-0", "wrong"),
+        lambda connection, _: leases.acquire_lease(connection, "archive", 1, "market-0", "stalled", 5),
+        lambda connection, lease: leases.release_lease(connection, lease),
+        lambda connection, _: leases.record_error(connection, "archive", 1, "market-0", "wrong"),
     ],
     ids=["finds it leased", "releases", "notes"],
 )
 def test_who_stalls_behind_whatever_it_does_to_a_segment_holds_up_nobody(
-    database: Database, monkeypatch: pytest.MonkeyPatch, does: Callable[[Connection, Lease], object]
+    database: Database, monkeypatch: pytest.MonkeyPatch, does: Callable[[Connection, PostgresLease], object]
 ) -> None:
     monkeypatch.setattr(leases, "STALLED_SECONDS", 1)
     lease = leased(database, "market-0", "owner")
@@ -190,14 +190,14 @@ def test_who_stalls_behind_whatever_it_does_to_a_segment_holds_up_nobody(
             does(stalled, lease)
             # Waits for the row until the server has ended the other's transaction.
             with database.connection() as connection:
-                leases.advance(connection, lease, 1, 0.0)
+                leases.advance_checkpoint(connection, lease, 1, 0.0)
             stalled.execute("SELECT 1")
 
     with pytest.raises(ArchiveUnavailableError, match="idle-in-transaction"):
         stall()
 
 
-@pytest.mark.parametrize("statement", [COPY, COPY_STATES])
+@pytest.mark.parametrize("statement", [COPY_EVENTS, COPY_STATES])
 def test_who_stalls_in_a_copy_holds_up_nobody(
     database: Database, monkeypatch: pytest.MonkeyPatch, statement: LiteralString
 ) -> None:
@@ -205,20 +205,20 @@ def test_who_stalls_in_a_copy_holds_up_nobody(
     monkeypatch.setattr(leases, "LOCK_SECONDS", 1)
     lease = leased(database, "market-0", "stalled", 0)
 
-    def taken() -> leases.Lease | None:
+    def taken() -> leases.PostgresLease | None:
         with database.connection() as connection:
-            return leases.take(connection, "archive", 1, "market-0", "other", 60)
+            return leases.acquire_lease(connection, "archive", 1, "market-0", "other", 60)
 
     def stall() -> None:
         with database.connection() as stalled:
-            leases.advance(stalled, lease, 1, 0.0)
+            leases.advance_checkpoint(stalled, lease, 1, 0.0)
             with stalled.cursor().copy(statement) as copy:
                 copy.write(COPY_HEADER)
                 wait_until(taken, "the server has ended the COPY, and the segment is another's")
 
     with pytest.raises(ArchiveUnavailableError, match="terminating connection"):
         stall()
-    assert leased(database, "market-0", "other").position == 0
+    assert leased(database, "market-0", "other").checkpoint == 0
 
 
 def test_each_month_has_a_partition_which_can_be_detached(redis: Redis, database: Database) -> None:

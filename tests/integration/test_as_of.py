@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.archive.pattern_history.projector import COPY_STATES, history_row
-from infra.archive.pattern_history.versions import go_live
+from infra.archive.pattern_history.versions import switch_live_version
 from infra.postgres.database import Database
-from infra.serving.archive import ServedArchive
+from infra.serving.archive import ArchiveGateway
 from infra.serving.pattern_history import PostgresPatternHistory
 from projections.base import encode_row
 from projections.pattern_history import Shown, microseconds
@@ -59,7 +59,7 @@ def fill(database: Database, rows: Iterable[PatternRow]) -> None:
     """Nothing but these rows, recorded before anybody asks, at positions from 1."""
     empty(database)
     with database.connection() as connection:
-        go_live(connection, 1)
+        switch_live_version(connection, 1)
         with connection.cursor().copy(COPY_STATES) as copy:
             for position, row in enumerate(rows, 1):
                 ended = None if row.expires_at is None else microseconds(row.expires_at)
@@ -128,7 +128,7 @@ def test_moments_are_told_apart_by_the_microsecond(server: Database) -> None:
 
 def test_a_server_that_is_away_is_told_without_its_address() -> None:
     database = Database(f"postgresql://secret@127.0.0.1:{servers.free_port()}/secret")
-    history = PostgresPatternHistory(ServedArchive(database), [LOG])
+    history = PostgresPatternHistory(ArchiveGateway(database), [LOG])
     with pytest.raises(UnavailableError) as away:
         asyncio.run(history.scan(PatternQuery(NOW), "recorded"))
     assert str(away.value) == "the archive in PostgreSQL cannot be reached; try again"

@@ -73,7 +73,7 @@ def test_openssl_verifies_a_signature(database: Database, tmp_path: Path) -> Non
 
     key, file = tmp_path / "key.pem", tmp_path / "head.json"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
-    signed = sign(take_heads(database, datetime.now(UTC)), read_private_key(key)).shown()
+    signed = sign(take_heads(database, datetime.now(UTC)), read_private_key(key)).document()
     file.write_bytes(orjson.dumps(signed, option=orjson.OPT_INDENT_2))
     assert run() == 0
     signed["heads"][0]["position"] -= 1

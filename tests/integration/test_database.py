@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 from infra.archive import leases
 from infra.log.errors import ArchiveBusyError
 from infra.postgres.database import Database
-from infra.postgres.schema import LOCK
+from infra.postgres.schema import SCHEMA_LOCK
 from infra.processes.errors import StartupError
-from infra.serving.archive import BUSY, ServedArchive
+from infra.serving.archive import BUSY, ArchiveGateway
 from readapi.ports.errors import UnavailableError
 from tests.archiving import leased
 from tests.conftest import opened
@@ -33,9 +33,9 @@ def test_a_lock_that_is_waited_for_in_vain_is_told(each_database: Database, monk
     monkeypatch.setattr(leases, "LOCK_SECONDS", 1)
     lease = leased(each_database, "market-0")
     with each_database.connection() as holder:
-        leases.release(holder, lease)
+        leases.release_lease(holder, lease)
         with pytest.raises(ArchiveBusyError) as told, each_database.connection() as waiting:
-            leases.note_error(waiting, "archive", 1, "market-0", "wrong")
+            leases.record_error(waiting, "archive", 1, "market-0", "wrong")
     said = str(told.value)
     assert "cannot be reached" not in said
     assert "\n" not in said
@@ -64,7 +64,7 @@ def test_a_statement_that_may_not_last_so_long_is_told(each_database: Database) 
 def test_who_waits_for_a_migration_that_another_makes_is_told(database_url: str, limit: str) -> None:
     waiting = Database(make_conninfo(database_url, options=f"-c {limit}=100ms"))
     with psycopg.connect(database_url) as migrating:
-        migrating.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        migrating.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
         with pytest.raises(StartupError, match=r"does not serve us: (another session|PostgreSQL ended a statement)"):
             waiting.check()
         with pytest.raises(ArchiveBusyError), waiting.connection():
@@ -78,7 +78,7 @@ def test_an_archive_that_is_busy_is_not_away(database: Database) -> None:
             connection.execute("SELECT pg_sleep(30)")
 
     with impatient(database, statement_timeout="100ms") as limited, capture_logs() as logs:
-        archive = ServedArchive(limited)
+        archive = ArchiveGateway(limited)
         for _ in range(2):
             with pytest.raises(UnavailableError) as busy:
                 asyncio.run(archive.ask(slow, 30))

@@ -14,10 +14,10 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive.archiver import Archiver
-from infra.archive.export import AT_ONCE, COLUMNS, Format, export
-from infra.archive.ranges import Bounds, parse_bound
-from infra.archive.row_format import GENESIS, canonical, chain
-from infra.archive.verification.verify import ALL
+from infra.archive.export import CHUNK_EVENTS, COLUMNS, Format, export
+from infra.archive.ranges import ArchiveRange, parse_range_end
+from infra.archive.row_format import GENESIS, canonical_bytes, chain_hash
+from infra.archive.verification.verify import WHOLE_ARCHIVE
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 from tests.archiving import archived_log, leased
@@ -50,7 +50,9 @@ def archive(redis: Redis, database: Database) -> Iterator[Database]:
     return database
 
 
-def exported(database: Database, form: Format, log: str | None = None, bounds: Bounds = ALL) -> list[dict[str, Any]]:
+def exported(
+    database: Database, form: Format, log: str | None = None, bounds: ArchiveRange = WHOLE_ARCHIVE
+) -> list[dict[str, Any]]:
     out = io.BytesIO()
     count = export(database, out, form, log, bounds)
     if form == "parquet":
@@ -72,7 +74,7 @@ def test_everything_by_log_and_position(archive: Database, form: Format) -> None
     hash_ = GENESIS
     for row, position in zip(rows, range(1, 13), strict=False):
         original = entry(position)
-        hash_ = chain(hash_, canonical("market-0", original))
+        hash_ = chain_hash(hash_, canonical_bytes("market-0", original))
         assert row["hash"] == hash_.hex()
         assert (row["stream"], int(row["version"]), row["event_id"]) == (original.stream, 1, original.event_id)
         assert row["type"] == "PatternDetected"
@@ -93,7 +95,7 @@ def test_everything_by_log_and_position(archive: Database, form: Format) -> None
 
 def test_json_is_exported_as_it_was_written(archive: Database) -> None:
     out = io.BytesIO()
-    export(archive, out, "jsonl", "users", Bounds(end=1))
+    export(archive, out, "jsonl", "users", ArchiveRange(end=1))
     assert b'"data":' + STATES[0] + b"}" in out.getvalue()
 
 
@@ -114,7 +116,7 @@ def test_json_is_exported_as_it_was_written(archive: Database) -> None:
 def test_a_range_includes_positions_and_excludes_the_moment_of_its_end(
     archive: Database, start: str | None, end: str | None, first: int, last: int
 ) -> None:
-    bounds = Bounds(*(None if text is None else parse_bound(text) for text in (start, end)))
+    bounds = ArchiveRange(*(None if text is None else parse_range_end(text) for text in (start, end)))
     rows = exported(archive, "jsonl", "users", bounds)
     assert [row["position"] for row in rows] == list(range(first, last + 1))
 
@@ -128,14 +130,14 @@ def test_an_empty_archive_is_an_empty_file_of_its_format(database: Database, for
 def test_more_than_is_held_at_once_is_exported_whole(redis: Redis, database: Database, form: Format) -> None:
     log = archived_log(redis, database)
     log.open()
-    count = 2 * AT_ONCE + 1
+    count = 2 * CHUNK_EVENTS + 1
     template = entry(1)
     entries = [template._replace(position=position, version=position) for position in range(1, count + 1)]
     Archiver(database, log, leased(database, log.name), count).archive(entries)
     told: list[tuple[int, int]] = []
     out = io.BytesIO()
     export(database, out, form, progress=lambda done, total: told.append((done, total)))
-    assert told == [(AT_ONCE, count), (2 * AT_ONCE, count), (count, count)]
+    assert told == [(CHUNK_EVENTS, count), (2 * CHUNK_EVENTS, count), (count, count)]
     assert [int(row["position"]) for row in exported(database, form)] == list(range(1, count + 1))
     if form == "parquet":
         assert pq.ParquetFile(io.BytesIO(out.getvalue())).num_row_groups == 3

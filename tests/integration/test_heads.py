@@ -145,7 +145,7 @@ def test_a_signature_is_checked_by_either_half_of_the_key(
     assert archiver.lease.position == 10
     private, public = keys
     file = tmp_path / "head.json"
-    file.write_bytes(orjson.dumps(sign(take_heads(database, NOW), read_private_key(private)).shown()))
+    file.write_bytes(orjson.dumps(sign(take_heads(database, NOW), read_private_key(private)).document()))
     taken = read_head_file(file)
     assert check_signature(taken, read_public_key(private)) == "valid"
     assert check_signature(taken, read_public_key(public)) == "valid"
@@ -175,7 +175,7 @@ def test_a_forged_file_is_recognised(
     forge: Callable[[dict[str, object]], None],
 ) -> None:
     assert archiver.lease.position == 10
-    document = sign(take_heads(database, NOW), read_private_key(keys[0])).shown()
+    document = sign(take_heads(database, NOW), read_private_key(keys[0])).document()
     forge(document)
     file = tmp_path / "head.json"
     file.write_bytes(orjson.dumps(document))

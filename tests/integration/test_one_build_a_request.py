@@ -88,20 +88,20 @@ def test_an_answer_is_of_one_build(
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as api:
 
-                def go_live(build: Build) -> None:
+                def switch_live_version(build: Build) -> None:
                     followed.move(build, {LOG: SIZES[build]})
 
-                go_live(FIRST)
+                switch_live_version(FIRST)
                 assert build_of(await api.get(path, headers=header)) == FIRST
                 switched_meanwhile = 0
                 for moments in range(10_000):
-                    go_live(FIRST)
+                    switch_live_version(FIRST)
                     request = asyncio.create_task(api.get(path, headers=header))
                     for _ in range(moments):
                         await asyncio.sleep(0)
                     if request.done():
                         break
-                    go_live(OTHER)
+                    switch_live_version(OTHER)
                     response = await request
                     assert response.status_code == 200, response.text
                     build = build_of(response)

@@ -15,8 +15,8 @@ from domain.codec import decode, topic_of
 from domain.events import Event, PatternDetected
 from domain.streams import log_of, market_logs
 from infra.archive.leases import LeaseLostError
-from infra.archive.pattern_history.projector import HistoryProjector, State
-from infra.archive.pattern_history.versions import go_live, remove_former
+from infra.archive.pattern_history.projector import PatternHistoryProjector, State
+from infra.archive.pattern_history.versions import remove_previous_version, switch_live_version
 from infra.log.event_log import EventLog, NewEvent
 from infra.postgres.database import Database
 from projections.pattern_history import TIMELINES, Timeline
@@ -148,7 +148,7 @@ def detections(count: int, symbol: str = "AAPL") -> list[Event]:
     ]
 
 
-class Crashing(HistoryProjector):
+class Crashing(PatternHistoryProjector):
     """Crashes after all has been written, before it is committed."""
 
     crashes = 0
@@ -166,7 +166,7 @@ def test_a_crash_loses_nothing_and_does_nothing_twice(redis: Redis, database: Da
     archive_all(database, log)
     projector = Crashing(database, history_lease(database, log.name), 7)
     with database.connection() as connection:
-        go_live(connection, 1)
+        switch_live_version(connection, 1)
     folded = 0
     while folded < 40:
         with pytest.raises(ZeroDivisionError):
@@ -184,8 +184,8 @@ def test_an_owner_that_stalled_is_refused(redis: Redis, database: Database) -> N
     log = archived_log(redis, database, LOGS[0])
     log.append(new_events(detections(10)))
     archive_all(database, log)
-    stalled = HistoryProjector(database, history_lease(database, log.name, "stalled", seconds=0), 8)
-    following = HistoryProjector(database, history_lease(database, log.name, "following"), 8)
+    stalled = PatternHistoryProjector(database, history_lease(database, log.name, "stalled", seconds=0), 8)
+    following = PatternHistoryProjector(database, history_lease(database, log.name, "following"), 8)
     with pytest.raises(LeaseLostError):
         stalled.step()
     assert following.step() == 8
@@ -193,7 +193,7 @@ def test_an_owner_that_stalled_is_refused(redis: Redis, database: Database) -> N
         stalled.step()
     assert [following.step() for _ in range(3)] == [8, 4, 0]
     with database.connection() as connection:
-        go_live(connection, 1)
+        switch_live_version(connection, 1)
     assert_equals_the_oracle(redis, database)
 
 
@@ -252,11 +252,11 @@ def test_a_version_answers_until_the_next_is_as_far_and_is_then_removed(redis: R
         log.append(new_events(detections(10, symbol)))
         archive_all(database, log)
         assert fold_history(database, log.name) == 20
-    following = [HistoryProjector(database, history_lease(database, log.name, version=2), 15) for log in logs]
+    following = [PatternHistoryProjector(database, history_lease(database, log.name, version=2), 15) for log in logs]
 
     def answering() -> tuple[int, int, dict[str, int]]:
         with database.connection() as connection:
-            go_live(connection, 2)
+            switch_live_version(connection, 2)
         answer = scan(database, LOGS, PatternQuery(time()))
         return answer.version, answer.page.total, dict(answer.positions)
 
@@ -272,13 +272,13 @@ def test_a_version_answers_until_the_next_is_as_far_and_is_then_removed(redis: R
     assert_equals_the_oracle(redis, database)
 
     with database.connection() as connection:
-        assert not go_live(connection, 1)
-        assert remove_former(connection, 7) == 0, "as long as somebody works on it"
+        assert not switch_live_version(connection, 1)
+        assert remove_previous_version(connection, 7) == 0, "as long as somebody works on it"
         connection.execute("UPDATE tickview.segments SET leased_until = now() WHERE version = 1 AND name <> 'archive'")
     removed = []
     while not removed or removed[-1]:
         with database.connection() as connection:
-            removed.append(remove_former(connection, 7))
+            removed.append(remove_previous_version(connection, 7))
     assert (max(removed), sum(removed)) == (21, 80)
     for table in ("pattern_history", "pattern_events"):
         assert versions_of(database, table) == {2}

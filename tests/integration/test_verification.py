@@ -14,9 +14,9 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive.archiver import Archiver
-from infra.archive.ranges import Bounds, parse_bound
-from infra.archive.verification.tamper_detection import Misfit
-from infra.archive.verification.verify import ALL, last_verification, record_verification, verify
+from infra.archive.ranges import ArchiveRange, parse_range_end
+from infra.archive.verification.tamper_detection import TamperFinding
+from infra.archive.verification.verify import WHOLE_ARCHIVE, last_verification, record_verification, verify
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 from tests.archiving import archived_log, leased
@@ -59,7 +59,7 @@ def run(database: Database, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-def misfit(database: Database, bounds: Bounds = ALL) -> Misfit | None:
+def misfit(database: Database, bounds: ArchiveRange = WHOLE_ARCHIVE) -> TamperFinding | None:
     verification = verify(database, LOG, bounds)
     assert verification.ok is (verification.logs[0].misfit is None)
     return verification.logs[0].misfit
@@ -154,8 +154,8 @@ def test_what_is_done_to_event_5_is_named(database: Database, kind: str, stateme
     found = misfit(database)
     assert found is not None
     assert (found.position, found.kind) == (5, kind)
-    assert misfit(database, Bounds(end=4)) is None
-    assert misfit(database, Bounds(start=2)) == found
+    assert misfit(database, ArchiveRange(end=4)) is None
+    assert misfit(database, ArchiveRange(start=2)) == found
 
 
 @pytest.mark.parametrize("second", [6, 7, 12], ids=["adjacent", "near", "far"])
@@ -166,7 +166,7 @@ def test_two_that_changed_places_are_both_named(database: Database, names: tuple
     assert found is not None
     assert (found.position, found.kind) == (5, "swapped")
     assert found.detail.startswith(f"with {second}:")
-    assert misfit(database, Bounds(end=5)) == found
+    assert misfit(database, ArchiveRange(end=5)) == found
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_an_untouched_archive_fits_whole_and_in_part(database: Database) -> None
         ("2027-01-01", None, None, None),
         (None, "2020-01-01", None, None),
     ]:
-        bounds = Bounds(*(None if bound is None else parse_bound(str(bound)) for bound in (start, end)))
+        bounds = ArchiveRange(*(None if bound is None else parse_range_end(str(bound)) for bound in (start, end)))
         [part] = verify(database, LOG, bounds).logs
         assert (part.first, part.last, part.misfit) == (first, last, None), bounds
 
@@ -244,9 +244,9 @@ def test_with_the_oldest_months_detached_the_rest_verifies(database: Database) -
     detach(database, "2025_11")
     [rest] = verify(database).logs
     assert (rest.first, rest.last, rest.misfit) == (5, 12, None)
-    [part] = verify(database, bounds=Bounds(start=2, end=6)).logs
+    [part] = verify(database, bounds=ArchiveRange(start=2, end=6)).logs
     assert (part.first, part.last, part.misfit) == (5, 6, None)
-    [part] = verify(database, bounds=Bounds(start=5)).logs
+    [part] = verify(database, bounds=ArchiveRange(start=5)).logs
     assert (part.first, part.last, part.misfit) == (5, 12, None)
     run(database, "DELETE FROM tickview.events WHERE position = 5")
     found = misfit(database)
@@ -290,7 +290,7 @@ def test_the_last_verification_is_told(database: Database) -> None:
     run(database, *CHANGED["state"])
     told = last_verification(database)
     assert told is not None
-    assert told.pop("logs") == (shown := verification.shown()).pop("logs")
+    assert told.pop("logs") == (shown := verification.document()).pop("logs")
     assert told == pytest.approx(shown, rel=1e-2)
     second = verify(database)
     record_verification(database, second)

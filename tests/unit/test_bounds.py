@@ -1,4 +1,4 @@
-"""Bounds are positions or times; what is neither is refused with the reason."""
+"""ArchiveRange are positions or times; what is neither is refused with the reason."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -6,37 +6,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.archive.ranges import LAST_POSITION, Bounds, check_bounds, iso_milliseconds, parse_bound
+from infra.archive.ranges import LAST_POSITION, ArchiveRange, check_range, iso_milliseconds, parse_range_end
 
 zones = st.integers(-720, 720).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
 @given(st.integers(1, LAST_POSITION))
 def test_a_whole_number_is_a_position(position: int) -> None:
-    assert parse_bound(str(position)) == position
+    assert parse_range_end(str(position)) == position
 
 
 @given(st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(2200, 1, 1), timezones=zones))  # noqa: DTZ001
 def test_a_time_is_that_moment_in_utc(moment: datetime) -> None:
-    bound = parse_bound(moment.isoformat())
+    bound = parse_range_end(moment.isoformat())
     assert bound == moment
     assert isinstance(bound, datetime)
     assert bound.tzinfo is UTC
     naive = moment.replace(tzinfo=None)
-    assert parse_bound(naive.isoformat()) == naive.replace(tzinfo=UTC)
-    assert abs(parse_bound(iso_milliseconds(moment)) - moment) < timedelta(milliseconds=1)  # type: ignore[operator]
+    assert parse_range_end(naive.isoformat()) == naive.replace(tzinfo=UTC)
+    assert abs(parse_range_end(iso_milliseconds(moment)) - moment) < timedelta(milliseconds=1)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", str(LAST_POSITION + 1), "yesterday", "2026-13-01", "٣x"])
 def test_what_is_neither_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="position"):
-        parse_bound(text)
+        parse_range_end(text)
 
 
 def test_a_range_that_ends_before_it_begins_is_refused() -> None:
     day = datetime(2026, 1, 1, tzinfo=UTC)
-    for bounds in (Bounds(1, 1), Bounds(day, day), Bounds(9, day), Bounds(day, 1), Bounds(9, None)):
-        check_bounds(bounds)
-    for bounds in (Bounds(2, 1), Bounds(day + timedelta(1), day)):
+    for bounds in (
+        ArchiveRange(1, 1),
+        ArchiveRange(day, day),
+        ArchiveRange(9, day),
+        ArchiveRange(day, 1),
+        ArchiveRange(9, None),
+    ):
+        check_range(bounds)
+    for bounds in (ArchiveRange(2, 1), ArchiveRange(day + timedelta(1), day)):
         with pytest.raises(ValueError, match="before it begins"):
-            check_bounds(bounds)
+            check_range(bounds)

@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from infra.archive.row_format import COLUMNS, GENESIS
-from infra.archive.verification.chains import Layout, Link
-from infra.archive.verification.tamper_detection import Chain, Misfit, judge
+from infra.archive.verification.chains import ChainLink, RowLayout
+from infra.archive.verification.tamper_detection import Chain, TamperFinding, judge
 
 LOG = "market-0"
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     hash: bytes
 
 
-def canonical(row: Row) -> bytes:
+def canonical_bytes(row: Row) -> bytes:
     encoded = b""
     for value in (LOG, *row[:-1]):
         if value is None:
@@ -47,14 +47,14 @@ def canonical(row: Row) -> bytes:
 
 
 def copied(row: Row) -> bytes:
-    return struct.pack(">h", len(COLUMNS) + 1) + canonical(row) + struct.pack(">i", len(row.hash)) + row.hash
+    return struct.pack(">h", len(COLUMNS) + 1) + canonical_bytes(row) + struct.pack(">i", len(row.hash)) + row.hash
 
 
 def chained(rows: Sequence[Row], before: bytes = GENESIS) -> list[Row]:
     """The rows with the hashes that they should have."""
     result = []
     for row in rows:
-        before = sha256(before + canonical(row)).digest()
+        before = sha256(before + canonical_bytes(row)).digest()
         result.append(row._replace(hash=before))
     return result
 
@@ -63,11 +63,11 @@ def renumbered(rows: Sequence[Row]) -> list[Row]:
     return [row._replace(position=position) for position, row in enumerate(rows, 1)]
 
 
-def verified(original: Sequence[Row], tampered: Sequence[Row]) -> Misfit | None:
+def verified(original: Sequence[Row], tampered: Sequence[Row]) -> TamperFinding | None:
     """What verification says of the tampered rows, where the original ones were archived."""
-    layout, end = Layout(LOG), len(original)
+    layout, end = RowLayout(LOG), len(original)
     rows = iter([copied(row) for row in sorted(tampered, key=lambda row: row.position)])
-    link, row = layout.follow(Link(0, GENESIS), rows, end)
+    link, row = layout.follow(ChainLink(0, GENESIS), rows, end)
     if row is None:
         row = next(rows, None)
     if row is None and link.position == end:
@@ -171,7 +171,7 @@ def test_what_was_exchanged_is_swapped_and_both_are_named(rows: list[Row], data:
     second = data.draw(st.integers(first + 1, len(rows) - 1))
     one, other = rows[first], rows[second]
 
-    def exchanged(new_first: Row, new_second: Row) -> Misfit | None:
+    def exchanged(new_first: Row, new_second: Row) -> TamperFinding | None:
         changed = {one.position: new_first, other.position: new_second}
         return verified(rows, [changed.get(row.position, row) for row in rows])
 

@@ -12,8 +12,8 @@ import structlog
 from psycopg import Connection
 
 from domain.log import LogEntry
-from infra.archive.archiver import ARCHIVE, VERSION
-from infra.archive.leases import Lease, advance
+from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
+from infra.archive.leases import PostgresLease, advance_checkpoint
 from infra.archive.log_archive import copied_entries, read_events
 from infra.postgres.database import Database
 from projections.base import Group
@@ -77,10 +77,10 @@ class _Batch(NamedTuple):
     recorded_at: float
 
 
-class HistoryProjector:
+class PatternHistoryProjector:
     """Folds one log's history under the version of its lease, as long as it has that; at most one for a segment."""
 
-    def __init__(self, database: Database, lease: Lease, batch_size: int) -> None:
+    def __init__(self, database: Database, lease: PostgresLease, batch_size: int) -> None:
         self.lease = lease
         self._database = database
         self._batch_size = batch_size
@@ -96,20 +96,20 @@ class HistoryProjector:
             batch = self._next(connection)
             if batch is None:
                 return 0
-            advance(connection, self.lease, batch.upto, batch.recorded_at)
+            advance_checkpoint(connection, self.lease, batch.upto, batch.recorded_at)
             positions = self._note(connection, read(self._projection, batch.entries))
             gone, new = self._changes(self._read(connection, positions))
             self._remove(connection, gone)
             self._add(connection, new)
-        self.lease.position = batch.upto
+        self.lease.checkpoint = batch.upto
         return len(batch.entries)
 
     def _next(self, connection: Connection) -> _Batch | None:
-        archived = connection.execute(_ARCHIVED, [ARCHIVE, VERSION, self.lease.log]).fetchone()
-        if archived is None or archived[0] <= self.lease.position:
+        archived = connection.execute(_ARCHIVED, [ARCHIVE, FORMAT_VERSION, self.lease.log]).fetchone()
+        if archived is None or archived[0] <= self.lease.checkpoint:
             return None
         upto, recorded_at = archived
-        entries = read_events(connection, self.lease.log, self.lease.position, upto, self._batch_size)
+        entries = read_events(connection, self.lease.log, self.lease.checkpoint, upto, self._batch_size)
         if len(entries) == self._batch_size:
             return _Batch(entries, entries[-1].position, entries[-1].recorded_at)
         # Months that were detached from the archive are passed over.
@@ -166,7 +166,7 @@ class HistoryProjector:
         new: list[State] = []
         for readings in detections:
             for timeline in TIMELINES:
-                before, after = changed(self._projection, timeline, readings, self.lease.position)
+                before, after = changed(self._projection, timeline, readings, self.lease.checkpoint)
                 gone += ((timeline, one) for one in before)
                 new += ((timeline, one) for one in after)
         return gone, new

@@ -45,7 +45,7 @@ def live_version(connection: Connection) -> int | None:
     return found[0] if found else None
 
 
-def go_live(connection: Connection, version: int) -> bool:
+def switch_live_version(connection: Connection, version: int) -> bool:
     """Let ``version`` answer once it is as far as the version that does, on every log; returns whether it answers.
 
     Answers never go back in time by it. Where none answers yet, it is live at once; a lower version never is again.
@@ -55,7 +55,7 @@ def go_live(connection: Connection, version: int) -> bool:
     return live_version(connection) == version
 
 
-def remove_former(connection: Connection, at_once: int = REMOVED_AT_ONCE) -> int:
+def remove_previous_version(connection: Connection, at_once: int = REMOVED_AT_ONCE) -> int:
     """Remove some rows of a version that came before the live one and that nobody works on; returns how many went.
 
     Of each table ``at_once`` at most.

@@ -13,14 +13,14 @@ _length = Struct("!i")
 _HASH_LENGTH = _length.pack(32)
 
 
-class Link(NamedTuple):
+class ChainLink(NamedTuple):
     """An event's place in the chain of its log."""
 
     position: int
     hash: bytes
 
 
-class Layout:
+class RowLayout:
     """Where things stand in the rows of one log."""
 
     def __init__(self, log: str) -> None:
@@ -39,7 +39,7 @@ class Layout:
         moved = _position.pack(position)
         return sha256(previous + row[2:at] + moved + row[at + 8 : -36]).digest()
 
-    def follow(self, link: Link, rows: Iterator[bytes], upto: int) -> tuple[Link, bytes | None]:
+    def follow(self, link: ChainLink, rows: Iterator[bytes], upto: int) -> tuple[ChainLink, bytes | None]:
         """Follow the chain from ``link`` through the rows, as far as they fit, to the position ``upto`` at most.
 
         Returns the last link that fits, and the row that does not; None where the rows ended or ``upto`` is reached.
@@ -50,10 +50,10 @@ class Layout:
         for row in islice(rows, upto - position):
             following = sha256(hash_ + row[2:-36]).digest()
             if following != row[-32:] or position_in(row, at)[0] != position + 1:
-                return Link(position, hash_), row
+                return ChainLink(position, hash_), row
             hash_ = following
             position += 1
-        return Link(position, hash_), None
+        return ChainLink(position, hash_), None
 
 
 def hash_of(row: bytes) -> bytes:
@@ -61,7 +61,7 @@ def hash_of(row: bytes) -> bytes:
     return row[-32:]
 
 
-def has_hash(row: bytes) -> bool:
+def has_valid_hash(row: bytes) -> bool:
     """Whether its last column is one of SHA-256."""
     return row[-36:-32] == _HASH_LENGTH
 

@@ -22,16 +22,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from infra.archive.archiver import ARCHIVE, VERSION
+from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.ranges import iso_milliseconds
 from infra.archive.verification.chain_walk import Progress
-from infra.archive.verification.verify import LogVerified, snapshot, verify
+from infra.archive.verification.verify import LogVerification, snapshot, verify
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 
 Signature = Literal["valid", "forged", "another key", "not signed", "not checked: no key is set"]
 
-FALSE: tuple[Signature, ...] = ("forged", "another key")
+REJECTED_SIGNATURES: tuple[Signature, ...] = ("forged", "another key")
 """Signatures that prove something against the file."""
 
 _HEADS = """
@@ -67,7 +67,7 @@ class HeadFile(BaseModel):
         document = {"heads": [head.model_dump() for head in self.heads], "taken_at": self.taken_at}
         return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
-    def shown(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """The document."""
         return self.model_dump(mode="json", exclude_none=True)
 
@@ -84,7 +84,7 @@ def take_heads(database: Database, now: datetime) -> HeadFile:
     """The heads as they are. Raises StartupError where the archive contradicts itself."""
     heads = []
     with snapshot(database) as connection:
-        for log, position, hash_, own, recorded_at in connection.execute(_HEADS, [ARCHIVE, VERSION]):
+        for log, position, hash_, own, recorded_at in connection.execute(_HEADS, [ARCHIVE, FORMAT_VERSION]):
             if own != hash_:
                 raise StartupError(
                     f"the last event of {log}, {position}, is not what was archived: see `tickview audit verify`"
@@ -156,7 +156,7 @@ def check_extension(database: Database, heads: HeadFile, progress: Progress) -> 
     return [_extension(head, found.get(head.log)) for head in heads.heads]
 
 
-def _extension(head: Head, found: LogVerified | None) -> Extension:
+def _extension(head: Head, found: LogVerification | None) -> Extension:
     if found is None:
         return Extension(head, False, "the archive has no such log")
     misfit = found.misfit

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from infra.archive.verification.chains import Layout, Link, has_hash, hash_of, split_state
+from infra.archive.verification.chains import ChainLink, RowLayout, has_valid_hash, hash_of, split_state
 
 SHIFTED_AT_MOST = 1_000
 """Renumbered events are recognised if so many were removed or added in one place, or all of them in one place."""
@@ -16,7 +16,7 @@ SHIFTED_AT_MOST = 1_000
 Kind = Literal["changed", "missing", "added", "swapped"]
 
 
-class Misfit(NamedTuple):
+class TamperFinding(NamedTuple):
     """The first event of a log that does not fit."""
 
     position: int
@@ -27,8 +27,8 @@ class Misfit(NamedTuple):
 class Chain(NamedTuple):
     """A chain up to where it fits, and what is known of its end."""
 
-    layout: Layout
-    link: Link
+    layout: RowLayout
+    link: ChainLink
     """The last that fits."""
     end: int
     """The last position that there should be in the log."""
@@ -54,7 +54,7 @@ class _Found:
     """The last position there is."""
 
 
-def judge(chain: Chain, row: bytes | None, rows: Iterator[bytes]) -> Misfit:
+def judge(chain: Chain, row: bytes | None, rows: Iterator[bytes]) -> TamperFinding:
     """What is wrong with ``row``, which does not follow, or with its absence.
 
     ``rows`` are those behind it, to the end of the log.
@@ -65,45 +65,47 @@ def judge(chain: Chain, row: bytes | None, rows: Iterator[bytes]) -> Misfit:
     position = chain.layout.position(row)
     if position < expected:
         below = "no position of a log" if position < 1 else "there are several of that position"
-        return Misfit(position, "added", below)
+        return TamperFinding(position, "added", below)
     if expected < position and expected <= chain.end:
         return _missing(expected, min(position - 1, chain.end), f"the next event is {position}")
     following = next(rows, None)
     if following is not None and chain.layout.position(following) == position:
-        return Misfit(position, "added", "there are several of that position")
+        return TamperFinding(position, "added", "there are several of that position")
     if position > chain.end:
         origin = _origin(chain, row, following, position)
         # The row of the head may stand behind its place: unless it is a copy, or chained to what is there.
         is_shifted = chain.link.hash != chain.head and chain.layout.hash_after(chain.link.hash, row) != hash_of(row)
         if origin is not None and origin < position and is_shifted:
             return _added(origin, position - origin)
-        return Misfit(position, "added", f"it is behind the checkpoint, {chain.end}")
+        return TamperFinding(position, "added", f"it is behind the checkpoint, {chain.end}")
     return _judge_content(chain, row, following, rows)
 
 
-def _judge_content(chain: Chain, row: bytes, following: bytes | None, rows: Iterator[bytes]) -> Misfit:
+def _judge_content(chain: Chain, row: bytes, following: bytes | None, rows: Iterator[bytes]) -> TamperFinding:
     """The row stands where a row should stand, but its hash does not fit."""
     expected = chain.link.position + 1
-    if not has_hash(row):
-        return Misfit(expected, "changed", "its hash has not 32 bytes")
+    if not has_valid_hash(row):
+        return TamperFinding(expected, "changed", "its hash has not 32 bytes")
     if _fits_without_its_hash(chain, row, following):
-        return Misfit(expected, "changed", "its hash was changed; its content fits, and the events behind it do")
+        return TamperFinding(expected, "changed", "its hash was changed; its content fits, and the events behind it do")
     found = _search(chain, row, following, rows)
     if found.event_at is not None:
         return _moved(chain, found, found.event_at)
     if found.content_at is not None:
         detail = f"with {found.content_at}: the content of event {expected} stands there, under another hash"
-        return Misfit(expected, "swapped", detail)
+        return TamperFinding(expected, "swapped", detail)
     if found.state_at is not None:
-        return Misfit(expected, "swapped", f"with {found.state_at}: the state of event {expected} stands there")
+        return TamperFinding(expected, "swapped", f"with {found.state_at}: the state of event {expected} stands there")
     origin = _origin(chain, row, following, found.last)
     if origin is None:
-        return Misfit(expected, "changed", "neither it nor the event behind it fits its hash")
+        return TamperFinding(expected, "changed", "neither it nor the event behind it fits its hash")
     if origin > expected:
         return _missing(expected, origin - 1, "the events behind were renumbered")
     if origin < expected:
         return _added(origin, expected - origin)
-    return Misfit(expected, "changed", "its content does not fit its hash; the events behind it chain on that hash")
+    return TamperFinding(
+        expected, "changed", "its content does not fit its hash; the events behind it chain on that hash"
+    )
 
 
 def _fits_without_its_hash(chain: Chain, row: bytes, following: bytes | None) -> bool:
@@ -151,24 +153,26 @@ def _origin(chain: Chain, row: bytes, following: bytes | None, last: int) -> int
     return None
 
 
-def _moved(chain: Chain, found: _Found, event_at: int) -> Misfit:
+def _moved(chain: Chain, found: _Found, event_at: int) -> TamperFinding:
     expected = chain.link.position + 1
     home = None if found.copied else found.home
     if home == event_at:
-        return Misfit(expected, "swapped", f"with {event_at}: the events {expected} and {event_at} changed places")
+        return TamperFinding(
+            expected, "swapped", f"with {event_at}: the events {expected} and {event_at} changed places"
+        )
     if home is not None:
         detail = f"with {home}: event {home} stands here, and event {expected} stands at {event_at}"
-        return Misfit(expected, "swapped", detail)
+        return TamperFinding(expected, "swapped", detail)
     if found.last > chain.end:
         return _added(expected, event_at - expected)
-    return Misfit(expected, "swapped", f"event {expected} stands at {event_at}: the order was changed")
+    return TamperFinding(expected, "swapped", f"event {expected} stands at {event_at}: the order was changed")
 
 
-def _missing(first: int, last: int, detail: str) -> Misfit:
+def _missing(first: int, last: int, detail: str) -> TamperFinding:
     what = "it is" if first == last else f"{last - first + 1} events are"
-    return Misfit(first, "missing", f"{what} not there: {detail}")
+    return TamperFinding(first, "missing", f"{what} not there: {detail}")
 
 
-def _added(position: int, count: int) -> Misfit:
+def _added(position: int, count: int) -> TamperFinding:
     what = "it was" if count == 1 else f"{count} events were"
-    return Misfit(position, "added", f"{what} put in, and the events behind renumbered")
+    return TamperFinding(position, "added", f"{what} put in, and the events behind renumbered")

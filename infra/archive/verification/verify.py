@@ -10,24 +10,24 @@ from typing import Any
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from infra.archive.archiver import ARCHIVE, VERSION
-from infra.archive.ranges import Bounds
+from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
+from infra.archive.ranges import ArchiveRange
 from infra.archive.verification.chain_walk import Progress, walk
-from infra.archive.verification.tamper_detection import Misfit
+from infra.archive.verification.tamper_detection import TamperFinding
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 
 SIDE_BY_SIDE = 2
 """Logs verified at once: while one waits for the server, the other hashes; Python does not hash more at once."""
 
-ALL = Bounds()
+WHOLE_ARCHIVE = ArchiveRange()
 
 _LOGS = """
 SELECT log FROM tickview.logs UNION SELECT log FROM tickview.segments WHERE name = %s AND version = %s
 UNION (
     WITH RECURSIVE found AS (
         (SELECT log FROM tickview.events ORDER BY log LIMIT 1)
-        UNION ALL
+        UNION WHOLE_ARCHIVE
         SELECT (SELECT log FROM tickview.events WHERE log > found.log ORDER BY log LIMIT 1) FROM found
         WHERE found.log IS NOT NULL
     )
@@ -47,7 +47,7 @@ FROM tickview.verifications ORDER BY id DESC LIMIT 1
 
 
 @dataclass(frozen=True)
-class LogVerified:
+class LogVerification:
     """What the verification of one log has found."""
 
     log: str
@@ -59,11 +59,11 @@ class LogVerified:
     """Events that fit, one behind the other."""
     hash: str | None
     """Of the last event that fits, in hexadecimal digits."""
-    misfit: Misfit | None
+    misfit: TamperFinding | None
     marked: bytes | None
     """The hash computed for the position that was asked for; None if the chain does not come by it."""
 
-    def shown(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """As it is recorded and printed."""
         return {
             "log": self.log,
@@ -81,17 +81,17 @@ class Verification:
 
     started_at: float
     finished_at: float
-    logs: Sequence[LogVerified]
+    logs: Sequence[LogVerification]
 
     @property
     def ok(self) -> bool:
         """Whether everything fits."""
         return all(log.misfit is None for log in self.logs)
 
-    def shown(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """The whole as a document."""
         events = sum(log.events for log in self.logs)
-        logs = [log.shown() for log in self.logs]
+        logs = [log.document() for log in self.logs]
         return _document(self.started_at, self.finished_at, events, {"ok": self.ok, "logs": logs})
 
 
@@ -102,7 +102,7 @@ def _tell_nobody(log: str, done: int, total: int) -> None:
 def verify(
     database: Database,
     log: str | None = None,
-    bounds: Bounds = ALL,
+    bounds: ArchiveRange = WHOLE_ARCHIVE,
     progress: Progress = _tell_nobody,
     marks: Mapping[str, int] | None = None,
 ) -> Verification:
@@ -115,7 +115,7 @@ def verify(
     with database.connection() as connection:
         logs = archived_logs(connection, log)
 
-    def verified(name: str) -> LogVerified:
+    def verified(name: str) -> LogVerification:
         return _verify_log(database, name, bounds, progress, (marks or {}).get(name))
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
@@ -125,7 +125,7 @@ def verify(
 
 def archived_logs(connection: Connection, wanted: str | None = None) -> list[str]:
     """The logs that the archive has anything of, or the one wanted. Raises StartupError if it does not have that."""
-    found = [log for (log,) in connection.execute(_LOGS, [ARCHIVE, VERSION])]
+    found = [log for (log,) in connection.execute(_LOGS, [ARCHIVE, FORMAT_VERSION])]
     if wanted is None:
         return found
     if wanted not in found:
@@ -143,11 +143,13 @@ def snapshot(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def _verify_log(database: Database, log: str, bounds: Bounds, progress: Progress, mark: int | None) -> LogVerified:
+def _verify_log(
+    database: Database, log: str, bounds: ArchiveRange, progress: Progress, mark: int | None
+) -> LogVerification:
     with snapshot(database) as connection:
         start, link, misfit, marked = walk(connection, log, bounds, progress, mark)
     events = link.position - start.position
-    return LogVerified(
+    return LogVerification(
         log=log,
         first=start.position + 1 if events else None,
         last=link.position if events else None,
@@ -160,7 +162,7 @@ def _verify_log(database: Database, log: str, bounds: Bounds, progress: Progress
 
 def record_verification(database: Database, verification: Verification) -> None:
     """Keep what a verification of the whole archive has found. Raises ArchiveUnavailableError."""
-    document = verification.shown()
+    document = verification.document()
     result = {"ok": document["ok"], "logs": document["logs"]}
     with database.connection() as connection:
         connection.execute(

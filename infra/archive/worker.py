@@ -10,9 +10,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from domain.streams import is_market_log
-from infra.archive.archiver import ARCHIVE, VERSION, Archiver
-from infra.archive.leases import Lease, LeaseLostError, note_error, release, take
-from infra.archive.pattern_history.keeper import HistoryKeeper
+from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, Archiver
+from infra.archive.leases import LeaseLostError, PostgresLease, acquire_lease, record_error, release_lease
+from infra.archive.pattern_history.worker import PatternHistoryWorker
 from infra.archive.retention import Retention, trim_log
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
@@ -34,7 +34,7 @@ RETRY_SECONDS = 0.5
 """Between tries while a server is away."""
 
 
-class LogKeeper:
+class ArchiveWorker:
     """Keeps one log."""
 
     def __init__(
@@ -55,7 +55,9 @@ class LogKeeper:
         self._lease_seconds = lease_seconds
         self._batch_size = batch_size
         self._retention = retention
-        self._history = HistoryKeeper(database, log.name, owner, lease_seconds) if is_market_log(log.name) else None
+        self._history = (
+            PatternHistoryWorker(database, log.name, owner, lease_seconds) if is_market_log(log.name) else None
+        )
 
     def run(self, stop: Event) -> None:
         """Until ``stop`` is set; a server that is away is waited for."""
@@ -77,13 +79,13 @@ class LogKeeper:
                 self._note(" ".join(str(error).split()))
                 stop.wait(RETRY_SECONDS)
 
-    def _take(self) -> Lease | None:
+    def _take(self) -> PostgresLease | None:
         with self._database.connection() as connection:
-            return take(connection, ARCHIVE, VERSION, self._log.name, self._owner, self._lease_seconds)
+            return acquire_lease(connection, ARCHIVE, FORMAT_VERSION, self._log.name, self._owner, self._lease_seconds)
 
-    def _keep(self, lease: Lease, stop: Event) -> None:
+    def _keep(self, lease: PostgresLease, stop: Event) -> None:
         archiver = Archiver(self._database, self._log, lease, self._batch_size)
-        logger.info("archiving", log=self._log.name, position=lease.position, epoch=lease.epoch)
+        logger.info("archiving", log=self._log.name, position=lease.checkpoint, epoch=lease.epoch)
         wait = min(WAIT_SECONDS, self._lease_seconds / 3)
         prolonged = trimmed = time.monotonic()
         while not stop.is_set():
@@ -106,20 +108,20 @@ class LogKeeper:
         if self._history:
             self._history.release()
         with self._database.connection() as connection:
-            release(connection, lease)
+            release_lease(connection, lease)
 
-    def _look_after(self, lease: Lease) -> None:
+    def _look_after(self, lease: PostgresLease) -> None:
         """Open the log where its server was replaced, and trim it."""
         if not log_state(self._log).opened:
             self._log.open()
             raise LeaseLostError(f"the server of {lease.log} was replaced")
-        gone = trim_log(self._log, self._client, lease.position, self._retention)
+        gone = trim_log(self._log, self._client, lease.checkpoint, self._retention)
         if gone:
             logger.info("log trimmed", log=lease.log, events=gone)
 
     def _note(self, reason: str | None) -> None:
         try:
             with self._database.connection() as connection:
-                note_error(connection, ARCHIVE, VERSION, self._log.name, reason)
+                record_error(connection, ARCHIVE, FORMAT_VERSION, self._log.name, reason)
         except (PersistenceError, DatabaseError):
             logger.warning("what holds up the archive could not be noted in it", log=self._log.name)

@@ -6,9 +6,9 @@ import structlog
 from eventsourcing.persistence import PersistenceError
 from psycopg import Error as DatabaseError
 
-from infra.archive.leases import Lease, LeaseLostError, note_error, release, take
-from infra.archive.pattern_history.projector import HistoryProjector
-from infra.archive.pattern_history.versions import go_live, live_version, remove_former
+from infra.archive.leases import LeaseLostError, PostgresLease, acquire_lease, record_error, release_lease
+from infra.archive.pattern_history.projector import PatternHistoryProjector
+from infra.archive.pattern_history.versions import live_version, remove_previous_version, switch_live_version
 from infra.postgres.database import Database
 from projections.pattern_history import NAME
 from projections.patterns import ActivePatterns
@@ -25,7 +25,7 @@ RETRY_SECONDS = 1.0
 """Between tries where something is wrong."""
 
 
-class HistoryKeeper:
+class PatternHistoryWorker:
     """Folds the history of one log under this code's version, as long as it has the lease."""
 
     def __init__(self, database: Database, log: str, owner: str, lease_seconds: float) -> None:
@@ -35,7 +35,7 @@ class HistoryKeeper:
         self._log = log
         self._owner = owner
         self._lease_seconds = lease_seconds
-        self._projector: HistoryProjector | None = None
+        self._projector: PatternHistoryProjector | None = None
         self._is_live = self._is_noted = False
         self._next_take = self._next_try = 0.0
 
@@ -65,7 +65,7 @@ class HistoryKeeper:
         if self._projector:
             lease, self._projector = self._projector.lease, None
             with self._database.connection() as connection:
-                release(connection, lease)
+                release_lease(connection, lease)
 
     def _keep(self, now: float) -> None:
         if now >= self._next_take:
@@ -88,22 +88,22 @@ class HistoryKeeper:
         version = ActivePatterns.version
         with self._database.connection() as connection:
             live = live_version(connection)
-            lease: Lease | None = None
+            lease: PostgresLease | None = None
             if live is None or live <= version:
-                lease = take(connection, NAME, version, self._log, self._owner, self._lease_seconds)
+                lease = acquire_lease(connection, NAME, version, self._log, self._owner, self._lease_seconds)
         if lease is None:
             self._projector = None
         elif self._projector is None or self._projector.lease.epoch != lease.epoch:
-            self._projector = HistoryProjector(self._database, lease, BATCH_SIZE)
+            self._projector = PatternHistoryProjector(self._database, lease, BATCH_SIZE)
 
     def _settle(self) -> None:
         """Let this version answer as soon as it may, and then remove the one before, little by little."""
         removed = 0
         with self._database.connection() as connection:
             if not self._is_live:
-                self._is_live = go_live(connection, ActivePatterns.version)
+                self._is_live = switch_live_version(connection, ActivePatterns.version)
             elif not self.behind:
-                removed = remove_former(connection)
+                removed = remove_previous_version(connection)
         if removed:
             logger.info("former history removed", rows=removed)
 
@@ -117,7 +117,7 @@ class HistoryKeeper:
         self._is_noted = reason is not None
         try:
             with self._database.connection() as connection:
-                note_error(connection, NAME, ActivePatterns.version, self._log, reason)
+                record_error(connection, NAME, ActivePatterns.version, self._log, reason)
         except (PersistenceError, DatabaseError):
             logger.warning("what holds up the history could not be noted", log=self._log)
 
