@@ -25,7 +25,7 @@ _SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer", "description": "A toke
 
 REF = "#/components/schemas/{model}"
 
-TopicPosition = tuple[str, str, Operation]
+Place = tuple[str, str, Operation]
 """Path, method, and what is declared for them."""
 
 _ABOUT = """Event-sourced read models of stock-chart patterns and backtests.
@@ -111,14 +111,14 @@ def document(routes: Mapping[str, object], *, guarded: bool) -> dict[str, Any]:
     }
 
 
-def _places(routes: Mapping[str, object]) -> Iterator[TopicPosition]:
+def _places(routes: Mapping[str, object]) -> Iterator[Place]:
     for path, resource in routes.items():
         for method in METHODS:
             if declared := operation_of(resource, method):
                 yield re.sub(r"\{(\w+):\w+\}", r"{\1}", path), method, declared
 
 
-def _schemas(places: list[TopicPosition]) -> tuple[dict[int, Any], dict[str, Any]]:
+def _schemas(places: list[Place]) -> tuple[dict[int, Any], dict[str, Any]]:
     """The schemas of all answers and bodies by the ``id`` of the type, and those they refer to."""
     types: dict[tuple[int, Literal["validation", "serialization"]], Any] = {
         (id(ProblemDocument), "serialization"): ProblemDocument
