@@ -7,7 +7,7 @@ from falcon.asgi import App
 from prometheus_client import CollectorRegistry
 
 from projections.queries import ActivityQueries, BacktestQueries, PatternQueries, ProducerQueries, WorkspaceQueries
-from readapi.access.guard import Guard, rules_of
+from readapi.access.guard import Guard, access_rules
 from readapi.access.origins import CrossOrigin
 from readapi.audit.resources import AuditEventsResource, AuditStreamResource, AuditVerificationResource
 from readapi.backtests.resources import BacktestResource, BacktestsResource
@@ -18,11 +18,13 @@ from readapi.http.asgi import Lifespan
 from readapi.http.openapi import DocumentResource, document
 from readapi.http.problems import Application, handle_errors
 from readapi.http.read_model import ReadModel
-from readapi.http.request_metrics import Measuring, MetricsResource, PerformanceResource
+from readapi.http.request_metrics import RequestMetrics
 from readapi.operations.dashboard import DashboardResource
 from readapi.operations.dead_letters import DeadLetterResource, DeadLetterRetryResource, DeadLettersResource
 from readapi.operations.events import EventsResource
 from readapi.operations.health import DiscoveryHealthResource, HealthResource, PatternsHealthResource
+from readapi.operations.metrics import MetricsResource
+from readapi.operations.performance import PerformanceResource
 from readapi.operations.projections import (
     ParkedKeyConverter,
     ParkedKeyRetryResource,
@@ -74,7 +76,7 @@ def create_app(
     processes come together, None where there is one process.
     """
     requests = CollectorRegistry()
-    measuring = Measuring(requests)
+    request_metrics = RequestMetrics(requests)
     push.metrics.register(requests)
     lists = CallerWorkspace(workspaces)
     routes: dict[str, object] = {
@@ -111,17 +113,17 @@ def create_app(
         "/api/users/filter-presets/{list_id}": PresetResource(workspaces, desk, clock),
         "/api/health": HealthResource(patterns, operations),
         "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
-        "/api/pattern-discovery/performance": PerformanceResource(measuring),
-        "/metrics": MetricsResource(measuring, gathered or requests, operations),
+        "/api/pattern-discovery/performance": PerformanceResource(request_metrics),
+        "/metrics": MetricsResource(request_metrics, gathered or requests, operations),
     }
     routes["/openapi.json"] = DocumentResource(document(routes, guarded=guard.authenticator is not None))
-    rules_of(routes)
+    access_rules(routes)
     app = host or App(media_type=falcon.MEDIA_JSON)
     if host is None:
         # Nothing is expected of clients, so that nothing need be gathered for the responder.
         app.ws_options.max_receive_queue = 0
     app.router_options.converters["parked_key"] = ParkedKeyConverter
-    app.add_middleware(measuring)
+    app.add_middleware(request_metrics)
     app.add_middleware(guard)
     if guard.origins and host is None:
         app.add_middleware(CrossOrigin(guard.origins))

@@ -7,7 +7,7 @@ from infra.access.watched_file import Watched
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from readapi.access.guard import Guard, is_loopback
-from readapi.access.rates import RateLimits
+from readapi.access.rate_limits import RateLimits
 from readapi.http.identities import Identity
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from infra.log.partitions import log_names
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from projections.queries import Positions
-from readapi.audit.resources import parsed, shown, type_of
+from readapi.audit.event_documents import event_documents, event_type, parse_state
 from readapi.ports.archive import EventFilter, PastEvent
 
 COLUMNS = ("position", "log", "version", "recorded_at", "type", "source", "event_id", "origin", "said")
@@ -66,7 +66,7 @@ def history(
         raise StartupError(f"there are no events of {_what(subject)}")
     events, more = found[:limit], len(found) > limit
     if json:
-        print_json({"events": shown(events), "more": more})
+        print_json({"events": event_documents(events), "more": more})
         return
     print_table(COLUMNS, [_row(event) for event in events], "no events")
     if more:
@@ -110,7 +110,7 @@ def _row(event: PastEvent) -> dict[str, Any]:
         "log": event.log,
         "version": entry.version,
         "recorded_at": moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1_000:03}Z",
-        "type": type_of(event),
+        "type": event_type(event),
         "source": event.source,
         "event_id": entry.event_id,
         "origin": entry.origin,
@@ -120,7 +120,7 @@ def _row(event: PastEvent) -> dict[str, Any]:
 
 def said(state: bytes) -> str:
     """What an event said, in short: ``pattern=Doji tier=daily confidence=0.8``."""
-    fields = parsed(state)
+    fields = parse_state(state)
     if not isinstance(fields, dict):
         return f"{len(state)} bytes"
     told = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _TOLD_ELSEWHERE)

@@ -14,8 +14,8 @@ from infra.operations import status as service_status
 from infra.operations.archive_status import read_archive_status
 from infra.processes.errors import StartupError
 from infra.settings import Settings
-from readapi.operations.projections import shown
-from readapi.ports.archive import ArchiveStatus, Loss
+from readapi.operations.projections import read_model_document
+from readapi.ports.archive import ArchiveStatus, LogLoss
 
 ARCHIVE_COLUMNS = (
     "log",
@@ -61,7 +61,7 @@ def status(json: JsonOption = False) -> None:
     settings = Settings()
     client = open_redis(settings)
     intake = service_status.read_intake(client)
-    models = [shown(model) for model in service_status.read_model_statuses(client)]
+    models = [read_model_document(model) for model in service_status.read_model_statuses(client)]
     archive, note = _archive(client, settings)
     if json:
         told = asdict(archive) if archive else {"error": note} if note else None
@@ -97,7 +97,7 @@ def _print_archive(archive: ArchiveStatus | None, note: str | None) -> None:
         console.print(what_was_lost(loss), markup=False, highlight=False, soft_wrap=True)
 
 
-def what_was_lost(loss: Loss) -> str:
+def what_was_lost(loss: LogLoss) -> str:
     """What happened when a log came back with less than others had seen, in a sentence or two."""
     told = f"{iso(loss.noticed_at)} {loss.log} came back at {loss.found}, {loss.seen - loss.found} events short of "
     told += f"{loss.seen}, which had been seen; the archive put back {loss.restored - loss.found}"
@@ -118,7 +118,7 @@ def projections(
     """
     client = open_redis(Settings())
     if name is None:
-        models = [shown(model) for model in service_status.read_model_statuses(client)]
+        models = [read_model_document(model) for model in service_status.read_model_statuses(client)]
         return print_json({"projections": models}) if json else print_table(MODEL_COLUMNS, models, "no read models")
     commands.check_read_model_name(name)
     if retry is not None:

@@ -12,7 +12,7 @@ from infra.archive.verification.verify import last_verification
 from infra.log.keys import LogKeys
 from infra.log.partitions import log_names
 from infra.postgres.database import Database
-from readapi.ports.archive import ArchivedLog, ArchiveStatus, Loss, Verification
+from readapi.ports.archive import ArchivedLog, ArchiveStatus, LogLoss, Verification
 
 LOSSES_TOLD = 10
 
@@ -34,7 +34,7 @@ def read_archive_status(database: Database, client: Redis) -> ArchiveStatus:
     """
     with database.connection() as connection:
         segments = {log: found for log, *found in connection.execute(_SEGMENTS, [ARCHIVE, FORMAT_VERSION])}
-        losses = [Loss(*told) for told in connection.execute(_LOSSES, [LOSSES_TOLD])]
+        losses = [LogLoss(*told) for told in connection.execute(_LOSSES, [LOSSES_TOLD])]
     names = sorted({*log_names(client), USERS_LOG, *segments})
     positions = {log: segments[log][0] if log in segments else 0 for log in names}
     logs = [

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from falcon.asgi import Request, Response, WebSocket
 
-from readapi.access import refusals
-from readapi.access.origins import refuse_foreign
-from readapi.access.rates import RateLimits
-from readapi.http.identities import NOBODY, NOT_A_SUBJECT, SCOPES, Authenticator, Identity, Scope, is_subject
+from readapi.access import problems
+from readapi.access.origins import check_origin
+from readapi.access.rate_limits import RateLimits
+from readapi.http.identities import ANONYMOUS, NOT_A_SUBJECT, SCOPES, Authenticator, Identity, Scope, is_subject
 from readapi.http.operation import Operation, operation_of
 from readapi.http.problems import invalid
 
@@ -60,11 +60,11 @@ class Guard:
 
     def _admit(self, req: Request, declared: Operation, *, changes: bool) -> None:
         if changes:
-            refuse_foreign(req, self.origins)
+            check_origin(req, self.origins)
         known = self.authenticator
         req.context.identity = identity = self._identify(req, declared, known) if known else _developer(req)
         if declared.scope is not None and declared.scope not in identity.scopes:
-            raise refusals.unauthenticated() if identity is NOBODY else refusals.missing_scope(declared.scope)
+            raise problems.unauthenticated() if identity is ANONYMOUS else problems.missing_scope(declared.scope)
 
     def _identify(self, req: Request, declared: Operation, authenticator: Authenticator) -> Identity:
         token = token_of(req)
@@ -72,14 +72,14 @@ class Guard:
         if self._rates:
             seconds = self._rates.spend(_signed(token) if token and identity else network_of(req.remote_addr))
             if seconds is not None:
-                raise refusals.too_many_requests(seconds)
+                raise problems.too_many_requests(seconds)
         if token is None:
-            return NOBODY
+            return ANONYMOUS
         if identity is None:
-            raise refusals.invalid_token()
+            raise problems.invalid_token()
         if req.get_header(USER_HEADER) not in (None, identity.subject):
-            raise refusals.another_user()
-        if declared.is_live:
+            raise problems.another_user()
+        if declared.is_stream:
             req.context.is_admitted = lambda: authenticator.identify(token) == identity
         return identity
 
@@ -117,7 +117,7 @@ def _developer(req: Request) -> Identity:
     """Whoever sits at this machine. Raises Problem (400, 403)."""
     client, host = req.scope.get("client"), req.get_header("Host")
     if not (client and is_loopback(client[0]) and (host is None or _LOCAL_HOST.fullmatch(host))):
-        raise refusals.not_local()
+        raise problems.not_local()
     user = req.get_header(USER_HEADER)
     if user is None:
         return DEVELOPER
@@ -138,7 +138,7 @@ def is_loopback(address: str) -> bool:
     return (mapped or parsed).is_loopback
 
 
-class Rule(NamedTuple):
+class AccessRule(NamedTuple):
     """What a token must have for an operation; None where nobody need show one."""
 
     method: str
@@ -146,7 +146,7 @@ class Rule(NamedTuple):
     scope: Scope | None
 
 
-def rules_of(routes: Mapping[str, object]) -> list[Rule]:
+def access_rules(routes: Mapping[str, object]) -> list[AccessRule]:
     """Who may do what, for all resources by path.
 
     Raises TypeError for a responder without a declaration: what is not declared is not guarded.
@@ -159,5 +159,5 @@ def rules_of(routes: Mapping[str, object]) -> list[Rule]:
             declared = operation_of(resource, method)
             if declared is None:
                 raise TypeError(f"nobody has said who may ask {method.upper()} {path}: declare it with @operation")
-            rules.append(Rule(method.upper(), path, declared.scope))
+            rules.append(AccessRule(method.upper(), path, declared.scope))
     return rules

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import falcon
 from falcon.asgi import Request, Response
 
-from readapi.access.refusals import foreign_origin
+from readapi.access.problems import foreign_origin
 from readapi.http.read_model import POSITION_HEADER
 
 EXPOSED = (POSITION_HEADER, "ETag", "Retry-After", "Location", "Warning", "WWW-Authenticate")
@@ -28,7 +28,7 @@ class CrossOrigin(falcon.CORSMiddleware[Any, Any]):
         resp.append_header("Vary", "Origin")
 
 
-def refuse_foreign(req: Request, origins: frozenset[str]) -> None:
+def check_origin(req: Request, origins: frozenset[str]) -> None:
     """Raises Problem (403) if the request comes from a page that is neither our own nor of ``origins``."""
     origin = req.get_header("Origin")
     if origin is None or origin in origins:

@@ -9,12 +9,12 @@ from typing_extensions import TypedDict
 from domain.streams import backtest_stream
 from projections.backtests import BacktestRow
 from projections.queries import BacktestQueries, BacktestSort, FoundRow, TooDeepError
-from readapi.audit.resources import SHOWN_BESIDE_A_ROW, HistoricEvent, events_beside
-from readapi.http.answers import Pagination, pagination, send_tagged
+from readapi.audit.event_documents import MAX_RELATED_EVENTS, HistoricEvent, related_events
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import ListOf, Name, PageNumber, PageSize, Parameters, SortOrder
 from readapi.http.problems import not_found
 from readapi.http.read_model import ReadModel
+from readapi.http.responses import Pagination, pagination, send_with_etag
 from readapi.patterns.scan import too_deep
 from readapi.ports.archive import History
 from readapi.ports.read_models import LiveBuild, provenance
@@ -82,7 +82,7 @@ class BacktestsResource(Resource):
     @operation(
         "Backtest runs with progress and results",
         scope="read",
-        answers={200: BacktestsAnswer},
+        responses={200: BacktestsAnswer},
         query=BacktestsParameters,
         reads=True,
     )
@@ -101,10 +101,10 @@ class BacktestsResource(Resource):
         except TooDeepError:
             raise too_deep("narrow it down by status, or reverse the order") from None
         answer = BacktestsAnswer(
-            backtests=[shown_run(found) for found in page.rows],
+            backtests=[backtest_document(found) for found in page.rows],
             pagination=pagination(query.page, query.per_page, page.total),
         )
-        send_tagged(req, resp, answer)
+        send_with_etag(req, resp, answer)
 
 
 class BacktestResource(Resource):
@@ -117,7 +117,7 @@ class BacktestResource(Resource):
     @operation(
         "One backtest run and its events",
         scope="read",
-        answers={200: BacktestAnswer},
+        responses={200: BacktestAnswer},
         path={"job_id": "The run's id, as announced"},
         problems=(404,),
         reads=True,
@@ -130,11 +130,11 @@ class BacktestResource(Resource):
         if found is None:
             raise not_found(f"backtest {job_id!r}")
         stream = backtest_stream(job_id)
-        events = await events_beside(self._history, lambda history: history.of_stream(stream, SHOWN_BESIDE_A_ROW))
-        send_tagged(req, resp, BacktestAnswer(backtest=shown_run(found), events=events))
+        events = await related_events(self._history, lambda history: history.of_stream(stream, MAX_RELATED_EVENTS))
+        send_with_etag(req, resp, BacktestAnswer(backtest=backtest_document(found), events=events))
 
 
-def shown_run(found: FoundRow[BacktestRow]) -> Backtest:
+def backtest_document(found: FoundRow[BacktestRow]) -> Backtest:
     """The run as it is shown."""
     row = found.row
     return {

@@ -48,8 +48,8 @@ class Catalogue:
 
     async def reach(self, req: Request) -> None:
         """Wait for the position that the client asks for. Raises Problem (400, 504)."""
-        await self.symbols.reach(req)
-        await self.universes.reach(req)
+        await self.symbols.wait_for_position(req)
+        await self.universes.wait_for_position(req)
 
     def check(self, names: CatalogueNames) -> None:
         """See that there are such sectors and universes. Raises Problem (400), UnavailableError."""

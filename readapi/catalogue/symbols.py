@@ -13,11 +13,11 @@ from projections.queries import PatternQueries, PatternQuery, most_frequent
 from readapi.catalogue.filters import loaded
 from readapi.catalogue.rendering import SymbolDetails, SymbolSummary, symbol_details
 from readapi.catalogue.replicas import SymbolReplica, UnloadedReplica
-from readapi.http.answers import send_tagged
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import LongName, Parameters, as_whole_number
 from readapi.http.problems import not_found
 from readapi.http.read_model import POSITION_HEADER, ReadModel
+from readapi.http.responses import send_with_etag
 from readapi.ports.read_models import LiveBuild, format_positions
 
 ROWS_AT_ONCE = 1_000
@@ -67,7 +67,7 @@ class SymbolsResource(Resource):
     @operation(
         "Symbols for dropdowns: of a market, or found by a search",
         scope="read",
-        answers={200: SymbolsAnswer},
+        responses={200: SymbolsAnswer},
         query=SymbolsParameters,
         reads=True,
     )
@@ -76,7 +76,7 @@ class SymbolsResource(Resource):
     ) -> None:
         """The symbols, in order."""
         found = loaded(live).search(query.search or "", query.market, query.limit)
-        send_tagged(req, resp, {"symbols": orjson.Fragment(b"[%b]" % b",".join(found)), "count": len(found)})
+        send_with_etag(req, resp, {"symbols": orjson.Fragment(b"[%b]" % b",".join(found)), "count": len(found)})
 
 
 class SymbolResource(Resource):
@@ -95,7 +95,7 @@ class SymbolResource(Resource):
     @operation(
         "One symbol and the counts of its active patterns",
         scope="read",
-        answers={200: SymbolAnswer},
+        responses={200: SymbolAnswer},
         path={"symbol": "Ticker symbol, compared in capitals, percent-encoded"},
         problems=(404,),
         reads=True,
@@ -110,7 +110,7 @@ class SymbolResource(Resource):
         symbol: str,
     ) -> None:
         """The symbol."""
-        patterns = await self._patterns.reach(req)
+        patterns = await self._patterns.wait_for_position(req)
         found = loaded(live).get(symbol.upper())
         if found is None:
             raise not_found(f"symbol {symbol!r} in the catalogue")
@@ -121,7 +121,7 @@ class SymbolResource(Resource):
             patterns=await counted(patterns.queries, found.row.symbol, self._clock()),
             **self._patterns.staleness(),
         )
-        send_tagged(req, resp, answer)
+        send_with_etag(req, resp, answer)
 
 
 async def counted(queries: PatternQueries, symbol: str, now: float) -> SymbolPatterns:

@@ -6,11 +6,11 @@ from typing_extensions import TypedDict
 from readapi.catalogue.filters import loaded
 from readapi.catalogue.rendering import UniverseDetails, UniverseSummary, universe_details, universe_summary
 from readapi.catalogue.replicas import UniverseReplica, UnloadedReplica
-from readapi.http.answers import send_tagged
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
 from readapi.http.read_model import ReadModel
+from readapi.http.responses import send_with_etag
 from readapi.ports.read_models import LiveBuild
 
 
@@ -34,14 +34,16 @@ class UniversesResource(Resource):
     def __init__(self, universes: ReadModel[UniverseReplica | UnloadedReplica]) -> None:
         self.read_model = universes
 
-    @operation("The universes that scans can be narrowed to", scope="read", answers={200: UniversesAnswer}, reads=True)
+    @operation(
+        "The universes that scans can be narrowed to", scope="read", responses={200: UniversesAnswer}, reads=True
+    )
     async def on_get(
         self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[UniverseReplica | UnloadedReplica]
     ) -> None:
         """All of them."""
         rows = loaded(live).rows
         universes = [universe_summary(rows[key].row) for key in sorted(rows)]
-        send_tagged(req, resp, UniversesAnswer(universes=universes, count=len(universes)))
+        send_with_etag(req, resp, UniversesAnswer(universes=universes, count=len(universes)))
 
 
 class UniverseResource(Resource):
@@ -53,7 +55,7 @@ class UniverseResource(Resource):
     @operation(
         "One universe and its symbols",
         scope="read",
-        answers={200: UniverseAnswer},
+        responses={200: UniverseAnswer},
         path={"key": "The universe's key, exactly"},
         problems=(404,),
         reads=True,
@@ -71,4 +73,4 @@ class UniverseResource(Resource):
         found = loaded(live).get(key)
         if found is None:
             raise not_found(f"universe {key!r}")
-        send_tagged(req, resp, UniverseAnswer(universe=universe_details(found), count=len(found.row.symbols)))
+        send_with_etag(req, resp, UniverseAnswer(universe=universe_details(found), count=len(found.row.symbols)))

@@ -1,9 +1,11 @@
-"""Lets requests that arrive together go through their answers together, one step after the other: cohort scheduling.
+"""Cohort scheduling: requests that arrive together take each step of their processing together.
 
-What is dear in an answer from memory is less what is done than how much different code does it: each part pushes the
-others' instructions and data out of the processor's caches. Where all requests take a step before any takes the next,
-the first one pays for all (J. Larus and M. Parkes, "Using Cohort-Scheduling to Enhance Server Performance", USENIX
-Annual Technical Conference, 2002).
+The cost of a response from memory is mostly the variety of code that runs: each part evicts the instructions and data
+of the other parts from the processor's caches. If all requests take one step before any request takes the next step,
+the caches are filled once for all of them.
+
+Source: J. Larus and M. Parkes, "Using Cohort-Scheduling to Enhance Server Performance", USENIX Annual Technical
+Conference, 2002.
 """
 
 from collections.abc import Generator
@@ -11,6 +13,6 @@ from types import coroutine
 
 
 @coroutine
-def together() -> Generator[None, None, None]:
-    """Let all others who are ready come to where they next wait; what is in memory may change meanwhile."""
+def yield_to_cohort() -> Generator[None, None, None]:
+    """Let all tasks that are ready run up to their next wait. Data in memory may change meanwhile."""
     yield

@@ -1,6 +1,7 @@
-"""A bound on how long something may wait, at no cost where it does not wait at all.
+"""Deadlines for coroutines, without cost for a coroutine that never waits.
 
-A timer of the event loop costs as much as a tenth of an answer from memory, which is never waited for.
+A timer of the event loop costs as much as a tenth of a response from memory. Such a response never waits, so it
+needs no timer.
 """
 
 from asyncio import timeout
@@ -13,55 +14,64 @@ from domain.errors import TickViewError
 T = TypeVar("T")
 
 
-class OverdueError(TickViewError):
-    """It has taken too long."""
+class DeadlineExceededError(TickViewError):
+    """A coroutine did not end before its deadline."""
 
 
-class _Ended(NamedTuple, Generic[T]):
-    """The work has."""
+class _Completed(NamedTuple, Generic[T]):
+    """The result of a coroutine that has ended."""
 
     result: T
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` returns, which may wait for so many seconds in all. Raises OverdueError.
+async def with_deadline(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work`` and return its result. The timer starts when ``work`` first waits for something.
 
-    To let others have their turn is not to wait.
+    A bare ``yield`` to the event loop does not count as waiting.
+
+    Args:
+        seconds: Highest total time that ``work`` may wait.
+        work: The coroutine.
+
+    Raises:
+        DeadlineExceededError: ``work`` did not end in time and was cancelled.
     """
     try:
-        waits_for = work.send(None)
+        awaited = work.send(None)
     except StopIteration as done:
         result: T = done.value
         return result
-    if waits_for is None:
-        waits_for = await _going_on(work, waits_for, to_the_end=False)
-        if isinstance(waits_for, _Ended):
-            ended: _Ended[T] = waits_for
-            return ended.result
+    if awaited is None:
+        awaited = await _resume(work, awaited, until_end=False)
+        if isinstance(awaited, _Completed):
+            completed: _Completed[T] = awaited
+            return completed.result
     try:
         async with timeout(seconds) as clock:
-            ended = await _going_on(work, waits_for, to_the_end=True)
-            return ended.result
+            completed = await _resume(work, awaited, until_end=True)
+            return completed.result
     except TimeoutError:
         if clock.expired():
-            raise OverdueError from None
+            raise DeadlineExceededError from None
         raise
 
 
 @coroutine
-def _going_on(work: Coroutine[Any, Any, T], waits_for: Any, *, to_the_end: bool) -> Generator[Any, Any, Any]:
-    """The rest of a coroutine that has begun to wait: as ``yield from`` (PEP 380), from its second step on.
+def _resume(work: Coroutine[Any, Any, T], awaited: Any, *, until_end: bool) -> Generator[Any, Any, Any]:
+    """Drive a suspended coroutine as ``yield from`` does (PEP 380), beginning with its second step.
 
-    It ends as ``_Ended``; if not ``to_the_end``, it is left at what it waits for. A bare ``yield`` waits for nothing.
+    Returns:
+        ``_Completed`` when the coroutine ends. With ``until_end=False``, the awaited object as soon as the coroutine
+        waits for something other than a bare ``yield``.
     """
-    while to_the_end or waits_for is None:
+    while until_end or awaited is None:
         try:
             try:
-                sent = yield waits_for
-            except BaseException as error:  # noqa: BLE001 whatever the task is told, the work is
-                waits_for = work.throw(error)
+                sent = yield awaited
+            except BaseException as error:  # noqa: BLE001 every exception sent to the task is for the coroutine
+                awaited = work.throw(error)
             else:
-                waits_for = work.send(sent)
+                awaited = work.send(sent)
         except StopIteration as done:
-            return _Ended(done.value)
-    return waits_for
+            return _Completed(done.value)
+    return awaited

@@ -1,4 +1,4 @@
-"""Identities: the subject of a token and the scopes that it has."""
+"""Identities: the subject of a token and the scopes that the token grants."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple, Protocol, get_args
 from falcon.asgi import Request
 
 Scope = Literal["read", "write", "produce", "operate"]
-"""``read`` what the service tells, ``write`` one's own lists, ``produce`` events, ``operate`` the service."""
+"""``read``: query data. ``write``: change the user's own lists. ``produce``: record events. ``operate``: administer."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 SUBJECT_PATTERN = "[!-~]{1,128}"
-"""What a subject may be: it is part of a stream's name."""
+"""Regular expression of a valid subject. The subject is part of the name of the user's stream."""
 
 NOT_A_SUBJECT = "should be 1 to 128 characters of ASCII without spaces"
 
@@ -20,41 +20,41 @@ _SUBJECT = re.compile(SUBJECT_PATTERN)
 
 
 class Identity(NamedTuple):
-    """Who asks. A scope does not imply another."""
+    """The client of a request: a user and the granted scopes. No scope implies another scope."""
 
     subject: str
     scopes: frozenset[str]
 
 
-NOBODY = Identity("", frozenset())
-"""Who has shown no token."""
+ANONYMOUS = Identity("", frozenset())
+"""The identity of a client without a token."""
 
 
 class Authenticator(Protocol):
-    """Knows whose a token is. It is asked with every request, so it neither waits nor connects."""
+    """Authenticates tokens. Each request calls it, so an implementation must neither block nor connect."""
 
     def identify(self, token: str) -> Identity | None:
-        """Whose it is; None if it is not valid now, for whatever reason."""
+        """Return the identity of a token, or None if the token is not valid now."""
         ...
 
 
 def identity_of(req: Request) -> Identity:
-    """Who asks: ``NOBODY`` only where an operation is open to everybody."""
+    """Return the identity of the client. It is ``ANONYMOUS`` only in operations that need no scope."""
     identity: Identity = req.context.identity
     return identity
 
 
 def is_admitted(req: Request) -> Callable[[], bool]:
-    """Tells, as long as a connection lasts, whether its token is still valid."""
+    """Return a function that says whether the token of a long-lived connection is still valid."""
     admitted: Callable[[], bool] | None = getattr(req.context, "is_admitted", None)
     return admitted or (lambda: True)
 
 
 def is_subject(text: object) -> bool:
-    """Whether it may be the subject of an identity."""
+    """Check whether a value is a valid subject."""
     return isinstance(text, str) and _SUBJECT.fullmatch(text) is not None
 
 
 def known_scopes(names: Iterable[object]) -> frozenset[str]:
-    """Those that are ours; a token may have others for other services."""
+    """Select TickView's scopes. A token may also have scopes for other services."""
     return frozenset(SCOPES).intersection(names)

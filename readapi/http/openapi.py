@@ -126,7 +126,7 @@ def _schemas(places: list[Place]) -> tuple[dict[int, Any], dict[str, Any]]:
     for _, _, declared in places:
         types |= {
             (id(answer), "serialization"): answer
-            for answer in declared.answers.values()
+            for answer in declared.responses.values()
             if answer is not None and not isinstance(answer, str)
         }
         if declared.body is not None:
@@ -180,15 +180,15 @@ def _parameters(declared: Operation) -> Iterator[dict[str, Any]]:
         yield parameter
     if declared.reads:
         yield from _READ_PARAMETERS
-    if declared.is_live:
+    if declared.is_stream:
         yield from _LIVE_PARAMETERS
-    if declared.matches:
+    if declared.uses_if_match:
         yield _IF_MATCH
 
 
 def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
     responses: dict[int, dict[str, Any]] = {}
-    for status, answer in declared.answers.items():
+    for status, answer in declared.responses.items():
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if isinstance(answer, str):
             response["content"] = {answer: {"schema": {"type": "string"}}}
@@ -208,7 +208,7 @@ def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dic
     problem = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}
     for status in (*_OF_ANY_REQUEST, *declared.problems, *((503, 504) if declared.reads else ())):
         responses[status] = {"description": _PROBLEMS[status], "content": problem}
-    if 503 in responses and 503 not in declared.answers:
+    if 503 in responses and 503 not in declared.responses:
         responses[503]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
     return responses
 
@@ -220,7 +220,7 @@ class DocumentResource(Resource):
         # Docstrings are written for Sphinx, descriptions are read as Markdown.
         self._document = orjson.dumps(described).replace(b"``", b"`")
 
-    @operation("This document", scope="read", answers={200: dict[str, Any]})
+    @operation("This document", scope="read", responses={200: dict[str, Any]})
     async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
         """The OpenAPI 3.1 document; its paths are below where the application is mounted."""
         resp.content_type = falcon.MEDIA_JSON

@@ -7,7 +7,7 @@ from typing import Any
 
 from falcon.asgi import Request, Response
 
-from readapi.http.deadlines import OverdueError, within
+from readapi.http.deadlines import DeadlineExceededError, with_deadline
 from readapi.http.identities import Scope
 from readapi.http.parameters import Parameters, parse
 from readapi.http.problems import unavailable
@@ -25,7 +25,7 @@ class Operation:
     summary: str
     scope: Scope | None
     """What a token must have; None where everybody may ask, and be nobody."""
-    answers: Mapping[int, Any]
+    responses: Mapping[int, Any]
     """Status -> type of the JSON answer; a text for a media type that is not JSON; None for no content."""
     query: type[Parameters] = Parameters
     path: Mapping[str, str] = field(default_factory=dict)
@@ -37,32 +37,32 @@ class Operation:
     """Besides 400 and 500, which every operation may answer, and those of access."""
     reads: bool = False
     """Whether it is answered from a build of the resource's ``read_model``: positions, entity tags and all."""
-    remembers: bool = False
-    """Whether the resource is asked first if it has ``answered_before``."""
-    is_live: bool = False
+    uses_cache: bool = False
+    """Whether the resource is asked first if it has ``send_cached``."""
+    is_stream: bool = False
     """Whether it goes on as long as the client stays; all others must have answered in time."""
     writes: bool = False
     """Whether it answers with the positions it was given."""
-    matches: bool = False
+    uses_if_match: bool = False
     """Whether it heeds ``If-Match``."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers of its answers besides those of every read and write, and what they are."""
-    completes: bool = False
+    completes_parameters: bool = False
     """Whether the resource may add to the parameters (``complete``) before they are validated."""
 
 
 def operation(
-    summary: str, *, scope: Scope | None, answers: Mapping[int, Any], **declared: Any
+    summary: str, *, scope: Scope | None, responses: Mapping[int, Any], **declared: Any
 ) -> Callable[[Responder], Responder]:
     """Declare a responder; it is called as ``(self, req, resp, query, **path)`` with its parameters validated.
 
     One that ``reads`` is also given ``live``, the build that the whole of its answer must be from.
     """
-    described = Operation(summary, scope, answers, **declared)
+    described = Operation(summary, scope, responses, **declared)
 
     def decorate(responder: Responder) -> Responder:
         async def answer(self: Any, req: Request, resp: Response, path: dict[str, Any]) -> None:
-            given = await self.complete(req) if described.completes else req.params
+            given = await self.complete_parameters(req) if described.completes_parameters else req.params
             query = parse(described.query, given)
             if described.reads:
                 path["live"] = await self.prepare(req, resp, query)
@@ -70,14 +70,14 @@ def operation(
 
         @wraps(responder)
         async def respond(self: Any, req: Request, resp: Response, **path: Any) -> None:
-            if described.remembers and self.answered_before(req, resp):
+            if described.uses_cache and self.send_cached(req, resp):
                 return
-            if described.is_live:
+            if described.is_stream:
                 await responder(self, req, resp, parse(described.query, req.params), **path)
                 return
             try:
-                await within(ANSWER_SECONDS, answer(self, req, resp, path))
-            except OverdueError:
+                await with_deadline(ANSWER_SECONDS, answer(self, req, resp, path))
+            except DeadlineExceededError:
                 raise unavailable(f"there was no answer within {ANSWER_SECONDS:g} s; try again") from None
 
         respond.operation = described  # type: ignore[attr-defined]

@@ -73,12 +73,12 @@ def _as_moment(value: object) -> object:
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return value
     try:
-        return spelled_moment(value)
+        return parse_iso_8601(value)
     except ValueError as error:
         raise ValueError(f"{error}; or epoch seconds") from None
 
 
-def spelled_moment(value: str) -> float:
+def parse_iso_8601(value: str) -> float:
     """The epoch seconds of a time in ISO 8601, in UTC if it names no zone. Raises ValueError."""
     if " " in value.strip():
         raise ValueError("should have a T between date and time, and a + written as %2B, which else is a space")
@@ -166,7 +166,7 @@ def field_name(location: Sequence[int | str]) -> str:
     return name
 
 
-def reason_of(error: ErrorDetails) -> str:
+def error_reason(error: ErrorDetails) -> str:
     """Pydantic's message as the end of a sentence that begins with the field's name."""
     pattern = error.get("ctx", {}).get("pattern", "")
     message = _PATTERNS.get(pattern) or _TYPES.get(error["type"]) or error["msg"]
@@ -181,7 +181,7 @@ def _field_error(model: type[Parameters], error: ErrorDetails, whole: str) -> Fi
         return {"field": name, "reason": f"is not a parameter here; known: {known}"}
     if isinstance(error["input"], list) and len(error["loc"]) == 1 and error["type"] != "too_long":
         return {"field": name, "reason": f"is given {len(error['input'])} times; give it once"}
-    return {"field": name, "reason": reason_of(error)}
+    return {"field": name, "reason": error_reason(error)}
 
 
 def optional_schema(schema: dict[str, Any]) -> dict[str, Any]:

@@ -68,20 +68,20 @@ class ReadModel(Generic[Queries]):
         The answer says up to which position it is at least: known before the query, so that it never claims too much.
         The wait does not count as time that the answer takes. Raises Problem (400, 504).
         """
-        live = await self.reach(req)
-        self.tell_freshness(resp, live)
+        live = await self.wait_for_position(req)
+        self.set_freshness_headers(resp, live)
         return live
 
-    async def reach(self, req: Request) -> LiveBuild[Queries]:
+    async def wait_for_position(self, req: Request) -> LiveBuild[Queries]:
         """What answers once it knows the position that the client asks for. Raises Problem (400, 504)."""
-        wanted = positions_wanted(req, self._family)
+        wanted = requested_positions(req, self._family)
         if wanted is None:
             return self.live
         live = await self._reach(wanted)
         req.context.started = time.perf_counter()
         return live
 
-    def tell_freshness(self, resp: Response, live: LiveBuild[Queries]) -> None:
+    def set_freshness_headers(self, resp: Response, live: LiveBuild[Queries]) -> None:
         """Say up to which position the answer is, and if it is stale."""
         resp.set_header(POSITION_HEADER, live.formatted_positions)
         if self.age() is not None:
@@ -101,10 +101,10 @@ class ReadModel(Generic[Queries]):
         live = await self._builds.reached(wanted, self._wait_seconds)
         if live is not None:
             return live
-        raise not_reached(self.name, self.live.positions, wanted, self._wait_seconds)
+        raise position_not_reached(self.name, self.live.positions, wanted, self._wait_seconds)
 
 
-def not_reached(name: str, folded: Positions, wanted: Positions, wait_seconds: float) -> Problem:
+def position_not_reached(name: str, folded: Positions, wanted: Positions, wait_seconds: float) -> Problem:
     """504: the read model ``name`` is folded so far, and not to where it was waited for."""
     lacking = [
         f"{log} is at {folded[log]}, not at {position}" if log in folded else f"{log} is no log of this read model"
@@ -119,7 +119,7 @@ def not_reached(name: str, folded: Positions, wanted: Positions, wait_seconds: f
     )
 
 
-def positions_wanted(req: Request, family: str = MARKET_LOG) -> Positions | None:
+def requested_positions(req: Request, family: str = MARKET_LOG) -> Positions | None:
     """What the client asks to be known, by those who fold this family of logs; None if it does not ask.
 
     A client sends back what any answer has told: to positions in logs of the other family there is nothing to wait
@@ -137,10 +137,10 @@ def parse_positions(header: str) -> Positions:
     if not _POSITIONS.fullmatch(header):
         raise invalid([{"field": MIN_POSITION_HEADER, "reason": "should be like market-0=12,market-1=7"}])
     pairs = (pair.split("=") for pair in header.split(","))
-    return highest((log, int(position)) for log, position in pairs)
+    return highest_positions((log, int(position)) for log, position in pairs)
 
 
-def highest(places: Iterable[tuple[str, int]]) -> Positions:
+def highest_positions(places: Iterable[tuple[str, int]]) -> Positions:
     """The highest position of each log."""
     positions: dict[str, int] = {}
     for log, position in places:

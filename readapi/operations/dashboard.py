@@ -10,10 +10,10 @@ from typing_extensions import TypedDict
 from projections.activity import ActivityRow, day_of
 from projections.queries import ActivityQueries
 from readapi.catalogue.replicas import SymbolReplica, UnloadedReplica
-from readapi.http.answers import send_tagged
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Days, Parameters
 from readapi.http.read_model import ReadModel
+from readapi.http.responses import send_with_etag
 from readapi.ports.read_models import LiveBuild
 
 
@@ -84,7 +84,7 @@ class DashboardResource(Resource):
     @operation(
         "Events by day, type and source",
         scope="read",
-        answers={200: DashboardAnswer},
+        responses={200: DashboardAnswer},
         query=DashboardParameters,
         reads=True,
     )
@@ -96,7 +96,7 @@ class DashboardResource(Resource):
         days = [day_of((today - timedelta(days=back)).timestamp()) for back in range(query.days)]
         rows = await live.queries.since(days[-1])
         symbols = _counted(self._symbols.live.queries)
-        send_tagged(req, resp, DashboardAnswer(statistics=_statistics(rows, days), symbols=symbols))
+        send_with_etag(req, resp, DashboardAnswer(statistics=_statistics(rows, days), symbols=symbols))
 
 
 def _counted(table: SymbolReplica | UnloadedReplica) -> SymbolCounts | None:

@@ -8,10 +8,10 @@ from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from domain.announcements import DeadLetter
-from readapi.http.answers import send
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import PageSize, Parameters
 from readapi.http.problems import invalid, not_found
+from readapi.http.responses import send
 from readapi.operations.events import EventsAnswer, RefusedProblem, answer_receipts
 from readapi.ports.commands import DeadLetterCommands
 
@@ -74,7 +74,7 @@ class DeadLettersResource(Resource):
     @operation(
         "Dead letters, the newest first",
         scope="operate",
-        answers={200: DeadLettersAnswer},
+        responses={200: DeadLettersAnswer},
         query=DeadLettersParameters,
         problems=(503,),
     )
@@ -96,7 +96,7 @@ class DeadLetterResource(Resource):
     @operation(
         "One dead letter with the message as it came",
         scope="operate",
-        answers={200: DeadLetterAnswer},
+        responses={200: DeadLetterAnswer},
         path={"letter_id": LETTER_ID},
         problems=(404, 503),
     )
@@ -110,7 +110,7 @@ class DeadLetterResource(Resource):
     @operation(
         "Discard a dead letter",
         scope="operate",
-        answers={204: None},
+        responses={204: None},
         path={"letter_id": LETTER_ID},
         problems=(404, 503),
     )
@@ -130,7 +130,7 @@ class DeadLetterRetryResource:
     @operation(
         "Read a dead letter again; it goes if all of it can be read now",
         scope="operate",
-        answers={201: EventsAnswer, 207: EventsAnswer, 422: RefusedProblem},
+        responses={201: EventsAnswer, 207: EventsAnswer, 422: RefusedProblem},
         path={"letter_id": LETTER_ID},
         problems=(404, 503),
         writes=True,

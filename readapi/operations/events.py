@@ -11,12 +11,12 @@ from typing_extensions import TypedDict
 
 from domain.announcements import Receipt, RecordedEvent
 from domain.wire import channel_for
-from readapi.http.answers import send
 from readapi.http.bodies import read_json
 from readapi.http.operation import operation
-from readapi.http.parameters import Parameters, field_name, reason_of
+from readapi.http.parameters import Parameters, error_reason, field_name
 from readapi.http.problems import Problem, ProblemDocument, invalid
-from readapi.http.read_model import POSITION_HEADER, highest
+from readapi.http.read_model import POSITION_HEADER, highest_positions
+from readapi.http.responses import send
 from readapi.ports.commands import MessageRecorder
 from readapi.ports.read_models import format_positions
 
@@ -85,7 +85,7 @@ class EventsResource:
     @operation(
         "Record messages of producers",
         scope="produce",
-        answers={201: EventsAnswer, 207: EventsAnswer, 422: RefusedProblem},
+        responses={201: EventsAnswer, 207: EventsAnswer, 422: RefusedProblem},
         body=Message | Messages,
         problems=(413, 415, 503),
         writes=True,
@@ -110,7 +110,7 @@ def _messages(content: object) -> Sequence[dict[str, Any]]:
         return _MESSAGES.validate_python(messages)
     except ValidationError as error:
         errors = error.errors(include_url=False)[:10]
-        raise invalid([{"field": field_name(one["loc"]), "reason": reason_of(one)} for one in errors]) from error
+        raise invalid([{"field": field_name(one["loc"]), "reason": error_reason(one)} for one in errors]) from error
 
 
 def _announcement(message: dict[str, Any], name: str) -> tuple[str, bytes]:
@@ -141,7 +141,7 @@ def answer_receipts(resp: Response, receipts: Sequence[Receipt]) -> None:
         large = all(one["code"] == "too-large" for one in refused)
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.UNPROCESSABLE_ENTITY
         raise Problem(status, "too-large" if large else "refused", detail, refused=refused)
-    positions = highest((event.log, event.position) for event in recorded)
+    positions = highest_positions((event.log, event.position) for event in recorded)
     resp.set_header(POSITION_HEADER, format_positions(positions))
     answer = EventsAnswer(events=[_shown(event) for event in recorded], refused=refused)
     send(resp, answer, 207 if refused else 201)

@@ -8,11 +8,11 @@ from falcon.routing import BaseConverter
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from readapi.http.answers import send
 from readapi.http.bodies import json_integer, read_options
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
+from readapi.http.responses import send
 from readapi.ports.operations import Operations, ParkedKey, ReadModelStatus, SegmentStatus
 
 NAME = "The read model's name"
@@ -59,11 +59,11 @@ class ProjectionsResource(Resource):
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
 
-    @operation("The read models and how they stand", scope="read", answers={200: ProjectionsAnswer}, problems=(503,))
+    @operation("The read models and how they stand", scope="read", responses={200: ProjectionsAnswer}, problems=(503,))
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """All of them."""
         models = await self._operations.read_models()
-        send(resp, ProjectionsAnswer(projections=[shown(model) for model in models]))
+        send(resp, ProjectionsAnswer(projections=[read_model_document(model) for model in models]))
 
 
 class OneProjectionAnswer(TypedDict):
@@ -104,7 +104,7 @@ class ReplayResource:
     @operation(
         "Build a read model anew beside the live one; one that is under way is joined",
         scope="operate",
-        answers={202: OneProjectionAnswer},
+        responses={202: OneProjectionAnswer},
         path={"name": NAME},
         body=ReplayOptions,
         body_required=False,
@@ -114,7 +114,7 @@ class ReplayResource:
         """202: workers are told; what is answered tells how far they are."""
         options = await read_options(req, ReplayOptions, MOST_BYTES)
         model = await self._operations.replay(name, held=options.hold, throttle=options.throttle)
-        send(resp, OneProjectionAnswer(projection=shown(model)), 202)
+        send(resp, OneProjectionAnswer(projection=read_model_document(model)), 202)
 
 
 class RollbackResource:
@@ -126,13 +126,13 @@ class RollbackResource:
     @operation(
         "Let the previous build of a read model answer again",
         scope="operate",
-        answers={200: OneProjectionAnswer},
+        responses={200: OneProjectionAnswer},
         path={"name": NAME},
         problems=(404, 409, 503),
     )
     async def on_post(self, _req: Request, resp: Response, _query: Parameters, name: str) -> None:
         """200: done; 409: there is no previous build."""
-        send(resp, OneProjectionAnswer(projection=shown(await self._operations.rollback(name))))
+        send(resp, OneProjectionAnswer(projection=read_model_document(await self._operations.rollback(name))))
 
 
 class ParkedKeysResource(Resource):
@@ -144,7 +144,7 @@ class ParkedKeysResource(Resource):
     @operation(
         "Keys of a read model whose events could not be folded",
         scope="operate",
-        answers={200: ParkedAnswer},
+        responses={200: ParkedAnswer},
         path={"name": NAME},
         problems=(404, 503),
     )
@@ -162,7 +162,7 @@ class ParkedKeyRetryResource:
     @operation(
         "Try a parked key's events again, in order",
         scope="operate",
-        answers={202: RetryAnswer},
+        responses={202: RetryAnswer},
         path={"name": NAME, "key": "The parked key, percent-encoded"},
         problems=(404, 503),
     )
@@ -194,7 +194,7 @@ def parked_keys(model: ReadModelStatus) -> int:
     return sum(segment.parked_keys for segment in model.segments)
 
 
-def shown(model: ReadModelStatus) -> ReadModelAnswer:
+def read_model_document(model: ReadModelStatus) -> ReadModelAnswer:
     """A read model as it is told to people and programs."""
     under_way = model.building_segments or model.segments
     return {

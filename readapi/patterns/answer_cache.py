@@ -6,10 +6,10 @@ from collections.abc import Callable, Hashable
 from falcon.asgi import Request, Response
 
 from projections.queries import PatternQueries
-from readapi.http.answers import Encoded, send_encoded
-from readapi.http.cohort_scheduling import together
+from readapi.http.cohort_scheduling import yield_to_cohort
 from readapi.http.operation import Resource
 from readapi.http.read_model import MIN_POSITION_HEADER, ReadModel
+from readapi.http.responses import Encoded, send_encoded
 from readapi.ports.read_models import LiveBuild
 
 MAX_ANSWERS = 500
@@ -70,7 +70,7 @@ class CachedPatternResource(Resource):
         self._clock = clock
         self._remembered = AnswerCache()
 
-    def answered_before(self, req: Request, resp: Response) -> bool:
+    def send_cached(self, req: Request, resp: Response) -> bool:
         """Answer as in this second the same question was answered, if nothing has changed since."""
         if req.get_header(MIN_POSITION_HEADER) is not None:
             return False
@@ -79,7 +79,7 @@ class CachedPatternResource(Resource):
         answer = self._remembered.recall(state, req.query_string) if state else None
         if answer is None:
             return False
-        self.read_model.tell_freshness(resp, live)
+        self.read_model.set_freshness_headers(resp, live)
         send_encoded(req, resp, answer, performance(req, live.queries.source))
         return True
 
@@ -89,7 +89,7 @@ class CachedPatternResource(Resource):
         """Remember what was answered at ``now``, before anything changes, if it has been asked again; and send it."""
         if self._remembered.is_asked_again(req.query_string) and (state := self._state(live, now)):
             self._remembered.remember(state, req.query_string, answer)
-        await together()
+        await yield_to_cohort()
         send_encoded(req, resp, answer, performance(req, live.queries.source))
 
     def _state(self, live: LiveBuild[PatternQueries], now: float) -> tuple[Hashable, ...] | None:

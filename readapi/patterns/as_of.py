@@ -9,7 +9,7 @@ from projections import pattern_history
 from projections.pattern_history import Timeline
 from projections.queries import HistoryPage, PatternHistoryQueries, PatternQuery, Positions
 from readapi.http.problems import no_archive
-from readapi.http.read_model import POSITION_HEADER, not_reached, positions_wanted
+from readapi.http.read_model import POSITION_HEADER, position_not_reached, requested_positions
 from readapi.ports.read_models import format_positions
 
 POLL_SECONDS = 0.05
@@ -38,7 +38,7 @@ class PatternHistory:
         if self._queries is None:
             raise no_archive()
         deadline = time.monotonic() + self._wait_seconds
-        wanted = positions_wanted(req)
+        wanted = requested_positions(req)
         if wanted is not None:
             await self._reach(self._queries, wanted, deadline)
             req.context.started = time.perf_counter()
@@ -60,7 +60,7 @@ class PatternHistory:
         """Wait for a moment. Raises Problem (504) when there is no time left for it."""
         left = deadline - time.monotonic()
         if left <= 0:
-            raise not_reached(self.name, folded, wanted, self._wait_seconds)
+            raise position_not_reached(self.name, folded, wanted, self._wait_seconds)
         await asyncio.sleep(min(POLL_SECONDS, left))
 
 

@@ -28,7 +28,7 @@ class CallerWorkspace:
     def __init__(self, workspaces: ReadModel[WorkspaceQueries]) -> None:
         self._workspaces = workspaces
 
-    async def complete(self, req: Request) -> QueryParameters:
+    async def complete_parameters(self, req: Request) -> QueryParameters:
         """The parameters, those of the preset that they name among them where they say nothing else.
 
         Raises Problem (400) for a preset that is none of one's own.
@@ -49,7 +49,7 @@ class CallerWorkspace:
         """What whoever asks has, once it is known up to the position that they ask for. Raises Problem (400, 504)."""
         workspace: WorkspaceRow | None = getattr(req.context, "workspace", None)
         if workspace is None:
-            live = await self._workspaces.reach(req)
+            live = await self._workspaces.wait_for_position(req)
             workspace = await read_workspace(req, live)
             req.context.workspace, req.context.lists_position = workspace, live.formatted_positions
         return workspace

@@ -8,9 +8,9 @@ from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.queries import PatternQueries, PatternQuery, PatternStatistics
-from readapi.http.answers import Performance, encode
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters
+from readapi.http.responses import Performance, encode
 from readapi.patterns.answer_cache import CachedPatternResource
 from readapi.patterns.rendering import CompactPattern, compact, shown_at
 from readapi.ports.read_models import LiveBuild
@@ -71,9 +71,9 @@ class StatisticsResource(CachedPatternResource):
     @operation(
         "Counts of the active patterns",
         scope="read",
-        answers={200: PatternStatisticsAnswer},
+        responses={200: PatternStatisticsAnswer},
         reads=True,
-        remembers=True,
+        uses_cache=True,
     )
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """The counts."""
@@ -99,7 +99,11 @@ class SummaryResource(CachedPatternResource):
     """The dashboard's summary."""
 
     @operation(
-        "The active patterns at a glance", scope="read", answers={200: PatternSummaryAnswer}, reads=True, remembers=True
+        "The active patterns at a glance",
+        scope="read",
+        responses={200: PatternSummaryAnswer},
+        reads=True,
+        uses_cache=True,
     )
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """Counts, the most confident and the latest."""

@@ -7,12 +7,12 @@ from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.queries import FoundRow, PatternQueries
-from readapi.audit.resources import SHOWN_BESIDE_A_ROW, HistoricEvent, events_beside
-from readapi.http.answers import send_tagged
+from readapi.audit.event_documents import MAX_RELATED_EVENTS, HistoricEvent, related_events
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
 from readapi.http.read_model import ReadModel
+from readapi.http.responses import send_with_etag
 from readapi.patterns.rendering import FullPattern, full, shown_at
 from readapi.ports.archive import History
 from readapi.ports.read_models import LiveBuild
@@ -51,7 +51,7 @@ class PatternResource(Resource):
     @operation(
         "One active pattern, its provenance and the events that made it",
         scope="read",
-        answers={200: OnePattern},
+        responses={200: OnePattern},
         path={"pattern_id": "``SYMBOL:pattern:tier:epoch millisecond of detection``, percent-encoded"},
         problems=(404,),
         reads=True,
@@ -64,14 +64,14 @@ class PatternResource(Resource):
         found = await live.queries.get(pattern_id, now)
         if found is None:
             raise not_found(f"active pattern {pattern_id!r}")
-        events = await events_beside(self._history, lambda history: history.of_pattern(pattern_id, SHOWN_BESIDE_A_ROW))
+        events = await related_events(self._history, lambda history: history.of_pattern(pattern_id, MAX_RELATED_EVENTS))
         answer = OnePattern(
             pattern=full(found, shown_at(now)),
             provenance=provenance_of(found),
             events=events,
             **self.read_model.staleness(),
         )
-        send_tagged(req, resp, answer)
+        send_with_etag(req, resp, answer)
 
 
 def provenance_of(found: FoundRow[Any]) -> Provenance:

@@ -20,8 +20,7 @@ from projections.queries import (
 )
 from projections.versions import Build
 from readapi.catalogue.filters import NO_NAMES, Catalogue, CatalogueNames
-from readapi.http.answers import Pagination, Performance, encode, pagination, send_encoded
-from readapi.http.cohort_scheduling import together
+from readapi.http.cohort_scheduling import yield_to_cohort
 from readapi.http.cursors import decode_cursor, encode_cursor
 from readapi.http.operation import operation
 from readapi.http.parameters import (
@@ -40,6 +39,7 @@ from readapi.http.parameters import (
 )
 from readapi.http.problems import Problem, invalid
 from readapi.http.read_model import FRESH, ReadModel
+from readapi.http.responses import Pagination, Performance, encode, pagination, send_encoded
 from readapi.patterns.answer_cache import CachedPatternResource, performance
 from readapi.patterns.as_of import PatternHistory
 from readapi.patterns.list_filters import CallerWorkspace, ListId, QueryParameters
@@ -227,13 +227,13 @@ class ScanResource(CachedPatternResource):
         state = super()._state(live, now)
         return None if state is None else (*state, self._catalogue.state)
 
-    async def complete(self, req: Request) -> QueryParameters:
+    async def complete_parameters(self, req: Request) -> QueryParameters:
         """The parameters with those of the preset that they name."""
-        return await self._lists.complete(req) if "preset" in req.params else req.params
+        return await self._lists.complete_parameters(req) if "preset" in req.params else req.params
 
     async def prepare(self, req: Request, resp: Response, query: ScanParameters) -> LiveBuild[PatternQueries] | None:
         """What is live; nothing where the past is asked for."""
-        await together()
+        await yield_to_cohort()
         if query.names:
             await self._catalogue.reach(req)
         return None if query.past else await self.read_model.prepare(req, resp)
@@ -241,11 +241,11 @@ class ScanResource(CachedPatternResource):
     @operation(
         "Filter, sort and page the active patterns",
         scope="read",
-        answers={200: Scan},
+        responses={200: Scan},
         query=ScanParameters,
         reads=True,
-        remembers=True,
-        completes=True,
+        uses_cache=True,
+        completes_parameters=True,
     )
     async def on_get(
         self, req: Request, resp: Response, query: ScanParameters, live: LiveBuild[PatternQueries] | None
@@ -270,7 +270,7 @@ class ScanResource(CachedPatternResource):
         encoded = encode(content)
         if query.watchlist or query.preset:
             self._lists.tell_position(req, resp)
-            send_encoded(req, resp, encoded, performance(req, answer.source), own=True)
+            send_encoded(req, resp, encoded, performance(req, answer.source), is_private=True)
         elif live:
             await self.send_remembered(req, resp, encoded, live, answer.moment)
         else:

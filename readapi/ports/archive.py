@@ -147,7 +147,7 @@ class ArchivedLog:
 
 
 @dataclass(frozen=True)
-class Loss:
+class LogLoss:
     """A time that a log came back with less than others had seen.
 
     ``noticed_at`` is in epoch seconds. The log ended at ``found``; the archive put it back up to ``restored``; read
@@ -168,7 +168,7 @@ class ArchiveStatus:
     """How the archive stands."""
 
     logs: Sequence[ArchivedLog]
-    losses: Sequence[Loss]
+    losses: Sequence[LogLoss]
     """The newest first, ten at most."""
     verification: Verification | None
     """What the last verification found; None if there was none."""

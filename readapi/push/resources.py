@@ -68,10 +68,10 @@ class PatternStreamResource(_PushResource, Resource):
     @operation(
         "Live changes of the active patterns, as server-sent events that can be resumed",
         scope="read",
-        answers={200: "text/event-stream"},
+        responses={200: "text/event-stream"},
         query=PatternSubscriptionParameters,
         problems=(503, 504),
-        is_live=True,
+        is_stream=True,
     )
     async def on_get(self, req: Request, resp: Response, query: PatternSubscriptionParameters) -> None:
         """Events until the client has enough, or is too slow."""
@@ -137,9 +137,9 @@ class PatternSocketResource(_SocketResource):
     @operation(
         "Live changes of the active patterns",
         scope="read",
-        answers={},
+        responses={},
         query=PatternSubscriptionParameters,
-        is_live=True,
+        is_stream=True,
     )
     async def on_websocket(self, req: Request, ws: WebSocket, query: PatternSubscriptionParameters) -> None:
         """Messages until one of the two closes it."""
@@ -150,7 +150,7 @@ class SocketResource(_SocketResource):
     """Changes of several read models."""
 
     @operation(
-        "Live changes of several read models", scope="read", answers={}, query=SubscriptionParameters, is_live=True
+        "Live changes of several read models", scope="read", responses={}, query=SubscriptionParameters, is_stream=True
     )
     async def on_websocket(self, req: Request, ws: WebSocket, query: SubscriptionParameters) -> None:
         """Messages until one of the two closes it."""

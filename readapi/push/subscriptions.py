@@ -14,7 +14,7 @@ from projections.backtests import BacktestRow
 from projections.base import Stored, read_row
 from projections.patterns import PatternRow
 from projections.queries import FoundRow, PatternQuery
-from readapi.backtests.resources import Backtest, shown_run
+from readapi.backtests.resources import Backtest, backtest_document
 from readapi.patterns.rendering import CompactPattern, FullPattern, compact, full
 from readapi.ports.commits import Commit, RowChange
 from readapi.push.event_ids import Topic
@@ -164,7 +164,7 @@ class BacktestChange:
         if self._change.new is None:
             return _json(Remove(op="remove", id=self.job_id))
         row, position = read_row(BacktestRow, self._change.new)
-        return _json(SetBacktest(op="set", backtest=shown_run(FoundRow(row, self._log, position))))
+        return _json(SetBacktest(op="set", backtest=backtest_document(FoundRow(row, self._log, position))))
 
 
 @dataclass(frozen=True)

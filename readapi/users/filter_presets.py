@@ -12,11 +12,11 @@ from domain.list_rules import LONGEST_NAME, InvalidListError
 from domain.workspace import Workspace
 from projections.queries import WorkspaceQueries
 from projections.workspaces import PresetRow
-from readapi.http.answers import send_own
 from readapi.http.bodies import read_body
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters, field_errors
 from readapi.http.problems import not_found
+from readapi.http.responses import send_private
 from readapi.patterns.list_filters import as_query_parameters, read_workspace
 from readapi.patterns.scan import ScanParameters
 from readapi.ports.read_models import LiveBuild
@@ -80,17 +80,17 @@ def _has_comma(items: Sequence[Any]) -> bool:
 class PresetsResource(ListsResource):
     """All of one's own."""
 
-    @operation("One's own filter presets", scope="read", answers={200: PresetsAnswer}, reads=True)
+    @operation("One's own filter presets", scope="read", responses={200: PresetsAnswer}, reads=True)
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[WorkspaceQueries]) -> None:
         """All of them."""
         workspace = await read_workspace(req, live)
         presets = [_shown(preset, workspace.default_preset) for preset in workspace.presets.values()]
-        send_own(req, resp, PresetsAnswer(presets=presets, count=len(presets)))
+        send_private(req, resp, PresetsAnswer(presets=presets, count=len(presets)))
 
     @operation(
         "Begin a filter preset",
         scope="write",
-        answers={201: PresetAnswer},
+        responses={201: PresetAnswer},
         body=PresetContent,
         problems=WRITE_PROBLEMS,
         writes=True,
@@ -116,7 +116,7 @@ class PresetResource(ListsResource):
     @operation(
         "One of one's own filter presets",
         scope="read",
-        answers={200: PresetAnswer},
+        responses={200: PresetAnswer},
         path=PRESET_ID,
         problems=(404,),
         reads=True,
@@ -130,17 +130,17 @@ class PresetResource(ListsResource):
         if preset is None:
             raise not_found(f"preset {list_id!r} of this user")
         answer = PresetAnswer(preset=_shown(preset, workspace.default_preset))
-        send_own(req, resp, answer, str(preset["version"]))
+        send_private(req, resp, answer, str(preset["version"]))
 
     @operation(
         "Give a filter preset another name or other parameters, or make it the default",
         scope="write",
-        answers={200: PresetAnswer},
+        responses={200: PresetAnswer},
         path=PRESET_ID,
         body=PresetContent,
         problems=(404, 412, *WRITE_PROBLEMS),
         writes=True,
-        matches=True,
+        uses_if_match=True,
         headers=TAG,
     )
     async def on_put(self, req: Request, resp: Response, _query: Parameters, list_id: str) -> None:
@@ -159,11 +159,11 @@ class PresetResource(ListsResource):
     @operation(
         "Delete a filter preset",
         scope="write",
-        answers={204: None},
+        responses={204: None},
         path=PRESET_ID,
         problems=(404, 412, 503),
         writes=True,
-        matches=True,
+        uses_if_match=True,
     )
     async def on_delete(self, req: Request, resp: Response, _query: Parameters, list_id: str) -> None:
         """Nothing."""
@@ -179,4 +179,4 @@ def _shown(preset: PresetRow, default: str | None) -> Preset:
 def _send(req: Request, resp: Response, workspace: Workspace, list_id: str) -> None:
     preset = workspace.presets[list_id]
     shown = {**asdict(preset), "default": workspace.default_preset == list_id}
-    send_own(req, resp, {"preset": shown}, str(preset.version))
+    send_private(req, resp, {"preset": shown}, str(preset.version))

@@ -11,11 +11,11 @@ from domain.list_rules import LONGEST_NAME, MOST_SYMBOLS
 from domain.workspace import Workspace
 from projections.queries import WorkspaceQueries
 from projections.workspaces import WatchlistRow
-from readapi.http.answers import send_own
 from readapi.http.bodies import read_body
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
+from readapi.http.responses import send_private
 from readapi.patterns.list_filters import read_workspace
 from readapi.ports.read_models import LiveBuild
 from readapi.users.list_resource import CREATED, MOST_BYTES, TAG, WRITE_PROBLEMS, ListsResource, expected
@@ -61,16 +61,16 @@ class WatchlistAnswer(TypedDict):
 class WatchlistsResource(ListsResource):
     """All of one's own."""
 
-    @operation("One's own watchlists", scope="read", answers={200: WatchlistsAnswer}, reads=True)
+    @operation("One's own watchlists", scope="read", responses={200: WatchlistsAnswer}, reads=True)
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[WorkspaceQueries]) -> None:
         """All of them."""
         watchlists = list((await read_workspace(req, live)).watchlists.values())
-        send_own(req, resp, WatchlistsAnswer(watchlists=watchlists, count=len(watchlists)))
+        send_private(req, resp, WatchlistsAnswer(watchlists=watchlists, count=len(watchlists)))
 
     @operation(
         "Begin a watchlist",
         scope="write",
-        answers={201: WatchlistAnswer},
+        responses={201: WatchlistAnswer},
         body=WatchlistContent,
         problems=WRITE_PROBLEMS,
         writes=True,
@@ -93,7 +93,7 @@ class WatchlistResource(ListsResource):
     @operation(
         "One of one's own watchlists",
         scope="read",
-        answers={200: WatchlistAnswer},
+        responses={200: WatchlistAnswer},
         path=LIST_ID,
         problems=(404,),
         reads=True,
@@ -105,17 +105,17 @@ class WatchlistResource(ListsResource):
         watchlist = (await read_workspace(req, live)).watchlists.get(list_id)
         if watchlist is None:
             raise not_found(f"watchlist {list_id!r} of this user")
-        send_own(req, resp, WatchlistAnswer(watchlist=watchlist), str(watchlist["version"]))
+        send_private(req, resp, WatchlistAnswer(watchlist=watchlist), str(watchlist["version"]))
 
     @operation(
         "Give a watchlist another name, other symbols, or both",
         scope="write",
-        answers={200: WatchlistAnswer},
+        responses={200: WatchlistAnswer},
         path=LIST_ID,
         body=WatchlistChange,
         problems=(404, 412, *WRITE_PROBLEMS),
         writes=True,
-        matches=True,
+        uses_if_match=True,
         headers=TAG,
     )
     async def on_put(self, req: Request, resp: Response, _query: Parameters, list_id: str) -> None:
@@ -132,11 +132,11 @@ class WatchlistResource(ListsResource):
     @operation(
         "Delete a watchlist",
         scope="write",
-        answers={204: None},
+        responses={204: None},
         path=LIST_ID,
         problems=(404, 412, 503),
         writes=True,
-        matches=True,
+        uses_if_match=True,
     )
     async def on_delete(self, req: Request, resp: Response, _query: Parameters, list_id: str) -> None:
         """Nothing."""
@@ -147,4 +147,4 @@ class WatchlistResource(ListsResource):
 
 def _send(req: Request, resp: Response, workspace: Workspace, list_id: str) -> None:
     watchlist = workspace.watchlists[list_id]
-    send_own(req, resp, {"watchlist": asdict(watchlist)}, str(watchlist.version))
+    send_private(req, resp, {"watchlist": asdict(watchlist)}, str(watchlist.version))

@@ -19,7 +19,7 @@ from infra.serving.follower import FollowedReadModel
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.versions import Build
 from readapi.http.read_model import ReadModel
-from readapi.http.request_metrics import Measuring
+from readapi.http.request_metrics import RequestMetrics
 from readapi.patterns.as_of import PatternHistory
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import SummaryResource
@@ -75,7 +75,7 @@ def test_an_answer_is_of_one_build(
         async with connect_async(redis_url) as client:
             followed = FollowedReadModel("patterns", 1, [LOG], lambda build: RedisPatternQueries(client, build, [LOG]))
             read_model = ReadModel("patterns", followed, wait_seconds=60)
-            app = App(middleware=[Measuring(CollectorRegistry())])
+            app = App(middleware=[RequestMetrics(CollectorRegistry())])
             users = FollowedReadModel(
                 "workspaces", 1, ["users"], lambda build: RedisWorkspaceQueries(client, build, ["users"])
             )

@@ -81,8 +81,8 @@ def test_health_metrics_and_status_tell_how_the_archive_stands(redis_url: str, d
         health = client.get("/api/health").json()
         assert (health["status"], health["components"]["archive"]["status"]) == ("degraded", "degraded")
         assert health["components"]["archive"]["reasons"] == [
-            f"{log} is held up: the disk is full",
-            f"event 1 of {log} does not fit its chain: it is changed",
+            f"the archiving of {log} is blocked: the disk is full",
+            f"event 1 of {log} does not match the hash chain: it is changed",
         ]
         verification = client.get("/api/audit/verification").json()["verification"]
         [verified] = [one for one in verification["logs"] if one["log"] == log]

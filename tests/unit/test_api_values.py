@@ -10,7 +10,7 @@ from projections.patterns import PatternRow
 from projections.queries import Cursor
 from readapi.http.cursors import decode_cursor, encode_cursor
 from readapi.http.problems import Problem
-from readapi.http.read_model import highest, parse_positions
+from readapi.http.read_model import highest_positions, parse_positions
 from readapi.patterns.rendering import compact, short_name, span
 from readapi.ports.read_models import format_positions
 
@@ -113,4 +113,4 @@ def test_no_other_text_is_a_position(text: str) -> None:
 
 @given(st.lists(st.tuples(LOGS, st.integers(0, 9)), min_size=1))
 def test_highest_of_each_log(places: list[tuple[str, int]]) -> None:
-    assert highest(places) == {log: max(p for other, p in places if other == log) for log, _ in places}
+    assert highest_positions(places) == {log: max(p for other, p in places if other == log) for log, _ in places}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from domain.log import LogEntry
 from infra.archive.row_format import ArchivedEvent, attribution
 from infra.cli.history import said
-from readapi.audit.resources import EventsParameters, shown
+from readapi.audit.event_documents import event_documents
+from readapi.audit.parameters import EventsParameters
 from readapi.http.cursors import decode_positions, encode_positions
 from readapi.http.parameters import parse
 from readapi.http.problems import Problem
@@ -29,7 +30,7 @@ def event(state: bytes, origin: str = "http", topic: str = "domain.events:Patter
 
 def told(archived: ArchivedEvent) -> Any:
     """As the client receives it."""
-    return orjson.loads(orjson.dumps(shown([archived])))[0]
+    return orjson.loads(orjson.dumps(event_documents([archived])))[0]
 
 
 @given(positions)
@@ -62,7 +63,7 @@ def test_the_cursor_of_65_logs_may_be_sent() -> None:
     ],
 )
 def test_a_whole_number_is_a_position_and_all_else_a_time(given_bounds: dict[str, str], expected: EventFilter) -> None:
-    assert parse(EventsParameters, given_bounds).bounds() == expected
+    assert parse(EventsParameters, given_bounds).event_filter() == expected
 
 
 @pytest.mark.parametrize("text", ["", "1.5", "-1", "1e3", "noon", "1969-12-31", "2026-02-30", "1" * 16, "١"])
@@ -89,7 +90,7 @@ def test_an_event_is_shown_whole() -> None:
         "data": orjson.loads(state),
         "data_base64": None,
     }
-    assert state in orjson.dumps(shown([event(state)])), "the text of the state itself"
+    assert state in orjson.dumps(event_documents([event(state)])), "the text of the state itself"
 
 
 @given(st.binary())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readapi.access.guard import network_of
-from readapi.access.rates import MOST_BUCKETS, RateLimits
+from readapi.access.rate_limits import MOST_BUCKETS, RateLimits
 
 steps = st.lists(st.tuples(st.floats(0, 10, allow_nan=False), st.sampled_from("ab")), max_size=60)
 

@@ -16,10 +16,10 @@ from projections.patterns import PatternRow
 from projections.queries import FoundRow, PatternQueries, Positions, WorkspaceQueries
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
-from readapi.http.answers import Encoded, encode
 from readapi.http.identities import Identity
 from readapi.http.read_model import ReadModel
-from readapi.http.request_metrics import Measuring
+from readapi.http.request_metrics import RequestMetrics
+from readapi.http.responses import Encoded, encode
 from readapi.patterns.answer_cache import MAX_ANSWERS, MAX_BYTES, MAX_REQUESTS, AnswerCache
 from readapi.patterns.as_of import PatternHistory
 from readapi.patterns.list_filters import CallerWorkspace
@@ -99,7 +99,7 @@ class Api:
         catalogue = (known or CatalogueFixture()).catalogue
         lists = CallerWorkspace(ReadModel("workspaces", workspaces, 0, family="users"))
         patterns = ReadModel("patterns", served, 0, served)
-        app = App(middleware=[Measuring(CollectorRegistry()), Named()])
+        app = App(middleware=[RequestMetrics(CollectorRegistry()), Named()])
         app.add_route("/scan", ScanResource(patterns, PatternHistory(None, 0), catalogue, lists, lambda: self.now))
         app.add_route("/stats", StatisticsResource(patterns, lambda: self.now))
         app.add_route("/summary", SummaryResource(patterns, lambda: self.now))

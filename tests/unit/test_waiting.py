@@ -8,8 +8,8 @@ import falcon.testing
 import pytest
 from falcon.asgi import App, Request, Response
 
-from readapi.http.cohort_scheduling import together
-from readapi.http.deadlines import OverdueError, within
+from readapi.http.cohort_scheduling import yield_to_cohort
+from readapi.http.deadlines import DeadlineExceededError, with_deadline
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import handle_errors
@@ -74,23 +74,23 @@ async def goes_on_after_an_error() -> str:
 
 @pytest.mark.parametrize("work", [at_once, lets_others_have_their_turn, after_waits, goes_on_after_an_error])
 def test_it_returns_what_the_work_returns(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
-    assert asyncio.run(within(LONG, work())) == "done"
+    assert asyncio.run(with_deadline(LONG, work())) == "done"
 
 
 @pytest.mark.parametrize("work", [fails_at_once, fails_after_a_wait, fails_after_a_turn_and_a_wait])
 def test_the_works_errors_are_its_own(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
     with pytest.raises(ValueError, match="wrong"):
-        asyncio.run(within(LONG, work()))
+        asyncio.run(with_deadline(LONG, work()))
 
 
 def test_what_waits_too_long_is_overdue() -> None:
-    with pytest.raises(OverdueError):
-        asyncio.run(within(SHORT, for_ever()))
+    with pytest.raises(DeadlineExceededError):
+        asyncio.run(with_deadline(SHORT, for_ever()))
 
 
 def test_a_time_out_within_is_another() -> None:
     with pytest.raises(TimeoutError):
-        asyncio.run(within(LONG, times_out_by_itself()))
+        asyncio.run(with_deadline(LONG, times_out_by_itself()))
 
 
 @pytest.mark.parametrize("work", [at_once, lets_others_have_their_turn])
@@ -98,7 +98,7 @@ def test_without_a_wait_there_is_no_timer(
     monkeypatch: pytest.MonkeyPatch, work: Callable[[], Coroutine[Any, Any, str]]
 ) -> None:
     monkeypatch.setattr("readapi.http.deadlines.timeout", None)
-    assert asyncio.run(within(LONG, work())) == "done"
+    assert asyncio.run(with_deadline(LONG, work())) == "done"
 
 
 def test_others_do_have_their_turn() -> None:
@@ -108,9 +108,9 @@ def test_others_do_have_their_turn() -> None:
         async def work(name: str) -> None:
             for step in range(3):
                 order.append(f"{name}{step}")
-                await together()
+                await yield_to_cohort()
 
-        await asyncio.gather(within(LONG, work("a")), within(LONG, work("b")))
+        await asyncio.gather(with_deadline(LONG, work("a")), with_deadline(LONG, work("b")))
         return order
 
     assert asyncio.run(test()) == ["a0", "b0", "a1", "b1", "a2", "b2"]
@@ -121,13 +121,13 @@ def test_the_work_is_cancelled_where_it_lets_others_have_their_turn() -> None:
 
     async def work() -> None:
         try:
-            await together()
+            await yield_to_cohort()
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
 
     async def test() -> None:
-        task = asyncio.create_task(within(LONG, work()))
+        task = asyncio.create_task(with_deadline(LONG, work()))
         asyncio.get_running_loop().call_soon(task.cancel)
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -149,7 +149,7 @@ def test_the_work_is_cancelled_with_its_task() -> None:
             raise
 
     async def test() -> None:
-        task = asyncio.create_task(within(LONG, cleans_up()))
+        task = asyncio.create_task(with_deadline(LONG, cleans_up()))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -162,7 +162,7 @@ def test_the_work_is_cancelled_with_its_task() -> None:
 class Waiting(Resource):
     """Answers when nobody asks any more."""
 
-    @operation("Wait", scope=None, answers={200: None})
+    @operation("Wait", scope=None, responses={200: None})
     async def on_get(self, _req: Request, _resp: Response, _query: Parameters) -> None:
         """Too long."""
         await for_ever()
