@@ -16,6 +16,7 @@ from infra.embedded import find_servers
 from infra.log.durability import check_durability
 from infra.log.errors import UnsuitableServerError
 from infra.log.event_log import EventLog
+from infra.log.handle import LogOptions
 from infra.log.partitions import fix_partitions
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
@@ -136,9 +137,7 @@ def open_logs(stores: Stores, names: Iterable[str]) -> dict[str, EventLog]:
         name: EventLog(
             stores.redis,
             name,
-            durability=settings.durability,
-            replicas=settings.replicas,
-            dedupe_window=settings.dedupe_window,
+            LogOptions.from_settings(settings),
             archive=archive,
         )
         for name in names

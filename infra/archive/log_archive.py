@@ -9,6 +9,7 @@ from redis import Redis
 from domain.log import LogEntry
 from infra.archive.recovery import open_log
 from infra.archive.row_format import parse_row, received_rows
+from infra.log.archive_port import StreamRange
 from infra.log.handle import LogHandle
 from infra.postgres.database import Database
 
@@ -52,13 +53,12 @@ class PostgresArchive:
         with self._database.connection() as connection:
             return read_events(connection, log, after, upto, limit)
 
-    def read_stream(
-        self, log: str, stream: str, lowest: int, highest: int, *, desc: bool, limit: int
-    ) -> list[LogEntry]:
-        """The archived events of a stream with versions from ``lowest`` to ``highest``, by version."""
-        sql = _READ_STREAM.format("DESC" if desc else "ASC")
+    def read_stream(self, log: str, versions: StreamRange) -> list[LogEntry]:
+        """Return the archived events of a stream in a range of versions, ordered by version."""
+        sql = _READ_STREAM.format("DESC" if versions.descending else "ASC")
+        values = [log, versions.stream, versions.lowest, versions.highest, versions.limit]
         with self._database.connection() as connection:
-            return copied_entries(connection, sql, [log, stream, lowest, highest, limit])
+            return copied_entries(connection, sql, values)
 
     def open(self, log: LogHandle) -> None:
         """Put back what ``log`` has lost, if it has, and open it. Raises LogDivergedError."""

@@ -13,6 +13,7 @@ from infra.bench.load import detections
 from infra.bench.measurement import Throughput, batches, beside, rate
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.log.event_log import EventLog, NewEvent
+from infra.log.handle import LogOptions
 from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import Command, RedisStore
@@ -36,7 +37,7 @@ def _into_the_log(client: Redis, settings: Settings, parts: Sequence[Sequence[Me
     recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
     read_parts = [[_new_event(message) for message in part] for part in parts]
     bare = rate("bare commands, redis-py pipeline", read_parts, lambda part: _append_bare(client, part))
-    appended = rate("append", read_parts, EventLog(client, "bench", durability=settings.durability).append)
+    appended = rate("append", read_parts, EventLog(client, "bench", LogOptions(settings.durability)).append)
     recorded = rate("record (read the message and append)", parts, lambda part: recorder.record(list(part)))
     return beside(bare, appended, recorded)
 

@@ -1,4 +1,4 @@
-"""The persistence module for the ``eventsourcing`` library: ``PERSISTENCE_MODULE=infra.eventlog``."""
+"""The persistence module for applications of the ``eventsourcing`` library: ``PERSISTENCE_MODULE=infra.eventlog``."""
 
 from infra.eventlog.factory import RedisFactory
 from infra.eventlog.recorders import (

@@ -1,4 +1,4 @@
-"""Recorders of the ``eventsourcing`` library on Redis: application sequences are event logs."""
+"""Recorders of the ``eventsourcing`` library on Redis. An application sequence is an event log."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,19 +27,19 @@ from infra.eventlog.subscription import LogSubscription
 from infra.log.durability import DurableFunctions
 from infra.log.errors import TrackingConflictError
 from infra.log.event_log import EventLog, NewEvent
-from infra.log.keys import key
+from infra.log.keys import tagged_key
 from infra.redis.cluster import UNREACHABLE_ERRORS, run_on_key_node
 from infra.settings import Durability
 
 OriginatorId = UUID | str
 
-CHUNK = 1_000
-"""Events read at once where a topic filter may leave few of them."""
+FILTERED_BATCH = 1_000
+"""Lowest number of events per read when a topic filter may discard most of them."""
 
 
 @contextmanager
 def translate_redis_errors() -> Iterator[None]:
-    """What redis-py raises, as the library's own errors."""
+    """Convert the errors of redis-py to the errors of the library."""
     try:
         yield
     except UNREACHABLE_ERRORS as error:
@@ -49,9 +49,15 @@ def translate_redis_errors() -> Iterator[None]:
 
 
 class RedisAggregateRecorder(AggregateRecorder):
-    """Events by originator and version, each version once, in any order: what snapshots need.
+    """A recorder of snapshots: each originator's events by version, recorded in any order.
 
-    Kept under ``name`` and ``purpose``, a sorted set for each originator.
+    Args:
+        client: A client that does not decode responses.
+        name: The name of the application. It becomes the hash tag of the keys.
+        purpose: The kind of the events, a part of their keys: ``snapshots``.
+        durability: When an insert is acknowledged.
+        replicas: The number of replicas that ``replicated`` waits for.
+        originator_id: Converts the stored text of an originator id.
     """
 
     def __init__(
@@ -72,7 +78,11 @@ class RedisAggregateRecorder(AggregateRecorder):
 
     @translate_redis_errors()
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
-        """Insert all of the events or none. Raises IntegrityError where a version is taken."""
+        """Insert all events or none.
+
+        Raises:
+            IntegrityError: An originator has an event with the same version already.
+        """
         if not stored_events:
             return None
         keys = {event.originator_id: self._key(event.originator_id) for event in stored_events}
@@ -80,11 +90,11 @@ class RedisAggregateRecorder(AggregateRecorder):
         arguments: list[str | bytes | int] = []
         for event in stored_events:
             arguments += (numbers[event.originator_id], event.originator_version, _member(event))
-        taken = self._functions.call("insert_versions", list(keys.values()), arguments)
-        if taken is not None:
-            event = stored_events[taken]
+        conflict = self._functions.call("insert_versions", list(keys.values()), arguments)
+        if conflict is not None:
+            event = stored_events[conflict]
             raise IntegrityError(
-                f"{self._purpose} of {event.originator_id} have a version {event.originator_version} already"
+                f"version {event.originator_version} of {event.originator_id} exists already in {self._purpose}"
             )
         return None
 
@@ -98,12 +108,12 @@ class RedisAggregateRecorder(AggregateRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """The events of one originator with versions > ``gt`` and <= ``lte``, in order of version."""
+        """Return the events of an originator with versions > ``gt`` and <= ``lte``, ordered by version."""
         sequence = self._key(originator_id)
         lowest = "-inf" if gt is None else f"({gt}"
         highest = "+inf" if lte is None else lte
         start, end = (highest, lowest) if desc else (lowest, highest)
-        found: Any = run_on_key_node(
+        members: Any = run_on_key_node(
             self._client,
             sequence,
             lambda node: node.zrange(
@@ -117,10 +127,10 @@ class RedisAggregateRecorder(AggregateRecorder):
                 num=-1 if limit is None else limit,
             ),
         )
-        return [self._stored_event(originator_id, int(version), member) for member, version in found]
+        return [self._stored_event(originator_id, int(version), member) for member, version in members]
 
     def _key(self, originator_id: OriginatorId) -> str:
-        return key(self._name, f"{self._purpose}:{originator_id}")
+        return tagged_key(self._name, f"{self._purpose}:{originator_id}")
 
     def _stored_event(self, originator_id: OriginatorId, version: int, member: bytes) -> StoredEvent:
         _, topic, state = member.split(b"\n", 2)
@@ -128,7 +138,13 @@ class RedisAggregateRecorder(AggregateRecorder):
 
 
 class RedisApplicationRecorder(ApplicationRecorder):
-    """The application sequence is ``log``, an originator's events a stream of it; ``origin`` says how they come in."""
+    """A recorder of an application sequence. The sequence is a log, and each originator's events are a stream of it.
+
+    Args:
+        log: The log.
+        originator_id: Converts the name of a stream to an originator id.
+        origin: The origin that the recorder's events get: see ``LogEntry``.
+    """
 
     def __init__(self, log: EventLog, originator_id: Callable[[str], OriginatorId], origin: str = "") -> None:
         self.log = log
@@ -137,7 +153,11 @@ class RedisApplicationRecorder(ApplicationRecorder):
 
     @translate_redis_errors()
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
-        """Append all of the events or none. Raises IntegrityError where a version is not the next."""
+        """Append all events or none.
+
+        Raises:
+            IntegrityError: A version is not the next version of its stream.
+        """
         return self._append(stored_events)
 
     @translate_redis_errors()
@@ -150,7 +170,7 @@ class RedisApplicationRecorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """The events of one originator with versions > ``gt`` and <= ``lte``, in order of version."""
+        """Return the events of an originator with versions > ``gt`` and <= ``lte``, ordered by version."""
         entries = self.log.read_stream(str(originator_id), gt=gt, lte=lte, desc=desc, limit=limit)
         return [
             StoredEvent(self._originator_id(entry.stream), entry.version, entry.topic, entry.state) for entry in entries
@@ -166,30 +186,30 @@ class RedisApplicationRecorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        """The events from ``start`` to ``stop``, both included, in order of position."""
+        """Return the events from position ``start`` to ``stop``, both included, ordered by position."""
         after = 0 if start is None else max(start - inclusive_of_start, 0)
-        wanted = frozenset(topics)
-        found: list[Notification] = []
-        while len(found) < limit:
-            chunk = max(CHUNK, limit) if wanted else limit
-            entries = self.log.read(after, chunk, stop)
-            found += [self.notification(entry) for entry in entries if not wanted or entry.topic in wanted]
-            if len(entries) < chunk:
+        selected = frozenset(topics)
+        size = max(FILTERED_BATCH, limit) if selected else limit
+        notifications: list[Notification] = []
+        while len(notifications) < limit:
+            entries = self.log.read(after, size, stop)
+            notifications += [self.notification(entry) for entry in entries if not selected or entry.topic in selected]
+            if len(entries) < size:
                 break
             after = entries[-1].position
-        return found[:limit]
+        return notifications[:limit]
 
     @translate_redis_errors()
     def max_notification_id(self) -> int | None:
-        """The last position, None when there is none."""
+        """Return the last position, None when the log is empty."""
         return self.log.head() or None
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
-        """The events after position ``gt``, then each as it is appended; waits in the caller's thread."""
+        """Return an iterator over the events after position ``gt``. It waits for new events in the caller's thread."""
         return LogSubscription(self, self.log, self.notification, gt, topics)
 
     def notification(self, entry: LogEntry) -> Notification:
-        """The entry as the library has it."""
+        """Convert a log entry to a notification of the library."""
         return Notification(
             originator_id=self._originator_id(entry.stream),
             originator_version=entry.version,
@@ -213,45 +233,53 @@ class RedisApplicationRecorder(ApplicationRecorder):
 
 
 class RedisTrackingRecorder(TrackingRecorder):
-    """How far the named view has followed each application, and counters that move with it.
+    """A recorder of the positions that a view has processed, and of counters that change in the same step.
 
-    A view's own methods call ``insert_tracking`` with what is to be added to counters, and read these by
+    The methods of a view call ``insert_tracking`` with the increments of the counters, and read a counter with
     ``count``.
+
+    Args:
+        client: A client that does not decode responses.
+        name: The name of the view. It becomes the hash tag of the keys.
     """
 
     def __init__(self, client: Redis | RedisCluster, name: str) -> None:
         self._client = client
-        self._tracking = key(name, "tracking")
-        self._counters = key(name, "counters")
-        # A view lost with its tracking is built again from where the tracking is: nothing to wait for.
+        self._tracking = tagged_key(name, "tracking")
+        self._counters = tagged_key(name, "counters")
+        # A crash loses a view's counters and its tracking together, and the view catches up: no need to wait.
         self._tracking_functions = DurableFunctions(client, "written", 0)
 
     @translate_redis_errors()
     def insert_tracking(self, tracking: Tracking, increments: Mapping[str, int] | None = None) -> None:
-        """Track a position and add to counters, or neither. Raises IntegrityError where it is not higher."""
+        """Move the tracking position and add to the counters, or do neither.
+
+        Raises:
+            IntegrityError: The position is not higher than the stored tracking position.
+        """
         arguments: list[str | int] = [tracking.application_name, tracking.notification_id, token_urlsafe(12)]
         for counter, increment in (increments or {}).items():
             arguments += (counter, increment)
         last = self._tracking_functions.call("track", [self._tracking, self._counters], arguments)
         if last is not None:
-            raise TrackingConflictError(f"{tracking} is not after {last}")
+            raise TrackingConflictError(f"{tracking} is not after the tracking position {last}")
 
     @translate_redis_errors()
     def max_tracking_id(self, application_name: str) -> int | None:
-        """The highest tracked position of the application, None when there is none."""
-        found: Any = run_on_key_node(
+        """Return the tracking position of an application, None when there is none."""
+        stored: Any = run_on_key_node(
             self._client, self._tracking, lambda node: node.hget(self._tracking, application_name)
         )
-        return None if found is None else int(found.partition(b" ")[0])
+        return None if stored is None else int(stored.partition(b" ")[0])
 
     @translate_redis_errors()
     def count(self, counter: str) -> int:
-        """What has been added to a counter."""
+        """Return the value of a counter."""
         return int(run_on_key_node(self._client, self._counters, lambda node: node.hget(self._counters, counter)) or 0)
 
 
 class RedisProcessRecorder(RedisTrackingRecorder, RedisApplicationRecorder, ProcessRecorder):
-    """Events and the position that they follow from, recorded together."""
+    """A recorder of events together with the tracking position from which they follow."""
 
     def __init__(self, log: EventLog, originator_id: Callable[[str], OriginatorId]) -> None:
         RedisTrackingRecorder.__init__(self, log.client, log.name)
@@ -259,10 +287,14 @@ class RedisProcessRecorder(RedisTrackingRecorder, RedisApplicationRecorder, Proc
 
     @translate_redis_errors()
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """As an application recorder does, with ``tracking`` set in the same step."""
+        """Append all events and move the ``tracking`` position in the same step, or do neither.
+
+        Raises:
+            IntegrityError: A version is not the next version of its stream, or the position is not higher.
+        """
         return self._append(stored_events, kwargs.get("tracking"))
 
 
 def _member(event: StoredEvent) -> bytes:
-    # Unlike any other, so that a repeated insert is told from a second one.
+    # The random part distinguishes a repeated call from a second insert of the same event.
     return b"\n".join((token_urlsafe(12).encode(), event.topic.encode(), event.state))

@@ -1,4 +1,4 @@
-"""A subscription to an application sequence. It blocks on the stream and does not poll."""
+"""A subscription to an application sequence. It blocks on the Redis stream and does not poll."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,26 +13,26 @@ from infra.log.event_log import EventLog
 from infra.redis.cluster import UNREACHABLE_ERRORS
 
 BLOCK_SECONDS = 1.0
-"""How long the server lets one read wait: ``stop`` takes effect within it."""
+"""Seconds for which one read waits for an event. ``stop`` takes effect within this time."""
 
-PAUSE_SECONDS = 0.5
-"""Between attempts while the server is away."""
+RETRY_SECONDS = 0.5
+"""Seconds between two attempts while the server cannot be reached."""
 
-CHUNK = 500
-"""Events read at once."""
+BATCH_SIZE = 500
+"""Highest number of events per read."""
 
 _logger = structlog.get_logger(__name__)
 
 
 class LogSubscription(Subscription[ApplicationRecorder]):
-    """An endless iterator over the notifications of a log. It goes on after its server was away.
+    """An endless iterator over the notifications of a log. It resumes by itself after an outage of the server.
 
     Args:
         recorder: The recorder that the library's base class refers to.
         log: The log to read.
         to_notification: Converts a log entry.
         gt: The position after which to begin.
-        topics: The topics to return; all topics if there are none.
+        topics: The topics to return. An empty sequence selects all topics.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class LogSubscription(Subscription[ApplicationRecorder]):
         self._log = log
         self._to_notification = to_notification
         self._position = gt or 0
-        self._wanted = frozenset(topics)
+        self._selected_topics = frozenset(topics)
         self._ready: deque[Notification] = deque()
         self._stopped = Event()
 
     def stop(self) -> None:
-        """End the iteration, at once or, where another thread is waiting for an event, within a second."""
+        """End the iteration. A thread that waits for an event ends its iteration within a second."""
         super().stop()
         self._stopped.set()
 
     def __next__(self) -> Notification:
-        """The next notification; waits for it in this thread."""
+        """Return the next notification, and wait for it in this thread."""
         while not self._stopped.is_set():
             if self._ready:
                 return self._ready.popleft()
@@ -66,12 +66,12 @@ class LogSubscription(Subscription[ApplicationRecorder]):
 
     def _read(self) -> None:
         try:
-            entries = self._log.wait(self._position, CHUNK, BLOCK_SECONDS)
+            entries = self._log.wait(self._position, BATCH_SIZE, BLOCK_SECONDS)
         except (*UNREACHABLE_ERRORS, ArchiveUnavailableError) as error:
-            _logger.warning("subscription_waits", log=self._log.name, reason=str(error))
-            self._stopped.wait(PAUSE_SECONDS)
+            _logger.warning("subscription interrupted", log=self._log.name, reason=str(error))
+            self._stopped.wait(RETRY_SECONDS)
             return
         for entry in entries:
             self._position = entry.position
-            if not self._wanted or entry.topic in self._wanted:
+            if not self._selected_topics or entry.topic in self._selected_topics:
                 self._ready.append(self._to_notification(entry))

@@ -1,1 +1,1 @@
-"""The event log on Redis: append, read, keep and restore one gapless sequence of events."""
+"""The event log on Redis: append, read, trim and restore one gapless sequence of events."""

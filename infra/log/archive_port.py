@@ -1,9 +1,23 @@
-"""The port through which a log reads its archive."""
+"""The port through which a log reads and consults its archive."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from domain.log import LogEntry
 from infra.log.handle import LogHandle
+
+
+class StreamRange(NamedTuple):
+    """A range of versions of one stream, and the order in which to read it."""
+
+    stream: str
+    lowest: int
+    """First version of the range."""
+    highest: int
+    """Last version of the range, included."""
+    descending: bool
+    """Whether the highest version comes first."""
+    limit: int
+    """Highest number of events to return."""
 
 
 class Archive(Protocol):
@@ -13,16 +27,15 @@ class Archive(Protocol):
         """Return the archived events with positions > ``after`` and <= ``upto``, in order, at most ``limit``."""
         ...
 
-    def read_stream(
-        self, log: str, stream: str, lowest: int, highest: int, *, desc: bool, limit: int
-    ) -> list[LogEntry]:
-        """Return the archived events of a stream with versions from ``lowest`` to ``highest``, ordered by version."""
+    def read_stream(self, log: str, versions: StreamRange) -> list[LogEntry]:
+        """Return the archived events of a stream in a range of versions, ordered by version."""
         ...
 
     def open(self, log: LogHandle) -> None:
-        """Put back the events that ``log`` has lost, and open it for appending.
+        """Restore the events that ``log`` has lost, and open it for appending.
 
-        Raises LogDivergedError where the log holds other events than the archive.
+        Raises:
+            LogDivergedError: The log and the archive hold different events at the same position.
         """
         ...
 

@@ -1,4 +1,8 @@
-"""When an append counts as done: the server has it, has it on disk, or other servers have it too."""
+"""Durability of appends: server-side function calls that return when their writes are as durable as demanded.
+
+Redis documents the commands at https://redis.io/docs/latest/commands/wait/ and
+https://redis.io/docs/latest/commands/waitaof/.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +16,19 @@ from infra.redis.cluster import run_on_key_node
 from infra.settings import Durability
 
 WAIT_MILLISECONDS = 5_000
-"""How long an append waits to become durable; shorter than the time-out of a connection."""
+"""Milliseconds for which an append waits to become durable. It is shorter than the time-out of a connection."""
 
 
 def check_durability(client: Redis | RedisCluster, durability: Durability, replicas: int) -> None:
-    """See that every primary server behind ``client`` can keep the promise of ``durability``.
+    """Check that every primary server behind ``client`` can provide the durability.
 
-    ``replicas`` counts only for ``replicated``. Raises UnsuitableServerError, saying what to change.
+    Args:
+        client: A client of a server or of a cluster.
+        durability: The demanded durability.
+        replicas: The number of replicas that ``replicated`` needs.
+
+    Raises:
+        UnsuitableServerError: A server cannot provide it. The message names the setting to change.
     """
     if isinstance(client, RedisCluster):
         nodes = [client.get_redis_connection(node) for node in client.get_primaries()]
@@ -29,30 +39,39 @@ def check_durability(client: Redis | RedisCluster, durability: Durability, repli
 
 
 def wait_command(node: Redis, durability: Durability, replicas: int) -> tuple[str | int, ...]:
-    """The command that waits until its connection's last write is durable; empty where there is no need.
+    """Return the command that waits until the last write of its connection is durable.
 
-    Raises UnsuitableServerError.
+    The command is empty if every write is durable when the server replies.
+
+    Raises:
+        UnsuitableServerError: The server cannot provide the durability.
     """
-    version = _version(node)
+    version = _read_version(node)
     if version < (7, 0):
         raise UnsuitableServerError(
-            f"the server is version {_text(version)}: use Redis 7.0 or later, or Valkey 7.2 or later"
+            f"the server is version {_format_version(version)}: use Redis 7.0 or later, or Valkey 7.2 or later"
         )
     if durability == "replicated":
-        _need_replicas(node, replicas)
+        _check_replicas(node, replicas)
         return ("WAIT", replicas, WAIT_MILLISECONDS)
     if durability == "fsynced":
-        _need_append_only_file(node)
+        _check_append_only_file(node)
         if version >= (7, 2):
             return ("WAITAOF", 1, 0, WAIT_MILLISECONDS)
-        _need_fsync_always(node, version)
+        _check_fsync_always(node, version)
     return ()
 
 
 class DurableFunctions:
-    """Calls server-side functions; what a call has written is durable when it returns.
+    """Calls of server-side functions whose writes are durable when the call returns.
 
-    Each function must bear being repeated with the same arguments: a call whose reply is lost is repeated.
+    A call whose reply is lost is repeated. Each function must therefore have the same effect when it is repeated with
+    the same arguments.
+
+    Args:
+        client: A client of a server or of a cluster.
+        durability: The durability that each call waits for.
+        replicas: The number of replicas that ``replicated`` waits for.
     """
 
     def __init__(self, client: Redis | RedisCluster, durability: Durability, replicas: int) -> None:
@@ -62,9 +81,12 @@ class DurableFunctions:
         self._wait: tuple[str | int, ...] | None = None
 
     def call(self, name: str, keys: Sequence[str], arguments: Sequence[functions.Argument]) -> Any:
-        """The reply of the function of ``<name>.lua``.
+        """Call the function of ``<name>.lua``, wait until its writes are durable, and return its reply.
 
-        Raises UnsuitableServerError before the first call, NotDurableError, and what redis-py raises.
+        Raises:
+            UnsuitableServerError: The server cannot provide the durability. The function was not called.
+            NotDurableError: The function was called, but its writes are not yet durable.
+            redis.exceptions.RedisError: The call failed.
         """
         command = functions.command(name, keys, arguments)
 
@@ -80,7 +102,7 @@ class DurableFunctions:
 def _call_and_wait(node: Redis, command: list[functions.Argument], wait: tuple[str | int, ...]) -> Any:
     if not wait:
         return node.execute_command(*command)
-    # The server waits for what this connection has written: both must travel on one connection.
+    # WAIT and WAITAOF concern the writes of their own connection: both commands must use one connection.
     with node.pipeline(transaction=False) as pipeline:
         pipeline.execute_command(*command)
         pipeline.execute_command(*wait)
@@ -88,27 +110,30 @@ def _call_and_wait(node: Redis, command: list[functions.Argument], wait: tuple[s
     if isinstance(reply, Exception):
         raise reply
     if isinstance(waited, ResponseError):
-        raise NotDurableError(f"recorded, but not known to be durable: {waited}") from waited
-    reached = waited[0] if isinstance(waited, list) else waited
-    wanted = int(wait[1])
-    if reached < wanted:
-        where = "disks" if wait[0] == "WAITAOF" else "replicas"
+        raise NotDurableError(f"The events are recorded, but not known to be durable: {waited}") from waited
+    acknowledged = waited[0] if isinstance(waited, list) else waited
+    required = int(wait[1])
+    if acknowledged < required:
+        places = "disks" if wait[0] == "WAITAOF" else "replicas"
         seconds = WAIT_MILLISECONDS / 1000
-        raise NotDurableError(f"recorded, but after {seconds:g} s on {reached} of {wanted} {where}: append it again")
+        raise NotDurableError(
+            f"The events are recorded, but after {seconds:g} s only on {acknowledged} of {required} {places}. "
+            "Append them again to wait longer."
+        )
     return reply
 
 
-def _version(node: Redis) -> tuple[int, int]:
-    # Valkey says here which Redis it is compatible with: 7.2.
+def _read_version(node: Redis) -> tuple[int, int]:
+    # Valkey reports in this field the Redis version that it is compatible with: 7.2.
     major, minor, *_ = node.info("server")["redis_version"].split(".")
     return int(major), int(minor)
 
 
-def _text(version: tuple[int, int]) -> str:
+def _format_version(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def _need_replicas(node: Redis, replicas: int) -> None:
+def _check_replicas(node: Redis, replicas: int) -> None:
     connected = node.info("replication")["connected_slaves"]
     if connected < replicas:
         raise UnsuitableServerError(
@@ -117,7 +142,7 @@ def _need_replicas(node: Redis, replicas: int) -> None:
         )
 
 
-def _need_append_only_file(node: Redis) -> None:
+def _check_append_only_file(node: Redis) -> None:
     if not node.info("persistence")["aof_enabled"]:
         raise UnsuitableServerError(
             "TICKVIEW_DURABILITY=fsynced needs an append-only file: "
@@ -125,15 +150,16 @@ def _need_append_only_file(node: Redis) -> None:
         )
 
 
-def _need_fsync_always(node: Redis, version: tuple[int, int]) -> None:
+def _check_fsync_always(node: Redis, version: tuple[int, int]) -> None:
     advice = "set 'appendfsync always' on the server, use version 7.2 or later, or set TICKVIEW_DURABILITY=written"
     try:
         setting = node.config_get("appendfsync").get("appendfsync")
     except NoPermissionError as error:
         raise UnsuitableServerError(
-            f"TICKVIEW_DURABILITY=fsynced cannot be checked: CONFIG GET is denied ({advice})"
+            "TICKVIEW_DURABILITY=fsynced cannot be checked, because the server denies CONFIG GET: "
+            f"allow CONFIG GET, or {advice}"
         ) from error
     if setting != "always":
         raise UnsuitableServerError(
-            f"TICKVIEW_DURABILITY=fsynced needs WAITAOF, which version {_text(version)} lacks: {advice}"
+            f"TICKVIEW_DURABILITY=fsynced needs WAITAOF, which version {_format_version(version)} lacks: {advice}"
         )

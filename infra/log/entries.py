@@ -1,4 +1,4 @@
-"""The entries of a log's Redis stream: their ids, their fields, and a read of those that the log still has."""
+"""The entries of a log's Redis stream: their ids, their fields, and a read of the entries that are not trimmed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,30 +8,28 @@ from infra.log.handle import LogHandle
 from infra.redis.cluster import run_on_key_node
 
 RawEntry = tuple[bytes, dict[bytes, bytes]]
-"""Id and fields, as redis-py returns an entry of a stream."""
+"""The id and the fields of a stream entry, as redis-py returns them."""
 
 
 def read_untrimmed(log: LogHandle, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
     """Return the events with positions > ``after`` and <= ``upto`` that are not trimmed, at most ``limit``."""
-    first, last = entry_id(after + 1), "+" if upto is None else entry_id(upto)
-    raw: Any = run_on_key_node(
-        log.client, log.keys.log, lambda node: node.xrange(log.keys.log, first, last, count=limit)
-    )
+    key, first, last = log.keys.log, entry_id(after + 1), "+" if upto is None else entry_id(upto)
+    raw: Any = run_on_key_node(log.client, key, lambda node: node.xrange(key, first, last, count=limit))
     return parse_entries(raw)
 
 
 def entry_id(position: int) -> str:
-    """Return the id of the entry at a position; that of position 0 for a negative one."""
+    """Return the id of the stream entry at a position. A negative position counts as 0."""
     return f"{max(position, 0)}-0"
 
 
 def pair_fields(fields: list[bytes]) -> dict[bytes, bytes]:
-    """Return the fields of an entry that a server-side function returns as a flat list."""
+    """Convert the flat list of names and values that a server-side function returns."""
     return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def parse_entries(raw: Iterable[RawEntry]) -> list[LogEntry]:
-    """Return raw entries of a stream as log entries."""
+    """Convert raw stream entries to log entries."""
     return [
         LogEntry(
             position=int(entry_id[:-2]),

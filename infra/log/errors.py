@@ -1,6 +1,7 @@
 """Errors of the event log and of the archive behind it.
 
-Each is also an error of the ``eventsourcing`` library, so that its applications handle them as those of any database.
+Each is also an error of the ``eventsourcing`` library, so that an application of the library handles it like the error
+of any other database.
 """
 
 from eventsourcing.persistence import IntegrityError, OperationalError
@@ -9,36 +10,36 @@ from domain.errors import TickViewError
 
 
 class VersionConflictError(TickViewError, IntegrityError):
-    """The event cannot get the stream version that it expects."""
+    """The expected version of an event is not the next version of its stream."""
 
 
 class TrackingConflictError(TickViewError, IntegrityError):
-    """The tracking position is not higher than the last one."""
+    """The tracking position is not higher than the stored tracking position."""
 
 
 class UnsuitableServerError(TickViewError, OperationalError):
-    """The server is too old, or cannot keep the promise of the durability setting."""
+    """The server is too old, or its configuration cannot provide the durability that the settings demand."""
 
 
 class NotDurableError(TickViewError, OperationalError):
-    """The events are in the log, but not yet as durable as the setting demands. Appending them again is safe."""
+    """The events are in the log, but not yet as durable as the settings demand. Appending them again is safe."""
 
 
 class ArchiveUnavailableError(TickViewError, OperationalError):
-    """The archive cannot be reached now. Trying again may help."""
+    """The archive cannot be reached now. A later attempt may succeed."""
 
 
 class ArchiveBusyError(ArchiveUnavailableError):
-    """The archive is reachable, but does not answer in time."""
+    """The archive can be reached, but does not answer in time."""
 
 
 class HistoryGapError(TickViewError, OperationalError):
-    """Events are neither in the log nor in the archive."""
+    """Events are missing from both the log and the archive."""
 
 
 class LogNotOpenError(TickViewError, OperationalError):
-    """The log cannot be opened. Nothing can be appended until it is."""
+    """The log cannot be opened. A log that is not open refuses every append."""
 
 
 class LogDivergedError(TickViewError, OperationalError):
-    """The log and its archive hold different events. A person must decide which of them is right."""
+    """The log and its archive hold different events. An operator must decide which of them is right."""

@@ -1,6 +1,6 @@
-"""The event log: events of many streams in one sequence without gaps, in one Redis stream.
+"""The event log: the events of many streams in one gapless sequence, stored in one Redis stream.
 
-``docs/event-log.md`` describes the keys, the fields of an entry and what is promised.
+``docs/event-log.md`` describes the keys, the fields of an entry and the guarantees of an append.
 """
 
 import time
@@ -12,24 +12,24 @@ from eventsourcing.persistence import Tracking
 from redis import Redis, RedisCluster
 
 from domain.log import LogEntry
-from infra.log.archive_port import Archive
+from infra.log.archive_port import Archive, StreamRange
 from infra.log.entries import entry_id, pair_fields, parse_entries, read_untrimmed
 from infra.log.errors import LogNotOpenError, TrackingConflictError, VersionConflictError
-from infra.log.handle import LogHandle
+from infra.log.handle import DEFAULT_LOG_OPTIONS, LogHandle, LogOptions
 from infra.log.history import fill_from_archive, read_archived_stream
 from infra.log.maintenance import open_without_archive
 from infra.redis import functions
 from infra.redis.cluster import run_on_key_node
-from infra.settings import Durability
 
-BLOCK_SECONDS = 2.0
-"""One blocking read at most: a connection that is silent for longer than its time-out counts as dead."""
+MAX_BLOCK_SECONDS = 2.0
+"""Highest number of seconds per blocking read. It is shorter than the time-out of a connection, so that a connection
+which stays silent until the time-out is dead."""
 
-STREAM_CHUNK = 500
-"""Events of one stream that the server collects in one step, so that nobody else waits long for it."""
+STREAM_BATCH = 500
+"""Highest number of events of one stream per server call. It bounds the time for which one call blocks the server."""
 
-OPENED_AT_MOST = 3
-"""Times that one append opens the log: once, and again where the server is replaced meanwhile."""
+MAX_OPEN_ATTEMPTS = 3
+"""Highest number of times that one append opens the log. The server may be replaced between two attempts."""
 
 
 class NewEvent(NamedTuple):
@@ -39,15 +39,15 @@ class NewEvent(NamedTuple):
     topic: str
     state: bytes
     event_id: str = ""
-    """An event whose id is in the log already is dropped; without an id, an event is unlike any other."""
+    """The log drops an event whose id it remembers. An event without an id is never a duplicate."""
     expected_version: int | None = None
-    """The version it must get, or None for whatever comes next."""
+    """The version that the event must get; None for the next version of the stream."""
     origin: str = ""
-    """How it came in: see ``LogEntry``."""
+    """The way in which the event arrived: see ``LogEntry``."""
 
 
 class Appended(NamedTuple):
-    """What became of an event; a duplicate carries what the original was given."""
+    """The position and the version of an appended event. A duplicate has those of the original event."""
 
     position: int
     version: int
@@ -57,15 +57,13 @@ class Appended(NamedTuple):
 class EventLog(LogHandle):
     """One log on the server that holds its hash slot.
 
-    Readers see one sequence: the log itself, and in front of it the events that only the archive still has. Each
-    method raises the errors of redis-py and of the archive.
+    Readers see one sequence of events: first the events that only the archive still has, then those of the log. Every
+    method raises the errors of redis-py, and ArchiveUnavailableError when it needs an archive that cannot be reached.
 
     Args:
-        client: A client that does not decode responses. Nothing connects before the first call.
-        name: The name of the log. It must be able to be a hash tag.
-        durability: When an append is acknowledged.
-        replicas: The number of replicas that ``replicated`` waits for, at least 1.
-        dedupe_window: Seconds for which an event id is remembered, at least 1, and at most for twice as long.
+        client: A client that does not decode responses. It connects on first use.
+        name: The name of the log. It becomes the hash tag of the log's keys.
+        options: The durability and the deduplication of the log.
         archive: The archive behind the log, if there is one.
 
     Raises:
@@ -76,28 +74,43 @@ class EventLog(LogHandle):
         self,
         client: Redis | RedisCluster,
         name: str,
+        options: LogOptions = DEFAULT_LOG_OPTIONS,
         *,
-        durability: Durability = "fsynced",
-        replicas: int = 1,
-        dedupe_window: int = 86_400,
         archive: Archive | None = None,
     ) -> None:
-        super().__init__(client, name, durability=durability, replicas=replicas, dedupe_window=dedupe_window)
+        super().__init__(client, name, options)
         self._archive = archive
 
     def append(self, events: Sequence[NewEvent], *, tracking: Tracking | None = None) -> list[Appended]:
-        """Add all of the events, and set the tracking position of what they follow from, or nothing at all.
+        """Append all events and move the tracking position, or do neither.
 
-        Raises VersionConflictError, TrackingConflictError or UnsuitableServerError when nothing was added,
-        and NotDurableError when all was added and is not yet durable. After that error, or a lost connection,
-        the same events may be appended again: those with an ``event_id`` are not doubled. Raises ValueError for
-        names with a NUL character, which no archive could hold.
+        After NotDurableError or a lost connection the caller may append the same events again. The log drops those
+        that it has already, if they have an ``event_id``.
+
+        Args:
+            events: The events in the order in which they get their positions.
+            tracking: The position of another application from which the events follow.
+
+        Returns:
+            The position and the version of each event.
+
+        Raises:
+            VersionConflictError: An event cannot get its expected version. Nothing was appended.
+            TrackingConflictError: The tracking position is not higher than the stored one. Nothing was appended.
+            UnsuitableServerError: The server cannot provide the durability. Nothing was appended.
+            NotDurableError: All events were appended, but are not yet as durable as the options demand.
+            LogNotOpenError: The log cannot be opened. Nothing was appended.
+            LogDivergedError: The log and its archive hold different events. Nothing was appended.
+            ValueError: A name of an event contains a NUL character, which PostgreSQL cannot store.
         """
         if not events and tracking is None:
             return []
         for event in events:
             if "\0" in event.stream + event.topic + event.event_id + event.origin:
-                raise ValueError(f"a NUL character in the names of an event: {event._replace(state=b'')}")
+                raise ValueError(
+                    "The stream, topic, id and origin of an event must not contain a NUL character: "
+                    f"{event._replace(state=b'')}"
+                )
         streams = {stream: number for number, stream in enumerate(dict.fromkeys(e.stream for e in events), 1)}
         keys = [self.keys.log, self.keys.meta, self.keys.versions, self.keys.tracking, *map(self.keys.stream, streams)]
         arguments: list[functions.Argument] = [self.keys.ids_prefix, self.dedupe_window]
@@ -105,7 +118,7 @@ class EventLog(LogHandle):
         arguments += (token_urlsafe(12), len(streams), *streams)
         for event in events:
             expected = "" if event.expected_version is None else event.expected_version
-            # An id of our own making, because the call is repeated when its reply is lost.
+            # The client repeats a call whose reply is lost. A random id makes the log drop the repeated event.
             event_id = event.event_id or token_urlsafe(12)
             arguments += (streams[event.stream], event.topic, event_id, expected, event.state, event.origin)
         outcome, *numbers = self._append_opened(keys, arguments)
@@ -113,7 +126,9 @@ class EventLog(LogHandle):
             triples = zip(*[iter(numbers)] * 3, strict=True)
             return [Appended(position, version, bool(duplicate)) for position, version, duplicate in triples]
         if outcome == b"tracked":
-            raise TrackingConflictError(f"{tracking} is not after {numbers[0]} in log {self.name}")
+            raise TrackingConflictError(
+                f"{tracking} is not after the tracking position {numbers[0]} in log {self.name}"
+            )
         event, last = events[numbers[0]], numbers[1]
         state = "is empty" if last < 0 else f"is at version {last}"
         raise VersionConflictError(
@@ -122,9 +137,13 @@ class EventLog(LogHandle):
         )
 
     def open(self) -> None:
-        """See that the log has all that was ever read from it, before anything is added to it.
+        """Restore the events that the server has lost, and open the log for appends.
 
-        An append does so by itself where it must. Raises LogNotOpenError and what ``Archive.open`` raises.
+        An append opens a log that is not open.
+
+        Raises:
+            LogNotOpenError: The log has an archive, and this process has no connection to it.
+            LogDivergedError: The log and its archive hold different events.
         """
         if self._archive is None:
             open_without_archive(self)
@@ -132,36 +151,48 @@ class EventLog(LogHandle):
             self._archive.open(self)
 
     def _append_opened(self, keys: Sequence[str], arguments: Sequence[functions.Argument]) -> Any:
-        for _ in range(OPENED_AT_MOST):
+        for _ in range(MAX_OPEN_ATTEMPTS):
             reply = self.functions.call("append", keys, arguments)
             if reply[0] != b"unopened":
                 return reply
             self.open()
-        raise LogNotOpenError(f"the server of log {self.name} was replaced {OPENED_AT_MOST} times meanwhile: try again")
+        raise LogNotOpenError(
+            f"The server of log {self.name} was replaced {MAX_OPEN_ATTEMPTS} times during one append. Append again."
+        )
 
     def read(self, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
-        """The events with positions > ``after`` and <= ``upto``, ``limit`` at most.
+        """Return the events with positions > ``after`` and <= ``upto``, at most ``limit``.
 
-        Raises HistoryGapError for events that are nowhere.
+        Raises:
+            HistoryGapError: Neither the log nor the archive has an event of the range.
         """
         if upto is not None and upto <= max(after, 0):
             return []
         return self._complete(max(after, 0), limit, read_untrimmed(self, after, limit, upto), upto)
 
     def wait(self, after: int, limit: int, timeout: float) -> list[LogEntry]:
-        """``read``, waiting up to ``timeout`` seconds for the first event; empty when none came."""
+        """Return the events with positions > ``after``, at most ``limit``, and wait for the first one.
+
+        Args:
+            after: The last position that the caller has read.
+            limit: The highest number of events to return.
+            timeout: Seconds to wait. If no event arrives, the result is empty.
+
+        Raises:
+            HistoryGapError: Neither the log nor the archive has an event of the range.
+        """
         deadline = time.monotonic() + timeout
         while True:
-            left = min(deadline - time.monotonic(), BLOCK_SECONDS)
-            entries = self._read_next(after, limit, max(int(left * 1000), 0))
+            seconds = min(deadline - time.monotonic(), MAX_BLOCK_SECONDS)
+            entries = self._read_next(after, limit, max(int(seconds * 1000), 0))
             if entries or time.monotonic() >= deadline:
                 return self._complete(max(after, 0), limit, entries, None)
 
     def _complete(self, after: int, limit: int, entries: list[LogEntry], upto: int | None) -> list[LogEntry]:
-        """``entries``, which the log has behind ``after``, with those in front that it has no longer.
+        """Return ``entries``, which the log has after position ``after``, preceded by the trimmed events.
 
-        Positions have no gaps, and the last event is never trimmed: where the first is not the next, the archive has
-        what lies between.
+        Positions have no gaps, and the last event is never trimmed. If the first entry is not the next position, the
+        archive has the events in between.
         """
         last_missing = after
         if entries:
@@ -181,32 +212,34 @@ class EventLog(LogHandle):
         desc: bool = False,
         limit: int | None = None,
     ) -> list[LogEntry]:
-        """The events of ``stream`` with versions > ``gt`` and <= ``lte``, by version, ``limit`` at most.
+        """Return the events of a stream with versions > ``gt`` and <= ``lte``, ordered by version.
 
-        Raises HistoryGapError for events that are nowhere.
+        The parameters are those of ``Recorder.select_events`` in the ``eventsourcing`` library.
+
+        Raises:
+            HistoryGapError: Neither the log nor the archive has an event of the range.
         """
         entries: list[LogEntry] = []
         lowest, highest = 0 if gt is None else gt + 1, lte
         while limit is None or len(entries) < limit:
-            chunk = STREAM_CHUNK if limit is None else min(STREAM_CHUNK, limit - len(entries))
-            found, ended = self._read_stream(stream, lowest, highest, desc=desc, limit=chunk)
-            entries += found
+            size = STREAM_BATCH if limit is None else min(STREAM_BATCH, limit - len(entries))
+            batch, ended = self._read_stream_batch(stream, lowest, highest, desc=desc, limit=size)
+            entries += batch
             if ended:
                 break
             if desc:
-                highest = found[-1].version - 1
+                highest = batch[-1].version - 1
             else:
-                lowest = found[-1].version + 1
+                lowest = batch[-1].version + 1
         return entries
 
     def head(self) -> int:
-        """The last position, 0 when the log is empty."""
-        return int(
-            run_on_key_node(self.client, self.keys.meta, lambda node: node.hget(self.keys.meta, "position")) or 0
-        )
+        """Return the last position of the log, 0 when the log is empty."""
+        key = self.keys.meta
+        return int(run_on_key_node(self.client, key, lambda node: node.hget(key, "position")) or 0)
 
     def _read_next(self, after: int, limit: int, milliseconds: int) -> list[LogEntry]:
-        # An idle server wakes ten times a second to see whose wait is over: who would not wait must not block.
+        # A read without a timeout must not block: an idle server checks blocked clients only ten times a second.
         replies: Any = run_on_key_node(
             self.client,
             self.keys.log,
@@ -214,10 +247,10 @@ class EventLog(LogHandle):
         )
         return parse_entries(replies[0][1]) if replies else []
 
-    def _read_stream(
+    def _read_stream_batch(
         self, stream: str, lowest: int, highest: int | None, *, desc: bool, limit: int
     ) -> tuple[list[LogEntry], bool]:
-        """The first of these versions, from the log or from the archive; whether that is all."""
+        """Return a batch of events from either the log or the archive, and whether it is the last batch."""
         keys = [self.keys.log, self.keys.versions, self.keys.trimmed, self.keys.stream(stream)]
         arguments: list[functions.Argument] = [stream, lowest, "" if highest is None else highest, int(desc), limit]
         command = functions.command("read_stream", keys, arguments, read_only=True)
@@ -226,9 +259,10 @@ class EventLog(LogHandle):
             self.keys.log,
             lambda node: functions.with_functions(node, lambda: node.execute_command(*command)),
         )
-        archived = trimmed if highest is None else min(trimmed, highest)
-        if archived < lowest or (desc and raw):
-            found = parse_entries((entry_id, pair_fields(fields)) for entry_id, fields in raw)
-            return found, len(found) < limit and (archived < lowest or not desc)
-        found = read_archived_stream(self._archive, self.name, stream, lowest, archived, desc=desc, limit=limit)
-        return found, not found or (desc and len(found) < limit)
+        last_archived = trimmed if highest is None else min(trimmed, highest)
+        if last_archived < lowest or (desc and raw):
+            entries = parse_entries((entry_id, pair_fields(fields)) for entry_id, fields in raw)
+            return entries, len(entries) < limit and (last_archived < lowest or not desc)
+        versions = StreamRange(stream, lowest, last_archived, desc, limit)
+        entries = read_archived_stream(self._archive, self.name, versions)
+        return entries, not entries or (desc and len(entries) < limit)

@@ -1,31 +1,49 @@
 """The handle of one log: everything that an operation on the log's keys needs."""
 
+from dataclasses import dataclass
+
 from redis import Redis, RedisCluster
 
 from infra.log.durability import DurableFunctions
 from infra.log.keys import LogKeys
-from infra.settings import Durability
+from infra.settings import Durability, Settings
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """The durability and the deduplication of a log."""
+
+    durability: Durability = "fsynced"
+    """When an append is acknowledged."""
+    replicas: int = 1
+    """Replicas that the durability ``replicated`` waits for, at least 1."""
+    dedupe_window: int = 86_400
+    """Seconds for which the log remembers an event id, at least 1. It may remember an id for up to twice as long."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "LogOptions":
+        """Return the options that the settings name."""
+        return cls(settings.durability, settings.replicas, settings.dedupe_window)
+
+
+DEFAULT_LOG_OPTIONS = LogOptions()
 
 
 class LogHandle:
-    """The connection, the name, the keys and the durability of one log.
+    """The connection, the name, the keys and the options of one log.
 
     Args:
-        client: A client that does not decode responses. Nothing connects before the first call.
-        name: The name of the log. It must be able to be a hash tag.
-        durability: When an append is acknowledged.
-        replicas: The number of replicas that ``replicated`` waits for, at least 1.
-        dedupe_window: Seconds for which an event id is remembered, at least 1, and at most for twice as long.
+        client: A client that does not decode responses. It connects on first use.
+        name: The name of the log. It becomes the hash tag of the log's keys.
+        options: The durability and the deduplication of the log.
 
     Raises:
         ValueError: The name is empty or contains braces.
     """
 
-    def __init__(
-        self, client: Redis | RedisCluster, name: str, *, durability: Durability, replicas: int, dedupe_window: int
-    ) -> None:
+    def __init__(self, client: Redis | RedisCluster, name: str, options: LogOptions = DEFAULT_LOG_OPTIONS) -> None:
         self.client = client
         self.name = name
         self.keys = LogKeys(name)
-        self.functions = DurableFunctions(client, durability, replicas)
-        self.dedupe_window = dedupe_window
+        self.functions = DurableFunctions(client, options.durability, options.replicas)
+        self.dedupe_window = options.dedupe_window

@@ -1,4 +1,4 @@
-"""What is done to a log as a whole: see how it stands, put back what it has lost and open it, trim it."""
+"""Maintenance of a whole log: its state, the restoration of lost events, the opening for appends, and the trim."""
 
 from collections.abc import Sequence
 from secrets import token_urlsafe
@@ -8,72 +8,79 @@ from domain.log import LogEntry
 from infra.log.errors import LogNotOpenError
 from infra.log.handle import LogHandle
 from infra.redis.cluster import run_on_key_node
+from infra.redis.functions import Argument
 
 TRIM_BATCH = 500
-"""Events that the server takes out in one step, so that nobody else waits long for it."""
+"""Highest number of events per trim step. It bounds the time for which one step blocks the server."""
 
 
 class LogState(NamedTuple):
-    """How a log stands."""
+    """The identity, the range and the status of a log."""
 
     id: str | None
-    """Given when it is first opened; None before."""
+    """Random id of the log; None before the log is first opened."""
     epoch: int
-    """How often its end has been put back, and one; 0 before it is first opened."""
+    """1 after the first opening, and one more after each restoration of a lost end; 0 before the first opening."""
     position: int
-    """The last, 0 when it is empty."""
+    """Last position; 0 when the log is empty."""
     first: int | None
-    """The first position that has not been trimmed; None when it is empty."""
+    """First position that is not trimmed; None when the log is empty."""
     archived: bool
-    """Whether there is an archive that may know more of it."""
+    """Whether the log has an archive, which may hold more events than the log."""
     opened: bool
-    """Whether this server may append: it has been compared with the archive since it was started or took over."""
+    """Whether the server accepts appends: the log was opened since the server was started or became the primary."""
 
 
 class EventToRestore(NamedTuple):
-    """An event to put back."""
+    """An event that a log has lost."""
 
     entry: LogEntry
     store_entry: bool
-    """False: only its version and its id are remembered; the archive alone has it."""
+    """Whether to store the event itself. If False, the log stores only its version and its id, as for a trimmed
+    event."""
 
 
 class RestoreResult(NamedTuple):
-    """What became of a restoration."""
+    """The outcome of a restoration."""
 
     opened: bool
     position: int
-    """The last of the log."""
+    """Last position of the log."""
 
 
 def log_state(log: LogHandle) -> LogState:
-    """How the log stands, in one round trip."""
+    """Read the state of a log in one round trip."""
 
-    def ask(node: Any) -> list[Any]:
+    def read(node: Any) -> list[Any]:
         with node.pipeline(transaction=True) as pipeline:
             pipeline.hmget(log.keys.meta, ["id", "epoch", "position", "archived", "reign"])
             pipeline.xrange(log.keys.log, count=1)
             pipeline.info("replication")
             return list(pipeline.execute())
 
-    (identity, epoch, position, archived, reign), first, replication = run_on_key_node(log.client, log.keys.meta, ask)
+    meta, first, replication = run_on_key_node(log.client, log.keys.meta, read)
+    identity, epoch, position, archived, opened_incarnation = meta
     return LogState(
         id=identity.decode() if identity else None,
         epoch=int(epoch or 0),
         position=int(position or 0),
         first=int(first[0][0][:-2]) if first else None,
         archived=archived is not None,
-        opened=reign is not None and reign.decode() == replication["master_replid"],
+        opened=opened_incarnation is not None and opened_incarnation.decode() == replication["master_replid"],
     )
 
 
 def open_without_archive(log: LogHandle) -> None:
-    """Open a log that nobody has seen more of than it holds. Raises LogNotOpenError where that is not known."""
+    """Open a log that has no archive, with the events that it holds.
+
+    Raises:
+        LogNotOpenError: The log has an archive, so that only a comparison with the archive may open it.
+    """
     state = log_state(log)
     if state.archived:
         raise LogNotOpenError(
-            f"the server of log {log.name} was started or replaced, and the archive, which may know more than it does, "
-            "cannot be asked: set TICKVIEW_POSTGRES_DSN"
+            f"The server of log {log.name} was restarted or replaced. The archive may hold events that the log has "
+            "lost, and this process has no connection to the archive: set TICKVIEW_POSTGRES_DSN"
         )
     restore(log, [], identity=state.id or token_urlsafe(12), epoch=max(state.epoch, 1), position=state.position)
 
@@ -81,39 +88,44 @@ def open_without_archive(log: LogHandle) -> None:
 def restore(
     log: LogHandle, events: Sequence[EventToRestore], *, identity: str, epoch: int | None = None, position: int = 0
 ) -> RestoreResult:
-    """Put back events, in order of position, that the log does not have; then open it, if its ``epoch`` is given.
+    """Restore lost events of a log, then open the log if ``epoch`` is given. A log that is open stays unchanged.
 
-    It is not opened before it has reached ``position``. ``identity`` is for a log that has none. Nothing is done to a
-    log that is open.
+    Args:
+        log: The log.
+        events: The events in order of position. The server skips the events that the log has.
+        identity: The id that the log gets if it has none.
+        epoch: The epoch under which to open the log; None leaves the log closed.
+        position: The position that the log must have reached before it is opened.
     """
-    streams = {stream: number for number, stream in enumerate(dict.fromkeys(one.entry.stream for one in events), 1)}
+    streams = {stream: number for number, stream in enumerate(dict.fromkeys(event.entry.stream for event in events), 1)}
     keys = [log.keys.log, log.keys.meta, log.keys.versions, log.keys.trimmed, *map(log.keys.stream, streams)]
-    arguments: list[str | bytes | int | float] = [log.keys.ids_prefix, log.dedupe_window, identity]
+    arguments: list[Argument] = [log.keys.ids_prefix, log.dedupe_window, identity]
     arguments += (epoch or 0, position, len(streams), *streams)
     for entry, store_entry in events:
-        arguments += (streams[entry.stream], entry.position, entry.version, entry.topic if store_entry else "")
-        arguments += (entry.event_id, round(entry.recorded_at * 1000))
-        arguments += (entry.state if store_entry else b"", entry.origin)
-    outcome, reached = log.functions.call("restore", keys, arguments)
-    return RestoreResult(outcome == b"opened", reached)
+        topic, state = (entry.topic, entry.state) if store_entry else ("", b"")
+        arguments += (streams[entry.stream], entry.position, entry.version, topic)
+        arguments += (entry.event_id, round(entry.recorded_at * 1000), state, entry.origin)
+    outcome, last = log.functions.call("restore", keys, arguments)
+    return RestoreResult(outcome == b"opened", last)
 
 
 def mark_archived(log: LogHandle) -> None:
-    """Note that there is an archive, without which the log is no longer to be opened."""
+    """Record that the log has an archive. From then on only a comparison with the archive opens the log."""
     run_on_key_node(log.client, log.keys.meta, lambda node: node.hset(log.keys.meta, "archived", 1))
 
 
 def trim(log: LogHandle, *, upto: int, surplus: int, oldest: float) -> int:
-    """Take out events up to position ``upto`` that stand up to ``surplus`` or were recorded before ``oldest``.
+    """Trim the oldest events of a log, at most ``TRIM_BATCH``. The last event of the log always stays.
 
-    ``oldest`` is in epoch seconds. Returns how many went, ``TRIM_BATCH`` at most; the last event stays.
+    Args:
+        log: The log.
+        upto: Position up to which events may be trimmed.
+        surplus: Position up to which events are trimmed whatever their age.
+        oldest: Time in epoch seconds. Events recorded earlier are trimmed, up to position ``upto``.
+
+    Returns:
+        The number of trimmed events.
     """
-    arguments: list[str | bytes | int | float] = [
-        log.keys.streams_prefix,
-        upto,
-        surplus,
-        round(oldest * 1000),
-        TRIM_BATCH,
-    ]
-    gone: int = log.functions.call("trim", [log.keys.log, log.keys.trimmed], arguments)
-    return gone
+    arguments: list[Argument] = [log.keys.streams_prefix, upto, surplus, round(oldest * 1000), TRIM_BATCH]
+    trimmed: int = log.functions.call("trim", [log.keys.log, log.keys.trimmed], arguments)
+    return trimmed

@@ -1,24 +1,24 @@
-"""The logs that exist: the partitions of the market log, and the log of the users."""
+"""The names of the existing logs: the partitions of the market log, and the log of the users."""
 
 from redis import Redis
 
 from domain.streams import MARKET_LOG, USERS_LOG, market_logs
 
 LOGS_KEY = "tickview:logs"
-"""Hash: log family -> its number of partitions. The first process that uses the log fixes it."""
+"""Redis hash: log family -> number of partitions. The first process that uses a log writes the number."""
 
 
 def fix_partitions(client: Redis, partitions: int) -> int:
-    """Fix the number of partitions of the market log, unless it is fixed already. Return the fixed number."""
+    """Store the number of partitions of the market log, unless it is stored already. Return the stored number."""
     client.hsetnx(LOGS_KEY, MARKET_LOG, partitions)
     return int(client.hget(LOGS_KEY, MARKET_LOG) or partitions)
 
 
 def log_names(client: Redis) -> tuple[str, ...]:
-    """Return the partitions of the market log. There are none before the log was first used."""
+    """Return the names of the market log's partitions. The tuple is empty before the first use of the market log."""
     return market_logs(int(client.hget(LOGS_KEY, MARKET_LOG) or 0))
 
 
 def all_log_names(client: Redis) -> tuple[str, ...]:
-    """Return the partitions of the market log, and the log of the users."""
+    """Return the names of the market log's partitions and of the users' log."""
     return (*log_names(client), USERS_LOG)

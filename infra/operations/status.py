@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from infra.log.keys import key
+from infra.log.keys import tagged_key
 from infra.log.partitions import all_log_names
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
@@ -65,7 +65,7 @@ def read_model_statuses(client: Redis) -> list[ReadModelStatus]:
 def _segment_statuses(client: Redis, logs: Sequence[str], segments: Sequence[Segment]) -> list[SegmentStatus]:
     with client.pipeline(transaction=False) as pipeline:
         for log in logs:
-            pipeline.hget(key(log, "meta"), "position")
+            pipeline.hget(tagged_key(log, "meta"), "position")
         for names in map(SegmentKeys, segments):
             pipeline.hgetall(names.state)
             pipeline.hlen(names.parked)
@@ -83,7 +83,7 @@ def _oldest_unfolded(client: Redis, checkpoints: list[tuple[str, int]]) -> list[
     """For each log and checkpoint, the age in seconds of the first event behind it; 0 if there is none."""
     with client.pipeline(transaction=False) as pipeline:
         for log, checkpoint in checkpoints:
-            pipeline.xrange(key(log, "log"), f"({checkpoint}-0", count=1)
+            pipeline.xrange(tagged_key(log, "log"), f"({checkpoint}-0", count=1)
         replies: list[Any] = pipeline.execute()
     now = time.time()
     return [max(0.0, now - int(reply[0][1][b"recorded_at"]) / 1000) if reply else 0.0 for reply in replies]

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from redis import Redis
 
-from infra.log.keys import key
+from infra.log.keys import tagged_key
 from infra.processes.errors import StartupError
 from infra.read_models.keys import SegmentKeys, fingerprints_key
 from infra.read_models.versions import change_versions, fingerprint_of_version, read_versions
@@ -65,7 +65,7 @@ def has_caught_up(client: Redis, name: str, versions: Versions, logs: Sequence[s
         for log in logs:
             pipeline.hget(SegmentKeys(Segment(name, versions.live, log)).state, "checkpoint")
             pipeline.hget(SegmentKeys(Segment(name, versions.building, log)).state, "checkpoint")
-            pipeline.hget(key(log, "meta"), "position")
+            pipeline.hget(tagged_key(log, "meta"), "position")
         positions = [int(position or 0) for position in pipeline.execute()]
     return all(
         built >= live and head - built <= NEARLY_EVENTS

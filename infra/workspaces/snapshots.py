@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from domain.workspace import Preset, Watchlist, Workspace
 from infra.log.event_log import EventLog
-from infra.log.keys import key
+from infra.log.keys import tagged_key
 from infra.redis.cluster import UNREACHABLE_ERRORS, run_on_key_node
 
 logger = structlog.get_logger()
@@ -31,7 +31,7 @@ class Snapshots:
     def __init__(self, log: EventLog) -> None:
         self._client = log.client
         self._meta = log.keys.meta
-        self._key = key(log.name, f"workspaces:{SCHEMA}")
+        self._key = tagged_key(log.name, f"workspaces:{SCHEMA}")
 
     def get(self, user: str) -> tuple[Workspace, str]:
         """The latest of a user, else the workspace of one who has nothing yet; and the reign of the log, in one round

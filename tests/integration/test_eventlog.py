@@ -17,6 +17,7 @@ from domain.log import LogEntry
 from infra.eventlog import RedisAggregateRecorder, RedisTrackingRecorder
 from infra.log.errors import VersionConflictError
 from infra.log.event_log import Appended, EventLog, NewEvent
+from infra.log.handle import LogOptions
 from infra.redis.connections import connect
 from tests.integration.eventlog_support import LosingProxy, detected, until
 
@@ -34,9 +35,9 @@ def log(client: Redis) -> EventLog:
     return new_log(client)
 
 
-def new_log(client: Redis, **options: int) -> EventLog:
+def new_log(client: Redis, dedupe_window: int = 86_400) -> EventLog:
     """A log that nobody has written to."""
-    return EventLog(client, f"log-{next(_numbers)}-{uuid4()}", **options)
+    return EventLog(client, f"log-{next(_numbers)}-{uuid4()}", LogOptions(dedupe_window=dedupe_window))
 
 
 @dataclass

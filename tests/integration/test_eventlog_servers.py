@@ -16,6 +16,7 @@ from infra.eventlog import RedisApplicationRecorder
 from infra.log.durability import check_durability
 from infra.log.errors import NotDurableError, UnsuitableServerError
 from infra.log.event_log import Appended, EventLog
+from infra.log.handle import LogOptions
 from infra.redis.cluster import UNREACHABLE_ERRORS
 from infra.redis.connections import connect
 from tests import servers
@@ -76,7 +77,7 @@ def test_append_that_no_replica_has_is_said_to_be_and_may_be_repeated() -> None:
     with servers.valkey() as primary, connect(primary.connection_url) as client:
         replica_of = {"replicaof": ("127.0.0.1", primary.port), "repl-diskless-sync-delay": 0}
         client.config_set("repl-diskless-sync-delay", 0)
-        log = EventLog(client, "market-0", durability="replicated")
+        log = EventLog(client, "market-0", LogOptions(durability="replicated"))
         with servers.valkey(**replica_of) as replica, connect(replica.connection_url) as replica_client:
             until(lambda: client.execute_command("WAIT", 1, 100) == 1, "the replica follows")
             assert log.append([detected()]) == [Appended(1, 1, duplicate=False)]
