@@ -5,7 +5,7 @@ import re
 SYMBOL_PATTERN = "^[A-Za-z0-9^][A-Za-z0-9.:\\-^=/_]{0,31}$"
 """Case means nothing: a symbol is kept in capitals."""
 
-NOT_A_SYMBOL = "should be a symbol: 1 to 32 letters, digits or . : - ^ = / _"
+SYMBOL_RULE = "should be a symbol: 1 to 32 letters, digits or . : - ^ = / _"
 
 _SYMBOL = re.compile(SYMBOL_PATTERN.removesuffix("$") + r"\Z")
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from domain import user_events as happened
-from domain.list_rules import InvalidListError, WorkspaceError, checked_symbols, free_name
+from domain.list_rules import InvalidListError, WorkspaceError, validate_name, validate_symbols
 from domain.streams import user_stream
 
-MOST_LISTS = 100
+MAX_LISTS = 100
 """Watchlists of one user; presets likewise."""
 
 Versions = Collection[int]
@@ -88,9 +88,9 @@ class Workspace:
 
     def create_watchlist(self, stamp: Stamp, list_id: str, name: str, symbols: Sequence[str]) -> None:
         """Begin a watchlist under an id that was never used. Raises NameTakenError, InvalidListError."""
-        checked = checked_symbols(symbols)
+        checked = validate_symbols(symbols)
         self._check_room(self.watchlists, "watchlists")
-        self._do(stamp, happened.WatchlistCreated, list_id, name=free_name(self.watchlists, name), symbols=checked)
+        self._do(stamp, happened.WatchlistCreated, list_id, name=validate_name(self.watchlists, name), symbols=checked)
 
     def change_watchlist(
         self,
@@ -105,8 +105,8 @@ class Workspace:
         Raises NoSuchListError, OutdatedError, and as ``create_watchlist``.
         """
         before = _get(self.watchlists, list_id, "watchlist", expected)
-        checked = before.symbols if symbols is None else checked_symbols(symbols)
-        free = before.name if name is None else free_name(self.watchlists, name, before.id)
+        checked = before.symbols if symbols is None else validate_symbols(symbols)
+        free = before.name if name is None else validate_name(self.watchlists, name, before.id)
         if free != before.name:
             self._do(stamp, happened.WatchlistRenamed, list_id, name=free)
         if checked != before.symbols:
@@ -127,7 +127,7 @@ class Workspace:
             stamp,
             happened.PresetCreated,
             list_id,
-            name=free_name(self.presets, name),
+            name=validate_name(self.presets, name),
             parameters=dict(parameters),
         )
         self._choose_default(stamp, list_id, default=default)
@@ -147,7 +147,7 @@ class Workspace:
         Raises NoSuchListError, OutdatedError, and as ``create_preset``.
         """
         before = _get(self.presets, list_id, "preset", expected)
-        free = free_name(self.presets, name, before.id)
+        free = validate_name(self.presets, name, before.id)
         if parameters != before.parameters:
             self._check_parameters(parameters)
         if free != before.name:
@@ -172,7 +172,7 @@ class Workspace:
             raise InvalidListError([(lost.id, "is not deleted")])
         self._check_room(kept, "watchlists" if is_watchlist else "presets")
         common = {
-            "name": free_name(kept, lost.name if name is None else name),
+            "name": validate_name(kept, lost.name if name is None else name),
             "created_at": lost.created_at,
             "version": lost.version + 1,
         }
@@ -191,8 +191,8 @@ class Workspace:
             raise InvalidListError([("parameters.watchlist", f"is none of this user's watchlists: {watchlist!r}")])
 
     def _check_room(self, kept: Mapping[str, object], kind: str) -> None:
-        if len(kept) >= MOST_LISTS:
-            raise InvalidListError([(kind, f"are {MOST_LISTS} already, the most that a user can have")])
+        if len(kept) >= MAX_LISTS:
+            raise InvalidListError([(kind, f"are {MAX_LISTS} already, the most that a user can have")])
 
     def _do(
         self, stamp: Stamp, event_type: Callable[..., happened.UserEvent], list_id: str | None, **said: Any

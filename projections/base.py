@@ -89,7 +89,7 @@ class Projection(Generic[Row, Handled]):
         return None
 
 
-class Stored(NamedTuple, Generic[Row]):
+class StoredRow(NamedTuple, Generic[Row]):
     """A row with its provenance: the position, in the log of its segment, of the event that last changed it."""
 
     row: Row
@@ -101,18 +101,18 @@ def encode_row(row: Any, position: int) -> bytes:
     return b'{"position":%d,' % position + orjson.dumps(row)[1:]
 
 
-def decode_row(row_type: type[Row], document: bytes) -> Stored[Row]:
+def decode_row(row_type: type[Row], document: bytes) -> StoredRow[Row]:
     """The row that ``encode_row`` wrote. Raises TypeError where the fields are not those of ``row_type``."""
     values = orjson.loads(document)
     position = values.pop("position")
-    return Stored(row_type(**values), position)
+    return StoredRow(row_type(**values), position)
 
 
-def read_row(row_type: type[Row], document: bytes) -> Stored[Row]:
+def read_row(row_type: type[Row], document: bytes) -> StoredRow[Row]:
     """The row, as far as this code knows its fields: while a deploy is under way, other code may have written it."""
     try:
         return decode_row(row_type, document)
     except TypeError:
         values = orjson.loads(document)
         known = {field.name: values[field.name] for field in fields(row_type) if field.name in values}  # type: ignore[arg-type]
-        return Stored(row_type(**known), values["position"])
+        return StoredRow(row_type(**known), values["position"])

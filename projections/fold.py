@@ -1,6 +1,6 @@
 """The engine: folds a batch of log entries into changes of rows, and derives what follows from them.
 
-Pure. What a read model's store holds goes in (``Loaded``), what it shall hold comes out (``Mutations``); live work,
+Pure: the stored rows go in (``LoadedState``), the changes to the store come out (``Mutations``). Live work,
 replay and the retry of parked events share these functions, only what drives them differs.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from domain.codec import decode, topic_of
 from domain.events import Event
 from domain.log import LogEntry
-from projections.base import Group, Projection, Stored, encode_row
+from projections.base import Group, Projection, StoredRow, encode_row
 
 FOLD_ATTEMPTS = 3
 """How often an event is tried before its key is parked: a fold is pure, but memory may be short for a moment."""
@@ -22,10 +22,10 @@ STREAM_KEY_PREFIX = "@"
 
 
 @dataclass
-class Loaded:
+class LoadedState:
     """What the store holds of the rows that a batch may touch."""
 
-    rows: dict[str, Stored[Any]] = field(default_factory=dict)
+    rows: dict[str, StoredRow[Any]] = field(default_factory=dict)
     groups: dict[str, set[str]] = field(default_factory=dict)
     """Members of the groups asked for: keys of rows, and parked keys."""
     parked: set[str] = field(default_factory=set)
@@ -40,27 +40,27 @@ class Parked(NamedTuple):
     """Why it could not be folded; None where it waits behind one that could not."""
 
 
-class Places(NamedTuple):
+class Placement(NamedTuple):
     """Where a row stands: per index its (group, score), per count its group; None where it does not."""
 
     indexes: tuple[tuple[str, float] | None, ...]
     counts: tuple[str | None, ...]
 
 
-class Evolved(NamedTuple):
+class EvolvedRow(NamedTuple):
     """What has become of a row: the row, its document and its places; all None where it is no more."""
 
-    stored: Stored[Any] | None
+    stored: StoredRow[Any] | None
     document: bytes | None
-    places: Places
+    places: Placement
 
 
 @dataclass
-class Folded:
+class FoldResult:
     """What a batch does: rows as they were and as they shall be, and what it parks."""
 
-    before: dict[str, Stored[Any] | None] = field(default_factory=dict)
-    after: dict[str, Evolved] = field(default_factory=dict)
+    before: dict[str, StoredRow[Any] | None] = field(default_factory=dict)
+    after: dict[str, EvolvedRow] = field(default_factory=dict)
     groups: dict[str, set[str]] = field(default_factory=dict)
     """Every group whose members changed, with its members now."""
     parked: list[Parked] = field(default_factory=list)
@@ -88,13 +88,13 @@ class DecodedEntry(NamedTuple):
     error: str | None
 
 
-def read(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[DecodedEntry]:
+def decode_entries(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[DecodedEntry]:
     """Decode the entries that the projection handles and ask it which rows they speak of."""
     topics = {topic_of(event_type) for event_type in projection.handles}
-    return [_read_one(projection, entry) for entry in entries if entry.topic in topics]
+    return [_decode_entry(projection, entry) for entry in entries if entry.topic in topics]
 
 
-def _read_one(projection: Projection[Any, Any], entry: LogEntry) -> DecodedEntry:
+def _decode_entry(projection: Projection[Any, Any], entry: LogEntry) -> DecodedEntry:
     try:
         event = decode(entry.topic, entry.event_id, entry.state)
         return DecodedEntry(entry, event, tuple(projection.keys(event)), None)
@@ -102,7 +102,9 @@ def _read_one(projection: Projection[Any, Any], entry: LogEntry) -> DecodedEntry
         return DecodedEntry(entry, None, (), describe(error))
 
 
-def needed(projection: Projection[Any, Any], readings: Iterable[DecodedEntry]) -> tuple[set[str], set[str], set[str]]:
+def required_keys(
+    projection: Projection[Any, Any], readings: Iterable[DecodedEntry]
+) -> tuple[set[str], set[str], set[str]]:
     """The row keys, the groups and the possibly parked keys that the store must be asked for."""
     keys: set[str] = set()
     groups: set[str] = set()
@@ -119,7 +121,7 @@ def needed(projection: Projection[Any, Any], readings: Iterable[DecodedEntry]) -
     return keys, groups, keys | streams
 
 
-def fold(projection: Projection[Any, Any], loaded: Loaded, readings: Sequence[DecodedEntry]) -> Folded:
+def fold(projection: Projection[Any, Any], loaded: LoadedState, readings: Sequence[DecodedEntry]) -> FoldResult:
     """Apply the events in order, each to the rows it speaks of; one that cannot be folded parks its key."""
     folding = _Folding(projection, loaded)
     for reading in readings:
@@ -127,7 +129,7 @@ def fold(projection: Projection[Any, Any], loaded: Loaded, readings: Sequence[De
     return folding.result()
 
 
-def overlay(loaded: Loaded, folded: Folded) -> None:
+def overlay(loaded: LoadedState, folded: FoldResult) -> None:
     """Bring what was loaded before ``folded`` was committed to what would have been loaded after it."""
     for key, evolved in folded.after.items():
         if evolved.stored is None:
@@ -138,7 +140,9 @@ def overlay(loaded: Loaded, folded: Folded) -> None:
     loaded.parked.update(parked.key for parked in folded.parked)
 
 
-def fold_parked(projection: Projection[Any, Any], loaded: Loaded, key: str, readings: Sequence[DecodedEntry]) -> Folded:
+def fold_parked(
+    projection: Projection[Any, Any], loaded: LoadedState, key: str, readings: Sequence[DecodedEntry]
+) -> FoldResult:
     """Apply the parked events of ``key`` again, in order, up to the first that still cannot be folded.
 
     That one and those behind it are in the result's ``parked``.
@@ -153,9 +157,11 @@ def fold_parked(projection: Projection[Any, Any], loaded: Loaded, key: str, read
     return folding.result()
 
 
-def read_parked(projection: Projection[Any, Any], key: str, entries: Iterable[LogEntry]) -> list[DecodedEntry]:
+def decode_parked_entries(
+    projection: Projection[Any, Any], key: str, entries: Iterable[LogEntry]
+) -> list[DecodedEntry]:
     """Decode the parked entries of ``key``; where that is a row's, they speak of that row alone."""
-    readings = [_read_one(projection, entry) for entry in entries]
+    readings = [_decode_entry(projection, entry) for entry in entries]
     if key.startswith(STREAM_KEY_PREFIX):
         return readings
     return [reading._replace(targets=(key,)) for reading in readings]
@@ -164,10 +170,10 @@ def read_parked(projection: Projection[Any, Any], key: str, entries: Iterable[Lo
 class _Folding:
     """The state of one fold: the rows, groups and parked keys as they stand after the events applied so far."""
 
-    def __init__(self, projection: Projection[Any, Any], loaded: Loaded) -> None:
+    def __init__(self, projection: Projection[Any, Any], loaded: LoadedState) -> None:
         self._projection = projection
         self._loaded = loaded
-        self._rows: dict[str, Evolved] = {}
+        self._rows: dict[str, EvolvedRow] = {}
         self._groups = {name: set(members) for name, members in loaded.groups.items()}
         self._parked_keys = set(loaded.parked)
         self._parked: list[Parked] = []
@@ -209,14 +215,14 @@ class _Folding:
                 error = describe(failure)
         self._park(key, entry, error)
 
-    def _evolved(self, row: Any, position: int) -> Evolved:
+    def _evolved(self, row: Any, position: int) -> EvolvedRow:
         """The row with all that follows from it, so that a declaration that fails parks the key too."""
-        places = places_of(self._projection, row)
+        places = placement_of(self._projection, row)
         if row is None:
-            return Evolved(None, None, places)
-        return Evolved(Stored(row, position), encode_row(row, position), places)
+            return EvolvedRow(None, None, places)
+        return EvolvedRow(StoredRow(row, position), encode_row(row, position), places)
 
-    def _stored(self, key: str) -> Stored[Any] | None:
+    def _stored(self, key: str) -> StoredRow[Any] | None:
         return self._rows[key].stored if key in self._rows else self._loaded.rows.get(key)
 
     def _park(self, key: str, entry: LogEntry, error: str | None) -> None:
@@ -235,8 +241,8 @@ class _Folding:
         else:
             members.discard(key)
 
-    def result(self) -> Folded:
-        return Folded(
+    def result(self) -> FoldResult:
+        return FoldResult(
             before={key: self._loaded.rows.get(key) for key in self._rows},
             after=self._rows,
             groups={
@@ -248,10 +254,10 @@ class _Folding:
         )
 
 
-def places_of(projection: Projection[Any, Any], row: Any) -> Places:
+def placement_of(projection: Projection[Any, Any], row: Any) -> Placement:
     """Where the declarations of the projection put a row; nowhere if it is None."""
     if row is None:
-        return Places((None,) * len(projection.indexes), (None,) * len(projection.summaries))
+        return Placement((None,) * len(projection.indexes), (None,) * len(projection.summaries))
     indexes: list[tuple[str, float] | None] = []
     for index in projection.indexes:
         score = index.score(row)
@@ -262,10 +268,10 @@ def places_of(projection: Projection[Any, Any], row: Any) -> Places:
             counts.append(None)
         else:
             counts.append(count.by(row) if count.by else "")
-    return Places(tuple(indexes), tuple(counts))
+    return Placement(tuple(indexes), tuple(counts))
 
 
-def derive(projection: Projection[Any, Any], folded: Folded) -> Mutations:
+def derive(projection: Projection[Any, Any], folded: FoldResult) -> Mutations:
     """Every change to rows, indexes and counts that follows from the rows as they were and as they shall be."""
     mutations = Mutations(groups=folded.groups, parked=folded.parked, tells_rows=projection.tells_rows)
     for key, evolved in folded.after.items():
@@ -273,7 +279,7 @@ def derive(projection: Projection[Any, Any], folded: Folded) -> Mutations:
         if old is None and evolved.stored is None:
             continue
         mutations.rows[key] = evolved.document
-        places = places_of(projection, old.row if old else None)
+        places = placement_of(projection, old.row if old else None)
         if places == evolved.places:
             continue
         for index, was, shall_be in zip(projection.indexes, places.indexes, evolved.places.indexes, strict=True):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from projections.base import Group, Projection
-from projections.fold import DecodedEntry, Evolved, Loaded, fold, overlay
+from projections.fold import DecodedEntry, EvolvedRow, LoadedState, fold, overlay
 from projections.patterns import PatternRow
 
 NAME = "pattern_history"
@@ -19,11 +19,11 @@ Timeline = Literal["recorded", "valid"]
 TIMELINES: tuple[Timeline, ...] = ("recorded", "valid")
 
 
-class Shown(NamedTuple):
-    """A state of a pattern, shown from ``begun`` until before ``ended``, in whole microseconds since the epoch."""
+class ValidityInterval(NamedTuple):
+    """A state of a pattern, shown from ``start`` until before ``end``, in whole microseconds since the epoch."""
 
-    begun: int
-    ended: int | None
+    start: int
+    end: int | None
     """None: without end, as far as is known."""
     row: PatternRow
     position: int
@@ -34,7 +34,7 @@ class Shown(NamedTuple):
     @property
     def identity(self) -> tuple[int, int | None, bytes]:
         """Equal for equal states."""
-        return self.begun, self.ended, self.document
+        return self.start, self.end, self.document
 
 
 def microseconds(moment: float) -> int:
@@ -49,35 +49,37 @@ def detection_of(projection: Projection[PatternRow, Any], reading: DecodedEntry)
     return None
 
 
-def shown(projection: Projection[PatternRow, Any], timeline: Timeline, readings: Iterable[DecodedEntry]) -> list[Shown]:
+def validity_intervals(
+    projection: Projection[PatternRow, Any], timeline: Timeline, readings: Iterable[DecodedEntry]
+) -> list[ValidityInterval]:
     """Every state that the events of one detection have made on a timeline; spans of one pattern do not overlap.
 
     ``readings`` are all of the events. One that cannot be read is left out; one that cannot be folded parks its
     pattern, which stays as it was.
     """
-    telling = _Telling(projection)
-    telling.go_on(_in_order(timeline, readings))
-    return telling.states()
+    builder = _IntervalBuilder(projection)
+    builder.fold(_in_order(timeline, readings))
+    return builder.states()
 
 
-def changed(
+def interval_changes(
     projection: Projection[PatternRow, Any], timeline: Timeline, readings: Iterable[DecodedEntry], known: int
-) -> tuple[list[Shown], list[Shown]]:
+) -> tuple[list[ValidityInterval], list[ValidityInterval]]:
     """The states that were shown by the events up to the position ``known`` alone, and those that are by all of them.
 
-    Those that are the same are in neither. ``readings`` are as for ``shown``.
+    Those that are the same are in neither. ``readings`` are as for ``validity_intervals``.
     """
     ordered = _in_order(timeline, readings)
     former = [one for one in ordered if one[1].entry.position <= known]
-    telling = _Telling(projection)
-    telling.go_on(former)
-    before = telling.states()
+    builder = _IntervalBuilder(projection)
+    builder.fold(former)
+    before = builder.states()
     if ordered[: len(former)] == former:
-        telling.go_on(ordered[len(former) :])
+        builder.fold(ordered[len(former) :])
     else:
-        telling = _Telling(projection)
-        telling.go_on(ordered)
-    after = telling.states()
+        builder = _IntervalBuilder(projection)
+        builder.fold(ordered)
+    after = builder.states()
     same = {one.identity for one in before} & {one.identity for one in after}
     return [one for one in before if one.identity not in same], [one for one in after if one.identity not in same]
 
@@ -102,16 +104,16 @@ def _in_order(timeline: Timeline, readings: Iterable[DecodedEntry]) -> list[tupl
     return sorted(timed, key=lambda one: (one[0], one[1].entry.position))
 
 
-class _Telling:
+class _IntervalBuilder:
     """The states that the events told so far have made."""
 
     def __init__(self, projection: Projection[PatternRow, Any]) -> None:
         self._projection = projection
-        self._loaded = Loaded()
-        self._ended: list[Shown] = []
-        self._current: dict[str, tuple[int, Evolved]] = {}
+        self._loaded = LoadedState()
+        self._ended: list[ValidityInterval] = []
+        self._current: dict[str, tuple[int, EvolvedRow]] = {}
 
-    def go_on(self, readings: Iterable[tuple[float, DecodedEntry]]) -> None:
+    def fold(self, readings: Iterable[tuple[float, DecodedEntry]]) -> None:
         """Fold the next events, each at its moment."""
         for moment, reading in readings:
             at = microseconds(moment)
@@ -122,12 +124,12 @@ class _Telling:
                     self._ended += _ended(self._current[key], at)
                 self._current[key] = at, evolved
 
-    def states(self) -> list[Shown]:
+    def states(self) -> list[ValidityInterval]:
         """All of them, the current ones too."""
-        return [*self._ended, *(shown for state in self._current.values() for shown in _ended(state, None))]
+        return [*self._ended, *(interval for state in self._current.values() for interval in _ended(state, None))]
 
 
-def _ended(state: tuple[int, Evolved], at: int | None) -> Iterator[Shown]:
+def _ended(state: tuple[int, EvolvedRow], at: int | None) -> Iterator[ValidityInterval]:
     """The span of a state that the next event ends ``at``, or an earlier expiry; none where it is empty."""
     begun, (stored, document, _) = state
     if stored is None or document is None:
@@ -136,4 +138,4 @@ def _ended(state: tuple[int, Evolved], at: int | None) -> Iterator[Shown]:
         expiry = microseconds(stored.row.expires_at)
         at = expiry if at is None else min(at, expiry)
     if at is None or begun < at:
-        yield Shown(begun, at, stored.row, stored.position, document)
+        yield ValidityInterval(begun, at, stored.row, stored.position, document)

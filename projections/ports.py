@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from domain.log import LogEntry
 from projections.base import Projection
-from projections.fold import Loaded, Mutations
+from projections.fold import LoadedState, Mutations
 from projections.versions import Build
 
 
@@ -42,23 +42,23 @@ class Progress(NamedTuple):
     events_per_second: float
 
 
-class Outcome(Enum):
+class CommitOutcome(Enum):
     """What became of a commit."""
 
     COMMITTED = "committed"
-    ALREADY_THERE = "already there"
+    ALREADY_COMMITTED = "already there"
     """The checkpoint is at or past the commit's position: an earlier try of the same commit has been heard."""
-    OUT_OF_STEP = "out of step"
+    CHECKPOINT_MISMATCH = "out of step"
     """The checkpoint is not where the batch began."""
-    NOT_OURS = "not ours"
+    FENCED = "not ours"
     """The fence: the lease has been given to another owner."""
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     """What is to be done meanwhile, mostly."""
 
 
-class Store(Protocol):
+class ReadModelStore(Protocol):
     """A store of read models. Every commit is all or nothing."""
 
     def load(
@@ -68,13 +68,13 @@ class Store(Protocol):
         keys: set[str],
         groups: set[str],
         parkable: set[str],
-    ) -> Loaded:
+    ) -> LoadedState:
         """What it holds of these rows and of the rows of these groups, and which of ``parkable`` are parked."""
         ...
 
     def commit(
-        self, lease: Lease, progress: Progress, mutations: Mutations, meanwhile: Callable[[], object] = nothing
-    ) -> Outcome:
+        self, lease: Lease, progress: Progress, mutations: Mutations, meanwhile: Callable[[], object] = do_nothing
+    ) -> CommitOutcome:
         """Make the changes and move the checkpoint, the lease's too, to where ``progress`` says.
 
         ``meanwhile`` is called while the store is at it; it must bear being called twice, or cut short.
@@ -85,7 +85,7 @@ class Store(Protocol):
         """The first events that are parked under ``key``, in order."""
         ...
 
-    def commit_retry(self, lease: Lease, key: str, done: int, mutations: Mutations) -> Outcome:
+    def commit_retry(self, lease: Lease, key: str, done: int, mutations: Mutations) -> CommitOutcome:
         """Make the changes and take the first ``done`` events off those parked under ``key``; the checkpoint stays."""
         ...
 

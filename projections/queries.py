@@ -33,10 +33,10 @@ BacktestSort = Literal[
     "duration_days",
 ]
 
-DEEPEST_OFFSET = 10_000
+MAX_OFFSET = 10_000
 """Rows that can be paged past by number; beyond, only a cursor goes on, whose cost does not grow with the depth."""
 
-MOST_GROUPS = 1_000
+MAX_GROUPS = 1_000
 """Types and tiers that statistics tell of, at most."""
 
 TOP_SYMBOLS = 100
@@ -46,7 +46,7 @@ Positions = Mapping[str, int]
 """Log -> position in it."""
 
 
-class FoundRow(NamedTuple, Generic[Row]):
+class ResultRow(NamedTuple, Generic[Row]):
     """A row with its provenance: the log and the position in it of the event that last changed the row."""
 
     row: Row
@@ -64,7 +64,7 @@ class Cursor(NamedTuple):
 class Page(NamedTuple, Generic[Row]):
     """Some rows of an answer, in order."""
 
-    rows: Sequence[FoundRow[Row]]
+    rows: Sequence[ResultRow[Row]]
     total: int
     """How many rows the whole answer has, exactly."""
     end: Cursor | None
@@ -84,7 +84,7 @@ class HistoryPage(NamedTuple):
 
 
 class TooDeepError(TickViewError, ValueError):
-    """The page lies beyond ``DEEPEST_OFFSET``, and the answer has rows there."""
+    """The page lies beyond ``MAX_OFFSET``, and the answer has rows there."""
 
 
 class PatternQuery(NamedTuple):
@@ -113,18 +113,18 @@ class PatternQuery(NamedTuple):
     """Begin behind this row; then ``offset`` must be 0."""
     limit: int = 30
 
-    def lets_pass(self, row: PatternRow) -> bool:
+    def matches(self, row: PatternRow) -> bool:
         """Whether the row matches: whether it is among the rows of the whole answer, all pages of it."""
         return (
             (row.expires_at is None or row.expires_at > self.now)
-            and self.may_pass(row.symbol, row.pattern, row.tier)
+            and self.may_match(row.symbol, row.pattern, row.tier)
             and row.confidence >= self.confidence_min
             and (self.rs_min is None or _within(row.relative_strength, self.rs_min, inf))
             and (self.vol_min is None or _within(row.relative_volume, self.vol_min, inf))
             and (self.rsi_range is None or _within(row.rsi, *self.rsi_range))
         )
 
-    def may_pass(self, symbol: str, pattern: str, tier: str) -> bool:
+    def may_match(self, symbol: str, pattern: str, tier: str) -> bool:
         """Whether a row of these may match, whatever else it says."""
         return (
             (self.symbols is None or symbol in self.symbols)
@@ -152,7 +152,7 @@ class PatternStatistics:
     """How many symbols have a pattern."""
 
 
-def most_frequent(counts: Mapping[str, int], limit: int = MOST_GROUPS) -> dict[str, int]:
+def most_frequent(counts: Mapping[str, int], limit: int = MAX_GROUPS) -> dict[str, int]:
     """By (how many, name), descending, those that there are."""
     ordered = sorted(counts.items(), key=lambda item: (item[1], item[0]), reverse=True)
     return {name: count for name, count in ordered[:limit] if count > 0}
@@ -175,7 +175,7 @@ class PatternQueries(Protocol):
         """The page of the scan. Raises TooDeepError."""
         ...
 
-    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
         """One active pattern."""
         ...
 
@@ -205,7 +205,7 @@ class BacktestQueries(Protocol):
         """Runs of these states (of all, if none is named), by (sort value, job id). Raises TooDeepError."""
         ...
 
-    async def get(self, job_id: str) -> FoundRow[BacktestRow] | None:
+    async def get(self, job_id: str) -> ResultRow[BacktestRow] | None:
         """One run."""
         ...
 
@@ -221,7 +221,7 @@ class ActivityQueries(Protocol):
 class WorkspaceQueries(Protocol):
     """Questions to the read model ``workspaces``."""
 
-    async def get(self, user: str) -> FoundRow[WorkspaceRow] | None:
+    async def get(self, user: str) -> ResultRow[WorkspaceRow] | None:
         """What one user has; None if that user has never done anything."""
         ...
 
@@ -233,6 +233,6 @@ class WorkspaceQueries(Protocol):
 class ProducerQueries(Protocol):
     """Questions to the read model ``producers``."""
 
-    async def latest(self, limit: int) -> Sequence[FoundRow[ProducerRow]]:
+    async def latest(self, limit: int) -> Sequence[ResultRow[ProducerRow]]:
         """Those that reported last, the latest first."""
         ...

@@ -54,7 +54,7 @@ class Versions:
     """A live build that has folded events which the log has lost: dropped, and not kept, when the next goes live."""
 
     @property
-    def kept(self) -> tuple[Build, ...]:
+    def maintained(self) -> tuple[Build, ...]:
         """The builds that are to be folded on: the live, the previous, the one under way."""
         return tuple(build for build in (self.live, self.previous, self.building) if build)
 
@@ -66,7 +66,7 @@ class Versions:
         """
         if self.live is None:
             return replace(self, live=Build(version, self.built + 1), built=self.built + 1)
-        if version <= max(build.version for build in self.kept):
+        if version <= max(build.version for build in self.maintained):
             return self
         return self._begin(version, held=False, throttle=0)
 

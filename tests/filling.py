@@ -6,9 +6,9 @@ from typing import Any
 from redis import Redis
 
 from infra.read_models.store import RedisStore
-from projections.base import Projection, Stored, encode_row
-from projections.fold import Evolved, Folded, derive, places_of
-from projections.ports import Outcome, Progress, Segment
+from projections.base import Projection, StoredRow, encode_row
+from projections.fold import EvolvedRow, FoldResult, derive, placement_of
+from projections.ports import CommitOutcome, Progress, Segment
 from projections.versions import Build
 from tests.read_model import FIRST
 
@@ -22,20 +22,20 @@ class Filling:
         [lease] = self._store.lease([Segment(projection.name, build, log)], "filling", 600)
         assert lease is not None
         self._lease = lease
-        self.rows: dict[str, Stored[Any]] = {}
+        self.rows: dict[str, StoredRow[Any]] = {}
 
     def put(self, rows: Mapping[str, Any]) -> None:
         """Write these rows, each at a position of its own; None removes one. All in one commit."""
-        folded = Folded(before={key: self.rows.get(key) for key in rows})
+        folded = FoldResult(before={key: self.rows.get(key) for key in rows})
         position = self._lease.checkpoint
         for key, row in rows.items():
             position += 1
-            places = places_of(self._projection, row)
+            places = placement_of(self._projection, row)
             if row is None:
-                folded.after[key] = Evolved(None, None, places)
+                folded.after[key] = EvolvedRow(None, None, places)
                 self.rows.pop(key, None)
             else:
-                self.rows[key] = Stored(row, position)
-                folded.after[key] = Evolved(self.rows[key], encode_row(row, position), places)
+                self.rows[key] = StoredRow(row, position)
+                folded.after[key] = EvolvedRow(self.rows[key], encode_row(row, position), places)
         outcome = self._store.commit(self._lease, Progress(position, 0.0, 0.0), derive(self._projection, folded))
-        assert outcome is Outcome.COMMITTED
+        assert outcome is CommitOutcome.COMMITTED

@@ -15,7 +15,7 @@ from domain.events import (
     PatternUpdated,
 )
 from domain.wire.message import MessageLevels
-from domain.wire.refusal import RefusedError, shown
+from domain.wire.refusal import RefusedError, preview
 from domain.wire.values import (
     count,
     fraction,
@@ -104,7 +104,7 @@ def backtest_result(message: MessageLevels, event_id: str, received_at: float) -
         return BacktestCompleted(event_id=event_id, **fields, results=results, extra=message.rest())
     if ending not in _FAILED | _CANCELLED:
         raise RefusedError(
-            "unknown-status", f"status is {shown(status_field[1])}: expected completed, failed or cancelled"
+            "unknown-status", f"status is {preview(status_field[1])}: expected completed, failed or cancelled"
         )
     return BacktestFailed(
         event_id=event_id,

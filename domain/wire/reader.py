@@ -10,7 +10,7 @@ from domain.events import Event
 from domain.wire.bodies import BODIES
 from domain.wire.channels import CHANNEL_OF, CHANNELS, ONLY_TYPE
 from domain.wire.message import MessageLevels, parse, unwrap
-from domain.wire.refusal import Refusal, RefusedError, shown
+from domain.wire.refusal import Refusal, RefusedError, preview
 
 MAX_BYTES = 1_048_576
 """The largest message that is read unless told otherwise."""
@@ -31,7 +31,9 @@ def read(channel: str, payload: bytes, received_at: float, *, max_bytes: int = M
     """
     try:
         if channel not in CHANNELS:
-            raise RefusedError("unknown-channel", f"unknown channel {shown(channel)}: expected {' or '.join(CHANNELS)}")
+            raise RefusedError(
+                "unknown-channel", f"unknown channel {preview(channel)}: expected {' or '.join(CHANNELS)}"
+            )
         content = parse(payload, max_bytes)
         message = MessageLevels(unwrap(content))
         event_type = _event_type(message, channel)
@@ -55,7 +57,7 @@ def _event_type(message: MessageLevels, channel: str) -> str:
         raise RefusedError("missing-field", "event_type is missing or empty")
     event_type = ONLY_TYPE[channel] if announced is None else _spelled(announced)
     if event_type not in CHANNEL_OF:
-        raise RefusedError("unknown-event-type", f"unknown event type: {name} is {shown(announced)}")
+        raise RefusedError("unknown-event-type", f"unknown event type: {name} is {preview(announced)}")
     if CHANNEL_OF[event_type] != channel:
         raise RefusedError("wrong-channel", f"{event_type} belongs on {CHANNEL_OF[event_type]}, not on {channel}")
     return event_type
@@ -74,7 +76,7 @@ def _read_batch(channel: str, batch: MessageLevels, received_at: float, max_byte
     """The batch's own fields, such as its source, hold for each of its items."""
     items = batch.take("patterns")[1]
     if not isinstance(items, list) or not items:
-        raise RefusedError("empty-batch", f"patterns is {shown(items)}: expected a list with one pattern or more")
+        raise RefusedError("empty-batch", f"patterns is {preview(items)}: expected a list with one pattern or more")
     envelope = orjson.dumps(batch.levels, option=orjson.OPT_SORT_KEYS)
     if len(envelope) * len(items) > max_bytes:
         raise RefusedError(
@@ -94,11 +96,11 @@ def _read_batch(channel: str, batch: MessageLevels, received_at: float, max_byte
 
 def _read_item(context: bytes, batch: MessageLevels, item: Any, received_at: float) -> Event:
     if not isinstance(item, dict):
-        raise RefusedError("not-an-object", f"the item is {shown(item)}, not an object")
+        raise RefusedError("not-an-object", f"the item is {preview(item)}, not an object")
     message = MessageLevels([dict(level) for level in batch.levels] + unwrap(item), shared=len(batch.levels))
     name, announced = message.take_event_type()
     event_type = "pattern_detected" if announced is None else _spelled(announced)
     if event_type not in BODIES or CHANNEL_OF[event_type] != CHANNEL_OF["patterns_batch"]:
-        raise RefusedError("unknown-event-type", f"unknown event type: {name} is {shown(announced)}")
+        raise RefusedError("unknown-event-type", f"unknown event type: {name} is {preview(announced)}")
     event_id = message.take_event_id() or _derived_id(context, item)
     return BODIES[event_type](message, event_id, received_at)

@@ -47,7 +47,7 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 48
 
 
-def shown(value: Any) -> str:
+def preview(value: Any) -> str:
     """A JSON value for a reason: printable, at most some 50 characters."""
     match value:
         case dict():

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from math import inf, isfinite
 from typing import Any, TypeVar
 
-from domain.wire.refusal import RefusedError, shown
+from domain.wire.refusal import RefusedError, preview
 
 Field = tuple[str, Any]
 """A field's name in the message and its value; the value is None if the message does not have it."""
@@ -49,7 +49,7 @@ def number(field: Field, low: float = -inf, high: float = inf) -> float:
     if type(value) is not float:
         value = _number(name, value)
     if not low <= value <= high:
-        raise RefusedError("out-of-range", f"{name} is {shown(field[1])}, outside {low:g}..{high:g}")
+        raise RefusedError("out-of-range", f"{name} is {preview(field[1])}, outside {low:g}..{high:g}")
     return float(value)
 
 
@@ -62,7 +62,7 @@ def count(field: Field) -> int:
     """A whole number from 0 to 2**53."""
     value = number(field, 0, LARGEST_COUNT)
     if not value.is_integer():
-        raise RefusedError("not-a-number", f"{field[0]} is {shown(field[1])}, which is not a whole number")
+        raise RefusedError("not-a-number", f"{field[0]} is {preview(field[1])}, which is not a whole number")
     return int(value)
 
 
@@ -72,7 +72,7 @@ def _number(name: str, value: Any) -> float:
     spelled = _spelled_number(value) if isinstance(value, str) else None
     if spelled is not None:
         return spelled
-    raise RefusedError("not-a-number", f"{name} is {shown(value)}, which is not a number")
+    raise RefusedError("not-a-number", f"{name} is {preview(value)}, which is not a number")
 
 
 def _spelled_number(text: str) -> float | None:
@@ -96,7 +96,7 @@ def moment(field: Field) -> float:
     if seconds is None or not 0 <= seconds < END_OF_TIME:
         raise RefusedError(
             "not-a-time",
-            f"{field[0]} is {shown(value)}, which is not a time from 1970 to 9999: "
+            f"{field[0]} is {preview(value)}, which is not a time from 1970 to 9999: "
             "expected epoch seconds, epoch milliseconds or ISO 8601",
         )
     return seconds
@@ -130,7 +130,7 @@ def symbol(field: Field) -> str:
         return ticker.upper()
     raise RefusedError(
         "not-a-symbol",
-        f"{name} is {shown(value)}, which is not a symbol: expected 1 to 32 letters, digits or . : - ^ = / _",
+        f"{name} is {preview(value)}, which is not a symbol: expected 1 to 32 letters, digits or . : - ^ = / _",
     )
 
 
@@ -138,13 +138,13 @@ def text(field: Field, longest: int = 64, without: str = "") -> str:
     """A printable text of 1 to ``longest`` characters, stripped of surrounding blanks."""
     name, value = field
     if not isinstance(value, str):
-        raise RefusedError("wrong-type", f"{name} is {shown(value)}, which is not a text")
+        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not a text")
     stripped = value.strip()
     if 0 < len(stripped) <= longest and stripped.isprintable() and not (without and without in stripped):
         return stripped
     raise RefusedError(
         "not-a-name",
-        f"{name} is {shown(value)}: expected 1 to {longest} printable characters"
+        f"{name} is {preview(value)}: expected 1 to {longest} printable characters"
         + (f" without {without!r}" if without else ""),
     )
 
@@ -172,7 +172,7 @@ def job_id(field: Field) -> str:
     if not _JOB_ID.fullmatch(identifier):
         raise RefusedError(
             "not-a-name",
-            f"{name} is {shown(value)}: expected 1 to 128 letters, digits or _ . : @ + = ~ -, "
+            f"{name} is {preview(value)}: expected 1 to 128 letters, digits or _ . : @ + = ~ -, "
             "the first a letter or digit",
         )
     return identifier
@@ -182,7 +182,7 @@ def message_text(field: Field) -> str:
     """Any text, such as an error message of several lines."""
     name, value = field
     if not isinstance(value, str):
-        raise RefusedError("wrong-type", f"{name} is {shown(value)}, which is not a text")
+        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not a text")
     return value
 
 
@@ -190,5 +190,5 @@ def mapping(field: Field) -> dict[str, Any]:
     """A JSON object, as a copy of its top level."""
     name, value = field
     if not isinstance(value, dict):
-        raise RefusedError("wrong-type", f"{name} is {shown(value)}, which is not an object")
+        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not an object")
     return dict(value)

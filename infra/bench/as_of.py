@@ -18,7 +18,7 @@ from infra.postgres.database import Database
 from infra.serving.archive import ArchiveGateway
 from infra.serving.pattern_history import PostgresPatternHistory
 from projections.base import encode_row
-from projections.pattern_history import Shown, microseconds
+from projections.pattern_history import ValidityInterval, microseconds
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.queries import PatternQuery
 
@@ -62,7 +62,7 @@ def fill(database: Database, intervals: int, symbols: int) -> None:
         connection.execute("VACUUM ANALYZE tickview.pattern_history_recorded")
 
 
-def states_of(count: int, symbols: int, seed: int = 1) -> Iterator[Shown]:
+def states_of(count: int, symbols: int, seed: int = 1) -> Iterator[ValidityInterval]:
     """States of patterns, each shown for ``ACTIVE`` seconds on average, for almost none or for twice as long."""
     chance = random.Random(seed)  # noqa: S311 a load, not a secret
     for number in range(count):
@@ -88,7 +88,7 @@ def states_of(count: int, symbols: int, seed: int = 1) -> Iterator[Shown]:
             event_id=f"bench-{number}",
         )
         position = number + 1
-        yield Shown(microseconds(begun), microseconds(ended), row, position, encode_row(row, position))
+        yield ValidityInterval(microseconds(begun), microseconds(ended), row, position, encode_row(row, position))
 
 
 def _moments(intervals: int, symbols: int, case: Case) -> Iterator[PatternQuery]:

@@ -19,7 +19,7 @@ from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import Command, RedisStore
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
-from projections.ports import Lease, Outcome, Segment
+from projections.ports import CommitOutcome, Lease, Segment
 from projections.versions import Build
 
 
@@ -67,7 +67,9 @@ class _NotingStore(RedisStore):
         super().__init__(client)
         self.commits: list[list[Command]] = []
 
-    def run(self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]) -> Outcome:
+    def run(
+        self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]
+    ) -> CommitOutcome:
         noted = list(commands)
         self.commits.append(noted)
         return super().run(lease, position, noted, meanwhile)

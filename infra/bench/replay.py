@@ -28,7 +28,7 @@ from infra.read_models.versions import change_versions
 from infra.redis.connections import connect
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
-from projections.ports import Lease, Outcome, Segment
+from projections.ports import CommitOutcome, Lease, Segment
 from projections.versions import Build
 
 APPENDED_AT_ONCE = 1_000
@@ -65,7 +65,9 @@ class _NotingStore(RedisStore):
 
     noted: list[Command]
 
-    def run(self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]) -> Outcome:
+    def run(
+        self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]
+    ) -> CommitOutcome:
         self.noted = list(commands)
         return super().run(lease, position, self.noted, meanwhile)
 
@@ -90,7 +92,7 @@ def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Thro
             started = time.perf_counter()
             outcome, size = projector.step(0)
             folding += time.perf_counter() - started
-            if outcome is not Outcome.COMMITTED:
+            if outcome is not CommitOutcome.COMMITTED:
                 raise RuntimeError(f"a commit was refused: {outcome.value}")
             bare = [(name, key.replace(prefix, "bare:"), words) for name, key, words in store.noted]
             started = time.perf_counter()

@@ -6,7 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 
-from domain.wire.refusal import RefusedError, shown
+from domain.wire.refusal import RefusedError, preview
 from domain.wire.values import Field, number, optional, required, symbol, text
 from infra.processes.errors import StartupError
 from projections.symbols import DETAILS
@@ -167,7 +167,7 @@ _DETAIL_READERS: Mapping[str, Callable[[Field], Any]] = {"market_cap": _market_c
 def _flag(field: Field) -> bool:
     word = _WORDS.get(str(field[1]).strip().lower())
     if word is None:
-        raise RefusedError("wrong-type", f"{field[0]} is {shown(field[1])}: expected true or false")
+        raise RefusedError("wrong-type", f"{field[0]} is {preview(field[1])}: expected true or false")
     return word
 
 
@@ -176,7 +176,7 @@ def _key(field: Field) -> str:
     if not _KEY.fullmatch(key):
         raise RefusedError(
             "not-a-name",
-            f"{field[0]} is {shown(field[1])}: expected 1 to 64 letters, digits or . _ : -, a letter or digit first",
+            f"{field[0]} is {preview(field[1])}: expected 1 to 64 letters, digits or . _ : -, a letter or digit first",
         )
     return key
 
@@ -187,7 +187,7 @@ def _members(field: Field) -> list[str]:
     if isinstance(value, str):
         value = _spelled_members(name, value.strip())
     if not isinstance(value, list):
-        raise RefusedError("wrong-type", f"{name} is {shown(value)}, which is not a list of symbols")
+        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not a list of symbols")
     if len(value) > MOST_MEMBERS:
         raise RefusedError("too-large", f"{name} has {len(value):,} symbols, more than {MOST_MEMBERS:,}")
     return list(dict.fromkeys(_each_member(name, value)))

@@ -119,7 +119,7 @@ def _is_taken_up(client: Redis, name: str, versions: Versions, seconds: float) -
     assert versions.building is not None
     deadline = time.monotonic() + seconds
     while not has_worker(versions.building):
-        if time.monotonic() > deadline or not any(map(has_worker, versions.kept)):
+        if time.monotonic() > deadline or not any(map(has_worker, versions.maintained)):
             return False
         time.sleep(LOOK_SECONDS)
     return True

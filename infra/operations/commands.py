@@ -58,7 +58,7 @@ def retry_parked(client: Redis, name: str, key: str | None = None) -> list[str]:
 
 
 def _segments(client: Redis, name: str) -> list[SegmentKeys]:
-    builds = read_versions(client, [name])[name].kept
+    builds = read_versions(client, [name])[name].maintained
     return [SegmentKeys(Segment(name, build, log)) for build in builds for log in logs_of(client, name)]
 
 

@@ -43,7 +43,7 @@ def deploy(client: Redis, projections: Mapping[str, Projection[Any, Any]]) -> di
     for name, projection in projections.items():
         if versions[name].deployed(projection.version) != versions[name]:
             versions[name] = change_versions(client, name, methodcaller("deployed", projection.version))
-            logger.info("build begun", read_model=name, build=str(versions[name].kept[-1]))
+            logger.info("build begun", read_model=name, build=str(versions[name].maintained[-1]))
     return versions
 
 
@@ -85,6 +85,6 @@ def remove(client: Redis, name: str, build: Build, logs: Sequence[str]) -> None:
         if keys:
             client.unlink(*keys)
     after = change_versions(client, name, lambda versions: versions.dropped(build))
-    if build.version not in {kept.version for kept in (*after.kept, *after.dropping)}:
+    if build.version not in {other.version for other in (*after.maintained, *after.dropping)}:
         client.hdel(fingerprints_key(name), str(build.version))
     logger.info("build removed", read_model=name, build=str(build))

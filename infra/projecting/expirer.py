@@ -13,7 +13,7 @@ from domain.codec import encode, topic_of
 from domain.events import PatternExpired
 from infra.log.event_log import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
-from projections.base import Stored, decode_row
+from projections.base import StoredRow, decode_row
 from projections.patterns import PatternRow
 from projections.ports import Segment
 
@@ -38,7 +38,7 @@ def expire(client: Redis, log: EventLog, segment: Segment) -> int:
     return len(due)
 
 
-def _expiry_of(stored: Stored[PatternRow]) -> PatternExpired:
+def _expiry_of(stored: StoredRow[PatternRow]) -> PatternExpired:
     row = stored.row
     assert row.expires_at is not None
     identity = f"{row.id} {row.expires_at!r} {stored.position}"

@@ -12,18 +12,18 @@ from infra.log.event_log import EventLog
 from projections.base import Projection
 from projections.fold import (
     DecodedEntry,
-    Folded,
-    Loaded,
+    FoldResult,
+    LoadedState,
     Mutations,
+    decode_entries,
+    decode_parked_entries,
     derive,
     fold,
     fold_parked,
-    needed,
     overlay,
-    read,
-    read_parked,
+    required_keys,
 )
-from projections.ports import Lease, Outcome, Progress, Store, nothing
+from projections.ports import CommitOutcome, Lease, Progress, ReadModelStore, do_nothing
 
 logger = structlog.get_logger()
 
@@ -56,7 +56,7 @@ class _Batch(NamedTuple):
 
     after: int
     entries: list[LogEntry]
-    folded: Folded
+    folded: FoldResult
     mutations: Mutations
 
 
@@ -69,7 +69,7 @@ class Projector:
     """
 
     def __init__(
-        self, projection: Projection[Any, Any], log: EventLog, store: Store, lease: Lease, batch_size: int
+        self, projection: Projection[Any, Any], log: EventLog, store: ReadModelStore, lease: Lease, batch_size: int
     ) -> None:
         self.projection = projection
         self.lease = lease
@@ -80,7 +80,7 @@ class Projector:
         self._rate = RateMeter()
         self._ahead: _Batch | None = None
 
-    def step(self, timeout: float) -> tuple[Outcome, int]:
+    def step(self, timeout: float) -> tuple[CommitOutcome, int]:
         """Fold the next batch, waiting up to ``timeout`` seconds for one; returns what became of it and its size.
 
         The checkpoint moves to the last position read, whether the projection handles it or not.
@@ -89,7 +89,7 @@ class Projector:
         if batch is None or batch.after != self.lease.checkpoint:
             entries = self._log.wait(self.lease.checkpoint, self.batch_size, timeout)
             if not entries:
-                return Outcome.COMMITTED, 0
+                return CommitOutcome.COMMITTED, 0
             batch = self._fold(self.lease.checkpoint, entries, *self._load(entries))
         for parked in batch.folded.parked:
             if parked.error is not None:
@@ -97,18 +97,20 @@ class Projector:
         entries, last = batch.entries, batch.entries[-1]
         # Before the commit: the server answers one after the other, and would let the reading wait for it.
         following = self._log.read(last.position, self.batch_size) if len(entries) == self.batch_size else []
-        fold_ahead = self._folding_ahead(batch, following) if following else nothing
+        fold_ahead = self._folding_ahead(batch, following) if following else do_nothing
         progress = Progress(last.position, last.recorded_at, self._rate.after(len(entries)))
         outcome = self._store.commit(self.lease, progress, batch.mutations, fold_ahead)
-        if outcome is not Outcome.COMMITTED:
+        if outcome is not CommitOutcome.COMMITTED:
             self._ahead = None
         return outcome, len(entries)
 
-    def _load(self, entries: list[LogEntry]) -> tuple[list[DecodedEntry], Loaded]:
-        readings = read(self.projection, entries)
-        return readings, self._store.load(self.projection, self.lease.segment, *needed(self.projection, readings))
+    def _load(self, entries: list[LogEntry]) -> tuple[list[DecodedEntry], LoadedState]:
+        readings = decode_entries(self.projection, entries)
+        return readings, self._store.load(
+            self.projection, self.lease.segment, *required_keys(self.projection, readings)
+        )
 
-    def _fold(self, after: int, entries: list[LogEntry], readings: list[DecodedEntry], loaded: Loaded) -> _Batch:
+    def _fold(self, after: int, entries: list[LogEntry], readings: list[DecodedEntry], loaded: LoadedState) -> _Batch:
         folded = fold(self.projection, loaded, readings)
         return _Batch(after, entries, folded, derive(self.projection, folded))
 
@@ -121,20 +123,20 @@ class Projector:
 
         return fold_ahead
 
-    def retry_parked(self) -> Outcome:
+    def retry_parked(self) -> CommitOutcome:
         """Try the parked keys again that an operator asks for, each in order, leaving the checkpoint where it is."""
         self._ahead = None
-        outcome = Outcome.COMMITTED
+        outcome = CommitOutcome.COMMITTED
         for key in self._store.retry_requests(self.lease.segment):
             outcome = self._retry(key)
-            if outcome is not Outcome.COMMITTED:
+            if outcome is not CommitOutcome.COMMITTED:
                 break
         return outcome
 
-    def _retry(self, key: str) -> Outcome:
+    def _retry(self, key: str) -> CommitOutcome:
         entries = self._store.parked_entries(self.lease.segment, key, RETRIED_AT_ONCE)
-        readings = read_parked(self.projection, key, entries)
-        loaded = self._store.load(self.projection, self.lease.segment, *needed(self.projection, readings))
+        readings = decode_parked_entries(self.projection, key, entries)
+        loaded = self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, readings))
         folded = fold_parked(self.projection, loaded, key, readings)
         left = sum(1 for parked in folded.parked if parked.key == key)
         logger.info("parked events tried again", key=key, folded=len(entries) - left, left=left)

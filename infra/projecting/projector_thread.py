@@ -14,7 +14,7 @@ from infra.processes.outage import OutageLog
 from infra.projecting.expirer import expire
 from infra.projecting.projector import Projector
 from projections.patterns import ActivePatterns
-from projections.ports import Lease, Outcome, Segment
+from projections.ports import CommitOutcome, Lease, Segment
 
 logger = structlog.get_logger()
 
@@ -67,10 +67,10 @@ class ProjectorThread:
             self._projector.batch_size = min(max(step, 1), self._batch_size)
             try:
                 outcome, size = self._projector.step(IDLE_SECONDS)
-                if outcome is Outcome.COMMITTED and self.retry.is_set():
+                if outcome is CommitOutcome.COMMITTED and self.retry.is_set():
                     self.retry.clear()
                     outcome = self._projector.retry_parked()
-                if outcome not in (Outcome.COMMITTED, Outcome.ALREADY_THERE):
+                if outcome not in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED):
                     logger.warning("lease lost", **self.described, outcome=outcome.value)
                     return
                 # A segment that is behind may still read that a pattern was prolonged.

@@ -106,7 +106,7 @@ class Worker:
         return [
             ModelBuild(name, build)
             for name, found in versions.items()
-            for build in found.kept
+            for build in found.maintained
             if projection_of(self._known, name, build.version)
         ]
 

@@ -39,7 +39,7 @@ def read_checkpoints(client: Redis, log: str) -> list[Checkpoint]:
     begun = [
         (name, build)
         for name, found in versions.items()
-        for build in found.kept
+        for build in found.maintained
         if projection_of(known, name, build.version)
     ]
     with client.pipeline(transaction=False) as pipeline:
@@ -57,7 +57,7 @@ def fence_log(client: Redis, log: str) -> list[Checkpoint]:
     A worker whose commit is refused takes a new lease and reads on from the checkpoint.
     """
     versions = read_versions(client, [name for name, projection in READ_MODELS.items() if projection.folds(log)])
-    segments = [Segment(name, build, log) for name, found in versions.items() for build in found.kept]
+    segments = [Segment(name, build, log) for name, found in versions.items() for build in found.maintained]
     with client.pipeline(transaction=False) as pipeline:
         for segment in segments:
             state = SegmentKeys(segment).state

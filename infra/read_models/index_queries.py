@@ -14,7 +14,7 @@ from infra.read_models.keys import SegmentKeys
 from infra.redis.functions import Argument, command, with_functions_async
 from projections.base import Projection, read_row
 from projections.ports import Segment
-from projections.queries import DEEPEST_OFFSET, Cursor, FoundRow, Page, TooDeepError
+from projections.queries import MAX_OFFSET, Cursor, Page, ResultRow, TooDeepError
 from projections.versions import Build
 
 Row = TypeVar("Row")
@@ -76,22 +76,22 @@ class IndexedRows(Generic[Row]):
         self._row = projection.row
         self.keys = {log: SegmentKeys(Segment(projection.name, build, log)) for log in logs}
 
-    async def get(self, log: str, key: str) -> FoundRow[Row] | None:
+    async def get(self, log: str, key: str) -> ResultRow[Row] | None:
         """One row."""
         rows = await self.several(log, [key])
         return rows[0] if rows else None
 
-    async def several(self, log: str, keys: Collection[str]) -> list[FoundRow[Row]]:
+    async def several(self, log: str, keys: Collection[str]) -> list[ResultRow[Row]]:
         """Those of these rows that there are."""
         return await self._fetch([_Place(0.0, key, log) for key in keys])
 
     async def page(self, query: IndexQuery) -> Page[Row]:
         """The page of the answer. Raises TooDeepError."""
-        if query.offset > DEEPEST_OFFSET:
+        if query.offset > MAX_OFFSET:
             total, _ = await self._find(replace(query, offset=0, limit=0))
             if query.offset < total:
                 raise TooDeepError(
-                    f"row {query.offset} of {total}: only the first {DEEPEST_OFFSET} can be paged past by number; "
+                    f"row {query.offset} of {total}: only the first {MAX_OFFSET} can be paged past by number; "
                     "go on with a cursor"
                 )
             return Page([], total, None)
@@ -126,7 +126,7 @@ class IndexedRows(Generic[Row]):
         places.sort(reverse=query.descending)
         return sum(reply[0] for reply in replies), places[query.offset : query.offset + query.limit + 1]
 
-    async def _fetch(self, places: Sequence[_Place]) -> list[FoundRow[Row]]:
+    async def _fetch(self, places: Sequence[_Place]) -> list[ResultRow[Row]]:
         """The rows that are still there, in the order of the places."""
         if not places:
             return []
@@ -142,9 +142,9 @@ class IndexedRows(Generic[Row]):
             self._found(place.log, document) for place in places if (document := next(documents[place.log])) is not None
         ]
 
-    def _found(self, log: str, document: bytes) -> FoundRow[Row]:
+    def _found(self, log: str, document: bytes) -> ResultRow[Row]:
         row, position = read_row(self._row, document)
-        return FoundRow(row, log, position)
+        return ResultRow(row, log, position)
 
 
 def _symbols(query: IndexQuery, log: str) -> list[Argument]:

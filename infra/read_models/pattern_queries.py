@@ -10,7 +10,7 @@ from infra.read_models.index_queries import Clause, IndexedRows, IndexQuery, Ran
 from infra.read_models.pattern_statistics import statistics
 from projections.base import LOWEST_VALUE
 from projections.patterns import ActivePatterns, PatternRow
-from projections.queries import FoundRow, Page, PatternQuery, PatternStatistics
+from projections.queries import Page, PatternQuery, PatternStatistics, ResultRow
 from projections.versions import Build
 
 SORT_INDEXES = {
@@ -58,7 +58,7 @@ class RedisPatternQueries:
             )
         )
 
-    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
         """One active pattern."""
         parts = pattern_id.rsplit(":", 3)
         if len(parts) != 4:

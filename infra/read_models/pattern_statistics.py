@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 from infra.read_models.keys import SegmentKeys
 from infra.redis.functions import command, with_functions_async
 from projections.base import read_row
-from projections.fold import places_of
+from projections.fold import placement_of
 from projections.patterns import ActivePatterns, PatternRow
-from projections.queries import MOST_GROUPS, TOP_SYMBOLS, PatternStatistics, most_frequent
+from projections.queries import MAX_GROUPS, TOP_SYMBOLS, PatternStatistics, most_frequent
 
 COUNTS = ("by_symbol", "by_type", "by_tier", "by_confidence", "all", "high_confidence")
 
@@ -41,7 +41,7 @@ async def statistics(client: Redis, segments: Sequence[SegmentKeys], now: float)
     passed = 0
     while any(documents for _, documents, *_ in replies):
         tally.elapsed += _rows(replies)
-        passed += MOST_GROUPS
+        passed += MAX_GROUPS
         if all(elapsed <= passed for elapsed, *_ in replies):
             break
         replies = await _ask(client, segments, now, passed)
@@ -55,7 +55,7 @@ async def _ask(client: Redis, segments: Sequence[SegmentKeys], now: float, passe
         async with client.pipeline(transaction=False) as pipeline:
             for names in segments:
                 keys = [names.rows, names.index("expiry"), *(names.count(name) for name in COUNTS)]
-                arguments = (now, passed, MOST_GROUPS, TOP_SYMBOLS)
+                arguments = (now, passed, MAX_GROUPS, TOP_SYMBOLS)
                 pipeline.execute_command(*command("statistics", keys, arguments, read_only=True))
             replies: list[list[Any]] = await pipeline.execute()
             return replies
@@ -74,7 +74,7 @@ def _rows(replies: Sequence[list[Any]]) -> list[PatternRow]:
 def _active(tally: _Tally) -> PatternStatistics:
     names = [count.name for count in ActivePatterns.summaries]
     for row in tally.elapsed:
-        for name, group in zip(names, places_of(ActivePatterns(), row).counts, strict=True):
+        for name, group in zip(names, placement_of(ActivePatterns(), row).counts, strict=True):
             if group is not None:
                 tally.counts[name][group] -= 1
     counts = tally.counts

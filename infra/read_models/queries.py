@@ -12,7 +12,7 @@ from infra.read_models.index_queries import EVERYTHING, Clause, IndexedRows, Ind
 from projections.activity import Activity, ActivityRow
 from projections.backtests import BacktestRow, Backtests
 from projections.producers import ProducerRow, Producers
-from projections.queries import BacktestSort, FoundRow, Page
+from projections.queries import BacktestSort, Page, ResultRow
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow, Workspaces
 
@@ -39,7 +39,7 @@ class RedisBacktestQueries:
             clause = Clause([Range(sort_by, "", *EVERYTHING)], sorted=True)
         return await self._rows.page(IndexQuery([clause], sort_by, descending, limit, offset))
 
-    async def get(self, job_id: str) -> FoundRow[BacktestRow] | None:
+    async def get(self, job_id: str) -> ResultRow[BacktestRow] | None:
         """One run."""
         return await self._rows.get(log_of(backtest_stream(job_id), self._partitions), job_id)
 
@@ -94,14 +94,14 @@ class RedisWorkspaceQueries:
         [self._log] = logs
         self._rows = IndexedRows(client, Workspaces(), build, logs)
 
-    async def get(self, user: str) -> FoundRow[WorkspaceRow] | None:
+    async def get(self, user: str) -> ResultRow[WorkspaceRow] | None:
         """What one user has; None if that user has never done anything."""
         return await self._rows.get(self._log, user)
 
     async def several(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
         """What each of these has; those who have never done anything are missing."""
         asked = list(users)
-        found: list[FoundRow[WorkspaceRow]] = []
+        found: list[ResultRow[WorkspaceRow]] = []
         for start in range(0, len(asked), USERS_AT_ONCE):
             found += await self._rows.several(self._log, asked[start : start + USERS_AT_ONCE])
         return {one.row.user: one.row for one in found}
@@ -113,7 +113,7 @@ class RedisProducerQueries:
     def __init__(self, client: Redis, build: Build, logs: Sequence[str]) -> None:
         self._rows = IndexedRows(client, Producers(), build, logs)
 
-    async def latest(self, limit: int) -> Sequence[FoundRow[ProducerRow]]:
+    async def latest(self, limit: int) -> Sequence[ResultRow[ProducerRow]]:
         """Those that reported last, the latest first."""
         clause = Clause([Range("reported_at", "", *EVERYTHING)], sorted=True)
         page = await self._rows.page(IndexQuery([clause], "reported_at", descending=True, limit=limit))

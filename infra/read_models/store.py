@@ -14,8 +14,8 @@ from infra.read_models.keys import SegmentKeys
 from infra.redis.connections import CONNECTION_ERRORS
 from infra.redis.functions import Argument, command, with_functions
 from projections.base import Projection, decode_row
-from projections.fold import Loaded, Mutations, Parked
-from projections.ports import Lease, Outcome, Progress, Segment, nothing
+from projections.fold import LoadedState, Mutations, Parked
+from projections.ports import CommitOutcome, Lease, Progress, Segment, do_nothing
 
 WORDS_PER_COMMAND = 4_000
 """Below what Lua can unpack into one call."""
@@ -43,7 +43,7 @@ class RedisStore:
         keys: set[str],
         groups: set[str],
         parkable: set[str],
-    ) -> Loaded:
+    ) -> LoadedState:
         """What is held of these rows and of the rows of these groups, and which of ``parkable`` are parked."""
         names = SegmentKeys(segment)
         row_keys, group_names = list(keys), list(groups)
@@ -55,7 +55,7 @@ class RedisStore:
             parked_keys, *replies = pipeline.execute()
         documents = replies.pop(0) if row_keys else []
         members = replies.pop(0) if group_names else []
-        loaded = Loaded(
+        loaded = LoadedState(
             groups={
                 name: set(value.decode().split("\n"))
                 for name, value in zip(group_names, members, strict=True)
@@ -82,8 +82,8 @@ class RedisStore:
         lease: Lease,
         progress: Progress,
         mutations: Mutations,
-        meanwhile: Callable[[], object] = nothing,
-    ) -> Outcome:
+        meanwhile: Callable[[], object] = do_nothing,
+    ) -> CommitOutcome:
         """Make the changes and move the checkpoint, the lease's too, all or nothing.
 
         ``meanwhile`` is called while the server is at it; it must bear being called twice, or cut short.
@@ -94,11 +94,13 @@ class RedisStore:
         written = _commands(names, mutations, progress.position, progress.recorded_at)
         commands: list[Command] = [("HSET", names.state, state), *written]
         outcome = self.run(lease, progress.position, commands, meanwhile)
-        if outcome in (Outcome.COMMITTED, Outcome.ALREADY_THERE):
+        if outcome in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED):
             lease.checkpoint = progress.position
         return outcome
 
-    def run(self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]) -> Outcome:
+    def run(
+        self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]
+    ) -> CommitOutcome:
         """Run write commands that lead from the lease's checkpoint to ``position``, all or none, behind the fence."""
         key_numbers = {SegmentKeys(lease.segment).state: 1}
         packed = msgspec.msgpack.encode(
@@ -110,7 +112,7 @@ class RedisStore:
         except CONNECTION_ERRORS:
             # Heard or not: the function finds out, and the client tries as often as it is set to.
             reply = with_functions(self._client, lambda: self._client.execute_command(*words))
-        return Outcome(reply.decode())
+        return CommitOutcome(reply.decode())
 
     def _send(self, words: Sequence[Argument], meanwhile: Callable[[], object]) -> Any:
         """The reply to a command; ``meanwhile`` is called between sending it and reading the reply."""
@@ -132,7 +134,7 @@ class RedisStore:
         packed: Any = self._client.lrange(SegmentKeys(segment).parked_events(key), 0, limit - 1)
         return [_unpack(one) for one in packed]
 
-    def commit_retry(self, lease: Lease, key: str, done: int, mutations: Mutations) -> Outcome:
+    def commit_retry(self, lease: Lease, key: str, done: int, mutations: Mutations) -> CommitOutcome:
         """Make the changes and take the first ``done`` events off those parked under ``key``; the checkpoint stays.
 
         What ``mutations`` still parks under ``key`` is left there with its error; a key with no event left is parked no
@@ -147,7 +149,7 @@ class RedisStore:
             commands += [("HSET", names.parked, [key, _parked_note(left[0])]), ("SREM", names.retry, [key])]
         elif self._client.llen(events) == done:
             commands += [("HDEL", names.parked, [key]), ("SREM", names.retry, [key])]
-        return self.run(lease, lease.checkpoint, commands, nothing)
+        return self.run(lease, lease.checkpoint, commands, do_nothing)
 
     def retry_requests(self, segment: Segment) -> list[str]:
         """Some of the parked keys that an operator wants tried again."""

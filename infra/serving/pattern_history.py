@@ -13,14 +13,14 @@ from projections.base import read_row
 from projections.pattern_history import NAME, Timeline, microseconds
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import (
-    DEEPEST_OFFSET,
+    MAX_OFFSET,
     Cursor,
-    FoundRow,
     HistoryPage,
     Page,
     PatternQuery,
     PatternSort,
     Positions,
+    ResultRow,
     TooDeepError,
 )
 
@@ -90,11 +90,11 @@ class PostgresPatternHistory:
         return dict.fromkeys(self._logs, 0) | {log: position for log, position, _ in found}
 
     def _scan(self, connection: Connection, query: PatternQuery, timeline: Timeline) -> HistoryPage:
-        if query.offset > DEEPEST_OFFSET:
+        if query.offset > MAX_OFFSET:
             empty = self._scan(connection, query._replace(offset=0, limit=0), timeline)
             if query.offset < empty.page.total:
                 raise TooDeepError(
-                    f"row {query.offset} of {empty.page.total}: only the first {DEEPEST_OFFSET} can be paged past by "
+                    f"row {query.offset} of {empty.page.total}: only the first {MAX_OFFSET} can be paged past by "
                     "number; go on with a cursor"
                 )
             return empty
@@ -114,9 +114,9 @@ class PostgresPatternHistory:
         )
 
 
-def _found(log: str, document: bytes) -> FoundRow[PatternRow]:
+def _found(log: str, document: bytes) -> ResultRow[PatternRow]:
     row, position = read_row(PatternRow, document)
-    return FoundRow(row, log, position)
+    return ResultRow(row, log, position)
 
 
 def _statement(query: PatternQuery, timeline: Timeline) -> tuple[Composed, dict[str, Any]]:

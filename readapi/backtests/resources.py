@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from domain.streams import backtest_stream
 from projections.backtests import BacktestRow
-from projections.queries import BacktestQueries, BacktestSort, FoundRow, TooDeepError
+from projections.queries import BacktestQueries, BacktestSort, ResultRow, TooDeepError
 from readapi.audit.event_documents import MAX_RELATED_EVENTS, HistoricEvent, related_events
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import ListOf, Name, PageNumber, PageSize, Parameters, SortOrder
@@ -134,7 +134,7 @@ class BacktestResource(Resource):
         send_with_etag(req, resp, BacktestAnswer(backtest=backtest_document(found), events=events))
 
 
-def backtest_document(found: FoundRow[BacktestRow]) -> Backtest:
+def backtest_document(found: ResultRow[BacktestRow]) -> Backtest:
     """The run as it is shown."""
     row = found.row
     return {

@@ -2,7 +2,7 @@
 
 from typing_extensions import TypedDict
 
-from projections.queries import FoundRow
+from projections.queries import ResultRow
 from projections.symbols import SymbolRow
 from projections.universes import UniverseRow
 from readapi.ports.read_models import provenance
@@ -68,7 +68,7 @@ def symbol_summary(row: SymbolRow) -> SymbolSummary:
     }
 
 
-def symbol_details(found: FoundRow[SymbolRow]) -> SymbolDetails:
+def symbol_details(found: ResultRow[SymbolRow]) -> SymbolDetails:
     """A symbol by itself."""
     row = found.row
     return {
@@ -91,7 +91,7 @@ def universe_summary(row: UniverseRow) -> UniverseSummary:
     }
 
 
-def universe_details(found: FoundRow[UniverseRow]) -> UniverseDetails:
+def universe_details(found: ResultRow[UniverseRow]) -> UniverseDetails:
     """A universe by itself."""
     row = found.row
     return {

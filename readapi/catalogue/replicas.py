@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import orjson
 
 from projections.base import read_row
-from projections.queries import FoundRow
+from projections.queries import ResultRow
 from projections.symbols import SymbolRow
 from projections.universes import UniverseRow
 from readapi.catalogue.rendering import symbol_summary
@@ -25,7 +25,7 @@ class CatalogueReplica(Generic[Row]):
     row: ClassVar[type[Any]]
 
     def __init__(self) -> None:
-        self.rows: dict[str, FoundRow[Row]] = {}
+        self.rows: dict[str, ResultRow[Row]] = {}
         self._number = next(_numbers)
         self._version = 0
 
@@ -49,7 +49,7 @@ class CatalogueReplica(Generic[Row]):
                 self.rows.pop(key, None)
             else:
                 stored = read_row(self.row, document)
-                self.rows[key] = FoundRow(stored.row, log, stored.position)
+                self.rows[key] = ResultRow(stored.row, log, stored.position)
         if self._version != before:
             self._forget_what_is_derived()
 
@@ -60,7 +60,7 @@ class CatalogueReplica(Generic[Row]):
     def prepare(self, now: float) -> None:
         """Make what the first questions would else have to make."""
 
-    def get(self, key: str) -> FoundRow[Row] | None:
+    def get(self, key: str) -> ResultRow[Row] | None:
         """One row."""
         return self.rows.get(key)
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from domain.symbols import NOT_A_SYMBOL, SYMBOL_PATTERN
+from domain.symbols import SYMBOL_PATTERN, SYMBOL_RULE
 from readapi.http.problems import FieldError, invalid
 
 MOST_VALUES = 100
@@ -102,7 +102,7 @@ LONG_NAME_PATTERN = "^[^\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
 _PATTERNS = {
     NAME_PATTERN: "should be 1 to 64 printable characters",
     LONG_NAME_PATTERN: "should be 1 to 200 printable characters",
-    SYMBOL_PATTERN: NOT_A_SYMBOL,
+    SYMBOL_PATTERN: SYMBOL_RULE,
 }
 
 _TYPES = dict.fromkeys(("model_type", "dict_type"), "should be an object")

@@ -6,7 +6,7 @@ from typing import Any
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
-from projections.queries import FoundRow, PatternQueries
+from projections.queries import PatternQueries, ResultRow
 from readapi.audit.event_documents import MAX_RELATED_EVENTS, HistoricEvent, related_events
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
@@ -74,7 +74,7 @@ class PatternResource(Resource):
         send_with_etag(req, resp, answer)
 
 
-def provenance_of(found: FoundRow[Any]) -> Provenance:
+def provenance_of(found: ResultRow[Any]) -> Provenance:
     """Who and what last changed the row."""
     return Provenance(
         log=found.log,

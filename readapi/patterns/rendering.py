@@ -8,7 +8,7 @@ import orjson
 from typing_extensions import TypedDict
 
 from projections.patterns import PatternRow
-from projections.queries import FoundRow
+from projections.queries import ResultRow
 from readapi.ports.read_models import provenance
 
 SHORT_WORDS = {
@@ -118,7 +118,7 @@ def compact(row: PatternRow, now: float) -> CompactPattern:
     }
 
 
-def full(found: FoundRow[PatternRow], now: float) -> FullPattern:
+def full(found: ResultRow[PatternRow], now: float) -> FullPattern:
     """The compact row, every raw field, and where the event stands that last changed it."""
     row = found.row
     return {
@@ -143,7 +143,7 @@ def full(found: FoundRow[PatternRow], now: float) -> FullPattern:
     }
 
 
-class RenderedRows(Sequence[FoundRow[PatternRow]]):
+class RenderedRows(Sequence[ResultRow[PatternRow]]):
     """Rows of which most has been rendered before."""
 
     def compact(self, now: float) -> bytes:
@@ -151,7 +151,7 @@ class RenderedRows(Sequence[FoundRow[PatternRow]]):
         raise NotImplementedError
 
 
-def render(rows: Sequence[FoundRow[PatternRow]], fields: Collection[str], now: float) -> bytes:
+def render(rows: Sequence[ResultRow[PatternRow]], fields: Collection[str], now: float) -> bytes:
     """The rows as a JSON array: compact, or ``full`` if that is among the fields."""
     if "full" in fields:
         return orjson.dumps([full(found, now) for found in rows])

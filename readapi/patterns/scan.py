@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from projections.pattern_history import Timeline
 from projections.patterns import PatternRow
 from projections.queries import (
-    DEEPEST_OFFSET,
+    MAX_OFFSET,
     Page,
     PatternQueries,
     PatternQuery,
@@ -299,4 +299,4 @@ class ScanResource(CachedPatternResource):
 
 def too_deep(advice: str) -> Problem:
     """400: the page lies deeper than pages can be numbered."""
-    return invalid([{"field": "page", "reason": f"lies beyond the first {DEEPEST_OFFSET:,} rows; {advice}"}])
+    return invalid([{"field": "page", "reason": f"lies beyond the first {MAX_OFFSET:,} rows; {advice}"}])

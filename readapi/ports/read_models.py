@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
-from projections.queries import FoundRow, Positions
+from projections.queries import Positions, ResultRow
 from projections.versions import Build
 
 Queries = TypeVar("Queries", covariant=True)
@@ -30,7 +30,7 @@ def format_positions(positions: Positions) -> str:
     return ",".join([f"{log}={position}" for log, position in positions.items()])
 
 
-def provenance(found: FoundRow[Any]) -> str:
+def provenance(found: ResultRow[Any]) -> str:
     """Where the event stands that last changed a row, as in the header: ``market-0=17``."""
     return format_positions({found.log: found.position})
 

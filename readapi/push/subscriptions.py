@@ -11,9 +11,9 @@ import orjson
 from typing_extensions import TypedDict
 
 from projections.backtests import BacktestRow
-from projections.base import Stored, read_row
+from projections.base import StoredRow, read_row
 from projections.patterns import PatternRow
-from projections.queries import FoundRow, PatternQuery
+from projections.queries import PatternQuery, ResultRow
 from readapi.backtests.resources import Backtest, backtest_document
 from readapi.patterns.rendering import CompactPattern, FullPattern, compact, full
 from readapi.ports.commits import Commit, RowChange
@@ -68,7 +68,7 @@ class PatternChange:
         return row if row.expires_at is None or row.expires_at > self._now else None
 
     @cached_property
-    def _stored(self) -> Stored[PatternRow] | None:
+    def _stored(self) -> StoredRow[PatternRow] | None:
         return read_row(PatternRow, self._change.new) if self._change.new else None
 
     @cached_property
@@ -88,11 +88,11 @@ class PatternChange:
     def full(self) -> bytes:
         """The row with all raw fields."""
         return _json(
-            SetPattern(op="set", pattern=full(FoundRow(self._known.row, self._log, self._known.position), self._now))
+            SetPattern(op="set", pattern=full(ResultRow(self._known.row, self._log, self._known.position), self._now))
         )
 
     @property
-    def _known(self) -> Stored[PatternRow]:
+    def _known(self) -> StoredRow[PatternRow]:
         assert self._stored is not None
         return self._stored
 
@@ -128,14 +128,14 @@ class PatternSubscription:
 
     def tell(self, change: PatternChange) -> bytes | None:
         """What the change is to somebody who has been told all changes before it."""
-        if change.new is not None and self.query.lets_pass(change.new):
+        if change.new is not None and self.query.matches(change.new):
             return change.full if self.full else change.compact
         return change.removed if self._may_have_been_told(change) else None
 
     def _may_have_been_told(self, change: PatternChange) -> bool:
         if change.knows_old:
-            return change.old is not None and self.query.lets_pass(change.old)
-        return change.names is None or self.query.may_pass(*change.names)
+            return change.old is not None and self.query.matches(change.old)
+        return change.names is None or self.query.may_match(*change.names)
 
 
 @lru_cache(maxsize=256)
@@ -164,7 +164,7 @@ class BacktestChange:
         if self._change.new is None:
             return _json(Remove(op="remove", id=self.job_id))
         row, position = read_row(BacktestRow, self._change.new)
-        return _json(SetBacktest(op="set", backtest=backtest_document(FoundRow(row, self._log, position))))
+        return _json(SetBacktest(op="set", backtest=backtest_document(ResultRow(row, self._log, position))))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 
 from projections.patterns import PatternRow
-from projections.queries import FoundRow
+from projections.queries import ResultRow
 from readapi.patterns.rendering import RenderedRows, compact, span
 from readapi.replica.columns import NEVER, Columns, Slots
 from readapi.replica.row_codec import unpack
@@ -43,16 +43,16 @@ class ReplicaRows(RenderedRows):
         return len(self._slots)
 
     @overload
-    def __getitem__(self, place: int) -> FoundRow[PatternRow]: ...
+    def __getitem__(self, place: int) -> ResultRow[PatternRow]: ...
     @overload
-    def __getitem__(self, place: slice) -> list[FoundRow[PatternRow]]: ...
-    def __getitem__(self, place: int | slice) -> FoundRow[PatternRow] | list[FoundRow[PatternRow]]:
+    def __getitem__(self, place: slice) -> list[ResultRow[PatternRow]]: ...
+    def __getitem__(self, place: int | slice) -> ResultRow[PatternRow] | list[ResultRow[PatternRow]]:
         """A row, decoded now."""
         if isinstance(place, slice):
             return [found(self._columns, slot) for slot in self._slots[place].tolist()]
         return found(self._columns, int(self._slots[place]))
 
-    def __iter__(self) -> Iterator[FoundRow[PatternRow]]:
+    def __iter__(self) -> Iterator[ResultRow[PatternRow]]:
         return iter(self[:])
 
     def compact(self, now: float) -> bytes:
@@ -82,7 +82,7 @@ def _end(left: float) -> bytes:
     return b"null}," if left == NEVER else b'"%b"},' % span(left).encode()
 
 
-def found(columns: Columns, slot: int) -> FoundRow[PatternRow]:
+def found(columns: Columns, slot: int) -> ResultRow[PatternRow]:
     """A row and its provenance."""
     row, position = unpack(columns, slot)
-    return FoundRow(row, columns.logs[slot], position)
+    return ResultRow(row, columns.logs[slot], position)

@@ -8,13 +8,13 @@ import numpy as np
 from projections.base import encode_row, read_row
 from projections.patterns import HIGH_CONFIDENCE, ActivePatterns, PatternRow, band_name
 from projections.queries import (
-    DEEPEST_OFFSET,
+    MAX_OFFSET,
     TOP_SYMBOLS,
     Cursor,
-    FoundRow,
     Page,
     PatternQuery,
     PatternStatistics,
+    ResultRow,
     TooDeepError,
     most_frequent,
 )
@@ -111,8 +111,8 @@ class PatternReplica:
         """The page of the scan. Raises TooDeepError."""
         self.advance(query.now)
         total, slots, more = find(query, self._indexes, self._columns)
-        if query.offset > DEEPEST_OFFSET and query.offset < total:
-            raise TooDeepError(f"row {query.offset} of {total}: beyond {DEEPEST_OFFSET}, only a cursor goes on")
+        if query.offset > MAX_OFFSET and query.offset < total:
+            raise TooDeepError(f"row {query.offset} of {total}: beyond {MAX_OFFSET}, only a cursor goes on")
         end = self._cursor(int(slots[-1]), query.sort_by) if more and len(slots) else None
         return Page(ReplicaRows(self._columns, slots), total, end)
 
@@ -122,7 +122,7 @@ class PatternReplica:
             return Cursor(columns.text(sort, slot), columns.keys[slot])
         return Cursor(float(columns.numbers[column_of(sort)][slot]), columns.keys[slot])
 
-    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
         """One active pattern."""
         self.advance(now)
         slot = self._columns.slot(pattern_id)

@@ -4,12 +4,12 @@ from typing import Any
 
 import orjson
 
-from projections.base import LOWEST, Stored
+from projections.base import LOWEST, StoredRow
 from projections.patterns import PatternRow
 from readapi.replica.columns import NEVER, Columns
 
 
-def pack(stored: Stored[PatternRow]) -> bytes:
+def pack(stored: StoredRow[PatternRow]) -> bytes:
     """The part of a row that no column has."""
     row = stored.row
     packed = orjson.dumps(
@@ -29,7 +29,7 @@ def pack(stored: Stored[PatternRow]) -> bytes:
     return packed[1:-1]
 
 
-def unpack(columns: Columns, slot: int) -> Stored[PatternRow]:
+def unpack(columns: Columns, slot: int) -> StoredRow[PatternRow]:
     """The row in a slot, whole."""
     position, updated_at, current_price, price_change, indicators, source, event_id, correlation_id, extra = (
         orjson.loads(b"[%b]" % columns.packed[slot])
@@ -59,4 +59,4 @@ def unpack(columns: Columns, slot: int) -> Stored[PatternRow]:
         correlation_id=correlation_id,
         extra=extra,
     )
-    return Stored(row, position)
+    return StoredRow(row, position)

@@ -8,7 +8,7 @@ from falcon.asgi import Request, Response
 from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
-from domain.list_rules import LONGEST_NAME, InvalidListError
+from domain.list_rules import MAX_NAME_LENGTH, InvalidListError
 from domain.workspace import Workspace
 from projections.queries import WorkspaceQueries
 from projections.workspaces import PresetRow
@@ -31,7 +31,7 @@ OF_ONE_SCAN = frozenset({"page", "cursor", "as_of", "as_of_valid", "preset"})
 class PresetContent(Parameters):
     """What a preset is made of."""
 
-    name: Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": LONGEST_NAME})]
+    name: Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_NAME_LENGTH})]
     """Unlike those of one's other presets, whatever the case; blanks around it are left off."""
     parameters: dict[str, Any]
     """Parameters of the scan by name, ``page``, ``cursor``, ``as_of``, ``as_of_valid`` and ``preset`` excepted; as JSON

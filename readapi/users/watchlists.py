@@ -7,7 +7,7 @@ from falcon.asgi import Request, Response
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain.list_rules import LONGEST_NAME, MOST_SYMBOLS
+from domain.list_rules import MAX_NAME_LENGTH, MAX_SYMBOLS
 from domain.workspace import Workspace
 from projections.queries import WorkspaceQueries
 from projections.workspaces import WatchlistRow
@@ -23,8 +23,8 @@ from readapi.users.list_resource import CREATED, MOST_BYTES, TAG, WRITE_PROBLEMS
 LIST_ID = {"list_id": "The watchlist's id"}
 
 
-Name = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": LONGEST_NAME})]
-Symbols = Annotated[list[str], Field(json_schema_extra={"maxItems": MOST_SYMBOLS, "uniqueItems": True})]
+Name = Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_NAME_LENGTH})]
+Symbols = Annotated[list[str], Field(json_schema_extra={"maxItems": MAX_SYMBOLS, "uniqueItems": True})]
 
 
 class WatchlistContent(Parameters):

@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from infra.serving.follower import FollowedReadModel
 from infra.web_server.uvicorn import HttpStream, WebSocketStream
 from projections.patterns import PatternRow
-from projections.queries import FoundRow, WorkspaceQueries
+from projections.queries import ResultRow, WorkspaceQueries
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
 from readapi.http.identities import Identity
@@ -58,10 +58,10 @@ class Workspaces:
         self.hangs = False
         self.asked: list[set[str]] = []
 
-    async def get(self, user: str) -> FoundRow[WorkspaceRow] | None:
+    async def get(self, user: str) -> ResultRow[WorkspaceRow] | None:
         """As WorkspaceQueries."""
         row = (await self.several([user])).get(user)
-        return FoundRow(row, "users", 1) if row else None
+        return ResultRow(row, "users", 1) if row else None
 
     async def several(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
         """As WorkspaceQueries."""

@@ -15,9 +15,9 @@ from infra.postgres.database import Database
 from infra.serving.archive import ArchiveGateway
 from infra.serving.pattern_history import PostgresPatternHistory
 from projections.base import encode_row
-from projections.pattern_history import Shown, microseconds
+from projections.pattern_history import ValidityInterval, microseconds
 from projections.patterns import PatternRow
-from projections.queries import DEEPEST_OFFSET, Cursor, HistoryPage, PatternQuery, TooDeepError
+from projections.queries import MAX_OFFSET, Cursor, HistoryPage, PatternQuery, TooDeepError
 from readapi.ports.errors import UnavailableError
 from tests import servers
 from tests.integration.test_queries_patterns import (
@@ -50,7 +50,7 @@ def large(postgres_18_dsn: str) -> Iterator[Database]:
     """An archive with more rows than can be paged past by number."""
     with servers.new_database(postgres_18_dsn) as dsn:
         database = Database(dsn)
-        fill(database, many_rows(DEEPEST_OFFSET + 500).values())
+        fill(database, many_rows(MAX_OFFSET + 500).values())
         yield database
         database.close()
 
@@ -64,7 +64,7 @@ def fill(database: Database, rows: Iterable[PatternRow]) -> None:
             for position, row in enumerate(rows, 1):
                 ended = None if row.expires_at is None else microseconds(row.expires_at)
                 document = encode_row(row, position)
-                copy.write_row(history_row(1, "recorded", LOG, Shown(0, ended, row, position, document)))
+                copy.write_row(history_row(1, "recorded", LOG, ValidityInterval(0, ended, row, position, document)))
 
 
 def assert_page(answer: HistoryPage, rows: dict[str, PatternRow], query: PatternQuery) -> None:
@@ -98,13 +98,13 @@ def test_a_cursor_goes_on_where_its_row_would_be(
 
 @pytest.mark.parametrize("query", QUERIES_OF_EVERY_KIND.values(), ids=QUERIES_OF_EVERY_KIND)
 def test_scans_of_many_rows(large: Database, query: PatternQuery) -> None:
-    assert_page(scan(large, [LOG], query), many_rows(DEEPEST_OFFSET + 500), query)
+    assert_page(scan(large, [LOG], query), many_rows(MAX_OFFSET + 500), query)
 
 
 def test_what_lies_too_deep_is_refused_unless_nothing_is_there(large: Database) -> None:
-    query = PatternQuery(NOW, offset=DEEPEST_OFFSET + 1)
+    query = PatternQuery(NOW, offset=MAX_OFFSET + 1)
     total = scan(large, [LOG], query._replace(offset=0)).page.total
-    assert total > DEEPEST_OFFSET + 1
+    assert total > MAX_OFFSET + 1
     with pytest.raises(TooDeepError, match=f"of {total}"):
         scan(large, [LOG], query)
     assert scan(large, [LOG], query._replace(offset=total)).page == ([], total, None)
@@ -114,7 +114,7 @@ def test_moments_are_told_apart_by_the_microsecond(server: Database) -> None:
     row = next(iter(many_rows(1).values()))
     moments = [1_757_001_600.123455, 1_757_001_600.123456, 1_757_001_600.123457]
     states = [
-        Shown(*map(microseconds, span), replace(row, confidence=confidence), 1, encode_row(row, 1))
+        ValidityInterval(*map(microseconds, span), replace(row, confidence=confidence), 1, encode_row(row, 1))
         for span, confidence in zip(pairwise(moments), (0.1, 0.2), strict=True)
     ]
     fill(server, [])

@@ -23,7 +23,7 @@ from infra.read_models.store import RedisStore
 from projections.activity import Activity
 from projections.base import Projection
 from projections.patterns import ActivePatterns
-from projections.ports import Outcome, Segment
+from projections.ports import CommitOutcome, Segment
 from projections.versions import Build
 from tests.integration.eventlog_support import until
 
@@ -267,7 +267,7 @@ def events_arriving(client: Redis, projections: dict[Build, Projection[Any, Any]
 
     def folding(place: int) -> None:
         while not stop.is_set():
-            assert projectors[place - 1].step(0.1)[0] is Outcome.COMMITTED
+            assert projectors[place - 1].step(0.1)[0] is CommitOutcome.COMMITTED
             work[place] += 1
 
     with ThreadPoolExecutor(3) as pool:

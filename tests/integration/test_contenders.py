@@ -21,7 +21,7 @@ from infra.bench.processes import running
 from infra.embedded.ports import find_free_port
 from infra.processes.errors import StartupError
 from projections.patterns import PatternRow
-from projections.queries import DEEPEST_OFFSET, Cursor, FoundRow, Page, PatternQuery, TooDeepError
+from projections.queries import MAX_OFFSET, Cursor, Page, PatternQuery, ResultRow, TooDeepError
 from tests import servers
 from tests.oracles import queries as oracle
 from tests.queries import (
@@ -51,10 +51,10 @@ class Table(NamedTuple):
     dsn: str
     connection: psycopg.Connection
 
-    def fill(self, rows: Mapping[str, PatternRow]) -> dict[str, FoundRow[PatternRow]]:
+    def fill(self, rows: Mapping[str, PatternRow]) -> dict[str, ResultRow[PatternRow]]:
         """Hold these rows alone; they, as they are to be found."""
         found = {
-            key: FoundRow(row, log_of_pattern(key), position)
+            key: ResultRow(row, log_of_pattern(key), position)
             for position, (key, row) in enumerate(rows.items(), start=1)
         }
         self.connection.execute("TRUNCATE patterns")
@@ -82,7 +82,7 @@ def table(postgres_18_dsn: str) -> Iterator[Table]:
         yield Table(dsn, connection)
 
 
-def assert_page(page: Page[PatternRow], expected: oracle.Answer, found: Mapping[str, FoundRow[PatternRow]]) -> None:
+def assert_page(page: Page[PatternRow], expected: oracle.Answer, found: Mapping[str, ResultRow[PatternRow]]) -> None:
     assert [one.row.id for one in page.rows] == expected.ids
     assert page.total == expected.total
     assert page.end == expected.end
@@ -116,13 +116,13 @@ def test_a_cursor_goes_on_where_its_row_would_be(
 
 
 def test_what_lies_too_deep_is_refused_unless_nothing_is_there(table: Table) -> None:
-    rows = many_rows(DEEPEST_OFFSET + 500)
+    rows = many_rows(MAX_OFFSET + 500)
     table.fill(rows)
     total = oracle.scan(rows.values(), PatternQuery(NOW)).total
-    assert total > DEEPEST_OFFSET + 1
+    assert total > MAX_OFFSET + 1
 
     with pytest.raises(TooDeepError, match=f"of {total}"):
-        table.ask(lambda asked: asked.scan(PatternQuery(NOW, offset=DEEPEST_OFFSET + 1)))
+        table.ask(lambda asked: asked.scan(PatternQuery(NOW, offset=MAX_OFFSET + 1)))
     assert table.ask(lambda asked: asked.scan(PatternQuery(NOW, offset=total))) == Page([], total, None)
 
 

@@ -20,7 +20,7 @@ from infra.read_models.store import RedisStore
 from projections.base import Projection
 from projections.fold import Mutations
 from projections.patterns import ActivePatterns, PatternRow
-from projections.ports import Lease, Outcome, Progress, Segment
+from projections.ports import CommitOutcome, Lease, Progress, Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
 from tests.oracles.folding import EXPECTED, expected_patterns
@@ -47,7 +47,7 @@ class CrashingStore(RedisStore):
 
     def commit(
         self, lease: Lease, progress: Progress, mutations: Mutations, meanwhile: Callable[[], object]
-    ) -> Outcome:
+    ) -> CommitOutcome:
         crash = next(self._crashes, "none")
         if crash == "before":
             raise CrashError
@@ -84,7 +84,7 @@ def run_to_end(client: Redis, projection: Projection[Any, Any], batches: Iterato
     while current.checkpoint < log.head():
         try:
             outcome, _ = Projector(projection, log, store, current, next(batches, 1_000)).step(0)
-            assert outcome in (Outcome.COMMITTED, Outcome.ALREADY_THERE)
+            assert outcome in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED)
         except CrashError:
             store.release([current])
             owner += 1
@@ -120,7 +120,7 @@ def run_ahead(
     while current.checkpoint < log.head():
         try:
             outcome, _ = projector.step(0)
-            assert outcome is Outcome.COMMITTED
+            assert outcome is CommitOutcome.COMMITTED
         except CrashError:
             continue
     store.release([current])
@@ -178,9 +178,9 @@ def test_commit_of_a_stalled_worker_is_refused(redis: Redis) -> None:
     while not (taken := store.lease([stalled.segment], "successor", 30)[0]):
         time.sleep(0.01)
     outcome, _ = projector.step(0)
-    assert outcome is Outcome.NOT_OURS
+    assert outcome is CommitOutcome.FENCED
     assert not redis.exists(SegmentKeys(stalled.segment).rows)
-    assert Projector(ActivePatterns(), log, store, taken, 10).step(0)[0] is Outcome.COMMITTED
+    assert Projector(ActivePatterns(), log, store, taken, 10).step(0)[0] is CommitOutcome.COMMITTED
     assert redis.hlen(SegmentKeys(stalled.segment).rows) == 1
 
 
@@ -189,8 +189,8 @@ def test_commit_heard_twice_takes_effect_once(redis: Redis) -> None:
     append(log, [detection("AAPL", "daily")])
     held = lease(store, segment_of(READ_MODELS["activity"]))
     again = Lease(**vars(held))
-    assert Projector(READ_MODELS["activity"], log, store, held, 10).step(0)[0] is Outcome.COMMITTED
-    assert Projector(READ_MODELS["activity"], log, store, again, 10).step(0)[0] is Outcome.ALREADY_THERE
+    assert Projector(READ_MODELS["activity"], log, store, held, 10).step(0)[0] is CommitOutcome.COMMITTED
+    assert Projector(READ_MODELS["activity"], log, store, again, 10).step(0)[0] is CommitOutcome.ALREADY_COMMITTED
     [row] = stored(redis, READ_MODELS["activity"], LOG).rows.values()
     assert row["events"] == 1
 
@@ -199,7 +199,7 @@ def test_batch_that_begins_elsewhere_is_out_of_step(redis: Redis) -> None:
     store = RedisStore(redis)
     held = lease(store, segment_of(ActivePatterns()))
     held.checkpoint = 5
-    assert store.commit(held, Progress(9, 0.0, 0.0), Mutations()) is Outcome.OUT_OF_STEP
+    assert store.commit(held, Progress(9, 0.0, 0.0), Mutations()) is CommitOutcome.CHECKPOINT_MISMATCH
 
 
 def test_foreign_events_move_the_checkpoint(redis: Redis) -> None:
@@ -269,7 +269,7 @@ def test_after_a_fix_parked_events_are_folded_in_order(redis: Redis, history: li
     for _ in range(2):
         for key in sorted(redis.hkeys(keys.parked)):
             redis.sadd(keys.retry, key)
-            assert Projector(fragile, open_log(redis), store, held, 10).retry_parked() is Outcome.COMMITTED
+            assert Projector(fragile, open_log(redis), store, held, 10).retry_parked() is CommitOutcome.COMMITTED
     assert redis.hlen(keys.parked) == 0
     assert not list(redis.scan_iter(keys.prefix + "parked:*"))
     assert redis.scard(keys.retry) == 0
@@ -313,11 +313,11 @@ def test_retry_undoes_what_was_folded_ahead(redis: Redis) -> None:
     store, fragile = RedisStore(redis), Fragile()
     keys = SegmentKeys(segment_of(fragile))
     projector = Projector(fragile, open_log(redis), store, lease(store, segment_of(fragile)), 1)
-    assert projector.step(0) == (Outcome.COMMITTED, 1)
+    assert projector.step(0) == (CommitOutcome.COMMITTED, 1)
     fragile.broken = False
     redis.sadd(keys.retry, "AAPL:Doji:daily:1757001600000")
-    assert projector.retry_parked() is Outcome.COMMITTED
-    assert projector.step(0) == (Outcome.COMMITTED, 1)
+    assert projector.retry_parked() is CommitOutcome.COMMITTED
+    assert projector.step(0) == (CommitOutcome.COMMITTED, 1)
     assert redis.hlen(keys.parked) == 0
     assert_equal(stored(redis, fragile, LOG), expected_patterns(history))
 
@@ -338,7 +338,7 @@ def test_commit_whose_reply_was_lost_is_heard_by_the_next_try(redis: Redis) -> N
             pass
         raise RedisConnectionError("broken")
 
-    assert store.run(held, 1, commands, break_off) is Outcome.ALREADY_THERE
+    assert store.run(held, 1, commands, break_off) is CommitOutcome.ALREADY_COMMITTED
     assert redis.hget(SegmentKeys(held.segment).rows, "a") == b"1"
     assert redis.ping()
 

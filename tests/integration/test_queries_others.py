@@ -16,7 +16,7 @@ from infra.redis.connections import connect_async
 from projections.activity import SECONDS_A_DAY, Activity, ActivityRow, day_of
 from projections.backtests import METRICS, BacktestRow, Backtests
 from projections.producers import ProducerRow, Producers
-from projections.queries import DEEPEST_OFFSET, BacktestSort, TooDeepError
+from projections.queries import MAX_OFFSET, BacktestSort, TooDeepError
 from tests.filling import Filling
 from tests.oracles import queries as oracle
 from tests.read_model import FIRST
@@ -100,17 +100,17 @@ def test_runs_equal_the_oracle(
 
 
 def test_runs_too_deep_are_refused_unless_there_are_none(redis_url: str, redis: Redis) -> None:
-    rows = [BacktestRow(f"job-{number}", "completed", 1.0, float(number), 1.0) for number in range(DEEPEST_OFFSET + 2)]
+    rows = [BacktestRow(f"job-{number}", "completed", 1.0, float(number), 1.0) for number in range(MAX_OFFSET + 2)]
     fill_runs(redis, rows)
 
     async def pages(client: AsyncRedis) -> None:
         asked = RedisBacktestQueries(client, FIRST, LOGS)
-        last = await asked.runs(frozenset(), "started_at", descending=False, offset=DEEPEST_OFFSET, limit=9)
-        assert [found.row.job_id for found in last.rows] == [f"job-{DEEPEST_OFFSET}", f"job-{DEEPEST_OFFSET + 1}"]
-        past = await asked.runs(frozenset(), "started_at", descending=False, offset=DEEPEST_OFFSET + 2, limit=9)
-        assert (past.rows, past.total, past.end) == ([], DEEPEST_OFFSET + 2, None)
+        last = await asked.runs(frozenset(), "started_at", descending=False, offset=MAX_OFFSET, limit=9)
+        assert [found.row.job_id for found in last.rows] == [f"job-{MAX_OFFSET}", f"job-{MAX_OFFSET + 1}"]
+        past = await asked.runs(frozenset(), "started_at", descending=False, offset=MAX_OFFSET + 2, limit=9)
+        assert (past.rows, past.total, past.end) == ([], MAX_OFFSET + 2, None)
         with pytest.raises(TooDeepError):
-            await asked.runs(frozenset(), "started_at", descending=False, offset=DEEPEST_OFFSET + 1, limit=9)
+            await asked.runs(frozenset(), "started_at", descending=False, offset=MAX_OFFSET + 1, limit=9)
 
     ask(redis_url, pages)
 

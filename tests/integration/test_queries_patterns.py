@@ -15,7 +15,7 @@ from redis.asyncio import Redis as AsyncRedis
 from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.redis.connections import connect, connect_async
 from projections.patterns import ActivePatterns, PatternRow
-from projections.queries import DEEPEST_OFFSET, Cursor, Page, PatternQuery, TooDeepError
+from projections.queries import MAX_OFFSET, Cursor, Page, PatternQuery, TooDeepError
 from tests import servers
 from tests.filling import Filling
 from tests.oracles import queries as oracle
@@ -70,7 +70,7 @@ class Large(NamedTuple):
 def large() -> Iterator[Large]:
     """One for the module, which no test changes."""
     with servers.valkey() as server, connect(server.connection_url) as client:
-        rows = many_rows(DEEPEST_OFFSET + 500)
+        rows = many_rows(MAX_OFFSET + 500)
         yield Large(server.connection_url, rows, fill(client, rows))
 
 
@@ -173,8 +173,8 @@ QUERIES_OF_EVERY_KIND = {
     "bounds only, a later page": PatternQuery(NOW, rsi_range=(30, 70), vol_min=1.5, sort_by="rs", offset=60),
     "a thousand symbols": PatternQuery(NOW, symbols=frozenset(f"S{number}" for number in range(1_000)), sort_by="rs"),
     "nothing": PatternQuery(NOW, symbols=frozenset(("absent",))),
-    "deep": PatternQuery(NOW, sort_by="volume", offset=DEEPEST_OFFSET),
-    "deep in types": PatternQuery(NOW, pattern_types=frozenset(TYPES), offset=DEEPEST_OFFSET, descending=False),
+    "deep": PatternQuery(NOW, sort_by="volume", offset=MAX_OFFSET),
+    "deep in types": PatternQuery(NOW, pattern_types=frozenset(TYPES), offset=MAX_OFFSET, descending=False),
 }
 
 
@@ -217,12 +217,12 @@ def test_a_scan_takes_two_round_trips_at_most(large: Large, query: PatternQuery)
 
 
 def test_a_scan_of_no_symbol_asks_nobody(large: Large) -> None:
-    query = PatternQuery(NOW, symbols=frozenset(), offset=DEEPEST_OFFSET + 1)
+    query = PatternQuery(NOW, symbols=frozenset(), offset=MAX_OFFSET + 1)
     assert counted(large.url, lambda asked: asked.scan(query)) == (Page([], 0, None), 0)
 
 
 def test_what_lies_too_deep_is_refused_unless_nothing_is_there(large: Large) -> None:
-    query = PatternQuery(NOW, offset=DEEPEST_OFFSET + 1)
+    query = PatternQuery(NOW, offset=MAX_OFFSET + 1)
     total = oracle.scan(large.rows.values(), query).total
 
     with pytest.raises(TooDeepError, match=f"of {total}"):

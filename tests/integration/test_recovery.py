@@ -26,7 +26,7 @@ from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions, read_versions
 from infra.redis.connections import connect
 from projections.patterns import ActivePatterns
-from projections.ports import Lease, Outcome, Segment
+from projections.ports import CommitOutcome, Lease, Segment
 from projections.versions import Build
 from tests import servers
 from tests.archiving import archive_all, archived_log, leased, new_events
@@ -216,7 +216,7 @@ class LateStore(RedisStore):
         super().__init__(client)
         self._before = meanwhile
 
-    def commit(self, *arguments: Any) -> Outcome:
+    def commit(self, *arguments: Any) -> CommitOutcome:
         self._before()
         return super().commit(*arguments)
 
@@ -232,7 +232,7 @@ def test_a_read_model_that_has_folded_what_nobody_kept_is_built_anew(server: Val
     market.record(*unarchived)
     store = LateStore(market.client, lambda: cut_off(server, size))
     late = Projector(ActivePatterns(), market.log, store, market.lease(), 100)
-    assert late.step(0) == (Outcome.COMMITTED, 4)
+    assert late.step(0) == (CommitOutcome.COMMITTED, 4)
     assert (late.lease.checkpoint, market.log.head()) == (10, 6)
 
     assert market.record(detection()) == [11]
@@ -266,7 +266,7 @@ def test_a_worker_that_read_the_lost_end_is_refused_once_the_log_is_open(
 
     store = LateStore(market.client, lose_and_go_on)
     late = Projector(ActivePatterns(), market.log, store, market.lease(), 100)
-    assert late.step(0) == (Outcome.NOT_OURS, 1)
+    assert late.step(0) == (CommitOutcome.FENCED, 1)
     market.expect(market.log.read(0, 100))
 
 

@@ -5,8 +5,8 @@ from typing import Any
 from domain.codec import encode, topic_of
 from domain.events import Event
 from domain.log import LogEntry
-from projections.base import Projection, Stored
-from projections.fold import Folded, Loaded, fold, needed, read
+from projections.base import Projection, StoredRow
+from projections.fold import FoldResult, LoadedState, decode_entries, fold, required_keys
 
 
 def entries(events: list[Event]) -> list[LogEntry]:
@@ -17,11 +17,11 @@ def entries(events: list[Event]) -> list[LogEntry]:
     ]
 
 
-def folded(projection: Projection[Any, Any], events: list[Event]) -> Folded:
+def folded(projection: Projection[Any, Any], events: list[Event]) -> FoldResult:
     """What the engine makes of the events, from nothing, in one batch."""
-    readings = read(projection, entries(events))
-    needed(projection, readings)
-    return fold(projection, Loaded(), readings)
+    readings = decode_entries(projection, entries(events))
+    required_keys(projection, readings)
+    return fold(projection, LoadedState(), readings)
 
 
 class Given:
@@ -45,7 +45,7 @@ class Given:
         [row] = self.rows().values()
         return row
 
-    def stored(self) -> Stored[Any]:
+    def stored(self) -> StoredRow[Any]:
         """The only row, with its provenance."""
         [evolved] = [one for one in folded(self._projection, self._events).after.values() if one.stored]
         assert evolved.stored

@@ -13,8 +13,16 @@ from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected, PatternExpired, PatternUpdated
 from domain.log import LogEntry
 from projections.base import decode_row
-from projections.fold import DecodedEntry, read
-from projections.pattern_history import TIMELINES, Shown, Timeline, changed, detection_of, microseconds, shown
+from projections.fold import DecodedEntry, decode_entries
+from projections.pattern_history import (
+    TIMELINES,
+    Timeline,
+    ValidityInterval,
+    detection_of,
+    interval_changes,
+    microseconds,
+    validity_intervals,
+)
 from projections.patterns import ActivePatterns, PatternRow
 from tests.oracles.past import Past, Then, moments_of, shown_at
 from tests.strategies import histories
@@ -38,20 +46,22 @@ def entry_of(past: Past) -> LogEntry:
 def by_detection(history: Iterable[Past]) -> Iterable[list[DecodedEntry]]:
     projection = ActivePatterns()
     detections: dict[str | None, list[DecodedEntry]] = defaultdict(list)
-    for reading in read(projection, map(entry_of, history)):
+    for reading in decode_entries(projection, map(entry_of, history)):
         detections[detection_of(projection, reading)].append(reading)
     return detections.values()
 
 
-def spans(history: Iterable[Past], timeline: Timeline) -> list[Shown]:
+def spans(history: Iterable[Past], timeline: Timeline) -> list[ValidityInterval]:
     """Those of all detections."""
-    return [one for readings in by_detection(history) for one in shown(ActivePatterns(), timeline, readings)]
+    return [
+        one for readings in by_detection(history) for one in validity_intervals(ActivePatterns(), timeline, readings)
+    ]
 
 
-def at(states: Iterable[Shown], moment: float) -> dict[str, Then]:
+def at(states: Iterable[ValidityInterval], moment: float) -> dict[str, Then]:
     """The states whose spans contain a moment; of each pattern one at most."""
     instant = microseconds(moment)
-    found = [one for one in states if one.begun <= instant and (one.ended is None or instant < one.ended)]
+    found = [one for one in states if one.start <= instant and (one.end is None or instant < one.end)]
     rows = {one.row.id: Then(asdict(one.row), one.position) for one in found}
     assert len(rows) == len(found)
     return rows
@@ -74,7 +84,7 @@ def test_spans_are_not_empty_and_carry_their_documents(
     timeline: Timeline, events: list[Event], gaps: list[float]
 ) -> None:
     for one in spans(recorded(events, gaps), timeline):
-        assert one.ended is None or one.begun < one.ended
+        assert one.end is None or one.start < one.end
         assert decode_row(PatternRow, one.document) == (one.row, one.position)
 
 
@@ -84,13 +94,13 @@ def test_what_has_changed_makes_the_former_states_those_of_now(
     timeline: Timeline, events: list[Event], gaps: list[float], known: int
 ) -> None:
     for readings in by_detection(recorded(events, gaps)):
-        before, after = changed(ActivePatterns(), timeline, readings, known)
+        before, after = interval_changes(ActivePatterns(), timeline, readings, known)
         former = [reading for reading in readings if reading.entry.position <= known]
-        was = {one.identity for one in shown(ActivePatterns(), timeline, former)}
+        was = {one.identity for one in validity_intervals(ActivePatterns(), timeline, former)}
         gone, new = ({one.identity for one in states} for states in (before, after))
         assert gone <= was
         assert not gone & new
-        assert was - gone | new == {one.identity for one in shown(ActivePatterns(), timeline, readings)}
+        assert was - gone | new == {one.identity for one in validity_intervals(ActivePatterns(), timeline, readings)}
 
 
 def detected(at: float, **fields: object) -> PatternDetected:
@@ -113,9 +123,7 @@ def told(history: list[Past], timeline: Timeline) -> list[tuple[float, float | N
     def after_noon(instant: int | None) -> float | None:
         return None if instant is None else instant / 1_000_000 - NOON
 
-    return sorted(
-        (after_noon(one.begun), after_noon(one.ended), one.row.confidence) for one in spans(history, timeline)
-    )
+    return sorted((after_noon(one.start), after_noon(one.end), one.row.confidence) for one in spans(history, timeline))
 
 
 def test_a_late_announcement_is_late_on_one_timeline_alone() -> None:
@@ -143,13 +151,13 @@ def test_what_is_recorded_in_one_millisecond_is_seen_as_one() -> None:
 
 @pytest.mark.parametrize("timeline", TIMELINES)
 def test_an_event_that_cannot_be_read_is_left_out(timeline: Timeline) -> None:
-    readings = read(ActivePatterns(), map(entry_of, recorded([detected(NOON), expired(NOON + 9)], [5], NOON)))
+    readings = decode_entries(ActivePatterns(), map(entry_of, recorded([detected(NOON), expired(NOON + 9)], [5], NOON)))
     readings.append(replace_state(readings[0], b"no JSON"))
-    assert len(shown(ActivePatterns(), timeline, readings)) == 1
+    assert len(validity_intervals(ActivePatterns(), timeline, readings)) == 1
 
 
 def replace_state(reading: DecodedEntry, state: bytes) -> DecodedEntry:
-    [unreadable] = read(ActivePatterns(), [reading.entry._replace(state=state, position=3)])
+    [unreadable] = decode_entries(ActivePatterns(), [reading.entry._replace(state=state, position=3)])
     assert unreadable.event is None
     assert detection_of(ActivePatterns(), unreadable) is None
     return unreadable
@@ -174,8 +182,10 @@ def test_an_event_that_cannot_be_folded_parks_its_pattern_alone(timeline: Timeli
         updated(NOON + 2, tier="daily", confidence=0.9),
         updated(NOON + 3, confidence=0.1),
     ]
-    readings = read(Brittle(), map(entry_of, recorded(events, [1, 1, 1], NOON)))
-    found = {(one.row.tier, one.row.confidence, one.ended is None) for one in shown(Brittle(), timeline, readings)}
+    readings = decode_entries(Brittle(), map(entry_of, recorded(events, [1, 1, 1], NOON)))
+    found = {
+        (one.row.tier, one.row.confidence, one.end is None) for one in validity_intervals(Brittle(), timeline, readings)
+    }
     assert found == {("daily", 0.7, True), ("intraday", 0.7, False), ("intraday", 0.1, True)}
 
 

@@ -26,9 +26,9 @@ Written = list[tuple[PatternRow, bool]]
 
 @given(rows_of_patterns, pattern_queries())
 def test_a_query_lets_pass_what_the_oracle_does(row: PatternRow, query: PatternQuery) -> None:
-    assert query.lets_pass(row) == oracle.matches(row, query)
-    if query.lets_pass(row):
-        assert query.may_pass(row.symbol, row.pattern, row.tier)
+    assert query.matches(row) == oracle.matches(row, query)
+    if query.matches(row):
+        assert query.may_match(row.symbol, row.pattern, row.tier)
 
 
 batches = st.lists(st.lists(st.tuples(rows_of_patterns, st.booleans()), min_size=1, max_size=4), max_size=12)

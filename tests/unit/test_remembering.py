@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from projections.base import encode_row
 from projections.patterns import PatternRow
-from projections.queries import FoundRow, PatternQueries, Positions, WorkspaceQueries
+from projections.queries import PatternQueries, Positions, ResultRow, WorkspaceQueries
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
 from readapi.http.identities import Identity
@@ -70,9 +70,9 @@ class Workspaces(dict[str, WorkspaceRow]):
         del positions, timeout
         return self.current
 
-    async def get(self, user: str) -> FoundRow[WorkspaceRow] | None:  # type: ignore[override]
+    async def get(self, user: str) -> ResultRow[WorkspaceRow] | None:  # type: ignore[override]
         row = super().get(user)
-        return FoundRow(row, "users", 1) if row else None
+        return ResultRow(row, "users", 1) if row else None
 
     def keep(self, user: str, symbols: list[str]) -> None:
         """The user's list, and a preset that names it: of the same ids as those of others."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from projections.base import encode_row
 from projections.patterns import PatternRow
-from projections.queries import DEEPEST_OFFSET, PatternQuery, TooDeepError
+from projections.queries import MAX_OFFSET, PatternQuery, TooDeepError
 from readapi.patterns.rendering import compact
 from readapi.replica import lazy_index, scanning
 from readapi.replica.replica import PatternReplica
@@ -121,18 +121,18 @@ def test_many_rows() -> None:
         PatternQuery(now=NOW, confidence_min=0.5, rs_min=0.4, vol_min=0.1, sort_by="rs", offset=60),
         PatternQuery(now=NOW, confidence_min=0.5, rsi_range=(20, 70), vol_min=0.1, sort_by="volume", descending=False),
         PatternQuery(now=NOW, confidence_min=0.999, rs_min=0.999),
-        PatternQuery(now=NOW, sort_by="symbol", offset=DEEPEST_OFFSET),
+        PatternQuery(now=NOW, sort_by="symbol", offset=MAX_OFFSET),
     ):
         check(replica, held.values(), query)
 
 
 def test_a_page_too_deep_is_refused_only_where_there_are_rows() -> None:
     replica = PatternReplica()
-    put(replica, dict(many_rows(DEEPEST_OFFSET + 5)))
+    put(replica, dict(many_rows(MAX_OFFSET + 5)))
     with pytest.raises(TooDeepError):
-        asyncio.run(replica.scan(PatternQuery(now=0, offset=DEEPEST_OFFSET + 1)))
-    page = asyncio.run(replica.scan(PatternQuery(now=0, offset=DEEPEST_OFFSET + 5)))
-    assert (list(page.rows), page.total, page.end) == ([], DEEPEST_OFFSET + 5, None)
+        asyncio.run(replica.scan(PatternQuery(now=0, offset=MAX_OFFSET + 1)))
+    page = asyncio.run(replica.scan(PatternQuery(now=0, offset=MAX_OFFSET + 5)))
+    assert (list(page.rows), page.total, page.end) == ([], MAX_OFFSET + 5, None)
 
 
 def test_the_version_rises_with_what_can_be_answered_and_only_then() -> None:

@@ -15,7 +15,7 @@ from domain import codec
 from domain.events import Event
 from domain.log import LogEntry
 from projections.base import Projection
-from projections.fold import Loaded, derive, fold, read
+from projections.fold import LoadedState, decode_entries, derive, fold
 
 TOPIC = codec.TOPIC_PREFIX + "Traded"
 
@@ -183,7 +183,7 @@ def test_a_history_of_all_versions_folds_as_if_it_were_of_today(history: list[Fa
         LogEntry(position, f"symbol-{fact.ticker}", position, TOPIC, f"e{position}", 2.0, fact.written(f"e{position}"))
         for position, fact in enumerate(history, 1)
     ]
-    folded = fold(Holdings(), Loaded(), read(Holdings(), entries))
+    folded = fold(Holdings(), LoadedState(), decode_entries(Holdings(), entries))
     documents = derive(Holdings(), folded).rows
     assert folded.parked == []
     assert {key: json.loads(document or b"") for key, document in documents.items()} == {
@@ -203,7 +203,7 @@ def test_a_newer_version_in_the_log_is_parked_and_does_not_stop_the_others() -> 
         LogEntry(1, "symbol-AAPL", 1, TOPIC, "e1", 2.0, newer),
         LogEntry(2, "symbol-MSFT", 1, TOPIC, "e2", 2.0, Fact("MSFT", 1, [], 1).written("e2")),
     ]
-    folded = fold(Holdings(), Loaded(), read(Holdings(), entries))
+    folded = fold(Holdings(), LoadedState(), decode_entries(Holdings(), entries))
     [parked] = folded.parked
     assert parked.entry.position == 1
     assert "version 4" in (parked.error or "")

@@ -19,7 +19,7 @@ class Builds(RuleBasedStateMachine):
 
     def become(self, versions: Versions) -> None:
         self.versions = versions
-        self.seen |= {*versions.kept, *versions.dropping}
+        self.seen |= {*versions.maintained, *versions.dropping}
 
     @rule(version=st.integers(1, 5))
     def deploy(self, version: int) -> None:
@@ -58,7 +58,7 @@ class Builds(RuleBasedStateMachine):
 
     @invariant()
     def every_build_is_in_one_place(self) -> None:
-        places = [*self.versions.kept, *self.versions.dropping, *self.removed]
+        places = [*self.versions.maintained, *self.versions.dropping, *self.removed]
         assert len(places) == len(set(places))
         assert set(places) == self.seen
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from domain.codec import decode, encode, topic_of
-from domain.list_rules import EMOJI_JOINER, InvalidListError, NameTakenError, WorkspaceError, free_name, name_key
-from domain.symbols import NOT_A_SYMBOL, is_symbol
+from domain.list_rules import EMOJI_JOINER, InvalidListError, NameTakenError, WorkspaceError, name_key, validate_name
+from domain.symbols import SYMBOL_RULE, is_symbol
 from domain.user_events import USER_EVENT_TYPES, UserEvent
 from domain.workspace import OutdatedError, Preset, Stamp, Watchlist, Workspace
 from projections.workspaces import WorkspaceRow, Workspaces
@@ -49,7 +49,7 @@ def as_json(value: Any) -> Any:
 
 
 def test_a_name_may_be_an_emoji() -> None:
-    assert free_name({}, FAMILY[0]) == FAMILY[0]
+    assert validate_name({}, FAMILY[0]) == FAMILY[0]
 
 
 class Commands(RuleBasedStateMachine):
@@ -220,7 +220,7 @@ def test_a_restored_list_is_as_it_was() -> None:
     ("given_symbols", "faults"),
     [
         (["AAPL", "aapl"], [("symbols[1]", "is AAPL again, as symbols[0]")]),
-        (["A" * 33], [("symbols[0]", f"{NOT_A_SYMBOL}, and is {'A' * 33!r}")]),
+        (["A" * 33], [("symbols[0]", f"{SYMBOL_RULE}, and is {'A' * 33!r}")]),
         ([f"S{number}" for number in range(1_001)], [("symbols", "should be 1,000 at most, and are 1,001")]),
     ],
 )

@@ -17,8 +17,8 @@ from infra.archive.leases import PostgresLease, advance_checkpoint
 from infra.archive.log_archive import copied_entries, read_events
 from infra.postgres.database import Database
 from projections.base import Group
-from projections.fold import DecodedEntry, read
-from projections.pattern_history import TIMELINES, Shown, Timeline, changed, detection_of
+from projections.fold import DecodedEntry, decode_entries
+from projections.pattern_history import TIMELINES, Timeline, ValidityInterval, detection_of, interval_changes
 from projections.patterns import ActivePatterns
 
 logger = structlog.get_logger()
@@ -66,7 +66,7 @@ COPY tickview.pattern_history (
 """
 """Takes what ``history_row`` makes."""
 
-State = tuple[Timeline, Shown]
+State = tuple[Timeline, ValidityInterval]
 
 
 class _Batch(NamedTuple):
@@ -97,7 +97,7 @@ class PatternHistoryProjector:
             if batch is None:
                 return 0
             advance_checkpoint(connection, self.lease, batch.upto, batch.recorded_at)
-            positions = self._note(connection, read(self._projection, batch.entries))
+            positions = self._note(connection, decode_entries(self._projection, batch.entries))
             gone, new = self._changes(self._read(connection, positions))
             self._remove(connection, gone)
             self._add(connection, new)
@@ -149,7 +149,7 @@ class PatternHistoryProjector:
         values = [self.lease.log, list(moments), min(moments.values()), max(moments.values())]
         readings = {
             reading.entry.position: reading
-            for reading in read(self._projection, copied_entries(connection, _AT, values))
+            for reading in decode_entries(self._projection, copied_entries(connection, _AT, values))
         }
         whole = []
         for detection, events in positions.items():
@@ -166,7 +166,7 @@ class PatternHistoryProjector:
         new: list[State] = []
         for readings in detections:
             for timeline in TIMELINES:
-                before, after = changed(self._projection, timeline, readings, self.lease.checkpoint)
+                before, after = interval_changes(self._projection, timeline, readings, self.lease.checkpoint)
                 gone += ((timeline, one) for one in before)
                 new += ((timeline, one) for one in after)
         return gone, new
@@ -179,7 +179,7 @@ class PatternHistoryProjector:
             "timelines": [timeline for timeline, _ in states],
             "symbols": [one.row.symbol for _, one in states],
             "ids": [one.row.id for _, one in states],
-            "begun": [moment_of(one.begun) for _, one in states],
+            "begun": [moment_of(one.start) for _, one in states],
         }
         connection.execute(_REMOVE, values)
 
@@ -199,13 +199,13 @@ def _can_be_named(target: str | Group) -> bool:
     return b"\0" not in name and len(name) <= LONGEST_NAME
 
 
-def history_row(version: int, timeline: Timeline, log: str, state: Shown) -> tuple[Any, ...]:
+def history_row(version: int, timeline: Timeline, log: str, state: ValidityInterval) -> tuple[Any, ...]:
     """A row of ``tickview.pattern_history`` for ``COPY_STATES``."""
     row = state.row
     # Not a Range, which takes several times as long to write.
-    ended = "" if state.ended is None else moment_of(state.ended)
+    ended = "" if state.end is None else moment_of(state.end)
     return (
-        *(version, timeline, state.position, f"[{moment_of(state.begun)},{ended})"),
+        *(version, timeline, state.position, f"[{moment_of(state.start)},{ended})"),
         *(row.confidence, row.detected_at, row.relative_strength, row.relative_volume, row.rsi),
         *(row.symbol, row.pattern, row.tier, row.id, log, state.document),
     )

@@ -19,14 +19,14 @@ from redis import Redis
 from infra.bench.contenders.web_app import serve
 from projections.base import decode_row, encode_row
 from projections.patterns import PatternRow
-from projections.queries import FoundRow
+from projections.queries import ResultRow
 from readapi.patterns.rendering import compact
 
 CACHE_SECONDS = 30
 PREFIX = "before:"
 
 
-def fill(client: Redis, rows: Iterator[FoundRow[PatternRow]]) -> None:
+def fill(client: Redis, rows: Iterator[ResultRow[PatternRow]]) -> None:
     """Store the rows."""
     while part := list(islice(rows, 1_000)):
         with client.pipeline(transaction=False) as pipeline:

@@ -17,7 +17,7 @@ from infra.read_models.versions import read_versions
 from projections.base import read_row
 from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import Segment
-from projections.queries import FoundRow
+from projections.queries import ResultRow
 
 HSCAN_COUNT = 1_000
 
@@ -103,7 +103,7 @@ def started(name: str, servers: Servers) -> Iterator[Started]:
         yield Started(name, port, pid)
 
 
-def rows(client: Redis) -> Iterator[FoundRow[PatternRow]]:
+def rows(client: Redis) -> Iterator[ResultRow[PatternRow]]:
     """The rows of the live build."""
     live = read_versions(client, [ActivePatterns.name])[ActivePatterns.name].live
     if live is None:
@@ -112,4 +112,4 @@ def rows(client: Redis) -> Iterator[FoundRow[PatternRow]]:
         keys = SegmentKeys(Segment(ActivePatterns.name, live, log))
         for _, document in client.hscan_iter(keys.rows, count=HSCAN_COUNT):
             row, position = read_row(PatternRow, document)
-            yield FoundRow(row, log, position)
+            yield ResultRow(row, log, position)

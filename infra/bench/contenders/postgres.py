@@ -14,14 +14,14 @@ from infra.settings import Settings
 from projections.base import LOWEST_VALUE, read_row
 from projections.patterns import PatternRow, band_name
 from projections.queries import (
-    DEEPEST_OFFSET,
+    MAX_OFFSET,
     TOP_SYMBOLS,
     Cursor,
-    FoundRow,
     Page,
     PatternQuery,
     PatternSort,
     PatternStatistics,
+    ResultRow,
     TooDeepError,
     most_frequent,
 )
@@ -93,7 +93,7 @@ class PostgresPatternQueries:
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
         """The page of the scan. Raises TooDeepError."""
-        if query.offset > DEEPEST_OFFSET:
+        if query.offset > MAX_OFFSET:
             empty = await self.scan(query._replace(offset=0, limit=0))
             if query.offset < empty.total:
                 raise TooDeepError(f"row {query.offset} of {empty.total}")
@@ -106,7 +106,7 @@ class PostgresPatternQueries:
         end = Cursor(page[-1][0], page[-1][1].row.id) if more and page else None
         return Page([one for _, one in page], rows[0][0], end)
 
-    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
         """One active pattern."""
         rows = await self._ask(_GET, (pattern_id, now))
         return _found(*rows[0]) if rows else None
@@ -136,9 +136,9 @@ class PostgresPatternQueries:
             return await cursor.fetchall()
 
 
-def _found(log: str, document: bytes) -> FoundRow[PatternRow]:
+def _found(log: str, document: bytes) -> ResultRow[PatternRow]:
     row, position = read_row(PatternRow, document)
-    return FoundRow(row, log, position)
+    return ResultRow(row, log, position)
 
 
 def _values(query: PatternQuery) -> dict[str, Any]:

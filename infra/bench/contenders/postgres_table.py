@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 
 from projections.base import LOWEST, encode_row
 from projections.patterns import PatternRow
-from projections.queries import FoundRow
+from projections.queries import ResultRow
 
 SCHEMA = """
 CREATE TABLE patterns (
@@ -62,7 +62,7 @@ DATABASE_SETTINGS = {
 }
 
 
-def make(connection: Connection, rows: Iterable[FoundRow[PatternRow]]) -> None:
+def make(connection: Connection, rows: Iterable[ResultRow[PatternRow]]) -> None:
     """Make the table, with these rows, ready to be asked. The connection commits by itself."""
     connection.execute(SCHEMA)
     write(connection, rows)
@@ -74,7 +74,7 @@ def make(connection: Connection, rows: Iterable[FoundRow[PatternRow]]) -> None:
         connection.execute(setting.format(Identifier(connection.info.dbname), Identifier(name), value))
 
 
-def write(connection: Connection, rows: Iterable[FoundRow[PatternRow]]) -> None:
+def write(connection: Connection, rows: Iterable[ResultRow[PatternRow]]) -> None:
     """Add rows to the table."""
     with connection.cursor().copy(COPY) as copy:
         copy.set_types(TYPES)
@@ -82,7 +82,7 @@ def write(connection: Connection, rows: Iterable[FoundRow[PatternRow]]) -> None:
             copy.write_row(_values(found))
 
 
-def _values(found: FoundRow[PatternRow]) -> tuple[str | float | bytes, ...]:
+def _values(found: ResultRow[PatternRow]) -> tuple[str | float | bytes, ...]:
     row = found.row
     return (
         row.id,

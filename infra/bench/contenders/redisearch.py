@@ -22,7 +22,7 @@ from infra.serving.server import run_server
 from infra.settings import Settings
 from projections.base import LOWEST, encode_row, read_row
 from projections.patterns import PatternRow
-from projections.queries import FoundRow, Page, PatternQuery, PatternSort, PatternStatistics
+from projections.queries import Page, PatternQuery, PatternSort, PatternStatistics, ResultRow
 
 SORT_FIELDS: dict[PatternSort, str] = {
     "confidence": "confidence",
@@ -60,7 +60,7 @@ def redis_stack(program: str) -> Iterator[str]:
             process.wait()
 
 
-def fill(url: str, rows: Iterator[FoundRow[PatternRow]]) -> None:
+def fill(url: str, rows: Iterator[ResultRow[PatternRow]]) -> None:
     """Make the index and store the rows, each of which is in the index when its HSET returns."""
     schema = [word for name in TAGS for word in (name, "TAG", *(("SORTABLE",) if name == "symbol" else ()))]
     schema += [word for name in SORTABLE for word in (name, "NUMERIC", "SORTABLE")]
@@ -74,7 +74,7 @@ def fill(url: str, rows: Iterator[FoundRow[PatternRow]]) -> None:
                 pipeline.execute()
 
 
-def _fields(found: FoundRow[PatternRow]) -> dict[str, Any]:
+def _fields(found: ResultRow[PatternRow]) -> dict[str, Any]:
     row = found.row
     figures = {"relative_strength": row.relative_strength, "relative_volume": row.relative_volume, "rsi": row.rsi}
     fields = {
@@ -110,7 +110,7 @@ class RedisearchPatternQueries:
         )
         return Page([_found(fields) for fields in reply[1::2]], total, None)
 
-    async def get(self, pattern_id: str, now: float) -> FoundRow[PatternRow] | None:
+    async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
         """Not measured."""
         raise NotImplementedError
 
@@ -137,10 +137,10 @@ def _literal(tag: str) -> str:
     return re.sub(r"(\W)", r"\\\1", tag)
 
 
-def _found(fields: list[bytes]) -> FoundRow[PatternRow]:
+def _found(fields: list[bytes]) -> ResultRow[PatternRow]:
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     row, position = read_row(PatternRow, values[b"document"])
-    return FoundRow(row, values[b"log"].decode(), position)
+    return ResultRow(row, values[b"log"].decode(), position)
 
 
 if __name__ == "__main__":
