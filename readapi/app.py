@@ -43,8 +43,9 @@ from readapi.ports.commands import DeadLetterCommands, MessageRecorder, Workspac
 from readapi.ports.operations import Operations
 from readapi.push.hub import Hub
 from readapi.push.resources import PatternSocketResource, PatternStreamResource, SocketResource
-from readapi.users.filter_presets import PresetResource, PresetsResource
-from readapi.users.watchlists import WatchlistResource, WatchlistsResource
+from readapi.users.filter_presets import PRESETS
+from readapi.users.list_resource import UserLists, collection_resource, item_resource
+from readapi.users.watchlists import WATCHLISTS
 
 
 def create_app(
@@ -79,6 +80,7 @@ def create_app(
     request_metrics = RequestMetrics(requests)
     push.metrics.register(requests)
     lists = CallerWorkspace(workspaces)
+    user_lists = UserLists(workspaces, desk, clock)
     routes: dict[str, object] = {
         "/api/patterns/scan": ScanResource(patterns, pattern_history, catalogue, lists, clock),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
@@ -107,10 +109,10 @@ def create_app(
         "/api/symbols/{symbol:path}": SymbolResource(catalogue.symbols, patterns, clock),
         "/api/users/universe": UniversesResource(catalogue.universes),
         "/api/users/universe/{key}": UniverseResource(catalogue.universes),
-        "/api/users/watchlists": WatchlistsResource(workspaces, desk, clock),
-        "/api/users/watchlists/{list_id}": WatchlistResource(workspaces, desk, clock),
-        "/api/users/filter-presets": PresetsResource(workspaces, desk, clock),
-        "/api/users/filter-presets/{list_id}": PresetResource(workspaces, desk, clock),
+        "/api/users/watchlists": collection_resource(WATCHLISTS, user_lists),
+        "/api/users/watchlists/{list_id}": item_resource(WATCHLISTS, user_lists),
+        "/api/users/filter-presets": collection_resource(PRESETS, user_lists),
+        "/api/users/filter-presets/{list_id}": item_resource(PRESETS, user_lists),
         "/api/health": HealthResource(patterns, operations),
         "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
         "/api/pattern-discovery/performance": PerformanceResource(request_metrics),

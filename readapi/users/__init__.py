@@ -1,1 +1,1 @@
-"""``/api/users``: watchlists and filter presets."""
+"""``/api/users``: the watchlists and filter presets of the client's user."""

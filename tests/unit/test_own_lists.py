@@ -12,8 +12,8 @@ from readapi.http.parameters import parse
 from readapi.http.problems import Problem
 from readapi.patterns.list_filters import as_query_parameters
 from readapi.patterns.scan import ScanParameters
-from readapi.users.filter_presets import OF_ONE_SCAN, canonical
-from readapi.users.list_resource import expected
+from readapi.users.filter_presets import SINGLE_SCAN_PARAMETERS, normalize_parameters
+from readapi.users.list_resource import expected_versions
 
 numbers = st.integers(-100, 100) | st.floats(-100, 100, allow_nan=False)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -35,14 +35,14 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 def test_every_parameter_is_tried_or_is_of_one_scan() -> None:
-    assert VALUES.keys() | OF_ONE_SCAN == ScanParameters.model_fields.keys()
+    assert VALUES.keys() | SINGLE_SCAN_PARAMETERS == ScanParameters.model_fields.keys()
 
 
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_a_preset_keeps_what_was_given_and_no_more(parameters: dict[str, Any]) -> None:
-    kept = canonical(parameters)
+    kept = normalize_parameters(parameters)
     assert kept.keys() == parameters.keys()
-    assert canonical(kept) == kept
+    assert normalize_parameters(kept) == kept
     assert parse(ScanParameters, as_query_parameters(kept)) == parse(ScanParameters, as_query_parameters(parameters))
 
 
@@ -50,10 +50,10 @@ def test_a_preset_keeps_what_was_given_and_no_more(parameters: dict[str, Any]) -
 def test_what_the_scan_would_refuse_is_refused_and_named(parameters: dict[str, Any]) -> None:
     faults = refusals(parameters)
     if not faults:
-        assert canonical(parameters).keys() == parameters.keys()
+        assert normalize_parameters(parameters).keys() == parameters.keys()
         return
     with pytest.raises(InvalidListError) as refused:
-        canonical(parameters)
+        normalize_parameters(parameters)
     assert [field for field, _ in refused.value.faults] == [f"parameters.{name}" for name in faults][:10]
 
 
@@ -68,7 +68,7 @@ def refusals(parameters: dict[str, Any]) -> list[str]:
 
 def test_an_item_with_a_comma_is_not_made_two() -> None:
     with pytest.raises(InvalidListError, match=r"parameters\.sectors has an item with a comma"):
-        canonical({"symbols": ["AAPL"], "sectors": ["Energy", "Real Estate, etc"]})
+        normalize_parameters({"symbols": ["AAPL"], "sectors": ["Energy", "Real Estate, etc"]})
 
 
 @pytest.mark.parametrize("begin", [list, dict])
@@ -78,13 +78,13 @@ def test_what_is_too_deep_is_refused(begin: type) -> None:
     for _ in range(1_000):
         deep = [deep] if begin is list else {"a": deep}
     with pytest.raises(InvalidListError, match=r"parameters\.confidence_min"):
-        canonical({"confidence_min": deep})
+        normalize_parameters({"confidence_min": deep})
 
 
-@pytest.mark.parametrize("name", sorted(OF_ONE_SCAN))
+@pytest.mark.parametrize("name", sorted(SINGLE_SCAN_PARAMETERS))
 def test_what_is_of_one_scan_is_of_no_preset(name: str) -> None:
-    with pytest.raises(InvalidListError, match=f"parameters.{name} is of one scan"):
-        canonical({name: "1"})
+    with pytest.raises(InvalidListError, match=f"parameters.{name} applies to a single scan"):
+        normalize_parameters({name: "1"})
 
 
 def request(**headers: str) -> Any:
@@ -107,8 +107,8 @@ def request(**headers: str) -> Any:
     ],
 )
 def test_the_versions_that_if_match_names(header: str, versions: set[int] | None) -> None:
-    assert expected(request(If_Match=header)) == versions
+    assert expected_versions(request(If_Match=header)) == versions
 
 
 def test_any_version_will_do_where_none_is_named() -> None:
-    assert expected(request()) is None
+    assert expected_versions(request()) is None
