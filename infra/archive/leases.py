@@ -1,7 +1,7 @@
-"""Leases, fences and checkpoints of work in PostgreSQL: what the archive and ``pattern_history`` have done of each log.
+"""Leases and checkpoints of work in PostgreSQL: of the archive and of the read model ``pattern_history``.
 
-As in Redis: a lease has an epoch that grows with every new owner; a commit names the epoch and the position at which it
-begins, and changes nothing where either is no longer so.
+The protocol is that of the read models in Redis. The epoch of a lease grows with every new owner. A commit names the
+epoch and the checkpoint at which its batch begins, and changes nothing if one of the two is out of date.
 """
 
 from dataclasses import dataclass
@@ -10,124 +10,108 @@ from psycopg import Connection
 from psycopg.errors import LockNotAvailable
 
 from domain.errors import TickViewError
+from infra.postgres.statements import load_statements
 
 STALLED_SECONDS = 10
-"""The server ends a transaction that holds a segment and of which nothing has been heard for so long: else a process
-that stalls in one would hold up all others, lease or not."""
+"""Seconds of silence after which the server ends a transaction that locks a segment. Without the limit, a process that
+stalls in a transaction would hold up all others, whether or not its lease has ended."""
 
 COPY_SECONDS = 30
-"""A ``COPY`` that lasts so long and waits for its sender is ended by whoever asks for the segment. To the server, a
-process that stalls in one is at work, and neither this nor any other limit of time ends it while it waits."""
+"""Seconds after which a process that asks for a segment ends a ``COPY`` that waits for its sender. The server regards a
+process that stalls in a ``COPY`` as active, and none of its time limits applies."""
 
 LOCK_SECONDS = 15
-"""How long to wait for a segment that somebody holds, before it is looked again what has become of them."""
+"""Seconds to wait for a segment that another transaction locks, before the stalled transactions are looked for again."""
+
+_statements = load_statements(__package__)
+_LIMIT_WAITING = _statements["limit_waiting"]
+_ACQUIRE_LEASE = _statements["acquire_lease"]
+_RELEASE_LEASE = _statements["release_lease"]
+_ADVANCE_CHECKPOINT = _statements["advance_checkpoint"]
+_RECORD_ERROR = _statements["record_error"]
 
 
 class LeaseLostError(TickViewError):
-    """The segment belongs to somebody else now; nothing was committed."""
+    """Another owner has the lease on the segment now. Nothing was committed."""
 
 
 @dataclass
 class PostgresLease:
-    """The right to commit for a segment, until it is given to another owner under a higher epoch."""
+    """The right to commit for a row of ``tickview.segments``, until another owner gets it under a higher epoch.
+
+    ``projections.ports.Lease`` is the same right for a build of a read model in Redis. Work in PostgreSQL has a version
+    but no builds, and no parked keys to retry.
+    """
 
     name: str
+    """``archive`` or the name of the read model."""
     version: int
     log: str
     owner: str
     epoch: int
     checkpoint: int
-    """The checkpoint: of the last event that has been dealt with."""
-
-
-_BOUND = r"""
-SELECT
-    set_config('idle_in_transaction_session_timeout', %(stalled)s, true),
-    set_config('lock_timeout', %(lock)s, true),
-(
-    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE datname = current_database() AND usename = current_user AND query ~ '^\s*COPY tickview\.'
-        AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - %(copy)s * interval '1 second'
-)
-"""
-
-_TAKE = """
-INSERT INTO tickview.segments AS segment (name, version, log, owner, epoch, leased_until)
-VALUES (%(name)s, %(version)s, %(log)s, %(owner)s, 1, now() + %(seconds)s * interval '1 second')
-ON CONFLICT (name, version, log) DO UPDATE SET
-    epoch = segment.epoch + CASE
-        WHEN segment.owner = excluded.owner AND segment.leased_until > now() THEN 0 ELSE 1 END,
-    owner = excluded.owner,
-    leased_until = excluded.leased_until
-WHERE segment.owner = excluded.owner OR segment.leased_until <= now()
-RETURNING epoch, position
-"""
-
-_RELEASE = """
-UPDATE tickview.segments SET leased_until = '-infinity'
-WHERE name = %s AND version = %s AND log = %s AND owner = %s AND epoch = %s
-RETURNING set_config('idle_in_transaction_session_timeout', %s, true)
-"""
-
-_ADVANCE = """
-UPDATE tickview.segments SET position = %(upto)s, recorded_at = to_timestamp(%(recorded_at)s), error = NULL
-WHERE name = %(name)s AND version = %(version)s AND log = %(log)s AND epoch = %(epoch)s AND position = %(checkpoint)s
-RETURNING set_config('idle_in_transaction_session_timeout', %(stalled)s, true)
-"""
-
-_NOTE = """
-INSERT INTO tickview.segments (name, version, log, error) VALUES (%s, %s, %s, %s)
-ON CONFLICT (name, version, log) DO UPDATE SET error = excluded.error
-"""
+    """The position of the last event that was processed."""
 
 
 def limit_waiting(connection: Connection) -> None:
-    """See that this transaction neither holds up others for long nor is held up; those that stall in a COPY are ended.
+    """Limit how long this transaction holds up others and waits for others.
 
-    First of all: to find a segment leased to another locks it, too. Whatever waits longer raises LockNotAvailable.
+    Also ends the sessions that stall in a ``COPY``. Every transaction that touches a segment begins with this call,
+    because even an attempt to acquire a lease locks the row. A wait beyond the limit raises LockNotAvailable.
     """
     values = {"stalled": f"{STALLED_SECONDS}s", "lock": f"{LOCK_SECONDS}s", "copy": COPY_SECONDS}
-    connection.execute(_BOUND, values)
+    connection.execute(_LIMIT_WAITING, values)
 
 
 def acquire_lease(
     connection: Connection, name: str, version: int, log: str, owner: str, seconds: float
 ) -> PostgresLease | None:
-    """Take or prolong the lease on a segment by the server's clock.
+    """Acquire or extend the lease on a segment by the clock of the server.
 
-    None where another owner has it, or holds it; then the transaction is rolled back.
+    Returns:
+        The lease. None if another owner has the lease, or if another transaction locks the segment; the transaction is
+        rolled back in the second case.
     """
     values = {"name": name, "version": version, "log": log, "owner": owner, "seconds": seconds}
     try:
         limit_waiting(connection)
-        taken = connection.execute(_TAKE, values).fetchone()
+        row = connection.execute(_ACQUIRE_LEASE, values).fetchone()
     except LockNotAvailable:
         connection.rollback()
         return None
-    return PostgresLease(name, version, log, owner, *taken[:2]) if taken else None
+    return PostgresLease(name, version, log, owner, *row[:2]) if row else None
 
 
 def release_lease(connection: Connection, lease: PostgresLease) -> None:
-    """Give the lease back, so that another owner need not wait for its end."""
-    values = [lease.name, lease.version, lease.log, lease.owner, lease.epoch, f"{STALLED_SECONDS}s"]
-    connection.execute(_RELEASE, values)
+    """Release a lease, so that another owner need not wait for its end."""
+    connection.execute(_RELEASE_LEASE, {**lease.__dict__, "stalled": f"{STALLED_SECONDS}s"})
 
 
 def advance_checkpoint(connection: Connection, lease: PostgresLease, upto: int, recorded_at: float) -> None:
-    """Move the checkpoint to the event at ``upto``, in the transaction of what has been done of it.
+    """Move the checkpoint in the transaction that stores the results of a batch.
 
-    ``recorded_at`` is that event's, in epoch seconds. The caller sets ``lease.checkpoint`` once that is committed.
-    Raises LeaseLostError.
+    The caller sets ``lease.checkpoint`` after the transaction is committed.
+
+    Args:
+        connection: A connection in a transaction.
+        lease: The lease under which the batch was processed.
+        upto: The position of the last event of the batch.
+        recorded_at: The time at which that event was recorded, in epoch seconds.
+
+    Raises:
+        LeaseLostError: Another owner has the lease, or the checkpoint has moved.
     """
     values = {**lease.__dict__, "upto": upto, "recorded_at": recorded_at, "stalled": f"{STALLED_SECONDS}s"}
-    if connection.execute(_ADVANCE, values).rowcount != 1:
-        raise LeaseLostError(f"{lease.name} of {lease.log} is no longer leased to {lease.owner} at {lease.checkpoint}")
+    if connection.execute(_ADVANCE_CHECKPOINT, values).rowcount != 1:
+        raise LeaseLostError(
+            f"{lease.owner} no longer has the lease on {lease.name} of {lease.log} at position {lease.checkpoint}"
+        )
 
 
 def record_error(connection: Connection, name: str, version: int, log: str, error: str | None) -> None:
-    """Say what holds the segment up, or that nothing does; the next commit says so too. That needs no lease.
+    """Record the error that holds up a segment, or None when nothing holds it up. The caller needs no lease.
 
-    Raises LockNotAvailable where somebody holds it.
+    The next commit clears the error. Raises LockNotAvailable if another transaction locks the segment.
     """
     limit_waiting(connection)
-    connection.execute(_NOTE, [name, version, log, error])
+    connection.execute(_RECORD_ERROR, {"name": name, "version": version, "log": log, "error": error})

@@ -12,92 +12,110 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infra.log.errors import ArchiveBusyError, ArchiveUnavailableError
 from infra.postgres.schema import migrate
+from infra.postgres.statements import load_statements
 from infra.processes.errors import StartupError
 
-CONNECTIONS = 8
-"""Of one process, at most."""
+POOL_SIZE = 8
+"""Highest number of connections of one process."""
 
 CONNECT_SECONDS = 3
-"""How long the server may take to answer a new connection."""
+"""Seconds that the server may take to accept a new connection."""
 
-CONNECTING: dict[str, str | int | None] = {
+CONNECTION_SETTINGS: dict[str, str | int | None] = {
     "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
 }
-"""A host that has gone without a word is noticed within a minute, and not in two hours."""
+"""Default settings of every connection. A host that disappears is noticed within a minute instead of two hours."""
+
+_SHOW_READ_ONLY = load_statements(__package__)["show_read_only"]
 
 
 class Database:
-    """PostgreSQL as one process sees it. Nothing connects before the first use, so it may be made before a fork.
+    """A PostgreSQL database with a pool of connections.
 
-    Raises StartupError for a DSN that is none.
+    The pool opens on first use. A process may therefore create the object before it forks.
+
+    Raises:
+        StartupError: The DSN is malformed.
     """
 
     def __init__(self, dsn: str) -> None:
         try:
-            self.dsn = make_conninfo(dsn, **{**CONNECTING, **conninfo_to_dict(dsn)})
+            self.dsn = make_conninfo(dsn, **{**CONNECTION_SETTINGS, **conninfo_to_dict(dsn)})
         except Error as error:
-            raise StartupError(f"TICKVIEW_POSTGRES_DSN: {_reason(error)}") from error
+            raise StartupError(f"TICKVIEW_POSTGRES_DSN: {_one_line(error)}") from error
         self._pool: ConnectionPool[Connection] | None = None
-        self._opening = Lock()
+        self._pool_lock = Lock()
 
     def check(self, *, writable: bool = False) -> None:
-        """See that the server can be reached, is new enough, has our schema or takes it, and can be written if asked.
+        """Check the server and bring the schema up to date.
 
-        Raises StartupError, saying what is wrong.
+        Args:
+            writable: Whether the caller needs to write to the database.
+
+        Raises:
+            StartupError: The server cannot be reached or is too old, the schema is missing or too new, or the caller
+                needs to write and the server only allows reading.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             with connect(self.dsn) as connection:
                 migrate(connection)
-                [[read_only]] = connection.execute("SHOW transaction_read_only")
+                [[read_only]] = connection.execute(_SHOW_READ_ONLY)
         except (LockNotAvailable, QueryCanceled) as error:
-            raise StartupError(
-                f"PostgreSQL does not serve us: {_unavailable(error, time.monotonic() - began)}"
-            ) from error
+            reason = _translate_error(error, time.monotonic() - started)
+            raise StartupError(f"PostgreSQL does not serve TickView: {reason}") from error
         except Error as error:
-            raise StartupError(f"PostgreSQL does not serve us: {_reason(error)}; see TICKVIEW_POSTGRES_DSN") from error
+            raise StartupError(
+                f"PostgreSQL does not serve TickView: {_one_line(error)}. Check TICKVIEW_POSTGRES_DSN."
+            ) from error
         if writable and read_only == "on":
             raise StartupError(
-                "PostgreSQL only lets us read (is it a standby?), and the archive is written: "
-                "set TICKVIEW_POSTGRES_DSN to its primary"
+                "This PostgreSQL server only allows reading, perhaps because it is a standby. The archive must be "
+                "written: set TICKVIEW_POSTGRES_DSN to the primary server."
             )
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection in a transaction, which ends with the context. Raises ArchiveUnavailableError."""
-        began = time.monotonic()
+        """Lend a connection in a transaction. The transaction ends with the context.
+
+        Raises:
+            ArchiveUnavailableError: The server cannot be reached, or it ended the connection.
+            ArchiveBusyError: The server answers, but a lock or a time limit ended a statement.
+        """
+        started = time.monotonic()
         try:
-            with self._opened().connection() as connection:
-                began = time.monotonic()
+            with self._open_pool().connection() as connection:
+                started = time.monotonic()
                 yield connection
         except PoolTimeout as error:
             raise ArchiveUnavailableError(f"PostgreSQL cannot be reached within {CONNECT_SECONDS} s") from error
         except (OperationalError, IdleInTransactionSessionTimeout) as error:
-            raise _unavailable(error, time.monotonic() - began) from error
+            raise _translate_error(error, time.monotonic() - started) from error
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the pool."""
         if self._pool:
             self._pool.close()
 
-    def _opened(self) -> "ConnectionPool[Connection]":
-        with self._opening:
+    def _open_pool(self) -> "ConnectionPool[Connection]":
+        with self._pool_lock:
             if self._pool is None:
-                began = time.monotonic()
+                started = time.monotonic()
                 try:
                     with connect(self.dsn) as connection:
                         migrate(connection)
                 except Error as error:
-                    raise _unavailable(error, time.monotonic() - began) from error
+                    raise _translate_error(error, time.monotonic() - started) from error
                 self._pool = ConnectionPool(
                     self.dsn,
                     min_size=0,
-                    max_size=CONNECTIONS,
+                    max_size=POOL_SIZE,
                     timeout=CONNECT_SECONDS,
-                    # The pool tries less and less often, for everybody: better it gives up, and who asks next tries.
+                    # The pool would retry at growing intervals for all callers. It gives up instead, and the next
+                    # caller connects again.
                     reconnect_timeout=CONNECT_SECONDS,
                     check=ConnectionPool.check_connection,
                     open=True,
@@ -105,23 +123,23 @@ class Database:
             return self._pool
 
 
-def _unavailable(error: Error, seconds: float) -> ArchiveUnavailableError:
-    """What to say of an error in a transaction that had lasted so long: a server that keeps us waiting is there."""
+def _translate_error(error: Error, seconds: float) -> ArchiveUnavailableError:
+    """Return TickView's error for a transaction that failed after ``seconds``, with advice for the operator."""
     if isinstance(error, LockNotAvailable):
         return ArchiveBusyError(
-            f"another session of PostgreSQL holds a lock, which was waited for in vain until {seconds:.1f} s after the "
-            f"transaction began ({_reason(error)}); if it does not end by itself, look in pg_stat_activity for the "
-            "transaction that has lasted longest (xact_start), and end its session with pg_terminate_backend(pid)"
+            f"Another session of PostgreSQL holds a lock. This session gave up waiting for the lock {seconds:.1f} s "
+            f"after its transaction began ({_one_line(error)}). If the lock remains, look in pg_stat_activity for the "
+            "transaction with the oldest xact_start, and end its session with pg_terminate_backend(pid)"
         )
     if isinstance(error, QueryCanceled):
         return ArchiveBusyError(
-            f"PostgreSQL ended a statement {seconds:.1f} s after the transaction began ({_reason(error)}); "
-            "if nobody did that by hand, statement_timeout is too short for the archive: raise it with ALTER ROLE, "
-            "ALTER DATABASE or in TICKVIEW_POSTGRES_DSN, wherever it is set"
+            f"PostgreSQL ended a statement {seconds:.1f} s after the transaction began ({_one_line(error)}). "
+            "If nobody cancelled the statement by hand, statement_timeout is too short for the archive: raise it with "
+            "ALTER ROLE or ALTER DATABASE, or in TICKVIEW_POSTGRES_DSN, wherever it is set"
         )
-    return ArchiveUnavailableError(f"PostgreSQL cannot be reached: {_reason(error)}")
+    return ArchiveUnavailableError(f"PostgreSQL cannot be reached: {_one_line(error)}")
 
 
-def _reason(error: Exception) -> str:
-    """The server's or the library's message in one line."""
+def _one_line(error: Exception) -> str:
+    """Return the message of the server or the library in one line."""
     return " ".join(str(error).split())

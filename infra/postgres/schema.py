@@ -1,4 +1,4 @@
-"""The schema, brought up to date by numbered migrations, each once and whole, whoever comes first."""
+"""The schema ``tickview`` of PostgreSQL and its numbered migrations, each of which is applied once."""
 
 from importlib.resources import files
 from typing import LiteralString, NamedTuple
@@ -6,28 +6,27 @@ from typing import LiteralString, NamedTuple
 import structlog
 from psycopg import Connection
 
+from infra.postgres.statements import load_statements
 from infra.processes.errors import StartupError
 
 logger = structlog.get_logger()
 
 OLDEST_VERSION = 14
-"""Of PostgreSQL."""
+"""Oldest major version of PostgreSQL that TickView supports."""
 
 SCHEMA_LOCK = int.from_bytes(b"tickview")
-"""Of the advisory lock."""
+"""Number of the advisory lock under which tables are created."""
 
-_PREPARE = """
-CREATE SCHEMA IF NOT EXISTS tickview;
-CREATE TABLE IF NOT EXISTS tickview.migrations (
-    number integer PRIMARY KEY,
-    name text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT now()
-);
-"""
+_statements = load_statements(__package__)
+_LOCK_SCHEMA = _statements["lock_schema"]
+_CREATE_MIGRATIONS_TABLE = _statements["create_migrations_table"]
+_HAS_MIGRATIONS_TABLE = _statements["has_migrations_table"]
+_SELECT_APPLIED_MIGRATIONS = _statements["select_applied_migrations"]
+_INSERT_APPLIED_MIGRATION = _statements["insert_applied_migration"]
 
 
 class Migration(NamedTuple):
-    """One step of the schema."""
+    """A numbered step of the schema."""
 
     number: int
     name: str
@@ -35,47 +34,57 @@ class Migration(NamedTuple):
 
 
 def migrations() -> list[Migration]:
-    """Every migration of this release, in order."""
-    found = []
+    """Return every migration of this release in the order of the numbers."""
+    steps = []
     for file in (files(__package__) / "migrations").iterdir():
         number, _, name = file.name.removesuffix(".sql").partition("_")
-        found.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
-    return sorted(found)
+        steps.append(Migration(int(number), name, file.read_text(encoding="utf-8")))
+    return sorted(steps)
 
 
 def migrate(connection: Connection) -> list[Migration]:
-    """Apply what is lacking, in one transaction, and return it; a role that may only read finds nothing lacking.
+    """Apply the migrations that the database does not have yet, in one transaction.
 
-    Raises StartupError for a server that is too old, and for a schema of a newer release, which means who knows what.
+    A role that may only read the schema can call this function once the schema is complete.
+
+    Returns:
+        The migrations that were applied now.
+
+    Raises:
+        StartupError: The server is too old, or the schema is of a newer release.
     """
     if connection.info.server_version < OLDEST_VERSION * 10_000:
         version = connection.info.parameter_status("server_version")
-        raise StartupError(f"PostgreSQL is version {version}: use version {OLDEST_VERSION} or later")
+        raise StartupError(f"PostgreSQL is version {version}. Use version {OLDEST_VERSION} or later.")
     with connection.transaction():
-        if not _lacking(connection):
+        if not _pending_migrations(connection):
             return []
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
-        connection.execute(_PREPARE)
-        lacking = _lacking(connection)
-        for migration in lacking:
+        lock_schema(connection)
+        connection.execute(_CREATE_MIGRATIONS_TABLE)
+        # Another process may have applied migrations while this one waited for the lock.
+        pending = _pending_migrations(connection)
+        for migration in pending:
             connection.execute(migration.sql)
-            connection.execute(
-                "INSERT INTO tickview.migrations (number, name) VALUES (%s, %s)", [migration.number, migration.name]
-            )
+            connection.execute(_INSERT_APPLIED_MIGRATION, [migration.number, migration.name])
             logger.info("migration applied", number=migration.number, name=migration.name)
-    return lacking
+    return pending
 
 
-def _lacking(connection: Connection) -> list[Migration]:
+def lock_schema(connection: Connection) -> None:
+    """Wait until no other transaction creates tables, and exclude others until this transaction ends."""
+    connection.execute(_LOCK_SCHEMA, [SCHEMA_LOCK])
+
+
+def _pending_migrations(connection: Connection) -> list[Migration]:
     known = migrations()
     applied: set[int] = set()
-    [[prepared]] = connection.execute("SELECT to_regclass('tickview.migrations') IS NOT NULL")
-    if prepared:
-        applied = {number for (number,) in connection.execute("SELECT number FROM tickview.migrations")}
+    [[has_table]] = connection.execute(_HAS_MIGRATIONS_TABLE)
+    if has_table:
+        applied = {number for (number,) in connection.execute(_SELECT_APPLIED_MIGRATIONS)}
     newest = known[-1].number
     if max(applied, default=0) > newest:
         raise StartupError(
-            f"the archive's schema is at migration {max(applied)}, this release knows it up to {newest}: "
-            "use the release that made it, or a later one"
+            f"The archive's schema is at migration {max(applied)}, but this release of TickView knows migrations only "
+            f"up to {newest}. Use the release that created the schema, or a later one."
         )
     return [migration for migration in known if migration.number not in applied]

@@ -62,7 +62,7 @@ def load_statements(package: str) -> Statements:
 
 
 def _statement(title: str, body: str) -> LiteralString:
-    """The SQL of a block without its comment lines: psycopg would look for placeholders in comments, too."""
+    """Return the SQL of a block without comments, because psycopg would look for placeholders in them."""
     lines = body.rstrip().splitlines()
     if not lines or not lines[0].startswith("--"):
         raise StatementError(f"The statement {title} has no description. Describe it in comment lines below its name.")

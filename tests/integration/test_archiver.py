@@ -267,7 +267,7 @@ def test_a_newer_schema_and_an_unreachable_server_are_one_line(database: Databas
         connection.execute("INSERT INTO tickview.migrations (number, name) VALUES (9999, 'of the future')")
     with pytest.raises(StartupError, match="migration 9999"):
         Database(database.dsn).check()
-    with pytest.raises(StartupError, match=r"PostgreSQL does not serve us.*TICKVIEW_POSTGRES_DSN") as refused:
+    with pytest.raises(StartupError, match=r"PostgreSQL does not serve TickView.*TICKVIEW_POSTGRES_DSN") as refused:
         Database("postgresql://127.0.0.1:1/nothing").check()
     assert "\n" not in str(refused.value)
     with pytest.raises(StartupError, match='TICKVIEW_POSTGRES_DSN: invalid URI query parameter: "nonsense"'):
@@ -280,7 +280,7 @@ def test_a_server_that_lets_us_read_alone_serves_readers_and_no_archiver(databas
         connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     reader = Database(database.dsn)
     reader.check()
-    with pytest.raises(StartupError, match="is it a standby"):
+    with pytest.raises(StartupError, match="perhaps because it is a standby"):
         reader.check(writable=True)
 
 

@@ -40,8 +40,8 @@ def test_a_lock_that_is_waited_for_in_vain_is_told(each_database: Database, monk
     assert "cannot be reached" not in said
     assert "\n" not in said
     seconds = re.match(
-        r"another session of PostgreSQL holds a lock, which was waited for in vain until (\S+) s .*"
-        r'lock timeout .* in relation "segments"\); .*pg_stat_activity.*pg_terminate_backend\(pid\)$',
+        r"Another session of PostgreSQL holds a lock. This session gave up waiting for the lock (\S+) s after .*"
+        r'lock timeout .* in relation "segments"\). .*pg_stat_activity.*pg_terminate_backend\(pid\)$',
         said,
     )
     assert seconds, said
@@ -65,7 +65,7 @@ def test_who_waits_for_a_migration_that_another_makes_is_told(database_url: str,
     waiting = Database(make_conninfo(database_url, options=f"-c {limit}=100ms"))
     with psycopg.connect(database_url) as migrating:
         migrating.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
-        with pytest.raises(StartupError, match=r"does not serve us: (another session|PostgreSQL ended a statement)"):
+        with pytest.raises(StartupError, match=r"does not serve TickView: (Another session|PostgreSQL ended a statement)"):
             waiting.check()
         with pytest.raises(ArchiveBusyError), waiting.connection():
             pass

@@ -162,7 +162,7 @@ def test_what_cannot_be_archived_is_told_by_status(redis: Redis, redis_url: str,
 def test_a_role_without_postgresql_says_so_in_one_line(redis_url: str) -> None:
     for dsn, expected in (
         (None, b"no PostgreSQL is configured: set TICKVIEW_POSTGRES_DSN"),
-        ("postgresql://127.0.0.1:1/x", b"serve us"),
+        ("postgresql://127.0.0.1:1/x", b"does not serve TickView"),
     ):
         settings: dict[str, Any] = {"postgres_dsn": dsn} if dsn else {}
         done = tickview("archive", redis_url=redis_url, **settings)

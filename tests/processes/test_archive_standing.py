@@ -128,7 +128,7 @@ def test_while_postgresql_is_away_only_the_past_cannot_be_asked(redis_url: str) 
         assert metric(client, 'tickview_archive_position{log="users"}') is None
         told_by_cli = tickview("history", "symbol-AAPL", redis_url=redis_url, postgres_dsn=dsn)
         assert (told_by_cli.returncode, told_by_cli.stderr.count(b"\n")) == (1, 1)
-        assert b"PostgreSQL does not serve us" in told_by_cli.stderr
+        assert b"PostgreSQL does not serve TickView" in told_by_cli.stderr
         status = orjson.loads(tickview("status", "--json", redis_url=redis_url, postgres_dsn=dsn).stdout)
         assert "PostgreSQL" in status["archive"]["error"]
         with servers.postgres(data=folder):
