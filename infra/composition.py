@@ -129,7 +129,9 @@ def open_logs(stores: Stores, names: Iterable[str]) -> dict[str, EventLog]:
     """Return the named event logs, with the archive behind them where there is one. Nothing connects yet."""
     settings = stores.settings
     archive = (
-        PostgresArchive(stores.database, stores.redis, keep=settings.log_retention_size, partitions=settings.partitions)
+        PostgresArchive(
+            stores.database, stores.redis, restore_limit=settings.log_retention_size, partitions=settings.partitions
+        )
         if stores.database
         else None
     )

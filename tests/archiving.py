@@ -15,7 +15,7 @@ from infra.postgres.database import Database
 
 def archived_log(client: Redis, database: Database, name: str = "market-0", keep: int = 1_000) -> EventLog:
     """A log behind which there is an archive; of a loss, ``keep`` events are put back."""
-    archive = PostgresArchive(database, client, keep=keep, partitions=4)
+    archive = PostgresArchive(database, client, restore_limit=keep, partitions=4)
     return EventLog(client, name, archive=archive)
 
 

@@ -1,57 +1,76 @@
-"""Copies a log into the archive, batch by batch: events, hashes and checkpoint in one transaction, behind a fence."""
+"""The archiver of one log: it copies batches of events, with their hashes and the checkpoint, in one transaction."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from psycopg import Connection
-from psycopg.sql import SQL, Identifier, Literal
 
 from domain.log import LogEntry
 from infra.archive.leases import PostgresLease, advance_checkpoint, limit_waiting
-from infra.archive.recovery import UNKNOWN_ARCHIVE
-from infra.archive.row_format import COPY_HEADER, COPY_TRAILER, GENESIS, canonical_bytes, chain_hash, encode_copy_row
-from infra.log.errors import LogDivergedError
+from infra.archive.months import create_month_partition, next_month, start_of_month
+from infra.archive.recovery import different_log_error, unknown_log_error
+from infra.archive.row_format import (
+    COPY_HEADER,
+    COPY_TRAILER,
+    GENESIS,
+    canonical_bytes,
+    chain_hash,
+    encode_copy_row,
+)
 from infra.log.event_log import EventLog
 from infra.log.maintenance import LogState, log_state, mark_archived
 from infra.postgres.database import Database
-from infra.postgres.schema import SCHEMA_LOCK
+from infra.postgres.statements import load_statements
 
 ARCHIVE = "archive"
-"""The archive's name among the segments."""
+"""Name of the archive's segments in ``tickview.segments``."""
 
 FORMAT_VERSION = 1
-"""Of the canonical bytes."""
+"""Version of the canonical bytes, which is the version of the archive's segments."""
 
-COPY_EVENTS = "COPY tickview.events FROM STDIN (FORMAT binary)"
-"""How rows go in; ``rows`` makes them."""
+SEND_BATCH = 250
+"""Number of events sent at once. The server stores a batch while the archiver encodes the next one."""
 
-SENT_AT_ONCE = 250
-"""Events sent to the server at once: it writes them while the next are made ready."""
+_statements = load_statements(__package__)
+COPY_EVENTS = _statements["copy_events_in"]
+"""Statement that stores rows in the format of ``encode_copy_row``."""
+_INSERT_LOG = _statements["insert_log"]
+_UPDATE_LOG_EPOCH = _statements["update_log_epoch"]
+_UPDATE_LOG_HASH = _statements["update_log_hash"]
+_INSERT_ANCHOR = _statements["insert_anchor"]
 
 Anchor = tuple[str, date, int, bytes]
-"""Log, month, and the position and the hash of the last event before it."""
-
-_NEW_LOG = "INSERT INTO tickview.logs VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
-
-_ANCHOR = "INSERT INTO tickview.anchors (log, month, position, hash) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+"""Log, month, and the position and hash of the last event before the month."""
 
 
 class Archiver:
-    """Archives one log, as long as it has the lease."""
+    """Archives one log as long as its lease is valid.
+
+    Raises:
+        LogDivergedError: The archive holds another log of this name, or the log has an archive that is not this one.
+        LeaseLostError: Another archiver has the lease.
+    """
 
     def __init__(self, database: Database, log: EventLog, lease: PostgresLease, batch_size: int) -> None:
         self.lease = lease
         self._database = database
         self._log = log
         self._batch_size = batch_size
-        self._hash = self._begin()
-        self._month_ends = float("-inf")
-        """When the month of the last event ends, in epoch seconds."""
+        self._hash = self._register_log()
+        self._month_end = float("-inf")
+        """End of the month of the last archived event, in epoch seconds."""
 
     def step(self, timeout: float) -> list[LogEntry]:
-        """Archive the next events, waiting up to ``timeout`` seconds for the first; returns those archived.
+        """Archive the next batch of events.
 
-        Raises LeaseLostError where nothing was archived, and what the log and the database raise.
+        Args:
+            timeout: Seconds to wait for the first event.
+
+        Returns:
+            The archived events; none if no event arrived in time.
+
+        Raises:
+            LeaseLostError: Another archiver has the lease. Nothing was archived.
         """
         entries = self._log.wait(self.lease.checkpoint, self._batch_size, timeout)
         if entries:
@@ -59,115 +78,74 @@ class Archiver:
         return entries
 
     def archive(self, entries: Sequence[LogEntry]) -> None:
-        """Add events, which follow upon the checkpoint."""
-        months = self._months_begun(entries)
+        """Archive the events that follow the checkpoint. ``entries`` must not be empty."""
+        months = self._new_months(entries)
         for month in months.values():
-            self._make_month(month)
+            with self._database.connection() as connection:
+                create_month_partition(connection, month)
         last = entries[-1]
         with self._database.connection() as connection:
             advance_checkpoint(connection, self.lease, last.position, last.recorded_at)
-            hash_, anchors = self._copy(connection, entries, months)
-            connection.execute("UPDATE tickview.logs SET hash = %s WHERE log = %s", [hash_, self._log.name])
+            last_hash, anchors = self._send(connection, entries, months)
+            connection.execute(_UPDATE_LOG_HASH, [last_hash, self._log.name])
             for anchor in anchors:
-                connection.execute(_ANCHOR, anchor)
-        self.lease.checkpoint, self._hash = last.position, hash_
-        self._month_ends = _following(start_of_month(last.recorded_at)).timestamp()
+                connection.execute(_INSERT_ANCHOR, anchor)
+        self.lease.checkpoint, self._hash = last.position, last_hash
+        self._month_end = next_month(start_of_month(last.recorded_at)).timestamp()
 
-    def _months_begun(self, entries: Sequence[LogEntry]) -> dict[int, datetime]:
-        """Months that are new to this archiver, by the position of the first event of each."""
-        begun: dict[int, datetime] = {}
-        ends = self._month_ends
-        if entries[-1].recorded_at < ends:
-            return begun
+    def _new_months(self, entries: Sequence[LogEntry]) -> dict[int, datetime]:
+        """Return the months that begin in this batch, by the position of the first event of each month."""
+        months: dict[int, datetime] = {}
+        month_end = self._month_end
+        if entries[-1].recorded_at < month_end:
+            return months
         for entry in entries:
-            if entry.recorded_at >= ends:
-                begun[entry.position] = start_of_month(entry.recorded_at)
-                ends = _following(begun[entry.position]).timestamp()
-        return begun
+            if entry.recorded_at >= month_end:
+                months[entry.position] = start_of_month(entry.recorded_at)
+                month_end = next_month(months[entry.position]).timestamp()
+        return months
 
-    def _copy(
+    def _send(
         self, connection: Connection, entries: Sequence[LogEntry], months: Mapping[int, datetime]
     ) -> tuple[bytes, list[Anchor]]:
-        """Chain the events and send their rows; returns the last hash, and what precedes each month."""
-        log, hash_, anchors = self._log.name, self._hash, []
+        """Chain the events and send their rows. Return the last hash, and the anchors of the new months."""
+        log, last_hash, anchors = self._log.name, self._hash, []
         with connection.cursor().copy(COPY_EVENTS) as copy:
             copy.write(COPY_HEADER)
-            for start in range(0, len(entries), SENT_AT_ONCE):
+            for start in range(0, len(entries), SEND_BATCH):
                 rows = []
-                for entry in entries[start : start + SENT_AT_ONCE]:
+                for entry in entries[start : start + SEND_BATCH]:
                     if entry.position in months:
-                        anchors.append((log, months[entry.position].date(), entry.position - 1, hash_))
+                        anchors.append((log, months[entry.position].date(), entry.position - 1, last_hash))
                     event = canonical_bytes(log, entry)
-                    hash_ = chain_hash(hash_, event)
-                    rows.append(encode_copy_row(event, hash_))
+                    last_hash = chain_hash(last_hash, event)
+                    rows.append(encode_copy_row(event, last_hash))
                 copy.write(b"".join(rows))
             copy.write(COPY_TRAILER)
-        return hash_, anchors
+        return last_hash, anchors
 
-    def _begin(self) -> bytes:
-        """The hash of the last archived event. The archive comes to know a log that is new to it.
-
-        Raises LogDivergedError where it knows another log of this name.
-        """
+    def _register_log(self) -> bytes:
+        """Add a new log to the archive, or check the identity of a known log. Return the hash of its last event."""
         state = log_state(self._log)
         if not state.opened:
             self._log.open()
             state = log_state(self._log)
         with self._database.connection() as connection:
             limit_waiting(connection)
-            is_new = connection.execute(_NEW_LOG, [self._log.name, state.id, state.epoch, GENESIS]).rowcount == 1
+            is_new = connection.execute(_INSERT_LOG, [self._log.name, state.id, state.epoch, GENESIS]).rowcount == 1
             if is_new:
-                self._begin_archive(connection, state)
-            [[identity, hash_]] = connection.execute(
-                "UPDATE tickview.logs SET epoch = %s WHERE log = %s RETURNING id, hash", [state.epoch, self._log.name]
-            )
+                self._start_archive(connection, state)
+            [[identity, last_hash]] = connection.execute(_UPDATE_LOG_EPOCH, [state.epoch, self._log.name])
         if identity != state.id:
-            raise LogDivergedError(
-                f"log {self._log.name} in Redis is {state.id}, the archive has another of that name, {identity}: "
-                "is this the right Redis, and the right PostgreSQL?"
-            )
+            raise different_log_error(self._log.name, state.id, identity)
         mark_archived(self._log)
-        return bytes(hash_)
+        return bytes(last_hash)
 
-    def _begin_archive(self, connection: Connection, state: LogState) -> None:
-        """Begin where the log begins, which may have been trimmed of what another archive has, or had."""
+    def _start_archive(self, connection: Connection, state: LogState) -> None:
+        """Start at the first event of the log. The log may have been trimmed while it had another archive."""
         if state.archived:
-            raise LogDivergedError(UNKNOWN_ARCHIVE.format(log=self._log.name))
+            raise unknown_log_error(self._log.name)
         before = (state.first or 1) - 1
         if before > self.lease.checkpoint:
             advance_checkpoint(connection, self.lease, before, 0)
             self.lease.checkpoint = before
-
-    def _make_month(self, month: datetime) -> None:
-        with self._database.connection() as connection:
-            create_month_partition(connection, month)
-
-
-def create_month_partition(connection: Connection, month: datetime) -> None:
-    """The partition of the month that begins at ``month``, if it is not there yet; reading goes on meanwhile."""
-    name = partition_name(month)
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
-    [[there]] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"tickview.{name}"])
-    if there:
-        return
-    table = Identifier("tickview", name)
-    connection.execute(SQL("CREATE TABLE {} (LIKE tickview.events)").format(table))
-    connection.execute(
-        SQL("ALTER TABLE tickview.events ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-            table, Literal(month), Literal(_following(month))
-        )
-    )
-
-
-def partition_name(month: date) -> str:
-    """The partition of a month."""
-    return f"events_{month:%Y_%m}"
-
-
-def start_of_month(recorded_at: float) -> datetime:
-    """When the month of a moment began, in UTC."""
-    return datetime.fromtimestamp(recorded_at, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def _following(month: datetime) -> datetime:
-    return month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)

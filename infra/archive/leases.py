@@ -21,7 +21,7 @@ COPY_SECONDS = 30
 process that stalls in a ``COPY`` as active, and none of its time limits applies."""
 
 LOCK_SECONDS = 15
-"""Seconds to wait for a segment that another transaction locks, before the stalled transactions are looked for again."""
+"""Seconds to wait for a segment that another transaction locks, before stalled transactions are ended."""
 
 _statements = load_statements(__package__)
 _LIMIT_WAITING = _statements["limit_waiting"]

@@ -1,7 +1,7 @@
-"""The archive as a log sees it: the events that it has been trimmed of, and what it has lost."""
+"""The archive as the port of the event log: it reads the events that were trimmed from a log, and opens the log."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection
 from redis import Redis
@@ -12,57 +12,49 @@ from infra.archive.row_format import parse_row, received_rows
 from infra.log.archive_port import StreamRange
 from infra.log.handle import LogHandle
 from infra.postgres.database import Database
+from infra.postgres.statements import load_statements
 
-_READ = """
-COPY (
-    SELECT * FROM tickview.events
-    WHERE log = %s AND position > %s AND position <= %s ORDER BY position LIMIT %s
-) TO STDOUT (FORMAT binary)
-"""
-
-_READ_STREAM = """
-COPY (
-    SELECT * FROM tickview.events
-    WHERE log = %s AND stream = %s AND version BETWEEN %s AND %s ORDER BY version {} LIMIT %s
-) TO STDOUT (FORMAT binary)
-"""
+_statements = load_statements(__package__)
+_COPY_LOG_EVENTS = _statements["copy_log_events"]
+_COPY_STREAM_EVENTS_ASCENDING = _statements["copy_stream_events_ascending"]
+_COPY_STREAM_EVENTS_DESCENDING = _statements["copy_stream_events_descending"]
 
 
 def read_events(connection: Connection, log: str, after: int, upto: int, limit: int) -> list[LogEntry]:
-    """The archived events with positions > ``after`` and <= ``upto``, in order, ``limit`` at most."""
-    return copied_entries(connection, _READ, [log, after, upto, limit])
+    """Return the archived events with positions > ``after`` and <= ``upto``, in order, at most ``limit``."""
+    return copy_entries(connection, _COPY_LOG_EVENTS, [log, after, upto, limit])
 
 
-def copied_entries(connection: Connection, sql: Any, values: Sequence[Any]) -> list[LogEntry]:
-    """What a binary COPY of rows of ``tickview.events`` sends."""
-    with connection.cursor().copy(sql, values) as copy:
+def copy_entries(connection: Connection, statement: LiteralString, values: Sequence[Any]) -> list[LogEntry]:
+    """Return the events that a binary ``COPY`` of rows of ``tickview.events`` sends."""
+    with connection.cursor().copy(statement, values) as copy:
         return [parse_row(row).entry for row in received_rows(copy)]
 
 
 class PostgresArchive:
-    """The archive of every log. ``client``, ``keep`` and ``partitions`` are those of ``open_log``."""
+    """The archive of every log. ``open_log`` describes the arguments."""
 
-    def __init__(self, database: Database, client: Redis, *, keep: int, partitions: int) -> None:
+    def __init__(self, database: Database, client: Redis, *, restore_limit: int, partitions: int) -> None:
         self._database = database
         self._client = client
-        self._keep = keep
+        self._restore_limit = restore_limit
         self._partitions = partitions
 
     def read(self, log: str, after: int, upto: int, limit: int) -> list[LogEntry]:
-        """The archived events with positions > ``after`` and <= ``upto``, in order, ``limit`` at most."""
+        """Return the archived events with positions > ``after`` and <= ``upto``, in order, at most ``limit``."""
         with self._database.connection() as connection:
             return read_events(connection, log, after, upto, limit)
 
     def read_stream(self, log: str, versions: StreamRange) -> list[LogEntry]:
         """Return the archived events of a stream in a range of versions, ordered by version."""
-        sql = _READ_STREAM.format("DESC" if versions.descending else "ASC")
+        statement = _COPY_STREAM_EVENTS_DESCENDING if versions.descending else _COPY_STREAM_EVENTS_ASCENDING
         values = [log, versions.stream, versions.lowest, versions.highest, versions.limit]
         with self._database.connection() as connection:
-            return copied_entries(connection, sql, values)
+            return copy_entries(connection, statement, values)
 
     def open(self, log: LogHandle) -> None:
-        """Put back what ``log`` has lost, if it has, and open it. Raises LogDivergedError."""
-        open_log(self._database, self._client, log, keep=self._keep, partitions=self._partitions)
+        """Restore the events that ``log`` has lost, and open it. ``open_log`` describes the errors."""
+        open_log(self._database, self._client, log, restore_limit=self._restore_limit, partitions=self._partitions)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,11 +1,12 @@
-"""A log that lost its end: noticed before a position is given out twice, and put right.
+"""Opening of a log: the log is compared with its archive, lost events are restored, and the log accepts appends again.
 
-A server that comes back, or a replica that takes over, may know less than the archive and the read models do. Until
-its log has been compared with them and opened, nothing is appended (``infra/redis/functions/restore.lua``).
+A server that comes back, or a replica that takes over, may have fewer events than the archive and the read models. The
+log refuses appends until it has been opened (``infra/redis/functions/restore.lua``), so that no position is used twice.
 """
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 import structlog
@@ -22,166 +23,161 @@ from infra.log.errors import LogDivergedError, LogNotOpenError
 from infra.log.handle import LogHandle
 from infra.log.maintenance import EventToRestore, LogState, log_state, open_without_archive, restore
 from infra.postgres.database import Database
+from infra.postgres.statements import load_statements
 from infra.read_models.checkpoints import fence_log, request_rebuilds
 from infra.redis.cluster import run_on_key_node
 
 logger = structlog.get_logger()
 
-PUT_BACK_AT_ONCE = 500
-"""Events that the server puts back in one step."""
+RESTORE_BATCH = 500
+"""Highest number of events that the server restores in one step."""
+
+_statements = load_statements(__package__)
+_FENCE_ARCHIVER = _statements["fence_archiver"]
+_STORE_PARTITIONS = _statements["store_partitions"]
+_LOCK_LOG_OPENING = _statements["lock_log_opening"]
+_SELECT_EVENT_ID = _statements["select_event_id"]
+_INSERT_LOSS = _statements["insert_loss"]
+_COPY_REMEMBERED_EVENTS = _statements["copy_remembered_events"]
+_COPY_LAST_EVENTS = _statements["copy_last_events"]
 
 
-UNKNOWN_ARCHIVE = (
-    "log {log} has an archive, and this PostgreSQL does not know the log: is it the right one? "
-    "docs/archive.md says how to begin a new archive where the former is lost"
-)
-
-
-class Known(NamedTuple):
-    """What the archive knows of a log."""
+class ArchivedState(NamedTuple):
+    """The state of a log according to the archive."""
 
     id: str
     epoch: int
     position: int
+    """The last archived position."""
 
 
-# Whoever archives at this moment ends first, and whoever has read events but not archived them yet is refused.
-_FENCE = """
-UPDATE tickview.segments AS segment SET epoch = segment.epoch + 1, leased_until = '-infinity'
-FROM tickview.logs WHERE logs.log = segment.log AND segment.name = 'archive' AND segment.log = %s
-RETURNING logs.id, logs.epoch, segment.position
-"""
+def open_log(database: Database, client: Redis, log: LogHandle, *, restore_limit: int, partitions: int) -> None:
+    """Compare a log with the archive and the read models, restore lost events, and open the log.
 
-_PARTITIONS = """
-WITH first AS (INSERT INTO tickview.families VALUES (%(family)s, %(partitions)s) ON CONFLICT DO NOTHING)
-SELECT partitions FROM tickview.families WHERE family = %(family)s
-"""
+    Several processes may open a log at the same time.
 
-_NOTE = """
-WITH noted AS (UPDATE tickview.logs SET epoch = %(epoch)s WHERE log = %(log)s)
-INSERT INTO tickview.losses (log, epoch, found, restored, seen, rebuilt)
-VALUES (%(log)s, %(epoch)s, %(found)s, %(restored)s, %(seen)s, %(rebuilt)s) ON CONFLICT (log, epoch) DO NOTHING
-"""
+    Args:
+        database: The archive.
+        client: The Redis server that holds the read models.
+        log: The log.
+        restore_limit: Highest number of lost events that the log gets back in full. Readers find the events before
+            them in the archive.
+        partitions: The configured number of partitions of the market log.
 
-_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
-
-_EVENT_AT = "SELECT event_id FROM tickview.events WHERE log = %s AND position = %s"
-
-# The last event of each stream, for its version, and all whose ids must still be remembered.
-_REMEMBERED = """
-COPY (
-    SELECT * FROM tickview.events WHERE log = %(log)s AND position > %(after)s AND position <= %(upto)s AND (
-        recorded_at >= %(remembered)s
-        OR (log, position) IN (
-            SELECT DISTINCT ON (stream) log, position FROM tickview.events
-            WHERE log = %(log)s AND position > %(after)s AND position <= %(upto)s ORDER BY stream, version DESC
-        )
-    ) ORDER BY position
-) TO STDOUT (FORMAT binary)
-"""
-
-_WHOLE = """
-COPY (
-    SELECT * FROM tickview.events WHERE log = %(log)s AND position > %(after)s ORDER BY position
-) TO STDOUT (FORMAT binary)
-"""
-
-
-def open_log(database: Database, client: Redis, log: LogHandle, *, keep: int, partitions: int) -> None:
-    """Compare a log with the archive and the read models, put back what it has lost, and open it.
-
-    Of a long loss, the last ``keep`` events are put back; those before stay in the archive, where readers find them.
-    ``client`` is of the server that has the read models, ``partitions`` how many the market log has. Several may do
-    this at once. Raises LogDivergedError where archive and log tell different histories, and ArchiveUnavailableError.
+    Raises:
+        LogDivergedError: The log and the archive hold different events, or the number of partitions differs.
+        ArchiveUnavailableError: The archive cannot be reached.
+        LogNotOpenError: Another process changed the log at the same time. Another attempt may succeed.
     """
     state = log_state(log)
     if state.opened:
         return
     with database.connection() as connection:
-        found = connection.execute(_FENCE, [log.name]).fetchone()
-        known = Known(*found) if found else None
+        row = connection.execute(_FENCE_ARCHIVER, [log.name]).fetchone()
+        archived = ArchivedState(*row) if row else None
         if is_market_log(log.name):
             _check_partitions(connection, partitions)
-    if known is None:
+    if archived is None:
         if state.archived:
-            raise LogDivergedError(UNKNOWN_ARCHIVE.format(log=log.name))
+            raise unknown_log_error(log.name)
         fence_log(client, log.name)
         open_without_archive(log)
         return
     with database.connection() as connection:
-        # One after the other: who comes late finds the log open, and notes no loss that is made good already.
-        connection.execute(_ONE_AT_A_TIME, [f"open {log.name}"])
+        # The second of two processes finds the log open, and does not record the loss again.
+        connection.execute(_LOCK_LOG_OPENING, [f"open {log.name}"])
         state = log_state(log)
         if state.opened:
             return
-        _check_same_history(connection, log, state, known)
-        _restore(connection, client, log, state, known, keep)
+        _check_same_history(connection, log, state, archived)
+        _restore(connection, client, log, state, archived, restore_limit)
+
+
+def unknown_log_error(log: str) -> LogDivergedError:
+    """Return the error for a log that has an archive which is not in this database."""
+    return LogDivergedError(
+        f"Log {log} has an archive, but this PostgreSQL database does not know the log. Is it the right database? "
+        "docs/archive.md says how to begin a new archive where the former is lost."
+    )
+
+
+def different_log_error(log: str, log_id: str | None, archived_id: str) -> LogDivergedError:
+    """Return the error for a log that has the name of an archived log but another id."""
+    return LogDivergedError(
+        f"Log {log} in Redis has the id {log_id}, but the archive has another log of that name with the id "
+        f"{archived_id}: is this the right Redis, and the right PostgreSQL?"
+    )
 
 
 def _check_partitions(connection: Connection, partitions: int) -> None:
-    known = connection.execute(_PARTITIONS, {"family": MARKET_LOG, "partitions": partitions}).fetchone()
-    if known and known[0] != partitions:
+    row = connection.execute(_STORE_PARTITIONS, {"family": MARKET_LOG, "partitions": partitions}).fetchone()
+    if row and row[0] != partitions:
         raise LogDivergedError(
-            f"the archive has {known[0]} partitions of the market log, which cannot change: "
-            f"set TICKVIEW_PARTITIONS={known[0]} instead of {partitions}"
+            f"TICKVIEW_PARTITIONS={partitions}, but the archive has {row[0]} partitions of the market log, and their "
+            f"number cannot change. Set TICKVIEW_PARTITIONS={row[0]}."
         )
 
 
-def _check_same_history(connection: Connection, log: LogHandle, state: LogState, known: Known) -> None:
-    if state.id not in (None, known.id):
-        raise LogDivergedError(
-            f"log {log.name} in Redis is {state.id}, the archive has another of that name, {known.id}: "
-            "is this the right Redis, and the right PostgreSQL?"
-        )
-    position = min(state.position, known.position)
+def _check_same_history(connection: Connection, log: LogHandle, state: LogState, archived: ArchivedState) -> None:
+    """Compare the ids of log and archive, and the event at the last position that both have."""
+    if state.id not in (None, archived.id):
+        raise different_log_error(log.name, state.id, archived.id)
+    position = min(state.position, archived.position)
     if not position or state.first is None or position < state.first:
         return
     [entry] = read_untrimmed(log, position - 1, 1)
-    archived = connection.execute(_EVENT_AT, [log.name, position]).fetchone()
-    if archived and archived[0] != entry.event_id:
+    row = connection.execute(_SELECT_EVENT_ID, [log.name, position]).fetchone()
+    if row and row[0] != entry.event_id:
         raise LogDivergedError(
-            f"at {position}, log {log.name} has event {entry.event_id} in Redis and {archived[0]} in the archive: "
-            "something was appended without asking the archive"
+            f"At position {position}, log {log.name} has event {entry.event_id} in Redis, but event {row[0]} in the "
+            "archive. An event was appended before the log was compared with the archive."
         )
 
 
-def _restore(connection: Connection, client: Redis, log: LogHandle, state: LogState, known: Known, keep: int) -> None:
+def _restore(
+    connection: Connection, client: Redis, log: LogHandle, state: LogState, archived: ArchivedState, restore_limit: int
+) -> None:
     checkpoints = fence_log(client, log.name)
-    restored = max(state.position, known.position)
-    ahead = [one for one in checkpoints if one.position > restored]
-    seen = max((one.position for one in ahead), default=restored)
+    restored = max(state.position, archived.position)
+    ahead = [checkpoint for checkpoint in checkpoints if checkpoint.position > restored]
+    seen = max((checkpoint.position for checkpoint in ahead), default=restored)
     rebuilt = request_rebuilds(client, ahead)
-    epoch = max(state.epoch, known.epoch)
+    epoch = max(state.epoch, archived.epoch)
     if seen > state.position:
         epoch += 1
         loss = {"log": log.name, "epoch": epoch, "found": state.position, "restored": restored, "seen": seen}
-        connection.execute(_NOTE, {**loss, "rebuilt": " ".join(rebuilt)})
+        connection.execute(_INSERT_LOSS, {**loss, "rebuilt": " ".join(rebuilt)})
         logger.warning("log lost its end", **loss, rebuilt=rebuilt)
-    for part in _in_parts(_archived(connection, log, state.position, known.position, keep)):
-        restore(log, part, identity=known.id)
-    for part in _in_parts(_lost(log, restored, seen)):
-        restore(log, part, identity=known.id)
-    reached = restore(log, [], identity=known.id, epoch=epoch, position=seen)
-    if not reached.opened:
-        raise LogNotOpenError(f"log {log.name} was restored up to {reached.position} instead of {seen}: try again")
+    for batch in _batches(_archived_events(connection, log, state.position, archived.position, restore_limit)):
+        restore(log, batch, identity=archived.id)
+    for batch in _batches(_placeholders(log, restored, seen)):
+        restore(log, batch, identity=archived.id)
+    result = restore(log, [], identity=archived.id, epoch=epoch, position=seen)
+    if not result.opened:
+        raise LogNotOpenError(
+            f"Log {log.name} was restored up to position {result.position} instead of {seen}. Try again."
+        )
 
 
-def _archived(connection: Connection, log: LogHandle, after: int, upto: int, keep: int) -> Iterator[EventToRestore]:
-    """What the archive has behind ``after``: the last ``keep`` events whole."""
-    whole_after = max(after, upto - keep)
+def _archived_events(
+    connection: Connection, log: LogHandle, after: int, upto: int, restore_limit: int
+) -> Iterator[EventToRestore]:
+    """Read the archived events behind ``after``, the last ``restore_limit`` of them in full."""
+    full_after = max(after, upto - restore_limit)
+    # Twice the window of the log, because some time passes until the log is open.
     remembered = datetime.now(UTC).timestamp() - 2 * log.dedupe_window
-    values: dict[str, Any] = {"log": log.name, "after": after, "upto": whole_after}
+    values: dict[str, Any] = {"log": log.name, "after": after, "upto": full_after}
     values["remembered"] = datetime.fromtimestamp(remembered, UTC)
-    if whole_after > after:
-        with connection.cursor().copy(_REMEMBERED, values) as copy:
+    if full_after > after:
+        with connection.cursor().copy(_COPY_REMEMBERED_EVENTS, values) as copy:
             yield from (EventToRestore(parse_row(row).entry, store_entry=False) for row in received_rows(copy))
-    if upto > whole_after:
-        with connection.cursor().copy(_WHOLE, {"log": log.name, "after": whole_after}) as copy:
+    if upto > full_after:
+        with connection.cursor().copy(_COPY_LAST_EVENTS, {"log": log.name, "after": full_after}) as copy:
             yield from (EventToRestore(parse_row(row).entry, store_entry=True) for row in received_rows(copy))
 
 
-def _lost(log: LogHandle, after: int, upto: int) -> Iterator[EventToRestore]:
-    """An event in the place of each that nobody has kept."""
+def _placeholders(log: LogHandle, after: int, upto: int) -> Iterator[EventToRestore]:
+    """Create a ``PositionLost`` event for every position that read models have seen and no store has any more."""
     stream = log_stream(log.name)
     now = datetime.now(UTC).timestamp()
     versions: Any = run_on_key_node(log.client, log.keys.versions, lambda node: node.hget(log.keys.versions, stream))
@@ -191,12 +187,6 @@ def _lost(log: LogHandle, after: int, upto: int) -> Iterator[EventToRestore]:
         yield EventToRestore(entry, store_entry=True)
 
 
-def _in_parts(events: Iterator[EventToRestore]) -> Iterator[list[EventToRestore]]:
-    part: list[EventToRestore] = []
-    for event in events:
-        part.append(event)
-        if len(part) == PUT_BACK_AT_ONCE:
-            yield part
-            part = []
-    if part:
-        yield part
+def _batches(events: Iterator[EventToRestore]) -> Iterator[list[EventToRestore]]:
+    while batch := list(islice(events, RESTORE_BATCH)):
+        yield batch

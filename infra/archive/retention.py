@@ -1,4 +1,4 @@
-"""Takes out of a log what the archive and every read model have passed, by age and by size."""
+"""Retention of a log: events that the archive and every read model have passed are trimmed by age and by number."""
 
 import time
 from dataclasses import dataclass
@@ -12,24 +12,31 @@ from infra.read_models.checkpoints import read_checkpoints
 
 @dataclass(frozen=True)
 class Retention:
-    """What a log keeps although nobody needs it any more."""
+    """The events that a log keeps although no reader needs them any more."""
 
     age: float
-    """Seconds; an event that is older goes."""
+    """Highest age of an event, in seconds."""
     size: int
-    """Events; the oldest beyond it go."""
+    """Highest number of events."""
 
 
 def trim_log(log: EventLog, client: Redis, archived: int, retention: Retention) -> int:
-    """Take events out of ``log`` up to the position ``archived`` at most; returns how many went.
+    """Trim a log.
 
-    ``client`` is of the server that has the read models.
+    Args:
+        log: The log.
+        client: The Redis server that holds the read models.
+        archived: The position up to which the log is archived. Later events stay.
+        retention: The events to keep.
+
+    Returns:
+        The number of events that were removed from the log.
     """
-    passed = min([archived, *(one.position for one in read_checkpoints(client, log.name))])
+    passed = min([archived, *(checkpoint.position for checkpoint in read_checkpoints(client, log.name))])
     surplus = log.head() - retention.size
-    gone = 0
+    total = 0
     while True:
-        some = trim(log, upto=passed, surplus=surplus, oldest=time.time() - retention.age)
-        gone += some
-        if some < TRIM_BATCH:
-            return gone
+        removed = trim(log, upto=passed, surplus=surplus, oldest=time.time() - retention.age)
+        total += removed
+        if removed < TRIM_BATCH:
+            return total

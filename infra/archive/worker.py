@@ -1,6 +1,7 @@
-"""``tickview archive``: a thread for each log archives it, keeps its history and trims it, while it has the lease."""
+"""The worker of ``tickview archive``, which archives one log, folds its pattern history and trims the log."""
 
 import time
+from dataclasses import dataclass
 from threading import Event
 
 import structlog
@@ -22,106 +23,126 @@ from infra.processes.outage import OutageLog
 logger = structlog.get_logger()
 
 WAIT_SECONDS = 1.0
-"""How long a log is waited for before the lease is prolonged."""
+"""Longest wait for new events, in seconds. The lease must be extended between two waits."""
 
 GATHER_SECONDS = 0.05
-"""Events that follow each other so closely are archived together: a commit costs more than the wait."""
+"""Seconds to wait for further events after a batch that was not full. A larger batch costs less than two commits."""
 
 TRIM_SECONDS = 1.0
-"""Between two looks at what may be trimmed."""
+"""Seconds between two trims of the log."""
 
 RETRY_SECONDS = 0.5
-"""Between tries while a server is away."""
+"""Seconds between two attempts while a server is away."""
+
+
+@dataclass(frozen=True)
+class ArchiveOptions:
+    """The options of an archive worker."""
+
+    lease_seconds: float
+    batch_size: int
+    """Highest number of events per transaction."""
+    retention: Retention
 
 
 class ArchiveWorker:
-    """Keeps one log."""
+    """Archives, folds and trims one log, whenever it has the lease on the log.
 
-    def __init__(
-        self,
-        database: Database,
-        client: Redis,
-        log: EventLog,
-        owner: str,
-        *,
-        lease_seconds: float,
-        batch_size: int,
-        retention: Retention,
-    ) -> None:
+    Args:
+        database: The archive.
+        client: The Redis server that holds the read models.
+        log: The log.
+        owner: The name under which this worker holds leases.
+        options: The options.
+    """
+
+    def __init__(self, database: Database, client: Redis, log: EventLog, owner: str, options: ArchiveOptions) -> None:
         self._database = database
         self._client = client
         self._log = log
         self._owner = owner
-        self._lease_seconds = lease_seconds
-        self._batch_size = batch_size
-        self._retention = retention
+        self._options = options
+        self._lease_interval = options.lease_seconds / 3
+        """Seconds between two extensions of the lease, and between two attempts to acquire it."""
         self._history = (
-            PatternHistoryWorker(database, log.name, owner, lease_seconds) if is_market_log(log.name) else None
+            PatternHistoryWorker(database, log.name, owner, options.lease_seconds) if is_market_log(log.name) else None
         )
 
     def run(self, stop: Event) -> None:
-        """Until ``stop`` is set; a server that is away is waited for."""
-        outage = OutageLog("archiving waits", "archiving goes on", log=self._log.name)
+        """Work until ``stop`` is set. The worker waits for a server that is away."""
+        outage = OutageLog("archiving waits", "archiving resumed", log=self._log.name)
         while not stop.is_set():
             try:
                 if not log_state(self._log).opened:
                     self._log.open()
-                lease = self._take()
+                lease = self._acquire_lease()
                 if lease is None:
-                    stop.wait(self._lease_seconds / 3)
+                    stop.wait(self._lease_interval)
                 else:
                     outage.recovered()
-                    self._keep(lease, stop)
+                    self._work(lease, stop)
             except LeaseLostError as error:
                 logger.warning("lease lost", log=self._log.name, reason=str(error))
             except (RedisError, PersistenceError, DatabaseError) as error:
                 outage.failed(error)
-                self._note(" ".join(str(error).split()))
+                self._record_error(" ".join(str(error).split()))
                 stop.wait(RETRY_SECONDS)
 
-    def _take(self) -> PostgresLease | None:
+    def _acquire_lease(self) -> PostgresLease | None:
         with self._database.connection() as connection:
-            return acquire_lease(connection, ARCHIVE, FORMAT_VERSION, self._log.name, self._owner, self._lease_seconds)
+            return acquire_lease(
+                connection, ARCHIVE, FORMAT_VERSION, self._log.name, self._owner, self._options.lease_seconds
+            )
 
-    def _keep(self, lease: PostgresLease, stop: Event) -> None:
-        archiver = Archiver(self._database, self._log, lease, self._batch_size)
-        logger.info("archiving", log=self._log.name, position=lease.checkpoint, epoch=lease.epoch)
-        wait = min(WAIT_SECONDS, self._lease_seconds / 3)
-        prolonged = trimmed = time.monotonic()
+    def _work(self, lease: PostgresLease, stop: Event) -> None:
+        """Work under a lease until it is lost or ``stop`` is set."""
+        archiver = Archiver(self._database, self._log, lease, self._options.batch_size)
+        logger.info("archiving started", log=self._log.name, position=lease.checkpoint, epoch=lease.epoch)
+        extended = trimmed = time.monotonic()
         while not stop.is_set():
-            archived = archiver.step(0 if self._history and self._history.behind else wait)
-            # While the archive itself is behind, it goes first.
-            if self._history and len(archived) < self._batch_size:
-                self._history.keep()
+            is_partial = self._work_once(archiver)
             now = time.monotonic()
-            if now - prolonged >= self._lease_seconds / 3:
-                held = self._take()
-                if held is None or held.epoch != lease.epoch:
-                    raise LeaseLostError(f"the lease on {lease.log} was given to somebody else")
-                self._note(None)  # An idle log would keep an error that is over.
-                prolonged = now
+            if now - extended >= self._lease_interval:
+                self._extend_lease(lease)
+                extended = now
             if now - trimmed >= TRIM_SECONDS:
-                self._look_after(lease)
+                self._trim(lease)
                 trimmed = now
-            if archived and len(archived) < self._batch_size:
+            if is_partial:
                 stop.wait(GATHER_SECONDS)
         if self._history:
             self._history.release()
         with self._database.connection() as connection:
             release_lease(connection, lease)
 
-    def _look_after(self, lease: PostgresLease) -> None:
-        """Open the log where its server was replaced, and trim it."""
+    def _work_once(self, archiver: Archiver) -> bool:
+        """Archive one batch and fold the pattern history. Return whether the batch had events but was not full."""
+        timeout = 0 if self._history and self._history.behind else min(WAIT_SECONDS, self._lease_interval)
+        archived = len(archiver.step(timeout))
+        # A full batch means that the archive is behind. The archive takes precedence over the history.
+        if self._history and archived < self._options.batch_size:
+            self._history.run_round()
+        return 0 < archived < self._options.batch_size
+
+    def _extend_lease(self, lease: PostgresLease) -> None:
+        extended = self._acquire_lease()
+        if extended is None or extended.epoch != lease.epoch:
+            raise LeaseLostError(f"another archiver has the lease on {lease.log}")
+        # Only a commit would clear an old error, and an idle log has no commits.
+        self._record_error(None)
+
+    def _trim(self, lease: PostgresLease) -> None:
+        """Trim the log. If its server was restarted or replaced, open the log and give up the lease."""
         if not log_state(self._log).opened:
             self._log.open()
-            raise LeaseLostError(f"the server of {lease.log} was replaced")
-        gone = trim_log(self._log, self._client, lease.checkpoint, self._retention)
-        if gone:
-            logger.info("log trimmed", log=lease.log, events=gone)
+            raise LeaseLostError(f"the server of {lease.log} was restarted or replaced")
+        events = trim_log(self._log, self._client, lease.checkpoint, self._options.retention)
+        if events:
+            logger.info("log trimmed", log=lease.log, events=events)
 
-    def _note(self, reason: str | None) -> None:
+    def _record_error(self, reason: str | None) -> None:
         try:
             with self._database.connection() as connection:
                 record_error(connection, ARCHIVE, FORMAT_VERSION, self._log.name, reason)
         except (PersistenceError, DatabaseError):
-            logger.warning("what holds up the archive could not be noted in it", log=self._log.name)
+            logger.warning("error not recorded in the archive", log=self._log.name)

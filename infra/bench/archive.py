@@ -17,11 +17,10 @@ from infra.archive.archiver import (
     COPY_EVENTS,
     FORMAT_VERSION,
     Archiver,
-    create_month_partition,
-    start_of_month,
 )
 from infra.archive.export import Format, export
 from infra.archive.leases import acquire_lease
+from infra.archive.months import create_month_partition, start_of_month
 from infra.archive.row_format import (
     COPY_HEADER,
     COPY_TRAILER,

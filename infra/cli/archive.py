@@ -4,7 +4,7 @@ from threading import Thread
 
 from infra.archive.retention import Retention
 from infra.archive.verification.schedule import verify_regularly
-from infra.archive.worker import ArchiveWorker
+from infra.archive.worker import ArchiveOptions, ArchiveWorker
 from infra.cli.roles import stop_on_signals
 from infra.composition import Stores, open_all_logs, open_database, open_redis
 from infra.log.event_log import EventLog
@@ -24,21 +24,17 @@ def archive() -> None:
     database = open_database(settings, writable=True)
     stores = Stores(settings, open_redis(settings), database)
     owner = process_name()
-    retention = Retention(age=settings.log_retention_age, size=settings.log_retention_size)
+    options = ArchiveOptions(
+        settings.lease_seconds,
+        settings.archive_batch,
+        Retention(age=settings.log_retention_age, size=settings.log_retention_size),
+    )
 
     stop = stop_on_signals()
 
     def archiving(log: EventLog) -> Thread:
-        keeper = ArchiveWorker(
-            database,
-            stores.redis,
-            log,
-            owner,
-            lease_seconds=settings.lease_seconds,
-            batch_size=settings.archive_batch,
-            retention=retention,
-        )
-        return Thread(target=keeper.run, args=(stop,), name=log.name, daemon=True)
+        worker = ArchiveWorker(database, stores.redis, log, owner, options)
+        return Thread(target=worker.run, args=(stop,), name=log.name, daemon=True)
 
     threads = [archiving(log) for log in open_all_logs(stores).values()]
     if settings.verify_every:

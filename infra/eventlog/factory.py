@@ -109,7 +109,7 @@ def _open_archive(client: Redis, settings: Settings) -> Archive | None:
     if settings.postgres_dsn is None:
         return None
     database = Database(settings.postgres_dsn)
-    return PostgresArchive(database, client, keep=settings.log_retention_size, partitions=settings.partitions)
+    return PostgresArchive(database, client, restore_limit=settings.log_retention_size, partitions=settings.partitions)
 
 
 def _read_settings(env: Environment) -> Settings:

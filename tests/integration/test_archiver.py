@@ -103,7 +103,7 @@ def test_whatever_the_batches_and_crashes_the_archive_has_the_log(
     assert len(entries) == len(history)
     rows = archived(database)
     assert [row[1] for row in rows] == list(range(1, len(history) + 1))
-    assert PostgresArchive(database, redis, keep=1, partitions=4).read("market-0", 0, 1_000, 1_000) == entries
+    assert PostgresArchive(database, redis, restore_limit=1, partitions=4).read("market-0", 0, 1_000, 1_000) == entries
     assert [row[-1] for row in rows] == hashes_of(rows)
     for row, event in zip(rows, history, strict=True):
         assert (row[6], row[7], row[8], row[9]) == (event.event_id, event.source, event.correlation_id, "http")

@@ -65,7 +65,9 @@ def test_who_waits_for_a_migration_that_another_makes_is_told(database_url: str,
     waiting = Database(make_conninfo(database_url, options=f"-c {limit}=100ms"))
     with psycopg.connect(database_url) as migrating:
         migrating.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
-        with pytest.raises(StartupError, match=r"does not serve TickView: (Another session|PostgreSQL ended a statement)"):
+        with pytest.raises(
+            StartupError, match=r"does not serve TickView: (Another session|PostgreSQL ended a statement)"
+        ):
             waiting.check()
         with pytest.raises(ArchiveBusyError), waiting.connection():
             pass

@@ -8,7 +8,7 @@ from time import time
 from redis import Redis
 
 from infra.archive.retention import Retention
-from infra.archive.worker import ArchiveWorker
+from infra.archive.worker import ArchiveOptions, ArchiveWorker
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from projections.queries import PatternQuery
@@ -27,7 +27,7 @@ KEEP = Retention(age=86_400, size=100_000)
 def kept(database: Database, redis: Redis, log: EventLog, retention: Retention = KEEP) -> Iterator[None]:
     """The log's keeper, in a thread."""
     stop = Event()
-    keeper = ArchiveWorker(database, redis, log, "keeper", lease_seconds=5, batch_size=50, retention=retention)
+    keeper = ArchiveWorker(database, redis, log, "keeper", ArchiveOptions(5, 50, retention))
     thread = Thread(target=keeper.run, args=(stop,))
     thread.start()
     try:

@@ -310,7 +310,7 @@ def test_another_history_is_refused(redis: Redis, redis_url: str, database: Data
     redis.flushall()
     EventLog(redis, LOG).append(new_events([detection(), detection()]))  # by somebody who does not know the archive
     redis.hdel(market.log.keys.meta, "reign")
-    with pytest.raises(LogDivergedError, match="the archive has another of that name"):
+    with pytest.raises(LogDivergedError, match="the archive has another log of that name"):
         market.record(detection())
     redis.hset(market.log.keys.meta, "id", identity or "")
     with pytest.raises(LogDivergedError, match="at 2, log market-1 has event"):

@@ -28,7 +28,7 @@ LEASE_SECONDS = 0.5
 @pytest.fixture
 def archive(redis: Redis, database: Database) -> PostgresArchive:
     """The archive, as readers have it."""
-    return PostgresArchive(database, redis, keep=1_000, partitions=4)
+    return PostgresArchive(database, redis, restore_limit=1_000, partitions=4)
 
 
 def logs_of(redis: Redis, archive: PostgresArchive) -> dict[str, EventLog]:
@@ -143,7 +143,7 @@ def test_a_wiped_redis_under_running_roles(
 def test_what_cannot_be_archived_is_told_by_status(redis: Redis, redis_url: str, database: Database) -> None:
     """Another log of the same name: a person must decide, and is told what about."""
     settings = {"postgres_dsn": database.dsn, "lease_seconds": LEASE_SECONDS}
-    log = EventLog(redis, "market-1", archive=PostgresArchive(database, redis, keep=10, partitions=4))
+    log = EventLog(redis, "market-1", archive=PostgresArchive(database, redis, restore_limit=10, partitions=4))
     log.append(new_events(by_log(history_of(200, seed=5))["market-1"]))
     with running("archive", redis_url=redis_url, **settings):
         wait_for_archive(database.dsn, {"market-1": log})

@@ -14,7 +14,7 @@ from psycopg import Connection
 from domain.log import LogEntry
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.leases import PostgresLease, advance_checkpoint
-from infra.archive.log_archive import copied_entries, read_events
+from infra.archive.log_archive import copy_entries, read_events
 from infra.postgres.database import Database
 from projections.base import Group
 from projections.fold import DecodedEntry, decode_entries
@@ -149,7 +149,7 @@ class PatternHistoryProjector:
         values = [self.lease.log, list(moments), min(moments.values()), max(moments.values())]
         readings = {
             reading.entry.position: reading
-            for reading in decode_entries(self._projection, copied_entries(connection, _AT, values))
+            for reading in decode_entries(self._projection, copy_entries(connection, _AT, values))
         }
         whole = []
         for detection, events in positions.items():

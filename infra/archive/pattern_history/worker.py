@@ -39,7 +39,7 @@ class PatternHistoryWorker:
         self._is_live = self._is_noted = False
         self._next_take = self._next_try = 0.0
 
-    def keep(self) -> None:
+    def run_round(self) -> None:
         """One round. Raises nothing: the archive goes on whatever goes wrong here, which is tried again."""
         now = time.monotonic()
         if now < self._next_try:

@@ -7,7 +7,8 @@ from typing import LiteralString, NamedTuple
 
 from psycopg import Connection
 
-from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, partition_name
+from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
+from infra.archive.months import partition_name
 from infra.archive.ranges import LAST_POSITION, ArchiveRange, first_position, last_position
 from infra.archive.row_format import GENESIS, received_rows
 from infra.archive.verification.chains import ChainLink, RowLayout
