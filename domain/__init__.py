@@ -1,4 +1,1 @@
-"""What happened and what may happen: events, wire formats, streams. No I/O."""
-
-TICKVIEW_PACKAGE = True
-"""Distinguishes this package from another package named ``domain``."""
+"""The domain model: events, streams, wire formats and the workspace aggregate. This package performs no I/O."""

@@ -1,4 +1,4 @@
-"""What producers send and what becomes of it: messages, receipts, dead letters."""
+"""Announcements of producers and the results of recording them: messages, receipts and dead letters."""
 
 from typing import NamedTuple
 
@@ -6,55 +6,59 @@ from domain.wire import Refusal
 
 
 class Message(NamedTuple):
-    """A message as it came in."""
+    """A message as TickView received it."""
 
     channel: str
     payload: bytes
     received_at: float
-    """Seconds since the epoch."""
+    """Time of receipt in seconds since the epoch."""
     via: str
-    """``pubsub``, ``stream`` or ``http``."""
+    """Way in: ``pubsub``, ``stream`` or ``http``."""
 
 
 class RecordedEvent(NamedTuple):
-    """Where an event stands in the log."""
+    """The place of one event in its log and in its stream."""
 
     event_id: str
     type: str
+    """Name of the event class, for example ``PatternDetected``."""
     stream: str
     log: str
     position: int
+    """Position in the log, from 1."""
     version: int
+    """Version of the stream, from 1."""
     duplicate: bool
-    """It was there before."""
+    """True if the log already had an event with this id. The place is then that of the first event."""
 
 
 class Receipt(NamedTuple):
-    """What became of a message."""
+    """The result of recording one message."""
 
     events: tuple[RecordedEvent, ...]
     refusals: tuple[Refusal, ...]
     dead_letter: str | None
-    """The id of the letter that keeps the message, if something in it was refused."""
+    """Id of the dead letter that holds the message. None if TickView refused nothing in the message."""
 
 
 class DeadLetter(NamedTuple):
-    """A message that could not be read, or not wholly."""
+    """A message that TickView could not read, or could read only in part."""
 
     id: str
     channel: str
     payload: bytes
-    """The bytes as they came."""
+    """The bytes of the message, unchanged."""
     code: str
-    """The kind of the first refusal."""
+    """The code of the first refusal."""
     reason: str
-    """All reasons in one line."""
+    """The reasons of all refusals in one line."""
     received_at: float
-    """Seconds since the epoch."""
+    """Time of receipt in seconds since the epoch."""
     via: str
-    """``pubsub``, ``stream`` or ``http``."""
+    """Way in: ``pubsub``, ``stream`` or ``http``."""
     number: int = 0
-    """Which of all letters ever kept it is; 0 before it is kept."""
+    """Running number of the dead letter, from 1. 0 before it is stored."""
     times: int = 1
-    """How often it was heard."""
+    """Number of times that TickView received this message."""
     retries: int = 0
+    """Number of retries that an operator requested."""

@@ -1,4 +1,4 @@
-"""Events to stored bytes and back, through every schema version ever written."""
+"""Serialization of events: from an event to stored bytes and back, through every schema version ever written."""
 
 from functools import cache
 from typing import Any
@@ -10,23 +10,27 @@ from domain.events import EVENT_TYPES, Event
 from domain.user_events import USER_EVENT_TYPES
 
 TOPIC_PREFIX = "domain.events:"
+"""The prefix of every stored topic. It is part of the stored data and does not follow the module of the class."""
 
 KNOWN_TYPES: dict[str, type[Event]] = {**EVENT_TYPES, **USER_EVENT_TYPES}
-"""Every event type by its name, whatever the log."""
+"""Every event type of every log, by the name of its class."""
 
 
 class UnknownEventTypeError(TickViewError, ValueError):
-    """The stored topic names no event type of this code."""
+    """The stored topic names no event type of this version of TickView."""
 
 
 @cache
 def topic_of(event_type: type[Event]) -> str:
-    """The topic under which events of this type are stored: the same wherever in ``domain`` their class is."""
+    """Return the topic under which events of this type are stored.
+
+    The topic does not depend on the module that defines the class.
+    """
     return TOPIC_PREFIX + event_type.__name__
 
 
 def encode(event: Event) -> bytes:
-    """The stored state of an event: JSON without its id, which the log keeps beside it."""
+    """Serialize an event to its stored state: JSON without the event id, which the log stores separately."""
     state = event.model_dump(exclude={"event_id"}, exclude_defaults=True)
     if event.class_version > 1:
         state["class_version"] = event.class_version
@@ -34,19 +38,32 @@ def encode(event: Event) -> bytes:
 
 
 def decode(topic: str, event_id: str, state: bytes) -> Event:
-    """The event that was stored, upcast to the schema version of this code.
+    """Restore an event from its stored state and upcast it to the schema version of this code.
 
-    Raises UnknownEventTypeError for a foreign topic, ValueError for a state that does not fit the event type
-    or was written by a newer version of it.
+    Args:
+        topic: The stored topic, ``domain.events:<class name>``.
+        event_id: The event id, which the log stores separately from the state.
+        state: The JSON that ``encode`` wrote.
+
+    Returns:
+        The event in the current schema version of its class.
+
+    Raises:
+        UnknownEventTypeError: The topic names no event type of this version of TickView.
+        ValueError: The state does not fit the event type, or a newer version of TickView wrote it.
     """
     event_type = KNOWN_TYPES.get(topic.removeprefix(TOPIC_PREFIX))
     if event_type is None:
-        raise UnknownEventTypeError(f"{topic} is not an event type of this version of TickView")
+        raise UnknownEventTypeError(
+            f"{topic} is not an event type of this version of TickView. Run the version that recorded the event, "
+            "or install the plug-in that defines its type."
+        )
     fields: dict[str, Any] = orjson.loads(state)
     version: int = fields.pop("class_version", 1)
     if version > event_type.class_version:
         raise ValueError(
-            f"{topic} was stored as version {version}, this code knows it up to {event_type.class_version}"
+            f"{topic} is stored in schema version {version}, but this version of TickView reads it only up to "
+            f"version {event_type.class_version}. Upgrade TickView."
         )
     while version < event_type.class_version:
         getattr(event_type, f"upcast_v{version}_v{version + 1}")(fields)

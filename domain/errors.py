@@ -1,4 +1,4 @@
-"""The root of our exceptions."""
+"""The base class of TickView's exceptions."""
 
 
 class TickViewError(Exception):

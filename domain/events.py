@@ -1,8 +1,9 @@
 """The events: immutable facts about the market, its catalogue, its backtests and its producers.
 
-Every class has a ``class_version``. An event stored under an older version is brought up to date by the
-class's chain of ``upcast_v1_v2``, ``upcast_v2_v3`` … methods, each a pure change of the stored state (the
-convention of the ``eventsourcing`` library). All times are seconds since the epoch, UTC.
+Every class has a ``class_version``. An event that was stored under an older version is upcast by the methods
+``upcast_v1_v2``, ``upcast_v2_v3`` … of its class, each a pure change of the stored state. This is the convention of the
+``eventsourcing`` library (https://eventsourcing.readthedocs.io, section "Versioning"). All times are in seconds since
+the epoch, UTC.
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,47 +13,57 @@ from pydantic import BaseModel, ConfigDict, Field
 from domain.streams import backtest_stream, log_stream, source_stream, symbol_stream, universe_stream
 
 Confidence = Annotated[float, Field(ge=0, le=1)]
+"""Confidence of a detector in a pattern, from 0 to 1."""
+
 Progress = Annotated[float, Field(ge=0, le=1)]
+"""Completed part of a backtest run, from 0 to 1."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A number that is neither infinite nor NaN."""
+
 Timestamp = Annotated[float, Field(ge=0, lt=253402300800, description="seconds since the epoch, up to the year 9999")]
+"""A time in seconds since the epoch, from 1970 to the end of the year 9999."""
 
 NO_VALUES: Any = Field(default_factory=dict, json_schema_extra={"default": {}})
-"""The default of a field of values: a new dictionary, which is quicker than pydantic's deep copy of a given one."""
+"""Default of a dictionary field: a new empty dictionary. A factory is faster than pydantic's deep copy of a default."""
 
 UNKNOWN_TIER = "unknown"
-"""The tier of a detection whose producer names none."""
+"""Tier of a detection whose producer names no tier."""
 
 
 class Event(BaseModel):
-    """A fact, as its producer announced it."""
+    """An immutable fact, as its producer announced it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_version: ClassVar[int] = 1
 
     event_id: str
-    """The producer's id of this event, else one derived from its content: the same fact has the same id."""
+    """Id that the producer gave, or else an id that is derived from the content. Equal content gives an equal id."""
     occurred_at: Timestamp
-    """When it happened, as the producer says; when the message was received if the producer does not say."""
+    """Time at which the fact happened, as the producer says. Without a time of the producer: the time of receipt."""
     source: str
-    """Who announced it."""
+    """Name of the producer that announced the event."""
     correlation_id: str | None = None
-    """What ties it to other events, for instance the producer's flow id."""
+    """Id that several related events share, for example the producer's flow id."""
     extra: dict[str, Any] = NO_VALUES
-    """Everything the message said that has no field of its own."""
+    """Fields of the message for which the event class has no field."""
 
     @property
     def stream(self) -> str:
-        """The stream this event belongs to."""
+        """The name of the stream that the event belongs to."""
         raise NotImplementedError
 
 
 class PatternEvent(Event):
-    """Something about one detection of a pattern: a symbol, a pattern, and the moment of detection."""
+    """An event about one detection. A symbol, a pattern and the time of detection identify a detection."""
 
     symbol: str
+    """Ticker symbol in capitals, 1 to 32 characters."""
     pattern: str
+    """Name of the pattern, for example ``Doji``."""
     detected_at: Timestamp
+    """Time of detection."""
 
     @property
     def stream(self) -> str:
@@ -60,26 +71,32 @@ class PatternEvent(Event):
 
 
 class PatternDetected(PatternEvent):
-    """A detector found a pattern."""
+    """A detector has found a pattern."""
 
     tier: str = UNKNOWN_TIER
-    """Which detector tier or time frame found it: ``daily``, ``intraday``, ``1min`` …"""
+    """Tier or time frame of the detector: ``daily``, ``intraday``, ``1min`` …"""
     confidence: Confidence
     expires_at: Timestamp | None = None
+    """Time at which the pattern ceases to be valid. None: it does not expire by itself."""
     current_price: Finite | None = None
+    """Price of the symbol, in the currency of its market."""
     price_change: Finite | None = None
-    """Per cent."""
+    """Change of the price in per cent."""
     relative_strength: Finite | None = None
+    """Strength in relation to the market, as a factor. 1 is the market."""
     relative_volume: Finite | None = None
+    """Volume in relation to the usual volume, as a factor. 1 is the usual volume."""
     rsi: Finite | None = None
+    """Relative strength index, usually from 0 to 100."""
     indicators: dict[str, Any] = NO_VALUES
-    """The other indicators, as announced."""
+    """All other indicators, as the producer announced them."""
 
 
 class PatternUpdated(PatternEvent):
-    """A detection changed; a field that is None stays as it was. Without a tier it speaks for every tier."""
+    """A detection has changed. A field that is None leaves the former value. Units are those of ``PatternDetected``."""
 
     tier: str | None = None
+    """Tier of the detector. None: the event applies to every tier of the detection."""
     confidence: Confidence | None = None
     expires_at: Timestamp | None = None
     current_price: Finite | None = None
@@ -91,19 +108,21 @@ class PatternUpdated(PatternEvent):
 
 
 class PatternExpired(PatternEvent):
-    """A detection is no longer valid. Without a tier it speaks for every tier."""
+    """A detection is no longer valid."""
 
     tier: str | None = None
+    """Tier of the detector. None: the event applies to every tier of the detection."""
     reason: Literal["announced", "elapsed"] = "announced"
-    """``announced`` by the producer, or its ``expires_at`` has ``elapsed``."""
+    """``announced``: the producer said so. ``elapsed``: the time ``expires_at`` of the detection has passed."""
     expires_at: Timestamp | None = None
-    """The ``expires_at`` that elapsed; a detection that has been prolonged since is not expired by it."""
+    """The ``expires_at`` that has elapsed. The event does not end a detection that has a later ``expires_at`` by now."""
 
 
 class BacktestEvent(Event):
-    """Something about one backtest run."""
+    """An event about one backtest run."""
 
     job_id: str
+    """Id of the run, 1 to 128 characters."""
 
     @property
     def stream(self) -> str:
@@ -111,36 +130,47 @@ class BacktestEvent(Event):
 
 
 class BacktestProgressed(BacktestEvent):
-    """A run is under way."""
+    """A backtest run has made progress."""
 
     progress: Progress
     status: str = "processing"
+    """Status of the run, as the producer names it."""
     current_symbol: str | None = None
+    """Symbol that the run is processing."""
     processed_symbols: int | None = None
+    """Number of symbols that the run has processed, from 0."""
     estimated_completion: Timestamp | None = None
+    """Time at which the producer expects the run to end."""
 
 
 class BacktestCompleted(BacktestEvent):
-    """A run ended with results."""
+    """A backtest run has ended with results."""
 
     results: dict[str, Any]
+    """Metrics of the run by name, as the producer announced them."""
     processing_time_seconds: Finite | None = None
+    """Duration of the run in seconds."""
 
 
 class BacktestFailed(BacktestEvent):
-    """A run ended without results."""
+    """A backtest run has failed or was cancelled."""
 
     status: Literal["failed", "cancelled"] = "failed"
     error_message: str | None = None
+    """Error message of the producer."""
     results: dict[str, Any] = NO_VALUES
+    """Partial metrics of the run by name, as the producer announced them."""
     processing_time_seconds: Finite | None = None
+    """Duration of the run in seconds."""
 
 
 class HealthReported(Event):
-    """A producer reported how it is."""
+    """A producer has reported its health."""
 
     status: str
+    """Health of the producer in its own words, for example ``healthy``."""
     metrics: dict[str, Any] = NO_VALUES
+    """Measurements by name, as the producer announced them."""
 
     @property
     def stream(self) -> str:
@@ -148,9 +178,10 @@ class HealthReported(Event):
 
 
 class SymbolEvent(Event):
-    """Something about one symbol of the catalogue."""
+    """An event about one symbol of the catalogue."""
 
     symbol: str
+    """Ticker symbol in capitals, 1 to 32 characters."""
 
     @property
     def stream(self) -> str:
@@ -158,39 +189,43 @@ class SymbolEvent(Event):
 
 
 class SymbolDescribed(SymbolEvent):
-    """Everything the catalogue says of a symbol from now on; None where it says nothing."""
+    """The complete catalogue entry of a symbol. A field is None if the catalogue has no value for the field."""
 
     name: str | None = None
+    """Name of the company or fund."""
     exchange: str | None = None
+    """Exchange that lists the symbol, for example ``NASDAQ``."""
     market: str | None = None
+    """Market of the symbol, for example ``stocks``."""
     type: str | None = None
-    """What kind of instrument it is: ``CS``, ``ETF`` …"""
+    """Kind of instrument: ``CS`` (common stock), ``ETF`` …"""
     sector: str | None = None
     industry: str | None = None
     market_cap: Finite | None = None
-    """In the currency of the market."""
+    """Market capitalization in the currency of the market."""
 
 
 class SymbolListed(SymbolDescribed):
-    """A symbol is in the catalogue, for the first time or again."""
+    """A symbol has entered the catalogue, for the first time or again."""
 
 
 class SymbolChanged(SymbolDescribed):
-    """The catalogue says something else of a symbol than before."""
+    """The catalogue entry of a symbol has changed. The event holds the complete new entry."""
 
 
 class SymbolDelisted(SymbolEvent):
-    """A symbol is no longer traded, or no longer in the catalogue."""
+    """A symbol is no longer traded or has left the catalogue."""
 
 
 class UniverseDescribed(Event):
-    """A named set of symbols, whole."""
+    """The complete definition of a universe, which is a named set of symbols."""
 
     key: str
+    """Id of the universe, 1 to 64 characters."""
     name: str | None = None
     description: str | None = None
     symbols: list[str]
-    """In order, each once."""
+    """The symbols of the universe in order, without duplicates."""
 
     @property
     def stream(self) -> str:
@@ -198,20 +233,22 @@ class UniverseDescribed(Event):
 
 
 class UniverseDefined(UniverseDescribed):
-    """A universe is in the catalogue."""
+    """A universe has entered the catalogue."""
 
 
 class UniverseChanged(UniverseDescribed):
-    """A universe has other symbols, or another name, than before."""
+    """The symbols, the name or the description of a universe have changed. The event holds the complete definition."""
 
 
 class PositionLost(Event):
-    """A position that was given out before its log lost its end, and whose event nobody has kept.
+    """The log has lost an event, and no copy of the event exists.
 
-    It stands in the place of that event, so that the position is not given out again.
+    The log lost its end after it had assigned the position. This event takes the place of the lost event, so that the
+    log does not assign the position twice.
     """
 
     log: str
+    """Name of the log that lost the event."""
 
     @property
     def stream(self) -> str:
@@ -236,4 +273,4 @@ EVENT_TYPES: dict[str, type[Event]] = {
         PositionLost,
     )
 }
-"""Every event type by its name."""
+"""Every event type of the market log by the name of its class."""

@@ -1,4 +1,4 @@
-"""What names and symbols of a user's lists may be, and how a command that does not heed it is refused."""
+"""The rules for names and symbols of a user's lists, and the errors for commands that break a rule."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,19 +8,20 @@ from domain.errors import TickViewError
 from domain.symbols import SYMBOL_RULE, is_symbol
 
 MAX_SYMBOLS = 1_000
-"""Of one watchlist."""
+"""Highest number of symbols in one watchlist."""
 
 MAX_NAME_LENGTH = 80
-"""Characters of a list's name."""
+"""Highest number of characters in the name of a list."""
 
 MAX_FAULTS = 10
+"""Highest number of faults in one error."""
 
 EMOJI_JOINER = "\N{ZERO WIDTH JOINER}"
-"""Not printable by itself, not seen, and part of many an emoji."""
+"""The character that joins emojis to one emoji. It is invisible, and Python does not count it as printable."""
 
 
 class WorkspaceError(TickViewError):
-    """A command is refused; the message says why."""
+    """A refused command to a user's workspace. The message says why."""
 
 
 class NameTakenError(WorkspaceError):
@@ -28,7 +29,14 @@ class NameTakenError(WorkspaceError):
 
 
 class InvalidListError(WorkspaceError):
-    """A list cannot be like this. ``faults`` are (field, reason), ten at most."""
+    """A command that breaks a rule for lists.
+
+    Args:
+        faults: Pairs of a field and a reason that completes the sentence which the field begins.
+
+    Attributes:
+        faults: The first ``MAX_FAULTS`` of the faults.
+    """
 
     def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
         self.faults = list(faults)[:MAX_FAULTS]
@@ -36,33 +44,53 @@ class InvalidListError(WorkspaceError):
 
 
 def name_key(name: str) -> str:
-    """Names with the same key are the same name."""
+    """Return the key of a name. Two names with equal keys count as the same name."""
     return normalize("NFKC", name.replace(EMOJI_JOINER, "")).casefold()
 
 
-def validate_name(kept: Mapping[str, Any], name: str, list_id: str | None = None) -> str:
-    """The name as it is kept. Raises InvalidListError, NameTakenError where another list than ``list_id`` has it."""
+def validate_name(lists: Mapping[str, Any], name: str, list_id: str | None = None) -> str:
+    """Validate the name of a list.
+
+    Args:
+        lists: The user's lists of the same kind, by id.
+        name: The requested name.
+        list_id: The id of the list that gets the name. The list may have the name already.
+
+    Returns:
+        The name without surrounding blanks.
+
+    Raises:
+        InvalidListError: The name is empty, too long or not printable.
+        NameTakenError: Another list in ``lists`` has the name.
+    """
     trimmed = name.strip()
-    seen = trimmed.replace(EMOJI_JOINER, "")
-    if not seen or len(trimmed) > MAX_NAME_LENGTH or not seen.isprintable():
+    visible = trimmed.replace(EMOJI_JOINER, "")
+    if not visible or len(trimmed) > MAX_NAME_LENGTH or not visible.isprintable():
         raise InvalidListError([("name", f"should be 1 to {MAX_NAME_LENGTH} printable characters")])
-    if any(other.id != list_id and name_key(other.name) == name_key(trimmed) for other in kept.values()):
-        raise NameTakenError(f"there is another list called {trimmed!r}")
+    if any(other.id != list_id and name_key(other.name) == name_key(trimmed) for other in lists.values()):
+        raise NameTakenError(f"another list of this user is called {trimmed!r}: choose another name")
     return trimmed
 
 
 def validate_symbols(symbols: Sequence[str]) -> tuple[str, ...]:
-    """The symbols as they are kept. Raises InvalidListError."""
+    """Validate the symbols of a watchlist.
+
+    Returns:
+        The symbols in capitals, in the same order.
+
+    Raises:
+        InvalidListError: There are more than ``MAX_SYMBOLS``, or one is not a symbol or occurs twice.
+    """
     if len(symbols) > MAX_SYMBOLS:
-        raise InvalidListError([("symbols", f"should be {MAX_SYMBOLS:,} at most, and are {len(symbols):,}")])
+        raise InvalidListError([("symbols", f"should be at most {MAX_SYMBOLS:,} symbols, and are {len(symbols):,}")])
     places: dict[str, int] = {}
     faults = []
-    for place, given in enumerate(symbols):
-        symbol = given.upper()
-        if not is_symbol(given):
-            faults.append((f"symbols[{place}]", f"{SYMBOL_RULE}, and is {given[:48]!r}"))
+    for place, text in enumerate(symbols):
+        symbol = text.upper()
+        if not is_symbol(text):
+            faults.append((f"symbols[{place}]", f"{SYMBOL_RULE}, and is {text[:48]!r}"))
         elif symbol in places:
-            faults.append((f"symbols[{place}]", f"is {symbol} again, as symbols[{places[symbol]}]"))
+            faults.append((f"symbols[{place}]", f"repeats {symbol}, which is already symbols[{places[symbol]}]"))
         else:
             places[symbol] = place
     if faults:

@@ -1,21 +1,23 @@
-"""What a log holds: the entries, as they are stored and read."""
+"""The entries of an event log, in the form in which a log stores and returns them."""
 
 from typing import NamedTuple
 
 
 class LogEntry(NamedTuple):
-    """One entry of a log."""
+    """One entry of a log: a serialized event with its place and the time of recording."""
 
     position: int
-    """From 1, gapless."""
+    """Position in the log, from 1, without gaps."""
     stream: str
     version: int
-    """Position in the stream, gapless."""
+    """Version of the stream: the position of the event in its stream, from 1, without gaps."""
     topic: str
+    """Stored name of the event type. See ``domain.codec.topic_of``."""
     event_id: str
     recorded_at: float
-    """Seconds since the epoch by the log's own clock; never decreases along a log."""
+    """Time of recording in seconds since the epoch, by the clock of the log. It never decreases along a log."""
     state: bytes
+    """The serialized event. See ``domain.codec.encode``."""
     origin: str = ""
-    """How it came in: ``pubsub``, ``stream``, ``http``, ``retry``, ``expirer``, ``catalogue``; behind it, after a
-    space, the id of the dead letter that keeps what could not be read of the same message. Empty where nobody said."""
+    """Way in: ``pubsub``, ``stream``, ``http``, ``retry``, ``expirer`` or ``catalogue``. Empty if it is not known.
+    If TickView refused a part of the message, a space and the id of the dead letter follow."""

@@ -1,60 +1,71 @@
-"""Names of streams and logs, and which log a stream belongs to."""
+"""Names of streams and logs, and the assignment of streams to logs."""
 
 from zlib import crc32
 
 MARKET_LOG = "market"
+"""The name of the market log without the number of a partition. Also the name of the family of its partitions."""
+
 USERS_LOG = "users"
+"""The name of the log that holds the events of all users."""
 
 USER_PREFIX = "user-"
+"""The prefix of every stream that belongs to a user."""
 
 
 def symbol_stream(symbol: str) -> str:
-    """The stream of everything that happened to one symbol."""
+    """Return the name of the stream of one symbol."""
     return f"symbol-{symbol}"
 
 
 def universe_stream(key: str) -> str:
-    """The stream of one universe."""
+    """Return the name of the stream of one universe."""
     return f"universe-{key}"
 
 
 def backtest_stream(job_id: str) -> str:
-    """The stream of one backtest run."""
+    """Return the name of the stream of one backtest run."""
     return f"backtest-{job_id}"
 
 
 def source_stream(source: str) -> str:
-    """The stream of a producer's own reports."""
+    """Return the name of the stream of a producer's health reports."""
     return f"source-{source}"
 
 
 def user_stream(user: str) -> str:
-    """The stream of one user's workspace."""
+    """Return the name of the stream of one user's workspace."""
     return f"{USER_PREFIX}{user}"
 
 
 def log_stream(log: str) -> str:
-    """The stream of what befell a log itself."""
+    """Return the name of the stream of events about the log itself."""
     return f"log-{log}"
 
 
 def market_logs(partitions: int) -> tuple[str, ...]:
-    """The logs of the market, ``market-0`` … ``market-<partitions - 1>``."""
+    """Return the names of the partitions of the market log, ``market-0`` … ``market-<partitions - 1>``."""
     return tuple(f"{MARKET_LOG}-{partition}" for partition in range(partitions))
 
 
 def is_market_log(log: str) -> bool:
-    """Whether it is a partition of the market's log, which the read models of the market fold."""
+    """Return whether the log is a partition of the market log."""
     return log.startswith(f"{MARKET_LOG}-")
 
 
 def family_of(log: str) -> str:
-    """``market`` for each of the market's partitions; any other log is a family of its own."""
+    """Return the family of a log: ``market`` for each partition of the market log, else the name of the log."""
     return MARKET_LOG if is_market_log(log) else log
 
 
 def log_of(stream: str, partitions: int) -> str:
-    """The log that holds ``stream``; a stream never moves while ``partitions`` stays the same."""
+    """Return the name of the log that holds a stream.
+
+    A stream stays in its log as long as the number of partitions stays the same.
+
+    Args:
+        stream: The name of the stream.
+        partitions: The number of partitions of the market log, from 1.
+    """
     if stream.startswith(USER_PREFIX):
         return USERS_LOG
     return f"{MARKET_LOG}-{crc32(stream.encode()) % partitions}"

@@ -1,6 +1,6 @@
-"""The events of users: what became of their watchlists and filter presets, which together are called lists.
+"""The events of users: changes to their watchlists and filter presets, which together are called lists.
 
-Each class stands for one thing that a user, or an operator on a user's behalf, did.
+Each class stands for one action of a user, or of an operator on behalf of a user.
 """
 
 from typing import Any
@@ -10,9 +10,10 @@ from domain.streams import user_stream
 
 
 class UserEvent(Event):
-    """Something that one user's workspace went through; ``source`` is who did it."""
+    """An event about one user's workspace. ``source`` names the user or operator who acted."""
 
     user: str
+    """Id of the user who owns the workspace."""
 
     @property
     def stream(self) -> str:
@@ -20,89 +21,105 @@ class UserEvent(Event):
 
 
 class ListEvent(UserEvent):
-    """Something about one list."""
+    """An event about one list."""
 
     list_id: str
+    """Id of the watchlist or preset."""
 
 
 class WatchlistEvent(ListEvent):
-    """Something about a watchlist."""
+    """An event about one watchlist."""
 
 
 class WatchlistCreated(WatchlistEvent):
-    """A watchlist began, with its symbols in the user's order."""
+    """A watchlist was created."""
 
     name: str
+    """Name of the watchlist, 1 to 80 characters."""
     symbols: tuple[str, ...] = ()
+    """Symbols in the user's order, 0 to 1,000, without duplicates."""
 
 
 class WatchlistRenamed(WatchlistEvent):
-    """It is called otherwise now."""
+    """A watchlist has a new name."""
 
     name: str
+    """New name, 1 to 80 characters."""
 
 
 class WatchlistChanged(WatchlistEvent):
-    """These are its symbols now."""
+    """A watchlist has new symbols."""
 
     symbols: tuple[str, ...]
+    """All symbols from now on, in the user's order, 0 to 1,000, without duplicates."""
 
 
 class WatchlistDeleted(WatchlistEvent):
-    """It is no more."""
+    """A watchlist was deleted."""
 
 
 class WatchlistRestored(WatchlistEvent):
-    """A deleted one is there again, as it was."""
+    """A deleted watchlist was restored to its last state."""
 
     name: str
+    """Name of the watchlist, 1 to 80 characters."""
     symbols: tuple[str, ...] = ()
+    """Symbols in the user's order, 0 to 1,000, without duplicates."""
     created_at: Timestamp
+    """Time of the original creation."""
     version: int
-    """Of the list: one more than when it was deleted."""
+    """Version of the watchlist: its version at the time of deletion plus one."""
 
 
 class PresetEvent(ListEvent):
-    """Something about a filter preset."""
+    """An event about one filter preset."""
 
 
 class PresetCreated(PresetEvent):
-    """A preset began: scan parameters under a name."""
+    """A filter preset was created."""
 
     name: str
+    """Name of the preset, 1 to 80 characters."""
     parameters: dict[str, Any]
+    """Scan parameters by name."""
 
 
 class PresetRenamed(PresetEvent):
-    """It is called otherwise now."""
+    """A filter preset has a new name."""
 
     name: str
+    """New name, 1 to 80 characters."""
 
 
 class PresetChanged(PresetEvent):
-    """These are its parameters now."""
+    """A filter preset has new parameters."""
 
     parameters: dict[str, Any]
+    """All scan parameters from now on, by name."""
 
 
 class PresetDeleted(PresetEvent):
-    """It is no more; if it was the default, there is none."""
+    """A filter preset was deleted. If it was the default preset, the user has no default preset from now on."""
 
 
 class PresetRestored(PresetEvent):
-    """A deleted one is there again, as it was, but not as the default."""
+    """A deleted filter preset was restored to its last state. It does not become the default preset again."""
 
     name: str
+    """Name of the preset, 1 to 80 characters."""
     parameters: dict[str, Any]
+    """Scan parameters by name."""
     created_at: Timestamp
+    """Time of the original creation."""
     version: int
-    """Of the list: one more than when it was deleted."""
+    """Version of the preset: its version at the time of deletion plus one."""
 
 
 class DefaultPresetChosen(UserEvent):
-    """One preset is the default now, in place of any other; or none is."""
+    """The user has another default preset, or none, from now on."""
 
     list_id: str | None
+    """Id of the new default preset. None: the user has no default preset."""
 
 
 USER_EVENT_TYPES: dict[str, type[Event]] = {
@@ -121,4 +138,4 @@ USER_EVENT_TYPES: dict[str, type[Event]] = {
         DefaultPresetChosen,
     )
 }
-"""Every type of the users' events by its name."""
+"""Every event type of the users' log by the name of its class."""

@@ -219,9 +219,9 @@ def test_a_restored_list_is_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("given_symbols", "faults"),
     [
-        (["AAPL", "aapl"], [("symbols[1]", "is AAPL again, as symbols[0]")]),
+        (["AAPL", "aapl"], [("symbols[1]", "repeats AAPL, which is already symbols[0]")]),
         (["A" * 33], [("symbols[0]", f"{SYMBOL_RULE}, and is {'A' * 33!r}")]),
-        ([f"S{number}" for number in range(1_001)], [("symbols", "should be 1,000 at most, and are 1,001")]),
+        ([f"S{number}" for number in range(1_001)], [("symbols", "should be at most 1,000 symbols, and are 1,001")]),
     ],
 )
 def test_the_faults_of_symbols_are_named(given_symbols: list[str], faults: list[tuple[str, str]]) -> None:
