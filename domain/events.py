@@ -67,6 +67,7 @@ class PatternEvent(Event):
 
     @property
     def stream(self) -> str:
+        """The name of the symbol's stream."""
         return symbol_stream(self.symbol)
 
 
@@ -115,7 +116,7 @@ class PatternExpired(PatternEvent):
     reason: Literal["announced", "elapsed"] = "announced"
     """``announced``: the producer said so. ``elapsed``: the time ``expires_at`` of the detection has passed."""
     expires_at: Timestamp | None = None
-    """The ``expires_at`` that has elapsed. The event does not end a detection that has a later ``expires_at`` by now."""
+    """The ``expires_at`` that has elapsed. The event does not end a detection whose ``expires_at`` is later by now."""
 
 
 class BacktestEvent(Event):
@@ -126,6 +127,7 @@ class BacktestEvent(Event):
 
     @property
     def stream(self) -> str:
+        """The name of the run's stream."""
         return backtest_stream(self.job_id)
 
 
@@ -174,6 +176,7 @@ class HealthReported(Event):
 
     @property
     def stream(self) -> str:
+        """The name of the producer's stream."""
         return source_stream(self.source)
 
 
@@ -185,6 +188,7 @@ class SymbolEvent(Event):
 
     @property
     def stream(self) -> str:
+        """The name of the symbol's stream."""
         return symbol_stream(self.symbol)
 
 
@@ -229,6 +233,7 @@ class UniverseDescribed(Event):
 
     @property
     def stream(self) -> str:
+        """The name of the universe's stream."""
         return universe_stream(self.key)
 
 
@@ -252,6 +257,7 @@ class PositionLost(Event):
 
     @property
     def stream(self) -> str:
+        """The name of the stream of events about the log."""
         return log_stream(self.log)
 
 

@@ -17,6 +17,7 @@ class UserEvent(Event):
 
     @property
     def stream(self) -> str:
+        """The name of the user's stream."""
         return user_stream(self.user)
 
 

@@ -1,96 +1,96 @@
-"""A user's workspace: watchlists and filter presets, and what may be done with them.
+"""The workspace of a user: watchlists, filter presets and the commands that change them.
 
-An aggregate of the ``eventsourcing`` library by its protocols (``MutableAggregateProtocol``,
-``CollectEventsProtocol``), whose stream is ``user-<user id>``. Every command either appends events to those that
-``collect_events`` gives, or raises a WorkspaceError and changes nothing.
+``Workspace`` is an aggregate of the ``eventsourcing`` library by its protocols (``MutableAggregateProtocol``,
+``CollectEventsProtocol``). Its stream is ``user-<user id>``. Every command either adds events to the events that
+``collect_events`` returns, or raises a WorkspaceError and changes nothing.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from domain import user_events as happened
+from domain import user_events
 from domain.list_rules import InvalidListError, WorkspaceError, validate_name, validate_symbols
+from domain.lists import Preset, PresetDraft, Watchlist
 from domain.streams import user_stream
 
 MAX_LISTS = 100
-"""Watchlists of one user; presets likewise."""
+"""Highest number of watchlists of one user, and highest number of presets of one user."""
 
-Versions = Collection[int]
-"""Of a list: it must be at one of these; None instead: at any."""
+ExpectedVersions = Collection[int]
+"""The versions of a list that a command accepts. None in place of a collection accepts every version."""
 
 
 class Stamp(NamedTuple):
-    """Who does something, and when."""
+    """The source and the time that a command puts on its events."""
 
     source: str
+    """Id of the user or operator who gives the command."""
     at: float
-    """Epoch seconds."""
-
-
-@dataclass(frozen=True)
-class Watchlist:
-    """Symbols under a name. ``version`` counts its changes, from 1; times are epoch seconds."""
-
-    id: str
-    name: str
-    symbols: tuple[str, ...]
-    created_at: float
-    updated_at: float
-    version: int = 1
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Scan parameters under a name. ``version`` counts its changes, from 1, those of being the default too."""
-
-    id: str
-    name: str
-    parameters: Mapping[str, Any]
-    created_at: float
-    updated_at: float
-    version: int = 1
+    """Time of the command in seconds since the epoch."""
 
 
 class NoSuchListError(WorkspaceError):
-    """The user has no such list."""
+    """The user has no list of this kind with this id."""
 
 
 class OutdatedError(WorkspaceError):
-    """The list is not as the command expects it."""
+    """The list has a version that the command does not accept.
+
+    Attributes:
+        version: The current version of the list.
+    """
 
     def __init__(self, version: int) -> None:
-        super().__init__(f"the list has changed meanwhile: it is at version {version}")
+        super().__init__(f"the list has changed in the meantime: it is at version {version}")
         self.version = version
 
 
 class Workspace:
-    """What one user has."""
+    """The watchlists and filter presets of one user.
+
+    Attributes:
+        version: The version of the last event in the workspace. It counts events that are not yet recorded.
+        watchlists: The watchlists by id, in the order of creation.
+        presets: The filter presets by id, in the order of creation.
+        default_preset: The id of the default preset, or None.
+    """
 
     def __init__(self, user: str) -> None:
         self.user = user
         self.version = 0
-        """The last version of the stream that is in it, those not yet recorded included."""
         self.watchlists: dict[str, Watchlist] = {}
         self.presets: dict[str, Preset] = {}
         self.default_preset: str | None = None
-        self._pending: list[happened.UserEvent] = []
+        self._pending: list[user_events.UserEvent] = []
 
     @property
     def id(self) -> str:
-        """The name of its stream."""
+        """The name of the workspace's stream."""
         return user_stream(self.user)
 
-    def collect_events(self) -> Sequence[happened.UserEvent]:
-        """What has been done since the last call."""
+    def collect_events(self) -> Sequence[user_events.UserEvent]:
+        """Return the events of the commands since the last call."""
         collected, self._pending = self._pending, []
         return collected
 
     def create_watchlist(self, stamp: Stamp, list_id: str, name: str, symbols: Sequence[str]) -> None:
-        """Begin a watchlist under an id that was never used. Raises NameTakenError, InvalidListError."""
-        checked = validate_symbols(symbols)
-        self._check_room(self.watchlists, "watchlists")
-        self._do(stamp, happened.WatchlistCreated, list_id, name=validate_name(self.watchlists, name), symbols=checked)
+        """Create a watchlist.
+
+        Args:
+            stamp: The source and time of the command.
+            list_id: An id that no list of this user ever had.
+            name: The name, 1 to 80 printable characters.
+            symbols: The symbols in the user's order, at most 1,000.
+
+        Raises:
+            NameTakenError: Another watchlist has the name.
+            InvalidListError: The name or a symbol is invalid, or the user has ``MAX_LISTS`` watchlists.
+        """
+        valid_symbols = validate_symbols(symbols)
+        _check_capacity(self.watchlists, "watchlists")
+        valid_name = validate_name(self.watchlists, name)
+        self._record(stamp, user_events.WatchlistCreated, list_id, name=valid_name, symbols=valid_symbols)
 
     def change_watchlist(
         self,
@@ -98,157 +98,192 @@ class Workspace:
         list_id: str,
         name: str | None,
         symbols: Sequence[str] | None,
-        expected: Versions | None = None,
+        expected: ExpectedVersions | None = None,
     ) -> None:
-        """Give it this name and these symbols; what is None stays as it is.
+        """Change the name and the symbols of a watchlist. None leaves the present value.
 
-        Raises NoSuchListError, OutdatedError, and as ``create_watchlist``.
+        Raises:
+            NoSuchListError: The user has no such watchlist.
+            OutdatedError: The watchlist has none of the expected versions.
+            NameTakenError: Another watchlist has the name.
+            InvalidListError: The name or a symbol is invalid.
         """
-        before = _get(self.watchlists, list_id, "watchlist", expected)
-        checked = before.symbols if symbols is None else validate_symbols(symbols)
-        free = before.name if name is None else validate_name(self.watchlists, name, before.id)
-        if free != before.name:
-            self._do(stamp, happened.WatchlistRenamed, list_id, name=free)
-        if checked != before.symbols:
-            self._do(stamp, happened.WatchlistChanged, list_id, symbols=checked)
+        before = _find(self.watchlists, list_id, "watchlist", expected)
+        valid_symbols = before.symbols if symbols is None else validate_symbols(symbols)
+        valid_name = before.name if name is None else validate_name(self.watchlists, name, before.id)
+        if valid_name != before.name:
+            self._record(stamp, user_events.WatchlistRenamed, list_id, name=valid_name)
+        if valid_symbols != before.symbols:
+            self._record(stamp, user_events.WatchlistChanged, list_id, symbols=valid_symbols)
 
-    def delete_watchlist(self, stamp: Stamp, list_id: str, expected: Versions | None = None) -> None:
-        """Remove it. Raises NoSuchListError, OutdatedError."""
-        _get(self.watchlists, list_id, "watchlist", expected)
-        self._do(stamp, happened.WatchlistDeleted, list_id)
+    def delete_watchlist(self, stamp: Stamp, list_id: str, expected: ExpectedVersions | None = None) -> None:
+        """Delete a watchlist.
 
-    def create_preset(
-        self, stamp: Stamp, list_id: str, name: str, parameters: Mapping[str, Any], *, default: bool
-    ) -> None:
-        """Begin a preset under an id that was never used. Raises NameTakenError, InvalidListError."""
-        self._check_parameters(parameters)
-        self._check_room(self.presets, "presets")
-        self._do(
-            stamp,
-            happened.PresetCreated,
-            list_id,
-            name=validate_name(self.presets, name),
-            parameters=dict(parameters),
-        )
-        self._choose_default(stamp, list_id, default=default)
+        Raises:
+            NoSuchListError: The user has no such watchlist.
+            OutdatedError: The watchlist has none of the expected versions.
+        """
+        _find(self.watchlists, list_id, "watchlist", expected)
+        self._record(stamp, user_events.WatchlistDeleted, list_id)
+
+    def create_preset(self, stamp: Stamp, list_id: str, draft: PresetDraft) -> None:
+        """Create a filter preset.
+
+        Args:
+            stamp: The source and time of the command.
+            list_id: An id that no list of this user ever had.
+            draft: The content of the preset.
+
+        Raises:
+            NameTakenError: Another preset has the name.
+            InvalidListError: The name is invalid, the parameters name a watchlist that the user does not have, or the
+                user has ``MAX_LISTS`` presets.
+        """
+        self._check_parameters(draft.parameters)
+        _check_capacity(self.presets, "presets")
+        valid_name = validate_name(self.presets, draft.name)
+        self._record(stamp, user_events.PresetCreated, list_id, name=valid_name, parameters=dict(draft.parameters))
+        self._choose_default(stamp, list_id, default=draft.default)
 
     def change_preset(
-        self,
-        stamp: Stamp,
-        list_id: str,
-        name: str,
-        parameters: Mapping[str, Any],
-        *,
-        default: bool,
-        expected: Versions | None = None,
+        self, stamp: Stamp, list_id: str, draft: PresetDraft, expected: ExpectedVersions | None = None
     ) -> None:
-        """Give it this name and these parameters, and make it the default or not.
+        """Replace the content of a filter preset.
 
-        Raises NoSuchListError, OutdatedError, and as ``create_preset``.
+        Raises:
+            NoSuchListError: The user has no such preset.
+            OutdatedError: The preset has none of the expected versions.
+            NameTakenError: Another preset has the name.
+            InvalidListError: The name is invalid, or new parameters name a watchlist that the user does not have.
         """
-        before = _get(self.presets, list_id, "preset", expected)
-        free = validate_name(self.presets, name, before.id)
-        if parameters != before.parameters:
-            self._check_parameters(parameters)
-        if free != before.name:
-            self._do(stamp, happened.PresetRenamed, list_id, name=free)
-        if parameters != before.parameters:
-            self._do(stamp, happened.PresetChanged, list_id, parameters=dict(parameters))
-        self._choose_default(stamp, list_id, default=default)
+        before = _find(self.presets, list_id, "preset", expected)
+        valid_name = validate_name(self.presets, draft.name, before.id)
+        if draft.parameters != before.parameters:
+            self._check_parameters(draft.parameters)
+        if valid_name != before.name:
+            self._record(stamp, user_events.PresetRenamed, list_id, name=valid_name)
+        if draft.parameters != before.parameters:
+            self._record(stamp, user_events.PresetChanged, list_id, parameters=dict(draft.parameters))
+        self._choose_default(stamp, list_id, default=draft.default)
 
-    def delete_preset(self, stamp: Stamp, list_id: str, expected: Versions | None = None) -> None:
-        """Remove it. Raises NoSuchListError, OutdatedError."""
-        _get(self.presets, list_id, "preset", expected)
-        self._do(stamp, happened.PresetDeleted, list_id)
+    def delete_preset(self, stamp: Stamp, list_id: str, expected: ExpectedVersions | None = None) -> None:
+        """Delete a filter preset.
 
-    def restore(self, stamp: Stamp, lost: Watchlist | Preset, name: str | None = None) -> None:
-        """Bring back a list as it was when it was deleted, under another name if one is given.
-
-        Raises NameTakenError, and InvalidListError where it is not deleted or there is no room for it.
+        Raises:
+            NoSuchListError: The user has no such preset.
+            OutdatedError: The preset has none of the expected versions.
         """
-        is_watchlist = isinstance(lost, Watchlist)
-        kept: Mapping[str, Watchlist | Preset] = self.watchlists if is_watchlist else self.presets
-        if lost.id in kept:
-            raise InvalidListError([(lost.id, "is not deleted")])
-        self._check_room(kept, "watchlists" if is_watchlist else "presets")
+        _find(self.presets, list_id, "preset", expected)
+        self._record(stamp, user_events.PresetDeleted, list_id)
+
+    def restore(self, stamp: Stamp, deleted: Watchlist | Preset, name: str | None = None) -> None:
+        """Restore a deleted list.
+
+        Args:
+            stamp: The source and time of the command.
+            deleted: The list in the state in which it was deleted.
+            name: A new name. None restores the former name.
+
+        Raises:
+            NameTakenError: Another list of the same kind has the name.
+            InvalidListError: The list is not deleted, or the user has ``MAX_LISTS`` lists of this kind.
+        """
+        is_watchlist = isinstance(deleted, Watchlist)
+        lists: Mapping[str, Watchlist | Preset] = self.watchlists if is_watchlist else self.presets
+        if deleted.id in lists:
+            raise InvalidListError([(deleted.id, "is not deleted: only a deleted list can be restored")])
+        _check_capacity(lists, "watchlists" if is_watchlist else "presets")
         common = {
-            "name": validate_name(kept, lost.name if name is None else name),
-            "created_at": lost.created_at,
-            "version": lost.version + 1,
+            "name": validate_name(lists, deleted.name if name is None else name),
+            "created_at": deleted.created_at,
+            "version": deleted.version + 1,
         }
-        if isinstance(lost, Watchlist):
-            self._do(stamp, happened.WatchlistRestored, lost.id, symbols=lost.symbols, **common)
+        if isinstance(deleted, Watchlist):
+            self._record(stamp, user_events.WatchlistRestored, deleted.id, symbols=deleted.symbols, **common)
         else:
-            self._do(stamp, happened.PresetRestored, lost.id, parameters=dict(lost.parameters), **common)
+            self._record(stamp, user_events.PresetRestored, deleted.id, parameters=dict(deleted.parameters), **common)
 
-    def _choose_default(self, stamp: Stamp, list_id: str, *, default: bool) -> None:
-        if default != (self.default_preset == list_id):
-            self._do(stamp, happened.DefaultPresetChosen, list_id if default else None)
+    def get(self, list_id: str) -> Watchlist | Preset | None:
+        """Return the watchlist or preset with this id, or None."""
+        return self.watchlists.get(list_id) or self.presets.get(list_id)
 
-    def _check_parameters(self, parameters: Mapping[str, Any]) -> None:
-        watchlist = parameters.get("watchlist")
-        if watchlist is not None and watchlist not in self.watchlists:
-            raise InvalidListError([("parameters.watchlist", f"is none of this user's watchlists: {watchlist!r}")])
+    def apply(self, event: user_events.UserEvent) -> None:
+        """Apply an event to the workspace. The event must be the next of the stream."""
+        match event:
+            case user_events.WatchlistEvent():
+                self._apply_to_watchlists(event)
+            case user_events.PresetEvent():
+                self._apply_to_presets(event)
+            case user_events.DefaultPresetChosen():
+                for list_id in (self.default_preset, event.list_id):
+                    if list_id is not None:
+                        self.presets[list_id] = _changed(self.presets[list_id], event.occurred_at)
+                self.default_preset = event.list_id
+        self.version += 1
 
-    def _check_room(self, kept: Mapping[str, object], kind: str) -> None:
-        if len(kept) >= MAX_LISTS:
-            raise InvalidListError([(kind, f"are {MAX_LISTS} already, the most that a user can have")])
+    def _apply_to_watchlists(self, event: user_events.WatchlistEvent) -> None:
+        lists, key, at = self.watchlists, event.list_id, event.occurred_at
+        match event:
+            case user_events.WatchlistCreated():
+                lists[key] = Watchlist(key, event.name, event.symbols, at, at)
+            case user_events.WatchlistRestored():
+                lists[key] = Watchlist(key, event.name, event.symbols, event.created_at, at, event.version)
+            case user_events.WatchlistRenamed():
+                lists[key] = _changed(lists[key], at, name=event.name)
+            case user_events.WatchlistChanged():
+                lists[key] = _changed(lists[key], at, symbols=event.symbols)
+            case user_events.WatchlistDeleted():
+                del lists[key]
 
-    def _do(
-        self, stamp: Stamp, event_type: Callable[..., happened.UserEvent], list_id: str | None, **said: Any
+    def _apply_to_presets(self, event: user_events.PresetEvent) -> None:
+        lists, key, at = self.presets, event.list_id, event.occurred_at
+        match event:
+            case user_events.PresetCreated():
+                lists[key] = Preset(key, event.name, event.parameters, at, at)
+            case user_events.PresetRestored():
+                lists[key] = Preset(key, event.name, event.parameters, event.created_at, at, event.version)
+            case user_events.PresetRenamed():
+                lists[key] = _changed(lists[key], at, name=event.name)
+            case user_events.PresetChanged():
+                lists[key] = _changed(lists[key], at, parameters=event.parameters)
+            case user_events.PresetDeleted():
+                del lists[key]
+                self.default_preset = None if self.default_preset == key else self.default_preset
+
+    def _record(
+        self, stamp: Stamp, event_type: Callable[..., user_events.UserEvent], list_id: str | None, **fields: Any
     ) -> None:
-        # The log gives it an id.
+        # The event id stays empty: the log assigns one.
         event = event_type(
-            event_id="", occurred_at=stamp.at, source=stamp.source, user=self.user, list_id=list_id, **said
+            event_id="", occurred_at=stamp.at, source=stamp.source, user=self.user, list_id=list_id, **fields
         )
         self.apply(event)
         self._pending.append(event)
 
-    def get(self, list_id: str) -> Watchlist | Preset | None:
-        """The list of this id, of either kind."""
-        return self.watchlists.get(list_id) or self.presets.get(list_id)
+    def _choose_default(self, stamp: Stamp, list_id: str, *, default: bool) -> None:
+        if default != (self.default_preset == list_id):
+            self._record(stamp, user_events.DefaultPresetChosen, list_id if default else None)
 
-    def apply(self, event: happened.UserEvent) -> None:
-        """Become what the event, the next of the stream, makes of the workspace."""
-        at = event.occurred_at
-        match event:
-            case happened.WatchlistCreated(list_id=key):
-                self.watchlists[key] = Watchlist(key, event.name, event.symbols, at, at)
-            case happened.WatchlistRestored(list_id=key):
-                self.watchlists[key] = Watchlist(key, event.name, event.symbols, event.created_at, at, event.version)
-            case happened.WatchlistRenamed(list_id=key):
-                self.watchlists[key] = _changed(self.watchlists[key], at, name=event.name)
-            case happened.WatchlistChanged(list_id=key):
-                self.watchlists[key] = _changed(self.watchlists[key], at, symbols=event.symbols)
-            case happened.WatchlistDeleted(list_id=key):
-                del self.watchlists[key]
-            case happened.PresetCreated(list_id=key):
-                self.presets[key] = Preset(key, event.name, event.parameters, at, at)
-            case happened.PresetRestored(list_id=key):
-                self.presets[key] = Preset(key, event.name, event.parameters, event.created_at, at, event.version)
-            case happened.PresetRenamed(list_id=key):
-                self.presets[key] = _changed(self.presets[key], at, name=event.name)
-            case happened.PresetChanged(list_id=key):
-                self.presets[key] = _changed(self.presets[key], at, parameters=event.parameters)
-            case happened.PresetDeleted(list_id=key):
-                del self.presets[key]
-                self.default_preset = None if self.default_preset == key else self.default_preset
-            case happened.DefaultPresetChosen():
-                for changed in (self.default_preset, event.list_id):
-                    if changed is not None:
-                        self.presets[changed] = _changed(self.presets[changed], at)
-                self.default_preset = event.list_id
-        self.version += 1
+    def _check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        watchlist = parameters.get("watchlist")
+        if watchlist is not None and watchlist not in self.watchlists:
+            reason = f"should be the id of one of this user's watchlists, and is {watchlist!r}"
+            raise InvalidListError([("parameters.watchlist", reason)])
+
+
+def _check_capacity(lists: Mapping[str, object], kind: str) -> None:
+    if len(lists) >= MAX_LISTS:
+        raise InvalidListError([(kind, f"have reached the limit of {MAX_LISTS} for each user: delete one first")])
 
 
 def _changed(before: Any, at: float, **changes: Any) -> Any:
     return replace(before, updated_at=at, version=before.version + 1, **changes)
 
 
-def _get(kept: Mapping[str, Any], list_id: str, kind: str, expected: Versions | None) -> Any:
-    found = kept.get(list_id)
-    if found is None:
-        raise NoSuchListError(f"{kind} {list_id!r} of this user")
-    if expected is not None and found.version not in expected:
-        raise OutdatedError(found.version)
-    return found
+def _find(lists: Mapping[str, Any], list_id: str, kind: str, expected: ExpectedVersions | None) -> Any:
+    match = lists.get(list_id)
+    if match is None:
+        raise NoSuchListError(f"there is no {kind} {list_id!r} of this user")
+    if expected is not None and match.version not in expected:
+        raise OutdatedError(match.version)
+    return match

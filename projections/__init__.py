@@ -1,4 +1,4 @@
-"""What we tell from the events: read models, the engine that folds them, and the ports it needs. No I/O."""
+"""Projections: the read models, the engine that folds events into rows, and the ports of the engine. No I/O."""
 
 import domain
 

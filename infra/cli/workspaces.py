@@ -9,8 +9,9 @@ import typer
 from eventsourcing.persistence import MapperDeserialisationError
 
 from domain.list_rules import WorkspaceError
+from domain.lists import Preset, Watchlist
 from domain.streams import USERS_LOG
-from domain.workspace import Preset, Stamp, Watchlist, Workspace
+from domain.workspace import Stamp, Workspace
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import open_logs, open_stores
 from infra.processes.errors import StartupError

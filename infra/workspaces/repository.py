@@ -16,8 +16,9 @@ from eventsourcing.persistence import (
 
 from domain.codec import decode, encode, topic_of
 from domain.errors import TickViewError
+from domain.lists import Preset, Watchlist
 from domain.user_events import PresetDeleted, UserEvent, WatchlistDeleted
-from domain.workspace import Preset, Watchlist, Workspace
+from domain.workspace import Workspace
 from infra.eventlog import RedisApplicationRecorder
 from infra.eventlog.recorders import translate_redis_errors
 from infra.log.event_log import EventLog

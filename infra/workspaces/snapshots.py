@@ -10,7 +10,8 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
-from domain.workspace import Preset, Watchlist, Workspace
+from domain.lists import Preset, Watchlist
+from domain.workspace import Workspace
 from infra.log.event_log import EventLog
 from infra.log.keys import tagged_key
 from infra.redis.cluster import UNREACHABLE_ERRORS, run_on_key_node

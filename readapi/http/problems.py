@@ -107,7 +107,7 @@ def of_workspace(error: WorkspaceError) -> Problem:
     """404, 409, 412 or 422: a command to a user's lists is refused."""
     match error:
         case NoSuchListError():
-            return not_found(str(error))
+            return Problem(HTTPStatus.NOT_FOUND, "not-found", str(error))
         case NameTakenError():
             return Problem(HTTPStatus.CONFLICT, "name-taken", str(error))
         case OutdatedError(version=version):

@@ -7,7 +7,8 @@ from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
 from domain.list_rules import MAX_NAME_LENGTH, InvalidListError
-from domain.workspace import Versions, Workspace
+from domain.lists import PresetDraft
+from domain.workspace import ExpectedVersions, Workspace
 from projections.workspaces import PresetRow, WorkspaceRow
 from readapi.http.parameters import Parameters, field_errors
 from readapi.patterns.list_filters import as_query_parameters
@@ -84,20 +85,16 @@ def _render(row: Mapping[str, Any], workspace: Workspace | WorkspaceRow) -> Mapp
 
 
 def _create(body: PresetContent) -> ListCommand:
-    parameters = normalize_parameters(body.parameters)
-    return lambda workspace, stamp, list_id: workspace.create_preset(
-        stamp, list_id, body.name, parameters, default=body.default
-    )
+    draft = PresetDraft(body.name, normalize_parameters(body.parameters), body.default)
+    return lambda workspace, stamp, list_id: workspace.create_preset(stamp, list_id, draft)
 
 
-def _update(body: PresetContent, expected: Versions | None) -> ListCommand:
-    parameters = normalize_parameters(body.parameters)
-    return lambda workspace, stamp, list_id: workspace.change_preset(
-        stamp, list_id, body.name, parameters, default=body.default, expected=expected
-    )
+def _update(body: PresetContent, expected: ExpectedVersions | None) -> ListCommand:
+    draft = PresetDraft(body.name, normalize_parameters(body.parameters), body.default)
+    return lambda workspace, stamp, list_id: workspace.change_preset(stamp, list_id, draft, expected)
 
 
-def _delete(expected: Versions | None) -> ListCommand:
+def _delete(expected: ExpectedVersions | None) -> ListCommand:
     return lambda workspace, stamp, list_id: workspace.delete_preset(stamp, list_id, expected)
 
 

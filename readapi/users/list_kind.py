@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from domain.workspace import Stamp, Versions, Workspace
+from domain.workspace import ExpectedVersions, Stamp, Workspace
 from projections.workspaces import WorkspaceRow
 from readapi.http.parameters import Parameters
 
@@ -36,7 +36,7 @@ class ListKind(Generic[CreateBody, UpdateBody]):
     """Convert a row, the fields of a list, to the JSON document of the list."""
     create: Callable[[CreateBody], ListCommand]
     """Make the command that creates a list. May raise InvalidListError."""
-    update: Callable[[UpdateBody, Versions | None], ListCommand]
+    update: Callable[[UpdateBody, ExpectedVersions | None], ListCommand]
     """Make the command that changes a list, if it has one of these versions. May raise InvalidListError."""
-    delete: Callable[[Versions | None], ListCommand]
+    delete: Callable[[ExpectedVersions | None], ListCommand]
     """Make the command that deletes a list, if it has one of these versions."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from falcon.asgi import Request, Response
 
-from domain.workspace import Stamp, Versions, Workspace
+from domain.workspace import ExpectedVersions, Stamp, Workspace
 from projections.queries import WorkspaceQueries
 from readapi.http.bodies import read_body
 from readapi.http.identities import identity_of
@@ -157,7 +157,7 @@ def item_resource(kind: ListKind[Any, Any], lists: UserLists) -> Resource:
     return ItemResource()
 
 
-def expected_versions(req: Request) -> Versions | None:
+def expected_versions(req: Request) -> ExpectedVersions | None:
     """Parse ``If-Match`` (RFC 9110, section 13.1.1).
 
     Returns:

@@ -6,7 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from domain.list_rules import MAX_NAME_LENGTH, MAX_SYMBOLS
-from domain.workspace import Versions
+from domain.workspace import ExpectedVersions
 from projections.workspaces import WatchlistRow
 from readapi.http.parameters import Parameters
 from readapi.users.list_kind import ListCommand, ListKind
@@ -51,13 +51,13 @@ def _create(body: WatchlistContent) -> ListCommand:
     return lambda workspace, stamp, list_id: workspace.create_watchlist(stamp, list_id, body.name, body.symbols)
 
 
-def _update(body: WatchlistChange, expected: Versions | None) -> ListCommand:
+def _update(body: WatchlistChange, expected: ExpectedVersions | None) -> ListCommand:
     return lambda workspace, stamp, list_id: workspace.change_watchlist(
         stamp, list_id, body.name, body.symbols, expected
     )
 
 
-def _delete(expected: Versions | None) -> ListCommand:
+def _delete(expected: ExpectedVersions | None) -> ListCommand:
     return lambda workspace, stamp, list_id: workspace.delete_watchlist(stamp, list_id, expected)
 
 

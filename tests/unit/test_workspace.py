@@ -12,9 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from domain.codec import decode, encode, topic_of
 from domain.list_rules import EMOJI_JOINER, InvalidListError, NameTakenError, WorkspaceError, name_key, validate_name
+from domain.lists import Preset, PresetDraft, Watchlist
 from domain.symbols import SYMBOL_RULE, is_symbol
 from domain.user_events import USER_EVENT_TYPES, UserEvent
-from domain.workspace import OutdatedError, Preset, Stamp, Watchlist, Workspace
+from domain.workspace import OutdatedError, Stamp, Workspace
 from projections.workspaces import WorkspaceRow, Workspaces
 from tests.oracles.workspaces import after, nothing
 from tests.strategies import user_events
@@ -98,7 +99,7 @@ class Commands(RuleBasedStateMachine):
     @rule(list_id=ids, name=names, parameters=parameters, default=st.booleans())
     def create_preset(self, list_id: str, name: str, parameters: dict[str, Any], default: bool) -> None:
         if list_id not in self.used:
-            self.ask(lambda stamp: self.workspace.create_preset(stamp, list_id, name, parameters, default=default))
+            self.ask(lambda stamp: self.workspace.create_preset(stamp, list_id, PresetDraft(name, parameters, default)))
             self.used |= self.workspace.presets.keys()
 
     @rule(list_id=ids, name=names, parameters=parameters, default=st.booleans(), expected=expectations)
@@ -106,9 +107,7 @@ class Commands(RuleBasedStateMachine):
         self, list_id: str, name: str, parameters: dict[str, Any], default: bool, expected: set[int] | None
     ) -> None:
         self.ask(
-            lambda stamp: self.workspace.change_preset(
-                stamp, list_id, name, parameters, default=default, expected=expected
-            )
+            lambda stamp: self.workspace.change_preset(stamp, list_id, PresetDraft(name, parameters, default), expected)
         )
 
     @rule(list_id=ids, expected=expectations)
@@ -160,7 +159,7 @@ AT = Stamp("alice", 1.0)
 def alice() -> Workspace:
     workspace = Workspace("alice")
     workspace.create_watchlist(AT, "w", " Tech ", ["aapl", "BRK.B"])
-    workspace.create_preset(AT, "p", "Strong", {"confidence_min": 0.8}, default=True)
+    workspace.create_preset(AT, "p", PresetDraft("Strong", {"confidence_min": 0.8}, True))
     return workspace
 
 
@@ -183,7 +182,7 @@ def test_one_change_may_be_several_events_and_none_where_nothing_changes() -> No
 
 def test_a_new_default_takes_the_place_of_the_old() -> None:
     workspace = alice()
-    workspace.create_preset(AT, "q", "Weak", {}, default=True)
+    workspace.create_preset(AT, "q", PresetDraft("Weak", {}, True))
     assert workspace.default_preset == "q"
     assert {key: preset.version for key, preset in workspace.presets.items()} == {"p": 3, "q": 2}
     workspace.delete_preset(AT, "q")
@@ -240,25 +239,25 @@ def test_there_is_room_for_a_hundred_of_each() -> None:
     workspace = alice()
     for number in range(99):
         workspace.create_watchlist(AT, f"w{number}", f"{number}", [f"S{one}" for one in range(1_000)])
-        workspace.create_preset(AT, f"p{number}", f"{number}", {}, default=False)
-    with pytest.raises(InvalidListError, match="watchlists are 100 already"):
+        workspace.create_preset(AT, f"p{number}", PresetDraft(f"{number}", {}, False))
+    with pytest.raises(InvalidListError, match="watchlists have reached the limit of 100"):
         workspace.create_watchlist(AT, "v", "one more", [])
-    with pytest.raises(InvalidListError, match="presets are 100 already"):
-        workspace.create_preset(AT, "q", "one more", {}, default=False)
+    with pytest.raises(InvalidListError, match="presets have reached the limit of 100"):
+        workspace.create_preset(AT, "q", PresetDraft("one more", {}, False))
     lost = workspace.watchlists["w"]
     workspace.delete_watchlist(AT, "w")
     workspace.create_watchlist(AT, "v", "one more", [])
-    with pytest.raises(InvalidListError, match="watchlists are 100 already"):
+    with pytest.raises(InvalidListError, match="watchlists have reached the limit of 100"):
         workspace.restore(AT, lost)
 
 
 def test_a_preset_names_a_watchlist_that_there_is() -> None:
     workspace = alice()
-    workspace.create_preset(AT, "q", "Tech only", {"watchlist": "w"}, default=False)
-    with pytest.raises(InvalidListError, match="none of this user's watchlists: 'v'"):
-        workspace.create_preset(AT, "r", "Banks only", {"watchlist": "v"}, default=False)
+    workspace.create_preset(AT, "q", PresetDraft("Tech only", {"watchlist": "w"}, False))
+    with pytest.raises(InvalidListError, match="one of this user's watchlists, and is 'v'"):
+        workspace.create_preset(AT, "r", PresetDraft("Banks only", {"watchlist": "v"}, False))
     workspace.delete_watchlist(AT, "w")
-    workspace.change_preset(AT, "q", "Renamed", {"watchlist": "w"}, default=False)
+    workspace.change_preset(AT, "q", PresetDraft("Renamed", {"watchlist": "w"}, False))
     assert workspace.presets["q"].name == "Renamed"
 
 
@@ -266,7 +265,7 @@ def everything() -> list[UserEvent]:
     """An event of each type."""
     workspace = alice()
     workspace.change_watchlist(AT, "w", "Technology", ["MSFT"])
-    workspace.change_preset(AT, "p", "Weak", {"rs_min": 1.0}, default=True)
+    workspace.change_preset(AT, "p", PresetDraft("Weak", {"rs_min": 1.0}, True))
     lost = workspace.watchlists["w"], workspace.presets["p"]
     workspace.delete_watchlist(AT, "w")
     workspace.delete_preset(AT, "p")
