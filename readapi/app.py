@@ -130,7 +130,7 @@ def create_app(
     if guard.origins and host is None:
         app.add_middleware(CrossOrigin(guard.origins))
     app.add_middleware(lifespan)
-    handle_errors(app, away, own=host is None)
+    handle_errors(app, away, is_host=host is not None)
     for path, resource in routes.items():
         app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
     return app

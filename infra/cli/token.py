@@ -10,7 +10,7 @@ from infra.access.tokens import Token, create_token, read_tokens, revoke_token
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.processes.errors import StartupError
 from infra.settings import Settings
-from readapi.http.identities import NOT_A_SUBJECT, SCOPES, Scope, is_subject
+from readapi.http.identities import SCOPES, SUBJECT_RULE, Scope, is_subject
 
 app = typer.Typer(help="Tokens of the API, in the file TICKVIEW_TOKENS_FILE.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ def create(
     Example: tickview token create --subject anna --scope read --scope write --expires 90d
     """
     if not is_subject(subject):
-        raise StartupError(f"--subject {NOT_A_SUBJECT}")
+        raise StartupError(f"--subject {SUBJECT_RULE}")
     text, token = create_token(_file(), subject, _scopes(scope), _seconds(expires))
     if json:
         print_json({"token": text, **_shown(token)})

@@ -14,7 +14,7 @@ from falcon.asgi import Request, Response, WebSocket
 from readapi.access import problems
 from readapi.access.origins import check_origin
 from readapi.access.rate_limits import RateLimits
-from readapi.http.identities import ANONYMOUS, NOT_A_SUBJECT, SCOPES, Authenticator, Identity, Scope, is_subject
+from readapi.http.identities import ANONYMOUS, SCOPES, SUBJECT_RULE, Authenticator, Identity, Scope, is_subject
 from readapi.http.operation import Operation, operation_of
 from readapi.http.problems import invalid
 
@@ -122,7 +122,7 @@ def _developer(req: Request) -> Identity:
     if user is None:
         return DEVELOPER
     if not is_subject(user):
-        raise invalid([{"field": USER_HEADER, "reason": NOT_A_SUBJECT}])
+        raise invalid([{"field": USER_HEADER, "reason": SUBJECT_RULE}])
     return Identity(user, DEVELOPER.scopes)
 
 

@@ -14,7 +14,7 @@ from readapi.catalogue.filters import loaded
 from readapi.catalogue.rendering import SymbolDetails, SymbolSummary, symbol_details
 from readapi.catalogue.replicas import SymbolReplica, UnloadedReplica
 from readapi.http.operation import Resource, operation
-from readapi.http.parameters import LongName, Parameters, as_whole_number
+from readapi.http.parameters import LongName, Parameters, check_whole_number
 from readapi.http.problems import not_found
 from readapi.http.read_model import POSITION_HEADER, ReadModel
 from readapi.http.responses import send_with_etag
@@ -30,7 +30,7 @@ class SymbolsParameters(Parameters):
     """Only symbols of this market, exactly as in the catalogue (``stocks``)."""
     search: LongName | None = None
     """Part of the symbol or of the name, in capitals or small letters; what begins with it comes first."""
-    limit: Annotated[int, Field(ge=1, le=5_000), BeforeValidator(as_whole_number)] = 1_000
+    limit: Annotated[int, Field(ge=1, le=5_000), BeforeValidator(check_whole_number)] = 1_000
     """Symbols, at most."""
 
 

@@ -1,4 +1,4 @@
-"""Request bodies: JSON, bounded in size."""
+"""Request bodies: reading JSON up to a highest size, and validating it."""
 
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -11,58 +11,59 @@ from pydantic import ValidationError
 from readapi.http.parameters import Parameters, field_errors
 from readapi.http.problems import Problem, invalid
 
-Options = TypeVar("Options", bound=Parameters)
+Body = TypeVar("Body", bound=Parameters)
 
 
-async def read_json(req: Request, most_bytes: int) -> Any:
-    """The body. Raises Problem (400, 413, 415)."""
+async def read_json(req: Request, max_bytes: int) -> Any:
+    """Read the body as JSON. Raises Problem (400, 413, 415)."""
     _check_media_type(req)
-    return _parse(await _read(req, most_bytes))
+    return _parse(await _read(req, max_bytes))
 
 
-async def read_options(req: Request, options: type[Options], most_bytes: int) -> Options:
-    """The body, all of whose members may be left out; no body is an empty one. Raises Problem (400, 413, 415)."""
-    body = await _read(req, most_bytes)
+async def read_body(req: Request, model: type[Body], max_bytes: int) -> Body:
+    """Read the body and validate it with ``model``. Raises Problem (400, 413, 415)."""
+    return _validate(model, await read_json(req, max_bytes))
+
+
+async def read_optional_body(req: Request, model: type[Body], max_bytes: int) -> Body:
+    """Read a body that may be missing, which means the defaults of ``model``. Raises Problem (400, 413, 415)."""
+    body = await _read(req, max_bytes)
     if not body:
-        return options()
+        return model()
     _check_media_type(req)
-    return _validated(options, _parse(body))
+    return _validate(model, _parse(body))
 
 
-async def read_body(req: Request, model: type[Options], most_bytes: int) -> Options:
-    """The body as ``model`` has it. Raises Problem (400, 413, 415)."""
-    return _validated(model, await read_json(req, most_bytes))
+def json_integer(value: object) -> object:
+    """Convert a ``float`` without a fraction to ``int``: in JSON, ``5.0`` is an integer. For use as a validator."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _validated(model: type[Options], content: Any) -> Options:
+def _validate(model: type[Body], content: Any) -> Body:
     try:
         return model.model_validate(content, strict=True)
     except ValidationError as error:
         raise invalid(field_errors(model, error, "body")) from error
 
 
-def json_integer(value: object) -> object:
-    """``5.0`` is an integer in JSON."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def _check_media_type(req: Request) -> None:
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != falcon.MEDIA_JSON:
-        detail = f"the body must be {falcon.MEDIA_JSON}, not {media_type or 'of an unnamed type'}"
+        found = f"it is {media_type}" if media_type else "there is none"
+        detail = f"the Content-Type of the body must be {falcon.MEDIA_JSON}, and {found}"
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail, headers={"Accept": falcon.MEDIA_JSON}
         )
 
 
-async def _read(req: Request, most_bytes: int) -> bytearray:
+async def _read(req: Request, max_bytes: int) -> bytearray:
     body = bytearray()
-    if (req.content_length or 0) > most_bytes:
-        raise too_large(f"the body has {req.content_length} bytes, more than the {most_bytes} allowed")
+    if (req.content_length or 0) > max_bytes:
+        raise _too_large(f"the body has {req.content_length:,} bytes, and at most {max_bytes:,} bytes are allowed")
     async for chunk in req.stream:
         body += chunk
-        if len(body) > most_bytes:
-            raise too_large(f"the body has more than the {most_bytes} bytes allowed")
+        if len(body) > max_bytes:
+            raise _too_large(f"the body has more than the {max_bytes:,} bytes that are allowed")
     return body
 
 
@@ -73,6 +74,5 @@ def _parse(body: bytearray) -> Any:
         raise invalid([{"field": "body", "reason": f"is not JSON: {error}"}]) from None
 
 
-def too_large(detail: str) -> Problem:
-    """413."""
+def _too_large(detail: str) -> Problem:
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)

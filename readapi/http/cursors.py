@@ -1,4 +1,4 @@
-"""Cursors: where a page ended, as an opaque text that fits into a URL."""
+"""Cursors: the end of a page as opaque text that fits into a URL."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
@@ -10,43 +10,49 @@ from projections.base import LOWEST
 from projections.queries import Cursor, PatternSort, Positions
 from readapi.http.parameters import SortOrder
 
+_INVALID = "is not a valid cursor; take the value of next from an earlier response"
+
 Order = tuple[PatternSort, SortOrder]
 
 HIGHEST_POSITION = 10**15 - 1
-"""Of any log, ever."""
+"""Highest position that a cursor or a parameter may name."""
 
 
 def encode_cursor(end: Cursor, order: Order) -> str:
-    """The cursor of a page that was sorted in this order."""
+    """Encode the end of a page that is sorted in this order."""
     value = None if end.value == LOWEST else end.value
     return _encode([*order, value, end.key])
 
 
 def decode_cursor(text: str, order: Order) -> Cursor:
-    """What ``encode_cursor`` made. Raises ValueError for what it did not make, or made in another order."""
+    """Decode the result of ``encode_cursor``.
+
+    Raises:
+        ValueError: The text is not a result of ``encode_cursor``, or it belongs to another order.
+    """
     match _decode(text):
-        case [str(sort_by), str(sort_order), value, str(key)] if _fits(sort_by, value):
+        case [str(sort_by), str(sort_order), value, str(key)] if _is_value_of(sort_by, value):
             if (sort_by, sort_order) != order:
-                raise ValueError(f"belongs to sort_by={sort_by} and sort_order={sort_order}; sort as it does")
+                raise ValueError(f"belongs to sort_by={sort_by} and sort_order={sort_order}; use the same order")
             end = Cursor(LOWEST if value is None else value, key)
             if encode_cursor(end, order) == text:
                 return end
-    raise ValueError("is no cursor of ours")
+    raise ValueError(_INVALID)
 
 
-def _fits(sort_by: str | Literal["symbol"], value: object) -> bool:
+def _is_value_of(sort_by: str | Literal["symbol"], value: object) -> bool:
     if sort_by == "symbol":
         return isinstance(value, str)
     return value is None or isinstance(value, float)
 
 
 def encode_positions(positions: Positions) -> str:
-    """The cursor of a page of events that begins behind these positions."""
+    """Encode the positions behind which the next page of events begins."""
     return _encode(dict(sorted(positions.items())))
 
 
 def decode_positions(text: str) -> Positions:
-    """What ``encode_positions`` made. Raises ValueError for what it did not make."""
+    """Decode the result of ``encode_positions``. Raises ValueError for any other text."""
     content = _decode(text)
     if isinstance(content, dict) and all(
         type(position) is int and 0 <= position <= HIGHEST_POSITION for position in content.values()
@@ -54,7 +60,7 @@ def decode_positions(text: str) -> Positions:
         positions: dict[str, int] = content
         if encode_positions(positions) == text:
             return positions
-    raise ValueError("is no cursor of ours")
+    raise ValueError(_INVALID)
 
 
 def _encode(content: Any) -> str:
@@ -65,4 +71,4 @@ def _decode(text: str) -> Any:
     try:
         return orjson.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (Error, ValueError):
-        raise ValueError("is no cursor of ours") from None
+        raise ValueError(_INVALID) from None

@@ -14,7 +14,8 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 SUBJECT_PATTERN = "[!-~]{1,128}"
 """Regular expression of a valid subject. The subject is part of the name of the user's stream."""
 
-NOT_A_SUBJECT = "should be 1 to 128 characters of ASCII without spaces"
+SUBJECT_RULE = "should be 1 to 128 characters of ASCII without spaces"
+"""The rule for subjects, as the end of a sentence."""
 
 _SUBJECT = re.compile(SUBJECT_PATTERN)
 

@@ -1,4 +1,7 @@
-"""What an operation takes and answers, declared once: validation obeys it, and ``/openapi.json`` is made from it."""
+"""Operations: the declaration of what a responder takes and sends.
+
+The declaration validates each request, and ``/openapi.json`` is made from it.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,11 +12,11 @@ from falcon.asgi import Request, Response
 
 from readapi.http.deadlines import DeadlineExceededError, with_deadline
 from readapi.http.identities import Scope
-from readapi.http.parameters import Parameters, parse
+from readapi.http.parameters import Parameters, parse_parameters
 from readapi.http.problems import unavailable
 
-ANSWER_SECONDS = 60.0
-"""How long a request may take, the arrival of its body included: longer than any wait that is asked for."""
+RESPONSE_SECONDS = 60.0
+"""Highest number of seconds for a request, including the arrival of its body. No wait for a position is longer."""
 
 Responder = Callable[..., Awaitable[None]]
 
@@ -24,81 +27,93 @@ class Operation:
 
     summary: str
     scope: Scope | None
-    """What a token must have; None where everybody may ask, and be nobody."""
+    """Scope that the client needs, or None if the operation is open to clients without a token."""
     responses: Mapping[int, Any]
-    """Status -> type of the JSON answer; a text for a media type that is not JSON; None for no content."""
+    """Type of the JSON body by status. A ``str`` is a media type other than JSON. None means no body."""
     query: type[Parameters] = Parameters
     path: Mapping[str, str] = field(default_factory=dict)
-    """Path parameters and what they are."""
+    """Descriptions of the path parameters, by name."""
     body: Any = None
-    """Type of the JSON body."""
+    """Type of the JSON body of the request."""
     body_required: bool = True
     problems: tuple[int, ...] = ()
-    """Besides 400 and 500, which every operation may answer, and those of access."""
+    """Statuses of problems, without those of every operation and without those of access control."""
     reads: bool = False
-    """Whether it is answered from a build of the resource's ``read_model``: positions, entity tags and all."""
+    """Whether the response is made from a build of the resource's ``read_model``, with positions and entity tags."""
     uses_cache: bool = False
-    """Whether the resource is asked first if it has ``send_cached``."""
+    """Whether the resource has a method ``send_cached``, which is called first and may send a cached response."""
     is_stream: bool = False
-    """Whether it goes on as long as the client stays; all others must have answered in time."""
+    """Whether the response lasts as long as the connection. All other responses have a deadline."""
     writes: bool = False
-    """Whether it answers with the positions it was given."""
+    """Whether the response says at which positions the events were recorded."""
     uses_if_match: bool = False
-    """Whether it heeds ``If-Match``."""
+    """Whether the responder reads the header ``If-Match``."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers of its answers besides those of every read and write, and what they are."""
+    """Descriptions of further response headers, by name."""
     completes_parameters: bool = False
-    """Whether the resource may add to the parameters (``complete``) before they are validated."""
+    """Whether the resource has a method ``complete_parameters``, which may add parameters before the validation."""
 
 
 def operation(
-    summary: str, *, scope: Scope | None, responses: Mapping[int, Any], **declared: Any
+    summary: str, *, scope: Scope | None, responses: Mapping[int, Any], **declaration: Any
 ) -> Callable[[Responder], Responder]:
-    """Declare a responder; it is called as ``(self, req, resp, query, **path)`` with its parameters validated.
+    """Declare a responder.
 
-    One that ``reads`` is also given ``live``, the build that the whole of its answer must be from.
+    The responder is called as ``(self, req, resp, query, **path)`` with valid parameters. If the operation ``reads``,
+    the responder also gets ``live``, the build from which the whole response must be made.
+
+    Args:
+        summary: The summary in the OpenAPI document: an imperative sentence.
+        scope: See ``Operation``.
+        responses: See ``Operation``.
+        declaration: Further fields of ``Operation``.
     """
-    described = Operation(summary, scope, responses, **declared)
+    declared = Operation(summary, scope, responses, **declaration)
 
     def decorate(responder: Responder) -> Responder:
-        async def answer(self: Any, req: Request, resp: Response, path: dict[str, Any]) -> None:
-            given = await self.complete_parameters(req) if described.completes_parameters else req.params
-            query = parse(described.query, given)
-            if described.reads:
+        async def prepare_and_respond(self: Any, req: Request, resp: Response, path: dict[str, Any]) -> None:
+            parameters = await self.complete_parameters(req) if declared.completes_parameters else req.params
+            query = parse_parameters(declared.query, parameters)
+            if declared.reads:
                 path["live"] = await self.prepare(req, resp, query)
             await responder(self, req, resp, query, **path)
 
         @wraps(responder)
         async def respond(self: Any, req: Request, resp: Response, **path: Any) -> None:
-            if described.uses_cache and self.send_cached(req, resp):
+            if declared.uses_cache and self.send_cached(req, resp):
                 return
-            if described.is_stream:
-                await responder(self, req, resp, parse(described.query, req.params), **path)
+            if declared.is_stream:
+                await responder(self, req, resp, parse_parameters(declared.query, req.params), **path)
                 return
             try:
-                await with_deadline(ANSWER_SECONDS, answer(self, req, resp, path))
+                await with_deadline(RESPONSE_SECONDS, prepare_and_respond(self, req, resp, path))
             except DeadlineExceededError:
-                raise unavailable(f"there was no answer within {ANSWER_SECONDS:g} s; try again") from None
+                raise unavailable(f"the service did not respond within {RESPONSE_SECONDS:g} s; try again") from None
 
-        respond.operation = described  # type: ignore[attr-defined]
+        respond.operation = declared  # type: ignore[attr-defined]
         return respond
 
     return decorate
 
 
 def operation_of(resource: object, method: str) -> Operation | None:
-    """What the resource declares for an HTTP method, in small letters, or for ``websocket``."""
+    """Return the declaration of a responder, or None if there is none.
+
+    Args:
+        resource: The resource.
+        method: An HTTP method in lower case, or ``websocket``.
+    """
     return getattr(getattr(resource, f"on_{method}", None), "operation", None)
 
 
 class Resource:
-    """Base of every resource: who can be asked with GET can be asked with HEAD."""
+    """Base class of resources. It adds HEAD to each resource that has GET."""
 
     async def prepare(self, req: Request, resp: Response, query: Any) -> Any:
-        """What an operation that reads is answered from: what is live of the resource's ``read_model``."""
+        """Return the build of the resource's ``read_model`` from which an operation that reads is answered."""
         del query
         return await self.read_model.prepare(req, resp)  # type: ignore[attr-defined]
 
     async def on_head(self, req: Request, resp: Response, **path: str) -> None:
-        """The server sends the head of the answer alone."""
+        """Respond as to GET. The server sends the head alone."""
         await self.on_get(req, resp, **path)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Answers to requests that cannot be served: RFC 9457 problems that say what was wrong and what to do."""
+"""Problem details (RFC 9457): the responses to requests that cannot be served, and the handlers that send them."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -22,21 +22,23 @@ Application = App[Request, Response]
 logger = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 1
 
-WEBSOCKET_CODES = 3_000
-"""What Falcon adds to the status of a problem to get the code that closes a WebSocket."""
+RETRY_AFTER_SECONDS = 1
+"""Default of the header ``Retry-After``."""
+
+WEBSOCKET_CODE_OFFSET = 3_000
+"""Difference between the code that closes a WebSocket and the status of the problem, as in Falcon."""
 
 
 class FieldError(TypedDict):
-    """What is wrong with one parameter, header or part of the body."""
+    """An error in one query parameter, header or part of the body. ``reason`` continues a sentence about ``field``."""
 
     field: str
     reason: str
 
 
 class ProblemDocument(TypedDict):
-    """A problem, as RFC 9457 has it."""
+    """Problem details as defined by RFC 9457. ``detail`` says what was wrong and what to do."""
 
     type: str
     title: str
@@ -46,7 +48,16 @@ class ProblemDocument(TypedDict):
 
 
 class Problem(TickViewError):  # noqa: N818 the term of RFC 9457
-    """Ends a request with a problem. ``members`` are added to the document."""
+    """An error that ends a request with problem details.
+
+    Args:
+        status: The status of the response.
+        kind: The last part of the problem's ``type``.
+        detail: What was wrong and what to do.
+        errors: The fields that are wrong.
+        headers: Headers of the response.
+        members: Further members of the JSON document.
+    """
 
     def __init__(
         self,
@@ -65,7 +76,7 @@ class Problem(TickViewError):  # noqa: N818 the term of RFC 9457
         self.members = members
 
     def document(self) -> dict[str, Any]:
-        """What is sent."""
+        """Return the JSON document."""
         document = {
             "type": f"urn:tickview:problem:{self.kind}",
             "title": self.status.phrase,
@@ -79,32 +90,32 @@ class Problem(TickViewError):  # noqa: N818 the term of RFC 9457
 
 
 def invalid(errors: Sequence[FieldError]) -> Problem:
-    """400: the request itself is wrong."""
+    """Create the problem 400 for a request with wrong fields."""
     detail = "; ".join(f"{error['field']} {error['reason']}" for error in errors)
     return Problem(HTTPStatus.BAD_REQUEST, "invalid-request", detail, errors)
 
 
-def not_found(what: str) -> Problem:
-    """404: there is no such thing."""
-    return Problem(HTTPStatus.NOT_FOUND, "not-found", f"there is no {what}")
+def not_found(subject: str) -> Problem:
+    """Create the problem 404. ``subject`` names the missing resource."""
+    return Problem(HTTPStatus.NOT_FOUND, "not-found", f"there is no {subject}")
 
 
 def unavailable(detail: str, retry_after: int = RETRY_AFTER_SECONDS) -> Problem:
-    """503: not now."""
+    """Create the problem 503 for a temporary failure. ``retry_after`` is in seconds."""
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, headers={"Retry-After": str(retry_after)})
 
 
 def no_archive() -> Problem:
-    """503: nobody here knows the past."""
+    """Create the problem 503 for a service without an archive."""
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "no-archive",
-        "there is no archive here, which alone knows the past: the service needs TICKVIEW_POSTGRES_DSN",
+        "this request needs the archive, and this service has none: set TICKVIEW_POSTGRES_DSN",
     )
 
 
-def of_workspace(error: WorkspaceError) -> Problem:
-    """404, 409, 412 or 422: a command to a user's lists is refused."""
+def workspace_problem(error: WorkspaceError) -> Problem:
+    """Create the problem 404, 409, 412 or 422 for a refused command on a user's lists."""
     match error:
         case NoSuchListError():
             return Problem(HTTPStatus.NOT_FOUND, "not-found", str(error))
@@ -112,7 +123,7 @@ def of_workspace(error: WorkspaceError) -> Problem:
             return Problem(HTTPStatus.CONFLICT, "name-taken", str(error))
         case OutdatedError(version=version):
             tag = f'"{version}"'
-            detail = f"{error}, whose ETag is {tag}; read it again"
+            detail = f"the list has changed: its version is now {version} and its ETag is {tag}; read the list again"
             return Problem(HTTPStatus.PRECONDITION_FAILED, "precondition-failed", detail, headers={"ETag": tag})
         case InvalidListError(faults=faults):
             errors = [FieldError(field=field, reason=reason) for field, reason in faults]
@@ -120,26 +131,29 @@ def of_workspace(error: WorkspaceError) -> Problem:
     raise error
 
 
-def handle_errors(app: Application, away: tuple[type[Exception], ...], *, own: bool = True) -> None:
-    """Make every error a problem; ``away`` are those that a read model's queries raise while their store is away.
+def handle_errors(app: Application, store_errors: tuple[type[Exception], ...], *, is_host: bool = False) -> None:
+    """Register the error handlers, which turn errors into problems.
 
-    Of an application that is not our ``own``, errors that are not ours are left to it.
+    Args:
+        app: The application.
+        store_errors: The errors that queries raise while the store of the read models is unavailable.
+        is_host: Whether another application hosts TickView. Its own errors then keep its own handlers.
     """
-    if own:
-        app.add_error_handler(Exception, _on_fault)
-        app.add_error_handler(falcon.HTTPError, _on_http_error)
-    app.add_error_handler(NoStreamError, _on_no_stream)
-    for error in away:
-        app.add_error_handler(error, _on_away)
-    app.add_error_handler(UnavailableError, _on_unavailable)
-    app.add_error_handler(NoSuchReadModelError, _on_no_such_read_model)
-    app.add_error_handler(NoSuchBuildError, _on_no_such_build)
-    app.add_error_handler(WorkspaceError, _on_workspace_error)
-    app.add_error_handler(Problem, _on_problem)
+    if not is_host:
+        app.add_error_handler(Exception, _handle_unexpected_error)
+        app.add_error_handler(falcon.HTTPError, _handle_http_error)
+    app.add_error_handler(NoStreamError, _handle_no_stream)
+    for error in store_errors:
+        app.add_error_handler(error, _handle_store_error)
+    app.add_error_handler(UnavailableError, _handle_unavailable)
+    app.add_error_handler(NoSuchReadModelError, _handle_no_such_read_model)
+    app.add_error_handler(NoSuchBuildError, _handle_no_such_build)
+    app.add_error_handler(WorkspaceError, _handle_workspace_error)
+    app.add_error_handler(Problem, _handle_problem)
 
 
 async def _send(req: Request, resp: Response | None, problem: Problem, ws: WebSocket | None) -> None:
-    """Answer with the problem; without a response, it is a WebSocket that is refused."""
+    """Send the problem. Without a response object, the request is a WebSocket, which is refused or closed."""
     body = orjson.dumps(problem.document())
     if resp is None:
         headers = {"Content-Type": MEDIA_TYPE, **problem.headers}
@@ -148,8 +162,8 @@ async def _send(req: Request, resp: Response | None, problem: Problem, ws: WebSo
         if stream is not None:
             await stream.refuse(problem.status.value, encoded, body)
         elif ws is not None:
-            # All that plain ASGI has: the server answers 403, or closes what was accepted.
-            await ws.close(WEBSOCKET_CODES + problem.status.value)
+            # Plain ASGI cannot send a problem here: the server answers 403, or closes an accepted WebSocket.
+            await ws.close(WEBSOCKET_CODE_OFFSET + problem.status.value)
         return
     resp.status = problem.status.value
     resp.content_type = MEDIA_TYPE
@@ -158,60 +172,60 @@ async def _send(req: Request, resp: Response | None, problem: Problem, ws: WebSo
     resp.set_headers(dict(problem.headers))
 
 
-async def _on_away(
+async def _handle_store_error(
     req: Request, resp: Response | None, error: Exception, _params: Any, ws: WebSocket | None = None
 ) -> None:
-    logger.warning("store away", path=req.path, error=str(error))
+    logger.warning("read-model store unavailable", path=req.path, error=str(error))
     await _send(req, resp, unavailable("the store of the read models cannot be reached; try again"), ws)
 
 
-async def _on_problem(
+async def _handle_problem(
     req: Request, resp: Response | None, problem: Problem, _params: Any, ws: WebSocket | None = None
 ) -> None:
     await _send(req, resp, problem, ws)
 
 
-async def _on_workspace_error(
+async def _handle_workspace_error(
     req: Request, resp: Response | None, error: WorkspaceError, _params: Any, ws: WebSocket | None = None
 ) -> None:
-    await _send(req, resp, of_workspace(error), ws)
+    await _send(req, resp, workspace_problem(error), ws)
 
 
-async def _on_unavailable(
+async def _handle_unavailable(
     req: Request, resp: Response | None, error: UnavailableError, _params: Any, ws: WebSocket | None = None
 ) -> None:
     await _send(req, resp, unavailable(str(error), error.retry_after), ws)
 
 
-async def _on_no_such_read_model(
+async def _handle_no_such_read_model(
     req: Request, resp: Response | None, error: NoSuchReadModelError, _params: Any, ws: WebSocket | None = None
 ) -> None:
     await _send(req, resp, Problem(HTTPStatus.NOT_FOUND, "not-found", str(error)), ws)
 
 
-async def _on_no_such_build(
+async def _handle_no_such_build(
     req: Request, resp: Response | None, error: NoSuchBuildError, _params: Any, ws: WebSocket | None = None
 ) -> None:
     await _send(req, resp, Problem(HTTPStatus.CONFLICT, "no-such-build", str(error)), ws)
 
 
-async def _on_no_stream(
+async def _handle_no_stream(
     req: Request, resp: Response | None, _error: NoStreamError, _params: Any, ws: WebSocket | None = None
 ) -> None:
     detail = (
-        "the server that runs this has no live push: give uvicorn --http infra.web_server.uvicorn:HttpStream "
-        "--ws infra.web_server.uvicorn:WebSocketStream, or run `tickview serve` for it"
+        "this server does not support live push: start uvicorn with --http infra.web_server.uvicorn:HttpStream "
+        "--ws infra.web_server.uvicorn:WebSocketStream, or run `tickview serve` for live push"
     )
     await _send(req, resp, Problem(HTTPStatus.NOT_IMPLEMENTED, "no-live-push", detail), ws)
 
 
 _DETAILS = {
-    404: "there is nothing at this path; /openapi.json lists what there is",
-    405: "this path does not take this method",
+    404: "there is no resource at this path; /openapi.json lists all paths",
+    405: "this path does not support this method; the header Allow lists the supported methods",
 }
 
 
-async def _on_http_error(
+async def _handle_http_error(
     req: Request, resp: Response | None, error: falcon.HTTPError, _params: Any, ws: WebSocket | None = None
 ) -> None:
     status = HTTPStatus(error.status_code)
@@ -220,14 +234,14 @@ async def _on_http_error(
     await _send(req, resp, Problem(status, kind, detail, headers=dict(error.headers or {})), ws)
 
 
-async def _on_fault(
+async def _handle_unexpected_error(
     req: Request, resp: Response | None, error: Exception, _params: Any, ws: WebSocket | None = None
 ) -> None:
-    """A fault of ours: told to the log in full, and to the client not at all."""
+    """Log the error in full. The response tells nothing about it."""
     logger.error("request failed", method=req.method, path=req.path, exc_info=error)
     await _send(
         req,
         resp,
-        Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; its log says why"),
+        Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; its log has the reason"),
         ws,
     )

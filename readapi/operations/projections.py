@@ -8,7 +8,7 @@ from falcon.routing import BaseConverter
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from readapi.http.bodies import json_integer, read_options
+from readapi.http.bodies import json_integer, read_optional_body
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
@@ -112,7 +112,7 @@ class ReplayResource:
     )
     async def on_post(self, req: Request, resp: Response, _query: Parameters, name: str) -> None:
         """202: workers are told; what is answered tells how far they are."""
-        options = await read_options(req, ReplayOptions, MOST_BYTES)
+        options = await read_optional_body(req, ReplayOptions, MOST_BYTES)
         model = await self._operations.replay(name, held=options.hold, throttle=options.throttle)
         send(resp, OneProjectionAnswer(projection=read_model_document(model)), 202)
 

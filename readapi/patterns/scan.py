@@ -137,7 +137,7 @@ class ScanParameters(PatternFilters):
             end = decode_cursor(cursor, (others.data.get("sort_by", ""), others.data.get("sort_order", "")))
             # A NUL stands in no pattern's id, and not every store can be asked for one.
             if "\0" in f"{end.value}{end.key}":
-                raise ValueError("is no cursor of ours")
+                raise ValueError("is not a valid cursor")
         return cursor
 
     @field_validator("as_of_valid")

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from projections.workspaces import WorkspaceRow
 from readapi.catalogue.filters import Catalogue
 from readapi.http.client_stream import LONGEST_ID
-from readapi.http.parameters import ListOf, LongName, parse
+from readapi.http.parameters import ListOf, LongName, parse_parameters
 from readapi.http.problems import Problem, invalid
 from readapi.patterns.list_filters import ListId, QueryParameters, watchlist_symbols, with_preset
 from readapi.patterns.scan import PatternFilters
@@ -125,7 +125,7 @@ def _renewed(
 def _filters(asked: RequestedFilters, own: WorkspaceRow | None) -> PatternSubscriptionParameters:
     """What was asked for, with what a preset adds to it. Raises Problem (400) for one that there is not."""
     given: QueryParameters = {name: value if isinstance(value, str) else list(value) for name, value in asked.given}
-    return parse(PatternSubscriptionParameters, given if own is None else with_preset(given, own, _FILTERS))
+    return parse_parameters(PatternSubscriptionParameters, given if own is None else with_preset(given, own, _FILTERS))
 
 
 def _meant(

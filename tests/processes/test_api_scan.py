@@ -173,10 +173,10 @@ def test_pages_and_cursors_give_every_row_once_and_in_order(client: httpx.Client
         ("symbols=" + ",".join(["A"] * 101), "symbols", "at most 100 items"),
         ("pattern_types=%FF", "pattern_types[0]", "printable"),
         ("pattern_types=a%00b", "pattern_types[0]", "printable"),
-        ("cursor=abc", "cursor", "is no cursor of ours"),
-        ("cursor=7", "cursor", "is no cursor of ours"),
-        ("cursor=W10", "cursor", "is no cursor of ours"),
-        ("cursor=%00", "cursor", "is no cursor of ours"),
+        ("cursor=abc", "cursor", "is not a valid cursor"),
+        ("cursor=7", "cursor", "is not a valid cursor"),
+        ("cursor=W10", "cursor", "is not a valid cursor"),
+        ("cursor=%00", "cursor", "is not a valid cursor"),
     ],
 )
 def test_what_is_wrong_is_refused_by_name(client: httpx.Client, query: str, field: str, says: str) -> None:

@@ -174,7 +174,7 @@ def test_a_position_that_is_not_reached_is_told(story: Story) -> None:
         ("as_of=2026-11-25T09:00:00+01:00", "as_of", "%2B"),
         ("as_of=noon", "as_of", "such as 2026-11-25T09:00:00Z"),
         ("as_of=5&as_of=6", "as_of", "is given 2 times"),
-        ("as_of=5&cursor=WyJjb25maWRlbmNlIiwiZGVzYyIsMC41LCJBXHUwMDAwIl0", "cursor", "is no cursor of ours"),
+        ("as_of=5&cursor=WyJjb25maWRlbmNlIiwiZGVzYyIsMC41LCJBXHUwMDAwIl0", "cursor", "is not a valid cursor"),
         ("as_of=5&confidence_min=7", "confidence_min", "less than or equal to 1"),
     ],
 )

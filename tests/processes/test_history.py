@@ -113,9 +113,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("events", {"from": "2026-13-01"}, "from should be a position (up to 15 digits) or a time: month must be in 1..12"),
     ("events", {"to": ["1", "2"]}, "to is given 2 times; give it once"),
     ("events", {"limit": 101}, "limit should be less than or equal to 100"),
-    ("events", {"cursor": "WzFd"}, "cursor is no cursor of ours"),
-    ("events", {"from_": 1}, "from_ is not a parameter here; known: from, to, limit, cursor, stream"),
-    ("streams/symbol-AAPL", {"type": "x"}, "type is not a parameter here; known: from, to, limit, cursor"),
+    ("events", {"cursor": "WzFd"}, "cursor is not a valid cursor"),
+    ("events", {"from_": 1}, "from_ is not a known parameter; known: from, to, limit, cursor, stream"),
+    ("streams/symbol-AAPL", {"type": "x"}, "type is not a known parameter; known: from, to, limit, cursor"),
 ]
 
 

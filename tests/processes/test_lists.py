@@ -198,7 +198,7 @@ def test_a_tag_that_is_not_the_lists_changes_nothing_and_the_answer_names_the_ri
         alice.ask("DELETE", place, 412, If_Match=tag),
     ):
         assert refused.headers["ETag"] == '"1"'
-        assert 'whose ETag is "1"' in refused.json()["detail"]
+        assert 'its ETag is "1"' in refused.json()["detail"]
     assert alice.ask("GET", place, 200).json()["watchlist"]["symbols"] == ["AAPL"]
     alice.ask("PUT", place, 200, json={"name": "Other"}, If_Match='"7", "1"')
     alice.ask("DELETE", place, 204, If_Match="*")

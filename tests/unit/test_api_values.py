@@ -96,7 +96,7 @@ def test_a_cursor_comes_back_as_it_was(value: float, key: str) -> None:
 
 @given(st.text())
 def test_no_other_text_is_a_cursor(text: str) -> None:
-    with pytest.raises(ValueError, match="no cursor of ours"):
+    with pytest.raises(ValueError, match="not a valid cursor"):
         decode_cursor(text, ("symbol", "asc"))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readapi.http.parameters import parse
+from readapi.http.parameters import parse_parameters
 from readapi.http.problems import Problem
 from readapi.patterns.scan import ScanParameters
 
@@ -15,7 +15,7 @@ zones = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(mi
 
 
 def moment(given: str) -> float | None:
-    return parse(ScanParameters, {"as_of": given}).as_of
+    return parse_parameters(ScanParameters, {"as_of": given}).as_of
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_what_is_no_moment_is_refused(given: str, says: str) -> None:
 
 def test_there_is_one_moment() -> None:
     with pytest.raises(Problem, match="as_of_valid cannot be combined with as_of"):
-        parse(ScanParameters, {"as_of": "2026-11-25", "as_of_valid": "2026-11-25"})
-    assert parse(ScanParameters, {"as_of": "5"}).past == ("recorded", 5)
-    assert parse(ScanParameters, {"as_of_valid": "0"}).past == ("valid", 0)
-    assert parse(ScanParameters, {}).past is None
+        parse_parameters(ScanParameters, {"as_of": "2026-11-25", "as_of_valid": "2026-11-25"})
+    assert parse_parameters(ScanParameters, {"as_of": "5"}).past == ("recorded", 5)
+    assert parse_parameters(ScanParameters, {"as_of_valid": "0"}).past == ("valid", 0)
+    assert parse_parameters(ScanParameters, {}).past is None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.list_rules import InvalidListError
-from readapi.http.parameters import parse
+from readapi.http.parameters import parse_parameters
 from readapi.http.problems import Problem
 from readapi.patterns.list_filters import as_query_parameters
 from readapi.patterns.scan import ScanParameters
@@ -43,7 +43,9 @@ def test_a_preset_keeps_what_was_given_and_no_more(parameters: dict[str, Any]) -
     kept = normalize_parameters(parameters)
     assert kept.keys() == parameters.keys()
     assert normalize_parameters(kept) == kept
-    assert parse(ScanParameters, as_query_parameters(kept)) == parse(ScanParameters, as_query_parameters(parameters))
+    assert parse_parameters(ScanParameters, as_query_parameters(kept)) == parse_parameters(
+        ScanParameters, as_query_parameters(parameters)
+    )
 
 
 @given(st.dictionaries(st.text(max_size=3) | st.sampled_from(list(VALUES)), st.none() | st.booleans() | st.text()))
@@ -60,7 +62,7 @@ def test_what_the_scan_would_refuse_is_refused_and_named(parameters: dict[str, A
 def refusals(parameters: dict[str, Any]) -> list[str]:
     """The fields that the scan refuses."""
     try:
-        parse(ScanParameters, as_query_parameters(parameters))
+        parse_parameters(ScanParameters, as_query_parameters(parameters))
     except Problem as problem:
         return [error["field"] for error in problem.errors]
     return []

@@ -169,10 +169,10 @@ class Waiting(Resource):
 
 
 def test_a_request_that_is_overdue_is_told_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("readapi.http.operation.ANSWER_SECONDS", SHORT)
+    monkeypatch.setattr("readapi.http.operation.RESPONSE_SECONDS", SHORT)
     app = App()
     handle_errors(app, ())
     app.add_route("/", Waiting())
     answer = falcon.testing.TestClient(app).simulate_get("/")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert "no answer within 0.01 s" in answer.json["detail"]
+    assert "did not respond within 0.01 s" in answer.json["detail"]
