@@ -1,1 +1,1 @@
-"""The demo producer: replays real daily bars and announces the patterns on them and their backtests."""
+"""The demo producer: a process that replays real daily bars and announces patterns and backtests."""

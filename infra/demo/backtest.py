@@ -1,4 +1,4 @@
-"""Backtests: what trading every signal of a pattern would have brought, after costs."""
+"""Backtests: the result of trading every signal of a pattern, after costs."""
 
 import math
 from collections.abc import Iterator
@@ -8,35 +8,44 @@ import numpy as np
 
 from infra.demo.bars import Bars, FloatArray, IntArray
 
-TRADING_DAYS_A_YEAR = 252
+TRADING_DAYS_PER_YEAR = 252
 
 
 @dataclass(frozen=True)
 class Results:
-    """How a backtest ended, under the names that producers announce."""
+    """The results of a backtest, with the field names of the wire format."""
 
     win_rate: float
-    """0..1."""
+    """Share of trades with a gain, 0 to 1."""
     total_trades: int
     winning_trades: int
-    """Trades that gained after costs."""
+    """Number of trades with a gain after costs."""
     roi: float
-    """Gain on the capital, as a fraction; -1 is the loss of all."""
+    """Return on investment as a fraction of the capital. -1 is a total loss."""
     sharpe_ratio: float
-    """Of the daily returns, annualised, against a riskless return of 0."""
+    """Annualised Sharpe ratio of the daily returns, with a risk-free return of 0."""
     max_drawdown: float
-    """The deepest fall of the capital from a peak before it, 0..1."""
+    """Largest loss of capital since an earlier peak, as a fraction of the peak, 0 to 1."""
     duration_days: int
-    """Trading days tested, in the market or not."""
+    """Number of tested trading days, including days without a trade."""
 
 
 def backtest(bars: Bars, directions: IntArray, hold_days: int, cost_basis_points: float) -> Results | None:
-    """The results of following each signal in ``directions``: 1 long, -1 short, 0 none. None without a trade.
+    """Trade each signal and return the results.
 
-    A signal is known at the close of its bar: the trade opens at the next bar's open and closes at the close
-    of the ``hold_days``-th bar after the signal. One trade at a time, with all the capital; a signal during a
-    trade is left out, and so is one whose trade would not be over by the last bar. Each opening and each
-    closing costs ``cost_basis_points``. A trade that has lost everything loses no more.
+    A signal is known at the close of its bar. The trade opens at the open of the next bar. It closes at the close of
+    the ``hold_days``-th bar after the signal. There is one trade at a time, with the whole capital. A signal during a
+    trade is ignored, and so is a signal whose trade would end after the last bar. A trade cannot lose more than the
+    capital.
+
+    Args:
+        bars: The bars to trade on.
+        directions: The signal at each bar: 1 long, -1 short, 0 none.
+        hold_days: Duration of a trade, in trading days.
+        cost_basis_points: Cost of each opening and of each closing, in basis points of the capital.
+
+    Returns:
+        The results; None if there was no trade.
     """
     trades = list(_trades(directions, hold_days))
     if not trades:
@@ -60,7 +69,7 @@ def backtest(bars: Bars, directions: IntArray, hold_days: int, cost_basis_points
 
 
 def _trades(directions: IntArray, hold_days: int) -> Iterator[tuple[int, int, int]]:
-    """First bar, last bar and direction of each trade."""
+    """Yield the first bar, the last bar and the direction of each trade."""
     free_from = 0
     for signal in np.flatnonzero(directions).tolist():
         first, last = signal + 1, signal + hold_days
@@ -70,7 +79,7 @@ def _trades(directions: IntArray, hold_days: int) -> Iterator[tuple[int, int, in
 
 
 def _trade_returns(bars: Bars, first: int, last: int, direction: int, cost: float) -> FloatArray:
-    """The return of each day of one trade, as fractions."""
+    """Return the daily returns of one trade, as fractions."""
     before = np.append(bars.open[first], bars.close[first:last])
     returns = np.maximum(1 + direction * (bars.close[first : last + 1] / before - 1), 0)
     returns[0] *= 1 - cost
@@ -83,10 +92,10 @@ def _sharpe_ratio(daily_returns: FloatArray) -> float:
     deviation = float(np.std(daily_returns))
     if deviation == 0:
         return 0.0
-    return float(np.mean(daily_returns)) / deviation * math.sqrt(TRADING_DAYS_A_YEAR)
+    return float(np.mean(daily_returns)) / deviation * math.sqrt(TRADING_DAYS_PER_YEAR)
 
 
 def _max_drawdown(capital: FloatArray) -> float:
-    """``capital`` day by day, having been 1 at the start."""
+    """Return the maximum drawdown of a daily capital that starts at 1."""
     peak = np.maximum(np.maximum.accumulate(capital), 1)
     return float(np.max(1 - capital / peak))

@@ -1,4 +1,4 @@
-"""Real daily bars: five stocks from 2000 to 2013, shipped with ``bokeh_sampledata`` (public domain)."""
+"""Daily bars of five stocks from 2000 to 2013, from the package ``bokeh_sampledata`` (public domain)."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -12,12 +12,12 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 SMALLEST_SPLIT = 1.5
-"""An adjustment that grows by this factor overnight is a split; smaller steps are dividends."""
+"""Lowest overnight growth of the adjustment factor that is a split. Smaller steps are dividends."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bars:
-    """Daily bars of one ticker, oldest first; prices in dollars, volume in shares, as of the last bar."""
+    """Daily bars of one ticker, oldest first. Prices are in dollars and volumes in shares, both as of the last bar."""
 
     dates: NDArray[np.datetime64]
     open: FloatArray
@@ -30,15 +30,18 @@ class Bars:
         return len(self.close)
 
     def first(self, count: int) -> Self:
-        """The oldest ``count`` bars."""
+        """Return the oldest ``count`` bars."""
         return type(self)(*(getattr(self, field.name)[:count] for field in fields(self)))
 
 
 def adjusted(bars: Bars, adjusted_close: FloatArray) -> Bars:
-    """``bars`` without the jumps of splits and dividends, which are no gaps and no breakdowns.
+    """Adjust bars for splits and dividends, which would otherwise look like gaps and breakdowns.
 
-    ``adjusted_close`` is the close net of all later splits and dividends. The last bar stays
-    as it was traded.
+    The last bar keeps its traded prices.
+
+    Args:
+        bars: The bars as they were traded.
+        adjusted_close: The closes, adjusted for all later splits and dividends.
     """
     price_factor = adjusted_close / bars.close
     price_factor = price_factor / price_factor[-1]
@@ -56,7 +59,7 @@ def adjusted(bars: Bars, adjusted_close: FloatArray) -> Bars:
 
 
 def load() -> dict[str, Bars]:
-    """Every ticker's bars, adjusted."""
+    """Return the adjusted bars of every ticker."""
     tickers = {
         "AAPL": stocks.AAPL,
         "FB": stocks.FB,

@@ -1,4 +1,4 @@
-"""The indicators that go with a detection; the value at a bar depends on that bar and earlier ones alone."""
+"""Indicators of a chart. The value at a bar depends only on that bar and on earlier bars."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,41 +9,42 @@ import talib
 from infra.demo.bars import Bars, FloatArray
 
 MONTH, QUARTER = 21, 63
-"""Trading days."""
+"""Trading days of a month and of a quarter."""
 
 RSI_DAYS, RANGE_DAYS, AVERAGE_DAYS = 14, 14, 20
+"""Periods of the relative strength index, the average true range and the moving averages, in trading days."""
 
 
 @dataclass(frozen=True, eq=False)
 class Indicators:
-    """One value per bar; NaN where there are too few earlier bars."""
+    """Indicators with one value per bar. A value is NaN where there are too few earlier bars."""
 
     price_change: FloatArray
-    """Per cent against the previous close."""
+    """Change since the previous close, in per cent."""
     relative_strength: FloatArray
-    """Growth over a quarter as a ratio to the market's; 1 is as strong as the market."""
+    """Growth over a quarter, as a ratio to the growth of the market."""
     relative_volume: FloatArray
-    """Volume as a ratio to the mean of the 20 bars before."""
+    """Volume, as a ratio to the mean volume of the 20 bars before."""
     rsi: FloatArray
-    """0 to 100."""
+    """Relative strength index, 0 to 100."""
     sma_20: FloatArray
-    """Dollars."""
+    """Simple moving average of 20 closes, in dollars."""
     average_true_range: FloatArray
-    """Dollars: how far the price moves in an ordinary day."""
+    """Average daily movement of the price, in dollars."""
 
 
 def previous(values: FloatArray, bars: int = 1) -> FloatArray:
-    """The values of so many bars before; NaN for the first ones."""
+    """Return for each bar the value ``bars`` bars earlier; NaN where there is none."""
     return np.concatenate([np.full(min(bars, len(values)), np.nan), values[:-bars]])
 
 
 def growth(bars: Bars) -> FloatArray:
-    """Growth over the last quarter, as a ratio."""
+    """Return the growth over the last quarter, as the ratio of two closes."""
     return bars.close / previous(bars.close, QUARTER)
 
 
 def indicators(bars: Bars, market_growth: FloatArray) -> Indicators:
-    """All indicators of ``bars``; ``market_growth`` is what ``growth`` is compared with, bar by bar."""
+    """Return all indicators of ``bars``. ``market_growth`` is the growth of the market at each bar."""
     average_volume = previous(talib.SMA(bars.volume, AVERAGE_DAYS))
     return Indicators(
         price_change=100 * (bars.close / previous(bars.close) - 1),
@@ -56,14 +57,14 @@ def indicators(bars: Bars, market_growth: FloatArray) -> Indicators:
 
 
 def market_growth(tickers: Mapping[str, Bars]) -> dict[str, FloatArray]:
-    """For each ticker and each of its bars: the mean growth of all tickers that have a growth on that day."""
+    """Return for each bar of each ticker the mean growth of all tickers on that day."""
     days = np.unique(np.concatenate([bars.dates for bars in tickers.values()]))
     total, count = np.zeros(len(days)), np.zeros(len(days))
     for bars in tickers.values():
         own_growth = growth(bars)
         known = ~np.isnan(own_growth)
-        at = np.searchsorted(days, bars.dates[known])
-        total[at] += own_growth[known]
-        count[at] += 1
+        places = np.searchsorted(days, bars.dates[known])
+        total[places] += own_growth[known]
+        count[places] += 1
     mean = np.divide(total, count, out=np.full(len(days), np.nan), where=count > 0)
     return {ticker: mean[np.searchsorted(days, bars.dates)] for ticker, bars in tickers.items()}

@@ -1,6 +1,6 @@
-"""What the demo announces, in the producer's wire format; every message says that it is a demo.
+"""The announcements of the demo, in the wire format of a producer. Each one contains ``"demo": true``.
 
-Times are epoch seconds, UTC. ``bar_date`` is the day on which the replayed bar was really traded.
+Times are epoch seconds in UTC. ``bar_date`` is the day on which the replayed bar was traded.
 """
 
 from dataclasses import asdict
@@ -10,51 +10,59 @@ import orjson
 
 from domain import wire
 from infra.demo.backtest import Results
-from infra.demo.detection import Chart, Signal
+from infra.demo.detection import Chart, TradingSignal
 
 SOURCE = "tickview_demo"
 
 
-class Message(NamedTuple):
-    """Something to publish."""
+class Announcement(NamedTuple):
+    """A message of the demo and the Redis channel on which it is published."""
 
     channel: str
     payload: dict[str, Any]
 
     def encoded(self) -> bytes:
-        """The payload as it is published."""
+        """Return the payload as JSON."""
         return orjson.dumps(self.payload)
 
 
 class Detection(NamedTuple):
-    """A signal that has been announced, under a symbol and at a time of the demo's own."""
+    """An announced trading signal: the symbol of the demo and the times of the announcement."""
 
     symbol: str
-    signal: Signal
+    signal: TradingSignal
     detected_at: float
     expires_at: float
 
 
-def pattern_detected(detection: Detection, chart: Chart) -> Message:
-    """``detection`` is announced."""
+def pattern_detected(detection: Detection, chart: Chart) -> Announcement:
+    """Announce a new detection."""
     data = _identity(detection) | _state(detection, chart, detection.signal.bar)
     return _pattern("pattern_detected", detection.detected_at, data)
 
 
-def pattern_updated(detection: Detection, chart: Chart, bar: int, now: float) -> Message:
-    """``detection`` as it stands at a later bar."""
+def pattern_updated(detection: Detection, chart: Chart, bar: int, now: float) -> Announcement:
+    """Announce the values of a detection at a later bar."""
     return _pattern("pattern_updated", now, _identity(detection) | _state(detection, chart, bar))
 
 
-def pattern_expired(detection: Detection, reason: str, now: float) -> Message:
-    """``detection`` is no longer valid."""
+def pattern_expired(detection: Detection, reason: str, now: float) -> Announcement:
+    """Announce that a detection is no longer valid. ``reason`` becomes ``expiry_reason``."""
     return _pattern("pattern_expired", now, _identity(detection) | {"expiry_reason": reason})
 
 
 def backtest_progress(
     job: dict[str, Any], job_id: str, progress: float, estimated_completion: float, now: float
-) -> Message:
-    """A job is under way, ``progress`` (0..1) of it done; ``job`` is what it tests."""
+) -> Announcement:
+    """Announce the progress of a backtest.
+
+    Args:
+        job: The tested symbol, pattern, holding period and costs, as fields of the message.
+        job_id: The id of the backtest.
+        progress: The finished share of the backtest, 0 to 1.
+        estimated_completion: The expected end, in epoch seconds.
+        now: The time of the announcement, in epoch seconds.
+    """
     fields = {
         "job_id": job_id,
         "progress": round(progress, 4),
@@ -62,13 +70,21 @@ def backtest_progress(
         "estimated_completion": estimated_completion,
         "current_symbol": job["symbol"],
     }
-    return Message(wire.BACKTEST_PROGRESS, _envelope("backtest_progress", now) | fields | job)
+    return Announcement(wire.BACKTEST_PROGRESS, _envelope("backtest_progress", now) | fields | job)
 
 
 def backtest_result(
     job: dict[str, Any], job_id: str, results: Results | None, processing_seconds: float, now: float
-) -> Message:
-    """A job is over: with results, or failed because there was nothing to trade."""
+) -> Announcement:
+    """Announce the end of a backtest.
+
+    Args:
+        job: The tested symbol, pattern, holding period and costs, as fields of the message.
+        job_id: The id of the backtest.
+        results: The results; None when the pattern never appeared, which is announced as a failure.
+        processing_seconds: The duration of the backtest, in seconds.
+        now: The time of the announcement, in epoch seconds.
+    """
     fields: dict[str, Any] = {"job_id": job_id, "processing_time_seconds": round(processing_seconds, 3)}
     if results is None:
         error_message = f"no {job['pattern']} to trade on {job['symbol']}"
@@ -76,21 +92,21 @@ def backtest_result(
     else:
         metrics = {name: round(value, 4) for name, value in asdict(results).items()}
         fields |= {"status": "completed", "results": metrics}
-    return Message(wire.BACKTEST_RESULTS, _envelope("backtest_result", now) | fields | job)
+    return Announcement(wire.BACKTEST_RESULTS, _envelope("backtest_result", now) | fields | job)
 
 
-def system_health(metrics: dict[str, float], now: float) -> Message:
-    """The demo is alive."""
+def system_health(metrics: dict[str, float], now: float) -> Announcement:
+    """Announce the health of the demo."""
     fields = {"status": "healthy", "metrics": metrics}
-    return Message(wire.HEALTH, _envelope("system_health", now) | fields)
+    return Announcement(wire.HEALTH, _envelope("system_health", now) | fields)
 
 
 def _envelope(event_type: str, now: float) -> dict[str, Any]:
     return {"event_type": event_type, "source": SOURCE, "timestamp": now, "demo": True}
 
 
-def _pattern(event_type: str, now: float, data: dict[str, Any]) -> Message:
-    return Message(wire.PATTERNS, _envelope(event_type, now) | {"data": data})
+def _pattern(event_type: str, now: float, data: dict[str, Any]) -> Announcement:
+    return Announcement(wire.PATTERNS, _envelope(event_type, now) | {"data": data})
 
 
 def _identity(detection: Detection) -> dict[str, Any]:

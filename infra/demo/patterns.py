@@ -1,7 +1,7 @@
-"""The patterns: for each, on which bars of a chart it appears and in which direction it points.
+"""The patterns: functions that find the bars on which a pattern appears, and the direction in which it points.
 
-Candlesticks are found by TA-Lib, breakouts, gaps and volume spikes by the rules below. A pattern is seen on
-the bar that completes it: nothing here looks ahead.
+TA-Lib finds candlestick patterns. The functions below find breakouts, gaps and volume spikes. A pattern appears on the
+bar that completes it. No function uses later bars.
 """
 
 from collections.abc import Callable
@@ -14,53 +14,57 @@ from infra.demo.bars import Bars, BoolArray, FloatArray, IntArray
 from infra.demo.indicators import MONTH, QUARTER, Indicators, previous
 
 WEEK, YEAR = 5, 252
-"""Trading days."""
+"""Trading days of a week and of a year."""
 
 WARM_UP = QUARTER
-"""Bars before the first detection, so that every indicator has its value."""
+"""Number of bars before the first detection. After them every indicator has a value."""
 
 SPIKE_VOLUME = 2.0
+"""Lowest volume of a volume spike, as a ratio to the mean volume of the 20 bars before."""
+
 BREAKOUT_VOLUME = 1.5
-"""Ratios to the usual volume."""
+"""Lowest volume of a volume breakout, as a ratio to the mean volume of the 20 bars before."""
 
 Finder = Callable[[Bars, Indicators], IntArray]
-"""For each bar 1 where the pattern points up, -1 where it points down, 0 where there is none."""
+"""Function that returns for each bar 1 if the pattern points up, -1 if it points down, 0 if it does not appear."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One kind of pattern."""
+    """A pattern that the demo detects."""
 
     name: str
     tier: str
     horizon: int
-    """Trading days for which the pattern says something about the price."""
+    """Number of trading days for which the pattern predicts the price."""
     find: Finder
 
     def directions(self, bars: Bars, values: Indicators) -> IntArray:
-        """1, -1 or 0 for each bar; 0 during the warm-up."""
-        found = self.find(bars, values)
-        found[:WARM_UP] = 0
-        return found
+        """Return the direction of the pattern at each bar: 1, -1 or 0. It is 0 during the warm-up."""
+        directions = self.find(bars, values)
+        directions[:WARM_UP] = 0
+        return directions
 
 
 def _candle(function: str) -> Finder:
+    """Return a finder that calls a candlestick function of TA-Lib."""
+
     def find(bars: Bars, _: Indicators) -> IntArray:
-        found = getattr(talib, function)(bars.open, bars.high, bars.low, bars.close)
-        return _where(found != 0, np.sign(found))
+        strengths = getattr(talib, function)(bars.open, bars.high, bars.low, bars.close)
+        return _where(strengths != 0, np.sign(strengths))
 
     return find
 
 
 def _doji(bars: Bars, values: Indicators) -> IntArray:
-    """A doji points against the week before it, where that week went farther than an ordinary day."""
+    """Find dojis. A doji points against the change of the week before, if that exceeds one average true range."""
     moved = bars.close - previous(bars.close, WEEK)
     trend = _where(np.abs(moved) > values.average_true_range, np.sign(moved))
     return -trend * _candle("CDLDOJI")(bars, values)
 
 
 def _fresh(condition: BoolArray) -> IntArray:
-    """1 where a condition has become true, having been false on the bar before."""
+    """Return 1 at each bar where the condition is true and was false on the bar before."""
     return _where(condition & ~np.append([False], condition[:-1]), 1)
 
 
@@ -81,7 +85,7 @@ def _gap_down(bars: Bars, _: Indicators) -> IntArray:
 
 
 def _volume_spike(_: Bars, values: Indicators) -> IntArray:
-    """Points the way the price went."""
+    """Find volume spikes. They point in the direction of the price change of the day."""
     return _where(values.relative_volume >= SPIKE_VOLUME, np.sign(values.price_change))
 
 
@@ -118,4 +122,4 @@ PATTERNS = (
     Pattern("Yearly_Breakdown", "daily", 20, _breakdown(YEAR)),
     Pattern("Volume_Breakout", "combo", 20, _volume_breakout),
 )
-"""Every pattern that the demo looks for; ``combo`` is the tier of those that join price and volume."""
+"""All patterns that the demo detects. Patterns that combine price and volume are in the tier ``combo``."""

@@ -1,59 +1,60 @@
-"""The play: bars of the past, one after the other, announced as if they were traded now."""
+"""The replay of historical bars: one bar after the other, announced as if it was traded now."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from infra.demo.detection import Chart, Signal
-from infra.demo.messages import Detection, Message, pattern_detected, pattern_expired, pattern_updated
+from infra.demo.detection import Chart, TradingSignal
+from infra.demo.messages import Announcement, Detection, pattern_detected, pattern_expired, pattern_updated
 from infra.demo.patterns import WARM_UP
 
 LIFETIME_SECONDS = 60.0
-"""How long a detection lasts, in present time, for each trading day of its pattern's horizon."""
+"""Lifetime of a detection, in seconds per trading day of the horizon of its pattern."""
 
 UPDATED_BARS = 2
-"""How many bars after its own a detection is updated, while it lasts."""
+"""Number of bars after the detection that update a valid detection."""
 
-SHORTEST_YEAR = 60
-"""A year with fewer bars is not played as a symbol of its own."""
+MIN_BARS_PER_YEAR = 60
+"""Lowest number of bars of a year that is played as a symbol of its own."""
 
 
 @dataclass(eq=False)
 class Series:
-    """A symbol of the demo: a stretch of a chart that is played over and over."""
+    """A symbol of the demo: a section of a chart that is played repeatedly."""
 
     symbol: str
-    """The ticker for all of its bars, ``AAPL.2008`` for those of one year."""
+    """The ticker for the whole chart, such as ``AAPL``; ticker and year for one year, such as ``AAPL.2008``."""
     chart: Chart
     first: int
+    """Index of the first played bar."""
     last: int
-    """The bars played, both included."""
+    """Index of the last played bar."""
     bar: int = field(init=False)
-    """The bar to be played next."""
+    """Index of the next bar."""
     detections: dict[str, Detection] = field(init=False, default_factory=dict)
-    """For each pattern's name the one detection that is valid."""
+    """Pattern name -> valid detection."""
 
     def __post_init__(self) -> None:
         self.bar = self.first
 
-    def play(self, now: float) -> list[Message]:
-        """Play the next bar, at ``now`` in epoch seconds; what there is to announce, in order."""
+    def play(self, now: float) -> list[Announcement]:
+        """Play the next bar at ``now`` (epoch seconds). Return the announcements in order."""
         messages = list(self._begin_again(now)) if self.bar == self.first else []
-        messages += self._follow(now)
+        messages += self._update(now)
         for signal in self.chart.signals.get(self.bar, ()):
             messages += self._detect(signal, now)
         self.bar = self.first if self.bar == self.last else self.bar + 1
         return messages
 
-    def _begin_again(self, now: float) -> Iterator[Message]:
+    def _begin_again(self, now: float) -> Iterator[Announcement]:
         for detection in self.detections.values():
             if now < detection.expires_at:
                 yield pattern_expired(detection, "replayed", now)
         self.detections = {}
 
-    def _follow(self, now: float) -> list[Message]:
-        """Time, the new bar's close, or neither may end each valid detection."""
+    def _update(self, now: float) -> list[Announcement]:
+        """Update the valid detections. Remove elapsed detections and detections that the new close refutes."""
         messages = []
         close = float(self.chart.bars.close[self.bar])
         for name, detection in list(self.detections.items()):
@@ -68,7 +69,7 @@ class Series:
                 messages.append(pattern_updated(detection, self.chart, self.bar, now))
         return messages
 
-    def _detect(self, signal: Signal, now: float) -> Iterator[Message]:
+    def _detect(self, signal: TradingSignal, now: float) -> Iterator[Announcement]:
         name = signal.pattern.name
         if name in self.detections:
             yield pattern_expired(self.detections[name], "superseded", now)
@@ -78,7 +79,7 @@ class Series:
 
 
 def series(charts: Iterable[Chart]) -> list[Series]:
-    """Every symbol of the demo: each chart as a whole, and each of its years that has enough bars."""
+    """Return the symbols of the demo: each whole chart, and each year of a chart that has enough bars."""
     return [stretch for chart in charts for stretch in _stretches(chart)]
 
 
@@ -88,5 +89,5 @@ def _stretches(chart: Chart) -> Iterator[Series]:
     years = chart.bars.dates.astype("datetime64[Y]")
     for year in np.unique(years[WARM_UP:]):
         bars = WARM_UP + np.flatnonzero(years[WARM_UP:] == year)
-        if len(bars) >= SHORTEST_YEAR:
+        if len(bars) >= MIN_BARS_PER_YEAR:
             yield Series(f"{chart.ticker}.{year}", chart, int(bars[0]), int(bars[-1]))

@@ -1,4 +1,4 @@
-"""The demo's loop: plays bars, runs backtests and reports its health, until it is told to stop."""
+"""The main loop of the demo: it plays bars, runs backtests and reports its health until a signal ends it."""
 
 import asyncio
 import os
@@ -19,34 +19,45 @@ from redis.asyncio import Redis
 from infra.demo import bars, detection, play
 from infra.demo.backtest import backtest
 from infra.demo.detection import Chart
-from infra.demo.messages import Message, backtest_progress, backtest_result, system_health
+from infra.demo.messages import Announcement, backtest_progress, backtest_result, system_health
 from infra.demo.patterns import PATTERNS, Pattern
 from infra.redis.connections import CONNECTION_ERRORS, connect_async
 
 HEALTH_SECONDS = 5.0
+"""Seconds between two health reports."""
+
 RECONNECT_SECONDS = 0.5
-CANCEL_AGAIN_SECONDS = 0.2
-BACKTESTS_AT_ONCE = 2
-BACKTEST_STEPS_A_DAY = 5
-"""Years that a backtest tests while one trading day is played."""
-SHORTEST_TURN_SECONDS = 0.05
+"""Seconds between two attempts to reach Redis."""
+
+CANCEL_INTERVAL_SECONDS = 0.2
+"""Seconds between two attempts to cancel the tasks."""
+
+CONCURRENT_BACKTESTS = 2
+"""Number of backtests that run at the same time."""
+
+BACKTEST_STEPS_PER_DAY = 5
+"""Number of steps of a backtest, each a year of bars, per played trading day."""
+
+MIN_TURN_SECONDS = 0.05
+"""Shortest time between two groups of symbols, in seconds."""
+
 COSTS_BASIS_POINTS = (5.0, 10.0, 20.0)
-"""What each opening and each closing of a trade costs; every backtest is run with each of them in turn."""
+"""Costs of each opening and each closing of a trade, in basis points. A backtest uses one after the other."""
 
 logger = structlog.get_logger()
 
-Publish = Callable[[Sequence[Message]], Awaitable[None]]
+Publish = Callable[[Sequence[Announcement]], Awaitable[None]]
 
 
 class Job(NamedTuple):
-    """A backtest to be run."""
+    """A backtest to run."""
 
     chart: Chart
     pattern: Pattern
     cost_basis_points: float
 
-    def described(self) -> dict[str, Any]:
-        """What is tested, for those who read the announcements."""
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of an announcement that describe the backtest."""
         return {
             "symbol": self.chart.ticker,
             "pattern": self.pattern.name,
@@ -56,47 +67,49 @@ class Job(NamedTuple):
 
 
 def run(redis_url: str, speed: float) -> None:
-    """Announce over the Redis at ``redis_url`` until SIGTERM, SIGINT or SIGHUP.
+    """Publish announcements until SIGTERM, SIGINT or SIGHUP. During an outage of Redis the demo waits.
 
-    ``speed``, above 0, is in trading days a second, for each symbol. A Redis that is away is waited for.
+    Args:
+        redis_url: The URL of the Redis server.
+        speed: Trading days per second and symbol, above 0.
     """
-    asyncio.run(_until_stopped(redis_url, speed))
+    asyncio.run(_run_until_signal(redis_url, speed))
 
 
-async def _until_stopped(redis_url: str, speed: float) -> None:
+async def _run_until_signal(redis_url: str, speed: float) -> None:
     stopping = asyncio.Event()
     for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(stop, stopping.set)
     async with connect_async(redis_url) as client:
-        tasks = [asyncio.create_task(work) for work in (*_work(client, speed), stopping.wait())]
-        ended, going_on = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        while going_on:
-            # Again and again: a client that is connecting at the moment may swallow a cancellation.
-            for task in going_on:
+        tasks = [asyncio.create_task(coroutine) for coroutine in (*_coroutines(client, speed), stopping.wait())]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        while pending:
+            # Cancel repeatedly, because a Redis client that is connecting may swallow a cancellation.
+            for task in pending:
                 task.cancel()
-            _, going_on = await asyncio.wait(going_on, timeout=CANCEL_AGAIN_SECONDS)
-        for task in ended:
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_INTERVAL_SECONDS)
+        for task in done:
             task.result()
 
 
-def _work(client: Redis, speed: float) -> Iterator[Coroutine[Any, Any, None]]:
-    """What goes on side by side, without end."""
+def _coroutines(client: Redis, speed: float) -> Iterator[Coroutine[Any, Any, None]]:
+    """Yield the coroutines that run concurrently and without end."""
     charts = tuple(detection.charts(bars.load()).values())
     symbols = play.series(charts)
-    logger.info("demo plays", symbols=len(symbols), trading_days_per_second=speed)
+    logger.info("demo started", symbols=len(symbols), trading_days_per_second=speed)
     jobs = _jobs(charts)
 
-    async def publish(messages: Sequence[Message]) -> None:
+    async def publish(messages: Sequence[Announcement]) -> None:
         await _publish(client, messages)
 
     yield _play(symbols, publish, 1 / speed)
-    for _ in range(BACKTESTS_AT_ONCE):
-        yield _run_backtests(jobs, publish, 1 / speed / BACKTEST_STEPS_A_DAY)
+    for _ in range(CONCURRENT_BACKTESTS):
+        yield _run_backtests(jobs, publish, 1 / speed / BACKTEST_STEPS_PER_DAY)
     yield _report_health(publish)
 
 
-async def _publish(client: Redis, messages: Sequence[Message]) -> None:
-    """Publish in order; wait for a server that is away, for an update needs its detection."""
+async def _publish(client: Redis, messages: Sequence[Announcement]) -> None:
+    """Publish in order. Wait during an outage of Redis, because an update needs the detection before it."""
     waiting = False
     while messages:
         try:
@@ -106,7 +119,7 @@ async def _publish(client: Redis, messages: Sequence[Message]) -> None:
                 await pipeline.execute()
         except CONNECTION_ERRORS as error:
             if not waiting:
-                logger.warning("Redis is away, the demo waits for it", error=str(error))
+                logger.warning("Redis is unreachable, the demo waits", error=str(error))
             waiting = True
             await asyncio.sleep(RECONNECT_SECONDS)
         else:
@@ -114,9 +127,9 @@ async def _publish(client: Redis, messages: Sequence[Message]) -> None:
 
 
 async def _play(symbols: Sequence[play.Series], publish: Publish, seconds_a_day: float) -> None:
-    """One bar of each symbol a trading day; the symbols take turns, evenly over the day."""
+    """Play one bar of each symbol per trading day. Distribute the symbols evenly over the day."""
     loop = asyncio.get_running_loop()
-    turns = min(len(symbols), max(1, int(seconds_a_day / SHORTEST_TURN_SECONDS)))
+    turns = min(len(symbols), max(1, int(seconds_a_day / MIN_TURN_SECONDS)))
     due = loop.time()
     for turn in cycle(range(turns)):
         now = time.time()
@@ -126,7 +139,7 @@ async def _play(symbols: Sequence[play.Series], publish: Publish, seconds_a_day:
 
 
 def _jobs(charts: Sequence[Chart]) -> Iterator[Job]:
-    """Every pattern on every chart, over and over, each round with another cost."""
+    """Yield a backtest of every pattern on every chart without end, each round with another cost."""
     for cost in cycle(COSTS_BASIS_POINTS):
         for pattern in PATTERNS:
             for chart in charts:
@@ -139,13 +152,13 @@ async def _run_backtests(jobs: Iterator[Job], publish: Publish, seconds_a_step: 
 
 
 async def _run_backtest(job: Job, publish: Publish, seconds_a_step: float) -> None:
-    """Walk forward, a year a step: each step tests all bars up to the end of its year."""
+    """Run a backtest in steps of a year. Each step tests all bars up to the end of its year."""
     started = time.time()
     job_id = f"backtest_{int(started)}_{secrets.token_hex(4)}"
     directions = job.chart.directions[job.pattern.name]
     ends = _year_ends(job.chart)
     estimated_completion = started + len(ends) * seconds_a_step
-    await publish([backtest_progress(job.described(), job_id, 0, estimated_completion, started)])
+    await publish([backtest_progress(job.fields(), job_id, 0, estimated_completion, started)])
     results = None
     for step, end in enumerate(ends, start=1):
         await asyncio.sleep(seconds_a_step)
@@ -153,30 +166,30 @@ async def _run_backtest(job: Job, publish: Publish, seconds_a_step: float) -> No
         now = time.time()
         estimated_completion = now + (len(ends) - step) * seconds_a_step
         progress = step / len(ends)
-        await publish([backtest_progress(job.described(), job_id, progress, estimated_completion, now)])
+        await publish([backtest_progress(job.fields(), job_id, progress, estimated_completion, now)])
     now = time.time()
-    await publish([backtest_result(job.described(), job_id, results, now - started, now)])
+    await publish([backtest_result(job.fields(), job_id, results, now - started, now)])
 
 
 def _year_ends(chart: Chart) -> list[int]:
-    """For each year: how many bars the chart has up to its end."""
+    """Return for each year the number of bars of the chart up to the end of the year."""
     years = chart.bars.dates.astype("datetime64[Y]")
     return [int(end) for end in np.searchsorted(years, np.unique(years), side="right")]
 
 
 async def _report_health(publish: Publish) -> None:
     started = time.monotonic()
-    then, cpu_then = started, time.process_time()
+    last_time, last_cpu = started, time.process_time()
     while True:
-        now, cpu_now = time.monotonic(), time.process_time()
+        now, cpu = time.monotonic(), time.process_time()
         metrics = {
-            "cpu_usage": round((cpu_now - cpu_then) / (now - then), 4) if now > then else 0.0,
+            "cpu_usage": round((cpu - last_cpu) / (now - last_time), 4) if now > last_time else 0.0,
             "memory_usage": round(_peak_memory_bytes() / _memory_bytes(), 4),
             "disk_usage": round(_disk_usage(), 4),
-            "active_jobs": BACKTESTS_AT_ONCE,
+            "active_jobs": CONCURRENT_BACKTESTS,
             "uptime_hours": round((now - started) / 3600, 4),
         }
-        then, cpu_then = now, cpu_now
+        last_time, last_cpu = now, cpu
         await publish([system_health(metrics, time.time())])
         await asyncio.sleep(HEALTH_SECONDS)
 

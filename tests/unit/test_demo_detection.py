@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from infra.demo import bars as market
 from infra.demo.bars import Bars, adjusted
-from infra.demo.detection import SUCCESS, Chart, Signal, chart, charts
+from infra.demo.detection import SUCCESS_GAIN, Chart, TradingSignal, chart, charts
 from infra.demo.indicators import market_growth
 from infra.demo.patterns import PATTERNS, WARM_UP
 
@@ -42,7 +42,7 @@ def chart_of(bars: Bars) -> Chart:
     return chart("TEST", bars, market_growth({"TEST": bars})["TEST"])
 
 
-def described(signal: Signal, until: int) -> tuple[str, int, int, float, list[float]]:
+def described(signal: TradingSignal, until: int) -> tuple[str, int, int, float, list[float]]:
     """Everything that is known of a signal by the bar ``until``."""
     ages = range(min(signal.pattern.horizon, until - signal.bar) + 1)
     return signal.pattern.name, signal.bar, signal.direction, signal.stop, [signal.confidence(age) for age in ages]
@@ -81,10 +81,10 @@ def test_confidence_is_the_share_of_like_signals_that_succeeded(seed: int) -> No
             assert confidence == pytest.approx(confidence_by_counting(of, signals, signal, age))
 
 
-def confidence_by_counting(of: Chart, signals: list[Signal], signal: Signal, age: int) -> float:
+def confidence_by_counting(of: Chart, signals: list[TradingSignal], signal: TradingSignal, age: int) -> float:
     close = of.bars.close
 
-    def gain(other: Signal, days: int) -> float:
+    def gain(other: TradingSignal, days: int) -> float:
         return float(other.direction * (close[other.bar + days] - close[other.bar]))
 
     like = [
@@ -98,7 +98,7 @@ def confidence_by_counting(of: Chart, signals: list[Signal], signal: Signal, age
         other
         for other in like
         if max(gain(other, days) for days in range(1, other.pattern.horizon + 1))
-        >= SUCCESS * of.indicators.average_true_range[other.bar]
+        >= SUCCESS_GAIN * of.indicators.average_true_range[other.bar]
     ]
     return (1 + len(succeeded)) / (2 + len(like))
 

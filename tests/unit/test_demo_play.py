@@ -20,7 +20,7 @@ from domain.events import (
 from infra.demo import bars, messages
 from infra.demo.backtest import backtest
 from infra.demo.detection import Chart, charts
-from infra.demo.messages import Message
+from infra.demo.messages import Announcement
 from infra.demo.patterns import WARM_UP
 from infra.demo.play import LIFETIME_SECONDS, UPDATED_BARS, Series, series
 
@@ -28,7 +28,7 @@ START = 1_757_001_600.0
 JOB = {"symbol": "AAPL", "pattern": "Doji", "hold_days": 3, "cost_basis_points": 5.0}
 
 
-def read(message: Message) -> Event:
+def read(message: Announcement) -> Event:
     """The one event that a reader finds in a message, having found nothing to refuse."""
     reading = wire.read(message.channel, message.encoded(), START)
     assert reading.refusals == ()
@@ -43,7 +43,7 @@ def real() -> dict[str, Chart]:
     return charts(bars.load())
 
 
-def played(of: Series, days: int, seconds_a_day: float) -> list[tuple[float, Message]]:
+def played(of: Series, days: int, seconds_a_day: float) -> list[tuple[float, Announcement]]:
     """The announcements of so many trading days, with their times."""
     return [
         (START + day * seconds_a_day, message)
