@@ -1,1 +1,1 @@
-"""Redis: connections, the node of a cluster that holds a key, and the server-side functions."""
+"""Redis: connections, operations on the server that holds a key, and server-side functions."""

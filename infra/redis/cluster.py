@@ -1,4 +1,4 @@
-"""Work on the one server that holds a key, also where a cluster has moved it."""
+"""Operations on the server that holds a key, on a standalone server or in a cluster."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,17 +11,26 @@ from infra.redis.connections import CONNECTION_ERRORS
 T = TypeVar("T")
 
 UNREACHABLE_ERRORS = (*CONNECTION_ERRORS, ClusterDownError, RedisClusterException)
-"""What is raised while the server of a key cannot be reached."""
+"""The errors that redis-py raises while the server of a key cannot be reached."""
 
 
 def run_on_key_node(client: Redis | RedisCluster, key: str, operation: Callable[[Redis], T]) -> T:
-    """The result of ``operation`` on the server that holds ``key``.
+    """Run ``operation`` on the server that holds ``key`` and return its result.
 
-    Where a cluster has moved the key, or its server is gone, the server is looked up anew and ``operation``
-    is done once more: it must bear being repeated. Raises one of ``UNREACHABLE_ERRORS`` when that fails too.
+    If a cluster has moved the key, or the server cannot be reached, the server is looked up again and the operation
+    runs a second time. See https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/ ("MOVED
+    Redirection").
+
+    Args:
+        client: A client of a server or of a cluster.
+        key: The key whose server is needed.
+        operation: A function of the server's client. It must be safe to run twice.
+
+    Raises:
+        redis.exceptions.RedisError: The second attempt failed; one of ``UNREACHABLE_ERRORS`` if no server answers.
     """
     try:
-        return operation(_node_of(client, key))
+        return operation(_client_of_key(client, key))
     except MovedError as moved:
         if not isinstance(client, RedisCluster):
             raise
@@ -30,10 +39,10 @@ def run_on_key_node(client: Redis | RedisCluster, key: str, operation: Callable[
         if not isinstance(client, RedisCluster):
             raise
         client.nodes_manager.initialize()
-    return operation(_node_of(client, key))
+    return operation(_client_of_key(client, key))
 
 
-def _node_of(client: Redis | RedisCluster, key: str) -> Redis:
+def _client_of_key(client: Redis | RedisCluster, key: str) -> Redis:
     if isinstance(client, RedisCluster):
         return client.get_redis_connection(client.get_node_from_key(key))
     return client

@@ -1,4 +1,4 @@
-"""Connections to Redis: one way to open them, with time-outs and retries that suit a service."""
+"""Redis connections: one way to open them, with time-outs and retries that suit a long-running service."""
 
 from redis import Redis
 from redis.asyncio import BlockingConnectionPool
@@ -10,41 +10,51 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
-"""What a client raises while its server is away; anything else is a fault of ours or of the data."""
+"""The errors that a client raises while its server cannot be reached. Every other error is a defect of the code or of
+the data."""
 
 SOCKET_TIMEOUT_SECONDS = 10.0
-"""Longer than any blocking read that we ask for, so that only a dead server meets it."""
+"""Seconds without an answer after which a connection counts as dead. Every blocking read is shorter."""
 
 CONNECTIONS = 50
-"""Of an asynchronous client, at most; more would only wait for each other in the server."""
+"""Highest number of connections of an asynchronous client. The server runs one command at a time, so that more
+connections would only wait for each other."""
 
+_CONNECT_TIMEOUT_SECONDS = 2.0
+_HEALTH_CHECK_SECONDS = 30
 _RETRIES = 3
 _BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.5)
 
 
 def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int = _RETRIES) -> Redis:
-    """A client for the server at ``url``; it connects on first use and again after the server was away.
+    """Return a client for the server at ``url``. It connects on first use, and again after an outage.
 
-    A server that hangs is waited for so many ``seconds`` with each of the ``retries``.
+    Args:
+        url: The URL of the server.
+        seconds: Seconds for which one attempt waits for an answer.
+        retries: The number of further attempts after a failed one.
     """
     return Redis.from_url(
         url,
         socket_timeout=seconds,
-        socket_connect_timeout=2.0,
-        health_check_interval=30,
+        socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        health_check_interval=_HEALTH_CHECK_SECONDS,
         retry=Retry(_BACKOFF, retries, supported_errors=CONNECTION_ERRORS),
     )
 
 
 def connect_async(url: str) -> AsyncRedis:
-    """``connect`` for asynchronous code: who asks while all connections are in use waits for one."""
+    """Return an asynchronous client for the server at ``url``.
+
+    While all ``CONNECTIONS`` are in use, a further command waits for a free connection.
+    """
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,
         timeout=SOCKET_TIMEOUT_SECONDS,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=2.0,
-        health_check_interval=30,
+        socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        health_check_interval=_HEALTH_CHECK_SECONDS,
         retry=AsyncRetry(_BACKOFF, _RETRIES, supported_errors=CONNECTION_ERRORS),
     )
     return AsyncRedis.from_pool(pool)

@@ -1,7 +1,8 @@
-"""Redis Functions: atomic server-side steps, one ``.lua`` file each.
+"""Redis Functions: atomic server-side operations, one ``.lua`` file each.
 
-A function is registered under its name and a digest of its text, so that processes of different releases share a
-server without calling each other's functions. A server that has lost them is given them again on first use.
+The registered name of a function contains a digest of its text. Processes of different releases therefore share a
+server, and each calls its own functions. A server that does not know a function gets all functions on first use.
+See https://redis.io/docs/latest/develop/programmability/functions-intro/.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 @cache
 def _libraries() -> dict[str, tuple[str, str]]:
-    """Function name -> (registered name, library text)."""
+    """Read all functions: function name -> (registered name, library text)."""
     libraries = {}
     for file in files(__package__).iterdir():
         name, dot, suffix = file.name.partition(".")
@@ -34,25 +35,35 @@ def _libraries() -> dict[str, tuple[str, str]]:
 def command(
     name: str, keys: Sequence[str], arguments: Sequence[Argument], *, read_only: bool = False
 ) -> list[Argument]:
-    """The words that call the function of ``<name>.lua``, for ``execute_command`` of a client or a pipeline."""
+    """Return the command that calls the function of ``<name>.lua``, for ``execute_command`` of a client or a pipeline.
+
+    Args:
+        name: The name of the file without ``.lua``.
+        keys: The keys that the file declares, in its order.
+        arguments: The arguments that the file declares, in its order.
+        read_only: Whether the function is registered with the flag ``no-writes``, so that a replica may run it.
+    """
     registered_name, _ = _libraries()[name]
     return ["FCALL_RO" if read_only else "FCALL", registered_name, len(keys), *keys, *arguments]
 
 
 def load(client: Redis) -> None:
-    """Give the server every function of this release."""
+    """Register all functions of this release on the server."""
     for _, text in _libraries().values():
         client.execute_command("FUNCTION", "LOAD", "REPLACE", text)
 
 
 async def load_async(client: AsyncRedis) -> None:
-    """``load`` for an asynchronous client."""
+    """Register all functions of this release on the server of an asynchronous client."""
     for _, text in _libraries().values():
         await client.execute_command("FUNCTION", "LOAD", "REPLACE", text)
 
 
 def with_functions(client: Redis, operation: Callable[[], T]) -> T:
-    """The result of ``operation``, which calls functions; repeated once where the server did not know them."""
+    """Run ``operation``, which calls functions, and return its result.
+
+    If the server does not know a function, all functions are registered and the operation runs a second time.
+    """
     try:
         return operation()
     except ResponseError as error:
@@ -63,7 +74,7 @@ def with_functions(client: Redis, operation: Callable[[], T]) -> T:
 
 
 async def with_functions_async(client: AsyncRedis, operation: Callable[[], Awaitable[T]]) -> T:
-    """``with_functions`` for an asynchronous client."""
+    """Run ``operation`` as ``with_functions`` does, with an asynchronous client."""
     try:
         return await operation()
     except ResponseError as error:
@@ -74,7 +85,7 @@ async def with_functions_async(client: AsyncRedis, operation: Callable[[], Await
 
 
 def call(client: Redis, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-    """Call the function of ``<name>.lua``."""
+    """Call the function of ``<name>.lua`` and return its reply."""
     return with_functions(client, lambda: client.execute_command(*command(name, keys, arguments)))
 
 

@@ -1,42 +1,61 @@
 #!lua name=@NAME@
 
 --[[
-append: add events to a log and move a tracking position, all or nothing.
+Append events to a log and move a tracking position, all or nothing.
 
-Keys
-  1  log       stream    entry "<position>-0": stream, version, topic, event_id, recorded_at (ms), state, origin
-  2  meta      hash      id, epoch, position (last), recorded_at (last, ms), duplicates (dropped so far), reign
-  3  versions  hash      stream -> last version
-  4  tracking  hash      application -> "<position> <token of the call that set it>"
-  5… one for each different stream of the call: list of its positions, in order of version
-Keys that the server's clock chooses, in the same hash slot
-  <prefix><n>  hash      event id -> "<position> <version>", for the n-th dedupe window since 1970
+append(log, meta, versions, tracking, positions …;
+       ids_prefix, window, application, tracked, token, stream_count, stream …,
+       [stream_number, topic, event_id, expected_version, state, origin] …) -> reply
+
+Keys, all in the hash slot of the log
+  log         stream      entry "<position>-0": stream, version, topic, event_id, recorded_at (ms), state, origin
+  meta        hash        id; epoch; position: last position of the log; recorded_at: time of the last event, epoch
+                          milliseconds; duplicates: number of dropped events; reign: server incarnation under which the
+                          log is open
+  versions    hash        stream -> its last version
+  tracking    hash        application -> "<position> <token of the call that set it>"
+  positions … list        one per stream of the call: the positions of its events, in order of version
+Undeclared keys, computed from the server's clock, in the same hash slot
+  <ids_prefix><n> hash    event id -> "<position> <version>", for the n-th dedupe window since 1970
 
 Arguments
-  1  prefix of the dedupe keys
-  2  dedupe window, seconds
-  3  tracked application, or ""
-  4  tracked position
-  5  token of this call: a repeat of the call carries the same
-  6  number of streams, then their names in the order of the keys
-  … for each event: number of its stream (1…), topic, event id, expected version or "", state, origin
+  ids_prefix        prefix of the keys of the dedupe windows
+  window            length of a dedupe window, seconds
+  application       tracked application, or "" to leave the tracking as it is
+  tracked           new tracking position of the application
+  token             random text that identifies this call; a repeat of the call has the same token
+  stream_count      number of streams of the call
+  stream …          names of the streams, in the order of the keys "positions …"
+  For each event:
+    stream_number     number of its stream, from 1
+    topic             topic of the event
+    event_id          id of the event, not empty
+    expected_version  version that the event must get, or "" for the next version
+    state             serialized event
+    origin            way in which the event arrived
 
-Reply, one of
-  "unopened": the server has been started or has become the primary since the log was last seen to be whole (restore.lua)
-  "appended", then for each event: position, version, 1 for a duplicate or 0
-  "conflict", number of the event (0…), last version of its stream or -1
-  "tracked", last tracked position
+Replies
+  {"unopened"}
+      The server was restarted or replaced, and the log has not been opened since (restore.lua). Nothing is written.
+  {"tracked", stored position}
+      The new tracking position is not higher than the stored one. Nothing is written.
+  {"conflict", number of the event from 0, last version of its stream or -1}
+      The event cannot get its expected version. Nothing is written.
+  {"appended", [position, version, is_duplicate] …}
+      All events are in the log. is_duplicate is 1 for an event that was dropped, which has the position and the version
+      of the original event, and else 0.
 ]]
 
--- unpack() puts its values on Lua's stack, which holds 8,000.
-local CHUNK = 1000
+-- Highest number of values per command. unpack() puts its values on Lua's stack, which holds 8,000 values.
+local MAX_VALUES = 1000
 
-local FIELDS = 6
+-- Number of arguments per event.
+local ARGUMENTS_PER_EVENT = 6
 
 local function call_in_chunks(command, key, values)
   local replies = {}
-  for first = 1, #values, CHUNK do
-    local reply = redis.call(command, key, unpack(values, first, math.min(first + CHUNK - 1, #values)))
+  for first = 1, #values, MAX_VALUES do
+    local reply = redis.call(command, key, unpack(values, first, math.min(first + MAX_VALUES - 1, #values)))
     if type(reply) == 'table' then
       for _, value in ipairs(reply) do
         replies[#replies + 1] = value
@@ -46,19 +65,19 @@ local function call_in_chunks(command, key, values)
   return replies
 end
 
--- What this server calls its data since it was started or became the primary; a log is open under one such name alone.
-local function reign()
+-- The server incarnation: the server changes this id when it is started and when it becomes the primary.
+local function server_incarnation()
   return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
 end
 
--- Never earlier than the last event, whatever the server's clock does.
-local function milliseconds(last)
+-- The current epoch millisecond, but not before the last event: the server's clock may be set back.
+local function current_milliseconds(last)
   local time = redis.call('TIME')
   return math.max(time[1] * 1000 + math.floor(time[2] / 1000), last)
 end
 
-local function event_of(args, first, number)
-  local at = first + (number - 1) * FIELDS
+local function parse_event(args, first, number)
+  local at = first + (number - 1) * ARGUMENTS_PER_EVENT
   return {
     stream = tonumber(args[at]),
     topic = args[at + 1],
@@ -69,8 +88,8 @@ local function event_of(args, first, number)
   }
 end
 
--- Event id -> {position, version}, for those of the ids that the two windows know.
-local function remembered(ids, windows)
+-- Event id -> {position, version}, for the ids that the dedupe windows contain.
+local function find_duplicates(ids, windows)
   local known = {}
   for _, window in ipairs(windows) do
     for index, value in ipairs(call_in_chunks('HMGET', window, ids)) do
@@ -93,10 +112,10 @@ local function append(keys, args)
     names[number] = args[6 + number]
   end
   local first = 7 + stream_count
-  local event_count = (#args - first + 1) / FIELDS
+  local event_count = (#args - first + 1) / ARGUMENTS_PER_EVENT
 
   local state = redis.call('HMGET', meta, 'position', 'recorded_at', 'reign')
-  if state[3] ~= reign() then
+  if state[3] ~= server_incarnation() then
     return { 'unopened' }
   end
   if application ~= '' then
@@ -107,16 +126,16 @@ local function append(keys, args)
   end
 
   local position = tonumber(state[1] or 0)
-  local recorded_at = milliseconds(tonumber(state[2] or 0))
+  local recorded_at = current_milliseconds(tonumber(state[2] or 0))
   local window = math.floor(recorded_at / 1000 / seconds)
   local window_key = prefix .. string.format('%d', window)
 
   local events, ids = {}, {}
   for number = 1, event_count do
-    events[number] = event_of(args, first, number)
+    events[number] = parse_event(args, first, number)
     ids[number] = events[number].id
   end
-  local known = remembered(ids, { prefix .. string.format('%d', window - 1), window_key })
+  local known = find_duplicates(ids, { prefix .. string.format('%d', window - 1), window_key })
   local last = {}
   for number, version in ipairs(call_in_chunks('HMGET', versions, names)) do
     last[number] = tonumber(version)
@@ -144,12 +163,12 @@ local function append(keys, args)
     reply[#reply + 1] = duplicate
   end
 
-  -- Nothing has been written up to here; from here nothing is refused.
+  -- All checks precede the first write: a refused call writes nothing.
   if application ~= '' then
     redis.call('HSET', tracking, application, string.format('%d %s', tracked, token))
   end
   if event_count > #fresh then
-    -- A write even where all are duplicates: what waits for the disk or a replica waits for the caller's last write.
+    -- This write happens even if all events are duplicates: WAIT and WAITAOF wait for the last write of the caller.
     redis.call('HINCRBY', meta, 'duplicates', event_count - #fresh)
   end
   if #fresh == 0 then

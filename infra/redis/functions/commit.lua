@@ -1,24 +1,36 @@
 #!lua name=@NAME@
---
--- commit(state, key …; epoch, expected, position, commands) -> outcome
---
--- Runs the write commands of one batch for a segment, if the caller still has its lease and the batch begins where
--- the segment's checkpoint is. All or nothing: nothing is written before both have been checked.
---
---   state     hash     of the segment; ``epoch`` of its lease, ``checkpoint``: the position it has been folded up to
---   key …     any      the keys of the commands, all in the slot of ``state``; a command names one by its number
---   epoch     int      of the caller's lease
---   expected  int      the checkpoint at which the batch begins
---   position  int      the checkpoint that it leads to (one of the commands writes it)
---   commands  msgpack  [[command, key number, [word …]] …]; one argument, because tens of words a row, each an
---                      argument of its own, take both sides longer than the commands themselves
---
--- ZINCRBY takes any number of increments and members; a member that it leads to 0 is removed. XADD adds the field
--- ``number``: how many such entries there have been, so that whoever reads them knows when one is missing.
---
--- outcome: 'committed' | 'already there' (checkpoint is at or past position) | 'out of step' | 'not ours' (fenced)
 
-local function add_up(key, words)
+--[[
+Commit a batch of a segment: run its write commands behind the fence, all or nothing.
+
+commit(state, key …; epoch, expected, position, commands) -> outcome
+
+Nothing is written before the epoch of the lease and the checkpoint have been checked.
+
+Keys, all in the hash slot of the segment
+  state     hash     the segment's state; epoch: of its lease; checkpoint: position up to which it has been folded;
+                     changes: number of entries that its changes stream has had
+  key …     any      the keys of the commands; a command names a key by its number, the state being 1
+
+Arguments
+  epoch     integer  epoch of the caller's lease
+  expected  integer  checkpoint at which the batch begins
+  position  integer  checkpoint to which the batch leads; one of the commands writes it
+  commands  msgpack  array of commands, each an array: name, number of its key, array of its further words; one packed
+                     argument, because tens of arguments per row take longer to parse than the commands to run
+
+Commands with a special meaning
+  ZINCRBY   takes any number of pairs of increment and member, and removes a member whose score becomes 0
+  XADD      gets the additional field "number": the number of the entry, by which readers notice a missing entry
+
+Outcomes
+  "committed"      all commands have run
+  "already there"  the checkpoint is at or past the position, as after a repeat of the call; nothing is written
+  "out of step"    the checkpoint is another one and before the position; nothing is written
+  "not ours"       the lease has another epoch, so that the fence refuses the commit; nothing is written
+]]
+
+local function increment_counts(key, words)
   for at = 1, #words, 2 do
     if tonumber(redis.call('ZINCRBY', key, words[at], words[at + 1])) == 0 then
       redis.call('ZREM', key, words[at + 1])
@@ -38,7 +50,7 @@ local function commit(keys, args)
   for _, command in ipairs(cmsgpack.unpack(args[4])) do
     local name, key, words = command[1], keys[command[2]], command[3]
     if name == 'ZINCRBY' then
-      add_up(key, words)
+      increment_counts(key, words)
     elseif name == 'XADD' then
       words[#words + 1] = 'number'
       words[#words + 1] = redis.call('HINCRBY', keys[1], 'changes', 1)

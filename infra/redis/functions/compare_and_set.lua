@@ -1,12 +1,19 @@
 #!lua name=@NAME@
---
--- compare_and_set(key; expected, new) -> 1 if the value was the expected one, else 0
---
--- Replaces a value that is still what the caller has read; an empty text stands for a key that is not there.
---
---   key  string
 
-local function exchange(keys, args)
+--[[
+Replace a value if it has not changed since the caller read it.
+
+compare_and_set(key; expected, new) -> 1 if the value was replaced, else 0
+
+Keys
+  key       string  the value
+
+Arguments
+  expected  text    value that the caller has read; "" for a key that does not exist
+  new       text    value to store
+]]
+
+local function compare_and_set(keys, args)
   if (redis.call('GET', keys[1]) or '') ~= args[1] then
     return 0
   end
@@ -14,4 +21,4 @@ local function exchange(keys, args)
   return 1
 end
 
-redis.register_function('@NAME@', exchange)
+redis.register_function('@NAME@', compare_and_set)

@@ -1,12 +1,20 @@
 #!lua name=@NAME@
---
--- discard_dead_letter(index, stats, letter; id) -> 1 if it was there, else 0
---
---   index   zset  letter id -> received at
---   stats   hash  ``bytes`` of all letters kept
---   letter  hash  the letter
 
-local function discard(keys, args)
+--[[
+Delete one dead letter.
+
+discard_dead_letter(index, stats, letter; id) -> 1 if the letter existed, else 0
+
+Keys
+  index   sorted set  letter id, scored by its number
+  stats   hash        bytes: size of all stored letters
+  letter  hash        the letter; size: its size in bytes
+
+Arguments
+  id      text        id of the letter
+]]
+
+local function discard_dead_letter(keys, args)
   if redis.call('ZREM', keys[1], args[1]) == 0 then
     return 0
   end
@@ -15,4 +23,4 @@ local function discard(keys, args)
   return 1
 end
 
-redis.register_function('@NAME@', discard)
+redis.register_function('@NAME@', discard_dead_letter)

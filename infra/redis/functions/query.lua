@@ -1,35 +1,45 @@
 #!lua name=@NAME@
 
 --[[
-query: the first rows of an answer from a segment's indexes, and how many rows it has; writes nothing.
+Find the first rows of a query in the indexes of a segment, and count all its rows. Writes nothing.
 
-A row is in the answer if every clause has it in one of its ranges, its symbol is among the symbols, if any are given,
-and it has not elapsed. Its symbol is its id up to the third colon from the right. Rows are ordered by (sort value, id),
-ids by their bytes.
+query(index …; sort_index, expiry_index, now, descending, limit, after_value, after_id, symbol_count, symbol …,
+      [sorted, range_count, [index_number, lowest, highest] …] …) -> {total, [id, sort value] …}
 
-Keys
-  1…  the indexes that the arguments name by number: sorted sets of row ids
+A row matches if each clause has the row in one of its ranges, if the row's symbol is one of the symbols (when symbols
+are given), and if the row has not expired. The symbol of a row is its id up to the third colon from the right. Rows are
+ordered by (sort value, id), ids by their bytes.
+
+Keys, all in the hash slot of the segment
+  index …       sorted set  row ids, scored by a value of the row; arguments name an index by its number, from 1
 
 Arguments
-  1  number of the index to sort by; "0": by symbol
-  2  number of the index of expiries; "0": rows do not elapse
-  3  now: a row whose expiry is not after it has elapsed
-  4  "1" for descending order, else "0"
-  5  rows, at most; 0: only the total is wanted
-  6  sort value of the row behind which to begin, or ""
-  7  id of that row, or ""
-  8  how many symbols follow; "-1": rows of every symbol are in the answer
-  … the symbols
-  … for each clause: "1" if its scores are the sort values, else "0"; number of ranges; then for each range:
-    number of its index, lowest score, highest score. No row is in two ranges of one clause.
+  sort_index    number of the index to sort by; "0" sorts by symbol
+  expiry_index  number of the index of expiry times; "0" if rows do not expire
+  now           current time, epoch seconds; a row whose expiry is not after this time has expired
+  descending    "1" for descending order, else "0"
+  limit         highest number of rows to return; 0 returns only the total
+  after_value   sort value of the row after which to begin, or ""
+  after_id      id of that row, or ""
+  symbol_count  number of symbols that follow; "-1" for no filter by symbol
+  symbol …      the symbols
+  For each clause:
+    sorted        "1" if the scores of its ranges are the sort values, else "0"
+    range_count   number of ranges of the clause; no two ranges of a clause have a row in common
+    For each range:
+      index_number  number of its index
+      lowest        lowest score, included
+      highest       highest score, included
 
-Reply: the total, then for each row: id, sort value
+Reply
+  total             number of rows that match, on all pages
+  [id, sort value]  the first rows in the order of the query
 ]]
 
--- Ids read or tested by one command; unpack() puts them on Lua's stack, which holds 8,000.
-local CHUNK = 1000
+-- Highest number of ids per command. unpack() puts its values on Lua's stack, which holds 8,000 values.
+local MAX_IDS = 1000
 
--- Lua's own comparison of strings follows the server's locale.
+-- Whether string a comes before string b by its bytes. Lua's own comparison depends on the server's locale.
 local function bytes_before(a, b)
   for at = 1, math.min(#a, #b) do
     local x, y = a:byte(at), b:byte(at)
@@ -82,11 +92,11 @@ local function parse(keys, args)
   if args[7] ~= '' then
     query.after = { id = args[7], text = args[6], value = query.sort_key and tonumber(args[6]) or args[6] }
   end
-  query.elapsed = query.expiry_key and redis.call('ZCOUNT', query.expiry_key, '-inf', args[3]) or 0
+  query.expired = query.expiry_key and redis.call('ZCOUNT', query.expiry_key, '-inf', args[3]) or 0
   return query
 end
 
--- Whether row a comes before row b.
+-- Whether row a comes before row b in the order of the query.
 local function comes_before(query, a, b)
   if query.descending then
     a, b = b, a
@@ -99,8 +109,8 @@ local function comes_before(query, a, b)
   return bytes_before(a.value, b.value)
 end
 
--- The ids of an index by ranks [first, last], and their scores if these are wanted, as two arrays.
-local function read(key, first, last, with_scores)
+-- The ids with the ranks first to last of an index and, if with_scores, their scores, as two arrays.
+local function read_ids(key, first, last, with_scores)
   if not with_scores then
     return redis.call('ZRANGE', key, first, last)
   end
@@ -112,76 +122,77 @@ local function read(key, first, last, with_scores)
   return ids, scores
 end
 
--- Those of the ids that are marked, with their values if they have any.
-local function marked(marks, ids, values)
-  local left, left_values = {}, values and {}
+-- The ids whose place is in the table matches, and their values if there are values.
+local function select_ids(matches, ids, values)
+  local selected, selected_values = {}, values and {}
   for at = 1, #ids do
-    if marks[at] then
-      left[#left + 1] = ids[at]
+    if matches[at] then
+      selected[#selected + 1] = ids[at]
       if values then
-        left_values[#left] = values[at]
+        selected_values[#selected] = values[at]
       end
     end
   end
-  return left, left_values
+  return selected, selected_values
 end
 
--- The shortest that fits is the only one, and is found soonest.
+-- The lazy pattern ".-" has only one match, as the greedy one does, and finds it sooner.
 local function symbol_of(id)
   return id:match('^(.-):[^:]*:[^:]*:[^:]*$') or id
 end
 
-local function of_symbols(query, ids, values)
+local function filter_by_symbols(query, ids, values)
   if not query.symbols then
     return ids, values
   end
-  local passed = {}
+  local matches = {}
   for at = 1, #ids do
-    passed[at] = query.symbols[symbol_of(ids[at])]
+    matches[at] = query.symbols[symbol_of(ids[at])]
   end
-  return marked(passed, ids, values)
+  return select_ids(matches, ids, values)
 end
 
--- Those of the ids that are in a range of the clause; their values are their scores there if these are sort values.
-local function narrow(clause, ids, values)
+-- The ids that are in a range of the clause. If the scores of the clause are the sort values, they replace the values.
+local function filter_by_clause(clause, ids, values)
   if #ids == 0 then
     return ids, values
   end
-  local passed = {}
+  local matches = {}
   for _, range in ipairs(clause.ranges) do
     local lowest, highest = range.lowest, range.highest
     local scores = redis.call('ZMSCORE', range.key, unpack(ids))
     for at = 1, #ids do
       local score = scores[at] and tonumber(scores[at])
       if score and score >= lowest and score <= highest then
-        passed[at] = scores[at]
+        matches[at] = scores[at]
       end
     end
   end
-  return marked(passed, ids, clause.sorted and passed or values)
+  return select_ids(matches, ids, clause.sorted and matches or values)
 end
 
-local function drop_elapsed(query, ids, values)
-  if query.elapsed == 0 or #ids == 0 then
+local function drop_expired(query, ids, values)
+  if query.expired == 0 or #ids == 0 then
     return ids, values
   end
-  local expiries, current = redis.call('ZMSCORE', query.expiry_key, unpack(ids)), {}
+  local expiries, unexpired = redis.call('ZMSCORE', query.expiry_key, unpack(ids)), {}
   for at = 1, #ids do
-    current[at] = not expiries[at] or tonumber(expiries[at]) > query.now
+    unexpired[at] = not expiries[at] or tonumber(expiries[at]) > query.now
   end
-  return marked(current, ids, values)
+  return select_ids(unexpired, ids, values)
 end
 
--- Those of the ids that are in the answer, as far as the clauses from the given one on say; the smallest first.
-local function in_answer(query, first, ids, values)
-  ids, values = of_symbols(query, ids, values)
+-- The ids that match the symbols, the clauses from number first on, and the expiry. Small clauses come first.
+local function filter(query, first, ids, values)
+  ids, values = filter_by_symbols(query, ids, values)
   for number = first, #query.clauses do
-    ids, values = narrow(query.clauses[number], ids, values)
+    ids, values = filter_by_clause(query.clauses[number], ids, values)
   end
-  return drop_elapsed(query, ids, values)
+  return drop_expired(query, ids, values)
 end
 
--- How many members of an index come before (value, id), that one included if so asked.
+-- The number of members of an index that come before the row "after", this row included if "included" is true.
+-- A binary search, because ZCOUNT does not distinguish members with the same score.
 local function count_before(key, after, included)
   local low = redis.call('ZCOUNT', key, '-inf', '(' .. after.text)
   local high = low + redis.call('ZCOUNT', key, after.text, after.text)
@@ -197,51 +208,53 @@ local function count_before(key, after, included)
   return low
 end
 
--- The first rows of a range whose scores are the sort values, added to rows; clauses from the given one on are tested.
-local function walk(query, range, first_clause, rows)
+-- Adds to rows the first matching rows of a range whose scores are the sort values, up to the limit of the query.
+-- Clauses before number first_clause are known to match.
+local function collect_in_order(query, range, first_clause, rows)
   local first, last = range.rank, range.rank + range.count - 1
   if query.after and query.descending then
     last = math.min(last, count_before(range.key, query.after, false) - 1)
   elseif query.after then
     first = math.max(first, count_before(range.key, query.after, true))
   end
-  local wanted, size = #rows + query.limit, math.min(query.limit, CHUNK)
-  while first <= last and #rows < wanted do
+  local needed, size = #rows + query.limit, math.min(query.limit, MAX_IDS)
+  while first <= last and #rows < needed do
     local ids, texts
     if query.descending then
-      ids, texts = read(range.key, math.max(first, last - size + 1), last, true)
+      ids, texts = read_ids(range.key, math.max(first, last - size + 1), last, true)
       last = last - size
     else
-      ids, texts = read(range.key, first, math.min(last, first + size - 1), true)
+      ids, texts = read_ids(range.key, first, math.min(last, first + size - 1), true)
       first = first + size
     end
-    ids, texts = in_answer(query, first_clause, ids, texts)
+    ids, texts = filter(query, first_clause, ids, texts)
     local from, to, step = 1, #ids, 1
     if query.descending then
       from, to, step = #ids, 1, -1
     end
     for at = from, to, step do
-      if #rows < wanted then
+      if #rows < needed then
         rows[#rows + 1] = { id = ids[at], text = texts[at], value = tonumber(texts[at]) }
       end
     end
-    size = math.min(2 * size, CHUNK)
+    size = math.min(2 * size, MAX_IDS)
   end
 end
 
-local function sort_and_cut(query, rows)
+-- Sorts the rows and removes those beyond the limit of the query.
+local function sort_and_truncate(query, rows)
   table.sort(rows, function(a, b) return comes_before(query, a, b) end)
   for at = #rows, query.limit + 1, -1 do
     rows[at] = nil
   end
 end
 
--- What an answer of a single clause has: all of the clause but what has elapsed.
-local function count_clause(query)
+-- The number of matching rows of a query with a single clause: all rows of the clause except the expired ones.
+local function count_single_clause(query)
   local total = query.clauses[1].count
-  for first = 0, query.elapsed - 1, CHUNK do
-    local ids = read(query.expiry_key, first, math.min(first + CHUNK, query.elapsed) - 1)
-    total = total - #narrow(query.clauses[1], ids)
+  for first = 0, query.expired - 1, MAX_IDS do
+    local ids = read_ids(query.expiry_key, first, math.min(first + MAX_IDS, query.expired) - 1)
+    total = total - #filter_by_clause(query.clauses[1], ids)
   end
   return total
 end
@@ -254,7 +267,7 @@ local function symbols_of(ids)
   return symbols
 end
 
--- The sort values of ids, as they are written; the values, if the clauses have given any.
+-- The sort values of ids, as texts. The clauses may have supplied them as values already.
 local function sort_values(query, ids, values)
   if not query.sort_key then
     return symbols_of(ids)
@@ -262,8 +275,9 @@ local function sort_values(query, ids, values)
   return values or redis.call('ZMSCORE', query.sort_key, unpack(ids))
 end
 
--- Adds a row if it is behind the cursor and may be among the first; gives the last that still is.
-local function keep(query, rows, worst, row)
+-- Adds a row if it comes after the cursor and may belong to the first rows. Returns the last row that may belong to the
+-- first rows, or nil while there are fewer rows than the limit. Truncating only at twice the limit keeps sorting cheap.
+local function add_candidate(query, rows, worst, row)
   if (worst and not comes_before(query, row, worst))
     or (query.after and not comes_before(query, query.after, row)) then
     return worst
@@ -272,26 +286,26 @@ local function keep(query, rows, worst, row)
   if #rows < 2 * query.limit then
     return worst
   end
-  sort_and_cut(query, rows)
+  sort_and_truncate(query, rows)
   return rows[query.limit]
 end
 
--- Goes through the smallest clause, counts what is in the answer and, if rows are given, keeps the first of it in them.
-local function gather(query, rows)
+-- Scans the smallest clause and returns the number of matching rows. If rows is given, adds the candidates to it.
+local function scan_smallest_clause(query, rows)
   local smallest = query.clauses[1]
   local total, worst = 0, nil
   for _, range in ipairs(smallest.ranges) do
     local last = range.rank + range.count - 1
-    for first = range.rank, last, CHUNK do
-      local ids, values = read(range.key, first, math.min(first + CHUNK - 1, last), smallest.sorted)
-      ids, values = in_answer(query, 2, ids, values)
+    for first = range.rank, last, MAX_IDS do
+      local ids, values = read_ids(range.key, first, math.min(first + MAX_IDS - 1, last), smallest.sorted)
+      ids, values = filter(query, 2, ids, values)
       total = total + #ids
       if rows and query.limit > 0 and #ids > 0 then
         values = sort_values(query, ids, values)
         for at = 1, #ids do
           local text = values[at]
           local row = { id = ids[at], text = text, value = query.sort_key and tonumber(text) or text }
-          worst = keep(query, rows, worst, row)
+          worst = add_candidate(query, rows, worst, row)
         end
       end
     end
@@ -299,31 +313,31 @@ local function gather(query, rows)
   return total
 end
 
--- How many rows a walk along the whole sort index would meet before it has found enough.
-local function rows_to_meet(query)
+-- The expected number of rows that collect_in_order reads from the sort index until it has enough matching rows.
+local function expected_reads(query)
   return query.limit * redis.call('ZCARD', query.sort_key) / query.clauses[1].count
 end
 
-local function answer(keys, args)
+local function run_query(keys, args)
   local query = parse(keys, args)
   local smallest = query.clauses[1]
   local rows, total = {}, 0
   if smallest.count == 0 then
     return { 0 }
   elseif #query.clauses == 1 and smallest.sorted then
-    total = query.symbols and gather(query) or count_clause(query)
+    total = query.symbols and scan_smallest_clause(query) or count_single_clause(query)
     for _, range in ipairs(smallest.ranges) do
-      walk(query, range, 2, rows)
+      collect_in_order(query, range, 2, rows)
     end
     if #smallest.ranges > 1 then
-      sort_and_cut(query, rows)
+      sort_and_truncate(query, rows)
     end
-  elseif #query.clauses == 1 and not query.symbols and query.sort_key and rows_to_meet(query) < smallest.count then
-    total = count_clause(query)
-    walk(query, { key = query.sort_key, rank = 0, count = redis.call('ZCARD', query.sort_key) }, 1, rows)
+  elseif #query.clauses == 1 and not query.symbols and query.sort_key and expected_reads(query) < smallest.count then
+    total = count_single_clause(query)
+    collect_in_order(query, { key = query.sort_key, rank = 0, count = redis.call('ZCARD', query.sort_key) }, 1, rows)
   else
-    total = gather(query, rows)
-    sort_and_cut(query, rows)
+    total = scan_smallest_clause(query, rows)
+    sort_and_truncate(query, rows)
   end
   local reply = { total }
   for _, row in ipairs(rows) do
@@ -332,4 +346,4 @@ local function answer(keys, args)
   return reply
 end
 
-redis.register_function { function_name = '@NAME@', callback = answer, flags = { 'no-writes' } }
+redis.register_function { function_name = '@NAME@', callback = run_query, flags = { 'no-writes' } }

@@ -1,22 +1,26 @@
 #!lua name=@NAME@
 
 --[[
-read_stream: events of one stream, by version; writes nothing.
+Read events of one stream by version. Writes nothing.
 
-Keys
-  1  log       stream    entry "<position>-0"
-  2  versions  hash      stream -> last version
-  3  trimmed   hash      stream -> last version that the log no longer has
-  4  stream    list of the stream's positions, in order of version, its tail being the last version
+read_stream(log, versions, trimmed, positions; stream, lowest, highest, descending, limit) -> {trimmed, entries}
+
+Keys, all in the hash slot of the log
+  log         stream   entry "<position>-0"
+  versions    hash     stream -> its last version
+  trimmed     hash     stream -> last version that was trimmed from the log
+  positions   list     positions of the stream's untrimmed events; the tail is the position of the last version
 
 Arguments
-  1  name of the stream
-  2  lowest version
-  3  highest version, or ""
-  4  "1" for the highest version first, else "0"
-  5  number of events, at most
+  stream      text     name of the stream
+  lowest      integer  lowest version to read
+  highest     integer  highest version to read, or "" for the last version
+  descending  "1" to begin with the highest version, else "0"
+  limit       integer  highest number of events
 
-Reply: the last version that the log no longer has, or -1; the entries it has, each as XRANGE gives them
+Reply
+  trimmed  last version of the stream that was trimmed from the log, or -1
+  entries  the untrimmed entries of the range, each as XRANGE returns it
 ]]
 
 local function read_stream(keys, args)
@@ -25,8 +29,8 @@ local function read_stream(keys, args)
   if not last then
     return { trimmed, {} }
   end
-  local kept = redis.call('LLEN', keys[4])
-  local lowest = math.max(tonumber(args[2]), last - kept + 1)
+  local untrimmed = redis.call('LLEN', keys[4])
+  local lowest = math.max(tonumber(args[2]), last - untrimmed + 1)
   local highest = math.min(tonumber(args[3]) or last, last)
   local descending, limit = args[4] == '1', tonumber(args[5])
   if descending then
@@ -37,7 +41,7 @@ local function read_stream(keys, args)
   if lowest > highest then
     return { trimmed, {} }
   end
-  -- Versions are gapless, so that a version's place is counted from the tail.
+  -- Versions are gapless, so that the index of a version in the list follows from its distance to the tail.
   local positions = redis.call('LRANGE', keys[4], lowest - last - 1, highest - last - 1)
   local entries = {}
   for index = 1, #positions do

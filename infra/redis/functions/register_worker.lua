@@ -1,11 +1,21 @@
 #!lua name=@NAME@
---
--- register_worker(workers; worker, milliseconds) -> {place, count}
---
--- Says that a worker is alive for so long, by the server's clock, and tells it its place (from 0) among those alive.
--- 0 milliseconds take it off the list.
---
---   workers  zset  worker -> epoch millisecond until which it counts as alive
+
+--[[
+Register a worker as alive for a while, and count the workers that are alive.
+
+register_worker(workers; worker, milliseconds) -> {place, count}
+
+Keys
+  workers       sorted set  worker, scored by the epoch millisecond until which it counts as alive (server's clock)
+
+Arguments
+  worker        text        name of the worker
+  milliseconds  integer     time for which the worker counts as alive; 0 removes the worker
+
+Reply
+  place  place of the worker, from 0, among the workers that are alive, ordered by name
+  count  number of workers that are alive
+]]
 
 local function register_worker(keys, args)
   local time = redis.call('TIME')

@@ -1,40 +1,58 @@
 #!lua name=@NAME@
 
 --[[
-restore: put back what a log has lost, and open it: the step between a server's start and the first append.
+Restore the events that a log has lost, and open the log for appends.
 
-A server that comes back, or takes over, may know less than it did: its log is not written to before somebody has
-compared it with what others have seen. Several may do so at once; whoever comes late changes nothing.
+restore(log, meta, versions, trimmed, positions …;
+        ids_prefix, window, id, epoch, required_position, stream_count, stream …,
+        [stream_number, position, version, topic, event_id, recorded_at, state, origin] …) -> {outcome, position}
 
-Keys
-  1  log       stream  as in append.lua
-  2  meta      hash    as in append.lua
-  3  versions  hash    stream -> last version
-  4  trimmed   hash    stream -> last version that the log no longer has
-  5… one for each different stream of the call: list of its positions, in order of version
-Keys that follow from the time of an event, in the same hash slot
-  <prefix><n>  hash    event id -> "<position> <version>", for the n-th dedupe window since 1970
+A server that was restarted, or became the primary, may have lost the end of its logs. It accepts appends to a log only
+after the log was compared with the archive and the read models, and opened by this function. Several processes may do
+so at the same time: a call on an open log changes nothing.
+
+Keys, all in the hash slot of the log
+  log         stream   entries as in append.lua
+  meta        hash     as in append.lua
+  versions    hash     stream -> its last version
+  trimmed     hash     stream -> last version that was trimmed from the log
+  positions … list     one per stream of the call: the positions of its events, in order of version
+Undeclared keys, computed from the time of an event, in the same hash slot
+  <ids_prefix><n> hash event id -> "<position> <version>", for the n-th dedupe window since 1970
 
 Arguments
-  1  prefix of the dedupe keys
-  2  dedupe window, seconds
-  3  id of the log, for one that has none
-  4  its epoch, if it is to be opened now; "0": more is to be put back first
-  5  position that it must have reached before it is opened
-  6  number of streams, then their names in the order of the keys
-  … for each event, by position: number of its stream (1…), position, version, topic, event id, recorded_at (ms), state,
-    origin; without a topic the event is only remembered, not put back
+  ids_prefix         prefix of the keys of the dedupe windows
+  window             length of a dedupe window, seconds
+  id                 id that the log gets if it has none
+  epoch              epoch under which to open the log now; "0" leaves it closed, because more events follow
+  required_position  position that the log must have reached before it is opened
+  stream_count       number of streams of the call
+  stream …           names of the streams, in the order of the keys "positions …"
+  For each event, in order of position:
+    stream_number      number of its stream, from 1
+    position           position of the event
+    version            version of the event
+    topic              topic of the event; "" for an event that is not stored again: only its version and its id are
+    event_id           id of the event
+    recorded_at        time of the original append, epoch milliseconds
+    state              serialized event
+    origin             way in which the event arrived
 
-Reply: "opened" (now or before), "behind" (it has not reached the position) or "restored"; the last position
+Outcomes, with the last position of the log
+  "opened"    the log is open, since this call or since an earlier one
+  "behind"    the log has not reached the required position; it stays closed
+  "restored"  the events are restored; the log stays closed
 ]]
 
-local FIELDS = 8
+-- Number of arguments per event.
+local ARGUMENTS_PER_EVENT = 8
 
-local function reign()
+-- As in append.lua.
+local function server_incarnation()
   return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
 end
 
-local function event_of(args, at)
+local function parse_event(args, at)
   return {
     stream = tonumber(args[at]),
     position = tonumber(args[at + 1]),
@@ -47,26 +65,26 @@ local function event_of(args, at)
   }
 end
 
--- No event is earlier than the one before it, whatever the clock of who puts it back.
-local function put(keys, args, event)
+-- recorded_at never decreases along a log: an event gets at least the time of its predecessor.
+local function store_event(keys, args, event)
   local last = redis.call('HGET', keys[2], 'recorded_at')
   if last and tonumber(last) > tonumber(event.recorded_at) then
     event.recorded_at = last
   end
-  local name, place = args[6 + event.stream], string.format('%d', event.position)
+  local name, position = args[6 + event.stream], string.format('%d', event.position)
   if event.topic == '' then
     redis.call('HSET', keys[4], name, event.version)
   else
-    redis.call('XADD', keys[1], place .. '-0', 'stream', name, 'version', event.version, 'topic', event.topic,
+    redis.call('XADD', keys[1], position .. '-0', 'stream', name, 'version', event.version, 'topic', event.topic,
       'event_id', event.id, 'recorded_at', event.recorded_at, 'state', event.state, 'origin', event.origin)
-    redis.call('RPUSH', keys[4 + event.stream], place)
+    redis.call('RPUSH', keys[4 + event.stream], position)
   end
   redis.call('HSET', keys[3], name, event.version)
-  redis.call('HSET', keys[2], 'position', place, 'recorded_at', event.recorded_at)
+  redis.call('HSET', keys[2], 'position', position, 'recorded_at', event.recorded_at)
 end
 
--- Only what is still within its two windows: an older id would be forgotten anyway.
-local function remember(args, event)
+-- An id that is older than two dedupe windows is not stored: its key would expire at once.
+local function remember_id(args, event)
   local seconds = tonumber(args[2])
   local window = math.floor(tonumber(event.recorded_at) / 1000 / seconds)
   local now = tonumber(redis.call('TIME')[1])
@@ -79,16 +97,16 @@ end
 
 local function restore(keys, args)
   local meta = redis.call('HMGET', keys[2], 'position', 'reign')
-  local position, now = tonumber(meta[1] or 0), reign()
-  if meta[2] == now then
+  local position, incarnation = tonumber(meta[1] or 0), server_incarnation()
+  if meta[2] == incarnation then
     return { 'opened', position }
   end
   redis.call('HSETNX', keys[2], 'id', args[3])
-  for at = 7 + tonumber(args[6]), #args, FIELDS do
-    local event = event_of(args, at)
+  for at = 7 + tonumber(args[6]), #args, ARGUMENTS_PER_EVENT do
+    local event = parse_event(args, at)
     if event.position > position then
-      put(keys, args, event)
-      remember(args, event)
+      store_event(keys, args, event)
+      remember_id(args, event)
       position = event.position
     end
   end
@@ -97,7 +115,7 @@ local function restore(keys, args)
   elseif position < tonumber(args[5]) then
     return { 'behind', position }
   end
-  redis.call('HSET', keys[2], 'epoch', args[4], 'reign', now)
+  redis.call('HSET', keys[2], 'epoch', args[4], 'reign', incarnation)
   return { 'opened', position }
 end
 

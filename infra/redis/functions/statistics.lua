@@ -1,23 +1,28 @@
 #!lua name=@NAME@
 
 --[[
-statistics: a segment's counts, and the rows that have elapsed but are still counted; writes nothing.
+Read the counts of a segment, and the rows that have expired but are still counted. Writes nothing.
 
-Keys
-  1   rows       hash        row id -> document
-  2   expiry     sorted set  row ids by the epoch second at which they elapse
-  3   by symbol  sorted set  symbol -> how many rows
-  4…  counts     sorted sets  group -> how many rows
+statistics(rows, expiry, by_symbol, count …; now, offset, limit, groups) -> {expired, documents, symbols, counts …}
+
+Keys, all in the hash slot of the segment
+  rows       hash        row id -> document
+  expiry     sorted set  row ids, scored by the epoch second at which they expire
+  by_symbol  sorted set  symbol, scored by its number of rows
+  count …    sorted set  group, scored by its number of rows; one per further count
 
 Arguments
-  1  now: a row whose expiry is not after it has elapsed
-  2  elapsed rows to pass over
-  3  elapsed rows to tell of, at most
-  4  groups of each count, at most; as many more as elapsed rows are told of, so that the most frequent are known
-     without them too
+  now        float       current time, epoch seconds; a row whose expiry is not after this time has expired
+  offset     integer     number of expired rows to skip
+  limit      integer     highest number of expired rows to return
+  groups     integer     highest number of groups per count; the reply has as many more groups as it has expired rows,
+                         so that the caller can subtract these rows and still knows the most frequent groups
 
-Reply: how many rows have elapsed; their documents; symbol, count … of their symbols; then for each count, ``by
-symbol`` the first: how many groups it has, then group, count …, the most frequent first
+Reply
+  expired    number of all expired rows
+  documents  documents of the expired rows, from the offset on
+  symbols    symbol, number of rows, … for the symbols of these rows
+  counts …   for by_symbol and each further count: number of groups, then group, number of rows, … in descending order
 ]]
 
 local function symbol_of(id)
@@ -25,11 +30,11 @@ local function symbol_of(id)
 end
 
 local function counts_of_symbols(by_symbol, ids)
-  local reply, told = {}, {}
+  local reply, seen = {}, {}
   for _, id in ipairs(ids) do
     local symbol = symbol_of(id)
-    if not told[symbol] then
-      told[symbol] = true
+    if not seen[symbol] then
+      seen[symbol] = true
       reply[#reply + 1], reply[#reply + 2] = symbol, redis.call('ZSCORE', by_symbol, symbol)
     end
   end
@@ -37,11 +42,11 @@ local function counts_of_symbols(by_symbol, ids)
 end
 
 local function statistics(keys, args)
-  local elapsed = redis.call('ZCOUNT', keys[2], '-inf', args[1])
-  local first, last = tonumber(args[2]), math.min(tonumber(args[2]) + tonumber(args[3]), elapsed) - 1
+  local expired = redis.call('ZCOUNT', keys[2], '-inf', args[1])
+  local first, last = tonumber(args[2]), math.min(tonumber(args[2]) + tonumber(args[3]), expired) - 1
   local ids = first <= last and redis.call('ZRANGE', keys[2], first, last) or {}
   local documents = first <= last and redis.call('HMGET', keys[1], unpack(ids)) or {}
-  local reply = { elapsed, documents, counts_of_symbols(keys[3], ids) }
+  local reply = { expired, documents, counts_of_symbols(keys[3], ids) }
   for number = 3, #keys do
     local count = redis.call('ZRANGE', keys[number], 0, tonumber(args[4]) + #ids - 1, 'REV', 'WITHSCORES')
     table.insert(count, 1, redis.call('ZCARD', keys[number]))

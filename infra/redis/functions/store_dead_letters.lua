@@ -1,24 +1,39 @@
 #!lua name=@NAME@
---
--- store_dead_letters(index, stats, letter …; now, max_count, max_bytes, oldest, [id, size, count, [field, value] × count] …)
---   -> how many letters were dropped
---
--- Keeps letters, then drops the oldest beyond the bounds. A letter that is already there is only counted once more.
---
---   index       zset  letter id -> its number: 1 for the first ever kept, 2 for the next …
---   stats       hash  ``numbers`` given; ``bytes`` of all letters kept; ``dropped``: letters dropped so far
---   letter …    hash  one for each letter to keep, in order: its fields, ``size``, ``number``, ``kept_at``, ``times``;
---                     the keys of letters to drop follow from the index's
---   now         float epoch seconds
---   max_count   int   letters
---   max_bytes   int   bytes
---   oldest      float epoch seconds; a letter kept before is dropped
+
+--[[
+Store dead letters, then drop the oldest beyond the bounds.
+
+store_dead_letters(index, stats, letter …;
+                   now, max_count, max_bytes, oldest, [id, size, field_count, [field, value] …] …) -> number dropped
+
+A letter that is stored already is only counted once more.
+
+Keys
+  index      sorted set  letter id, scored by its number: 1 for the first letter ever stored, 2 for the next
+  stats      hash        numbers: highest number; bytes: size of all stored letters; dropped: letters dropped so far
+  letter …   hash        one per letter to store: its fields, and size (bytes), number, kept_at (epoch seconds), times
+                         (how often the letter arrived)
+Undeclared keys, in the same hash slot
+  The keys of the letters to drop; they follow from the key of the index and the letter's id.
+
+Arguments
+  now        float       current time, epoch seconds
+  max_count  integer     highest number of letters
+  max_bytes  integer     highest size of all letters, bytes
+  oldest     float       epoch seconds; letters stored earlier are dropped
+  For each letter, in the order of the keys:
+    id           text     id of the letter
+    size         integer  size of its payload, bytes
+    field_count  integer  number of pairs of field and value that follow
+
+Reply: number of letters dropped by this call
+]]
 
 local function letter_key(index, id)
   return string.gsub(index, 'index$', 'letter:') .. id
 end
 
-local function keep(keys, args)
+local function store_dead_letters(keys, args)
   local index, stats = keys[1], keys[2]
   local at = 5
   for letter = 3, #keys do
@@ -54,4 +69,4 @@ local function keep(keys, args)
   end
 end
 
-redis.register_function('@NAME@', keep)
+redis.register_function('@NAME@', store_dead_letters)

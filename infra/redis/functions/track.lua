@@ -1,19 +1,24 @@
 #!lua name=@NAME@
 
 --[[
-track: move a tracking position forward and add to counters, all or nothing.
+Move a tracking position forward and add to counters, all or nothing.
 
-Keys
-  1  tracking  hash      application -> "<position> <token of the call that set it>"
-  2  counters  hash      counter -> number
+track(tracking, counters; application, position, token, [counter, increment] …) -> nil or the stored position
+
+Keys, both in the hash slot of the view
+  tracking     hash     application -> "<position> <token of the call that set it>"
+  counters     hash     counter -> its value
 
 Arguments
-  1  application
-  2  position
-  3  token of this call: a repeat of the call carries the same
-  … for each counter: its name, the number to add
+  application  text     tracked application
+  position     integer  new tracking position
+  token        text     random text that identifies this call; a repeat of the call has the same token
+  counter      text     name of a counter
+  increment    integer  number to add to the counter
 
-Reply: nil, or the last position where that is not lower
+Replies
+  nil              the position has moved
+  stored position  it is not lower than the new position; nothing is written
 ]]
 
 local function track(keys, args)

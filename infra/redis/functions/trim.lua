@@ -1,26 +1,29 @@
 #!lua name=@NAME@
 
 --[[
-trim: take the oldest events out of a log, and their places out of the index by stream. The last event always stays, so
-that whoever reads on from before it sees a gap and not an end.
+Trim the oldest events of a log, and remove their positions from the index by stream.
+
+trim(log, trimmed; streams_prefix, allowed, surplus, oldest, limit) -> number of trimmed events
+
+The last event always stays: a reader who continues before the trimmed events then sees a gap, not the end of the log.
 
 Keys
-  1  log      stream  as in append.lua
-  2  trimmed  hash    stream -> last version that the log no longer has
-Keys that follow from the events, in the same hash slot
-  <prefix><stream>  list  the stream's positions, in order of version
+  log      stream  entries as in append.lua
+  trimmed  hash    stream -> last version that was trimmed from the log
+Undeclared keys, computed from the events, in the same hash slot
+  <streams_prefix><stream> list  positions of the stream's events, in order of version
 
 Arguments
-  1  prefix of the index by stream
-  2  position up to which events may go
-  3  position up to which they go whatever their age
-  4  epoch millisecond before which they go
-  5  events looked at, at most
+  streams_prefix  prefix of the keys of the index by stream
+  allowed         position up to which events may be trimmed
+  surplus         position up to which events are trimmed whatever their age
+  oldest          epoch milliseconds; events recorded earlier are trimmed, up to position "allowed"
+  limit           highest number of events to trim
 
-Reply: how many went
+Reply: number of trimmed events
 ]]
 
-local function field_of(fields, name)
+local function find_field(fields, name)
   for at = 1, #fields, 2 do
     if fields[at] == name then
       return fields[at + 1]
@@ -35,25 +38,25 @@ local function trim(keys, args)
     return 0
   end
   allowed = math.min(allowed, tonumber(last[1]:match('^%d+')) - 1)
-  local gone, left, versions = 0, nil, {}
+  local trimmed, first_left, versions = 0, nil, {}
   for _, entry in ipairs(redis.call('XRANGE', keys[1], '-', '+', 'COUNT', args[5])) do
     local position, fields = tonumber(entry[1]:match('^%d+')), entry[2]
     if position > allowed
-      or (position > surplus and tonumber(field_of(fields, 'recorded_at')) >= oldest) then
+      or (position > surplus and tonumber(find_field(fields, 'recorded_at')) >= oldest) then
       break
     end
-    local stream = field_of(fields, 'stream')
+    local stream = find_field(fields, 'stream')
     redis.call('LPOP', args[1] .. stream)
-    versions[stream] = field_of(fields, 'version')
-    gone, left = gone + 1, position + 1
+    versions[stream] = find_field(fields, 'version')
+    trimmed, first_left = trimmed + 1, position + 1
   end
   for stream, version in pairs(versions) do
     redis.call('HSET', keys[2], stream, version)
   end
-  if gone > 0 then
-    redis.call('XTRIM', keys[1], 'MINID', string.format('%d-0', left))
+  if trimmed > 0 then
+    redis.call('XTRIM', keys[1], 'MINID', string.format('%d-0', first_left))
   end
-  return gone
+  return trimmed
 end
 
 redis.register_function('@NAME@', trim)
