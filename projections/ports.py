@@ -1,6 +1,6 @@
 """What the engine asks of a store: the port that folding, replay and retry are written against."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -54,8 +54,12 @@ class CommitOutcome(Enum):
     """The fence: the lease has been given to another owner."""
 
 
-def do_nothing() -> None:
-    """What is to be done meanwhile, mostly."""
+class PendingCommit(Protocol):
+    """A commit that has been sent to the store. ``result`` must be called exactly once."""
+
+    def result(self) -> CommitOutcome:
+        """Wait for the outcome. If the segment is at the new checkpoint now, move the lease's checkpoint too."""
+        ...
 
 
 class ReadModelStore(Protocol):
@@ -72,13 +76,8 @@ class ReadModelStore(Protocol):
         """What it holds of these rows and of the rows of these groups, and which of ``parkable`` are parked."""
         ...
 
-    def commit(
-        self, lease: Lease, progress: Progress, mutations: Mutations, meanwhile: Callable[[], object] = do_nothing
-    ) -> CommitOutcome:
-        """Make the changes and move the checkpoint, the lease's too, to where ``progress`` says.
-
-        ``meanwhile`` is called while the store is at it; it must bear being called twice, or cut short.
-        """
+    def begin_commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> PendingCommit:
+        """Send the changes and the new checkpoint, all or nothing. The caller can work until it needs the outcome."""
         ...
 
     def parked_entries(self, segment: Segment, key: str, limit: int) -> Sequence[LogEntry]:

@@ -37,5 +37,7 @@ class Filling:
             else:
                 self.rows[key] = StoredRow(row, position)
                 folded.after[key] = EvolvedRow(self.rows[key], encode_row(row, position), places)
-        outcome = self._store.commit(self._lease, Progress(position, 0.0, 0.0), derive(self._projection, folded))
+        outcome = self._store.begin_commit(
+            self._lease, Progress(position, 0.0, 0.0), derive(self._projection, folded)
+        ).result()
         assert outcome is CommitOutcome.COMMITTED

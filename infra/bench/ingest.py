@@ -1,7 +1,7 @@
 """``tickview bench ingest``: events per second into the log and into the read model, beside the bare commands."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis import Redis
@@ -16,10 +16,11 @@ from infra.log.event_log import EventLog, NewEvent
 from infra.log.handle import LogOptions
 from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
+from infra.read_models.pending_commit import RedisCommit
 from infra.read_models.store import Command, RedisStore
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
-from projections.ports import CommitOutcome, Lease, Segment
+from projections.ports import Lease, Segment
 from projections.versions import Build
 
 
@@ -67,12 +68,10 @@ class _NotingStore(RedisStore):
         super().__init__(client)
         self.commits: list[list[Command]] = []
 
-    def run(
-        self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]
-    ) -> CommitOutcome:
+    def send(self, lease: Lease, position: int, commands: Iterable[Command]) -> RedisCommit:
         noted = list(commands)
         self.commits.append(noted)
-        return super().run(lease, position, noted, meanwhile)
+        return super().send(lease, position, noted)
 
 
 def _into_the_read_model(client: Redis, settings: Settings) -> list[Throughput]:
@@ -82,9 +81,9 @@ def _into_the_read_model(client: Redis, settings: Settings) -> list[Throughput]:
     segment = Segment("patterns", Build(1, 1), log.name)
     [lease] = store.lease([segment], "bench", 3_600)
     assert lease is not None
-    projector = Projector(ActivePatterns(), log, store, lease, settings.fold_batch)
+    projector = Projector(ActivePatterns(), log, store, lease)
     steps = batches(range(log.head()), settings.fold_batch)
-    folded = rate("project (read, fold, commit)", steps, lambda _: projector.step(0))
+    folded = rate("project (read, fold, commit)", steps, lambda _: projector.step(settings.fold_batch, 0))
     client.delete(*(key for key in client.scan_iter(SegmentKeys(segment).prefix + "*", count=10_000)))
     noted = iter(store.commits)
     bare = rate("bare commands of the commits, redis-py pipeline", steps, lambda _: run_bare(client, next(noted)))

@@ -85,8 +85,8 @@ def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None
         [lease] = store.lease([Segment(ActivePatterns.name, versions.live, log.name)], "bench", 3_600)
         if lease is None:
             raise RuntimeError(f"the segment of {log.name} is leased to somebody else")
-        projector = Projector(ActivePatterns(), log, store, lease, settings.fold_batch)
-        while projector.step(0)[1]:
+        projector = Projector(ActivePatterns(), log, store, lease)
+        while projector.step(settings.fold_batch, 0)[1]:
             pass
 
 

@@ -3,7 +3,7 @@
 import gc
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -21,8 +21,9 @@ from infra.bench.scans import varied
 from infra.composition import Stores, open_market_logs
 from infra.log.event_log import EventLog, NewEvent
 from infra.projecting.projector import Projector
-from infra.projecting.projector_thread import ProjectorThread
+from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
 from infra.read_models.keys import SegmentKeys
+from infra.read_models.pending_commit import RedisCommit
 from infra.read_models.store import Command, RedisStore
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect
@@ -65,11 +66,9 @@ class _NotingStore(RedisStore):
 
     noted: list[Command]
 
-    def run(
-        self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]
-    ) -> CommitOutcome:
+    def send(self, lease: Lease, position: int, commands: Iterable[Command]) -> RedisCommit:
         self.noted = list(commands)
-        return super().run(lease, position, self.noted, meanwhile)
+        return super().send(lease, position, self.noted)
 
 
 def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Throughput]:
@@ -79,7 +78,7 @@ def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Thro
     commit is refused.
     """
     store = _NotingStore(client)
-    projector = _projector(store, log, MEASURED, batch_size)
+    projector = _projector(store, log, MEASURED)
     prefix = SegmentKeys(projector.lease.segment).prefix
     folding = running_bare = 0.0
     events = log.head()
@@ -90,7 +89,7 @@ def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Thro
         task = bar.add_task("replaying", total=events)
         while projector.lease.checkpoint < events:
             started = time.perf_counter()
-            outcome, size = projector.step(0)
+            outcome, size = projector.step(batch_size, 0)
             folding += time.perf_counter() - started
             if outcome is not CommitOutcome.COMMITTED:
                 raise RuntimeError(f"a commit was refused: {outcome.value}")
@@ -104,18 +103,18 @@ def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Thro
     return [limit, replay._replace(share=replay.per_second / limit.per_second)]
 
 
-def _projector(store: RedisStore, log: EventLog, build: Build, batch_size: int) -> Projector:
+def _projector(store: RedisStore, log: EventLog, build: Build) -> Projector:
     [lease] = store.lease([Segment(ActivePatterns.name, build, log.name)], "bench", 36_000)
     if lease is None:
         raise RuntimeError(f"build {build} is leased to somebody else")
-    return Projector(ActivePatterns(), log, store, lease, batch_size)
+    return Projector(ActivePatterns(), log, store, lease)
 
 
 def make_live(client: Redis, log: EventLog, patterns: int) -> None:
     """A live build with about so many patterns."""
     change_versions(client, ActivePatterns.name, lambda versions: versions.deployed(ActivePatterns.version))
-    projector = _projector(RedisStore(client), log, LIVE, min(1_000, patterns))
-    while projector.lease.checkpoint < patterns and projector.step(0)[1]:
+    projector = _projector(RedisStore(client), log, LIVE)
+    while projector.lease.checkpoint < patterns and projector.step(min(1_000, patterns), 0)[1]:
         pass
 
 
@@ -158,18 +157,17 @@ def _replay_until(redis_url: str, stop: "multiprocessing.synchronize.Event", thr
         settings = one_partition(redis_url)
         [log] = open_market_logs(Stores(settings, client, None)).values()
         store = RedisStore(client)
-        projector = _projector(store, log, BACKGROUND, settings.fold_batch)
+        projector = _projector(store, log, BACKGROUND)
         if throttle:
-            running = ProjectorThread(client, log, projector, settings.fold_batch)
-            running.throttle = throttle
-            running.thread.start()
+            thread = ProjectorThread(client, log, projector, settings.fold_batch, SegmentOrders(throttle=throttle))
+            thread.start()
             stop.wait()
-            running.stop.set()
-            running.thread.join()
+            thread.request_stop()
+            thread.join()
         while not stop.is_set():
-            if not projector.step(0)[1]:
+            if not projector.step(settings.fold_batch, 0)[1]:
                 _forget(client, BACKGROUND)
-                projector = _projector(store, log, BACKGROUND, settings.fold_batch)
+                projector = _projector(store, log, BACKGROUND)
 
 
 def _forget(client: Redis, build: Build) -> None:

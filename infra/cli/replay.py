@@ -19,6 +19,7 @@ from infra.processes.errors import StartupError
 from infra.processes.identity import process_name
 from infra.projecting import build_lifecycle
 from infra.projecting.worker import Worker
+from infra.projecting.worker_options import WorkerOptions
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.comparison import Difference, compare
 from infra.read_models.keys import workers_key
@@ -97,8 +98,7 @@ def _some_worker(stores: Stores, name: str, versions: Versions) -> Iterator[None
         process_name(),
         {name: READ_MODELS[name]},
         open_all_logs(stores),
-        lease_seconds=settings.lease_seconds,
-        batch_size=settings.fold_batch,
+        WorkerOptions(settings.lease_seconds, settings.fold_batch),
     )
     stop = Event()
     working = Thread(target=worker.run, args=(stop,), name="worker", daemon=True)

@@ -18,6 +18,7 @@ from infra.composition import (
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
 from infra.projecting.worker import Worker
+from infra.projecting.worker_options import WorkerOptions
 from infra.recording.role import run_recorder
 from infra.redis.connections import connect
 from infra.settings import Settings
@@ -64,9 +65,7 @@ def project() -> None:
         process_name(),
         READ_MODELS,
         open_all_logs(stores),
-        lease_seconds=settings.lease_seconds,
-        batch_size=settings.fold_batch,
-        throttle=settings.replay_throttle,
+        WorkerOptions(settings.lease_seconds, settings.fold_batch, settings.replay_throttle),
     ).run(stop_on_signals())
 
 

@@ -1,1 +1,1 @@
-"""The worker role: lease segments, fold events into read models, expire patterns, switch builds."""
+"""The worker role: lease segments, fold events into read models, expire patterns, switch and remove builds."""

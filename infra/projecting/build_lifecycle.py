@@ -1,15 +1,15 @@
-"""What workers do about the builds of read models: begin those their code asks for, switch, remove what is dropped."""
+"""Lifecycle of the builds of read models: workers begin the builds that their code asks for, and switch to them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import methodcaller
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis import Redis
 
 from infra.log.keys import tagged_key
 from infra.processes.errors import StartupError
-from infra.read_models.keys import SegmentKeys, fingerprints_key
+from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, fingerprint_of_version, read_versions
 from projections.base import Projection
 from projections.fingerprint import fingerprint
@@ -18,27 +18,40 @@ from projections.versions import Build, Versions
 
 logger = structlog.get_logger()
 
-NEARLY_EVENTS = 1_000
-"""A build that is so near to the head of a log, and no further from it than the live one, has caught up."""
-
-REMOVED_AT_ONCE = 1_000
-"""Keys of a dropped build removed by one command, about."""
+CATCH_UP_EVENTS = 1_000
+"""Largest distance, in events, between a build that has caught up and the head of each log."""
 
 
-def check_fingerprints(client: Redis, projections: Sequence[Projection[Any, Any]]) -> None:
-    """Raises StartupError for a projection that has changed since its version was first run."""
+class ModelBuild(NamedTuple):
+    """A build together with the name of its read model."""
+
+    read_model: str
+    build: Build
+
+    @classmethod
+    def of(cls, segment: Segment) -> "ModelBuild":
+        """Return the build to which a segment belongs."""
+        return cls(segment.read_model, segment.build)
+
+
+def check_fingerprints(client: Redis, projections: Iterable[Projection[Any, Any]]) -> None:
+    """Check that each projection is the code under which its version was first run.
+
+    Raises:
+        StartupError: A projection has changed, but its version has not.
+    """
     for projection in projections:
-        ours = fingerprint(projection)
-        first = fingerprint_of_version(client, projection.name, projection.version, ours)
-        if first != ours:
+        current = fingerprint(projection)
+        first = fingerprint_of_version(client, projection.name, projection.version, current)
+        if first != current:
             raise StartupError(
-                f"the projection {projection.name} has changed, but is still version {projection.version} "
-                f"(fingerprint {ours}, was {first}): raise its version, so that the read model is built anew"
+                f"The projection {projection.name} has changed, but it is still version {projection.version} "
+                f"(fingerprint {current}, was {first}). Raise its version, so that workers build the read model anew."
             )
 
 
-def deploy(client: Redis, projections: Mapping[str, Projection[Any, Any]]) -> dict[str, Versions]:
-    """The builds of each read model, those begun that this code asks for."""
+def begin_builds(client: Redis, projections: Mapping[str, Projection[Any, Any]]) -> dict[str, Versions]:
+    """Begin every build that the projections ask for and that does not exist yet. Return the builds by read model."""
     versions = read_versions(client, projections)
     for name, projection in projections.items():
         if versions[name].deployed(projection.version) != versions[name]:
@@ -48,17 +61,19 @@ def deploy(client: Redis, projections: Mapping[str, Projection[Any, Any]]) -> di
 
 
 def switch_if_caught_up(client: Redis, name: str, versions: Versions, logs: Sequence[str]) -> Versions:
-    """Let the build under way go live if it has caught up on all segments and nobody holds it."""
+    """Make the build under way live if it has caught up on all logs and is not held. Return the builds after it."""
     build = versions.building
     if build is None or versions.held or not has_caught_up(client, name, versions, logs):
         return versions
-    after = change_versions(client, name, lambda found: found.switched(build) if found.building == build else found)
+    after = change_versions(
+        client, name, lambda current: current.switched(build) if current.building == build else current
+    )
     logger.info("build is live", read_model=name, build=str(build), previous=str(after.previous))
     return after
 
 
 def has_caught_up(client: Redis, name: str, versions: Versions, logs: Sequence[str]) -> bool:
-    """Whether the build under way is near the head of every log, and nowhere behind the live one."""
+    """Check that the build under way is near the head of every log and not behind the live build on any log."""
     if versions.building is None or versions.live is None:
         return False
     with client.pipeline(transaction=False) as pipeline:
@@ -68,23 +83,6 @@ def has_caught_up(client: Redis, name: str, versions: Versions, logs: Sequence[s
             pipeline.hget(tagged_key(log, "meta"), "position")
         positions = [int(position or 0) for position in pipeline.execute()]
     return all(
-        built >= live and head - built <= NEARLY_EVENTS
-        for live, built, head in zip(*[iter(positions)] * 3, strict=True)
+        building >= live and head - building <= CATCH_UP_EVENTS
+        for live, building, head in zip(*[iter(positions)] * 3, strict=True)
     )
-
-
-def remove(client: Redis, name: str, build: Build, logs: Sequence[str]) -> None:
-    """Remove every key of a dropped build, a thousand at a time; safe to be done by several, and to be repeated."""
-    for log in logs:
-        keys: list[bytes] = []
-        for found in client.scan_iter(SegmentKeys(Segment(name, build, log)).prefix + "*", count=REMOVED_AT_ONCE):
-            keys.append(found)
-            if len(keys) == REMOVED_AT_ONCE:
-                client.unlink(*keys)
-                keys.clear()
-        if keys:
-            client.unlink(*keys)
-    after = change_versions(client, name, lambda versions: versions.dropped(build))
-    if build.version not in {other.version for other in (*after.maintained, *after.dropping)}:
-        client.hdel(fingerprints_key(name), str(build.version))
-    logger.info("build removed", read_model=name, build=str(build))

@@ -1,6 +1,7 @@
-"""The expirer: turns ``expires_at`` passing into ``PatternExpired`` events in the log.
+"""Expirer: records a ``PatternExpired`` event for every active pattern whose ``expires_at`` has passed.
 
-Any number of expirers may run: the id of such an event follows from the row it ends, so the log keeps one.
+Any number of expirers may run at the same time. The id of an expiry event is derived from the row that it ends, so
+the log keeps one event of each.
 """
 
 import time
@@ -17,14 +18,14 @@ from projections.base import StoredRow, decode_row
 from projections.patterns import PatternRow
 from projections.ports import Segment
 
-EXPIRED_AT_ONCE = 500
-"""Patterns expired in one append, at most."""
+EXPIRY_BATCH = 500
+"""Highest number of patterns that one append expires."""
 
 
 def expire(client: Redis, log: EventLog, segment: Segment) -> int:
-    """Record that patterns of the segment have elapsed; returns how many were due, at most ``EXPIRED_AT_ONCE``."""
+    """Record the expiry of patterns of a segment that are due. Return their number, at most ``EXPIRY_BATCH``."""
     keys = SegmentKeys(segment)
-    due: Any = client.zrange(keys.index("expiry"), "-inf", time.time(), byscore=True, offset=0, num=EXPIRED_AT_ONCE)
+    due: Any = client.zrange(keys.index("expiry"), "-inf", time.time(), byscore=True, offset=0, num=EXPIRY_BATCH)
     if not due:
         return 0
     documents: Any = client.hmget(keys.rows, due)

@@ -1,8 +1,7 @@
-"""A projector: folds one segment of a read model, batch by batch, as long as it has the lease."""
+"""Projector: folds one segment of a read model, batch by batch, while its worker holds the lease."""
 
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
@@ -23,36 +22,51 @@ from projections.fold import (
     overlay,
     required_keys,
 )
-from projections.ports import CommitOutcome, Lease, Progress, ReadModelStore, do_nothing
+from projections.ports import CommitOutcome, Lease, Progress, ReadModelStore
 
 logger = structlog.get_logger()
 
-RETRIED_AT_ONCE = 500
-"""Parked events tried again in one commit, at most."""
-
+RETRY_BATCH = 500
+"""Highest number of parked events that one commit folds again."""
 
 RATE_SECONDS = 5.0
-"""The time over which the rate of folding is measured."""
+"""Seconds over which the rate of folding is measured."""
 
 
 class RateMeter:
-    """Events per second, over the last ``RATE_SECONDS``."""
+    """The number of folded events per second over the last ``RATE_SECONDS``."""
 
     def __init__(self) -> None:
-        self._steps: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._batches: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
-    def after(self, events: int) -> float:
-        """The rate, these just done included."""
+    def record(self, events: int) -> float:
+        """Count a batch of events that was folded just now. Return the rate, this batch included."""
         now = time.monotonic()
-        self._steps.append((now, events))
-        while self._steps[0][0] < now - RATE_SECONDS:
-            self._steps.popleft()
-        since = min(self._steps[0][0], now - 1.0)
-        return sum(number for _, number in self._steps) / (now - since)
+        self._batches.append((now, events))
+        while self._batches[0][0] < now - RATE_SECONDS:
+            self._batches.popleft()
+        since = min(self._batches[0][0], now - 1.0)
+        return sum(number for _, number in self._batches) / (now - since)
 
 
-class _Batch(NamedTuple):
-    """Entries with what they do, ready to be committed from the checkpoint ``after``."""
+class Step(NamedTuple):
+    """The result of one step of a projector."""
+
+    outcome: CommitOutcome
+    events: int
+    """The number of log entries in the batch. 0: the log had no new entry."""
+
+
+class _LoadedBatch(NamedTuple):
+    """Entries of the log, decoded, with the rows that they may change."""
+
+    entries: list[LogEntry]
+    decoded: list[DecodedEntry]
+    loaded: LoadedState
+
+
+class _FoldedBatch(NamedTuple):
+    """A batch that can be committed if the segment's checkpoint is ``after``."""
 
     after: int
     entries: list[LogEntry]
@@ -61,84 +75,88 @@ class _Batch(NamedTuple):
 
 
 class Projector:
-    """Folds the log's new entries into a segment, exactly once each.
+    """Folds the new entries of a log into a segment, each exactly once.
 
-    While it is behind, it folds the next batch as the server commits this one. Nobody else changes the segment as long
-    as the lease holds, so what this batch does is all that the next one must add to what it has loaded before; what is
-    folded ahead is used only if this commit was heard to succeed, behind the same fence and checkpoint as any other.
+    While the segment is behind the log, the projector folds the next batch during the commit of the current batch.
+    Only the holder of the lease changes the segment. The rows for the next batch are therefore the rows that were
+    loaded before the commit, with the changes of the current batch on top. The next batch is used only if the commit
+    succeeded. Its own commit checks the fence and the checkpoint like every other commit.
+
+    Args:
+        projection: The projection that folds the events.
+        log: The log of the segment.
+        store: The store of the read model.
+        lease: The worker's lease on the segment. Commits move its checkpoint.
     """
 
-    def __init__(
-        self, projection: Projection[Any, Any], log: EventLog, store: ReadModelStore, lease: Lease, batch_size: int
-    ) -> None:
+    def __init__(self, projection: Projection[Any, Any], log: EventLog, store: ReadModelStore, lease: Lease) -> None:
         self.projection = projection
         self.lease = lease
         self._log = log
         self._store = store
-        self.batch_size = batch_size
-        """Entries folded by one step, at most; may be changed between two."""
         self._rate = RateMeter()
-        self._ahead: _Batch | None = None
+        self._ahead: _FoldedBatch | None = None
 
-    def step(self, timeout: float) -> tuple[CommitOutcome, int]:
-        """Fold the next batch, waiting up to ``timeout`` seconds for one; returns what became of it and its size.
+    def step(self, batch_size: int, timeout: float) -> Step:
+        """Fold and commit the next batch. The checkpoint moves past every entry, handled by the projection or not.
 
-        The checkpoint moves to the last position read, whether the projection handles it or not.
+        Args:
+            batch_size: Highest number of log entries to fold, at least 1.
+            timeout: Seconds to wait for a first entry.
         """
         batch, self._ahead = self._ahead, None
         if batch is None or batch.after != self.lease.checkpoint:
-            entries = self._log.wait(self.lease.checkpoint, self.batch_size, timeout)
+            entries = self._log.wait(self.lease.checkpoint, batch_size, timeout)
             if not entries:
-                return CommitOutcome.COMMITTED, 0
-            batch = self._fold(self.lease.checkpoint, entries, *self._load(entries))
+                return Step(CommitOutcome.COMMITTED, 0)
+            batch = self._fold(self.lease.checkpoint, self._load(entries))
         for parked in batch.folded.parked:
             if parked.error is not None:
                 logger.error("event parked", key=parked.key, position=parked.entry.position, error=parked.error)
         entries, last = batch.entries, batch.entries[-1]
-        # Before the commit: the server answers one after the other, and would let the reading wait for it.
-        following = self._log.read(last.position, self.batch_size) if len(entries) == self.batch_size else []
-        fold_ahead = self._folding_ahead(batch, following) if following else do_nothing
-        progress = Progress(last.position, last.recorded_at, self._rate.after(len(entries)))
-        outcome = self._store.commit(self.lease, progress, batch.mutations, fold_ahead)
+        # Read before the commit is sent: the server executes commands in order, so a later read would wait for it.
+        following = self._log.read(last.position, batch_size) if len(entries) == batch_size else []
+        loaded = self._load(following) if following else None
+        progress = Progress(last.position, last.recorded_at, self._rate.record(len(entries)))
+        commit = self._store.begin_commit(self.lease, progress, batch.mutations)
+        try:
+            if loaded:
+                overlay(loaded.loaded, batch.folded)
+                self._ahead = self._fold(last.position, loaded)
+        finally:
+            outcome = commit.result()
         if outcome is not CommitOutcome.COMMITTED:
             self._ahead = None
-        return outcome, len(entries)
+        return Step(outcome, len(entries))
 
-    def _load(self, entries: list[LogEntry]) -> tuple[list[DecodedEntry], LoadedState]:
-        readings = decode_entries(self.projection, entries)
-        return readings, self._store.load(
-            self.projection, self.lease.segment, *required_keys(self.projection, readings)
-        )
+    def _load(self, entries: list[LogEntry]) -> _LoadedBatch:
+        decoded = decode_entries(self.projection, entries)
+        loaded = self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
+        return _LoadedBatch(entries, decoded, loaded)
 
-    def _fold(self, after: int, entries: list[LogEntry], readings: list[DecodedEntry], loaded: LoadedState) -> _Batch:
-        folded = fold(self.projection, loaded, readings)
-        return _Batch(after, entries, folded, derive(self.projection, folded))
-
-    def _folding_ahead(self, batch: _Batch, following: list[LogEntry]) -> Callable[[], None]:
-        readings, loaded = self._load(following)
-
-        def fold_ahead() -> None:
-            overlay(loaded, batch.folded)
-            self._ahead = self._fold(batch.entries[-1].position, following, readings, loaded)
-
-        return fold_ahead
+    def _fold(self, after: int, batch: _LoadedBatch) -> _FoldedBatch:
+        folded = fold(self.projection, batch.loaded, batch.decoded)
+        return _FoldedBatch(after, batch.entries, folded, derive(self.projection, folded))
 
     def retry_parked(self) -> CommitOutcome:
-        """Try the parked keys again that an operator asks for, each in order, leaving the checkpoint where it is."""
+        """Fold the parked events again whose keys an operator asked to retry. The checkpoint stays.
+
+        Returns the outcome of the first commit that was refused, else ``COMMITTED``.
+        """
         self._ahead = None
         outcome = CommitOutcome.COMMITTED
         for key in self._store.retry_requests(self.lease.segment):
-            outcome = self._retry(key)
+            outcome = self._retry_key(key)
             if outcome is not CommitOutcome.COMMITTED:
                 break
         return outcome
 
-    def _retry(self, key: str) -> CommitOutcome:
-        entries = self._store.parked_entries(self.lease.segment, key, RETRIED_AT_ONCE)
-        readings = decode_parked_entries(self.projection, key, entries)
-        loaded = self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, readings))
-        folded = fold_parked(self.projection, loaded, key, readings)
-        left = sum(1 for parked in folded.parked if parked.key == key)
-        logger.info("parked events tried again", key=key, folded=len(entries) - left, left=left)
-        mutations = derive(self.projection, folded)
-        return self._store.commit_retry(self.lease, key, len(entries) - left, mutations)
+    def _retry_key(self, key: str) -> CommitOutcome:
+        entries = self._store.parked_entries(self.lease.segment, key, RETRY_BATCH)
+        decoded = decode_parked_entries(self.projection, key, entries)
+        loaded = self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
+        folded = fold_parked(self.projection, loaded, key, decoded)
+        still_parked = sum(1 for parked in folded.parked if parked.key == key)
+        done = len(entries) - still_parked
+        logger.info("parked events tried again", key=key, folded=done, still_parked=still_parked)
+        return self._store.commit_retry(self.lease, key, done, derive(self.projection, folded))

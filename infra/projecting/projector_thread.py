@@ -1,6 +1,7 @@
-"""A projector at work in a thread: folds its segment until it is told to stop or its lease is lost."""
+"""Projector thread: folds one segment until it is asked to stop or its lease is lost."""
 
 import time
+from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any
 
@@ -12,80 +13,114 @@ from redis.exceptions import RedisError
 from infra.log.event_log import EventLog
 from infra.processes.outage import OutageLog
 from infra.projecting.expirer import expire
-from infra.projecting.projector import Projector
+from infra.projecting.projector import Projector, Step
 from projections.patterns import ActivePatterns
 from projections.ports import CommitOutcome, Lease, Segment
 
 logger = structlog.get_logger()
 
-THROTTLED_STEPS_A_SECOND = 20
-"""A throttled segment is folded in so many small steps, for reads must not wait for a large one."""
+THROTTLED_STEPS_PER_SECOND = 20
+"""Steps per second of a throttled segment. Small steps keep the server free for queries in between."""
 
 IDLE_SECONDS = 0.5
-"""How long a projector waits for new entries before it looks after expiries and retries."""
+"""Longest wait for new entries, in seconds. After it, the thread looks for expired patterns and retries."""
 
 
-class ProjectorThread:
-    """A projector in its thread."""
+@dataclass(frozen=True)
+class SegmentOrders:
+    """How a projector thread treats its segment. A worker replaces the orders as a whole."""
 
-    def __init__(self, client: Redis, log: EventLog, projector: Projector, batch_size: int) -> None:
-        self.stop = Event()
-        self.retry = Event()
-        """Parked keys are to be tried again."""
-        self.is_live = False
-        """Whether queries are answered from this segment: only then time that passes becomes events."""
-        self.throttle = 0
-        """Events a second, at most; 0: no limit."""
+    is_live: bool = False
+    """Whether the segment belongs to the live build. Only a live segment expires patterns."""
+    throttle: int = 0
+    """Highest number of events per second. 0: no limit."""
+
+
+class ProjectorThread(Thread):
+    """The thread of one projector.
+
+    Args:
+        client: The client for the expiry of patterns.
+        log: The log of the segment.
+        projector: The projector of the segment.
+        batch_size: Highest number of log entries per commit, at least 1.
+        orders: The orders that hold until ``give_orders`` replaces them.
+    """
+
+    def __init__(
+        self, client: Redis, log: EventLog, projector: Projector, batch_size: int, orders: SegmentOrders
+    ) -> None:
+        super().__init__(name=str(projector.lease.segment), daemon=True)
         self._client = client
         self._log = log
         self._projector = projector
         self._batch_size = batch_size
+        self._orders = orders
+        self._stop_requested = Event()
+        self._retry_requested = Event()
         self._expired_at = 0.0
-        self._wait = OutageLog("segment waits", "segment goes on", **self.described)
-        self.thread = Thread(target=self._run, name=str(self.segment), daemon=True)
+        self._outage = OutageLog("folding interrupted", "folding resumed", **self.log_context)
 
     @property
     def lease(self) -> Lease:
-        """Of the segment."""
+        """The lease on the segment."""
         return self._projector.lease
 
     @property
     def segment(self) -> Segment:
-        """The segment."""
+        """The segment that the thread folds."""
         return self.lease.segment
 
     @property
-    def described(self) -> dict[str, Any]:
-        """The segment, for the log."""
+    def log_context(self) -> dict[str, Any]:
+        """The fields that identify the segment in a log line."""
         return {"read_model": self.segment.read_model, "build": str(self.segment.build), "log": self.segment.log}
 
-    def _run(self) -> None:
-        while not self.stop.is_set():
+    def give_orders(self, orders: SegmentOrders) -> None:
+        """Replace the orders. The next step follows the new ones."""
+        self._orders = orders
+
+    def request_retry(self) -> None:
+        """Ask the thread to fold parked keys again after its next step."""
+        self._retry_requested.set()
+
+    def request_stop(self) -> None:
+        """Ask the thread to end after its current step. ``join`` waits for the end."""
+        self._stop_requested.set()
+
+    def run(self) -> None:
+        """Fold until a stop is requested or the lease is lost."""
+        while not self._stop_requested.is_set():
             started = time.monotonic()
-            throttle = self.throttle
-            step = throttle // THROTTLED_STEPS_A_SECOND if throttle else self._batch_size
-            self._projector.batch_size = min(max(step, 1), self._batch_size)
+            throttle = self._orders.throttle
             try:
-                outcome, size = self._projector.step(IDLE_SECONDS)
-                if outcome is CommitOutcome.COMMITTED and self.retry.is_set():
-                    self.retry.clear()
-                    outcome = self._projector.retry_parked()
-                if outcome not in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED):
-                    logger.warning("lease lost", **self.described, outcome=outcome.value)
+                step = self._step(throttle)
+                if step.outcome not in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED):
+                    logger.warning("lease lost", **self.log_context, outcome=step.outcome.value)
                     return
-                # A segment that is behind may still read that a pattern was prolonged.
-                if size < self._batch_size:
+                # Entries that the segment has not read yet may extend the life of a pattern.
+                if step.events < self._batch_size:
                     self._expire()
             except (RedisError, PersistenceError) as error:
-                self._wait.failed(error)
-                self.stop.wait(IDLE_SECONDS)
+                self._outage.failed(error)
+                self._stop_requested.wait(IDLE_SECONDS)
             else:
-                self._wait.recovered()
+                self._outage.recovered()
                 if throttle:
-                    self.stop.wait(max(0.0, size / throttle - (time.monotonic() - started)))
+                    self._stop_requested.wait(max(0.0, step.events / throttle - (time.monotonic() - started)))
+
+    def _step(self, throttle: int) -> Step:
+        """Fold one batch, and the parked keys whose retry is requested."""
+        events = throttle // THROTTLED_STEPS_PER_SECOND if throttle else self._batch_size
+        step = self._projector.step(min(max(events, 1), self._batch_size), IDLE_SECONDS)
+        if step.outcome is CommitOutcome.COMMITTED and self._retry_requested.is_set():
+            self._retry_requested.clear()
+            return step._replace(outcome=self._projector.retry_parked())
+        return step
 
     def _expire(self) -> None:
+        expires = self._orders.is_live and self.segment.read_model == ActivePatterns.name
         now = time.monotonic()
-        if self.is_live and self.segment.read_model == ActivePatterns.name and now - self._expired_at >= IDLE_SECONDS:
+        if expires and now - self._expired_at >= IDLE_SECONDS:
             expire(self._client, self._log, self.segment)
             self._expired_at = now

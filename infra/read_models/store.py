@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,11 +11,11 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.read_models.keys import SegmentKeys
-from infra.redis.connections import CONNECTION_ERRORS
-from infra.redis.functions import Argument, command, with_functions
+from infra.read_models.pending_commit import RedisCommit
+from infra.redis.functions import command, with_functions
 from projections.base import Projection, decode_row
 from projections.fold import LoadedState, Mutations, Parked
-from projections.ports import CommitOutcome, Lease, Progress, Segment, do_nothing
+from projections.ports import CommitOutcome, Lease, Progress, Segment
 
 WORDS_PER_COMMAND = 4_000
 """Below what Lua can unpack into one call."""
@@ -77,57 +77,23 @@ class RedisStore:
         }
         return loaded
 
-    def commit(
-        self,
-        lease: Lease,
-        progress: Progress,
-        mutations: Mutations,
-        meanwhile: Callable[[], object] = do_nothing,
-    ) -> CommitOutcome:
-        """Make the changes and move the checkpoint, the lease's too, all or nothing.
-
-        ``meanwhile`` is called while the server is at it; it must bear being called twice, or cut short.
-        """
+    def begin_commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> RedisCommit:
+        """Send the changes and the new checkpoint, all or nothing. The caller can work until it needs the outcome."""
         names = SegmentKeys(lease.segment)
         state: list[Word] = ["checkpoint", progress.position, "recorded_at", progress.recorded_at]
         state += ["committed_at", time.time(), "events_per_second", progress.events_per_second]
         written = _commands(names, mutations, progress.position, progress.recorded_at)
         commands: list[Command] = [("HSET", names.state, state), *written]
-        outcome = self.run(lease, progress.position, commands, meanwhile)
-        if outcome in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED):
-            lease.checkpoint = progress.position
-        return outcome
+        return self.send(lease, progress.position, commands)
 
-    def run(
-        self, lease: Lease, position: int, commands: Iterable[Command], meanwhile: Callable[[], object]
-    ) -> CommitOutcome:
-        """Run write commands that lead from the lease's checkpoint to ``position``, all or none, behind the fence."""
+    def send(self, lease: Lease, position: int, commands: Iterable[Command]) -> RedisCommit:
+        """Send write commands that lead from the lease's checkpoint to ``position``, all or none, behind the fence."""
         key_numbers = {SegmentKeys(lease.segment).state: 1}
         packed = msgspec.msgpack.encode(
             [(name, key_numbers.setdefault(key, len(key_numbers) + 1), words) for name, key, words in commands]
         )
         words = command("commit", list(key_numbers), [lease.epoch, lease.checkpoint, position, packed])
-        try:
-            reply = with_functions(self._client, lambda: self._send(words, meanwhile))
-        except CONNECTION_ERRORS:
-            # Heard or not: the function finds out, and the client tries as often as it is set to.
-            reply = with_functions(self._client, lambda: self._client.execute_command(*words))
-        return CommitOutcome(reply.decode())
-
-    def _send(self, words: Sequence[Argument], meanwhile: Callable[[], object]) -> Any:
-        """The reply to a command; ``meanwhile`` is called between sending it and reading the reply."""
-        pool = self._client.connection_pool
-        connection = pool.get_connection()
-        try:
-            connection.send_command(*words)
-            meanwhile()
-            return connection.read_response()
-        except BaseException:
-            # The reply may still come, and must not be taken for that to the next command.
-            connection.disconnect()
-            raise
-        finally:
-            pool.release(connection)
+        return RedisCommit(self._client, lease, position, words)
 
     def parked_entries(self, segment: Segment, key: str, limit: int) -> list[LogEntry]:
         """The first events that are parked under ``key``, in order."""
@@ -149,7 +115,7 @@ class RedisStore:
             commands += [("HSET", names.parked, [key, _parked_note(left[0])]), ("SREM", names.retry, [key])]
         elif self._client.llen(events) == done:
             commands += [("HDEL", names.parked, [key]), ("SREM", names.retry, [key])]
-        return self.run(lease, lease.checkpoint, commands, do_nothing)
+        return self.send(lease, lease.checkpoint, commands).result()
 
     def retry_requests(self, segment: Segment) -> list[str]:
         """Some of the parked keys that an operator wants tried again."""

@@ -8,6 +8,7 @@ from redis import Redis
 from infra.log.event_log import EventLog, NewEvent
 from infra.processes.errors import StartupError
 from infra.projecting import build_lifecycle
+from infra.projecting.build_removal import remove_build
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, fingerprint_of_version, read_versions
 from projections.fingerprint import fingerprint
@@ -39,13 +40,13 @@ def under_way(redis: Redis, live: int, new: int, head: int = 5) -> None:
 
 def test_many_workers_that_start_begin_one_build(redis: Redis) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: build_lifecycle.deploy(redis, READ_MODELS), range(16)))
+        list(pool.map(lambda _: build_lifecycle.begin_builds(redis, READ_MODELS), range(16)))
     found = read_versions(redis, READ_MODELS)
     assert {name: (one.live, one.built) for name, one in found.items()} == dict.fromkeys(READ_MODELS, (LIVE, 1))
 
 
 def test_many_replays_at_once_become_one(redis: Redis) -> None:
-    build_lifecycle.deploy(redis, READ_MODELS)
+    build_lifecycle.begin_builds(redis, READ_MODELS)
 
     def replay(_: int) -> Versions:
         return change_versions(redis, "patterns", lambda found: found.replayed(1, held=False, throttle=0))
@@ -64,7 +65,7 @@ def test_a_build_goes_live_when_it_is_nowhere_behind(redis: Redis, live: int, ne
 
 def test_a_build_far_from_the_head_does_not_go_live(redis: Redis) -> None:
     """Though the live one, which nobody folds any more, is no further."""
-    under_way(redis, 0, 0, head=build_lifecycle.NEARLY_EVENTS + 1)
+    under_way(redis, 0, 0, head=build_lifecycle.CATCH_UP_EVENTS + 1)
     assert build_lifecycle.switch_if_caught_up(redis, "patterns", versions(redis), LOGS).live == LIVE
 
 
@@ -83,7 +84,7 @@ def test_a_dropped_build_is_removed_whole_and_nothing_else(redis: Redis) -> None
             keys = keys_of(build, log)
             for number in range(1_500):
                 redis.zadd(keys.index("symbol", f"S{number}"), {"a": 1})
-    build_lifecycle.remove(redis, "patterns", LIVE, LOGS)
+    remove_build(redis, "patterns", LIVE, LOGS)
     assert not list(redis.scan_iter(keys_of(LIVE, "*").prefix.replace("{", "?").replace("}", "?") + "*"))
     left = [
         sum(1 for _ in redis.scan_iter(keys_of(build, LOGS[0]).prefix + "*")) for build in (Build(2, 2), Build(1, 10))

@@ -85,18 +85,18 @@ def append(client: Redis, log: str, events: Iterable[Event]) -> None:
         EventLog(client, log).append(new[start : start + 500])
 
 
-def projector(client: Redis, projection: Projection[Any, Any], build: Build, log: str, batch: int = 500) -> Projector:
+def projector(client: Redis, projection: Projection[Any, Any], build: Build, log: str) -> Projector:
     store = RedisStore(client)
     [lease] = store.lease([Segment(projection.name, build, log)], "worker", 600)
     assert lease is not None
-    return Projector(projection, EventLog(client, log), store, lease, batch)
+    return Projector(projection, EventLog(client, log), store, lease)
 
 
 def build_up(client: Redis, projection: Projection[Any, Any], build: Build, *, batch: int = 500) -> None:
     """Fold all there is in all logs."""
     for log in LOGS:
-        folding = projector(client, projection, build, log, batch)
-        while folding.step(0)[1]:
+        folding = projector(client, projection, build, log)
+        while folding.step(batch, 0)[1]:
             pass
 
 
@@ -200,7 +200,7 @@ def test_a_build_that_is_behind_is_waited_for(redis: Redis, ahead: Build, behind
     first = [detected(number) for number in range(5)]
     append(redis, LOGS[0], first)
     following = projector(redis, ActivePatterns(), behind, LOGS[0])
-    following.step(0)
+    following.step(500, 0)
     again = [detected(1, event_id="again", confidence=0.9), detected(7), expired(first[2])]
     append(redis, LOGS[0], again)
     build_up(redis, ActivePatterns(), ahead)
@@ -208,7 +208,7 @@ def test_a_build_that_is_behind_is_waited_for(redis: Redis, ahead: Build, behind
         found = pool.submit(compared, redis)
         wait_for_looks(redis, found)
         assert not found.done()
-        following.step(0)
+        following.step(500, 0)
         assert found.result(30) == []
 
 
@@ -231,7 +231,7 @@ def test_rows_that_are_equal_only_because_one_build_is_behind_differ(redis: Redi
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(compared, redis, "activity")
         wait_for_looks(redis, found)
-        projector(redis, Lenient(), NEW, LOGS[0]).step(0)
+        projector(redis, Lenient(), NEW, LOGS[0]).step(500, 0)
         [difference] = found.result(30)
     assert difference[1:] == ("events", 2, 3)
 
@@ -251,7 +251,7 @@ def events_arriving(client: Redis, projections: dict[Build, Projection[Any, Any]
     """
     stop = Signal()
     work = [0, 0, 0]
-    projectors = [projector(client, projections[build], build, LOGS[0], size) for build, size in ((OLD, 2), (NEW, 7))]
+    projectors = [projector(client, projections[build], build, LOGS[0]) for build in (OLD, NEW)]
 
     def appending() -> None:
         for number in count():
@@ -265,13 +265,13 @@ def events_arriving(client: Redis, projections: dict[Build, Projection[Any, Any]
             while not stop.is_set() and head - min(one.lease.checkpoint for one in projectors) > 20:
                 stop.wait(0.001)
 
-    def folding(place: int) -> None:
+    def folding(place: int, batch: int) -> None:
         while not stop.is_set():
-            assert projectors[place - 1].step(0.1)[0] is CommitOutcome.COMMITTED
+            assert projectors[place - 1].step(batch, 0.1)[0] is CommitOutcome.COMMITTED
             work[place] += 1
 
     with ThreadPoolExecutor(3) as pool:
-        running = [pool.submit(appending), pool.submit(folding, 1), pool.submit(folding, 2)]
+        running = [pool.submit(appending), pool.submit(folding, 1, 2), pool.submit(folding, 2, 7)]
         try:
             until(lambda: min(work) > 20 or any(one.done() for one in running), "everybody works")
             yield work

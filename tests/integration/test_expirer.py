@@ -49,8 +49,8 @@ class Market:
         self.log.append([NewEvent(one.stream, topic_of(type(one)), encode(one), one.event_id) for one in events])
 
     def project(self) -> None:
-        projector = Projector(ActivePatterns(), self.log, self._store, self._lease, 100)
-        while projector.step(0)[1]:
+        projector = Projector(ActivePatterns(), self.log, self._store, self._lease)
+        while projector.step(100, 0)[1]:
             pass
 
     def expire(self) -> int:

@@ -33,7 +33,7 @@ def test_every_schema_version_is_folded(redis: Redis, name: str) -> None:
     store, projection = RedisStore(redis), READ_MODELS[name]
     [lease] = store.lease([Segment(name, FIRST, "market-0")], "replay", 60)
     assert lease is not None
-    Projector(projection, log, store, lease, 100).step(0)
+    Projector(projection, log, store, lease).step(100, 0)
     as_stored = [event.model_copy(update={"event_id": f"{number}"}) for number, event in enumerate(events)]
     model = stored(redis, projection, "market-0")
     assert_equal(model, EXPECTED[name](as_stored))

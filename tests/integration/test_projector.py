@@ -1,7 +1,7 @@
 """The engine on a real server: whatever the history, the batches and the crashes, the read model equals the oracle."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from redis.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from domain.codec import encode, topic_of
@@ -20,7 +21,7 @@ from infra.read_models.store import RedisStore
 from projections.base import Projection
 from projections.fold import Mutations
 from projections.patterns import ActivePatterns, PatternRow
-from projections.ports import CommitOutcome, Lease, Progress, Segment
+from projections.ports import CommitOutcome, Lease, PendingCommit, Progress, Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
 from tests.oracles.folding import EXPECTED, expected_patterns
@@ -38,6 +39,17 @@ class CrashError(Exception):
     """The worker is gone."""
 
 
+class CrashingCommit:
+    """A commit whose process dies once it is made."""
+
+    def __init__(self, commit: PendingCommit) -> None:
+        self._commit = commit
+
+    def result(self) -> CommitOutcome:
+        self._commit.result()
+        raise CrashError
+
+
 class CrashingStore(RedisStore):
     """The real store, whose process dies just before or just after some of its commits."""
 
@@ -45,16 +57,12 @@ class CrashingStore(RedisStore):
         super().__init__(client)
         self._crashes = crashes
 
-    def commit(
-        self, lease: Lease, progress: Progress, mutations: Mutations, meanwhile: Callable[[], object]
-    ) -> CommitOutcome:
+    def begin_commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> PendingCommit:
         crash = next(self._crashes, "none")
         if crash == "before":
             raise CrashError
-        outcome = super().commit(lease, progress, mutations, meanwhile)
-        if crash == "after":
-            raise CrashError
-        return outcome
+        commit = super().begin_commit(lease, progress, mutations)
+        return CrashingCommit(commit) if crash == "after" else commit
 
 
 def append(log: EventLog, events: list[Event]) -> None:
@@ -83,7 +91,7 @@ def run_to_end(client: Redis, projection: Projection[Any, Any], batches: Iterato
     current = lease(store, segment_of(projection), f"worker-{owner}")
     while current.checkpoint < log.head():
         try:
-            outcome, _ = Projector(projection, log, store, current, next(batches, 1_000)).step(0)
+            outcome, _ = Projector(projection, log, store, current).step(next(batches, 1_000), 0)
             assert outcome in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED)
         except CrashError:
             store.release([current])
@@ -116,10 +124,10 @@ def run_ahead(
     log = open_log(client)
     store = CrashingStore(client, crashes)
     current = lease(store, segment_of(projection, build))
-    projector = Projector(projection, log, store, current, batch_size)
+    projector = Projector(projection, log, store, current)
     while current.checkpoint < log.head():
         try:
-            outcome, _ = projector.step(0)
+            outcome, _ = projector.step(batch_size, 0)
             assert outcome is CommitOutcome.COMMITTED
         except CrashError:
             continue
@@ -174,13 +182,13 @@ def test_commit_of_a_stalled_worker_is_refused(redis: Redis) -> None:
     store, log = RedisStore(redis), open_log(redis)
     append(log, [detection("AAPL", "daily")])
     stalled = lease(store, segment_of(ActivePatterns()), "stalled", seconds=0.05)
-    projector = Projector(ActivePatterns(), log, store, stalled, 10)
+    projector = Projector(ActivePatterns(), log, store, stalled)
     while not (taken := store.lease([stalled.segment], "successor", 30)[0]):
         time.sleep(0.01)
-    outcome, _ = projector.step(0)
+    outcome, _ = projector.step(10, 0)
     assert outcome is CommitOutcome.FENCED
     assert not redis.exists(SegmentKeys(stalled.segment).rows)
-    assert Projector(ActivePatterns(), log, store, taken, 10).step(0)[0] is CommitOutcome.COMMITTED
+    assert Projector(ActivePatterns(), log, store, taken).step(10, 0)[0] is CommitOutcome.COMMITTED
     assert redis.hlen(SegmentKeys(stalled.segment).rows) == 1
 
 
@@ -189,8 +197,8 @@ def test_commit_heard_twice_takes_effect_once(redis: Redis) -> None:
     append(log, [detection("AAPL", "daily")])
     held = lease(store, segment_of(READ_MODELS["activity"]))
     again = Lease(**vars(held))
-    assert Projector(READ_MODELS["activity"], log, store, held, 10).step(0)[0] is CommitOutcome.COMMITTED
-    assert Projector(READ_MODELS["activity"], log, store, again, 10).step(0)[0] is CommitOutcome.ALREADY_COMMITTED
+    assert Projector(READ_MODELS["activity"], log, store, held).step(10, 0)[0] is CommitOutcome.COMMITTED
+    assert Projector(READ_MODELS["activity"], log, store, again).step(10, 0)[0] is CommitOutcome.ALREADY_COMMITTED
     [row] = stored(redis, READ_MODELS["activity"], LOG).rows.values()
     assert row["events"] == 1
 
@@ -199,14 +207,14 @@ def test_batch_that_begins_elsewhere_is_out_of_step(redis: Redis) -> None:
     store = RedisStore(redis)
     held = lease(store, segment_of(ActivePatterns()))
     held.checkpoint = 5
-    assert store.commit(held, Progress(9, 0.0, 0.0), Mutations()) is CommitOutcome.CHECKPOINT_MISMATCH
+    assert store.begin_commit(held, Progress(9, 0.0, 0.0), Mutations()).result() is CommitOutcome.CHECKPOINT_MISMATCH
 
 
 def test_foreign_events_move_the_checkpoint(redis: Redis) -> None:
     store, log = RedisStore(redis), open_log(redis)
     append(log, [detection("AAPL", "daily")] * 1 + [detection("MSFT", "daily")])
     held = lease(store, segment_of(READ_MODELS["producers"]))
-    Projector(READ_MODELS["producers"], log, store, held, 10).step(0)
+    Projector(READ_MODELS["producers"], log, store, held).step(10, 0)
     assert lease(store, held.segment).checkpoint == 2
 
 
@@ -269,7 +277,7 @@ def test_after_a_fix_parked_events_are_folded_in_order(redis: Redis, history: li
     for _ in range(2):
         for key in sorted(redis.hkeys(keys.parked)):
             redis.sadd(keys.retry, key)
-            assert Projector(fragile, open_log(redis), store, held, 10).retry_parked() is CommitOutcome.COMMITTED
+            assert Projector(fragile, open_log(redis), store, held).retry_parked() is CommitOutcome.COMMITTED
     assert redis.hlen(keys.parked) == 0
     assert not list(redis.scan_iter(keys.prefix + "parked:*"))
     assert redis.scard(keys.retry) == 0
@@ -312,17 +320,17 @@ def test_retry_undoes_what_was_folded_ahead(redis: Redis) -> None:
     append(open_log(redis), history)
     store, fragile = RedisStore(redis), Fragile()
     keys = SegmentKeys(segment_of(fragile))
-    projector = Projector(fragile, open_log(redis), store, lease(store, segment_of(fragile)), 1)
-    assert projector.step(0) == (CommitOutcome.COMMITTED, 1)
+    projector = Projector(fragile, open_log(redis), store, lease(store, segment_of(fragile)))
+    assert projector.step(1, 0) == (CommitOutcome.COMMITTED, 1)
     fragile.broken = False
     redis.sadd(keys.retry, "AAPL:Doji:daily:1757001600000")
     assert projector.retry_parked() is CommitOutcome.COMMITTED
-    assert projector.step(0) == (CommitOutcome.COMMITTED, 1)
+    assert projector.step(1, 0) == (CommitOutcome.COMMITTED, 1)
     assert redis.hlen(keys.parked) == 0
     assert_equal(stored(redis, fragile, LOG), expected_patterns(history))
 
 
-def test_commit_whose_reply_was_lost_is_heard_by_the_next_try(redis: Redis) -> None:
+def test_commit_whose_reply_was_lost_is_heard_by_the_next_try(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection breaks between the commit and its reply; the same commit, sent again, finds that it is done."""
     log = open_log(redis)
     append(log, [detection("AAPL", "daily"), detection("MSFT", "daily")])
@@ -333,12 +341,18 @@ def test_commit_whose_reply_was_lost_is_heard_by_the_next_try(redis: Redis) -> N
         ("HSET", SegmentKeys(held.segment).rows, ["a", "1"]),
     ]
 
-    def break_off() -> None:
-        while not redis.exists(SegmentKeys(held.segment).rows):
-            pass
-        raise RedisConnectionError("broken")
+    commit = store.send(held, 1, commands)
+    while not redis.exists(SegmentKeys(held.segment).rows):
+        pass
+    read_response, breaks = Connection.read_response, iter([True])
 
-    assert store.run(held, 1, commands, break_off) is CommitOutcome.ALREADY_COMMITTED
+    def break_once(connection: Connection) -> Any:
+        if next(breaks, False):
+            raise RedisConnectionError("broken")
+        return read_response(connection)
+
+    monkeypatch.setattr(Connection, "read_response", break_once)
+    assert commit.result() is CommitOutcome.ALREADY_COMMITTED
     assert redis.hget(SegmentKeys(held.segment).rows, "a") == b"1"
     assert redis.ping()
 
@@ -373,6 +387,6 @@ def test_retry_before_the_fix_leaves_all_as_it_was(redis: Redis) -> None:
     redis.sadd(keys.retry, "AAPL:Doji:daily:1757001600000")
     held = lease(store, segment, "again")
     assert held.retries
-    Projector(fragile, open_log(redis), store, held, 10).retry_parked()
+    Projector(fragile, open_log(redis), store, held).retry_parked()
     assert len(store.parked_entries(segment, "AAPL:Doji:daily:1757001600000", 10)) == 2
     assert not lease(store, segment, "again").retries

@@ -22,11 +22,13 @@ from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
 from infra.postgres.database import Database
 from infra.projecting.projector import Projector
+from infra.read_models.pending_commit import RedisCommit
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions, read_versions
 from infra.redis.connections import connect
+from projections.fold import Mutations
 from projections.patterns import ActivePatterns
-from projections.ports import CommitOutcome, Lease, Segment
+from projections.ports import CommitOutcome, Lease, Progress, Segment
 from projections.versions import Build
 from tests import servers
 from tests.archiving import archive_all, archived_log, leased, new_events
@@ -73,12 +75,12 @@ class Market:
         return lease
 
     def projector(self, build: Build = FIRST) -> Projector:
-        return Projector(ActivePatterns(), self.log, self._store, self.lease(build), 100)
+        return Projector(ActivePatterns(), self.log, self._store, self.lease(build))
 
     def project(self, build: Build = FIRST) -> None:
         change_versions(self.client, "patterns", lambda versions: versions.deployed(1))
         projector = self.projector(build)
-        while projector.step(0)[1]:
+        while projector.step(100, 0)[1]:
             pass
 
     def losses(self) -> list[tuple[Any, ...]]:
@@ -216,9 +218,9 @@ class LateStore(RedisStore):
         super().__init__(client)
         self._before = meanwhile
 
-    def commit(self, *arguments: Any) -> CommitOutcome:
+    def begin_commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> RedisCommit:
         self._before()
-        return super().commit(*arguments)
+        return super().begin_commit(lease, progress, mutations)
 
 
 def test_a_read_model_that_has_folded_what_nobody_kept_is_built_anew(server: ValkeyServer, database: Database) -> None:
@@ -231,8 +233,8 @@ def test_a_read_model_that_has_folded_what_nobody_kept_is_built_anew(server: Val
     unarchived = [detection(), detection("GOOG")]
     market.record(*unarchived)
     store = LateStore(market.client, lambda: cut_off(server, size))
-    late = Projector(ActivePatterns(), market.log, store, market.lease(), 100)
-    assert late.step(0) == (CommitOutcome.COMMITTED, 4)
+    late = Projector(ActivePatterns(), market.log, store, market.lease())
+    assert late.step(100, 0) == (CommitOutcome.COMMITTED, 4)
     assert (late.lease.checkpoint, market.log.head()) == (10, 6)
 
     assert market.record(detection()) == [11]
@@ -265,8 +267,8 @@ def test_a_worker_that_read_the_lost_end_is_refused_once_the_log_is_open(
         assert market.record(detection("IBM")) == [7]
 
     store = LateStore(market.client, lose_and_go_on)
-    late = Projector(ActivePatterns(), market.log, store, market.lease(), 100)
-    assert late.step(0) == (CommitOutcome.FENCED, 1)
+    late = Projector(ActivePatterns(), market.log, store, market.lease())
+    assert late.step(100, 0) == (CommitOutcome.FENCED, 1)
     market.expect(market.log.read(0, 100))
 
 

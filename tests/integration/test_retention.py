@@ -47,11 +47,10 @@ def fold(redis: Redis, log: EventLog, build: Build, upto: int | None = None, bat
         store = RedisStore(redis)
         [lease] = store.lease([Segment(name, build, log.name)], "worker", 60)
         assert lease is not None
-        projector = Projector(projection, log, store, lease, batch)
+        projector = Projector(projection, log, store, lease)
         while upto is None or lease.checkpoint < upto:
-            if upto is not None:
-                projector.batch_size = min(batch, upto - lease.checkpoint)
-            if not projector.step(0)[1]:
+            size = batch if upto is None else min(batch, upto - lease.checkpoint)
+            if not projector.step(size, 0)[1]:
                 break
 
 
@@ -205,8 +204,8 @@ def test_a_replay_during_trimming_equals_the_oracle(redis: Redis, database: Data
             build = Build(1, number)
             [lease] = store.lease([Segment("patterns", build, log.name)], "replay", 60)
             assert lease is not None
-            projector = Projector(ActivePatterns(), log, store, lease, 3)
-            while projector.step(0)[1]:
+            projector = Projector(ActivePatterns(), log, store, lease)
+            while projector.step(3, 0)[1]:
                 pass
             assert lease.checkpoint == len(history)
             assert_equal(stored(redis, ActivePatterns(), log.name, build), expected_patterns(history))

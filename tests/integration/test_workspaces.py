@@ -49,7 +49,7 @@ def fold(redis: Redis, log: EventLog) -> None:
     store = RedisStore(redis)
     [lease] = store.lease([SEGMENT], "worker", 60)
     assert lease is not None
-    while Projector(Workspaces(), log, store, lease, 1).step(0)[1]:
+    while Projector(Workspaces(), log, store, lease).step(1, 0)[1]:
         pass
 
 

@@ -12,6 +12,7 @@ from infra.composition import open_market_logs, open_stores
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
 from infra.projecting.worker import Worker
+from infra.projecting.worker_options import WorkerOptions
 from infra.settings import Settings
 from projections.patterns import ActivePatterns, Handled, PatternRow
 
@@ -50,10 +51,8 @@ def main() -> None:
         process_name(),
         {"patterns": RELEASES[sys.argv[1]]()},
         open_market_logs(stores),
-        lease_seconds=settings.lease_seconds,
-        batch_size=settings.fold_batch,
+        WorkerOptions(settings.lease_seconds, settings.fold_batch, settings.replay_throttle),
         former=[ActivePatterns()] if "former" in sys.argv else [],
-        throttle=settings.replay_throttle,
     ).run(stop_on_signals())
 
 

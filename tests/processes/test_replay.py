@@ -18,7 +18,7 @@ from redis import Redis
 from domain.codec import decode
 from domain.events import Event, PatternDetected
 from infra.log.event_log import EventLog
-from infra.projecting.projector_thread import THROTTLED_STEPS_A_SECOND
+from infra.projecting.projector_thread import THROTTLED_STEPS_PER_SECOND
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
 from projections.patterns import ActivePatterns
@@ -189,7 +189,7 @@ def test_a_throttled_replay_goes_in_small_steps(redis: Redis, redis_url: str) ->
         entries = redis.xrange(keys_of(Build(1, 2), log).changes)
         positions = [0, *(int(identity.split(b"-")[0]) for identity, _ in entries)]
         assert positions[-1] > 40
-        assert max(after - before for before, after in pairwise(positions)) <= 200 / THROTTLED_STEPS_A_SECOND
+        assert max(after - before for before, after in pairwise(positions)) <= 200 / THROTTLED_STEPS_PER_SECOND
 
 
 def test_no_switch_leaves_the_live_one_live(redis: Redis, redis_url: str) -> None:
@@ -207,7 +207,7 @@ def test_changed_code_under_an_old_version_is_refused(redis: Redis, redis_url: s
     changed = release("changed", redis_url=redis_url, stderr=subprocess.PIPE)
     _, errors = changed.communicate(timeout=30)
     assert changed.returncode != 0
-    assert b"the projection patterns has changed, but is still version 1" in errors
+    assert b"The projection patterns has changed, but it is still version 1" in errors
 
 
 def test_without_a_way_back_rollback_says_so(redis_url: str) -> None:

@@ -1,0 +1,75 @@
+"""Sharing of segments among workers: the registry of live workers, and the fair share of each worker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from redis import Redis
+
+from infra.projecting.build_lifecycle import ModelBuild
+from infra.read_models.keys import workers_key
+from infra.redis.functions import command, with_functions
+from projections.ports import Segment
+
+
+class WorkerRank(NamedTuple):
+    """The rank of a worker among the live workers whose code can fold a build."""
+
+    place: int
+    """The place in the order of the workers' names, from 0."""
+    workers: int
+    """The number of live workers, at least 1."""
+
+
+def register_worker(client: Redis, worker: str, builds: Sequence[ModelBuild], seconds: float) -> list[WorkerRank]:
+    """Register a worker as alive for each build it can fold, for a number of seconds. Return its rank for each."""
+    return [WorkerRank(*reply) for reply in _register(client, worker, builds, seconds)]
+
+
+def unregister_worker(client: Redis, worker: str, builds: Sequence[ModelBuild]) -> None:
+    """Remove a worker from the registry of each build."""
+    _register(client, worker, builds, 0)
+
+
+def _register(client: Redis, worker: str, builds: Sequence[ModelBuild], seconds: float) -> list[tuple[int, int]]:
+    def register() -> list[tuple[int, int]]:
+        with client.pipeline(transaction=False) as pipeline:
+            for build in builds:
+                pipeline.execute_command(
+                    *command("register_worker", [workers_key(*build)], (worker, round(seconds * 1000)))
+                )
+            return [(place, count) for place, count in pipeline.execute()]
+
+    return with_functions(client, register)
+
+
+@dataclass
+class FairShare:
+    """The segments of one build that one worker holds and may lease."""
+
+    surplus: list[Segment]
+    """Segments that the worker holds beyond its share."""
+    missing: int
+    """Number of segments that the worker should lease in addition."""
+    candidates: list[Segment]
+    """Segments that the worker does not hold and has not tried to lease, in the order in which it should try."""
+
+    @classmethod
+    def of(cls, build: ModelBuild, logs: Sequence[str], rank: WorkerRank, held: Sequence[Segment]) -> "FairShare":
+        """Divide the segments of a build among its workers, rounded up.
+
+        Each place begins at another segment, so that workers that start together seldom compete for a lease.
+        """
+        size = -(-len(logs) // rank.workers)
+        first = rank.place * size % len(logs)
+        segments = [Segment(*build, log) for log in (*logs[first:], *logs[:first])]
+        return cls(
+            surplus=list(held[size:]),
+            missing=size - len(held[:size]),
+            candidates=[segment for segment in segments if segment not in held],
+        )
+
+    def next_candidates(self) -> list[Segment]:
+        """Take as many candidates as segments are missing."""
+        taken, self.candidates = self.candidates[: self.missing], self.candidates[self.missing :]
+        return taken
