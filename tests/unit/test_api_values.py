@@ -90,7 +90,7 @@ def test_a_cursor_comes_back_as_it_was(value: float, key: str) -> None:
     assert decode_cursor(cursor, order) == Cursor(value, key)
     assert cursor.isascii()
     assert not set(cursor) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-    with pytest.raises(ValueError, match="sort as it does"):
+    with pytest.raises(ValueError, match="use the same order"):
         decode_cursor(cursor, ("rs", "desc"))
 
 
