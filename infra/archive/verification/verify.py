@@ -27,7 +27,7 @@ SELECT log FROM tickview.logs UNION SELECT log FROM tickview.segments WHERE name
 UNION (
     WITH RECURSIVE found AS (
         (SELECT log FROM tickview.events ORDER BY log LIMIT 1)
-        UNION WHOLE_ARCHIVE
+        UNION ALL
         SELECT (SELECT log FROM tickview.events WHERE log > found.log ORDER BY log LIMIT 1) FROM found
         WHERE found.log IS NOT NULL
     )
