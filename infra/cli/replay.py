@@ -21,7 +21,7 @@ from infra.projecting import build_lifecycle
 from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
 from infra.read_models.checkpoints import logs_of
-from infra.read_models.comparison import Difference, compare
+from infra.read_models.comparison import BuildPair, Difference, compare_builds
 from infra.read_models.keys import workers_key
 from infra.read_models.versions import change_versions, read_versions
 from infra.settings import Settings
@@ -171,7 +171,7 @@ def _compare(client: Redis, name: str, build: Build, *, quiet: bool) -> tuple[li
         def looked_at(rows: int, all_rows: int) -> None:
             progress.update(task, completed=rows, total=all_rows)
 
-        found = compare(client, READ_MODELS[name], logs_of(client, name), live, build, progress=looked_at)
+        found = compare_builds(client, name, logs_of(client, name), BuildPair(live, build), progress=looked_at)
         first = list(islice(found, DIFFERENCES_SHOWN))
         return first, len(first) + sum(1 for _ in found)
 

@@ -1,4 +1,4 @@
-"""Compares two builds of a read model row by row, while workers go on folding both."""
+"""Comparison of two builds of a read model, row by row, while workers continue to fold both."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,104 +11,119 @@ from redis import Redis
 
 from infra.processes.errors import StartupError
 from infra.read_models.keys import SegmentKeys
-from projections.base import Projection
 from projections.ports import Segment
 from projections.versions import Build
 
-ROWS_AT_ONCE = 500
+ROWS_PER_BATCH = 500
 
 POLL_SECONDS = 0.01
+"""Seconds between two reads of rows that cannot be compared yet."""
+
+
+class BuildPair(NamedTuple):
+    """The two builds to compare."""
+
+    old: Build
+    new: Build
 
 
 class Difference(NamedTuple):
-    """One field of a row, in JSON values, as the two builds have it."""
+    """One field of a row, with its JSON value in each build."""
 
     key: str
     field: str
-    """Empty where only one of the builds has the row: ``old`` or ``new`` is the whole row, the other one None."""
+    """Empty if only one build has the row. Then ``old`` or ``new`` is the whole row, and the other value is None."""
     old: Any
     new: Any
 
 
 class NotComparableError(StartupError):
-    """The builds do not come to the same position; the message says where they are and what to do."""
+    """The builds do not reach a common position. The message contains their positions."""
 
 
-def compare(
+def compare_builds(
     client: Redis,
-    projection: Projection[Any, Any],
+    read_model: str,
     logs: Sequence[str],
-    one: Build,
-    other: Build,
+    builds: BuildPair,
     *,
     progress: Callable[[int, int], None],
     standstill_seconds: float = 30.0,
 ) -> Iterator[Difference]:
-    """Every field in which a row of ``other``, the new, is not what it is in ``one``, the old; each row once.
+    """Find every field in which a row of the new build differs from the row of the old build.
 
-    Rows are compared as of one position of their log, whatever the workers do meanwhile. A look at rows of both builds
-    and at both checkpoints is atomic. Where the checkpoints are equal, both builds have folded the same events. Where
-    one build is ahead, its row is what it was at the checkpoint behind if the row's position, at which it last
-    changed, is not past that. A row of which neither holds is looked at again until one does: equal rows too, for what
-    is equal only because one build is behind may be different. Rows that come while the comparison runs may be missed:
-    all that were there at its start are compared.
+    Both rows are read atomically with the checkpoints of both builds, and they are compared as of one position of their
+    log. If the checkpoints are equal, both builds have folded the same events. If one build is ahead, its row is
+    comparable if the row's position, at which it last changed, is not past the checkpoint of the other build. All other
+    rows are read again until they are comparable, even if they are equal: they may be equal only because one build is
+    behind. Rows that are added during the comparison may be missed.
 
-    A field that one side does not have counts as null. ``position`` is not compared: it says which event changed the
-    row, not what the row says. 1 and 1.0 differ. In memory are, for one log at a time, the keys of the rows that
-    differ, and of other rows 500 or so. ``progress`` is told after each batch how many rows have been compared and how
-    many there are to compare, those of both builds added up. Raises NotComparableError after ``standstill_seconds`` in
-    which no row became comparable: nobody folds one of the builds, or a row changes without a pause.
+    A missing field counts as null. The field ``position`` is not compared, because it names the event that changed the
+    row. 1 and 1.0 differ. The comparison holds in memory the keys of the differing rows of one log, and
+    ``ROWS_PER_BATCH`` rows.
+
+    Args:
+        client: A client of the server that has the read model.
+        read_model: The name of the read model.
+        logs: The logs that the read model folds.
+        builds: The old and the new build.
+        progress: Called after each batch with the number of compared rows and the number of all rows, each the sum of
+            both builds.
+        standstill_seconds: Seconds without any comparable row after which the comparison fails.
+
+    Raises:
+        NotComparableError: No row became comparable for ``standstill_seconds``: no worker folds one of the builds, or a
+            row changes without a pause.
     """
-    pairs = [_Pair(*(SegmentKeys(Segment(projection.name, build, log)) for build in (one, other))) for log in logs]
+    pairs = [_SegmentPair(*(SegmentKeys(Segment(read_model, build, log)) for build in builds)) for log in logs]
     with client.pipeline(transaction=False) as pipeline:
         for pair in pairs:
             pipeline.hlen(pair.old.rows)
             pipeline.hlen(pair.new.rows)
         total = sum(pipeline.execute())
-    done = 0
+    compared = 0
     for pair in pairs:
         differing: set[bytes] = set()
         for segment in pair:
-            for keys in _scan(client, segment.rows):
-                for key, old, new in _comparable_rows(
-                    client, pair, [key for key in keys if key not in differing], standstill_seconds
-                ):
-                    if found := list(_differences(key, old, new)):
+            for keys in _scan_keys(client, segment.rows):
+                undecided = [key for key in keys if key not in differing]
+                for key, old, new in _comparable_rows(client, pair, undecided, standstill_seconds):
+                    if differences := list(_differences(key, old, new)):
                         differing.add(key)
-                        yield from found
-                done += len(keys)
-                progress(done, max(done, total))
+                        yield from differences
+                compared += len(keys)
+                progress(compared, max(compared, total))
 
 
-class _Pair(NamedTuple):
-    """The segments of the two builds on one log."""
+class _SegmentPair(NamedTuple):
+    """The keys of both builds' segments on one log."""
 
     old: SegmentKeys
     new: SegmentKeys
 
 
 @dataclass
-class _Side:
-    """What one build has of some rows, and the checkpoint at which it has it."""
+class _RowsAtCheckpoint:
+    """The rows of one build, and the checkpoint at which they were read."""
 
     checkpoint: int
     rows: list[bytes | None]
 
 
-def _scan(client: Redis, rows: str) -> Iterator[list[bytes]]:
-    """All keys of a hash in parts; a key may come more than once."""
-    keys = iter(client.hscan_iter(rows, count=ROWS_AT_ONCE))
-    while part := [key for key, _ in islice(keys, ROWS_AT_ONCE)]:
-        yield part
+def _scan_keys(client: Redis, rows: str) -> Iterator[list[bytes]]:
+    """Yield all keys of a hash in batches. HSCAN may return a key more than once."""
+    keys = iter(client.hscan_iter(rows, count=ROWS_PER_BATCH))
+    while batch := [key for key, _ in islice(keys, ROWS_PER_BATCH)]:
+        yield batch
 
 
 def _comparable_rows(
-    client: Redis, pair: _Pair, keys: list[bytes], standstill_seconds: float
+    client: Redis, pair: _SegmentPair, keys: list[bytes], standstill_seconds: float
 ) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
-    """Each key with the rows of both builds as of one position, as soon as there is one."""
+    """Yield each key with the rows of both builds, as soon as both rows are as of one position."""
     deadline = time.monotonic() + standstill_seconds
     while keys:
-        old, new = _look(client, pair, keys)
+        old, new = _read_rows(client, pair, keys)
         undecided = []
         for key, old_row, new_row in zip(keys, old.rows, new.rows, strict=True):
             if _are_comparable(old_row, new_row, old.checkpoint, new.checkpoint):
@@ -121,25 +136,25 @@ def _comparable_rows(
             raise NotComparableError(
                 f"{len(undecided)} rows, such as {undecided[0].decode()}, could not be compared at one position: "
                 f"{pair.old.prefix[:-1]} is at {old.checkpoint}, {pair.new.prefix[:-1]} at {new.checkpoint}; "
-                "see that workers run, or compare while fewer events arrive"
+                "check that workers run, or compare while fewer events arrive"
             )
         if undecided:
             time.sleep(POLL_SECONDS)
         keys = undecided
 
 
-def _look(client: Redis, pair: _Pair, keys: list[bytes]) -> list[_Side]:
-    """Both builds' rows and checkpoints at one moment: all keys of a log's segments are in one slot."""
+def _read_rows(client: Redis, pair: _SegmentPair, keys: list[bytes]) -> list[_RowsAtCheckpoint]:
+    """Read the rows and the checkpoints of both builds atomically. All keys of a log's segments are in one slot."""
     with client.pipeline(transaction=True) as pipeline:
         for segment in pair:
             pipeline.hget(segment.state, "checkpoint")
             pipeline.hmget(segment.rows, keys)
         replies = pipeline.execute()
-    return [_Side(int(replies[at] or 0), replies[at + 1]) for at in (0, 2)]
+    return [_RowsAtCheckpoint(int(replies[at] or 0), replies[at + 1]) for at in (0, 2)]
 
 
 def _are_comparable(old: bytes | None, new: bytes | None, old_checkpoint: int, new_checkpoint: int) -> bool:
-    """Whether both rows are as of one position; two that are gone have nothing to compare."""
+    """Return whether both rows are as of one position. Two missing rows have nothing to compare."""
     if old_checkpoint == new_checkpoint or (old is None and new is None):
         return True
     ahead = old if old_checkpoint > new_checkpoint else new
@@ -159,9 +174,9 @@ def _differences(key: bytes, old: bytes | None, new: bytes | None) -> Iterator[D
         yield Difference(name, "", before, after)
         return
     for field in before | after:
-        was, shall_be = before.get(field), after.get(field)
-        if _canonical(was) != _canonical(shall_be):
-            yield Difference(name, field, was, shall_be)
+        old_value, new_value = before.get(field), after.get(field)
+        if _canonical(old_value) != _canonical(new_value):
+            yield Difference(name, field, old_value, new_value)
 
 
 def _values(document: bytes | None) -> dict[str, Any] | None:

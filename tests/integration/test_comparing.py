@@ -17,7 +17,7 @@ from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected, PatternEvent, PatternExpired
 from infra.log.event_log import EventLog, NewEvent
 from infra.projecting.projector import Projector
-from infra.read_models.comparison import Difference, NotComparableError, compare
+from infra.read_models.comparison import BuildPair, Difference, NotComparableError, compare_builds
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
 from projections.activity import Activity
@@ -103,7 +103,7 @@ def build_up(client: Redis, projection: Projection[Any, Any], build: Build, *, b
 def compared(client: Redis, name: str = "patterns", **options: Any) -> list[Difference]:
     options = {"progress": lambda *_: None, **options}
     projection = Activity() if name == "activity" else ActivePatterns()
-    return list(compare(client, projection, LOGS, OLD, NEW, **options))
+    return list(compare_builds(client, projection.name, LOGS, BuildPair(OLD, NEW), **options))
 
 
 def rows(client: Redis, build: Build) -> dict[str, dict[str, Any]]:
