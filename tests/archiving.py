@@ -1,15 +1,11 @@
 """What tests of the archive share: a log with an archive behind it, and an archiver that runs to the log's end."""
 
-from collections.abc import Iterable
-
 from redis import Redis
 
-from domain.codec import encode, topic_of
-from domain.events import Event
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, Archiver
 from infra.archive.leases import PostgresLease, acquire_lease
 from infra.archive.log_archive import PostgresArchive
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 
 
@@ -17,13 +13,6 @@ def archived_log(client: Redis, database: Database, name: str = "market-0", keep
     """A log behind which there is an archive; of a loss, ``keep`` events are put back."""
     archive = PostgresArchive(database, client, restore_limit=keep, partitions=4)
     return EventLog(client, name, archive=archive)
-
-
-def new_events(events: Iterable[Event], origin: str = "") -> list[NewEvent]:
-    """The events as they are appended."""
-    return [
-        NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id, origin=origin) for event in events
-    ]
 
 
 def leased(database: Database, log: str, owner: str = "archiver", seconds: float = 60) -> PostgresLease:

@@ -8,13 +8,6 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 
-from infra.log.event_log import NewEvent
-
-
-def detected(stream: str = "symbol-AAPL", **fields: object) -> NewEvent:
-    """An event whose content does not matter."""
-    return NewEvent(stream, "domain.events:PatternDetected", b"{}", **fields)
-
 
 def until(condition: Callable[[], object], what: str) -> None:
     """Return when the condition holds."""

@@ -205,7 +205,8 @@ def serving(heartbeat_seconds: float = 3_600) -> Iterator[Server]:
         server.stop()
 
 
-def detected(position: int, confidence: float = 0.8, **others: Any) -> tuple[PatternRow, Commit]:
+def detection_commit(position: int, confidence: float = 0.8, **others: Any) -> tuple[PatternRow, Commit]:
+    """Build a new row of ``patterns`` and the commit that writes the row at a position of ``market-0``."""
     row = row_of(f"S{position}", "Doji", "daily", 900.0, confidence, **others)
     return row, commit_of("market-0", position, (row.id, None, row))
 

@@ -25,8 +25,8 @@ from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from infra.postgres.schema import migrate, migrations
 from infra.processes.errors import StartupError
-from tests.archiving import archive_all, archived_log, leased, new_events
-from tests.integration.eventlog_support import detected
+from tests.archiving import archive_all, archived_log, leased
+from tests.events import new_events, opaque_event
 from tests.oracles.chain import hashes_of
 from tests.processes.roles import wait_until
 from tests.strategies import histories
@@ -113,7 +113,7 @@ def test_a_state_that_is_not_json_is_archived_as_it_is(redis: Redis, database: D
     log = archived_log(redis, database)
     states = [b"", b"\x00\xff\xfe", b"{not json", b"[1]", orjson.dumps({"source": 7, "correlation_id": None})]
     states.append(orjson.dumps({"source": "a\0b", "correlation_id": "\0"}))
-    log.append([detected(f"symbol-{number}")._replace(state=state) for number, state in enumerate(states)])
+    log.append([opaque_event(f"symbol-{number}")._replace(state=state) for number, state in enumerate(states)])
     archive_all(database, log)
     rows = archived(database)
     assert [row[-2] for row in rows] == states
@@ -123,7 +123,7 @@ def test_a_state_that_is_not_json_is_archived_as_it_is(redis: Redis, database: D
 
 def test_a_stalled_archiver_that_wakes_up_is_refused(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
-    log.append([detected() for _ in range(10)])
+    log.append([opaque_event() for _ in range(10)])
     stalled = Archiver(database, log, leased(database, log.name, "stalled", seconds=0), 100)
     read_before = log.read(0, 5)
     leased(database, log.name, "other", seconds=0)
@@ -132,7 +132,7 @@ def test_a_stalled_archiver_that_wakes_up_is_refused(redis: Redis, database: Dat
     archive_all(database, log)
     with pytest.raises(LeaseLostError):
         stalled.archive(read_before)
-    log.append([detected()])
+    log.append([opaque_event()])
     with pytest.raises(LeaseLostError):
         stalled.step(0)
     assert [row[1] for row in archived(database)] == list(range(1, 11))
@@ -142,7 +142,7 @@ def test_a_stalled_archiver_that_wakes_up_is_refused(redis: Redis, database: Dat
 
 def test_a_lease_is_kept_by_its_owner_and_given_to_nobody_else(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
-    log.append([detected()])
+    log.append([opaque_event()])
     lease = leased(database, log.name, "first")
     assert leased(database, log.name, "first").epoch == lease.epoch
     with pytest.raises(AssertionError):
@@ -246,11 +246,11 @@ def test_each_month_has_a_partition_which_can_be_detached(redis: Redis, database
 
 def test_another_log_of_the_same_name_is_refused(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
-    log.append([detected()])
+    log.append([opaque_event()])
     archive_all(database, log)
     redis.flushall()
     stranger = EventLog(redis, "market-0")
-    stranger.append([detected()])
+    stranger.append([opaque_event()])
     with pytest.raises(LogDivergedError, match="is this the right Redis"):
         Archiver(database, stranger, leased(database, "market-0"), 10)
 

@@ -13,7 +13,7 @@ from falcon.asgi import Request, Response
 from websockets.sync.client import connect
 
 from infra.web_server.request_limits import HEAD_BYTES
-from tests.integration.push_server import Server, detected, receive, serving
+from tests.integration.push_server import Server, detection_commit, receive, serving
 from tests.processes.roles import wait_until
 
 SLOW = b"GET /api/patterns/stream HTTP/1.1\r\nhost: localhost\r\nx-more: "
@@ -177,7 +177,7 @@ def test_who_has_asked_in_time_may_stay(server: Server) -> None:
         receive(websocket)
         next(events)
         assert refusal(rest(connection)) == (408, "too-slow")
-        _, commit = detected(1)
+        _, commit = detection_commit(1)
         server.hear(commit)
         assert receive(websocket)["type"] == "changes"
         assert next(events)["type"] == "changes"
@@ -271,7 +271,7 @@ def test_a_websocket_that_sends_what_it_likes_is_ignored_up_to_a_bound(server: S
     with connect(url, compression=None) as websocket:
         message: Any = receive(websocket)
         websocket.send("[" * 10_000)
-        _, commit = detected(2)
+        _, commit = detection_commit(2)
         server.hear(commit)
         message = receive(websocket)
         assert message["type"] == "changes"

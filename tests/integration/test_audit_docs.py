@@ -14,7 +14,7 @@ from redis import Redis
 from infra.archive.verification.heads import read_private_key, sign, take_heads
 from infra.postgres.database import Database
 from tests.archiving import archive_all, archived_log
-from tests.integration.eventlog_support import detected
+from tests.events import opaque_event
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "audit.md"
 
@@ -29,8 +29,8 @@ def program(language: str) -> str:
 def database(each_database: Database, redis: Redis) -> Database:
     """An archive of twenty events, one of which has a state that is no text."""
     log = archived_log(redis, each_database)
-    log.append([detected(f"symbol-Ä{number}") for number in range(19)])
-    log.append([detected()._replace(state=b"\x00\xff", origin="http")])
+    log.append([opaque_event(f"symbol-Ä{number}") for number in range(19)])
+    log.append([opaque_event()._replace(state=b"\x00\xff", origin="http")])
     archive_all(each_database, log)
     return each_database
 

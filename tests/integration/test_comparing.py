@@ -13,9 +13,8 @@ import orjson
 import pytest
 from redis import Redis
 
-from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected, PatternEvent, PatternExpired
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.projecting.projector import Projector
 from infra.read_models.comparison import BuildPair, Difference, NotComparableError, compare_builds
 from infra.read_models.keys import SegmentKeys
@@ -25,6 +24,7 @@ from projections.base import Projection
 from projections.patterns import ActivePatterns
 from projections.ports import CommitOutcome, Segment
 from projections.versions import Build
+from tests.events import NOON, expiry_of, new_events, pattern_detected
 from tests.integration.eventlog_support import until
 
 LOGS = ("market-0", "market-1")
@@ -68,19 +68,15 @@ class Lenient(Activity):
         return replace(evolved, events=2) if row is None and event.source == "b" else evolved
 
 
-def detected(number: int, symbol: str = "AAPL", **fields: Any) -> PatternDetected:
-    moment = 1_757_001_600.0 + number
-    known = {"event_id": f"{symbol}-{number}", "occurred_at": moment, "detected_at": moment, "confidence": 0.7}
-    return PatternDetected(symbol=symbol, pattern="Doji", tier="daily", **{**known, "source": "a", **fields})
-
-
-def expired(begun: PatternDetected) -> PatternExpired:
-    said = begun.model_dump(include={"occurred_at", "detected_at", "symbol", "pattern", "tier", "source"})
-    return PatternExpired(event_id=f"{begun.event_id}-end", **said)
+def detection(number: int, symbol: str = "AAPL", **fields: Any) -> PatternDetected:
+    """Build the detection of a second after noon."""
+    moment = NOON + number
+    known = {"event_id": f"{symbol}-{number}", "occurred_at": moment, "detected_at": moment, "source": "a"}
+    return pattern_detected(symbol=symbol, **{**known, **fields})
 
 
 def append(client: Redis, log: str, events: Iterable[Event]) -> None:
-    new = [NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id) for event in events]
+    new = new_events(events)
     for start in range(0, len(new), 500):
         EventLog(client, log).append(new[start : start + 500])
 
@@ -118,7 +114,7 @@ def rows(client: Redis, build: Build) -> dict[str, dict[str, Any]]:
 
 def test_builds_of_the_same_code_are_equal(redis: Redis) -> None:
     for log, symbol in zip(LOGS, ("AAPL", "MSFT"), strict=True):
-        append(redis, log, [detected(number, symbol) for number in range(1_200)])
+        append(redis, log, [detection(number, symbol) for number in range(1_200)])
     build_up(redis, ActivePatterns(), OLD, batch=7)
     build_up(redis, ActivePatterns(), NEW, batch=500)
     told: list[tuple[int, int]] = []
@@ -131,11 +127,11 @@ def test_builds_of_the_same_code_are_equal(redis: Redis) -> None:
 def test_every_difference_is_found_once(redis: Redis) -> None:
     history: list[Event] = []
     for number in range(700):
-        history += [detected(number, symbol, confidence=number % 10 / 10) for symbol in ("AAPL", "ZZZ", "KEEP")]
+        history += [detection(number, symbol, confidence=number % 10 / 10) for symbol in ("AAPL", "ZZZ", "KEEP")]
         if number % 3 == 0:
-            history += [expired(one) for one in history[-3:]]
+            history += [expiry_of(one) for one in history[-3:]]
     append(redis, LOGS[0], history)
-    append(redis, LOGS[1], [detected(number, "MSFT") for number in range(3)])
+    append(redis, LOGS[1], [detection(number, "MSFT") for number in range(3)])
     build_up(redis, ActivePatterns(), OLD)
     build_up(redis, Graded(), NEW)
 
@@ -197,11 +193,11 @@ def test_order_and_nulls_are_no_difference(redis: Redis, old: dict[str, Any], ne
 @pytest.mark.parametrize(("ahead", "behind"), [(OLD, NEW), (NEW, OLD)])
 def test_a_build_that_is_behind_is_waited_for(redis: Redis, ahead: Build, behind: Build) -> None:
     """Rows added, changed and removed by events that only one build has folded are no differences."""
-    first = [detected(number) for number in range(5)]
+    first = [detection(number) for number in range(5)]
     append(redis, LOGS[0], first)
     following = projector(redis, ActivePatterns(), behind, LOGS[0])
     following.step(500, 0)
-    again = [detected(1, event_id="again", confidence=0.9), detected(7), expired(first[2])]
+    again = [detection(1, event_id="again", confidence=0.9), detection(7), expiry_of(first[2])]
     append(redis, LOGS[0], again)
     build_up(redis, ActivePatterns(), ahead)
     with ThreadPoolExecutor(1) as pool:
@@ -223,7 +219,7 @@ def wait_for_looks(client: Redis, found: Future[Any]) -> None:
 
 
 def test_rows_that_are_equal_only_because_one_build_is_behind_differ(redis: Redis) -> None:
-    first, second = (detected(number, source="b", occurred_at=1_757_001_600.0) for number in range(2))
+    first, second = (detection(number, source="b", occurred_at=1_757_001_600.0) for number in range(2))
     append(redis, LOGS[0], [first])
     build_up(redis, Lenient(), NEW)
     append(redis, LOGS[0], [second])
@@ -237,7 +233,7 @@ def test_rows_that_are_equal_only_because_one_build_is_behind_differ(redis: Redi
 
 
 def test_a_build_that_nobody_folds_ends_the_comparison(redis: Redis) -> None:
-    append(redis, LOGS[0], [detected(0)])
+    append(redis, LOGS[0], [detection(0)])
     build_up(redis, ActivePatterns(), OLD)
     with pytest.raises(NotComparableError, match=r"1 rows, such as AAPL:Doji:daily:.*:1\.1 is at 1, .*:2\.2 at 0;"):
         compared(redis, standstill_seconds=0.05)
@@ -257,9 +253,9 @@ def events_arriving(client: Redis, projections: dict[Build, Projection[Any, Any]
         for number in count():
             if stop.is_set():
                 return
-            begun = detected(number, "MSFT" if number % 2 else "AAPL", source="ab"[number % 2])
-            earlier = detected(number // 2, "AAPL", event_id=f"{number}-again", confidence=number % 9 / 9)
-            append(client, LOGS[0], [begun, earlier, *([expired(begun)] if number % 3 == 0 else [])])
+            begun = detection(number, "MSFT" if number % 2 else "AAPL", source="ab"[number % 2])
+            earlier = detection(number // 2, "AAPL", event_id=f"{number}-again", confidence=number % 9 / 9)
+            append(client, LOGS[0], [begun, earlier, *([expiry_of(begun)] if number % 3 == 0 else [])])
             work[0] += 1
             head = EventLog(client, LOGS[0]).head()
             while not stop.is_set() and head - min(one.lease.checkpoint for one in projectors) > 20:

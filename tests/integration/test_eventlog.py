@@ -19,7 +19,8 @@ from infra.log.errors import VersionConflictError
 from infra.log.event_log import Appended, EventLog, NewEvent
 from infra.log.handle import LogOptions
 from infra.redis.connections import connect
-from tests.integration.eventlog_support import LosingProxy, detected, until
+from tests.events import opaque_event
+from tests.integration.eventlog_support import LosingProxy, until
 
 _numbers = count()
 
@@ -130,9 +131,9 @@ def comparable(entries: list[LogEntry]) -> list[LogEntry]:
 
 
 def test_large_batches_and_long_streams(log: EventLog) -> None:
-    batch = [detected(f"symbol-{number % 2_500}") for number in range(6_000)]
+    batch = [opaque_event(f"symbol-{number % 2_500}") for number in range(6_000)]
     assert [appended.position for appended in log.append(batch)] == list(range(1, 6_001))
-    log.append([detected("long") for _ in range(2_300)])
+    log.append([opaque_event("long") for _ in range(2_300)])
 
     assert [entry.version for entry in log.read_stream("long")] == list(range(1, 2_301))
     assert [entry.version for entry in log.read_stream("long", desc=True)] == list(range(2_300, 0, -1))
@@ -140,7 +141,7 @@ def test_large_batches_and_long_streams(log: EventLog) -> None:
 
 
 def test_reading_is_bounded_by_position_and_limit(log: EventLog) -> None:
-    log.append([detected() for _ in range(10)])
+    log.append([opaque_event() for _ in range(10)])
 
     assert [entry.position for entry in log.read(3, 4)] == [4, 5, 6, 7]
     assert [entry.position for entry in log.read(3, 100, upto=5)] == [4, 5]
@@ -153,7 +154,7 @@ def test_concurrent_writers_leave_no_gap(log: EventLog) -> None:
     writers, batches, size = 8, 25, 7
 
     def write(writer: int) -> list[int]:
-        events = [detected(f"symbol-{writer % 3}") for _ in range(size)]
+        events = [opaque_event(f"symbol-{writer % 3}") for _ in range(size)]
         return [appended.position for _ in range(batches) for appended in log.append(events)]
 
     with ThreadPoolExecutor(writers) as threads:
@@ -171,7 +172,7 @@ def test_concurrent_writers_leave_no_gap(log: EventLog) -> None:
 def test_only_one_of_two_writers_gets_a_version(log: EventLog) -> None:
     def write(_: int) -> bool:
         try:
-            log.append([detected(expected_version=1)])
+            log.append([opaque_event(expected_version=1)])
         except VersionConflictError:
             return False
         return True
@@ -182,18 +183,18 @@ def test_only_one_of_two_writers_gets_a_version(log: EventLog) -> None:
 
 
 def test_conflict_says_what_to_expect(log: EventLog) -> None:
-    log.append([detected(), detected()])
+    log.append([opaque_event(), opaque_event()])
 
     with pytest.raises(VersionConflictError, match=r"stream symbol-AAPL .* is at version 2: .* version 7"):
-        log.append([detected("other"), detected(expected_version=7)])
+        log.append([opaque_event("other"), opaque_event(expected_version=7)])
     with pytest.raises(VersionConflictError, match=r"stream new .* is empty: .* version 7"):
-        log.append([detected("new", expected_version=7)])
+        log.append([opaque_event("new", expected_version=7)])
 
 
 def test_log_has_an_id_that_stays(client: Redis, log: EventLog) -> None:
-    log.append([detected()])
+    log.append([opaque_event()])
     first = client.hgetall(f"tickview:{{{log.name}}}:meta")
-    log.append([detected(event_id="once"), detected(event_id="once")])
+    log.append([opaque_event(event_id="once"), opaque_event(event_id="once")])
     second = client.hgetall(f"tickview:{{{log.name}}}:meta")
 
     assert first[b"id"]
@@ -203,17 +204,17 @@ def test_log_has_an_id_that_stays(client: Redis, log: EventLog) -> None:
 
 
 def test_functions_that_the_server_has_lost_come_back(client: Redis, log: EventLog) -> None:
-    log.append([detected()])
+    log.append([opaque_event()])
     client.execute_command("FUNCTION", "FLUSH")
 
-    assert log.append([detected()])[0].position == 2
+    assert log.append([opaque_event()])[0].position == 2
     client.execute_command("FUNCTION", "FLUSH")
     assert [entry.version for entry in log.read_stream("symbol-AAPL")] == [1, 2]
 
 
 def test_id_is_forgotten_after_its_window(client: Redis) -> None:
     log = new_log(client, dedupe_window=1)
-    event = detected(event_id="once")
+    event = opaque_event(event_id="once")
     assert log.append([event]) == [Appended(1, 1, duplicate=False)]
     assert log.append([event]) == [Appended(1, 1, duplicate=True)]
 
@@ -238,7 +239,7 @@ def losing_a_reply(client: Redis, of: bytes) -> Iterator[Redis]:
 def test_append_whose_reply_is_lost_is_there_once(client: Redis, fields: dict[str, object]) -> None:
     with losing_a_reply(client, b"tickview_append") as through_proxy:
         log = new_log(through_proxy)
-        appended = log.append([detected(**fields)])
+        appended = log.append([opaque_event(**fields)])
 
     assert [(one.position, one.version) for one in appended] == [(1, 1)]
     assert [entry.position for entry in EventLog(client, log.name).read(0, 10)] == [1]
@@ -247,7 +248,7 @@ def test_append_whose_reply_is_lost_is_there_once(client: Redis, fields: dict[st
 def test_append_with_tracking_whose_reply_is_lost_is_there_once(client: Redis) -> None:
     with losing_a_reply(client, b"tickview_append") as through_proxy:
         log = new_log(through_proxy)
-        log.append([detected()], tracking=Tracking("upstream", 5))
+        log.append([opaque_event()], tracking=Tracking("upstream", 5))
 
     assert EventLog(client, log.name).head() == 1
     assert RedisTrackingRecorder(client, log.name).max_tracking_id("upstream") == 5
@@ -280,5 +281,5 @@ def test_snapshot_whose_reply_is_lost_is_there_once(client: Redis) -> None:
 @pytest.mark.parametrize("field", ["stream", "topic", "event_id", "origin"])
 def test_a_name_that_no_archive_could_hold_is_refused(log: EventLog, field: str) -> None:
     with pytest.raises(ValueError, match="NUL"):
-        log.append([detected(), detected()._replace(**{field: "a\0b"})])
+        log.append([opaque_event(), opaque_event()._replace(**{field: "a\0b"})])
     assert log.head() == 0

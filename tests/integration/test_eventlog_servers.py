@@ -20,7 +20,8 @@ from infra.log.handle import LogOptions
 from infra.redis.cluster import UNREACHABLE_ERRORS
 from infra.redis.connections import connect
 from tests import servers
-from tests.integration.eventlog_support import detected, until
+from tests.events import opaque_event
+from tests.integration.eventlog_support import until
 
 
 def restart(server: ValkeyServer) -> None:
@@ -42,7 +43,7 @@ def test_server_without_append_only_file_is_refused_before_anything_is_written()
             check_durability(client, "fsynced", 1)
 
         with pytest.raises(UnsuitableServerError, match="appendonly yes"):
-            EventLog(client, "market-0").append([detected()])
+            EventLog(client, "market-0").append([opaque_event()])
         assert client.dbsize() == 0
 
 
@@ -61,9 +62,9 @@ def test_too_few_replicas_are_refused(redis: Redis) -> None:
 def test_append_that_is_not_on_disk_is_said_to_be_and_may_be_repeated() -> None:
     with servers.valkey() as server, connect(server.connection_url) as client:
         log = EventLog(client, "market-0")
-        log.append([detected()])
+        log.append([opaque_event()])
         client.config_set("appendonly", "no")
-        event = detected(event_id="once")
+        event = opaque_event(event_id="once")
         with pytest.raises(NotDurableError, match="appendonly is disabled"):
             log.append([event])
 
@@ -73,14 +74,14 @@ def test_append_that_is_not_on_disk_is_said_to_be_and_may_be_repeated() -> None:
 
 
 def test_append_that_no_replica_has_is_said_to_be_and_may_be_repeated() -> None:
-    event = detected(event_id="once")
+    event = opaque_event(event_id="once")
     with servers.valkey() as primary, connect(primary.connection_url) as client:
         replica_of = {"replicaof": ("127.0.0.1", primary.port), "repl-diskless-sync-delay": 0}
         client.config_set("repl-diskless-sync-delay", 0)
         log = EventLog(client, "market-0", LogOptions(durability="replicated"))
         with servers.valkey(**replica_of) as replica, connect(replica.connection_url) as replica_client:
             until(lambda: client.execute_command("WAIT", 1, 100) == 1, "the replica follows")
-            assert log.append([detected()]) == [Appended(1, 1, duplicate=False)]
+            assert log.append([opaque_event()]) == [Appended(1, 1, duplicate=False)]
             assert EventLog(replica_client, "market-0").head() == 1
         with pytest.raises(NotDurableError, match="0 of 1 replicas"):
             log.append([event])
@@ -102,7 +103,7 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(appendfsync: str
         def append_until_the_server_is_gone() -> None:
             while True:
                 try:
-                    acknowledged.extend(log.append([detected() for _ in range(20)]))
+                    acknowledged.extend(log.append([opaque_event() for _ in range(20)]))
                 except UNREACHABLE_ERRORS:
                     return
 
@@ -118,7 +119,7 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(appendfsync: str
         assert len(kept) >= len(acknowledged)
         assert [entry.position for entry in kept] == list(range(1, len(kept) + 1))
         assert [entry.version for entry in kept] == list(range(1, len(kept) + 1))
-        assert log.append([detected()])[0].position == len(kept) + 1
+        assert log.append([opaque_event()])[0].position == len(kept) + 1
 
 
 def test_blocked_read_costs_one_command_and_ends_when_an_event_comes() -> None:
@@ -128,11 +129,11 @@ def test_blocked_read_costs_one_command_and_ends_when_an_event_comes() -> None:
         ThreadPoolExecutor(1) as threads,
     ):
         log = EventLog(client, "market-0")
-        log.append([detected()])
+        log.append([opaque_event()])
         client.config_resetstat()
         waiting = threads.submit(log.wait, 1, 10, 30.0)
         until(lambda: client.info("clients")["blocked_clients"] == 1, "the read blocks")
-        log.append([detected()])
+        log.append([opaque_event()])
 
         assert [entry.position for entry in waiting.result()] == [2]
         # One call: it was woken, it did not come back to look.
@@ -156,7 +157,7 @@ def test_blocked_subscription_asks_once_a_second_at_most_and_uses_no_cpu() -> No
         started = time.monotonic()
         consumer.start()
         until(lambda: calls(client, "xread") == 2, "the subscription has asked a second time")
-        recorder.log.append([detected()])
+        recorder.log.append([opaque_event()])
         consumer.join()
         seconds = time.monotonic() - started
         # One that the event has answered, and one that was begun behind it, did not wait for a second.
@@ -177,11 +178,11 @@ def test_subscription_goes_on_after_a_restart_of_the_server() -> None:
         consumer = Thread(target=lambda: [received.put(notification.id) for notification in subscription])
         consumer.start()
         try:
-            recorder.log.append([detected()])
+            recorder.log.append([opaque_event()])
             assert received.get(timeout=30) == 1
             for position in (2, 3):
                 restart(server)
-                recorder.log.append([detected()])
+                recorder.log.append([opaque_event()])
                 assert received.get(timeout=30) == position
         finally:
             subscription.stop()
@@ -192,7 +193,7 @@ def test_subscription_goes_on_after_a_restart_of_the_server() -> None:
 def test_subscription_begins_anywhere_and_filters_by_topic(redis: Redis) -> None:
     recorder = RedisApplicationRecorder(EventLog(redis, "market-0"), str)
     topics = ["a:A", "a:B"] * 600
-    recorder.log.append([detected()._replace(topic=topic) for topic in topics])
+    recorder.log.append([opaque_event()._replace(topic=topic) for topic in topics])
 
     with recorder.subscribe(gt=3, topics=["a:B"]) as subscription:
         ids = [notification.id for notification in islice(subscription, 598)]
@@ -214,10 +215,10 @@ def test_log_follows_its_slot_through_a_cluster() -> None:
         with RedisCluster.from_url(first.connection_url) as cluster:
             check_durability(cluster, "fsynced", 1)
             log = EventLog(cluster, "market-0")
-            log.append([detected(event_id="once")])
+            log.append([opaque_event(event_id="once")])
             move_slot(nodes[0], nodes[1], ids, second.port)
 
-            assert log.append([detected(event_id="once"), detected()]) == [
+            assert log.append([opaque_event(event_id="once"), opaque_event()]) == [
                 Appended(1, 1, duplicate=True),
                 Appended(2, 2, duplicate=False),
             ]

@@ -5,33 +5,25 @@ from typing import Any
 
 from redis import Redis
 
-from domain.codec import decode, encode, topic_of
-from domain.events import Event, PatternDetected, PatternExpired, PatternUpdated
-from infra.log.event_log import EventLog, NewEvent
+from domain.codec import decode
+from domain.events import Event, PatternDetected, PatternExpired
+from infra.log.event_log import EventLog
 from infra.projecting.expirer import expire
 from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Segment
+from tests.events import new_events, pattern_detected, pattern_updated
 from tests.read_model import FIRST, stored
 
 SEGMENT = Segment("patterns", FIRST, "market-0")
 NOW = time.time()
 
 
-def detected(symbol: str, expires_at: float | None) -> PatternDetected:
-    return PatternDetected(
-        event_id=f"detected-{symbol}",
-        occurred_at=NOW - 100,
-        source="test",
-        correlation_id="flow-1",
-        symbol=symbol,
-        pattern="Doji",
-        detected_at=NOW - 100,
-        tier="daily",
-        confidence=0.7,
-        expires_at=expires_at,
-    )
+def detection(symbol: str, expires_at: float | None) -> PatternDetected:
+    """Build a detection of 100 seconds ago."""
+    times = {"occurred_at": NOW - 100, "detected_at": NOW - 100, "expires_at": expires_at}
+    return pattern_detected(event_id=f"detected-{symbol}", symbol=symbol, correlation_id="flow-1", **times)
 
 
 class Market:
@@ -46,7 +38,7 @@ class Market:
         self._lease: Lease = lease
 
     def record(self, *events: Event) -> None:
-        self.log.append([NewEvent(one.stream, topic_of(type(one)), encode(one), one.event_id) for one in events])
+        self.log.append(new_events(events))
 
     def project(self) -> None:
         projector = Projector(ActivePatterns(), self.log, self._store, self._lease)
@@ -66,7 +58,7 @@ class Market:
 
 def test_what_has_elapsed_is_expired_and_nothing_else(redis: Redis) -> None:
     market = Market(redis)
-    market.record(detected("AAPL", NOW - 10), detected("MSFT", NOW + 3_600), detected("TSLA", None))
+    market.record(detection("AAPL", NOW - 10), detection("MSFT", NOW + 3_600), detection("TSLA", None))
     market.project()
     assert market.expire() == 1
     market.project()
@@ -79,7 +71,7 @@ def test_what_has_elapsed_is_expired_and_nothing_else(redis: Redis) -> None:
 
 def test_many_expirers_record_one_event(redis: Redis) -> None:
     market = Market(redis)
-    market.record(detected("AAPL", NOW - 10))
+    market.record(detection("AAPL", NOW - 10))
     market.project()
     assert [market.expire() for _ in range(3)] == [1, 1, 1]
     assert len(market.expiries()) == 1
@@ -87,18 +79,9 @@ def test_many_expirers_record_one_event(redis: Redis) -> None:
 
 def test_what_was_prolonged_meanwhile_lives_on(redis: Redis) -> None:
     market = Market(redis)
-    market.record(detected("AAPL", NOW - 10))
+    market.record(detection("AAPL", NOW - 10))
     market.project()
-    prolonged = PatternUpdated(
-        event_id="u",
-        occurred_at=NOW,
-        source="test",
-        symbol="AAPL",
-        pattern="Doji",
-        detected_at=NOW - 100,
-        tier="daily",
-        expires_at=NOW + 3_600,
-    )
+    prolonged = pattern_updated(tier="daily", occurred_at=NOW, detected_at=NOW - 100, expires_at=NOW + 3_600)
     market.record(prolonged)
     assert market.expire() == 1
     market.project()
@@ -108,11 +91,11 @@ def test_what_was_prolonged_meanwhile_lives_on(redis: Redis) -> None:
 def test_what_comes_back_elapsed_is_expired_again(redis: Redis) -> None:
     """The same pattern with the same end, announced again after it was expired: not mistaken for a duplicate."""
     market = Market(redis)
-    market.record(detected("AAPL", NOW - 10))
+    market.record(detection("AAPL", NOW - 10))
     market.project()
     market.expire()
     market.project()
-    market.record(detected("AAPL", NOW - 10).model_copy(update={"event_id": "again"}))
+    market.record(detection("AAPL", NOW - 10).model_copy(update={"event_id": "again"}))
     market.project()
     assert len(market.rows()) == 1
     market.expire()

@@ -26,7 +26,7 @@ from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
 from tests.archiving import archived_log, leased
-from tests.integration.eventlog_support import detected
+from tests.events import opaque_event
 from tests.oracles.chain import hashes_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, UTC)
@@ -43,7 +43,7 @@ def archiver(redis: Redis, database: Database) -> Archiver:
 
 
 def archive_more(log: EventLog, archiver: Archiver, count: int) -> None:
-    log.append([detected() for _ in range(count)])
+    log.append([opaque_event() for _ in range(count)])
     assert len(archiver.step(0)) == count
 
 

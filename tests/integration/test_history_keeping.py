@@ -13,7 +13,8 @@ from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from projections.queries import PatternQuery
 from projections.versions import Build
-from tests.archiving import archived_log, new_events
+from tests.archiving import archived_log
+from tests.events import new_events
 from tests.integration.test_pattern_history import detections
 from tests.integration.test_retention import begin_builds, fold
 from tests.past import history_lease, scan

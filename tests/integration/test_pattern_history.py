@@ -22,7 +22,8 @@ from infra.postgres.database import Database
 from projections.pattern_history import TIMELINES, Timeline
 from projections.patterns import PatternRow
 from projections.queries import HistoryPage, PatternQuery
-from tests.archiving import archive_all, archived_log, new_events
+from tests.archiving import archive_all, archived_log
+from tests.events import new_events
 from tests.integration.test_queries_patterns import pattern_queries
 from tests.oracles import queries as oracle
 from tests.oracles.past import Past, moments_of, shown_at

@@ -12,9 +12,8 @@ from redis import Redis
 from redis.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
@@ -24,6 +23,7 @@ from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import CommitOutcome, Lease, PendingCommit, Progress, Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
+from tests.events import new_events, pattern_detected
 from tests.oracles.folding import EXPECTED, expected_patterns
 from tests.read_model import FIRST, assert_equal, stored
 from tests.strategies import mixed_histories, pattern_events
@@ -66,7 +66,7 @@ class CrashingStore(RedisStore):
 
 
 def append(log: EventLog, events: list[Event]) -> None:
-    log.append([NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id) for event in events])
+    log.append(new_events(events))
 
 
 def lease(store: RedisStore, segment: Segment, owner: str = "worker", seconds: float = 30) -> Lease:
@@ -173,9 +173,8 @@ def test_every_history_is_not_trivial(redis: Redis) -> None:
 
 
 def detection(symbol: str, tier: str, pattern: str = "Doji", **fields: Any) -> PatternDetected:
-    known = {"event_id": f"{symbol}-{tier}-{pattern}-{fields}", "occurred_at": 1_757_001_600.0, "source": "test"}
-    known |= {"detected_at": 1_757_001_600.0, "confidence": 0.8}
-    return PatternDetected(symbol=symbol, tier=tier, pattern=pattern, **{**known, **fields})
+    known = {"event_id": f"{symbol}-{tier}-{pattern}-{fields}", "confidence": 0.8, **fields}
+    return pattern_detected(symbol=symbol, tier=tier, pattern=pattern, **known)
 
 
 def test_commit_of_a_stalled_worker_is_refused(redis: Redis) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.catalogue import symbol
-from tests.integration.push_server import Server, detected, receive, serving
+from tests.integration.push_server import Server, detection_commit, receive, serving
 from tests.processes.roles import wait_until
 
 REASON = "the catalogue or a list has changed, and with it what the filters mean"
@@ -42,7 +42,7 @@ def test_only_what_the_filters_mean_is_told(server: Server) -> None:
             assert receive(connection)["type"] == "ready"
         assert next(by_both)["type"] == "ready"
         for position in (1, 2, 3):
-            server.hear(detected(position)[1])
+            server.hear(detection_commit(position)[1])
         assert symbols_in(receive(by_universe)) == ["S1"]
         assert symbols_in(receive(by_sector)) == ["S2"]
         change(server, "S2", "S3")
@@ -62,7 +62,7 @@ def test_those_whom_a_change_concerns_are_reset_and_told_by_the_new_meaning(serv
         reset = receive(concerned)
         assert (reset["type"], reset["topic"], reset["reason"]) == ("reset", "patterns", REASON)
         for position in (1, 2):
-            server.hear(detected(position)[1])
+            server.hear(detection_commit(position)[1])
         for connection, symbols in (
             (concerned, {"S1", "S2"}),
             (by_symbols, {"S1", "S2"}),
@@ -88,14 +88,14 @@ def test_a_sector_that_is_gone_means_nothing_and_may_come_back(server: Server) -
 
             server.do(put)
             assert receive(connection)["reason"] == REASON
-        server.hear(detected(1)[1])
+        server.hear(detection_commit(1)[1])
         assert symbols_in(receive(connection)) == ["S1"]
 
 
 def test_who_comes_back_resumes_only_if_the_filters_mean_the_same(server: Server) -> None:
     with server.websocket("/ws/patterns?universe=one") as connection:
         last = receive(connection)["id"]
-    server.hear(detected(1)[1])
+    server.hear(detection_commit(1)[1])
     path = f"/ws/patterns?universe=one&last_event_id={last}"
     with server.websocket(path) as connection:
         assert receive(connection)["resumed"] is True

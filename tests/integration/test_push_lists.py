@@ -12,7 +12,7 @@ from websockets.sync.client import ClientConnection
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
 from readapi.ports.commits import Commit, CommitId, RowChange
-from tests.integration.push_server import Server, detected, receive, serving
+from tests.integration.push_server import Server, detection_commit, receive, serving
 from tests.processes.roles import wait_until
 
 REASON = "the catalogue or a list has changed, and with it what the filters mean"
@@ -70,7 +70,7 @@ def test_only_what_is_on_the_watchlist_is_told(server: Server) -> None:
             assert receive(connection)["type"] == "ready"
         assert next(events)["type"] == "ready"
         for position in (1, 2, 3):
-            server.hear(detected(position)[1])
+            server.hear(detection_commit(position)[1])
         assert symbols_in(receive(watching)) == ["S1"]
         assert symbols_in(next(events)) == ["S1"]
         assert symbols_in(receive(otherwise)) == ["S3"]
@@ -91,8 +91,8 @@ def test_whoever_follows_a_list_is_reset_when_it_becomes_another(server: Server)
         change(server, workspace(watchlist=["S2"], preset={"symbols": ["S1", "S2"], "per_page": 9}))
         reset = receive(watching)
         assert (reset["type"], reset["topic"], reset["reason"]) == ("reset", "patterns", REASON)
-        server.hear(detected(1)[1])
-        server.hear(detected(2)[1])
+        server.hear(detection_commit(1)[1])
+        server.hear(detection_commit(2)[1])
         assert symbols_in(receive(watching)) == ["S2"]
         # How many are on a page is nothing to a feed: the preset means what it did.
         assert symbols_in(receive(by_preset))[0] == "S1"
@@ -100,8 +100,8 @@ def test_whoever_follows_a_list_is_reset_when_it_becomes_another(server: Server)
         change(server, workspace(watchlist=["S2"], preset={"confidence_min": 0.9}), 3)
         while (message := receive(by_preset))["type"] != "reset":
             assert symbols_in(message) == ["S2"]
-        server.hear(detected(3, 0.85)[1])
-        server.hear(detected(4, 0.95)[1])
+        server.hear(detection_commit(3, 0.85)[1])
+        server.hear(detection_commit(4, 0.95)[1])
         assert symbols_in(receive(by_preset)) == ["S4"]
     assert server.count("reset_total") == 2
 
@@ -112,10 +112,10 @@ def test_a_list_that_is_gone_has_no_symbols_and_may_be_restored(server: Server, 
         assert receive(connection)["type"] == "ready"
         change(server, after)
         assert receive(connection)["reason"] == REASON
-        server.hear(detected(1)[1])
+        server.hear(detection_commit(1)[1])
         change(server, workspace(watchlist=["S2"]), 3)
         assert receive(connection)["reason"] == REASON
-        server.hear(detected(2)[1])
+        server.hear(detection_commit(2)[1])
         assert symbols_in(receive(connection)) == ["S2"]
 
 
@@ -123,7 +123,7 @@ def test_a_preset_may_name_a_watchlist_and_the_catalogue(server: Server) -> None
     server.workspaces.rows["alice"] = workspace(watchlist=["S1", "S3"], preset={"watchlist": WATCHLIST})
     with as_alice(server, f"preset={PRESET}&fields=full") as connection:
         assert receive(connection)["type"] == "ready"
-        server.hear(detected(1)[1])
+        server.hear(detection_commit(1)[1])
         assert receive(connection)["changes"][0]["pattern"]["relative_strength"] is None
         change(server, workspace(watchlist=["S1", "S3"], preset={"universe": ["one"]}))
         assert receive(connection)["type"] == "reset"
@@ -134,15 +134,15 @@ def test_a_preset_may_name_a_watchlist_and_the_catalogue(server: Server) -> None
 
         server.do(define)
         assert receive(connection)["type"] == "reset"
-        server.hear(detected(3)[1])
-        server.hear(detected(4)[1])
+        server.hear(detection_commit(3)[1])
+        server.hear(detection_commit(4)[1])
         assert symbols_in(receive(connection)) == ["S4"]
 
 
 def test_who_comes_back_resumes_only_if_the_list_is_the_same(server: Server) -> None:
     with as_alice(server, f"watchlist={WATCHLIST}") as connection:
         last = receive(connection)["id"]
-    server.hear(detected(1)[1])
+    server.hear(detection_commit(1)[1])
     with as_alice(server, f"watchlist={WATCHLIST}&last_event_id={last}") as connection:
         assert receive(connection)["resumed"] is True
         assert symbols_in(receive(connection)) == ["S1"]
@@ -180,7 +180,7 @@ def test_a_store_that_hangs_keeps_nobody_from_being_told(server: Server) -> None
         server.workspaces.hangs = True
         change(server, workspace(watchlist=["S2"]))
         wait_until(lambda: len(asked) == 3, "they are being read")
-        server.hear(detected(1)[1])
+        server.hear(detection_commit(1)[1])
         for connection in (watching, other):
             assert symbols_in(receive(connection)) == ["S1"]
         server.workspaces.hangs = False

@@ -10,7 +10,7 @@ import pytest
 
 from projections.versions import Build
 from readapi.ports.commits import CommitId
-from tests.integration.push_server import Server, detected, receive, serving
+from tests.integration.push_server import Server, detection_commit, receive, serving
 from tests.processes.roles import wait_until
 from tests.push import commit_of
 from tests.queries import row_of
@@ -25,7 +25,7 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize("transport", ["websocket", "header", "parameter"])
 def test_who_comes_back_gets_what_was_missed_once_and_then_what_is_new(server: Server, transport: str) -> None:
     for position in range(1, 1_301):
-        server.hear(detected(position)[1])
+        server.hear(detection_commit(position)[1])
     wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == CommitId(1_300), "all has been told")
     last = "patterns:1.1/market-0=40-0"
 
@@ -36,7 +36,7 @@ def test_who_comes_back_gets_what_was_missed_once_and_then_what_is_new(server: S
             message = next(messages)
             assert len(message["changes"]) <= 500
             symbols += [change["pattern"]["symbol"] for change in message["changes"]]
-        server.hear(detected(1_301)[1])
+        server.hear(detection_commit(1_301)[1])
         symbols += [change["pattern"]["symbol"] for change in next(messages)["changes"]]
         assert symbols == [f"S{position}" for position in range(41, 1_302)]
 
@@ -55,7 +55,7 @@ def test_who_comes_back_gets_what_was_missed_once_and_then_what_is_new(server: S
 
 def test_who_come_back_together_are_each_told_what_they_asked_for(server: Server) -> None:
     for position in range(1, 1_001):
-        server.hear(detected(position, confidence=position / 1_000)[1])
+        server.hear(detection_commit(position, confidence=position / 1_000)[1])
     wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == CommitId(1_000), "all has been told")
     path = "/ws/patterns?last_event_id=patterns:1.1/market-0=0-0&confidence_min={}"
     for lowest in (0.25, 0.75, 0.25, 0.75):
@@ -98,7 +98,7 @@ def test_who_joins_while_much_is_told_is_told_nothing_twice_and_nothing_is_left_
 def test_who_is_ahead_of_the_process_is_waited_for(server: Server) -> None:
     with server.websocket("/ws/patterns?last_event_id=patterns:1.1/market-0=2-0") as connection:
         for position in (1, 2, 3):
-            server.hear(detected(position)[1])
+            server.hear(detection_commit(position)[1])
         assert receive(connection) == {"type": "ready", "id": "patterns:1.1/market-0=2-0", "resumed": True}
         assert [change["pattern"]["symbol"] for change in receive(connection)["changes"]] == ["S3"]
 
@@ -116,7 +116,7 @@ def test_who_cannot_be_told_what_was_missed_is_told_so_and_goes_on(server: Serve
         now = "patterns:1.1/market-0=0-0"
         assert receive(connection) == {"type": "ready", "id": now, "resumed": False}
         assert receive(connection) == {"type": "reset", "id": now, "topic": "patterns", "reason": reason}
-        server.hear(detected(1)[1])
+        server.hear(detection_commit(1)[1])
         assert receive(connection)["type"] == "changes"
     assert server.count("reset_total") == 1
     assert server.count("resumed_total") == 0

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from readapi.push.subscribers import CODE_TOO_SLOW, TOO_SLOW
-from tests.integration.push_server import Server, detected, receive, serving
+from tests.integration.push_server import Server, detection_commit, receive, serving
 from tests.processes.roles import wait_until
 from tests.push import Client, commit_of
 
@@ -37,7 +37,7 @@ def test_a_change_comes_over_both_transports_in_the_same_words(server: Server) -
     with server.websocket("/ws/patterns") as connection, server.events() as events:
         assert receive(connection) == {"type": "ready", "id": "patterns:1.1/market-0=0-0", "resumed": False}
         assert next(events)["type"] == "ready"
-        row, commit = detected(1)
+        row, commit = detection_commit(1)
         server.hear(commit)
         message = receive(connection)
         assert next(events) == message
@@ -63,9 +63,9 @@ def test_clients_get_what_they_asked_for(server: Server, open_here: Open) -> Non
     queries = ("?confidence_min=0.9", "?fields=full", "?symbols=S2")
     for connection in (connections := [open_here(f"/ws/patterns{query}") for query in queries]):
         assert receive(connection)["type"] == "ready"
-    server.hear(detected(1, confidence=0.95)[1])
-    server.hear(detected(2, confidence=0.6)[1])
-    server.hear(detected(3, confidence=0.2)[1])
+    server.hear(detection_commit(1, confidence=0.95)[1])
+    server.hear(detection_commit(2, confidence=0.6)[1])
+    server.hear(detection_commit(3, confidence=0.2)[1])
     server.hear(commit_of("market-0", 4, ("end", None, None), knows_old=False))
     seen = []
     for connection in connections:
@@ -85,7 +85,7 @@ def test_topics_share_a_socket_and_an_id(server: Server) -> None:
         for number in (1, 2, 3):
             gone = (f"job-{4 - number}", None, None)
             server.hear(commit_of("market-0", number, gone, knows_old=False), "backtests")
-        server.hear(detected(1)[1])
+        server.hear(detection_commit(1)[1])
         told: dict[str, list[Any]] = {"patterns": [], "backtests": []}
         while sum(map(len, told.values())) < 3:
             message = receive(connection)
@@ -102,7 +102,7 @@ def test_heartbeats_carry_the_id_and_say_when_the_store_is_away() -> None:
         server.events() as events,
     ):
         assert receive(connection)["type"] == "ready"
-        server.hear(detected(1, confidence=0.2)[1])
+        server.hear(detection_commit(1, confidence=0.2)[1])
         client = Client()
         while client.id != "patterns:1.1/market-0=1-0":
             message = receive(connection)
@@ -134,7 +134,7 @@ def test_a_client_that_reads_nothing_is_dropped_with_the_reason_and_holds_up_nob
         while server.count("dropped_total") < 2:
             position += 1
             assert position < 300
-            server.hear(detected(position, extra={"padding": PADDING})[1])
+            server.hear(detection_commit(position, extra={"padding": PADDING})[1])
             symbols = [change["pattern"]["symbol"] for change in receive(quick)["changes"]]
             assert symbols == [f"S{position}"]
             assert next(events)["position"] == f"market-0={position}"
@@ -174,7 +174,7 @@ def test_what_clients_send_is_ignored(server: Server) -> None:
         for number in range(20):
             connection.send("text" if number % 2 else b"bytes")
         assert connection.ping().wait(20)
-        server.hear(detected(1)[1])
+        server.hear(detection_commit(1)[1])
         assert receive(connection)["type"] == "changes"
 
 

@@ -31,7 +31,8 @@ from projections.patterns import ActivePatterns
 from projections.ports import CommitOutcome, Lease, Progress, Segment
 from projections.versions import Build
 from tests import servers
-from tests.archiving import archive_all, archived_log, leased, new_events
+from tests.archiving import archive_all, archived_log, leased
+from tests.events import new_events, pattern_detected
 from tests.integration.eventlog_support import until
 from tests.oracles.folding import expected_patterns
 from tests.read_model import FIRST, assert_equal, stored
@@ -42,16 +43,8 @@ _numbers = count(1)
 
 def detection(symbol: str = "AAPL") -> PatternDetected:
     number = next(_numbers)
-    return PatternDetected(
-        event_id=f"detection-{number}",
-        occurred_at=1_757_000_000 + number,
-        source="test",
-        symbol=symbol,
-        pattern="Doji",
-        detected_at=1_757_000_000 + number,
-        tier="daily",
-        confidence=0.5,
-    )
+    moment = 1_757_000_000 + number
+    return pattern_detected(event_id=f"detection-{number}", symbol=symbol, occurred_at=moment, detected_at=moment)
 
 
 class Market:

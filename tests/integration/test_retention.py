@@ -29,8 +29,8 @@ from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
-from tests.archiving import archive_all, archived_log, new_events
-from tests.integration.eventlog_support import detected
+from tests.archiving import archive_all, archived_log
+from tests.events import new_events, opaque_event
 from tests.oracles.folding import expected_patterns
 from tests.read_model import assert_equal, stored
 from tests.strategies import pattern_events
@@ -66,7 +66,7 @@ def kept(redis: Redis, log: EventLog) -> list[int]:
 
 def test_nothing_goes_that_the_archive_or_a_read_model_has_not_passed(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
-    log.append([detected(f"symbol-{number % 3}")._replace(topic="t:One") for number in range(1_200)])
+    log.append([opaque_event(f"symbol-{number % 3}")._replace(topic="t:One") for number in range(1_200)])
     archive_all(database, log)
     everything = list(range(1, 1_201))
 
@@ -91,9 +91,9 @@ def test_nothing_goes_that_the_archive_or_a_read_model_has_not_passed(redis: Red
 
 def test_age_and_size_say_what_else_is_kept(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, name="of-nobody")
-    log.append([detected() for _ in range(10)])
+    log.append([opaque_event() for _ in range(10)])
     recorded_at = log.read(9, 1)[0].recorded_at
-    while log.append([detected()]) and log.read(log.head() - 1, 1)[0].recorded_at == recorded_at:
+    while log.append([opaque_event()]) and log.read(log.head() - 1, 1)[0].recorded_at == recorded_at:
         pass  # the server's clock counts in milliseconds
     head = log.head()
     assert trim_log(log, redis, archived=head, retention=A_DAY) == 0
@@ -139,7 +139,7 @@ def test_trimming_changes_nothing_for_readers(
     with database.connection() as connection:
         connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
     log = archived_log(redis, database, name="of-nobody")
-    log.append([detected("a", expected_version=first_version), *map(detected, streams)])
+    log.append([opaque_event("a", expected_version=first_version), *map(opaque_event, streams)])
     archive_all(database, log, batch_size=7)
 
     def read() -> list[object]:
@@ -153,13 +153,13 @@ def test_trimming_changes_nothing_for_readers(
     before = read()
     trim_log(log, redis, archived=min(archived, trimmed), retention=NOTHING)
     assert read() == before
-    log.append([detected(stream)])
+    log.append([opaque_event(stream)])
     assert log.read_stream(stream)[-1].position == len(streams) + 2
 
 
 def test_a_log_without_its_archive_says_what_it_lacks(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, name="of-nobody")
-    log.append([detected() for _ in range(10)])
+    log.append([opaque_event() for _ in range(10)])
     archive_all(database, log)
     trim_log(log, redis, archived=6, retention=NOTHING)
     alone = EventLog(redis, "of-nobody")
@@ -279,7 +279,7 @@ def test_aggregates_load_after_their_events_have_left_redis(
 
 def test_a_new_archive_begins_where_the_log_begins_and_only_when_told_to(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
-    log.append([detected()._replace(topic="t:One") for _ in range(10)])
+    log.append([opaque_event()._replace(topic="t:One") for _ in range(10)])
     archive_all(database, log)
     begin_builds(redis)
     fold(redis, log, Build(1, 1))
@@ -302,7 +302,7 @@ def test_a_new_archive_begins_where_the_log_begins_and_only_when_told_to(redis: 
 
 def test_what_follows_from_the_events_goes_with_them(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, name="of-nobody")
-    log.append([detected(f"user-{number % 5}") for number in range(100)])
+    log.append([opaque_event(f"user-{number % 5}") for number in range(100)])
     archive_all(database, log)
     trim_log(log, redis, archived=100, retention=NOTHING)
     assert [redis.llen(log.keys.stream(f"user-{number}")) for number in range(5)] == [0, 0, 0, 0, 1]

@@ -23,7 +23,8 @@ from infra.postgres.database import Database
 from projections.patterns import ActivePatterns, pattern_id
 from projections.queries import Positions
 from readapi.ports.archive import EventFilter
-from tests.archiving import archived_log, leased, new_events
+from tests.archiving import archived_log, leased
+from tests.events import new_events
 from tests.strategies import events as any_event
 from tests.strategies import pattern_events
 

@@ -7,10 +7,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import seed as fixed_seed
 from redis import Redis
 
-from domain.codec import encode, topic_of
 from domain.events import EVENT_TYPES, Event, PatternEvent
 from domain.streams import log_of, market_logs
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import EventLog
+from tests.events import new_events
 from tests.strategies import events as any_event
 
 LOGS = market_logs(4)
@@ -50,6 +50,4 @@ def by_log(history: list[Event]) -> dict[str, list[Event]]:
 
 def append(redis: Redis, history: list[Event]) -> None:
     for log, events in by_log(history).items():
-        EventLog(redis, log).append(
-            [NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id) for event in events]
-        )
+        EventLog(redis, log).append(new_events(events))

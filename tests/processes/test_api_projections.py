@@ -15,20 +15,12 @@ from domain.streams import log_of
 from infra.log.event_log import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
+from tests.events import pattern_detected
 from tests.processes.api_service import detection, post, service
 from tests.processes.roles import wait_until
 from tests.read_model import FIRST
 
-DETECTED = PatternDetected(
-    event_id="mended",
-    occurred_at=1.0,
-    source="test",
-    symbol="BTC/USD",
-    pattern="Doji",
-    detected_at=1.0,
-    tier="daily",
-    confidence=0.5,
-)
+DETECTED = pattern_detected(event_id="mended", symbol="BTC/USD", occurred_at=1.0, detected_at=1.0)
 
 
 @pytest.fixture

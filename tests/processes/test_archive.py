@@ -15,7 +15,7 @@ from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
 from infra.postgres.database import Database
 from tests import servers
-from tests.archiving import new_events
+from tests.events import new_events
 from tests.oracles.chain import hashes_of
 from tests.processes.api_service import api, detection, post
 from tests.processes.histories import LOGS, by_log, history_of

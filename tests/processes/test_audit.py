@@ -19,7 +19,7 @@ from infra.archive.archiver import Archiver
 from infra.archive.verification.verify import last_verification
 from infra.postgres.database import Database
 from tests.archiving import archive_all, archived_log, leased
-from tests.integration.eventlog_support import detected
+from tests.events import opaque_event
 from tests.processes.roles import running, tickview, wait_until
 
 EVENTS = 20
@@ -31,7 +31,7 @@ def archive(redis: Redis, database: Database) -> Database:
     """An archive of two logs of twenty events."""
     for name in ("market-0", "users"):
         log = archived_log(redis, database, name)
-        log.append([detected() for _ in range(EVENTS)])
+        log.append([opaque_event() for _ in range(EVENTS)])
         assert archive_all(database, log) == EVENTS
     return database
 
@@ -144,7 +144,7 @@ def test_an_export_takes_no_more_memory_for_five_times_as_much(
     redis: Redis, database: Database, tmp_path: Path
 ) -> None:
     log = archived_log(redis, database)
-    log.append([detected()._replace(state=os.urandom(3_000).hex().encode())])
+    log.append([opaque_event()._replace(state=os.urandom(3_000).hex().encode())])
     [first] = log.read(0, 1)
     archiver = Archiver(database, log, leased(database, log.name), 1)
     for begin in range(1, 25_001, 2_500):

@@ -5,12 +5,13 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from domain.codec import encode, topic_of
+from domain.codec import topic_of
 from domain.events import PatternDetected
 from domain.streams import log_of
 from infra.log.event_log import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
+from tests.events import new_event, pattern_detected
 from tests.processes.roles import running, tickview, wait_until
 from tests.read_model import FIRST
 
@@ -24,17 +25,8 @@ def ask(*arguments: str, redis_url: str) -> Any:
 
 
 def detection(symbol: str, number: int) -> NewEvent:
-    event = PatternDetected(
-        event_id=f"{symbol}-{number}",
-        occurred_at=1.0,
-        source="test",
-        symbol=symbol,
-        pattern="Doji",
-        detected_at=number,
-        tier="daily",
-        confidence=0.5,
-    )
-    return NewEvent(event.stream, TOPIC, encode(event), event.event_id)
+    times = {"occurred_at": 1.0, "detected_at": number}
+    return new_event(pattern_detected(event_id=f"{symbol}-{number}", symbol=symbol, **times))
 
 
 def append(redis: Redis, *events: NewEvent) -> None:

@@ -3,15 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import accumulate
+from itertools import accumulate, starmap
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected, PatternExpired, PatternUpdated
-from domain.log import LogEntry
 from projections.base import decode_row
 from projections.fold import DecodedEntry, decode_entries
 from projections.pattern_history import (
@@ -24,10 +22,9 @@ from projections.pattern_history import (
     validity_intervals,
 )
 from projections.patterns import ActivePatterns, PatternRow
+from tests.events import NOON, log_entry, pattern_detected, pattern_expired, pattern_updated
 from tests.oracles.past import Past, Then, moments_of, shown_at
 from tests.strategies import histories
-
-NOON = 1_757_001_600.0
 
 # The first in the midst of the moments of the strategies, so that recording falls before, among and after them.
 gaps = st.lists(st.sampled_from((0.0, 0.0, 0.001, 1.0, 7_000.0, 40_000.0)), min_size=40, max_size=40)
@@ -38,15 +35,10 @@ def recorded(events: Iterable[Event], gaps: Iterable[float], begin: float = 878_
     return [Past(*numbered, moment) for *numbered, moment in zip(events, range(1, 1_000), moments, strict=False)]
 
 
-def entry_of(past: Past) -> LogEntry:
-    event, position, recorded_at = past
-    return LogEntry(position, event.stream, position, topic_of(type(event)), event.event_id, recorded_at, encode(event))
-
-
 def by_detection(history: Iterable[Past]) -> Iterable[list[DecodedEntry]]:
     projection = ActivePatterns()
     detections: dict[str | None, list[DecodedEntry]] = defaultdict(list)
-    for reading in decode_entries(projection, map(entry_of, history)):
+    for reading in decode_entries(projection, starmap(log_entry, history)):
         detections[detection_of(projection, reading)].append(reading)
     return detections.values()
 
@@ -103,20 +95,6 @@ def test_what_has_changed_makes_the_former_states_those_of_now(
         assert was - gone | new == {one.identity for one in validity_intervals(ActivePatterns(), timeline, readings)}
 
 
-def detected(at: float, **fields: object) -> PatternDetected:
-    known = {"event_id": f"d{at}", "occurred_at": at, "source": "test", "symbol": "AAPL", "pattern": "Doji"}
-    return PatternDetected.model_validate({**known, "detected_at": NOON, "confidence": 0.7, "tier": "daily", **fields})
-
-
-def updated(at: float, **fields: object) -> PatternUpdated:
-    known = {"event_id": f"u{at}", "occurred_at": at, "source": "test", "symbol": "AAPL", "pattern": "Doji"}
-    return PatternUpdated.model_validate({**known, "detected_at": NOON, **fields})
-
-
-def expired(at: float) -> PatternExpired:
-    return PatternExpired(event_id="x", occurred_at=at, source="test", symbol="AAPL", pattern="Doji", detected_at=NOON)
-
-
 def told(history: list[Past], timeline: Timeline) -> list[tuple[float, float | None, float]]:
     """Seconds after noon between which a confidence was shown."""
 
@@ -127,31 +105,62 @@ def told(history: list[Past], timeline: Timeline) -> list[tuple[float, float | N
 
 
 def test_a_late_announcement_is_late_on_one_timeline_alone() -> None:
-    events = [detected(NOON), updated(NOON + 60, confidence=0.9), expired(NOON + 120)]
+    events = [
+        pattern_detected(occurred_at=NOON),
+        pattern_updated(occurred_at=NOON + 60, confidence=0.9),
+        pattern_expired(occurred_at=NOON + 120),
+    ]
     history = recorded(events, [200, 5], NOON + 1)
     assert told(history, "recorded") == [(1, 201, 0.7), (201, 206, 0.9)]
     assert told(history, "valid") == [(0, 60, 0.7), (60, 120, 0.9)]
 
 
 def test_what_the_scan_ignored_as_older_has_its_place_in_the_market() -> None:
-    history = recorded([detected(NOON), updated(NOON + 60, confidence=0.9), updated(NOON + 30, confidence=0.2)], [1, 1])
+    history = recorded(
+        [
+            pattern_detected(occurred_at=NOON),
+            pattern_updated(occurred_at=NOON + 60, confidence=0.9),
+            pattern_updated(occurred_at=NOON + 30, confidence=0.2),
+        ],
+        [1, 1],
+    )
     assert told(history, "recorded")[1:] == [(history[1].recorded_at - NOON, None, 0.9)]
     assert told(history, "valid") == [(0, 30, 0.7), (30, 60, 0.2), (60, None, 0.9)]
 
 
 def test_a_state_ends_at_its_expiry_though_nobody_says_so() -> None:
-    history = recorded([detected(NOON, expires_at=NOON + 50), updated(NOON + 90, expires_at=NOON + 200)], [100], NOON)
+    history = recorded(
+        [
+            pattern_detected(occurred_at=NOON, expires_at=NOON + 50),
+            pattern_updated(occurred_at=NOON + 90, expires_at=NOON + 200),
+        ],
+        [100],
+        NOON,
+    )
     assert told(history, "recorded") == [(0, 50, 0.7), (100, 200, 0.7)]
 
 
 def test_what_is_recorded_in_one_millisecond_is_seen_as_one() -> None:
-    history = recorded([detected(NOON), updated(NOON + 1, confidence=0.9), expired(NOON + 2)], [0, 3], NOON)
+    history = recorded(
+        [
+            pattern_detected(occurred_at=NOON),
+            pattern_updated(occurred_at=NOON + 1, confidence=0.9),
+            pattern_expired(occurred_at=NOON + 2),
+        ],
+        [0, 3],
+        NOON,
+    )
     assert told(history, "recorded") == [(0, 3, 0.9)]
 
 
 @pytest.mark.parametrize("timeline", TIMELINES)
 def test_an_event_that_cannot_be_read_is_left_out(timeline: Timeline) -> None:
-    readings = decode_entries(ActivePatterns(), map(entry_of, recorded([detected(NOON), expired(NOON + 9)], [5], NOON)))
+    readings = decode_entries(
+        ActivePatterns(),
+        starmap(
+            log_entry, recorded([pattern_detected(occurred_at=NOON), pattern_expired(occurred_at=NOON + 9)], [5], NOON)
+        ),
+    )
     readings.append(replace_state(readings[0], b"no JSON"))
     assert len(validity_intervals(ActivePatterns(), timeline, readings)) == 1
 
@@ -177,12 +186,12 @@ class Brittle(ActivePatterns):
 @pytest.mark.parametrize("timeline", TIMELINES)
 def test_an_event_that_cannot_be_folded_parks_its_pattern_alone(timeline: Timeline) -> None:
     events = [
-        detected(NOON, tier="intraday"),
-        detected(NOON + 1),
-        updated(NOON + 2, tier="daily", confidence=0.9),
-        updated(NOON + 3, confidence=0.1),
+        pattern_detected(occurred_at=NOON, tier="intraday"),
+        pattern_detected(occurred_at=NOON + 1),
+        pattern_updated(occurred_at=NOON + 2, tier="daily", confidence=0.9),
+        pattern_updated(occurred_at=NOON + 3, confidence=0.1),
     ]
-    readings = decode_entries(Brittle(), map(entry_of, recorded(events, [1, 1, 1], NOON)))
+    readings = decode_entries(Brittle(), starmap(log_entry, recorded(events, [1, 1, 1], NOON)))
     found = {
         (one.row.tier, one.row.confidence, one.end is None) for one in validity_intervals(Brittle(), timeline, readings)
     }
