@@ -1,1 +1,1 @@
-"""HTTP for all resources: operations, parameters, bodies, answers, problems, freshness, metrics."""
+"""HTTP for all resources: operations, parameters, bodies, responses, problems, freshness and request metrics."""

@@ -1,4 +1,4 @@
-"""``/openapi.json``: the OpenAPI 3.1 document, made from what the operations declare and the server obeys."""
+"""``/openapi.json``: the OpenAPI 3.1 document, made from the declarations of the operations."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,37 +17,43 @@ from readapi.http.problems import MEDIA_TYPE, ProblemDocument
 from readapi.http.read_model import MIN_POSITION_HEADER, POSITION_HEADER, POSITIONS_PATTERN
 
 API_VERSION = "1.0"
-"""Its first number is raised when a client must change."""
+"""Version of the API. A change that breaks clients increments the first number."""
 
 METHODS = ("get", "post", "put", "delete")
-_BEARER = "bearer"
-_SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer", "description": "A token of the service, or a JWT."}}
+"""HTTP methods that the document describes."""
 
 REF = "#/components/schemas/{model}"
+"""Template of references to schemas."""
 
-Place = tuple[str, str, Operation]
-"""Path, method, and what is declared for them."""
+_BEARER = "bearer"
+_SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer", "description": "A static token of the service, or a JWT."}}
 
-_ABOUT = """Event-sourced read models of stock-chart patterns and backtests.
+DeclaredOperation = tuple[str, str, Operation]
+"""Path, method and declaration of an operation."""
 
-Lists are given as repeated parameters, comma-separated, or both. Numbers in `TickView-Position` are positions in the
-event log: an answer is at least as new as they say, and a read with `TickView-Min-Position` waits until it is."""
+_DESCRIPTION = """Event-sourced read models of stock-chart patterns and backtests.
+
+Send a list as repeated parameters, comma-separated, or both. The header `TickView-Position` contains positions in the
+event log: a response knows at least the events up to these positions. A read with the header `TickView-Min-Position`
+waits until the read model has reached the given positions."""
 
 _POSITION = {
     "schema": {"type": "string"},
-    "description": "One position per log: `market-0=12,market-1=7`. Of a read: the answer knows at least these. "
-    "Of a write: what was recorded stands up to here.",
+    "description": "One position per log, such as `market-0=12,market-1=7`. In the response to a read: the response "
+    "knows at least the events up to these positions. In the response to a write: the highest positions at which "
+    "events were recorded.",
 }
 _READ_HEADERS = {
     POSITION_HEADER: _POSITION,
-    "ETag": {"schema": {"type": "string"}, "description": "Changes with the content of the answer."},
+    "ETag": {"schema": {"type": "string"}, "description": "Entity tag. It changes with the content of the response."},
 }
 _MIN_POSITION = {
     "name": MIN_POSITION_HEADER,
     "in": "header",
     "schema": {"type": "string", "pattern": POSITIONS_PATTERN},
     "example": "market-0=0",
-    "description": f"Wait until the read model knows these positions: a write's `{POSITION_HEADER}`.",
+    "description": "Wait until the read model has reached these positions. Send the value of the header "
+    f"`{POSITION_HEADER}` of a write.",
 }
 _READ_PARAMETERS = [
     _MIN_POSITION,
@@ -55,85 +61,96 @@ _READ_PARAMETERS = [
         "name": "If-None-Match",
         "in": "header",
         "schema": {"type": "string"},
-        "description": "The `ETag` of an earlier answer: 304 if it is still the same.",
+        "description": "The `ETag` of an earlier response. The status is 304 if the content has not changed.",
     },
 ]
-_LIVE_PARAMETERS = [
-    {**_MIN_POSITION, "description": f"Wait until one's own lists are known up to a write's `{POSITION_HEADER}`."},
+_STREAM_PARAMETERS = [
+    {
+        **_MIN_POSITION,
+        "description": "Wait until the watchlists and presets of the user are known up to these positions. Send the "
+        f"value of the header `{POSITION_HEADER}` of a write.",
+    },
     {
         "name": "Last-Event-ID",
         "in": "header",
         "schema": {"type": "string", "maxLength": LONGEST_ID},
-        "description": "As `last_event_id`, over which it prevails; an `EventSource` that reconnects sends it.",
+        "description": "The id of the last received event. An `EventSource` sends this header when it reconnects. The "
+        "header overrides the parameter `last_event_id`.",
     },
 ]
 _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "schema": {"type": "string"},
-    "description": "The `ETag` of what is to be changed, as it is known: 412 if it has changed meanwhile.",
+    "description": "The `ETag` of the version to change. The status is 412 if the list has another version.",
 }
 _PROBLEMS = {
-    400: "A parameter, header or body that is wrong; `errors` names each and says why.",
-    401: "No token, or one that is not valid here and now.",
-    403: "The token lacks the scope that `scope` names, or `X-User-ID` or a page's origin is not that of who may ask.",
-    404: "There is no such thing.",
+    400: "A parameter, a header or the body is wrong. `errors` names each wrong field and the reason.",
+    401: "The request has no token, or the token is not valid.",
+    403: "The token lacks the scope that `scope` names, `X-User-ID` names another user, or the origin of the page is "
+    "not allowed.",
+    404: "The resource does not exist.",
     408: "The request did not arrive in time.",
-    409: "It cannot be done as things stand.",
-    412: "It is not as `If-Match` says; `ETag` tells how it is.",
-    413: "The body, or a message in it, is too large.",
-    415: "The body is not declared as JSON.",
-    422: "It cannot be like this; `errors` names what is wrong and says why.",
-    429: "More requests than the limit allows: try again after `Retry-After`.",
-    431: "Request line and headers are larger than the server takes.",
-    500: "A fault of the service; its log says more.",
-    503: "Redis or the archive cannot be reached, or the intake is full: try again after `Retry-After`. Or the service "
+    409: "The request conflicts with the present state.",
+    412: "The version differs from `If-Match`. `ETag` is the present version.",
+    413: "The body, or a message in the body, is too large.",
+    415: "The `Content-Type` of the body is not JSON.",
+    422: "The content is not allowed. `errors` or `refused` names each fault and the reason.",
+    429: "The client exceeded the rate limit. Try again after `Retry-After`.",
+    431: "The request line and the headers are too large.",
+    500: "The service failed. The log of the service has the reason.",
+    503: "Redis or the archive is unavailable, or the intake is full: try again after `Retry-After`. Or the service "
     "has no archive.",
     504: f"The read model did not reach `{MIN_POSITION_HEADER}` in time.",
 }
-_OF_ANY_REQUEST = (400, 408, 431, 500)
+_PROBLEMS_OF_EVERY_OPERATION = (400, 408, 431, 500)
 
 
 def document(routes: Mapping[str, object], *, guarded: bool) -> dict[str, Any]:
-    """The document of these resources by path; ``guarded`` where a token is needed."""
-    places = list(_places({**routes, "/openapi.json": DocumentResource({})}))
-    schemas, components = _schemas(places)
+    """Make the OpenAPI document.
+
+    Args:
+        routes: The resources by path.
+        guarded: Whether clients need a token.
+    """
+    operations = list(_declared_operations({**routes, "/openapi.json": DocumentResource({})}))
+    schemas, components = _schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
-    for path, method, declared in places:
+    for path, method, declared in operations:
         paths.setdefault(path, {})[method] = _operation(path, method, declared, schemas)
         if guarded:
             paths[path][method] |= _access(declared, paths[path][method]["responses"], schemas)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "TickView", "version": API_VERSION, "description": _ABOUT},
+        "info": {"title": "TickView", "version": API_VERSION, "description": _DESCRIPTION},
         "paths": paths,
         "components": {"schemas": components, **({"securitySchemes": _SCHEMES} if guarded else {})},
     }
 
 
-def _places(routes: Mapping[str, object]) -> Iterator[Place]:
+def _declared_operations(routes: Mapping[str, object]) -> Iterator[DeclaredOperation]:
     for path, resource in routes.items():
         for method in METHODS:
             if declared := operation_of(resource, method):
                 yield re.sub(r"\{(\w+):\w+\}", r"{\1}", path), method, declared
 
 
-def _schemas(places: list[Place]) -> tuple[dict[int, Any], dict[str, Any]]:
-    """The schemas of all answers and bodies by the ``id`` of the type, and those they refer to."""
+def _schemas(operations: list[DeclaredOperation]) -> tuple[dict[int, Any], dict[str, Any]]:
+    """Return the schemas of all bodies by the ``id`` of their type, and the schemas to which these refer."""
     types: dict[tuple[int, Literal["validation", "serialization"]], Any] = {
         (id(ProblemDocument), "serialization"): ProblemDocument
     }
-    for _, _, declared in places:
+    for _, _, declared in operations:
         types |= {
-            (id(answer), "serialization"): answer
-            for answer in declared.responses.values()
-            if answer is not None and not isinstance(answer, str)
+            (id(body), "serialization"): body
+            for body in declared.responses.values()
+            if body is not None and not isinstance(body, str)
         }
         if declared.body is not None:
             types[id(declared.body), "validation"] = declared.body
-    inputs = [(key, mode, TypeAdapter(answer)) for (key, mode), answer in types.items()]
-    found, definitions = TypeAdapter.json_schemas(inputs, ref_template=REF)
-    return {key: schema for (key, _), schema in found.items()}, definitions.get("$defs", {})
+    inputs = [(key, mode, TypeAdapter(body)) for (key, mode), body in types.items()]
+    schemas, definitions = TypeAdapter.json_schemas(inputs, ref_template=REF)
+    return {key: schema for (key, _), schema in schemas.items()}, definitions.get("$defs", {})
 
 
 def _operation(path: str, method: str, declared: Operation, schemas: Mapping[int, Any]) -> dict[str, Any]:
@@ -151,77 +168,84 @@ def _operation(path: str, method: str, declared: Operation, schemas: Mapping[int
 
 
 def _access(declared: Operation, responses: dict[str, Any], schemas: Mapping[int, Any]) -> dict[str, Any]:
-    """Who may ask, and what is answered to others."""
+    """Describe the required scope and the problems of access control."""
     bearer: dict[str, list[str]] = {_BEARER: [declared.scope] if declared.scope else []}
-    problem = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}
-    refusals = (401, 403, 429) if declared.scope else (401, 429)
-    refused = {str(status): {"description": _PROBLEMS[status], "content": problem} for status in refusals}
+    content = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}
+    statuses = (401, 403, 429) if declared.scope else (401, 429)
+    problems = {str(status): {"description": _PROBLEMS[status], "content": content} for status in statuses}
     return {
         "security": [bearer] if declared.scope else [{}, bearer],
-        "responses": dict(sorted({**responses, **refused}.items())),
+        "responses": dict(sorted({**responses, **problems}.items())),
     }
 
 
 def _parameters(declared: Operation) -> Iterator[dict[str, Any]]:
-    for name, about in declared.path.items():
+    for name, description in declared.path.items():
         yield {
             "name": name,
             "in": "path",
             "required": True,
             "schema": {"type": "string", "minLength": 1},
-            "description": about,
+            "description": description,
         }
     for name, schema in declared.query.model_json_schema().get("properties", {}).items():
         schema = optional_schema(schema)
-        about = schema.pop("description", "")
-        parameter = {"name": name, "in": "query", "schema": schema, "description": about}
+        description = schema.pop("description", "")
+        parameter = {"name": name, "in": "query", "schema": schema, "description": description}
         if schema.get("type") == "array":
             parameter |= {"style": "form", "explode": schema.get("format") != "ascending"}
         yield parameter
     if declared.reads:
         yield from _READ_PARAMETERS
     if declared.is_stream:
-        yield from _LIVE_PARAMETERS
+        yield from _STREAM_PARAMETERS
     if declared.uses_if_match:
         yield _IF_MATCH
 
 
 def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
-    responses: dict[int, dict[str, Any]] = {}
-    for status, answer in declared.responses.items():
-        response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-        if isinstance(answer, str):
-            response["content"] = {answer: {"schema": {"type": "string"}}}
-        elif answer is not None:
-            media_type = MEDIA_TYPE if status == HTTPStatus.UNPROCESSABLE_ENTITY else falcon.MEDIA_JSON
-            response["content"] = {media_type: {"schema": schemas[id(answer)]}}
-        if declared.reads:
-            response["headers"] = _READ_HEADERS
-        elif declared.writes and status < 400:
-            own = {
-                name: {"schema": {"type": "string"}, "description": about} for name, about in declared.headers.items()
-            }
-            response["headers"] = {POSITION_HEADER: _POSITION, **own}
-        responses[status] = response
+    responses = {status: _response(declared, status, body, schemas) for status, body in declared.responses.items()}
     if declared.reads:
-        responses[304] = {"description": "The answer is that of `If-None-Match`.", "headers": _READ_HEADERS}
+        responses[304] = {
+            "description": "The content is the content that `If-None-Match` names.",
+            "headers": _READ_HEADERS,
+        }
     problem = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}
-    for status in (*_OF_ANY_REQUEST, *declared.problems, *((503, 504) if declared.reads else ())):
+    for status in (*_PROBLEMS_OF_EVERY_OPERATION, *declared.problems, *((503, 504) if declared.reads else ())):
         responses[status] = {"description": _PROBLEMS[status], "content": problem}
     if 503 in responses and 503 not in declared.responses:
-        responses[503]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+        retry_after = {"schema": {"type": "integer"}, "description": "Seconds to wait before the next attempt."}
+        responses[503]["headers"] = {"Retry-After": retry_after}
     return responses
 
 
+def _response(declared: Operation, status: int, body: Any, schemas: Mapping[int, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if isinstance(body, str):
+        response["content"] = {body: {"schema": {"type": "string"}}}
+    elif body is not None:
+        media_type = MEDIA_TYPE if status == HTTPStatus.UNPROCESSABLE_ENTITY else falcon.MEDIA_JSON
+        response["content"] = {media_type: {"schema": schemas[id(body)]}}
+    if declared.reads:
+        response["headers"] = _READ_HEADERS
+    elif declared.writes and status < 400:
+        further = {
+            name: {"schema": {"type": "string"}, "description": description}
+            for name, description in declared.headers.items()
+        }
+        response["headers"] = {POSITION_HEADER: _POSITION, **further}
+    return response
+
+
 class DocumentResource(Resource):
-    """The document itself."""
+    """The OpenAPI document."""
 
     def __init__(self, described: Mapping[str, Any]) -> None:
-        # Docstrings are written for Sphinx, descriptions are read as Markdown.
+        # Docstrings mark code with two backticks as Sphinx does. OpenAPI descriptions are Markdown.
         self._document = orjson.dumps(described).replace(b"``", b"`")
 
-    @operation("This document", scope="read", responses={200: dict[str, Any]})
+    @operation("Show the OpenAPI document.", scope="read", responses={200: dict[str, Any]})
     async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
-        """The OpenAPI 3.1 document; its paths are below where the application is mounted."""
+        """Send the OpenAPI 3.1 document. Its server URL is the prefix under which the application is mounted."""
         resp.content_type = falcon.MEDIA_JSON
         resp.data = b'{"servers":%b,%b' % (orjson.dumps([{"url": req.root_path or "/"}]), self._document[1:])

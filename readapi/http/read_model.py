@@ -1,6 +1,8 @@
-"""A read model as it is served: from one build a request, whichever is live when the request begins.
+"""Read models as the API serves them.
 
-Freshness is visible (``TickView-Position``) and controllable (``TickView-Min-Position``).
+Each request is answered from a single build, the build that is live when the request begins. The header
+``TickView-Position`` says how fresh a response is. With the header ``TickView-Min-Position``, a client waits for a
+position.
 """
 
 import re
@@ -25,13 +27,12 @@ _POSITIONS = re.compile(POSITIONS_PATTERN, re.ASCII)
 
 Queries = TypeVar("Queries")
 
-
 STALE_WARNING = '110 tickview "Response is Stale"'
-"""As RFC 7234 has it."""
+"""Value of the header ``Warning`` (RFC 7234, section 5.5.1) while the store is unavailable."""
 
 
 class Staleness(TypedDict):
-    """Whether the store is away, and for how long it has not been heard of."""
+    """Whether the store is unavailable, and the seconds since the store last answered."""
 
     stale: bool
     age_seconds: int | None
@@ -41,7 +42,15 @@ FRESH = Staleness(stale=False, age_seconds=None)
 
 
 class ReadModel(Generic[Queries]):
-    """One read model, which folds a ``family`` of logs."""
+    """One read model, with waits for positions and with freshness headers.
+
+    Args:
+        name: The name of the read model.
+        builds: The live builds of the read model.
+        wait_seconds: Highest number of seconds that a request waits for a position.
+        freshness: Says whether the store is available. None if every query reaches the store.
+        family: The family of logs that the read model folds.
+    """
 
     def __init__(
         self,
@@ -59,90 +68,100 @@ class ReadModel(Generic[Queries]):
 
     @property
     def live(self) -> LiveBuild[Queries]:
-        """What answers now. A request takes it once: the next moment it may be another."""
+        """The live build. A request must take the live build only once, because the live build may change."""
         return self._builds.current
 
     async def prepare(self, req: Request, resp: Response) -> LiveBuild[Queries]:
-        """What the request is to be answered from, once it knows the position that the client asks for.
+        """Wait for the requested position, set the freshness headers and return the build to answer from.
 
-        The answer says up to which position it is at least: known before the query, so that it never claims too much.
-        The wait does not count as time that the answer takes. Raises Problem (400, 504).
+        The position in the header is taken before the query, so that it is never higher than the position of the
+        response's content. Raises Problem (400, 504).
         """
         live = await self.wait_for_position(req)
         self.set_freshness_headers(resp, live)
         return live
 
     async def wait_for_position(self, req: Request) -> LiveBuild[Queries]:
-        """What answers once it knows the position that the client asks for. Raises Problem (400, 504)."""
-        wanted = requested_positions(req, self._family)
-        if wanted is None:
+        """Return the live build as soon as it has reached the requested position.
+
+        The wait does not count as response time. Raises Problem (400, 504).
+        """
+        requested = requested_positions(req, self._family)
+        if requested is None:
             return self.live
-        live = await self._reach(wanted)
+        live = await self._builds.reached(requested, self._wait_seconds)
+        if live is None:
+            raise position_not_reached(self.name, self.live.positions, requested, self._wait_seconds)
         req.context.started = time.perf_counter()
         return live
 
     def set_freshness_headers(self, resp: Response, live: LiveBuild[Queries]) -> None:
-        """Say up to which position the answer is, and if it is stale."""
+        """Set the position of the response, and a warning if the response is stale."""
         resp.set_header(POSITION_HEADER, live.formatted_positions)
-        if self.age() is not None:
+        if self.stale_seconds() is not None:
             resp.set_header("Warning", STALE_WARNING)
 
-    def age(self) -> int | None:
-        """For how many seconds the store has not been heard of, if it is away."""
+    def stale_seconds(self) -> int | None:
+        """Return the seconds since the store last answered, or None while the store is available."""
         age = self._freshness.age() if self._freshness else None
         return None if age is None else int(age)
 
     def staleness(self) -> Staleness:
-        """What an answer says of that."""
-        age = self.age()
+        """Return the members of a response that say whether it is stale."""
+        age = self.stale_seconds()
         return FRESH if age is None else Staleness(stale=True, age_seconds=age)
 
-    async def _reach(self, wanted: Positions) -> LiveBuild[Queries]:
-        live = await self._builds.reached(wanted, self._wait_seconds)
-        if live is not None:
-            return live
-        raise position_not_reached(self.name, self.live.positions, wanted, self._wait_seconds)
 
+def position_not_reached(name: str, folded: Positions, requested: Positions, wait_seconds: float) -> Problem:
+    """Create the problem 504 for a wait that timed out.
 
-def position_not_reached(name: str, folded: Positions, wanted: Positions, wait_seconds: float) -> Problem:
-    """504: the read model ``name`` is folded so far, and not to where it was waited for."""
-    lacking = [
-        f"{log} is at {folded[log]}, not at {position}" if log in folded else f"{log} is no log of this read model"
-        for log, position in wanted.items()
+    Args:
+        name: The name of the read model.
+        folded: The positions that the read model has reached.
+        requested: The positions that the client requested.
+        wait_seconds: The seconds for which the request waited.
+    """
+    lags = [
+        f"{log} is at {folded[log]}, not at {position}" if log in folded else f"{log} is not a log of this read model"
+        for log, position in requested.items()
         if folded.get(log, -1) < position
     ]
     return Problem(
         HTTPStatus.GATEWAY_TIMEOUT,
         "position-not-reached",
-        f"the read model {name} does not know what was asked for yet; a read waits for it "
-        f"{wait_seconds:g} s at most: {'; '.join(lacking) or 'it has only just reached it'}",
+        f"the read model {name} did not reach the requested position within {wait_seconds:g} s: "
+        f"{'; '.join(lags) or 'it has reached the position just now; try again'}",
     )
 
 
 def requested_positions(req: Request, family: str = MARKET_LOG) -> Positions | None:
-    """What the client asks to be known, by those who fold this family of logs; None if it does not ask.
+    """Return the positions for which the client wants to wait, or None if the client does not want to wait.
 
-    A client sends back what any answer has told: to positions in logs of the other family there is nothing to wait
-    for. A log of neither is never known. Raises Problem (400).
+    A client may send back every position that it received. Positions in logs that read models of this family do not
+    fold are left out. A log that belongs to no family is kept: it is never reached. Raises Problem (400).
     """
     header = req.get_header(MIN_POSITION_HEADER)
     if header is None:
         return None
-    others = {MARKET_LOG, USERS_LOG} - {family}
-    return {log: position for log, position in parse_positions(header).items() if family_of(log) not in others}
+    other_families = {MARKET_LOG, USERS_LOG} - {family}
+    return {log: position for log, position in parse_positions(header).items() if family_of(log) not in other_families}
 
 
 def parse_positions(header: str) -> Positions:
-    """What ``format_positions`` writes; of a log that is named twice, both must be reached. Raises Problem (400)."""
+    """Parse the result of ``format_positions``. A log that is named twice has the higher position.
+
+    Raises:
+        Problem: The header has another form (400).
+    """
     if not _POSITIONS.fullmatch(header):
         raise invalid([{"field": MIN_POSITION_HEADER, "reason": "should be like market-0=12,market-1=7"}])
     pairs = (pair.split("=") for pair in header.split(","))
     return highest_positions((log, int(position)) for log, position in pairs)
 
 
-def highest_positions(places: Iterable[tuple[str, int]]) -> Positions:
-    """The highest position of each log."""
-    positions: dict[str, int] = {}
-    for log, position in places:
-        positions[log] = max(position, positions.get(log, 0))
-    return dict(sorted(positions.items()))
+def highest_positions(positions: Iterable[tuple[str, int]]) -> Positions:
+    """Return the highest position of each log, sorted by log."""
+    highest: dict[str, int] = {}
+    for log, position in positions:
+        highest[log] = max(position, highest.get(log, 0))
+    return dict(sorted(highest.items()))

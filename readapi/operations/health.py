@@ -62,7 +62,7 @@ class PatternsHealthResource(Resource):
     async def on_get(self, _req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
         """Send the lag, the parked keys and the size of the read model."""
         health = last_known_health(live)
-        if self.read_model.age() is None:
+        if self.read_model.stale_seconds() is None:
             with suppress(UnavailableError):
                 models = {model.name: model for model in await self._operations.read_models()}
                 health = read_model_health(models[self.read_model.name])

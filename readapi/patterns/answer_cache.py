@@ -95,7 +95,7 @@ class CachedPatternResource(Resource):
     def _state(self, live: LiveBuild[PatternQueries], now: float) -> tuple[Hashable, ...] | None:
         """What everything in an answer is from; None where that is not known without asking."""
         state = live.queries.state(now)
-        return None if state is None else (state, int(now), self.read_model.age())
+        return None if state is None else (state, int(now), self.read_model.stale_seconds())
 
 
 def performance(req: Request, source: str) -> bytes:

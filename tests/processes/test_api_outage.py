@@ -88,7 +88,7 @@ def test_without_workers_it_answers_and_says_that_it_waits(redis_url: str) -> No
         assert f"{log} is at 0, not at {position}" in waited.json()["detail"]
         unknown = client.get("/api/patterns/scan", headers={"TickView-Min-Position": "market-9=0"})
         assert unknown.status_code == 504
-        assert "market-9 is no log of this read model" in unknown.json()["detail"]
+        assert "market-9 is not a log of this read model" in unknown.json()["detail"]
         models = client.get("/api/projections").json()["projections"]
         models = [model for model in models if model["name"] != "workspaces"]
         assert {model["lag_events"] for model in models} == {1}

@@ -161,7 +161,7 @@ def test_a_position_that_is_not_reached_is_told(story: Story) -> None:
     answer = story.client.get(f"{SCAN}?as_of=5", headers=wanted)
     assert answer.status_code == 504
     assert "pattern_history" in answer.json()["detail"]
-    assert "market-9 is no log of this read model" in answer.json()["detail"]
+    assert "market-9 is not a log of this read model" in answer.json()["detail"]
     assert story.client.get(f"{SCAN}?as_of=5", headers={"TickView-Min-Position": "5"}).status_code == 400
 
 
