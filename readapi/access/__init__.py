@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""Access control: the guard, origins of pages and rate limits."""
 
 from readapi.http.identities import ANONYMOUS, SCOPES, Authenticator, Identity, Scope, identity_of, is_admitted
 

@@ -1,7 +1,8 @@
-"""The guard: middleware that finds out who asks and refuses what they may not, before anything else is done.
+"""The guard: middleware that identifies the client and refuses requests that the client may not send.
 
-Without an authenticator the service is in development: everybody on this machine may do everything, and says with
-``X-User-ID`` who they are. A page that a browser shows there must not get that far, whatever name it gives the machine.
+Without an authenticator, the service is in development mode. Every client on the same machine then has all scopes and
+names its user in the header ``X-User-ID``. A web page that a browser on this machine shows must not get this access,
+even if the page's site resolves its own name to this machine (DNS rebinding).
 """
 
 import re
@@ -21,11 +22,15 @@ from readapi.http.problems import invalid
 USER_HEADER = "X-User-ID"
 
 DEVELOPER = Identity("developer", frozenset(SCOPES))
+"""The identity in development mode if the request names no user."""
 
 SUBPROTOCOL = "bearer"
-"""Browsers cannot give a WebSocket a header; they offer this protocol and, behind it, the token."""
+"""WebSocket subprotocol for tokens.
 
-LONGEST_TOKEN = 8_192
+Browsers cannot set a header for a WebSocket. They offer this subprotocol followed by the token.
+"""
+
+MAX_TOKEN_LENGTH = 8_192
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 _LOCAL_HOST = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?", re.IGNORECASE)
@@ -34,7 +39,13 @@ _METHODS = ("get", "post", "put", "patch", "delete", "websocket")
 
 
 class Guard:
-    """``origins`` are those of pages that may read answers and ask for changes; no ``rates``, no limit."""
+    """Falcon middleware for access control.
+
+    Args:
+        authenticator: Authenticates tokens. None means development mode.
+        origins: The origins of the pages that may read responses and send requests that change data.
+        rates: The rate limits. None means no limits.
+    """
 
     def __init__(
         self,
@@ -47,22 +58,23 @@ class Guard:
         self._rates = rates
 
     async def process_resource(self, req: Request, _resp: Response, resource: object, _params: Any) -> None:
-        """Of a request that a route takes. Raises Problem (400, 401, 403, 429)."""
+        """Check a request that matches a route. Raises Problem (400, 401, 403, 429)."""
         method = "get" if req.method == "HEAD" else req.method.lower()
-        # Without a responder nothing will happen: OPTIONS, which browsers ask without a token, and 405.
+        # A method without a responder reads and changes nothing: OPTIONS, which browsers send without a token, and 405.
         if declared := operation_of(resource, method):
-            self._admit(req, declared, changes=method != "get")
+            self._admit(req, declared, changes_data=method != "get")
 
     async def process_resource_ws(self, req: Request, _ws: WebSocket, resource: object, _params: Any) -> None:
-        """Of a WebSocket that has not been accepted yet. Raises Problem (400, 401, 403, 429)."""
+        """Check the request of a WebSocket before it is accepted. Raises Problem (400, 401, 403, 429)."""
         if declared := operation_of(resource, "websocket"):
-            self._admit(req, declared, changes=True)
+            self._admit(req, declared, changes_data=True)
 
-    def _admit(self, req: Request, declared: Operation, *, changes: bool) -> None:
-        if changes:
+    def _admit(self, req: Request, declared: Operation, *, changes_data: bool) -> None:
+        if changes_data:
             check_origin(req, self.origins)
-        known = self.authenticator
-        req.context.identity = identity = self._identify(req, declared, known) if known else _developer(req)
+        authenticator = self.authenticator
+        identity = self._identify(req, declared, authenticator) if authenticator else _local_identity(req)
+        req.context.identity = identity
         if declared.scope is not None and declared.scope not in identity.scopes:
             raise problems.unauthenticated() if identity is ANONYMOUS else problems.missing_scope(declared.scope)
 
@@ -70,7 +82,8 @@ class Guard:
         token = token_of(req)
         identity = authenticator.identify(token) if token else None
         if self._rates:
-            seconds = self._rates.spend(_signed(token) if token and identity else network_of(req.remote_addr))
+            client = _signed_part(token) if token and identity else network_of(req.remote_addr)
+            seconds = self._rates.spend(client)
             if seconds is not None:
                 raise problems.too_many_requests(seconds)
         if token is None:
@@ -85,25 +98,35 @@ class Guard:
 
 
 def token_of(req: Request) -> str | None:
-    """The token that came with a request: ``""``, which is never valid, for one that cannot be read; None for none."""
+    """Return the token of a request.
+
+    Returns:
+        None if the request has no token. The empty string, which is never a valid token, if the token is malformed.
+    """
     header = req.get_header("Authorization")
     if header is not None:
-        found = _BEARER.fullmatch(header) if len(header) <= LONGEST_TOKEN else None
-        return found[1] if found else ""
+        match = _BEARER.fullmatch(header) if len(header) <= MAX_TOKEN_LENGTH else None
+        return match[1] if match else ""
     if req.scope["type"] == "websocket":
         protocol, *tokens = req.scope.get("subprotocols") or ("",)
         if protocol == SUBPROTOCOL:
-            return tokens[0] if len(tokens) == 1 and len(tokens[0]) <= LONGEST_TOKEN else ""
+            return tokens[0] if len(tokens) == 1 and len(tokens[0]) <= MAX_TOKEN_LENGTH else ""
     return None
 
 
-def _signed(token: str) -> str:
-    """What a JWT's signature is for: the signature itself can be written in many ways. A static token as it is."""
+def _signed_part(token: str) -> str:
+    """Return a JWT without its signature, or a static token unchanged.
+
+    The same signature can be encoded in several ways. Without this step, each of them would have its own rate limit.
+    """
     return token.rpartition(".")[0] or token
 
 
 def network_of(address: str) -> str:
-    """Whom an address counts for: of IPv6, each has so many that 64 bits of it are theirs."""
+    """Return the network of a client for its rate limit: an IPv4 address, or the /64 network of an IPv6 address.
+
+    A single client usually controls a whole /64 network.
+    """
     if ":" not in address:
         return address
     try:
@@ -113,8 +136,8 @@ def network_of(address: str) -> str:
     return str(parsed.ipv4_mapped or IPv6Network((parsed, 64), strict=False))
 
 
-def _developer(req: Request) -> Identity:
-    """Whoever sits at this machine. Raises Problem (400, 403)."""
+def _local_identity(req: Request) -> Identity:
+    """Return the identity of a client in development mode. Raises Problem (400, 403)."""
     client, host = req.scope.get("client"), req.get_header("Host")
     if not (client and is_loopback(client[0]) and (host is None or _LOCAL_HOST.fullmatch(host))):
         raise problems.not_local()
@@ -127,7 +150,7 @@ def _developer(req: Request) -> Identity:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an IP address can only be that of this machine."""
+    """Check whether an IP address is a loopback address."""
     if address == "127.0.0.1":
         return True
     try:
@@ -139,7 +162,7 @@ def is_loopback(address: str) -> bool:
 
 
 class AccessRule(NamedTuple):
-    """What a token must have for an operation; None where nobody need show one."""
+    """The scope that an operation needs, or None if the operation is open to clients without a token."""
 
     method: str
     path: str
@@ -147,9 +170,13 @@ class AccessRule(NamedTuple):
 
 
 def access_rules(routes: Mapping[str, object]) -> list[AccessRule]:
-    """Who may do what, for all resources by path.
+    """Return the access rules of all resources.
 
-    Raises TypeError for a responder without a declaration: what is not declared is not guarded.
+    Args:
+        routes: The resources by path.
+
+    Raises:
+        TypeError: A responder has no declaration. The guard would not protect it.
     """
     rules = []
     for path, resource in routes.items():
@@ -158,6 +185,6 @@ def access_rules(routes: Mapping[str, object]) -> list[AccessRule]:
                 continue
             declared = operation_of(resource, method)
             if declared is None:
-                raise TypeError(f"nobody has said who may ask {method.upper()} {path}: declare it with @operation")
+                raise TypeError(f"{method.upper()} {path} declares no scope: declare the responder with @operation")
             rules.append(AccessRule(method.upper(), path, declared.scope))
     return rules

@@ -1,6 +1,7 @@
-"""Pages of other sites: which of them may read answers (CORS), and which may ask for what changes something.
+"""Origins of web pages: which pages may read responses (CORS), and which pages may send requests that change data.
 
-A browser keeps an answer from a foreign page, but it does send the request; and to WebSockets CORS does not apply.
+CORS alone is not enough. A browser hides the response from a foreign page, but sends the request. And CORS does not
+apply to WebSockets.
 """
 
 from typing import Any
@@ -12,33 +13,35 @@ from falcon.asgi import Request, Response
 from readapi.access.problems import foreign_origin
 from readapi.http.read_model import POSITION_HEADER
 
-EXPOSED = (POSITION_HEADER, "ETag", "Retry-After", "Location", "Warning", "WWW-Authenticate")
-"""Headers of an answer that pages may read besides those that every page may."""
+EXPOSED_HEADERS = (POSITION_HEADER, "ETag", "Retry-After", "Location", "Warning", "WWW-Authenticate")
+"""Response headers that pages may read in addition to the headers that CORS always exposes."""
 
 
 class CrossOrigin(falcon.CORSMiddleware[Any, Any]):
-    """Falcon's, for named origins and without credentials; and caches are told that answers differ by origin."""
+    """CORS middleware for a list of origins, without credentials.
+
+    It sets ``Vary: Origin``, because responses differ by origin.
+    """
 
     def __init__(self, origins: frozenset[str]) -> None:
-        super().__init__(allow_origins=origins, expose_headers=EXPOSED)
+        super().__init__(allow_origins=origins, expose_headers=EXPOSED_HEADERS)
 
     async def process_response_async(self, req: Request, resp: Response, resource: object, req_succeeded: bool) -> None:
-        """Allow what is allowed."""
+        """Set the CORS headers."""
         self.process_response(req, resp, resource, req_succeeded)
         resp.append_header("Vary", "Origin")
 
 
 def check_origin(req: Request, origins: frozenset[str]) -> None:
-    """Raises Problem (403) if the request comes from a page that is neither our own nor of ``origins``."""
+    """Refuse a request from a page that is neither the service's own nor of ``origins``. Raises Problem (403)."""
     origin = req.get_header("Origin")
     if origin is None or origin in origins:
         return
-    if not _is_own(origin, req.get_header("Host")):
+    if not _is_same_host(origin, req.get_header("Host")):
         raise foreign_origin(origin)
 
 
-def _is_own(origin: str, host: str | None) -> bool:
-    """Whether a page of ``origin`` was served under the name that it asks now."""
+def _is_same_host(origin: str, host: str | None) -> bool:
     try:
         return host is not None and urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Answers to those who may not: 401 says nothing of why a token is not valid, 403 names what is missing."""
+"""Problems of access control. A problem does not say why a token is invalid, so that it does not help attackers."""
 
 from http import HTTPStatus
 
@@ -6,65 +6,66 @@ from readapi.http.identities import Scope
 from readapi.http.problems import Problem
 
 _CHALLENGE = 'Bearer realm="tickview"'
+"""Value of ``WWW-Authenticate`` (RFC 6750, section 3)."""
 
 
 def unauthenticated() -> Problem:
-    """401: no token was shown."""
+    """Create the problem 401 for a request without a token."""
     return Problem(
         HTTPStatus.UNAUTHORIZED,
         "unauthenticated",
-        "this needs a token: send the header Authorization: Bearer <token>",
+        "this request needs a token: send the header Authorization: Bearer <token>",
         headers={"WWW-Authenticate": _CHALLENGE},
     )
 
 
 def invalid_token() -> Problem:
-    """401: what was shown is no token that is valid here, now. Why is for those who try keys to find out."""
+    """Create the problem 401 for a request with an invalid token."""
     return Problem(
         HTTPStatus.UNAUTHORIZED,
         "invalid-token",
-        "the token is not valid here: it may have ended, been revoked or be for another service; ask for a new one",
+        "the token is not valid: it may have expired, been revoked or belong to another service; get a new token",
         headers={"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'},
     )
 
 
 def missing_scope(scope: Scope) -> Problem:
-    """403: the token does not reach so far."""
+    """Create the problem 403 for a token without the required scope."""
     return Problem(
         HTTPStatus.FORBIDDEN,
         "missing-scope",
-        f"this needs a token with the scope {scope}",
+        f"this request needs a token with the scope {scope}",
         headers={"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'},
         scope=scope,
     )
 
 
 def another_user() -> Problem:
-    """403: the header names somebody else than the token does."""
-    detail = "X-User-ID names another user than the token does: the token alone says who asks, so leave the header out"
+    """Create the problem 403 for a header ``X-User-ID`` that contradicts the token."""
+    detail = "X-User-ID names another user than the token: leave the header out, because the token identifies the user"
     return Problem(HTTPStatus.FORBIDDEN, "another-user", detail)
 
 
 def foreign_origin(origin: str) -> Problem:
-    """403: a page of another site asks for what changes something."""
-    detail = f"pages of {origin[:200]!a} may not ask for this: TICKVIEW_CORS_ORIGINS lists those that may"
+    """Create the problem 403 for a request from a page of another site."""
+    detail = f"pages of {origin[:200]!a} may not send this request: add the origin to TICKVIEW_CORS_ORIGINS to allow it"
     return Problem(HTTPStatus.FORBIDDEN, "foreign-origin", detail)
 
 
 def not_local() -> Problem:
-    """403: without authentication, only this machine is served."""
+    """Create the problem 403 for a request from another machine to a service without authentication."""
     detail = (
-        "without authentication only this machine is served, by the name of localhost: "
-        "set TICKVIEW_TOKENS_FILE or TICKVIEW_JWT_ISSUER to serve others"
+        "without authentication the service only accepts requests from its own machine under the name localhost: "
+        "set TICKVIEW_TOKENS_FILE or TICKVIEW_JWT_ISSUER to serve other machines"
     )
     return Problem(HTTPStatus.FORBIDDEN, "not-local", detail)
 
 
 def too_many_requests(retry_after: int) -> Problem:
-    """429: more requests than the limit allows."""
+    """Create the problem 429 for a client above its rate limit. ``retry_after`` is in seconds."""
     return Problem(
         HTTPStatus.TOO_MANY_REQUESTS,
         "too-many-requests",
-        f"more requests than TICKVIEW_RATE_LIMIT allows: try again in {retry_after} s",
+        f"the client sent more requests than TICKVIEW_RATE_LIMIT allows: try again in {retry_after} s",
         headers={"Retry-After": str(retry_after)},
     )

@@ -1,17 +1,20 @@
-"""Rate limits: a token bucket for each who asks, in a table that does not grow beyond its bound."""
+"""Rate limits: one token bucket per client, in a table of bounded size."""
 
 import time
 from collections.abc import Callable
 from math import ceil
 
-MOST_BUCKETS = 10_000
-"""Kept at once; past that, the oldest tenth is forgotten, and thereby full again."""
+MAX_BUCKETS = 10_000
+"""Highest number of buckets. A new bucket in a full table removes the full buckets and the oldest others."""
 
 
 class RateLimits:
-    """``rate`` requests a second (above 0) for each, and ``burst`` (1 or more) at once after a rest.
+    """A token bucket for each client.
 
-    ``clock`` gives seconds that never go back.
+    Args:
+        rate: Requests per second that a client may send continuously, above 0.
+        burst: Requests that a client may send at once after a pause, at least 1.
+        clock: Returns seconds that never decrease.
     """
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -19,29 +22,37 @@ class RateLimits:
         self._burst = burst
         self._clock = clock
         self._buckets: dict[str, list[float]] = {}
-        """Who -> requests left, as of when."""
+        """Client -> [remaining requests, time of the last update]."""
 
-    def spend(self, who: str) -> int | None:
-        """Count a request of ``who``; where it is too many, the whole seconds until there may be another."""
+    def spend(self, client: str) -> int | None:
+        """Count a request.
+
+        Returns:
+            None if the request is allowed. Otherwise the whole seconds until the next request is allowed.
+        """
         now = self._clock()
-        bucket = self._buckets.get(who)
+        bucket = self._buckets.get(client)
         if bucket is None:
-            if len(self._buckets) >= MOST_BUCKETS:
-                self._make_room(now)
-            bucket = self._buckets[who] = [self._burst, now]
-        left = min(self._burst, bucket[0] + (now - bucket[1]) * self._rate)
-        if left < 1:
-            return ceil((1 - left) / self._rate)
-        bucket[0], bucket[1] = left - 1, now
+            if len(self._buckets) >= MAX_BUCKETS:
+                self._remove_buckets(now)
+            bucket = self._buckets[client] = [self._burst, now]
+        remaining = min(self._burst, bucket[0] + (now - bucket[1]) * self._rate)
+        if remaining < 1:
+            return ceil((1 - remaining) / self._rate)
+        bucket[0], bucket[1] = remaining - 1, now
         return None
 
-    def _make_room(self, now: float) -> None:
-        """Forget the buckets that are full again, which nobody can tell from none; if there are few, the oldest too."""
-        kept = {
-            who: [left, then]
-            for who, (left, then) in self._buckets.items()
-            if left + (now - then) * self._rate < self._burst
+    def _remove_buckets(self, now: float) -> None:
+        """Remove the full buckets, and the oldest buckets until at most nine tenths of the table are left.
+
+        A full bucket is the same as no bucket.
+        """
+        remaining_buckets = {
+            client: [remaining, updated_at]
+            for client, (remaining, updated_at) in self._buckets.items()
+            if remaining + (now - updated_at) * self._rate < self._burst
         }
-        for who in list(kept)[: max(len(kept) - MOST_BUCKETS * 9 // 10, 0)]:
-            del kept[who]
-        self._buckets = kept
+        excess = max(len(remaining_buckets) - MAX_BUCKETS * 9 // 10, 0)
+        for client in list(remaining_buckets)[:excess]:
+            del remaining_buckets[client]
+        self._buckets = remaining_buckets

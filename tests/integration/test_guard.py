@@ -57,7 +57,7 @@ class Undeclared(Resource):
 
 
 def test_a_route_without_a_rule_is_refused() -> None:
-    with pytest.raises(TypeError, match="nobody has said who may ask POST /api/new"):
+    with pytest.raises(TypeError, match="POST /api/new declares no scope"):
         access_rules({"/api/new": Undeclared()})
     with pytest.raises(TypeError, match="scope"):
         operation("New", responses={200: str})  # type: ignore[call-arg]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from readapi.access.guard import network_of
-from readapi.access.rate_limits import MOST_BUCKETS, RateLimits
+from readapi.access.rate_limits import MAX_BUCKETS, RateLimits
 
 steps = st.lists(st.tuples(st.floats(0, 10, allow_nan=False), st.sampled_from("ab")), max_size=60)
 
@@ -70,13 +70,13 @@ def test_the_table_stays_bounded_and_forgets_the_oldest() -> None:
     clock = Clock()
     limits = RateLimits(1, 1, clock)
     assert limits.spend("first") is None
-    for number in range(MOST_BUCKETS):
+    for number in range(MAX_BUCKETS):
         assert limits.spend(str(number)) is None
-    assert limits.spend(str(MOST_BUCKETS - 1)) == 1
+    assert limits.spend(str(MAX_BUCKETS - 1)) == 1
     assert limits.spend("first") is None
-    assert len(limits._buckets) <= MOST_BUCKETS
+    assert len(limits._buckets) <= MAX_BUCKETS
     # Those that are full again go first.
     clock.now += 2
-    later = {f"later {number}" for number in range(MOST_BUCKETS)}
+    later = {f"later {number}" for number in range(MAX_BUCKETS)}
     assert {limits.spend(who) for who in later} == {None}
     assert limits._buckets.keys() == later
