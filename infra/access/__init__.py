@@ -1,1 +1,1 @@
-"""With what it is known who asks: a file of hashed tokens, and JWTs of somebody else's making."""
+"""Access to the API: static tokens, JWTs of an identity provider, and the guard made of them."""

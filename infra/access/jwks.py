@@ -1,4 +1,4 @@
-"""The keys that an identity provider publishes (JWKS): those that verify tokens, and why the others do not."""
+"""JWKS: the public keys of an identity provider that verify JWTs, and the reasons to ignore other keys (RFC 7517)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -8,123 +8,135 @@ import orjson
 import structlog
 
 from domain.errors import TickViewError
+from infra.access.errors import InvalidFileError
 
 logger = structlog.get_logger()
 
 ALGORITHMS = {"RSA": "RS256", "EC P-256": "ES256", "OKP Ed25519": "EdDSA", "OKP Ed448": "EdDSA"}
-"""By kind of key and curve: each key is for one algorithm alone, and none of these is symmetric."""
+"""Algorithm by key type and curve. Each key serves one algorithm only, and all algorithms are asymmetric."""
 
-_SECRET = {"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
-"""Members of a JWK that nobody but its owner should have."""
+_SECRET_MEMBERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
+"""Members of a JWK that contain a private or symmetric key."""
 
 Keys = Mapping[str, jwt.PyJWK]
-"""By their ids."""
+"""Keys by key id (``kid``)."""
 
 
-class PassedOver(NamedTuple):
-    """A key that no token is verified with."""
+class IgnoredKey(NamedTuple):
+    """A key that verifies no token."""
 
     kid: str | None
-    why: str
+    reason: str
 
 
 class KeySet(NamedTuple):
-    """What a JWKS file has."""
+    """The keys of a JWKS file."""
 
     usable: Keys
-    passed_over: tuple[PassedOver, ...]
+    ignored: tuple[IgnoredKey, ...]
 
 
 class UnusableKeyError(TickViewError, ValueError):
-    """The key is not one of ours to use; the message says why."""
+    """The key cannot verify tokens. The message is a clause that says why."""
 
 
-def parse_keys(content: bytes) -> KeySet:
-    """The keys of a JWKS file. Raises ValueError for a file that is none, and for one with a secret in it."""
+def parse_jwks(content: bytes) -> KeySet:
+    """Parse the content of a JWKS file.
+
+    Raises:
+        InvalidFileError: The content is not a JWKS, or it contains a private or symmetric key.
+    """
     try:
-        found = orjson.loads(content)["keys"]
+        jwks = orjson.loads(content)["keys"]
     except (TypeError, KeyError, orjson.JSONDecodeError) as error:
-        raise ValueError(f"is no JWKS file of public keys: {type(error).__name__}") from None
-    if not isinstance(found, list):
-        raise ValueError("is no JWKS file of public keys: keys is no list")
+        raise InvalidFileError(
+            f'The file is not a JWKS file of public keys: it is not a JSON object with "keys" ({type(error).__name__}).'
+        ) from None
+    if not isinstance(jwks, list):
+        raise InvalidFileError('The file is not a JWKS file of public keys: "keys" is not an array.')
     usable: dict[str, jwt.PyJWK] = {}
-    passed_over = []
-    for one in found:
-        kid = _kid(one)
+    ignored = []
+    for jwk in jwks:
+        kid = _kid(jwk)
         try:
-            key = _key(one)
+            key = _key(jwk)
             if kid is None:
-                raise UnusableKeyError("it has no kid, by which tokens name it")
+                raise UnusableKeyError("it has no kid, so that no token can refer to it")
             usable[kid] = key
         except UnusableKeyError as error:
-            passed_over.append(PassedOver(kid, str(error)))
-    return KeySet(usable, tuple(passed_over))
+            ignored.append(IgnoredKey(kid, str(error)))
+    return KeySet(usable, tuple(ignored))
 
 
-def _kid(described: Any) -> str | None:
-    kid = described.get("kid") if isinstance(described, dict) else None
+def _kid(jwk: Any) -> str | None:
+    kid = jwk.get("kid") if isinstance(jwk, dict) else None
     return kid if isinstance(kid, str) else None
 
 
-def _key(described: Any) -> jwt.PyJWK:
-    if not isinstance(described, dict):
-        raise UnusableKeyError("it is no object")
-    if _SECRET & described.keys():
-        raise ValueError("has a key with its secret part: keep that away from here, only public keys are needed")
-    _check_use(described)
-    algorithm = _algorithm(described)
+def _key(jwk: Any) -> jwt.PyJWK:
+    if not isinstance(jwk, dict):
+        raise UnusableKeyError("it is not a JSON object")
+    if _SECRET_MEMBERS & jwk.keys():
+        raise InvalidFileError(
+            "The file contains the secret part of a key. TickView needs public keys only: remove the secret part."
+        )
+    _check_use(jwk)
+    algorithm = _algorithm(jwk)
     try:
-        return jwt.PyJWK(described, algorithm)
+        return jwt.PyJWK(jwk, algorithm)
     except (jwt.PyJWTError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise UnusableKeyError(f"it is malformed: {type(error).__name__}") from None
 
 
-def _check_use(described: Mapping[str, Any]) -> None:
-    """Raises UnusableKeyError for a key that its owner made for something else than signatures."""
-    use, operations = described.get("use"), described.get("key_ops")
+def _check_use(jwk: Mapping[str, Any]) -> None:
+    """Check that the key may verify signatures. Raises UnusableKeyError."""
+    use, operations = jwk.get("use"), jwk.get("key_ops")
     if use not in (None, "sig"):
         raise UnusableKeyError(f"its use is {use!r}, not 'sig'")
     if operations is not None and not (isinstance(operations, list) and "verify" in operations):
         raise UnusableKeyError(f"its key_ops are {operations!r}, without 'verify'")
 
 
-def _algorithm(described: Mapping[str, Any]) -> str:
-    """What the key is for, by its kind, whatever else it says. Raises UnusableKeyError if it says something else."""
-    kind = " ".join(str(described[name]) for name in ("kty", "crv") if described.get(name))
-    if kind not in ALGORITHMS:
-        raise UnusableKeyError(f"it is of the kind {kind!r}: only {', '.join(ALGORITHMS)} are taken")
-    algorithm, said = ALGORITHMS[kind], described.get("alg")
-    if said not in (None, algorithm):
-        raise UnusableKeyError(f"its alg is {said!r}: keys of the kind {kind} are taken for {algorithm} alone")
+def _algorithm(jwk: Mapping[str, Any]) -> str:
+    """Return the algorithm for the type of a key. Raises UnusableKeyError if ``alg`` names another algorithm."""
+    key_type = " ".join(str(jwk[name]) for name in ("kty", "crv") if jwk.get(name))
+    if key_type not in ALGORITHMS:
+        raise UnusableKeyError(f"its type is {key_type!r}, but TickView supports only {', '.join(ALGORITHMS)}")
+    algorithm, declared = ALGORITHMS[key_type], jwk.get("alg")
+    if declared not in (None, algorithm):
+        raise UnusableKeyError(f"its alg is {declared!r}, but TickView uses {key_type} keys for {algorithm} only")
     return algorithm
 
 
-class KeyReader:
-    """Reads a JWKS file again and again, and tells the log once of each key that is passed over."""
+class JwksReader:
+    """Reads successive versions of one JWKS file, and logs each ignored key once."""
 
     def __init__(self) -> None:
         self._is_first = True
-        self._told: set[PassedOver] = set()
+        self._logged: set[IgnoredKey] = set()
 
     def read(self, content: bytes) -> Keys:
-        """The keys that can be used. Raises ValueError as ``parse_keys``, and at first for a file that has none.
+        """Return the usable keys. The first version must have at least one.
 
-        Later a file without any is believed: all its keys were withdrawn.
+        A later version may have none: the identity provider has withdrawn all of its keys.
+
+        Raises:
+            InvalidFileError: The content is invalid as for ``parse_jwks``, or the first version has no usable key.
         """
-        usable, passed_over = parse_keys(content)
+        usable, ignored = parse_jwks(content)
         if not usable:
-            lacking = f"has no key that tokens can be verified with: {_reasons(passed_over)}"
+            problem = f"The file has no key that can verify tokens: {_reasons(ignored)}."
             if self._is_first:
-                raise ValueError(lacking)
-            logger.warning("JWKS file without a key: no JWT is taken", reason=lacking)
+                raise InvalidFileError(problem)
+            logger.warning("no usable key in JWKS file, every JWT is refused", reason=problem)
         self._is_first = False
-        for kid, why in dict.fromkeys(passed_over):
-            if (kid, why) not in self._told:
-                logger.info("key passed over", kid=kid, why=why)
-        self._told = set(passed_over)
+        for key in dict.fromkeys(ignored):
+            if key not in self._logged:
+                logger.info("key ignored", kid=key.kid, reason=key.reason)
+        self._logged = set(ignored)
         return usable
 
 
-def _reasons(passed_over: Iterable[PassedOver]) -> str:
-    told = [f"{'one without kid' if kid is None else repr(kid)}: {why}" for kid, why in passed_over]
-    return "; ".join(told) or "it has none at all"
+def _reasons(ignored: Iterable[IgnoredKey]) -> str:
+    reasons = [f"{'key without kid' if key.kid is None else repr(key.kid)}: {key.reason}" for key in ignored]
+    return "; ".join(reasons) or "it has no keys"

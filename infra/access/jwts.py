@@ -1,4 +1,4 @@
-"""JWTs that an identity provider has signed: only asymmetric algorithms, each key for its own alone."""
+"""JWTs of an identity provider (RFC 7519). Only asymmetric algorithms are accepted, and each key serves one of them."""
 
 import time
 from collections.abc import Mapping
@@ -8,72 +8,84 @@ from typing import Any, NamedTuple
 import jwt
 
 from infra.access.jwks import Keys
-from infra.access.watched_file import Watched
+from infra.access.watched_file import WatchedFile
 from readapi.http.identities import Identity, is_subject, known_scopes
 
 LEEWAY_SECONDS = 30
-"""What clocks may differ by."""
+"""Largest tolerated difference between the clocks of the identity provider and the API, in seconds."""
 
-REQUIRED = ["exp", "iss", "aud", "sub"]
+REQUIRED_CLAIMS = ["exp", "iss", "aud", "sub"]
 
-MOST_KNOWN = 10_000
-"""Tokens whose signature is not verified again, at most."""
+MAX_CACHED_TOKENS = 10_000
+"""Highest number of verified tokens in the cache."""
 
 
-class _Known(NamedTuple):
+class _VerifiedToken(NamedTuple):
     identity: Identity
-    until: float
+    expires_at: float
+    """Seconds since the epoch, leeway included."""
 
 
-class Jwts:
-    """Knows whose a JWT is."""
+class JwtVerifier:
+    """Verifies JWTs, and caches the result until the token expires or the keys change.
 
-    def __init__(self, issuer: str, audience: str, keys: Watched[Keys]) -> None:
+    Args:
+        issuer: The issuer (``iss``) that tokens must name.
+        audience: The audience (``aud``) that tokens must name.
+        keys: The public keys of the issuer.
+    """
+
+    def __init__(self, issuer: str, audience: str, keys: WatchedFile[Keys]) -> None:
         self._issuer = issuer
         self._audience = audience
         self._keys = keys
-        self._known: dict[bytes, _Known] = {}
-        self._known_by: Keys = {}
+        self._cache: dict[bytes, _VerifiedToken] = {}
+        self._cached_for: Keys = {}
 
-    def whose(self, text: str) -> Identity | None:
-        """Whose token it is; None if it is not valid now."""
+    def identify(self, text: str) -> Identity | None:
+        """Return the identity of a token, or None if the token is not valid now."""
         keys = self._keys.content
-        if keys is not self._known_by:
-            self._known, self._known_by = {}, keys
+        if keys is not self._cached_for:
+            self._cache, self._cached_for = {}, keys
         digest = sha256(text.encode()).digest()
-        known = self._known.get(digest) or self._verify(text, keys)
-        if known is None or known.until <= time.time():
-            self._known.pop(digest, None)
+        token = self._cache.get(digest) or self._verify(text, keys)
+        if token is None or token.expires_at <= time.time():
+            self._cache.pop(digest, None)
             return None
-        if digest not in self._known:
-            while len(self._known) >= MOST_KNOWN:
-                del self._known[next(iter(self._known))]
-            self._known[digest] = known
-        return known.identity
+        if digest not in self._cache:
+            while len(self._cache) >= MAX_CACHED_TOKENS:
+                del self._cache[next(iter(self._cache))]
+            self._cache[digest] = token
+        return token.identity
 
-    def _verify(self, text: str, keys: Keys) -> _Known | None:
+    def _verify(self, text: str, keys: Keys) -> _VerifiedToken | None:
         try:
             key = keys[jwt.get_unverified_header(text)["kid"]]
             claims = jwt.decode(
                 text,
                 key,
-                # The token's own word for its algorithm is no choice: a key is for one alone.
+                # The algorithm comes from the key, never from the token.
                 algorithms=[key.algorithm_name],
                 audience=self._audience,
                 issuer=self._issuer,
                 leeway=LEEWAY_SECONDS,
-                options={"require": REQUIRED},
+                options={"require": REQUIRED_CLAIMS},
             )
         except (jwt.PyJWTError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
-        # PyJWT also takes a text that is a number for one.
+        # PyJWT also accepts a string of digits as the time of expiry.
         if not is_subject(claims["sub"]) or not isinstance(claims["exp"], int | float):
             return None
-        return _Known(Identity(claims["sub"], scopes_of(claims)), claims["exp"] + LEEWAY_SECONDS)
+        return _VerifiedToken(Identity(claims["sub"], scopes_of(claims)), claims["exp"] + LEEWAY_SECONDS)
 
 
 def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Our scopes among those of ``scope`` (separated by spaces), else of ``scp`` (likewise, or a list)."""
-    given = claims.get("scope", claims.get("scp", ""))
-    names = given.split(" ") if isinstance(given, str) else given if isinstance(given, list) else ()
+    """Return TickView's scopes among those of a token.
+
+    Args:
+        claims: The claims of the token. ``scope`` separates scopes by spaces (RFC 8693, section 4.2). Without it,
+            ``scp`` does the same or is a list.
+    """
+    scopes = claims.get("scope", claims.get("scp", ""))
+    names = scopes.split(" ") if isinstance(scopes, str) else scopes if isinstance(scopes, list) else ()
     return known_scopes(name for name in names if isinstance(name, str))

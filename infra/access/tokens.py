@@ -1,8 +1,8 @@
-"""Static tokens: a file keeps who may do what, and of each token a hash alone.
+"""Static tokens of the API: a file holds the subject, the scopes and a hash of each token.
 
-A token is 256 random bits. Nobody can try so many, so one round of SHA-256 hides it as well as a slow hash hides a
-password, and costs a request a microsecond. The file is apart from Redis, because whoever produces events may write
-there, and because the service must know its tokens while Redis is away.
+A token has 256 random bits, which nobody can guess. One round of SHA-256 therefore protects it as well as a slow hash
+protects a password, and costs a request one microsecond. The tokens are in a file and not in Redis, because producers
+may write to Redis, and because the API must know the tokens while Redis is unavailable.
 """
 
 import os
@@ -17,17 +17,18 @@ from secrets import token_hex, token_urlsafe
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from infra.processes.errors import StartupError
+from infra.access.errors import InvalidFileError, TokensFileError
 from readapi.http.identities import Identity, Scope
 
 PREFIX = "tickview"
-"""Begins every token, so that those who look for leaked secrets know one."""
+"""Prefix of every token. Scanners for leaked secrets recognize it."""
 
 SECRET_BYTES = 32
+"""Number of random bytes in a token."""
 
 
 class Token(BaseModel):
-    """What is kept of a token. Times are epoch seconds; without ``expires_at`` it does not end."""
+    """The stored part of a token: everything but the secret. Times are seconds since the epoch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,12 +36,14 @@ class Token(BaseModel):
     subject: str
     scopes: tuple[Scope, ...]
     sha256: str
+    """The hash of the whole text of the token, as hexadecimal digits."""
     created_at: float
     expires_at: float | None = None
+    """The end of the token's validity. None: the token does not expire."""
 
     @property
-    def has_ended(self) -> bool:
-        """Whether its time is over."""
+    def has_expired(self) -> bool:
+        """Whether the token has expired."""
         return self.expires_at is not None and self.expires_at <= time.time()
 
 
@@ -51,40 +54,61 @@ class _TokensFile(BaseModel):
 
 
 def parse_tokens(content: bytes) -> Mapping[str, Token]:
-    """The tokens by their ids. Raises ValueError."""
+    """Parse the content of a tokens file. Return the tokens by their ids.
+
+    Raises:
+        InvalidFileError: The content is not that of a tokens file.
+    """
     try:
         parsed = _TokensFile.model_validate_json(content)
     except ValidationError as error:
         [first, *_] = error.errors(include_url=False, include_input=False)
-        raise ValueError(f"is no file of tokens: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from None
+        place = ".".join(map(str, first["loc"])) or "content"
+        raise InvalidFileError(
+            f"The file is not a tokens file ({place}: {first['msg']}). Repair it, or remove it and create new tokens."
+        ) from None
     return {token.id: token for token in parsed.tokens}
 
 
-def whose(text: str, tokens: Mapping[str, Token]) -> Identity | None:
-    """Whose token it is, if it is one of these and has not ended."""
+def identify_token(text: str, tokens: Mapping[str, Token]) -> Identity | None:
+    """Return the identity of a token, or None if the token is unknown or has expired."""
     prefix, _, rest = text.partition("_")
-    found = tokens.get(rest.partition("_")[0]) if prefix == PREFIX else None
-    if found is None or not compare_digest(found.sha256, _digest(text)) or found.has_ended:
+    token = tokens.get(rest.partition("_")[0]) if prefix == PREFIX else None
+    if token is None or not compare_digest(token.sha256, _digest(text)) or token.has_expired:
         return None
-    return Identity(found.subject, frozenset(found.scopes))
+    return Identity(token.subject, frozenset(token.scopes))
 
 
 def read_tokens(path: Path) -> Mapping[str, Token]:
-    """What the file has, nothing if there is none. Raises StartupError."""
+    """Read a tokens file. A file that does not exist contains no tokens.
+
+    Raises:
+        TokensFileError: The file cannot be read, or it is not a tokens file.
+    """
     try:
         return parse_tokens(path.read_bytes())
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise StartupError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise StartupError(f"{path}: {error}") from error
+        raise _inaccessible(path, error) from error
+    except InvalidFileError as error:
+        raise TokensFileError(f"{path}: {error}") from error
 
 
-def create_token(path: Path, subject: str, scopes: Sequence[Scope], lasts: float | None) -> tuple[str, Token]:
-    """Make a token that lasts so many seconds; its text, which is nowhere else, and what is kept of it.
+def create_token(path: Path, subject: str, scopes: Sequence[Scope], lifetime: float | None) -> tuple[str, Token]:
+    """Create a token and add it to a tokens file.
 
-    Raises StartupError where the file cannot be read, or written for those who read it now.
+    Args:
+        path: The tokens file. It is created if it does not exist.
+        subject: The user for whom the token speaks.
+        scopes: The scopes that the token grants.
+        lifetime: Seconds until the token expires. None: it does not expire.
+
+    Returns:
+        The text of the token, which is stored nowhere, and the stored part.
+
+    Raises:
+        TokensFileError: The file cannot be read or written, or it is not a tokens file.
     """
     token_id, now = token_hex(6), time.time()
     text = f"{PREFIX}_{token_id}_{token_urlsafe(SECRET_BYTES)}"
@@ -94,24 +118,28 @@ def create_token(path: Path, subject: str, scopes: Sequence[Scope], lasts: float
         scopes=tuple(dict.fromkeys(scopes)),
         sha256=_digest(text),
         created_at=now,
-        expires_at=None if lasts is None else now + lasts,
+        expires_at=None if lifetime is None else now + lifetime,
     )
-    with _changing(path) as tokens:
+    with _update(path) as tokens:
         tokens[token_id] = token
     return text, token
 
 
 def revoke_token(path: Path, token_id: str) -> Token:
-    """Forget a token; who shows it is refused from the next second on. Raises StartupError if there is none."""
-    with _changing(path) as tokens:
+    """Remove a token from a tokens file. The API refuses the token a second or two later.
+
+    Raises:
+        TokensFileError: The file does not contain the token, or cannot be read or written.
+    """
+    with _update(path) as tokens:
         if token_id not in tokens:
-            raise StartupError(f"there is no token {token_id}: see `tickview token list`")
+            raise TokensFileError(f"{path} has no token with the id {token_id}. `tickview token list` lists the ids.")
         return tokens.pop(token_id)
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[dict[str, Token]]:
-    """The tokens, to be changed; written as a whole when that is done, by one process at a time."""
+def _update(path: Path) -> Iterator[dict[str, Token]]:
+    """Yield the tokens of a file for changes, then replace the file. One process at a time may do this."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(f"{path.name}.lock").open("w") as lock:
@@ -120,7 +148,7 @@ def _changing(path: Path) -> Iterator[dict[str, Token]]:
             yield tokens
             _replace(path, _TokensFile(tokens=tuple(tokens.values())).model_dump_json(indent=2) + "\n")
     except OSError as error:
-        raise StartupError(f"{path}: {error.strerror}") from error
+        raise _inaccessible(path, error) from error
 
 
 def _replace(path: Path, content: str) -> None:
@@ -130,12 +158,19 @@ def _replace(path: Path, content: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     if path.exists():
-        # Whoever may read it now, such as the service under another account, still may.
-        found = path.stat()
-        if (found.st_uid, found.st_gid) != (new.stat().st_uid, new.stat().st_gid):
-            os.chown(new, found.st_uid, found.st_gid)
-        new.chmod(found.st_mode & 0o777)
+        # Owner and mode stay, so that every account that can read the old file can read the new one.
+        old = path.stat()
+        if (old.st_uid, old.st_gid) != (new.stat().st_uid, new.stat().st_gid):
+            os.chown(new, old.st_uid, old.st_gid)
+        new.chmod(old.st_mode & 0o777)
     new.replace(path)
+
+
+def _inaccessible(path: Path, error: OSError) -> TokensFileError:
+    return TokensFileError(
+        f"{path}: The tokens file cannot be read or written: {error.strerror}. "
+        "Check its permissions and TICKVIEW_TOKENS_FILE."
+    )
 
 
 def _digest(text: str) -> str:

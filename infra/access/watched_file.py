@@ -1,4 +1,4 @@
-"""A file that is read again when it has changed, so that nothing must be restarted for a key or a revocation."""
+"""Watched file: a file that is read again after a change, so that new keys and revocations need no restart."""
 
 import time
 from collections.abc import Callable
@@ -10,18 +10,24 @@ import structlog
 from infra.processes.errors import StartupError
 from infra.processes.outage import OutageLog
 
-LOOK_SECONDS = 1.0
-"""Between two looks at the file, at least."""
+CHECK_SECONDS = 1.0
+"""Shortest time between two checks of the file, in seconds."""
 
 Content = TypeVar("Content")
 
 logger = structlog.get_logger()
 
 
-class Watched(Generic[Content]):
-    """What ``parse`` makes of the file; it raises ValueError, saying what is wrong, for what it cannot read.
+class WatchedFile(Generic[Content]):
+    """The parsed content of a file. If a later version cannot be read or parsed, the last good content stays.
 
-    Raises StartupError if the file cannot be read at first. If it cannot be read later, what was known stays known.
+    Args:
+        setting: The environment variable that names the file.
+        path: The file.
+        parse: Parses the content. It raises ValueError with a sentence that says what is wrong.
+
+    Raises:
+        StartupError: The file cannot be read or parsed at the beginning.
     """
 
     def __init__(self, setting: str, path: Path, parse: Callable[[bytes], Content]) -> None:
@@ -29,36 +35,38 @@ class Watched(Generic[Content]):
         self._path = path
         self._parse = parse
         try:
-            self._seen = self._look()
+            self._state = self._read_state()
             self._content = parse(path.read_bytes())
         except OSError as error:
-            raise StartupError(f"{setting}: {path}: {error.strerror}") from error
+            raise StartupError(
+                f"{setting}={path}: The file cannot be read: {error.strerror}. Create it, or correct {setting}."
+            ) from error
         except ValueError as error:
-            raise StartupError(f"{setting}: {path}: {error}") from error
-        self._looked_at = time.monotonic()
-        self._outage = OutageLog("file cannot be read", "file is as it should be", setting=setting, path=str(path))
+            raise StartupError(f"{setting}={path}: {error}") from error
+        self._checked_at = time.monotonic()
+        self._outage = OutageLog("file unreadable", "file readable again", setting=setting, path=str(path))
 
     @property
     def content(self) -> Content:
-        """As of a second ago, or newer. The same object as long as the file is the same."""
-        if time.monotonic() - self._looked_at > LOOK_SECONDS:
-            self._looked_at = time.monotonic()
+        """The content, at most about a second old. An unchanged file returns the same object."""
+        if time.monotonic() - self._checked_at > CHECK_SECONDS:
+            self._checked_at = time.monotonic()
             self._refresh()
         return self._content
 
     def _refresh(self) -> None:
         try:
-            seen = self._look()
-            if seen != self._seen:
+            state = self._read_state()
+            if state != self._state:
                 self._content = self._parse(self._path.read_bytes())
-                # Only now: what could not be read may be readable in a second, and look the same.
-                self._seen = seen
+                # Set after the parsing: a file that could not be parsed may be repaired within the same time stamp.
+                self._state = state
                 logger.info("file read again", setting=self._setting, path=str(self._path))
             self._outage.recovered()
         except (OSError, ValueError) as error:
             self._outage.failed(error)
 
-    def _look(self) -> tuple[int, int, int]:
-        """What differs when the file was written or replaced."""
-        found = self._path.stat()
-        return found.st_mtime_ns, found.st_size, found.st_ino
+    def _read_state(self) -> tuple[int, int, int]:
+        """Return values that differ after the file was written or replaced."""
+        state = self._path.stat()
+        return state.st_mtime_ns, state.st_size, state.st_ino

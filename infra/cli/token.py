@@ -99,5 +99,5 @@ def _shown(token: Token) -> dict[str, Any]:
         "scopes": list(token.scopes),
         "created_at": iso(token.created_at),
         "expires_at": None if token.expires_at is None else iso(token.expires_at),
-        "has_ended": token.has_ended,
+        "has_ended": token.has_expired,
     }

@@ -138,7 +138,7 @@ def test_keys_of_others_are_told_once_at_start_and_keep_nobody_out(valkey_url: s
         for jwt, status in ((provider.signed(), 200), (provider.signed(kid="use"), 401)):
             assert client.get("/api/patterns/scan", headers=bearer(jwt)).status_code == status
     lines = [orjson.loads(line) for line in (tmp_path / "log").read_bytes().splitlines()]
-    told = [line["kid"] for line in lines if line["event"] == "key passed over"]
+    told = [line["kid"] for line in lines if line["event"] == "key ignored"]
     assert told == [key.get("kid") for key in provider.foreign_jwks()]
 
 

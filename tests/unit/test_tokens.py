@@ -10,27 +10,31 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from infra.access.jwks import KeyReader, parse_keys
-from infra.access.jwts import LEEWAY_SECONDS, Jwts, scopes_of
-from infra.access.tokens import create_token, parse_tokens, read_tokens, revoke_token, whose
-from infra.access.watched_file import Watched
+from infra.access.errors import TokensFileError
+from infra.access.jwks import JwksReader, parse_jwks
+from infra.access.jwts import LEEWAY_SECONDS, JwtVerifier, scopes_of
+from infra.access.tokens import create_token, identify_token, parse_tokens, read_tokens, revoke_token
+from infra.access.watched_file import WatchedFile
 from infra.processes.errors import StartupError
 from readapi.http.identities import Identity
 from tests import tokens as provider
 
 
-def jwts(path: Path) -> Jwts:
-    keys = Watched("TICKVIEW_JWT_JWKS_FILE", provider.write_keys(path / "jwks.json"), KeyReader().read)
-    return Jwts(provider.ISSUER, provider.AUDIENCE, keys)
+def jwts(path: Path) -> JwtVerifier:
+    keys = WatchedFile("TICKVIEW_JWT_JWKS_FILE", provider.write_keys(path / "jwks.json"), JwksReader().read)
+    return JwtVerifier(provider.ISSUER, provider.AUDIENCE, keys)
 
 
 def test_a_token_is_of_its_subject_and_only_a_hash_of_it_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
     text, token = create_token(file, "anna", ["read", "write", "read"], None)
     other, _ = create_token(file, "bert", ["operate"], None)
-    assert whose(text, read_tokens(file)) == Identity("anna", frozenset({"read", "write"}))
-    assert whose(other, read_tokens(file)) == Identity("bert", frozenset({"operate"}))
-    assert text.rsplit("_", 1)[1] not in file.read_text()
+    assert identify_token(text, read_tokens(file)) == Identity("anna", frozenset({"read", "write"}))
+    assert identify_token(other, read_tokens(file)) == Identity("bert", frozenset({"operate"}))
+    # The secret may contain underscores itself.
+    secret = text.split("_", 2)[2]
+    assert len(secret) == 43
+    assert secret not in file.read_text()
     assert token.scopes == ("read", "write")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -40,13 +44,15 @@ def test_what_is_no_token_is_nobodys(tmp_path: Path) -> None:
     text, token = create_token(file, "anna", ["read"], None)
     known = read_tokens(file)
     wrong = [text[:-1], text + "A", text.swapcase(), f"tickview_{token.id}_{token.sha256}", f"tickview_{token.id}_", ""]
-    assert [whose(one, known) for one in [*wrong, "tickview", "tickview_", token.id, "tickview_0_0"]] == [None] * 10
+    assert [identify_token(one, known) for one in [*wrong, "tickview", "tickview_", token.id, "tickview_0_0"]] == [
+        None
+    ] * 10
 
 
 def test_a_token_ends(tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
     text, _ = create_token(file, "anna", ["read"], -1.0)
-    assert whose(text, read_tokens(file)) is None
+    assert identify_token(text, read_tokens(file)) is None
 
 
 def test_a_revoked_token_is_none_and_the_others_stay(tmp_path: Path) -> None:
@@ -55,10 +61,10 @@ def test_a_revoked_token_is_none_and_the_others_stay(tmp_path: Path) -> None:
     kept, _ = create_token(file, "bert", ["read"], None)
     file.chmod(0o640)
     revoke_token(file, token.id)
-    assert whose(text, read_tokens(file)) is None
-    assert whose(kept, read_tokens(file)) is not None
+    assert identify_token(text, read_tokens(file)) is None
+    assert identify_token(kept, read_tokens(file)) is not None
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
-    with pytest.raises(StartupError, match="tickview token list"):
+    with pytest.raises(TokensFileError, match="tickview token list"):
         revoke_token(file, token.id)
 
 
@@ -74,35 +80,35 @@ def test_the_file_stays_its_owners(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"tokens": [{"id": "a"}]}', '{"tokens": [], "more": 1}'])
 def test_a_file_that_is_none_is_refused(content: str) -> None:
-    with pytest.raises(ValueError, match="is no file of tokens"):
+    with pytest.raises(ValueError, match="is not a tokens file"):
         parse_tokens(content.encode())
 
 
 def test_a_changed_file_is_read_again_and_a_broken_one_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.CHECK_SECONDS", -1.0)
     file = tmp_path / "tokens.json"
     first, token = create_token(file, "anna", ["read"], None)
-    watched = Watched("TICKVIEW_TOKENS_FILE", file, parse_tokens)
+    watched = WatchedFile("TICKVIEW_TOKENS_FILE", file, parse_tokens)
     assert watched.content is watched.content
     second, _ = create_token(file, "bert", ["read"], None)
-    assert whose(second, watched.content) is not None
+    assert identify_token(second, watched.content) is not None
     revoke_token(file, token.id)
-    assert whose(first, watched.content) is None
+    assert identify_token(first, watched.content) is None
     file.write_text("broken")
-    assert whose(second, watched.content) is not None
+    assert identify_token(second, watched.content) is not None
     file.unlink()
-    assert whose(second, watched.content) is not None
+    assert identify_token(second, watched.content) is not None
 
 
 def test_a_file_that_can_be_read_again_is_read_though_it_looks_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.CHECK_SECONDS", -1.0)
     file = tmp_path / "number"
     file.write_text("1")
-    watched = Watched("TICKVIEW_TOKENS_FILE", file, int)
+    watched = WatchedFile("TICKVIEW_TOKENS_FILE", file, int)
     file.write_text("two")
     then = file.stat().st_mtime_ns
     assert watched.content == 1
@@ -112,62 +118,62 @@ def test_a_file_that_can_be_read_again_is_read_though_it_looks_the_same(
 
 
 def test_what_is_wrong_with_a_file_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.CHECK_SECONDS", -1.0)
     file = tmp_path / "number"
     file.write_text("1")
-    watched = Watched("TICKVIEW_TOKENS_FILE", file, int)
+    watched = WatchedFile("TICKVIEW_TOKENS_FILE", file, int)
     with capture_logs() as logs:
         for content in ("two", None, "3", "four"):
             file.unlink() if content is None else file.write_text(content)
             for _ in range(3):
                 assert watched.content in (1, 3)
-    wrong, again, over = "file cannot be read", "file read again", "file is as it should be"
+    wrong, again, over = "file unreadable", "file read again", "file readable again"
     assert [log["event"] for log in logs] == [wrong, wrong, again, over, wrong]
 
 
 def test_a_file_that_cannot_be_read_at_first_is_refused_by_the_name_of_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match=r"TICKVIEW_TOKENS_FILE: .*No such file"):
-        Watched("TICKVIEW_TOKENS_FILE", tmp_path / "none.json", parse_tokens)
+    with pytest.raises(StartupError, match=r"TICKVIEW_TOKENS_FILE=.*No such file"):
+        WatchedFile("TICKVIEW_TOKENS_FILE", tmp_path / "none.json", parse_tokens)
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_a_signed_jwt_is_of_its_subject(tmp_path: Path, algorithm: str) -> None:
     known = jwts(tmp_path)
     for _ in range(2):
-        assert known.whose(provider.signed(algorithm)) == Identity("anna", frozenset({"read"}))
+        assert known.identify(provider.signed(algorithm)) == Identity("anna", frozenset({"read"}))
 
 
 @pytest.mark.parametrize("name", provider.forgeries())
 def test_a_forged_jwt_is_nobodys(tmp_path: Path, name: str) -> None:
-    assert jwts(tmp_path).whose(provider.forgeries()[name]) is None
+    assert jwts(tmp_path).identify(provider.forgeries()[name]) is None
 
 
 @pytest.mark.parametrize("end", [str(2**40), "soon", True, [2**40], {}, float("inf"), float("nan"), -(2**70)])
 def test_an_end_that_is_none_is_nobodys(tmp_path: Path, end: Any) -> None:
-    assert jwts(tmp_path).whose(provider.signed(exp=end)) is None
+    assert jwts(tmp_path).identify(provider.signed(exp=end)) is None
 
 
 def test_a_jwt_that_was_known_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known, text = jwts(tmp_path), provider.signed()
-    assert known.whose(text) is not None
+    assert known.identify(text) is not None
     later = time.time() + 600 + LEEWAY_SECONDS
     monkeypatch.setattr("infra.access.jwts.time.time", lambda: later)
-    assert known.whose(text) is None
+    assert known.identify(text) is None
 
 
 def test_the_leeway_is_given(tmp_path: Path) -> None:
     known, now = jwts(tmp_path), int(time.time())
-    assert known.whose(provider.signed(exp=now - LEEWAY_SECONDS // 2)) is not None
-    assert known.whose(provider.signed(exp=now - 2 * LEEWAY_SECONDS)) is None
+    assert known.identify(provider.signed(exp=now - LEEWAY_SECONDS // 2)) is not None
+    assert known.identify(provider.signed(exp=now - 2 * LEEWAY_SECONDS)) is None
 
 
 def test_a_key_that_is_withdrawn_is_worth_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.CHECK_SECONDS", -1.0)
     known, text = jwts(tmp_path), provider.signed("RS256")
-    assert known.whose(text) is not None
+    assert known.identify(text) is not None
     provider.write_keys(tmp_path / "jwks.json", "ES256")
-    assert known.whose(text) is None
-    assert known.whose(provider.signed("ES256")) is not None
+    assert known.identify(text) is None
+    assert known.identify(provider.signed("ES256")) is not None
 
 
 def jwks(*keys: Any) -> bytes:
@@ -178,47 +184,47 @@ def jwks(*keys: Any) -> bytes:
 @pytest.mark.parametrize("key", [provider.private_jwk(), {"kty": "oct", "k": "c2VjcmV0", "kid": "a"}])
 def test_a_file_with_a_secret_in_it_is_refused(key: dict[str, Any], use: str) -> None:
     with pytest.raises(ValueError, match="secret part"):
-        parse_keys(jwks(provider.public_jwk("RS256"), {**key, "use": use}))
+        parse_jwks(jwks(provider.public_jwk("RS256"), {**key, "use": use}))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "7", '{"keys": 7}', '{"keys": {"a": "b"}}', '{"keys": "text"}'])
 def test_a_file_that_is_no_jwks_is_refused(content: str) -> None:
-    with pytest.raises(ValueError, match="is no JWKS file"):
-        parse_keys(content.encode())
+    with pytest.raises(ValueError, match="is not a JWKS file"):
+        parse_jwks(content.encode())
 
 
 WHY_PASSED_OVER = {
     "use": "its use is 'enc', not 'sig'",
     "alg of encryption": "its use is 'enc', not 'sig'",
-    "alg": "its alg is 'RS512': keys of the kind RSA are taken for RS256 alone",
+    "alg": "its alg is 'RS512', but TickView uses RSA keys for RS256 only",
     "key_ops": "its key_ops are ['encrypt', 'wrapKey'], without 'verify'",
     "malformed": "it is malformed: InvalidKeyError",
-    "crv": "it is of the kind 'EC P-384': only RSA, EC P-256, OKP Ed25519, OKP Ed448 are taken",
-    "X25519": "it is of the kind 'OKP X25519': only RSA, EC P-256, OKP Ed25519, OKP Ed448 are taken",
-    "kty": "it is of the kind 'AKP': only RSA, EC P-256, OKP Ed25519, OKP Ed448 are taken",
-    "oct": "it is of the kind 'oct': only RSA, EC P-256, OKP Ed25519, OKP Ed448 are taken",
-    None: "it has no kid, by which tokens name it",
+    "crv": "its type is 'EC P-384', but TickView supports only RSA, EC P-256, OKP Ed25519, OKP Ed448",
+    "X25519": "its type is 'OKP X25519', but TickView supports only RSA, EC P-256, OKP Ed25519, OKP Ed448",
+    "kty": "its type is 'AKP', but TickView supports only RSA, EC P-256, OKP Ed25519, OKP Ed448",
+    "oct": "its type is 'oct', but TickView supports only RSA, EC P-256, OKP Ed25519, OKP Ed448",
+    None: "it has no kid, so that no token can refer to it",
 }
 
 
-def test_keys_that_are_not_ours_to_use_are_passed_over_and_told_once() -> None:
-    reader, usable = KeyReader(), provider.public_jwk("ES256")
+def test_keys_that_are_not_ours_to_use_are_ignored_and_told_once() -> None:
+    reader, usable = JwksReader(), provider.public_jwk("ES256")
     with capture_logs() as logs:
         first = reader.read(jwks(*provider.foreign_jwks(), usable, *provider.foreign_jwks()))
         again = reader.read(jwks(usable, *provider.foreign_jwks(), {**usable, "kid": "new", "use": "enc"}))
     assert [list(keys) for keys in (first, again)] == [["ES256"]] * 2
-    assert {log["event"] for log in logs} == {"key passed over"}
-    told = [(log["kid"], log["why"]) for log in logs]
+    assert {log["event"] for log in logs} == {"key ignored"}
+    told = [(log["kid"], log["reason"]) for log in logs]
     assert told == [*WHY_PASSED_OVER.items(), ("new", WHY_PASSED_OVER["use"])]
 
 
 @pytest.mark.parametrize(
     "key", [{"kty": "RSA", "kid": "a"}, "text", {}, None, 7, [], {"kty": [], "kid": {}, "use": []}]
 )
-def test_what_is_no_key_is_passed_over(key: Any) -> None:
-    usable, [passed_over] = parse_keys(jwks(key, provider.public_jwk("ES256")))
+def test_what_is_no_key_is_ignored(key: Any) -> None:
+    usable, [ignored] = parse_jwks(jwks(key, provider.public_jwk("ES256")))
     assert list(usable) == ["ES256"]
-    assert passed_over.why
+    assert ignored.reason
 
 
 @pytest.mark.parametrize(
@@ -233,38 +239,38 @@ def test_what_is_no_key_is_passed_over(key: Any) -> None:
 def test_a_key_says_no_more_than_it_must(algorithm: str, told: dict[str, Any]) -> None:
     key = provider.public_jwk(algorithm)
     del key["use"]
-    assert parse_keys(jwks({**key, **told})).usable[algorithm].algorithm_name == algorithm
+    assert parse_jwks(jwks({**key, **told})).usable[algorithm].algorithm_name == algorithm
 
 
 @pytest.mark.parametrize("alg", ["HS256", "none", "ES256", "RSA-OAEP", 7, ["RS256"]])
 def test_a_key_is_for_the_algorithm_of_its_kind_whatever_it_says(alg: Any) -> None:
-    usable, [passed_over] = parse_keys(jwks({**provider.public_jwk("RS256"), "alg": alg}))
-    assert (dict(usable), passed_over.kid) == ({}, "RS256")
-    assert repr(alg) in passed_over.why
+    usable, [ignored] = parse_jwks(jwks({**provider.public_jwk("RS256"), "alg": alg}))
+    assert (dict(usable), ignored.kid) == ({}, "RS256")
+    assert repr(alg) in ignored.reason
 
 
 def test_a_set_without_a_key_to_use_is_refused_at_first_with_the_reasons(tmp_path: Path) -> None:
     file = tmp_path / "jwks.json"
     file.write_bytes(jwks(*provider.foreign_jwks(), {"kty": "a\nb", "kid": "line\nend"}))
-    with capture_logs() as logs, pytest.raises(StartupError, match="has no key that tokens can be") as refused:
-        Watched("TICKVIEW_JWT_JWKS_FILE", file, KeyReader().read)
+    with capture_logs() as logs, pytest.raises(StartupError, match="has no key that can verify tokens") as refused:
+        WatchedFile("TICKVIEW_JWT_JWKS_FILE", file, JwksReader().read)
     [line] = str(refused.value).splitlines()
     for kid, why in WHY_PASSED_OVER.items():
-        assert f"{'one without kid' if kid is None else repr(kid)}: {why}" in line
+        assert f"{'key without kid' if kid is None else repr(kid)}: {why}" in line
     assert logs == []
-    with pytest.raises(ValueError, match="verified with: it has none at all"):
-        KeyReader().read(jwks())
+    with pytest.raises(ValueError, match="can verify tokens: it has no keys"):
+        JwksReader().read(jwks())
 
 
 def test_a_set_whose_keys_were_all_withdrawn_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.access.watched_file.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("infra.access.watched_file.CHECK_SECONDS", -1.0)
     known, text = jwts(tmp_path), provider.signed()
-    assert known.whose(text) is not None
+    assert known.identify(text) is not None
     (tmp_path / "jwks.json").write_bytes(jwks({**provider.public_jwk("RS256"), "use": "enc"}))
     with capture_logs() as logs:
-        assert [known.whose(text) for _ in range(3)] == [None] * 3
+        assert [known.identify(text) for _ in range(3)] == [None] * 3
     events = [log["event"] for log in logs]
-    assert events == ["JWKS file without a key: no JWT is taken", "key passed over", "file read again"]
+    assert events == ["no usable key in JWKS file, every JWT is refused", "key ignored", "file read again"]
 
 
 @pytest.mark.parametrize(
