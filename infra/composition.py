@@ -125,25 +125,20 @@ def open_stores(settings: Settings) -> Stores:
     return Stores(settings, open_redis(settings), lazy_database(settings))
 
 
+def open_archive(stores: Stores) -> PostgresArchive | None:
+    """Return the archive behind the event logs. None if there is no PostgreSQL."""
+    if stores.database is None:
+        return None
+    settings = stores.settings
+    return PostgresArchive(
+        stores.database, stores.redis, restore_limit=settings.log_retention_size, partitions=settings.partitions
+    )
+
+
 def open_logs(stores: Stores, names: Iterable[str]) -> dict[str, EventLog]:
     """Return the named event logs, with the archive behind them where there is one. Nothing connects yet."""
-    settings = stores.settings
-    archive = (
-        PostgresArchive(
-            stores.database, stores.redis, restore_limit=settings.log_retention_size, partitions=settings.partitions
-        )
-        if stores.database
-        else None
-    )
-    return {
-        name: EventLog(
-            stores.redis,
-            name,
-            LogOptions.from_settings(settings),
-            archive=archive,
-        )
-        for name in names
-    }
+    archive, options = open_archive(stores), LogOptions.from_settings(stores.settings)
+    return {name: EventLog(stores.redis, name, options, archive=archive) for name in names}
 
 
 def open_market_logs(stores: Stores) -> dict[str, EventLog]:

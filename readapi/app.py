@@ -1,6 +1,8 @@
-"""The Falcon application: every route, and what each resource needs."""
+"""The Falcon application: its ports, its routes and its middleware."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import falcon
 from falcon.asgi import App
@@ -39,7 +41,7 @@ from readapi.patterns.overview import StatisticsResource, SummaryResource
 from readapi.patterns.pattern import PatternResource
 from readapi.patterns.scan import ScanResource
 from readapi.ports.archive import History
-from readapi.ports.commands import DeadLetterCommands, MessageRecorder, WorkspaceCommands
+from readapi.ports.commands import Commands
 from readapi.ports.operations import Operations
 from readapi.push.hub import Hub
 from readapi.push.resources import PatternSocketResource, PatternStreamResource, SocketResource
@@ -48,89 +50,174 @@ from readapi.users.list_resource import UserLists, collection_resource, item_res
 from readapi.users.watchlists import WATCHLISTS
 
 
-def create_app(
-    *,
-    patterns: ReadModel[PatternQueries],
-    backtests: ReadModel[BacktestQueries],
-    activity: ReadModel[ActivityQueries],
-    producers: ReadModel[ProducerQueries],
-    catalogue: Catalogue,
-    workspaces: ReadModel[WorkspaceQueries],
-    pattern_history: PatternHistory,
-    history: History | None,
-    announcements: MessageRecorder,
-    dead_letters: DeadLetterCommands,
-    desk: WorkspaceCommands,
-    operations: Operations,
-    push: Hub,
-    clock: Callable[[], float],
-    guard: Guard,
-    lifespan: Lifespan,
-    away: tuple[type[Exception], ...] = (),
-    gathered: CollectorRegistry | None = None,
-    host: Application | None = None,
-) -> Application:
-    """The application: a new one, or ``host`` with all routes added.
+@dataclass(frozen=True)
+class ReadModels:
+    """The live read models."""
 
-    ``history`` is None where there is no archive. ``clock`` gives epoch seconds. ``guard`` says who may ask. ``away``
-    are the errors that the queries raise while their store cannot be reached. ``gathered`` is where the metrics of all
-    processes come together, None where there is one process.
+    patterns: ReadModel[PatternQueries]
+    backtests: ReadModel[BacktestQueries]
+    activity: ReadModel[ActivityQueries]
+    producers: ReadModel[ProducerQueries]
+    workspaces: ReadModel[WorkspaceQueries]
+    catalogue: Catalogue
+
+
+@dataclass(frozen=True)
+class ArchivePorts:
+    """The past."""
+
+    pattern_history: PatternHistory
+    history: History | None
+    """The events. None if there is no archive."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything that the resources read and command."""
+
+    read_models: ReadModels
+    archive: ArchivePorts
+    commands: Commands
+    operations: Operations
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The process that runs the application."""
+
+    lifespan: Lifespan
+    store_errors: tuple[type[Exception], ...] = ()
+    """Errors that the read models raise while their store cannot be reached. They are answered with 503."""
+    clock: Callable[[], float] = time.time
+    """Returns the time in epoch seconds."""
+    process_registry: CollectorRegistry | None = None
+    """Merges the metrics of all processes. None if this is the only process."""
+
+
+def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: Application | None = None) -> Application:
+    """Create the application, or add all routes to a host application.
+
+    Args:
+        ports: Everything that the resources read and command.
+        hub: Live push.
+        guard: Authenticates and authorises every request.
+        runtime: The process that runs the application.
+        host: The application that gets the routes. None for a new application.
     """
-    requests = CollectorRegistry()
-    request_metrics = RequestMetrics(requests)
-    push.metrics.register(requests)
-    lists = CallerWorkspace(workspaces)
-    user_lists = UserLists(workspaces, desk, clock)
-    routes: dict[str, object] = {
-        "/api/patterns/scan": ScanResource(patterns, pattern_history, catalogue, lists, clock),
-        "/api/patterns/stats": StatisticsResource(patterns, clock),
-        "/api/patterns/summary": SummaryResource(patterns, clock),
-        "/api/patterns/health": PatternsHealthResource(patterns, operations, clock),
-        "/api/patterns/stream": PatternStreamResource(push, lists),
-        "/ws/patterns": PatternSocketResource(push, lists),
-        "/ws": SocketResource(push, lists),
-        "/api/patterns/{pattern_id:path}": PatternResource(patterns, history, clock),
-        "/api/backtests": BacktestsResource(backtests),
-        "/api/backtests/{job_id}": BacktestResource(backtests, history),
-        "/api/audit/events": AuditEventsResource(history),
-        "/api/audit/streams/{stream:path}": AuditStreamResource(history),
-        "/api/audit/verification": AuditVerificationResource(history),
-        "/api/events": EventsResource(announcements),
-        "/api/dead-letters": DeadLettersResource(dead_letters),
-        "/api/dead-letters/{letter_id}": DeadLetterResource(dead_letters),
-        "/api/dead-letters/{letter_id}/retry": DeadLetterRetryResource(dead_letters),
-        "/api/projections": ProjectionsResource(operations),
-        "/api/projections/{name}/replay": ReplayResource(operations),
-        "/api/projections/{name}/rollback": RollbackResource(operations),
-        "/api/projections/{name}/parked": ParkedKeysResource(operations),
-        "/api/projections/{name}/parked/{key}/retry": ParkedKeyRetryResource(operations),
-        "/api/dashboard/stats": DashboardResource(activity, catalogue.symbols, clock),
-        "/api/symbols": SymbolsResource(catalogue.symbols),
-        "/api/symbols/{symbol:path}": SymbolResource(catalogue.symbols, patterns, clock),
-        "/api/users/universe": UniversesResource(catalogue.universes),
-        "/api/users/universe/{key}": UniverseResource(catalogue.universes),
-        "/api/users/watchlists": collection_resource(WATCHLISTS, user_lists),
-        "/api/users/watchlists/{list_id}": item_resource(WATCHLISTS, user_lists),
-        "/api/users/filter-presets": collection_resource(PRESETS, user_lists),
-        "/api/users/filter-presets/{list_id}": item_resource(PRESETS, user_lists),
-        "/api/health": HealthResource(patterns, operations),
-        "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
-        "/api/pattern-discovery/performance": PerformanceResource(request_metrics),
-        "/metrics": MetricsResource(request_metrics, gathered or requests, operations),
+    registry = CollectorRegistry()
+    request_metrics = RequestMetrics(registry)
+    hub.metrics.register(registry)
+    clock = runtime.clock
+    routes = {
+        **_push_routes(hub, CallerWorkspace(ports.read_models.workspaces)),
+        **_pattern_routes(ports, clock),
+        **_backtest_routes(ports),
+        **_audit_routes(ports.archive),
+        **_recording_routes(ports.commands),
+        **_projection_routes(ports.operations),
+        **_catalogue_routes(ports.read_models, clock),
+        **_user_routes(ports, clock),
+        **_health_routes(ports, request_metrics, clock),
+        "/metrics": MetricsResource(request_metrics, runtime.process_registry or registry, ports.operations),
     }
     routes["/openapi.json"] = DocumentResource(document(routes, guarded=guard.authenticator is not None))
     access_rules(routes)
     app = host or App(media_type=falcon.MEDIA_JSON)
     if host is None:
-        # Nothing is expected of clients, so that nothing need be gathered for the responder.
+        # The server ignores what clients send over a WebSocket, so that Falcon need not queue it for the responder.
         app.ws_options.max_receive_queue = 0
     app.router_options.converters["parked_key"] = ParkedKeyConverter
     app.add_middleware(request_metrics)
     app.add_middleware(guard)
     if guard.origins and host is None:
         app.add_middleware(CrossOrigin(guard.origins))
-    app.add_middleware(lifespan)
-    handle_errors(app, away, is_host=host is not None)
+    app.add_middleware(runtime.lifespan)
+    handle_errors(app, runtime.store_errors, is_host=host is not None)
     for path, resource in routes.items():
         app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
     return app
+
+
+def _push_routes(hub: Hub, workspace: CallerWorkspace) -> dict[str, object]:
+    return {
+        "/api/patterns/stream": PatternStreamResource(hub, workspace),
+        "/ws/patterns": PatternSocketResource(hub, workspace),
+        "/ws": SocketResource(hub, workspace),
+    }
+
+
+def _pattern_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, object]:
+    models, archive = ports.read_models, ports.archive
+    patterns, workspace = models.patterns, CallerWorkspace(models.workspaces)
+    return {
+        "/api/patterns/scan": ScanResource(patterns, archive.pattern_history, models.catalogue, workspace, clock),
+        "/api/patterns/stats": StatisticsResource(patterns, clock),
+        "/api/patterns/summary": SummaryResource(patterns, clock),
+        "/api/patterns/health": PatternsHealthResource(patterns, ports.operations, clock),
+        "/api/patterns/{pattern_id:path}": PatternResource(patterns, archive.history, clock),
+    }
+
+
+def _backtest_routes(ports: Ports) -> dict[str, object]:
+    backtests = ports.read_models.backtests
+    return {
+        "/api/backtests": BacktestsResource(backtests),
+        "/api/backtests/{job_id}": BacktestResource(backtests, ports.archive.history),
+    }
+
+
+def _audit_routes(archive: ArchivePorts) -> dict[str, object]:
+    return {
+        "/api/audit/events": AuditEventsResource(archive.history),
+        "/api/audit/streams/{stream:path}": AuditStreamResource(archive.history),
+        "/api/audit/verification": AuditVerificationResource(archive.history),
+    }
+
+
+def _recording_routes(commands: Commands) -> dict[str, object]:
+    return {
+        "/api/events": EventsResource(commands.messages),
+        "/api/dead-letters": DeadLettersResource(commands.dead_letters),
+        "/api/dead-letters/{letter_id}": DeadLetterResource(commands.dead_letters),
+        "/api/dead-letters/{letter_id}/retry": DeadLetterRetryResource(commands.dead_letters),
+    }
+
+
+def _projection_routes(operations: Operations) -> dict[str, object]:
+    return {
+        "/api/projections": ProjectionsResource(operations),
+        "/api/projections/{name}/replay": ReplayResource(operations),
+        "/api/projections/{name}/rollback": RollbackResource(operations),
+        "/api/projections/{name}/parked": ParkedKeysResource(operations),
+        "/api/projections/{name}/parked/{key}/retry": ParkedKeyRetryResource(operations),
+    }
+
+
+def _catalogue_routes(models: ReadModels, clock: Callable[[], float]) -> dict[str, object]:
+    symbols, universes = models.catalogue.symbols, models.catalogue.universes
+    return {
+        "/api/dashboard/stats": DashboardResource(models.activity, symbols, clock),
+        "/api/symbols": SymbolsResource(symbols),
+        "/api/symbols/{symbol:path}": SymbolResource(symbols, models.patterns, clock),
+        "/api/users/universe": UniversesResource(universes),
+        "/api/users/universe/{key}": UniverseResource(universes),
+    }
+
+
+def _user_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, object]:
+    user_lists = UserLists(ports.read_models.workspaces, ports.commands.workspaces, clock)
+    return {
+        "/api/users/watchlists": collection_resource(WATCHLISTS, user_lists),
+        "/api/users/watchlists/{list_id}": item_resource(WATCHLISTS, user_lists),
+        "/api/users/filter-presets": collection_resource(PRESETS, user_lists),
+        "/api/users/filter-presets/{list_id}": item_resource(PRESETS, user_lists),
+    }
+
+
+def _health_routes(ports: Ports, request_metrics: RequestMetrics, clock: Callable[[], float]) -> dict[str, object]:
+    models, operations = ports.read_models, ports.operations
+    return {
+        "/api/health": HealthResource(models.patterns, operations),
+        "/api/pattern-discovery/health": DiscoveryHealthResource(models.patterns, models.producers, operations, clock),
+        "/api/pattern-discovery/performance": PerformanceResource(request_metrics),
+    }

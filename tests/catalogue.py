@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from infra.serving.follower import FollowedReadModel
+from infra.serving.live_read_model import LiveReadModel
 from projections.base import encode_row
 from projections.symbols import SymbolRow
 from projections.universes import UniverseRow
@@ -25,10 +25,10 @@ class CatalogueFixture:
         self.put(*symbols)
         for key, members in (universes or {}).items():
             self.define(key, *members)
-        of_symbols: FollowedReadModel[SymbolReplica | UnloadedReplica] = FollowedReadModel(
+        of_symbols: LiveReadModel[SymbolReplica | UnloadedReplica] = LiveReadModel(
             "symbols", 1, LOGS, lambda _: self.symbols
         )
-        of_universes: FollowedReadModel[UniverseReplica | UnloadedReplica] = FollowedReadModel(
+        of_universes: LiveReadModel[UniverseReplica | UnloadedReplica] = LiveReadModel(
             "universes", 1, LOGS, lambda _: self.universes
         )
         self.catalogue = Catalogue(ReadModel("symbols", of_symbols, 0), ReadModel("universes", of_universes, 0))

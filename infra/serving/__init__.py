@@ -1,1 +1,1 @@
-"""The API role: the adapters behind the ports of ``readapi``, and the process that serves it."""
+"""The API role: the adapters behind the ports of ``readapi``, their composition, and the server that runs them."""

@@ -1,238 +1,217 @@
-"""``tickview serve``: gunicorn, and in each of its processes the API with what it needs."""
+"""Composition of the API in one process: adapters, live read models, live push, and the Falcon application.
 
-import asyncio
+This module imports ``prometheus_client``, which opens its files when it is imported. ``tickview serve`` therefore
+imports this module in the forked processes only (``infra/serving/server.py``).
+"""
+
 import os
-import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
-import structlog
-from redis import Redis
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from redis.asyncio import Redis as AsyncRedis
 
 from domain.streams import USERS_LOG
 from infra.archive.event_history import EventHistory
-from infra.composition import (
-    Stores,
-    open_dead_letters,
-    open_intake,
-    open_logs,
-    redis_url,
-)
-from infra.postgres.database import Database
-from infra.read_models.pattern_queries import RedisPatternQueries
+from infra.composition import open_intake, open_logs, redis_url
+from infra.log.event_log import EventLog
 from infra.read_models.queries import (
     RedisActivityQueries,
     RedisBacktestQueries,
     RedisProducerQueries,
     RedisWorkspaceQueries,
 )
-from infra.recording.counts import flush, uncounted_yet
 from infra.recording.intake import Intake
-from infra.recording.recorder import Recorder
 from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
-from infra.serving.adapters import (
-    IntakeMessageRecorder,
-    RedisDeadLetterCommands,
-    RedisOperations,
-    RepositoryWorkspaceCommands,
-)
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
-from infra.serving.follower import FollowedReadModel, Follower
+from infra.serving.catalogue import ReplicatedCatalogueModel
+from infra.serving.changes_follower import ChangesFollower
+from infra.serving.dead_letters import AsyncDeadLetters
+from infra.serving.freshness import RedisFreshness
+from infra.serving.lifespan import ApiLifespan, Connections
+from infra.serving.live_read_model import LiveReadModel
+from infra.serving.message_recorder import AsyncMessageRecorder
+from infra.serving.operations import RedisOperations
 from infra.serving.pattern_history import PostgresPatternHistory
 from infra.serving.replicas import ReplicatedPatterns
+from infra.serving.service import METRICS_FOLDER_VARIABLE, Service
+from infra.serving.workspace_commands import AsyncWorkspaceCommands
 from infra.workspaces.repository import WorkspaceRepository
 from projections.activity import Activity
 from projections.backtests import Backtests
-from projections.patterns import ActivePatterns
 from projections.producers import Producers
-from projections.queries import PatternQueries, WorkspaceQueries
+from projections.queries import ActivityQueries, BacktestQueries, ProducerQueries, WorkspaceQueries
 from projections.registry import READ_MODELS
+from projections.symbols import Symbols
+from projections.universes import Universes
 from projections.versions import Build
 from projections.workspaces import Workspaces
-from readapi.access.guard import Guard
+from readapi.app import ArchivePorts, Ports, ReadModels, Runtime, create_app
+from readapi.catalogue.filters import Catalogue
+from readapi.catalogue.replicas import SymbolReplica, UniverseReplica
+from readapi.http.asgi import Lifespan
+from readapi.http.problems import Application
+from readapi.http.read_model import ReadModel
+from readapi.patterns.as_of import PatternHistory
+from readapi.ports.commands import Commands
+from readapi.push.hub import Hub
+from readapi.replica.metrics import ReplicaGauges
 
-if TYPE_CHECKING:
-    from readapi.http.asgi import Lifespan
-    from readapi.http.problems import Application
-    from readapi.push.hub import Hub
-
-logger = structlog.get_logger()
-
-OpenPatterns = Callable[[AsyncRedis, Build, tuple[str, ...]], PatternQueries]
-"""Makes what answers for a build of ``patterns`` where no replica does."""
-
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that tells ``prometheus_client``, when it is imported, where the processes' metrics come together."""
-
-
-class ApiProcess:
-    """What runs in one API process besides its answers; Falcon middleware for start and end."""
-
-    def __init__(
-        self,
-        client: Redis,
-        connections: Sequence[AsyncRedis],
-        database: Database | None,
-        follower: Follower,
-        push: "Hub",
-        intake: Intake,
-        show_size: Callable[[], None],
-    ) -> None:
-        self._client = client
-        self._connections = connections
-        self._database = database
-        self._follower = follower
-        self._push = push
-        self._intake = intake
-        self._show_size = show_size
-        self._uncounted = uncounted_yet()
-        self._flushing = Lock()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
-        """Know the live builds before the first answer, if Redis can tell them."""
-        self._intake.start()
-        with suppress(*CONNECTION_ERRORS):
-            await self._follower.load()
-        work = (self._follower.follow(), self._push.run(), self._count())
-        self._tasks = [_keep_running(one) for one in work]
-
-    async def process_shutdown(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
-        """Record what has been taken in."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.to_thread(self._intake.close)
-        await asyncio.to_thread(self._flush)
-        for connection in self._connections:
-            await connection.aclose()
-        if self._database:
-            await asyncio.to_thread(self._database.close)
-
-    async def _count(self) -> None:
-        while True:
-            await asyncio.sleep(1)
-            self._show_size()
-            await asyncio.to_thread(self._flush)
-
-    def _flush(self) -> None:
-        # The last one waits for one under way: its task was cancelled, but its thread has what was counted.
-        with self._flushing:
-            flush(self._client, {"http": self._intake.counts}, self._uncounted)
-
-
-def _keep_running(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task whose failure ends the process, which gunicorn then replaces: better than one that is deaf."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            logger.error("a task of the API ended", exc_info=task.exception())
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    task = asyncio.create_task(work)
-    task.add_done_callback(ended)
-    return task
+Queries = TypeVar("Queries")
 
 
 def build_app(
-    stores: Stores,
-    guard: Guard,
-    recorder: Recorder,
-    logs: tuple[str, ...],
-    open_patterns: OpenPatterns = RedisPatternQueries,
-    *,
-    host: "Application | None" = None,
-    lifespan: "Callable[[Lifespan], Lifespan]" = lambda process: process,
-) -> "Application":
-    """The application of one process, or ``host`` with it added. Nothing connects before its start-up.
+    service: Service,
+    host: Application | None = None,
+    wrap_lifespan: Callable[[Lifespan], Lifespan] = lambda lifespan: lifespan,
+) -> Application:
+    """Build the application of one process. Nothing connects before its start.
 
-    ``lifespan`` makes, from what starts and stops the process, what shall see to that.
+    Args:
+        service: The parts that all processes have in common.
+        host: An application that gets all routes. None for an application of its own.
+        wrap_lifespan: Wraps the middleware that starts and stops the process.
     """
-    # Only now, in the process itself and with METRICS_FOLDER set: that is when prometheus_client opens its files.
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.multiprocess import MultiProcessCollector
-
-    from infra.serving.catalogue import followed_catalogue
-    from readapi.app import create_app
-    from readapi.http.read_model import ReadModel
-    from readapi.patterns.as_of import PatternHistory
-    from readapi.push.hub import Hub
-    from readapi.replica.metrics import ReplicaGauges
-
-    settings, client, database = stores.settings, stores.redis, stores.database
-    archive = ArchiveGateway(database) if database else None
-    glancing = connect(redis_url(settings), seconds=STATUS_TIMEOUT_SECONDS, retries=0)
-    asking, waiting = (connect_async(redis_url(settings)) for _ in range(2))
-    followed: list[FollowedReadModel[Any]] = []
-    follower = Follower(waiting, followed)
-    catalogue, parts = followed_catalogue(logs, settings.wait_seconds, follower, lambda: hub.on_catalogue_change())
-    followed += parts
-    hub = Hub(
-        follower,
-        catalogue,
-        lambda users: workspaces.live.queries.several(users),
-        time.time,
-        settings.wait_seconds,
-        away=CONNECTION_ERRORS,
-    )
-    listeners = hub.listeners
-    intake = open_intake(recorder, settings)
+    connections = connect_process(service)
+    freshness = RedisFreshness()
+    live = open_live_read_models(service, connections.queries)
+    read_models = open_read_models(live, freshness, service.stores.settings.wait_seconds)
+    hub = open_hub(live, read_models, freshness, service.stores.settings.wait_seconds)
+    follower = ChangesFollower(connections.changes, live, freshness)
+    intake = open_intake(service.recorder, service.stores.settings)
+    ports = open_ports(service, read_models, intake)
     gauges = ReplicaGauges()
-    gathered = CollectorRegistry() if METRICS_FOLDER in os.environ else None
-    if gathered:
-        MultiProcessCollector(gathered)
+    lifespan = ApiLifespan(connections, intake, follower, hub, lambda: gauges.show(live.patterns.replica))
+    runtime = Runtime(wrap_lifespan(lifespan), CONNECTION_ERRORS, process_registry=open_process_registry())
+    return create_app(ports, hub, service.guard, runtime, host)
 
-    def served(name: str, queries: Callable[..., Any]) -> ReadModel[Any]:
+
+def connect_process(service: Service) -> Connections:
+    """Create the connections of this process."""
+    url = redis_url(service.stores.settings)
+    return Connections(
+        commands=service.stores.redis,
+        queries=connect_async(url),
+        changes=connect_async(url),
+        database=service.stores.database,
+    )
+
+
+class LiveReadModels(NamedTuple):
+    """The live builds of all read models that the API reads."""
+
+    patterns: ReplicatedPatterns
+    backtests: LiveReadModel[BacktestQueries]
+    activity: LiveReadModel[ActivityQueries]
+    producers: LiveReadModel[ProducerQueries]
+    workspaces: LiveReadModel[WorkspaceQueries]
+    symbols: ReplicatedCatalogueModel[SymbolReplica]
+    universes: ReplicatedCatalogueModel[UniverseReplica]
+
+
+def open_live_read_models(service: Service, client: AsyncRedis) -> LiveReadModels:
+    """Create the live builds. They are empty until the follower loads them."""
+    logs = tuple(service.market_logs)
+
+    def open_live(
+        name: str, queries: Callable[[AsyncRedis, Build, tuple[str, ...]], Queries]
+    ) -> LiveReadModel[Queries]:
         folded = tuple(filter(READ_MODELS[name].folds, (*logs, USERS_LOG)))
-        followed.append(
-            FollowedReadModel(
-                name,
-                READ_MODELS[name].version,
-                folded,
-                lambda build: queries(asking, build, folded),
-                listeners.get(name),
-            )
-        )
-        return ReadModel(name, followed[-1], settings.wait_seconds, family=READ_MODELS[name].family)
+        return LiveReadModel(name, READ_MODELS[name].version, folded, lambda build: queries(client, build, folded))
 
-    workspaces: ReadModel[WorkspaceQueries] = served(Workspaces.name, RedisWorkspaceQueries)
-    patterns = ReplicatedPatterns(
-        logs,
-        lambda build: open_patterns(asking, build, logs),
-        listeners[ActivePatterns.name],
-        settings.replica_max_rows,
+    return LiveReadModels(
+        patterns=ReplicatedPatterns(
+            logs,
+            lambda build: service.open_patterns(client, build, logs),
+            service.stores.settings.replica_max_rows,
+        ),
+        backtests=open_live(Backtests.name, RedisBacktestQueries),
+        activity=open_live(Activity.name, RedisActivityQueries),
+        producers=open_live(Producers.name, RedisProducerQueries),
+        workspaces=open_live(Workspaces.name, RedisWorkspaceQueries),
+        symbols=ReplicatedCatalogueModel(Symbols(), logs, SymbolReplica),
+        universes=ReplicatedCatalogueModel(Universes(), logs, UniverseReplica),
     )
-    followed.append(patterns)
 
-    return create_app(
-        patterns=ReadModel(ActivePatterns.name, patterns, settings.wait_seconds, follower),
-        backtests=served(Backtests.name, RedisBacktestQueries),
-        activity=served(Activity.name, RedisActivityQueries),
-        producers=served(Producers.name, RedisProducerQueries),
-        catalogue=catalogue,
-        workspaces=workspaces,
-        pattern_history=PatternHistory(
-            PostgresPatternHistory(archive, logs) if archive else None, settings.wait_seconds
-        ),
-        history=ArchiveHistory(archive, EventHistory(archive.database, open_logs(stores, (*logs, USERS_LOG))))
-        if archive
-        else None,
-        announcements=IntakeMessageRecorder(intake),
-        desk=RepositoryWorkspaceCommands(WorkspaceRepository(open_logs(stores, [USERS_LOG])[USERS_LOG], "http")),
-        dead_letters=RedisDeadLetterCommands(open_dead_letters(stores), recorder),
-        operations=RedisOperations(client, glancing, archive),
-        push=hub,
-        clock=time.time,
-        guard=guard,
-        lifespan=lifespan(
-            ApiProcess(
-                client, (asking, waiting), database, follower, hub, intake, lambda: gauges.show(patterns.replica)
-            )
-        ),
+
+def open_read_models(live: LiveReadModels, freshness: RedisFreshness, wait_seconds: float) -> ReadModels:
+    """Create the read models of the API over the live builds.
+
+    Only answers from memory can be stale, and so only the replicated read models have a freshness. The others do not
+    answer while Redis is unavailable.
+    """
+
+    def from_memory(model: LiveReadModel[Queries]) -> ReadModel[Queries]:
+        return ReadModel(model.name, model, wait_seconds, freshness)
+
+    def from_redis(model: LiveReadModel[Queries]) -> ReadModel[Queries]:
+        return ReadModel(model.name, model, wait_seconds, family=READ_MODELS[model.name].family)
+
+    return ReadModels(
+        patterns=from_memory(live.patterns),
+        backtests=from_redis(live.backtests),
+        activity=from_redis(live.activity),
+        producers=from_redis(live.producers),
+        workspaces=from_redis(live.workspaces),
+        catalogue=Catalogue(from_memory(live.symbols), from_memory(live.universes)),
+    )
+
+
+def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFreshness, wait_seconds: float) -> Hub:
+    """Create live push, and register it with the live builds whose changes it sends or depends on."""
+    hub = Hub(
+        freshness,
+        read_models.catalogue,
+        lambda users: read_models.workspaces.live.queries.several(users),
+        time.time,
+        wait_seconds,
         away=CONNECTION_ERRORS,
-        gathered=gathered,
-        host=host,
     )
+    models: Iterable[LiveReadModel[Any]] = live
+    by_name = {model.name: model for model in models}
+    for name, listener in hub.listeners.items():
+        by_name[name].add_commit_listener(listener)
+    for model in (live.symbols, live.universes):
+        model.add_move_listener(hub.on_catalogue_change)
+    return hub
+
+
+def open_ports(service: Service, read_models: ReadModels, intake: Intake) -> Ports:
+    """Create the adapters behind the ports of the API."""
+    stores = service.stores
+    users_log = open_logs(stores, [USERS_LOG])[USERS_LOG]
+    archive = ArchiveGateway(stores.database) if stores.database else None
+    health_client = connect(redis_url(stores.settings), seconds=STATUS_TIMEOUT_SECONDS, retries=0)
+    return Ports(
+        read_models=read_models,
+        archive=open_archive_ports(service, archive, users_log),
+        commands=Commands(
+            messages=AsyncMessageRecorder(intake),
+            dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder),
+            workspaces=AsyncWorkspaceCommands(WorkspaceRepository(users_log, "http")),
+        ),
+        operations=RedisOperations(stores.redis, health_client, archive),
+    )
+
+
+def open_archive_ports(service: Service, archive: ArchiveGateway | None, users_log: EventLog) -> ArchivePorts:
+    """Create the adapters that read the past."""
+    wait_seconds = service.stores.settings.wait_seconds
+    if archive is None:
+        return ArchivePorts(PatternHistory(None, wait_seconds), None)
+    logs = {**service.market_logs, USERS_LOG: users_log}
+    return ArchivePorts(
+        pattern_history=PatternHistory(PostgresPatternHistory(archive, tuple(service.market_logs)), wait_seconds),
+        history=ArchiveHistory(archive, EventHistory(archive.database, logs)),
+    )
+
+
+def open_process_registry() -> CollectorRegistry | None:
+    """Return the registry that merges the metrics of all processes. None if this is the only process."""
+    if METRICS_FOLDER_VARIABLE not in os.environ:
+        return None
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return registry

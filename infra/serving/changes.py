@@ -1,4 +1,4 @@
-"""Reads what is committed to one build of a read model, commit by commit, from the ``changes`` of its segments."""
+"""Commits to one build of a read model, read in order from the ``changes`` streams of its segments."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,62 +13,64 @@ from projections.queries import Positions
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId, CommitIds, RowChange
 
-KEPT_ROWS = 2_000
-"""About so many past changes of rows are told first, of each log."""
+RECENT_ROWS = 2_000
+"""Approximate number of past row changes of each log that a listener receives when it starts with a build."""
 
-KEPT_AT_ONCE = 20
-"""Entries of a log that are read at once to tell the past."""
+RECENT_ENTRIES_AT_ONCE = 20
+"""Number of stream entries that one command reads while past commits are loaded."""
 
 Rows = list[tuple[str, bytes | None]]
-"""What became of some rows: key, and document or None."""
+"""Changed rows: key, and document or None if the row was removed."""
 
 
-class LostTrackError(TickViewError):
-    """A commit is missing: it is kept no more, or the server has less than it had."""
+class CommitMissingError(TickViewError):
+    """The commits cannot be read without a gap: an entry was trimmed, or the server lost data."""
 
 
 class Entry(NamedTuple):
-    """One entry of ``changes``."""
+    """One entry of a ``changes`` stream."""
 
-    mark: CommitId
+    id: CommitId
     number: int
+    """Number of the commit in its segment. Numbers have no gaps."""
     recorded_at: float | None
+    """Time at which the last folded event was recorded, in epoch seconds. None for a commit of parked events."""
     rows: Rows
 
 
-_rows = msgspec.json.Decoder(list[tuple[str, msgspec.Raw]])
+_rows_decoder = msgspec.json.Decoder(list[tuple[str, msgspec.Raw]])
 
 
 def parse_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
-    """An entry as it is stored."""
+    """Parse an entry as Redis stores it."""
     rows: Rows = []
-    for key, raw in _rows.decode(fields[b"rows"]):
+    for key, raw in _rows_decoder.decode(fields[b"rows"]):
         document = bytes(raw)
         rows.append((key, None if document == b"null" else document))
     recorded_at = fields.get(b"recorded_at")
     number = int(fields.get(b"number", 0))
-    return Entry(parse_mark(entry_id), number, None if recorded_at is None else float(recorded_at), rows)
+    return Entry(parse_commit_id(entry_id), number, None if recorded_at is None else float(recorded_at), rows)
 
 
-def parse_mark(entry_id: bytes) -> CommitId:
-    """The mark that an entry's id is."""
+def parse_commit_id(entry_id: bytes) -> CommitId:
+    """Parse the id of a stream entry, for example ``1234-0``."""
     position, number = entry_id.split(b"-")
     return CommitId(int(position), int(number))
 
 
-class Course:
-    """The commits to one build, in order for each log, from where it is begun on."""
+class ChangesCursor:
+    """A cursor over the commits to one build: the last commit read of each log."""
 
     def __init__(self, read_model: str, build: Build, logs: Sequence[str]) -> None:
         self.build = build
         self.keys = {log: SegmentKeys(Segment(read_model, build, log)) for log in logs}
-        self.marks: dict[str, CommitId] = dict.fromkeys(logs, CommitId(0, 0))
-        """The last commit that was told of each log."""
+        self.last_commits: dict[str, CommitId] = dict.fromkeys(logs, CommitId(0, 0))
+        """Log -> id of the last commit read."""
         self._numbers: dict[str, int] = dict.fromkeys(logs, 0)
         self._logs = {keys.changes.encode(): log for log, keys in self.keys.items()}
 
-    async def begin(self, client: Redis) -> None:
-        """Begin behind what is committed now."""
+    async def start(self, client: Redis) -> None:
+        """Move the cursor behind the last commit that exists now."""
         async with client.pipeline(transaction=False) as pipeline:
             for keys in self.keys.values():
                 pipeline.hmget(keys.state, "checkpoint", "changes")
@@ -76,67 +78,93 @@ class Course:
             replies = await pipeline.execute()
         for log, (checkpoint, changes), entries in zip(self.keys, replies[::2], replies[1::2], strict=True):
             last = parse_entry(*entries[0]) if entries else None
-            self.marks[log] = last.mark if last else CommitId(int(checkpoint or 0))
+            self.last_commits[log] = last.id if last else CommitId(int(checkpoint or 0))
             self._numbers[log] = (last and last.number) or int(changes or 0)
 
-    def check(self, checkpoints: Iterable[bytes | None]) -> None:
-        """See that the server has the last commit told, or a later one: its checkpoints. Raises LostTrackError."""
-        for (log, mark), checkpoint in zip(self.marks.items(), checkpoints, strict=True):
-            if int(checkpoint or 0) < mark.position:
-                raise LostTrackError(f"{log} is at {int(checkpoint or 0)}, and was at {mark.position} before")
+    def check_checkpoints(self, checkpoints: Iterable[bytes | None]) -> None:
+        """Check that the server still has every commit that was read.
 
-    async def past(self, client: Redis) -> tuple[CommitIds, list[Commit]]:
-        """The last commits before where it was begun, as far as they are kept, and the marks before them."""
-        marks: dict[str, CommitId] = {}
+        Args:
+            checkpoints: The checkpoints of the segments on the server, in the order of ``keys``.
+
+        Raises:
+            CommitMissingError: A segment is behind the last commit that was read of it.
+        """
+        for (log, last), checkpoint in zip(self.last_commits.items(), checkpoints, strict=True):
+            if int(checkpoint or 0) < last.position:
+                raise CommitMissingError(
+                    f"{log} has checkpoint {int(checkpoint or 0)}, but was at {last.position} before"
+                )
+
+    async def recent_commits(self, client: Redis) -> tuple[CommitIds, list[Commit]]:
+        """Read the commits that lead up to the cursor, as far as the streams still have them.
+
+        Returns:
+            The id of the commit before the first returned commit, by log, and the commits.
+        """
+        before: dict[str, CommitId] = {}
         commits: list[Commit] = []
         for log in self.keys:
-            oldest, *others = await self._kept(client, log)
-            marks[log] = oldest.mark
+            oldest, *others = await self._recent_entries(client, log)
+            before[log] = oldest.id
             commits += [commit(self.build, log, entry) for entry in others]
-        return marks, commits
+        return before, commits
 
-    async def _kept(self, client: Redis, log: str) -> list[Entry]:
-        """The last entries up to the mark, the oldest first; the first tells nothing but where the others begin."""
+    async def _recent_entries(self, client: Redis, log: str) -> list[Entry]:
+        """Read the last entries up to the cursor, oldest first. Only the id of the first entry is of use."""
         entries: list[Entry] = []
-        until = _text(self.marks[log])
-        while sum(len(entry.rows) for entry in entries) < KEPT_ROWS:
-            stored: Any = await client.xrevrange(self.keys[log].changes, until, count=KEPT_AT_ONCE)
-            found = [parse_entry(*one) for one in stored]
-            entries += found
-            if len(found) < KEPT_AT_ONCE:
+        until = _entry_id(self.last_commits[log])
+        while sum(len(entry.rows) for entry in entries) < RECENT_ROWS:
+            reply: Any = await client.xrevrange(self.keys[log].changes, until, count=RECENT_ENTRIES_AT_ONCE)
+            page = [parse_entry(*stored) for stored in reply]
+            entries += page
+            if len(page) < RECENT_ENTRIES_AT_ONCE:
                 break
-            until = f"({_text(entries[-1].mark)}"
+            until = f"({_entry_id(entries[-1].id)}"
         if not entries or entries[-1].number == 1:
-            entries.append(Entry(CommitId(0) if entries else self.marks[log], 0, None, []))
+            entries.append(Entry(CommitId(0) if entries else self.last_commits[log], 0, None, []))
         return entries[::-1]
 
     def streams(self) -> dict[bytes, str]:
-        """The streams to read, each behind which entry."""
-        return {stream: _text(self.marks[log]) for stream, log in self._logs.items()}
+        """Return the streams to read, each with the id of the last entry read: the argument of XREAD."""
+        return {stream: _entry_id(self.last_commits[log]) for stream, log in self._logs.items()}
 
-    def take(self, stream: bytes, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[tuple[str, Entry]]:
-        """What was read of one of the streams, entry by entry. Raises LostTrackError where one is missing."""
+    def advance(
+        self, stream: bytes, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]
+    ) -> Iterator[tuple[str, Entry]]:
+        """Move the cursor over the entries that XREAD returned for one stream. Yield the log and each entry.
+
+        Raises:
+            CommitMissingError: An entry is not the direct successor of the entry before.
+        """
         log = self._logs[stream]
-        for one in entries:
-            entry = parse_entry(*one)
+        for stored in entries:
+            entry = parse_entry(*stored)
             if entry.number != self._numbers[log] + 1:
-                raise LostTrackError(
-                    f"commit {self._numbers[log] + 1} of {log} is kept no more; next is {entry.number}"
+                raise CommitMissingError(
+                    f"commit {self._numbers[log] + 1} of {log} is no longer in the stream; the next is {entry.number}"
                 )
-            self.marks[log], self._numbers[log] = entry.mark, entry.number
+            self.last_commits[log], self._numbers[log] = entry.id, entry.number
             yield log, entry
 
     @property
     def positions(self) -> Positions:
-        """The position up to which each log is told."""
-        return {log: mark.position for log, mark in self.marks.items()}
+        """The position up to which the commits of each log were read."""
+        return {log: last.position for log, last in self.last_commits.items()}
 
 
-def commit(build: Build, log: str, entry: Entry, held: Callable[[str], bytes | None] | None = None) -> Commit:
-    """An entry as it is told; ``held`` knows the documents before it."""
-    changes = [RowChange(key, held(key) if held else None, document) for key, document in entry.rows]
-    return Commit(build, log, entry.mark, entry.recorded_at, changes, knows_old=held is not None)
+def commit(build: Build, log: str, entry: Entry, old_document: Callable[[str], bytes | None] | None = None) -> Commit:
+    """Build the commit for a stream entry.
+
+    Args:
+        build: The build that the entry belongs to.
+        log: The log that the entry belongs to.
+        entry: The stream entry.
+        old_document: Returns the document of a row before the commit. None if the old documents are unknown.
+    """
+    changes = [RowChange(key, old_document(key) if old_document else None, document) for key, document in entry.rows]
+    return Commit(build, log, entry.id, entry.recorded_at, changes, knows_old=old_document is not None)
 
 
-def _text(mark: CommitId) -> str:
-    return f"{mark.position}-{mark.number}"
+def _entry_id(commit_id: CommitId) -> str:
+    return f"{commit_id.position}-{commit_id.number}"

@@ -1,223 +1,221 @@
-"""Keeps replicas of read models in an API process: loads them from Redis while they are followed, and follows switches.
+"""Replicas: read models whose rows an API process keeps in memory, loaded from Redis and kept current by the follower.
 
-Rows are scanned page by page, commits read between the pages: what is read later is newer, so that after the last page
-and the commits behind it the replica is what Redis is. Until then, or where it would be too large, something else
-answers; after a switch, the replica of the former build does, which goes on being folded, until the new one is whole.
+A replica is loaded page by page, and commits are applied between the pages. A later read returns newer data, so after
+the last page and the commits behind it the replica equals the rows in Redis. Until then, and where there are more rows
+than the bound allows, other queries answer. After a switch, the replica of the previous build stays current and answers
+until the replica of the new build is complete.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from redis.asyncio import Redis
 
-from infra.serving.changes import Course, Entry, Rows, commit
-from infra.serving.follower import FollowedReadModel
+from infra.serving.changes import ChangesCursor, Entry, Rows, commit
+from infra.serving.live_read_model import LiveReadModel
+from projections.base import Projection
 from projections.patterns import ActivePatterns
 from projections.queries import PatternQueries
 from projections.versions import Build
-from readapi.ports.commits import CommitListener
+from readapi.ports.commits import Commit
 from readapi.replica.replica import PatternReplica
 
 logger = structlog.get_logger()
 
-PAGE = 250
-"""Rows of a log that are asked for together."""
+PAGE_ROWS = 250
+"""Approximate number of rows of one log that one HSCAN command returns."""
 
-AGAIN_SECONDS = 30.0
-"""After so long, a read model that was too large is looked at again."""
+RETRY_SECONDS = 30.0
+"""Seconds after which the row count of a read model is checked again that had too many rows for a replica."""
 
 
 class Replica(Protocol):
     """All rows of one build, in memory."""
 
     def put(self, log: str, rows: Rows) -> None:
-        """What became of some rows of a log."""
+        """Replace and remove rows of one log."""
         ...
 
     def prepare(self, now: float) -> None:
-        """Make what the first questions, at ``now`` in epoch seconds, would else have to make."""
+        """Build the derived data that the first queries need. This may run in a thread.
+
+        Args:
+            now: Time for which the queries will ask, in epoch seconds.
+        """
         ...
 
     def __len__(self) -> int: ...
 
 
-Held = TypeVar("Held", bound=Replica)
+AnyReplica = TypeVar("AnyReplica", bound=Replica)
 Queries = TypeVar("Queries")
 
 
-class _Loading(Generic[Held]):
-    """A replica that is not whole yet."""
+class _Loading(Generic[AnyReplica]):
+    """A replica that is being loaded."""
 
-    def __init__(self, course: Course, replica: Held) -> None:
-        self.course = course
+    def __init__(self, cursor: ChangesCursor, replica: AnyReplica) -> None:
+        self.cursor = cursor
         self.replica = replica
-        self._cursors: dict[str, int] = dict.fromkeys(course.keys, 0)
+        self._scan_cursors: dict[str, int] = dict.fromkeys(cursor.keys, 0)
 
     @property
     def has_all_pages(self) -> bool:
-        """Whether only commits are missing."""
-        return not self._cursors
+        """Whether all pages are loaded, so that only commits are missing."""
+        return not self._scan_cursors
 
-    async def next_pages(self, client: Redis) -> None:
-        """Load a page of each log."""
+    async def load_pages(self, client: Redis) -> None:
+        """Load the next page of each log."""
         async with client.pipeline(transaction=False) as pipeline:
-            for log, cursor in self._cursors.items():
-                pipeline.hscan(self.course.keys[log].rows, cursor, count=PAGE)
+            for log, scan_cursor in self._scan_cursors.items():
+                pipeline.hscan(self.cursor.keys[log].rows, scan_cursor, count=PAGE_ROWS)
             replies = await pipeline.execute()
-        for log, (cursor, rows) in zip(list(self._cursors), replies, strict=True):
+        for log, (scan_cursor, rows) in zip(list(self._scan_cursors), replies, strict=True):
             self.replica.put(log, [(key.decode(), document) for key, document in rows.items()])
-            if cursor == 0:
-                del self._cursors[log]
+            if scan_cursor == 0:
+                del self._scan_cursors[log]
             else:
-                self._cursors[log] = cursor
+                self._scan_cursors[log] = scan_cursor
             await asyncio.sleep(0)
 
 
-class ReplicatedReadModel(FollowedReadModel[Queries | Held], Generic[Queries, Held]):
-    """The live build of a read model, answered from a replica of at most ``max_rows`` rows, which ``make`` begins.
+class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, AnyReplica]):
+    """The live build of a read model, answered from a replica.
 
-    ``open_queries`` makes what answers where no replica does.
+    Args:
+        projection: The projection of the read model.
+        logs: The logs that the read model folds.
+        open_queries: Creates the queries to a build that answer while there is no replica.
+        new_replica: Creates an empty replica.
+        max_rows: Highest number of rows of a replica. 0 means that there is no replica.
     """
 
     def __init__(
         self,
-        name: str,
-        version: int,
+        projection: Projection[Any, Any],
         logs: Sequence[str],
         open_queries: Callable[[Build], Queries],
-        make: Callable[[], Held],
+        new_replica: Callable[[], AnyReplica],
         max_rows: int,
-        listener: CommitListener | None = None,
     ) -> None:
-        super().__init__(name, version, logs, open_queries, listener)
-        self._make = make
+        super().__init__(projection.name, projection.version, logs, open_queries)
+        self._new_replica = new_replica
         self._max_rows = max_rows
-        self._replica: Held | None = None
-        self._loading: _Loading[Held] | None = None
-        self._again_at = 0.0
+        self._replica: AnyReplica | None = None
+        self._loading: _Loading[AnyReplica] | None = None
+        self._retry_at = 0.0
 
     @property
-    def replica(self) -> Held | None:
-        """What answers, if it is a replica."""
+    def replica(self) -> AnyReplica | None:
+        """The replica that answers, if one does."""
         return self._replica
 
     @property
-    def courses(self) -> Sequence[Course]:
-        """The commits to be read."""
-        loading = [self._loading.course] if self._loading else []
-        return [course for course in super().courses if course not in loading] + loading
+    def cursors(self) -> Sequence[ChangesCursor]:
+        """The cursors whose streams the follower must read: of the live build, and of the replica being loaded."""
+        loading = [self._loading.cursor] if self._loading else []
+        return [cursor for cursor in super().cursors if cursor not in loading] + loading
 
     @property
     def is_loading(self) -> bool:
-        """Whether there is more to do than to wait for commits."""
+        """Whether a replica is being loaded."""
         return self._loading is not None
 
-    async def go_to(self, client: Redis, build: Build) -> None:
-        """See that ``build``, which is live, answers, and that a replica of it does."""
-        if self._loading and self._loading.course.build != build:
+    async def follow_build(self, client: Redis, build: Build) -> None:
+        """Follow ``build``, which is live on the server, and load its replica."""
+        if self._loading and self._loading.cursor.build != build:
             self._loading = None
-        if self._replica is None or self._course is None:
-            await super().go_to(client, build)
-        if self._loading is None and self._wants_replica(build) and await self._fits(client, build):
+        if self._replica is None or self._cursor is None:
+            await super().follow_build(client, build)
+        if self._loading is None and self._needs_replica(build) and await self._fits(client, build):
             await self._start_loading(client, build)
 
-    def _wants_replica(self, build: Build) -> bool:
-        there = self._replica is not None and self._course is not None and self._course.build == build
-        return not there and self._max_rows > 0 and time.monotonic() >= self._again_at
+    def _needs_replica(self, build: Build) -> bool:
+        exists = self._replica is not None and self._cursor is not None and self._cursor.build == build
+        return not exists and self._max_rows > 0 and time.monotonic() >= self._retry_at
 
     async def _start_loading(self, client: Redis, build: Build) -> None:
-        course = self._course
-        if course is None or course.build != build:
-            course = Course(self.name, build, self.logs)
-            await course.begin(client)
-        self._loading = _Loading(course, self._make())
+        cursor = self._cursor
+        if cursor is None or cursor.build != build:
+            cursor = ChangesCursor(self.name, build, self.logs)
+            await cursor.start(client)
+        self._loading = _Loading(cursor, self._new_replica())
 
     async def _fits(self, client: Redis, build: Build) -> bool:
         async with client.pipeline(transaction=False) as pipeline:
-            for keys in Course(self.name, build, self.logs).keys.values():
+            for keys in ChangesCursor(self.name, build, self.logs).keys.values():
                 pipeline.hlen(keys.rows)
             rows: int = sum(await pipeline.execute())
         if rows > self._max_rows:
-            self._give_up(rows)
+            self._drop_replica(rows)
         return rows <= self._max_rows
 
-    def _give_up(self, rows: int) -> None:
-        """Answer without it."""
-        logger.warning("the replica would be too large", read_model=self.name, rows=rows, max_rows=self._max_rows)
+    def _drop_replica(self, rows: int) -> None:
+        """Free the replica, which has too many rows, and let the other queries answer."""
+        logger.warning("too many rows for a replica", read_model=self.name, rows=rows, max_rows=self._max_rows)
         self._loading, self._replica = None, None
-        self._again_at = time.monotonic() + AGAIN_SECONDS
-        if self._course:
-            self.move(self._course.build, self._course.positions, self._open_queries(self._course.build))
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        if self._cursor:
+            self.move_to(self._cursor.build, self._cursor.positions, self._open_queries(self._cursor.build))
 
-    def take(self, course: Course, log: str, entry: Entry) -> None:
-        """The next commit."""
-        if course is self._course:
-            self._tell(course, log, entry)
-            if self._replica is not None:
-                self._replica.put(log, entry.rows)
-        if self._loading and course is self._loading.course:
+    def apply(self, cursor: ChangesCursor, log: str, entry: Entry) -> None:
+        """Apply the next entry that ``cursor`` has read."""
+        # The listeners come first: they need the documents from before the commit.
+        super().apply(cursor, log, entry)
+        if cursor is self._cursor and self._replica is not None:
+            self._replica.put(log, entry.rows)
+        if self._loading and cursor is self._loading.cursor:
             self._loading.replica.put(log, entry.rows)
 
-    def _tell(self, course: Course, log: str, entry: Entry) -> None:
-        super().take(course, log, entry)
-
-    def lose(self, course: Course) -> None:
-        """Its commits cannot be told any further."""
-        if self._loading and course is self._loading.course:
+    def discard(self, cursor: ChangesCursor) -> None:
+        """Stop to read with ``cursor``, which misses a commit, and drop its replica."""
+        if self._loading and cursor is self._loading.cursor:
             self._loading = None
-        if course is self._course:
-            self._course, self._replica = None, None
+        if cursor is self._cursor:
+            self._cursor, self._replica = None, None
 
-    async def took(self, client: Redis, *, all_there_is: bool) -> None:
-        """What there was to read has been taken: all of it, or a part."""
+    async def end_round(self, client: Redis, *, all_read: bool) -> None:
+        """Finish one round of reading: load the next pages, or let the loaded replica answer."""
         loading = self._loading
         if loading and not loading.has_all_pages:
-            await loading.next_pages(client)
-            self._bound(loading.replica)
-        elif loading and all_there_is:
+            await loading.load_pages(client)
+            self._check_bound(loading.replica)
+        elif loading and all_read:
             await self._answer_from(loading)
         if self._replica is not None:
-            self._bound(self._replica)
-        await super().took(client, all_there_is=all_there_is)
+            self._check_bound(self._replica)
+        await super().end_round(client, all_read=all_read)
 
-    async def _answer_from(self, loading: _Loading[Held]) -> None:
+    async def _answer_from(self, loading: _Loading[AnyReplica]) -> None:
         started = time.monotonic()
         await asyncio.to_thread(loading.replica.prepare, time.time())
-        course = loading.course
-        if self._listener and course is not self._course:
-            self._listener.start_build(course.build, dict(course.marks))
-        self._course, self._replica, self._loading = course, loading.replica, None
-        self.move(course.build, course.positions, loading.replica)
+        cursor = loading.cursor
+        if cursor is not self._cursor:
+            for listener in self._commit_listeners:
+                listener.start_build(cursor.build, dict(cursor.last_commits))
+        self._cursor, self._replica, self._loading = cursor, loading.replica, None
+        self.move_to(cursor.build, cursor.positions, loading.replica)
         logger.info(
             "replica answers",
             read_model=self.name,
-            build=str(course.build),
+            build=str(cursor.build),
             rows=len(loading.replica),
             prepared_in=round(time.monotonic() - started, 3),
         )
 
-    def _bound(self, replica: Held) -> None:
+    def _check_bound(self, replica: AnyReplica) -> None:
         if len(replica) > self._max_rows:
-            self._give_up(len(replica))
+            self._drop_replica(len(replica))
 
 
 class ReplicatedPatterns(ReplicatedReadModel[PatternQueries, PatternReplica]):
-    """The live build of ``patterns``; whoever listens is told what rows were before, too."""
+    """The live build of ``patterns``. While the replica answers, commits carry the old documents of the rows."""
 
-    def __init__(
-        self,
-        logs: Sequence[str],
-        open_queries: Callable[[Build], PatternQueries],
-        listener: CommitListener | None,
-        max_rows: int,
-    ) -> None:
-        name, version = ActivePatterns.name, ActivePatterns.version
-        super().__init__(name, version, logs, open_queries, PatternReplica, max_rows, listener)
+    def __init__(self, logs: Sequence[str], open_queries: Callable[[Build], PatternQueries], max_rows: int) -> None:
+        super().__init__(ActivePatterns(), logs, open_queries, PatternReplica, max_rows)
 
-    def _tell(self, course: Course, log: str, entry: Entry) -> None:
-        if self._listener:
-            replica = self._replica
-            self._listener.receive(commit(course.build, log, entry, replica.document if replica is not None else None))
+    def _commit(self, build: Build, log: str, entry: Entry) -> Commit:
+        return commit(build, log, entry, None if self._replica is None else self._replica.document)

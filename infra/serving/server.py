@@ -7,31 +7,42 @@ from shutil import rmtree
 
 import structlog
 
-from infra.access.open_guard import check_exposure, open_guard
-from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
-from infra.log.partitions import log_names
+from infra.access.open_guard import check_exposure
 from infra.processes.errors import StartupError
 from infra.processes.logs import LIBRARY_LOGS, configure_logs
 from infra.read_models.pattern_queries import RedisPatternQueries
-from infra.serving.app import METRICS_FOLDER, OpenPatterns, build_app
+from infra.serving.service import METRICS_FOLDER_VARIABLE, OpenPatterns, open_service
 from infra.settings import Settings
 from infra.web_server.gunicorn import Server
+from readapi.http.problems import Application
 
 logger = structlog.get_logger()
 
 
 def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQueries) -> None:
-    """Serve until SIGTERM or SIGINT. Raises StartupError where Redis or the address cannot be used."""
+    """Serve the API until a signal ends the process.
+
+    Args:
+        settings: The settings of the service.
+        open_patterns: Creates the queries to ``patterns`` that answer while no replica does.
+
+    Raises:
+        StartupError: Redis or the address cannot be used, or the address can be reached from other machines and no
+            authentication is configured.
+    """
     configure_logs(settings.log_level, "serve")
     check_exposure(settings)
-    guard = open_guard(settings)
-    stores = open_stores(settings)
-    # Made once and before the processes are, so that one that gunicorn replaces while Redis is away starts too.
-    recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
-    logs = log_names(stores.redis)
+    service = open_service(settings, open_patterns)
     listener = _listen(settings)
     metrics = tempfile.mkdtemp(prefix="tickview-metrics-")
-    os.environ[METRICS_FOLDER] = metrics
+    os.environ[METRICS_FOLDER_VARIABLE] = metrics
+
+    def load() -> Application:
+        # Imported in the forked process, because prometheus_client opens the files of a process when it is imported.
+        from infra.serving.app import build_app
+
+        return build_app(service)
+
     options = {
         "bind": f"fd://{listener.fileno()}",
         "workers": settings.api_processes,
@@ -42,7 +53,7 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
         "loglevel": "warning",
     }
     logger.info("serving", address="http://{}:{}".format(*listener.getsockname()), processes=settings.api_processes)
-    Server(options, lambda: build_app(stores, guard, recorder, logs, open_patterns)).run()
+    Server(options, load).run()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -50,7 +61,7 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
-        address = f"{settings.host}:{settings.port}"
         raise StartupError(
-            f"cannot listen on {address}: {error.strerror}; choose another with --host, --port"
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another address with --host "
+            "and --port"
         ) from error

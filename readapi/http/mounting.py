@@ -1,4 +1,4 @@
-"""Runs the application inside another: at any prefix, and also where nobody tells it to start."""
+"""TickView inside another application: at any path prefix, and without a start-up event from the host."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from readapi.http.asgi import AsgiApplication, Lifespan
 
 
 def without_prefix(application: AsgiApplication) -> AsgiApplication:
-    """The application, which finds its routes whatever it is mounted under (``root_path``)."""
+    """Wrap an application so that it finds its routes under any prefix (``root_path`` of the ASGI scope)."""
 
     async def mounted(scope: dict[str, Any], receive: Any, send: Any) -> None:
         prefix, path = scope.get("root_path", ""), scope.get("path", "")
@@ -21,35 +21,38 @@ def without_prefix(application: AsgiApplication) -> AsgiApplication:
     return mounted
 
 
-class StartedInTime:
-    """Falcon middleware that starts a process with the application, or, where nobody says so, with its first request.
+class LazyLifespan:
+    """Falcon middleware that starts the process with the application, or at the latest with the first request.
 
-    Starlette and FastAPI do not tell what is mounted under them when they start, and Django tells nobody.
+    Starlette and FastAPI do not pass the start-up event on to mounted applications, and Django has no such event.
+
+    Args:
+        lifespan: The middleware that starts and stops the process. It is started once.
     """
 
-    def __init__(self, process: Lifespan) -> None:
-        self._process = process
-        self._lock = asyncio.Lock()
+    def __init__(self, lifespan: Lifespan) -> None:
+        self._lifespan = lifespan
+        self._starting = asyncio.Lock()
         self._is_started = False
 
     async def process_startup(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """The application starts."""
-        async with self._lock:
+        """Start the process, unless it is started."""
+        async with self._starting:
             if not self._is_started:
-                await self._process.process_startup(scope, event)
+                await self._lifespan.process_startup(scope, event)
                 self._is_started = True
 
     async def process_shutdown(self, scope: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """It stops."""
+        """Stop the process, if it is started."""
         if self._is_started:
-            await self._process.process_shutdown(scope, event)
+            await self._lifespan.process_shutdown(scope, event)
 
     async def process_request(self, req: Request, _resp: Response) -> None:
-        """Start before the first request is answered."""
+        """Start the process before the first HTTP request."""
         if not self._is_started:
             await self.process_startup(req.scope, {})
 
     async def process_request_ws(self, req: Request, _ws: WebSocket) -> None:
-        """The same."""
+        """Start the process before the first WebSocket handshake."""
         if not self._is_started:
             await self.process_startup(req.scope, {})

@@ -1,1 +1,1 @@
-"""The ports: what the API needs from the rest of the service."""
+"""The ports of the API: the interfaces and data types through which it reads, commands and operates the service."""

@@ -1,6 +1,7 @@
-"""Commands: record messages, change workspaces, handle dead letters."""
+"""Ports for commands: recording of messages, workspaces and dead letters."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from domain.announcements import DeadLetter, Receipt
@@ -9,53 +10,82 @@ from projections.queries import Positions
 
 
 class MessageRecorder(Protocol):
-    """The way in by POST."""
+    """Records messages of producers in the event log."""
 
     async def record(self, messages: Sequence[tuple[str, bytes]]) -> list[Receipt]:
-        """Record messages (channel, payload); each event is as safe as configured when this returns.
+        """Record messages. On return, every event has the configured durability.
 
-        Raises UnavailableError where the backlog is full or the log cannot be reached.
+        Args:
+            messages: Channel and payload of each message.
+
+        Returns:
+            One receipt for each message.
+
+        Raises:
+            UnavailableError: The backlog is full, or the event log cannot be reached.
         """
         ...
 
 
 class Executed(NamedTuple):
-    """What a command has made of a workspace, and up to which position all of that is recorded."""
+    """The result of a command to a workspace."""
 
     workspace: Workspace
+    """The workspace after the command."""
     positions: Positions
+    """Log -> position up to which the workspace is recorded."""
 
 
 class WorkspaceCommands(Protocol):
-    """The commands to users' workspaces."""
+    """Executes commands on users' workspaces."""
 
     async def execute(self, user: str, command: Callable[[Workspace], None]) -> Executed:
-        """Let ``command`` do something to the user's workspace, and record it, all or nothing.
+        """Execute a command on a user's workspace, and record all its events or none.
 
-        It is asked once more if somebody else has changed the workspace meanwhile. Raises what it raises
-        (WorkspaceError), and UnavailableError.
+        Args:
+            user: Id of the user.
+            command: Changes the workspace. It is called once more if another command has changed the workspace
+                meanwhile.
+
+        Raises:
+            WorkspaceError: The workspace refuses the command.
+            UnavailableError: The workspace cannot be read or recorded now.
         """
         ...
 
 
 class DeadLetterCommands(Protocol):
-    """The dead letters."""
+    """The dead letters. Every method raises UnavailableError while they cannot be reached."""
 
     async def page(self, cursor: str | None, limit: int) -> tuple[Sequence[DeadLetter], str | None]:
-        """Letters, the newest first, and the cursor of the next page; None if there is none.
+        """Return a page of letters, newest first, and the cursor of the next page or None.
 
-        Raises ValueError for a cursor that is none of ours.
+        Args:
+            cursor: The cursor of the page. None for the first page.
+            limit: Highest number of letters.
+
+        Raises:
+            ValueError: The cursor is malformed.
         """
         ...
 
     async def get(self, letter_id: str) -> DeadLetter | None:
-        """One letter."""
+        """Return a letter, or None if it does not exist."""
         ...
 
     async def retry(self, letter_id: str) -> Receipt | None:
-        """Read it again; None if there is no such letter."""
+        """Record the message of a letter again. Return None if the letter does not exist."""
         ...
 
     async def discard(self, letter_id: str) -> bool:
-        """Remove it; False if there is no such letter."""
+        """Remove a letter. Return False if it does not exist."""
         ...
+
+
+@dataclass(frozen=True)
+class Commands:
+    """All ports for commands."""
+
+    messages: MessageRecorder
+    dead_letters: DeadLetterCommands
+    workspaces: WorkspaceCommands

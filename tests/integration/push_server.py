@@ -16,7 +16,7 @@ from falcon.asgi import App, Request, Response, WebSocket
 from prometheus_client import CollectorRegistry
 from websockets.sync.client import ClientConnection, connect
 
-from infra.serving.follower import FollowedReadModel
+from infra.serving.live_read_model import LiveReadModel
 from infra.web_server.uvicorn import HttpStream, WebSocketStream
 from projections.patterns import PatternRow
 from projections.queries import ResultRow, WorkspaceQueries
@@ -90,7 +90,7 @@ class Server:
             heartbeat_seconds=heartbeat_seconds,
             away=(AwayError,),
         )
-        followed: FollowedReadModel[WorkspaceQueries] = FollowedReadModel(
+        followed: LiveReadModel[WorkspaceQueries] = LiveReadModel(
             "workspaces", 1, ("users",), lambda _: self.workspaces
         )
         lists = CallerWorkspace(ReadModel("workspaces", followed, 0, family="users"))

@@ -10,7 +10,9 @@ from redis import Redis
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect_async
-from infra.serving.follower import FollowedReadModel, Follower
+from infra.serving.changes_follower import ChangesFollower
+from infra.serving.freshness import RedisFreshness
+from infra.serving.live_read_model import LiveReadModel
 from projections.ports import Segment
 from projections.versions import Build, Versions
 from tests.read_model import FIRST
@@ -21,8 +23,8 @@ SECOND = Build(1, 2)
 
 
 class Followed(NamedTuple):
-    patterns: FollowedReadModel[Build]
-    backtests: FollowedReadModel[Build]
+    patterns: LiveReadModel[Build]
+    backtests: LiveReadModel[Build]
 
 
 def segment(number: int, build: Build = FIRST, read_model: str = "patterns") -> Segment:
@@ -53,10 +55,10 @@ def switch(redis: Redis, name: str = "patterns") -> None:
 async def following(url: str) -> AsyncIterator[Followed]:
     """The queries of each build are the build itself."""
     async with connect_async(url) as client:
-        followed = Followed(*(FollowedReadModel(name, 1, LOGS, lambda build: build) for name in Followed._fields))
-        follower = Follower(client, followed)
+        followed = Followed(*(LiveReadModel(name, 1, LOGS, lambda build: build) for name in Followed._fields))
+        follower = ChangesFollower(client, followed, RedisFreshness())
         await follower.load()
-        task = asyncio.create_task(follower.follow())
+        task = asyncio.create_task(follower.run())
         try:
             yield followed
             assert not task.done()

@@ -13,7 +13,8 @@ from infra.read_models.versions import change_versions
 from infra.redis.connections import connect_async
 from infra.serving import catalogue, replicas
 from infra.serving.catalogue import ReplicatedCatalogueModel
-from infra.serving.follower import Follower
+from infra.serving.changes_follower import ChangesFollower
+from infra.serving.freshness import RedisFreshness
 from projections.ports import Segment
 from projections.symbols import SymbolRow, Symbols
 from projections.versions import Build
@@ -41,10 +42,9 @@ async def following(url: str) -> AsyncIterator[tuple[Followed, list[object]]]:
     """The read model, and what answered each time that it moved."""
     seen: list[object] = []
     async with connect_async(url) as client:
-        symbols: Followed = ReplicatedCatalogueModel(
-            Symbols(), [LOG], SymbolReplica, lambda: seen.append(symbols.current.queries)
-        )
-        task = asyncio.create_task(Follower(client, [symbols]).follow())
+        symbols: Followed = ReplicatedCatalogueModel(Symbols(), [LOG], SymbolReplica)
+        symbols.add_move_listener(lambda: seen.append(symbols.current.queries))
+        task = asyncio.create_task(ChangesFollower(client, [symbols], RedisFreshness()).run())
         try:
             yield symbols, seen
             assert not task.done(), task.exception()
@@ -61,7 +61,7 @@ def known(symbols: Followed) -> set[str] | None:
 def test_it_is_empty_before_there_is_a_build_and_then_nothing_answers_until_it_is_whole(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas, "PAGE", 10)
+    monkeypatch.setattr(replicas, "PAGE_ROWS", 10)
 
     async def test() -> None:
         async with following(redis_url) as (symbols, seen):
@@ -84,7 +84,7 @@ def test_it_is_empty_before_there_is_a_build_and_then_nothing_answers_until_it_i
 def test_what_changes_while_it_is_loaded_is_known_afterwards(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas, "PAGE", 10)
+    monkeypatch.setattr(replicas, "PAGE_ROWS", 10)
     deploy(redis)
     filling = Filling(redis, Symbols(), LOG)
     filling.put(some(2_000))
@@ -131,7 +131,7 @@ def test_when_commits_are_missed_nothing_answers_until_it_is_loaded_anew(redis: 
 def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas, "PAGE", 10)
+    monkeypatch.setattr(replicas, "PAGE_ROWS", 10)
     deploy(redis)
     Filling(redis, Symbols(), LOG).put(some(10))
     Filling(redis, Symbols(), LOG, SECOND).put(some(1_000))
@@ -151,7 +151,7 @@ def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
 
 def test_past_its_bound_nothing_answers(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "MOST_SYMBOLS", 50)
-    monkeypatch.setattr(replicas, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(replicas, "RETRY_SECONDS", 0.05)
     deploy(redis)
     filling = Filling(redis, Symbols(), LOG)
     filling.put(some(50))

@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 from falcon.asgi import App, Request, Response
-from redis import Redis
 
-from infra.access.open_guard import open_guard
-from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
-from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.serving.app import build_app
+from infra.serving.service import open_service
 from infra.settings import Settings
 from readapi.access.guard import AccessRule, access_rules
 from readapi.http.operation import Resource, operation
@@ -38,12 +35,11 @@ def documented() -> set[AccessRule]:
     return {AccessRule(method, path, None if scope == "–" else scope.strip("`")) for method, path, scope in rows}
 
 
-def test_the_documentation_says_of_every_route_who_may_ask(redis: Redis, redis_url: str) -> None:
-    settings = Settings(redis_url=redis_url)
-    stores = Stores(settings, redis, None)
-    recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
+def test_the_documentation_says_of_every_route_who_may_ask(redis_url: str) -> None:
+    service = open_service(Settings(redis_url=redis_url))
     app = RecordingApp()
-    build_app(stores, open_guard(settings), recorder, ("market-0",), RedisPatternQueries, host=app)
+    build_app(service, host=app)
+    service.stores.redis.close()
     rules = access_rules(app.resources)
     assert {rule for rule in rules if rule.scope is None} == {AccessRule("GET", "/api/health", None)}
     assert documented() == set(rules)

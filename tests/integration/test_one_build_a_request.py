@@ -15,7 +15,7 @@ from redis import Redis
 from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.read_models.queries import RedisWorkspaceQueries
 from infra.redis.connections import connect_async
-from infra.serving.follower import FollowedReadModel
+from infra.serving.live_read_model import LiveReadModel
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.versions import Build
 from readapi.http.read_model import ReadModel
@@ -73,10 +73,10 @@ def test_an_answer_is_of_one_build(
 
     async def test() -> None:
         async with connect_async(redis_url) as client:
-            followed = FollowedReadModel("patterns", 1, [LOG], lambda build: RedisPatternQueries(client, build, [LOG]))
+            followed = LiveReadModel("patterns", 1, [LOG], lambda build: RedisPatternQueries(client, build, [LOG]))
             read_model = ReadModel("patterns", followed, wait_seconds=60)
             app = App(middleware=[RequestMetrics(CollectorRegistry())])
-            users = FollowedReadModel(
+            users = LiveReadModel(
                 "workspaces", 1, ["users"], lambda build: RedisWorkspaceQueries(client, build, ["users"])
             )
             lists = CallerWorkspace(ReadModel("workspaces", users, wait_seconds=60, family="users"))
@@ -89,7 +89,7 @@ def test_an_answer_is_of_one_build(
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as api:
 
                 def switch_live_version(build: Build) -> None:
-                    followed.move(build, {LOG: SIZES[build]})
+                    followed.move_to(build, {LOG: SIZES[build]})
 
                 switch_live_version(FIRST)
                 assert build_of(await api.get(path, headers=header)) == FIRST

@@ -15,7 +15,9 @@ from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
 from infra.read_models.store import RedisStore
 from infra.redis.connections import connect, connect_async
-from infra.serving.follower import FollowedReadModel, Follower
+from infra.serving.changes_follower import ChangesFollower
+from infra.serving.freshness import RedisFreshness
+from infra.serving.live_read_model import LiveReadModel
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from tests import servers
@@ -65,14 +67,14 @@ def test_a_segment_that_waits_says_so_once(server: ValkeyServer) -> None:
 
 
 def test_an_api_process_that_cannot_follow_says_so_once(server: ValkeyServer) -> None:
-    waits, goes_on = "read models are not followed", "read models are followed again"
+    waits, goes_on = "changes cannot be read", "changes are read again"
 
     async def test() -> None:
         with capture_logs() as logs:
             async with connect_async(server.connection_url) as client:
-                read_model = FollowedReadModel(ActivePatterns.name, 1, ["market-0"], str)
-                follower = Follower(client, [read_model])
-                task = asyncio.create_task(follower.follow())
+                read_model = LiveReadModel(ActivePatterns.name, 1, ["market-0"], str)
+                follower = ChangesFollower(client, [read_model], RedisFreshness())
+                task = asyncio.create_task(follower.run())
                 try:
                     await asyncio.to_thread(stay_away, server)
                     await until(lambda: told(logs, goes_on))

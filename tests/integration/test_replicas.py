@@ -17,7 +17,8 @@ from infra.read_models.pattern_queries import RedisPatternQueries
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect_async
 from infra.serving import replicas
-from infra.serving.follower import Follower
+from infra.serving.changes_follower import ChangesFollower
+from infra.serving.freshness import RedisFreshness
 from infra.serving.replicas import ReplicatedPatterns
 from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import Segment
@@ -90,8 +91,10 @@ async def following(
     url: str, max_rows: int = 100_000, listener: CommitListener | None = None
 ) -> AsyncIterator[ReplicatedPatterns]:
     async with connect_async(url) as asking, connect_async(url) as waiting:
-        patterns = ReplicatedPatterns(LOGS, lambda build: RedisPatternQueries(asking, build, LOGS), listener, max_rows)
-        task = asyncio.create_task(Follower(waiting, [patterns]).follow())
+        patterns = ReplicatedPatterns(LOGS, lambda build: RedisPatternQueries(asking, build, LOGS), max_rows)
+        if listener:
+            patterns.add_commit_listener(listener)
+        task = asyncio.create_task(ChangesFollower(waiting, [patterns], RedisFreshness()).run())
         try:
             yield patterns
             assert not task.done(), task.exception()
@@ -165,7 +168,7 @@ def test_replica_and_redis_and_the_oracle_agree(
 
 
 def test_loaded_while_rows_change(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas, "PAGE", 10)
+    monkeypatch.setattr(replicas, "PAGE_ROWS", 10)
     deploy(redis)
     filled = Filled(redis)
     rows = many_rows(5_000)
@@ -259,7 +262,7 @@ def test_commits_that_are_kept_no_more_are_noticed(redis: Redis, redis_url: str)
 def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas, "PAGE", 10)
+    monkeypatch.setattr(replicas, "PAGE_ROWS", 10)
     deploy(redis)
     sizes = {FIRST: 300, SECOND: 3_000}
     filled = {build: Filled(redis, build) for build in sizes}
@@ -288,7 +291,7 @@ def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
 def test_past_its_bound_redis_answers_and_afterwards_the_replica_again(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(replicas, "RETRY_SECONDS", 0.05)
     deploy(redis)
     filled = Filled(redis)
     rows = many_rows(200)

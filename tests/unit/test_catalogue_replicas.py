@@ -115,7 +115,7 @@ def test_what_is_not_there_is_refused_with_what_is() -> None:
 def test_while_it_is_being_loaded_only_those_wait_who_need_it() -> None:
     known = CatalogueFixture()
     build = known.catalogue.symbols.live.build
-    known.catalogue.symbols._builds.move(build, {}, UnloadedReplica())  # type: ignore[attr-defined]
+    known.catalogue.symbols._builds.move_to(build, {}, UnloadedReplica())  # type: ignore[attr-defined]
     assert known.catalogue.among(None, names()) is None
     known.catalogue.check(names())
     with pytest.raises(UnavailableError, match="being loaded"):

@@ -1,0 +1,148 @@
+"""The follower of an API process: it keeps all live read models current.
+
+One connection waits for commits on the ``changes`` streams of all read models. While commits arrive, the follower reads
+ten times a second which builds are live; otherwise four times a second. It applies the commits one after the other:
+they move the positions in the answers, update the replicas, and go to the listeners.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import islice
+from math import inf
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from infra.read_models.keys import versions_key
+from infra.read_models.versions import parse_versions
+from infra.serving.changes import ChangesCursor, CommitMissingError
+from infra.serving.freshness import RedisFreshness
+from infra.serving.live_read_model import LiveReadModel
+
+logger = structlog.get_logger()
+
+BLOCK_MILLISECONDS = 250
+"""Milliseconds that a read waits for commits, and so the longest time for which a switch goes unnoticed."""
+
+VERSIONS_SECONDS = 0.1
+"""Seconds between two reads of the live builds while commits arrive. Each costs about as much as applying a commit."""
+
+GATHER_SECONDS = 0.005
+"""Seconds between two reads. Commits that arrive in between are read together, so that a busy log costs little."""
+
+ENTRIES_AT_ONCE = 100
+"""Highest number of entries of one stream that one command reads."""
+
+ROWS_AT_ONCE = 200
+"""Approximate number of rows after which the event loop gets a turn for requests."""
+
+RETRY_SECONDS = 0.5
+"""Seconds between two attempts while Redis is unavailable."""
+
+
+class ChangesFollower:
+    """Moves all live read models of a process from commit to commit and from build to build.
+
+    Args:
+        client: A client of which one connection waits for commits.
+        read_models: All read models of the process. Their listeners are registered already.
+        freshness: Learns of every answer and every failure of Redis.
+    """
+
+    def __init__(self, client: Redis, read_models: Sequence[LiveReadModel[Any]], freshness: RedisFreshness) -> None:
+        self._client = client
+        self._read_models = read_models
+        self._freshness = freshness
+        self._versions_read_at = -inf
+
+    async def load(self) -> None:
+        """Read which builds are live, and start to follow new builds. One round trip if there is no new build.
+
+        A restarted server may have fewer commits than were read from it. Such a build is started again, too.
+
+        Raises:
+            RedisError: Redis cannot be reached.
+        """
+        followed = [(read_model, cursor) for read_model in self._read_models for cursor in read_model.cursors]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for read_model in self._read_models:
+                pipeline.get(versions_key(read_model.name))
+            for _, cursor in followed:
+                for keys in cursor.keys.values():
+                    pipeline.hget(keys.state, "checkpoint")
+            replies = iter(await pipeline.execute())
+        self._freshness.answered()
+        self._versions_read_at = time.monotonic()
+        stored = list(islice(replies, len(self._read_models)))
+        for read_model, cursor in followed:
+            try:
+                cursor.check_checkpoints(list(islice(replies, len(cursor.keys))))
+            except CommitMissingError as error:
+                self._discard(read_model, cursor, error)
+        for read_model, versions in zip(self._read_models, stored, strict=True):
+            live = parse_versions(versions or b"").live
+            if live:
+                await read_model.follow_build(self._client, live)
+            else:
+                read_model.note_missing_build()
+
+    async def run(self) -> None:
+        """Follow the read models until cancelled. While Redis is unavailable, they stay as they are."""
+        while True:
+            try:
+                if time.monotonic() > self._versions_read_at + VERSIONS_SECONDS:
+                    await self.load()
+                await self._read()
+            except RedisError as error:
+                self._freshness.failed(error)
+                self._versions_read_at = -inf
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _read(self) -> None:
+        """Read and apply the next commits. Wait for a moment if there are none."""
+        cursors = {
+            stream: (read_model, cursor)
+            for read_model in self._read_models
+            for cursor in read_model.cursors
+            for stream in cursor.streams()
+        }
+        positions: dict[Any, Any] = {
+            stream: entry_id for _, cursor in cursors.values() for stream, entry_id in cursor.streams().items()
+        }
+        loading = any(read_model.is_loading for read_model in self._read_models)
+        if not positions:
+            await asyncio.sleep(BLOCK_MILLISECONDS / 1_000)
+            return
+        reply: Any = await self._client.xread(positions, ENTRIES_AT_ONCE, None if loading else BLOCK_MILLISECONDS)
+        self._freshness.answered()
+        streams = reply.items() if isinstance(reply, dict) else reply or ()
+        for stream, entries in streams:
+            await self._apply(*cursors[stream], stream, entries)
+        all_read = all(len(entries) < ENTRIES_AT_ONCE for _, entries in streams)
+        for read_model in self._read_models:
+            await read_model.end_round(self._client, all_read=all_read)
+        await asyncio.sleep(0 if loading else GATHER_SECONDS)
+
+    async def _apply(self, read_model: LiveReadModel[Any], cursor: ChangesCursor, stream: bytes, entries: Any) -> None:
+        try:
+            rows = 0
+            for log, entry in cursor.advance(stream, entries):
+                read_model.apply(cursor, log, entry)
+                rows += len(entry.rows)
+                if rows > ROWS_AT_ONCE:
+                    rows = 0
+                    await asyncio.sleep(0)
+        except CommitMissingError as error:
+            self._discard(read_model, cursor, error)
+
+    def _discard(self, read_model: LiveReadModel[Any], cursor: ChangesCursor, error: CommitMissingError) -> None:
+        logger.warning(
+            "commit missing, build is loaded again",
+            read_model=read_model.name,
+            build=str(cursor.build),
+            reason=str(error),
+        )
+        read_model.discard(cursor)

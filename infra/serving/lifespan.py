@@ -1,0 +1,125 @@
+"""Start and stop of one API process: intake, follower, live push, counts and connections."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import structlog
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from infra.postgres.database import Database
+from infra.recording.counts import flush, uncounted_yet
+from infra.recording.intake import Intake
+from infra.redis.connections import CONNECTION_ERRORS
+from infra.serving.changes_follower import ChangesFollower
+from readapi.push.hub import Hub
+
+logger = structlog.get_logger()
+
+REPORT_SECONDS = 1.0
+"""Seconds between two updates of the intake's counts and of the replica's metrics."""
+
+
+@dataclass(frozen=True)
+class Connections:
+    """The connections of one API process. Each of them connects on its first use."""
+
+    commands: Redis
+    """For blocking commands in threads."""
+    queries: AsyncRedis
+    """For queries to read models."""
+    changes: AsyncRedis
+    """For the changes follower, which waits on it."""
+    database: Database | None
+    """For the archive."""
+
+    async def close(self) -> None:
+        """Close the asynchronous connections and PostgreSQL."""
+        await self.queries.aclose()
+        await self.changes.aclose()
+        if self.database:
+            await asyncio.to_thread(self.database.close)
+
+
+class IntakeCounts:
+    """Adds the counts of this process's intake to the counts in Redis."""
+
+    def __init__(self, client: Redis, intake: Intake) -> None:
+        self._client = client
+        self._intake = intake
+        self._outage = uncounted_yet()
+        self._flushing = Lock()
+
+    def flush(self) -> None:
+        """Add the counts since the last call. If Redis is unavailable, they wait for the next call."""
+        # When the process stops, a cancelled task's thread may still be flushing counts. The last call waits for it.
+        with self._flushing:
+            flush(self._client, {"http": self._intake.counts}, self._outage)
+
+
+class ApiLifespan:
+    """Falcon middleware that starts and stops the background work of one API process. Implements ``Lifespan``.
+
+    Args:
+        connections: Closed at the end.
+        intake: Started at the beginning, closed at the end.
+        follower: Loads the live builds before the first request, then runs in the background.
+        hub: Live push, runs in the background.
+        report_replica: Updates the metrics of the replica.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        intake: Intake,
+        follower: ChangesFollower,
+        hub: Hub,
+        report_replica: Callable[[], None],
+    ) -> None:
+        self._connections = connections
+        self._intake = intake
+        self._counts = IntakeCounts(connections.commands, intake)
+        self._follower = follower
+        self._hub = hub
+        self._report_replica = report_replica
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
+        """Start the background work. If Redis is available, load the live builds before the first request."""
+        self._intake.start()
+        with suppress(*CONNECTION_ERRORS):
+            await self._follower.load()
+        self._tasks = [_start_task(work) for work in (self._follower.run(), self._hub.run(), self._report())]
+
+    async def process_shutdown(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
+        """Stop the background work. Everything that the intake has accepted is recorded and counted first."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.to_thread(self._intake.close)
+        await asyncio.to_thread(self._counts.flush)
+        await self._connections.close()
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            self._report_replica()
+            await asyncio.to_thread(self._counts.flush)
+
+
+def _start_task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start a task whose end is the end of the process: gunicorn then starts another process that works."""
+
+    def end_process(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            logger.error("background task ended", exc_info=task.exception())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(end_process)
+    return task

@@ -1,0 +1,154 @@
+"""The live build of a read model in an API process, moved from commit to commit and from build to build."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+import structlog
+from redis.asyncio import Redis
+
+from infra.serving.changes import ChangesCursor, Entry, commit
+from projections.queries import Positions
+from projections.versions import Build
+from readapi.ports.commits import Commit, CommitListener
+from readapi.ports.read_models import LiveBuild
+
+logger = structlog.get_logger()
+
+Queries = TypeVar("Queries")
+
+
+class LiveReadModel(Generic[Queries]):
+    """The live build of one read model. Implements ``LiveBuilds``; a ``ChangesFollower`` keeps it current.
+
+    Until a build is live, the queries run on an empty build with number 0.
+
+    Args:
+        name: Name of the read model.
+        version: Version of the projection in this release.
+        logs: The logs that the read model folds.
+        open_queries: Creates the queries to a build.
+    """
+
+    def __init__(self, name: str, version: int, logs: Sequence[str], open_queries: Callable[[Build], Queries]) -> None:
+        self.name = name
+        self.logs = logs
+        self._open_queries = open_queries
+        self._commit_listeners: list[CommitListener] = []
+        self._move_listeners: list[Callable[[], None]] = []
+        self._cursor: ChangesCursor | None = None
+        empty_build = Build(version, 0)
+        self._current = LiveBuild(empty_build, open_queries(empty_build), dict.fromkeys(logs, 0))
+        self._moved = asyncio.Event()
+
+    def add_commit_listener(self, listener: CommitListener) -> None:
+        """Register a receiver of every commit. Call this before the read model is followed."""
+        self._commit_listeners.append(listener)
+
+    def add_move_listener(self, listener: Callable[[], None]) -> None:
+        """Register a function that is called whenever ``current`` has changed."""
+        self._move_listeners.append(listener)
+
+    @property
+    def current(self) -> LiveBuild[Queries]:
+        """The live build, with its queries and positions."""
+        return self._current
+
+    async def reached(self, positions: Positions, timeout: float) -> LiveBuild[Queries] | None:  # noqa: ASYNC109 the port's
+        """Wait until the live build has reached all positions.
+
+        Args:
+            positions: Log -> position to wait for.
+            timeout: Seconds to wait at most.
+
+        Returns:
+            The live build, or None if it did not reach the positions in time or does not fold one of the logs.
+        """
+        if not positions.keys() <= set(self.logs):
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not _has_reached(self._current.positions, positions):
+                    await self._moved.wait()
+        current = self._current
+        return current if _has_reached(current.positions, positions) else None
+
+    def move_to(self, build: Build, positions: Positions, queries: Queries | None = None) -> None:
+        """Let ``build``, folded up to ``positions``, answer from now on.
+
+        Args:
+            build: The live build.
+            positions: Log -> position up to which the build is folded.
+            queries: The queries to the build. By default the present queries stay, or a new build gets new queries.
+        """
+        if queries is None:
+            same = build == self._current.build
+            queries = self._current.queries if same else self._open_queries(build)
+        if build != self._current.build:
+            logger.info("build answers", read_model=self.name, build=str(build), before=str(self._current.build))
+        self._current = LiveBuild(build, queries, positions)
+        self._moved.set()
+        self._moved = asyncio.Event()
+        for has_moved in self._move_listeners:
+            has_moved()
+
+    @property
+    def cursors(self) -> Sequence[ChangesCursor]:
+        """The cursors whose streams the follower must read."""
+        return [self._cursor] if self._cursor else []
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the read model has work to do besides waiting for commits."""
+        return False
+
+    async def follow_build(self, client: Redis, build: Build) -> None:
+        """Follow ``build``, which is live on the server, unless it is followed already."""
+        if self._cursor is None or self._cursor.build != build:
+            await self._start_build(client, build)
+
+    def note_missing_build(self) -> None:
+        """Handle the fact that no build is live on the server yet."""
+
+    async def _start_build(self, client: Redis, build: Build) -> None:
+        cursor = ChangesCursor(self.name, build, self.logs)
+        await cursor.start(client)
+        if self._commit_listeners:
+            last_commits, commits = await cursor.recent_commits(client)
+            for listener in self._commit_listeners:
+                listener.start_build(build, last_commits)
+                for recent in commits:
+                    listener.receive(recent)
+        self._cursor = cursor
+        self.move_to(build, cursor.positions, self._open_queries(build))
+
+    def apply(self, cursor: ChangesCursor, log: str, entry: Entry) -> None:
+        """Apply the next entry that ``cursor`` has read."""
+        if self._commit_listeners and cursor is self._cursor:
+            made = self._commit(cursor.build, log, entry)
+            for listener in self._commit_listeners:
+                listener.receive(made)
+
+    def _commit(self, build: Build, log: str, entry: Entry) -> Commit:
+        return commit(build, log, entry)
+
+    def discard(self, cursor: ChangesCursor) -> None:
+        """Stop to read with ``cursor``, which misses a commit. The follower then starts the build again."""
+        if cursor is self._cursor:
+            self._cursor = None
+
+    async def end_round(self, client: Redis, *, all_read: bool) -> None:
+        """Finish one round of reading.
+
+        Args:
+            client: The follower's client.
+            all_read: Whether the round has read every entry that the streams had.
+        """
+        del client, all_read
+        if self._cursor and self._cursor.positions != self._current.positions:
+            self.move_to(self._cursor.build, self._cursor.positions)
+
+
+def _has_reached(folded: Positions, positions: Positions) -> bool:
+    return all(folded[log] >= position for log, position in positions.items())

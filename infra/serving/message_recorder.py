@@ -1,0 +1,52 @@
+"""Recording of messages that producers POST to the API."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from eventsourcing.persistence import PersistenceError
+from redis.exceptions import RedisError
+
+from domain.announcements import Message, Receipt
+from infra.recording.intake import BacklogFullError, Intake
+from readapi.ports.errors import UnavailableError
+
+RECORD_SECONDS = 10.0
+"""Seconds that a client waits for an event log that hangs. The messages may still be recorded later."""
+
+
+class AsyncMessageRecorder:
+    """Records messages through the intake of this process. Implements ``MessageRecorder``."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    async def record(self, messages: Sequence[tuple[str, bytes]]) -> list[Receipt]:
+        """Record messages. It is safe to record the same messages again.
+
+        Args:
+            messages: Channel and payload of each message.
+
+        Raises:
+            UnavailableError: The backlog is full, or the event log cannot be written or does not answer.
+        """
+        now = time.time()
+        try:
+            futures = [self._intake.submit(Message(channel, payload, now, "http")) for channel, payload in messages]
+        except BacklogFullError as error:
+            raise UnavailableError(f"the intake is full: {error}") from error
+        try:
+            async with asyncio.timeout(RECORD_SECONDS):
+                outcomes = await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"the event log did not answer within {RECORD_SECONDS:g} s; send the same messages again"
+            ) from error
+        receipts = []
+        for outcome in outcomes:
+            if isinstance(outcome, RedisError | PersistenceError):
+                raise UnavailableError("the event log cannot be written now; send the same messages again") from outcome
+            if isinstance(outcome, BaseException):
+                raise outcome
+            receipts.append(outcome)
+        return receipts

@@ -1,0 +1,125 @@
+"""Status and operator commands of the service, for the API."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from redis import Redis
+
+from infra.operations import commands, status
+from infra.operations.archive_status import read_archive_status
+from infra.redis.connections import CONNECTION_ERRORS
+from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
+from infra.serving.threads import in_thread
+from readapi.ports.archive import ArchiveStatus
+from readapi.ports.errors import UnavailableError
+from readapi.ports.operations import IntakeStatus, ParkedKey, ReadModelStatus, ServerStatus
+
+
+class RedisOperations:
+    """Status of the service, and commands to its read models. Implements ``Operations``.
+
+    Every method except ``servers`` raises UnavailableError while Redis cannot be reached.
+
+    Args:
+        client: Executes the queries and commands.
+        health_client: Checks whether Redis answers. It has a short time-out and does not retry, because a request for
+            the health of the service must not wait for a server that hangs.
+        archive: The archive, if there is one.
+    """
+
+    def __init__(self, client: Redis, health_client: Redis, archive: ArchiveGateway | None) -> None:
+        self._client = client
+        self._health_client = health_client
+        self._archive = archive
+
+    async def read_models(self) -> Sequence[ReadModelStatus]:
+        """Return the status of every read model."""
+        return await in_thread(lambda: status.read_model_statuses(self._client))
+
+    async def replay(self, name: str, *, held: bool, throttle: int) -> ReadModelStatus:
+        """Start a new build of a read model, or join the build under way.
+
+        Raises:
+            NoSuchReadModelError: There is no read model with this name.
+        """
+        await in_thread(lambda: commands.replay(self._client, name, held=held, throttle=throttle))
+        return await self._read_model(name)
+
+    async def rollback(self, name: str) -> ReadModelStatus:
+        """Make the previous build the live build again.
+
+        Raises:
+            NoSuchReadModelError: There is no read model with this name.
+            NoSuchBuildError: There is no previous build.
+        """
+        await in_thread(lambda: commands.rollback(self._client, name))
+        return await self._read_model(name)
+
+    async def _read_model(self, name: str) -> ReadModelStatus:
+        return next(model for model in await self.read_models() if model.name == name)
+
+    async def parked(self, name: str) -> Sequence[ParkedKey]:
+        """Return the parked keys of the live build of a read model.
+
+        Raises:
+            NoSuchReadModelError: There is no read model with this name.
+        """
+        commands.check_read_model_name(name)
+        return [ParkedKey(**key) for key in await in_thread(lambda: status.read_parked_keys(self._client, name))]
+
+    async def retry_parked(self, name: str, key: str) -> bool:
+        """Request another attempt to fold a parked key. Return False if the key is not parked.
+
+        Raises:
+            NoSuchReadModelError: There is no read model with this name.
+        """
+        return bool(await in_thread(lambda: commands.retry_parked(self._client, name, key)))
+
+    async def intake(self) -> IntakeStatus:
+        """Return the counts of received messages."""
+        return await in_thread(lambda: status.read_intake(self._client))
+
+    async def servers(self) -> Mapping[str, ServerStatus]:
+        """Return the status of ``redis``, and of ``postgres`` where there is an archive."""
+        servers = {"redis": await asyncio.to_thread(self._redis_status)}
+        if self._archive:
+            servers["postgres"] = await _postgres_status(self._archive)
+        return servers
+
+    async def archive(self) -> ArchiveStatus | None:
+        """Return the status of the archive, or None if there is no archive.
+
+        Raises:
+            UnavailableError: The archive or Redis cannot be reached.
+        """
+        archive = self._archive
+        if archive is None:
+            return None
+        return await archive.ask(lambda: read_archive_status(archive.database, self._client), STATUS_TIMEOUT_SECONDS)
+
+    def _redis_status(self) -> ServerStatus:
+        try:
+            info = self._health_client.info("server")
+            started = time.perf_counter()
+            self._health_client.ping()
+            milliseconds = round((time.perf_counter() - started) * 1_000, 3)
+        except CONNECTION_ERRORS:
+            return ServerStatus(up=False)
+        version = info.get("valkey_version") or info["redis_version"]
+        return ServerStatus(up=True, version=str(version), latency_ms=milliseconds)
+
+
+async def _postgres_status(archive: ArchiveGateway) -> ServerStatus:
+    def ping() -> ServerStatus:
+        with archive.database.connection() as connection:
+            connection.execute("SELECT 1")
+            started = time.perf_counter()
+            connection.execute("SELECT 1")
+            milliseconds = round((time.perf_counter() - started) * 1_000, 3)
+            return ServerStatus(True, connection.info.parameter_status("server_version"), milliseconds)
+
+    try:
+        return await archive.ask(ping, STATUS_TIMEOUT_SECONDS)
+    except UnavailableError:
+        return ServerStatus(up=False)

@@ -1,0 +1,56 @@
+"""The parts of the API that are opened once, before the web server forks its processes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from redis.asyncio import Redis as AsyncRedis
+
+from infra.access.open_guard import open_guard
+from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
+from infra.log.event_log import EventLog
+from infra.read_models.pattern_queries import RedisPatternQueries
+from infra.recording.dead_letters import DeadLetters
+from infra.recording.recorder import Recorder
+from infra.settings import Settings
+from projections.queries import PatternQueries
+from projections.versions import Build
+from readapi.access.guard import Guard
+
+METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable with the folder in which ``prometheus_client`` collects the metrics of all processes.
+
+``prometheus_client`` reads it when it is imported, and then opens a file for the importing process. This module and
+everything that it imports must therefore not import ``prometheus_client``.
+"""
+
+OpenPatterns = Callable[[AsyncRedis, Build, tuple[str, ...]], PatternQueries]
+"""Creates the queries to a build of ``patterns`` that answer while no replica does."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts of the API that all its processes have in common.
+
+    They are opened before the fork, so that a process which the server replaces while Redis is unavailable can start.
+    """
+
+    stores: Stores
+    guard: Guard
+    market_logs: Mapping[str, EventLog]
+    dead_letters: DeadLetters
+    recorder: Recorder
+    open_patterns: OpenPatterns = RedisPatternQueries
+
+
+def open_service(settings: Settings, open_patterns: OpenPatterns = RedisPatternQueries) -> Service:
+    """Open the common parts of the API.
+
+    Raises:
+        StartupError: Redis cannot be used, or a file with tokens or keys cannot be read.
+    """
+    guard = open_guard(settings)
+    stores = open_stores(settings)
+    market_logs = open_market_logs(stores)
+    dead_letters = open_dead_letters(stores)
+    recorder = open_recorder(stores, market_logs, dead_letters)
+    return Service(stores, guard, market_logs, dead_letters, recorder, open_patterns)
