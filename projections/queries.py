@@ -225,7 +225,7 @@ class WorkspaceQueries(Protocol):
         """What one user has; None if that user has never done anything."""
         ...
 
-    async def several(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
+    async def get_many(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
         """What each of these has; those who have never done anything are missing."""
         ...
 

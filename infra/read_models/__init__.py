@@ -1,1 +1,1 @@
-"""The read models in Redis: their keys, their store and the queries on their indexes."""
+"""The read models in Redis: their keys, their store, their builds, and the queries on their indexes."""

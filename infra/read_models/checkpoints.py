@@ -1,4 +1,4 @@
-"""The read models as those who fold a log: how far the slowest is, and what becomes of them where the log was cut."""
+"""The checkpoints of all builds that fold a log, and what follows for them when the log has lost its end."""
 
 from collections.abc import Iterable
 from operator import methodcaller
@@ -15,7 +15,7 @@ from projections.versions import Build
 
 
 class Checkpoint(NamedTuple):
-    """How far one build of a read model has folded a log."""
+    """The position up to which one build of a read model has folded a log."""
 
     read_model: str
     build: Build
@@ -23,41 +23,48 @@ class Checkpoint(NamedTuple):
 
 
 def logs_of(client: Redis, read_model: str) -> list[str]:
-    """Return the logs that a read model folds. Raises KeyError where no read model has this name."""
+    """Return the names of the logs that a read model folds.
+
+    Raises:
+        KeyError: No read model has this name.
+    """
     return [log for log in all_log_names(client) if READ_MODELS[read_model].folds(log)]
 
 
 def read_checkpoints(client: Redis, log: str) -> list[Checkpoint]:
-    """The checkpoints of every build that folds a log and that somebody may still fold, in two round trips.
+    """Read the checkpoints of every build that folds a log and whose code exists, in two round trips.
 
-    A read model that was never begun has everything before it. A build that no code knows any more stands still; it
-    can be brought up to date from the archive, and holds up nobody.
+    A read model without a build has the checkpoint 0. A build without code is left out: no worker can fold it, and the
+    archive has all events for a later continuation, so that the build does not delay the trimming of the log.
     """
-    followers = {name: projection for name, projection in READ_MODELS.items() if projection.folds(log)}
+    read_models = {name: projection for name, projection in READ_MODELS.items() if projection.folds(log)}
     known = (*READ_MODELS.values(), *FORMER)
-    versions = read_versions(client, followers)
-    begun = [
+    versions = read_versions(client, read_models)
+    builds = [
         (name, build)
-        for name, found in versions.items()
-        for build in found.maintained
+        for name, model_versions in versions.items()
+        for build in model_versions.maintained
         if projection_of(known, name, build.version)
     ]
     with client.pipeline(transaction=False) as pipeline:
-        for name, build in begun:
+        for name, build in builds:
             pipeline.hget(SegmentKeys(Segment(name, build, log)).state, "checkpoint")
         positions = pipeline.execute()
-    found = [Checkpoint(name, build, int(one or 0)) for (name, build), one in zip(begun, positions, strict=True)]
-    missing = followers.keys() - {name for name, _ in begun}
-    return found + [Checkpoint(name, Build(followers[name].version, 0), 0) for name in missing]
+    checkpoints = [
+        Checkpoint(name, build, int(position or 0)) for (name, build), position in zip(builds, positions, strict=True)
+    ]
+    without_build = read_models.keys() - {name for name, _ in builds}
+    return checkpoints + [Checkpoint(name, Build(read_models[name].version, 0), 0) for name in without_build]
 
 
 def fence_log(client: Redis, log: str) -> list[Checkpoint]:
-    """Let no worker commit what it has read of a log before now; how far each build has come.
+    """End the leases on all segments of a log, and return the checkpoint of each build.
 
-    A worker whose commit is refused takes a new lease and reads on from the checkpoint.
+    The fence then refuses the commits of all events that workers have read before. A worker whose commit is refused
+    takes a new lease and continues from the checkpoint.
     """
     versions = read_versions(client, [name for name, projection in READ_MODELS.items() if projection.folds(log)])
-    segments = [Segment(name, build, log) for name, found in versions.items() for build in found.maintained]
+    segments = [Segment(name, build, log) for name, model in versions.items() for build in model.maintained]
     with client.pipeline(transaction=False) as pipeline:
         for segment in segments:
             state = SegmentKeys(segment).state
@@ -71,11 +78,11 @@ def fence_log(client: Redis, log: str) -> list[Checkpoint]:
     ]
 
 
-def request_rebuilds(client: Redis, ahead: Iterable[Checkpoint]) -> list[str]:
-    """Have these builds built anew; the names of their read models."""
+def request_rebuilds(client: Redis, checkpoints: Iterable[Checkpoint]) -> list[str]:
+    """Request that the builds with these checkpoints are built again. Return the names of their read models."""
     builds: dict[str, set[Build]] = {}
-    for one in ahead:
-        builds.setdefault(one.read_model, set()).add(one.build)
+    for checkpoint in checkpoints:
+        builds.setdefault(checkpoint.read_model, set()).add(checkpoint.build)
     for name, unsound in builds.items():
         change_versions(client, name, methodcaller("discredited", unsound))
     return sorted(builds)

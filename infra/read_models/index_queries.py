@@ -1,7 +1,7 @@
-"""How any query is answered from the indexes in Redis: in two round trips, whatever its filters.
+"""Queries on the indexes in Redis. Each takes two round trips, whatever its filters.
 
-One pipeline asks every segment for its total and its first rows (``query.lua``), the second fetches the documents of
-the page. ``docs/queries.md`` tells what that costs.
+The first pipeline reads the total and the first rows of every segment (``query.lua``). The second pipeline reads the
+documents of the page. ``docs/queries.md`` describes the cost.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,24 +19,27 @@ from projections.versions import Build
 
 Row = TypeVar("Row")
 
-ATTEMPTS = 3
-"""How often a query is asked whose rows vanish before they are fetched; then the page is what is still there."""
+MAX_ATTEMPTS = 3
+"""Highest number of attempts of a query whose rows are removed between the two round trips. After the last attempt the
+page has only the rows that exist."""
 
-EVERYTHING = (float("-inf"), float("inf"))
+ANY_SCORE = (float("-inf"), float("inf"))
+"""The bounds of a range that contains every score."""
 
 
 class Range(NamedTuple):
-    """The rows of an index, or of one group of it, whose scores lie between two bounds, both included."""
+    """The rows of an index, or of one group of an index, whose scores lie between two bounds, both included."""
 
     name: str
-    """Of the index."""
+    """Name of the index."""
     group: str
+    """Group of the index; empty if the index has no groups."""
     lowest: float
     highest: float
 
 
 class Clause(NamedTuple):
-    """The rows of some ranges, none of which shares a row with another."""
+    """The rows of several ranges. No two ranges have a row in common."""
 
     ranges: Sequence[Range]
     sorted: bool
@@ -45,31 +48,38 @@ class Clause(NamedTuple):
 
 @dataclass(frozen=True)
 class IndexQuery:
-    """The rows that all clauses have, of which there is at least one, ordered by (sort value, id)."""
+    """A query for the rows that match all clauses, ordered by (sort value, id). It has at least one clause."""
 
     clauses: Sequence[Clause]
     sort_by: str | None
-    """An index; None: by the symbol that the ids begin with."""
+    """Index whose scores are the sort values; None to sort by symbol, with which the ids begin."""
     descending: bool
     limit: int
     offset: int = 0
     after: Cursor | None = None
     now: float | None = None
-    """Leave out the rows whose score in the index ``expiry`` is not after this moment."""
+    """Current time in epoch seconds. Rows whose score in the index ``expiry`` is not after this time do not match."""
     symbols: Mapping[str, Sequence[str]] | None = None
-    """Log -> only rows whose ids begin with one of these symbols are in its part of the answer."""
+    """Log -> symbols of the rows to select from the log's segment; None to select the rows of all symbols."""
 
 
-class _Place(NamedTuple):
-    """Where a row stands in the order, and which log's segment has it."""
+class _RowLocation(NamedTuple):
+    """The place of a row in the order of a query, and the log whose segment has the row."""
 
-    value: float | str
+    sort_value: float | str
     key: str
     log: str
 
 
 class IndexedRows(Generic[Row]):
-    """The rows of one build of a read model."""
+    """The rows of one build of a read model.
+
+    Args:
+        client: An asynchronous client of the server that has the read model.
+        projection: The projection of the read model.
+        build: The build.
+        logs: The logs whose segments have the rows.
+    """
 
     def __init__(self, client: Redis, projection: Projection[Row, Any], build: Build, logs: Sequence[str]) -> None:
         self._client = client
@@ -77,92 +87,98 @@ class IndexedRows(Generic[Row]):
         self.keys = {log: SegmentKeys(Segment(projection.name, build, log)) for log in logs}
 
     async def get(self, log: str, key: str) -> ResultRow[Row] | None:
-        """One row."""
-        rows = await self.several(log, [key])
+        """Return one row, None if it does not exist."""
+        rows = await self.get_many(log, [key])
         return rows[0] if rows else None
 
-    async def several(self, log: str, keys: Collection[str]) -> list[ResultRow[Row]]:
-        """Those of these rows that there are."""
-        return await self._fetch([_Place(0.0, key, log) for key in keys])
+    async def get_many(self, log: str, keys: Collection[str]) -> list[ResultRow[Row]]:
+        """Return the rows that exist, in the order of ``keys``."""
+        return await self._fetch([_RowLocation(0.0, key, log) for key in keys])
 
     async def page(self, query: IndexQuery) -> Page[Row]:
-        """The page of the answer. Raises TooDeepError."""
+        """Return one page of a query.
+
+        Raises:
+            TooDeepError: The offset is higher than ``MAX_OFFSET``, and there are rows at the offset.
+        """
         if query.offset > MAX_OFFSET:
             total, _ = await self._find(replace(query, offset=0, limit=0))
             if query.offset < total:
                 raise TooDeepError(
-                    f"row {query.offset} of {total}: only the first {MAX_OFFSET} can be paged past by number; "
-                    "go on with a cursor"
+                    f"Row {query.offset} of {total} cannot be reached by a page number, which reaches the first "
+                    f"{MAX_OFFSET} rows. Use a cursor."
                 )
             return Page([], total, None)
-        for _ in range(ATTEMPTS):
-            total, places = await self._find(query)
-            page, more = places[: query.limit], places[query.limit :]
+        for _ in range(MAX_ATTEMPTS):
+            total, locations = await self._find(query)
+            page, has_more = locations[: query.limit], len(locations) > query.limit
             rows = await self._fetch(page)
             if len(rows) == len(page):
                 break
-        return Page(rows, total, Cursor(page[-1].value, page[-1].key) if more and page else None)
+        return Page(rows, total, Cursor(page[-1].sort_value, page[-1].key) if has_more and page else None)
 
-    async def _find(self, query: IndexQuery) -> tuple[int, list[_Place]]:
-        """The total, and the page with one row more if there is one."""
-        indexes, before, after = _words(query)
+    async def _find(self, query: IndexQuery) -> tuple[int, list[_RowLocation]]:
+        """Find the total, and the locations of the page's rows and of the following row."""
+        indexes, leading, trailing = _query_arguments(query)
 
-        async def ask() -> list[list[Any]]:
+        async def query_segments() -> list[list[Any]]:
             async with self._client.pipeline(transaction=False) as pipeline:
                 for log, names in self.keys.items():
                     keys = [names.index(name, group) for name, group in indexes]
-                    arguments = [*before, *_symbols(query, log), *after]
+                    arguments = [*leading, *_symbol_arguments(query, log), *trailing]
                     pipeline.execute_command(*command("query", keys, arguments, read_only=True))
                 replies: list[list[Any]] = await pipeline.execute()
                 return replies
 
-        replies = await with_functions_async(self._client, ask)
-        places = [
-            _Place(float(value) if query.sort_by else value.decode(), key.decode(), log)
+        replies = await with_functions_async(self._client, query_segments)
+        locations = [
+            _RowLocation(float(value) if query.sort_by else value.decode(), key.decode(), log)
             for log, reply in zip(self.keys, replies, strict=True)
             for key, value in zip(reply[1::2], reply[2::2], strict=True)
         ]
-        # Each segment's are in order, and merging runs is what this sort does best.
-        places.sort(reverse=query.descending)
-        return sum(reply[0] for reply in replies), places[query.offset : query.offset + query.limit + 1]
+        # The locations of each segment are sorted already. Python's sort merges sorted runs in linear time.
+        locations.sort(reverse=query.descending)
+        return sum(reply[0] for reply in replies), locations[query.offset : query.offset + query.limit + 1]
 
-    async def _fetch(self, places: Sequence[_Place]) -> list[ResultRow[Row]]:
-        """The rows that are still there, in the order of the places."""
-        if not places:
+    async def _fetch(self, locations: Sequence[_RowLocation]) -> list[ResultRow[Row]]:
+        """Read the rows that exist, in the order of the locations."""
+        if not locations:
             return []
         by_log: dict[str, list[str]] = {}
-        for place in places:
-            by_log.setdefault(place.log, []).append(place.key)
+        for location in locations:
+            by_log.setdefault(location.log, []).append(location.key)
         async with self._client.pipeline(transaction=False) as pipeline:
             for log, keys in by_log.items():
                 pipeline.hmget(self.keys[log].rows, keys)
             replies = await pipeline.execute()
         documents = {log: iter(reply) for log, reply in zip(by_log, replies, strict=True)}
         return [
-            self._found(place.log, document) for place in places if (document := next(documents[place.log])) is not None
+            self._result_row(location.log, document)
+            for location in locations
+            if (document := next(documents[location.log])) is not None
         ]
 
-    def _found(self, log: str, document: bytes) -> ResultRow[Row]:
+    def _result_row(self, log: str, document: bytes) -> ResultRow[Row]:
         row, position = read_row(self._row, document)
         return ResultRow(row, log, position)
 
 
-def _symbols(query: IndexQuery, log: str) -> list[Argument]:
-    """Those of the symbols whose rows are in a log, and before them how many these are."""
+def _symbol_arguments(query: IndexQuery, log: str) -> list[Argument]:
+    """Return the number of the log's symbols, followed by the symbols, as ``query.lua`` expects them."""
     if query.symbols is None:
         return [-1]
     symbols = query.symbols.get(log, ())
     return [len(symbols), *symbols]
 
 
-def _words(query: IndexQuery) -> tuple[list[tuple[str, str]], list[Argument], list[Argument]]:
-    """The indexes that ``query.lua`` needs of every segment, as (name, group), and its arguments around the symbols."""
+def _query_arguments(query: IndexQuery) -> tuple[list[tuple[str, str]], list[Argument], list[Argument]]:
+    """Return the indexes as (name, group), and the arguments of ``query.lua`` before and after the symbols."""
     numbers: dict[tuple[str, str], int] = {}
 
     def number(name: str, group: str = "") -> int:
         return numbers.setdefault((name, group), len(numbers) + 1)
 
-    before: list[Argument] = [
+    leading: list[Argument] = [
         number(query.sort_by) if query.sort_by else 0,
         0 if query.now is None else number("expiry"),
         0 if query.now is None else query.now,
@@ -170,9 +186,9 @@ def _words(query: IndexQuery) -> tuple[list[tuple[str, str]], list[Argument], li
         query.offset + query.limit + 1 if query.limit else 0,
         *(query.after or ("", "")),
     ]
-    clauses: list[Argument] = []
+    trailing: list[Argument] = []
     for clause in query.clauses:
-        clauses += (int(clause.sorted), len(clause.ranges))
+        trailing += (int(clause.sorted), len(clause.ranges))
         for name, group, lowest, highest in clause.ranges:
-            clauses += (number(name, group), lowest, highest)
-    return list(numbers), before, clauses
+            trailing += (number(name, group), lowest, highest)
+    return list(numbers), leading, trailing

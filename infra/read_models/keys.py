@@ -1,40 +1,52 @@
-"""The Redis keys of a read model. All keys of a segment share a hash tag, and so a cluster's slot."""
+"""The Redis keys of a read model. The keys of a segment share a hash tag, so that a cluster stores them in one slot."""
 
 from projections.ports import Segment
 from projections.versions import Build
 
 
 def versions_key(read_model: str) -> str:
-    """String: JSON of the builds there are, which of them is live and what shall become of the others."""
+    """Return the key of the builds of a read model.
+
+    String: JSON with the live, the previous and the current build, and the builds to drop.
+    """
     return f"tickview:{{{read_model}}}:versions"
 
 
 def workers_key(read_model: str, build: Build) -> str:
-    """Sorted set: workers whose code can fold this build -> epoch millisecond until which they count as alive."""
+    """Return the key of the workers whose code can fold a build.
+
+    Sorted set: worker, scored by the epoch millisecond until which it counts as alive.
+    """
     return f"tickview:{{{read_model}}}:workers:{build}"
 
 
 def fingerprints_key(read_model: str) -> str:
-    """Hash: version -> fingerprint of its code and declarations."""
+    """Return the key of the fingerprints of a read model.
+
+    Hash: version -> fingerprint of its code and declarations.
+    """
     return f"tickview:{{{read_model}}}:fingerprints"
 
 
 class SegmentKeys:
     """The keys of one segment.
 
-    ====================  ======  ==========================================================================
-    ``state``             hash    checkpoint, recorded_at, committed_at, events_per_second, owner, epoch,
-                                  leased_until, changes: how many entries ``changes`` has had
-    ``rows``              hash    key of a row -> its document
-    ``groups``            hash    group -> keys of its rows, one a line
-    ``changes``           stream  one entry a commit, id ``<checkpoint>-<n>``, its fields: rows, [[key, document]];
-                                  number, one more than that of the entry before; recorded_at, of the last event
-    ``parked``            hash    parked key -> {"error", "position", "since"}
-    ``retry``             set     parked keys to be tried again
-    ``parked:<key>``      list    the parked events of a key, in order, each a JSON object of its log entry
-    ``index:<name>[:g]``  zset    keys of rows by score, of one group if the index has groups
-    ``count:<name>``      zset    group -> how many rows
-    ====================  ======  ==========================================================================
+    ====================  ==========  ==================================================================
+    ``state``             hash        checkpoint; recorded_at, committed_at (epoch seconds); events_per_second;
+                                      owner, epoch, leased_until (epoch milliseconds) of the lease; changes:
+                                      number of entries that ``changes`` has had
+    ``rows``              hash        row key -> document
+    ``groups``            hash        group -> keys of its rows, separated by line feeds
+    ``changes``           stream      one entry per commit, id ``<checkpoint>-<n>``; fields: rows, a JSON array
+                                      of [key, document]; number, one higher than in the previous entry;
+                                      recorded_at of the last event
+    ``parked``            hash        parked key -> {"error", "position", "since"}
+    ``retry``             set         parked keys that an operator wants to be retried
+    ``parked:<key>``      list        parked events of a key, in order, each the JSON object of its log entry
+    ``index:<name>[:g]``  sorted set  row keys, scored by a value of the row; one per group if the index has
+                                      groups
+    ``count:<name>``      sorted set  group, scored by its number of rows
+    ====================  ==========  ==================================================================
     """
 
     def __init__(self, segment: Segment) -> None:
@@ -47,13 +59,13 @@ class SegmentKeys:
         self.retry = self.prefix + "retry"
 
     def parked_events(self, key: str) -> str:
-        """The events that are parked under ``key``."""
+        """Return the key of the parked events of a row key."""
         return f"{self.prefix}parked:{key}"
 
     def index(self, name: str, group: str = "") -> str:
-        """The index, or the part of it for one group."""
+        """Return the key of an index, or of the part of the index that holds one group."""
         return f"{self.prefix}index:{name}:{group}" if group else f"{self.prefix}index:{name}"
 
     def count(self, name: str) -> str:
-        """The count."""
+        """Return the key of a count."""
         return f"{self.prefix}count:{name}"

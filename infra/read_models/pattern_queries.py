@@ -1,4 +1,4 @@
-"""The queries to ``patterns``, answered from its indexes and counts in Redis."""
+"""Queries of ``patterns``, answered from its indexes and counts in Redis."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from domain.streams import log_of, symbol_stream
 from infra.read_models.index_queries import Clause, IndexedRows, IndexQuery, Range
-from infra.read_models.pattern_statistics import statistics
+from infra.read_models.pattern_statistics import read_statistics
 from projections.base import LOWEST_VALUE
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import Page, PatternQuery, PatternStatistics, ResultRow
@@ -20,15 +20,23 @@ SORT_INDEXES = {
     "rs": "relative_strength",
     "volume": "relative_volume",
 }
+"""Sort parameter of the scan -> index; None sorts by symbol, with which the ids begin."""
 
 HIGHEST_VALUE = float("inf")
 
 MANY_SYMBOLS = 100
-"""Of more than these, as a universe has, rows are told by their ids and not by the indexes of each symbol."""
+"""Highest number of symbols that are looked up in the index ``symbol``. With more symbols, as of a universe, the server
+compares the symbol in each row's id."""
 
 
 class RedisPatternQueries:
-    """One build of ``patterns``; ``logs`` are all partitions of the market log."""
+    """Queries of one build of ``patterns``.
+
+    Args:
+        client: An asynchronous client of the server that has the read model.
+        build: The build.
+        logs: All partitions of the market log.
+    """
 
     source = "redis"
 
@@ -38,10 +46,14 @@ class RedisPatternQueries:
         self._rows = IndexedRows(client, ActivePatterns(), build, logs)
 
     def state(self, now: float) -> None:
-        """Not known without asking."""
+        """Return None: the state of a read model in Redis is not known without a query."""
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
-        """The page of the scan. Raises TooDeepError."""
+        """Return one page of a scan.
+
+        Raises:
+            TooDeepError: The offset is higher than ``MAX_OFFSET``, and there are rows at the offset.
+        """
         if query.symbols is not None and not query.symbols:
             return Page([], 0, None)
         sort_by = SORT_INDEXES[query.sort_by]
@@ -54,33 +66,33 @@ class RedisPatternQueries:
                 query.offset,
                 query.after,
                 query.now,
-                _by_log(many, self._partitions) if (many := _many(query.symbols)) else None,
+                _by_log(symbols, self._partitions) if (symbols := _many_symbols(query.symbols)) else None,
             )
         )
 
     async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
-        """One active pattern."""
+        """Return one pattern, None if it does not exist or has expired at ``now`` (epoch seconds)."""
         parts = pattern_id.rsplit(":", 3)
         if len(parts) != 4:
             return None
-        found = await self._rows.get(log_of(symbol_stream(parts[0]), self._partitions), pattern_id)
-        if found is None or (found.row.expires_at is not None and found.row.expires_at <= now):
+        result = await self._rows.get(log_of(symbol_stream(parts[0]), self._partitions), pattern_id)
+        if result is None or (result.row.expires_at is not None and result.row.expires_at <= now):
             return None
-        return found
+        return result
 
     async def statistics(self, now: float) -> PatternStatistics:
-        """Counts of the patterns that are active at ``now``."""
-        return await statistics(self._client, list(self._rows.keys.values()), now)
+        """Return the counts of the patterns that are active at ``now`` (epoch seconds)."""
+        return await read_statistics(self._client, list(self._rows.keys.values()), now)
 
 
-def _many(symbols: frozenset[str] | None) -> frozenset[str] | None:
-    """They, if they are many."""
+def _many_symbols(symbols: frozenset[str] | None) -> frozenset[str] | None:
+    """Return the symbols if there are more than ``MANY_SYMBOLS``, else None."""
     return symbols if symbols is not None and len(symbols) > MANY_SYMBOLS else None
 
 
 @lru_cache(maxsize=32)
 def _by_log(symbols: frozenset[str], partitions: int) -> Mapping[str, Sequence[str]]:
-    """The symbols by the log that has their patterns; a universe is asked for again and again."""
+    """Group symbols by the log that has their patterns. The cache serves the repeated queries for a universe."""
     by_log: dict[str, list[str]] = {}
     for symbol in symbols:
         by_log.setdefault(log_of(symbol_stream(symbol), partitions), []).append(symbol)
@@ -88,8 +100,11 @@ def _by_log(symbols: frozenset[str], partitions: int) -> Mapping[str, Sequence[s
 
 
 def _clauses(query: PatternQuery, sort_by: str | None) -> list[Clause]:
-    """The filters but that of many symbols. Groups are scored by confidence, so that they state its bound too."""
-    symbols = None if _many(query.symbols) else query.symbols
+    """Return the clauses of all filters except a filter by many symbols.
+
+    The scores of a group are confidences, so that a clause of groups includes the lower bound of the confidence.
+    """
+    symbols = None if _many_symbols(query.symbols) else query.symbols
     groups = (("symbol", symbols), ("type", query.pattern_types), ("tier", query.tiers))
     clauses = [
         Clause(

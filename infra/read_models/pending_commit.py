@@ -1,4 +1,4 @@
-"""A commit on its way: the command is sent at once, and its reply is read when the outcome is required_keys.
+"""A pending commit: the command is sent at once, and its reply is read when the caller needs the outcome.
 
 A redis-py client sends a command and reads its reply in one call. A commit therefore takes a connection from the
 client's pool for itself: the caller works between the two halves while the server executes the command.
@@ -18,7 +18,7 @@ from projections.ports import CommitOutcome, Lease
 class RedisCommit:
     """One call of the server-side function ``commit``, sent by the constructor.
 
-    The call can be repeated safely as long as it moves the checkpoint: a repetition finds the checkpoint at its target.
+    A call that moves the checkpoint can be repeated safely: the repetition finds the checkpoint at its target.
 
     Args:
         client: The client whose connections are used.
@@ -53,7 +53,7 @@ class RedisCommit:
         return outcome
 
     def _send(self) -> Connection | None:
-        """Send the command on a connection of its own. None where the server cannot be reached now."""
+        """Send the command on a connection of its own. Return None if the server cannot be reached."""
         pool = self._client.connection_pool
         try:
             connection = pool.get_connection()
@@ -70,7 +70,7 @@ class RedisCommit:
         return connection
 
     def _receive(self) -> Any:
-        """Read the reply to the command that was sent. Send the command again where its reply is lost."""
+        """Read the reply to the command. Send the command again if its reply is lost."""
         connection, self._connection = self._connection, None
         if connection is None:
             return self._client.execute_command(*self._words)

@@ -1,4 +1,4 @@
-"""The builds of each read model in Redis: one value a read model, exchanged as a whole, so that a switch is atomic."""
+"""The builds of each read model, stored in Redis as one value per read model, so that a switch is atomic."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,30 +11,38 @@ from projections.versions import Build, Versions
 
 
 def read_versions(client: Redis, names: Iterable[str]) -> dict[str, Versions]:
-    """The builds of each of these read models, in one round trip."""
-    asked = list(names)
+    """Read the builds of several read models in one round trip."""
+    read_models = list(names)
     with client.pipeline(transaction=False) as pipeline:
-        for name in asked:
+        for name in read_models:
             pipeline.get(versions_key(name))
         replies: list[bytes | None] = pipeline.execute()
-    return {name: parse_versions(reply or b"") for name, reply in zip(asked, replies, strict=True)}
+    return {name: parse_versions(reply or b"") for name, reply in zip(read_models, replies, strict=True)}
 
 
 def change_versions(client: Redis, name: str, transition: Callable[[Versions], Versions]) -> Versions:
-    """Let ``transition`` decide what follows from the builds there are; asked again if somebody else was quicker.
+    """Replace the builds of a read model by the result of ``transition``.
 
-    Raises what ``transition`` raises.
+    If another process changes the builds at the same time, ``transition`` is called again with the changed builds.
+
+    Args:
+        client: A client of the server that has the read model.
+        name: The name of the read model.
+        transition: Derives the new builds from the stored builds. Its errors reach the caller.
+
+    Returns:
+        The new builds.
     """
     while True:
         stored: bytes = client.get(versions_key(name)) or b""  # type: ignore[assignment]
         versions = parse_versions(stored)
-        following = transition(versions)
-        if following == versions or call(client, "compare_and_set", [versions_key(name)], [stored, _packed(following)]):
-            return following
+        changed = transition(versions)
+        if changed == versions or call(client, "compare_and_set", [versions_key(name)], [stored, _pack(changed)]):
+            return changed
 
 
 def fingerprint_of_version(client: Redis, name: str, version: int, fingerprint: str) -> str:
-    """The fingerprint under which a version was first run; ``fingerprint`` if this is the first time."""
+    """Return the stored fingerprint of a version. Store ``fingerprint`` if the version has none yet."""
     with client.pipeline() as pipeline:
         pipeline.hsetnx(fingerprints_key(name), str(version), fingerprint)
         pipeline.hget(fingerprints_key(name), str(version))
@@ -43,27 +51,27 @@ def fingerprint_of_version(client: Redis, name: str, version: int, fingerprint: 
 
 
 def parse_versions(stored: bytes) -> Versions:
-    """The builds as they are stored; empty: none yet."""
+    """Parse the stored builds of a read model. An empty value means no builds."""
     if not stored:
         return Versions()
     values = orjson.loads(stored)
     return Versions(
-        live=_build(values["live"]),
-        previous=_build(values["previous"]),
-        building=_build(values["building"]),
+        live=_parse_build(values["live"]),
+        previous=_parse_build(values["previous"]),
+        building=_parse_build(values["building"]),
         held=values["held"],
         throttle=values["throttle"],
         dropping=tuple(Build.parse(text) for text in values["dropping"]),
         built=values["built"],
-        unsound=_build(values.get("unsound")),
+        unsound=_parse_build(values.get("unsound")),
     )
 
 
-def _build(text: str | None) -> Build | None:
+def _parse_build(text: str | None) -> Build | None:
     return Build.parse(text) if text else None
 
 
-def _packed(versions: Versions) -> bytes:
+def _pack(versions: Versions) -> bytes:
     return orjson.dumps(
         {
             "live": versions.live and str(versions.live),

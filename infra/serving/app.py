@@ -164,7 +164,7 @@ def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFres
     hub = Hub(
         freshness,
         read_models.catalogue,
-        lambda users: read_models.workspaces.live.queries.several(users),
+        lambda users: read_models.workspaces.live.queries.get_many(users),
         time.time,
         wait_seconds,
         away=CONNECTION_ERRORS,

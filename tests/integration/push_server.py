@@ -60,10 +60,10 @@ class Workspaces:
 
     async def get(self, user: str) -> ResultRow[WorkspaceRow] | None:
         """As WorkspaceQueries."""
-        row = (await self.several([user])).get(user)
+        row = (await self.get_many([user])).get(user)
         return ResultRow(row, "users", 1) if row else None
 
-    async def several(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
+    async def get_many(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
         """As WorkspaceQueries."""
         self.asked.append(set(users))
         if self.away:
@@ -84,7 +84,7 @@ class Server:
         self.hub = Hub(
             self.store,
             self.known.catalogue,
-            self.workspaces.several,
+            self.workspaces.get_many,
             time.time,
             wait_seconds=0.2,
             heartbeat_seconds=heartbeat_seconds,
