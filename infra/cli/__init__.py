@@ -1,4 +1,4 @@
-"""The ``tickview`` command."""
+"""The ``tickview`` command: its entry point and the table of its commands."""
 
 import sys
 from importlib import import_module
@@ -38,36 +38,37 @@ COMMANDS = {
     "audit": "infra.cli.audit:app",
     "bench": "infra.cli.bench:app",
 }
-"""Name -> where the command, or the group of commands, is."""
+"""Name of a command or of a group of commands -> module and attribute."""
 
 
-class Commands(TyperGroup):
-    """Imports a command when it is asked for: a role starts sooner, and smaller, without what the others need."""
+class LazyCommands(TyperGroup):
+    """The commands of ``tickview``. Each one is imported on use, so that a role starts fast and stays small."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Their names."""
+        """Return the names of the commands."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """One of them; None if there is none of this name."""
+        """Import a command and return it; None if there is no command of this name."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
-        found = getattr(import_module(module), name)
-        if not isinstance(found, typer.Typer):
-            alone = typer.Typer(add_completion=False)
-            alone.command()(found)
-            found = alone
-        command = typer.main.get_command(found)
+        function_or_group = getattr(import_module(module), name)
+        if isinstance(function_or_group, typer.Typer):
+            command = typer.main.get_command(function_or_group)
+        else:
+            single = typer.Typer(add_completion=False)
+            single.command()(function_or_group)
+            command = typer.main.get_command(single)
         command.name = cmd_name
         return command
 
 
 app = typer.Typer(
     name="tickview",
-    cls=Commands,
+    cls=LazyCommands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -76,32 +77,32 @@ app = typer.Typer(
 
 @app.callback()
 def tickview() -> None:
-    """Event-sourced read models for stock-chart patterns and backtests."""
+    """Record, query, archive and audit stock-chart patterns and backtests."""
 
 
 def main() -> None:
-    """Run the command; what a person can mend is said in one line, with exit code 1."""
+    """Run the command. Print an error that the user can correct in one line, with exit code 1."""
     ignore_working_directory()
     follow_supervisor()
     configure_logs("error", "tickview")
     try:
         app()
     except ValidationError as error:
-        # Only now, for it knows all parts of the service, which take a while to import.
-        from infra.cli.settings_page import problems_of
+        # Imported here, because the import takes longer than the start of most commands.
+        from infra.cli.settings_page import validation_problems
 
-        for problem in problems_of(error):
-            _complain(problem)
+        for problem in validation_problems(error):
+            _print_error(problem)
     except TickViewError as error:
-        _complain(str(error))
+        _print_error(str(error))
     except RedisError as error:
-        _complain(f"Redis: {error}")
+        _print_error(f"Redis: {error}")
     except PersistenceError as error:
-        _complain(" ".join(str(error).split()))
+        _print_error(" ".join(str(error).split()))
     else:
         return
     sys.exit(1)
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     Console(stderr=True).print(f"[bold red]tickview:[/] {escape(message)}", highlight=False, soft_wrap=True)

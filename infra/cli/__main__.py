@@ -1,4 +1,4 @@
-"""``python -m infra.cli``: the ``tickview`` command without its installed name."""
+"""``python -m infra.cli``: the ``tickview`` command, run as a module."""
 
 from infra.cli import main
 

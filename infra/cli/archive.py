@@ -1,4 +1,4 @@
-"""``tickview archive``: the role that keeps the whole history in PostgreSQL, as a process of its own."""
+"""``tickview archive``: the role that archives the event log in PostgreSQL."""
 
 from threading import Thread
 
@@ -15,7 +15,9 @@ from infra.settings import Settings
 
 
 def archive() -> None:
-    """Archive the event log in PostgreSQL, chained by hash, and trim it; several may run, one works for each log.
+    """Archive the event log in PostgreSQL in hash chains, and trim the archived part of the log.
+
+    You can run several archivers. At any time only one of them works on a log.
 
     Example: TICKVIEW_REDIS_URL=redis://localhost TICKVIEW_POSTGRES_DSN=postgresql://localhost tickview archive
     """
@@ -32,12 +34,12 @@ def archive() -> None:
 
     stop = stop_on_signals()
 
-    def archiving(log: EventLog) -> Thread:
+    def archive_thread(log: EventLog) -> Thread:
         worker = ArchiveWorker(database, stores.redis, log, owner, options)
         return Thread(target=worker.run, args=(stop,), name=log.name, daemon=True)
 
-    threads = [archiving(log) for log in open_all_logs(stores).values()]
+    threads = [archive_thread(log) for log in open_all_logs(stores).values()]
     if settings.verify_every:
-        verifying = (database, settings.verify_every, stop)
-        threads.append(Thread(target=verify_regularly, args=verifying, name="verification", daemon=True))
+        arguments = (database, settings.verify_every, stop)
+        threads.append(Thread(target=verify_regularly, args=arguments, name="verification", daemon=True))
     run_threads(threads, stop)

@@ -1,4 +1,4 @@
-"""``tickview catalogue``: the symbols and universes, taken over from where the platform keeps them."""
+"""``tickview catalogue``: synchronize symbols and universes with their source."""
 
 import time
 from collections.abc import Callable
@@ -10,72 +10,80 @@ import typer
 from eventsourcing.persistence import PersistenceError
 from redis.exceptions import RedisError
 
+from domain.errors import TickViewError
 from infra.catalogue.parsing import RefusedRow
 from infra.catalogue.synchronization import SyncResult, read_source, synchronize
 from infra.cli.output import JsonOption, console, print_json
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
-from infra.processes.errors import StartupError
 from infra.processes.logs import configure_logs
 from infra.settings import Settings
 from readapi.ports.read_models import format_positions
 
-app = typer.Typer(help="Symbols and universes: take over what has changed.", no_args_is_help=True)
+app = typer.Typer(help="Synchronize the catalogue of symbols and universes.", no_args_is_help=True)
 
 logger = structlog.get_logger()
 
 ROWS_REFUSED = 3
-"""Exit code: all rows but some were taken over."""
+"""Exit code when some rows were refused and all other rows were recorded."""
 
-REFUSALS_SHOWN = 20
+REFUSALS_PRINTED = 20
+"""Highest number of refused rows in the output."""
 
-DEFAULT_EVERY = 300.0
+DEFAULT_INTERVAL = 300.0
+"""Seconds between two rounds of ``--watch``."""
 
-File = Annotated[Path | None, typer.Option(help="CSV or JSON file, by its ending.")]
+File = Annotated[Path | None, typer.Option(help="File that ends in .csv or .json.")]
 
 
 @app.callback()
 def catalogue() -> None:
-    """Symbols and universes: take over what has changed."""
+    """Synchronize the catalogue of symbols and universes."""
 
 
 @app.command()
 def sync(
     symbols: File = None,
     universes: File = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on, again and again, until Ctrl-C.")] = False,
-    every: Annotated[float | None, typer.Option(min=1, help="Seconds between two rounds of --watch [300].")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change; record nothing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Delist even more than half of the symbols.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Seconds between two rounds of --watch. Default: 300.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the changes and record nothing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Allow that more than half of the symbols are delisted.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Record what has changed in the catalogue: from files, else from the platform's PostgreSQL, which is only read.
+    """Record the changes of the catalogue, from files or else from the platform's PostgreSQL database.
 
-    Exit code 3: rows were refused, all others were taken over.
+    TickView only reads the platform's database. Exit code 3: some rows were refused, all other rows were recorded.
 
     Example: tickview catalogue sync --symbols symbols.csv --universes universes.json --dry-run
     """
     if every is not None and not watch:
-        raise typer.BadParameter("is for --watch", param_hint="--every")
+        raise typer.BadParameter("needs --watch", param_hint="--every")
     if watch and json:
-        raise typer.BadParameter("is for one round; --watch logs what it does", param_hint="--json")
+        raise typer.BadParameter("cannot be combined with --watch, which writes log lines", param_hint="--json")
     settings = Settings()
     stores = open_stores(settings)
     logs = open_market_logs(stores)
     recorder = open_recorder(stores, logs, open_dead_letters(stores))
 
-    def once(pause: Callable[[float], object]) -> SyncResult:
+    def synchronize_once(pause: Callable[[float], object]) -> SyncResult:
         source = read_source(settings, symbols, universes)
         return synchronize(stores.redis, settings, logs, recorder, source, dry_run=dry_run, force=force, pause=pause)
 
     if watch:
-        _watch(settings, once, every or DEFAULT_EVERY)
+        _watch(settings, synchronize_once, every or DEFAULT_INTERVAL)
     else:
-        _show(once(time.sleep), dry_run=dry_run, json=json)
+        _print_result(synchronize_once(time.sleep), dry_run=dry_run, json=json)
 
 
-def _watch(settings: Settings, once: Callable[[Callable[[float], object]], SyncResult], seconds: float) -> None:
-    """A round that fails is told, and the next one may do better."""
+def _watch(
+    settings: Settings, synchronize_once: Callable[[Callable[[float], object]], SyncResult], seconds: float
+) -> None:
+    """Synchronize repeatedly. Log a failed round and continue with the next one."""
     configure_logs(settings.log_level, "catalogue")
     stop = stop_on_signals()
 
@@ -85,45 +93,46 @@ def _watch(settings: Settings, once: Callable[[Callable[[float], object]], SyncR
 
     while True:
         try:
-            outcome = once(pause)
-            logger.info("catalogue synchronized", symbols=outcome.symbols, universes=outcome.universes)
-            for refused in outcome.refused[:REFUSALS_SHOWN]:
+            result = synchronize_once(pause)
+            logger.info("catalogue synchronized", symbols=result.symbols, universes=result.universes)
+            for refused in result.refused[:REFUSALS_PRINTED]:
                 logger.warning("row refused", where=refused.where, reason=refused.reason)
-        except (StartupError, RedisError, PersistenceError) as error:
-            logger.warning("catalogue not synchronized", why=str(error))
+        except (TickViewError, RedisError, PersistenceError) as error:
+            logger.warning("catalogue not synchronized", error=str(error))
         pause(seconds)
 
 
-def _show(outcome: SyncResult, *, dry_run: bool, json: bool) -> None:
+def _print_result(result: SyncResult, *, dry_run: bool, json: bool) -> None:
     if json:
         print_json(
             {
-                "symbols": outcome.symbols,
-                "universes": outcome.universes,
-                "refused": [_shown(one) for one in outcome.refused],
-                "position": format_positions(outcome.positions) or None,
+                "symbols": result.symbols,
+                "universes": result.universes,
+                "refused": [_refusal(row) for row in result.refused],
+                "position": format_positions(result.positions) or None,
                 "dry_run": dry_run,
             }
         )
     else:
-        _print(outcome, dry_run=dry_run)
-    if outcome.refused:
+        _print_text(result, dry_run=dry_run)
+    if result.refused:
         raise typer.Exit(ROWS_REFUSED)
 
 
-def _print(outcome: SyncResult, *, dry_run: bool) -> None:
-    for name, counts in (("symbols", outcome.symbols), ("universes", outcome.universes)):
-        told = "no source" if counts is None else ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        console.print(f"{name:<10} {told}", highlight=False)
-    for refused in outcome.refused[:REFUSALS_SHOWN]:
+def _print_text(result: SyncResult, *, dry_run: bool) -> None:
+    for name, counts in (("symbols", result.symbols), ("universes", result.universes)):
+        summary = "no source" if counts is None else ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        console.print(f"{name:<10} {summary}", highlight=False)
+    for refused in result.refused[:REFUSALS_PRINTED]:
         console.print(f"refused    {refused.where}: {refused.reason}", markup=False, highlight=False)
-    if len(outcome.refused) > REFUSALS_SHOWN:
+    if len(result.refused) > REFUSALS_PRINTED:
         console.print(
-            f"refused    and {len(outcome.refused) - REFUSALS_SHOWN:,} more: --json has them all", highlight=False
+            f"refused    and {len(result.refused) - REFUSALS_PRINTED:,} more; --json prints all of them",
+            highlight=False,
         )
     if dry_run:
-        console.print("nothing was recorded (--dry-run)")
+        console.print("nothing was recorded, because of --dry-run")
 
 
-def _shown(refused: RefusedRow) -> dict[str, Any]:
+def _refusal(refused: RefusedRow) -> dict[str, Any]:
     return {"where": refused.where, "reason": refused.reason}

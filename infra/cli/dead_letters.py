@@ -1,29 +1,30 @@
-"""``tickview dead-letters``: messages that could not be read."""
+"""``tickview dead-letters``: list, show, retry and discard messages that could not be read."""
 
 from typing import Annotated, Any
 
 import typer
 
 from domain.announcements import DeadLetter
+from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
-from infra.processes.errors import StartupError
 from infra.recording.dead_letters import DeadLetters
 from infra.settings import Settings
 
-app = typer.Typer(help="Messages that could not be read: list, show, retry, discard.", no_args_is_help=True)
+app = typer.Typer(help="List, show, retry and discard messages that could not be read.", no_args_is_help=True)
 
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids of letters.")]
-All = Annotated[bool, typer.Option("--all", help="Every letter.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of dead letters.")]
+All = Annotated[bool, typer.Option("--all", help="Use all dead letters.")]
 
-LISTED_AT_ONCE = 500
+PAGE_SIZE = 500
+"""Number of dead letters that are read at a time."""
 
 
 @app.command(name="list")
 def list_letters(
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50, json: JsonOption = False
+    limit: Annotated[int, typer.Option(min=1, help="Number of dead letters.")] = 50, json: JsonOption = False
 ) -> None:
-    """The newest letters, with the reason why each could not be read.
+    """List the newest dead letters, each with the reason why it could not be read.
 
     Example: tickview dead-letters list --json
     """
@@ -35,8 +36,8 @@ def list_letters(
 
 
 @app.command()
-def show(letter_id: str, json: JsonOption = False) -> None:
-    """One letter, with its bytes as they came.
+def show(letter_id: Annotated[str, typer.Argument(help="Id of the dead letter.")], json: JsonOption = False) -> None:
+    """Show one dead letter with the message as it was received.
 
     Example: tickview dead-letters show 5f0c…
     """
@@ -51,7 +52,7 @@ def show(letter_id: str, json: JsonOption = False) -> None:
 
 @app.command()
 def retry(ids: Ids = None, every: All = False, json: JsonOption = False) -> None:
-    """Read letters again, after a fix; what can be read now is recorded and its letter removed.
+    """Read dead letters again, for example after an update. Record the messages that can be read now.
 
     Example: tickview dead-letters retry --all
     """
@@ -71,7 +72,7 @@ def retry(ids: Ids = None, every: All = False, json: JsonOption = False) -> None
 
 @app.command()
 def discard(ids: Ids = None, every: All = False, json: JsonOption = False) -> None:
-    """Remove letters for good.
+    """Remove dead letters permanently.
 
     Example: tickview dead-letters discard 5f0c…
     """
@@ -91,18 +92,18 @@ def _open() -> tuple[DeadLetters, Stores]:
 def _get(letters: DeadLetters, letter_id: str) -> DeadLetter:
     letter = letters.get(letter_id)
     if letter is None:
-        raise StartupError(f"there is no dead letter {letter_id}: see `tickview dead-letters list`")
+        raise CommandError(f"There is no dead letter {letter_id}. `tickview dead-letters list` lists all dead letters.")
     return letter
 
 
 def _chosen(letters: DeadLetters, ids: list[str] | None, every: bool) -> list[DeadLetter]:
-    """The letters named, or all there are."""
+    """Return the dead letters with these ids, or all dead letters."""
     if bool(ids) == every:
-        raise StartupError("name the letters, or say --all")
+        raise CommandError("Give either the ids of dead letters or --all.")
     if ids:
         return [_get(letters, letter_id) for letter_id in ids]
     chosen: list[DeadLetter] = []
-    while page := letters.page(chosen[-1].number if chosen else None, LISTED_AT_ONCE):
+    while page := letters.page(chosen[-1].number if chosen else None, PAGE_SIZE):
         chosen += page
     return chosen
 

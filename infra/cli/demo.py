@@ -1,4 +1,4 @@
-"""``tickview demo``: the demo producer, as a process of its own."""
+"""``tickview demo``: the role that runs the demo producer."""
 
 from typing import Annotated
 
@@ -14,10 +14,10 @@ DEFAULT_SPEED = 0.2
 
 def demo(
     speed: Annotated[
-        float, typer.Option(min=0.01, max=100, help="Trading days a second, for each symbol.")
+        float, typer.Option(min=0.01, max=100, help="Trading days per second and symbol.")
     ] = DEFAULT_SPEED,
 ) -> None:
-    """Replay real market bars: announce the patterns on them and their backtests, until Ctrl-C.
+    """Replay real market bars until Ctrl-C, and announce their patterns and backtests.
 
     Example: tickview demo --speed 2
     """
@@ -25,7 +25,7 @@ def demo(
         from infra.demo.producer import run
     except ModuleNotFoundError as error:
         raise StartupError(
-            f"the demo needs {error.name}, which is not installed: pip install 'tickview[demo]'"
+            f"The demo needs the package {error.name}. Install it with: pip install 'tickview[demo]'"
         ) from error
     settings = Settings()
     configure_logs(settings.log_level, "demo")

@@ -1,4 +1,4 @@
-"""``tickview history``: what happened to a stream, a pattern or a job, from the archive and the log."""
+"""``tickview history``: the events of a stream, a pattern or a backtest, from the archive and the log."""
 
 import re
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import typer
 
 from domain.streams import USERS_LOG, backtest_stream, market_logs
 from infra.archive.event_history import EventHistory
+from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import Stores, open_database, open_logs, open_redis
 from infra.log.partitions import log_names
-from infra.processes.errors import StartupError
 from infra.settings import Settings
 from projections.queries import Positions
 from readapi.audit.event_documents import event_documents, event_type, parse_state
@@ -20,14 +20,16 @@ from readapi.ports.archive import EventFilter, PastEvent
 
 COLUMNS = ("position", "log", "version", "recorded_at", "type", "source", "event_id", "origin", "said")
 
-READ_AT_ONCE = 1_000
+PAGE_SIZE = 1_000
+"""Highest number of events that are read at a time."""
 
-SAID_CHARACTERS = 80
+SUMMARY_CHARACTERS = 80
+"""Longest summary of an event in the table."""
 
 _STREAM = re.compile("(symbol|universe|backtest|source|user|log)-.+")
 _PATTERN_ID = re.compile("[^:].*:[^:]+:[^:]+:[0-9]+")
 
-_TOLD_ELSEWHERE = {
+_OMITTED_FIELDS = {
     "source",
     "correlation_id",
     "occurred_at",
@@ -39,18 +41,22 @@ _TOLD_ELSEWHERE = {
     "extra",
     "class_version",
 }
-"""Fields of an event that its other columns, its stream or ``--json`` tell."""
+"""Fields that a summary omits: other columns or the stream name contain them, or only ``--json`` prints them."""
 
 
 def history(
     subject: Annotated[
         str,
-        typer.Argument(help="A stream (symbol-AAPL), a pattern's id (AAPL:Doji:daily:1757001600000) or a job's id."),
+        typer.Argument(
+            help="A stream (symbol-AAPL), a pattern id (AAPL:Doji:daily:1757001600000) or the id of a backtest."
+        ),
     ],
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The first so many events.")] = 100,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Highest number of events. The oldest come first.")
+    ] = 100,
     json: JsonOption = False,
 ) -> None:
-    """The events of a stream, those that spoke of a pattern, or those of a backtest's job, in order.
+    """Print the events of a stream, a pattern or a backtest, oldest first.
 
     Example: tickview history symbol-AAPL --limit 20
     """
@@ -59,44 +65,44 @@ def history(
     try:
         stores = Stores(settings, open_redis(settings), database)
         names = (*(log_names(stores.redis) or market_logs(settings.partitions)), USERS_LOG)
-        found = _find(EventHistory(database, open_logs(stores, names)), subject, limit + 1)
+        events = _read_events(EventHistory(database, open_logs(stores, names)), subject, limit + 1)
     finally:
         database.close()
-    if not found:
-        raise StartupError(f"there are no events of {_what(subject)}")
-    events, more = found[:limit], len(found) > limit
+    if not events:
+        raise CommandError(f"There are no events of {_describe(subject)}.")
+    events, more = events[:limit], len(events) > limit
     if json:
         print_json({"events": event_documents(events), "more": more})
         return
     print_table(COLUMNS, [_row(event) for event in events], "no events")
     if more:
-        console.print(f"the first {limit} events; there are more: --limit tells how many to show")
+        console.print(f"These are the first {limit} events. There are more; --limit sets their number.")
 
 
-def _find(trail: EventHistory, subject: str, limit: int) -> Sequence[PastEvent]:
+def _read_events(event_history: EventHistory, subject: str, limit: int) -> Sequence[PastEvent]:
     if _is_pattern(subject):
-        return trail.of_pattern(subject, limit)
-    found = _find_stream(trail, subject, limit) if _STREAM.fullmatch(subject) else []
-    # A producer may call a job whatever it likes.
-    return found or _find_stream(trail, backtest_stream(subject), limit)
+        return event_history.of_pattern(subject, limit)
+    events = _read_stream(event_history, subject, limit) if _STREAM.fullmatch(subject) else []
+    # A producer may give a backtest any id, also one that looks like a stream.
+    return events or _read_stream(event_history, backtest_stream(subject), limit)
 
 
-def _find_stream(trail: EventHistory, stream: str, limit: int) -> list[PastEvent]:
-    wanted = EventFilter(stream=stream)
-    found: list[PastEvent] = []
+def _read_stream(event_history: EventHistory, stream: str, limit: int) -> list[PastEvent]:
+    event_filter = EventFilter(stream=stream)
+    events: list[PastEvent] = []
     after: Positions | None = {}
-    while after is not None and len(found) < limit:
-        page = trail.events(wanted, after, min(READ_AT_ONCE, limit - len(found)))
-        found += page.events
+    while after is not None and len(events) < limit:
+        page = event_history.events(event_filter, after, min(PAGE_SIZE, limit - len(events)))
+        events += page.events
         after = page.next
-    return found
+    return events
 
 
 def _is_pattern(subject: str) -> bool:
     return not _STREAM.fullmatch(subject) and _PATTERN_ID.fullmatch(subject) is not None
 
 
-def _what(subject: str) -> str:
+def _describe(subject: str) -> str:
     if _is_pattern(subject):
         return f"pattern {subject}"
     return f"stream {subject}" if _STREAM.fullmatch(subject) else f"stream {backtest_stream(subject)}"
@@ -114,14 +120,14 @@ def _row(event: PastEvent) -> dict[str, Any]:
         "source": event.source,
         "event_id": entry.event_id,
         "origin": entry.origin,
-        "said": said(entry.state),
+        "said": summarize(entry.state),
     }
 
 
-def said(state: bytes) -> str:
-    """What an event said, in short: ``pattern=Doji tier=daily confidence=0.8``."""
+def summarize(state: bytes) -> str:
+    """Summarize the stored state of an event: ``pattern=Doji tier=daily confidence=0.8``."""
     fields = parse_state(state)
     if not isinstance(fields, dict):
         return f"{len(state)} bytes"
-    told = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _TOLD_ELSEWHERE)
-    return told if len(told) <= SAID_CHARACTERS else told[: SAID_CHARACTERS - 1] + "…"
+    summary = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _OMITTED_FIELDS)
+    return summary if len(summary) <= SUMMARY_CHARACTERS else summary[: SUMMARY_CHARACTERS - 1] + "…"

@@ -1,4 +1,4 @@
-"""What commands print: a table for people, JSON for programs."""
+"""Output of the commands: tables for people and JSON for programs."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ console = Console(width=None if sys.stdout.isatty() else 200)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document, indented."""
+    """Print one JSON document, indented."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty: str) -> None:
-    """The rows' values under ``columns``; the line ``empty`` if there are no rows."""
+    """Print the values of the rows in a table with these columns, or the line ``empty`` if there are no rows."""
     if not rows:
         console.print(empty)
         return
@@ -35,5 +35,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty
 
 
 def iso(moment: float) -> str:
-    """A moment in UTC, to the second."""
+    """Format epoch seconds as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""``tickview publish``: sends messages as a producer does, by any of the three ways in."""
+"""``tickview publish``: send messages as a producer does, by pub/sub, by the ingest stream, or over HTTP."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,17 +14,18 @@ import orjson
 import typer
 
 from domain.wire import INGEST_STREAM
+from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json
 from infra.composition import api_url, redis_url
-from infra.processes.errors import StartupError
 from infra.redis.connections import connect
 from infra.settings import Settings
 
-SENT_AT_ONCE = 500
+BATCH_SIZE = 500
+"""Number of messages that are sent at a time."""
 
 
-class Way(StrEnum):
-    """A way into TickView."""
+class Route(StrEnum):
+    """The route by which messages reach TickView."""
 
     PUBSUB = "pubsub"
     STREAM = "stream"
@@ -32,21 +33,24 @@ class Way(StrEnum):
 
 
 class OutgoingMessage(NamedTuple):
-    """A message to send."""
+    """A message and the channel to which it is sent."""
 
     channel: str
     payload: bytes
 
 
 def publish(
-    file: Annotated[str, typer.Argument(help="File of JSON lines; - for standard input.")],
-    channel: Annotated[str | None, typer.Option(help="Every line is a bare payload for this channel.")] = None,
-    via: Annotated[Way, typer.Option(help="Redis pub/sub, the ingest stream, or POST /api/events.")] = Way.PUBSUB,
+    file: Annotated[str, typer.Argument(help="File with one JSON document per line. Use - for standard input.")],
+    channel: Annotated[
+        str | None, typer.Option(help="Channel of all messages. Every line is then only a payload.")
+    ] = None,
+    via: Annotated[Route, typer.Option(help="Redis pub/sub, the ingest stream, or POST /api/events.")] = Route.PUBSUB,
     json: JsonOption = False,
 ) -> None:
-    """Send JSON lines as a producer does: {"channel": …, "payload": …}, or bare payloads with --channel.
+    """Send messages to TickView as a producer does.
 
-    A payload that is a string is sent as it stands, so that malformed messages can be sent too.
+    Each line is {"channel": …, "payload": …}, or only a payload if --channel is given. A payload that is a string is
+    sent unchanged, so that malformed messages can be sent, too.
 
     Example: tickview publish samples.jsonl --via stream
     """
@@ -55,8 +59,8 @@ def publish(
     sent = 0
     outcomes: list[Any] = []
     with nullcontext(sys.stdin.buffer) if file == "-" else _open(file) as lines:
-        announcements = (_announcement(line, number, channel) for number, line in _numbered(lines))
-        while batch := list(islice(announcements, SENT_AT_ONCE)):
+        messages = (_parse_message(line, number, channel) for number, line in _numbered_lines(lines))
+        while batch := list(islice(messages, BATCH_SIZE)):
             outcomes += send(batch)
             sent += len(batch)
     if json:
@@ -72,14 +76,14 @@ def _open(file: str) -> Any:
     try:
         return Path(file).open("rb")
     except OSError as error:
-        raise StartupError(f"{file}: {error.strerror}") from error
+        raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
 
 
-def _numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+def _numbered_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     return ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _announcement(line: bytes, number: int, channel: str | None) -> OutgoingMessage:
+def _parse_message(line: bytes, number: int, channel: str | None) -> OutgoingMessage:
     if channel is not None:
         return OutgoingMessage(channel, line)
     try:
@@ -89,13 +93,13 @@ def _announcement(line: bytes, number: int, channel: str | None) -> OutgoingMess
             message["channel"], payload.encode() if isinstance(payload, str) else orjson.dumps(payload)
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise StartupError(
-            f'line {number} is not {{"channel": …, "payload": …}}: give --channel for bare payloads'
+        raise CommandError(
+            f'Line {number} is not {{"channel": …, "payload": …}}. If every line is a payload, add --channel CHANNEL.'
         ) from error
 
 
-def _sender(via: Way, settings: Settings) -> Callable[[list[OutgoingMessage]], list[Any]]:
-    if via is Way.HTTP:
+def _sender(via: Route, settings: Settings) -> Callable[[list[OutgoingMessage]], list[Any]]:
+    if via is Route.HTTP:
         url = api_url(settings) + "/api/events"
         token = settings.token.get_secret_value() if settings.token else None
         return lambda batch: [_post(url, batch, token)]
@@ -103,11 +107,11 @@ def _sender(via: Way, settings: Settings) -> Callable[[list[OutgoingMessage]], l
 
     def send(batch: list[OutgoingMessage]) -> list[Any]:
         with client.pipeline(transaction=False) as pipeline:
-            for one in batch:
-                if via is Way.PUBSUB:
-                    pipeline.publish(one.channel, one.payload)
+            for message in batch:
+                if via is Route.PUBSUB:
+                    pipeline.publish(message.channel, message.payload)
                 else:
-                    pipeline.xadd(INGEST_STREAM, {"channel": one.channel, "payload": one.payload})
+                    pipeline.xadd(INGEST_STREAM, {"channel": message.channel, "payload": message.payload})
             pipeline.execute()
         return []
 
@@ -115,16 +119,20 @@ def _sender(via: Way, settings: Settings) -> Callable[[list[OutgoingMessage]], l
 
 
 def _post(url: str, batch: list[OutgoingMessage], token: str | None) -> Any:
-    """Payloads go as text, so that the very bytes of a malformed one arrive."""
-    messages = [{"channel": one.channel, "payload": one.payload.decode(errors="replace")} for one in batch]
+    """Post messages. Payloads are sent as text, because the API would refuse a request with malformed JSON in it."""
+    messages = [{"channel": message.channel, "payload": message.payload.decode(errors="replace")} for message in batch]
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    request = Request(url, orjson.dumps(messages), headers)  # noqa: S310 our own API
+    request = Request(url, orjson.dumps(messages), headers)  # noqa: S310 the URL comes from the settings
     try:
         with urlopen(request, timeout=30) as answer:  # noqa: S310
             return orjson.loads(answer.read())
     except HTTPError as error:
         if error.code == 422:
             return orjson.loads(error.read())
-        raise StartupError(f"{url} answered {error.code}: {error.read().decode(errors='replace')[:500]}") from error
+        raise CommandError(
+            f"{url} answered with status {error.code}: {error.read().decode(errors='replace')[:500]}"
+        ) from error
     except URLError as error:
-        raise StartupError(f"{url} cannot be reached: {error.reason}") from error
+        raise CommandError(
+            f"{url} cannot be reached: {error.reason}. Start the API, or set TICKVIEW_HOST and TICKVIEW_PORT."
+        ) from error

@@ -1,4 +1,4 @@
-"""``tickview replay`` and ``tickview rollback``: build a read model anew beside the live one, and go back."""
+"""``tickview replay`` and ``tickview rollback``: rebuild a read model beside the live build, and switch back."""
 
 import time
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import typer
 from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import Stores, open_all_logs, open_redis, open_stores
 from infra.operations import commands
 from infra.operations.status import read_model_statuses
-from infra.processes.errors import StartupError
 from infra.processes.identity import process_name
 from infra.projecting import build_lifecycle
 from infra.projecting.worker import Worker
@@ -29,28 +29,37 @@ from projections.registry import READ_MODELS
 from projections.versions import Build, Versions
 from readapi.ports.operations import ReadModelStatus
 
-DIFFERENCES_SHOWN = 100
+DIFFERENCES_PRINTED = 100
+"""Highest number of differences in the output."""
+
 DIFFERENCES_FOUND = 3
-"""The exit code of ``--verify`` where rows differ and nobody expected it."""
+"""Exit code of ``--verify`` when rows differ."""
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
+"""Seconds between two looks at the progress of a build."""
 
-Name = Annotated[str, typer.Argument(help="The read model: " + ", ".join(READ_MODELS) + ".")]
+Name = Annotated[str, typer.Argument(help="Name of the read model: " + ", ".join(READ_MODELS) + ".")]
 
 
 def replay(
     name: Name,
-    verify: Annotated[bool, typer.Option("--verify", help="Compare row by row before switching.")] = False,
-    expect_changes: Annotated[
-        bool, typer.Option("--expect-changes", help="Compare, but switch even if rows differ.")
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare all rows, and switch only if none differs.")
     ] = False,
-    throttle: Annotated[int, typer.Option(min=0, help="Events a second that each segment may fold; 0: no limit.")] = 0,
-    no_switch: Annotated[bool, typer.Option("--no-switch", help="Build, and leave the live one live.")] = False,
+    expect_changes: Annotated[
+        bool, typer.Option("--expect-changes", help="Compare all rows, and switch even if some differ.")
+    ] = False,
+    throttle: Annotated[
+        int, typer.Option(min=0, help="Highest number of events per second and segment. 0: no limit.")
+    ] = 0,
+    no_switch: Annotated[bool, typer.Option("--no-switch", help="Build, but keep the live build.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Build a read model anew from the whole history, beside the live one, then let it go live.
+    """Rebuild a read model from the whole history beside the live build, then switch to the new build.
 
-    A replay that is killed goes on where it stopped; one that is under way already is joined.
+    A replay that was interrupted continues where it stopped. If a replay is running, this command joins it.
+
+    Exit code 3: --verify found rows that differ, and the live build stays live.
 
     Example: tickview replay patterns --verify
     """
@@ -60,22 +69,24 @@ def replay(
     versions = commands.replay(client, name, held=comparing or no_switch, throttle=throttle)
     build = versions.building
     assert build is not None
-    with _some_worker(stores, name, versions):
-        _watch(client, name, build, quiet=json)
+    with _ensure_worker(stores, name, versions):
+        _show_progress(client, name, build, quiet=json)
         differences, count = _compare(client, name, build, quiet=json) if comparing else ([], 0)
         if comparing and not no_switch and (expect_changes or not count):
             _switch(client, name, build)
     live = read_versions(client, [name])[name].live == build
     if json:
-        print_json({"name": name, "build": str(build), "live": live, "differences": count, "rows": _shown(differences)})
+        print_json(
+            {"name": name, "build": str(build), "live": live, "differences": count, "rows": _documents(differences)}
+        )
     else:
-        _tell(name, build, differences, count, live=live, compared=comparing)
+        _print_result(name, build, differences, count, live=live, compared=comparing)
     if count and not expect_changes:
         raise typer.Exit(DIFFERENCES_FOUND)
 
 
 def rollback(name: Name, json: JsonOption = False) -> None:
-    """Let the previous build go live again, at once; the same again goes forward.
+    """Switch back to the previous build at once. A second rollback switches forward again.
 
     Example: tickview rollback patterns
     """
@@ -87,10 +98,10 @@ def rollback(name: Name, json: JsonOption = False) -> None:
 
 
 @contextmanager
-def _some_worker(stores: Stores, name: str, versions: Versions) -> Iterator[None]:
-    """Workers do the work; where none has the code for it, this process is one for as long as it takes."""
+def _ensure_worker(stores: Stores, name: str, versions: Versions) -> Iterator[None]:
+    """Run a worker in this process if no running worker has the code of the build."""
     settings = stores.settings
-    if _is_taken_up(stores.redis, name, versions, settings.lease_seconds):
+    if _has_running_worker(stores.redis, name, versions, settings.lease_seconds):
         yield
         return
     worker = Worker(
@@ -110,8 +121,8 @@ def _some_worker(stores: Stores, name: str, versions: Versions) -> Iterator[None
         working.join()
 
 
-def _is_taken_up(client: Redis, name: str, versions: Versions, seconds: float) -> bool:
-    """Whether a worker that runs folds the build under way, or begins to within so many seconds."""
+def _has_running_worker(client: Redis, name: str, versions: Versions, seconds: float) -> bool:
+    """Return whether a running worker folds the build, or starts to within ``seconds``."""
 
     def has_worker(build: Build) -> bool:
         return bool(client.zcount(workers_key(name, build), time.time() * 1000, "+inf"))
@@ -121,12 +132,12 @@ def _is_taken_up(client: Redis, name: str, versions: Versions, seconds: float) -
     while not has_worker(versions.building):
         if time.monotonic() > deadline or not any(map(has_worker, versions.maintained)):
             return False
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     return True
 
 
-def _watch(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
-    """Show how far the build is until it has caught up, or is live."""
+def _show_progress(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
+    """Show the progress of the build until it has caught up or is live."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -142,7 +153,9 @@ def _watch(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
             if versions.building != build:
                 if versions.live == build:
                     return
-                raise StartupError(f"build {build} of {name} has been superseded: see `tickview projections {name}`")
+                raise CommandError(
+                    f"Another build replaced build {build} of {name}. `tickview projections {name}` shows all builds."
+                )
             segments = _status(client, name).building_segments
             progress.update(
                 task,
@@ -152,7 +165,7 @@ def _watch(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
             )
             if versions.held and build_lifecycle.has_caught_up(client, name, versions, logs_of(client, name)):
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def _status(client: Redis, name: str) -> ReadModelStatus:
@@ -161,34 +174,36 @@ def _status(client: Redis, name: str) -> ReadModelStatus:
 
 
 def _compare(client: Redis, name: str, build: Build, *, quiet: bool) -> tuple[list[Difference], int]:
-    """The first differences between the live build and this one, and how many there are."""
+    """Return the first differences between the live build and this build, and the number of all differences."""
     live = read_versions(client, [name])[name].live
     if live is None or live == build:
         return [], 0
     with Progress(console=console, transient=True, disable=quiet) as progress:
         task = progress.add_task("comparing rows", total=None)
 
-        def looked_at(rows: int, all_rows: int) -> None:
+        def update(rows: int, all_rows: int) -> None:
             progress.update(task, completed=rows, total=all_rows)
 
-        found = compare_builds(client, name, logs_of(client, name), BuildPair(live, build), progress=looked_at)
-        first = list(islice(found, DIFFERENCES_SHOWN))
-        return first, len(first) + sum(1 for _ in found)
+        differences = compare_builds(client, name, logs_of(client, name), BuildPair(live, build), progress=update)
+        first = list(islice(differences, DIFFERENCES_PRINTED))
+        return first, len(first) + sum(1 for _ in differences)
 
 
 def _switch(client: Redis, name: str, build: Build) -> None:
     while not build_lifecycle.has_caught_up(client, name, read_versions(client, [name])[name], logs_of(client, name)):
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     change_versions(client, name, lambda versions: versions.switched(build))
 
 
-def _shown(differences: list[Difference]) -> list[dict[str, Any]]:
+def _documents(differences: list[Difference]) -> list[dict[str, Any]]:
     return [difference._asdict() for difference in differences]
 
 
-def _tell(name: str, build: Build, differences: list[Difference], count: int, *, live: bool, compared: bool) -> None:
+def _print_result(
+    name: str, build: Build, differences: list[Difference], count: int, *, live: bool, compared: bool
+) -> None:
     if compared:
-        print_table(("key", "field", "old", "new"), _shown(differences), "no row differs")
+        print_table(("key", "field", "old", "new"), _documents(differences), "no row differs")
         if count > len(differences):
             console.print(f"… and {count - len(differences)} more")
         if count:
@@ -196,6 +211,8 @@ def _tell(name: str, build: Build, differences: list[Difference], count: int, *,
     if live:
         console.print(f"{name}: build {build} is live")
     elif count:
-        console.print(f"not switched; if that is as it should be: tickview replay {name} --expect-changes")
+        console.print(f"not switched; if the differences are intended: tickview replay {name} --expect-changes")
     else:
-        console.print(f"{name}: build {build} has caught up and waits; tickview replay {name} --verify switches")
+        console.print(
+            f"{name}: build {build} has caught up but is not live; to switch: tickview replay {name} --verify"
+        )

@@ -1,4 +1,4 @@
-"""``tickview record | project | serve``: one role, as a process of its own."""
+"""``tickview record``, ``project`` and ``serve``: roles that each run as a process."""
 
 import signal
 from threading import Event
@@ -26,7 +26,7 @@ from projections.registry import READ_MODELS
 
 
 def stop_on_signals() -> Event:
-    """An event that SIGTERM, SIGINT and a closed terminal set."""
+    """Return an event that SIGTERM, SIGINT and SIGHUP (a closed terminal) set."""
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -34,7 +34,7 @@ def stop_on_signals() -> Event:
 
 
 def record() -> None:
-    """Record what producers announce: pub/sub and the ingest stream go into the event log.
+    """Record the messages of producers, from pub/sub and from the ingest stream, in the event log.
 
     Example: TICKVIEW_REDIS_URL=redis://localhost tickview record
     """
@@ -53,7 +53,7 @@ def record() -> None:
 
 
 def project() -> None:
-    """Fold the event log into the read models, sharing the work with every other worker that runs.
+    """Fold the event log into the read models. All running workers share the work.
 
     Example: TICKVIEW_REDIS_URL=redis://localhost tickview project
     """
@@ -70,10 +70,10 @@ def project() -> None:
 
 
 def serve(
-    host: str = typer.Option(None, help="Address to listen on; 127.0.0.1 if not set."),
-    port: int = typer.Option(None, help="Port to listen on; 8000 if not set."),
+    host: str = typer.Option(None, help="Address to listen on. Default: TICKVIEW_HOST, else 127.0.0.1."),
+    port: int = typer.Option(None, help="Port to listen on. Default: TICKVIEW_PORT, else 8000."),
 ) -> None:
-    """Serve the query API.
+    """Serve the query API over HTTP.
 
     Example: TICKVIEW_REDIS_URL=redis://localhost tickview serve --port 8000
     """

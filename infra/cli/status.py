@@ -1,4 +1,4 @@
-"""``tickview status`` and ``tickview projections``: how the service stands."""
+"""``tickview status`` and ``tickview projections``: counts, progress and errors of the service."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from redis import Redis
 
+from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import lazy_database, open_redis
 from infra.log.errors import ArchiveUnavailableError
@@ -54,7 +55,7 @@ SEGMENT_COLUMNS = (
 
 
 def status(json: JsonOption = False) -> None:
-    """What came in, how far every read model and the archive are, and what the logs have lost.
+    """Show the counts of incoming messages, the progress of read models and archive, and the losses of logs.
 
     Example: tickview status --json
     """
@@ -64,8 +65,8 @@ def status(json: JsonOption = False) -> None:
     models = [read_model_document(model) for model in service_status.read_model_statuses(client)]
     archive, note = _archive(client, settings)
     if json:
-        told = asdict(archive) if archive else {"error": note} if note else None
-        print_json({"intake": asdict(intake), "projections": models, "archive": told})
+        archive_document = asdict(archive) if archive else {"error": note} if note else None
+        print_json({"intake": asdict(intake), "projections": models, "archive": archive_document})
         return
     for name, number in sorted(intake.counts.items()):
         console.print(f"{name:22} {number}")
@@ -75,7 +76,7 @@ def status(json: JsonOption = False) -> None:
 
 
 def _archive(client: Redis, settings: Settings) -> tuple[ArchiveStatus | None, str | None]:
-    """How the archive stands, or why that is not known; neither where there is none."""
+    """Return the status of the archive, or the reason why it is unknown; neither if no archive is configured."""
     database = lazy_database(settings)
     if database is None:
         return None, None
@@ -94,25 +95,25 @@ def _print_archive(archive: ArchiveStatus | None, note: str | None) -> None:
     console.print("\narchive")
     print_table(ARCHIVE_COLUMNS, [asdict(log) for log in archive.logs], "nothing is archived")
     for loss in archive.losses:
-        console.print(what_was_lost(loss), markup=False, highlight=False, soft_wrap=True)
+        console.print(describe_loss(loss), markup=False, highlight=False, soft_wrap=True)
 
 
-def what_was_lost(loss: LogLoss) -> str:
-    """What happened when a log came back with less than others had seen, in a sentence or two."""
-    told = f"{iso(loss.noticed_at)} {loss.log} came back at {loss.found}, {loss.seen - loss.found} events short of "
-    told += f"{loss.seen}, which had been seen; the archive put back {loss.restored - loss.found}"
+def describe_loss(loss: LogLoss) -> str:
+    """Describe the loss of a log that came back with fewer events than other processes had read."""
+    text = f"{iso(loss.noticed_at)} {loss.log} came back at {loss.found}, {loss.seen - loss.found} events short of "
+    text += f"{loss.seen}, the last known position; {loss.restored - loss.found} were restored from the archive"
     if loss.seen > loss.restored:
-        told += f", and {loss.seen - loss.restored} that nobody had kept are lost for good (PositionLost)"
-    return told + (f"; built anew: {', '.join(loss.rebuilt)}" if loss.rebuilt else "")
+        text += f", {loss.seen - loss.restored} were not archived and are lost (PositionLost)"
+    return text + (f"; rebuilt: {', '.join(loss.rebuilt)}" if loss.rebuilt else "")
 
 
 def projections(
-    name: Annotated[str | None, typer.Argument(help="One read model, with its segments.")] = None,
-    parked: Annotated[bool, typer.Option("--parked", help="List its parked keys.")] = False,
-    retry: Annotated[str | None, typer.Option(help="Try this parked key again, or 'all'.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a read model, to show its segments.")] = None,
+    parked: Annotated[bool, typer.Option("--parked", help="List the parked keys of the read model.")] = False,
+    retry: Annotated[str | None, typer.Option(help="Fold this parked key again, or all parked keys: all.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """How far the read models are; the segments and the parked keys of one.
+    """Show the progress of all read models, or the segments and parked keys of one.
 
     Example: tickview projections patterns --parked
     """
@@ -129,20 +130,22 @@ def projections(
     [model] = [model for model in service_status.read_model_statuses(client) if model.name == name]
     if json:
         return print_json(asdict(model))
-    segments = [
+    rows = [
         {"build": build, **asdict(segment)}
-        for build, found in ((model.live, model.segments), (model.building, model.building_segments))
-        for segment in found
+        for build, segments in ((model.live, model.segments), (model.building, model.building_segments))
+        for segment in segments
     ]
-    return print_table(SEGMENT_COLUMNS, segments, "no segments")
+    return print_table(SEGMENT_COLUMNS, rows, "no segments")
 
 
-def _retry(name: str, wanted: str, *, json: bool) -> None:
-    """Ask the workers that have the segments to try parked keys again."""
-    chosen = commands.retry_parked(open_redis(Settings()), name, None if wanted == "all" else wanted)
-    if not chosen and wanted != "all":
-        raise StartupError(f"{wanted} is not parked in {name}: see `tickview projections {name} --parked`")
+def _retry(name: str, key: str, *, json: bool) -> None:
+    """Request that the workers fold parked keys again."""
+    chosen = commands.retry_parked(open_redis(Settings()), name, None if key == "all" else key)
+    if not chosen and key != "all":
+        raise CommandError(
+            f"{key} is not parked in {name}. `tickview projections {name} --parked` lists the parked keys."
+        )
     if json:
         print_json({"retrying": chosen})
     else:
-        console.print(f"{len(chosen)} parked keys will be tried again")
+        console.print(f"{len(chosen)} parked keys will be folded again")

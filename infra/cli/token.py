@@ -1,4 +1,4 @@
-"""``tickview token``: who may ask the API what."""
+"""``tickview token``: create, list and revoke the tokens of the API."""
 
 import re
 from pathlib import Path
@@ -7,43 +7,49 @@ from typing import Annotated, Any
 import typer
 
 from infra.access.tokens import Token, create_token, read_tokens, revoke_token
+from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
-from infra.processes.errors import StartupError
 from infra.settings import Settings
 from readapi.http.identities import SCOPES, SUBJECT_RULE, Scope, is_subject
 
-app = typer.Typer(help="Tokens of the API, in the file TICKVIEW_TOKENS_FILE.", no_args_is_help=True)
+app = typer.Typer(
+    help="Create, list and revoke tokens of the API in the file TICKVIEW_TOKENS_FILE.", no_args_is_help=True
+)
 
-_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
+_UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 
 
 @app.command()
 def create(
-    subject: Annotated[str, typer.Option(help="Whose it is: the user whose lists it reads and writes.")],
-    scope: Annotated[list[str], typer.Option(help=f"What it may: {', '.join(SCOPES)}. Repeat for several.")],
-    expires: Annotated[str | None, typer.Option(help="Lasts so long: 90d, 12h, 30m; for ever if not given.")] = None,
+    subject: Annotated[str, typer.Option(help="The user of the token, whose lists it reads and writes.")],
+    scope: Annotated[
+        list[str], typer.Option(help=f"A permission of the token: {', '.join(SCOPES)}. Repeat for several.")
+    ],
+    expires: Annotated[
+        str | None, typer.Option(help="Lifetime, for example 90d, 12h or 30m. Default: unlimited.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a token. It is printed this once: only a hash of it is kept.
+    """Create a token and print it. It cannot be printed again, because only its hash is stored.
 
     Example: tickview token create --subject anna --scope read --scope write --expires 90d
     """
     if not is_subject(subject):
-        raise StartupError(f"--subject {SUBJECT_RULE}")
-    text, token = create_token(_file(), subject, _scopes(scope), _seconds(expires))
+        raise CommandError(f"--subject {SUBJECT_RULE}")
+    text, token = create_token(_tokens_file(), subject, _parse_scopes(scope), _parse_lifetime(expires))
     if json:
-        print_json({"token": text, **_shown(token)})
+        print_json({"token": text, **_document(token)})
     else:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(name="list")
 def list_tokens(json: JsonOption = False) -> None:
-    """The tokens that have not been revoked; never the tokens themselves.
+    """List the tokens that are not revoked, without their secret text.
 
     Example: tickview token list --json
     """
-    tokens = [_shown(token) for token in read_tokens(_file()).values()]
+    tokens = [_document(token) for token in read_tokens(_tokens_file()).values()]
     if json:
         print_json({"tokens": tokens})
         return
@@ -54,45 +60,47 @@ def list_tokens(json: JsonOption = False) -> None:
 
 @app.command()
 def revoke(
-    token_id: Annotated[str, typer.Argument(help="Its id, which also stands in the token: tickview_<id>_…")],
+    token_id: Annotated[str, typer.Argument(help="Id of the token. It is also part of the token: tickview_<id>_…")],
     json: JsonOption = False,
 ) -> None:
-    """Make a token worthless: the API learns of it within a second or two.
+    """Revoke a token. The API refuses it within two seconds.
 
     Example: tickview token revoke 5f0c7a1b2c3d
     """
-    token = revoke_token(_file(), token_id)
+    token = revoke_token(_tokens_file(), token_id)
     if json:
-        print_json({"revoked": _shown(token)})
+        print_json({"revoked": _document(token)})
     else:
-        console.print(f"the token {token_id} of {token.subject} is revoked", markup=False, highlight=False)
+        console.print(f"token {token_id} of {token.subject} is revoked", markup=False, highlight=False)
 
 
-def _file() -> Path:
+def _tokens_file() -> Path:
     path = Settings().tokens_file
     if path is None:
-        raise StartupError("set TICKVIEW_TOKENS_FILE to the file that shall keep the tokens; the API needs it too")
+        raise CommandError(
+            "There is no file for tokens. Set TICKVIEW_TOKENS_FILE to its path, for this command and for the API."
+        )
     return path
 
 
-def _scopes(names: list[str]) -> list[Scope]:
-    found: list[Scope] = [known for name in names for known in SCOPES if known == name]
-    if len(found) != len(names):
+def _parse_scopes(names: list[str]) -> list[Scope]:
+    scopes: list[Scope] = [scope for name in names for scope in SCOPES if scope == name]
+    if len(scopes) != len(names):
         unknown = next(name for name in names if name not in SCOPES)
-        raise StartupError(f"--scope {unknown} is none; there are {', '.join(SCOPES)}")
-    return found
+        raise CommandError(f"--scope {unknown} is not a scope. The scopes are {', '.join(SCOPES)}.")
+    return scopes
 
 
-def _seconds(expires: str | None) -> float | None:
+def _parse_lifetime(expires: str | None) -> float | None:
     if expires is None:
         return None
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", expires)
-    if found is None:
-        raise StartupError("--expires should be like 90d, 12h or 30m")
-    return int(found[1]) * _SECONDS[found[2]]
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", expires)
+    if match is None:
+        raise CommandError(f"--expires {expires} is not a lifetime. Write for example 90d, 12h or 30m.")
+    return int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
-def _shown(token: Token) -> dict[str, Any]:
+def _document(token: Token) -> dict[str, Any]:
     return {
         "id": token.id,
         "subject": token.subject,

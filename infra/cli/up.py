@@ -1,4 +1,4 @@
-"""``tickview up``: everything on this machine, started together, watched, and stopped together."""
+"""``tickview up``: start the servers and all roles on this machine, restart them when they fail, and stop them."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ from infra.settings import Settings
 from infra.settings.urls import without_password
 
 ROLES = ("archive", "record", "project", "serve")
-"""In the order of starting, the reverse of stopping: the demo producer is the first to stop, the archive the last."""
+"""The roles in the order of their start. They stop in reverse order."""
 
 _DEMO_FOLDER = Path(infra.demo.__file__).parent / "catalogue"
 
@@ -32,20 +32,22 @@ _DEMO_CATALOGUE = [
     *("--symbols", str(_DEMO_FOLDER / "symbols.csv"), "--universes", str(_DEMO_FOLDER / "universes.json")),
 ]
 
-_HEALTH_POLL_SECONDS = 0.1
+_HEALTH_INTERVAL_SECONDS = 0.1
 
 _console = Console()
 
 
 def up(
-    demo: Annotated[bool, typer.Option("--demo", help="Play the demo producer too, and bring its catalogue.")] = False,
-    speed: Annotated[float | None, typer.Option(help="Speed of the demo producer.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Run the demo producer and load its catalogue, too.")] = False,
+    speed: Annotated[
+        float | None, typer.Option(help="Speed of the demo producer, in trading days per second and symbol.")
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65_535, envvar="TICKVIEW_PORT", help="Port of the API.")] = 8000,
     data: Annotated[
-        Path, typer.Option(envvar="TICKVIEW_DATA", help="Folder of the servers' data and all logs.")
+        Path, typer.Option(envvar="TICKVIEW_DATA", help="Folder for the data of the servers and all log files.")
     ] = Path(".tickview"),
 ) -> None:
-    """Run all of TickView on this machine: servers (unless their addresses are set) and every role, until Ctrl-C.
+    """Run TickView on this machine until Ctrl-C: all roles, and the servers whose addresses are not set.
 
     Example: tickview up --demo
     """
@@ -55,22 +57,22 @@ def up(
         roles.append(_DEMO_CATALOGUE)
         roles.append(["demo", *(["--speed", str(speed)] if speed is not None else [])])
     elif speed is not None:
-        raise typer.BadParameter("is the demo producer's: add --demo", param_hint="--speed")
+        raise typer.BadParameter("needs --demo", param_hint="--speed")
     check_exposure(settings)
     stopping = stop_on_signals()
     with ExitStack() as stack:
         stack.enter_context(hold_data_folder(settings.data))
         _check_port(settings)
-        _say("data", str(settings.data))
-        supervisor = stack.enter_context(Supervisor(_say, stopping))
+        _report("data", str(settings.data))
+        supervisor = stack.enter_context(Supervisor(_report, stopping))
         servers = _start_servers(supervisor, settings)
         stack.enter_context(publish_servers(settings.data, servers))
         for role in roles:
             supervisor.start(_program(role, settings, servers))
         _wait_for_api(settings, stopping)
         stopping.wait()
-        _say("up", "stopping")
-    _say("up", "stopped")
+        _report("up", "stopping")
+    _report("up", "stopped")
 
 
 def _check_port(settings: Settings) -> None:
@@ -78,15 +80,15 @@ def _check_port(settings: Settings) -> None:
         find_free_port(settings.host, settings.port)
     except OSError as error:
         raise StartupError(
-            f"the API cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
-            "stop what listens there, or choose another port with --port"
+            f"The API cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
+            "Stop the other program, or choose another port with --port."
         ) from error
 
 
 def _start_servers(supervisor: Supervisor, settings: Settings) -> Servers:
     for name, address in (("redis", settings.redis_url), ("postgres", settings.postgres_dsn)):
         if address:
-            _say(name, f"not ours  {without_password(address)}")
+            _report(name, f"external  {without_password(address)}")
     servers = start_servers(supervisor, settings.data, redis_url=settings.redis_url, postgres_dsn=settings.postgres_dsn)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return servers.model_copy(update={"api_url": f"http://{host}:{settings.port}"})
@@ -110,7 +112,7 @@ def _program(role: list[str], settings: Settings, servers: Servers) -> Program:
 
 
 def _wait_for_api(settings: Settings, stopping: Event) -> None:
-    while not stopping.wait(_HEALTH_POLL_SECONDS):
+    while not stopping.wait(_HEALTH_INTERVAL_SECONDS):
         connection = HTTPConnection(settings.host, settings.port, timeout=2.0)
         try:
             connection.request("GET", "/api/health")
@@ -119,9 +121,9 @@ def _wait_for_api(settings: Settings, stopping: Event) -> None:
             continue
         finally:
             connection.close()
-        _say("up", f"the API answers at http://{settings.host}:{settings.port}; Ctrl-C stops everything")
+        _report("up", f"the API answers at http://{settings.host}:{settings.port}; Ctrl-C stops everything")
         return
 
 
-def _say(name: str, what: str) -> None:
-    _console.print(Text.assemble((f"{name:<8} ", "bold"), what), soft_wrap=True)
+def _report(name: str, message: str) -> None:
+    _console.print(Text.assemble((f"{name:<8} ", "bold"), message), soft_wrap=True)

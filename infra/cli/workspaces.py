@@ -1,4 +1,4 @@
-"""``tickview workspaces``: what a user has, and lists that were deleted brought back."""
+"""``tickview workspaces``: show the watchlists and filter presets of a user, and restore deleted ones."""
 
 import getpass
 import time
@@ -12,87 +12,99 @@ from domain.list_rules import WorkspaceError
 from domain.lists import Preset, Watchlist
 from domain.streams import USERS_LOG
 from domain.workspace import Stamp, Workspace
+from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import open_logs, open_stores
-from infra.processes.errors import StartupError
 from infra.settings import Settings
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
 
-app = typer.Typer(help="Users' watchlists and filter presets: show, restore.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show the watchlists and filter presets of a user, and restore deleted ones.", no_args_is_help=True
+)
 
-User = Annotated[str, typer.Argument(help="The user's id: the subject of the user's token.")]
+User = Annotated[str, typer.Argument(help="Id of the user, which is the subject of the user's token.")]
 
 COLUMNS = ("kind", "id", "name", "version", "updated_at", "content", "state")
 
 
 @app.command()
 def show(user: User, json: JsonOption = False) -> None:
-    """What a user has, and the lists that were deleted, from the log.
+    """Show the watchlists and presets of a user, including deleted ones.
 
     Example: tickview workspaces show alice --json
     """
-    workspaces = _open()
+    workspaces = _open_repository()
     try:
         workspace, deleted = workspaces.load(user), workspaces.deleted(user)
     except MapperDeserialisationError as error:
-        raise StartupError(str(error)) from error
-    kinds = [list(kept.values()) for kept in (workspace.watchlists, workspace.presets, deleted)]
+        raise CommandError(str(error)) from error
+    watchlists, presets = list(workspace.watchlists.values()), list(workspace.presets.values())
     if json:
-        watchlists, presets, lost = [[asdict(one) for one in kind] for kind in kinds]
-        default = workspace.default_preset
-        shown = {"user": user, "version": workspace.version, "watchlists": watchlists, "presets": presets}
-        print_json({**shown, "default_preset": default, "deleted": lost})
+        print_json(
+            {
+                "user": user,
+                "version": workspace.version,
+                "watchlists": list(map(asdict, watchlists)),
+                "presets": list(map(asdict, presets)),
+                "default_preset": workspace.default_preset,
+                "deleted": list(map(asdict, deleted.values())),
+            }
+        )
     else:
-        rows = [_row(one, workspace) for kind in kinds for one in kind]
-        print_table(COLUMNS, rows, f"{user} has no lists, and never had any")
+        rows = [_row(user_list, workspace) for user_list in (*watchlists, *presets, *deleted.values())]
+        print_table(COLUMNS, rows, f"{user} has never had a watchlist or a preset")
 
 
 @app.command()
 def restore(
     user: User,
-    list_id: Annotated[str, typer.Argument(help="Id of a deleted watchlist or preset: `show` lists them.")],
-    name: Annotated[str | None, typer.Option(help="Its name from now on, where another list has its own.")] = None,
+    list_id: Annotated[str, typer.Argument(help="Id of the deleted list. `tickview workspaces show USER` prints it.")],
+    name: Annotated[str | None, typer.Option(help="New name, needed if another list has the old one.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring back a deleted list as it was; that is an event too, in the name of who does it.
+    """Restore a deleted watchlist or preset. The restoration is recorded as an event with your name.
 
     Example: tickview workspaces restore alice 5f2e8f0c6b7d4f9d8f1f0a3c5e7b9d1f
     """
     stamp = Stamp(_operator(), time.time())
-    workspaces = _open()
+    workspaces = _open_repository()
     try:
-        lost = workspaces.deleted(user).get(list_id)
-        if lost is None:
-            raise StartupError(f"{list_id} is no deleted list of {user}: tickview workspaces show {user}")
-        workspace, _ = workspaces.execute(user, lambda workspace: workspace.restore(stamp, lost, name))
+        deleted_list = workspaces.deleted(user).get(list_id)
+        if deleted_list is None:
+            raise CommandError(
+                f"{list_id} is not a deleted list of {user}. `tickview workspaces show {user}` prints them."
+            )
+        workspace, _ = workspaces.execute(user, lambda workspace: workspace.restore(stamp, deleted_list, name))
     except (WorkspaceError, ConflictError, MapperDeserialisationError) as error:
-        raise StartupError(f"{list_id} of {user} is not restored: {error}") from error
+        raise CommandError(f"{list_id} of {user} cannot be restored: {error}") from error
     restored: Any = workspace.get(list_id)
     if json:
         print_json(asdict(restored))
     else:
-        console.print(f"{restored.name} of {user} is there again, at version {restored.version}", markup=False)
+        console.print(f"{restored.name} of {user} is restored, at version {restored.version}", markup=False)
 
 
 def _operator() -> str:
     try:
         return f"operator {getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user need have no name
+    except (KeyError, OSError):  # The user of a container may have no name.
         return "operator"
 
 
-def _open() -> WorkspaceRepository:
+def _open_repository() -> WorkspaceRepository:
     return WorkspaceRepository(open_logs(open_stores(Settings()), [USERS_LOG])[USERS_LOG], "cli")
 
 
-def _row(one: Watchlist | Preset, workspace: Workspace) -> dict[str, Any]:
-    deleted, default = workspace.get(one.id) is None, one.id == workspace.default_preset
+def _row(user_list: Watchlist | Preset, workspace: Workspace) -> dict[str, Any]:
+    deleted, default = workspace.get(user_list.id) is None, user_list.id == workspace.default_preset
     return {
-        "kind": "watchlist" if isinstance(one, Watchlist) else "preset",
-        "id": one.id,
-        "name": one.name,
-        "version": one.version,
-        "updated_at": iso(one.updated_at),
-        "content": f"{len(one.symbols)} symbols" if isinstance(one, Watchlist) else ", ".join(one.parameters),
+        "kind": "watchlist" if isinstance(user_list, Watchlist) else "preset",
+        "id": user_list.id,
+        "name": user_list.name,
+        "version": user_list.version,
+        "updated_at": iso(user_list.updated_at),
+        "content": (
+            f"{len(user_list.symbols)} symbols" if isinstance(user_list, Watchlist) else ", ".join(user_list.parameters)
+        ),
         "state": "deleted" if deleted else "default" if default else None,
     }

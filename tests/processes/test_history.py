@@ -70,7 +70,7 @@ def test_history_of_streams_patterns_and_jobs(client: httpx.Client, redis_url: s
 
     nothing = tickview("history", "job-2", redis_url=redis_url, postgres_dsn=database_url)
     assert (nothing.returncode, nothing.stdout) == (1, b"")
-    assert nothing.stderr == b"tickview: there are no events of stream backtest-job-2\n"
+    assert nothing.stderr == b"tickview: There are no events of stream backtest-job-2.\n"
 
 
 def test_an_event_is_told_whole_and_found_by_everything_it_carries(client: httpx.Client, database_url: str) -> None:

@@ -418,7 +418,7 @@ def test_the_history_of_lists_is_told_and_a_deleted_one_restored(redis_url: str,
         assert again == {**was, "version": 4, "updated_at": restored["updated_at"]}
         refused = tickview("workspaces", "restore", "alice", list_id, redis_url=redis_url)
         assert refused.returncode == 1
-        assert f"{list_id} is no deleted list of alice" in refused.stderr.decode()
+        assert f"{list_id} is not a deleted list of alice" in refused.stderr.decode()
 
         history = events(client, "streams/user-alice")
         assert [event["type"] for event in history] == [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from infra.cli.settings_page import effective, markdown, problems_of
+from infra.cli.settings_page import render_markdown, settings_in_effect, validation_problems
 from infra.settings import Settings
 from infra.settings.settings import variable
 
@@ -25,11 +25,11 @@ def refusal(**variables: str) -> list[str]:
             patch.setenv(name, value)
         with pytest.raises(ValidationError) as refused:
             Settings()
-    return problems_of(refused.value)
+    return validation_problems(refused.value)
 
 
 def test_the_page_is_that_of_the_code() -> None:
-    assert PAGE.read_text() == markdown(), "run `tickview config --markdown > docs/configuration.md`"
+    assert PAGE.read_text() == render_markdown(), "run `tickview config --markdown > docs/configuration.md`"
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -40,7 +40,7 @@ def test_each_setting_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TICKVIEW_PORT", "9000")
     monkeypatch.setenv("REDIS_HOST", "cache")
     monkeypatch.setenv("redis_port", "6380")
-    shown = {one.variable: one[1:] for one in effective(Settings())}
+    shown = {one.variable: one[1:] for one in settings_in_effect(Settings())}
     assert shown["TICKVIEW_PORT"] == ("9000", "TICKVIEW_PORT")
     assert shown["TICKVIEW_REDIS_URL"] == ("redis://cache:6380/0", "REDIS_HOST, REDIS_PORT")
     assert shown["TICKVIEW_POSTGRES_DSN"] == (None, "default")
@@ -49,7 +49,7 @@ def test_each_setting_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TICKVIEW_REDIS_URL", "redis://other")
     monkeypatch.setenv("TICKSTOCK_DB_HOST", "db")
     monkeypatch.setenv("TICKVIEW_CATALOGUE_SYMBOL_COLUMNS", '{"name": "company"}')
-    shown = {one.variable: one[1:] for one in effective(Settings())}
+    shown = {one.variable: one[1:] for one in settings_in_effect(Settings())}
     assert shown["TICKVIEW_REDIS_URL"] == ("redis://other", "TICKVIEW_REDIS_URL")
     assert shown["TICKVIEW_CATALOGUE_DSN"] == ("postgresql://…@db:5432/tickstock", "TICKSTOCK_DB_HOST")
     assert shown["TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"] == ('{"name":"company"}', "TICKVIEW_CATALOGUE_SYMBOL_COLUMNS")
@@ -72,7 +72,7 @@ def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch, name: str, value: s
     monkeypatch.setenv("REDIS_HOST", "cache")
     monkeypatch.setenv("TICKSTOCK_DB_HOST", "db")
     monkeypatch.setenv(name, value)
-    settings = effective(Settings())
+    settings = settings_in_effect(Settings())
     assert "cret" not in str(settings)
     [shown] = [one.value for one in settings if one.variable == name]
     assert shown is not None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domain.log import LogEntry
 from infra.archive.row_format import ArchivedEvent, attribution
-from infra.cli.history import said
+from infra.cli.history import summarize
 from readapi.audit.event_documents import event_documents
 from readapi.audit.parameters import EventsParameters
 from readapi.http.cursors import decode_positions, encode_positions
@@ -112,9 +112,9 @@ def test_what_is_not_known_is_null() -> None:
 
 def test_what_an_event_said_in_short() -> None:
     assert (
-        said(b'{"source": "s", "symbol": "AAPL", "pattern": "Doji", "confidence": 0.8}')
+        summarize(b'{"source": "s", "symbol": "AAPL", "pattern": "Doji", "confidence": 0.8}')
         == "pattern=Doji confidence=0.8"
     )
-    assert said(b"\x00\x01") == "2 bytes"
-    long = said(orjson.dumps({"note": "x" * 200}))
+    assert summarize(b"\x00\x01") == "2 bytes"
+    long = summarize(orjson.dumps({"note": "x" * 200}))
     assert (len(long), long[-1]) == (80, "…")

@@ -7,7 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
 from infra.access.open_guard import check_exposure
-from infra.cli.settings_page import problems_of
+from infra.cli.settings_page import validation_problems
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from infra.settings.urls import without_password
@@ -81,7 +81,7 @@ def test_what_nothing_can_be_made_of_is_refused_in_one_line_that_tells_no_secret
     monkeypatch.setenv(f"TICKVIEW_{name}", value)
     with pytest.raises(ValidationError) as refused:
         Settings()
-    [line] = problems_of(refused.value)
+    [line] = validation_problems(refused.value)
     assert line.startswith(f"TICKVIEW_{name}: ")
     assert "s3cret" not in line + str(refused.value), "the error itself ends in the log of an application around us"
 
@@ -106,7 +106,7 @@ def test_a_password_that_is_misread_is_not_told(monkeypatch: pytest.MonkeyPatch,
     try:
         Settings()
     except ValidationError as error:
-        [problem] = problems_of(error)
+        [problem] = validation_problems(error)
         assert problem.startswith(f"TICKVIEW_{name}: ")
         assert "%2F" in problem
         assert "s3" not in problem
