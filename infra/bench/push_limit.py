@@ -44,9 +44,9 @@ class ConstantPush:
     async def _tell(self) -> None:
         while True:
             for number, stream in enumerate(self._streams):
-                if stream.waiting > MAX_WAITING_BYTES // 2:
+                if stream.unsent_bytes > MAX_WAITING_BYTES // 2:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(stream.drained(), 1)
+                        await asyncio.wait_for(stream.drain(), 1)
                 stream.write(self._frame)
                 if number % WRITES_PER_TURN == 0:
                     await asyncio.sleep(0)

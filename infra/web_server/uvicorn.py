@@ -59,7 +59,7 @@ class WebSocketStream(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """As uvicorn, unless the client takes no answers."""
-        if self.waiting > PONGS_BYTES:
+        if self.unsent_bytes > PONGS_BYTES:
             self.conn.data_to_send()
         else:
             super().handle_ping()
@@ -76,12 +76,12 @@ class WebSocketStream(WebSocketsSansIOProtocol):
             self.scope["extensions"] = {**self.scope["extensions"], STREAM: self}  # type: ignore[dict-item]
 
     @property
-    def waiting(self) -> int:
+    def unsent_bytes(self) -> int:
         """As Stream."""
         return self.transport.get_write_buffer_size()
 
     @property
-    def ended(self) -> bool:
+    def is_ended(self) -> bool:
         """As Stream."""
         return self.close_sent or self.disconnected or self.transport.is_closing()
 
@@ -91,16 +91,16 @@ class WebSocketStream(WebSocketsSansIOProtocol):
 
     def write(self, data: bytes) -> None:
         """As Stream."""
-        if not self.ended:
+        if not self.is_ended:
             self.transport.write(data)
 
-    async def drained(self) -> None:
+    async def drain(self) -> None:
         """As Stream."""
         await self.writable.wait()
 
     def finish(self, code: int, reason: str) -> None:
         """As Stream."""
-        if self.ended or not self.handshake_complete:
+        if self.is_ended or not self.handshake_complete:
             return
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -108,7 +108,7 @@ class WebSocketStream(WebSocketsSansIOProtocol):
         # With this timer uvicorn closes the connection as soon as the client answers.
         self.close_timer = self.loop.call_later(END_SECONDS, self.transport.abort)
 
-    async def over(self) -> None:
+    async def wait_ended(self) -> None:
         """As Stream: the end is in ``receive``."""
         while (await self.receive())["type"] != "websocket.disconnect":
             pass
@@ -146,12 +146,12 @@ class HttpStream(ArrivingRequest):
         self.scope["extensions"] = {STREAM: self}  # type: ignore[dict-item]
 
     @property
-    def waiting(self) -> int:
+    def unsent_bytes(self) -> int:
         """As Stream."""
         return self.transport.get_write_buffer_size()
 
     @property
-    def ended(self) -> bool:
+    def is_ended(self) -> bool:
         """As Stream."""
         return self._over is None or self._over.is_set() or self.transport.is_closing()
 
@@ -162,24 +162,24 @@ class HttpStream(ArrivingRequest):
 
     def write(self, data: bytes) -> None:
         """As Stream."""
-        if not self.ended:
+        if not self.is_ended:
             self.transport.write(data)
 
-    async def drained(self) -> None:
+    async def drain(self) -> None:
         """As Stream."""
         await self.flow.drain()
 
     def finish(self, code: int = 0, reason: str = "") -> None:
         """As Stream: the application ends the response, and the connection with it."""
         del code, reason
-        if self._over is None or self.ended:
+        if self._over is None or self.is_ended:
             return
         self._over.set()
         if self.cycle is not None:
             self.cycle.keep_alive = False
         self.loop.call_later(END_SECONDS, self.transport.abort)
 
-    async def over(self) -> None:
+    async def wait_ended(self) -> None:
         """As Stream."""
         if self._over is not None:
             await self._over.wait()
@@ -190,7 +190,7 @@ class HttpStream(ArrivingRequest):
 
     def _give_up(self) -> None:
         """As ArrivingRequest; clients of live push are dropped by what waits for them."""
-        if self._over is None or self.ended:
+        if self._over is None or self.is_ended:
             super()._give_up()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,7 +1,7 @@
-"""The way to one client's socket, which the server that runs the application provides beside ASGI.
+"""Direct access to the socket of one client, which the web server provides beside ASGI.
 
-ASGI's ``send`` costs a task's turn and a dozen calls for each message and client. A stream takes bytes that were
-encoded once for everybody.
+``send`` of ASGI costs a turn of a task and a dozen calls for every message and client. A stream takes bytes that are
+encoded once for all clients.
 """
 
 from collections.abc import Sequence
@@ -12,62 +12,71 @@ from falcon.asgi import Request
 from domain.errors import TickViewError
 
 LONGEST_ID = 8_192
-"""Characters that the id of an event of live push may have."""
+"""Highest number of characters in the id of a live push event."""
 
 STREAM = "tickview.stream"
-"""The name of the connection's stream among the extensions of its ASGI scope."""
+"""Name of the stream among the extensions of the ASGI scope."""
 
 
 class Stream(Protocol):
-    """One connection, once it has been accepted. What is written after its end is nowhere."""
+    """An accepted connection. Data that is written after the end of the connection is discarded."""
 
     @property
-    def waiting(self) -> int:
-        """Bytes written that the operating system has not taken yet."""
+    def unsent_bytes(self) -> int:
+        """The number of written bytes that the operating system has not accepted yet."""
         ...
 
     @property
-    def ended(self) -> bool:
-        """Whether it is closed, or about to be."""
+    def is_ended(self) -> bool:
+        """Whether the connection is closed or about to close."""
         ...
 
     def open(self) -> None:
-        """Bytes will be written: limit what the operating system takes of them."""
+        """Prepare the connection for ``write``: limit the bytes that the operating system buffers."""
         ...
 
     def write(self, data: bytes) -> None:
-        """Send a whole frame or chunk. Never waits."""
+        """Send a complete frame or chunk. This method never waits."""
         ...
 
-    async def drained(self) -> None:
-        """Return when not much is waiting, or at the end."""
+    async def drain(self) -> None:
+        """Wait until few bytes are unsent, or until the end of the connection."""
         ...
 
     def finish(self, code: int, reason: str) -> None:
-        """End it behind what is waiting; ``code`` and ``reason`` (123 bytes at most) are told to a WebSocket."""
+        """End the connection after the unsent bytes.
+
+        Args:
+            code: Close code of a WebSocket.
+            reason: Reason that a WebSocket client gets, at most 123 bytes.
+        """
         ...
 
-    async def over(self) -> None:
-        """Return at the end, whoever ended it."""
+    async def wait_ended(self) -> None:
+        """Wait for the end of the connection, whichever side ends it."""
         ...
 
     async def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        """Answer a WebSocket's request with this instead of accepting it; close it (1011) if it was accepted."""
+        """Refuse a WebSocket handshake with an HTTP response. Close an accepted WebSocket with code 1011."""
         ...
 
 
 class NoStreamError(TickViewError):
-    """The server that runs the application has no streams: it is another than ours."""
+    """The web server provides no streams, because it is not TickView's."""
 
 
 def find_stream(req: Request) -> Stream | None:
-    """The stream of a request's connection; None where the server has none."""
+    """Return the stream of a request's connection. None if the web server provides no streams."""
     stream: Stream | None = (req.scope.get("extensions") or {}).get(STREAM)
     return stream
 
 
 def stream_of(req: Request) -> Stream:
-    """The stream of a request's connection. Raises NoStreamError."""
+    """Return the stream of a request's connection.
+
+    Raises:
+        NoStreamError: The web server provides no streams.
+    """
     stream = find_stream(req)
     if stream is None:
         raise NoStreamError

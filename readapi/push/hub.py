@@ -205,7 +205,7 @@ class Hub:
             for transport, subscribers in transports:
                 data = FRAMINGS[transport](one)
                 for subscriber in subscribers:
-                    if subscriber.stream.waiting > MAX_WAITING_BYTES:
+                    if subscriber.stream.unsent_bytes > MAX_WAITING_BYTES:
                         self._subscribers.drop(subscriber)
                         continue
                     subscriber.stream.write(data)
@@ -246,7 +246,7 @@ class Hub:
         subscriber.send(message("ready", id_for(subscriber.interests, places), resumed=not resets))
         if not resets:
             self.metrics.resumed.inc()
-        while not subscriber.stream.ended:
+        while not subscriber.stream.is_ended:
             for reset in resets:
                 self._send(subscriber, reset)
             step = self._next_step(places)
@@ -309,7 +309,7 @@ class Hub:
         """Whether the client takes what it is sent. Lets the others have their turn."""
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                await subscriber.stream.drained()
+                await subscriber.stream.drain()
         except TimeoutError:
             self._subscribers.drop(subscriber)
             return False

@@ -102,7 +102,7 @@ class _Events:
     async def __anext__(self) -> SSEvent:
         with _connected(self._hub, self._req, self._stream, "sse", self._interests) as subscriber:
             await self._hub.follow(subscriber, self._since)
-            await self._stream.over()
+            await self._stream.wait_ended()
         raise StopAsyncIteration
 
 

@@ -87,14 +87,14 @@ class Subscribers:
     def expel(self, subscriber: Subscriber) -> None:
         """End it because its token is not valid any more, and say so."""
         self.leave(subscriber)
-        if not subscriber.stream.ended:
+        if not subscriber.stream.is_ended:
             subscriber.send(message("dropped", reason=NOT_ADMITTED))
             subscriber.stream.finish(CODE_NOT_ADMITTED, NOT_ADMITTED)
 
     def drop(self, subscriber: Subscriber) -> None:
         """End it for being slow, and say so behind what is waiting for it."""
         self.leave(subscriber)
-        if not subscriber.stream.ended:
+        if not subscriber.stream.is_ended:
             subscriber.send(message("dropped", reason=TOO_SLOW))
             subscriber.stream.finish(CODE_TOO_SLOW, TOO_SLOW)
             self._metrics.dropped.inc()
