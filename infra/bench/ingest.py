@@ -15,9 +15,10 @@ from infra.composition import Stores, open_dead_letters, open_market_logs, open_
 from infra.log.event_log import EventLog, NewEvent
 from infra.log.handle import LogOptions
 from infra.projecting.projector import Projector
+from infra.read_models.commit_commands import Command
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.pending_commit import RedisCommit
-from infra.read_models.store import Command, RedisStore
+from infra.read_models.store import RedisStore
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Segment

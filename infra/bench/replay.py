@@ -22,9 +22,10 @@ from infra.composition import Stores, open_market_logs
 from infra.log.event_log import EventLog, NewEvent
 from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
+from infra.read_models.commit_commands import Command
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.pending_commit import RedisCommit
-from infra.read_models.store import Command, RedisStore
+from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect
 from infra.settings import Settings

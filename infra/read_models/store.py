@@ -1,37 +1,37 @@
-"""The read models' store in Redis: what a batch needs in one round trip or two, its commit in one."""
+"""The store of the read models in Redis: rows, commits, parked events and leases."""
 
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-import orjson
 from redis import Redis
 
 from domain.log import LogEntry
+from infra.read_models.commit_commands import (
+    Command,
+    Word,
+    build_commands,
+    describe_parked_key,
+    unpack_entry,
+)
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.pending_commit import RedisCommit
 from infra.redis.functions import command, with_functions
 from projections.base import Projection, decode_row
-from projections.fold import LoadedState, Mutations, Parked
+from projections.fold import LoadedState, Mutations
 from projections.ports import CommitOutcome, Lease, Progress, Segment
 
-WORDS_PER_COMMAND = 4_000
-"""Below what Lua can unpack into one call."""
-
-CHANGES_KEPT = 100_000
-"""About how many changes of rows a segment's ``changes`` keep for those who follow it."""
-
-Word = str | int | float
-"""Never bytes: the server's MessagePack knows no binary type."""
-
-Command = tuple[str, str, Sequence[Word]]
-"""Name, key, and what comes after the key; a ZINCRBY has any number of increments and members."""
+RETRY_BATCH = 100
+"""Number of parked keys to retry that one read asks for."""
 
 
 class RedisStore:
-    """The store of every read model on one server."""
+    """The store of all read models on one server.
+
+    Args:
+        client: A client that does not decode responses. It connects on first use.
+    """
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -44,15 +44,26 @@ class RedisStore:
         groups: set[str],
         parkable: set[str],
     ) -> LoadedState:
-        """What is held of these rows and of the rows of these groups, and which of ``parkable`` are parked."""
+        """Load the rows that a batch of events may change, in one round trip, or in two if it names groups.
+
+        Args:
+            projection: The projection that folds the batch.
+            segment: The segment.
+            keys: The keys of the rows.
+            groups: The groups whose rows are loaded too.
+            parkable: The keys that may be parked.
+
+        Returns:
+            The rows that exist, the members of the groups, and which of ``parkable`` are parked.
+        """
         names = SegmentKeys(segment)
         row_keys, group_names = list(keys), list(groups)
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.hlen(names.parked)
-            for key, wanted in ((names.rows, row_keys), (names.groups, group_names)):
-                if wanted:
-                    pipeline.hmget(key, wanted)
-            parked_keys, *replies = pipeline.execute()
+            for key, fields in ((names.rows, row_keys), (names.groups, group_names)):
+                if fields:
+                    pipeline.hmget(key, fields)
+            parked_count, *replies = pipeline.execute()
         documents = replies.pop(0) if row_keys else []
         members = replies.pop(0) if group_names else []
         loaded = LoadedState(
@@ -62,14 +73,14 @@ class RedisStore:
                 if value is not None
             }
         )
-        others = [key for group in loaded.groups.values() for key in group if key not in keys]
-        if others:
-            row_keys += others
-            documents += self._client.hmget(names.rows, others)
-        if parked_keys:  # seldom any: asking for each key would double what is asked for
-            asked = [*parkable, *others]
-            errors: Any = self._client.hmget(names.parked, asked) if asked else []
-            loaded.parked = {key for key, error in zip(asked, errors, strict=True) if error is not None}
+        group_rows = [key for group in loaded.groups.values() for key in group if key not in keys]
+        if group_rows:
+            row_keys += group_rows
+            documents += self._client.hmget(names.rows, group_rows)
+        if parked_count:  # Usually no key is parked. A lookup of every key in each batch would double the reads.
+            candidates = [*parkable, *group_rows]
+            errors: Any = self._client.hmget(names.parked, candidates) if candidates else []
+            loaded.parked = {key for key, error in zip(candidates, errors, strict=True) if error is not None}
         loaded.rows = {
             key: decode_row(projection.row, document)
             for key, document in zip(row_keys, documents, strict=True)
@@ -78,16 +89,22 @@ class RedisStore:
         return loaded
 
     def begin_commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> RedisCommit:
-        """Send the changes and the new checkpoint, all or nothing. The caller can work until it needs the outcome."""
+        """Send the changes and the new checkpoint of a batch, all or nothing.
+
+        The caller can work until it needs the outcome.
+        """
         names = SegmentKeys(lease.segment)
         state: list[Word] = ["checkpoint", progress.position, "recorded_at", progress.recorded_at]
         state += ["committed_at", time.time(), "events_per_second", progress.events_per_second]
-        written = _commands(names, mutations, progress.position, progress.recorded_at)
-        commands: list[Command] = [("HSET", names.state, state), *written]
+        changes = build_commands(names, mutations, progress.position, progress.recorded_at)
+        commands: list[Command] = [("HSET", names.state, state), *changes]
         return self.send(lease, progress.position, commands)
 
     def send(self, lease: Lease, position: int, commands: Iterable[Command]) -> RedisCommit:
-        """Send write commands that lead from the lease's checkpoint to ``position``, all or none, behind the fence."""
+        """Send write commands that move the checkpoint from the lease's one to ``position``, all or none.
+
+        The server refuses them if the lease's epoch is outdated (``infra/redis/functions/commit.lua``).
+        """
         key_numbers = {SegmentKeys(lease.segment).state: 1}
         packed = msgspec.msgpack.encode(
             [(name, key_numbers.setdefault(key, len(key_numbers) + 1), words) for name, key, words in commands]
@@ -96,35 +113,50 @@ class RedisStore:
         return RedisCommit(self._client, lease, position, words)
 
     def parked_entries(self, segment: Segment, key: str, limit: int) -> list[LogEntry]:
-        """The first events that are parked under ``key``, in order."""
+        """Read the first events that are parked under a key, in order, at most ``limit``."""
         packed: Any = self._client.lrange(SegmentKeys(segment).parked_events(key), 0, limit - 1)
-        return [_unpack(one) for one in packed]
+        return [unpack_entry(entry) for entry in packed]
 
     def commit_retry(self, lease: Lease, key: str, done: int, mutations: Mutations) -> CommitOutcome:
-        """Make the changes and take the first ``done`` events off those parked under ``key``; the checkpoint stays.
+        """Commit the retry of a parked key. The checkpoint of the segment stays.
 
-        What ``mutations`` still parks under ``key`` is left there with its error; a key with no event left is parked no
-        more.
+        If ``mutations`` parks the key again, the key and its remaining events stay parked, with the new error. A key
+        without events is no longer parked.
+
+        Args:
+            lease: The lease on the segment.
+            key: The parked key.
+            done: The number of parked events that were folded and are removed from the list.
+            mutations: The changes that follow from these events.
         """
         names = SegmentKeys(lease.segment)
-        left = [parked for parked in mutations.parked if parked.key == key]
+        failed = [parked for parked in mutations.parked if parked.key == key]
         mutations.parked = [parked for parked in mutations.parked if parked.key != key]
         events = names.parked_events(key)
-        commands: list[Command] = [*_commands(names, mutations, lease.checkpoint), ("LTRIM", events, [done, -1])]
-        if left:
-            commands += [("HSET", names.parked, [key, _parked_note(left[0])]), ("SREM", names.retry, [key])]
+        commands: list[Command] = [*build_commands(names, mutations, lease.checkpoint), ("LTRIM", events, [done, -1])]
+        if failed:
+            commands += [("HSET", names.parked, [key, describe_parked_key(failed[0])]), ("SREM", names.retry, [key])]
         elif self._client.llen(events) == done:
             commands += [("HDEL", names.parked, [key]), ("SREM", names.retry, [key])]
         return self.send(lease, lease.checkpoint, commands).result()
 
     def retry_requests(self, segment: Segment) -> list[str]:
-        """Some of the parked keys that an operator wants tried again."""
+        """Read about ``RETRY_BATCH`` of the parked keys that an operator wants to be retried."""
         keys: Any
-        _, keys = self._client.sscan(SegmentKeys(segment).retry, count=100)
+        _, keys = self._client.sscan(SegmentKeys(segment).retry, count=RETRY_BATCH)
         return [key.decode() for key in keys]
 
     def lease(self, segments: Sequence[Segment], owner: str, seconds: float) -> list[Lease | None]:
-        """Take or prolong the lease on each segment; None where another owner has it."""
+        """Acquire or extend the lease on each segment.
+
+        Args:
+            segments: The segments.
+            owner: The name of the worker.
+            seconds: The duration of the leases.
+
+        Returns:
+            One lease per segment, None if another owner has the lease on the segment.
+        """
         return with_functions(self._client, lambda: self._lease(segments, owner, seconds))
 
     def _lease(self, segments: Sequence[Segment], owner: str, seconds: float) -> list[Lease | None]:
@@ -139,7 +171,7 @@ class RedisStore:
         ]
 
     def release(self, leases: Sequence[Lease]) -> None:
-        """Give the leases back, so that another owner need not wait for their end."""
+        """Release the leases, so that another owner can acquire them at once."""
         with_functions(self._client, lambda: self._release(leases))
 
     def _release(self, leases: Sequence[Lease]) -> None:
@@ -148,76 +180,3 @@ class RedisStore:
                 names = SegmentKeys(lease.segment)
                 pipeline.execute_command(*command("lease", [names.state, names.retry], (lease.owner, 0)))
             pipeline.execute()
-
-
-def _commands(
-    names: SegmentKeys, mutations: Mutations, position: int, recorded_at: float | None = None
-) -> Iterator[Command]:
-    """The write commands of a commit, as few and as long as they can be."""
-    written: list[Word] = []
-    removed: list[str] = []
-    for key, document in mutations.rows.items():
-        if document is None:
-            removed.append(key)
-        else:
-            written += (key, document.decode())
-    yield from _in_parts("HSET", names.rows, written, 2)
-    yield from _in_parts("HDEL", names.rows, removed, 1)
-    for (name, group), members in mutations.index_removals.items():
-        yield from _in_parts("ZREM", names.index(name, group), members, 1)
-    for (name, group), scores in mutations.index_additions.items():
-        pairs: list[Word] = []
-        for member, score in scores.items():
-            pairs += (score, member)
-        yield from _in_parts("ZADD", names.index(name, group), pairs, 2)
-    increments: dict[str, list[Word]] = defaultdict(list)
-    for (name, group), change in mutations.counts.items():
-        increments[name] += (change, group)
-    for name, pairs in increments.items():
-        yield "ZINCRBY", names.count(name), pairs
-    grouped: list[Word] = []
-    left: list[str] = []
-    for group, keys in mutations.groups.items():
-        if keys:
-            grouped += (group, "\n".join(sorted(keys)))
-        else:
-            left.append(group)
-    yield from _in_parts("HSET", names.groups, grouped, 2)
-    yield from _in_parts("HDEL", names.groups, left, 1)
-    yield from _parking(names, mutations.parked)
-    yield "XADD", names.changes, _changes_entry(mutations, position, recorded_at)
-
-
-def _in_parts(name: str, key: str, words: Sequence[Word], step: int) -> Iterator[Command]:
-    size = WORDS_PER_COMMAND // step * step
-    for start in range(0, len(words), size):
-        yield name, key, words[start : start + size]
-
-
-def _parking(names: SegmentKeys, parked: Iterable[Parked]) -> Iterator[Command]:
-    for one in parked:
-        if one.error is not None:
-            yield "HSET", names.parked, [one.key, _parked_note(one)]
-        yield "RPUSH", names.parked_events(one.key), [_pack(one.entry)]
-
-
-def _pack(entry: LogEntry) -> str:
-    return orjson.dumps({**entry._asdict(), "state": entry.state.decode()}).decode()
-
-
-def _unpack(packed: bytes) -> LogEntry:
-    values = orjson.loads(packed)
-    return LogEntry(**{**values, "state": values["state"].encode()})
-
-
-def _parked_note(parked: Parked) -> str:
-    entry = parked.entry
-    return orjson.dumps({"error": parked.error, "position": entry.position, "since": entry.recorded_at}).decode()
-
-
-def _changes_entry(mutations: Mutations, position: int, recorded_at: float | None) -> list[Word]:
-    told = mutations.rows if mutations.tells_rows else dict.fromkeys(mutations.rows)
-    rows = b",".join(b"[%b,%b]" % (orjson.dumps(key), document or b"null") for key, document in told.items())
-    keep = max(100, min(10_000, CHANGES_KEPT // max(1, len(mutations.rows))))
-    entry: list[Word] = ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]
-    return entry if recorded_at is None else [*entry, "recorded_at", recorded_at]

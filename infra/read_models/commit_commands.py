@@ -1,0 +1,106 @@
+"""The write commands of a commit, which the server-side function ``commit`` runs."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import orjson
+
+from domain.log import LogEntry
+from infra.read_models.keys import SegmentKeys
+from projections.fold import Mutations, Parked
+
+WORDS_PER_COMMAND = 4_000
+"""Highest number of words per command. Lua can unpack about 8,000 values into one call."""
+
+CHANGES_KEPT = 100_000
+"""Approximate number of row changes that the changes stream of a segment keeps for its readers."""
+
+Word = str | int | float
+"""A word of a command. It is never bytes, because the server's MessagePack library has no binary type."""
+
+Command = tuple[str, str, Sequence[Word]]
+"""The name, the key, and the words after the key. ZINCRBY takes any number of pairs of increment and member."""
+
+
+def build_commands(
+    names: SegmentKeys, mutations: Mutations, position: int, recorded_at: float | None = None
+) -> Iterator[Command]:
+    """Yield the write commands of a commit, as few as ``WORDS_PER_COMMAND`` allows.
+
+    Args:
+        names: The keys of the segment.
+        mutations: The changes.
+        position: The checkpoint to which the commit leads.
+        recorded_at: Time of the last event in epoch seconds; None for the retry of parked events.
+    """
+    stored: list[Word] = []
+    removed: list[str] = []
+    for key, document in mutations.rows.items():
+        if document is None:
+            removed.append(key)
+        else:
+            stored += (key, document.decode())
+    yield from _split("HSET", names.rows, stored, 2)
+    yield from _split("HDEL", names.rows, removed, 1)
+    for (name, group), members in mutations.index_removals.items():
+        yield from _split("ZREM", names.index(name, group), members, 1)
+    for (name, group), scores in mutations.index_additions.items():
+        pairs: list[Word] = []
+        for member, score in scores.items():
+            pairs += (score, member)
+        yield from _split("ZADD", names.index(name, group), pairs, 2)
+    increments: dict[str, list[Word]] = defaultdict(list)
+    for (name, group), change in mutations.counts.items():
+        increments[name] += (change, group)
+    for name, pairs in increments.items():
+        yield "ZINCRBY", names.count(name), pairs
+    grouped: list[Word] = []
+    emptied: list[str] = []
+    for group, keys in mutations.groups.items():
+        if keys:
+            grouped += (group, "\n".join(sorted(keys)))
+        else:
+            emptied.append(group)
+    yield from _split("HSET", names.groups, grouped, 2)
+    yield from _split("HDEL", names.groups, emptied, 1)
+    yield from _parking_commands(names, mutations.parked)
+    yield "XADD", names.changes, _changes_entry(mutations, position, recorded_at)
+
+
+def _split(name: str, key: str, words: Sequence[Word], step: int) -> Iterator[Command]:
+    """Split a command into commands of at most ``WORDS_PER_COMMAND`` words, without separating ``step`` words."""
+    size = WORDS_PER_COMMAND // step * step
+    for start in range(0, len(words), size):
+        yield name, key, words[start : start + size]
+
+
+def _parking_commands(names: SegmentKeys, parked: Iterable[Parked]) -> Iterator[Command]:
+    for event in parked:
+        if event.error is not None:
+            yield "HSET", names.parked, [event.key, describe_parked_key(event)]
+        yield "RPUSH", names.parked_events(event.key), [pack_entry(event.entry)]
+
+
+def pack_entry(entry: LogEntry) -> str:
+    """Return a log entry as JSON."""
+    return orjson.dumps({**entry._asdict(), "state": entry.state.decode()}).decode()
+
+
+def unpack_entry(packed: bytes) -> LogEntry:
+    """Parse a log entry that ``pack_entry`` has written."""
+    values = orjson.loads(packed)
+    return LogEntry(**{**values, "state": values["state"].encode()})
+
+
+def describe_parked_key(parked: Parked) -> str:
+    """Return the JSON object that is stored for a parked key: the error, and the event's position and time."""
+    entry = parked.entry
+    return orjson.dumps({"error": parked.error, "position": entry.position, "since": entry.recorded_at}).decode()
+
+
+def _changes_entry(mutations: Mutations, position: int, recorded_at: float | None) -> list[Word]:
+    changes = mutations.rows if mutations.tells_rows else dict.fromkeys(mutations.rows)
+    rows = b",".join(b"[%b,%b]" % (orjson.dumps(key), document or b"null") for key, document in changes.items())
+    keep = max(100, min(10_000, CHANGES_KEPT // max(1, len(mutations.rows))))
+    entry: list[Word] = ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]
+    return entry if recorded_at is None else [*entry, "recorded_at", recorded_at]
