@@ -1,6 +1,6 @@
-"""The tolerant wire reader: every shape in which producers announce, read into events or refused by name.
+"""The reader of producers' messages: it accepts every known shape and returns events and refusals.
 
-Pure: no clock, no I/O. The shapes and the rules are described in ``docs/wire.md``.
+The reader has no clock and performs no I/O. ``docs/wire.md`` describes the shapes and the rules.
 """
 
 from domain.wire.channels import (

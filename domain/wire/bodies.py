@@ -1,4 +1,4 @@
-"""The body of each event type: which fields of a message make which event."""
+"""Builders of events: one function for each event type of the wire format reads the fields of a message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +19,7 @@ from domain.wire.refusal import RefusedError, preview
 from domain.wire.values import (
     count,
     fraction,
+    identifier,
     job_id,
     mapping,
     message_text,
@@ -26,7 +27,6 @@ from domain.wire.values import (
     number,
     optional,
     pattern_name,
-    reference,
     required,
     symbol,
     text,
@@ -34,7 +34,7 @@ from domain.wire.values import (
 )
 
 UNKNOWN_SOURCE = "unknown"
-"""The source of a message whose producer does not name itself."""
+"""Source of a message that names no producer."""
 
 _COMPLETED = {"completed", "complete", "success", "succeeded"}
 _FAILED = {"failed", "failure", "error"}
@@ -45,12 +45,12 @@ _INDICATORS = {
     "relative_volume": ("relative_volume", "rel_volume", "volume_ratio"),
     "rsi": ("rsi",),
 }
-"""The indicators that have a field of their own, and what they are called on the wire."""
+"""The indicators for which events have a field, each with its names in messages."""
 
 
 def pattern_detected(message: MessageLevels, event_id: str, received_at: float) -> Event:
-    """A detection; it happened when the envelope says, else when the pattern was detected."""
-    fields = _pattern(message)
+    """Build a detection. It occurred at the time in the envelope, or else at the time of detection."""
+    fields = _pattern_fields(message)
     fields["confidence"] = fraction(required(message.take("confidence")))
     announced_at, detected_at = _pattern_times(message)
     if detected_at is None:
@@ -59,75 +59,77 @@ def pattern_detected(message: MessageLevels, event_id: str, received_at: float) 
     fields["occurred_at"] = detected_at if announced_at is None else announced_at
     fields["tier"] = fields["tier"] or UNKNOWN_TIER
     _take_measures(message, fields)
-    return PatternDetected(event_id=event_id, **fields, extra=message.rest())
+    return PatternDetected(event_id=event_id, **fields, extra=message.remaining_fields())
 
 
 def pattern_updated(message: MessageLevels, event_id: str, received_at: float) -> Event:
-    """An update of the detection that its body names, at the time the envelope says, else when it came."""
-    fields = _pattern(message) | _times_of_change(message, received_at)
+    """Build an update of a detection. It occurred at the time in the envelope, or else at the time of receipt."""
+    fields = _pattern_fields(message) | _times_of_change(message, received_at)
     fields["confidence"] = optional(fraction, message.take("confidence"))
     _take_measures(message, fields)
-    return PatternUpdated(event_id=event_id, **fields, extra=message.rest())
+    return PatternUpdated(event_id=event_id, **fields, extra=message.remaining_fields())
 
 
 def pattern_expired(message: MessageLevels, event_id: str, received_at: float) -> Event:
-    """An announced expiry. What the body repeats of the detection is kept as extra, ``expires_at`` too."""
-    fields = _pattern(message) | _times_of_change(message, received_at)
-    return PatternExpired(event_id=event_id, **fields, extra=message.rest())
+    """Build an announced expiry. Repeated fields of the detection go to ``extra``, even ``expires_at``."""
+    fields = _pattern_fields(message) | _times_of_change(message, received_at)
+    return PatternExpired(event_id=event_id, **fields, extra=message.remaining_fields())
 
 
 def backtest_progress(message: MessageLevels, event_id: str, received_at: float) -> Event:
-    """How far a run has come, as a fraction."""
+    """Build a progress report of a backtest run."""
     return BacktestProgressed(
         event_id=event_id,
-        **_backtest(message, received_at),
+        **_backtest_fields(message, received_at),
         progress=fraction(required(message.take("progress"))),
         status=optional(text, message.take("status")) or "processing",
         current_symbol=optional(text, message.take("current_symbol")),
         processed_symbols=optional(count, message.take("processed_symbols")),
         estimated_completion=optional(moment, message.take("estimated_completion")),
-        extra=message.rest(),
+        extra=message.remaining_fields(),
     )
 
 
 def backtest_result(message: MessageLevels, event_id: str, received_at: float) -> Event:
-    """The end of a run: its status says how it ended; without one, results mean that it completed."""
-    fields = _backtest(message, received_at)
+    """Build the end of a backtest run. A message without a status but with results means that the run completed."""
+    fields = _backtest_fields(message, received_at)
     results = optional(mapping, message.take("results")) or {}
     status_field = message.take("status")
     status = optional(text, status_field)
     if status is None and not results:
-        raise RefusedError("missing-field", "status is missing, and there are no results to tell it from")
+        raise RefusedError(
+            "missing-field", "status is missing, and there are no results: expected completed, failed or cancelled"
+        )
     fields["processing_time_seconds"] = optional(number, message.take("processing_time_seconds"))
-    ending = "completed" if status is None else status.lower()
-    if ending in _COMPLETED:
-        return BacktestCompleted(event_id=event_id, **fields, results=results, extra=message.rest())
-    if ending not in _FAILED | _CANCELLED:
+    outcome = "completed" if status is None else status.lower()
+    if outcome in _COMPLETED:
+        return BacktestCompleted(event_id=event_id, **fields, results=results, extra=message.remaining_fields())
+    if outcome not in _FAILED | _CANCELLED:
         raise RefusedError(
             "unknown-status", f"status is {preview(status_field[1])}: expected completed, failed or cancelled"
         )
     return BacktestFailed(
         event_id=event_id,
         **fields,
-        status="cancelled" if ending in _CANCELLED else "failed",
+        status="cancelled" if outcome in _CANCELLED else "failed",
         error_message=optional(message_text, message.take("error_message", "error")),
         results=results,
-        extra=message.rest(),
+        extra=message.remaining_fields(),
     )
 
 
 def system_health(message: MessageLevels, event_id: str, received_at: float) -> Event:
-    """A producer's report about itself."""
+    """Build a health report of a producer."""
     return HealthReported(
         event_id=event_id,
-        **_announced(message, received_at),
+        **_announcement_fields(message, received_at),
         status=text(required(message.take("status"))),
         metrics=optional(mapping, message.take("metrics")) or {},
-        extra=message.rest(),
+        extra=message.remaining_fields(),
     )
 
 
-BODIES: dict[str, Callable[[MessageLevels, str, float], Event]] = {
+EVENT_BUILDERS: dict[str, Callable[[MessageLevels, str, float], Event]] = {
     "pattern_detected": pattern_detected,
     "pattern_updated": pattern_updated,
     "pattern_expired": pattern_expired,
@@ -135,28 +137,34 @@ BODIES: dict[str, Callable[[MessageLevels, str, float], Event]] = {
     "backtest_result": backtest_result,
     "system_health": system_health,
 }
-"""What makes the event, by event type. Each raises RefusedError."""
+"""The builder of each event type. Builders take a message, the event id and the time of receipt in epoch seconds.
+
+They raise RefusedError for a field that they cannot read.
+"""
 
 
-def _pattern(message: MessageLevels) -> dict[str, Any]:
-    """What all pattern events have. A body's ``source`` is its tier, an envelope's is the producer."""
+def _pattern_fields(message: MessageLevels) -> dict[str, Any]:
+    """Read the common fields of pattern events.
+
+    The field ``source`` names the tier in a body, and the producer in an envelope.
+    """
     fields: dict[str, Any] = {
         "symbol": symbol(required(message.take("symbol"))),
         "pattern": pattern_name(required(message.take("pattern", "pattern_name", "pattern_type"))),
         "source": optional(text, message.take_outer("source")) or UNKNOWN_SOURCE,
         "correlation_id": _correlation(message),
     }
-    named = message.take("tier")
-    if named[1] is None and message.nested:
-        named = message.take_inner("source")
-    if named[1] is None:
-        named = message.take("timeframe")
-    fields["tier"] = optional(tier, named)
+    tier_field = message.take("tier")
+    if tier_field[1] is None and message.nested:
+        tier_field = message.take_inner("source")
+    if tier_field[1] is None:
+        tier_field = message.take("timeframe")
+    fields["tier"] = optional(tier, tier_field)
     return fields
 
 
 def _pattern_times(message: MessageLevels) -> tuple[float | None, float | None]:
-    """When the message was announced and when the pattern was detected, as far as it says."""
+    """Read the time of the announcement and the time of the detection. Each is None if the message does not give it."""
     return (
         optional(moment, message.take_outer("timestamp")),
         optional(moment, message.take("detected_at", "detection_timestamp", "timestamp")),
@@ -164,14 +172,14 @@ def _pattern_times(message: MessageLevels) -> tuple[float | None, float | None]:
 
 
 def _times_of_change(message: MessageLevels, received_at: float) -> dict[str, float]:
-    """When an update or expiry happened, and when what it speaks of was detected."""
+    """Read the time of an update or expiry and the time of the detection."""
     announced_at, detected_at = _pattern_times(message)
     occurred_at = received_at if announced_at is None else announced_at
     return {"occurred_at": occurred_at, "detected_at": occurred_at if detected_at is None else detected_at}
 
 
 def _take_measures(message: MessageLevels, fields: dict[str, Any]) -> None:
-    """Prices, expiry and indicators."""
+    """Read the price, the expiry and the indicators into ``fields``."""
     fields["expires_at"] = optional(moment, message.take("expires_at"))
     fields["current_price"] = optional(number, message.take("current_price"))
     fields["price_change"] = optional(number, message.take("price_change"))
@@ -182,13 +190,13 @@ def _take_measures(message: MessageLevels, fields: dict[str, Any]) -> None:
     fields["indicators"] = indicators
 
 
-def _backtest(message: MessageLevels, received_at: float) -> dict[str, Any]:
-    """What all backtest events have."""
-    return {"job_id": job_id(required(message.take("job_id"))), **_announced(message, received_at)}
+def _backtest_fields(message: MessageLevels, received_at: float) -> dict[str, Any]:
+    """Read the common fields of backtest events."""
+    return {"job_id": job_id(required(message.take("job_id"))), **_announcement_fields(message, received_at)}
 
 
-def _announced(message: MessageLevels, received_at: float) -> dict[str, Any]:
-    """Who announced it and when, for events that are about the producer's own work."""
+def _announcement_fields(message: MessageLevels, received_at: float) -> dict[str, Any]:
+    """Read the producer and the time of an event about the producer's own work."""
     source = message.take_outer("source")
     if source[1] is None:
         source = message.take("source")
@@ -204,4 +212,4 @@ def _announced(message: MessageLevels, received_at: float) -> dict[str, Any]:
 
 
 def _correlation(message: MessageLevels) -> str | None:
-    return optional(reference, message.take("correlation_id", "flow_id"))
+    return optional(identifier, message.take("correlation_id", "flow_id"))

@@ -1,4 +1,4 @@
-"""Where producers announce, and which event types each channel carries."""
+"""The channels on which producers publish, and the event types of each channel."""
 
 PATTERNS = "tickstock.events.patterns"
 BACKTEST_PROGRESS = "tickstock.events.backtesting.progress"
@@ -6,10 +6,10 @@ BACKTEST_RESULTS = "tickstock.events.backtesting.results"
 HEALTH = "tickstock.health.status"
 
 CHANNELS = (PATTERNS, BACKTEST_PROGRESS, BACKTEST_RESULTS, HEALTH)
-"""The pub/sub channels, fixed by the producer."""
+"""All pub/sub channels. The producer fixes their names."""
 
 INGEST_STREAM = "tickstock.ingest"
-"""The Redis stream that takes the same messages, with the fields ``channel`` and ``payload``."""
+"""The Redis stream that takes the same messages. Its entries have the fields ``channel`` and ``payload``."""
 
 CHANNEL_OF = {
     "pattern_detected": PATTERNS,
@@ -20,11 +20,11 @@ CHANNEL_OF = {
     "backtest_result": BACKTEST_RESULTS,
     "system_health": HEALTH,
 }
-"""The channel of each event type."""
+"""The channel of each event type of the wire format."""
 
-ONLY_TYPE = {
+DEFAULT_TYPE = {
     BACKTEST_PROGRESS: "backtest_progress",
     BACKTEST_RESULTS: "backtest_result",
     HEALTH: "system_health",
 }
-"""The event type of a message that names none, on a channel that carries only one."""
+"""The event type of a message without a type, for each channel that carries only one type."""

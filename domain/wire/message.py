@@ -1,4 +1,7 @@
-"""A message's bytes to its levels: from the envelope outside to the body inside."""
+"""The levels of a message: from the outer envelope to the inner body.
+
+Producers wrap the body of an event in up to three envelopes. A level is one of these nested objects without the next.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +12,32 @@ from domain.wire.refusal import RefusedError
 from domain.wire.values import Field
 
 MAX_DEPTH = 64
-"""How deep objects and lists may nest; far below what any JSON reader down the line can take."""
+"""Highest number of nested objects and lists. It is far below the limit of every JSON parser in use."""
 
 MAX_LEVELS = 4
-"""How many objects deep a body is looked for; what is nested deeper stays as it is."""
+"""Highest number of levels of a message. A deeper object stays a value of the innermost level."""
 
-_NESTED = ("data", "detection")
+_BODY_FIELDS = ("data", "detection")
+"""The fields of an envelope that hold the next level."""
 
 
-def parse(payload: bytes, max_bytes: int) -> dict[str, Any]:
-    """The JSON object in ``payload``. Raises RefusedError."""
+def parse_message(payload: bytes, max_bytes: int) -> dict[str, Any]:
+    """Parse a payload.
+
+    Args:
+        payload: UTF-8 encoded JSON.
+        max_bytes: The highest accepted number of bytes.
+
+    Returns:
+        The JSON object.
+
+    Raises:
+        RefusedError: The payload is too large, no JSON object, nested too deeply or holds a NUL character.
+    """
     if len(payload) > max_bytes:
-        raise RefusedError("too-large", f"the message has {len(payload)} bytes, more than the {max_bytes} allowed")
+        raise RefusedError(
+            "too-large", f"the message has {len(payload)} bytes, more than the {max_bytes} allowed: split it"
+        )
     try:
         message = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
@@ -29,33 +46,36 @@ def parse(payload: bytes, max_bytes: int) -> dict[str, Any]:
         _check_contents(message)
     if not isinstance(message, dict):
         kind = "a list" if isinstance(message, list) else "a single value"
-        raise RefusedError("not-an-object", f"the message is {kind}, not an object")
+        raise RefusedError("not-an-object", f"the message is {kind}, not an object: send one JSON object")
     return message
 
 
 def _not_json(error: orjson.JSONDecodeError) -> RefusedError:
     if "depth limit" in error.msg:
         return _too_deep()
-    where = f"at character {error.pos}"
-    found = error.doc[error.pos : error.pos + 8] if error.doc else ""
+    place = f"at character {error.pos}"
+    token = error.doc[error.pos : error.pos + 8].lower() if error.doc else ""
     for name in ("NaN", "Infinity"):
-        if found.lower().startswith(name.lower()):
-            return RefusedError("not-a-number", f"the message holds {name} {where}: {name} is not a number")
+        if token.startswith(name.lower()):
+            reason = f"the message holds {name} {place}: {name} is not a number, leave out the field or send null"
+            return RefusedError("not-a-number", reason)
     if "infinity" in error.msg:
-        return RefusedError("not-a-number", f"the message holds {where} a number too large to be one")
-    return RefusedError("not-json", f"the message is not JSON: {error}")
+        return RefusedError("not-a-number", f"the number {place} is too large: expected at most 1.8e308")
+    return RefusedError("not-json", f"the message is not JSON: {error}: send one JSON object in UTF-8")
 
 
 def _too_deep() -> RefusedError:
-    return RefusedError("too-deep", f"the message nests deeper than {MAX_DEPTH} levels")
+    return RefusedError(
+        "too-deep", f"the message nests objects and lists deeper than {MAX_DEPTH} levels: send a flatter one"
+    )
 
 
 def _check_contents(message: Any) -> None:
-    """Refuse deep nesting, and NUL characters, which PostgreSQL cannot store in a text."""
+    """Refuse deep nesting and NUL characters. PostgreSQL cannot store a NUL character in a text."""
     values = [message]
     for _ in range(MAX_DEPTH + 1):
         if any(isinstance(value, str) and "\0" in value for value in values):
-            raise RefusedError("control-character", "the message holds a NUL character in a text")
+            raise RefusedError("control-character", "a text in the message holds a NUL character: remove it")
         inner = [value for value in values if isinstance(value, list)]
         objects = [value for value in values if isinstance(value, dict)]
         values = [item for value in inner for item in value]
@@ -68,9 +88,11 @@ def _check_contents(message: Any) -> None:
 
 
 class MessageLevels:
-    """The levels of one announcement. What is taken from them is understood; what is left is ``rest``.
+    """The levels of one announcement. The ``take`` methods remove a field and return its name and its value.
 
-    The first ``shared`` levels belong to a batch, and to its other items too.
+    Args:
+        levels: The levels, outermost first. The ``take`` methods change them.
+        shared: The number of outer levels that belong to a batch and thus to every item of the batch.
     """
 
     __slots__ = ("levels", "shared")
@@ -81,11 +103,11 @@ class MessageLevels:
 
     @property
     def nested(self) -> bool:
-        """Whether the body stands in an envelope."""
+        """Whether the message has an envelope."""
         return len(self.levels) > 1
 
     def take(self, *names: str) -> Field:
-        """The innermost field with one of the names; null and the empty string count as absent."""
+        """Take the innermost field with one of the names. Null and the empty string count as absent."""
         for level in reversed(self.levels):
             for name in names:
                 if name in level:
@@ -95,7 +117,7 @@ class MessageLevels:
         return names[0], None
 
     def take_outer(self, name: str) -> Field:
-        """The outermost field of that name in the envelope; in the message itself if it is flat."""
+        """Take the outermost field with the name from the envelope, or from the body if there is no envelope."""
         for level in self.levels[:-1] or self.levels:
             if name in level:
                 value = level.pop(name)
@@ -104,25 +126,28 @@ class MessageLevels:
         return name, None
 
     def take_inner(self, name: str) -> Field:
-        """The field of that name in the body alone."""
+        """Take the field with the name from the body only."""
         value = self.levels[-1].pop(name, None)
         return name, None if value == "" else value
 
     def take_event_type(self) -> Field:
-        """The outermost ``event_type``, else ``type``, of the message or batch item; repetitions go too."""
-        own = self.levels[self.shared :]
+        """Take the outermost ``event_type``, or else ``type``, of the message or batch item, and its repetitions."""
+        item_levels = self.levels[self.shared :]
         for name in ("event_type", "type"):
-            for level in own:
+            for level in item_levels:
                 value = level.get(name)
                 if value is not None and value != "":
-                    for repeated in own:
+                    for repeated in item_levels:
                         if repeated.get(name) == value:
                             del repeated[name]
                     return name, value
         return "event_type", None
 
     def take_event_id(self) -> str | None:
-        """The producer's outermost ``event_id`` of the message or the batch item, if it can serve as one."""
+        """Take the outermost ``event_id`` of the message or batch item.
+
+        Only a text of 1 to 128 printable characters without surrounding blanks is a valid id. An invalid id stays.
+        """
         for level in self.levels[self.shared :]:
             value = level.get("event_id")
             if isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable() and value == value.strip():
@@ -130,27 +155,27 @@ class MessageLevels:
                 return value
         return None
 
-    def rest(self) -> dict[str, Any]:
-        """Every field that was not taken, under its own name; the inner one first.
+    def remaining_fields(self) -> dict[str, Any]:
+        """Return every field that was not taken, the fields of inner levels first.
 
-        Where an inner level has a field of the same name, the outer one is kept as ``outer.<name>``.
+        A field of an outer level gets the name ``outer.<name>`` if an inner level has a field with its name.
         """
-        rest: dict[str, Any] = {}
+        remaining: dict[str, Any] = {}
         for level in reversed(self.levels):
             for name, value in level.items():
-                free = name
-                while free in rest:
-                    free = f"outer.{free}"
-                rest[free] = value
-        return rest
+                unused = name
+                while unused in remaining:
+                    unused = f"outer.{unused}"
+                remaining[unused] = value
+        return remaining
 
 
-def unwrap(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Copies of the message's levels, outermost first, each without the next."""
+def split_levels(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return copies of the message's levels, outermost first, each without the next level."""
     level = dict(message)
     levels = [level]
     while len(levels) < MAX_LEVELS:
-        for name in _NESTED:
+        for name in _BODY_FIELDS:
             if isinstance(level.get(name), dict):
                 level = dict(level.pop(name))
                 levels.append(level)

@@ -1,4 +1,4 @@
-"""Why a message, or one item of a batch, could not be read."""
+"""Refusals: the reasons why a message, or one item of a batch, cannot be read."""
 
 import reprlib
 from typing import Any, Literal, NamedTuple
@@ -24,31 +24,35 @@ Code = Literal[
     "wrong-channel",
     "wrong-type",
 ]
-"""The kinds of refusal, for counting and filtering; the reason says the rest."""
+"""The kinds of refusals, for counting and filtering."""
 
 
 class Refusal(NamedTuple):
-    """A named refusal."""
+    """A refusal of one message or of one item of a batch."""
 
     code: Code
     reason: str
-    """One printable sentence: the field, what it holds (shortened), what would be right."""
+    """One printable sentence: the field, its value (shortened), and the expected value."""
 
 
 class RefusedError(TickViewError):
-    """The message cannot be read as an event."""
+    """The message or the item of a batch cannot be read as an event.
+
+    Attributes:
+        refusal: The code and the reason.
+    """
 
     def __init__(self, code: Code, reason: str) -> None:
         super().__init__(reason)
         self.refusal = Refusal(code, reason)
 
 
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 48
+_limited = reprlib.Repr()
+_limited.maxstring = _limited.maxother = 48
 
 
 def preview(value: Any) -> str:
-    """A JSON value for a reason: printable, at most some 50 characters."""
+    """Return a JSON value as printable text of at most about 50 characters, for a reason."""
     match value:
         case dict():
             return "an object"
@@ -57,4 +61,4 @@ def preview(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case _:
-            return _short.repr(value)
+            return _limited.repr(value)

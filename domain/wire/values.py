@@ -1,6 +1,6 @@
-"""One field of a message to one value of an event: numbers, times, names.
+"""Readers of single values: each turns one field of a message into a number, a time or a text.
 
-Each function raises RefusedError for what it cannot read.
+Every reader raises RefusedError for a value that it cannot read.
 """
 
 import re
@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 from domain.wire.refusal import RefusedError, preview
 
 Field = tuple[str, Any]
-"""A field's name in the message and its value; the value is None if the message does not have it."""
+"""The name of a field in the message, and its value. The value is None if the message does not have the field."""
 
 T = TypeVar("T")
 
-END_OF_TIME = 253402300800.0
-"""The first second of the year 10000."""
+MAX_TIME = 253402300800.0
+"""The first second of the year 10000, in seconds since the epoch. A time must be earlier."""
 
-SMALLEST_SPELLED_TIME = 1e8
-"""A string of digits below this (1973 as epoch seconds) is rather a date, such as 20250904."""
+MIN_TEXT_SECONDS = 1e8
+"""The lowest number in a text that counts as epoch seconds (the year 1973). A lower one may be a date: 20250904."""
 
-LARGEST_COUNT = 2**53
-"""The largest whole number that every JSON reader keeps exactly."""
+MAX_COUNT = 2**53
+"""The highest whole number that every JSON parser reads exactly (RFC 8259, section 6)."""
 
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.:\-^=/_]{0,31}")
@@ -31,69 +31,75 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@+=~\-]{0,127}")
 
 
 def required(field: Field) -> Field:
-    """The field itself, refused if the message does not have it."""
+    """Return the field. Refuse the message if it does not have the field."""
     name, value = field
     if value is None:
-        raise RefusedError("missing-field", f"{name} is missing or empty")
+        raise RefusedError("missing-field", f"{name} is missing or empty: the field is required")
     return field
 
 
 def optional(reader: Callable[[Field], T], field: Field) -> T | None:
-    """What ``reader`` makes of the field, None if the message does not have it."""
+    """Read the field with ``reader``, or return None if the message does not have the field."""
     return None if field[1] is None else reader(field)
 
 
 def number(field: Field, low: float = -inf, high: float = inf) -> float:
-    """A finite number from ``low`` to ``high``; a string that spells one will do."""
+    """Read a finite number from ``low`` to ``high``. A text of decimal digits is accepted too."""
     name, value = field
     if type(value) is not float:
         value = _number(name, value)
     if not low <= value <= high:
-        raise RefusedError("out-of-range", f"{name} is {preview(field[1])}, outside {low:g}..{high:g}")
+        expected = f"of at least {low:g}" if high == inf else f"from {low:g} to {high:g}"
+        raise RefusedError("out-of-range", f"{name} is {preview(field[1])}: expected a number {expected}")
     return float(value)
 
 
 def fraction(field: Field) -> float:
-    """A number from 0 to 1."""
+    """Read a number from 0 to 1."""
     return number(field, 0.0, 1.0)
 
 
 def count(field: Field) -> int:
-    """A whole number from 0 to 2**53."""
-    value = number(field, 0, LARGEST_COUNT)
+    """Read a whole number from 0 to ``MAX_COUNT``."""
+    value = number(field, 0, MAX_COUNT)
     if not value.is_integer():
-        raise RefusedError("not-a-number", f"{field[0]} is {preview(field[1])}, which is not a whole number")
+        raise RefusedError(
+            "not-a-number", f"{field[0]} is {preview(field[1])}, which is not a whole number: expected 0, 1, 2 …"
+        )
     return int(value)
 
 
 def _number(name: str, value: Any) -> float:
     if type(value) is int:
         return float(value)
-    spelled = _spelled_number(value) if isinstance(value, str) else None
-    if spelled is not None:
-        return spelled
-    raise RefusedError("not-a-number", f"{name} is {preview(value)}, which is not a number")
+    parsed = _parse_number(value) if isinstance(value, str) else None
+    if parsed is not None:
+        return parsed
+    raise RefusedError("not-a-number", f"{name} is {preview(value)}, which is not a number: expected a finite number")
 
 
-def _spelled_number(text: str) -> float | None:
-    """The finite number that ``text`` spells in decimal digits, None if it spells none."""
+def _parse_number(text: str) -> float | None:
+    """Parse a finite number in decimal digits. Return None for any other text."""
     return float(text) if _NUMBER.fullmatch(text) and isfinite(float(text)) else None
 
 
 def moment(field: Field) -> float:
-    """A time in epoch seconds, from the years 1970 to 9999.
+    """Read a time from 1970 to 9999.
 
-    Numbers are seconds, milliseconds, microseconds or nanoseconds since the epoch, by magnitude: seconds
-    below 1e11 (the year 5138), then a thousand times as much for each step. Strings are such numbers or
-    ISO 8601, in UTC if they name no zone.
+    A number is a time in seconds, milliseconds, microseconds or nanoseconds since the epoch. The magnitude decides:
+    numbers below 1e11 (the year 5138) are seconds, numbers below 1e14 milliseconds, numbers below 1e17 microseconds.
+    A text is such a number or a time in ISO 8601. A time in ISO 8601 without a zone is in UTC.
+
+    Returns:
+        The time in seconds since the epoch.
     """
     value = field[1]
     seconds: float | None = None
     if type(value) is float or type(value) is int:
-        seconds = _from_epoch(value)
+        seconds = _epoch_seconds(value)
     elif isinstance(value, str):
-        seconds = _from_text(value.strip())
-    if seconds is None or not 0 <= seconds < END_OF_TIME:
+        seconds = _parse_time(value.strip())
+    if seconds is None or not 0 <= seconds < MAX_TIME:
         raise RefusedError(
             "not-a-time",
             f"{field[0]} is {preview(value)}, which is not a time from 1970 to 9999: "
@@ -102,7 +108,7 @@ def moment(field: Field) -> float:
     return seconds
 
 
-def _from_epoch(value: float) -> float:
+def _epoch_seconds(value: float) -> float:
     if value < 1e11:
         return float(value)
     if value < 1e14:
@@ -112,10 +118,10 @@ def _from_epoch(value: float) -> float:
     return value / 1_000_000_000
 
 
-def _from_text(text: str) -> float | None:
-    value = _spelled_number(text)
-    if value is not None and value >= SMALLEST_SPELLED_TIME:
-        return _from_epoch(value)
+def _parse_time(text: str) -> float | None:
+    value = _parse_number(text)
+    if value is not None and value >= MIN_TEXT_SECONDS:
+        return _epoch_seconds(value)
     try:
         time = datetime.fromisoformat(text.upper())
     except ValueError:
@@ -124,7 +130,7 @@ def _from_text(text: str) -> float | None:
 
 
 def symbol(field: Field) -> str:
-    """A ticker symbol in capitals, 1 to 32 characters: ``AAPL``, ``BRK.B``, ``X:BTCUSD``, ``^GSPC``."""
+    """Read a ticker symbol of 1 to 32 characters and return it in capitals: ``AAPL``, ``BRK.B``, ``X:BTCUSD``."""
     name, value = field
     if isinstance(value, str) and _SYMBOL.fullmatch(ticker := value.strip()):
         return ticker.upper()
@@ -134,61 +140,67 @@ def symbol(field: Field) -> str:
     )
 
 
-def text(field: Field, longest: int = 64, without: str = "") -> str:
-    """A printable text of 1 to ``longest`` characters, stripped of surrounding blanks."""
+def text(field: Field, max_length: int = 64, forbidden: str = "") -> str:
+    """Read a printable text and remove surrounding blanks.
+
+    Args:
+        field: The field.
+        max_length: The highest number of characters.
+        forbidden: A character that the text must not contain. Empty: every printable character is allowed.
+    """
     name, value = field
     if not isinstance(value, str):
-        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not a text")
+        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not a text: expected a JSON string")
     stripped = value.strip()
-    if 0 < len(stripped) <= longest and stripped.isprintable() and not (without and without in stripped):
+    if 0 < len(stripped) <= max_length and stripped.isprintable() and not (forbidden and forbidden in stripped):
         return stripped
     raise RefusedError(
         "not-a-name",
-        f"{name} is {preview(value)}: expected 1 to {longest} printable characters"
-        + (f" without {without!r}" if without else ""),
+        f"{name} is {preview(value)}: expected 1 to {max_length} printable characters"
+        + (f" without {forbidden!r}" if forbidden else ""),
     )
 
 
 def pattern_name(field: Field) -> str:
-    """A pattern's name as announced; without a colon, which separates the parts of a pattern id."""
-    return text(field, without=":")
+    """Read the name of a pattern. It must not contain a colon, which separates the parts of a pattern id."""
+    return text(field, forbidden=":")
 
 
 def tier(field: Field) -> str:
-    """A detector tier or time frame in small letters; without a colon, as in a pattern's name."""
-    return text(field, longest=32, without=":").lower()
+    """Read a detector tier or time frame and return it in small letters. It must not contain a colon."""
+    return text(field, max_length=32, forbidden=":").lower()
 
 
-def reference(field: Field) -> str:
-    """An identifier that is not ours, 1 to 128 printable characters; a whole number will do."""
+def identifier(field: Field) -> str:
+    """Read an identifier of another system: 1 to 128 printable characters, or a whole number."""
     name, value = field
-    return text((name, str(value) if type(value) is int else value), longest=128)
+    return text((name, str(value) if type(value) is int else value), max_length=128)
 
 
 def job_id(field: Field) -> str:
-    """A backtest's identifier, fit for a stream's name and a URL path; a whole number will do."""
+    """Read the id of a backtest run, which fits into a stream name and a URL path. A whole number is accepted."""
     name, value = field
-    identifier = reference(field)
-    if not _JOB_ID.fullmatch(identifier):
+    job = identifier(field)
+    if not _JOB_ID.fullmatch(job):
         raise RefusedError(
             "not-a-name",
             f"{name} is {preview(value)}: expected 1 to 128 letters, digits or _ . : @ + = ~ -, "
             "the first a letter or digit",
         )
-    return identifier
+    return job
 
 
 def message_text(field: Field) -> str:
-    """Any text, such as an error message of several lines."""
+    """Read a text with any characters, such as an error message of several lines."""
     name, value = field
     if not isinstance(value, str):
-        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not a text")
+        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not a text: expected a JSON string")
     return value
 
 
 def mapping(field: Field) -> dict[str, Any]:
-    """A JSON object, as a copy of its top level."""
+    """Read a JSON object and return a shallow copy."""
     name, value = field
     if not isinstance(value, dict):
-        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not an object")
+        raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not an object: expected a JSON object")
     return dict(value)

@@ -43,7 +43,7 @@ def test_columns_may_have_other_names() -> None:
         ({"name": "nobody"}, None, "symbol is missing or empty"),
         ({"symbol": "a b"}, None, "symbol is 'a b', which is not a symbol"),
         ({"symbol": "A", "market_cap": "much"}, "A", "market_cap is 'much', which is not a number"),
-        ({"symbol": "A", "market_cap": -1}, "A", "market_cap is -1, outside 0..inf"),
+        ({"symbol": "A", "market_cap": -1}, "A", "market_cap is -1: expected a number of at least 0"),
         ({"symbol": "A", "market_cap": "nan"}, "A", "market_cap is 'nan', which is not a number"),
         ({"symbol": "A", "active": "maybe"}, "A", "active is 'maybe': expected true or false"),
         ({"symbol": "A", "sector": "x\ny"}, "A", "printable characters"),

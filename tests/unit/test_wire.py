@@ -17,7 +17,7 @@ DETECTION = {"event_type": "pattern_detected", **BODY}
 
 REASONS = {
     "confidence is not a number": ("not-a-number", "confidence is ", "not a number"),
-    "confidence outside 0..1": ("out-of-range", "confidence is ", "outside 0..1"),
+    "confidence outside 0..1": ("out-of-range", "confidence is ", "expected a number from 0 to 1"),
     "empty batch": ("empty-batch", "patterns"),
     "Infinity is not a number": ("not-a-number", "Infinity is not a number"),
     "NaN is not a number": ("not-a-number", "NaN is not a number"),
@@ -39,7 +39,7 @@ REASONS = {
     "NUL character": ("control-character", "NUL"),
     "number too large": ("not-a-number", "too large"),
     "price is not a number": ("not-a-number", "current_price is an object", "not a number"),
-    "progress outside 0..1": ("out-of-range", "progress is ", "outside 0..1"),
+    "progress outside 0..1": ("out-of-range", "progress is ", "expected a number from 0 to 1"),
     "rsi is not a number": ("not-a-number", "rsi is 'n/a'", "not a number"),
     "too deep": ("too-deep", "deeper than"),
     "unknown channel": ("unknown-channel", "'tickstock.unknown'"),
@@ -122,8 +122,8 @@ def test_a_batch_gives_its_good_items_and_names_the_bad_ones() -> None:
     assert [event.stream for event in reading.events] == ["symbol-AAPL", "symbol-MSFT"]
     assert {event.source for event in reading.events} == {"scanner"}
     assert [(refusal.code, refusal.reason) for refusal in reading.refusals] == [
-        ("out-of-range", "patterns[1]: confidence is 7, outside 0..1"),
-        ("not-an-object", "patterns[3]: the item is 5, not an object"),
+        ("out-of-range", "patterns[1]: confidence is 7: expected a number from 0 to 1"),
+        ("not-an-object", "patterns[3]: the item is 5, not an object: expected a JSON object"),
     ]
 
 
@@ -152,7 +152,7 @@ def test_the_size_limit_is_inclusive() -> None:
     (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload) - 1).refusals
     assert refusal == (
         "too-large",
-        f"the message has {len(payload)} bytes, more than the {len(payload) - 1} allowed",
+        f"the message has {len(payload)} bytes, more than the {len(payload) - 1} allowed: split it",
     )
 
 
