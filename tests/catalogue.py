@@ -18,20 +18,20 @@ def symbol(ticker: str, **details: object) -> SymbolRow:
 
 
 class CatalogueFixture:
-    """The tables, and the catalogue that they make up."""
+    """The replicas, and the catalogue that they make up."""
 
     def __init__(self, symbols: Sequence[SymbolRow] = (), universes: Mapping[str, Sequence[str]] | None = None) -> None:
         self.symbols, self.universes = SymbolReplica(), UniverseReplica()
         self.put(*symbols)
         for key, members in (universes or {}).items():
             self.define(key, *members)
-        of_symbols: LiveReadModel[SymbolReplica | UnloadedReplica] = LiveReadModel(
+        self.live_symbols: LiveReadModel[SymbolReplica | UnloadedReplica] = LiveReadModel(
             "symbols", 1, LOGS, lambda _: self.symbols
         )
         of_universes: LiveReadModel[UniverseReplica | UnloadedReplica] = LiveReadModel(
             "universes", 1, LOGS, lambda _: self.universes
         )
-        self.catalogue = Catalogue(ReadModel("symbols", of_symbols, 0), ReadModel("universes", of_universes, 0))
+        self.catalogue = Catalogue(ReadModel("symbols", self.live_symbols, 0), ReadModel("universes", of_universes, 0))
 
     def put(self, *rows: SymbolRow) -> None:
         self.symbols.put(LOGS[0], [(row.symbol, encode_row(row, 1)) for row in rows])

@@ -9,8 +9,7 @@ import uvicorn
 
 from infra.web_server.uvicorn import HttpStream, WebSocketStream
 from readapi.http.client_stream import STREAM, Stream
-from readapi.push.hub import WRITES_PER_TURN
-from readapi.push.subscribers import MAX_WAITING_BYTES
+from readapi.push.subscribers import MAX_WAITING_BYTES, WRITES_PER_TURN
 
 
 class ConstantPush:

@@ -57,6 +57,7 @@ from readapi.http.read_model import ReadModel
 from readapi.patterns.as_of import PatternHistory
 from readapi.ports.commands import Commands
 from readapi.push.hub import Hub
+from readapi.push.subscription_renewal import WorkspaceSource
 from readapi.replica.metrics import ReplicaGauges
 
 Queries = TypeVar("Queries")
@@ -164,10 +165,9 @@ def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFres
     hub = Hub(
         freshness,
         read_models.catalogue,
-        lambda users: read_models.workspaces.live.queries.get_many(users),
+        WorkspaceSource(lambda users: read_models.workspaces.live.queries.get_many(users), CONNECTION_ERRORS),
         time.time,
         wait_seconds,
-        away=CONNECTION_ERRORS,
     )
     models: Iterable[LiveReadModel[Any]] = live
     by_name = {model.name: model for model in models}

@@ -1,1 +1,1 @@
-"""The catalogue as it is served: all symbols and universes, in the memory of each API process."""
+"""The catalogue of symbols and universes: in-memory replicas, filters that resolve to symbols, and its endpoints."""

@@ -1,4 +1,4 @@
-"""What the catalogue's filters mean: sets of symbols, as the catalogue is now."""
+"""Filters by sector and universe: the catalogue resolves them to sets of symbols."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
@@ -11,14 +11,14 @@ from readapi.http.read_model import ReadModel
 from readapi.ports.errors import UnavailableError
 from readapi.ports.read_models import LiveBuild
 
-FEW_NAMES = 30
-"""So many names are told to who asked for one that is not there."""
+MAX_SUGGESTED_NAMES = 30
+"""Highest number of known names that a refusal lists. If there are more, it gives their number."""
 
-T = TypeVar("T")
+Replica = TypeVar("Replica")
 
 
 class CatalogueNames(NamedTuple):
-    """Sectors and universes that were asked for; None where no such filter was given."""
+    """Names of sectors and keys of universes in a request. None where the request has no such filter."""
 
     sectors: frozenset[str] | None = None
     universes: frozenset[str] | None = None
@@ -31,7 +31,7 @@ NO_NAMES = CatalogueNames()
 
 
 class Catalogue:
-    """The symbols and universes as they are now."""
+    """The current symbols and universes."""
 
     def __init__(
         self,
@@ -43,16 +43,21 @@ class Catalogue:
 
     @property
     def state(self) -> Hashable:
-        """What every meaning is from: as long as it is equal, so are they."""
+        """The state of the catalogue. As long as it is equal, names resolve to the same symbols."""
         return self.symbols.live.queries.state, self.universes.live.queries.state
 
-    async def reach(self, req: Request) -> None:
-        """Wait for the position that the client asks for. Raises Problem (400, 504)."""
+    async def wait_for_position(self, req: Request) -> None:
+        """Wait for the position that the request requires. Raises Problem (400, 504)."""
         await self.symbols.wait_for_position(req)
         await self.universes.wait_for_position(req)
 
     def check(self, names: CatalogueNames) -> None:
-        """See that there are such sectors and universes. Raises Problem (400), UnavailableError."""
+        """Check that the sectors and universes exist.
+
+        Raises:
+            Problem: 400, a sector or universe does not exist.
+            UnavailableError: The catalogue is not loaded yet.
+        """
         if not names:
             return
         errors = [
@@ -62,41 +67,51 @@ class Catalogue:
         if errors:
             raise invalid(errors)
 
-    def among(self, symbols: frozenset[str] | None, names: CatalogueNames) -> frozenset[str] | None:
-        """Those of the symbols (None: of all) that are in one of the sectors and in one of the universes.
+    def restrict(self, symbols: frozenset[str] | None, names: CatalogueNames) -> frozenset[str] | None:
+        """Restrict symbols to those in one of the sectors and in one of the universes.
 
-        What there is no longer has no symbols. Raises UnavailableError.
+        A sector or universe that no longer exists has no symbols.
+
+        Args:
+            symbols: The symbols. None for all symbols.
+            names: The sectors and universes.
+
+        Raises:
+            UnavailableError: The catalogue is not loaded yet.
         """
         if names.sectors is not None:
-            symbols = _common(symbols, _union(loaded(self.symbols.live).sectors, names.sectors))
+            symbols = _intersection(symbols, _union(loaded(self.symbols.live).sectors, names.sectors))
         if names.universes is not None:
-            symbols = _common(symbols, _union(loaded(self.universes.live).members, names.universes))
+            symbols = _intersection(symbols, _union(loaded(self.universes.live).members, names.universes))
         return symbols
 
 
-def loaded(live: LiveBuild[T | UnloadedReplica]) -> T:
-    """What answers. Raises UnavailableError while nothing does."""
+def loaded(live: LiveBuild[Replica | UnloadedReplica]) -> Replica:
+    """Return the replica of a build. Raises UnavailableError if it is not loaded yet."""
     if isinstance(live.queries, UnloadedReplica):
         raise UnavailableError("the catalogue is being loaded; try again")
     return live.queries
 
 
 def _union(sets: Mapping[str, frozenset[str]], names: Iterable[str]) -> frozenset[str]:
-    """The symbols of all of these; of one, the very set that is held, so that it is hashed but once."""
-    found = [sets[name] for name in names if name in sets]
-    return found[0] if len(found) == 1 else frozenset().union(*found)
+    """Join the symbols of some names. A single set is returned itself, because it has its hash cached."""
+    named = [sets[name] for name in names if name in sets]
+    return named[0] if len(named) == 1 else frozenset().union(*named)
 
 
-def _common(one: frozenset[str] | None, other: frozenset[str]) -> frozenset[str]:
-    return other if one is None else one & other
+def _intersection(symbols: frozenset[str] | None, others: frozenset[str]) -> frozenset[str]:
+    return others if symbols is None else symbols & others
 
 
 def _unknown(
-    field: str, what: str, names: frozenset[str] | None, sets: Callable[[], Mapping[str, object]]
+    field: str, kind: str, names: frozenset[str] | None, sets: Callable[[], Mapping[str, object]]
 ) -> Iterator[FieldError]:
     if names is None:
         return
     known = sets()
     for name in sorted(names - known.keys()):
-        told = ", ".join(known) if len(known) <= FEW_NAMES else f"{len(known)} others"
-        yield {"field": field, "reason": f"names {name!r}, and there is no such {what}; known: {told or 'none'}"}
+        suggestions = ", ".join(known) if len(known) <= MAX_SUGGESTED_NAMES else f"{len(known)} others"
+        yield {
+            "field": field,
+            "reason": f"names {name!r}, and there is no such {kind}; known: {suggestions or 'none'}",
+        }

@@ -1,4 +1,4 @@
-"""Symbols and universes as they are shown."""
+"""Documents of symbols and universes."""
 
 from typing_extensions import TypedDict
 
@@ -9,7 +9,7 @@ from readapi.ports.read_models import provenance
 
 
 class SymbolSummary(TypedDict):
-    """A symbol of the catalogue; ``market_cap`` is in the currency of its market. What is not known is null."""
+    """A symbol in a list. Unknown values are null. ``market_cap`` is in the currency of the symbol's market."""
 
     symbol: str
     name: str | None
@@ -22,8 +22,10 @@ class SymbolSummary(TypedDict):
 
 
 class SymbolDetails(SymbolSummary):
-    """A symbol, whether it is traded or not. Times are epoch seconds; ``position`` is where the event stands that last
-    changed it (``market-0=17``).
+    """A symbol with its provenance.
+
+    ``active`` tells whether the symbol is listed. Times are epoch seconds. ``position`` is the log and position of the
+    event that last changed the symbol (``market-0=17``).
     """
 
     active: bool
@@ -34,7 +36,7 @@ class SymbolDetails(SymbolSummary):
 
 
 class UniverseSummary(TypedDict):
-    """A universe, and how many symbols it has."""
+    """A universe in a list, with its number of symbols."""
 
     key: str
     name: str | None
@@ -43,7 +45,10 @@ class UniverseSummary(TypedDict):
 
 
 class UniverseDetails(TypedDict):
-    """A universe with its symbols. ``updated_at`` is in epoch seconds; ``position`` as of a symbol."""
+    """A universe with its symbols and its provenance.
+
+    ``updated_at`` is in epoch seconds. ``position`` is the log and position of the last event of the universe.
+    """
 
     key: str
     name: str | None
@@ -55,7 +60,7 @@ class UniverseDetails(TypedDict):
 
 
 def symbol_summary(row: SymbolRow) -> SymbolSummary:
-    """A symbol in a list."""
+    """Return the document of a symbol in a list."""
     return {
         "symbol": row.symbol,
         "name": row.name,
@@ -68,21 +73,21 @@ def symbol_summary(row: SymbolRow) -> SymbolSummary:
     }
 
 
-def symbol_details(found: ResultRow[SymbolRow]) -> SymbolDetails:
-    """A symbol by itself."""
-    row = found.row
+def symbol_details(result: ResultRow[SymbolRow]) -> SymbolDetails:
+    """Return the document of a single symbol."""
+    row = result.row
     return {
         **symbol_summary(row),
         "active": row.active,
         "listed_at": row.listed_at,
         "updated_at": row.updated_at,
         "event_id": row.event_id,
-        "position": provenance(found),
+        "position": provenance(result),
     }
 
 
 def universe_summary(row: UniverseRow) -> UniverseSummary:
-    """A universe in a list."""
+    """Return the document of a universe in a list."""
     return {
         "key": row.key,
         "name": row.name,
@@ -91,9 +96,9 @@ def universe_summary(row: UniverseRow) -> UniverseSummary:
     }
 
 
-def universe_details(found: ResultRow[UniverseRow]) -> UniverseDetails:
-    """A universe by itself."""
-    row = found.row
+def universe_details(result: ResultRow[UniverseRow]) -> UniverseDetails:
+    """Return the document of a single universe."""
+    row = result.row
     return {
         "key": row.key,
         "name": row.name,
@@ -101,5 +106,5 @@ def universe_details(found: ResultRow[UniverseRow]) -> UniverseDetails:
         "symbols": row.symbols,
         "updated_at": row.updated_at,
         "event_id": row.event_id,
-        "position": provenance(found),
+        "position": provenance(result),
     }

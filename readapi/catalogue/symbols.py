@@ -1,4 +1,4 @@
-"""``/api/symbols`` and ``/api/symbols/{symbol}``: what dropdowns show, and one symbol with its live patterns."""
+"""``/api/symbols`` and ``/api/symbols/{symbol}``: symbols for dropdowns, and one symbol with its active patterns."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -20,29 +20,30 @@ from readapi.http.read_model import POSITION_HEADER, ReadModel
 from readapi.http.responses import send_with_etag
 from readapi.ports.read_models import LiveBuild, format_positions
 
-ROWS_AT_ONCE = 1_000
+ROWS_PER_QUERY = 1_000
+"""Patterns read per query while the patterns of a symbol are counted."""
 
 
 class SymbolsParameters(Parameters):
-    """Which symbols."""
+    """Query parameters of the list of symbols."""
 
     market: LongName | None = None
-    """Only symbols of this market, exactly as in the catalogue (``stocks``)."""
+    """Market of the symbols, spelled as in the catalogue (``stocks``). All markets if it is missing."""
     search: LongName | None = None
-    """Part of the symbol or of the name, in capitals or small letters; what begins with it comes first."""
+    """Part of the symbol or of the company name. Case does not matter. Matches at the beginning come first."""
     limit: Annotated[int, Field(ge=1, le=5_000), BeforeValidator(check_whole_number)] = 1_000
-    """Symbols, at most."""
+    """Highest number of symbols to return."""
 
 
 class SymbolsAnswer(TypedDict):
-    """Symbols that are traded, and how many these are."""
+    """Listed symbols and their number."""
 
     symbols: list[SymbolSummary]
     count: int
 
 
 class SymbolPatterns(TypedDict):
-    """The active patterns of a symbol, counted; each object is from name to how many, the most frequent first."""
+    """Counts of a symbol's active patterns. Each object maps a name to a count, the most frequent name first."""
 
     total: int
     by_type: dict[str, int]
@@ -50,7 +51,7 @@ class SymbolPatterns(TypedDict):
 
 
 class SymbolAnswer(TypedDict):
-    """One symbol and its active patterns."""
+    """One symbol and the counts of its active patterns."""
 
     symbol: SymbolDetails
     patterns: SymbolPatterns
@@ -59,13 +60,13 @@ class SymbolAnswer(TypedDict):
 
 
 class SymbolsResource(Resource):
-    """The symbols."""
+    """The listed symbols."""
 
     def __init__(self, symbols: ReadModel[SymbolReplica | UnloadedReplica]) -> None:
         self.read_model = symbols
 
     @operation(
-        "Symbols for dropdowns: of a market, or found by a search",
+        "List or search the listed symbols",
         scope="read",
         responses={200: SymbolsAnswer},
         query=SymbolsParameters,
@@ -74,9 +75,9 @@ class SymbolsResource(Resource):
     async def on_get(
         self, req: Request, resp: Response, query: SymbolsParameters, live: LiveBuild[SymbolReplica | UnloadedReplica]
     ) -> None:
-        """The symbols, in order."""
-        found = loaded(live).search(query.search or "", query.market, query.limit)
-        send_with_etag(req, resp, {"symbols": orjson.Fragment(b"[%b]" % b",".join(found)), "count": len(found)})
+        """Send the symbols."""
+        symbols = loaded(live).search(query.search or "", query.market, query.limit)
+        send_with_etag(req, resp, {"symbols": orjson.Fragment(b"[%b]" % b",".join(symbols)), "count": len(symbols)})
 
 
 class SymbolResource(Resource):
@@ -93,10 +94,10 @@ class SymbolResource(Resource):
         self._clock = clock
 
     @operation(
-        "One symbol and the counts of its active patterns",
+        "Get one symbol and the counts of its active patterns",
         scope="read",
         responses={200: SymbolAnswer},
-        path={"symbol": "Ticker symbol, compared in capitals, percent-encoded"},
+        path={"symbol": "Ticker symbol, percent-encoded. Lower-case letters count as capitals"},
         problems=(404,),
         reads=True,
     )
@@ -109,30 +110,31 @@ class SymbolResource(Resource):
         live: LiveBuild[SymbolReplica | UnloadedReplica],
         symbol: str,
     ) -> None:
-        """The symbol."""
+        """Send the symbol."""
         patterns = await self._patterns.wait_for_position(req)
-        found = loaded(live).get(symbol.upper())
-        if found is None:
+        result = loaded(live).get(symbol.upper())
+        if result is None:
             raise not_found(f"symbol {symbol!r} in the catalogue")
-        both = {log: min(position, patterns.positions.get(log, 0)) for log, position in live.positions.items()}
-        resp.set_header(POSITION_HEADER, format_positions(both))
+        # The answer is from two read models and guarantees only the positions that both have reached.
+        common = {log: min(position, patterns.positions.get(log, 0)) for log, position in live.positions.items()}
+        resp.set_header(POSITION_HEADER, format_positions(common))
         answer = SymbolAnswer(
-            symbol=symbol_details(found),
-            patterns=await counted(patterns.queries, found.row.symbol, self._clock()),
+            symbol=symbol_details(result),
+            patterns=await count_patterns(patterns.queries, result.row.symbol, self._clock()),
             **self._patterns.staleness(),
         )
         send_with_etag(req, resp, answer)
 
 
-async def counted(queries: PatternQueries, symbol: str, now: float) -> SymbolPatterns:
-    """The patterns of a symbol that are active at ``now``."""
+async def count_patterns(queries: PatternQueries, symbol: str, now: float) -> SymbolPatterns:
+    """Count the patterns of a symbol that are active at ``now`` (epoch seconds)."""
     by_type, by_tier = Counter[str](), Counter[str]()
-    query = PatternQuery(now, symbols=frozenset({symbol}), limit=ROWS_AT_ONCE)
+    query = PatternQuery(now, symbols=frozenset({symbol}), limit=ROWS_PER_QUERY)
     while True:
         page = await queries.scan(query)
-        for found in page.rows:
-            by_type[found.row.pattern] += 1
-            by_tier[found.row.tier] += 1
+        for result in page.rows:
+            by_type[result.row.pattern] += 1
+            by_tier[result.row.tier] += 1
         if page.end is None:
             return {"total": page.total, "by_type": most_frequent(by_type), "by_tier": most_frequent(by_tier)}
         query = query._replace(after=page.end)

@@ -1,4 +1,4 @@
-"""``/api/users/universe`` and ``/api/users/universe/{key}``: the universes, and what is in one."""
+"""``/api/users/universe`` and ``/api/users/universe/{key}``: the universes of the catalogue."""
 
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
@@ -15,14 +15,14 @@ from readapi.ports.read_models import LiveBuild
 
 
 class UniversesAnswer(TypedDict):
-    """All universes in order of their keys, and how many these are."""
+    """All universes, ordered by key, and their number."""
 
     universes: list[UniverseSummary]
     count: int
 
 
 class UniverseAnswer(TypedDict):
-    """One universe, and how many symbols it has."""
+    """One universe and its number of symbols."""
 
     universe: UniverseDetails
     count: int
@@ -34,13 +34,11 @@ class UniversesResource(Resource):
     def __init__(self, universes: ReadModel[UniverseReplica | UnloadedReplica]) -> None:
         self.read_model = universes
 
-    @operation(
-        "The universes that scans can be narrowed to", scope="read", responses={200: UniversesAnswer}, reads=True
-    )
+    @operation("List all universes", scope="read", responses={200: UniversesAnswer}, reads=True)
     async def on_get(
         self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[UniverseReplica | UnloadedReplica]
     ) -> None:
-        """All of them."""
+        """Send all universes."""
         rows = loaded(live).rows
         universes = [universe_summary(rows[key].row) for key in sorted(rows)]
         send_with_etag(req, resp, UniversesAnswer(universes=universes, count=len(universes)))
@@ -53,10 +51,10 @@ class UniverseResource(Resource):
         self.read_model = universes
 
     @operation(
-        "One universe and its symbols",
+        "Get one universe and its symbols",
         scope="read",
         responses={200: UniverseAnswer},
-        path={"key": "The universe's key, exactly"},
+        path={"key": "Key of the universe, spelled as in the catalogue"},
         problems=(404,),
         reads=True,
     )
@@ -69,8 +67,8 @@ class UniverseResource(Resource):
         live: LiveBuild[UniverseReplica | UnloadedReplica],
         key: str,
     ) -> None:
-        """The universe."""
-        found = loaded(live).get(key)
-        if found is None:
+        """Send the universe."""
+        universe = loaded(live).get(key)
+        if universe is None:
             raise not_found(f"universe {key!r}")
-        send_with_etag(req, resp, UniverseAnswer(universe=universe_details(found), count=len(found.row.symbols)))
+        send_with_etag(req, resp, UniverseAnswer(universe=universe_details(universe), count=len(universe.row.symbols)))

@@ -1,1 +1,1 @@
-"""``/api/patterns``: the scan, one pattern, statistics and the summary."""
+"""The resources of ``/api/patterns``: the scan, single patterns, statistics and the summary."""

@@ -1,4 +1,4 @@
-"""Remembers answers for as long as nothing has changed, so that the same question costs next to nothing."""
+"""The answer cache: answers of the read model ``patterns`` are sent again as long as nothing has changed."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -13,92 +13,115 @@ from readapi.http.responses import Encoded, send_encoded
 from readapi.ports.read_models import LiveBuild
 
 MAX_ANSWERS = 500
-"""AnswerCache at once; the one that was made first makes room."""
+"""Highest number of cached answers. The oldest answer is removed first."""
 
 MAX_BYTES = 4_194_304
-"""What they take together, likewise."""
+"""Highest number of bytes of all cached answers. The oldest answer is removed first."""
 
 MAX_REQUESTS = 10_000
-"""Of which it is known at once that they were asked."""
+"""Highest number of query strings known to have been requested."""
 
 
 class AnswerCache:
-    """Answers of one state. With another state, all are forgotten: nothing remembered is ever stale."""
+    """A cache of encoded answers, keyed by query string, for one state of the read model.
+
+    A new state empties the cache, so a cached answer is never stale. An answer is worth caching only if its query
+    string is requested again: the cache remembers hashes of query strings for this purpose. All methods take constant
+    time.
+    """
 
     def __init__(self) -> None:
         self._state: Hashable = None
         self._answers: dict[str, Encoded] = {}
         self._bytes = 0
-        self._asked: set[int] = set()
-        """Hashes of questions."""
+        self._requested: set[int] = set()
+        """Hashes of query strings."""
 
-    def recall(self, state: Hashable, question: str) -> Encoded | None:
-        """The answer to the same question in the same state."""
-        return self._answers.get(question) if state == self._state else None
+    def get(self, state: Hashable, query_string: str) -> Encoded | None:
+        """Return the answer to a query string in this state. None if it is not cached."""
+        return self._answers.get(query_string) if state == self._state else None
 
-    def is_asked_again(self, question: str) -> bool:
-        """Whether it was asked before, lately: to keep what nobody asks for again costs a tenth of a scan."""
-        hashed = hash(question)
-        if hashed in self._asked:
+    def note_request(self, query_string: str) -> bool:
+        """Note a request, and tell whether the same query string was requested before.
+
+        To cache an answer costs a tenth of a scan. It is not worthwhile for a query string that is requested once.
+        """
+        hashed = hash(query_string)
+        if hashed in self._requested:
             return True
-        if len(self._asked) >= MAX_REQUESTS:
-            self._asked.clear()
-        self._asked.add(hashed)
+        if len(self._requested) >= MAX_REQUESTS:
+            self._requested.clear()
+        self._requested.add(hashed)
         return False
 
-    def remember(self, state: Hashable, question: str, answer: Encoded) -> None:
-        """An answer of this state."""
+    def put(self, state: Hashable, query_string: str, answer: Encoded) -> None:
+        """Cache an answer given in this state. Removes all answers of another state."""
         if state != self._state:
             self._state, self._answers, self._bytes = state, {}, 0
-        self._forget(question)
-        self._answers[question] = answer
+        self._remove(query_string)
+        self._answers[query_string] = answer
         self._bytes += len(answer.body)
         while len(self._answers) > MAX_ANSWERS or self._bytes > MAX_BYTES:
-            self._forget(next(iter(self._answers)))
+            self._remove(next(iter(self._answers)))
 
-    def _forget(self, question: str) -> None:
-        forgotten = self._answers.pop(question, None)
-        if forgotten:
-            self._bytes -= len(forgotten.body)
+    def _remove(self, query_string: str) -> None:
+        removed = self._answers.pop(query_string, None)
+        if removed:
+            self._bytes -= len(removed.body)
 
 
 class CachedPatternResource(Resource):
-    """A resource of the active patterns whose answers are the same for the same query string, in the same second."""
+    """A resource of the active patterns whose answer depends on the query string, the state and the current second.
+
+    Args:
+        patterns: The read model.
+        clock: Returns the time in epoch seconds.
+    """
 
     def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
         self.read_model = patterns
         self._clock = clock
-        self._remembered = AnswerCache()
+        self._cache = AnswerCache()
 
     def send_cached(self, req: Request, resp: Response) -> bool:
-        """Answer as in this second the same question was answered, if nothing has changed since."""
+        """Send the cached answer and return True. Return False if no cached answer is valid."""
         if req.get_header(MIN_POSITION_HEADER) is not None:
             return False
         live = self.read_model.live
         state = self._state(live, self._clock())
-        answer = self._remembered.recall(state, req.query_string) if state else None
+        answer = self._cache.get(state, req.query_string) if state else None
         if answer is None:
             return False
         self.read_model.set_freshness_headers(resp, live)
         send_encoded(req, resp, answer, performance(req, live.queries.source))
         return True
 
-    async def send_remembered(
+    async def send_and_cache(
         self, req: Request, resp: Response, answer: Encoded, live: LiveBuild[PatternQueries], now: float
     ) -> None:
-        """Remember what was answered at ``now``, before anything changes, if it has been asked again; and send it."""
-        if self._remembered.is_asked_again(req.query_string) and (state := self._state(live, now)):
-            self._remembered.remember(state, req.query_string, answer)
+        """Send an answer, and cache it if its query string was requested before.
+
+        Call this method before the read model can change, that is without an ``await`` after the query.
+
+        Args:
+            req: The request.
+            resp: The response.
+            answer: The answer.
+            live: The build that answered.
+            now: Moment of the answer, in epoch seconds.
+        """
+        if self._cache.note_request(req.query_string) and (state := self._state(live, now)):
+            self._cache.put(state, req.query_string, answer)
         await yield_to_cohort()
         send_encoded(req, resp, answer, performance(req, live.queries.source))
 
     def _state(self, live: LiveBuild[PatternQueries], now: float) -> tuple[Hashable, ...] | None:
-        """What everything in an answer is from; None where that is not known without asking."""
+        """Return everything on which an answer depends besides the query string. None if this needs I/O."""
         state = live.queries.state(now)
         return None if state is None else (state, int(now), self.read_model.stale_seconds())
 
 
 def performance(req: Request, source: str) -> bytes:
-    """The member that says how long the answer took in the server, and where it came from."""
+    """Encode the JSON member ``performance``: response time in milliseconds, and the source of the answer."""
     milliseconds = (time.perf_counter() - req.context.started) * 1_000
     return b'"performance":{"api_response_time_ms":%.3f,"source":"%b"}' % (milliseconds, source.encode())

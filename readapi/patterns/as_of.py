@@ -1,4 +1,4 @@
-"""The scan as of a moment: how the read model ``pattern_history`` is served."""
+"""The scan as of a moment: access to the read model ``pattern_history`` in the archive."""
 
 import asyncio
 import time
@@ -13,11 +13,16 @@ from readapi.http.read_model import POSITION_HEADER, position_not_reached, reque
 from readapi.ports.read_models import format_positions
 
 POLL_SECONDS = 0.05
-"""Between two looks at how far the history is folded, while a read waits for it."""
+"""Seconds between two looks at the positions of the history while a read waits for a position."""
 
 
 class PatternHistory:
-    """The read model ``pattern_history``; without ``queries`` where there is no archive."""
+    """The read model ``pattern_history``, as the scan uses it.
+
+    Args:
+        queries: The queries. None without an archive.
+        wait_seconds: Longest wait for a position, in seconds.
+    """
 
     name = pattern_history.NAME
     source = "archive"
@@ -29,43 +34,54 @@ class PatternHistory:
     async def scan(
         self, req: Request, resp: Response, query: PatternQuery, timeline: Timeline, recorded: Positions
     ) -> HistoryPage:
-        """The page as of ``query.now``, once the position is known that the client asks for.
+        """Scan the patterns as of ``query.now``, and set the position header of the response.
 
-        By the time of recording it is whole: it waits for the history of what is ``recorded``, positions by log, up to
-        that moment. The answer says up to which position it is. Raises Problem (400, 503, 504), UnavailableError,
-        TooDeepError.
+        The answer waits until the history has reached the position that the client requires. On the timeline
+        ``recorded`` it also waits until the history contains every event that was recorded up to ``query.now``.
+
+        Args:
+            req: The request.
+            resp: The response.
+            query: The query. ``now`` is the moment in the past.
+            timeline: The timeline of the moment.
+            recorded: Log -> position up to which events are known to be recorded.
+
+        Raises:
+            Problem: 400 for malformed positions, 503 without an archive, 504 if a position is not reached in time.
+            UnavailableError: The archive cannot be reached.
+            TooDeepError: The page lies beyond the rows that page numbers reach.
         """
         if self._queries is None:
             raise no_archive()
         deadline = time.monotonic() + self._wait_seconds
-        wanted = requested_positions(req)
-        if wanted is not None:
-            await self._reach(self._queries, wanted, deadline)
+        required = requested_positions(req)
+        if required is not None:
+            await self._wait_for(self._queries, required, deadline)
             req.context.started = time.perf_counter()
         answer = await self._queries.scan(query, timeline)
-        while timeline == "recorded" and (lacking := _lacking(answer, query.now, recorded)):
-            await self._pause(deadline, answer.positions, lacking)
+        while timeline == "recorded" and (missing := _missing(answer, query.now, recorded)):
+            await self._pause(deadline, answer.positions, missing)
             answer = await self._queries.scan(query, timeline)
         resp.set_header(POSITION_HEADER, format_positions(answer.positions))
         return answer
 
-    async def _reach(self, queries: PatternHistoryQueries, wanted: Positions, deadline: float) -> None:
+    async def _wait_for(self, queries: PatternHistoryQueries, required: Positions, deadline: float) -> None:
         while True:
             folded = await queries.folded()
-            if all(folded.get(log, -1) >= position for log, position in wanted.items()):
+            if all(folded.get(log, -1) >= position for log, position in required.items()):
                 return
-            await self._pause(deadline if wanted.keys() <= folded.keys() else 0, folded, wanted)
+            await self._pause(deadline if required.keys() <= folded.keys() else 0, folded, required)
 
-    async def _pause(self, deadline: float, folded: Positions, wanted: Positions) -> None:
-        """Wait for a moment. Raises Problem (504) when there is no time left for it."""
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise position_not_reached(self.name, folded, wanted, self._wait_seconds)
-        await asyncio.sleep(min(POLL_SECONDS, left))
+    async def _pause(self, deadline: float, folded: Positions, required: Positions) -> None:
+        """Sleep until the next look. Raises Problem (504) after the deadline."""
+        seconds_left = deadline - time.monotonic()
+        if seconds_left <= 0:
+            raise position_not_reached(self.name, folded, required, self._wait_seconds)
+        await asyncio.sleep(min(POLL_SECONDS, seconds_left))
 
 
-def _lacking(answer: HistoryPage, moment: float, recorded: Positions) -> Positions:
-    """Of what is recorded, that which may have been recorded up to the moment, and is not in the answer."""
+def _missing(answer: HistoryPage, moment: float, recorded: Positions) -> Positions:
+    """Return the recorded positions that the answer does not include, of logs that may lack events up to the moment."""
     return {
         log: position
         for log, position in recorded.items()

@@ -1,8 +1,8 @@
-"""The lists of whoever asks, where a scan names them: ``watchlist`` and ``preset``."""
+"""Filters by a user's own lists: the parameters ``watchlist`` and ``preset``."""
 
 import re
 from collections.abc import Collection, Mapping
-from reprlib import repr as _written  # of what is too deep or too long for a parameter, no more than its beginning
+from reprlib import repr as _shortened_repr
 from typing import Annotated, Any
 
 from falcon.asgi import Request, Response
@@ -19,34 +19,40 @@ LIST_ID_PATTERN = "^[0-9a-f]{32}$"
 ListId = Annotated[str, StringConstraints(pattern=LIST_ID_PATTERN)]
 
 QueryParameters = Mapping[str, str | list[str]]
-"""Parameters as a query string has them."""
+"""Query parameters before validation, as they are in a query string."""
 
 
 class CallerWorkspace:
-    """The workspace of whoever asks, read once for a request."""
+    """The workspace of the user who sends a request, read at most once per request."""
 
     def __init__(self, workspaces: ReadModel[WorkspaceQueries]) -> None:
         self._workspaces = workspaces
 
     async def complete_parameters(self, req: Request) -> QueryParameters:
-        """The parameters, those of the preset that they name among them where they say nothing else.
+        """Return the query parameters of the request, completed by those of the preset that they name.
 
-        Raises Problem (400) for a preset that is none of one's own.
+        Raises:
+            Problem: 400 if the user has no such preset or the required position is malformed, 504 if it is not reached.
         """
-        given: QueryParameters = req.params
-        return with_preset(given, await self.read(req)) if _preset_id(given) else given
+        parameters: QueryParameters = req.params
+        return with_preset(parameters, await self.read(req)) if _preset_id(parameters) else parameters
 
     async def symbols(self, req: Request, watchlist_id: str) -> frozenset[str]:
-        """Those of a watchlist. Raises Problem (400) where it is none of one's own."""
+        """Return the symbols of a watchlist.
+
+        Raises:
+            Problem: 400 if the user has no such watchlist or the required position is malformed, 504 if it is not
+                reached.
+        """
         return watchlist_symbols(await self.read(req), watchlist_id)
 
-    def tell_position(self, req: Request, resp: Response) -> None:
-        """Add to the position of an answer that of the lists, if any were read."""
+    def set_position_header(self, req: Request, resp: Response) -> None:
+        """Append the position of the workspace to the position header, if the workspace was read."""
         if position := getattr(req.context, "lists_position", None):
             resp.set_header(POSITION_HEADER, f"{resp.get_header(POSITION_HEADER)},{position}")
 
     async def read(self, req: Request) -> WorkspaceRow:
-        """What whoever asks has, once it is known up to the position that they ask for. Raises Problem (400, 504)."""
+        """Read the workspace at the position that the request requires. Raises Problem (400, 504)."""
         workspace: WorkspaceRow | None = getattr(req.context, "workspace", None)
         if workspace is None:
             live = await self._workspaces.wait_for_position(req)
@@ -55,53 +61,62 @@ class CallerWorkspace:
         return workspace
 
 
-def with_preset(given: QueryParameters, own: WorkspaceRow, among: Collection[str] | None = None) -> QueryParameters:
-    """Parameters with those of the preset that they name, where they say nothing else; of those ``among`` these alone.
+def with_preset(
+    parameters: QueryParameters, workspace: WorkspaceRow, names: Collection[str] | None = None
+) -> QueryParameters:
+    """Complete query parameters by those of the preset that they name. A parameter of the request takes precedence.
 
-    Raises Problem (400) for a preset that is none of one's own.
+    Args:
+        parameters: The query parameters of the request.
+        workspace: The workspace of the user.
+        names: Names of the parameters to take from the preset. None for all.
+
+    Raises:
+        Problem: 400, the user has no such preset.
     """
-    preset_id = _preset_id(given)
+    preset_id = _preset_id(parameters)
     if preset_id is None:
-        return given
-    preset = own.presets.get(preset_id)
+        return parameters
+    preset = workspace.presets.get(preset_id)
     if preset is None:
-        raise _unknown("preset", preset_id)
-    parameters = {name: value for name, value in preset["parameters"].items() if among is None or name in among}
-    return {**as_query_parameters(parameters), **given}
+        raise _unknown_list("preset", preset_id)
+    from_preset = {name: value for name, value in preset["parameters"].items() if names is None or name in names}
+    return {**as_query_parameters(from_preset), **parameters}
 
 
-def _preset_id(given: QueryParameters) -> str | None:
-    """What can be the id of a preset; what cannot is refused with all else that is wrong."""
-    preset_id = given.get("preset")
+def _preset_id(parameters: QueryParameters) -> str | None:
+    """Return the id of the preset. None if it is missing or malformed: the validation reports a malformed id later."""
+    preset_id = parameters.get("preset")
     return preset_id if isinstance(preset_id, str) and re.fullmatch(LIST_ID_PATTERN, preset_id) else None
 
 
-def watchlist_symbols(own: WorkspaceRow, watchlist_id: str) -> frozenset[str]:
-    """Those of a watchlist. Raises Problem (400) where it is none of one's own."""
-    watchlist = own.watchlists.get(watchlist_id)
+def watchlist_symbols(workspace: WorkspaceRow, watchlist_id: str) -> frozenset[str]:
+    """Return the symbols of a watchlist. Raises Problem (400) if the workspace has no such watchlist."""
+    watchlist = workspace.watchlists.get(watchlist_id)
     if watchlist is None:
-        raise _unknown("watchlist", watchlist_id)
+        raise _unknown_list("watchlist", watchlist_id)
     return frozenset(watchlist["symbols"])
 
 
 async def read_workspace(req: Request, live: LiveBuild[WorkspaceQueries]) -> WorkspaceRow:
-    """What whoever asks has."""
+    """Read the workspace of the user who sends a request. It is empty if the user has none."""
     user = identity_of(req).subject
-    found = await live.queries.get(user)
-    return found.row if found else WorkspaceRow(user)
+    result = await live.queries.get(user)
+    return result.row if result else WorkspaceRow(user)
 
 
-def _unknown(kind: str, list_id: str) -> Problem:
-    return invalid([{"field": kind, "reason": f"is none of your {kind}s: {list_id!r}"}])
+def _unknown_list(kind: str, list_id: str) -> Problem:
+    return invalid([{"field": kind, "reason": f"is not the id of one of your {kind}s: {list_id!r}"}])
 
 
 def as_query_parameters(parameters: Mapping[str, Any]) -> QueryParameters:
-    """Parameters in JSON as a query string has them: ``[30.0, 70.0]`` is ``30.0,70.0``."""
+    """Convert JSON parameters to query parameters: ``[30.0, 70.0]`` becomes ``30.0,70.0``."""
     return {name: _as_text(value) for name, value in parameters.items()}
 
 
 def _as_text(value: Any) -> str | list[str]:
+    """Convert a JSON value to text. The text of a value that is no valid parameter is shortened."""
     if isinstance(value, list | tuple):
-        texts = [item if isinstance(item, str) else _written(item) for item in value]
+        texts = [item if isinstance(item, str) else _shortened_repr(item) for item in value]
         return texts if any(isinstance(item, str) for item in value) else ",".join(texts)
-    return value if isinstance(value, str) else _written(value)
+    return value if isinstance(value, str) else _shortened_repr(value)

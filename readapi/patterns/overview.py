@@ -1,4 +1,4 @@
-"""``/api/patterns/stats``, ``/summary`` and ``/health``: the active patterns counted, at a glance, and their state."""
+"""``/api/patterns/stats`` and ``/api/patterns/summary``: counts of the active patterns, and their summary."""
 
 from asyncio import gather
 from collections.abc import Mapping
@@ -12,18 +12,21 @@ from readapi.http.operation import operation
 from readapi.http.parameters import Parameters
 from readapi.http.responses import Performance, encode
 from readapi.patterns.answer_cache import CachedPatternResource
-from readapi.patterns.rendering import CompactPattern, compact, shown_at
+from readapi.patterns.rendering import CompactPattern, compact, end_of_second
 from readapi.ports.read_models import LiveBuild
 
-SHOWN = 5
-"""Patterns of each kind in the summary."""
+SUMMARY_PATTERNS = 5
+"""Number of patterns in each list of the summary."""
 
-TOP = 10
-"""Names of each kind in the summary."""
+SUMMARY_NAMES = 10
+"""Number of types and of symbols in the summary."""
 
 
 class Statistics(TypedDict):
-    """Counts of the active patterns; each object is from name to how many, the most frequent first."""
+    """Counts of the active patterns.
+
+    Each object maps a name to its number of patterns, the most frequent name first.
+    """
 
     total: int
     high_confidence: int
@@ -35,7 +38,10 @@ class Statistics(TypedDict):
 
 
 class PatternStatisticsAnswer(TypedDict):
-    """``by_symbol`` has the 100 most frequent only; ``symbols`` is how many there are."""
+    """Statistics of the active patterns.
+
+    ``by_symbol`` has the 100 most frequent symbols. ``symbols`` is the number of all symbols that have a pattern.
+    """
 
     statistics: Statistics
     stale: bool
@@ -44,7 +50,7 @@ class PatternStatisticsAnswer(TypedDict):
 
 
 class Summary(TypedDict):
-    """The active patterns at a glance."""
+    """A summary of the active patterns: counts, the 10 most frequent types and symbols, and 5 patterns of each list."""
 
     total: int
     high_confidence: int
@@ -57,7 +63,7 @@ class Summary(TypedDict):
 
 
 class PatternSummaryAnswer(TypedDict):
-    """What a dashboard shows first."""
+    """The summary for a dashboard."""
 
     summary: Summary
     stale: bool
@@ -69,64 +75,64 @@ class StatisticsResource(CachedPatternResource):
     """Statistics of the active patterns."""
 
     @operation(
-        "Counts of the active patterns",
+        "Count the active patterns",
         scope="read",
         responses={200: PatternStatisticsAnswer},
         reads=True,
         uses_cache=True,
     )
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
-        """The counts."""
+        """Send the counts."""
         now = self._clock()
-        counted = await live.queries.statistics(now)
-        answer = encode({"statistics": _statistics(counted), **self.read_model.staleness()})
-        await self.send_remembered(req, resp, answer, live, now)
+        statistics = await live.queries.statistics(now)
+        answer = encode({"statistics": _statistics(statistics), **self.read_model.staleness()})
+        await self.send_and_cache(req, resp, answer, live, now)
 
 
-def _statistics(counted: PatternStatistics) -> Statistics:
+def _statistics(statistics: PatternStatistics) -> Statistics:
     return Statistics(
-        total=counted.total,
-        high_confidence=counted.high_confidence,
-        symbols=counted.symbols,
-        by_type=dict(counted.by_type),
-        by_tier=dict(counted.by_tier),
-        by_confidence=dict(counted.by_confidence),
-        by_symbol=dict(counted.by_symbol),
+        total=statistics.total,
+        high_confidence=statistics.high_confidence,
+        symbols=statistics.symbols,
+        by_type=dict(statistics.by_type),
+        by_tier=dict(statistics.by_tier),
+        by_confidence=dict(statistics.by_confidence),
+        by_symbol=dict(statistics.by_symbol),
     )
 
 
 class SummaryResource(CachedPatternResource):
-    """The dashboard's summary."""
+    """The summary of the active patterns."""
 
     @operation(
-        "The active patterns at a glance",
+        "Summarize the active patterns",
         scope="read",
         responses={200: PatternSummaryAnswer},
         reads=True,
         uses_cache=True,
     )
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
-        """Counts, the most confident and the latest."""
+        """Send the counts, the patterns of highest confidence and the latest patterns."""
         now = self._clock()
         queries = live.queries
-        counted, confident, latest = await gather(
+        statistics, confident, latest = await gather(
             queries.statistics(now),
-            queries.scan(PatternQuery(now, sort_by="confidence", limit=SHOWN)),
-            queries.scan(PatternQuery(now, sort_by="detected_at", limit=SHOWN)),
+            queries.scan(PatternQuery(now, sort_by="confidence", limit=SUMMARY_PATTERNS)),
+            queries.scan(PatternQuery(now, sort_by="detected_at", limit=SUMMARY_PATTERNS)),
         )
         summary = Summary(
-            total=counted.total,
-            high_confidence=counted.high_confidence,
-            symbols=counted.symbols,
-            by_tier=dict(counted.by_tier),
-            top_types=_first(counted.by_type),
-            top_symbols=_first(counted.by_symbol),
-            most_confident=[compact(found.row, shown_at(now)) for found in confident.rows],
-            latest=[compact(found.row, shown_at(now)) for found in latest.rows],
+            total=statistics.total,
+            high_confidence=statistics.high_confidence,
+            symbols=statistics.symbols,
+            by_tier=dict(statistics.by_tier),
+            top_types=_first(statistics.by_type),
+            top_symbols=_first(statistics.by_symbol),
+            most_confident=[compact(result.row, end_of_second(now)) for result in confident.rows],
+            latest=[compact(result.row, end_of_second(now)) for result in latest.rows],
         )
         answer = encode({"summary": summary, **self.read_model.staleness()})
-        await self.send_remembered(req, resp, answer, live, now)
+        await self.send_and_cache(req, resp, answer, live, now)
 
 
 def _first(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(islice(counts.items(), TOP))
+    return dict(islice(counts.items(), SUMMARY_NAMES))

@@ -1,4 +1,4 @@
-"""``/api/patterns/{id}``: one active pattern, its provenance and the events that made it."""
+"""``/api/patterns/{id}``: one active pattern, its provenance, and the events that led to it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,13 @@ from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
 from readapi.http.read_model import ReadModel
 from readapi.http.responses import send_with_etag
-from readapi.patterns.rendering import FullPattern, full, shown_at
+from readapi.patterns.rendering import FullPattern, end_of_second, full
 from readapi.ports.archive import History
 from readapi.ports.read_models import LiveBuild
 
 
 class Provenance(TypedDict):
-    """Who and what last changed a row: the event, where it stands, who announced it, what it belongs to."""
+    """The event that last changed a row: its log and position, its id, its producer, and its correlation id."""
 
     log: str
     position: int
@@ -28,8 +28,11 @@ class Provenance(TypedDict):
     correlation_id: str | None
 
 
-class OnePattern(TypedDict):
-    """A pattern, its provenance, and the first 100 events that spoke of it; null while the archive cannot be asked."""
+class PatternDetails(TypedDict):
+    """A pattern and its provenance.
+
+    ``events`` has the first 100 events of the pattern, or is null if the archive cannot be reached.
+    """
 
     pattern: FullPattern
     provenance: Provenance
@@ -39,7 +42,13 @@ class OnePattern(TypedDict):
 
 
 class PatternResource(Resource):
-    """One pattern."""
+    """One active pattern.
+
+    Args:
+        patterns: The read model of the active patterns.
+        history: The archive's events. None without an archive.
+        clock: Returns the time in epoch seconds.
+    """
 
     def __init__(
         self, patterns: ReadModel[PatternQueries], history: History | None, clock: Callable[[], float]
@@ -49,37 +58,37 @@ class PatternResource(Resource):
         self._clock = clock
 
     @operation(
-        "One active pattern, its provenance and the events that made it",
+        "Get one active pattern, its provenance and its events",
         scope="read",
-        responses={200: OnePattern},
-        path={"pattern_id": "``SYMBOL:pattern:tier:epoch millisecond of detection``, percent-encoded"},
+        responses={200: PatternDetails},
+        path={"pattern_id": "Pattern id, ``SYMBOL:pattern:tier:epoch millisecond of detection``, percent-encoded"},
         problems=(404,),
         reads=True,
     )
     async def on_get(
         self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[PatternQueries], pattern_id: str
     ) -> None:
-        """The pattern."""
+        """Send the pattern."""
         now = self._clock()
-        found = await live.queries.get(pattern_id, now)
-        if found is None:
+        result = await live.queries.get(pattern_id, now)
+        if result is None:
             raise not_found(f"active pattern {pattern_id!r}")
         events = await related_events(self._history, lambda history: history.of_pattern(pattern_id, MAX_RELATED_EVENTS))
-        answer = OnePattern(
-            pattern=full(found, shown_at(now)),
-            provenance=provenance_of(found),
+        answer = PatternDetails(
+            pattern=full(result, end_of_second(now)),
+            provenance=provenance_of(result),
             events=events,
             **self.read_model.staleness(),
         )
         send_with_etag(req, resp, answer)
 
 
-def provenance_of(found: ResultRow[Any]) -> Provenance:
-    """Who and what last changed the row."""
+def provenance_of(result: ResultRow[Any]) -> Provenance:
+    """Return the provenance of a row."""
     return Provenance(
-        log=found.log,
-        position=found.position,
-        event_id=found.row.event_id,
-        producer=found.row.source,
-        correlation_id=found.row.correlation_id,
+        log=result.log,
+        position=result.position,
+        event_id=result.row.event_id,
+        producer=result.row.source,
+        correlation_id=result.row.correlation_id,
     )

@@ -1,4 +1,4 @@
-"""Patterns as they are shown: the compact row that the UI knows, and all raw fields."""
+"""Documents of patterns: the compact document for the UI, and the full document with all raw fields."""
 
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -33,11 +33,16 @@ SHORT_WORDS = {
     "trendline": "Trend",
     "volume": "Vol",
 }
-"""Words that have a usual short form; all others stay whole."""
+"""Word in lower case -> short form in names of patterns. Other words are not shortened."""
 
 
 class CompactPattern(TypedDict):
-    """A pattern in the words of the UI; null stands for what is not known."""
+    """A pattern in the form that the UI shows. A value that the producer did not announce is null.
+
+    ``pattern``: short name of the type. ``conf``: confidence, 2 decimals. ``rs`` and ``vol``: relative strength and
+    volume (``1.4x``). ``price``: price (``$150.25``). ``chg``: price change in percent (``+2.3%``). ``source``: tier.
+    ``time``: time since the detection (``5m``). ``exp``: time until the expiry (``55m``).
+    """
 
     id: str
     symbol: str
@@ -53,9 +58,10 @@ class CompactPattern(TypedDict):
 
 
 class FullPattern(CompactPattern):
-    """The compact row, and everything its events said under names of its own.
+    """A pattern with the compact fields and all raw fields.
 
-    ``position`` is where the event stands that last changed it (``market-0=17``). Times are epoch seconds.
+    ``position`` is the log and position of the event that last changed the pattern (``market-0=17``). Times are epoch
+    seconds. ``price_change`` is in percent. ``extra`` has the members of the producer's message that have no field.
     """
 
     pattern_type: str
@@ -79,13 +85,13 @@ class FullPattern(CompactPattern):
 
 @lru_cache(maxsize=1_000)
 def short_name(pattern: str) -> str:
-    """``Weekly_Breakout`` as ``WeeklyBO``: words run together, the usual ones shortened, others left readable."""
+    """Shorten the name of a pattern type: ``Weekly_Breakout`` becomes ``WeeklyBO``. Words are joined without spaces."""
     words = pattern.replace("_", " ").replace("-", " ").split()
     return "".join(SHORT_WORDS.get(word.lower(), word[:1].upper() + word[1:]) for word in words) or pattern
 
 
 def span(seconds: float) -> str:
-    """A stretch of time in its largest whole unit: ``42s``, ``5m``, ``3h``, ``2d``; never below ``0s``."""
+    """Format a time span in its largest whole unit: ``42s``, ``5m``, ``3h``, ``2d``. A negative span is ``0s``."""
     if seconds < 60:
         return f"{max(int(seconds), 0)}s"
     if seconds < 3_600:
@@ -95,13 +101,13 @@ def span(seconds: float) -> str:
     return f"{int(seconds / 86_400)}d"
 
 
-def shown_at(now: float) -> float:
-    """As of when the spans of an answer are told: the end of its second, so that answers of one second are the same."""
+def end_of_second(now: float) -> float:
+    """Return the end of the second of ``now``. Time spans refer to it, so that answers within one second are equal."""
     return int(now) + 1.0
 
 
 def compact(row: PatternRow, now: float) -> CompactPattern:
-    """The row as the UI shows it at ``now``."""
+    """Return the compact document of a row at ``now`` (epoch seconds)."""
     price, strength, volume = row.current_price, row.relative_strength, row.relative_volume
     return {
         "id": row.id,
@@ -118,9 +124,9 @@ def compact(row: PatternRow, now: float) -> CompactPattern:
     }
 
 
-def full(found: ResultRow[PatternRow], now: float) -> FullPattern:
-    """The compact row, every raw field, and where the event stands that last changed it."""
-    row = found.row
+def full(result: ResultRow[PatternRow], now: float) -> FullPattern:
+    """Return the full document of a row at ``now`` (epoch seconds)."""
+    row = result.row
     return {
         **compact(row, now),
         "pattern_type": row.pattern,
@@ -139,22 +145,28 @@ def full(found: ResultRow[PatternRow], now: float) -> FullPattern:
         "event_id": row.event_id,
         "correlation_id": row.correlation_id,
         "extra": row.extra,
-        "position": provenance(found),
+        "position": provenance(result),
     }
 
 
 class RenderedRows(Sequence[ResultRow[PatternRow]]):
-    """Rows of which most has been rendered before."""
+    """Rows whose compact documents are mostly encoded in advance."""
 
     def compact(self, now: float) -> bytes:
-        """The compact rows as a JSON array, as ``render`` makes it."""
+        """Encode the compact documents at ``now`` as a JSON array, with the same result as ``render``."""
         raise NotImplementedError
 
 
 def render(rows: Sequence[ResultRow[PatternRow]], fields: Collection[str], now: float) -> bytes:
-    """The rows as a JSON array: compact, or ``full`` if that is among the fields."""
+    """Encode rows as a JSON array.
+
+    Args:
+        rows: The rows.
+        fields: ``full`` among them selects the full documents, otherwise the compact documents.
+        now: Moment to which time spans refer, in epoch seconds.
+    """
     if "full" in fields:
-        return orjson.dumps([full(found, now) for found in rows])
+        return orjson.dumps([full(result, now) for result in rows])
     if isinstance(rows, RenderedRows):
         return rows.compact(now)
-    return orjson.dumps([compact(found.row, now) for found in rows])
+    return orjson.dumps([compact(result.row, now) for result in rows])

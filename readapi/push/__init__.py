@@ -1,1 +1,1 @@
-"""Live push: what is committed to the read models, told to everybody who is connected and asked for it."""
+"""Live push: sends committed changes of the read models to connected clients over SSE and WebSocket."""

@@ -1,54 +1,110 @@
-"""What the hub of a process hears of one read model, and how far it has told it."""
+"""The change feeds of one API process: commits received from the read models, and how far they are published."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitIds
 from readapi.push.event_ids import Topic, TopicPosition, TopicPositions
 from readapi.push.replay_buffer import ReplayBuffer
-from readapi.push.updates import TopicUpdate, steps
+from readapi.push.updates import TopicUpdate, updates_from
 
-SWITCHED = "the read model is answered from another build now"
-MISSED = "some changes were missed"
-AHEAD = "the id is ahead of what this process has heard of"
+SWITCHED = "another build of the read model answers now"
+MISSED = "changes were lost between the read model and this API process"
+AHEAD = "the id is ahead of the changes that this API process knows"
 
 
 class ChangeFeed:
-    """A CommitListener; ``woken`` is called whenever there is something to tell."""
+    """The change feed of one topic: a commit listener that buffers commits until the hub publishes them.
 
-    def __init__(self, topic: Topic, woken: Callable[[], None], kept: ReplayBuffer) -> None:
+    Args:
+        topic: The topic.
+        on_commit: Called whenever there is something to publish.
+        buffer: Buffer for the commits. It also serves clients that reconnect.
+    """
+
+    def __init__(self, topic: Topic, on_commit: Callable[[], None], buffer: ReplayBuffer) -> None:
         self.topic: Topic = topic
-        self.told = kept.place
-        """What clients that are up to date know."""
-        self._kept = kept
-        self._woken = woken
+        self.published = buffer.position
+        """Position up to which the connected clients have received the changes."""
+        self._buffer = buffer
+        self._on_commit = on_commit
 
     def start_build(self, build: Build, last_commits: CommitIds) -> None:
-        """As CommitListener."""
-        self._kept.begin(build, last_commits)
-        self._woken()
+        """Implement ``CommitListener``."""
+        self._buffer.start_build(build, last_commits)
+        self._on_commit()
 
     def receive(self, commit: Commit) -> None:
-        """As CommitListener."""
-        self._kept.add(commit)
-        self._woken()
+        """Implement ``CommitListener``."""
+        self._buffer.add(commit)
+        self._on_commit()
 
-    def take(self, places: TopicPositions, now: float) -> list[TopicUpdate]:
-        """What has not been told, which counts as told from now on; ``places`` are those of all topics."""
-        lost = self._kept.lost(self.told)
-        before, self.told = self.told, self._kept.place
-        if lost or not self.told.covers(before):
-            reason = MISSED if before.build == self.told.build else SWITCHED
-            return [TopicUpdate(self.topic, {**places, self.topic: self.told}, reason)]
-        return list(steps(self.topic, {**places, self.topic: before}, self._kept.behind(before.marks), now))
+    def take_updates(self, positions: TopicPositions, now: float) -> list[TopicUpdate]:
+        """Return the unpublished changes and mark them as published.
 
-    def missed(self, place: TopicPosition) -> Iterator[Commit]:
-        """What has been told since ``place``, to which ``lost`` has no objection."""
-        if self.told.build == self._kept.build:
-            for commit in self._kept.behind(place.marks):
-                if commit.log in self.told.marks and commit.id <= self.told.marks[commit.log]:
+        Args:
+            positions: Published positions of all topics.
+            now: Time of sending, in epoch seconds.
+
+        Returns:
+            Updates with changes, or a single reset if commits are missing or another build has started.
+        """
+        is_lost = self._buffer.reason_lost(self.published) is not None
+        before, self.published = self.published, self._buffer.position
+        if is_lost or not self.published.covers(before):
+            reason = MISSED if before.build == self.published.build else SWITCHED
+            return [TopicUpdate(self.topic, {**positions, self.topic: self.published}, reason)]
+        commits = self._buffer.commits_after(before.last_commits)
+        return list(updates_from(self.topic, {**positions, self.topic: before}, commits, now))
+
+    def published_after(self, position: TopicPosition) -> Iterator[Commit]:
+        """Yield the published commits after a position for which ``reason_lost`` is None."""
+        published = self.published
+        if published.build == self._buffer.build:
+            for commit in self._buffer.commits_after(position.last_commits):
+                if commit.log in published.last_commits and commit.id <= published.last_commits[commit.log]:
                     yield commit
 
-    def lost(self, place: TopicPosition) -> str | None:
-        """Why nobody can be told what came after ``place``; None where it is known."""
-        return self._kept.lost(place) or (None if self.told.covers(place) else AHEAD)
+    def reason_lost(self, position: TopicPosition) -> str | None:
+        """Say why the changes after a position cannot be sent. None if they can."""
+        return self._buffer.reason_lost(position) or (None if self.published.covers(position) else AHEAD)
+
+
+class ChangeFeeds:
+    """The change feeds of all topics.
+
+    Args:
+        on_commit: Called whenever there is something to publish.
+    """
+
+    def __init__(self, on_commit: Callable[[], None]) -> None:
+        self._feeds: Mapping[Topic, ChangeFeed] = {
+            "patterns": ChangeFeed("patterns", on_commit, ReplayBuffer()),
+            "backtests": ChangeFeed("backtests", on_commit, ReplayBuffer()),
+        }
+        self._advanced = asyncio.Event()
+
+    def __iter__(self) -> Iterator[ChangeFeed]:
+        return iter(self._feeds.values())
+
+    def __getitem__(self, topic: Topic) -> ChangeFeed:
+        return self._feeds[topic]
+
+    @property
+    def published(self) -> TopicPositions:
+        """Positions up to which the connected clients have received the changes."""
+        return {topic: feed.published for topic, feed in self._feeds.items()}
+
+    def notify_published(self) -> None:
+        """Wake up everything that waits for published positions."""
+        advanced, self._advanced = self._advanced, asyncio.Event()
+        advanced.set()
+
+    async def wait_until_published(self, positions: TopicPositions, seconds: float) -> None:
+        """Wait until all changes up to ``positions`` are published, but at most for some seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not all(self._feeds[topic].published.covers(at) for topic, at in positions.items()):
+                    await self._advanced.wait()

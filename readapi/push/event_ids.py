@@ -1,6 +1,9 @@
-"""Where a client is: an id names, for each topic, the build and the last commit of every log that it has been told.
+"""Event ids: the position of a client in the changes of its topics, as text.
 
-It means the same in every API process, and after a restart.
+An event id names, for each topic of the client, the build and the last commit of each log that the client has
+received: ``patterns:1.3/market-0=1234-0,market-1=77-0``. It has the same meaning in every API process and after a
+restart, because commit ids come from the store. It serves as the last event ID of server-sent events
+(https://html.spec.whatwg.org/multipage/server-sent-events.html).
 """
 
 import re
@@ -10,68 +13,83 @@ from typing import Literal, NamedTuple
 from projections.versions import Build
 from readapi.ports.commits import CommitId, CommitIds
 
-_MARK = r"[a-z][a-z0-9-]{0,31}=[0-9]{1,18}-[0-9]{1,18}"
-_PLACE = re.compile(rf"([a-z]{{1,16}}):([0-9]{{1,9}}\.[0-9]{{1,9}})/((?:{_MARK}(?:,{_MARK}){{0,63}})?)", re.ASCII)
+_COMMIT_ID = r"[a-z][a-z0-9-]{0,31}=[0-9]{1,18}-[0-9]{1,18}"
+_TOPIC_POSITION = re.compile(
+    rf"([a-z]{{1,16}}):([0-9]{{1,9}}\.[0-9]{{1,9}})/((?:{_COMMIT_ID}(?:,{_COMMIT_ID}){{0,63}})?)", re.ASCII
+)
 
 Topic = Literal["patterns", "backtests"]
-"""A read model whose changes are told, by its name."""
+"""Name of a read model whose changes clients can subscribe to."""
 
 
 class TopicPosition(NamedTuple):
-    """How far a read model has been told."""
+    """A position in the changes of one topic: a build, and the last commit of each log."""
 
     build: Build
-    marks: CommitIds
+    last_commits: CommitIds
 
     def covers(self, other: "TopicPosition") -> bool:
-        """Whether somebody who is here knows everything that led to ``other``, or is in a later build."""
+        """Tell whether this position includes every commit up to ``other``. A later build includes all earlier ones."""
         if self.build != other.build:
             return self.build.number > other.build.number
-        return all(log in self.marks and self.marks[log] >= mark for log, mark in other.marks.items())
+        return all(
+            log in self.last_commits and self.last_commits[log] >= commit_id
+            for log, commit_id in other.last_commits.items()
+        )
 
 
 TopicPositions = Mapping[Topic, TopicPosition]
-"""Topic -> how far it has been told."""
+"""Topic -> position in its changes."""
 
 
-_MEANING = ";filters:"
+_DIGEST = ";filters:"
 
 
-def format_id(places: TopicPositions, meaning: str = "") -> str:
-    """``patterns:1.1/market-0=1234-0,market-1=77-0``; the topics are parted by ``;``.
+def format_id(positions: TopicPositions, filters_digest: str = "") -> str:
+    """Format an event id: ``patterns:1.1/market-0=1234-0,market-1=77-0``, with ``;`` between the topics.
 
-    A ``meaning`` of filters stands behind them: ``;filters:0f1e2d3c4b5a6978``.
+    A digest of the client's filters is appended if there is one: ``;filters:0f1e2d3c4b5a6978``.
     """
-    text = ";".join(f"{topic}:{build}/{_format(marks)}" for topic, (build, marks) in sorted(places.items()))
-    return text + _MEANING + meaning if meaning else text
+    text = ";".join(
+        f"{topic}:{build}/{_format(last_commits)}" for topic, (build, last_commits) in sorted(positions.items())
+    )
+    return text + _DIGEST + filters_digest if filters_digest else text
 
 
 def split_id(text: str) -> tuple[str, str]:
-    """The places in an id, and the meaning of the filters that its message was for."""
-    places, _, meaning = text.partition(_MEANING)
-    return places, meaning
+    """Split an event id into the text of its positions and the digest of the filters, which may be empty."""
+    positions, _, filters_digest = text.partition(_DIGEST)
+    return positions, filters_digest
 
 
-def _format(marks: CommitIds) -> str:
-    return ",".join(f"{log}={position}-{number}" for log, (position, number) in sorted(marks.items()))
+def _format(last_commits: CommitIds) -> str:
+    return ",".join(f"{log}={position}-{number}" for log, (position, number) in sorted(last_commits.items()))
 
 
 def parse_id(text: str, topics: Collection[Topic]) -> TopicPositions:
-    """What ``format_id`` makes of places in exactly these topics. Raises ValueError for anything else."""
-    matches = [_PLACE.fullmatch(part) for part in text.split(";")]
-    places = {match[1]: TopicPosition(Build.parse(match[2]), _parse(match[3])) for match in matches if match}
+    """Parse the positions of an event id, as ``split_id`` returns them.
+
+    Args:
+        text: The positions.
+        topics: The topics of the client. The id must name each of them once, and no other topic.
+
+    Raises:
+        ValueError: The text is malformed or names other topics.
+    """
+    matches = [_TOPIC_POSITION.fullmatch(part) for part in text.split(";")]
+    positions = {match[1]: TopicPosition(Build.parse(match[2]), _parse(match[3])) for match in matches if match}
     if None in matches:
-        raise ValueError("should be the id of a message, as it was received")
-    if places.keys() != set(topics) or len(matches) != len(places):
-        raise ValueError(f"should be the id of a message to the same topics: {', '.join(sorted(topics))}")
-    return {topic: places[topic] for topic in topics}
+        raise ValueError("should be the id of a received message")
+    if positions.keys() != set(topics) or len(matches) != len(positions):
+        raise ValueError(f"should be the id of a message for the same topics: {', '.join(sorted(topics))}")
+    return {topic: positions[topic] for topic in topics}
 
 
-def _parse(marks: str) -> CommitIds:
-    return dict(_parse_mark(mark) for mark in marks.split(",") if mark)
+def _parse(last_commits: str) -> CommitIds:
+    return dict(_parse_commit_id(part) for part in last_commits.split(",") if part)
 
 
-def _parse_mark(text: str) -> tuple[str, CommitId]:
-    log, _, mark = text.partition("=")
-    position, _, number = mark.partition("-")
+def _parse_commit_id(text: str) -> tuple[str, CommitId]:
+    log, _, commit_id = text.partition("=")
+    position, _, number = commit_id.partition("-")
     return log, CommitId(int(position), int(number))

@@ -1,4 +1,4 @@
-"""The messages: JSON, the same over SSE and WebSocket, and how each of the two puts them on the wire."""
+"""Messages of live push: JSON bodies, and their framing for SSE and WebSocket."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -9,38 +9,53 @@ from readapi.ports.commits import CommitIds
 
 
 class Message(NamedTuple):
-    """A message in JSON. A client that has it comes back with its ``id``; without one, with that of the one before."""
+    """An encoded message.
+
+    A client that has received the message reconnects with its ``id``. After a message without an id, the client keeps
+    the id of the message before.
+    """
 
     type: str
     id: str | None
     body: bytes
 
 
-def message(kind: str, position_id: str | None = None, **members: Any) -> Message:
-    """A message with these members beside its type and id."""
-    identity = {} if position_id is None else {"id": position_id}
-    return Message(kind, position_id, orjson.dumps({"type": kind, **identity, **members}))
+def message(kind: str, event_id: str | None = None, **members: Any) -> Message:
+    """Encode a message of a type, with an event id and further members."""
+    identity = {} if event_id is None else {"id": event_id}
+    return Message(kind, event_id, orjson.dumps({"type": kind, **identity, **members}))
 
 
-def changes_message(topic: str, position_id: str, marks: CommitIds, changes: Iterable[bytes]) -> Message:
-    """Changes that have been rendered, and the position of each log that they lead to."""
-    position = ",".join(f"{log}={mark.position}" for log, mark in sorted(marks.items()))
-    head = orjson.dumps({"type": "changes", "topic": topic, "id": position_id, "position": position})
-    return Message("changes", position_id, b'%b,"changes":[%b]}' % (head[:-1], b",".join(changes)))
+def changes_message(topic: str, event_id: str, last_commits: CommitIds, changes: Iterable[bytes]) -> Message:
+    """Encode a message of type ``changes``.
+
+    Args:
+        topic: The topic of the changes.
+        event_id: The event id after the changes.
+        last_commits: The last commit of each log after the changes.
+        changes: The changes as JSON, which are copied without being parsed.
+    """
+    position = ",".join(f"{log}={commit_id.position}" for log, commit_id in sorted(last_commits.items()))
+    start = orjson.dumps({"type": "changes", "topic": topic, "id": event_id, "position": position})
+    return Message("changes", event_id, b'%b,"changes":[%b]}' % (start[:-1], b",".join(changes)))
 
 
-def websocket_frame(one: Message) -> bytes:
-    """A text frame, whole and, as a server's must be, not masked."""
-    size = len(one.body)
+def websocket_frame(message: Message) -> bytes:
+    """Frame a message as one unmasked WebSocket text frame (RFC 6455, section 5.2)."""
+    body = message.body
+    size = len(body)
     if size < 126:
-        return b"\x81" + size.to_bytes(1) + one.body
+        return b"\x81" + size.to_bytes(1) + body
     if size < 65_536:
-        return b"\x81\x7e" + size.to_bytes(2) + one.body
-    return b"\x81\x7f" + size.to_bytes(8) + one.body
+        return b"\x81\x7e" + size.to_bytes(2) + body
+    return b"\x81\x7f" + size.to_bytes(8) + body
 
 
-def event_chunk(one: Message) -> bytes:
-    """A server-sent event as one chunk of a chunked body. JSON has no line breaks."""
-    identity = b"" if one.id is None else b"id: %b\n" % one.id.encode()
-    event = b"event: %b\n%bdata: %b\n\n" % (one.type.encode(), identity, one.body)
+def event_chunk(message: Message) -> bytes:
+    """Frame a message as one server-sent event in one HTTP chunk (RFC 9112, section 7.1).
+
+    The body fits on one ``data`` line, because encoded JSON has no line breaks.
+    """
+    identity = b"" if message.id is None else b"id: %b\n" % message.id.encode()
+    event = b"event: %b\n%bdata: %b\n\n" % (message.type.encode(), identity, message.body)
     return b"%x\r\n%b\r\n" % (len(event), event)

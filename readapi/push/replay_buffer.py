@@ -1,4 +1,7 @@
-"""The last commits to one read model: kept so that a client which comes back gets what it missed."""
+"""The replay buffer: the last commits to one read model, in memory.
+
+A client that reconnects with the id of its last message receives from the buffer the commits that it missed.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,50 +11,50 @@ from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId, CommitIds
 from readapi.push.event_ids import TopicPosition
 
-KEPT_CHANGES = 50_000
-"""Changes of rows that are kept of one read model, at most; each of its logs has an equal share."""
+MAX_CHANGES = 50_000
+"""Highest number of row changes in the buffer of one read model. Each log has an equal share."""
 
-KEPT_BYTES = 16_777_216
-"""Bytes that the kept changes of one read model take, at most, in equal shares too."""
+MAX_BYTES = 16_777_216
+"""Highest number of bytes in the buffer of one read model. Each log has an equal share."""
 
 CHANGE_BYTES = 250
-"""What a change takes besides its documents."""
+"""Approximate bytes per change besides its key and documents."""
 
 ORIGIN = CommitId(0, 0)
-"""Before every commit."""
+"""The commit id before every commit."""
 
 
 @dataclass(slots=True)
-class _KeptLog:
-    """The last commits of one log: those behind ``floor``, up to ``reached``."""
+class _LogBuffer:
+    """The last commits of one log: the commits after ``floor``, up to and including ``last``."""
 
     floor: CommitId
-    reached: CommitId
+    last: CommitId
     commits: deque[Commit] = field(default_factory=deque)
     changes: int = 0
     bytes: int = 0
 
-    def add(self, commit: Commit) -> None:
+    def append(self, commit: Commit) -> None:
         self.commits.append(commit)
-        self.reached = commit.id
+        self.last = commit.id
         self.changes += len(commit.changes)
         self.bytes += _size(commit)
 
-    def shrink(self, changes: int, size: int) -> None:
-        while self.changes > changes or self.bytes > size:
+    def shrink(self, max_changes: int, max_bytes: int) -> None:
+        while self.changes > max_changes or self.bytes > max_bytes:
             oldest = self.commits.popleft()
             self.floor = oldest.id
             self.changes -= len(oldest.changes)
             self.bytes -= _size(oldest)
 
-    def behind(self, mark: CommitId) -> Iterator[Commit]:
-        """In order. Looks at no more commits than it gives, and one."""
-        last = len(self.commits)
-        missed = []
-        while last and self.commits[last - 1].id > mark:
-            last -= 1
-            missed.append(self.commits[last])
-        return reversed(missed)
+    def after(self, commit_id: CommitId) -> Iterator[Commit]:
+        """Return the commits after an id, in order. Searches from the end: the cost is that of the result."""
+        end = len(self.commits)
+        newest_first = []
+        while end and self.commits[end - 1].id > commit_id:
+            end -= 1
+            newest_first.append(self.commits[end])
+        return reversed(newest_first)
 
 
 def _size(commit: Commit) -> int:
@@ -59,40 +62,44 @@ def _size(commit: Commit) -> int:
 
 
 class ReplayBuffer:
-    """The last commits to the live build of a read model."""
+    """A bounded buffer of the last commits to the live build of a read model.
 
-    def __init__(self, changes: int = KEPT_CHANGES, size: int = KEPT_BYTES) -> None:
-        self._changes = changes
-        self._size = size
+    Each log has a queue of its own, from which the oldest commits are removed when the log exceeds its share of the
+    bounds. ``add`` takes amortized constant time, ``commits_after`` time proportional to its result.
+    """
+
+    def __init__(self, max_changes: int = MAX_CHANGES, max_bytes: int = MAX_BYTES) -> None:
+        self._max_changes = max_changes
+        self._max_bytes = max_bytes
         self.build = Build(0, 0)
-        """0.0 before any is known."""
-        self._logs: dict[str, _KeptLog] = {}
+        """The build of the commits. 0.0 before the first build is known."""
+        self._logs: dict[str, _LogBuffer] = {}
 
-    def begin(self, build: Build, marks: CommitIds) -> None:
-        """Forget what was; from now on commits behind ``marks`` are added."""
+    def start_build(self, build: Build, last_commits: CommitIds) -> None:
+        """Discard all commits and start with a build, directly after its ``last_commits``."""
         self.build = build
-        self._logs = {log: _KeptLog(mark, mark) for log, mark in marks.items()}
+        self._logs = {log: _LogBuffer(commit_id, commit_id) for log, commit_id in last_commits.items()}
 
     def add(self, commit: Commit) -> None:
-        """Keep the next commit of its log, for which the oldest ones may have to go."""
-        log = self._logs.setdefault(commit.log, _KeptLog(ORIGIN, ORIGIN))
-        log.add(commit)
-        log.shrink(self._changes // len(self._logs), self._size // len(self._logs))
+        """Add the next commit of a log. Removes the oldest commits of the log if it exceeds its share."""
+        log = self._logs.setdefault(commit.log, _LogBuffer(ORIGIN, ORIGIN))
+        log.append(commit)
+        log.shrink(self._max_changes // len(self._logs), self._max_bytes // len(self._logs))
 
     @property
-    def place(self) -> TopicPosition:
-        """Up to the last commit."""
-        return TopicPosition(self.build, {name: log.reached for name, log in self._logs.items()})
+    def position(self) -> TopicPosition:
+        """The position after the last commit."""
+        return TopicPosition(self.build, {name: log.last for name, log in self._logs.items()})
 
-    def behind(self, marks: CommitIds) -> Iterator[Commit]:
-        """What was committed after ``marks``, in order for each log."""
+    def commits_after(self, last_commits: CommitIds) -> Iterator[Commit]:
+        """Yield the commits after ``last_commits``, in order for each log."""
         for name, log in self._logs.items():
-            yield from log.behind(marks.get(name, ORIGIN))
+            yield from log.after(last_commits.get(name, ORIGIN))
 
-    def lost(self, place: TopicPosition) -> str | None:
-        """Why what came after ``place`` is not here; None where it is."""
-        if place.build != self.build:
-            return f"the read model is answered from build {self.build} now, not from {place.build}"
-        if any(place.marks.get(name, ORIGIN) < log.floor for name, log in self._logs.items()):
-            return "what came after the id is no longer kept"
+    def reason_lost(self, position: TopicPosition) -> str | None:
+        """Say why the buffer does not have all commits after a position. None if the buffer has them."""
+        if position.build != self.build:
+            return f"the id is of build {position.build}, but build {self.build} of the read model answers now"
+        if any(position.last_commits.get(name, ORIGIN) < log.floor for name, log in self._logs.items()):
+            return "the changes after the id are no longer in the replay buffer"
         return None

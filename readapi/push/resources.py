@@ -1,7 +1,8 @@
-"""``/api/patterns/stream`` (SSE), ``/ws/patterns`` and ``/ws`` (WebSocket): what clients connect to."""
+"""Resources of live push: ``/api/patterns/stream`` (SSE), ``/ws/patterns`` and ``/ws`` (WebSocket)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Self
 
 from falcon import PayloadTypeError, WebSocketDisconnected
@@ -14,7 +15,8 @@ from readapi.http.operation import Resource, operation
 from readapi.http.problems import invalid
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.push.event_ids import parse_id, split_id
-from readapi.push.hub import Hub, ResumePoint
+from readapi.push.hub import Hub
+from readapi.push.resumption import ResumePoint
 from readapi.push.subscribers import Subscriber, Transport
 from readapi.push.subscription_parameters import PatternSubscriptionParameters, SubscriptionParameters
 from readapi.push.subscriptions import Subscription
@@ -22,23 +24,23 @@ from readapi.push.subscriptions import Subscription
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
 
 
-def _since(given: str | None, interests: Subscription, field: str) -> ResumePoint | None:
-    """Where the client is; None if it does not say so. Raises Problem (400)."""
-    if given is None:
+def _resume_point(event_id: str | None, subscription: Subscription, field: str) -> ResumePoint | None:
+    """Parse the client's last event id. Raises Problem (400) that names ``field``."""
+    if event_id is None:
         return None
-    places, meaning = split_id(given)
+    positions, filters_digest = split_id(event_id)
     try:
-        return ResumePoint(parse_id(places, [topic for topic, _ in interests]), meaning)
+        return ResumePoint(parse_id(positions, [topic for topic, _ in subscription]), filters_digest)
     except ValueError as error:
         raise invalid([{"field": field, "reason": str(error)}]) from error
 
 
 @contextmanager
 def _connected(
-    hub: Hub, req: Request, stream: Stream, transport: Transport, interests: Subscription
+    hub: Hub, req: Request, stream: Stream, transport: Transport, subscription: Subscription
 ) -> Iterator[Subscriber]:
-    """A client, as long as it is connected."""
-    subscriber = Subscriber(stream, transport, interests, is_admitted(req))
+    """Open the stream of a client, count the connection, and let the client leave the hub at the end."""
+    subscriber = Subscriber(stream, transport, subscription, is_admitted(req))
     connections = hub.metrics.connections.labels(transport)
     connections.inc()
     stream.open()
@@ -50,23 +52,23 @@ def _connected(
 
 
 class _PushResource:
-    """Whatever tells changes."""
+    """Base of all resources of live push."""
 
-    def __init__(self, hub: Hub, lists: CallerWorkspace) -> None:
+    def __init__(self, hub: Hub, caller_workspace: CallerWorkspace) -> None:
         self._hub = hub
-        self._lists = lists
+        self._caller_workspace = caller_workspace
 
-    async def interests(self, req: Request, query: PatternSubscriptionParameters) -> Subscription:
-        """What is asked for. Raises Problem (400, 504), UnavailableError."""
-        own = await self._lists.read(req) if query.names_lists else None
-        return query.interests(req.params, self._hub.catalogue, own)
+    async def subscription(self, req: Request, query: PatternSubscriptionParameters) -> Subscription:
+        """Resolve the subscription of a request. Raises Problem (400, 504) and UnavailableError."""
+        workspace = await self._caller_workspace.read(req) if query.needs_workspace else None
+        return query.subscription(req.params, self._hub.catalogue, workspace)
 
 
 class PatternStreamResource(_PushResource, Resource):
-    """Changes of patterns as server-sent events."""
+    """Changes of the active patterns as server-sent events."""
 
     @operation(
-        "Live changes of the active patterns, as server-sent events that can be resumed",
+        "Stream live changes of the active patterns as server-sent events",
         scope="read",
         responses={200: "text/event-stream"},
         query=PatternSubscriptionParameters,
@@ -74,54 +76,56 @@ class PatternStreamResource(_PushResource, Resource):
         is_stream=True,
     )
     async def on_get(self, req: Request, resp: Response, query: PatternSubscriptionParameters) -> None:
-        """Events until the client has enough, or is too slow."""
+        """Send events until the client disconnects or is dropped."""
         header = req.get_header(LAST_EVENT_ID_HEADER)
-        field, given = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", query.last_event_id)
-        interests = await self.interests(req, query)
+        field, event_id = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", query.last_event_id)
+        subscription = await self.subscription(req, query)
+        resume_point = _resume_point(event_id, subscription, field)
         resp.set_header("Cache-Control", "no-store")
-        # Or nginx would gather events until they fill a buffer.
+        # Without this header, nginx holds events back until they fill a buffer.
         resp.set_header("X-Accel-Buffering", "no")
-        resp.sse = _Events(self._hub, req, stream_of(req), interests, _since(given, interests, field))
+        resp.sse = _EventStream(self._hub, req, stream_of(req), subscription, resume_point)
 
 
-class _Events:
-    """What Falcon iterates over: no events, which are written to the stream, and the end when that ends."""
+@dataclass(frozen=True)
+class _EventStream:
+    """An iterator for Falcon that yields no event and ends with the connection.
 
-    def __init__(
-        self, hub: Hub, req: Request, stream: Stream, interests: Subscription, since: ResumePoint | None
-    ) -> None:
-        self._hub = hub
-        self._req = req
-        self._stream = stream
-        self._interests = interests
-        self._since = since
+    The hub writes the events directly to the stream, past Falcon.
+    """
+
+    hub: Hub
+    req: Request
+    stream: Stream
+    subscription: Subscription
+    resume_point: ResumePoint | None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> SSEvent:
-        with _connected(self._hub, self._req, self._stream, "sse", self._interests) as subscriber:
-            await self._hub.follow(subscriber, self._since)
-            await self._stream.wait_ended()
+        with _connected(self.hub, self.req, self.stream, "sse", self.subscription) as subscriber:
+            await self.hub.follow(subscriber, self.resume_point)
+            await self.stream.wait_ended()
         raise StopAsyncIteration
 
 
 class _SocketResource(_PushResource):
-    """A WebSocket on which changes are told; what its client sends is ignored."""
+    """Base of the WebSocket resources. Messages from clients are ignored."""
 
-    async def _live(self, req: Request, ws: WebSocket, query: PatternSubscriptionParameters) -> None:
-        """Messages until one of the two closes it. Raises Problem before it is accepted."""
-        interests = await self.interests(req, query)
-        since = _since(query.last_event_id, interests, "last_event_id")
+    async def _serve(self, req: Request, ws: WebSocket, query: PatternSubscriptionParameters) -> None:
+        """Accept the WebSocket and send messages until it is closed. Raises Problem before it is accepted."""
+        subscription = await self.subscription(req, query)
+        resume_point = _resume_point(query.last_event_id, subscription, "last_event_id")
         stream = stream_of(req)
-        # Who has offered a token as a protocol hangs up if none is chosen.
+        # A browser that offers subprotocols, to send a token, closes the connection if the server selects none.
         await ws.accept(SUBPROTOCOL if SUBPROTOCOL in ws.subprotocols else None)
-        with _connected(self._hub, req, stream, "websocket", interests) as subscriber:
-            await self._hub.follow(subscriber, since)
-            await _until_closed(ws)
+        with _connected(self._hub, req, stream, "websocket", subscription) as subscriber:
+            await self._hub.follow(subscriber, resume_point)
+            await _wait_until_closed(ws)
 
 
-async def _until_closed(ws: WebSocket) -> None:
+async def _wait_until_closed(ws: WebSocket) -> None:
     while True:
         try:
             await ws.receive_text()
@@ -132,26 +136,30 @@ async def _until_closed(ws: WebSocket) -> None:
 
 
 class PatternSocketResource(_SocketResource):
-    """Changes of patterns."""
+    """Changes of the active patterns over a WebSocket."""
 
     @operation(
-        "Live changes of the active patterns",
+        "Receive live changes of the active patterns over a WebSocket",
         scope="read",
         responses={},
         query=PatternSubscriptionParameters,
         is_stream=True,
     )
     async def on_websocket(self, req: Request, ws: WebSocket, query: PatternSubscriptionParameters) -> None:
-        """Messages until one of the two closes it."""
-        await self._live(req, ws, query)
+        """Send messages until the connection is closed."""
+        await self._serve(req, ws, query)
 
 
 class SocketResource(_SocketResource):
-    """Changes of several read models."""
+    """Changes of several topics over a WebSocket."""
 
     @operation(
-        "Live changes of several read models", scope="read", responses={}, query=SubscriptionParameters, is_stream=True
+        "Receive live changes of several topics over a WebSocket",
+        scope="read",
+        responses={},
+        query=SubscriptionParameters,
+        is_stream=True,
     )
     async def on_websocket(self, req: Request, ws: WebSocket, query: SubscriptionParameters) -> None:
-        """Messages until one of the two closes it."""
-        await self._live(req, ws, query)
+        """Send messages until the connection is closed."""
+        await self._serve(req, ws, query)

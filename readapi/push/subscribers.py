@@ -1,5 +1,6 @@
-"""Who is connected: groups of clients that are told the same, and the bounds on each."""
+"""The connected clients of live push, grouped by subscription, and the bounds that apply to each client."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal
 
@@ -9,92 +10,141 @@ from readapi.push.metrics import PushMetrics
 from readapi.push.subscriptions import Subscription
 
 MAX_WAITING_BYTES = 1_048_576
-"""A client that more bytes than these wait for is dropped. The bytes are shared by all who wait for them."""
+"""Bytes that may wait for one client. A client with more is dropped. Clients share the memory of equal messages."""
+
+WRITES_PER_TURN = 100
+"""Number of clients written to before other tasks of the event loop run."""
 
 CODE_TOO_SLOW = 4008
-"""Closes a WebSocket whose client is dropped."""
+"""WebSocket close code for a client that is dropped because it is too slow."""
 
-TOO_SLOW = "too slow: more than 1 MiB was waiting; come back with the last id you have"
+TOO_SLOW = "too slow: more than 1 MiB was waiting; connect again with the last id"
 
 CODE_NOT_ADMITTED = 4001
-"""Closes a WebSocket whose token is not valid any more."""
+"""WebSocket close code for a client whose token is no longer valid."""
 
-NOT_ADMITTED = "the token has ended or was revoked; come back with another and the last id you have"
+NOT_ADMITTED = "the token has expired or was revoked; connect again with a valid token and the last id"
 
 Transport = Literal["sse", "websocket"]
 FRAMINGS: dict[Transport, Callable[[Message], bytes]] = {"sse": event_chunk, "websocket": websocket_frame}
 
 
 class Subscriber:
-    """One client."""
+    """One connected client.
+
+    Args:
+        stream: The connection.
+        transport: The framing of messages.
+        subscription: The topics and filters of the client.
+        is_admitted: Tells whether the client's token is still valid.
+    """
 
     def __init__(
         self,
         stream: Stream,
         transport: Transport,
-        interests: Subscription,
+        subscription: Subscription,
         is_admitted: Callable[[], bool] = lambda: True,
     ) -> None:
         self.is_admitted = is_admitted
         self.stream = stream
         self.transport = transport
-        self.interests = interests
+        self.subscription = subscription
 
-    def send(self, one: Message) -> None:
-        """A message to this client alone."""
-        self.stream.write(FRAMINGS[self.transport](one))
+    def send(self, message: Message) -> None:
+        """Send a message to this client alone."""
+        self.stream.write(FRAMINGS[self.transport](message))
 
 
 Audience = list[tuple[Subscription, list[tuple[Transport, list[Subscriber]]]]]
-"""Clients by their interests, and by how they are connected."""
+"""A snapshot of the clients, by subscription and transport."""
 
 
 class Subscribers:
-    """All clients that are up to date, by what they are told."""
+    """All clients that are up to date, in groups of equal subscription and transport.
+
+    A broadcast encodes each message once per subscription, frames it once per transport, and writes the same bytes to
+    every client of the group. The cost per client is one ``write``.
+    """
 
     def __init__(self, metrics: PushMetrics) -> None:
         self._metrics = metrics
         self._groups: dict[Subscription, dict[Transport, set[Subscriber]]] = {}
 
     def join(self, subscriber: Subscriber) -> None:
-        """From now on it is told what the others of its interests are."""
-        self._groups.setdefault(subscriber.interests, {}).setdefault(subscriber.transport, set()).add(subscriber)
+        """Add a client to the group of its subscription."""
+        self._groups.setdefault(subscriber.subscription, {}).setdefault(subscriber.transport, set()).add(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
-        """It is told nothing any more."""
-        transports = self._groups.get(subscriber.interests, {})
+        """Remove a client from its group. Does nothing if it is in no group."""
+        transports = self._groups.get(subscriber.subscription, {})
         subscribers = transports.get(subscriber.transport, set())
         subscribers.discard(subscriber)
         if not subscribers:
             transports.pop(subscriber.transport, None)
         if not transports:
-            self._groups.pop(subscriber.interests, None)
+            self._groups.pop(subscriber.subscription, None)
 
-    def move(self, subscriber: Subscriber, interests: Subscription) -> None:
-        """From now on it is told what others of these interests are, if it has not left meanwhile."""
-        if subscriber in self._groups.get(subscriber.interests, {}).get(subscriber.transport, ()):
+    def move(self, subscriber: Subscriber, subscription: Subscription) -> None:
+        """Change the subscription of a client. Does nothing if the client has left."""
+        if subscriber in self._groups.get(subscriber.subscription, {}).get(subscriber.transport, ()):
             self.leave(subscriber)
-            subscriber.interests = interests
+            subscriber.subscription = subscription
             self.join(subscriber)
 
     def audience(self) -> Audience:
-        """Who is there now, whatever joins and leaves mean while they are being told."""
+        """Return a snapshot of the groups, which later joins and leaves do not change."""
         return [
-            (interests, [(transport, list(subscribers)) for transport, subscribers in transports.items()])
-            for interests, transports in self._groups.items()
+            (subscription, [(transport, list(subscribers)) for transport, subscribers in transports.items()])
+            for subscription, transports in self._groups.items()
         ]
 
-    def expel(self, subscriber: Subscriber) -> None:
-        """End it because its token is not valid any more, and say so."""
-        self.leave(subscriber)
-        if not subscriber.stream.is_ended:
-            subscriber.send(message("dropped", reason=NOT_ADMITTED))
-            subscriber.stream.finish(CODE_NOT_ADMITTED, NOT_ADMITTED)
+    async def broadcast(self, audience: Audience, message_for: Callable[[Subscription], Message | None]) -> int:
+        """Write a message to every client of an audience. Drops clients for which too many bytes wait.
+
+        Args:
+            audience: The clients.
+            message_for: Returns the message for a subscription, or None if its clients receive none.
+
+        Returns:
+            Number of clients written to.
+        """
+        written = 0
+        for subscription, transports in audience:
+            message = message_for(subscription)
+            if message is None:
+                continue
+            for transport, subscribers in transports:
+                data = FRAMINGS[transport](message)
+                for subscriber in subscribers:
+                    if subscriber.stream.unsent_bytes > MAX_WAITING_BYTES:
+                        self.drop(subscriber)
+                        continue
+                    subscriber.stream.write(data)
+                    written += 1
+                    if written % WRITES_PER_TURN == 0:
+                        await asyncio.sleep(0)
+        return written
+
+    async def expel_unadmitted(self) -> None:
+        """Disconnect every client whose token is no longer valid."""
+        clients = [client for _, groups in self.audience() for _, members in groups for client in members]
+        for number, subscriber in enumerate(clients):
+            if not subscriber.is_admitted():
+                self._end(subscriber, CODE_NOT_ADMITTED, NOT_ADMITTED)
+            if number % WRITES_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     def drop(self, subscriber: Subscriber) -> None:
-        """End it for being slow, and say so behind what is waiting for it."""
-        self.leave(subscriber)
-        if not subscriber.stream.is_ended:
-            subscriber.send(message("dropped", reason=TOO_SLOW))
-            subscriber.stream.finish(CODE_TOO_SLOW, TOO_SLOW)
+        """Disconnect a client because it is too slow."""
+        if self._end(subscriber, CODE_TOO_SLOW, TOO_SLOW):
             self._metrics.dropped.inc()
+
+    def _end(self, subscriber: Subscriber, code: int, reason: str) -> bool:
+        """Disconnect a client after the bytes that wait for it. Return False if it is already disconnected."""
+        self.leave(subscriber)
+        if subscriber.stream.is_ended:
+            return False
+        subscriber.send(message("dropped", reason=reason))
+        subscriber.stream.finish(code, reason)
+        return True

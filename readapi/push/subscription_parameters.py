@@ -1,4 +1,8 @@
-"""What clients of live push ask for, and what that means by the catalogue and by their own lists, as these are now."""
+"""Query parameters of live push, and how they are resolved to a subscription.
+
+Some filters name something that can change: ``sectors`` and ``universe`` depend on the catalogue, ``watchlist`` and
+``preset`` on the user's workspace. Such a subscription remembers the request, so that it can be resolved again.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +16,7 @@ from readapi.http.client_stream import LONGEST_ID
 from readapi.http.parameters import ListOf, LongName, parse_parameters
 from readapi.http.problems import Problem, invalid
 from readapi.patterns.list_filters import ListId, QueryParameters, watchlist_symbols, with_preset
-from readapi.patterns.scan import PatternFilters
+from readapi.patterns.scan_parameters import PatternFilters
 from readapi.ports.errors import UnavailableError
 from readapi.push.event_ids import Topic
 from readapi.push.subscriptions import (
@@ -26,120 +30,153 @@ from readapi.push.subscriptions import (
 
 
 class PatternSubscriptionParameters(PatternFilters):
-    """Which changes of patterns, from where on."""
+    """Query parameters of a subscription to patterns."""
 
     fields: ListOf[Literal["compact", "full"]] = ("compact",)
-    """``compact``: the fields of the UI; ``full``: besides these all raw fields, with their provenance."""
+    """Fields of each pattern. ``compact``: the fields that the UI shows. ``full``: the compact fields, all raw fields
+    and their provenance."""
     watchlist: ListId | None = None
-    """Id of one of one's own watchlists: only its symbols, whatever they become."""
+    """Id of one of your watchlists. Only patterns of its symbols are sent. The subscription follows later changes of
+    the watchlist."""
     preset: ListId | None = None
-    """Id of one of one's own filter presets: its filters and ``fields``, whatever they become, hold where no other
-    parameter says otherwise."""
+    """Id of one of your filter presets. Its filters and ``fields`` apply wherever the request sets no other value. The
+    subscription follows later changes of the preset."""
     last_event_id: (
         Annotated[str, StringConstraints(max_length=LONGEST_ID), Field(json_schema_extra={"format": "event-id"})] | None
     ) = None
-    """The ``id`` of the last message received: what came after it is told first. The header ``Last-Event-ID`` of
-    an ``EventSource`` that reconnects says the same, and prevails."""
+    """``id`` of the last message that you received. The changes after it are sent first. The header ``Last-Event-ID``,
+    which an ``EventSource`` sends when it reconnects, takes precedence."""
 
     @property
-    def names_lists(self) -> bool:
-        """Whether it depends on the lists of whoever asks."""
+    def needs_workspace(self) -> bool:
+        """Whether the filters depend on the workspace of the user."""
         return self.watchlist is not None or self.preset is not None
 
-    def interests(self, given: QueryParameters, catalogue: Catalogue, own: WorkspaceRow | None) -> Subscription:
-        """What is asked for by ``given``, which this was made from; ``own`` is what whoever asks has, if it matters.
+    def subscription(
+        self, parameters: QueryParameters, catalogue: Catalogue, workspace: WorkspaceRow | None
+    ) -> Subscription:
+        """Resolve the subscription.
 
-        Raises Problem (400), UnavailableError.
+        Args:
+            parameters: The query parameters from which this model was parsed.
+            catalogue: The catalogue.
+            workspace: The workspace of the user, if ``needs_workspace``.
+
+        Raises:
+            Problem: 400, the request names a sector, universe or list that does not exist.
+            UnavailableError: The catalogue is not loaded yet.
         """
-        return (("patterns", self._patterns(given, catalogue, own)),)
+        return (("patterns", self._pattern_subscription(parameters, catalogue, workspace)),)
 
-    def _patterns(self, given: QueryParameters, catalogue: Catalogue, own: WorkspaceRow | None) -> PatternSubscription:
-        if not self.names and own is None:
-            return PatternSubscription(self.query(ALWAYS, self.symbols_meant(catalogue)), "full" in self.fields)
-        asked = RequestedFilters(_hashable(given), own.user if own else None)
-        filters = _filters(asked, own)
+    def _pattern_subscription(
+        self, parameters: QueryParameters, catalogue: Catalogue, workspace: WorkspaceRow | None
+    ) -> PatternSubscription:
+        if not self.names and workspace is None:
+            return PatternSubscription(self.query(ALWAYS, self.resolve_symbols(catalogue)), "full" in self.fields)
+        requested = RequestedFilters(_hashable(parameters), workspace.user if workspace else None)
+        filters = _apply_preset(requested, workspace)
         catalogue.check(filters.names)
-        return _meant(filters, asked, catalogue, own)
+        return _resolve(filters, requested, catalogue, workspace)
 
 
 class SubscriptionParameters(PatternSubscriptionParameters):
-    """Which changes of which topics, from where on."""
+    """Query parameters of a subscription to several topics."""
 
     topics: ListOf[Topic] = ("patterns", "backtests")
-    """``patterns``, with the filters here; ``backtests``: progress and results."""
+    """Topics to subscribe to. ``patterns``: the active patterns that match the filters. ``backtests``: progress and
+    results of backtest runs."""
     job_ids: ListOf[LongName] | None = None
-    """Backtest runs; all if none is named."""
+    """Ids of the backtest runs to subscribe to. All runs if it is missing."""
 
-    def interests(self, given: QueryParameters, catalogue: Catalogue, own: WorkspaceRow | None) -> Subscription:
-        """As PatternSubscriptionParameters."""
-        self._refuse_what_is_for_another_topic()
-        interests: Subscription = ()
+    def subscription(
+        self, parameters: QueryParameters, catalogue: Catalogue, workspace: WorkspaceRow | None
+    ) -> Subscription:
+        """Resolve the subscription, as in the base class."""
+        self._refuse_parameters_of_other_topics()
+        subscription: Subscription = ()
         for topic in sorted(set(self.topics)):
             if topic == "patterns":
-                interests += super().interests(given, catalogue, own)
+                subscription += super().subscription(parameters, catalogue, workspace)
             else:
-                interests += (("backtests", BacktestSubscription(frozenset(self.job_ids or ()))),)
-        return interests
+                subscription += (("backtests", BacktestSubscription(frozenset(self.job_ids or ()))),)
+        return subscription
 
-    def _refuse_what_is_for_another_topic(self) -> None:
-        owners: dict[str, Topic] = dict.fromkeys(_FILTERS, "patterns")
+    def _refuse_parameters_of_other_topics(self) -> None:
+        owners: dict[str, Topic] = dict.fromkeys(_PATTERN_FILTERS, "patterns")
         owners["job_ids"] = "backtests"
         for name in sorted(self.model_fields_set & owners.keys()):
             if owners[name] not in self.topics:
-                raise invalid([{"field": name, "reason": f"is for the topic {owners[name]}, which is not asked for"}])
+                reason = f"applies to the topic {owners[name]}, which is not among the requested topics"
+                raise invalid([{"field": name, "reason": reason}])
 
 
-_FILTERS = PatternSubscriptionParameters.model_fields.keys() - {"last_event_id"}
-"""Parameters that say which changes of patterns are asked for."""
+_PATTERN_FILTERS = PatternSubscriptionParameters.model_fields.keys() - {"last_event_id"}
+"""Names of the parameters that select patterns and their fields."""
 
 
-def users_of(interests: Subscription) -> set[str]:
-    """On whose lists they depend."""
-    asked = [interest.asked for _, interest in interests if isinstance(interest, PatternSubscription)]
-    return {one.user for one in asked if one and one.user is not None}
+def list_owners(subscription: Subscription) -> set[str]:
+    """Return the users on whose workspaces a subscription depends."""
+    requests = [topic.requested for _, topic in subscription if isinstance(topic, PatternSubscription)]
+    return {requested.user for requested in requests if requested and requested.user is not None}
 
 
-def renewed(interests: Subscription, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]) -> Subscription:
-    """The same interests as they are meant now; what depends on lists of others than these users', as before."""
-    return tuple((topic, _renewed(interest, catalogue, workspaces)) for topic, interest in interests)
+def renewed(subscription: Subscription, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]) -> Subscription:
+    """Resolve a subscription again.
+
+    Args:
+        subscription: The subscription as resolved before.
+        catalogue: The catalogue as it is now.
+        workspaces: User -> workspace as it is now. A subscription that depends on another user stays as it is.
+
+    Returns:
+        A subscription that is equal to the given one if nothing has changed for it.
+    """
+    return tuple((topic, _renewed(subscribed, catalogue, workspaces)) for topic, subscribed in subscription)
 
 
 def _renewed(
-    interest: TopicSubscription, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]
+    subscribed: TopicSubscription, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]
 ) -> TopicSubscription:
-    if not isinstance(interest, PatternSubscription) or interest.asked is None:
-        return interest
-    asked = interest.asked
-    own = None if asked.user is None else workspaces.get(asked.user)
-    if asked.user is not None and own is None:
-        return interest
+    if not isinstance(subscribed, PatternSubscription) or subscribed.requested is None:
+        return subscribed
+    requested = subscribed.requested
+    workspace = None if requested.user is None else workspaces.get(requested.user)
+    if requested.user is not None and workspace is None:
+        return subscribed
     try:
-        return _meant(_filters(asked, own), asked, catalogue, own)
+        return _resolve(_apply_preset(requested, workspace), requested, catalogue, workspace)
     except UnavailableError:
-        return interest
+        return subscribed
     except Problem:
-        # A list that is gone has no symbols, as a universe that is gone has none.
-        return replace(interest, query=interest.query._replace(symbols=frozenset()))
+        # A list that was deleted selects no symbol, like a universe that was deleted.
+        return replace(subscribed, query=subscribed.query._replace(symbols=frozenset()))
 
 
-def _filters(asked: RequestedFilters, own: WorkspaceRow | None) -> PatternSubscriptionParameters:
-    """What was asked for, with what a preset adds to it. Raises Problem (400) for one that there is not."""
-    given: QueryParameters = {name: value if isinstance(value, str) else list(value) for name, value in asked.given}
-    return parse_parameters(PatternSubscriptionParameters, given if own is None else with_preset(given, own, _FILTERS))
+def _apply_preset(requested: RequestedFilters, workspace: WorkspaceRow | None) -> PatternSubscriptionParameters:
+    """Parse the requested filters, completed by those of the preset. Raises Problem (400) for an unknown preset."""
+    parameters: QueryParameters = {
+        name: value if isinstance(value, str) else list(value) for name, value in requested.parameters
+    }
+    if workspace is not None:
+        parameters = with_preset(parameters, workspace, _PATTERN_FILTERS)
+    return parse_parameters(PatternSubscriptionParameters, parameters)
 
 
-def _meant(
-    filters: PatternSubscriptionParameters, asked: RequestedFilters, catalogue: Catalogue, own: WorkspaceRow | None
+def _resolve(
+    filters: PatternSubscriptionParameters,
+    requested: RequestedFilters,
+    catalogue: Catalogue,
+    workspace: WorkspaceRow | None,
 ) -> PatternSubscription:
-    """Raises Problem (400) for a watchlist that there is not, UnavailableError."""
-    watched = watchlist_symbols(own, filters.watchlist) if own and filters.watchlist else None
-    query = filters.query(ALWAYS, filters.symbols_meant(catalogue, watched))
-    return PatternSubscription(query, "full" in filters.fields, asked)
+    """Resolve the symbols. Raises Problem (400) if there is no such watchlist, and UnavailableError."""
+    watched = watchlist_symbols(workspace, filters.watchlist) if workspace and filters.watchlist else None
+    query = filters.query(ALWAYS, filters.resolve_symbols(catalogue, watched))
+    return PatternSubscription(query, "full" in filters.fields, requested)
 
 
-def _hashable(given: QueryParameters) -> tuple[tuple[str, str | tuple[str, ...]], ...]:
+def _hashable(parameters: QueryParameters) -> tuple[tuple[str, str | tuple[str, ...]], ...]:
     return tuple(
         (name, value if isinstance(value, str) else tuple(value))
-        for name, value in sorted(given.items())
-        if name in _FILTERS
+        for name, value in sorted(parameters.items())
+        if name in _PATTERN_FILTERS
     )

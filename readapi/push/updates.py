@@ -1,62 +1,85 @@
-"""From commits to messages: what one step forward is to clients of different interests."""
+"""Topic updates: commits of one topic, put together into messages for groups of clients."""
 
 from collections.abc import Iterable, Iterator
 
 from readapi.ports.commits import Commit
+from readapi.push.changes import Change, changes_of
 from readapi.push.event_ids import Topic, TopicPosition, TopicPositions, format_id
 from readapi.push.messages import Message, changes_message, message
-from readapi.push.subscriptions import Change, Subscription, changes_of, meaning_of
+from readapi.push.subscriptions import Subscription, filters_digest
 
 CHANGES_PER_MESSAGE = 500
-"""A message has no more changes than these, unless one commit has."""
+"""Highest number of changes per message. A single commit with more changes is not split."""
 
 
 class TopicUpdate:
-    """Changes of one topic that lead to ``places``; or, with ``reset``, no changes, and the reason."""
+    """One step forward in a topic, from which the messages to all clients are made.
 
-    def __init__(self, topic: Topic, places: TopicPositions, reset: str | None = None) -> None:
+    An update either has changes that lead to ``positions``, or it is a reset: clients must load the topic anew and
+    continue at ``positions``. The message for a subscription is encoded once and shared by all its clients.
+
+    Args:
+        topic: The topic that moves.
+        positions: Positions of all topics after the update.
+        reset_reason: Why clients must load the topic anew. None for an update with changes.
+    """
+
+    def __init__(self, topic: Topic, positions: TopicPositions, reset_reason: str | None = None) -> None:
         self.topic = topic
-        self.places = places
-        self.reset = reset
+        self.positions = positions
+        self.reset_reason = reset_reason
         self.changes: list[Change] = []
         self.recorded_at: list[float] = []
-        """When the last event of each commit was recorded, in epoch seconds, where that is known."""
+        """Time at which the last event of each commit was recorded, in epoch seconds, where the time is known."""
         self._messages: dict[Subscription, Message | None] = {}
 
-    def message(self, interests: Subscription) -> Message | None:
-        """What those of these interests are told; None if nothing. Made once for all of them."""
-        if interests not in self._messages:
-            self._messages[interests] = self._message(interests)
-        return self._messages[interests]
+    def message(self, subscription: Subscription) -> Message | None:
+        """Return the message for the clients of a subscription. None if the update does not concern them."""
+        if subscription not in self._messages:
+            self._messages[subscription] = self._message(subscription)
+        return self._messages[subscription]
 
-    def _message(self, interests: Subscription) -> Message | None:
-        interest = dict(interests).get(self.topic)
-        if interest is None:
+    def _message(self, subscription: Subscription) -> Message | None:
+        topic_subscription = dict(subscription).get(self.topic)
+        if topic_subscription is None:
             return None
-        if self.reset is not None:
-            return message("reset", id_for(interests, self.places), topic=self.topic, reason=self.reset)
-        told = [text for change in self.changes if (text := interest.tell(change)) is not None]  # type: ignore[arg-type]
-        if not told:
+        if self.reset_reason is not None:
+            event_id = event_id_for(subscription, self.positions)
+            return message("reset", event_id, topic=self.topic, reason=self.reset_reason)
+        render = topic_subscription.render
+        rendered = [text for change in self.changes if (text := render(change)) is not None]  # type: ignore[arg-type]
+        if not rendered:
             return None
-        return changes_message(self.topic, id_for(interests, self.places), self.places[self.topic].marks, told)
+        event_id = event_id_for(subscription, self.positions)
+        return changes_message(self.topic, event_id, self.positions[self.topic].last_commits, rendered)
 
 
-def steps(topic: Topic, places: TopicPositions, commits: Iterable[Commit], now: float) -> Iterator[TopicUpdate]:
-    """The way from ``places`` over these commits of a topic, told at ``now``: from commit to commit, none is torn."""
-    step = TopicUpdate(topic, places)
+def updates_from(
+    topic: Topic, positions: TopicPositions, commits: Iterable[Commit], now: float
+) -> Iterator[TopicUpdate]:
+    """Put commits together into updates of at most ``CHANGES_PER_MESSAGE`` changes. No commit is split.
+
+    Args:
+        topic: The topic of the commits.
+        positions: Positions of all topics before the commits.
+        commits: Commits that follow ``positions``, in order for each log.
+        now: Time of sending, in epoch seconds.
+    """
+    update = TopicUpdate(topic, positions)
     for commit in commits:
-        if step.changes and len(step.changes) + len(commit.changes) > CHANGES_PER_MESSAGE:
-            yield step
-            step = TopicUpdate(topic, step.places)
-        build, marks = step.places[topic]
-        step.places = {**step.places, topic: TopicPosition(build, {**marks, commit.log: commit.id})}
-        step.changes += changes_of(topic, commit, now)
+        if update.changes and len(update.changes) + len(commit.changes) > CHANGES_PER_MESSAGE:
+            yield update
+            update = TopicUpdate(topic, update.positions)
+        build, last_commits = update.positions[topic]
+        position = TopicPosition(build, {**last_commits, commit.log: commit.id})
+        update.positions = {**update.positions, topic: position}
+        update.changes += changes_of(topic, commit, now)
         if commit.recorded_at is not None:
-            step.recorded_at.append(commit.recorded_at)
-    if step.places is not places:
-        yield step
+            update.recorded_at.append(commit.recorded_at)
+    if update.positions is not positions:
+        yield update
 
 
-def id_for(interests: Subscription, places: TopicPositions) -> str:
-    """The id of a message to those who have these interests."""
-    return format_id({topic: places[topic] for topic, _ in interests}, meaning_of(interests))
+def event_id_for(subscription: Subscription, positions: TopicPositions) -> str:
+    """Return the event id of a message to the clients of a subscription."""
+    return format_id({topic: positions[topic] for topic, _ in subscription}, filters_digest(subscription))

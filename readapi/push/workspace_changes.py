@@ -1,4 +1,4 @@
-"""Whose lists may have changed: hears the commits to ``workspaces``, which tell whose, and not what they say."""
+"""Changes of workspaces: which users' lists may have changed since the subscriptions were last renewed."""
 
 from collections.abc import Callable, Collection
 
@@ -7,39 +7,43 @@ from readapi.ports.commits import Commit, CommitIds
 
 
 class ChangedWorkspaces:
-    """The users, until they are taken. ``wake`` is called when there are some."""
+    """A commit listener that collects the users whose workspaces have changed. It ignores the new content.
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+    Args:
+        on_change: Called whenever users are added.
+    """
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
         self._users: set[str] = set()
-        self._everybody = False
+        self._all_users = False
 
     def start_build(self, build: Build, last_commits: CommitIds) -> None:
-        """As CommitListener: another build answers."""
+        """Implement ``CommitListener``: another build may differ in every workspace."""
         del build, last_commits
-        self._everybody = True
-        self._wake()
+        self._all_users = True
+        self._on_change()
 
     def receive(self, commit: Commit) -> None:
-        """As CommitListener."""
+        """Implement ``CommitListener``."""
         self.add([change.key for change in commit.changes])
 
     def add(self, users: Collection[str]) -> None:
-        """Their lists are to be looked at."""
+        """Add users whose workspaces must be read."""
         self._users.update(users)
-        self._wake()
+        self._on_change()
 
     def put_back(self, users: Collection[str]) -> None:
-        """They could not be looked at now, and are to be at the next occasion."""
+        """Put users back whose workspaces could not be read, without a call of ``on_change``."""
         self._users.update(users)
 
     @property
     def is_empty(self) -> bool:
-        """Whether there are none."""
-        return not self._everybody and not self._users
+        """Whether no workspace has changed."""
+        return not self._all_users and not self._users
 
-    def take(self, watched: set[str]) -> set[str]:
-        """Those of the ``watched`` who are among them; none is then any longer."""
-        users = watched if self._everybody else watched & self._users
-        self._users, self._everybody = set(), False
+    def take(self, subscribed: set[str]) -> set[str]:
+        """Return the changed users among the ``subscribed`` users, and forget all changes."""
+        users = subscribed if self._all_users else subscribed & self._users
+        self._users, self._all_users = set(), False
         return users

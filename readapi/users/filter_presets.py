@@ -12,7 +12,7 @@ from domain.workspace import ExpectedVersions, Workspace
 from projections.workspaces import PresetRow, WorkspaceRow
 from readapi.http.parameters import Parameters, field_errors
 from readapi.patterns.list_filters import as_query_parameters
-from readapi.patterns.scan import ScanParameters
+from readapi.patterns.scan_parameters import ScanParameters
 from readapi.users.list_kind import ListCommand, ListKind
 
 SINGLE_SCAN_PARAMETERS = frozenset({"page", "cursor", "as_of", "as_of_valid", "preset"})

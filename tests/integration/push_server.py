@@ -29,6 +29,7 @@ from readapi.patterns.list_filters import CallerWorkspace
 from readapi.ports.commits import Commit, CommitId
 from readapi.push.hub import Hub
 from readapi.push.resources import PatternSocketResource, PatternStreamResource, SocketResource
+from readapi.push.subscription_renewal import WorkspaceSource
 from tests.catalogue import CatalogueFixture, symbol
 from tests.processes.roles import wait_until
 from tests.push import BUILD, commit_of
@@ -84,11 +85,10 @@ class Server:
         self.hub = Hub(
             self.store,
             self.known.catalogue,
-            self.workspaces.get_many,
+            WorkspaceSource(self.workspaces.get_many, (AwayError,)),
             time.time,
             wait_seconds=0.2,
             heartbeat_seconds=heartbeat_seconds,
-            away=(AwayError,),
         )
         followed: LiveReadModel[WorkspaceQueries] = LiveReadModel(
             "workspaces", 1, ("users",), lambda _: self.workspaces
@@ -199,7 +199,7 @@ def serving(heartbeat_seconds: float = 3_600) -> Iterator[Server]:
     server.start()
     try:
         server.begin()
-        wait_until(lambda: server.hub._told["patterns"].build == BUILD, "the hub has begun")
+        wait_until(lambda: server.hub.published["patterns"].build == BUILD, "the hub has begun")
         yield server
     finally:
         server.stop()

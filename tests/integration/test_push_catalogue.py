@@ -9,7 +9,7 @@ from tests.catalogue import symbol
 from tests.integration.push_server import Server, detection_commit, receive, serving
 from tests.processes.roles import wait_until
 
-REASON = "the catalogue or a list has changed, and with it what the filters mean"
+REASON = "the catalogue or a list has changed, and the filters may select other symbols now"
 
 
 @pytest.fixture
@@ -113,10 +113,10 @@ def test_who_comes_back_resumes_only_if_the_filters_mean_the_same(server: Server
 
 
 def test_who_has_left_meanwhile_is_not_taken_back(server: Server) -> None:
-    subscribers = server.hub._subscribers
+    subscribers = server.hub.subscribers
     with server.websocket("/ws/patterns?universe=one") as connection:
         receive(connection)
-        [(interests, [(_, [subscriber])])] = wait_until(subscribers.audience, "it has joined")
+        [(subscription, [(_, [subscriber])])] = wait_until(subscribers.audience, "it has joined")
     wait_until(lambda: not subscribers.audience(), "it has left")
-    server.do(subscribers.move, subscriber, interests)
+    server.do(subscribers.move, subscriber, subscription)
     assert subscribers.audience() == []

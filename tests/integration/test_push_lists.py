@@ -15,7 +15,7 @@ from readapi.ports.commits import Commit, CommitId, RowChange
 from tests.integration.push_server import Server, detection_commit, receive, serving
 from tests.processes.roles import wait_until
 
-REASON = "the catalogue or a list has changed, and with it what the filters mean"
+REASON = "the catalogue or a list has changed, and the filters may select other symbols now"
 WATCHLIST, OTHER, PRESET = "a" * 32, "b" * 32, "c" * 32
 
 

@@ -26,7 +26,9 @@ def server() -> Iterator[Server]:
 def test_who_comes_back_gets_what_was_missed_once_and_then_what_is_new(server: Server, transport: str) -> None:
     for position in range(1, 1_301):
         server.hear(detection_commit(position)[1])
-    wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == CommitId(1_300), "all has been told")
+    wait_until(
+        lambda: server.hub.published["patterns"].last_commits["market-0"] == CommitId(1_300), "all has been told"
+    )
     last = "patterns:1.1/market-0=40-0"
 
     def follow(messages: Iterator[dict[str, Any]]) -> None:
@@ -56,7 +58,9 @@ def test_who_comes_back_gets_what_was_missed_once_and_then_what_is_new(server: S
 def test_who_come_back_together_are_each_told_what_they_asked_for(server: Server) -> None:
     for position in range(1, 1_001):
         server.hear(detection_commit(position, confidence=position / 1_000)[1])
-    wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == CommitId(1_000), "all has been told")
+    wait_until(
+        lambda: server.hub.published["patterns"].last_commits["market-0"] == CommitId(1_000), "all has been told"
+    )
     path = "/ws/patterns?last_event_id=patterns:1.1/market-0=0-0&confidence_min={}"
     for lowest in (0.25, 0.75, 0.25, 0.75):
         with server.websocket(path.format(lowest)) as connection:
@@ -106,9 +110,9 @@ def test_who_is_ahead_of_the_process_is_waited_for(server: Server) -> None:
 @pytest.mark.parametrize(
     ("last", "reason"),
     [
-        ("patterns:1.1/market-0=99-0", "the id is ahead of what this process has heard of"),
-        ("patterns:1.1/market-9=0-0", "the id is ahead of what this process has heard of"),
-        ("patterns:1.0/market-0=0-0", "the read model is answered from build 1.1 now, not from 1.0"),
+        ("patterns:1.1/market-0=99-0", "the id is ahead of the changes that this API process knows"),
+        ("patterns:1.1/market-9=0-0", "the id is ahead of the changes that this API process knows"),
+        ("patterns:1.0/market-0=0-0", "the id is of build 1.0, but build 1.1 of the read model answers now"),
     ],
 )
 def test_who_cannot_be_told_what_was_missed_is_told_so_and_goes_on(server: Server, last: str, reason: str) -> None:
@@ -124,10 +128,12 @@ def test_who_cannot_be_told_what_was_missed_is_told_so_and_goes_on(server: Serve
 
 def test_what_is_no_longer_kept_is_a_reset(server: Server) -> None:
     server.begin(position=100)
-    wait_until(lambda: server.hub._told["patterns"].marks["market-0"] == CommitId(100), "the hub has begun again")
+    wait_until(
+        lambda: server.hub.published["patterns"].last_commits["market-0"] == CommitId(100), "the hub has begun again"
+    )
     with server.websocket("/ws/patterns?last_event_id=patterns:1.1/market-0=7-0") as connection:
         assert receive(connection)["resumed"] is False
-        assert receive(connection)["reason"] == "what came after the id is no longer kept"
+        assert receive(connection)["reason"] == "the changes after the id are no longer in the replay buffer"
 
 
 def test_a_switch_to_another_build_is_a_reset_for_all(server: Server) -> None:
@@ -138,7 +144,7 @@ def test_a_switch_to_another_build_is_a_reset_for_all(server: Server) -> None:
         resets = [receive(connection), receive(connection)]
         assert {reset["topic"] for reset in resets} == {"patterns", "backtests"}
         assert resets[-1]["id"] == "backtests:2.2/market-0=7-0;patterns:2.2/market-0=7-0"
-        assert next(events)["reason"] == "the read model is answered from another build now"
+        assert next(events)["reason"] == "another build of the read model answers now"
         row = row_of("AAPL", "Doji", "daily", 900.0, 0.8)
         server.hear(commit_of("market-0", 8, (row.id, None, row), build=Build(2, 2)))
         assert receive(connection)["id"] == "backtests:2.2/market-0=7-0;patterns:2.2/market-0=8-0"

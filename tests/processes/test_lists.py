@@ -217,7 +217,7 @@ def test_nobody_reaches_the_lists_of_another(client: httpx.Client) -> None:
     assert mallory.ask("GET", WATCHLISTS, 200).json()["count"] == 0
     for name, list_id in (("watchlist", watchlist), ("preset", preset)):
         refused = mallory.ask("GET", f"/api/patterns/scan?{name}={list_id}", 400).json()
-        assert refused["errors"] == [{"field": name, "reason": f"is none of your {name}s: {list_id!r}"}]
+        assert refused["errors"] == [{"field": name, "reason": f"is not the id of one of your {name}s: {list_id!r}"}]
     refused_preset = {"name": "Spy", "parameters": {"watchlist": watchlist}}
     mallory.ask("POST", PRESETS, 422, json=refused_preset)
     alice.ask("GET", f"{WATCHLISTS}/{watchlist}", 200)

@@ -89,16 +89,16 @@ def test_filters_mean_sets_of_symbols() -> None:
         [symbol("A", sector="Energy"), symbol("B", sector="Energy"), symbol("C", sector="Health"), symbol("D")],
         {"ab": ["A", "B", "ELSEWHERE"], "cd": ["C", "D"], "none": []},
     )
-    among = known.catalogue.among
-    assert among(None, names()) is None
-    assert among(frozenset("A"), names()) == {"A"}
-    assert among(None, names(sectors=["Energy"])) == {"A", "B"}
-    assert among(None, names(sectors=["Energy", "Health"])) == {"A", "B", "C"}
-    assert among(None, names(universes=["ab"])) == {"A", "B", "ELSEWHERE"}
-    assert among(None, names(universes=["ab", "cd"], sectors=["Health"])) == {"C"}
-    assert among(frozenset("AC"), names(universes=["cd"])) == {"C"}
-    assert among(None, names(universes=["none"])) == frozenset()
-    assert among(None, names(universes=["gone"])) == frozenset()
+    restrict = known.catalogue.restrict
+    assert restrict(None, names()) is None
+    assert restrict(frozenset("A"), names()) == {"A"}
+    assert restrict(None, names(sectors=["Energy"])) == {"A", "B"}
+    assert restrict(None, names(sectors=["Energy", "Health"])) == {"A", "B", "C"}
+    assert restrict(None, names(universes=["ab"])) == {"A", "B", "ELSEWHERE"}
+    assert restrict(None, names(universes=["ab", "cd"], sectors=["Health"])) == {"C"}
+    assert restrict(frozenset("AC"), names(universes=["cd"])) == {"C"}
+    assert restrict(None, names(universes=["none"])) == frozenset()
+    assert restrict(None, names(universes=["gone"])) == frozenset()
 
 
 def test_what_is_not_there_is_refused_with_what_is() -> None:
@@ -115,8 +115,8 @@ def test_what_is_not_there_is_refused_with_what_is() -> None:
 def test_while_it_is_being_loaded_only_those_wait_who_need_it() -> None:
     known = CatalogueFixture()
     build = known.catalogue.symbols.live.build
-    known.catalogue.symbols._builds.move_to(build, {}, UnloadedReplica())  # type: ignore[attr-defined]
-    assert known.catalogue.among(None, names()) is None
+    known.live_symbols.move_to(build, {}, UnloadedReplica())
+    assert known.catalogue.restrict(None, names()) is None
     known.catalogue.check(names())
     with pytest.raises(UnavailableError, match="being loaded"):
         known.catalogue.check(names(sectors=["Energy"]))

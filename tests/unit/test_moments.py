@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from readapi.http.parameters import parse_parameters
 from readapi.http.problems import Problem
-from readapi.patterns.scan import ScanParameters
+from readapi.patterns.scan_parameters import ScanParameters
 
 NINE = datetime(2026, 11, 25, 9, tzinfo=UTC).timestamp()
 zones = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))

@@ -11,7 +11,7 @@ from domain.list_rules import InvalidListError
 from readapi.http.parameters import parse_parameters
 from readapi.http.problems import Problem
 from readapi.patterns.list_filters import as_query_parameters
-from readapi.patterns.scan import ScanParameters
+from readapi.patterns.scan_parameters import ScanParameters
 from readapi.users.filter_presets import SINGLE_SCAN_PARAMETERS, normalize_parameters
 from readapi.users.list_resource import expected_versions
 

@@ -14,7 +14,7 @@ from readapi.ports.commits import Commit, CommitId
 from readapi.push.event_ids import TopicPosition, parse_id
 from readapi.push.replay_buffer import ReplayBuffer
 from readapi.push.subscriptions import ALWAYS, BacktestSubscription, PatternSubscription, Subscription
-from readapi.push.updates import CHANGES_PER_MESSAGE, steps
+from readapi.push.updates import CHANGES_PER_MESSAGE, updates_from
 from tests.oracles import queries as oracle
 from tests.push import BUILD, Client, commit_of
 from tests.queries import LOGS, NOW, log_of_pattern, pattern_queries, row_of, rows_of_patterns
@@ -57,9 +57,9 @@ def shown(rows: Rows, query: PatternQuery) -> set[str]:
     return {row.id for row in rows.values() if oracle.matches(row, query._replace(now=NOW))}
 
 
-def told(client: Client, interests: Subscription, kept: ReplayBuffer, since: TopicPosition) -> None:
-    for step in steps("patterns", {"patterns": since}, kept.behind(since.marks), NOW):
-        message = step.message(interests)
+def told(client: Client, subscription: Subscription, kept: ReplayBuffer, since: TopicPosition) -> None:
+    for update in updates_from("patterns", {"patterns": since}, kept.commits_after(since.last_commits), NOW):
+        message = update.message(subscription)
         if message:
             client.take(message.body)
 
@@ -68,13 +68,13 @@ def told(client: Client, interests: Subscription, kept: ReplayBuffer, since: Top
 def test_a_client_shows_what_a_scan_would(
     batches: list[Written], query: PatternQuery, knows_old: bool, full: bool
 ) -> None:
-    interests: Subscription = (("patterns", PatternSubscription(query._replace(now=ALWAYS), full)),)
+    subscription: Subscription = (("patterns", PatternSubscription(query._replace(now=ALWAYS), full)),)
     client, kept = Client(), ReplayBuffer()
-    kept.begin(BUILD, {})
+    kept.start_build(BUILD, {})
     for commit, rows in commits_of(batches, knows_old=knows_old):
-        before = kept.place
+        before = kept.position
         kept.add(commit)
-        told(client, interests, kept, before)
+        told(client, subscription, kept, before)
         assert client.shown == shown(rows, query)
 
 
@@ -82,20 +82,20 @@ def test_a_client_shows_what_a_scan_would(
 def test_a_client_that_comes_back_shows_the_same_or_is_told_that_something_is_lost(
     batches: list[Written], query: PatternQuery, knows_old: bool, left_after: int, changes_kept: int
 ) -> None:
-    interests: Subscription = (("patterns", PatternSubscription(query._replace(now=ALWAYS))),)
+    subscription: Subscription = (("patterns", PatternSubscription(query._replace(now=ALWAYS))),)
     commits = commits_of(batches, knows_old=knows_old)
-    kept = ReplayBuffer(changes=changes_kept)
-    kept.begin(BUILD, dict.fromkeys(LOGS, CommitId(0)))
-    last_known, last_shown, rows = kept.place, set[str](), {}
+    kept = ReplayBuffer(max_changes=changes_kept)
+    kept.start_build(BUILD, dict.fromkeys(LOGS, CommitId(0)))
+    last_known, last_shown, rows = kept.position, set[str](), {}
     for number, (commit, rows) in enumerate(commits, 1):
         kept.add(commit)
         if number == left_after:
-            last_known, last_shown = kept.place, shown(rows, query)
+            last_known, last_shown = kept.position, shown(rows, query)
     client = Client(last_shown)
-    if kept.lost(last_known):
+    if kept.reason_lost(last_known):
         assert sum(len(commit.changes) for commit, _ in commits) > changes_kept // len(LOGS)
     else:
-        told(client, interests, kept, last_known)
+        told(client, subscription, kept, last_known)
         assert client.shown == shown(rows, query)
 
 
@@ -103,14 +103,14 @@ def test_each_of_the_missed_changes_is_told_once_and_in_order() -> None:
     row = row_of("AAPL", "Doji", "daily", 900.0, 0.8)
     versions = [replace(row, current_price=float(number)) for number in range(6)]
     kept = ReplayBuffer()
-    kept.begin(BUILD, {"market-0": CommitId(0)})
+    kept.start_build(BUILD, {"market-0": CommitId(0)})
     for number in range(1, 6):
         kept.add(
             commit_of("market-0", number // 2, (row.id, versions[number - 1], versions[number]), number=number % 2)
         )
     since = TopicPosition(BUILD, {"market-0": CommitId(1, 0)})
-    [step] = steps("patterns", {"patterns": since}, kept.behind(since.marks), NOW)
-    message = step.message((("patterns", PatternSubscription(PatternQuery(ALWAYS))),))
+    [update] = updates_from("patterns", {"patterns": since}, kept.commits_after(since.last_commits), NOW)
+    message = update.message((("patterns", PatternSubscription(PatternQuery(ALWAYS))),))
     assert message is not None
     assert [text.split(b'"price":"')[1][:5] for text in message.body.split(b'"op"')[1:]] == [
         b"$3.00",
@@ -123,8 +123,8 @@ def test_each_of_the_missed_changes_is_told_once_and_in_order() -> None:
 def test_a_pattern_that_has_elapsed_is_removed_by_the_event_that_says_so() -> None:
     row = row_of("AAPL", "Doji", "daily", 900.0, 0.8, expires_at=NOW - 1)
     kept = ReplayBuffer()
-    kept.begin(BUILD, {"market-0": CommitId(0)})
-    before = kept.place
+    kept.start_build(BUILD, {"market-0": CommitId(0)})
+    before = kept.position
     kept.add(commit_of("market-0", 1, (row.id, row, None)))
     client = Client({row.id})
     told(client, (("patterns", PatternSubscription(PatternQuery(ALWAYS))),), kept, before)
@@ -134,52 +134,58 @@ def test_a_pattern_that_has_elapsed_is_removed_by_the_event_that_says_so() -> No
 @pytest.mark.parametrize(("symbol", "removes"), [("AAPL", True), ("MSFT", False)])
 def test_where_the_old_row_is_unknown_only_who_may_show_it_is_told_to_remove_it(symbol: str, removes: bool) -> None:
     kept = ReplayBuffer()
-    kept.begin(BUILD, {})
-    before = kept.place
+    kept.start_build(BUILD, {})
+    before = kept.position
     kept.add(commit_of("market-0", 1, ("AAPL:Doji:daily:900000", None, None), knows_old=False))
-    [step] = steps("patterns", {"patterns": before}, kept.behind({}), NOW)
+    [update] = updates_from("patterns", {"patterns": before}, kept.commits_after({}), NOW)
     query = PatternQuery(ALWAYS, symbols=frozenset({symbol}))
-    assert (step.message((("patterns", PatternSubscription(query)),)) is not None) == removes
+    assert (update.message((("patterns", PatternSubscription(query)),)) is not None) == removes
 
 
 def test_messages_are_bounded_and_never_tear_a_commit() -> None:
     rows = [row_of(f"S{number}", "Doji", "daily", 900.0, 0.8) for number in range(400)]
     kept = ReplayBuffer()
-    kept.begin(BUILD, {"market-0": CommitId(0)})
-    before = kept.place
+    kept.start_build(BUILD, {"market-0": CommitId(0)})
+    before = kept.position
     for number in range(1, 5):
         kept.add(commit_of("market-0", number, *((row.id, None, row) for row in rows)))
-    made = list(steps("patterns", {"patterns": before}, kept.behind(before.marks), NOW))
+    made = list(updates_from("patterns", {"patterns": before}, kept.commits_after(before.last_commits), NOW))
     assert len(rows) < CHANGES_PER_MESSAGE < 2 * len(rows)
-    assert [len(step.changes) for step in made] == [400] * 4
-    assert [step.places["patterns"].marks for step in made] == [
+    assert [len(update.changes) for update in made] == [400] * 4
+    assert [update.positions["patterns"].last_commits for update in made] == [
         {"market-0": CommitId(number)} for number in range(1, 5)
     ]
 
 
 def test_what_is_kept_is_bounded_in_bytes_too() -> None:
     row = row_of("AAPL", "Doji", "daily", 900.0, 0.8, extra={"padding": "x" * 2_000})
-    kept = ReplayBuffer(size=100_000)
-    kept.begin(BUILD, {"market-0": CommitId(0)})
+    kept = ReplayBuffer(max_bytes=100_000)
+    kept.start_build(BUILD, {"market-0": CommitId(0)})
     for number in range(1, 1_001):
         kept.add(commit_of("market-0", number, (row.id, row, row)))
-    assert 10 < len(list(kept.behind({}))) < 25
-    assert kept.lost(TopicPosition(BUILD, {"market-0": CommitId(900)})) == "what came after the id is no longer kept"
-    assert kept.lost(TopicPosition(BUILD, {"market-0": CommitId(990)})) is None
-    assert kept.lost(TopicPosition(Build(1, 2), {})) == "the read model is answered from build 1.1 now, not from 1.2"
+    assert 10 < len(list(kept.commits_after({}))) < 25
+    assert (
+        kept.reason_lost(TopicPosition(BUILD, {"market-0": CommitId(900)}))
+        == "the changes after the id are no longer in the replay buffer"
+    )
+    assert kept.reason_lost(TopicPosition(BUILD, {"market-0": CommitId(990)})) is None
+    assert (
+        kept.reason_lost(TopicPosition(Build(1, 2), {}))
+        == "the id is of build 1.2, but build 1.1 of the read model answers now"
+    )
 
 
 def test_only_the_runs_asked_for_are_told() -> None:
     kept = ReplayBuffer()
-    kept.begin(BUILD, {})
-    before = kept.place
+    kept.start_build(BUILD, {})
+    before = kept.position
     kept.add(Commit(BUILD, "market-0", CommitId(1), None, [], knows_old=True))
     kept.add(commit_of("market-0", 2, ("job-1", None, None), ("job-2", None, None), knows_old=False))
-    [step] = steps("backtests", {"backtests": before}, kept.behind({}), NOW)
-    both, one = (step.message((("backtests", BacktestSubscription(frozenset(jobs))),)) for jobs in ((), ("job-2",)))
+    [update] = updates_from("backtests", {"backtests": before}, kept.commits_after({}), NOW)
+    both, one = (update.message((("backtests", BacktestSubscription(frozenset(jobs))),)) for jobs in ((), ("job-2",)))
     assert both is not None
     assert one is not None
     assert both.body.count(b'"remove"') == 2
     assert one.body.endswith(b'"changes":[{"op":"remove","id":"job-2"}]}')
-    assert step.message((("backtests", BacktestSubscription(frozenset({"job-3"}))),)) is None
-    assert parse_id(one.id, ["backtests"]) == {"backtests": kept.place}
+    assert update.message((("backtests", BacktestSubscription(frozenset({"job-3"}))),)) is None
+    assert parse_id(one.id, ["backtests"]) == {"backtests": kept.position}

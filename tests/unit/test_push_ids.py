@@ -48,7 +48,7 @@ def test_an_id_says_build_position_and_number_as_redis_writes_them() -> None:
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="should be the id of a message"):
+    with pytest.raises(ValueError, match=r"should be the id of a (received )?message"):
         parse_id(text, ["patterns"])
 
 
@@ -57,9 +57,9 @@ def test_a_place_covers_what_led_to_it(one: TopicPosition, other: TopicPosition)
     assert one.covers(one)
     if one.covers(other) and other.covers(one):
         assert one.build == other.build
-        assert one.marks == other.marks
+        assert one.last_commits == other.last_commits
     further = TopicPosition(
-        one.build, {log: CommitId(mark.position, mark.number + 1) for log, mark in one.marks.items()}
+        one.build, {log: CommitId(mark.position, mark.number + 1) for log, mark in one.last_commits.items()}
     )
     assert further.covers(one)
-    assert one.covers(further) == (not one.marks)
+    assert one.covers(further) == (not one.last_commits)

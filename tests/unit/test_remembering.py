@@ -200,25 +200,25 @@ def test_an_answer_that_is_remembered_is_not_made_again(monkeypatch: pytest.Monk
 
 def test_what_is_asked_once_is_not_remembered() -> None:
     remembered = AnswerCache()
-    asked = [remembered.is_asked_again(question) for question in ("a", "b", "a", "b", "c")]
+    asked = [remembered.note_request(question) for question in ("a", "b", "a", "b", "c")]
     assert asked == [False, False, True, True, False]
     for number in range(MAX_REQUESTS):
-        remembered.is_asked_again(str(number))
-    assert not remembered.is_asked_again("a")
+        remembered.note_request(str(number))
+    assert not remembered.note_request("a")
 
 
 def test_no_more_than_so_many_are_remembered() -> None:
     remembered = AnswerCache()
     answer = encode({"patterns": []})
     for number in range(MAX_ANSWERS + 5):
-        remembered.remember("state", str(number), answer)
-    assert remembered.recall("state", "4") is None
-    assert remembered.recall("state", "5") == answer
-    assert remembered.recall("state", str(MAX_ANSWERS + 4)) == answer
+        remembered.put("state", str(number), answer)
+    assert remembered.get("state", "4") is None
+    assert remembered.get("state", "5") == answer
+    assert remembered.get("state", str(MAX_ANSWERS + 4)) == answer
     large = Encoded(b"x" * (MAX_BYTES // 2), "tag")
     for question in ("a", "b", "b", "c"):
-        remembered.remember("large", question, large)
-    assert [remembered.recall("large", question) for question in "abc"] == [None, large, large]
-    remembered.remember("other", "0", answer)
-    assert remembered.recall("state", "0") is None
-    assert remembered.recall("other", "0") == answer
+        remembered.put("large", question, large)
+    assert [remembered.get("large", question) for question in "abc"] == [None, large, large]
+    remembered.put("other", "0", answer)
+    assert remembered.get("state", "0") is None
+    assert remembered.get("other", "0") == answer

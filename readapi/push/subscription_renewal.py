@@ -1,0 +1,116 @@
+"""Renewal of subscriptions: filters are resolved again when the catalogue or a user's workspace changes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import NamedTuple
+
+from projections.workspaces import WorkspaceRow
+from readapi.catalogue.filters import Catalogue
+from readapi.push.messages import Message
+from readapi.push.publisher import Publisher
+from readapi.push.subscribers import Subscriber
+from readapi.push.subscription_parameters import list_owners, renewed
+from readapi.push.subscriptions import Subscription
+from readapi.push.updates import TopicUpdate
+from readapi.push.workspace_changes import ChangedWorkspaces
+
+FILTERS_CHANGED = "the catalogue or a list has changed, and the filters may select other symbols now"
+
+ReadWorkspaces = Callable[[Collection[str]], Awaitable[Mapping[str, WorkspaceRow]]]
+"""Reads the workspaces of some users. Users without a workspace may be missing from the result."""
+
+
+class WorkspaceSource(NamedTuple):
+    """The store of users' workspaces."""
+
+    read: ReadWorkspaces
+    unavailable_errors: tuple[type[Exception], ...] = ()
+    """Errors that ``read`` raises while the store cannot be reached."""
+
+
+class SubscriptionRenewal:
+    """Keeps the subscriptions of connected clients in line with the catalogue and the users' workspaces.
+
+    A client whose filters resolve to another query than before moves to the new subscription and receives a reset.
+
+    Args:
+        publisher: The feeds and the connected clients.
+        catalogue: The catalogue.
+        workspaces: The store of workspaces.
+        wait_seconds: Longest wait for the store of workspaces, in seconds.
+        on_change: Called whenever subscriptions may have to be renewed.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        catalogue: Catalogue,
+        workspaces: WorkspaceSource,
+        wait_seconds: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.changed_workspaces = ChangedWorkspaces(on_change)
+        self._publisher = publisher
+        self._catalogue = catalogue
+        self._catalogue_state = catalogue.state
+        self._read_workspaces = workspaces.read
+        self._read_errors: tuple[type[Exception], ...] = (TimeoutError, *workspaces.unavailable_errors)
+        self._wait_seconds = wait_seconds
+        self._on_change = on_change
+
+    def on_catalogue_change(self) -> None:
+        """Call ``on_change`` if the catalogue has changed since the last renewal."""
+        if self._catalogue.state != self._catalogue_state:
+            self._on_change()
+
+    async def renew(self) -> None:
+        """Renew the subscriptions of all clients whose filters have changed."""
+        state = self._catalogue.state
+        if self._catalogue_state == state and self.changed_workspaces.is_empty:
+            return
+        subscribers = self._publisher.subscribers
+        audience = subscribers.audience()
+        owners = set().union(*(list_owners(subscription) for subscription, _ in audience))
+        changed = self.changed_workspaces.take(owners)
+        workspaces = await self._read(owners if self._catalogue_state != state else changed)
+        self._catalogue_state = state
+        for before, transports in audience:
+            after = renewed(before, self._catalogue, workspaces)
+            if after == before:
+                continue
+            for _, members in transports:
+                for subscriber in members:
+                    subscribers.move(subscriber, after)
+            clients = await subscribers.broadcast([(after, transports)], self._reset_message)
+            self._publisher.metrics.reset.inc(clients)
+            await asyncio.sleep(0)
+
+    def renew_before_join(self, subscriber: Subscriber) -> None:
+        """Renew the subscription of a client for catalogue changes that happened while the client caught up."""
+        subscription = renewed(subscriber.subscription, self._catalogue, {})
+        if subscription != subscriber.subscription:
+            subscriber.subscription = subscription
+            if message := self._reset_message(subscription):
+                subscriber.send(message)
+            self._publisher.metrics.reset.inc()
+
+    def check_after_join(self, subscriber: Subscriber) -> None:
+        """Schedule a check of the client's lists: changes committed before the client joined did not reach it."""
+        if owners := list_owners(subscriber.subscription):
+            self.changed_workspaces.add(owners)
+
+    async def _read(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
+        """Read workspaces. If the store cannot be reached, return nothing and put the users back for a later try."""
+        if not users:
+            return {}
+        try:
+            # Publishing waits for the renewal, so a store that hangs must not block the renewal.
+            async with asyncio.timeout(self._wait_seconds):
+                workspaces = await self._read_workspaces(users)
+        except self._read_errors:
+            self.changed_workspaces.put_back(users)
+            return {}
+        return {user: workspaces.get(user) or WorkspaceRow(user) for user in users}
+
+    def _reset_message(self, subscription: Subscription) -> Message | None:
+        return TopicUpdate("patterns", self._publisher.feeds.published, FILTERS_CHANGED).message(subscription)
