@@ -1,4 +1,4 @@
-"""Writes any range of the archive to a file or a stream, event by event, whatever its size."""
+"""Export of a range of the archive as JSON Lines, CSV or Parquet, in constant memory."""
 
 import base64
 import csv
@@ -18,6 +18,7 @@ from infra.archive.row_format import ArchivedEvent, parse_row
 from infra.archive.verification.chain_walk import rows_between
 from infra.archive.verification.verify import WHOLE_ARCHIVE, archived_logs, snapshot
 from infra.postgres.database import Database
+from infra.postgres.statements import load_statements
 from infra.processes.errors import StartupError
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -26,20 +27,20 @@ COLUMNS = (
     *("log", "position", "recorded_at", "stream", "version", "type", "event_id"),
     *("source", "correlation_id", "origin", "hash", "data", "data_base64"),
 )
-"""What is exported of an event; of the last two one is empty."""
+"""The columns of an export. Either ``data`` or ``data_base64`` is empty."""
 
 CHUNK_EVENTS = 2_000
-"""Events held in memory; a row group of Parquet."""
+"""Number of events in memory, and in a row group of Parquet."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_ENDS = "SELECT min(position), max(position) FROM tickview.events WHERE log = %s"
+_SELECT_POSITION_LIMITS = load_statements(__package__)["select_position_limits"]
 
 Progress = Callable[[int, int], object]
-"""Told how many events have been written, and how many there are to write."""
+"""A function that is called with the number of exported events, and the number of events to export."""
 
 
-def _tell_nobody(_done: int, _total: int) -> None:
+def _no_progress(_done: int, _total: int) -> None:
     pass
 
 
@@ -50,19 +51,32 @@ Write = Callable[[Iterator[list[Row]], IO[bytes]], None]
 def export(
     database: Database,
     out: IO[bytes],
-    form: Format,
+    output_format: Format,
     log: str | None = None,
-    bounds: ArchiveRange = WHOLE_ARCHIVE,
-    progress: Progress = _tell_nobody,
+    archive_range: ArchiveRange = WHOLE_ARCHIVE,
+    progress: Progress = _no_progress,
 ) -> int:
-    """Write the events of a range, by log and position, as they are at this moment; returns how many.
+    """Export events by log and position, as they are in the archive at this moment.
 
-    Raises StartupError for a log that the archive does not have, and for Parquet without pyarrow.
+    Args:
+        database: The archive.
+        out: The file or stream to write.
+        output_format: The format.
+        log: The log to export; None for every log.
+        archive_range: The range of each log.
+        progress: A function that is told the progress.
+
+    Returns:
+        The number of exported events.
+
+    Raises:
+        StartupError: The archive does not have the log, or Parquet was chosen without pyarrow.
     """
-    write = _WRITERS[form]()
+    write = _WRITERS[output_format]()
     done = 0
     with snapshot(database) as connection:
-        ranges = [(name, *_range(connection, name, bounds)) for name in archived_logs(connection, log)]
+        names = archived_logs(connection, log)
+        ranges = [(name, *_positions(connection, name, archive_range)) for name in names]
         total = sum(max(last - first + 1, 0) for _, first, last in ranges)
 
         def chunks() -> Generator[list[Row]]:
@@ -80,14 +94,15 @@ def export(
     return done
 
 
-def _range(connection: Connection, log: str, bounds: ArchiveRange) -> tuple[int, int]:
-    """The first and the last position; the last is below the first where there are none."""
-    found = connection.execute(_ENDS, [log]).fetchone()
-    lowest, highest = found if found and found[0] is not None else (1, 0)
-    first = first_position(connection, log, bounds.start)
+def _positions(connection: Connection, log: str, archive_range: ArchiveRange) -> tuple[int, int]:
+    """Return the first and the last position of a log in a range. The last is below the first if there are none."""
+    row = connection.execute(_SELECT_POSITION_LIMITS, [log]).fetchone()
+    lowest, highest = row if row and row[0] is not None else (1, 0)
+    first = first_position(connection, log, archive_range.start)
     if first is None:
         return 1, 0
-    return max(first, lowest) if bounds.start else lowest, min(last_position(connection, log, bounds.end), highest)
+    last = min(last_position(connection, log, archive_range.end), highest)
+    return max(first, lowest) if archive_range.start else lowest, last
 
 
 def _row(event: ArchivedEvent) -> Row:
@@ -109,7 +124,7 @@ def _row(event: ArchivedEvent) -> Row:
 
 
 def _data(state: bytes) -> Row:
-    """The state as it is where it is JSON, else in base64."""
+    """Return the state unchanged if it is JSON, else in base64."""
     try:
         orjson.loads(state)
     except orjson.JSONDecodeError:
@@ -127,7 +142,7 @@ def _json_line(row: Row) -> bytes:
     if row["data"] is None:
         del row["data"]
     else:
-        # Outside of JSON's texts, which have none, a line break means no more than a space.
+        # A line break can only stand between the tokens of JSON, where it means the same as a space.
         row["data"] = orjson.Fragment(row["data"].replace("\n", " ").replace("\r", " "))
         del row["data_base64"]
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
@@ -149,9 +164,9 @@ def _parquet_writer() -> Write:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise StartupError("Parquet is written by pyarrow: pip install 'tickview[parquet]'") from error
-    kinds = {"position": pa.int64(), "version": pa.int64(), "recorded_at": pa.timestamp("ms", tz="UTC")}
-    schema = pa.schema([(column, kinds.get(column, pa.string())) for column in COLUMNS])
+        raise StartupError("An export to Parquet needs pyarrow. Run: pip install 'tickview[parquet]'") from error
+    types = {"position": pa.int64(), "version": pa.int64(), "recorded_at": pa.timestamp("ms", tz="UTC")}
+    schema = pa.schema([(column, types.get(column, pa.string())) for column in COLUMNS])
 
     def write(chunks: Iterator[list[Row]], out: IO[bytes]) -> None:
         with pq.ParquetWriter(out, schema) as file:

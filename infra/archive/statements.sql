@@ -195,3 +195,95 @@ COPY (
 COPY (
     SELECT * FROM tickview.events WHERE log = %(log)s AND position > %(after)s ORDER BY position
 ) TO STDOUT (FORMAT binary);
+
+-- name: select_checkpoints
+-- Read the archived position of each log.
+-- Parameters: name of the archive's segments.
+-- Result: one row (log, position) per log.
+SELECT log, position FROM tickview.segments WHERE name = %s;
+
+-- name: copy_event_page
+-- Read the first events of several logs that pass a filter, in the order (recorded_at, log, position).
+-- The range of each log is also given as a range of time, so that PostgreSQL reads the partitions of those months only.
+-- Parameters: logs, after (positions, excluded), upto (positions, included), limit; topic, source, event_id,
+-- correlation_id, from_time and to_time of the filter, each of which may be NULL.
+-- Result: rows of tickview.events in binary format.
+COPY (
+    WITH place AS MATERIALIZED (
+        SELECT given.*,
+            coalesce((SELECT recorded_at FROM tickview.events AS first
+                WHERE first.log = given.log AND first.position = given.after), '-infinity') AS since,
+            coalesce((SELECT recorded_at FROM tickview.events AS last
+                WHERE last.log = given.log AND last.position = given.upto), 'infinity') AS until
+        FROM unnest(%(logs)s::text[], %(after)s::bigint[], %(upto)s::bigint[]) AS given (log, after, upto)
+    )
+    SELECT event.* FROM place CROSS JOIN LATERAL (
+        SELECT * FROM tickview.events AS event
+        WHERE log = place.log AND position > place.after AND position <= place.upto
+            AND recorded_at >= place.since AND recorded_at <= place.until
+            AND (%(topic)s::text IS NULL OR topic = %(topic)s::text)
+            AND (%(source)s::text IS NULL OR source = %(source)s::text)
+            AND (%(event_id)s::text IS NULL OR event_id = %(event_id)s::text)
+            AND (%(correlation_id)s::text IS NULL OR correlation_id = %(correlation_id)s::text)
+            AND (%(from_time)s::timestamptz IS NULL OR recorded_at >= %(from_time)s::timestamptz)
+            AND (%(to_time)s::timestamptz IS NULL OR recorded_at < %(to_time)s::timestamptz)
+        ORDER BY recorded_at, position LIMIT %(limit)s
+    ) AS event
+    ORDER BY event.recorded_at, event.log COLLATE "C", event.position LIMIT %(limit)s
+) TO STDOUT (FORMAT binary);
+
+-- name: copy_stream_page
+-- Read the first events of one stream that pass a filter. The versions of a stream are in the order of its log and have
+-- an index, so that the search starts at the version of the event at the position ``after``.
+-- Parameters: those of copy_event_page, and stream.
+-- Result: rows of tickview.events in binary format.
+COPY (
+    WITH place AS MATERIALIZED (
+        SELECT given.*,
+            coalesce((SELECT recorded_at FROM tickview.events AS first
+                WHERE first.log = given.log AND first.position = given.after), '-infinity') AS since,
+            coalesce((SELECT recorded_at FROM tickview.events AS last
+                WHERE last.log = given.log AND last.position = given.upto), 'infinity') AS until
+        FROM unnest(%(logs)s::text[], %(after)s::bigint[], %(upto)s::bigint[]) AS given (log, after, upto)
+    )
+    SELECT event.* FROM place CROSS JOIN LATERAL (
+        SELECT * FROM tickview.events AS event
+        WHERE log = place.log AND position > place.after AND position <= place.upto
+            AND recorded_at >= place.since AND recorded_at <= place.until
+            AND stream = %(stream)s AND version > coalesce((SELECT version FROM tickview.events AS first
+                WHERE first.log = place.log AND first.position = place.after AND first.recorded_at = place.since
+                    AND first.stream = %(stream)s), -1)
+            AND (%(topic)s::text IS NULL OR topic = %(topic)s::text)
+            AND (%(source)s::text IS NULL OR source = %(source)s::text)
+            AND (%(event_id)s::text IS NULL OR event_id = %(event_id)s::text)
+            AND (%(correlation_id)s::text IS NULL OR correlation_id = %(correlation_id)s::text)
+            AND (%(from_time)s::timestamptz IS NULL OR recorded_at >= %(from_time)s::timestamptz)
+            AND (%(to_time)s::timestamptz IS NULL OR recorded_at < %(to_time)s::timestamptz)
+        ORDER BY version LIMIT %(limit)s
+    ) AS event
+    ORDER BY event.recorded_at, event.log COLLATE "C", event.position LIMIT %(limit)s
+) TO STDOUT (FORMAT binary);
+
+-- name: select_pattern_checkpoint
+-- Find out which version of pattern_history is live, and up to which position it has folded a log.
+-- Parameters: log.
+-- Result: one row (version, position); no row if no version is live.
+SELECT live.version, coalesce(segment.position, 0) FROM tickview.live_versions AS live
+LEFT JOIN tickview.segments AS segment
+    ON segment.name = live.name AND segment.version = live.version AND segment.log = %s
+WHERE live.name = 'pattern_history';
+
+-- name: copy_pattern_events
+-- Read the events of a detection that pattern_history has folded.
+-- Parameters: version, detection, log, upto (included), limit.
+-- Result: rows of tickview.events in binary format.
+COPY (
+    SELECT event.* FROM tickview.pattern_events AS reference
+    JOIN tickview.events AS event USING (log, position, recorded_at)
+    WHERE reference.version = %s AND reference.detection = %s AND reference.log = %s AND reference.position <= %s
+    ORDER BY reference.position LIMIT %s
+) TO STDOUT (FORMAT binary);
+
+-- name: begin_read_only_snapshot
+-- Let this transaction read one state of the database. The statement must be the first of the transaction.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;

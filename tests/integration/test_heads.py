@@ -87,7 +87,7 @@ def test_a_history_that_was_rewritten_so_that_it_verifies_is_caught(
     change: str,
     why: str,
 ) -> None:
-    assert archiver.lease.position == 10
+    assert archiver.lease.checkpoint == 10
     taken = take_heads(database, NOW)
     rewrite(database, change)
     assert verify(database).ok
@@ -120,7 +120,7 @@ def test_a_history_that_does_not_verify_extends_nothing(
 def test_no_head_is_taken_of_an_archive_that_contradicts_itself(database: Database, archiver: Archiver) -> None:
     with database.connection() as connection:
         connection.execute(
-            "UPDATE tickview.events SET hash = sha256(hash) WHERE position = %s", [archiver.lease.position]
+            "UPDATE tickview.events SET hash = sha256(hash) WHERE position = %s", [archiver.lease.checkpoint]
         )
     with pytest.raises(StartupError, match=r"last event of market-0, 10, .*tickview audit verify"):
         take_heads(database, NOW)
@@ -142,7 +142,7 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 def test_a_signature_is_checked_by_either_half_of_the_key(
     database: Database, archiver: Archiver, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    assert archiver.lease.position == 10
+    assert archiver.lease.checkpoint == 10
     private, public = keys
     file = tmp_path / "head.json"
     file.write_bytes(orjson.dumps(sign(take_heads(database, NOW), read_private_key(private)).document()))
@@ -174,7 +174,7 @@ def test_a_forged_file_is_recognised(
     tmp_path: Path,
     forge: Callable[[dict[str, object]], None],
 ) -> None:
-    assert archiver.lease.position == 10
+    assert archiver.lease.checkpoint == 10
     document = sign(take_heads(database, NOW), read_private_key(keys[0])).document()
     forge(document)
     file = tmp_path / "head.json"

@@ -308,7 +308,7 @@ def test_another_history_is_refused(redis: Redis, redis_url: str, database: Data
     with pytest.raises(LogDivergedError, match="the archive has another log of that name"):
         market.record(detection())
     redis.hset(market.log.keys.meta, "id", identity or "")
-    with pytest.raises(LogDivergedError, match="at 2, log market-1 has event"):
+    with pytest.raises(LogDivergedError, match="At position 2, log market-1 has event"):
         market.record(detection())
     assert market.log.head() == 2
 
@@ -325,7 +325,7 @@ def test_an_archived_log_is_not_opened_without_its_archive(server: ValkeyServer,
         alone.append(new_events([detection()]))
     with database.connection() as connection:
         connection.execute("TRUNCATE tickview.logs, tickview.segments")
-    with pytest.raises(LogDivergedError, match="this PostgreSQL does not know the log"):
+    with pytest.raises(LogDivergedError, match="this PostgreSQL database does not know the log"):
         market.record(detection())
     assert market.log.head() == 2
 
@@ -333,7 +333,7 @@ def test_an_archived_log_is_not_opened_without_its_archive(server: ValkeyServer,
 def test_other_partitions_than_the_archive_has_are_refused(redis: Redis, redis_url: str, database: Database) -> None:
     with database.connection() as connection:
         connection.execute("INSERT INTO tickview.families VALUES ('market', 5)")
-    with pytest.raises(LogDivergedError, match="set TICKVIEW_PARTITIONS=5 instead of 4"):
+    with pytest.raises(LogDivergedError, match="PARTITIONS=4, but the archive has 5 partitions of the market log"):
         Market(redis_url, database).record(detection())
     assert redis.exists(f"tickview:{{{LOG}}}:log") == 0
     assert log_of(detection().stream, 4) == LOG

@@ -13,7 +13,7 @@ from domain.codec import TOPIC_PREFIX, decode, encode, topic_of
 from domain.events import Event
 from domain.log import LogEntry
 from domain.streams import USERS_LOG, log_of, market_logs
-from infra.archive import event_history as trail_module
+from infra.archive import event_pages
 from infra.archive.archiver import Archiver
 from infra.archive.event_history import EventHistory
 from infra.archive.row_format import ArchivedEvent, attribution
@@ -81,7 +81,7 @@ class Past:
         if count:
             archiver = Archiver(self.database, self.logs[name], leased(self.database, name), count)
             archiver.step(0)
-            trim(self.logs[name], upto=archiver.lease.position - count // 2, surplus=10**6, oldest=0)
+            trim(self.logs[name], upto=archiver.lease.checkpoint - count // 2, surplus=10**6, oldest=0)
 
 
 def past_of(redis: Redis, database: Database, history: Sequence[tuple[Event, int]], others: Sequence[Any] = ()) -> Past:
@@ -174,8 +174,8 @@ def test_paging_tells_what_a_list_of_all_events_would(
     for step in first:
         past.archive(*step)
     wanted = data.draw(filters(past.events))
-    monkeypatch.setattr(trail_module, "READ_AT_ONCE", data.draw(st.sampled_from((1, 3, 1_000)), label="at once"))
-    monkeypatch.setattr(trail_module, "TAIL", data.draw(st.sampled_from((1, 5, 10_000)), label="tail"))
+    monkeypatch.setattr(event_pages, "READ_BATCH", data.draw(st.sampled_from((1, 3, 1_000)), label="at once"))
+    monkeypatch.setattr(event_pages, "LOG_SCAN_LIMIT", data.draw(st.sampled_from((1, 5, 10_000)), label="tail"))
     found = pages(past, wanted, data.draw(st.integers(1, 7), label="limit"), between)
     assert without_hash(found) == [event for event in past.events if oracle(event, wanted)]
 
@@ -278,7 +278,7 @@ def sort_by_detection(database: Database, upto: int) -> None:
 
 @pytest.mark.parametrize("wanted", ["", "AAPL", "AAPL:Doji:1757001600000"])
 def test_what_is_no_pattern_id_is_refused(redis: Redis, database: Database, wanted: str) -> None:
-    with pytest.raises(ValueError, match="no pattern id"):
+    with pytest.raises(ValueError, match="is not a pattern id"):
         Past(redis, database).trail.of_pattern(wanted, 1)
 
 
