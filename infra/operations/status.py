@@ -12,9 +12,8 @@ from infra.log.partitions import all_log_names
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
-from infra.recording.counts import COUNTS_KEY
-from infra.recording.dead_letters import INDEX as DEAD_LETTERS
-from infra.recording.dead_letters import STATS as DEAD_LETTER_STATS
+from infra.recording.counters import COUNTS_KEY
+from infra.recording.dead_letters import INDEX_KEY, STATS_KEY
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
@@ -133,8 +132,8 @@ def read_intake(client: Redis) -> IntakeStatus:
     """What came in since the beginning."""
     with client.pipeline(transaction=False) as pipeline:
         pipeline.hgetall(COUNTS_KEY)
-        pipeline.zcard(DEAD_LETTERS)
-        pipeline.hget(DEAD_LETTER_STATS, "dropped")
+        pipeline.zcard(INDEX_KEY)
+        pipeline.hget(STATS_KEY, "dropped")
         counts, letters, dropped = pipeline.execute()
     return IntakeStatus(
         counts={name.decode(): int(number) for name, number in counts.items()},

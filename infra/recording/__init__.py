@@ -1,1 +1,1 @@
-"""The recorder role: receive messages, record events, keep dead letters and counts."""
+"""The recorder role: receive messages, record them as events, store dead letters, count both."""

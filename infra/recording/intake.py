@@ -1,10 +1,11 @@
-"""The intake: gathers messages into batches for the recorder, holding no more than a bounded backlog."""
+"""Intake: a bounded queue of messages in front of the recorder, which records them in batches."""
 
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, Full, Queue
 from threading import Event, Thread
+from typing import NamedTuple
 
 import structlog
 from eventsourcing.persistence import PersistenceError
@@ -13,24 +14,38 @@ from redis.exceptions import RedisError
 from domain.announcements import Message, Receipt
 from domain.errors import TickViewError
 from infra.processes.outage import OutageLog
-from infra.recording.counts import Counts, counted
+from infra.recording.counters import Counters, count_receipts
 
 logger = structlog.get_logger()
 
 RETRY_SECONDS = 0.5
-"""Between tries to record while Redis is away."""
+"""Seconds between two attempts to record while Redis is unavailable."""
+
+POLL_SECONDS = 0.2
+"""Longest wait for a message, in seconds, before the thread checks whether it should stop."""
 
 
-Waiting = tuple[Message, "Future[Receipt] | None"]
-"""A message, and who waits for its receipt."""
+class QueuedMessage(NamedTuple):
+    """A message in the queue."""
+
+    message: Message
+    receipt: "Future[Receipt] | None"
+    """The future of a sender that waits for the receipt. None: no sender waits."""
 
 
 class BacklogFullError(TickViewError):
-    """The recorder holds as many unrecorded messages as it may."""
+    """The queue is full of messages that are not recorded yet."""
 
 
 class Intake:
-    """A bounded queue in front of a recorder, and the thread that empties it in batches."""
+    """A bounded queue in front of a recorder, with a thread that records the messages in batches.
+
+    Args:
+        record: Records a batch. It raises RedisError or PersistenceError if it cannot record now.
+        backlog: Highest number of messages in the queue.
+        batch_size: Highest number of messages per batch.
+        batch_seconds: Seconds after the first message of a batch within which others join the batch.
+    """
 
     def __init__(
         self,
@@ -41,56 +56,61 @@ class Intake:
         batch_seconds: float,
     ) -> None:
         self._record = record
-        self._queue: Queue[Waiting] = Queue(backlog)
+        self._queue: Queue[QueuedMessage] = Queue(backlog)
         self._batch_size = batch_size
         self._batch_seconds = batch_seconds
         self._stop = Event()
-        self._outage = OutageLog("could not record, will try again", "messages are recorded again")
+        self._outage = OutageLog("messages cannot be recorded", "messages are recorded again")
         self._thread = Thread(target=self._run, name="intake", daemon=True)
-        self.counts = Counts()
+        self.counts = Counters()
 
     def start(self) -> None:
-        """Begin to record."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Record what is held, then end."""
+        """Record the messages in the queue, then end the thread."""
         self._stop.set()
         self._thread.join()
 
     def put(self, message: Message, timeout: float) -> None:
-        """Take a message that nobody waits for; it is tried until it is recorded.
+        """Add a message without a waiting sender. The intake tries to record it until it succeeds.
 
-        Raises BacklogFullError if there is no room within ``timeout`` seconds.
+        Raises:
+            BacklogFullError: The queue has no room within ``timeout`` seconds.
         """
-        self._put(message, None, timeout)
+        self._put(QueuedMessage(message, None), timeout)
 
     def submit(self, message: Message) -> "Future[Receipt]":
-        """Take a message whose sender waits; the future fails at once if it cannot be recorded now.
+        """Add a message whose sender waits. The future fails at once if the message cannot be recorded now.
 
-        Raises BacklogFullError if there is no room.
+        Raises:
+            BacklogFullError: The queue has no room.
         """
         future: Future[Receipt] = Future()
-        self._put(message, future, 0)
+        self._put(QueuedMessage(message, future), 0)
         return future
 
-    def _put(self, message: Message, future: "Future[Receipt] | None", timeout: float) -> None:
+    def _put(self, queued: QueuedMessage, timeout: float) -> None:
         try:
-            self._queue.put((message, future), block=timeout > 0, timeout=timeout or None)
+            self._queue.put(queued, block=timeout > 0, timeout=timeout or None)
         except Full:
-            raise BacklogFullError(f"{self._queue.maxsize} messages wait to be recorded") from None
+            raise BacklogFullError(
+                f"{self._queue.maxsize} messages already wait to be recorded. Send the message again later."
+            ) from None
 
     def _run(self) -> None:
         while not (self._stop.is_set() and self._queue.empty()):
             batch = self._gather()
-            while batch and (batch := self._try(batch)):
+            while batch and (batch := self._record_batch(batch)):
                 if self._stop.wait(RETRY_SECONDS):
-                    logger.error("messages given up at the end, unrecorded", messages=len(batch))
+                    logger.error("messages lost at shutdown", messages=len(batch))
                     break
 
-    def _gather(self) -> list[Waiting]:
+    def _gather(self) -> list[QueuedMessage]:
+        """Wait for a first message, then gather the messages of its batch."""
         try:
-            batch = [self._queue.get(timeout=0.2)]
+            batch = [self._queue.get(timeout=POLL_SECONDS)]
         except Empty:
             return []
         deadline = time.monotonic() + self._batch_seconds
@@ -99,13 +119,14 @@ class Intake:
                 batch.append(self._queue.get(timeout=max(0.0, deadline - time.monotonic())))
             except Empty:
                 break
-        # A sender that has gone no longer cancels what is being recorded.
+        # From here on, a sender that disconnects cannot cancel the recording of its message.
         return [
-            (message, future if future and future.set_running_or_notify_cancel() else None) for message, future in batch
+            QueuedMessage(message, future if future and future.set_running_or_notify_cancel() else None)
+            for message, future in batch
         ]
 
-    def _try(self, batch: list[Waiting]) -> list[Waiting]:
-        """Record the batch; returns what is to be tried again."""
+    def _record_batch(self, batch: list[QueuedMessage]) -> list[QueuedMessage]:
+        """Record a batch. Return the messages to try again."""
         try:
             receipts = self._record([message for message, _ in batch])
         except (RedisError, PersistenceError) as error:
@@ -113,10 +134,10 @@ class Intake:
             for _, future in batch:
                 if future:
                     future.set_exception(error)
-            return [(message, None) for message, future in batch if future is None]
+            return [queued for queued in batch if queued.receipt is None]
         self._outage.recovered()
         for (_, future), receipt in zip(batch, receipts, strict=True):
             if future:
                 future.set_result(receipt)
-        self.counts.add(counted(receipts))
+        self.counts.add(count_receipts(receipts))
         return []

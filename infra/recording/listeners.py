@@ -1,4 +1,4 @@
-"""How messages come in over Redis: by pub/sub, and by the ingest stream, where nothing is lost."""
+"""Listeners for the two ways in over Redis: pub/sub, and the ingest stream, which loses no message."""
 
 import time
 from threading import Event
@@ -12,54 +12,65 @@ from redis.exceptions import RedisError, ResponseError
 from domain.announcements import Message
 from domain.wire import CHANNELS, INGEST_STREAM
 from infra.processes.outage import OutageLog
-from infra.recording.counts import Counts, counted
+from infra.recording.counters import Counters, count_receipts
 from infra.recording.intake import RETRY_SECONDS, BacklogFullError, Intake
 from infra.recording.recorder import Recorder
 
 logger = structlog.get_logger()
 
 GROUP = "tickview"
-"""The consumer group of all recorders."""
+"""Consumer group of all recorders."""
 
-PATIENCE_SECONDS = 2.0
-"""How long a full backlog holds up pub/sub before messages are dropped: Redis itself buffers little."""
+BACKLOG_WAIT_SECONDS = 2.0
+"""Longest wait for room in the backlog, in seconds, before a pub/sub message is dropped. Redis buffers only little."""
 
-Entries = list[tuple[bytes, dict[bytes, bytes]]]
-"""Entries of a stream: id and fields."""
+POLL_SECONDS = 0.5
+"""Longest wait for a message, in seconds, before the listener checks whether it should stop."""
 
 CLAIM_AFTER_SECONDS = 10.0
-"""A consumer that has not dealt with an entry for so long counts as dead."""
+"""Seconds after which an unacknowledged entry is claimed from its consumer, which counts as dead."""
+
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
+"""Entries of a Redis stream: id and fields."""
 
 
 def listen(client: Redis, intake: Intake, stop: Event) -> None:
-    """Put what is published on the producer's channels into the intake, until ``stop`` is set.
+    """Put the messages on the producer's channels into the intake until ``stop`` is set.
 
-    Counts messages ``dropped`` because the backlog was full, and connection ``gaps``, in which messages may be missed.
+    Counts the messages ``dropped`` because the backlog was full, and the ``gaps``: interruptions of the connection
+    during which messages may have been missed.
     """
-    outage = OutageLog("pub/sub interrupted, messages may be missed", "pub/sub goes on")
+    outage = OutageLog("pub/sub interrupted, messages may be missed", "pub/sub resumed")
     with client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(*CHANNELS)
         while not stop.is_set():
             try:
-                heard = pubsub.get_message(timeout=0.5)
+                published = pubsub.get_message(timeout=POLL_SECONDS)
             except RedisError as error:
                 intake.counts.add({"gaps": 1})
                 outage.failed(error)
                 stop.wait(RETRY_SECONDS)
                 continue
             outage.recovered()
-            if heard is None:
+            if published is None:
                 continue
-            message = Message(heard["channel"].decode(), heard["data"], time.time(), "pubsub")
+            message = Message(published["channel"].decode(), published["data"], time.time(), "pubsub")
             try:
-                intake.put(message, PATIENCE_SECONDS)
+                intake.put(message, BACKLOG_WAIT_SECONDS)
             except BacklogFullError as error:
                 intake.counts.add({"dropped": 1})
                 logger.error("pub/sub message dropped", channel=message.channel, error=str(error))
 
 
 class IngestReader:
-    """One consumer of the ingest stream's group: reads, records, acknowledges; and claims from consumers that died."""
+    """A consumer of the ingest stream. It also claims the entries of consumers that died.
+
+    Args:
+        client: The client of the server that holds the stream.
+        recorder: The recorder of the messages.
+        consumer: A name that no other consumer of the group has.
+        batch_size: Highest number of entries per batch.
+    """
 
     def __init__(self, client: Redis, recorder: Recorder, consumer: str, batch_size: int) -> None:
         self._client = client
@@ -67,12 +78,12 @@ class IngestReader:
         self._consumer = consumer
         self._batch_size = batch_size
         self._claim_at = 0.0
-        self._unfinished = False
-        self.counts = Counts()
+        self._has_unrecorded = False
+        self.counts = Counters()
 
     def run(self, stop: Event) -> None:
-        """Until ``stop`` is set. An entry that could not be recorded stays pending and is tried again."""
-        outage = OutageLog("could not record from the ingest stream, will try again", "the ingest stream is recorded")
+        """Record entries until ``stop`` is set. An entry that cannot be recorded stays pending and is tried again."""
+        outage = OutageLog("ingest stream cannot be recorded", "ingest stream is recorded again")
         while not stop.is_set():
             try:
                 self._record(self._claim() or self._read())
@@ -82,11 +93,11 @@ class IngestReader:
                     self._create_group()
                     continue
                 outage.failed(error)
-                self._unfinished = True
+                self._has_unrecorded = True
                 stop.wait(RETRY_SECONDS)
 
     def _create_group(self) -> None:
-        """From the stream's beginning: what was added before the first recorder ran counts too."""
+        """Create the group at the beginning of the stream, before the entries added while no recorder ran."""
         try:
             self._client.xgroup_create(INGEST_STREAM, GROUP, id="0", mkstream=True)
         except ResponseError as error:
@@ -94,17 +105,17 @@ class IngestReader:
                 raise
 
     def _read(self) -> Entries:
-        """New entries, or first our own that could not be recorded."""
-        start = "0" if self._unfinished else ">"
+        """Read the consumer's own pending entries after a failure, otherwise new entries."""
+        start = "0" if self._has_unrecorded else ">"
         reply: Any = self._client.xreadgroup(
-            GROUP, self._consumer, {INGEST_STREAM: start}, count=self._batch_size, block=500
+            GROUP, self._consumer, {INGEST_STREAM: start}, count=self._batch_size, block=round(POLL_SECONDS * 1000)
         )
         entries = reply[0][1] if reply else []
-        self._unfinished = self._unfinished and bool(entries)
+        self._has_unrecorded = self._has_unrecorded and bool(entries)
         return list(entries)
 
     def _claim(self) -> Entries:
-        """Entries that a consumer, perhaps ourselves, read but did not deal with."""
+        """Claim entries that any consumer, this one included, read and did not acknowledge in time."""
         if time.monotonic() < self._claim_at:
             return []
         idle = round(CLAIM_AFTER_SECONDS * 1000)
@@ -134,4 +145,4 @@ class IngestReader:
             pipeline.xack(INGEST_STREAM, GROUP, *ids)
             pipeline.xdel(INGEST_STREAM, *ids)
             pipeline.execute()
-        self.counts.add(counted(receipts))
+        self.counts.add(count_receipts(receipts))

@@ -1,4 +1,4 @@
-"""The recorder role: listen, read the ingest stream, and keep the counts where the API can read them."""
+"""The recorder role: listen to pub/sub, read the ingest stream, and write the counters of both to Redis."""
 
 from threading import Event, Thread
 
@@ -7,7 +7,7 @@ from redis import Redis
 
 from infra.processes.identity import process_name
 from infra.processes.threads import run_threads
-from infra.recording.counts import flush, uncounted_yet
+from infra.recording.counters import CountersFlush
 from infra.recording.intake import Intake
 from infra.recording.listeners import IngestReader, listen
 from infra.recording.recorder import Recorder
@@ -18,10 +18,10 @@ logger = structlog.get_logger()
 def run_recorder(
     client: Redis, subscriber: Redis, recorder: Recorder, intake: Intake, *, batch_size: int, stop: Event
 ) -> None:
-    """Record messages until ``stop`` is set. Messages that were taken in are recorded before the end.
+    """Record messages until ``stop`` is set. Messages in the intake are recorded before the end.
 
     Args:
-        client: The connection for the ingest stream and the counts.
+        client: The connection for the ingest stream and the counters.
         subscriber: The connection for pub/sub.
         recorder: The recorder for the ingest stream.
         intake: The intake for pub/sub, not started yet.
@@ -32,14 +32,13 @@ def run_recorder(
         RuntimeError: A thread of the role has ended too early.
     """
     reader = IngestReader(client, recorder, process_name(), batch_size)
-    counts = {"pubsub": intake.counts, "stream": reader.counts}
-    uncounted = uncounted_yet()
+    counters = CountersFlush(client, {"pubsub": intake.counts, "stream": reader.counts})
     intake.start()
     threads = [
         Thread(target=listen, args=(subscriber, intake, stop), name="pub/sub", daemon=True),
         Thread(target=reader.run, args=(stop,), name="ingest stream", daemon=True),
     ]
-    logger.info("recording")
-    run_threads(threads, stop, lambda: flush(client, counts, uncounted))
+    logger.info("recorder started")
+    run_threads(threads, stop, counters.flush)
     intake.close()
-    flush(client, counts, uncounted)
+    counters.flush()

@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import structlog
@@ -14,7 +13,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from infra.postgres.database import Database
-from infra.recording.counts import flush, uncounted_yet
+from infra.recording.counters import CountersFlush
 from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS
 from infra.serving.changes_follower import ChangesFollower
@@ -47,22 +46,6 @@ class Connections:
             await asyncio.to_thread(self.database.close)
 
 
-class IntakeCounts:
-    """Adds the counts of this process's intake to the counts in Redis."""
-
-    def __init__(self, client: Redis, intake: Intake) -> None:
-        self._client = client
-        self._intake = intake
-        self._outage = uncounted_yet()
-        self._flushing = Lock()
-
-    def flush(self) -> None:
-        """Add the counts since the last call. If Redis is unavailable, they wait for the next call."""
-        # When the process stops, a cancelled task's thread may still be flushing counts. The last call waits for it.
-        with self._flushing:
-            flush(self._client, {"http": self._intake.counts}, self._outage)
-
-
 class ApiLifespan:
     """Falcon middleware that starts and stops the background work of one API process. Implements ``Lifespan``.
 
@@ -84,7 +67,7 @@ class ApiLifespan:
     ) -> None:
         self._connections = connections
         self._intake = intake
-        self._counts = IntakeCounts(connections.commands, intake)
+        self._counters = CountersFlush(connections.commands, {"http": intake.counts})
         self._follower = follower
         self._hub = hub
         self._report_replica = report_replica
@@ -102,14 +85,14 @@ class ApiLifespan:
         for task in self._tasks:
             task.cancel()
         await asyncio.to_thread(self._intake.close)
-        await asyncio.to_thread(self._counts.flush)
+        await asyncio.to_thread(self._counters.flush)
         await self._connections.close()
 
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             self._report_replica()
-            await asyncio.to_thread(self._counts.flush)
+            await asyncio.to_thread(self._counters.flush)
 
 
 def _start_task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -14,7 +14,7 @@ from redis import Redis
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from infra.recording.counts import COUNTS_KEY
+from infra.recording.counters import COUNTS_KEY
 from infra.web_server.gunicorn import KILL_SECONDS
 from tests import servers
 from tests.processes.api_service import answers, detection, post
