@@ -13,7 +13,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from domain.errors import TickViewError
-from infra.processes.lifeline import follow_supervisor
+from infra.processes.lifeline import stop_with_supervisor
 from infra.processes.logs import configure_logs
 from infra.processes.python import ignore_working_directory
 
@@ -83,7 +83,7 @@ def tickview() -> None:
 def main() -> None:
     """Run the command. Print an error that the user can correct in one line, with exit code 1."""
     ignore_working_directory()
-    follow_supervisor()
+    stop_with_supervisor()
     configure_logs("error", "tickview")
     try:
         app()

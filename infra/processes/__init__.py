@@ -1,1 +1,1 @@
-"""What every process of ours shares: the supervisor, logs, threads that must not end, and errors at start-up."""
+"""Parts that every process shares: the supervisor and its lifeline, logs, threads, and the error of a failed start."""

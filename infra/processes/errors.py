@@ -1,7 +1,7 @@
-"""The error that ends a command with one line."""
+"""The error that ends a command with a message of one line."""
 
 from domain.errors import TickViewError
 
 
 class StartupError(TickViewError):
-    """Something that the command needs is missing or wrong; the message says what, where, and what to do."""
+    """A role or a command cannot start. The message says what is wrong, where, and what to do."""

@@ -1,8 +1,8 @@
-"""A role ends when the supervisor that started it is gone, however it went.
+"""The lifeline: a pipe by which a role notices that its supervisor has ended, even if the supervisor was killed.
 
-The supervisor gives its children, as standard input, the read end of a pipe to which nobody writes and whose write end
-only it holds. The kernel closes that end with the supervisor, even a killed one, and the read then returns. Unlike a
-parent-death signal this works on every Unix, and whichever thread of the supervisor started the child.
+The standard input of each child process is the read end of the pipe. Only the supervisor holds the write end, and no
+process writes to it. When the supervisor ends, the kernel closes the write end, and the child's read returns. Unlike a
+parent-death signal (``PR_SET_PDEATHSIG``), the lifeline works on every Unix and for every thread of the supervisor.
 """
 
 import os
@@ -11,21 +11,21 @@ import time
 from threading import Thread
 
 SUPERVISED = "TICKVIEW_SUPERVISED"
-"""The environment variable that tells a process that its standard input is its supervisor's lifeline."""
+"""Environment variable of a supervised process. It states that the standard input of the process is a lifeline."""
 
 _STANDARD_INPUT = 0
 
 GRACE_SECONDS = 5.0
-"""How long a role may take to stop by itself, before its process group is killed."""
+"""Seconds that a role has to stop after SIGTERM. Then its process group is killed."""
 
 
-def follow_supervisor() -> None:
-    """Stop this process as by SIGTERM once its supervisor is gone; of no effect in a process that has none."""
+def stop_with_supervisor() -> None:
+    """Stop this process, as by SIGTERM, when its supervisor ends. Do nothing in a process without a supervisor."""
     if SUPERVISED in os.environ:
-        Thread(target=_stop_with_supervisor, name="lifeline", daemon=True).start()
+        Thread(target=_wait_and_stop, name="lifeline", daemon=True).start()
 
 
-def _stop_with_supervisor() -> None:
+def _wait_and_stop() -> None:
     os.read(_STANDARD_INPUT, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)

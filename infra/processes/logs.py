@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard error, or coloured lines where a person reads them."""
+"""Logs: one JSON object per line on standard error, or coloured lines if standard error is a terminal."""
 
 import logging
 import sys
@@ -11,7 +11,12 @@ logger = structlog.get_logger()
 
 
 def configure_logs(level: str, role: str) -> None:
-    """Set up logging for a role's process."""
+    """Configure the logs of this process.
+
+    Args:
+        level: The lowest level to log: ``debug``, ``info``, ``warning`` or ``error``.
+        role: The name of the role, which every line contains.
+    """
 
     def add_role(_logger: object, _method: str, event: EventDict) -> EventDict:
         return {"role": role, **event}
@@ -34,10 +39,10 @@ def configure_logs(level: str, role: str) -> None:
 
 
 class StructlogHandler(logging.Handler):
-    """Hands what libraries log to our own log."""
+    """A handler that passes the log records of libraries to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record."""
+        """Log one record of a library."""
         logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
@@ -51,4 +56,4 @@ LIBRARY_LOGS: dict[str, Any] = {
         for name in ("gunicorn.error", "gunicorn.access")
     },
 }
-"""For ``logging.config``: the server's own log goes to ours."""
+"""Configuration for ``logging.config.dictConfig``: the logs of libraries and of gunicorn go to structlog."""

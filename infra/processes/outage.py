@@ -1,4 +1,4 @@
-"""What a loop that tries again and again has to say of it: that something is wrong, once, and that it is over."""
+"""The log of an outage: one line when it begins and one line when it ends, however often a loop retries."""
 
 from typing import Any
 
@@ -8,30 +8,36 @@ logger = structlog.get_logger()
 
 
 class OutageLog:
-    """Of one loop, and one thing that may be wrong with it.
+    """The log of the outages of one loop that retries one operation.
 
-    Each try finds other words for the same, such as another port, so that errors are told apart by their kind.
+    The text of an error may differ in each attempt, for example in a port number. The log compares the classes
+    of the errors: an error of another class is logged, a further error of the same class is not.
+
+    Args:
+        failed_event: The text to log, with the error, when the operation begins to fail.
+        recovered_event: The text to log when the operation succeeds again.
+        context: Keyword arguments to log with both texts.
     """
 
-    def __init__(self, begins: str, ends: str, **where: Any) -> None:
-        self._begins = begins
-        self._ends = ends
-        self._where = where
-        self._kind: type[Exception] | None = None
+    def __init__(self, failed_event: str, recovered_event: str, **context: Any) -> None:
+        self._failed_event = failed_event
+        self._recovered_event = recovered_event
+        self._context = context
+        self._error_class: type[Exception] | None = None
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last try has failed."""
-        return self._kind is not None
+        """Whether the last attempt has failed."""
+        return self._error_class is not None
 
     def failed(self, error: Exception) -> None:
-        """A try has failed."""
-        if type(error) is not self._kind:
-            logger.warning(self._begins, **self._where, error=" ".join(str(error).split()))
-        self._kind = type(error)
+        """Record a failed attempt. Log its error if the previous attempt did not fail with the same class of error."""
+        if type(error) is not self._error_class:
+            logger.warning(self._failed_event, **self._context, error=" ".join(str(error).split()))
+        self._error_class = type(error)
 
     def recovered(self) -> None:
-        """A try has succeeded."""
-        if self._kind is not None:
-            logger.info(self._ends, **self._where)
-        self._kind = None
+        """Record a successful attempt. Log the end of the outage if the previous attempt failed."""
+        if self._error_class is not None:
+            logger.info(self._recovered_event, **self._context)
+        self._error_class = None

@@ -1,7 +1,8 @@
-"""Keeps child processes running: starts them, restarts what dies with back-off, stops all in reverse order.
+"""A supervisor of child processes: start, restart with exponential back-off, and stop in reverse order.
 
-Every child leads a session of its own, so that Ctrl-C in a terminal reaches the supervisor alone, and whatever a child
-has forked ends with it. Its standard input is the lifeline of ``infra.processes.lifeline``.
+Every child process leads a session of its own. Ctrl-C in a terminal therefore reaches only the supervisor, and the
+supervisor can kill a child together with the processes that the child has forked. The standard input of a child is the
+lifeline of ``infra.processes.lifeline``.
 """
 
 import os
@@ -21,56 +22,69 @@ from infra.processes.errors import StartupError
 from infra.processes.lifeline import SUPERVISED
 
 LOG_BYTES = 8 * 1024 * 1024
-"""A larger log is set aside when its process starts; one such old log is kept."""
+"""Bytes of a log file above which it is renamed when its process starts. One renamed file is kept."""
 
 _LAST_LINE_BYTES = 400
+"""Bytes of the end of a log file that contain the reported last line."""
+
 _READY_POLL_SECONDS = 0.02
+"""Seconds between two checks whether a program is ready."""
 
 Report = Callable[[str, str], None]
-"""Told a program's name and what happened to it; called from several threads."""
+"""Receives the name of a program and a description of what happened to it. Several threads call it."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run."""
+    """A program to run."""
 
     name: str
     argv: Sequence[str]
     log: Path
-    """File that its output is appended to."""
+    """File to which the output of the program is appended."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables that it gets on top of ours."""
+    """Environment variables of the program, in addition to those of the supervisor."""
     address: str = ""
-    """Where it listens, for people to read."""
+    """Address on which the program listens, for the reports."""
     stop_signal: signal.Signals = signal.SIGTERM
     user: str | None = None
-    """System user to run as; ours when None."""
+    """System user that runs the program; None for the user of the supervisor."""
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Seconds to wait before a restart: ``first``, doubling up to ``most``, anew after a run of ``reset_after``."""
+    """The seconds to wait before a restart. They double with each restart."""
 
-    first: float = 0.2
-    most: float = 10.0
+    initial: float = 0.2
+    """Seconds before the first restart."""
+    maximum: float = 10.0
+    """Highest number of seconds before a restart."""
     reset_after: float = 30.0
+    """Seconds of running after which the next restart counts as the first."""
 
 
 DEFAULT_BACKOFF = Backoff()
 
 
 def user_arguments(user: str | None) -> dict[str, Any]:
-    """Arguments of ``Popen`` that run a process as ``user`` and in none of our groups; none for None."""
+    """Return the arguments of ``Popen`` that run a process as ``user``, without the groups of this process.
+
+    There are no arguments if ``user`` is None.
+    """
     if user is None:
         return {}
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
 class Supervisor:
-    """A context manager; leaving it stops every program, the last started first, and waits for their end.
+    """A context manager that runs programs. Its exit stops all programs, the last started first, and waits for them.
 
-    Setting ``stopping`` ends restarts and waits for programs to become ready. ``stop_seconds`` bounds how long
-    stopping takes whatever the programs do: one that has not ended in its share of that time is killed.
+    Args:
+        report: Receives what happens to each program.
+        stopping: Ends all restarts and all waits for a program to become ready, when it is set.
+        backoff: The seconds to wait before a restart.
+        stop_seconds: Seconds within which the exit stops all programs. Each program gets a share of this time, and is
+            killed when the share is over.
     """
 
     def __init__(
@@ -88,26 +102,33 @@ class Supervisor:
         self._starting = Lock()
 
     def __enter__(self) -> Self:
-        self._lifeline, self._supervisors_end = os.pipe()
+        self._lifeline, self._write_end = os.pipe()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopping.set()
-        with self._starting:  # A start that is under way ends first, and no other begins.
+        with self._starting:  # Wait for a start that is in progress. No other start begins after it.
             deadline = time.monotonic() + self._stop_seconds
         while self._children:
-            # What one leaves of its share goes to the next.
+            # The unused part of a share goes to the remaining programs.
             share = (deadline - time.monotonic()) / len(self._children)
             self._children.pop().end(share)
         os.close(self._lifeline)
-        os.close(self._supervisors_end)
+        os.close(self._write_end)
 
     def start(self, program: Program, is_ready: Callable[[int], bool] = lambda _: True) -> None:
-        """Start ``program``, wait until ``is_ready`` holds of its process id, and keep it running from then on.
+        """Start a program, wait until it is ready, and restart it from then on when it ends.
 
-        Raises StartupError if it cannot be started or ends before it is ready. Does nothing when stopping.
+        Do nothing when the supervisor is stopping.
+
+        Args:
+            program: The program.
+            is_ready: Returns whether the program with this process id is ready.
+
+        Raises:
+            StartupError: The program cannot be started, or ends before it is ready.
         """
         child = _Child(program)
         with self._starting:
@@ -126,14 +147,14 @@ class Supervisor:
         child.keeper.start()
 
     def _keep_running(self, child: "_Child") -> None:
-        delay = self._backoff.first
+        delay = self._backoff.initial
         ending = child.wait()
         while not self._stopping.is_set():
             if time.monotonic() - child.started >= self._backoff.reset_after:
-                delay = self._backoff.first
+                delay = self._backoff.initial
             self._report(child.program.name, f"{ending}; starting it again in {delay:g} s")
             self._stopping.wait(delay)
-            delay = min(2 * delay, self._backoff.most)
+            delay = min(2 * delay, self._backoff.maximum)
             ending = self._run_again(child)
 
     def _run_again(self, child: "_Child") -> str:
@@ -164,7 +185,11 @@ class _Child:
         return f"pid {self.process.pid}  {self.program.address}".rstrip()
 
     def spawn(self, lifeline: int) -> None:
-        """Start the process. Raises OSError."""
+        """Start the process.
+
+        Raises:
+            OSError: The program cannot be executed, or its log cannot be opened.
+        """
         self.started = time.monotonic()
         log = self.program.log
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +197,7 @@ class _Child:
             log.replace(log.with_name(f"{log.name}.1"))
         with log.open("ab") as output:
             self._log_start = output.tell()
-            self.process = Popen(  # noqa: S603 - the programs are ours
+            self.process = Popen(  # noqa: S603 - only TickView defines programs
                 self.program.argv,
                 stdin=lifeline,
                 stdout=output,
@@ -183,12 +208,12 @@ class _Child:
             )
 
     def wait(self) -> str:
-        """Until the process has ended, and with it whatever it forked into its group; says how it ended."""
+        """Wait for the end of the process, kill the rest of its process group, and return how the process ended."""
         code = self.process.wait()
         self._kill_group()
-        how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        ending = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         line = self._last_line()
-        return f"{how}: {line}" if line else how
+        return f"{ending}: {line}" if line else ending
 
     def ends_within(self, seconds: float) -> bool:
         with suppress(TimeoutExpired):
@@ -196,7 +221,7 @@ class _Child:
         return self.process.returncode is not None
 
     def end(self, seconds: float) -> None:
-        """Ask the process to stop, kill it if it has not done so in ``seconds``, and wait for its end."""
+        """Send the stop signal, kill the process group if the process does not end within ``seconds``, and wait."""
         if self.process.poll() is None:
             self.process.send_signal(self.program.stop_signal)
             if not self.ends_within(seconds):
@@ -207,11 +232,11 @@ class _Child:
             self.keeper.join()
 
     def _kill_group(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+        with suppress(ProcessLookupError, PermissionError):  # macOS raises PermissionError for a group of zombies
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def _last_line(self) -> str:
-        """The last line of this run, shortened."""
+        """Return the last line that this run has written to the log, shortened."""
         try:
             with self.program.log.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)

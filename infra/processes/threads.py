@@ -1,17 +1,26 @@
-"""Threads that work as long as their process does: one that ends before is a fault, which ends the process."""
+"""Threads that run as long as their process. A thread that ends earlier is a defect and ends the process."""
 
 from collections.abc import Callable, Sequence
 from threading import Event, Thread
 
 
 def run_threads(threads: Sequence[Thread], stop: Event, every_second: Callable[[], object] = lambda: None) -> None:
-    """Run the threads until ``stop`` is set and they have ended. Raises RuntimeError if one ends before."""
+    """Run the threads until ``stop`` is set, then wait for their ends.
+
+    Args:
+        threads: The threads, not yet started. Each must end soon after ``stop`` is set.
+        stop: The event that ends the threads.
+        every_second: Called once per second in this thread.
+
+    Raises:
+        RuntimeError: A thread ended before ``stop`` was set.
+    """
     for thread in threads:
         thread.start()
     while not stop.wait(1.0):
         every_second()
         for thread in threads:
             if not thread.is_alive():
-                raise RuntimeError(f"the {thread.name} thread ended")
+                raise RuntimeError(f"The thread {thread.name} ended before the process was told to stop.")
     for thread in threads:
         thread.join()

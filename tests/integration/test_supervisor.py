@@ -53,7 +53,7 @@ class Reports:
                 return what
 
 
-QUICK = Backoff(first=0.05, most=0.2)
+QUICK = Backoff(initial=0.05, maximum=0.2)
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def test_restarts_what_dies_with_growing_delays_and_says_why(tmp_path: Path) -> 
 
 
 def test_a_long_enough_run_starts_the_delays_anew(tmp_path: Path) -> None:
-    with supervising(Backoff(first=0.05, most=10, reset_after=0)) as (supervisor, reports):
+    with supervising(Backoff(initial=0.05, maximum=10, reset_after=0)) as (supervisor, reports):
         supervisor.start(python(tmp_path, "fails", "raise SystemExit(1)"))
         for _ in range(4):
             assert reports.next_about("ended").endswith("in 0.05 s")
@@ -108,7 +108,7 @@ def test_the_last_line_is_that_of_the_run_that_ended(tmp_path: Path) -> None:
 
 def test_what_a_process_has_forked_ends_with_it(tmp_path: Path) -> None:
     forks = "import subprocess; print(subprocess.Popen(['sleep', '3600']).pid, flush=True); raise SystemExit(1)"
-    with supervising(Backoff(first=3600, most=3600)) as (supervisor, reports):
+    with supervising(Backoff(initial=3600, maximum=3600)) as (supervisor, reports):
         supervisor.start(python(tmp_path, "forks", forks))
         forked = int(reports.next_about("ended").partition(": ")[2].partition(";")[0])
         assert_gone([forked])
@@ -138,7 +138,7 @@ def test_stopping_is_bounded_and_reaches_all_even_if_some_ignore_it(tmp_path: Pa
 
 
 def test_stops_at_once_while_a_program_waits_to_be_restarted(tmp_path: Path) -> None:
-    with supervising(Backoff(first=3600, most=3600)) as (supervisor, reports):
+    with supervising(Backoff(initial=3600, maximum=3600)) as (supervisor, reports):
         supervisor.start(python(tmp_path, "fails", "raise SystemExit(1)"))
         reports.next_about("starting it again in 3600 s")
 
@@ -167,7 +167,7 @@ def test_a_large_log_is_set_aside_at_start(tmp_path: Path) -> None:
 
 
 def test_roles_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
-    follows = "from infra.processes.lifeline import follow_supervisor\nfollow_supervisor()\n"
+    follows = "from infra.processes.lifeline import stop_with_supervisor\nstop_with_supervisor()\n"
     stops = tmp_path / "stops"
     supervises = f"""
 import sys, threading

@@ -1,11 +1,11 @@
-"""What a loop says of what goes wrong: that it begins, that it becomes another, that it is over; each once."""
+"""The log of an outage: its beginning, another error, and its end are each logged once."""
 
 from structlog.testing import capture_logs
 
 from infra.processes.outage import OutageLog
 
 
-def test_it_is_told_once_by_its_kind() -> None:
+def test_each_class_of_error_is_logged_once() -> None:
     outage = OutageLog("waits", "goes on", log="market-0")
     with capture_logs() as logs:
         outage.recovered()
