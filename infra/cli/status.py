@@ -15,7 +15,7 @@ from infra.operations import status as service_status
 from infra.operations.archive_status import read_archive_status
 from infra.processes.errors import StartupError
 from infra.settings import Settings
-from readapi.operations.projections import read_model_document
+from readapi.operations.read_model_documents import read_model_document
 from readapi.ports.archive import ArchiveStatus, LogLoss
 
 ARCHIVE_COLUMNS = (

@@ -103,9 +103,9 @@ class ArchiveHistory:
         self._archive = archive
         self._trail = trail
 
-    async def events(self, wanted: EventFilter, after: Positions, limit: int) -> EventPage:
+    async def events(self, event_filter: EventFilter, after: Positions, limit: int) -> EventPage:
         """The events behind these positions, ``limit`` at most. Raises UnavailableError."""
-        return await self._archive.ask(lambda: self._trail.events(wanted, after, limit), HISTORY_TIMEOUT_SECONDS)
+        return await self._archive.ask(lambda: self._trail.events(event_filter, after, limit), HISTORY_TIMEOUT_SECONDS)
 
     async def has_stream(self, stream: str) -> bool:
         """Whether a stream ever had an event. Raises UnavailableError."""

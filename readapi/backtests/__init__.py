@@ -1,1 +1,1 @@
-"""``/api/backtests``: backtest runs with their progress and results."""
+"""``/api/backtests``: backtest runs with progress and results."""

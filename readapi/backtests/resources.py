@@ -1,4 +1,4 @@
-"""``/api/backtests``: the runs with their progress and results, and one of them."""
+"""``/api/backtests``: backtest runs with progress and results."""
 
 from typing import Annotated, Any
 
@@ -21,23 +21,26 @@ from readapi.ports.read_models import LiveBuild, provenance
 
 
 class BacktestsParameters(Parameters):
-    """Which runs, in which order."""
+    """Filters, order and page of the list of backtest runs."""
 
     status: ListOf[Name] | None = None
-    """States: ``processing`` and others under way as announced; ``completed``, ``failed``, ``cancelled``."""
+    """States to include: ``completed``, ``failed``, ``cancelled``, ``processing``, or any other state that a producer
+    announced."""
     sort_by: BacktestSort = "updated_at"
-    """A time, the progress or a metric of the results; a run that has no such value is the lowest."""
+    """Sort key: a time, the progress or a metric of the results. A run without this value counts as the lowest."""
     sort_order: SortOrder = "desc"
-    """``desc`` is the exact reverse of ``asc``."""
+    """``asc`` for the lowest value first, ``desc`` for the exact reverse."""
     page: PageNumber = 1
-    """Number of the page, from 1; only the first 10,000 runs can be paged."""
+    """Number of the page, from 1. Only the first 10,000 runs can be reached."""
     per_page: PageSize = 30
-    """Runs a page."""
+    """Highest number of runs on the page."""
 
 
 class Backtest(TypedDict):
-    """A run. Times are epoch seconds; ``progress`` is from 0 to 1; ``position`` is where the event stands that
-    last changed it (``market-0=17``).
+    """A backtest run.
+
+    Times are in epoch seconds. ``progress`` is between 0 and 1. ``position`` is the position of the event that last
+    changed the run, such as ``market-0=17``.
     """
 
     job_id: str
@@ -59,37 +62,37 @@ class Backtest(TypedDict):
     position: str
 
 
-class BacktestsAnswer(TypedDict):
-    """A page of runs."""
+class BacktestPage(TypedDict):
+    """A page of backtest runs."""
 
     backtests: list[Backtest]
     pagination: Pagination
 
 
-class BacktestAnswer(TypedDict):
-    """One run and its first 100 events; null while the archive cannot be asked."""
+class BacktestDocument(TypedDict):
+    """A backtest run and its first 100 events. ``events`` is null while the archive is unavailable."""
 
     backtest: Backtest
     events: list[HistoricEvent] | None
 
 
 class BacktestsResource(Resource):
-    """All runs."""
+    """All backtest runs."""
 
     def __init__(self, backtests: ReadModel[BacktestQueries]) -> None:
         self.read_model = backtests
 
     @operation(
-        "Backtest runs with progress and results",
+        "List backtest runs with progress and results.",
         scope="read",
-        responses={200: BacktestsAnswer},
+        responses={200: BacktestPage},
         query=BacktestsParameters,
         reads=True,
     )
     async def on_get(
         self, req: Request, resp: Response, query: BacktestsParameters, live: LiveBuild[BacktestQueries]
     ) -> None:
-        """The page."""
+        """Send one page of backtest runs."""
         try:
             page = await live.queries.runs(
                 frozenset(query.status or ()),
@@ -99,44 +102,44 @@ class BacktestsResource(Resource):
                 limit=query.per_page,
             )
         except TooDeepError:
-            raise too_deep("narrow it down by status, or reverse the order") from None
-        answer = BacktestsAnswer(
-            backtests=[backtest_document(found) for found in page.rows],
+            raise too_deep("filter by status or reverse the order") from None
+        content = BacktestPage(
+            backtests=[backtest_document(result) for result in page.rows],
             pagination=pagination(query.page, query.per_page, page.total),
         )
-        send_with_etag(req, resp, answer)
+        send_with_etag(req, resp, content)
 
 
 class BacktestResource(Resource):
-    """One run."""
+    """One backtest run."""
 
     def __init__(self, backtests: ReadModel[BacktestQueries], history: History | None) -> None:
         self.read_model = backtests
         self._history = history
 
     @operation(
-        "One backtest run and its events",
+        "Show a backtest run and its events.",
         scope="read",
-        responses={200: BacktestAnswer},
-        path={"job_id": "The run's id, as announced"},
+        responses={200: BacktestDocument},
+        path={"job_id": "Id of the backtest job, as the producer announced it."},
         problems=(404,),
         reads=True,
     )
     async def on_get(
         self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[BacktestQueries], job_id: str
     ) -> None:
-        """The run."""
-        found = await live.queries.get(job_id)
-        if found is None:
+        """Send the run, or 404 if there is no run with this id."""
+        result = await live.queries.get(job_id)
+        if result is None:
             raise not_found(f"backtest {job_id!r}")
         stream = backtest_stream(job_id)
         events = await related_events(self._history, lambda history: history.of_stream(stream, MAX_RELATED_EVENTS))
-        send_with_etag(req, resp, BacktestAnswer(backtest=backtest_document(found), events=events))
+        send_with_etag(req, resp, BacktestDocument(backtest=backtest_document(result), events=events))
 
 
-def backtest_document(found: ResultRow[BacktestRow]) -> Backtest:
-    """The run as it is shown."""
-    row = found.row
+def backtest_document(result: ResultRow[BacktestRow]) -> Backtest:
+    """Convert a row of the read model to its JSON document."""
+    row = result.row
     return {
         "job_id": row.job_id,
         "status": row.status,
@@ -154,5 +157,5 @@ def backtest_document(found: ResultRow[BacktestRow]) -> Backtest:
         "event_id": row.event_id,
         "correlation_id": row.correlation_id,
         "extra": row.extra,
-        "position": provenance(found),
+        "position": provenance(result),
     }

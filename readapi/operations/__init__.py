@@ -1,1 +1,1 @@
-"""Resources for operators and producers: health, read models, dead letters, events, dashboard."""
+"""Endpoints for operators and producers: events, dead letters, read models, health, metrics and the dashboard."""

@@ -1,4 +1,4 @@
-"""``/api/dashboard/stats``: how many events there were, of which kind, from whom, and when the last was."""
+"""``/api/dashboard/stats``: numbers of events by day, type and producer, and numbers of symbols."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,21 +18,21 @@ from readapi.ports.read_models import LiveBuild
 
 
 class DashboardParameters(Parameters):
-    """How far back."""
+    """The period of the statistics."""
 
     days: Days = 7
-    """Days to look back on, today included (UTC)."""
+    """Number of days (UTC) in the statistics, including today."""
 
 
-class Day(TypedDict):
-    """One day, UTC: ``2026-11-23``."""
+class DayStatistics(TypedDict):
+    """Number of events on one day (UTC), such as ``2026-11-23``."""
 
     day: str
     events: int
 
 
-class Today(TypedDict):
-    """What has happened today, UTC."""
+class TodayStatistics(TypedDict):
+    """Numbers of events today (UTC)."""
 
     events: int
     patterns_detected: int
@@ -41,19 +41,22 @@ class Today(TypedDict):
     backtests_failed: int
 
 
-class Dashboard(TypedDict):
-    """Events of the days asked for, by the time they happened; ``latest`` of each type in epoch seconds."""
+class EventStatistics(TypedDict):
+    """Numbers of events in the requested period. An event belongs to the day on which it occurred.
+
+    ``latest`` is the time of the last event of each type, in epoch seconds.
+    """
 
     total: int
-    today: Today
-    by_day: list[Day]
+    today: TodayStatistics
+    by_day: list[DayStatistics]
     by_type: dict[str, int]
     by_source: dict[str, int]
     latest: dict[str, float]
 
 
 class SymbolCounts(TypedDict):
-    """The catalogue's symbols: all that are known, those that are traded, and of these how many of each kind."""
+    """Numbers of symbols in the catalogue: all, active, and the active symbols by market and by sector."""
 
     total: int
     active: int
@@ -61,15 +64,15 @@ class SymbolCounts(TypedDict):
     by_sector: dict[str, int]
 
 
-class DashboardAnswer(TypedDict):
-    """The dashboard's statistics; ``symbols`` is null while the catalogue is being loaded."""
+class DashboardDocument(TypedDict):
+    """The statistics of the dashboard. ``symbols`` is null while the API process loads the catalogue."""
 
-    statistics: Dashboard
+    statistics: EventStatistics
     symbols: SymbolCounts | None
 
 
 class DashboardResource(Resource):
-    """Statistics of what happened."""
+    """The statistics of the dashboard."""
 
     def __init__(
         self,
@@ -82,31 +85,31 @@ class DashboardResource(Resource):
         self._clock = clock
 
     @operation(
-        "Events by day, type and source",
+        "Show statistics of events and symbols.",
         scope="read",
-        responses={200: DashboardAnswer},
+        responses={200: DashboardDocument},
         query=DashboardParameters,
         reads=True,
     )
     async def on_get(
         self, req: Request, resp: Response, query: DashboardParameters, live: LiveBuild[ActivityQueries]
     ) -> None:
-        """The statistics."""
+        """Send the statistics of the requested days."""
         today = datetime.fromtimestamp(self._clock(), UTC)
         days = [day_of((today - timedelta(days=back)).timestamp()) for back in range(query.days)]
         rows = await live.queries.since(days[-1])
-        symbols = _counted(self._symbols.live.queries)
-        send_with_etag(req, resp, DashboardAnswer(statistics=_statistics(rows, days), symbols=symbols))
+        symbols = _symbol_counts(self._symbols.live.queries)
+        send_with_etag(req, resp, DashboardDocument(statistics=_statistics(rows, days), symbols=symbols))
 
 
-def _counted(table: SymbolReplica | UnloadedReplica) -> SymbolCounts | None:
-    if isinstance(table, UnloadedReplica):
+def _symbol_counts(replica: SymbolReplica | UnloadedReplica) -> SymbolCounts | None:
+    if isinstance(replica, UnloadedReplica):
         return None
-    total, active, by_market, by_sector = table.statistics
+    total, active, by_market, by_sector = replica.statistics
     return SymbolCounts(total=total, active=active, by_market=dict(by_market), by_sector=dict(by_sector))
 
 
-def _statistics(rows: Sequence[ActivityRow], days: Sequence[str]) -> Dashboard:
+def _statistics(rows: Sequence[ActivityRow], days: Sequence[str]) -> EventStatistics:
     by_day, by_type, by_source, today = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     latest: dict[str, float] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""``/api/dead-letters``: messages that could not be read: listed, shown, tried again, discarded."""
+"""``/api/dead-letters``: list, show, retry and discard messages that could not be read."""
 
 from base64 import b64encode
 from typing import Annotated, Literal
@@ -12,26 +12,28 @@ from readapi.http.operation import Resource, operation
 from readapi.http.parameters import PageSize, Parameters
 from readapi.http.problems import invalid, not_found
 from readapi.http.responses import send
-from readapi.operations.events import EventsAnswer, RefusedProblem, answer_receipts
+from readapi.operations.events import IngestResult, RefusedProblem, send_receipts
 from readapi.ports.commands import DeadLetterCommands
 
-LETTER_ID = "The letter's id"
+ID_PATH = {"letter_id": "Id of the dead letter."}
 
 
 class DeadLettersParameters(Parameters):
-    """Which page."""
+    """The page of dead letters."""
 
     limit: PageSize = 30
-    """Letters a page."""
+    """Highest number of dead letters on the page."""
     cursor: Annotated[str, StringConstraints(max_length=200), Field(json_schema_extra={"format": "cursor"})] | None = (
         None
     )
-    """``next`` of the page before."""
+    """The value of ``next`` on the previous page."""
 
 
-class Letter(TypedDict):
-    """A message that could not be read, and why. ``received_at`` is in epoch seconds; ``times`` is how often it was
-    heard, ``retries`` how often it was read again.
+class DeadLetterSummary(TypedDict):
+    """A message that could not be read, without the message itself.
+
+    ``code`` and ``reason`` say why. ``received_at`` is in epoch seconds. ``via`` is the channel on which the message
+    was received. ``times`` is the number of times it was received, and ``retries`` the number of times it was retried.
     """
 
     id: str
@@ -45,105 +47,105 @@ class Letter(TypedDict):
     payload_bytes: int
 
 
-class WholeLetter(Letter):
-    """The same with the message as it came: its text, or base64 where it is not UTF-8."""
+class DeadLetterWithPayload(DeadLetterSummary):
+    """A message that could not be read. ``payload`` is its text, or base64 if the message is not UTF-8."""
 
     payload: str
     payload_encoding: Literal["utf-8", "base64"]
 
 
-class DeadLettersAnswer(TypedDict):
-    """Letters, the newest first. ``next`` is the cursor of the page after, null on the last."""
+class DeadLetterPage(TypedDict):
+    """Dead letters, the newest first. ``next`` is the cursor of the next page and null on the last page."""
 
-    dead_letters: list[Letter]
+    dead_letters: list[DeadLetterSummary]
     next: str | None
 
 
-class DeadLetterAnswer(TypedDict):
-    """One letter."""
+class DeadLetterDocument(TypedDict):
+    """One dead letter."""
 
-    dead_letter: WholeLetter
+    dead_letter: DeadLetterWithPayload
 
 
 class DeadLettersResource(Resource):
-    """All letters."""
+    """All dead letters."""
 
-    def __init__(self, desk: DeadLetterCommands) -> None:
-        self._desk = desk
+    def __init__(self, dead_letters: DeadLetterCommands) -> None:
+        self._dead_letters = dead_letters
 
     @operation(
-        "Dead letters, the newest first",
+        "List dead letters, the newest first.",
         scope="operate",
-        responses={200: DeadLettersAnswer},
+        responses={200: DeadLetterPage},
         query=DeadLettersParameters,
         problems=(503,),
     )
     async def on_get(self, _req: Request, resp: Response, query: DeadLettersParameters) -> None:
-        """The page."""
+        """Send one page of dead letters."""
         try:
-            letters, following = await self._desk.page(query.cursor, query.limit)
+            letters, following = await self._dead_letters.page(query.cursor, query.limit)
         except ValueError as error:
             raise invalid([{"field": "cursor", "reason": str(error)}]) from None
-        send(resp, DeadLettersAnswer(dead_letters=[_shown(letter) for letter in letters], next=following))
+        send(resp, DeadLetterPage(dead_letters=[_summary(letter) for letter in letters], next=following))
 
 
 class DeadLetterResource(Resource):
-    """One letter."""
+    """One dead letter."""
 
-    def __init__(self, desk: DeadLetterCommands) -> None:
-        self._desk = desk
+    def __init__(self, dead_letters: DeadLetterCommands) -> None:
+        self._dead_letters = dead_letters
 
     @operation(
-        "One dead letter with the message as it came",
+        "Show a dead letter and its message.",
         scope="operate",
-        responses={200: DeadLetterAnswer},
-        path={"letter_id": LETTER_ID},
+        responses={200: DeadLetterDocument},
+        path=ID_PATH,
         problems=(404, 503),
     )
     async def on_get(self, _req: Request, resp: Response, _query: Parameters, letter_id: str) -> None:
-        """The letter."""
-        letter = await self._desk.get(letter_id)
+        """Send the dead letter with its message."""
+        letter = await self._dead_letters.get(letter_id)
         if letter is None:
             raise not_found(f"dead letter {letter_id!r}")
-        send(resp, DeadLetterAnswer(dead_letter=_whole(letter)))
+        send(resp, DeadLetterDocument(dead_letter=_with_payload(letter)))
 
     @operation(
-        "Discard a dead letter",
+        "Discard a dead letter.",
         scope="operate",
         responses={204: None},
-        path={"letter_id": LETTER_ID},
+        path=ID_PATH,
         problems=(404, 503),
     )
     async def on_delete(self, _req: Request, resp: Response, _query: Parameters, letter_id: str) -> None:
-        """Gone for good."""
-        if not await self._desk.discard(letter_id):
+        """Delete the dead letter. It cannot be restored."""
+        if not await self._dead_letters.discard(letter_id):
             raise not_found(f"dead letter {letter_id!r}")
         resp.status = 204
 
 
 class DeadLetterRetryResource:
-    """One letter, once more."""
+    """The command that retries a dead letter."""
 
-    def __init__(self, desk: DeadLetterCommands) -> None:
-        self._desk = desk
+    def __init__(self, dead_letters: DeadLetterCommands) -> None:
+        self._dead_letters = dead_letters
 
     @operation(
-        "Read a dead letter again; it goes if all of it can be read now",
+        "Retry a dead letter, and delete it if the whole message can be read now.",
         scope="operate",
-        responses={201: EventsAnswer, 207: EventsAnswer, 422: RefusedProblem},
-        path={"letter_id": LETTER_ID},
+        responses={201: IngestResult, 207: IngestResult, 422: RefusedProblem},
+        path=ID_PATH,
         problems=(404, 503),
         writes=True,
     )
     async def on_post(self, _req: Request, resp: Response, _query: Parameters, letter_id: str) -> None:
-        """201: all of it is recorded; 207: some; 422: none."""
-        receipt = await self._desk.retry(letter_id)
+        """Retry the dead letter. 201: the whole message is recorded. 207: a part of it. 422: nothing."""
+        receipt = await self._dead_letters.retry(letter_id)
         if receipt is None:
             raise not_found(f"dead letter {letter_id!r}")
-        answer_receipts(resp, [receipt])
+        send_receipts(resp, [receipt])
 
 
-def _shown(letter: DeadLetter) -> Letter:
+def _summary(letter: DeadLetter) -> DeadLetterSummary:
     return {
         "id": letter.id,
         "channel": letter.channel,
@@ -157,8 +159,8 @@ def _shown(letter: DeadLetter) -> Letter:
     }
 
 
-def _whole(letter: DeadLetter) -> WholeLetter:
+def _with_payload(letter: DeadLetter) -> DeadLetterWithPayload:
     try:
-        return {**_shown(letter), "payload": letter.payload.decode(), "payload_encoding": "utf-8"}
+        return {**_summary(letter), "payload": letter.payload.decode(), "payload_encoding": "utf-8"}
     except UnicodeDecodeError:
-        return {**_shown(letter), "payload": b64encode(letter.payload).decode(), "payload_encoding": "base64"}
+        return {**_summary(letter), "payload": b64encode(letter.payload).decode(), "payload_encoding": "base64"}

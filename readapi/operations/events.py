@@ -1,4 +1,4 @@
-"""``POST /api/events``: producers' messages, each recorded as events or refused with the reason."""
+"""``POST /api/events``: record messages of producers as events."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -20,27 +20,32 @@ from readapi.http.responses import send
 from readapi.ports.commands import MessageRecorder
 from readapi.ports.read_models import format_positions
 
-MOST_BYTES = 16 * 1024 * 1024
-"""Of a request."""
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Highest number of bytes in the body of a request."""
 
-MOST_MESSAGES = 1_000
-"""In a request."""
+MAX_MESSAGES = 1_000
+"""Highest number of messages in a request."""
+
+MAX_ERRORS = 10
+"""Highest number of errors in a problem."""
 
 
-class Announcement(TypedDict):
-    """A message with the channel it is for; ``payload`` is the message, or, if a text, its raw bytes."""
+class MessageWithChannel(TypedDict):
+    """A message and its channel. ``payload`` is the message as JSON, or a string with the raw text of the message."""
 
     channel: str
     payload: Any
 
 
-BareMessage = Annotated[dict[str, Any], Field(description="A message alone; its event type names the channel.")]
-Message = Announcement | BareMessage
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
+BareMessage = Annotated[
+    dict[str, Any], Field(description="A message without a channel. The event type of the message tells the channel.")
+]
+Message = MessageWithChannel | BareMessage
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
 
 
-class Recorded(TypedDict):
-    """Where an event stands; ``duplicate`` if it was there before."""
+class RecordedEventDocument(TypedDict):
+    """The location of a recorded event. ``duplicate`` is true if the event had been recorded before."""
 
     event_id: str
     type: str
@@ -51,8 +56,12 @@ class Recorded(TypedDict):
     duplicate: bool
 
 
-class Refused(TypedDict):
-    """Why a message, or an item of a batch, was refused; ``dead_letter`` keeps it, null if nothing does."""
+class RefusedMessage(TypedDict):
+    """The reason why a message, or one item of a batch in a message, was refused.
+
+    ``index`` is the index of the message in the request, from 0. ``dead_letter`` is the id of the dead letter that
+    keeps the message, or null if the message is not kept.
+    """
 
     index: int
     code: str
@@ -60,94 +69,94 @@ class Refused(TypedDict):
     dead_letter: str | None
 
 
-class EventsAnswer(TypedDict):
-    """What became of the messages; ``refused`` names them by their index in the request, from 0."""
+class IngestResult(TypedDict):
+    """The recorded events and the refused messages of a request."""
 
-    events: list[Recorded]
-    refused: list[Refused]
+    events: list[RecordedEventDocument]
+    refused: list[RefusedMessage]
 
 
 class RefusedProblem(ProblemDocument):
-    """Nothing was recorded."""
+    """The problem if no event was recorded."""
 
-    refused: list[Refused]
+    refused: list[RefusedMessage]
 
 
 _MESSAGES = TypeAdapter(list[dict[str, Any]], config={"strict": True})
 
 
 class EventsResource:
-    """The way in over HTTP."""
+    """The intake of messages over HTTP."""
 
-    def __init__(self, announcements: MessageRecorder) -> None:
-        self._announcements = announcements
+    def __init__(self, recorder: MessageRecorder) -> None:
+        self._recorder = recorder
 
     @operation(
-        "Record messages of producers",
+        "Record messages of producers as events.",
         scope="produce",
-        responses={201: EventsAnswer, 207: EventsAnswer, 422: RefusedProblem},
+        responses={201: IngestResult, 207: IngestResult, 422: RefusedProblem},
         body=Message | Messages,
         problems=(413, 415, 503),
         writes=True,
     )
     async def on_post(self, req: Request, resp: Response, _query: Parameters) -> None:
-        """201: all recorded, or recorded before; 207: some; 422: none. What is refused is kept as a dead letter."""
-        content = await read_json(req, MOST_BYTES)
+        """Record the messages.
+
+        201: all messages are recorded, now or before. 207: some messages are recorded. 422: no message is recorded.
+        Refused messages become dead letters.
+        """
+        content = await read_json(req, MAX_BODY_BYTES)
         messages = _messages(content)
-        names = [f"[{index}]" if isinstance(content, list) else "" for index in range(len(messages))]
-        receipts = await self._announcements.record(
-            [_announcement(message, name) for message, name in zip(messages, names, strict=True)]
+        locations = [f"[{index}]" if isinstance(content, list) else "" for index in range(len(messages))]
+        receipts = await self._recorder.record(
+            [_channel_and_payload(message, location) for message, location in zip(messages, locations, strict=True)]
         )
-        answer_receipts(resp, receipts)
+        send_receipts(resp, receipts)
 
 
 def _messages(content: object) -> Sequence[dict[str, Any]]:
     messages = content if isinstance(content, list) else [content]
-    if not 1 <= len(messages) <= MOST_MESSAGES:
-        reason = f"should have 1 to {MOST_MESSAGES:,} messages, and has {len(messages):,}"
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        reason = f"should have 1 to {MAX_MESSAGES:,} messages, and has {len(messages):,}"
         raise invalid([{"field": "body", "reason": reason}])
     try:
         return _MESSAGES.validate_python(messages)
     except ValidationError as error:
-        errors = error.errors(include_url=False)[:10]
-        raise invalid([{"field": field_name(one["loc"]), "reason": error_reason(one)} for one in errors]) from error
+        errors = error.errors(include_url=False)[:MAX_ERRORS]
+        raise invalid([{"field": field_name(each["loc"]), "reason": error_reason(each)} for each in errors]) from error
 
 
-def _announcement(message: dict[str, Any], name: str) -> tuple[str, bytes]:
-    """The channel, empty if nothing tells it, and the payload. Raises Problem (400)."""
+def _channel_and_payload(message: dict[str, Any], location: str) -> tuple[str, bytes]:
+    """Split a message. The channel is empty if the message does not tell it. Raises Problem (400)."""
     if not {"channel", "payload"} <= message.keys():
         return channel_for(message) or "", orjson.dumps(message)
     channel, payload = message["channel"], message["payload"]
     if not isinstance(channel, str):
-        raise invalid([{"field": field_name_of(name, "channel"), "reason": "should be a text"}])
+        field = f"{location}.channel" if location else "channel"
+        raise invalid([{"field": field, "reason": "should be a text"}])
     return channel, payload.encode() if isinstance(payload, str) else orjson.dumps(payload)
 
 
-def field_name_of(message: str, name: str) -> str:
-    """``[3].payload``, or ``payload`` of a message that came alone."""
-    return f"{message}.{name}" if message else name
-
-
-def answer_receipts(resp: Response, receipts: Sequence[Receipt]) -> None:
-    """Say what became of messages. Raises Problem (413, 422) if nothing was recorded."""
+def send_receipts(resp: Response, receipts: Sequence[Receipt]) -> None:
+    """Send the result of recording. Raises Problem (413, 422) if no event was recorded."""
     recorded = [event for receipt in receipts for event in receipt.events]
     refused = [
-        Refused(index=index, code=refusal.code, reason=refusal.reason, dead_letter=receipt.dead_letter)
+        RefusedMessage(index=index, code=refusal.code, reason=refusal.reason, dead_letter=receipt.dead_letter)
         for index, receipt in enumerate(receipts)
         for refusal in receipt.refusals
     ]
     if not recorded:
-        detail = f"nothing was recorded: {refused[0]['reason']}"
-        large = all(one["code"] == "too-large" for one in refused)
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.UNPROCESSABLE_ENTITY
-        raise Problem(status, "too-large" if large else "refused", detail, refused=refused)
+        detail = f"no event was recorded: {refused[0]['reason']}"
+        too_large = all(refusal["code"] == "too-large" for refusal in refused)
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.UNPROCESSABLE_ENTITY
+        raise Problem(status, "too-large" if too_large else "refused", detail, refused=refused)
     positions = highest_positions((event.log, event.position) for event in recorded)
     resp.set_header(POSITION_HEADER, format_positions(positions))
-    answer = EventsAnswer(events=[_shown(event) for event in recorded], refused=refused)
-    send(resp, answer, 207 if refused else 201)
+    result = IngestResult(events=[_event_document(event) for event in recorded], refused=refused)
+    send(resp, result, 207 if refused else 201)
 
 
-def _shown(event: RecordedEvent) -> Recorded:
+def _event_document(event: RecordedEvent) -> RecordedEventDocument:
     return {
         "event_id": event.event_id,
         "type": event.type,

@@ -17,7 +17,7 @@ from readapi.operations.health_documents import (
     ServerHealth,
     ServiceHealth,
 )
-from readapi.operations.projections import lag_events, lag_seconds, parked_keys
+from readapi.operations.read_model_documents import lag_events, lag_seconds, parked_keys
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import IntakeStatus, Operations, ReadModelStatus, ServerStatus

@@ -1,4 +1,4 @@
-"""What the API asks of the archive: the events of the past, and how the archive itself stands."""
+"""The port to the archive: the event history, the last verification and the status of the archive."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,66 +11,72 @@ from projections.queries import Positions
 
 
 class PastEvent(Protocol):
-    """An event with its place in the chain of its log."""
+    """A recorded event, with its log and its hash."""
 
     @property
     def log(self) -> str:
-        """The log that it stands in."""
+        """The name of the log that contains the event."""
         ...
 
     @property
     def entry(self) -> LogEntry:
-        """The event as it is stored."""
+        """The entry in the log."""
         ...
 
     @property
     def source(self) -> str | None:
-        """Who announced it."""
+        """The name of the producer."""
         ...
 
     @property
     def correlation_id(self) -> str | None:
-        """What ties it to other events."""
+        """The correlation id, which related events share."""
         ...
 
     @property
     def hash(self) -> bytes | None:
-        """None as long as it is not archived."""
+        """The hash in the hash chain of the log, or None until the event is archived."""
         ...
 
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which events of the past, joined by *and*; None lets all pass. Times are in epoch seconds."""
+    """A filter of the event history. An event must pass every field that is not None. Times are in epoch seconds."""
 
     stream: str | None = None
     type: str | None = None
-    """Name of the event's class; the whole topic (``module:Class``) of one that is not ours."""
+    """Name of the event's class, or the whole topic (``module:Class``) of an event that TickView does not define."""
     source: str | None = None
     event_id: str | None = None
     correlation_id: str | None = None
     log: str | None = None
     from_position: int | None = None
-    """Of each log, included."""
+    """First position to include, in each log."""
     to_position: int | None = None
-    """Of each log, included."""
+    """Last position to include, in each log."""
     from_time: float | None = None
-    """When it was recorded, included."""
+    """Earliest time of recording to include."""
     to_time: float | None = None
-    """When it was recorded, excluded."""
+    """End of the time of recording, which is excluded."""
 
 
 @dataclass(frozen=True)
 class EventPage:
-    """Some events, in order of (time recorded, log, position)."""
+    """A page of events, ordered by time of recording, log and position."""
 
     events: Sequence[PastEvent]
     next: Positions | None
-    """The page after begins behind these positions; None if this is the last. A page may be short and not the last."""
+    """The positions behind which the next page begins, or None on the last page.
+
+    A page may have fewer events than the limit although another page follows.
+    """
 
 
 class TamperFinding(TypedDict):
-    """The first event of a log that does not fit its chain, and what befell it."""
+    """The first event of a log that does not match the hash chain, and the kind of the change.
+
+    ``kind`` is ``changed``, ``missing``, ``added`` or ``swapped`` (with another event).
+    """
 
     position: int
     kind: Literal["changed", "missing", "added", "swapped"]
@@ -78,8 +84,11 @@ class TamperFinding(TypedDict):
 
 
 class VerifiedLog(TypedDict):
-    """What was found of one log: its events from ``first`` to ``last`` fit; ``hash`` is that of the last, in
-    hexadecimal digits. Null where there are none.
+    """The result of the verification of one log.
+
+    The events from the position ``first`` to the position ``last`` match the hash chain. ``hash`` is the hash of the
+    last of them, in hexadecimal digits. The three are null if no event matches. ``misfit`` is the first event that does
+    not match, or null.
     """
 
     log: str
@@ -91,7 +100,10 @@ class VerifiedLog(TypedDict):
 
 
 class Verification(TypedDict):
-    """What a verification of the whole archive found. Times are epoch seconds."""
+    """The result of a verification of the whole archive. Times are in epoch seconds.
+
+    ``ok`` is true if every event matches the hash chain.
+    """
 
     started_at: float
     finished_at: float
@@ -102,36 +114,53 @@ class Verification(TypedDict):
 
 
 class History(Protocol):
-    """The whole past, archived or not. Every method raises UnavailableError."""
+    """The whole event history: archived events, and events of the log that are not archived yet.
 
-    async def events(self, wanted: EventFilter, after: Positions, limit: int) -> EventPage:
-        """The events behind these positions (of logs that are not named: from the beginning), ``limit`` at most."""
+    Every method raises UnavailableError if the archive or the log is unavailable.
+    """
+
+    async def events(self, event_filter: EventFilter, after: Positions, limit: int) -> EventPage:
+        """Return a page of events.
+
+        Args:
+            event_filter: The filter that the events must pass.
+            after: The positions behind which the page begins. A log that is not named begins with its first event.
+            limit: Highest number of events on the page.
+        """
         ...
 
     async def has_stream(self, stream: str) -> bool:
-        """Whether a stream ever had an event."""
+        """Check whether a stream ever had an event."""
         ...
 
     async def of_pattern(self, pattern_id: str, limit: int) -> Sequence[PastEvent]:
-        """The first events that spoke of a pattern."""
+        """Return the first ``limit`` events that concern a pattern."""
         ...
 
     async def of_stream(self, stream: str, limit: int) -> Sequence[PastEvent]:
-        """The first events of a stream."""
+        """Return the first ``limit`` events of a stream."""
         ...
 
     async def verification(self) -> Verification | None:
-        """What the last verification of the archive found; None if there was none."""
+        """Return the result of the last verification, or None if the archive was never verified."""
         ...
 
 
 @dataclass(frozen=True)
 class ArchivedLog:
-    """How far the archive has come with a log.
+    """The progress of the archive on one log.
 
-    ``id`` and ``epoch`` are the log's; None and 0 before it is first opened. ``first`` is the first position that the
-    log still has, None if it is empty. ``owner`` is the archiver that has it, if one has; ``error`` what holds it up;
-    ``lag_seconds`` the age of the oldest event not archived yet.
+    Attributes:
+        log: The name of the log.
+        id: The id of the log, or None before the log is opened for the first time.
+        epoch: The epoch of the log, or 0 before the log is opened for the first time.
+        position: The last archived position.
+        head: The last position of the log.
+        first: The first position that the log still contains, or None if the log is empty.
+        lag_events: The number of events that are not archived yet.
+        lag_seconds: The age of the oldest event that is not archived yet, in seconds.
+        owner: The archiver that holds the lease of the log, or None.
+        error: The error that prevents progress, or None.
     """
 
     log: str
@@ -148,10 +177,16 @@ class ArchivedLog:
 
 @dataclass(frozen=True)
 class LogLoss:
-    """A time that a log came back with less than others had seen.
+    """A loss of the end of a log: after a restart, the log had fewer events than before.
 
-    ``noticed_at`` is in epoch seconds. The log ended at ``found``; the archive put it back up to ``restored``; read
-    models had seen it up to ``seen``, and those that had seen more than was restored are ``rebuilt``.
+    Attributes:
+        log: The name of the log.
+        noticed_at: The time at which the loss was noticed, in epoch seconds.
+        epoch: The epoch of the log after the loss.
+        found: The last position of the log after the loss.
+        restored: The last position after the archive restored the log.
+        seen: The last position that a read model had folded before the loss.
+        rebuilt: The read models that had folded lost events. They are built anew.
     """
 
     log: str
@@ -165,10 +200,10 @@ class LogLoss:
 
 @dataclass(frozen=True)
 class ArchiveStatus:
-    """How the archive stands."""
+    """The status of the archive."""
 
     logs: Sequence[ArchivedLog]
     losses: Sequence[LogLoss]
-    """The newest first, ten at most."""
+    """The last ten losses, the newest first."""
     verification: Verification | None
-    """What the last verification found; None if there was none."""
+    """The result of the last verification, or None if the archive was never verified."""

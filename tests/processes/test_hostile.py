@@ -12,7 +12,7 @@ import pytest
 from infra.access.tokens import create_token
 from infra.redis.connections import connect
 from readapi.http.identities import SCOPES
-from readapi.operations.events import MOST_BYTES
+from readapi.operations.events import MAX_BODY_BYTES
 from tests import servers
 from tests import tokens as provider
 from tests.processes.api_service import answers, api, detection
@@ -30,7 +30,9 @@ def client(valkey_url: str) -> Iterator[httpx.Client]:
 JSON = {"Content-Type": "application/json"}
 
 
-@pytest.mark.parametrize(("path", "most"), [("/api/events", MOST_BYTES), ("/api/projections/patterns/replay", 16_384)])
+@pytest.mark.parametrize(
+    ("path", "most"), [("/api/events", MAX_BODY_BYTES), ("/api/projections/patterns/replay", 16_384)]
+)
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_that_is_too_large_is_refused_however_it_comes(
     client: httpx.Client, path: str, most: int, declared: bool
