@@ -5,9 +5,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-import uvicorn
-
-from infra.web_server.uvicorn import HttpStream, WebSocketStream
+from infra.web_server.uvicorn import run
 from readapi.http.client_stream import STREAM, Stream
 from readapi.push.subscribers import MAX_WAITING_BYTES, WRITES_PER_TURN
 
@@ -54,13 +52,9 @@ class ConstantPush:
 
 def main(port: int, connections: int, frame: bytes) -> None:
     """Serve until terminated."""
-    uvicorn.run(
+    run(
         ConstantPush(connections, frame),
         port=port,
-        loop="uvloop",
-        http=HttpStream,
-        ws=WebSocketStream,
-        ws_per_message_deflate=False,
         lifespan="off",
         log_level="error",
         timeout_graceful_shutdown=1,

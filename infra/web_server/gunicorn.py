@@ -1,7 +1,8 @@
-"""gunicorn's processes as we run them: how each serves, and that each ends in order, whoever of them is told to.
+"""gunicorn with uvicorn in each of its processes, and an orderly end on every signal.
 
-gunicorn answers SIGINT, which Ctrl-C sends to all of them, with SIGQUIT for each process that serves. uvicorn's worker
-passes that over, and it would be killed when its time is up.
+gunicorn answers SIGINT, which Ctrl-C sends to all processes, with SIGQUIT to each worker process. uvicorn-worker
+handles SIGQUIT with a flag that uvicorn does not read, so that the worker would serve on until it is killed.
+``ApiWorker`` therefore handles every stop signal as SIGTERM.
 """
 
 import signal
@@ -13,33 +14,29 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from uvicorn_worker import UvicornWorker
 
-from infra.web_server.uvicorn import HttpStream, WebSocketStream
+from infra.web_server.uvicorn import PROTOCOL_OPTIONS
 
 STOP_SECONDS = 3
-"""How long requests under way may take to end."""
+"""Seconds that requests under way may take when a process stops."""
 
 KILL_SECONDS = STOP_SECONDS + 2
-"""After which a process that was told to end is killed."""
+"""Seconds after which a process that does not stop is killed."""
 
 LISTENERS = 16
-"""Of a process on each socket.
+"""Number of listeners of one process on each socket.
 
-libuv takes one new connection from a listener in each turn of the event loop, and a busy process's turns are long: of
-250 clients that came together, the last would wait for a second or two."""
+libuv accepts one connection per listener in each turn of the event loop, and the turns of a busy process are long. With
+one listener, the last of 250 clients that connect at the same time would wait for one or two seconds."""
 
-_ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+_STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
 
 
 class ApiWorker(UvicornWorker):  # type: ignore[misc]
-    """gunicorn's process with uvicorn in it, the fastest of those measured (``docs/performance.md``)."""
+    """A worker process: gunicorn's process with uvicorn in it, the fastest combination in ``docs/performance.md``."""
 
     CONFIG_KWARGS = {
-        "loop": "uvloop",
-        "http": HttpStream,
-        "ws": WebSocketStream,
-        # Each client's messages would have to be compressed for it alone.
-        "ws_per_message_deflate": False,
-        # What clients send is ignored.
+        **PROTOCOL_OPTIONS,
+        # The service ignores the messages of WebSocket clients.
         "ws_max_size": 65_536,
         "lifespan": "on",
         "server_header": False,
@@ -49,45 +46,52 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
     }
 
     def init_process(self) -> None:
-        """As gunicorn, with so many listeners."""
-        self.sockets: list[Any] = [*self.sockets, *(one.dup() for one in self.sockets for _ in range(LISTENERS - 1))]
+        """Duplicate the listeners, then start the process as gunicorn does."""
+        copies = [listener.dup() for listener in self.sockets for _ in range(LISTENERS - 1)]
+        self.sockets: list[Any] = [*self.sockets, *copies]
         super().init_process()
 
     def init_signals(self) -> None:
-        """As uvicorn's; and what came since the fork is heard now."""
+        """Install the signal handlers, then unblock the signals that ``ApiArbiter.spawn_worker`` has blocked."""
         super().init_signals()
-        for one in _ENDING - {signal.SIGTERM}:
-            signal.signal(one, self.handle_exit)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        for number in _STOP_SIGNALS - {signal.SIGTERM}:
+            signal.signal(number, self.handle_exit)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End as by SIGTERM: in order if it serves, at once if it does not yet."""
+        """Handle a signal as SIGTERM: stop in order if uvicorn runs, at once if it does not run yet."""
         del sig, frame
         signal.raise_signal(signal.SIGTERM)
 
 
-class Master(Arbiter):  # type: ignore[misc]
-    """gunicorn's process that starts the others."""
+class ApiArbiter(Arbiter):  # type: ignore[misc]
+    """The main process of gunicorn, which starts and replaces the workers."""
 
     def handle_hup(self) -> None:
-        """End, as every role does when its terminal is closed; there is no file of settings to be read again."""
+        """Stop on SIGHUP, as every role does when its terminal closes. There is no configuration to reload."""
         self.handle_term()
 
     def spawn_worker(self) -> int:
-        """As gunicorn; but a signal for the new process waits until that listens.
+        """Fork a worker process, with the stop signals blocked until the worker has its own handlers.
 
-        Until then it has the master's handlers, which would keep the signal for a master that it is not.
+        A forked process has the handlers of the arbiter. They would put a signal into the arbiter's queue, which the
+        worker never reads.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         try:
             pid: int = super().spawn_worker()
             return pid
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
 class Server(BaseApplication):  # type: ignore[misc]
-    """gunicorn with these settings, around the application that ``load`` makes in each process."""
+    """The web server.
+
+    Args:
+        options: Settings of gunicorn.
+        load: Creates the ASGI application. It is called in each worker process.
+    """
 
     def __init__(self, options: Mapping[str, Any], load: Callable[[], Any]) -> None:
         self._options = {"worker_class": ApiWorker, "graceful_timeout": KILL_SECONDS, **options}
@@ -95,14 +99,14 @@ class Server(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
-        """Called by gunicorn."""
+        """Pass the settings on to gunicorn."""
         for name, value in self._options.items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Called by gunicorn in each process."""
+        """Create the application in a worker process."""
         return self._load()
 
     def run(self) -> None:
-        """Until a signal ends it."""
-        Master(self).run()
+        """Serve until a signal ends the process."""
+        ApiArbiter(self).run()

@@ -1,6 +1,7 @@
-"""Requests as they arrive: who sends them too slowly, or too much around the body, is answered and hung up on.
+"""Time and size limits of HTTP requests. A request beyond a limit is refused, and its connection is closed.
 
-Deadlines cost nothing where a request arrives at once: a timer is set only if, after what was read, some is missing.
+The time limits cost nothing for a request that arrives in one piece: a timer is set only if a part of the request is
+missing after a read.
 """
 
 import asyncio
@@ -13,16 +14,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from readapi.http.problems import MEDIA_TYPE, Problem
 
 HEAD_SECONDS = 10.0
-"""How long the head of a request may take, from the connection's beginning or from its own first byte."""
+"""Seconds within which the head of a request must arrive, from the start of the connection or its own first byte."""
 
 BODY_SECONDS = 30.0
-"""How long its body may take, from the end of its head."""
+"""Seconds within which the body of a request must arrive, from the end of its head."""
 
-TAKE_SECONDS = 60.0
-"""How long an answer that waits for its client may wait."""
+UNREAD_SECONDS = 60.0
+"""Seconds for which a client may leave a response unread."""
 
 HEAD_BYTES = 32_768
-"""What request line and headers may take together; and what may come, chunk sizes and trailers, without any body."""
+"""Highest number of bytes of request line and headers, and of chunk sizes and trailers between parts of the body."""
 
 HTTP_VERSIONS = ("1.1", "1.0")
 
@@ -30,7 +31,7 @@ Part = Literal["head", "body"]
 
 
 def refusal(status: HTTPStatus, kind: str, detail: str) -> bytes:
-    """An answer to what has not become a request."""
+    """Encode the response to a request that cannot be parsed."""
     body = orjson.dumps(Problem(status, kind, detail).document())
     return (
         f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
@@ -38,143 +39,153 @@ def refusal(status: HTTPStatus, kind: str, detail: str) -> bytes:
     ).encode() + body
 
 
-_NO_HTTP = refusal(HTTPStatus.BAD_REQUEST, "not-http", "this is no request of HTTP/1.1 that names one host")
+_NOT_HTTP = refusal(
+    HTTPStatus.BAD_REQUEST, "not-http", "the request is not HTTP/1.0 or HTTP/1.1, or it does not name exactly one host"
+)
 _TOO_SLOW = refusal(
     HTTPStatus.REQUEST_TIMEOUT,
     "too-slow",
-    f"the head of a request must arrive within {HEAD_SECONDS:g} s and its body within {BODY_SECONDS:g} s more",
+    f"the head of a request must arrive within {HEAD_SECONDS:g} s, and its body within {BODY_SECONDS:g} s after the "
+    "head",
 )
 _TOO_LARGE = refusal(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "head-too-large",
-    f"request line and headers may have {HEAD_BYTES:,} bytes together, and so may what is around a chunked body",
+    f"request line and headers may have {HEAD_BYTES:,} bytes together, as may chunk sizes and trailers of a body",
 )
 
 
-class ArrivingRequest(HttpToolsProtocol):
-    """uvicorn's protocol with deadlines for the arrival of a request, and a bound on its head."""
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with time limits for requests and responses, and a size limit for heads."""
 
-    _arriving: Part | None = "head"
-    _watched: Part | None = None
-    _deadline: asyncio.TimerHandle | None = None
-    _taking: asyncio.TimerHandle | None = None
-    _bodiless_bytes = 0
-    """What has come since the request began, or since there was something of its body."""
-    _last_read = 0
+    _incoming: Part | None = "head"
+    """The part of a request that is arriving now."""
+    _timed: Part | None = None
+    """The part of a request for which the timer is set."""
+    _request_timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
+    _bytes_without_body = 0
+    """Bytes received since the request began, or since the last part of its body."""
+    _last_read_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client that only connects is one that is slow."""
+        """Start the timer: the head of the first request is due."""
         super().connection_made(transport)
-        self._watch()
+        self._set_request_timer()
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn."""
-        self._last_read = len(data)
-        rested, latest = self.timeout_keep_alive_task is not None, self.scope
+        """Parse the data, then check the limits."""
+        self._last_read_bytes = len(data)
+        was_idle, latest = self.timeout_keep_alive_task is not None, self.scope
         super().data_received(data)
-        if rested and self.scope is latest:
-            # Empty lines: uvicorn has put off the end of the connection, and no request has begun.
-            self._arriving = "head"
-        if self._arriving is not None:
-            self._bodiless_bytes += len(data)
-            if self._bodiless_bytes > HEAD_BYTES:
+        if was_idle and self.scope is latest:
+            # The data was empty lines. uvicorn has cancelled its keep-alive timer, although no request has begun.
+            self._incoming = "head"
+        if self._incoming is not None:
+            self._bytes_without_body += len(data)
+            if self._bytes_without_body > HEAD_BYTES:
                 self._refuse(_TOO_LARGE)
-        if self._arriving != self._watched:
-            self._watch()
+        if self._incoming != self._timed:
+            self._set_request_timer()
 
     def on_message_begin(self) -> None:
-        """A head begins to arrive."""
+        """Note that a head begins."""
         super().on_message_begin()
-        self._arriving, self._bodiless_bytes = "head", 0
+        self._incoming, self._bytes_without_body = "head", 0
 
     def on_headers_complete(self) -> None:
-        """The head has arrived. Raises ValueError, which ends the connection, for one that is not to be answered."""
-        if self._bodiless_bytes + self._last_read > HEAD_BYTES and self._size_of_head() > HEAD_BYTES:
+        """Check the head, then start the request.
+
+        Raises:
+            ValueError: The request must be refused. The parser then calls ``send_400_response``.
+        """
+        if self._bytes_without_body + self._last_read_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
             raise ValueError("the head is too large")
         version, hosts = self.parser.get_http_version(), [name for name, _ in self.headers].count(b"host")
         if version not in HTTP_VERSIONS or hosts > 1 or (hosts == 0 and version == "1.1"):
-            raise ValueError("no such version, or not one host")
-        self._arriving, self._bodiless_bytes = "body", -self._last_read
+            raise ValueError("unknown version, or not exactly one host")
+        self._incoming, self._bytes_without_body = "body", -self._last_read_bytes
         super().on_headers_complete()
         if not self.parser.should_upgrade():
-            # What comes behind the body is no header, whatever it is called.
+            # Trailers after the body must not become headers of the request.
             self.headers = []
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body has arrived."""
-        self._bodiless_bytes = -self._last_read
+        """Note that a part of the body has arrived."""
+        self._bytes_without_body = -self._last_read_bytes
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """All of it has arrived."""
-        self._arriving = None
+        """Note that the whole request has arrived."""
+        self._incoming = None
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """As uvicorn, which has met what is no HTTP, or what we have refused; in our words."""
+        """Refuse a request that uvicorn cannot parse or that ``on_headers_complete`` has refused."""
         del msg
-        too_large = self._arriving == "head" and self.headers is not None and self._size_of_head() > HEAD_BYTES
-        self._refuse(_TOO_LARGE if too_large else _NO_HTTP)
+        too_large = self._incoming == "head" and self.headers is not None and self._head_bytes() > HEAD_BYTES
+        self._refuse(_TOO_LARGE if too_large else _NOT_HTTP)
 
     def pause_writing(self) -> None:
-        """The client does not take what it asked for."""
+        """Start the timer for a client that does not read its response."""
         super().pause_writing()
-        self._taking = self.loop.call_later(TAKE_SECONDS, self._give_up)
+        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._abort_unread)
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Stop the timer: the client reads again."""
         super().resume_writing()
-        if self._taking is not None:
-            self._taking.cancel()
-            self._taking = None
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def on_response_complete(self) -> None:
-        """As uvicorn, which may have closed the connection with it."""
+        """Limit the time for the rest of the response if uvicorn closes the connection after it."""
         super().on_response_complete()
         if self.transport.is_closing():
-            self._hang_up()
+            self._close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """The client asks nothing more."""
-        self._hang_up()
+        """Close an idle connection."""
+        self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more will arrive."""
+        """Stop all timers."""
         super().connection_lost(exc)
-        self._arriving = None
-        self._watch()
-        if self._taking is not None:
-            self._taking.cancel()
+        self._incoming = None
+        self._set_request_timer()
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
 
-    def _size_of_head(self) -> int:
+    def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    def _watch(self) -> None:
-        """Set the deadline for what is arriving, or none."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        self._watched = self._arriving
-        if self._arriving is not None:
-            seconds = HEAD_SECONDS if self._arriving == "head" else BODY_SECONDS
-            self._deadline = self.loop.call_later(seconds, self._refuse, _TOO_SLOW)
+    def _set_request_timer(self) -> None:
+        """Set the timer for the part that is arriving, or no timer."""
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
+        self._timed = self._incoming
+        if self._incoming is not None:
+            seconds = HEAD_SECONDS if self._incoming == "head" else BODY_SECONDS
+            self._request_timer = self.loop.call_later(seconds, self._refuse, _TOO_SLOW)
 
-    def _refuse(self, answer: bytes) -> None:
-        """Say why, if nothing else is being said, and hang up."""
+    def _refuse(self, response: bytes) -> None:
+        """Send a refusal unless another response is under way, and close the connection."""
         if self.transport.is_closing():
             return
-        # What stands in the pipeline waits for another answer to be said.
+        # A pipelined request waits until the response to the request before it is complete.
         if not self.pipeline and (
             self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
         ):
-            self.transport.write(answer)
-        self._hang_up()
+            self.transport.write(response)
+        self._close()
 
-    def _hang_up(self) -> None:
-        """Close the connection behind what the client has yet to take, for which it has not for ever."""
+    def _close(self) -> None:
+        """Close the connection after the unsent bytes. The client has limited time to read them."""
         self.transport.close()
         if self.transport.get_write_buffer_size():
-            self.loop.call_later(TAKE_SECONDS, self._give_up)
+            self.loop.call_later(UNREAD_SECONDS, self._abort_unread)
 
-    def _give_up(self) -> None:
+    def _abort_unread(self) -> None:
+        """Abort the connection of a client that does not read."""
         self.transport.abort()

@@ -1,7 +1,8 @@
-"""uvicorn's protocols, which also give the application the way to the socket: ``readapi.http.client_stream.Stream``.
+"""uvicorn's protocols with direct access to the client's socket: implementations of ``Stream``.
 
-What is written goes to the transport as it is, and waits there, where it is shared by all who wait for it. The
-application looks at how much that is and ends a connection that has too much.
+Written bytes go to the transport as they are. While the client does not accept them, they wait in the transport, where
+all connections share the same bytes object. The application compares their number with a bound and ends a connection
+that exceeds it.
 """
 
 import asyncio
@@ -10,198 +11,225 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from infra.web_server.request_limits import ArrivingRequest, refusal
+from infra.web_server.request_limits import LimitedHttpProtocol, refusal
 from readapi.http.client_stream import STREAM
 
 SEND_BUFFER_BYTES = 262_144
-"""What the kernel takes for one client. By itself it takes megabytes, and who reads nothing would long seem fine."""
+"""Bytes that the kernel buffers for one client. By default it buffers megabytes, which hides a client that is stuck."""
 
 END_SECONDS = 10.0
-"""How long a client that is ended may take for what is waiting."""
+"""Seconds that a client has to read the unsent bytes after the application has ended the connection."""
 
 STOP_SECONDS = 2.0
-"""The same when the process stops; less than that waits."""
+"""Seconds that a client has to read the unsent bytes when the process stops."""
 
-PONGS_BYTES = 65_536
-"""A client that pings and takes no more of the answers than to leave so much waiting is told nothing any more."""
+MAX_PONG_BYTES = 65_536
+"""Number of unsent bytes beyond which pings get no answer, because the client does not read the answers."""
 
 GOING_AWAY = 1001
-FAILED = 1011
+"""WebSocket close code: the server stops (RFC 6455, section 7.4.1)."""
 
+INTERNAL_ERROR = 1011
+"""WebSocket close code: the server failed (RFC 6455, section 7.4.1)."""
 
 _NO_HANDSHAKE = refusal(
     HTTPStatus.BAD_REQUEST,
     "no-handshake",
-    "this is no handshake of a WebSocket: it may have 128 headers of 8,192 bytes each, and no body",
+    "the request is not a WebSocket handshake: it may have 128 headers of 8,192 bytes each, and no body",
 )
 
 
 def limit_send_buffer(transport: asyncio.Transport) -> None:
-    """Let the kernel take no more than ``SEND_BUFFER_BYTES`` of what is written."""
+    """Limit the bytes that the kernel buffers for a connection to ``SEND_BUFFER_BYTES``."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
 
 class WebSocketStream(WebSocketsSansIOProtocol):
-    """A WebSocket. Frames may be written between those of uvicorn: each of either is written whole, none compressed."""
+    """A WebSocket. Implements ``Stream``.
 
-    _refused = False
+    The application may write frames between those of uvicorn, because every frame is written whole and uncompressed.
+    """
+
+    _is_refused = False
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn, which does not look whether there has been a handshake."""
+        """Parse the data. Refuse a request that is not a handshake, which uvicorn would leave without a response."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.transport.write(_NO_HANDSHAKE)
             self.transport.close()
 
     def handle_ping(self) -> None:
-        """As uvicorn, unless the client takes no answers."""
-        if self.unsent_bytes > PONGS_BYTES:
+        """Answer a ping, unless the client does not read the answers."""
+        if self.unsent_bytes > MAX_PONG_BYTES:
             self.conn.data_to_send()
         else:
             super().handle_ping()
 
     def handle_cont(self, event: Frame) -> None:
-        """As uvicorn, which would gather parts of a message of which none counts towards its bound."""
+        """Handle a continuation frame. Ignore empty frames, which do not count towards uvicorn's size limit."""
         if event.data or event.fin:
             super().handle_cont(event)
 
     def handle_connect(self, event: Request) -> None:
-        """As uvicorn, and the application's task, which has not begun yet, finds this stream."""
+        """Handle the handshake, and put this stream into the scope. The application's task has not started yet."""
         super().handle_connect(event)
         if not self.handshake_complete:
             self.scope["extensions"] = {**self.scope["extensions"], STREAM: self}  # type: ignore[dict-item]
 
     @property
     def unsent_bytes(self) -> int:
-        """As Stream."""
+        """The number of written bytes that the operating system has not accepted yet."""
         return self.transport.get_write_buffer_size()
 
     @property
     def is_ended(self) -> bool:
-        """As Stream."""
+        """Whether the connection is closed or about to close."""
         return self.close_sent or self.disconnected or self.transport.is_closing()
 
     def open(self) -> None:
-        """As Stream."""
+        """Prepare the connection for ``write``."""
         limit_send_buffer(self.transport)
 
     def write(self, data: bytes) -> None:
-        """As Stream."""
+        """Send a complete frame."""
         if not self.is_ended:
             self.transport.write(data)
 
     async def drain(self) -> None:
-        """As Stream."""
+        """Wait until few bytes are unsent, or until the end of the connection."""
         await self.writable.wait()
 
     def finish(self, code: int, reason: str) -> None:
-        """As Stream."""
+        """Close the WebSocket after the unsent bytes."""
         if self.is_ended or not self.handshake_complete:
             return
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        # With this timer uvicorn closes the connection as soon as the client answers.
+        # While this timer is set, uvicorn closes the connection as soon as the client answers the close frame.
         self.close_timer = self.loop.call_later(END_SECONDS, self.transport.abort)
 
     async def wait_ended(self) -> None:
-        """As Stream: the end is in ``receive``."""
+        """Wait for the end of the connection, which ``receive`` reports."""
         while (await self.receive())["type"] != "websocket.disconnect":
             pass
 
     async def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        """As Stream."""
+        """Refuse the handshake with an HTTP response. Close an accepted WebSocket."""
         if self.handshake_complete:
-            self.finish(FAILED, "the service failed; its log says why")
+            self.finish(INTERNAL_ERROR, "the service failed; its log says why")
             return
         await self.send({"type": "websocket.http.response.start", "status": status, "headers": list(headers)})
         await self.send({"type": "websocket.http.response.body", "body": body})
-        # uvicorn would think that the request was left without an answer.
-        self._refused = self.handshake_complete = True
+        # uvicorn does not count an HTTP response as the end of the handshake, and would log a missing response.
+        self._is_refused = self.handshake_complete = True
 
     async def send(self, message: Any) -> None:
-        """As uvicorn; but Falcon closes what has already been refused."""
-        if not self._refused:
+        """Send an ASGI message. Ignore messages after a refusal: Falcon closes the WebSocket once more."""
+        if not self._is_refused:
             await super().send(message)
 
     def shutdown(self) -> None:
-        """The process stops."""
+        """Close the WebSocket because the process stops."""
         self.finish(GOING_AWAY, "the service stops; come back")
         self.loop.call_later(STOP_SECONDS, self.transport.abort)
         super().shutdown()
 
 
-class HttpStream(ArrivingRequest):
-    """HTTP. While a response is a stream of events, its chunks are written here."""
+class HttpStream(LimitedHttpProtocol):
+    """An HTTP connection. Implements ``Stream``: the chunks of an event stream are written directly."""
 
-    _over: asyncio.Event | None = None
+    _ended: asyncio.Event | None = None
+    """Set at the end of the event stream. None while the response is not an event stream."""
 
     def on_message_begin(self) -> None:
-        """As uvicorn, and the application finds this stream."""
+        """Start a request, and put this stream into its scope."""
         super().on_message_begin()
         self.scope["extensions"] = {STREAM: self}  # type: ignore[dict-item]
 
     @property
     def unsent_bytes(self) -> int:
-        """As Stream."""
+        """The number of written bytes that the operating system has not accepted yet."""
         return self.transport.get_write_buffer_size()
 
     @property
     def is_ended(self) -> bool:
-        """As Stream."""
-        return self._over is None or self._over.is_set() or self.transport.is_closing()
+        """Whether the event stream is closed or about to close."""
+        return self._ended is None or self._ended.is_set() or self.transport.is_closing()
 
     def open(self) -> None:
-        """As Stream."""
+        """Prepare the connection for ``write``."""
         limit_send_buffer(self.transport)
-        self._over = asyncio.Event()
+        self._ended = asyncio.Event()
 
     def write(self, data: bytes) -> None:
-        """As Stream."""
+        """Send a complete chunk."""
         if not self.is_ended:
             self.transport.write(data)
 
     async def drain(self) -> None:
-        """As Stream."""
+        """Wait until few bytes are unsent, or until the end of the connection."""
         await self.flow.drain()
 
     def finish(self, code: int = 0, reason: str = "") -> None:
-        """As Stream: the application ends the response, and the connection with it."""
+        """End the event stream. The application then ends the response, and the connection closes after it."""
         del code, reason
-        if self._over is None or self.is_ended:
+        if self._ended is None or self.is_ended:
             return
-        self._over.set()
+        self._ended.set()
         if self.cycle is not None:
             self.cycle.keep_alive = False
         self.loop.call_later(END_SECONDS, self.transport.abort)
 
     async def wait_ended(self) -> None:
-        """As Stream."""
-        if self._over is not None:
-            await self._over.wait()
+        """Wait for the end of the event stream."""
+        if self._ended is not None:
+            await self._ended.wait()
 
     async def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        """As Stream: there is no WebSocket to refuse."""
+        """Raise NotImplementedError: only a WebSocket handshake can be refused."""
         raise NotImplementedError
 
-    def _give_up(self) -> None:
-        """As ArrivingRequest; clients of live push are dropped by what waits for them."""
-        if self._over is None or self.is_ended:
-            super()._give_up()
+    def _abort_unread(self) -> None:
+        """Abort the connection of a client that does not read. The hub drops the clients of event streams itself."""
+        if self._ended is None or self.is_ended:
+            super()._abort_unread()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone, or has been ended."""
+        """End the event stream."""
         super().connection_lost(exc)
-        if self._over is not None:
-            self._over.set()
+        if self._ended is not None:
+            self._ended.set()
 
     def shutdown(self) -> None:
-        """The process stops."""
+        """End the event stream because the process stops."""
         super().shutdown()
         self.finish()
-        if self._over is not None:
+        if self._ended is not None:
             self.loop.call_later(STOP_SECONDS, self.transport.abort)
+
+
+PROTOCOL_OPTIONS: dict[str, Any] = {
+    "loop": "uvloop",
+    "http": HttpStream,
+    "ws": WebSocketStream,
+    # Compression would have to run once for every client.
+    "ws_per_message_deflate": False,
+}
+"""Options of uvicorn for the protocols of this module."""
+
+
+def run(application: Any, **options: Any) -> None:
+    """Serve an ASGI application in this process, without gunicorn.
+
+    Args:
+        application: The application.
+        options: Further options of uvicorn.
+    """
+    uvicorn.run(application, **PROTOCOL_OPTIONS, **options)

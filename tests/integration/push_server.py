@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from websockets.sync.client import ClientConnection, connect
 
 from infra.serving.live_read_model import LiveReadModel
-from infra.web_server.uvicorn import HttpStream, WebSocketStream
+from infra.web_server.uvicorn import PROTOCOL_OPTIONS
 from projections.patterns import PatternRow
 from projections.queries import ResultRow, WorkspaceQueries
 from projections.versions import Build
@@ -104,10 +104,7 @@ class Server:
         app.add_route("/ws", SocketResource(self.hub, lists))
         config = uvicorn.Config(
             app,
-            loop="uvloop",
-            http=HttpStream,
-            ws=WebSocketStream,
-            ws_per_message_deflate=False,
+            **PROTOCOL_OPTIONS,
             log_config=None,
             timeout_graceful_shutdown=3,
         )

@@ -45,7 +45,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines that a test can wait for."""
-    monkeypatch.setattr("infra.web_server.request_limits.TAKE_SECONDS", 0.3)
+    monkeypatch.setattr("infra.web_server.request_limits.UNREAD_SECONDS", 0.3)
     monkeypatch.setattr("infra.web_server.request_limits.HEAD_SECONDS", 0.3)
     monkeypatch.setattr("infra.web_server.request_limits.BODY_SECONDS", 0.3)
 
