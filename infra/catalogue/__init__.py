@@ -1,1 +1,1 @@
-"""The catalogue: reads symbols and universes where the platform keeps them, and records what has changed."""
+"""The catalogue: read symbols and universes from files or from the platform's database, and record the changes."""

@@ -1,4 +1,4 @@
-"""What has changed between the catalogue that is known and the one that was read, as events."""
+"""Difference between the recorded catalogue and the source, as events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,62 +13,86 @@ from projections.symbols import DETAILS, SymbolRow
 from projections.universes import UniverseRow
 
 SOURCE = "catalogue"
-"""The source of its events."""
+"""The ``source`` of catalogue events."""
 
 
 @dataclass
 class Changes:
-    """The events, and how many entries there are of each kind."""
+    """The events to record, and the number of entries by kind of change."""
 
     counts: dict[str, int]
     events: list[Event] = field(default_factory=list)
 
-    def add(self, kind: str, event_type: type[Event], follows: str, now: float, **said: Any) -> None:
-        """An event, known by what it says and by the event that it follows, so that two who see it record it once."""
-        identity = orjson.dumps([event_type.__name__, said, follows], option=orjson.OPT_SORT_KEYS)
+    def add(self, kind: str, event_type: type[Event], previous_id: str, now: float, **details: Any) -> None:
+        """Add an event and count it.
+
+        The event id is derived from the details and the id of the previous event of the same row. Two processes that
+        find the same change therefore record it once.
+
+        Args:
+            kind: The kind of change under which the event counts.
+            event_type: The class of the event.
+            previous_id: The id of the event that last changed the row. Empty for a new row.
+            now: The time of the event, in seconds since the epoch.
+            **details: The fields of the event.
+        """
+        identity = orjson.dumps([event_type.__name__, details, previous_id], option=orjson.OPT_SORT_KEYS)
         event_id = "catalogue-" + sha256(identity).hexdigest()[:32]
-        self.events.append(event_type(event_id=event_id, occurred_at=now, source=SOURCE, **said))
+        self.events.append(event_type(event_id=event_id, occurred_at=now, source=SOURCE, **details))
         self.counts[kind] += 1
 
 
-def symbol_changes(known: Mapping[str, SymbolRow], found: SourceRows[SymbolEntry], now: float) -> Changes:
-    """What to record of symbols at ``now``, in epoch seconds.
+def symbol_changes(recorded: Mapping[str, SymbolRow], source: SourceRows[SymbolEntry], now: float) -> Changes:
+    """Compare the symbols of the source with the recorded symbols.
 
-    A symbol that the source no longer has, or has as not active, is delisted; one of which a row is refused is left as
-    it is. A symbol that was never known and is not active is passed over.
+    A recorded symbol that is missing or inactive in the source is delisted. A symbol whose row is refused stays as it
+    is. An inactive symbol that was never recorded is ignored.
+
+    Args:
+        recorded: The rows of the read model ``symbols``.
+        source: The symbols of the source.
+        now: The time of the events, in seconds since the epoch.
     """
     changes = Changes(dict.fromkeys(("listed", "changed", "delisted", "unchanged"), 0))
-    changes.counts["refused"] = len(found.refused)
-    for symbol, entry in found.entries.items():
-        row = known.get(symbol)
-        follows = row.event_id if row else ""
-        said = {"symbol": symbol, **entry.details}
+    changes.counts["refused"] = len(source.refused)
+    for symbol, entry in source.entries.items():
+        row = recorded.get(symbol)
+        previous_id = row.event_id if row else ""
+        details = {"symbol": symbol, **entry.details}
         if not entry.active and row and row.active:
-            changes.add("delisted", SymbolDelisted, follows, now, symbol=symbol)
+            changes.add("delisted", SymbolDelisted, previous_id, now, symbol=symbol)
         elif entry.active and not (row and row.active):
-            changes.add("listed", SymbolListed, follows, now, **said)
+            changes.add("listed", SymbolListed, previous_id, now, **details)
         elif entry.active and row and any(getattr(row, name) != entry.details[name] for name in DETAILS):
-            changes.add("changed", SymbolChanged, follows, now, **said)
+            changes.add("changed", SymbolChanged, previous_id, now, **details)
         else:
             changes.counts["unchanged"] += 1
-    kept = found.entries.keys() | {refused.subject for refused in found.refused}
-    for symbol, row in known.items():
-        if row.active and symbol not in kept:
+    in_source = source.entries.keys() | {refused.subject for refused in source.refused}
+    for symbol, row in recorded.items():
+        if row.active and symbol not in in_source:
             changes.add("delisted", SymbolDelisted, row.event_id, now, symbol=symbol)
     return changes
 
 
-def universe_changes(known: Mapping[str, UniverseRow], found: SourceRows[UniverseEntry], now: float) -> Changes:
-    """What to record of universes at ``now``, in epoch seconds; one that the source no longer has is left as it is."""
+def universe_changes(recorded: Mapping[str, UniverseRow], source: SourceRows[UniverseEntry], now: float) -> Changes:
+    """Compare the universes of the source with the recorded universes.
+
+    A recorded universe that is missing in the source stays as it is.
+
+    Args:
+        recorded: The rows of the read model ``universes``.
+        source: The universes of the source.
+        now: The time of the events, in seconds since the epoch.
+    """
     changes = Changes(dict.fromkeys(("defined", "changed", "unchanged", "missing"), 0))
-    changes.counts["refused"] = len(found.refused)
-    for key, entry in found.entries.items():
-        row = known.get(key)
+    changes.counts["refused"] = len(source.refused)
+    for key, entry in source.entries.items():
+        row = recorded.get(key)
         if row is None:
             changes.add("defined", UniverseDefined, "", now, **entry._asdict())
         elif (row.name, row.description, row.symbols) != (entry.name, entry.description, entry.symbols):
             changes.add("changed", UniverseChanged, row.event_id, now, **entry._asdict())
         else:
             changes.counts["unchanged"] += 1
-    changes.counts["missing"] = len(known.keys() - found.entries.keys())
+    changes.counts["missing"] = len(recorded.keys() - source.entries.keys())
     return changes

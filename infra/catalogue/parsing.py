@@ -1,4 +1,4 @@
-"""From rows as a file or a table has them to symbols and universes, or the reason why a row is none."""
+"""Parsing of catalogue rows: from rows of a file or table to symbols and universes, or to refusals with reasons."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -8,24 +8,30 @@ import orjson
 
 from domain.wire.refusal import RefusedError, preview
 from domain.wire.values import Field, number, optional, required, symbol, text
-from infra.processes.errors import StartupError
+from infra.catalogue.errors import CatalogueError
 from projections.symbols import DETAILS
 
-MOST_SYMBOLS = 100_000
-"""Of a catalogue; more would not fit into every API process."""
+MAX_SYMBOLS = 100_000
+"""Highest number of symbols. Each API process holds all of them in memory."""
 
-MOST_UNIVERSES = 1_000
-MOST_MEMBERS = 20_000
-"""Symbols of one universe."""
+MAX_UNIVERSES = 1_000
+"""Highest number of universes."""
 
-MOST_MEMBERS_IN_ALL = 500_000
-"""Symbols of all universes added up: what an API process holds of them is bounded, too."""
+MAX_MEMBERS = 20_000
+"""Highest number of symbols in one universe."""
 
-LONGEST_NAME = 200
+MAX_TOTAL_MEMBERS = 500_000
+"""Highest number of symbols in all universes together. Each API process holds all of them in memory."""
+
+MAX_NAME_LENGTH = 200
+"""Highest number of characters of a name."""
+
+MAX_DESCRIPTION_LENGTH = 1_000
+"""Highest number of characters of a description."""
 
 _KEY = re.compile("[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _SEPARATORS = re.compile(r"[\s,;]+")
-_WORDS = {"true": True, "t": True, "yes": True, "y": True, "1": True} | {
+_FLAGS = {"true": True, "t": True, "yes": True, "y": True, "1": True} | {
     "false": False,
     "f": False,
     "no": False,
@@ -34,37 +40,38 @@ _WORDS = {"true": True, "t": True, "yes": True, "y": True, "1": True} | {
 }
 
 Rows = Iterable[tuple[str, Mapping[str, Any]]]
-"""Where each row stands, for people to read, and its values by column."""
+"""The place of each row in its source, as text, and its values by column."""
 
 Columns = Mapping[Any, str]
-"""Field -> the column that has it, where that has another name."""
+"""Column by field, for columns that have other names than their fields."""
 
 
 class SymbolEntry(NamedTuple):
-    """A symbol as the source has it."""
+    """A symbol of the source."""
 
     symbol: str
     active: bool
     details: Mapping[str, Any]
-    """What ``DETAILS`` names; None where nothing is said."""
+    """The value of each field of ``DETAILS``. None: the source has no value."""
 
 
 class UniverseEntry(NamedTuple):
-    """A universe as the source has it."""
+    """A universe of the source."""
 
     key: str
     name: str | None
     description: str | None
     symbols: list[str]
-    """In order, each once."""
+    """The symbols, in order and without duplicates."""
 
 
 class RefusedRow(NamedTuple):
     """A row that cannot be read."""
 
     where: str
+    """The place of the row in its source."""
     subject: str | None
-    """The symbol or key that it is about, if that can be read."""
+    """The symbol or key of the row, if it can be read."""
     reason: str
 
 
@@ -72,87 +79,105 @@ Entry = TypeVar("Entry", SymbolEntry, UniverseEntry)
 
 
 class SourceRows(NamedTuple, Generic[Entry]):
-    """What a source has: entries by symbol or key, and the rows that are refused."""
+    """The rows of a source: the entries by symbol or key, and the refused rows."""
 
     entries: dict[str, Entry]
     refused: list[RefusedRow]
 
 
-def check_columns(source: str, known: Collection[str], identity: str, columns: Columns) -> None:
-    """See that a source has every column that was given a name, and the one that tells its rows apart.
+class _EntryFormat(NamedTuple, Generic[Entry]):
+    """How rows become entries."""
 
-    Raises StartupError. Other columns may be missing.
+    identity: str
+    """The field that identifies a row."""
+    read_identity: Callable[[Field], str]
+    read_entry: Callable[[Mapping[str, Any], str], Entry]
+    """Reads the entry from the row and its identity."""
+    max_rows: int
+
+
+def check_columns(source: str, existing: Collection[str], identity: str, columns: Columns) -> None:
+    """Check that a source has the identifying column and every column that the settings name.
+
+    Raises:
+        CatalogueError: A column is missing.
     """
     for field, column in {identity: identity, **columns}.items():
-        if column not in known:
-            told = ", ".join(sorted(known)) or "none"
-            raise StartupError(f"{source} has no column {column} for {field}: it has {told}")
+        if column not in existing:
+            kind = "SYMBOL" if identity == "symbol" else "UNIVERSE"
+            raise CatalogueError(
+                f"{source} has no column {column} for {field}. It has {', '.join(sorted(existing)) or 'no columns'}. "
+                f"Add the column, or name the right one in TICKVIEW_CATALOGUE_{kind}_COLUMNS."
+            )
 
 
 def read_symbols(rows: Rows, columns: Columns) -> SourceRows[SymbolEntry]:
-    """The symbols. Raises StartupError for too many."""
+    """Read symbols.
 
-    def entry(row: Mapping[str, Any], ticker: str) -> SymbolEntry:
+    Raises:
+        CatalogueError: There are more than ``MAX_SYMBOLS`` rows.
+    """
+
+    def read_entry(row: Mapping[str, Any], ticker: str) -> SymbolEntry:
         details = {name: optional(_DETAIL_READERS.get(name, _name), _field(row, columns, name)) for name in DETAILS}
         active = optional(_flag, _field(row, columns, "active"))
         return SymbolEntry(ticker, active is not False, details)
 
-    return _read(rows, columns, "symbol", symbol, entry, MOST_SYMBOLS)
+    return _read(rows, columns, _EntryFormat("symbol", symbol, read_entry, MAX_SYMBOLS))
 
 
 def read_universes(rows: Rows, columns: Columns) -> SourceRows[UniverseEntry]:
-    """The universes. Raises StartupError for too many."""
+    """Read universes.
 
-    def entry(row: Mapping[str, Any], key: str) -> UniverseEntry:
+    Raises:
+        CatalogueError: There are more than ``MAX_UNIVERSES`` rows or ``MAX_TOTAL_MEMBERS`` symbols.
+    """
+
+    def read_entry(row: Mapping[str, Any], key: str) -> UniverseEntry:
         name = optional(_name, _field(row, columns, "name"))
         description = optional(_description, _field(row, columns, "description"))
         return UniverseEntry(key, name, description, _members(required(_field(row, columns, "symbols"))))
 
-    found = _read(rows, columns, "key", _key, entry, MOST_UNIVERSES)
-    if sum(len(one.symbols) for one in found.entries.values()) > MOST_MEMBERS_IN_ALL:
-        raise StartupError(f"all universes together have more than the {MOST_MEMBERS_IN_ALL:,} symbols they may have")
-    return found
+    universes = _read(rows, columns, _EntryFormat("key", _key, read_entry, MAX_UNIVERSES))
+    if sum(len(universe.symbols) for universe in universes.entries.values()) > MAX_TOTAL_MEMBERS:
+        raise CatalogueError(
+            f"All universes together have more than {MAX_TOTAL_MEMBERS:,} symbols, the limit for a catalogue."
+        )
+    return universes
 
 
-def _read(
-    rows: Rows,
-    columns: Columns,
-    identity: str,
-    identify: Callable[[Field], str],
-    entry: Callable[[Mapping[str, Any], str], Entry],
-    most: int,
-) -> SourceRows[Entry]:
-    found: SourceRows[Entry] = SourceRows({}, [])
+def _read(rows: Rows, columns: Columns, entry_format: _EntryFormat[Entry]) -> SourceRows[Entry]:
+    result: SourceRows[Entry] = SourceRows({}, [])
     places: dict[str, str] = {}
     for count, (where, row) in enumerate(rows, 1):
-        if count > most:
-            raise StartupError(f"the source has more than {most:,} rows, which is more than a catalogue may have")
+        if count > entry_format.max_rows:
+            raise CatalogueError(f"The source has more than {entry_format.max_rows:,} rows, the limit for a catalogue.")
         subject = None
         try:
-            subject = identify(required(_field(row, columns, identity)))
+            subject = entry_format.read_identity(required(_field(row, columns, entry_format.identity)))
             if first := places.get(subject):
-                found.refused.append(RefusedRow(where, subject, f"{subject} stands at {first} already"))
+                result.refused.append(RefusedRow(where, subject, f"{subject} is already defined at {first}"))
             else:
                 places[subject] = where
-                found.entries[subject] = entry(row, subject)
+                result.entries[subject] = entry_format.read_entry(row, subject)
         except RefusedError as error:
-            found.refused.append(RefusedRow(where, subject, str(error)))
-    return found
+            result.refused.append(RefusedRow(where, subject, str(error)))
+    return result
 
 
 def _field(row: Mapping[str, Any], columns: Columns, name: str) -> Field:
-    """The field under the name of its column, so that a refusal names what its reader has written."""
+    """Return a field under the name of its column, which is the name that a refusal should show."""
     column = columns.get(name, name)
     value = row.get(column)
     return column, None if isinstance(value, str) and not value.strip() else value
 
 
 def _name(field: Field) -> str:
-    return text(field, LONGEST_NAME)
+    return text(field, MAX_NAME_LENGTH)
 
 
 def _description(field: Field) -> str:
-    return text(field, 1_000)
+    return text(field, MAX_DESCRIPTION_LENGTH)
 
 
 def _market_cap(field: Field) -> float:
@@ -161,14 +186,14 @@ def _market_cap(field: Field) -> float:
 
 
 _DETAIL_READERS: Mapping[str, Callable[[Field], Any]] = {"market_cap": _market_cap}
-"""Of details that are no texts."""
+"""Readers of the details that are not texts."""
 
 
 def _flag(field: Field) -> bool:
-    word = _WORDS.get(str(field[1]).strip().lower())
-    if word is None:
+    flag = _FLAGS.get(str(field[1]).strip().lower())
+    if flag is None:
         raise RefusedError("wrong-type", f"{field[0]} is {preview(field[1])}: expected true or false")
-    return word
+    return flag
 
 
 def _key(field: Field) -> str:
@@ -182,26 +207,26 @@ def _key(field: Field) -> str:
 
 
 def _members(field: Field) -> list[str]:
-    """A list, a JSON list, or symbols parted by blanks, commas or semicolons."""
+    """Read a list, a JSON array as text, or symbols separated by spaces, commas or semicolons."""
     name, value = field
     if isinstance(value, str):
-        value = _spelled_members(name, value.strip())
+        value = _members_of_text(name, value.strip())
     if not isinstance(value, list):
         raise RefusedError("wrong-type", f"{name} is {preview(value)}, which is not a list of symbols")
-    if len(value) > MOST_MEMBERS:
-        raise RefusedError("too-large", f"{name} has {len(value):,} symbols, more than {MOST_MEMBERS:,}")
-    return list(dict.fromkeys(_each_member(name, value)))
+    if len(value) > MAX_MEMBERS:
+        raise RefusedError("too-large", f"{name} has {len(value):,} symbols: expected at most {MAX_MEMBERS:,}")
+    return list(dict.fromkeys(_symbols(name, value)))
 
 
-def _spelled_members(name: str, spelled: str) -> Any:
-    if not spelled.startswith("["):
-        return [part for part in _SEPARATORS.split(spelled) if part]
+def _members_of_text(name: str, members: str) -> Any:
+    if not members.startswith("["):
+        return [part for part in _SEPARATORS.split(members) if part]
     try:
-        return orjson.loads(spelled)
+        return orjson.loads(members)
     except orjson.JSONDecodeError as error:
-        raise RefusedError("not-json", f"{name} begins like a JSON list and is none: {error}") from error
+        raise RefusedError("not-json", f"{name} begins like a JSON array but is not valid JSON: {error}") from error
 
 
-def _each_member(name: str, members: list[Any]) -> Iterator[str]:
+def _symbols(name: str, members: list[Any]) -> Iterator[str]:
     for place, member in enumerate(members):
         yield symbol((f"{name}[{place}]", member))

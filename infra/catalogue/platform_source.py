@@ -1,4 +1,4 @@
-"""The catalogue from the platform's PostgreSQL: two tables, read in one transaction that cannot write."""
+"""The catalogue in the platform's PostgreSQL database: two tables, read in one read-only transaction."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,18 +8,23 @@ from psycopg import Connection, Cursor, Error, IsolationLevel, OperationalError,
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from infra.catalogue.parsing import MOST_SYMBOLS, Columns, Rows, check_columns
-from infra.processes.errors import StartupError
+from infra.catalogue.errors import CatalogueError
+from infra.catalogue.parsing import MAX_SYMBOLS, Columns, Rows, check_columns
 from infra.settings.table_names import format_table_name, parse_table_name
 
-CONNECT_SECONDS = 5
-STATEMENT_MILLISECONDS = 60_000
-ROWS_AT_ONCE = 1_000
+CONNECT_TIMEOUT_SECONDS = 5
+"""Timeout of the connection, in seconds."""
 
-TABLES_TOLD = 20
-"""Where the one that was named is not there, at most."""
+STATEMENT_TIMEOUT_MILLISECONDS = 60_000
+"""Timeout of one statement, in milliseconds."""
 
-# What differs in capitals alone is the likeliest to be meant.
+FETCH_SIZE = 1_000
+"""Number of rows that the server sends at once."""
+
+MAX_LISTED_TABLES = 20
+"""Highest number of tables that a refusal lists."""
+
+# Tables whose names differ only in capitals come first: one of them is probably the right one.
 _READABLE = """
 SELECT CASE WHEN pg_table_is_visible(c.oid) THEN ARRAY[relname] ELSE ARRAY[nspname, relname] END::text[],
     count(*) OVER ()
@@ -32,57 +37,76 @@ ORDER BY lower(relname) <> lower(%s), nspname, relname LIMIT %s
 
 
 @contextmanager
-def platform(dsn: str) -> Iterator[Connection]:
-    """A read-only transaction, of one moment. Raises StartupError where the database cannot be read."""
+def open_platform(dsn: str) -> Iterator[Connection]:
+    """Open a read-only transaction that sees one snapshot of the platform's database.
+
+    Raises:
+        CatalogueError: The database cannot be read.
+    """
     try:
-        # A database without an encoding of its own would give bytes.
-        with connect(dsn, connect_timeout=CONNECT_SECONDS, client_encoding="UTF8") as connection:
+        # A database with the encoding SQL_ASCII would otherwise return bytes.
+        with connect(dsn, connect_timeout=CONNECT_TIMEOUT_SECONDS, client_encoding="UTF8") as connection:
             connection.read_only = True
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            connection.execute(SQL("SET LOCAL statement_timeout = {}").format(STATEMENT_MILLISECONDS))
+            connection.execute(SQL("SET LOCAL statement_timeout = {}").format(STATEMENT_TIMEOUT_MILLISECONDS))
             yield connection
     except Error as error:
         reason = " ".join((error.diag.message_primary or str(error)).split())
-        cause = "DSN" if isinstance(error, OperationalError) else "SYMBOLS_TABLE and TICKVIEW_CATALOGUE_UNIVERSES_TABLE"
-        raise StartupError(
-            f"the platform's database cannot be read: {reason}; see TICKVIEW_CATALOGUE_{cause}"
-        ) from error
+        names = ["DSN"] if isinstance(error, OperationalError) else ["SYMBOLS_TABLE", "UNIVERSES_TABLE"]
+        settings = " and ".join("TICKVIEW_CATALOGUE_" + name for name in names)
+        raise CatalogueError(f"The platform's database cannot be read: {reason}. Check {settings}.") from error
 
 
 def has_table(connection: Connection, table: str) -> bool:
-    """Whether there is a table, or a view, of this name."""
-    found = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [Identifier(*parse_table_name(table)).as_string()])
-    [[there]] = found
-    return bool(there)
+    """Check whether a table or view exists."""
+    result = connection.execute(
+        "SELECT to_regclass(%s) IS NOT NULL", [Identifier(*parse_table_name(table)).as_string()]
+    )
+    [[exists]] = result
+    return bool(exists)
 
 
 def check_table(connection: Connection, table: str, setting: str) -> None:
-    """See that there is such a table. Raises StartupError, which tells those that may be read."""
+    """Check that a table or view exists.
+
+    Raises:
+        CatalogueError: It does not exist. The message lists the tables that exist.
+    """
     if has_table(connection, table):
         return
-    found = connection.execute(_READABLE, [parse_table_name(table)[-1], TABLES_TOLD]).fetchall()
-    told = [format_table_name(parts) for parts, _ in found] or ["none that its user may read"]
-    if found and found[0][1] > len(found):
-        told.append(f"{found[0][1] - len(found)} others")
-    raise StartupError(f"the platform's database has no table or view {table}: it has {', '.join(told)}; see {setting}")
+    rows = connection.execute(_READABLE, [parse_table_name(table)[-1], MAX_LISTED_TABLES]).fetchall()
+    tables = [format_table_name(parts) for parts, _ in rows] or ["no tables"]
+    if rows and rows[0][1] > len(rows):
+        tables.append(f"{rows[0][1] - len(rows)} others")
+    raise CatalogueError(
+        f"The platform's database has no table or view {table}. Its user can read {', '.join(tables)}. "
+        f"Correct {setting}."
+    )
 
 
-def rows_of_table(connection: Connection, table: str, fields: tuple[str, ...], columns: Columns) -> Rows:
-    """The rows of a table, of the columns that it has of those wanted.
+def read_table_rows(connection: Connection, table: str, fields: tuple[str, ...], columns: Columns) -> Rows:
+    """Read the rows of a table.
 
-    The first field tells rows apart. Raises StartupError where a column is missing, as ``check_columns`` says.
+    Args:
+        connection: The read-only transaction.
+        table: The name of the table.
+        fields: The fields to read. The first field identifies a row. The others may be missing.
+        columns: The columns that have other names than their fields. They must exist.
+
+    Raises:
+        CatalogueError: A required column is missing.
     """
     name = Identifier(*parse_table_name(table))
-    there = connection.execute(SQL("SELECT * FROM {} LIMIT 0").format(name)).description or ()
-    known = {column.name for column in there}
-    check_columns(f"table {table} of the platform", known, fields[0], columns)
-    wanted = [columns.get(field, field) for field in fields]
-    chosen = SQL(", ").join(Identifier(column) for column in wanted if column in known)
+    description = connection.execute(SQL("SELECT * FROM {} LIMIT 0").format(name)).description or ()
+    existing = {column.name for column in description}
+    check_columns(f"The platform's table {table}", existing, fields[0], columns)
+    names = [columns.get(field, field) for field in fields]
+    selected = SQL(", ").join(Identifier(column) for column in names if column in existing)
     statement = SQL("SELECT {} FROM {} ORDER BY {} LIMIT {}").format(
-        chosen, name, Identifier(wanted[0]), MOST_SYMBOLS + 1
+        selected, name, Identifier(names[0]), MAX_SYMBOLS + 1
     )
     with connection.cursor(f"tickview_{fields[0]}", row_factory=dict_row) as cursor:
-        cursor.itersize = ROWS_AT_ONCE
+        cursor.itersize = FETCH_SIZE
         yield from _numbered(cursor.execute(statement), table)
 
 

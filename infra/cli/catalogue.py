@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from domain.errors import TickViewError
 from infra.catalogue.parsing import RefusedRow
-from infra.catalogue.synchronization import SyncResult, read_source, synchronize
+from infra.catalogue.synchronization import Synchronizer, SyncReport, read_source
 from infra.cli.output import JsonOption, console, print_json
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
@@ -70,9 +70,9 @@ def sync(
     logs = open_market_logs(stores)
     recorder = open_recorder(stores, logs, open_dead_letters(stores))
 
-    def synchronize_once(pause: Callable[[float], object]) -> SyncResult:
-        source = read_source(settings, symbols, universes)
-        return synchronize(stores.redis, settings, logs, recorder, source, dry_run=dry_run, force=force, pause=pause)
+    def synchronize_once(pause: Callable[[float], object]) -> SyncReport:
+        synchronizer = Synchronizer(stores.redis, settings, logs, recorder, pause)
+        return synchronizer.synchronize(read_source(settings, symbols, universes), dry_run=dry_run, force=force)
 
     if watch:
         _watch(settings, synchronize_once, every or DEFAULT_INTERVAL)
@@ -81,7 +81,7 @@ def sync(
 
 
 def _watch(
-    settings: Settings, synchronize_once: Callable[[Callable[[float], object]], SyncResult], seconds: float
+    settings: Settings, synchronize_once: Callable[[Callable[[float], object]], SyncReport], seconds: float
 ) -> None:
     """Synchronize repeatedly. Log a failed round and continue with the next one."""
     configure_logs(settings.log_level, "catalogue")
@@ -102,7 +102,7 @@ def _watch(
         pause(seconds)
 
 
-def _print_result(result: SyncResult, *, dry_run: bool, json: bool) -> None:
+def _print_result(result: SyncReport, *, dry_run: bool, json: bool) -> None:
     if json:
         print_json(
             {
@@ -119,7 +119,7 @@ def _print_result(result: SyncResult, *, dry_run: bool, json: bool) -> None:
         raise typer.Exit(ROWS_REFUSED)
 
 
-def _print_text(result: SyncResult, *, dry_run: bool) -> None:
+def _print_text(result: SyncReport, *, dry_run: bool) -> None:
     for name, counts in (("symbols", result.symbols), ("universes", result.universes)):
         summary = "no source" if counts is None else ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
         console.print(f"{name:<10} {summary}", highlight=False)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from infra.catalogue.parsing import MOST_SYMBOLS
+from infra.catalogue.parsing import MAX_SYMBOLS
 from infra.serving.replicas import AnyReplica, ReplicatedReadModel
 from projections.base import Projection
 from readapi.catalogue.replicas import UnloadedReplica
@@ -23,7 +23,7 @@ class ReplicatedCatalogueModel(ReplicatedReadModel[UnloadedReplica, AnyReplica])
     def __init__(
         self, projection: Projection[Any, Any], logs: Sequence[str], new_replica: Callable[[], AnyReplica]
     ) -> None:
-        super().__init__(projection, logs, lambda _: UnloadedReplica(), new_replica, MOST_SYMBOLS)
+        super().__init__(projection, logs, lambda _: UnloadedReplica(), new_replica, MAX_SYMBOLS)
 
     def note_missing_build(self) -> None:
         """Let an empty replica answer."""

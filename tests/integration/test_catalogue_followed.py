@@ -150,7 +150,7 @@ def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
 
 
 def test_past_its_bound_nothing_answers(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "MOST_SYMBOLS", 50)
+    monkeypatch.setattr(catalogue, "MAX_SYMBOLS", 50)
     monkeypatch.setattr(replicas, "RETRY_SECONDS", 0.05)
     deploy(redis)
     filling = Filling(redis, Symbols(), LOG)

@@ -7,9 +7,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from infra.catalogue.platform_source import TABLES_TOLD
+from infra.catalogue.errors import CatalogueError
+from infra.catalogue.platform_source import MAX_LISTED_TABLES
 from infra.catalogue.synchronization import read_source
-from infra.processes.errors import StartupError
 from infra.settings import Settings
 
 COLUMNS = ("Ticker", "Company Name", 'a "sector"', "50% {of} it", "select")
@@ -59,31 +59,34 @@ def test_tables_and_columns_may_have_any_name(database_url: str, parts: tuple[st
 
 
 def test_what_is_not_there_is_told_with_what_is(database_url: str) -> None:
-    with pytest.raises(StartupError, match=r"no table or view symbols: it has none that its user may read; see TICKV"):
+    with pytest.raises(CatalogueError, match=r"no table or view symbols. Its user can read no tables. Correct TICKV"):
         found(database_url, "symbols")
     for parts in (("market", "Symbols"), ("a table",), ("my.table",)):
         make_table(database_url, *parts)
     for name in ("symbols", "public.symbols", "elsewhere.symbols"):
-        with pytest.raises(StartupError) as refused:
+        with pytest.raises(CatalogueError) as refused:
             found(database_url, name)
         assert str(refused.value) == (
-            f"the platform's database has no table or view {name}: "
-            'it has market.Symbols, a table, "my.table"; see TICKVIEW_CATALOGUE_SYMBOLS_TABLE'
+            f"The platform's database has no table or view {name}. "
+            'Its user can read market.Symbols, a table, "my.table". Correct TICKVIEW_CATALOGUE_SYMBOLS_TABLE.'
         )
-    with pytest.raises(StartupError) as refused:
+    with pytest.raises(CatalogueError) as refused:
         found(database_url, "market.Symbols", name="company name")
     assert str(refused.value) == (
-        "table market.Symbols of the platform has no column company name for name: "
-        'it has 50% {of} it, Company Name, Ticker, a "sector", select'
+        "The platform's table market.Symbols has no column company name for name. "
+        'It has 50% {of} it, Company Name, Ticker, a "sector", select. '
+        "Add the column, or name the right one in TICKVIEW_CATALOGUE_SYMBOL_COLUMNS."
     )
 
 
 def test_of_many_tables_some_are_told_the_likeliest_first(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
-        for number in range(TABLES_TOLD + 5):
+        for number in range(MAX_LISTED_TABLES + 5):
             connection.execute(f"CREATE TABLE table_{number:02} (a text)")
         connection.execute('CREATE VIEW "SYMBOLS" AS SELECT 1')
-    with pytest.raises(StartupError, match=rf"it has SYMBOLS, table_00, .*, table_{TABLES_TOLD - 2}, 6 others; see"):
+    with pytest.raises(
+        CatalogueError, match=rf"can read SYMBOLS, table_00, .*, table_{MAX_LISTED_TABLES - 2}, 6 others. Correct"
+    ):
         found(database_url, "symbols")
 
 
@@ -96,7 +99,7 @@ def test_tables_that_may_not_be_read_are_not_told(database_url: str) -> None:
         connection.execute("GRANT SELECT (ticker) ON open TO catalogue_reader")
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA hidden TO catalogue_reader")
     try:
-        with pytest.raises(StartupError, match="no table or view symbols: it has open; see"):
+        with pytest.raises(CatalogueError, match=r"no table or view symbols\. Its user can read open\. Correct"):
             found(make_conninfo(database_url, user="catalogue_reader"), "symbols")
     finally:
         with psycopg.connect(database_url) as connection:

@@ -110,7 +110,7 @@ def test_bad_rows_are_refused_and_an_empty_source_empties_nothing(redis_url: str
     symbols.write_text("symbol\n")
     stopped = sync(redis_url, "--symbols", str(symbols))
     assert stopped.returncode == 1
-    assert b"3 of the 3 symbols that are listed would be delisted" in stopped.stderr
+    assert b"3 of the 3 listed symbols would be delisted" in stopped.stderr
     assert synced(redis_url, "--symbols", str(symbols), "--force")["symbols"]["delisted"] == 3
 
 
@@ -146,15 +146,15 @@ def test_the_platforms_tables_are_read_and_never_written(redis_url: str, databas
         (
             "catalogue_symbols_table",
             "nowhere",
-            b"no table or view nowhere: it has platform.tickers, intruding, universes; see TICKVIEW_CATALOGUE_S",
+            b"nowhere. Its user can read platform.tickers, intruding, universes. Correct TICKVIEW_CATALOGUE_S",
         ),
         (
             "catalogue_universes_table",
             "Universes",
-            b"universes, platform.tickers, intruding; see TICKVIEW_CATALOGUE_UN",
+            b"universes, platform.tickers, intruding. Correct TICKVIEW_CATALOGUE_UN",
         ),
         ("catalogue_symbols_table", "a..b", b"TICKVIEW_CATALOGUE_SYMBOLS_TABLE: 'a..b' is no name of a table"),
-        ("catalogue_dsn", "postgresql://127.0.0.1:1/none", b"see TICKVIEW_CATALOGUE_DSN"),
+        ("catalogue_dsn", "postgresql://127.0.0.1:1/none", b"Check TICKVIEW_CATALOGUE_DSN"),
         ("catalogue_symbol_columns", '{"symbol": "ticker", "name": "firm"}', b"no column firm for name"),
         ("catalogue_symbol_columns", '{"colour": "red"}', b"TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"),
     ):
@@ -193,7 +193,7 @@ def test_without_a_worker_nothing_is_recorded_twice(redis: Redis, redis_url: str
     assert synced(redis_url, "--symbols", str(symbols))["symbols"]["listed"] == 3
     refused = sync(redis_url, "--symbols", str(symbols), wait_seconds=0.1)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
-    assert b"see that workers run" in refused.stderr
+    assert b"Check that workers run" in refused.stderr
     assert len(recorded(redis)) == 3
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from infra.catalogue import parsing
-from infra.catalogue.file_source import rows_of
+from infra.catalogue.errors import CatalogueError
+from infra.catalogue.file_source import read_file_rows
 from infra.catalogue.parsing import SourceRows, SymbolEntry, read_symbols, read_universes
-from infra.processes.errors import StartupError
 
 
 def symbols(*rows: dict[str, Any], **columns: str) -> SourceRows[SymbolEntry]:
@@ -48,7 +48,7 @@ def test_columns_may_have_other_names() -> None:
         ({"symbol": "A", "active": "maybe"}, "A", "active is 'maybe': expected true or false"),
         ({"symbol": "A", "sector": "x\ny"}, "A", "printable characters"),
         ({"symbol": "A", "name": 7}, "A", "name is 7, which is not a text"),
-        ({"symbol": "FIRST"}, "FIRST", "FIRST stands at row 1 already"),
+        ({"symbol": "FIRST"}, "FIRST", "FIRST is already defined at row 1"),
     ],
 )
 def test_a_row_that_is_none_is_refused_and_the_others_go_on(
@@ -75,7 +75,7 @@ def test_the_symbols_of_a_universe_may_be_spelled_in_several_ways(spelled: Any) 
         ({"key": "a/b", "symbols": "A"}, "expected 1 to 64 letters, digits or"),
         ({"key": "a"}, "symbols is missing or empty"),
         ({"key": "a", "symbols": ["A", "b c"]}, "symbols[1] is 'b c', which is not a symbol"),
-        ({"key": "a", "symbols": "[A"}, "begins like a JSON list and is none"),
+        ({"key": "a", "symbols": "[A"}, "begins like a JSON array but is not valid JSON"),
         ({"key": "a", "symbols": 7}, "symbols is 7, which is not a list of symbols"),
     ],
 )
@@ -85,15 +85,15 @@ def test_a_universe_that_is_none_is_refused(row: dict[str, Any], says: str) -> N
 
 
 def test_too_much_is_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsing, "MOST_SYMBOLS", 2)
+    monkeypatch.setattr(parsing, "MAX_SYMBOLS", 2)
     found = symbols({"symbol": "A"}, {"symbol": "B", "market_cap": -1})
     assert (found.entries.keys(), len(found.refused)) == ({"A"}, 1), "a row that is refused counts once"
-    with pytest.raises(StartupError, match="more than 2 rows"):
+    with pytest.raises(CatalogueError, match="more than 2 rows"):
         symbols({"symbol": "A"}, {"symbol": ""}, {"symbol": "C"})
-    monkeypatch.setattr(parsing, "MOST_MEMBERS_IN_ALL", 2)
+    monkeypatch.setattr(parsing, "MAX_TOTAL_MEMBERS", 2)
     universes = [(f"row {key}", {"key": key, "symbols": "A B"}) for key in "xy"]
     assert len(read_universes(universes[:1], {}).entries) == 1
-    with pytest.raises(StartupError, match="more than the 2 symbols"):
+    with pytest.raises(CatalogueError, match="more than 2 symbols"):
         read_universes(universes, {})
 
 
@@ -105,19 +105,19 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 
 def test_files_name_the_place_of_each_row(tmp_path: Path) -> None:
     table = written(tmp_path, "s.CSV", '\ufeffsymbol,name\nA,"two\nlines"\nB,Bee\n')
-    assert list(rows_of(table, "symbols", "symbol", {})) == [
+    assert list(read_file_rows(table, "symbols", "symbol", {})) == [
         ("s.CSV line 3", {"symbol": "A", "name": "two\nlines"}),
         ("s.CSV line 4", {"symbol": "B", "name": "Bee"}),
     ]
     objects = [("s.json item 1", {"symbol": "A"}), ("s.json item 2", {})]
     for content in ('[{"symbol":"A"},7]', '{"symbols":[{"symbol":"A"},7]}'):
-        assert list(rows_of(written(tmp_path, "s.json", content), "symbols", "symbol", {})) == objects
+        assert list(read_file_rows(written(tmp_path, "s.json", content), "symbols", "symbol", {})) == objects
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\x0b", "\x0c", "\x1c", "\x85"])
 def test_what_is_no_end_of_a_line_in_csv_ends_none(tmp_path: Path, separator: str) -> None:
     table = written(tmp_path, "s.csv", f"symbol,name\r\nA,Citi{separator}Group\r\nB,Bee\r\n")
-    assert [row for _, row in rows_of(table, "symbols", "symbol", {})] == [
+    assert [row for _, row in read_file_rows(table, "symbols", "symbol", {})] == [
         {"symbol": "A", "name": f"Citi{separator}Group"},
         {"symbol": "B", "name": "Bee"},
     ]
@@ -125,43 +125,43 @@ def test_what_is_no_end_of_a_line_in_csv_ends_none(tmp_path: Path, separator: st
 
 def test_blanks_around_the_names_of_columns_are_left_off(tmp_path: Path) -> None:
     table = written(tmp_path, "s.csv", "symbol, name\nA, Agilent\n")
-    assert read_symbols(rows_of(table, "symbols", "symbol", {}), {}).entries["A"].details["name"] == "Agilent"
+    assert read_symbols(read_file_rows(table, "symbols", "symbol", {}), {}).entries["A"].details["name"] == "Agilent"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "columns", "says"),
     [
-        ("s.csv", "", {}, "has no column symbol for symbol: it has none"),
-        ("s.csv", "symbol;name\nA;Agilent\n", {}, "has no column symbol for symbol: it has symbol;name"),
-        ("s.csv", "A,Agilent\n", {}, "has no column symbol for symbol: it has A, Agilent"),
+        ("s.csv", "", {}, "has no column symbol for symbol. It has no columns"),
+        ("s.csv", "symbol;name\nA;Agilent\n", {}, "has no column symbol for symbol. It has symbol;name"),
+        ("s.csv", "A,Agilent\n", {}, "has no column symbol for symbol. It has A, Agilent"),
         ("s.csv", "symbol,company\nA,Agilent\n", {"name": "firm"}, "has no column firm for name"),
         ("s.json", '[{"symbol":"A","company":"Agilent"}]', {"name": "firm"}, "has no column firm for name"),
-        ("s.json", '[{"ticker":"A"}]', {}, "has no column symbol for symbol: it has ticker"),
-        ("s.json", "[7]", {}, "has no column symbol for symbol: it has none"),
+        ("s.json", '[{"ticker":"A"}]', {}, "has no column symbol for symbol. It has ticker"),
+        ("s.json", "[7]", {}, "has no column symbol for symbol. It has no columns"),
     ],
 )
 def test_a_file_without_a_column_that_must_be_there_is_refused_as_a_whole(
     tmp_path: Path, name: str, content: str, columns: dict[str, str], says: str
 ) -> None:
-    with pytest.raises(StartupError, match=says):
-        list(rows_of(written(tmp_path, name, content), "symbols", "symbol", columns))
+    with pytest.raises(CatalogueError, match=says):
+        list(read_file_rows(written(tmp_path, name, content), "symbols", "symbol", columns))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("s.txt", "symbol", "should end in .csv or .json"),
-        ("s.json", "{", "is no JSON"),
+        ("s.txt", "symbol", "must end in .csv or .json"),
+        ("s.json", "{", "is not valid JSON"),
         ("s.json", '{"universes":[]}', 'an object with one as "symbols"'),
         ("s.csv", b"symbol\n\xff\n", "is not UTF-8 at byte 7"),
-        ("s.csv", 'symbol\n"A"B\n', "is no CSV"),
+        ("s.csv", 'symbol\n"A"B\n', "is not valid CSV"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: str | bytes, says: str) -> None:
-    with pytest.raises(StartupError, match=says):
-        list(rows_of(written(tmp_path, name, content), "symbols", "symbol", {}))
+    with pytest.raises(CatalogueError, match=says):
+        list(read_file_rows(written(tmp_path, name, content), "symbols", "symbol", {}))
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="No such file"):
-        rows_of(tmp_path / "none.csv", "symbols", "symbol", {})
+    with pytest.raises(CatalogueError, match="No such file"):
+        read_file_rows(tmp_path / "none.csv", "symbols", "symbol", {})
