@@ -1,4 +1,4 @@
-"""With what: Redis, PostgreSQL, processes, settings, the command line; the only place that composes the rest."""
+"""The infrastructure: Redis, PostgreSQL, processes, settings, command line, and the composition of all parts."""
 
 import readapi
 

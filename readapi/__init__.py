@@ -1,9 +1,14 @@
-"""How it is asked: the Falcon application, one module per resource family.
+"""The query API: a Falcon application with one package for each family of resources.
 
-Besides ``tickview serve`` there are two ways to run it, one line each, with the settings from the environment:
-``init_app`` adds it to a Falcon application that somebody has, ``create_app`` makes one to mount under another.
+``tickview serve`` runs it. Two functions run it inside another application, with the settings from the environment:
+``init_app`` adds its routes to a Falcon application, ``create_app`` returns an ASGI application to mount.
+
+The functions of this module import Falcon when they are called: the command line imports the ports of this package and
+must not load Falcon for them.
 """
 
+from importlib import import_module
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +23,11 @@ TICKVIEW_PACKAGE = True
 
 
 def _check_package(package: ModuleType) -> None:
-    """Refuse a package of the application that has the name of a TickView package. Raises ImportError."""
+    """Refuse a package of another application that has the name of a TickView package.
+
+    Raises:
+        ImportError: The package is not TickView's.
+    """
     if not getattr(package, "TICKVIEW_PACKAGE", False):
         raise ImportError(
             f"TickView needs its own package '{package.__name__}', but {package.__file__ or package.__path__[0]} was "
@@ -29,21 +38,30 @@ def _check_package(package: ModuleType) -> None:
 _check_package(projections)
 
 SERVICES = "readapi.services"
-"""The group of entry points in which whoever has stores and settings offers an ``EmbeddedService``."""
+"""Group of the entry point that provides the ``EmbeddedService``. This package must not import ``infra`` itself."""
 
 
 class EmbeddedService(Protocol):
-    """The whole service, to be put into somebody else's process."""
+    """The service in the process of another application."""
 
     def add_to(self, host: "App[Any, Any] | None") -> "App[Any, Any]":
-        """Add it to a Falcon application, or make one. It starts with the application, or with its first request."""
+        """Add all routes to a host application, or create an application if ``host`` is None.
+
+        The service starts with the application, or at the latest with its first request.
+        """
         ...
 
 
 def init_app(app: "App[Any, Any]") -> None:
-    """Add all routes to a Falcon ASGI application: call it once, before the first request.
+    """Add all routes of TickView to a Falcon ASGI application. Call this once, before the first request.
 
-    Raises TypeError for an application that is not ``falcon.asgi.App``, and what ``tickview serve`` is refused for.
+    Args:
+        app: The application.
+
+    Raises:
+        TypeError: The application is not a ``falcon.asgi.App``.
+        StartupError: Redis cannot be used, or a file with tokens or keys cannot be read.
+        pydantic.ValidationError: A setting is invalid.
     """
     from falcon.asgi import App
 
@@ -53,9 +71,11 @@ def init_app(app: "App[Any, Any]") -> None:
 
 
 def create_app() -> AsgiApplication:
-    """An ASGI application to mount under Starlette, FastAPI or Django, at any prefix.
+    """Create an ASGI application to mount under Starlette, FastAPI or Django, at any prefix.
 
-    Raises what ``tickview serve`` is refused for.
+    Raises:
+        StartupError: Redis cannot be used, or a file with tokens or keys cannot be read.
+        pydantic.ValidationError: A setting is invalid.
     """
     from readapi.http.mounting import without_prefix
 
@@ -63,10 +83,7 @@ def create_app() -> AsgiApplication:
 
 
 def _service() -> EmbeddedService:
-    from importlib import import_module
-    from importlib.metadata import entry_points
-
-    [offered] = entry_points(group=SERVICES)
-    _check_package(import_module(offered.module.partition(".")[0]))
-    service: EmbeddedService = offered.load()
+    [entry_point] = entry_points(group=SERVICES)
+    _check_package(import_module(entry_point.module.partition(".")[0]))
+    service: EmbeddedService = entry_point.load()
     return service

@@ -4,7 +4,12 @@ from domain.errors import TickViewError
 
 
 class UnavailableError(TickViewError):
-    """The service cannot do this now; the message says why. Trying again after ``retry_after`` seconds may help."""
+    """The service cannot do this now. The message gives the reason, without addresses or other secrets.
+
+    Args:
+        message: The reason.
+        retry_after: Seconds after which another attempt may succeed.
+    """
 
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
@@ -12,4 +17,4 @@ class UnavailableError(TickViewError):
 
 
 class NoSuchReadModelError(TickViewError, LookupError):
-    """There is no read model of this name; the message says which there are."""
+    """There is no read model with this name. The message lists the names of the read models."""

@@ -1,4 +1,4 @@
-"""The status of the service, and the commands of an operator."""
+"""The port for operators: the status of the service, and commands to its read models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,17 @@ from readapi.ports.archive import ArchiveStatus
 
 @dataclass(frozen=True)
 class SegmentStatus:
-    """How far a segment, a read model's work on one log, is.
+    """The progress of a segment: a read model's work on one log.
 
-    ``owner`` is the worker that has it, if one has; ``lag_seconds`` the age of the oldest event not folded yet.
+    Attributes:
+        log: The name of the log.
+        checkpoint: The position up to which the log is folded.
+        head: The last position of the log.
+        lag_events: The number of events that are not folded yet.
+        lag_seconds: The age of the oldest event that is not folded yet, in seconds.
+        events_per_second: The present rate of folding.
+        owner: The worker that holds the lease of the segment, or None.
+        parked_keys: The number of parked keys.
     """
 
     log: str
@@ -26,28 +34,35 @@ class SegmentStatus:
 
 @dataclass(frozen=True)
 class ReadModelStatus:
-    """How a read model stands: its builds, named ``<version>.<number>``, and the segments of two of them."""
+    """The builds of a read model, each named ``<version>.<number>``, and the segments of two of them."""
 
     name: str
     version: int
-    """Of the live build; of the code, while there is none."""
+    """Version of the live build. Version of the projection in this release while no build is live."""
     previous_version: int | None
     building_version: int | None
     live: str | None
     previous: str | None
     building: str | None
     held: bool
-    """Whether the build under way waits for somebody's word before it goes live."""
+    """Whether the build under way waits for an operator's command to go live."""
     segments: Sequence[SegmentStatus]
-    """Of the live build."""
+    """Segments of the live build."""
     building_segments: Sequence[SegmentStatus]
-    """Of the build under way."""
+    """Segments of the build under way."""
 
 
 @dataclass(frozen=True)
 class ParkedKey:
-    """A key of a live build whose events wait for a fix: ``error`` tells what befell the first, which stands at
-    ``position`` of ``log`` and was recorded at ``since`` (epoch seconds).
+    """A key of a live build whose events could not be folded and wait for a fix.
+
+    Attributes:
+        key: The key.
+        log: The log that contains the events.
+        position: The position of the first event that could not be folded.
+        since: The time at which that event was recorded, in epoch seconds.
+        events: The number of waiting events.
+        error: The error that the first event caused.
     """
 
     key: str
@@ -60,16 +75,19 @@ class ParkedKey:
 
 @dataclass(frozen=True)
 class IntakeStatus:
-    """What came in since the beginning: ``<way>.<what>`` -> how many; and the dead letters kept and dropped."""
+    """Counts of received messages and events, over all processes and since the first start."""
 
     counts: Mapping[str, int]
+    """``<way>.<outcome>``, for example ``http.recorded`` -> count."""
     dead_letters: int
+    """Number of stored dead letters."""
     dead_letters_dropped: int
+    """Number of dead letters that were dropped because a bound was reached."""
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """A server that the service stands on; ``version`` and ``latency_ms`` are None where it is not up."""
+    """The status of a server that the service needs. ``version`` and ``latency_ms`` are None if it is not up."""
 
     up: bool
     version: str | None = None
@@ -77,42 +95,51 @@ class ServerStatus:
 
 
 class Operations(Protocol):
-    """How the service stands, and what an operator can do about its read models.
+    """The status of the service, and commands to its read models.
 
-    What names a read model raises NoSuchReadModelError if there is none of that name.
+    Every method except ``servers`` raises UnavailableError while its store cannot be reached. Every method with a
+    ``name`` raises NoSuchReadModelError if there is no read model with this name.
     """
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
-        """Every read model."""
+        """Return the status of every read model."""
         ...
 
     async def replay(self, name: str, *, held: bool, throttle: int) -> ReadModelStatus:
-        """Build it anew beside the live build, at ``throttle`` events a second for each segment (0: no limit).
+        """Start a new build of a read model beside the live build, or join the build under way.
 
-        A build that is under way already is joined. It goes live by itself once it has caught up, unless ``held``.
+        Args:
+            name: Name of the read model.
+            held: Whether the build waits for a command before it goes live. Otherwise it goes live when it has caught
+                up.
+            throttle: Highest number of events per second and segment. 0 means no limit.
         """
         ...
 
     async def rollback(self, name: str) -> ReadModelStatus:
-        """Let the previous build answer again. Raises NoSuchBuildError."""
+        """Make the previous build the live build again.
+
+        Raises:
+            NoSuchBuildError: There is no previous build.
+        """
         ...
 
     async def parked(self, name: str) -> Sequence[ParkedKey]:
-        """The parked keys of its live build, 1,000 of each log at most."""
+        """Return the parked keys of the live build, at most 1,000 for each log."""
         ...
 
     async def retry_parked(self, name: str, key: str) -> bool:
-        """Have a parked key tried again; False if it is not parked."""
+        """Request another attempt to fold a parked key. Return False if the key is not parked."""
         ...
 
     async def intake(self) -> IntakeStatus:
-        """What came in."""
+        """Return the counts of received messages."""
         ...
 
     async def servers(self) -> Mapping[str, ServerStatus]:
-        """``redis``, and ``postgres`` where there is an archive."""
+        """Return the status of ``redis``, and of ``postgres`` where there is an archive."""
         ...
 
     async def archive(self) -> ArchiveStatus | None:
-        """How the archive stands; None where there is none. Raises UnavailableError."""
+        """Return the status of the archive, or None if there is no archive."""
         ...

@@ -1,4 +1,4 @@
-"""The live read models, as an API process follows them."""
+"""The port to the live read models: the live build of each, its positions and its freshness."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,48 +12,53 @@ Queries = TypeVar("Queries", covariant=True)
 
 @dataclass(frozen=True)
 class LiveBuild(Generic[Queries]):
-    """What answers for a read model at one moment. A request is answered from one of these alone."""
+    """The live build of a read model at one moment. A request is answered from exactly one of these."""
 
     build: Build
     queries: Queries
     positions: Positions
-    """The position up to which each log is folded, at least; 0 where nothing is known yet."""
+    """Log -> position up to which the build is folded at least. 0 while the position is unknown."""
 
     @cached_property
     def formatted_positions(self) -> str:
-        """They as a header has them."""
+        """The positions as the value of a header."""
         return format_positions(self.positions)
 
 
 def format_positions(positions: Positions) -> str:
-    """``market-0=12,market-1=7``."""
+    """Format positions as the value of a header: ``market-0=12,market-1=7``."""
     return ",".join([f"{log}={position}" for log, position in positions.items()])
 
 
-def provenance(found: ResultRow[Any]) -> str:
-    """Where the event stands that last changed a row, as in the header: ``market-0=17``."""
-    return format_positions({found.log: found.position})
+def provenance(row: ResultRow[Any]) -> str:
+    """Format the position of the event that last changed a row as the value of a header: ``market-0=17``."""
+    return format_positions({row.log: row.position})
 
 
 class LiveBuilds(Protocol[Queries]):
-    """The build of a read model that is live, followed from one to the next; known without asking anybody."""
+    """The live build of a read model, which this process follows from switch to switch."""
 
     @property
     def current(self) -> LiveBuild[Queries]:
-        """What answers now."""
+        """The live build now."""
         ...
 
-    async def reached(self, positions: Positions, timeout: float) -> LiveBuild[Queries] | None:  # noqa: ASYNC109 one that is met, not raised
-        """What answers as soon as it is at or past all ``positions``; None if it is not within ``timeout`` seconds.
+    async def reached(self, positions: Positions, timeout: float) -> LiveBuild[Queries] | None:  # noqa: ASYNC109 reaching it is no error
+        """Wait until the live build has reached all positions.
 
-        A log that the read model does not know counts as not reached.
+        Args:
+            positions: Log -> position to wait for. A log that the read model does not fold is never reached.
+            timeout: Seconds to wait at most.
+
+        Returns:
+            The live build, or None if it did not reach the positions in time.
         """
         ...
 
 
 class Freshness(Protocol):
-    """Whether an API process still hears of what is committed."""
+    """Whether this process still receives the commits of the workers."""
 
     def age(self) -> float | None:
-        """Seconds since the store was last heard of, if it is away; None while it is there."""
+        """Return the seconds since the last contact with the store if it is unavailable, else None."""
         ...
