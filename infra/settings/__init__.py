@@ -1,4 +1,4 @@
-"""The settings: read from the environment, checked, and shown."""
+"""The settings: environment variables and their validation."""
 
 from infra.settings.settings import Durability, Settings
 

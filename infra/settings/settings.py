@@ -1,17 +1,17 @@
-"""The settings: one class, read from the environment, with the platform's own variable names understood too."""
+"""The settings: one class that reads TickView's environment variables, and those of the TickStock platform."""
 
 import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote
 
 import orjson
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.processes.lifeline import SUPERVISED
+from infra.settings.platform_servers import build_postgres_dsn, build_redis_url
 from infra.settings.table_names import parse_table_name
 from infra.settings.urls import check_postgres_dsn, check_redis_url
 
@@ -21,7 +21,7 @@ _NEVER_EMPTY = (
     *("data", "catalogue_dsn", "catalogue_symbols_table", "catalogue_universes_table", "audit_key"),
     *("tokens_file", "jwt_issuer", "jwt_audience", "jwt_jwks_file"),
 )
-"""Settings of which an empty value, as a script leaves it whose own variable is not set, would mean something else."""
+"""Settings that refuse an empty value. A script whose own variable is unset would otherwise change their meaning."""
 
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
@@ -31,16 +31,17 @@ UniverseField = Literal["key", "name", "description", "symbols"]
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the name of a setting's environment variable."""
     alias = Settings.model_fields[name].validation_alias
     return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{PREFIX}{name}".upper()
 
 
 class Settings(BaseSettings):
-    """Every setting, its environment variable being ``TICKVIEW_`` and its name in capitals.
+    """All settings. The environment variable of a setting is ``TICKVIEW_`` followed by its name in capitals.
 
-    Raises pydantic's ValidationError for a value that is out of range, for values that contradict each other, and for
-    a variable that begins like ours and is none.
+    Raises:
+        pydantic.ValidationError: A value is invalid or out of range, two values contradict each other, or a variable
+            begins with ``TICKVIEW_`` and is not a setting. The error does not contain the values, which may be secret.
     """
 
     model_config = SettingsConfigDict(
@@ -53,127 +54,139 @@ class Settings(BaseSettings):
     )
 
     data: Path = Path(".tickview")
-    """Folder of the data and logs of ``tickview up``, by which the other commands find its servers."""
+    """Folder of the data and the logs of ``tickview up``. Other commands find its servers through this folder."""
     redis_url: str | None = None
-    """Redis or Valkey: ``redis://user:password@host:6379/0``, ``rediss://`` over TLS. That of ``tickview up`` when not
-    set."""
+    """Redis or Valkey: ``redis://user:password@host:6379/0``, or ``rediss://`` for TLS. If unset, the server of
+    ``tickview up``."""
     postgres_dsn: str | None = None
-    """PostgreSQL: ``postgresql://user:password@host/name?sslmode=verify-full``. That of ``tickview up`` when neither
-    this nor ``redis_url`` is set."""
+    """PostgreSQL: ``postgresql://user:password@host/name?sslmode=verify-full``. If this setting and
+    ``TICKVIEW_REDIS_URL`` are unset, the server of ``tickview up``."""
 
     catalogue_dsn: str | None = None
-    """PostgreSQL whose tables have the catalogue, which is only read; that of ``TICKSTOCK_DB_HOST`` when not set."""
+    """PostgreSQL database with the tables of the catalogue. TickView only reads it. If unset, the database of
+    ``TICKSTOCK_DB_HOST``."""
     catalogue_symbols_table: str = "symbols"
-    """Table or view of the symbols, as ``schema.table`` if need be; a name with a dot in it as ``"my.table"``."""
+    """Table or view of the symbols, optionally with its schema: ``schema.table``. Quote a name that contains a dot:
+    ``"my.table"``."""
     catalogue_universes_table: str = "universes"
-    """Table or view of the universes; it need not be there unless it is set."""
+    """Table or view of the universes, written like the table of the symbols. If unset, the default table may be
+    missing."""
     catalogue_symbol_columns: Annotated[dict[SymbolField, str], NoDecode] = {}
-    """Columns of symbols, in tables and files, that have another name than the field: ``{"name": "company"}``."""
+    """Columns of the symbols, in tables and files, whose name differs from the field: ``{"name": "company"}``."""
     catalogue_universe_columns: Annotated[dict[UniverseField, str], NoDecode] = {}
-    """The same of universes."""
+    """Columns of the universes, in tables and files, whose name differs from the field: ``{"key": "code"}``."""
 
     partitions: Annotated[int, Field(ge=1, le=64)] = 4
-    """Partitions of the market log; fixed when the log is first written to."""
+    """Number of partitions of the market log. It cannot change after the first use of the log."""
     durability: Durability = "fsynced"
-    """When an append counts as done: Redis has it, has it on disk, or ``replicas`` other servers have it."""
+    """Point at which an append is acknowledged: Redis has the events, has them on disk, or ``TICKVIEW_REPLICAS``
+    replicas have them."""
     replicas: Annotated[int, Field(ge=1)] = 1
-    """How many replicas must have an append when ``durability`` is ``replicated``."""
+    """Number of replicas that must have an append if ``TICKVIEW_DURABILITY`` is ``replicated``."""
     dedupe_window: Annotated[int, Field(ge=1)] = 86_400
-    """Seconds for which at least an event id is remembered."""
+    """Seconds for which a log remembers an event id, and drops events with the same id. It may remember an id for up to
+    twice as long."""
 
     log_retention_age: Annotated[int, Field(ge=1)] = 86_400
-    """Seconds for which a log keeps an event that the archive and every read model have."""
+    """Age in seconds from which a log trims an event. A log trims only events that the archive and every read
+    model have."""
     log_retention_size: Annotated[int, Field(ge=1)] = 100_000
-    """Events that each log keeps although the archive and every read model have them, at most."""
+    """Number of events beyond which a log trims the oldest. A log trims only events that the archive and every read
+    model have."""
     archive_batch: Annotated[int, Field(ge=1, le=10_000)] = 1_000
-    """Events archived at once, at most."""
+    """Highest number of events per archive transaction."""
     verify_every: Annotated[int, Field(ge=0)] = 86_400
-    """Seconds between two verifications of the archive; 0: only on demand."""
+    """Seconds between two verifications of the archive. 0: verify only on request."""
     audit_key: Path | None = None
-    """PEM file of the Ed25519 key that signs the archive's heads; of its public half where heads are only checked."""
+    """PEM file of the Ed25519 private key that signs the heads of the archive. To check signatures, the public key
+    suffices."""
 
     batch_size: Annotated[int, Field(ge=1, le=5_000)] = 500
-    """Events the recorder appends at once, at most."""
+    """Highest number of events that the recorder appends at once."""
     batch_milliseconds: Annotated[float, Field(ge=0, le=1_000)] = 5.0
-    """How long the recorder waits for a batch to fill."""
+    """Highest number of milliseconds for which the recorder collects messages into a batch."""
     backlog: Annotated[int, Field(ge=1)] = 20_000
-    """Messages the recorder holds unrecorded, at most."""
+    """Highest number of received messages that wait in the recorder."""
     max_message_bytes: Annotated[int, Field(ge=1_024)] = 1_048_576
-    """A larger message is a dead letter."""
+    """Largest message in bytes. The recorder stores a larger message as a dead letter."""
 
     dead_letters_max_count: Annotated[int, Field(ge=1)] = 10_000
-    """Dead letters kept, at most; the oldest make room."""
+    """Highest number of stored dead letters. Beyond it, the oldest are dropped."""
     dead_letters_max_bytes: Annotated[int, Field(ge=1_048_576)] = 67_108_864
-    """What they take together, at most."""
+    """Highest total size of the stored dead letters in bytes. Beyond it, the oldest are dropped."""
     dead_letters_max_age: Annotated[int, Field(ge=60)] = 7 * 86_400
-    """Seconds for which a dead letter is kept."""
+    """Seconds for which a dead letter is stored."""
 
     lease_seconds: Annotated[float, Field(ge=0.2, le=300)] = 5.0
-    """A worker that is silent for so long loses its segments."""
+    """Seconds after which a worker or archiver without a sign of life loses its leases."""
     fold_batch: Annotated[int, Field(ge=1, le=10_000)] = 1_000
-    """Events a worker folds and commits at once, at most."""
+    """Highest number of events that a worker folds and commits at once."""
 
     replay_throttle: Annotated[int, Field(ge=0)] = 0
-    """Events a second that each segment of a build under way may fold, so that reads stay fast; 0: no limit."""
+    """Highest number of events per second that each segment of a new build folds, so that reads stay fast. 0: no
+    limit."""
 
     host: str = "127.0.0.1"
-    """Address that the API listens on; another than that of this machine alone needs authentication."""
+    """Address on which the API listens. Addresses other than loopback require authentication."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
-    """Its port."""
+    """Port on which the API listens. 0: any free port."""
     api_processes: Annotated[int, Field(ge=1, le=64)] = 2
-    """Processes that answer."""
+    """Number of processes that answer API requests."""
     replica_max_rows: Annotated[int, Field(ge=0)] = 250_000
-    """Active patterns that each API process keeps in memory to answer from, about 1 kB each; where there are more,
-    or with 0, Redis answers."""
+    """Highest number of active patterns that each API process holds in memory, about 1 kB each. With more patterns, or
+    with 0, Redis answers the queries."""
     wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
-    """How long a read waits for ``TickView-Min-Position``."""
+    """Seconds for which a read waits for the positions in its header ``TickView-Min-Position``."""
     tokens_file: Path | None = None
-    """File of the tokens of the API, made by ``tickview token create``; with it, whoever asks must show one."""
+    """File of the API tokens, created by ``tickview token create``. If set, the API refuses requests
+    without a token."""
     jwt_issuer: str | None = None
-    """Who signs the JWTs that the API takes (``iss``); goes with ``jwt_audience`` and ``jwt_jwks_file``."""
+    """Issuer of the accepted JWTs (claim ``iss``). Set it together with ``TICKVIEW_JWT_AUDIENCE`` and
+    ``TICKVIEW_JWT_JWKS_FILE``."""
     jwt_audience: str | None = None
-    """For whom they must be (``aud``)."""
+    """Audience of the accepted JWTs (claim ``aud``)."""
     jwt_jwks_file: Path | None = None
-    """File of the issuer's public keys (JWKS); read again when it changes."""
+    """JWKS file (RFC 7517) with the public keys of the issuer. TickView reads it again when it changes."""
     token: SecretStr | None = None
-    """What ``tickview publish --via http`` shows to the API."""
+    """Token that ``tickview publish --via http`` sends to the API."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Origins of the pages that browsers let read our answers, separated by commas: ``https://ui.example``."""
+    """Origins whose pages may read API responses in a browser (CORS), separated by commas: ``https://ui.example``."""
     rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1_000.0
-    """Requests a second that each API process answers to each token, or, without one, to each address; 0: no limit.
-    Without authentication there is none."""
+    """Requests per second that each API process answers per token, or per address if a request has no token. 0: no
+    limit. Without authentication there is no limit."""
     rate_burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2_000.0
-    """Requests that it answers at once after a rest."""
+    """Number of requests that each API process answers at once after a pause, per token or address."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """What is told in the logs, from here on."""
+    """Lowest level of the messages in the logs."""
 
     platform_redis_host: Annotated[str | None, Field(validation_alias=AliasChoices("REDIS_HOST"))] = None
-    """The platform's Redis, where ``TICKVIEW_REDIS_URL`` is not set."""
+    """Host of the platform's Redis. Ignored if ``TICKVIEW_REDIS_URL`` is set."""
     platform_redis_port: Annotated[int, Field(validation_alias=AliasChoices("REDIS_PORT"), ge=1, le=65_535)] = 6379
-    """Its port."""
+    """Port of the platform's Redis."""
     platform_redis_db: Annotated[int, Field(validation_alias=AliasChoices("REDIS_DB"), ge=0)] = 0
-    """Number of its database."""
+    """Database number in the platform's Redis."""
     platform_redis_password: Annotated[SecretStr | None, Field(validation_alias=AliasChoices("REDIS_PASSWORD"))] = None
-    """Its password."""
+    """Password of the platform's Redis."""
     platform_db_host: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_HOST"))] = None
-    """The platform's PostgreSQL, where ``TICKVIEW_POSTGRES_DSN`` is not set."""
+    """Host of the platform's PostgreSQL. Ignored if ``TICKVIEW_POSTGRES_DSN`` and ``TICKVIEW_CATALOGUE_DSN`` are
+    set."""
     platform_db_port: Annotated[int, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PORT"), ge=1, le=65_535)] = 5432
-    """Its port."""
+    """Port of the platform's PostgreSQL."""
     platform_db_name: Annotated[str, Field(validation_alias=AliasChoices("TICKSTOCK_DB_NAME"))] = "tickstock"
-    """Name of its database."""
+    """Database name in the platform's PostgreSQL."""
     platform_db_user: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_USER"))] = None
-    """Who we are there; ``postgres`` when not set."""
+    """User in the platform's PostgreSQL. If unset, ``postgres``."""
     platform_db_password: Annotated[SecretStr | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PASSWORD"))] = (
         None
     )
-    """Our password there."""
+    """Password of this user."""
 
     @field_validator(*_NEVER_EMPTY, mode="before")
     @classmethod
-    def _refuse_what_is_empty(cls, given: object) -> object:
-        if given == "":
-            raise ValueError("is empty: give it a value, or unset it")
-        return given
+    def _refuse_empty(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("must not be empty. Set a value, or unset the variable.")
+        return value
 
     @field_validator("redis_url")
     @classmethod
@@ -197,46 +210,52 @@ class Settings(BaseSettings):
 
     @field_validator("catalogue_symbol_columns", "catalogue_universe_columns", mode="before")
     @classmethod
-    def _parse_columns(cls, given: object) -> object:
+    def _parse_columns(cls, value: object) -> object:
         try:
-            return orjson.loads(given) if isinstance(given, str) else given
+            return orjson.loads(value) if isinstance(value, str) else value
         except orjson.JSONDecodeError:
-            raise ValueError('should be a JSON object, such as {"name": "company"}') from None
+            raise ValueError('must be a JSON object, such as {"name": "company"}') from None
 
     @property
     def authenticates(self) -> bool:
-        """Whether the API asks who asks."""
+        """Whether the API authenticates its clients."""
         return self.tokens_file is not None or self.jwt_issuer is not None
 
     @field_validator("cors_origins", mode="before")
     @classmethod
-    def _split_origins(cls, given: object) -> object:
-        return [one.strip() for one in given.split(",") if one.strip()] if isinstance(given, str) else given
+    def _split_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [origin.strip() for origin in value.split(",") if origin.strip()]
 
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin: write each as https://ui.example, without a path; no *")
+                raise ValueError(
+                    f"{origin!r} is not an origin. Write each origin without a path, such as https://ui.example. "
+                    "The wildcard * is not allowed."
+                )
         return origins
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_what_is_none(cls, given: Any) -> Any:
+    def _refuse_unknown_variables(cls, values: Any) -> Any:
         known = [variable(name) for name in cls.model_fields]
         for name in os.environ:
             if name.upper().startswith(PREFIX) and name.upper() not in (*known, SUPERVISED):
-                alike = get_close_matches(name.upper(), known, 1, 0.8)
-                hint = f"did you mean {alike[0]}?" if alike else "`tickview config` lists those there are"
-                raise ValueError(f"{name} is no setting: {hint}")
-        return given
+                similar = get_close_matches(name.upper(), known, 1, 0.8)
+                hint = f"Did you mean {similar[0]}?" if similar else "`tickview config` lists all settings."
+                raise ValueError(f"{name} is not a setting. {hint}")
+        return values
 
     @model_validator(mode="after")
     def _check_durability(self) -> Self:
         if "replicas" in self.model_fields_set and self.durability != "replicated":
             raise ValueError(
-                f"TICKVIEW_REPLICAS is of no effect with TICKVIEW_DURABILITY={self.durability}: set it to replicated"
+                f"TICKVIEW_REPLICAS has no effect with TICKVIEW_DURABILITY={self.durability}. "
+                "Set TICKVIEW_DURABILITY=replicated, or unset TICKVIEW_REPLICAS."
             )
         return self
 
@@ -245,26 +264,28 @@ class Settings(BaseSettings):
         parts = {"ISSUER": self.jwt_issuer, "AUDIENCE": self.jwt_audience, "JWKS_FILE": self.jwt_jwks_file}
         missing = [f"TICKVIEW_JWT_{name}" for name, value in parts.items() if not value]
         if 0 < len(missing) < len(parts):
-            raise ValueError(f"JWTs need {' and '.join(missing)} too")
+            raise ValueError(f"JWT authentication also needs {' and '.join(missing)}.")
         return self
 
     @model_validator(mode="after")
-    def _understand_the_platform(self) -> Self:
+    def _apply_platform_variables(self) -> Self:
         if self.redis_url is None and self.platform_redis_host:
-            password = (
-                f":{quote(self.platform_redis_password.get_secret_value(), safe='')}@"
-                if self.platform_redis_password
-                else ""
+            url = build_redis_url(
+                self.platform_redis_host,
+                self.platform_redis_port,
+                self.platform_redis_db,
+                self.platform_redis_password,
             )
-            address = f"{self.platform_redis_host}:{self.platform_redis_port}/{self.platform_redis_db}"
-            object.__setattr__(self, "redis_url", f"redis://{password}{address}")
+            object.__setattr__(self, "redis_url", url)
         if self.platform_db_host:
-            user = quote(self.platform_db_user or "postgres", safe="")
-            password = (
-                f":{quote(self.platform_db_password.get_secret_value(), safe='')}" if self.platform_db_password else ""
+            dsn = build_postgres_dsn(
+                self.platform_db_host,
+                self.platform_db_port,
+                self.platform_db_name,
+                self.platform_db_user or "postgres",
+                self.platform_db_password,
             )
-            address = f"{self.platform_db_host}:{self.platform_db_port}/{quote(self.platform_db_name, safe='')}"
             for name in ("postgres_dsn", "catalogue_dsn"):
                 if getattr(self, name) is None:
-                    object.__setattr__(self, name, f"postgresql://{user}{password}@{address}")
+                    object.__setattr__(self, name, dsn)
         return self

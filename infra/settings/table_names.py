@@ -1,4 +1,7 @@
-"""Names of tables as settings give them: ``schema.table``, each spelled as the database has it, in quotes or not."""
+"""Names of tables in settings: ``table`` or ``schema.table``, each part with or without double quotes.
+
+The case of a name is that of the database, with or without quotes.
+"""
 
 import re
 from collections.abc import Iterable
@@ -9,17 +12,21 @@ _NAME = re.compile(rf"(?:{_PART})(?:\.(?:{_PART}))*")
 
 
 def parse_table_name(name: str) -> tuple[str, ...]:
-    """Schema, where it is named, and table, without the quotes. Raises ValueError for what is no name."""
+    """Split a name into the table, preceded by the schema if the name has one, both without quotes.
+
+    Raises:
+        ValueError: The text is not the name of a table.
+    """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no name of a table: write table or schema.table, and a name with a dot or a quote in it as "
-            '"my.table"'
+            f"{name!r} is not the name of a table. Write table or schema.table. Quote a part that contains a dot or a "
+            'quote: "my.table".'
         )
     return tuple(part[1:-1].replace('""', '"') if part[0] == '"' else part for part in _PARTS.findall(name))
 
 
 def format_table_name(parts: Iterable[str]) -> str:
-    """The name of which these are the parts."""
+    """Join the parts of a name, with quotes where a part needs them."""
     return ".".join(part if _PARTS.fullmatch(part) and part[0] != '"' else _quoted(part) for part in parts)
 
 

@@ -1,6 +1,6 @@
-"""Whether a connection can be made of a server's address; what is said of one that is none repeats nothing of it.
+"""Validation of Redis and PostgreSQL URLs. Error messages never contain the URL, because it may contain a password.
 
-The drivers' own messages do: ``missing "=" after "postgres+x://me:secret@…"``.
+The messages of the drivers contain it: ``missing "=" after "postgres+x://me:secret@…"``.
 """
 
 import re
@@ -11,46 +11,58 @@ from psycopg.conninfo import conninfo_to_dict
 from redis import ConnectionPool, RedisError
 
 _PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
-"""A password in a DSN that is not a URL, or among the parameters of a URL."""
+"""A password in a DSN of keywords and values, or in the query parameters of a URL."""
 
 
 def check_redis_url(url: str) -> None:
-    """Raises ValueError for a URL that no connection can be made of, or that names no database by its number."""
+    """Validate a Redis URL.
+
+    Raises:
+        ValueError: The URL has an unknown scheme, cannot be parsed, or has a path that is not a database number. The
+            message does not contain the URL.
+    """
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("should begin with redis://, rediss:// (over TLS) or unix://")
+        raise ValueError("must begin with redis://, rediss:// (TLS) or unix://")
     try:
         ConnectionPool.from_url(url).make_connection()
         _, _, path, query, fragment = urlsplit(url)
-        # The rest of a password, and the host behind it.
+        # A password with an unquoted ? or # ends the host early: the host then follows an @ in the query or fragment.
         misread = any("@" in part and "=" not in part for part in (*query.split("&"), fragment))
     except (ValueError, TypeError, RedisError):
         misread = True
     if misread:
         raise ValueError(
-            "is no URL that can be connected to: see its port and the parameters behind the ?, and write what is "
-            "special in a password as %2F"
+            "is not a valid URL. Check the port and the parameters after the ?, and percent-encode special characters "
+            "in the password: write / as %2F."
         )
     number = "" if url.startswith("unix://") else path.strip("/")
     if number and not (number.isascii() and number.isdecimal()):
-        raise ValueError("should have the number of a database behind the host and /, or nothing")
+        raise ValueError("must have a database number, or nothing, after the host and the /")
 
 
 def check_postgres_dsn(dsn: str) -> None:
-    """Raises ValueError for what is neither a URI nor keywords and values of PostgreSQL."""
+    """Validate a PostgreSQL connection string.
+
+    See https://www.postgresql.org/docs/current/libpq-connect.html ("Connection Strings").
+
+    Raises:
+        ValueError: The string is neither a URI nor keywords and values. The message does not contain the string.
+    """
     try:
         port = str(conninfo_to_dict(dsn).get("port", "0"))
     except (Error, UnicodeDecodeError):
         port = ""
-    # Part of a password that is misread as a port would be told to everybody.
+    # An unquoted / in a password makes libpq read a part of the password as the port, and show it in later errors.
     if not port.replace(",", "").isdigit():
         raise ValueError(
-            "is neither a URI of PostgreSQL (postgresql://user:password@host/name) nor keywords and values "
-            "(host=… dbname=…): see its port and parameters, and write what is special in a password as %2F"
+            "is neither a PostgreSQL URI (postgresql://user:password@host/name) nor keywords and values "
+            "(host=… dbname=…). Check the port and the parameters, and percent-encode special characters in the "
+            "password: write / as %2F."
         )
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """Replace the user and the password of a URL or DSN by ``…``."""
     scheme, separator, rest = url.rpartition("@")
     shown = f"{scheme.split('//')[0]}//…@{rest}" if separator else url
     return _PASSWORD.sub(r"\1…", shown)

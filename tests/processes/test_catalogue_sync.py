@@ -153,7 +153,7 @@ def test_the_platforms_tables_are_read_and_never_written(redis_url: str, databas
             "Universes",
             b"universes, platform.tickers, intruding. Correct TICKVIEW_CATALOGUE_UN",
         ),
-        ("catalogue_symbols_table", "a..b", b"TICKVIEW_CATALOGUE_SYMBOLS_TABLE: 'a..b' is no name of a table"),
+        ("catalogue_symbols_table", "a..b", b"TICKVIEW_CATALOGUE_SYMBOLS_TABLE: 'a..b' is not the name of a table"),
         ("catalogue_dsn", "postgresql://127.0.0.1:1/none", b"Check TICKVIEW_CATALOGUE_DSN"),
         ("catalogue_symbol_columns", '{"symbol": "ticker", "name": "firm"}', b"no column firm for name"),
         ("catalogue_symbol_columns", '{"colour": "red"}', b"TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"),

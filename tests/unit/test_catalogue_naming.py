@@ -28,9 +28,9 @@ def test_a_name_has_a_schema_and_a_table_spelled_as_they_are(name: str, parts: t
 
 @pytest.mark.parametrize("name", ["a..b", ".a", "a.", '"a', 'a"b', '"a"b', '""', 'a."', '"a" ."b"'])
 def test_what_is_no_name_is_refused_by_the_setting(name: str) -> None:
-    with pytest.raises(ValidationError, match="is no name of a table"):
+    with pytest.raises(ValidationError, match="is not the name of a table"):
         Settings(catalogue_symbols_table=name)
-    with pytest.raises(ValidationError, match="is no name of a table"):
+    with pytest.raises(ValidationError, match="is not the name of a table"):
         Settings(catalogue_universes_table=name)
 
 

@@ -86,17 +86,20 @@ def test_what_is_wrong_is_said_by_name_and_without_the_value() -> None:
     [problem] = refusal(REDIS_PORT="70000")
     assert problem.startswith("REDIS_PORT: ")
     [problem] = refusal(TICKVIEW_REDIS_URL="http://user:s3cret@cache")
-    assert problem == "TICKVIEW_REDIS_URL: should begin with redis://, rediss:// (over TLS) or unix://"
+    assert problem == "TICKVIEW_REDIS_URL: must begin with redis://, rediss:// (TLS) or unix://"
 
 
 def test_what_contradicts_itself_is_said() -> None:
     [problem] = refusal(TICKVIEW_REPLICAS="2")
-    assert problem == ("TICKVIEW_REPLICAS is of no effect with TICKVIEW_DURABILITY=fsynced: set it to replicated")
+    assert problem == (
+        "TICKVIEW_REPLICAS has no effect with TICKVIEW_DURABILITY=fsynced. "
+        "Set TICKVIEW_DURABILITY=replicated, or unset TICKVIEW_REPLICAS."
+    )
     assert refusal(TICKVIEW_JWT_ISSUER="https://login.example") == [
-        "JWTs need TICKVIEW_JWT_AUDIENCE and TICKVIEW_JWT_JWKS_FILE too"
+        "JWT authentication also needs TICKVIEW_JWT_AUDIENCE and TICKVIEW_JWT_JWKS_FILE."
     ]
 
 
 def test_a_variable_that_is_none_of_ours_is_refused() -> None:
-    assert refusal(TICKVIEW_RATELIMIT="5") == ["TICKVIEW_RATELIMIT is no setting: did you mean TICKVIEW_RATE_LIMIT?"]
-    assert refusal(TICKVIEW_XYZZY="5") == ["TICKVIEW_XYZZY is no setting: `tickview config` lists those there are"]
+    assert refusal(TICKVIEW_RATELIMIT="5") == ["TICKVIEW_RATELIMIT is not a setting. Did you mean TICKVIEW_RATE_LIMIT?"]
+    assert refusal(TICKVIEW_XYZZY="5") == ["TICKVIEW_XYZZY is not a setting. `tickview config` lists all settings."]

@@ -151,10 +151,10 @@ def test_this_machine_is_served_without(host: str) -> None:
     [
         ({"jwt_issuer": "https://login.example"}, "TICKVIEW_JWT_AUDIENCE and TICKVIEW_JWT_JWKS_FILE"),
         ({"jwt_audience": "tickview", "jwt_jwks_file": "keys.json"}, "TICKVIEW_JWT_ISSUER"),
-        ({"cors_origins": "*"}, "no [*]"),
+        ({"cors_origins": "*"}, "[*] is not allowed"),
         ({"cors_origins": "https://ui.example/"}, "without a path"),
-        ({"cors_origins": "https://ui.example, ui.example"}, "'ui.example' is no origin"),
-        ({"cors_origins": "null"}, "is no origin"),
+        ({"cors_origins": "https://ui.example, ui.example"}, "'ui.example' is not an origin"),
+        ({"cors_origins": "null"}, "is not an origin"),
     ],
 )
 def test_what_contradicts_itself_or_opens_too_much_is_refused(given: dict[str, str], why: str) -> None:
