@@ -7,7 +7,7 @@ from typing import Any
 
 from infra.web_server.uvicorn import run
 from readapi.http.client_stream import STREAM, Stream
-from readapi.push.subscribers import MAX_WAITING_BYTES, WRITES_PER_TURN
+from readapi.push.subscribers import MAX_UNSENT_BYTES, WRITES_PER_TURN
 
 
 class ConstantPush:
@@ -41,7 +41,7 @@ class ConstantPush:
     async def _tell(self) -> None:
         while True:
             for number, stream in enumerate(self._streams):
-                if stream.unsent_bytes > MAX_WAITING_BYTES // 2:
+                if stream.unsent_bytes > MAX_UNSENT_BYTES // 2:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(stream.drain(), 1)
                 stream.write(self._frame)

@@ -9,7 +9,7 @@ from readapi.push.messages import Message, event_chunk, message, websocket_frame
 from readapi.push.metrics import PushMetrics
 from readapi.push.subscriptions import Subscription
 
-MAX_WAITING_BYTES = 1_048_576
+MAX_UNSENT_BYTES = 1_048_576
 """Bytes that may wait for one client. A client with more is dropped. Clients share the memory of equal messages."""
 
 WRITES_PER_TURN = 100
@@ -117,7 +117,7 @@ class Subscribers:
             for transport, subscribers in transports:
                 data = FRAMINGS[transport](message)
                 for subscriber in subscribers:
-                    if subscriber.stream.unsent_bytes > MAX_WAITING_BYTES:
+                    if subscriber.stream.unsent_bytes > MAX_UNSENT_BYTES:
                         self.drop(subscriber)
                         continue
                     subscriber.stream.write(data)

@@ -1,1 +1,1 @@
-"""The columnar replica of the active patterns: what one API process answers from without asking anybody."""
+"""The columnar replica of the active patterns, from which an API process answers scans without I/O."""

@@ -1,32 +1,37 @@
-"""What is derived from the replica's rows, and brought up to date only when it is next needed."""
+"""Lazy indexes: structures derived from the replica's rows that are brought up to date when a query needs them."""
 
 from collections.abc import Iterable
 from typing import Self
 
-ANEW = 8
-"""It is made anew once one in so many rows has changed."""
+REBUILD_FRACTION = 8
+"""An index is rebuilt instead of updated once one in so many of its rows has changed."""
 
 
-class Derived:
-    """Notes which rows have changed since it was last up to date."""
+class LazyIndex:
+    """Base of all lazy indexes.
+
+    A change of a row only notes the row's slot. The next query updates the index for all noted slots together, or
+    rebuilds it if many rows have changed. Commits are thus cheap, and bursts of commits cost one update.
+    """
 
     def __init__(self) -> None:
         self._changed: set[int] | None = None
+        """Slots that have changed since the last refresh. None if the index must be rebuilt."""
         self._size = 0
 
     def touch(self, slots: Iterable[int]) -> None:
-        """The rows in these slots have come, changed or gone."""
+        """Note that the rows in these slots were added, changed or removed."""
         if self._changed is not None:
             self._changed.update(slots)
-            if len(self._changed) > self._size // ANEW + ANEW:
+            if len(self._changed) > self._size // REBUILD_FRACTION + REBUILD_FRACTION:
                 self._changed = None
 
     def refresh(self) -> Self:
-        """Be up to date."""
+        """Bring the index up to date and return it."""
         if self._changed is None:
-            self._size = self._make()
+            self._size = self._rebuild()
         elif self._changed:
-            self._size = self._move(self._changed)
+            self._size = self._update(self._changed)
         else:
             return self
         self._changed = set()
@@ -34,13 +39,13 @@ class Derived:
 
     @property
     def nbytes(self) -> int:
-        """The memory it takes."""
+        """The memory of the index, in bytes."""
         raise NotImplementedError
 
-    def _make(self) -> int:
-        """Derive it from all rows; returns how many it is of."""
+    def _rebuild(self) -> int:
+        """Derive the index from all rows. Return the number of rows in it."""
         raise NotImplementedError
 
-    def _move(self, changed: set[int]) -> int:
-        """Derive what these rows change; returns how many it is of."""
+    def _update(self, changed: set[int]) -> int:
+        """Update the index for some slots. Return the number of rows in it."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What the replica takes, by Prometheus's names."""
+"""Prometheus metrics of the replica."""
 
 from prometheus_client import Gauge
 
@@ -6,15 +6,18 @@ from readapi.replica.replica import PatternReplica
 
 
 class ReplicaGauges:
-    """The metrics of one process; 0 while Redis answers."""
+    """The size of the replica in one API process. Zero while Redis answers in place of a replica."""
 
     def __init__(self) -> None:
         self._rows = Gauge("tickview_replica_rows", "Rows in memory.", registry=None, multiprocess_mode="liveall")
         self._bytes = Gauge(
-            "tickview_replica_bytes", "Memory that they take, about.", registry=None, multiprocess_mode="liveall"
+            "tickview_replica_bytes",
+            "Approximate memory of the replica, in bytes.",
+            registry=None,
+            multiprocess_mode="liveall",
         )
 
     def show(self, replica: PatternReplica | None) -> None:
-        """How it is now."""
+        """Set the gauges to the size of a replica."""
         self._rows.set(0 if replica is None else len(replica))
         self._bytes.set(0 if replica is None else replica.nbytes)

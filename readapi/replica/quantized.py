@@ -1,76 +1,93 @@
-"""Answers bounds on a whole column of numbers by one byte a row.
+"""Quantized columns: filters on numbers that read one byte per row.
 
-A column's values are cut into 256 steps of about as many rows each, and every row remembers its step. A bound is then a
-comparison of bytes; only the rows of the step that the bound cuts through are looked at again, by their order. The idea
-is that of the VA-file (Weber, Schek, Blott: "A Quantitative Analysis and Performance Study for Similarity-Search
-Methods in High-Dimensional Spaces", VLDB 1998).
+The values of a column are divided into 256 buckets of about equal size, and each row stores the number of its bucket.
+A bound on the column becomes a comparison of bytes, which reads an eighth of the memory of the numbers. Only the rows
+of the bucket that contains the bound need a second look, by way of the sorted index. The idea is that of the VA-file
+(Weber, Schek, Blott: "A Quantitative Analysis and Performance Study for Similarity-Search Methods in High-Dimensional
+Spaces", VLDB 1998).
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from readapi.replica.columns import Columns, Mask, Numbers
-from readapi.replica.lazy_index import Derived
-from readapi.replica.sorted_indexes import Order
+from readapi.replica.lazy_index import LazyIndex
+from readapi.replica.sorted_indexes import NumberIndex
 
-STEPS = 256
+BUCKETS = 256
 
 
-class Steps(Derived):
-    """The steps of one column; ``order`` is the order of its rows."""
+class QuantizedColumn(LazyIndex):
+    """The buckets of one column of numbers.
 
-    def __init__(self, columns: Columns, number: str, order: Order) -> None:
+    Args:
+        columns: The rows.
+        number: The column.
+        index: The sorted index of the column.
+    """
+
+    def __init__(self, columns: Columns, number: str, index: NumberIndex) -> None:
         super().__init__()
         self._columns = columns
         self._number = number
-        self._order = order
+        self._index = index
         self._edges: Numbers = np.zeros(0)
-        self._steps: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        """Lowest value of each bucket but the first."""
+        self._buckets: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        """Slot -> bucket."""
 
     def mark(self, lowest: float, highest: float, out: Mask) -> Mask:
-        """Set ``out``, for the slots it has room for, to whether the number lies between two bounds, both included.
+        """Mark the rows whose number lies between two bounds, both included.
 
-        Where a slot has no active row, it says nothing.
+        Takes one vectorized pass over the bytes, and corrects the rows of the two buckets that contain the bounds.
+
+        Args:
+            lowest: The lower bound.
+            highest: The upper bound.
+            out: Receives the marks of as many leading slots as it has elements. The mark of a slot without an active
+                row is undefined.
         """
-        order = self._order.refresh()
-        steps = self.refresh()._steps[: len(out)]
-        low, high = order.between(lowest, highest, 0, len(order.slots))
-        lowest_step, highest_step = self._edges.searchsorted((lowest, highest), "right").tolist()
-        if highest_step == STEPS - 1:
-            np.greater_equal(steps, lowest_step, out=out)
+        index = self._index.refresh()
+        buckets = self.refresh()._buckets[: len(out)]
+        low, high = index.between(lowest, highest, 0, len(index.slots))
+        lowest_bucket, highest_bucket = self._edges.searchsorted((lowest, highest), "right").tolist()
+        if highest_bucket == BUCKETS - 1:
+            np.greater_equal(buckets, lowest_bucket, out=out)
         else:
-            # One comparison for two: what lies below the lowest wraps around.
-            np.less_equal(steps - np.uint8(lowest_step), highest_step - lowest_step, out=out)
-        out[order.slots[self._start_of(lowest_step) : low]] = False
-        out[order.slots[high : self._end_of(highest_step)]] = False
+            # One comparison instead of two: the difference of a bucket below the lowest wraps around to a large number.
+            np.less_equal(buckets - np.uint8(lowest_bucket), highest_bucket - lowest_bucket, out=out)
+        out[index.slots[self._start_of(lowest_bucket) : low]] = False
+        out[index.slots[high : self._end_of(highest_bucket)]] = False
         return out
 
     @property
     def nbytes(self) -> int:
-        """The memory it takes."""
-        return self._steps.nbytes + self._edges.nbytes
+        """The memory of the buckets, in bytes."""
+        return self._buckets.nbytes + self._edges.nbytes
 
-    def _start_of(self, step: int) -> int:
-        return int(self._order.values.searchsorted(self._edges[step - 1])) if step else 0
+    def _start_of(self, bucket: int) -> int:
+        """Return the rank of the first row of a bucket."""
+        return int(self._index.values.searchsorted(self._edges[bucket - 1])) if bucket else 0
 
-    def _end_of(self, step: int) -> int:
-        values = self._order.values
-        return int(values.searchsorted(self._edges[step])) if step < STEPS - 1 else len(values)
+    def _end_of(self, bucket: int) -> int:
+        """Return the rank after the last row of a bucket."""
+        values = self._index.values
+        return int(values.searchsorted(self._edges[bucket])) if bucket < BUCKETS - 1 else len(values)
 
-    def _make(self) -> int:
-        values = self._order.refresh().values
-        places = np.arange(1, STEPS) * len(values) // STEPS
-        self._edges = values[places] if len(values) else np.zeros(STEPS - 1)
-        self._steps = self._steps_of(self._columns.numbers[self._number])
+    def _rebuild(self) -> int:
+        values = self._index.refresh().values
+        ranks = np.arange(1, BUCKETS) * len(values) // BUCKETS
+        self._edges = values[ranks] if len(values) else np.zeros(BUCKETS - 1)
+        self._buckets = self._quantize(self._columns.numbers[self._number])
         return len(values)
 
-    def _move(self, changed: set[int]) -> int:
+    def _update(self, changed: set[int]) -> int:
         numbers = self._columns.numbers[self._number]
-        if len(numbers) != len(self._steps):
-            return self._make()
+        if len(numbers) != len(self._buckets):
+            return self._rebuild()
         slots = list(changed)
-        self._steps[slots] = self._steps_of(numbers[slots])
-        return len(self._order.slots)
+        self._buckets[slots] = self._quantize(numbers[slots])
+        return len(self._index.slots)
 
-    def _steps_of(self, values: Numbers) -> NDArray[np.uint8]:
+    def _quantize(self, values: Numbers) -> NDArray[np.uint8]:
         return self._edges.searchsorted(values, "right").astype(np.uint8)

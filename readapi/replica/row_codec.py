@@ -1,4 +1,4 @@
-"""Keeps a row small: what no column has of it, as JSON; and puts it together again."""
+"""The row codec of the replica: the attributes of a row that no column has are stored as compact JSON."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import orjson
 
 from projections.base import LOWEST, StoredRow
 from projections.patterns import PatternRow
-from readapi.replica.columns import NEVER, Columns
+from readapi.replica.columns import NO_SCORE, Columns
 
 
-def pack(stored: StoredRow[PatternRow]) -> bytes:
-    """The part of a row that no column has."""
+def encode_payload(stored: StoredRow[PatternRow]) -> bytes:
+    """Encode the attributes of a row that no column has: a JSON array without its brackets."""
     row = stored.row
-    packed = orjson.dumps(
+    payload = orjson.dumps(
         (
             stored.position,
             row.updated_at,
@@ -25,19 +25,19 @@ def pack(stored: StoredRow[PatternRow]) -> bytes:
             row.extra,
         )
     )
-    # A copy, for what the encoder returns occupies some kilobytes however short it is.
-    return packed[1:-1]
+    # The encoder's result occupies some kilobytes however short it is. The slice is a copy of the exact length.
+    return payload[1:-1]
 
 
-def unpack(columns: Columns, slot: int) -> StoredRow[PatternRow]:
-    """The row in a slot, whole."""
+def decode_row(columns: Columns, slot: int) -> StoredRow[PatternRow]:
+    """Decode the row in a slot from its payload and the columns."""
     position, updated_at, current_price, price_change, indicators, source, event_id, correlation_id, extra = (
-        orjson.loads(b"[%b]" % columns.packed[slot])
+        orjson.loads(b"[%b]" % columns.payloads[slot])
     )
 
     def number(name: str) -> Any:
         value = float(columns.numbers[name][slot])
-        return None if value in (LOWEST, NEVER) else value
+        return None if value in (LOWEST, NO_SCORE) else value
 
     row = PatternRow(
         id=columns.keys[slot],

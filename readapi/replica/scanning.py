@@ -1,8 +1,12 @@
-"""Answers a scan from the columns: how many rows pass its filters, and which of them are on the page.
+"""The scan on the columns: how many rows pass the filters, and which rows are on the page.
 
-Each filter knows from its order how many rows it lets pass. If the narrowest lets few pass, those are looked at one by
-one; else every filter marks its whole column, and the page is found by walking along the order of the sort until enough
-marked rows have been met.
+Each filter knows from a sorted index how many rows pass it, and the narrowest filter decides how the page is found:
+
+1. *Slice*: no filter, or a single bound on the sort column. The page is a slice of the sorted index.
+2. *Merge*: the narrowest filter is by text and the sort is by confidence. The rows of each text are already in order;
+   the best rows of each text that pass the other filters are merged.
+3. *Select*: few rows pass the narrowest filter. They are tested one by one and ordered by rank.
+4. *Mark*: every filter marks its whole column. The sorted index is walked until the page is full of marked rows.
 """
 
 from typing import NamedTuple
@@ -11,84 +15,85 @@ import numpy as np
 
 from projections.queries import Cursor, PatternQuery
 from readapi.replica.columns import Columns, Mask, Slots
-from readapi.replica.filters import ByNumber, Filter, checks, filters_of, passing
+from readapi.replica.filters import Filter, RangeFilter, filters_of, passing, remaining_filters
 from readapi.replica.indexes import Indexes
-from readapi.replica.sorted_indexes import Ordered
+from readapi.replica.sorted_indexes import SortedIndex
 
-_COLUMNS = {"rs": "relative_strength", "volume": "relative_volume"}
-"""Sorts by a column of another name."""
+_SORT_COLUMNS = {"rs": "relative_strength", "volume": "relative_volume"}
+"""Sort key -> column, where the names differ."""
 
-FEW = 1_500
-"""So many rows are looked at one by one in any case …"""
+SELECTED_ROWS = 1_500
+"""Number of rows that are always few enough for *select* …"""
 
-FEW_OF = 50
-"""… and so one in so many of all rows …"""
+SELECTED_FRACTION = 50
+"""… and for large replicas, one row in so many of all rows."""
 
-FEW_IN_ORDER_OF = 8
-"""… or one in so many if they are in the order of the page, so that none but the first need to be sorted."""
+MERGED_FRACTION = 8
+"""*Merge* is used for up to one row in so many of all rows, because only the best rows of each text are sorted."""
 
-FEWEST_WALKED = 256
-"""TopicPositions of an order that are looked at together, at least."""
+MIN_WALKED_ROWS = 256
+"""Lowest number of rows per step of a walk."""
 
 
 class ScanMatches(NamedTuple):
-    """What a scan has found: how many rows pass, those on the page in order, and whether more follow."""
+    """The result of a scan: number of rows that pass, the rows of the page in order, and whether more rows follow."""
 
     total: int
     slots: Slots
     more: bool
 
 
-NOTHING = ScanMatches(0, np.zeros(0, np.int64), more=False)
+NO_MATCHES = ScanMatches(0, np.zeros(0, np.int64), more=False)
 
 
-def find(query: PatternQuery, indexes: Indexes, columns: Columns) -> ScanMatches:
-    """The rows of the page."""
-    choice, others = filters_of(query, indexes, columns)
-    order = indexes.text_order("symbol") if query.sort_by == "symbol" else indexes.order(column_of(query.sort_by))
-    if not choice:
-        return _stretch(order, 0, len(order.slots), query)
-    counts = [one.count() for one in choice]
+def find_matches(query: PatternQuery, indexes: Indexes, columns: Columns) -> ScanMatches:
+    """Find the rows of the page, by the cheapest of the four ways."""
+    counted, uncounted = filters_of(query, indexes, columns)
+    order = indexes.by_text("symbol") if query.sort_by == "symbol" else indexes.by_number(sort_column(query.sort_by))
+    if not counted:
+        return _slice(order, 0, len(order.slots), query)
+    counts = [each.count() for each in counted]
     fewest = min(counts)
-    narrowest = choice[counts.index(fewest)]
+    narrowest = counted[counts.index(fewest)]
     if fewest == 0:
-        return NOTHING
-    if isinstance(narrowest, ByNumber):
-        if len(choice) == 1 and not others and narrowest.order is order:
-            return _stretch(order, *narrowest.places, query)
-    elif query.sort_by == "confidence" and not query.after and fewest <= len(columns) // FEW_IN_ORDER_OF:
-        return _merge(order, narrowest.runs(), checks(narrowest, [*choice, *others]), query)
-    few = max(FEW, len(columns) // FEW_OF)
+        return NO_MATCHES
+    if isinstance(narrowest, RangeFilter):
+        if len(counted) == 1 and not uncounted and narrowest.index is order:
+            return _slice(order, *narrowest.rank_range, query)
+    elif query.sort_by == "confidence" and not query.after and fewest <= len(columns) // MERGED_FRACTION:
+        return _merge(order, narrowest.runs(), remaining_filters(narrowest, [*counted, *uncounted]), query)
+    few = max(SELECTED_ROWS, len(columns) // SELECTED_FRACTION)
     if fewest <= few:
-        return _pick(order, passing(narrowest.rows(), checks(narrowest, [*choice, *others])), query)
-    return _mark(order, [*choice, *others], columns.active[: columns.used], few, query)
+        return _select(order, passing(narrowest.rows(), remaining_filters(narrowest, [*counted, *uncounted])), query)
+    return _mark(order, [*counted, *uncounted], columns.active[: columns.used_slots], few, query)
 
 
-def column_of(sort: str) -> str:
-    """The column of numbers that a sort is by."""
-    return _COLUMNS.get(sort, sort)
+def sort_column(sort: str) -> str:
+    """Return the column of numbers for a sort key."""
+    return _SORT_COLUMNS.get(sort, sort)
 
 
-def _stretch(order: Ordered, low: int, high: int, query: PatternQuery) -> ScanMatches:
-    """The page where all rows from one place to another pass."""
-    total = high - low
+def _slice(order: SortedIndex, start: int, end: int, query: PatternQuery) -> ScanMatches:
+    """Return the page of all rows in a rank range."""
+    total = end - start
     if query.after:
-        low, high = _behind(order, query.after, descending=query.descending, low=low, high=high)
+        start, end = _after_cursor(order, query.after, descending=query.descending, start=start, end=end)
     if query.descending:
-        end = high - query.offset
-        slots = order.slots[max(low, end - query.limit) : max(low, end)][::-1]
-        return ScanMatches(total, slots, more=end - query.limit > low)
-    start = low + query.offset
-    return ScanMatches(total, order.slots[start : min(high, start + query.limit)], more=start + query.limit < high)
+        page_end = end - query.offset
+        slots = order.slots[max(start, page_end - query.limit) : max(start, page_end)][::-1]
+        return ScanMatches(total, slots, more=page_end - query.limit > start)
+    page_start = start + query.offset
+    slots = order.slots[page_start : min(end, page_start + query.limit)]
+    return ScanMatches(total, slots, more=page_start + query.limit < end)
 
 
-def _pick(order: Ordered, slots: Slots, query: PatternQuery) -> ScanMatches:
-    """The page where these rows pass, in whatever order."""
+def _select(order: SortedIndex, slots: Slots, query: PatternQuery) -> ScanMatches:
+    """Return the page of some rows, given in any order. Sorts the ranks of the first rows only."""
     total = len(slots)
     ranks = order.ranks.take(slots)
     if query.after:
-        low, high = _behind(order, query.after, descending=query.descending, low=0, high=len(order.slots))
-        ranks = ranks[(ranks >= low) & (ranks < high)]
+        start, end = _after_cursor(order, query.after, descending=query.descending, start=0, end=len(order.slots))
+        ranks = ranks[(ranks >= start) & (ranks < end)]
     needed = query.offset + query.limit + 1
     if len(ranks) > needed * 2:
         ranks.partition(len(ranks) - needed if query.descending else needed)
@@ -98,70 +103,72 @@ def _pick(order: Ordered, slots: Slots, query: PatternQuery) -> ScanMatches:
     return ScanMatches(total, order.slots.take(page[: query.limit]), more=len(page) > query.limit)
 
 
-def _merge(order: Ordered, runs: list[Slots], checks: list[Filter], query: PatternQuery) -> ScanMatches:
-    """The page where the rows of some runs, each in the order of the page, pass if they pass the checks too."""
+def _merge(order: SortedIndex, runs: list[Slots], filters: list[Filter], query: PatternQuery) -> ScanMatches:
+    """Return the page of the rows that pass some filters, from runs that are each in the order of the page."""
     total = 0
     needed = query.offset + query.limit + 1
-    firsts: list[Slots] = []
+    best: list[Slots] = []
     for run in runs:
-        if checks:
-            kept = np.flatnonzero(_kept(run, checks))
-            total += len(kept)
-            firsts.append(run.take(kept[-needed:] if query.descending else kept[:needed]))
+        if filters:
+            passed = np.flatnonzero(_test_all(run, filters))
+            total += len(passed)
+            best.append(run.take(passed[-needed:] if query.descending else passed[:needed]))
         else:
             total += len(run)
-            firsts.append(run[-needed:] if query.descending else run[:needed])
-    found = _pick(order, np.concatenate(firsts), query)
-    return found._replace(total=total)
+            best.append(run[-needed:] if query.descending else run[:needed])
+    matches = _select(order, np.concatenate(best), query)
+    return matches._replace(total=total)
 
 
-def _kept(run: Slots, checks: list[Filter]) -> Mask:
-    kept = checks[0].keep(run)
-    for one in checks[1:]:
-        kept &= one.keep(run)
-    return kept
+def _test_all(run: Slots, filters: list[Filter]) -> Mask:
+    passes = filters[0].test(run)
+    for each in filters[1:]:
+        passes &= each.test(run)
+    return passes
 
 
-def _mark(order: Ordered, filters: list[Filter], active: Mask, few: int, query: PatternQuery) -> ScanMatches:
-    """The page where the active rows pass that all filters mark."""
+def _mark(order: SortedIndex, filters: list[Filter], active: Mask, few: int, query: PatternQuery) -> ScanMatches:
+    """Return the page of the active rows that all filters mark."""
     first, *others = filters
     mask = first.mark(np.empty_like(active))
     marked = np.empty_like(active)
-    for one in others:
-        mask &= one.mark(marked)
+    for each in others:
+        mask &= each.mark(marked)
     mask &= active
     total = int(np.count_nonzero(mask))
-    return _pick(order, np.flatnonzero(mask), query) if total <= few else _walk(order, mask, total, query)
+    return _select(order, np.flatnonzero(mask), query) if total <= few else _walk(order, mask, total, query)
 
 
-def _walk(order: Ordered, mask: Mask, total: int, query: PatternQuery) -> ScanMatches:
-    """The page where the marked rows pass, which are so many."""
-    low, high = 0, len(order.slots)
+def _walk(order: SortedIndex, mask: Mask, total: int, query: PatternQuery) -> ScanMatches:
+    """Return the page of many marked rows. Walks along the order in steps that are likely to fill the page."""
+    start, end = 0, len(order.slots)
     if query.after:
-        low, high = _behind(order, query.after, descending=query.descending, low=low, high=high)
+        start, end = _after_cursor(order, query.after, descending=query.descending, start=start, end=end)
     needed = query.offset + query.limit + 1
-    step = max(FEWEST_WALKED, needed * len(order.slots) * 5 // (total * 4))
+    # A quarter more rows than contain the needed number of marked rows on average.
+    step = max(MIN_WALKED_ROWS, needed * len(order.slots) * 5 // (total * 4))
     parts: list[Slots] = []
-    found = 0
-    while found < needed and low < high:
+    count = 0
+    while count < needed and start < end:
         if query.descending:
-            part = order.slots[max(low, high - step) : high][::-1]
-            high -= step
+            part = order.slots[max(start, end - step) : end][::-1]
+            end -= step
         else:
-            part = order.slots[low : min(high, low + step)]
-            low += step
+            part = order.slots[start : min(end, start + step)]
+            start += step
         hits = part[mask.take(part)]
-        found += len(hits)
+        count += len(hits)
         parts.append(hits)
-    slots = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else NOTHING.slots
+    slots = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else NO_MATCHES.slots
     page = slots[query.offset : query.offset + query.limit + 1]
     return ScanMatches(total, page[: query.limit], more=len(page) > query.limit)
 
 
-def _behind(order: Ordered, cursor: Cursor, *, descending: bool, low: int, high: int) -> tuple[int, int]:
-    """Of the places from ``low`` to ``high`` those that come after the cursor."""
-    below = order.place(cursor.value, cursor.key)
+def _after_cursor(order: SortedIndex, cursor: Cursor, *, descending: bool, start: int, end: int) -> tuple[int, int]:
+    """Return the part of a rank range that comes after the cursor in the order of the page."""
+    rank = order.rank_of(cursor.value, cursor.key)
     if descending:
-        return low, max(low, min(high, below))
-    at = order.place(cursor.value, cursor.key + "\0")
-    return min(high, max(low, at)), high
+        return start, max(start, min(end, rank))
+    # The key with NUL appended is the next possible key.
+    next_rank = order.rank_of(cursor.value, cursor.key + "\0")
+    return min(end, max(start, next_rank)), end

@@ -1,4 +1,8 @@
-"""Orders of the replica's rows: from bounds to places and from places to rows, without looking at the others."""
+"""Sorted indexes of the replica: the slots of rows in the order of a column.
+
+Bisection finds the range of rows between two bounds in logarithmic time, without a look at the other rows. The rank of
+a row is its position in the order: rows are put in order by sorting their ranks, which are small integers.
+"""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -9,23 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from readapi.replica.columns import Codes, Columns, Mask, Numbers, Ranks, Slots
-from readapi.replica.lazy_index import Derived
+from readapi.replica.lazy_index import LazyIndex
 
-Number = TypeVar("Number", bound="np.generic[Any]")
+Element = TypeVar("Element", bound="np.generic[Any]")
 
 
-class Ordered(Derived):
-    """Rows in some order, the lowest first, and each row's place in it."""
+class SortedIndex(LazyIndex):
+    """Slots of rows in ascending order, and the rank of each row."""
 
     def __init__(self, columns: Columns) -> None:
         super().__init__()
         self._columns = columns
         self._ranks: Ranks | None = None
         self.slots: Slots = np.zeros(0, np.int64)
+        """Rank -> slot."""
 
     @property
     def ranks(self) -> Ranks:
-        """Slot -> place in the order, for the rows that are in it."""
+        """Slot -> rank, for the rows in the index. Computed when needed after a change, in linear time."""
         if self._ranks is None:
             self._ranks = np.empty(self._columns.capacity, np.int32)
             self._ranks[self.slots] = np.arange(len(self.slots), dtype=np.int32)
@@ -33,18 +38,24 @@ class Ordered(Derived):
 
     @property
     def nbytes(self) -> int:
-        """The memory it takes."""
+        """The memory of the index, in bytes."""
         return self.slots.nbytes + (0 if self._ranks is None else self._ranks.nbytes)
 
-    def place(self, value: float | str, key: str) -> int:
-        """How many rows are below (value, key), whether there is such a row or not."""
+    def rank_of(self, value: float | str, key: str) -> int:
+        """Return the number of rows below (value, key), whether or not such a row exists. Takes logarithmic time."""
         raise NotImplementedError
 
 
-class Order(Ordered):
-    """The active rows ordered by (group, number, key), the lowest first.
+class NumberIndex(SortedIndex):
+    """The active rows ordered by (group, number, key).
 
-    There is a group for each text of the column ``text``; without one, all rows are one group.
+    A rebuild sorts all rows. An update removes the changed rows and inserts them at their new ranks, each found by
+    bisection, and copies the arrays once.
+
+    Args:
+        columns: The rows.
+        number: Column of the numbers.
+        text: Column of the groups: the rows of each text are one group. None for a single group of all rows.
     """
 
     def __init__(self, columns: Columns, number: str, text: str | None = None) -> None:
@@ -52,59 +63,63 @@ class Order(Ordered):
         self._number = number
         self._text = text
         self.values: Numbers = np.zeros(0)
+        """Rank -> number."""
         self._groups: NDArray[np.int32] = np.zeros(0, np.int32)
+        """Rank -> code of the group. Empty without groups."""
 
     def groups(self, codes: list[int]) -> list[tuple[int, int]]:
-        """The places of some groups: from, to."""
-        wanted = np.array(codes, np.int32)
-        starts, ends = self._groups.searchsorted(wanted), self._groups.searchsorted(wanted, "right")
+        """Return the rank range (start, end) of each group."""
+        groups = np.array(codes, np.int32)
+        starts, ends = self._groups.searchsorted(groups), self._groups.searchsorted(groups, "right")
         return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
-    def between(self, lowest: float, highest: float, low: int, high: int) -> tuple[int, int]:
-        """Of the places from ``low`` to ``high``, of one group, those of numbers between two bounds, both included."""
-        values = self.values[low:high]
-        start = int(values.searchsorted(lowest))
-        return low + start, high if highest == np.inf else low + max(start, int(values.searchsorted(highest, "right")))
+    def between(self, lowest: float, highest: float, start: int, end: int) -> tuple[int, int]:
+        """Return the rank range of the numbers between two bounds, both included, within a rank range of one group."""
+        values = self.values[start:end]
+        low = int(values.searchsorted(lowest))
+        return start + low, end if highest == np.inf else start + max(low, int(values.searchsorted(highest, "right")))
 
-    def place(self, value: float | str, key: str) -> int:
-        """How many rows are below (value, key), whether there is such a row or not; for an order without groups."""
+    def rank_of(self, value: float | str, key: str) -> int:
+        """Return the number of rows below (value, key). Only for an index without groups."""
         assert isinstance(value, float)
-        return self._place(value, key, 0, len(self.slots))
+        return self._rank_of(value, key, 0, len(self.slots))
 
     @property
     def nbytes(self) -> int:
-        """The memory it takes."""
+        """The memory of the index, in bytes."""
         return super().nbytes + self.values.nbytes + self._groups.nbytes
 
-    def _members(self) -> Mask:
+    def _indexed(self) -> Mask:
+        """Return the mask of the rows that belong to the index."""
         return self._columns.active
 
-    def _make(self) -> int:
-        slots = self._columns.in_order_of_keys()
-        slots = slots[self._members()[slots]]
-        criteria: list[Numbers | Codes] = [self._columns.numbers[self._number][slots]]
+    def _rebuild(self) -> int:
+        slots = self._columns.slots_by_key()
+        slots = slots[self._indexed()[slots]]
+        sort_keys: list[Numbers | Codes] = [self._columns.numbers[self._number][slots]]
         if self._text:
-            criteria.append(self._columns.codes[self._text][slots])
-        slots = slots[np.lexsort(criteria)]
+            sort_keys.append(self._columns.codes[self._text][slots])
+        # lexsort is stable, so that rows with equal sort keys stay ordered by key.
+        slots = slots[np.lexsort(sort_keys)]
         self._set(slots, self._columns.numbers[self._number][slots], self._codes(slots))
         return len(slots)
 
-    def _move(self, changed: set[int]) -> int:
+    def _update(self, changed: set[int]) -> int:
         moved = np.fromiter(changed, np.int64, len(changed))
-        gone = places_of(moved, self.slots, self._columns.capacity)
-        self._set(without(self.slots, gone), without(self.values, gone), without(self._groups, gone))
-        added = sorted((self._place_of(slot), *self._sort_key(slot), slot) for slot in self._active(moved))
-        places, slots = [one[0] for one in added], np.array([one[-1] for one in added], np.int64)
+        removed = ranks_of(moved, self.slots, self._columns.capacity)
+        self._set(without(self.slots, removed), without(self.values, removed), without(self._groups, removed))
+        inserted = sorted((self._new_rank(slot), *self._sort_key(slot), slot) for slot in self._select(moved))
+        ranks, slots = [item[0] for item in inserted], np.array([item[-1] for item in inserted], np.int64)
         self._set(
-            with_added(self.slots, places, slots),
-            with_added(self.values, places, self._columns.numbers[self._number][slots]),
-            with_added(self._groups, places, self._codes(slots)),
+            with_inserted(self.slots, ranks, slots),
+            with_inserted(self.values, ranks, self._columns.numbers[self._number][slots]),
+            with_inserted(self._groups, ranks, self._codes(slots)),
         )
         return len(self.slots)
 
-    def _active(self, slots: Slots) -> list[int]:
-        active: list[int] = slots[self._members()[slots]].tolist()
-        return active
+    def _select(self, slots: Slots) -> list[int]:
+        selected: list[int] = slots[self._indexed()[slots]].tolist()
+        return selected
 
     def _set(self, slots: Slots, values: Numbers, groups: NDArray[np.int32]) -> None:
         self.slots, self.values, self._groups, self._ranks = slots, values, groups, None
@@ -113,53 +128,57 @@ class Order(Ordered):
         return self._columns.codes[self._text][slots].astype(np.int32) if self._text else self._groups
 
     def _sort_key(self, slot: int) -> tuple[int, float, str]:
-        """Group, number and key."""
         group = int(self._columns.codes[self._text][slot]) if self._text else 0
         return group, float(self._columns.numbers[self._number][slot]), self._columns.keys[slot]
 
-    def _place_of(self, slot: int) -> int:
-        """The place that a row belongs at."""
+    def _new_rank(self, slot: int) -> int:
+        """Return the rank at which a row must be inserted."""
         group, number, key = self._sort_key(slot)
-        return self._place(number, key, *(self.groups([group])[0] if self._text else (0, len(self.slots))))
+        return self._rank_of(number, key, *(self.groups([group])[0] if self._text else (0, len(self.slots))))
 
-    def _place(self, value: float, key: str, low: int, high: int) -> int:
-        low, high = self.between(value, value, low, high)
+    def _rank_of(self, value: float, key: str, start: int, end: int) -> int:
+        start, end = self.between(value, value, start, end)
         keys = self._columns.keys
-        return low + bisect_left(self.slots[low:high], key, key=lambda slot: keys[slot])
+        return start + bisect_left(self.slots[start:end], key, key=lambda slot: keys[slot])
 
 
-class ExpiryOrder(Order):
-    """The rows by the moment at which they elapse; those that have elapsed are in it too."""
+class ExpiryIndex(NumberIndex):
+    """The rows ordered by expiry, expired rows included."""
 
-    def _members(self) -> Mask:
+    def _indexed(self) -> Mask:
         return self._columns.present
 
 
-class TextOrder(Ordered):
-    """The active rows ordered by (text, key), the lowest first."""
+class TextIndex(SortedIndex):
+    """The active rows ordered by (text, key).
+
+    Args:
+        columns: The rows.
+        text: Column of the texts.
+    """
 
     def __init__(self, columns: Columns, text: str) -> None:
         super().__init__(columns)
         self._text = text
 
-    def place(self, value: float | str, key: str) -> int:
-        """How many rows are below (value, key), whether there is such a row or not."""
+    def rank_of(self, value: float | str, key: str) -> int:
+        """Return the number of rows below (value, key), whether or not such a row exists."""
         return bisect_left(self.slots, (value, key), key=self._sort_key)
 
-    def _make(self) -> int:
-        slots = self._columns.in_order_of_keys()
+    def _rebuild(self) -> int:
+        slots = self._columns.slots_by_key()
         slots = slots[self._columns.active[slots]]
-        places = alphabetical_places(self._columns.dictionaries[self._text].texts)
-        self.slots = slots[np.argsort(places[self._columns.codes[self._text][slots]], kind="stable")]
+        text_ranks = alphabetical_ranks(self._columns.dictionaries[self._text].texts)
+        self.slots = slots[np.argsort(text_ranks[self._columns.codes[self._text][slots]], kind="stable")]
         self._ranks = None
         return len(slots)
 
-    def _move(self, changed: set[int]) -> int:
+    def _update(self, changed: set[int]) -> int:
         moved = np.fromiter(changed, np.int64, len(changed))
-        self.slots = without(self.slots, places_of(moved, self.slots, self._columns.capacity))
-        added = sorted(moved[self._columns.active[moved]].tolist(), key=self._sort_key)
-        places = [self.place(*self._sort_key(slot)) for slot in added]
-        self.slots = with_added(self.slots, places, np.array(added, np.int64))
+        self.slots = without(self.slots, ranks_of(moved, self.slots, self._columns.capacity))
+        inserted = sorted(moved[self._columns.active[moved]].tolist(), key=self._sort_key)
+        ranks = [self.rank_of(*self._sort_key(slot)) for slot in inserted]
+        self.slots = with_inserted(self.slots, ranks, np.array(inserted, np.int64))
         self._ranks = None
         return len(self.slots)
 
@@ -168,33 +187,39 @@ class TextOrder(Ordered):
         return self._columns.dictionaries[self._text].texts[code], self._columns.keys[slot]
 
 
-def places_of(some: Slots, slots: Slots, capacity: int) -> list[int]:
-    """The places at which ``some`` stand among ``slots``, the first first."""
-    wanted = np.zeros(capacity, np.bool_)
-    wanted[some] = True
-    places: list[int] = np.flatnonzero(wanted.take(slots)).tolist()
-    return places
+def ranks_of(selected: Slots, slots: Slots, capacity: int) -> list[int]:
+    """Return the ascending ranks at which ``slots`` has one of the ``selected`` slots.
+
+    Args:
+        selected: The slots to find.
+        slots: Rank -> slot.
+        capacity: A number above every slot.
+    """
+    is_selected = np.zeros(capacity, np.bool_)
+    is_selected[selected] = True
+    ranks: list[int] = np.flatnonzero(is_selected.take(slots)).tolist()
+    return ranks
 
 
-def without(array: NDArray[Number], places: Sequence[int]) -> NDArray[Number]:
-    """What is left when these places, the first first, are cut out: few long copies."""
-    if not places or not len(array):
+def without(array: NDArray[Element], ranks: Sequence[int]) -> NDArray[Element]:
+    """Return an array without the elements at some ascending ranks. Copies the long ranges between them."""
+    if not ranks or not len(array):
         return array
-    edges = [-1, *places, len(array)]
+    edges = [-1, *ranks, len(array)]
     return np.concatenate([array[start + 1 : end] for start, end in pairwise(edges)])
 
 
-def with_added(array: NDArray[Number], places: Sequence[int], added: NDArray[Number]) -> NDArray[Number]:
-    """``added`` put in, each before the place it belongs at, the first first."""
-    if not places or not len(added):
+def with_inserted(array: NDArray[Element], ranks: Sequence[int], inserted: NDArray[Element]) -> NDArray[Element]:
+    """Return an array with each inserted element before its rank, the ranks ascending."""
+    if not ranks or not len(inserted):
         return array
-    edges = [0, *places, len(array)]
+    edges = [0, *ranks, len(array)]
     parts = [array[start:end] for start, end in pairwise(edges)]
-    return np.concatenate([*chain.from_iterable(zip(parts, added[:, None], strict=False)), parts[-1]])
+    return np.concatenate([*chain.from_iterable(zip(parts, inserted[:, None], strict=False)), parts[-1]])
 
 
-def alphabetical_places(texts: Sequence[str]) -> NDArray[np.int32]:
-    """Code -> place of its text among all texts."""
-    places = np.empty(len(texts), np.int32)
-    places[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts), dtype=np.int32)
-    return places
+def alphabetical_ranks(texts: Sequence[str]) -> NDArray[np.int32]:
+    """Return, for each code, the rank of its text among all texts."""
+    ranks = np.empty(len(texts), np.int32)
+    ranks[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts), dtype=np.int32)
+    return ranks

@@ -25,13 +25,13 @@ changes = st.lists(st.tuples(rows_of_patterns, st.booleans()), max_size=15)
 @pytest.fixture(params=["few", "merged", "marked", "moved"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows looked at one by one; runs merged; columns marked, and walked in short steps; orders never made anew."""
-    monkeypatch.setattr(scanning, "FEW_IN_ORDER_OF", 1 if request.param == "merged" else 1_000_000)
+    monkeypatch.setattr(scanning, "MERGED_FRACTION", 1 if request.param == "merged" else 1_000_000)
     if request.param in ("marked", "moved"):
-        monkeypatch.setattr(scanning, "FEW", 0)
-        monkeypatch.setattr(scanning, "FEW_OF", 1_000_000)
-        monkeypatch.setattr(scanning, "FEWEST_WALKED", 2)
+        monkeypatch.setattr(scanning, "SELECTED_ROWS", 0)
+        monkeypatch.setattr(scanning, "SELECTED_FRACTION", 1_000_000)
+        monkeypatch.setattr(scanning, "MIN_WALKED_ROWS", 2)
     if request.param == "moved":
-        monkeypatch.setattr(lazy_index, "ANEW", 1_000_000)
+        monkeypatch.setattr(lazy_index, "REBUILD_FRACTION", 1_000_000)
 
 
 def put(replica: PatternReplica, rows: dict[str, PatternRow | None]) -> None:
