@@ -35,7 +35,7 @@ def show(user: User, json: JsonOption = False) -> None:
     """
     workspaces = _open_repository()
     try:
-        workspace, deleted = workspaces.load(user), workspaces.deleted(user)
+        workspace, deleted = workspaces.load(user), workspaces.deleted_lists(user)
     except MapperDeserialisationError as error:
         raise CommandError(str(error)) from error
     watchlists, presets = list(workspace.watchlists.values()), list(workspace.presets.values())
@@ -69,7 +69,7 @@ def restore(
     stamp = Stamp(_operator(), time.time())
     workspaces = _open_repository()
     try:
-        deleted_list = workspaces.deleted(user).get(list_id)
+        deleted_list = workspaces.deleted_lists(user).get(list_id)
         if deleted_list is None:
             raise CommandError(
                 f"{list_id} is not a deleted list of {user}. `tickview workspaces show {user}` prints them."

@@ -1,1 +1,1 @@
-"""Users' workspaces: load an aggregate from the log of the users, execute commands, keep snapshots."""
+"""Workspaces of users: load the aggregate from the log ``users``, execute commands, store snapshots."""

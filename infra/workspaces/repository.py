@@ -1,4 +1,4 @@
-"""The commands to users' workspaces: loads the aggregate from the log of the users, and appends what it does."""
+"""Repository of workspaces: loads the aggregate from the log ``users``, and appends the events of commands."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -27,14 +27,15 @@ from readapi.ports.commands import Executed
 
 logger = structlog.get_logger()
 
-TRIES = 2
-"""Of a command: what others do meanwhile is taken into account once."""
+MAX_ATTEMPTS = 2
+"""Highest number of attempts of a command. The second one sees the concurrent change that the first one missed."""
 
-READ_AT_ONCE = 500
+READ_BATCH = 500
+"""Highest number of events that one command to Redis reads."""
 
 
 class Sequenced(NamedTuple):
-    """An event with its place in the stream, as the ``eventsourcing`` library wants it."""
+    """An event with its stream and its version, in the form of the ``eventsourcing`` library."""
 
     originator_id: str
     originator_version: int
@@ -42,35 +43,44 @@ class Sequenced(NamedTuple):
 
 
 class CodecMapper(Mapper[str]):
-    """Events to and from what is stored, by our own codec and its upcasts."""
+    """Mapper between events and stored events. It uses TickView's codec, which upcasts old schema versions."""
 
     def __init__(self) -> None:
         super().__init__(JSONTranscoder())
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        """As it is stored; the log gives it an id."""
+        """Encode an event. The log gives it an id."""
         assert isinstance(domain_event, Sequenced)
         originator_id, originator_version, event = domain_event
         return StoredEvent(originator_id, originator_version, topic_of(type(event)), encode(event))
 
     def to_domain_event(self, stored_event: StoredEvent) -> Sequenced:
-        """As it was stored. Raises MapperDeserialisationError where this code cannot read it."""
+        """Decode an event.
+
+        Raises:
+            MapperDeserialisationError: This code cannot read the event, or it is not an event of a user.
+        """
         place = f"version {stored_event.originator_version} of {stored_event.originator_id}"
         try:
             event = decode(stored_event.topic, "", stored_event.state)
         except ValueError as error:
-            raise MapperDeserialisationError(f"{place} cannot be read: {error}") from error
+            raise MapperDeserialisationError(f"The event at {place} cannot be read: {error}") from error
         if not isinstance(event, UserEvent):
-            raise MapperDeserialisationError(f"{place} is no event of a user: {stored_event.topic}")
+            raise MapperDeserialisationError(f"The event at {place} is not an event of a user: {stored_event.topic}")
         return Sequenced(str(stored_event.originator_id), stored_event.originator_version, event)
 
 
 class ConflictError(TickViewError):
-    """Others were quicker, again and again."""
+    """Other commands changed the workspace during every attempt of this command."""
 
 
 class WorkspaceRepository:
-    """The workspaces of all users, in the log of the users; ``origin`` says how commands come in."""
+    """The workspaces of all users.
+
+    Args:
+        log: The log ``users``.
+        origin: The way in that the log stores with the events.
+    """
 
     def __init__(self, log: EventLog, origin: str) -> None:
         self._log = log
@@ -80,55 +90,65 @@ class WorkspaceRepository:
         self._snapshots = Snapshots(log)
 
     def load(self, user: str) -> Workspace:
-        """What the user has now. Raises what the log raises."""
+        """Load the workspace of a user.
+
+        Raises:
+            MapperDeserialisationError: This code cannot read an event of the user.
+            PersistenceError: The log cannot be read.
+        """
         return self._load(user)[0]
 
-    def deleted(self, user: str) -> dict[str, Watchlist | Preset]:
-        """The lists that were deleted and not restored, as they were, from the whole history."""
+    def deleted_lists(self, user: str) -> dict[str, Watchlist | Preset]:
+        """Return the lists that a user has deleted and not restored, by id. Read the whole history of the user."""
         workspace = Workspace(user)
-        lost: dict[str, Watchlist | Preset] = {}
+        deleted: dict[str, Watchlist | Preset] = {}
         for stored in self._history(workspace.id, 0):
             event = self._mapper.to_domain_event(stored).event
-            if isinstance(event, WatchlistDeleted | PresetDeleted) and (one := workspace.get(event.list_id)):
-                lost[one.id] = one
+            if isinstance(event, WatchlistDeleted | PresetDeleted) and (last := workspace.get(event.list_id)):
+                deleted[last.id] = last
             workspace.apply(event)
-        return {list_id: one for list_id, one in lost.items() if workspace.get(list_id) is None}
+        return {list_id: last for list_id, last in deleted.items() if workspace.get(list_id) is None}
 
     def execute(self, user: str, command: Callable[[Workspace], None]) -> Executed:
-        """Let ``command`` do something to the workspace, and record it, all or nothing.
+        """Execute a command on the workspace of a user, and record all of its events or none.
 
-        Where somebody else has changed the workspace meanwhile, the command is put to what it has become, once: it
-        succeeds if it does not mind. Raises what the command raises (WorkspaceError), ConflictError, and what the log
-        raises.
+        If another command changes the workspace in the meantime, the command is executed once more on the new state.
+
+        Raises:
+            WorkspaceError: The workspace refuses the command.
+            ConflictError: Other commands changed the workspace during every attempt.
+            PersistenceError: The log cannot be read or cannot append.
         """
-        for _ in range(TRIES):
-            workspace, reign = self._load(user)
+        for _ in range(MAX_ATTEMPTS):
+            workspace, incarnation = self._load(user)
             command(workspace)
             events = workspace.collect_events()
             if not events:
                 return Executed(workspace, {self._log.name: self._log.head()})
             first = workspace.version - len(events) + 1
-            done = [Sequenced(workspace.id, version, event) for version, event in enumerate(events, first)]
+            sequenced = [Sequenced(workspace.id, version, event) for version, event in enumerate(events, first)]
             try:
-                recorded = self._events.put(done)
+                recorded = self._events.put(sequenced)
             except IntegrityError:
                 continue
-            self._snapshots.keep(workspace, reign)
+            self._snapshots.store(workspace, incarnation)
             return Executed(workspace, {self._log.name: recorded[-1].notification.id})
-        raise ConflictError("this user's lists are being changed by others at the same time: send the same again")
+        raise ConflictError(
+            "Other requests are changing the lists of this user at the same time. Send the request again."
+        )
 
     @translate_redis_errors()
     def _load(self, user: str) -> tuple[Workspace, str]:
-        """What the user has now, and the reign of the log under which it was read."""
-        workspace, reign = self._snapshots.get(user)
+        """Return the workspace, and the incarnation of the log from which it was read."""
+        workspace, incarnation = self._snapshots.load(user)
         for stored in self._history(workspace.id, workspace.version):
             workspace.apply(self._mapper.to_domain_event(stored).event)
-        return workspace, reign
+        return workspace, incarnation
 
     def _history(self, stream: str, after: int) -> Iterator[StoredEvent]:
-        """The events behind a version, some at a time."""
-        while some := self._recorder.select_events(stream, gt=after, limit=READ_AT_ONCE):
-            yield from some
-            after = some[-1].originator_version
-            if len(some) < READ_AT_ONCE:
+        """Read the events after a version in batches."""
+        while batch := self._recorder.select_events(stream, gt=after, limit=READ_BATCH):
+            yield from batch
+            after = batch[-1].originator_version
+            if len(batch) < READ_BATCH:
                 return

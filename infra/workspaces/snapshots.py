@@ -1,6 +1,6 @@
-"""Snapshots of workspaces, so that a command need not fold the user's whole history: the latest of each user in Redis.
+"""Snapshots of workspaces: the latest one of each user in Redis, so that a command need not read the whole history.
 
-A snapshot is a shortcut and no more: one that is lost, or that this code cannot read, costs the time of folding anew.
+A snapshot only saves time. If it is lost, or this code cannot read it, the workspace is folded from its events.
 """
 
 from dataclasses import asdict
@@ -19,14 +19,14 @@ from infra.redis.cluster import UNREACHABLE_ERRORS, run_on_key_node
 logger = structlog.get_logger()
 
 SCHEMA = 1
-"""Raised with every change to what a workspace holds: snapshots of another schema are not read."""
+"""Version of the snapshot format. Raise it when the state of a workspace changes: other versions are not read."""
 
 
 class Snapshots:
-    """In a hash beside the log: user -> JSON.
+    """The snapshots in a Redis hash beside the log: JSON by user.
 
-    Each is of a reign of the log, its id and epoch: when a lost end of the log has been put back from the archive, the
-    end may be another than a snapshot knows, and a new reign begins.
+    Each snapshot belongs to one incarnation of the log: its id and epoch, stored as ``reign``. A restore from the
+    archive after a loss begins a new incarnation, whose last events may differ from those that a snapshot contains.
     """
 
     def __init__(self, log: EventLog) -> None:
@@ -34,36 +34,39 @@ class Snapshots:
         self._meta = log.keys.meta
         self._key = tagged_key(log.name, f"workspaces:{SCHEMA}")
 
-    def get(self, user: str) -> tuple[Workspace, str]:
-        """The latest of a user, else the workspace of one who has nothing yet; and the reign of the log, in one round
-        trip.
+    def load(self, user: str) -> tuple[Workspace, str]:
+        """Load the snapshot of a user, or an empty workspace if there is none for the current incarnation of the log.
+
+        Returns:
+            The workspace and the incarnation of the log, both from one round trip.
         """
 
-        def ask(node: Any) -> list[Any]:
+        def read(node: Any) -> list[Any]:
             with node.pipeline(transaction=True) as pipeline:
                 pipeline.hget(self._key, user)
                 pipeline.hmget(self._meta, ["id", "epoch"])
                 return list(pipeline.execute())
 
-        stored, (identity, epoch) = run_on_key_node(self._client, self._key, ask)
-        reign = f"{(identity or b'').decode()} {int(epoch or 0)}"
+        stored, (identity, epoch) = run_on_key_node(self._client, self._key, read)
+        incarnation = f"{(identity or b'').decode()} {int(epoch or 0)}"
         values = orjson.loads(stored or b"{}")
-        return _unpacked(user, values) if values.get("reign") == reign else Workspace(user), reign
+        workspace = _unpack(user, values) if values.get("reign") == incarnation else Workspace(user)
+        return workspace, incarnation
 
-    def keep(self, workspace: Workspace, reign: str) -> None:
-        """Put it in the place of the one before; where that cannot be done, which is logged, the next one will be."""
-        packed = _packed(workspace, reign)
+    def store(self, workspace: Workspace, incarnation: str) -> None:
+        """Replace the snapshot of a user. A failure is logged only: the next command stores a snapshot again."""
+        packed = _pack(workspace, incarnation)
         try:
             run_on_key_node(self._client, self._key, lambda node: node.hset(self._key, workspace.user, packed))
         except (RedisError, *UNREACHABLE_ERRORS) as error:
-            # The command is recorded: whoever gave it must not be told that it failed.
-            logger.warning("snapshot not kept", user=workspace.user, error=str(error))
+            # No error for the user: the command itself is recorded.
+            logger.warning("snapshot not stored", user=workspace.user, error=str(error))
 
 
-def _packed(workspace: Workspace, reign: str) -> bytes:
+def _pack(workspace: Workspace, incarnation: str) -> bytes:
     return orjson.dumps(
         {
-            "reign": reign,
+            "reign": incarnation,
             "version": workspace.version,
             "watchlists": list(map(asdict, workspace.watchlists.values())),
             "presets": list(map(asdict, workspace.presets.values())),
@@ -72,11 +75,11 @@ def _packed(workspace: Workspace, reign: str) -> bytes:
     )
 
 
-def _unpacked(user: str, values: dict[str, Any]) -> Workspace:
+def _unpack(user: str, values: dict[str, Any]) -> Workspace:
     workspace = Workspace(user)
     workspace.version = values["version"]
-    for one in values["watchlists"]:
-        workspace.watchlists[one["id"]] = Watchlist(**{**one, "symbols": tuple(one["symbols"])})
-    workspace.presets = {one["id"]: Preset(**one) for one in values["presets"]}
+    for watchlist in values["watchlists"]:
+        workspace.watchlists[watchlist["id"]] = Watchlist(**{**watchlist, "symbols": tuple(watchlist["symbols"])})
+    workspace.presets = {preset["id"]: Preset(**preset) for preset in values["presets"]}
     workspace.default_preset = values["default_preset"]
     return workspace

@@ -168,7 +168,7 @@ def test_whatever_snapshots_there_are_everybody_sees_the_same(
     redis.delete(SNAPSHOTS)
     anew = ours.load("alice")
     assert (by_snapshot.watchlists, by_snapshot.version) == (anew.watchlists, anew.version)
-    assert ours.deleted("alice").keys() == begun - anew.watchlists.keys()
+    assert ours.deleted_lists("alice").keys() == begun - anew.watchlists.keys()
     fold(redis, log)
     rows = stored(redis, Workspaces(), "users").rows
     shown = {key: orjson.loads(orjson.dumps(one)) for key, one in anew.watchlists.items()}
@@ -199,7 +199,7 @@ def test_a_command_is_done_though_its_snapshot_cannot_be_kept_which_is_logged(re
             assert list(ours.load("alice").watchlists) == ["0", "1"]
     finally:
         redis.acl_deluser("reader")
-    assert [(one["event"], one["user"]) for one in logs] == [("snapshot not kept", "alice")] * 2
+    assert [(one["event"], one["user"]) for one in logs] == [("snapshot not stored", "alice")] * 2
     assert not redis.exists(SNAPSHOTS)
 
 
@@ -228,7 +228,7 @@ def test_the_log_keeps_what_the_read_model_has_not_folded_and_commands_need_no_a
     alone = WorkspaceRepository(EventLog(redis, "users"), "http")
     alone.execute("alice", change("7", "Renamed"))
     assert alone.load("alice").watchlists["7"].name == "Renamed"
-    assert ours.deleted("alice")["3"].name == "List 3"
+    assert ours.deleted_lists("alice")["3"].name == "List 3"
     redis.delete(SNAPSHOTS)
     assert len(ours.load("alice").watchlists) == 19
     with pytest.raises(HistoryGapError):
