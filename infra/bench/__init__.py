@@ -1,1 +1,1 @@
-"""Benchmarks: TickView beside the limit, in one run on one machine, on servers of their own."""
+"""Benchmarks: measurements of TickView and of their limits, in one run, on servers started for the run."""

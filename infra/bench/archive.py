@@ -1,4 +1,8 @@
-"""``tickview bench archive``: archiving beside a bare COPY, verification beside bare SHA-256, of the same bytes."""
+"""``tickview bench archive``: the rates of archiving, verification and export, each with its limit.
+
+The limit of archiving is a COPY of the same bytes. The limit of verification is SHA-256 over the same bytes. The limit
+of the export is the CSV export of PostgreSQL.
+"""
 
 import gc
 import time
@@ -31,18 +35,19 @@ from infra.archive.row_format import (
     split_row,
 )
 from infra.archive.verification.verify import snapshot, verify
-from infra.bench.measurement import PROGRESS, Throughput, beside
+from infra.bench.errors import BenchmarkError
+from infra.bench.measurement import PROGRESS_CONSOLE, Throughput, with_shares
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 
-EXPORTED: tuple[Format, ...] = ("jsonl", "csv", "parquet")
+EXPORT_FORMATS: tuple[Format, ...] = ("jsonl", "csv", "parquet")
 
-_ROWS = "COPY (SELECT * FROM tickview.events WHERE log = %s ORDER BY position) TO STDOUT (FORMAT binary)"
+_COPY_ROWS = "COPY (SELECT * FROM tickview.events WHERE log = %s ORDER BY position) TO STDOUT (FORMAT binary)"
 
 
 @contextmanager
-def own_database(server_dsn: str, name: str) -> Iterator[Database]:
-    """A database of this name with our schema, beside others on a server."""
+def create_database(server_dsn: str, name: str) -> Iterator[Database]:
+    """Create a database with the schema of TickView on a server, and open it."""
     with connect(server_dsn, autocommit=True) as connection:
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
     database = Database(server_dsn.replace("/postgres?", f"/{name}?"))
@@ -52,18 +57,22 @@ def own_database(server_dsn: str, name: str) -> Iterator[Database]:
 
 
 def measure(server_dsn: str, log: EventLog, batch_size: int, folder: Path) -> dict[str, list[Throughput]]:
-    """Archive the log, verify the archive and export it; each with its limit first."""
-    with own_database(server_dsn, "archive") as archive, own_database(server_dsn, "bare") as bare:
-        rates = {"archive": beside(*_archive(archive, bare, log, batch_size))}
+    """Archive the log, verify the archive and export it.
+
+    Returns:
+        Name of the operation -> rates in events per second. The first rate of each list is the limit.
+    """
+    with create_database(server_dsn, "archive") as archive, create_database(server_dsn, "bare") as bare:
+        rates = {"archive": with_shares(*_archive(archive, bare, log, batch_size))}
         with connect(archive.dsn, autocommit=True) as connection:
             connection.execute("VACUUM ANALYZE tickview.events")
-        rates["verify"] = beside(*_verify(archive, log))
-        rates["export"] = beside(*_export(archive, log, folder))
+        rates["verify"] = with_shares(*_verify(archive, log))
+        rates["export"] = with_shares(*_export(archive, log, folder))
     return rates
 
 
 def _archive(database: Database, bare: Database, log: EventLog, batch_size: int) -> tuple[Throughput, Throughput]:
-    """Archiving and bare COPY take turns batch by batch, so that whatever else the machine does falls on both."""
+    """Measure archiving and its limit. They alternate after each batch, so that both run under the same conditions."""
     with database.connection() as connection:
         lease = acquire_lease(connection, ARCHIVE, FORMAT_VERSION, log.name, "bench", 36_000)
     assert lease is not None
@@ -71,82 +80,84 @@ def _archive(database: Database, bare: Database, log: EventLog, batch_size: int)
     with bare.connection() as connection:
         create_month_partition(connection, start_of_month(datetime.now(UTC).timestamp()))
     events = log.head()
-    archiving = copying = 0.0
-    # What has been imported and filled stays: it is not for archiving to pay for looking through it.
+    archive_seconds = copy_seconds = 0.0
+    # The garbage collector must not spend the time of archiving on objects that were created before.
     gc.collect()
     gc.freeze()
-    with Progress(console=PROGRESS, transient=True) as bar, connect(bare.dsn) as connection:
+    with Progress(console=PROGRESS_CONSOLE, transient=True) as bar, connect(bare.dsn) as connection:
         task = bar.add_task("archiving", total=events)
         while lease.checkpoint < events:
             started = time.perf_counter()
             entries = archiver.step(0)
-            archiving += time.perf_counter() - started
+            archive_seconds += time.perf_counter() - started
             rows = [encode_copy_row(canonical_bytes(log.name, entry), GENESIS) for entry in entries]
             data = b"".join((COPY_HEADER, *rows, COPY_TRAILER))
             started = time.perf_counter()
             with connection.cursor().copy(COPY_EVENTS) as copy:
                 copy.write(data)
             connection.commit()
-            copying += time.perf_counter() - started
+            copy_seconds += time.perf_counter() - started
             bar.advance(task, len(entries))
     return (
-        Throughput(f"bare COPY of the same bytes, {batch_size:,} events a commit", events / copying),
-        Throughput("archive (read the log, encode, chain, COPY, checkpoint)", events / archiving),
+        Throughput(f"bare COPY of the same bytes, {batch_size:,} events a commit", events / copy_seconds),
+        Throughput("archive (read the log, encode, chain, COPY, checkpoint)", events / archive_seconds),
     )
 
 
 def _verify(database: Database, log: EventLog) -> tuple[Throughput, ...]:
-    with snapshot(database) as connection, connection.cursor().copy(_ROWS, [log.name]) as copy:
+    with snapshot(database) as connection, connection.cursor().copy(_COPY_ROWS, [log.name]) as copy:
         contents = [split_row(row)[0] for row in received_rows(copy)]
     events = len(contents)
-    whole = b"".join(contents)
+    joined = b"".join(contents)
 
-    def chained() -> None:
+    def hash_chain() -> None:
         hash_ = GENESIS
         for content in contents:
             hash_ = sha256(hash_ + content).digest()
 
-    def read() -> None:
-        with snapshot(database) as connection, connection.cursor().copy(_ROWS, [log.name]) as copy:
+    def read_rows() -> None:
+        with snapshot(database) as connection, connection.cursor().copy(_COPY_ROWS, [log.name]) as copy:
             for _ in received_rows(copy):
                 pass
 
-    def verified() -> None:
+    def verify_archive() -> None:
         if not verify(database).ok:
-            raise RuntimeError("what was archived does not verify")
+            raise BenchmarkError("The verification of the archive failed.")
 
     return (
-        Throughput(f"bare SHA-256, event by event, {len(whole) // events} bytes each", events / _best(chained)),
-        Throughput("bare SHA-256 of all bytes at once", events / _best(lambda: sha256(whole))),
-        Throughput("reading the rows, nothing else", events / _best(read)),
-        Throughput("verify (read, hash, compare)", events / _best(verified)),
+        Throughput(
+            f"bare SHA-256, event by event, {len(joined) // events} bytes each", events / _shortest_time(hash_chain)
+        ),
+        Throughput("bare SHA-256 of all bytes at once", events / _shortest_time(lambda: sha256(joined))),
+        Throughput("reading the rows, nothing else", events / _shortest_time(read_rows)),
+        Throughput("verify (read, hash, compare)", events / _shortest_time(verify_archive)),
     )
 
 
 def _export(database: Database, log: EventLog, folder: Path) -> list[Throughput]:
-    """Beside what the server itself writes as CSV."""
+    """Measure the export in each format. The limit is the CSV export of PostgreSQL."""
     file = folder / "events"
     events = log.head()
 
-    def by_server() -> None:
+    def export_by_server() -> None:
         sql = "COPY (SELECT * FROM tickview.events ORDER BY log, position) TO STDOUT (FORMAT csv)"
         with snapshot(database) as connection, file.open("wb") as out, connection.cursor().copy(sql) as copy:
             while data := copy.read():
                 out.write(data)
 
-    def exporting(form: Format) -> Callable[[], None]:
+    def export_as(form: Format) -> Callable[[], None]:
         def run() -> None:
             with file.open("wb") as out:
                 export(database, out, form)
 
         return run
 
-    rates = [Throughput(f"export as {form}", events / _best(exporting(form))) for form in EXPORTED]
-    return [Throughput("bare COPY as CSV", events / _best(by_server)), *rates]
+    rates = [Throughput(f"export as {form}", events / _shortest_time(export_as(form))) for form in EXPORT_FORMATS]
+    return [Throughput("bare COPY as CSV", events / _shortest_time(export_by_server)), *rates]
 
 
-def _best(work: Callable[[], object]) -> float:
-    """Seconds, the least of three: whatever else the machine does only adds."""
+def _shortest_time(work: Callable[[], object]) -> float:
+    """Return the shortest of three durations, in seconds. Other work of the machine only makes a run longer."""
     seconds = []
     for _ in range(3):
         started = time.perf_counter()

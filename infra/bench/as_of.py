@@ -1,4 +1,4 @@
-"""How fast the scan as of a moment is, over a history of many states."""
+"""Part of ``tickview bench archive``: the rate and latency of scans as of a time, over a synthetic history."""
 
 import asyncio
 import random
@@ -11,9 +11,9 @@ from rich.progress import track
 
 from infra.archive.pattern_history.projector import COPY_STATES, history_row
 from infra.archive.pattern_history.versions import switch_live_version
-from infra.bench.load import PATTERN_TYPES, TIERS, symbol
-from infra.bench.measurement import PROGRESS, quantile
-from infra.bench.scans import CASES, Case
+from infra.bench.detections import PATTERN_TYPES, TIERS, symbol
+from infra.bench.measurement import PROGRESS_CONSOLE, quantile
+from infra.bench.scans import SCAN_KINDS, ScanKind
 from infra.postgres.database import Database
 from infra.serving.archive import ArchiveGateway
 from infra.serving.pattern_history import PostgresPatternHistory
@@ -22,37 +22,51 @@ from projections.pattern_history import ValidityInterval, microseconds
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.queries import PatternQuery
 
-ACTIVE = 10_000
-"""Patterns that are active at any moment, about."""
+ACTIVE_PATTERNS = 10_000
+"""Approximate number of patterns that are active at any time."""
 
-BEGIN = 1_757_001_600.0
-"""When the first state begins; one follows each second."""
+FIRST_START = 1_757_001_600.0
+"""Start of the first state, in epoch seconds. One more state starts each second."""
 
 LOG = "market-0"
 
 
-class Asked(NamedTuple):
-    """One kind of scan, each as of another moment, one after the other on one connection."""
+class AsOfScanRate(NamedTuple):
+    """The rate and latencies of one kind of scan as of different times, one after the other on one connection."""
 
     name: str
     per_second: float
+    """Scans per second."""
     p50_ms: float
     p99_ms: float
 
 
-def measure(database: Database, intervals: int, symbols: int, seconds: float) -> list[Asked]:
-    """Fill an empty archive with a history of so many states, and ask every kind of scan for ``seconds`` each."""
+def measure(database: Database, intervals: int, symbols: int, seconds: float) -> list[AsOfScanRate]:
+    """Write a synthetic history into an empty archive and measure every kind of scan.
+
+    Args:
+        database: The empty archive.
+        intervals: Number of states in the history.
+        symbols: Number of symbols.
+        seconds: Duration of the measurement of each kind of scan.
+    """
     fill(database, intervals, symbols)
     history = PostgresPatternHistory(ArchiveGateway(database), [LOG])
     return [
-        asyncio.run(_ask(history, case, _moments(intervals, symbols, case), seconds))
-        for case in track(CASES, description="scanning the past", transient=True, console=PROGRESS)
+        asyncio.run(_measure_scans(history, kind, _random_queries(intervals, symbols, kind), seconds))
+        for kind in track(SCAN_KINDS, description="scanning the past", transient=True, console=PROGRESS_CONSOLE)
     ]
 
 
 def fill(database: Database, intervals: int, symbols: int) -> None:
-    """Write the states in the order in which they begin, as they come to be."""
-    states = track(states_of(intervals, symbols), "filling the history", intervals, transient=True, console=PROGRESS)
+    """Write synthetic states in the order of their start, which is the order in which an archiver writes them."""
+    states = track(
+        synthetic_states(intervals, symbols),
+        "filling the history",
+        intervals,
+        transient=True,
+        console=PROGRESS_CONSOLE,
+    )
     with database.connection() as connection:
         switch_live_version(connection, ActivePatterns.version)
         with connection.cursor().copy(COPY_STATES) as copy:
@@ -62,22 +76,22 @@ def fill(database: Database, intervals: int, symbols: int) -> None:
         connection.execute("VACUUM ANALYZE tickview.pattern_history_recorded")
 
 
-def states_of(count: int, symbols: int, seed: int = 1) -> Iterator[ValidityInterval]:
-    """States of patterns, each shown for ``ACTIVE`` seconds on average, for almost none or for twice as long."""
-    chance = random.Random(seed)  # noqa: S311 a load, not a secret
+def synthetic_states(count: int, symbols: int, seed: int = 1) -> Iterator[ValidityInterval]:
+    """Yield states of patterns. A state is valid for 5 % to 195 % of ``ACTIVE_PATTERNS`` seconds."""
+    chance = random.Random(seed)  # noqa: S311 not for security
     for number in range(count):
-        begun = BEGIN + number
-        ended = begun + ACTIVE * chance.uniform(0.05, 1.95)
+        valid_from = FIRST_START + number
+        valid_to = valid_from + ACTIVE_PATTERNS * chance.uniform(0.05, 1.95)
         name, pattern, tier = symbol(chance.randrange(symbols)), chance.choice(PATTERN_TYPES), chance.choice(TIERS)
         row = PatternRow(
-            id=pattern_id(name, pattern, tier, begun),
+            id=pattern_id(name, pattern, tier, valid_from),
             symbol=name,
             pattern=pattern,
             tier=tier,
             confidence=round(chance.uniform(0.3, 1), 4),
-            detected_at=begun,
-            updated_at=begun,
-            expires_at=ended,
+            detected_at=valid_from,
+            updated_at=valid_from,
+            expires_at=valid_to,
             current_price=round(chance.uniform(5, 500), 2),
             price_change=round(chance.gauss(0, 2), 2),
             relative_strength=round(chance.uniform(0.3, 3), 3),
@@ -88,26 +102,30 @@ def states_of(count: int, symbols: int, seed: int = 1) -> Iterator[ValidityInter
             event_id=f"bench-{number}",
         )
         position = number + 1
-        yield ValidityInterval(microseconds(begun), microseconds(ended), row, position, encode_row(row, position))
+        yield ValidityInterval(
+            microseconds(valid_from), microseconds(valid_to), row, position, encode_row(row, position)
+        )
 
 
-def _moments(intervals: int, symbols: int, case: Case) -> Iterator[PatternQuery]:
-    """Scans of one kind without end, each varied and as of another moment at which enough is active."""
-    chance = random.Random(case.name)  # noqa: S311 a load, not a secret
+def _random_queries(intervals: int, symbols: int, kind: ScanKind) -> Iterator[PatternQuery]:
+    """Yield scans of one kind without end, with random parameters and as of random times."""
+    chance = random.Random(kind.name)  # noqa: S311 not for security
     while True:
-        query, _ = case.vary(chance, symbols)
-        yield query._replace(now=BEGIN + chance.uniform(min(2 * ACTIVE, intervals / 2), intervals))
+        query, _ = kind.vary(chance, symbols)
+        yield query._replace(now=FIRST_START + chance.uniform(min(2 * ACTIVE_PATTERNS, intervals / 2), intervals))
 
 
-async def _ask(history: PostgresPatternHistory, case: Case, queries: Iterator[PatternQuery], seconds: float) -> Asked:
+async def _measure_scans(
+    history: PostgresPatternHistory, kind: ScanKind, queries: Iterator[PatternQuery], seconds: float
+) -> AsOfScanRate:
     times: list[float] = []
     started = time.perf_counter()
-    while (asked := time.perf_counter()) < started + seconds:
+    while (asked_at := time.perf_counter()) < started + seconds:
         await history.scan(next(queries), "recorded")
-        times.append(time.perf_counter() - asked)
-    return _asked(f"{case.name}: {case.what}", times, time.perf_counter() - started)
+        times.append(time.perf_counter() - asked_at)
+    return _summarize(f"{kind.name}: {kind.description}", times, time.perf_counter() - started)
 
 
-def _asked(name: str, times: Sequence[float], elapsed: float) -> Asked:
+def _summarize(name: str, times: Sequence[float], elapsed: float) -> AsOfScanRate:
     ordered = sorted(times)
-    return Asked(name, len(times) / elapsed, quantile(ordered, 0.5) * 1000, quantile(ordered, 0.99) * 1000)
+    return AsOfScanRate(name, len(times) / elapsed, quantile(ordered, 0.5) * 1000, quantile(ordered, 0.99) * 1000)

@@ -1,7 +1,7 @@
-"""HTTP load: a process of its own whose connections each ask, wait for the answer, and ask again.
+"""HTTP load: a process with many connections. Each connection sends a request, waits for the answer, and repeats.
 
-Requests are made before the clock runs, each is sent once, and of an answer only its status and length are looked at,
-so that what is measured is the server.
+Requests are prepared before the measurement, each is sent once, and only the status and the length of an answer are
+read. So the load process needs little processor time itself.
 """
 
 import asyncio
@@ -17,72 +17,89 @@ from typing import NamedTuple, cast
 
 import uvloop
 
+from infra.bench.errors import BenchmarkError
 from infra.bench.measurement import quantile
 
-LONGEST_SECONDS = 5.0
-"""So long may an answer take while all connections ask: where it would be longer, fewer ask."""
+MAX_ANSWER_SECONDS = 5.0
+"""Longest acceptable latency, in seconds. If all connections together would exceed it, fewer are used."""
 
-FEWEST_ANSWERS = 5
-"""A measurement goes on until there are so many, but no longer than ``LONGEST_SECONDS``."""
+MIN_ANSWERS = 5
+"""Number of answers until which a measurement is extended, for at most ``MAX_ANSWER_SECONDS``."""
 
-LOST_SECONDS = 120.0
-"""An answer that takes so long will not come."""
+ANSWER_TIMEOUT_SECONDS = 120.0
+"""Seconds after which a missing answer is an error."""
 
-WARMING_SECONDS = 0.3
+WARM_UP_SECONDS = 0.3
+"""Duration of each warm-up, in seconds."""
 
-SPARE = 2
-"""Times the requests that the rate of warming up asks for are made; with the last one, a measurement ends early."""
+REQUEST_RESERVE = 2
+"""Prepared requests as a multiple of the requests that the rate of the warm-up needs.
 
-_ONE_BY_ONE, _MOST_WARMING = 3, 20_000
+A measurement ends early when all prepared requests are sent.
+"""
+
+_SEQUENTIAL_REQUESTS = 3
+"""Highest number of requests that measure the latency of a single connection."""
+
+_MAX_WARM_UP_REQUESTS = 20_000
+"""Highest number of requests of the warm-up with all connections."""
 
 
 class Load(NamedTuple):
-    """What to ask. ``paths`` is called once and must be picklable; what it makes goes on without end."""
+    """A load: the paths to request, the number of connections and the duration."""
 
     port: int
     paths: Callable[[], Iterator[str]]
+    """Function that returns an endless iterator of paths. It must be picklable."""
     connections: int
     seconds: float
+    """Duration of the measurement, in seconds."""
 
 
 class Latencies(NamedTuple):
-    """Answers a second, and the times they took, in milliseconds."""
+    """The rate of answers and their latencies."""
 
     per_second: float
+    """Answers per second."""
     p50_ms: float
+    """Median latency, in milliseconds."""
     p99_ms: float
+    """99th percentile of the latency, in milliseconds."""
     answers: int
     connections: int
-    """Fewer than were to ask, where an answer would have taken more than ``LONGEST_SECONDS``."""
+    """Number of used connections, which ``MAX_ANSWER_SECONDS`` may have reduced."""
     cost_us: float
-    """Processor time that an answer cost the process that asked, in microseconds."""
+    """Processor time of the client process per answer, in microseconds."""
 
 
 @contextmanager
 def load_process() -> Iterator[Callable[[Load], Latencies]]:
-    """A process that asks: what is yielded measures one load. It raises RuntimeError for an answer that is not 200."""
+    """Start a load process. Yield the function that measures one load.
+
+    The function raises BenchmarkError if an answer is missing or has another status than 200.
+    """
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,))
+    pipe, child_pipe = context.Pipe()
+    process = context.Process(target=_run_process, args=(child_pipe,))
     process.start()
-    theirs.close()
+    child_pipe.close()
 
     def measure(load: Load) -> Latencies:
-        ours.send(load)
-        result: Latencies | RuntimeError = ours.recv()
-        if isinstance(result, RuntimeError):
+        pipe.send(load)
+        result: Latencies | BenchmarkError = pipe.recv()
+        if isinstance(result, BenchmarkError):
             raise result
         return result
 
     try:
         yield measure
     finally:
-        ours.close()
+        pipe.close()
         process.join()
 
 
-def _work(pipe: Connection) -> None:
-    """Measure what is asked for, until there is nobody who asks."""
+def _run_process(pipe: Connection) -> None:
+    """Measure each load that arrives in the pipe, until the other end is closed."""
     gc.disable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         while True:
@@ -92,28 +109,29 @@ def _work(pipe: Connection) -> None:
                 return
             try:
                 pipe.send(runner.run(_measure(load)))
-            except (RuntimeError, OSError) as error:
-                pipe.send(RuntimeError(str(error)))
+            except (BenchmarkError, OSError) as error:
+                pipe.send(BenchmarkError(str(error)))
             gc.collect()
 
 
 async def _measure(load: Load) -> Latencies:
+    """Estimate latency and rate with short runs, then measure with prepared requests."""
     requests = (_request(path) for path in load.paths())
-    await _Round(load.port, list(islice(requests, 1))).run(1, 0)
-    one_by_one = _Round(load.port, list(islice(requests, _ONE_BY_ONE)))
-    await one_by_one.run(1, WARMING_SECONDS)
-    alone = min(one_by_one.times[: one_by_one.answers])
-    connections = max(1, min(load.connections, int(LONGEST_SECONDS / alone)))
-    rate = 1 / alone
-    quick = alone * connections < WARMING_SECONDS
-    if quick:
-        warming = _Round(load.port, list(islice(requests, _MOST_WARMING)))
-        await warming.run(connections, WARMING_SECONDS, primed=True)
-        rate = warming.answers / warming.elapsed
-    ahead = int(SPARE * rate * load.seconds) + 2 * connections + FEWEST_ANSWERS
-    measured = _Round(load.port, list(islice(requests, ahead)))
+    await _RequestRun(load.port, list(islice(requests, 1))).run(1, 0)
+    sequential = _RequestRun(load.port, list(islice(requests, _SEQUENTIAL_REQUESTS)))
+    await sequential.run(1, WARM_UP_SECONDS)
+    shortest = min(sequential.times[: sequential.answers])
+    connections = max(1, min(load.connections, int(MAX_ANSWER_SECONDS / shortest)))
+    rate = 1 / shortest
+    use_warm_up = shortest * connections < WARM_UP_SECONDS
+    if use_warm_up:
+        warm_up = _RequestRun(load.port, list(islice(requests, _MAX_WARM_UP_REQUESTS)))
+        await warm_up.run(connections, WARM_UP_SECONDS, primed=True)
+        rate = warm_up.answers / warm_up.elapsed
+    count = int(REQUEST_RESERVE * rate * load.seconds) + 2 * connections + MIN_ANSWERS
+    measured = _RequestRun(load.port, list(islice(requests, count)))
     before = time.process_time()
-    await measured.run(connections, load.seconds, FEWEST_ANSWERS, primed=quick)
+    await measured.run(connections, load.seconds, MIN_ANSWERS, primed=use_warm_up)
     cost = time.process_time() - before
     times = sorted(measured.times[: measured.answers])
     return Latencies(
@@ -130,8 +148,8 @@ def _request(path: str) -> bytes:
     return b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % path.encode()
 
 
-class _Round:
-    """Requests being sent to a port and answered, each once."""
+class _RequestRun:
+    """A run of prepared requests over several connections, with the latency of each answer in ``times`` (seconds)."""
 
     def __init__(self, port: int, requests: Sequence[bytes]) -> None:
         self._port = port
@@ -139,89 +157,98 @@ class _Round:
         self.answers = 0
         self.elapsed = 0.0
         self.next_request = iter(requests).__next__
-        self.ends_at = self.fewest = 0.0
-        self._asking = 0
+        self.ends_at = self.min_answers = 0.0
+        self._active = 0
         self._over: asyncio.Future[None]
 
-    async def run(self, connections: int, seconds: float, fewest: int = 0, *, primed: bool = False) -> None:
-        """Ask over so many connections for ``seconds``, and then until there are ``fewest`` answers.
+    async def run(self, connections: int, seconds: float, min_answers: int = 0, *, primed: bool = False) -> None:
+        """Send requests and set ``answers``, ``times`` and ``elapsed`` (seconds until the last answer).
 
-        ``elapsed`` is until the last answer. With ``primed``, each connection has an answer before the clock runs: a
-        busy server accepts one connection a turn, so that the last of many would wait for long.
-        Raises RuntimeError for an answer that is not 200, and for none.
+        Args:
+            connections: Number of connections.
+            seconds: Seconds during which requests are sent.
+            min_answers: Number of answers until which the run is extended.
+            primed: Whether each connection receives one answer before the measurement starts. A busy server accepts
+                connections slowly, so that the last ones would wait for long.
+
+        Raises:
+            BenchmarkError: An answer has another status than 200, or is missing.
         """
         loop = asyncio.get_running_loop()
         opened = [
-            await loop.create_connection(lambda: _Asking(self), "127.0.0.1", self._port) for _ in range(connections)
+            await loop.create_connection(lambda: _ClientConnection(self), "127.0.0.1", self._port)
+            for _ in range(connections)
         ]
-        asking = [one for _, one in opened]
+        clients = [client for _, client in opened]
         try:
             if primed:
-                await self._ask(asking, 0, 0)
-            await self._ask(asking, seconds, fewest)
+                await self._send_requests(clients, 0, 0)
+            await self._send_requests(clients, seconds, min_answers)
         finally:
             for transport, _ in opened:
                 transport.close()
 
-    async def _ask(self, asking: Sequence["_Asking"], seconds: float, fewest: int) -> None:
+    async def _send_requests(self, clients: Sequence["_ClientConnection"], seconds: float, min_answers: int) -> None:
         self._over = asyncio.get_running_loop().create_future()
-        self._asking = len(asking)
+        self._active = len(clients)
         self.answers = 0
         started = time.perf_counter()
-        self.ends_at, self.fewest = started + seconds, fewest
-        for one in asking:
-            one.ask(time.perf_counter())
+        self.ends_at, self.min_answers = started + seconds, min_answers
+        for client in clients:
+            client.send(time.perf_counter())
         try:
-            await asyncio.wait_for(self._over, seconds + LOST_SECONDS)
+            await asyncio.wait_for(self._over, seconds + ANSWER_TIMEOUT_SECONDS)
         except TimeoutError:
-            raise RuntimeError(f"{self._asking} answers did not come within {LOST_SECONDS:.0f} s") from None
+            raise BenchmarkError(
+                f"{self._active} answers are missing after {ANSWER_TIMEOUT_SECONDS:.0f} seconds."
+            ) from None
         self.elapsed = time.perf_counter() - started
 
-    def goes_on(self, now: float) -> bool:
-        """Whether there shall be more requests."""
-        return now < self.ends_at or (self.answers < self.fewest and now < self.ends_at + LONGEST_SECONDS)
+    def continues(self, now: float) -> bool:
+        """Return whether a connection sends another request."""
+        return now < self.ends_at or (self.answers < self.min_answers and now < self.ends_at + MAX_ANSWER_SECONDS)
 
-    def leave(self) -> None:
-        """A connection has asked its last."""
-        self._asking -= 1
-        if self._asking == 0 and not self._over.done():
+    def finish(self) -> None:
+        """Count a connection that sends no more requests. The last one ends the run."""
+        self._active -= 1
+        if self._active == 0 and not self._over.done():
             self._over.set_result(None)
 
-    def fail(self, why: str) -> None:
-        """A connection cannot go on."""
+    def fail(self, message: str) -> None:
+        """End the run with an error."""
         if not self._over.done():
-            self._over.set_exception(RuntimeError(why))
+            self._over.set_exception(BenchmarkError(message))
 
 
-class _Asking(asyncio.Protocol):
-    """One connection."""
+class _ClientConnection(asyncio.Protocol):
+    """A connection of a run."""
 
-    def __init__(self, round_: _Round) -> None:
-        self._round = round_
-        self._asked = 0.0
-        self._missing = 0
+    def __init__(self, run: _RequestRun) -> None:
+        self._run = run
+        self._sent_at = 0.0
+        self._missing_bytes = 0
         self._head = b""
-        self._left = True
+        self._finished = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Nothing is asked before all are connected."""
-        # uvloop's transports are no subclasses.
+        """Keep the write function. The first request is sent when all connections are open."""
+        # The transports of uvloop are not subclasses of asyncio.Transport.
         self._write = cast("asyncio.Transport", transport).write
 
-    def ask(self, now: float) -> None:
+    def send(self, now: float) -> None:
         """Send the next request."""
         try:
-            request = self._round.next_request()
+            request = self._run.next_request()
         except StopIteration:
-            self._leave()
+            self._finish()
             return
-        self._asked, self._left = now, False
+        self._sent_at, self._finished = now, False
         self._write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of an answer; ask again after the last."""
-        if self._missing:
-            self._missing -= len(data)
+        """Read a part of an answer. After the last part, send the next request."""
+        if self._missing_bytes:
+            self._missing_bytes -= len(data)
         else:
             if self._head:
                 data = self._head + data
@@ -231,32 +258,32 @@ class _Asking(asyncio.Protocol):
                 return
             self._head = b""
             if not data.startswith(b"HTTP/1.1 200 "):
-                self._round.fail(f"an answer is not 200 but {data[:2000].decode(errors='replace')}")
+                self._run.fail(f"An answer does not have status 200: {data[:2000].decode(errors='replace')}")
                 return
-            self._missing = end + 4 + _content_length(data, end) - len(data)
-        if self._missing:
+            self._missing_bytes = end + 4 + _content_length(data, end) - len(data)
+        if self._missing_bytes:
             return
         now = time.perf_counter()
-        one = self._round
-        one.times[one.answers] = now - self._asked
-        one.answers += 1
-        if now < one.ends_at or one.goes_on(now):
-            self.ask(now)
+        run = self._run
+        run.times[run.answers] = now - self._sent_at
+        run.answers += 1
+        if now < run.ends_at or run.continues(now):
+            self.send(now)
         else:
-            self._leave()
+            self._finish()
 
-    def _leave(self) -> None:
-        self._left = True
-        self._round.leave()
+    def _finish(self) -> None:
+        self._finished = True
+        self._run.finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """We have closed it, or the server, which may while the last answers of others are waited for."""
-        if not self._left:
-            self._round.fail(f"the server has closed a connection: {exc or 'without an error'}")
+        """End the run with an error if the server closed a connection that waits for an answer."""
+        if not self._finished:
+            self._run.fail(f"The server closed a connection: {exc or 'no error was reported'}")
 
 
 def _content_length(data: bytes, end: int) -> int:
-    at = data.find(b"content-length: ", 0, end)
-    if at < 0:
-        raise RuntimeError(f"an answer without Content-Length: {data[:end].decode(errors='replace')}")
-    return int(data[at + 16 : data.find(b"\r", at)])
+    start = data.find(b"content-length: ", 0, end)
+    if start < 0:
+        raise BenchmarkError(f"An answer has no Content-Length: {data[:end].decode(errors='replace')}")
+    return int(data[start + 16 : data.find(b"\r", start)])

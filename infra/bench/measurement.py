@@ -1,4 +1,4 @@
-"""What benchmarks measure with: rates of batches, quantiles of times."""
+"""Measurements: rates of batches, quantiles of durations, and the console for progress bars."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -9,39 +9,40 @@ from rich.progress import track
 
 Item = TypeVar("Item")
 
-PROGRESS = Console(stderr=True)
-"""Where progress is shown: not among the results."""
+PROGRESS_CONSOLE = Console(stderr=True)
+"""Console for progress: standard error, so that standard output contains only results."""
 
 
 class Throughput(NamedTuple):
-    """How fast something went."""
+    """The measured rate of one operation."""
 
     name: str
     per_second: float
+    """Items per second."""
     share: float | None = None
-    """Of the limit measured in the same run, 1 being the limit; None for the limit itself."""
+    """The rate as a fraction of the limit in the same run; None for the limit itself."""
 
 
 def batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """The items in runs of ``size``, the last one shorter."""
+    """Split items into batches of ``size``. The last batch may be smaller."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def rate(name: str, parts: Iterable[Sequence[Item]], work: Callable[[Sequence[Item]], object]) -> Throughput:
-    """Items per second while ``work`` deals with the parts one after the other."""
+def measure_rate(name: str, parts: Iterable[Sequence[Item]], work: Callable[[Sequence[Item]], object]) -> Throughput:
+    """Measure the items per second while ``work`` processes one batch after the other."""
     done = 0
     started = time.perf_counter()
-    for part in track(list(parts), description=name, transient=True, console=PROGRESS):
+    for part in track(list(parts), description=name, transient=True, console=PROGRESS_CONSOLE):
         work(part)
         done += len(part)
     return Throughput(name, done / (time.perf_counter() - started))
 
 
-def beside(limit: Throughput, *measured: Throughput) -> list[Throughput]:
-    """The limit, then what was measured with its share of it."""
-    return [limit, *(one._replace(share=one.per_second / limit.per_second) for one in measured)]
+def with_shares(limit: Throughput, *measured: Throughput) -> list[Throughput]:
+    """Return the limit, followed by the other rates with their shares of the limit."""
+    return [limit, *(rate._replace(share=rate.per_second / limit.per_second) for rate in measured)]
 
 
 def quantile(sorted_values: Sequence[float], share: float) -> float:
-    """The value below which ``share`` of the values lie."""
+    """Return the value below which ``share`` (0 to 1) of the sorted values lie."""
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]

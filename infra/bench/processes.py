@@ -1,4 +1,4 @@
-"""What benchmarks run: servers of their own, and programs that answer HTTP."""
+"""Servers and processes of a benchmark: embedded servers, and modules of TickView that answer over HTTP."""
 
 import os
 import subprocess
@@ -11,36 +11,46 @@ from urllib.request import urlopen
 
 from redis import Redis
 
-from infra.bench.measurement import PROGRESS
+from infra.bench.errors import BenchmarkError
+from infra.bench.measurement import PROGRESS_CONSOLE
 from infra.embedded import embedded_servers
-from infra.processes.errors import StartupError
 from infra.processes.python import module_command
 from infra.redis.connections import connect
 from infra.redis.functions import load
 
 
 @contextmanager
-def own_server(postgres: bool = False) -> Iterator[tuple[Redis, str, str]]:
-    """An embedded Valkey for the benchmark alone, and a PostgreSQL if asked for: a client, URL and DSN."""
+def benchmark_servers(postgres: bool = False) -> Iterator[tuple[Redis, str, str]]:
+    """Start a Valkey server, and optionally a PostgreSQL server, with data that is deleted at the end.
+
+    Yields:
+        A client of the Valkey server, its URL, and the DSN of the PostgreSQL server (empty without PostgreSQL).
+    """
     with tempfile.TemporaryDirectory(prefix="tickview-bench-") as folder:
-        PROGRESS.print("starting a server for the benchmark …", style="dim")
+        PROGRESS_CONSOLE.print("starting a server for the benchmark …", style="dim")
         with embedded_servers(Path(folder), postgres=postgres) as servers, connect(servers.redis_url) as client:
             load(client)
             yield client, servers.redis_url, servers.postgres_dsn or ""
 
 
 @contextmanager
-def running(port: int, words: tuple[str, ...], settings: Mapping[str, object]) -> Iterator[int]:
-    """A module of ours as a process of these settings, answering on ``port``; yields its process id.
+def run_module(port: int, words: tuple[str, ...], settings: Mapping[str, object]) -> Iterator[int]:
+    """Run a module of TickView as a process until the context ends. Yield its process id once it is healthy.
 
-    Raises StartupError if it ends instead.
+    Args:
+        port: The port on which the module answers over HTTP.
+        words: The name of the module and its arguments.
+        settings: Settings of TickView by their field names, passed as environment variables.
+
+    Raises:
+        BenchmarkError: The process ended before it was healthy.
     """
     environment = {**os.environ, **{f"TICKVIEW_{name.upper()}": str(value) for name, value in settings.items()}}
     process = subprocess.Popen(module_command(*words), env=environment)  # noqa: S603
     try:
-        while not answers(port):
+        while not is_healthy(port):
             if process.poll() is not None:
-                raise StartupError(f"{words[0]} did not start")
+                raise BenchmarkError(f"The process {words[0]} ended at its start with exit code {process.returncode}.")
             time.sleep(0.05)
         yield process.pid
     finally:
@@ -49,15 +59,15 @@ def running(port: int, words: tuple[str, ...], settings: Mapping[str, object]) -
 
 
 @contextmanager
-def serving(url: str, port: int, **settings: object) -> Iterator[int]:
-    """The API as a process, answering; yields its process id."""
-    asked = {"redis_url": url, "log_level": "error", **settings}
-    with running(port, ("infra.cli", "serve", "--port", str(port)), asked) as pid:
+def serve_api(url: str, port: int, **settings: object) -> Iterator[int]:
+    """Run the API as a process until the context ends. Yield its process id once it is healthy."""
+    api_settings = {"redis_url": url, "log_level": "error", **settings}
+    with run_module(port, ("infra.cli", "serve", "--port", str(port)), api_settings) as pid:
         yield pid
 
 
-def answers(port: int) -> bool:
-    """Whether the health of what is there is good."""
+def is_healthy(port: int) -> bool:
+    """Return whether the process on this port answers ``/api/health`` with status 200."""
     try:
         with urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2):
             return True

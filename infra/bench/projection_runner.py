@@ -1,11 +1,12 @@
-"""The same read model by the ``eventsourcing`` library's own ProjectionRunner, its view in SQLite or PostgreSQL.
+"""The ``patterns`` read model with the ProjectionRunner of the ``eventsourcing`` library, in SQLite or PostgreSQL.
 
-It reads the same log and folds with the same ``keys`` and ``evolve``; each event is one transaction, with its tracking.
-The view has the rows and an SQL index for every index of the read model; its counts are left to SQL.
+The runner reads the same log and uses the same ``keys`` and ``evolve`` functions as TickView. It handles each event in
+one transaction, together with its position. The view has a table of rows and an SQL index for each index of the read
+model. It has no counts.
 """
 
 import time
-from threading import Event as Signal
+from threading import Event as ThreadEvent
 from typing import Any, ClassVar
 
 from eventsourcing.application import Application
@@ -18,10 +19,11 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL
 
 from domain.codec import decode
+from infra.bench.errors import BenchmarkError
 from projections.base import decode_row, encode_row
 from projections.patterns import ActivePatterns, PatternRow
 
-PATTERNS = ActivePatterns()
+PATTERN_PROJECTION = ActivePatterns()
 
 SCORES = ("confidence", "detected_at", "relative_strength", "relative_volume", "rsi", "expires_at")
 GROUPS = ("symbol", "pattern", "tier")
@@ -36,7 +38,7 @@ CREATE = [
 ]
 SELECT = "SELECT document FROM patterns WHERE id = ?"
 DELETE = "DELETE FROM patterns WHERE id = ?"
-UPSERT = "INSERT INTO patterns ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}".format(  # noqa: S608 names of ours
+UPSERT = "INSERT INTO patterns ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}".format(  # noqa: S608 only constants
     ", ".join(COLUMNS), ", ".join("?" * len(COLUMNS)), ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
 )
 
@@ -45,13 +47,13 @@ def _values(row: PatternRow, position: int) -> tuple[Any, ...]:
     return (row.id, encode_row(row, position).decode(), *(getattr(row, name) for name in (*SCORES, *GROUPS)))
 
 
-class _Market(Application[str]):
-    """The market's log as an application of the library."""
+class _MarketApplication(Application[str]):
+    """The market log as an application of the library."""
 
     name = "market-0"
 
     def construct_mapper(self) -> Mapper[str]:
-        """A mapper to our events."""
+        """Return a mapper that decodes events of TickView."""
         return _MarketMapper(self.construct_transcoder())
 
 
@@ -60,17 +62,19 @@ class _MarketMapper(Mapper[str]):
         return decode(stored_event.topic, "", stored_event.state)
 
 
-class _Folding(Projection[Any]):
-    """Folds the load of the benchmark, in which every event names the one row that it speaks of."""
+class _PatternProjection(Projection[Any]):
+    """The projection of the benchmark. Each event of the benchmark concerns exactly one row."""
 
     name = "patternview"
     last: ClassVar[int]
-    done: ClassVar[Signal]
+    """Position of the last event of the benchmark."""
+    done: ClassVar[ThreadEvent]
+    """Set when the last event is folded."""
 
     @singledispatchmethod
     def process_event(self, domain_event: Any, tracking: Tracking) -> None:
-        """Fold it."""
-        [key] = PATTERNS.keys(domain_event)
+        """Fold one event into the view."""
+        [key] = PATTERN_PROJECTION.keys(domain_event)
         assert isinstance(key, str)
         self.view.change(key, domain_event, tracking)
         if tracking.notification_id >= self.last:
@@ -84,7 +88,7 @@ class _SQLiteView(SQLiteTrackingRecorder):
     def change(self, key: str, event: Any, tracking: Tracking) -> None:
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, tracking)
-            _change(lambda sql, values: cursor.execute(sql, values), cursor, key, event, tracking)
+            _update_row(lambda sql, values: cursor.execute(sql, values), cursor, key, event, tracking)
 
 
 class _PostgresView(PostgresTrackingRecorder):
@@ -95,7 +99,7 @@ class _PostgresView(PostgresTrackingRecorder):
     def change(self, key: str, event: Any, tracking: Tracking) -> None:
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, tracking)
-            _change(
+            _update_row(
                 lambda sql, values: cursor.execute(sql.replace("?", "%s"), values, prepare=True),
                 cursor,
                 key,
@@ -104,11 +108,11 @@ class _PostgresView(PostgresTrackingRecorder):
             )
 
 
-def _change(execute: Any, cursor: Any, key: str, event: Any, tracking: Tracking) -> None:
+def _update_row(execute: Any, cursor: Any, key: str, event: Any, tracking: Tracking) -> None:
     execute(SELECT, (key,))
-    found = cursor.fetchone()
-    row = decode_row(PatternRow, found["document"].encode()).row if found else None
-    evolved = PATTERNS.evolve(row, event)
+    record = cursor.fetchone()
+    row = decode_row(PatternRow, record["document"].encode()).row if record else None
+    evolved = PATTERN_PROJECTION.evolve(row, event)
     if evolved is None:
         execute(DELETE, (key,))
     elif evolved is not row:
@@ -116,9 +120,16 @@ def _change(execute: Any, cursor: Any, key: str, event: Any, tracking: Tracking)
 
 
 def events_per_second(redis_url: str, events: int, view: type[Any], settings: dict[str, str]) -> float:
-    """How fast the runner folds the first ``events`` of the log. ``settings`` are those of the view's database.
+    """Measure the events per second at which the runner folds the first events of the log.
 
-    Raises what the runner raises.
+    Args:
+        redis_url: The URL of the server with the log.
+        events: Number of events to fold.
+        view: The class of the view.
+        settings: Settings of the library for the database of the view.
+
+    Raises:
+        BenchmarkError: The runner stopped before the last event. An error of the runner itself is raised unchanged.
     """
     environment = {
         "MARKET-0_PERSISTENCE_MODULE": "infra.eventlog",
@@ -126,26 +137,26 @@ def events_per_second(redis_url: str, events: int, view: type[Any], settings: di
         "MARKET-0_TICKVIEW_REDIS_URL": redis_url,
         **{f"PATTERNVIEW_{name}": value for name, value in settings.items()},
     }
-    _Folding.last, _Folding.done = events, Signal()
+    _PatternProjection.last, _PatternProjection.done = events, ThreadEvent()
     started = time.perf_counter()
     with ProjectionRunner(
-        application_class=_Market, projection_class=_Folding, view_class=view, env=environment
+        application_class=_MarketApplication, projection_class=_PatternProjection, view_class=view, env=environment
     ) as runner:
-        while not _Folding.done.wait(0.5):
+        while not _PatternProjection.done.wait(0.5):
             if runner.is_interrupted.is_set():
                 runner.run_forever(0)
-                raise RuntimeError("the runner stopped early")
+                raise BenchmarkError("The ProjectionRunner stopped before the last event.")
         return events / (time.perf_counter() - started)
 
 
 def with_sqlite(redis_url: str, events: int, file: str) -> float:
-    """Events per second with the view in a new SQLite ``file``."""
+    """Measure events per second with the view in a new SQLite ``file``."""
     settings = {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": file}
     return events_per_second(redis_url, events, _SQLiteView, settings)
 
 
 def with_postgres(redis_url: str, events: int, dsn: str) -> float:
-    """Events per second with the view in an empty PostgreSQL database."""
+    """Measure events per second with the view in an empty PostgreSQL database."""
     parts = conninfo_to_dict(dsn)
     settings = {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",

@@ -1,4 +1,4 @@
-"""``tickview bench push``: from a producer's message to the sockets of many clients, all roles being processes."""
+"""``tickview bench push``: the latency from the message of a producer to the sockets of many clients."""
 
 import multiprocessing
 import re
@@ -14,56 +14,67 @@ import orjson
 from redis import Redis
 
 from domain.wire import INGEST_STREAM, PATTERNS
-from infra.bench.load import PATTERN_TYPES, detections, symbol
+from infra.bench.detections import PATTERN_TYPES, detections, symbol
+from infra.bench.errors import BenchmarkError
 from infra.bench.measurement import batches, quantile
-from infra.bench.processes import running
-from infra.bench.push_clients import Arrived, Transport, run
+from infra.bench.processes import run_module
+from infra.bench.push_clients import ReceivedMessages, Transport, run_clients
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from readapi.push.messages import Message, event_chunk, websocket_frame
 
-OTHER_FILES = 200
-"""Open files of a process besides its clients' connections."""
+RESERVED_FILES = 200
+"""Open files that a process needs besides its client connections."""
 
 PATHS: dict[Transport, str] = {"websocket": "/ws/patterns", "sse": "/api/patterns/stream"}
 
 WARM_UP_SECONDS = 2.0
-"""Of publishing before what counts."""
+"""Seconds of publishing before the measurement."""
 
 SETTLE_SECONDS = 2.0
-"""How long after the last message is waited for what is still under way."""
+"""Seconds between the last published message and the end of the measurement."""
 
 
-class Pushed(NamedTuple):
-    """What came of it. Times are from before the XADD to ``tickstock.ingest`` until a client has the change whole."""
+class PushMeasurement(NamedTuple):
+    """Rates and latencies of live push.
+
+    A latency is the time from before the XADD to ``tickstock.ingest`` until a client has received the complete change.
+    """
 
     changes_per_second: float
+    """Published changes per second."""
     messages_per_second: float
+    """Messages per second that all clients together received."""
     message_bytes: float
-    """Of a message, on average."""
+    """Mean size of a message, in bytes."""
     p50_ms: float
+    """Median latency, in milliseconds."""
     p99_ms: float
+    """99th percentile of the latency, in milliseconds."""
     max_ms: float
+    """Longest latency, in milliseconds."""
     missing: int
-    """Changes times clients that did not come."""
+    """Number of changes that clients did not receive, summed over all clients."""
     dropped: int
+    """Number of clients that the API dropped because they were too slow."""
     closed: int
+    """Number of connections that closed before the end."""
 
 
 def check_open_files(connections: int) -> None:
-    """Raises StartupError where processes may not open so many connections."""
-    needed = connections + OTHER_FILES
+    """Check that a process may open this many connections. Raises StartupError otherwise."""
+    needed = connections + RESERVED_FILES
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         raise StartupError(
-            f"{connections} connections need {needed} open files in each process, and the limit is {soft}: "
-            f"raise it with `ulimit -n {needed}`, or ask for fewer --connections"
+            f"{connections} connections need {needed} open files in each process, but the limit is {soft}. "
+            f"Raise it with `ulimit -n {needed}`, or use fewer --connections."
         )
 
 
-def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None:
-    """Record so many active patterns, for the workers to fold."""
+def record_patterns(client: Redis, settings: Settings, patterns: int, symbols: int) -> None:
+    """Record active patterns, which the workers fold."""
     stores = Stores(settings, client, None)
     recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
     for part in batches(list(detections(patterns, symbols, time.time())), 1_000):
@@ -71,37 +82,52 @@ def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None
 
 
 @contextmanager
-def clients(port: int, connections: int, transport: Transport) -> Iterator[Connection]:
-    """That many clients, connected; whatever is sent to them ends them, and they answer with what has arrived."""
+def connected_clients(port: int, connections: int, transport: Transport) -> Iterator[Connection]:
+    """Start a process of clients and connect them.
+
+    Yields:
+        A pipe to the process. A message in the pipe ends the clients, and the process answers with ReceivedMessages.
+    """
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=run, args=(theirs, port, PATHS[transport], connections, transport))
+    pipe, child_pipe = context.Pipe()
+    process = context.Process(target=run_clients, args=(child_pipe, port, PATHS[transport], connections, transport))
     process.start()
-    theirs.close()
+    child_pipe.close()
     try:
-        if ours.recv() != "ready":
-            raise RuntimeError("the clients are not ready")
-        yield ours
+        if pipe.recv() != "ready":
+            raise BenchmarkError("The clients are not ready.")
+        yield pipe
     except EOFError:
-        raise RuntimeError("the clients could not connect") from None
+        raise BenchmarkError("The clients could not connect.") from None
     finally:
         process.terminate()
         process.join()
 
 
-def measure(client: Redis, port: int, connections: int, transport: Transport, rate: int, seconds: float) -> Pushed:
-    """Publish ``rate`` detections a second, each of which concerns every client."""
-    with clients(port, connections, transport) as pipe:
+def measure(
+    client: Redis, port: int, connections: int, transport: Transport, rate: int, seconds: float
+) -> PushMeasurement:
+    """Publish detections and measure their latency to all clients.
+
+    Args:
+        client: The client of the Redis server.
+        port: The port of the API.
+        connections: Number of clients.
+        transport: The transport of the clients.
+        rate: Detections per second, each of which is pushed to every client.
+        seconds: Duration of the measurement, in seconds.
+    """
+    with connected_clients(port, connections, transport) as pipe:
         _publish(client, rate, WARM_UP_SECONDS)
         published = _publish(client, rate, seconds)
         time.sleep(SETTLE_SECONDS)
         pipe.send("stop")
-        arrived: Arrived = pipe.recv()
-    return _pushed(published, arrived, connections, seconds, _dropped(port))
+        received: ReceivedMessages = pipe.recv()
+    return _summarize(published, received, connections, seconds, _read_dropped(port))
 
 
 def _publish(client: Redis, rate: int, seconds: float) -> dict[int, float]:
-    """Epoch millisecond of each detection, which no two share -> when it was published."""
+    """Publish detections. Return the unique epoch millisecond of each detection -> the time of its publication."""
     begin = time.time()
     published = {}
     for number in range(int(rate * seconds)):
@@ -132,19 +158,23 @@ def _detection(number: int, detected_at: float) -> bytes:
 _DETECTED = re.compile(rb'"id":"[A-Z]+:\w+:daily:([0-9]+)"')
 
 
-def _pushed(published: dict[int, float], arrived: Arrived, connections: int, seconds: float, dropped: int) -> Pushed:
+def _summarize(
+    published: dict[int, float], received: ReceivedMessages, connections: int, seconds: float, dropped: int
+) -> PushMeasurement:
     times: list[float] = []
     messages = size = 0
-    for body, moments in arrived.messages.items():
-        sent = [published[millisecond] for one in _DETECTED.findall(body) if (millisecond := int(one)) in published]
+    for body, moments in received.messages.items():
+        sent = [
+            published[millisecond] for digits in _DETECTED.findall(body) if (millisecond := int(digits)) in published
+        ]
         if sent:
             messages += len(moments)
             size += len(moments) * len(body)
             times += [moment - began for began in sent for moment in moments]
     times.sort()
     if not times:
-        raise RuntimeError("nothing has arrived")
-    return Pushed(
+        raise BenchmarkError("The clients received no change.")
+    return PushMeasurement(
         len(published) / seconds,
         messages / seconds,
         size / messages,
@@ -153,24 +183,24 @@ def _pushed(published: dict[int, float], arrived: Arrived, connections: int, sec
         times[-1] * 1_000,
         len(published) * connections - len(times),
         dropped,
-        arrived.closed,
+        received.closed,
     )
 
 
-def _dropped(port: int) -> int:
+def _read_dropped(port: int) -> int:
     with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        found = re.search(rb"^tickview_push_dropped_total ([0-9.e+]+)$", answer.read(), re.MULTILINE)
-    return int(float(found[1])) if found else 0
+        match = re.search(rb"^tickview_push_dropped_total ([0-9.e+]+)$", answer.read(), re.MULTILINE)
+    return int(float(match[1])) if match else 0
 
 
 def measure_limit(port: int, connections: int, transport: Transport, size: int, seconds: float) -> float:
-    """Messages a second where the same server sends a constant one of that size to as many clients."""
+    """Measure the limit: messages per second when the server sends a constant message of ``size`` bytes."""
     frame = {"websocket": websocket_frame, "sse": event_chunk}[transport](Message("changes", None, b"x" * size))
     words = ("infra.bench.push_limit", str(port), str(connections), frame.hex())
-    with running(port, words, {}), clients(port, connections, transport) as pipe:
+    with run_module(port, words, {}), connected_clients(port, connections, transport) as pipe:
         began = time.time()
         time.sleep(seconds)
         pipe.send("stop")
-        arrived: Arrived = pipe.recv()
-    within = [moment for moments in arrived.messages.values() for moment in moments if moment < began + seconds]
+        received: ReceivedMessages = pipe.recv()
+    within = [moment for moments in received.messages.values() for moment in moments if moment < began + seconds]
     return sum(moment >= began for moment in within) / seconds

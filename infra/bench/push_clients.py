@@ -1,4 +1,4 @@
-"""Thousands of clients of live push in a process of their own: each takes what comes and notes when it came."""
+"""A process with thousands of clients of live push, which record the time of each received message."""
 
 import asyncio
 import time
@@ -11,34 +11,34 @@ import uvloop
 
 Transport = Literal["websocket", "sse"]
 
-CONNECTING = 100
-"""Connections that are opened at once."""
+CONNECT_BATCH = 100
+"""Number of connections that are opened at the same time."""
 
 ACCEPT_SECONDS = 30.0
-"""How long the server may take to accept them all."""
+"""Seconds in which the server must accept all connections."""
 
 
-class Arrived(NamedTuple):
-    """What came: each message with the moments (epoch seconds) at which clients had it whole."""
+class ReceivedMessages(NamedTuple):
+    """The received messages: each distinct message and the epoch seconds at which clients received it completely."""
 
     messages: dict[bytes, "array[float]"]
     closed: int
-    """Connections that were closed before the end."""
+    """Number of connections that closed before the end."""
 
 
-def run(pipe: Connection, port: int, path: str, connections: int, transport: Transport) -> None:
-    """Connect, say so, and hand over what has arrived when told to stop."""
-    uvloop.run(_run(pipe, port, path, connections, transport))
+def run_clients(pipe: Connection, port: int, path: str, connections: int, transport: Transport) -> None:
+    """Connect the clients and send ``ready``. After the next message, send the received messages."""
+    uvloop.run(_run_clients(pipe, port, path, connections, transport))
 
 
-async def _run(pipe: Connection, port: int, path: str, connections: int, transport: Transport) -> None:
+async def _run_clients(pipe: Connection, port: int, path: str, connections: int, transport: Transport) -> None:
     loop = asyncio.get_running_loop()
-    arrived: dict[bytes, array[float]] = {}
+    received: dict[bytes, array[float]] = {}
     clients: list[_Client] = []
-    for start in range(0, connections, CONNECTING):
+    for start in range(0, connections, CONNECT_BATCH):
         opened = [
-            loop.create_connection(lambda: _Client(path, transport, arrived), "127.0.0.1", port)
-            for _ in range(start, min(start + CONNECTING, connections))
+            loop.create_connection(lambda: _Client(path, transport, received), "127.0.0.1", port)
+            for _ in range(start, min(start + CONNECT_BATCH, connections))
         ]
         clients += [client for _, client in await asyncio.gather(*opened)]
     async with asyncio.timeout(ACCEPT_SECONDS):
@@ -46,58 +46,58 @@ async def _run(pipe: Connection, port: int, path: str, connections: int, transpo
     pipe.send("ready")
     await asyncio.to_thread(pipe.recv)
     closed = sum(client.closed for client in clients)
-    pipe.send(Arrived(arrived, closed))
+    pipe.send(ReceivedMessages(received, closed))
 
 
 class _Client(asyncio.Protocol):
-    """One connection."""
+    """The connection of one client."""
 
-    def __init__(self, path: str, transport: Transport, arrived: "dict[bytes, array[float]]") -> None:
+    def __init__(self, path: str, transport: Transport, received: "dict[bytes, array[float]]") -> None:
         self._request = (_UPGRADE if transport == "websocket" else _GET) % path.encode()
         self._accepting = b"HTTP/1.1 101" if transport == "websocket" else b"HTTP/1.1 200"
         self._next: Callable[[bytes, int], tuple[int, int, int] | None] = (
             _next_frame if transport == "websocket" else _next_chunk
         )
-        self._arrived = arrived
-        self._rest = b""
+        self._arrived = received
+        self._buffer = b""
         self.accepted = asyncio.get_running_loop().create_future()
         self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask."""
-        # uvloop's transports are no subclasses.
+        """Send the request."""
+        # The transports of uvloop are not subclasses of asyncio.Transport.
         cast("asyncio.Transport", transport).write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Note the messages that are whole."""
+        """Record the time of each complete message."""
         now = time.time()
-        if self._rest:
-            data = self._rest + data
+        if self._buffer:
+            data = self._buffer + data
         place = 0
         if not self.accepted.done():
             place = data.find(b"\r\n\r\n") + 4
             if place < 4:
-                self._rest = data
+                self._buffer = data
                 return
             if not data.startswith(self._accepting):
                 self.accepted.set_exception(RuntimeError(data[:200].decode(errors="replace")))
                 return
             self.accepted.set_result(None)
-        while (found := self._next(data, place)) is not None:
-            start, end, place = found
+        while (bounds := self._next(data, place)) is not None:
+            start, end, place = bounds
             message = data[start:end]
             moments = self._arrived.get(message)
             if moments is None:
                 moments = self._arrived[message] = array("d")
             moments.append(now)
-        self._rest = data[place:]
+        self._buffer = data[place:]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It should not have been."""
+        """Record that the connection closed early."""
         del exc
         self.closed = True
         if not self.accepted.done():
-            self.accepted.set_exception(RuntimeError("closed before it was accepted"))
+            self.accepted.set_exception(RuntimeError("The server closed the connection before it accepted it."))
 
 
 _UPGRADE = (
@@ -108,7 +108,10 @@ _GET = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 def _next_frame(data: bytes, start: int) -> tuple[int, int, int] | None:
-    """Start and end of the payload of the frame at ``start``, and where the next begins; None if it is not whole."""
+    """Return the start and end of the payload of the frame at ``start``, and the start of the next frame.
+
+    Returns None if the frame is incomplete. The format of a frame is defined in RFC 6455, section 5.2.
+    """
     if len(data) < start + 10:
         size, head = (data[start + 1], 2) if len(data) > start + 1 else (126, 10)
         if size > 125:
@@ -124,7 +127,10 @@ def _next_frame(data: bytes, start: int) -> tuple[int, int, int] | None:
 
 
 def _next_chunk(data: bytes, start: int) -> tuple[int, int, int] | None:
-    """The same for a chunk of a chunked body."""
+    """Return the start and end of the data of the chunk at ``start``, and the start of the next chunk.
+
+    Returns None if the chunk is incomplete. The format of a chunk is defined in RFC 9112, section 7.1.
+    """
     line = data.find(b"\r\n", start)
     if line < 0:
         return None

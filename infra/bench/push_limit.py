@@ -1,4 +1,4 @@
-"""The limit of live push: the same server and protocols, and one constant frame that is written again and again."""
+"""The limit of live push: the server and protocols of the API, which repeatedly write one constant frame."""
 
 import asyncio
 import sys
@@ -11,16 +11,16 @@ from readapi.push.subscribers import MAX_UNSENT_BYTES, WRITES_PER_TURN
 
 
 class ConstantPush:
-    """An ASGI application that begins when ``connections`` clients are there."""
+    """An ASGI application that starts to write when ``connections`` clients are connected."""
 
     def __init__(self, connections: int, frame: bytes) -> None:
         self._connections = connections
         self._frame = frame
         self._streams: list[Stream] = []
-        self._telling: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One connection."""
+        """Handle one connection."""
         if scope["path"] == "/api/health":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body"})
@@ -34,11 +34,12 @@ class ConstantPush:
         stream.open()
         self._streams.append(stream)
         if len(self._streams) == self._connections:
-            self._telling = asyncio.create_task(self._tell())
+            self._writing = asyncio.create_task(self._write_frames())
         while (await receive())["type"] not in ("websocket.disconnect", "http.disconnect"):
             pass
 
-    async def _tell(self) -> None:
+    async def _write_frames(self) -> None:
+        """Write the frame to all clients in turn, without end."""
         while True:
             for number, stream in enumerate(self._streams):
                 if stream.unsent_bytes > MAX_UNSENT_BYTES // 2:
@@ -51,7 +52,7 @@ class ConstantPush:
 
 
 def main(port: int, connections: int, frame: bytes) -> None:
-    """Serve until terminated."""
+    """Serve until a signal ends the process."""
     run(
         ConstantPush(connections, frame),
         port=port,

@@ -1,4 +1,4 @@
-"""``tickview bench query``: the same scans asked of every contender, one after the other, in one run."""
+"""``tickview bench query``: the rate, latency and memory of every contender for the same scans, in one run."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,13 +12,13 @@ import orjson
 from redis import Redis
 from rich.progress import track
 
-from infra.bench.contenders.launcher import Servers, Started, started
+from infra.bench.contenders.launcher import BenchmarkServers, RunningContender, start_contender
+from infra.bench.detections import detections
+from infra.bench.errors import BenchmarkError
 from infra.bench.http_load import Latencies, Load, load_process
-from infra.bench.load import detections
-from infra.bench.measurement import PROGRESS, batches
-from infra.bench.scans import CASES, repeated, varied
+from infra.bench.measurement import PROGRESS_CONSOLE, batches
+from infra.bench.scans import SCAN_KINDS, repeated_paths, varied_paths
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
-from infra.processes.errors import StartupError
 from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
@@ -27,24 +27,28 @@ from projections.patterns import ActivePatterns
 from projections.ports import Segment
 
 LIMIT = "limit"
+"""Name of the contender that sends a constant body."""
 
-UNORDERED = "redisearch"
-"""Has one sort field, and so no order among patterns of the same value."""
+UNORDERED_CONTENDER = "redisearch"
+"""Name of the contender that does not order patterns with equal sort values."""
 
-PARAMETERS: Mapping[str, Callable[[str, int, int], Iterator[str]]] = {"varied": varied, "repeated": repeated}
+PARAMETERS: Mapping[str, Callable[[str, int, int], Iterator[str]]] = {
+    "varied": varied_paths,
+    "repeated": repeated_paths,
+}
 
-COMPARED = 5
-"""Answers to each kind of scan that are compared, at most."""
+MAX_COMPARED_ANSWERS = 5
+"""Highest number of compared answers per kind of scan."""
 
-COMPARING_SECONDS = 10
-"""After so long there is no further one."""
+MAX_COMPARISON_SECONDS = 10
+"""Seconds after which no further answer is compared."""
 
 LOADING_SECONDS = 120
-"""How long a contender may take until it knows all patterns."""
+"""Seconds in which a contender must have loaded all patterns."""
 
 
-class Measured(NamedTuple):
-    """One kind of scan, asked of one contender over so many connections, its parameters varied or repeated."""
+class ScanMeasurement(NamedTuple):
+    """The rate and latencies of one contender for one kind of scan. ``parameters`` is ``varied`` or ``repeated``."""
 
     patterns: int
     query: str
@@ -54,152 +58,178 @@ class Measured(NamedTuple):
     latencies: Latencies
 
 
-class Memory(NamedTuple):
-    """What the process that answers has in memory after it was asked everything."""
+class MemoryMeasurement(NamedTuple):
+    """The resident memory of a contender after all scans, in bytes."""
 
     patterns: int
     contender: str
     resident_bytes: int
 
 
-class Result(NamedTuple):
-    """Everything that was measured with so many patterns."""
+class QueryMeasurements(NamedTuple):
+    """All measurements with one number of patterns."""
 
-    measured: Sequence[Measured]
-    memory: Sequence[Memory]
+    measured: Sequence[ScanMeasurement]
+    memory: Sequence[MemoryMeasurement]
 
 
 def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None:
-    """Record so many patterns and fold them."""
+    """Record patterns and fold them into the live build."""
     stores = Stores(settings, client, None)
     logs = open_market_logs(stores)
     recorder = open_recorder(stores, logs, open_dead_letters(stores))
     parts = batches(list(detections(patterns, symbols, time.time())), 1_000)
-    for part in track(parts, description="recording patterns", transient=True, console=PROGRESS):
+    for part in track(parts, description="recording patterns", transient=True, console=PROGRESS_CONSOLE):
         recorder.record(list(part))
     versions = change_versions(client, ActivePatterns.name, lambda versions: versions.deployed(ActivePatterns.version))
     if versions.live is None:
-        raise RuntimeError("no build is live")
+        raise BenchmarkError("No build of the read model is live.")
     store = RedisStore(client)
-    for log in track(logs.values(), description="folding patterns", transient=True, console=PROGRESS):
+    for log in track(logs.values(), description="folding patterns", transient=True, console=PROGRESS_CONSOLE):
         [lease] = store.lease([Segment(ActivePatterns.name, versions.live, log.name)], "bench", 3_600)
         if lease is None:
-            raise RuntimeError(f"the segment of {log.name} is leased to somebody else")
+            raise BenchmarkError(f"Another worker holds the lease of the segment of {log.name}.")
         projector = Projector(ActivePatterns(), log, store, lease)
         while projector.step(settings.fold_batch, 0)[1]:
             pass
 
 
 def measure(
-    servers: Servers, contenders: Sequence[str], symbols: int, connections: Sequence[int], seconds: float
-) -> Result:
-    """Every kind of scan over every number of connections, the contenders taking turns of ``seconds``.
+    servers: BenchmarkServers, contenders: Sequence[str], symbols: int, connections: Sequence[int], seconds: float
+) -> QueryMeasurements:
+    """Measure every kind of scan with every number of connections. The contenders alternate.
 
-    Raises StartupError for a contender that does not start or is not what it claims to be, RuntimeError for one that
-    answers otherwise than the others.
+    Args:
+        servers: The servers with the patterns.
+        contenders: Names of the contenders.
+        symbols: Number of symbols of the patterns.
+        connections: Numbers of connections.
+        seconds: Duration of each measurement, in seconds.
+
+    Raises:
+        BenchmarkError: A contender does not start, or its answers differ from the answers of the others.
     """
-    measured: list[Measured] = []
+    measured: list[ScanMeasurement] = []
     with ExitStack() as stack:
-        ready = [stack.enter_context(_started(name, servers)) for name in contenders]
+        ready = [stack.enter_context(_start_and_load(name, servers)) for name in contenders]
         load = stack.enter_context(load_process())
-        for case in CASES:
-            _share_answer(ready, compare_answers(ready, case.name, symbols))
+        for kind in SCAN_KINDS:
+            _share_answer(ready, compare_answers(ready, kind.name, symbols))
             turns = list(product(connections, PARAMETERS, ready))
-            alone: dict[tuple[str, str], Latencies] = {}
-            what = f"{servers.patterns:,} patterns, {case.name}"
-            for turn, (number, parameters, one) in enumerate(track(turns, what, transient=True, console=PROGRESS), 1):
-                latencies = alone.get((parameters, one.name))
+            description = f"{servers.patterns:,} patterns, {kind.name}"
+            saturated: dict[tuple[str, str], Latencies] = {}
+            for turn, (number, parameters, contender) in enumerate(
+                track(turns, description, transient=True, console=PROGRESS_CONSOLE), 1
+            ):
+                latencies = saturated.get((parameters, contender.name))
                 if latencies is None:
-                    paths = partial(PARAMETERS[parameters], case.name, symbols, turn)
+                    paths = partial(PARAMETERS[parameters], kind.name, symbols, turn)
                     try:
-                        latencies = load(Load(one.port, paths, number, seconds))
-                    except RuntimeError as error:
-                        raise RuntimeError(f"{one.name} over {number} connections: {error}") from error
+                        latencies = load(Load(contender.port, paths, number, seconds))
+                    except BenchmarkError as error:
+                        raise BenchmarkError(f"{contender.name} over {number} connections: {error}") from error
                     if latencies.connections < number:
-                        # Over more connections, the same few would ask.
-                        alone[parameters, one.name] = latencies
-                measured.append(Measured(servers.patterns, case.name, number, parameters, one.name, latencies))
-        return Result(measured, [Memory(servers.patterns, one.name, _resident_bytes(one.pid)) for one in ready])
+                        # A measurement with more connections would also use only this number.
+                        saturated[parameters, contender.name] = latencies
+                measured.append(
+                    ScanMeasurement(servers.patterns, kind.name, number, parameters, contender.name, latencies)
+                )
+        memory = [
+            MemoryMeasurement(servers.patterns, contender.name, _resident_bytes(contender.pid)) for contender in ready
+        ]
+        return QueryMeasurements(measured, memory)
 
 
 @contextmanager
-def _started(name: str, servers: Servers) -> Iterator[Started]:
-    PROGRESS.print(f"starting {name} on {servers.patterns:,} patterns …", style="dim")
-    with started(name, servers) as one:
+def _start_and_load(name: str, servers: BenchmarkServers) -> Iterator[RunningContender]:
+    PROGRESS_CONSOLE.print(f"starting {name} on {servers.patterns:,} patterns …", style="dim")
+    with start_contender(name, servers) as contender:
         if name != LIMIT:
-            wait_until_loaded(one, servers.patterns)
-        yield one
+            wait_until_loaded(contender, servers.patterns)
+        yield contender
 
 
-def wait_until_loaded(one: Started, patterns: int) -> None:
-    """Until it answers as what it claims to be, from all patterns. Raises StartupError."""
+def wait_until_loaded(contender: RunningContender, patterns: int) -> None:
+    """Wait until a contender answers from its own store and knows all patterns.
+
+    Raises:
+        BenchmarkError: It does not within ``LOADING_SECONDS``.
+    """
     deadline = time.monotonic() + LOADING_SECONDS
     while True:
-        answer = _ask(one, "/api/patterns/scan?confidence_min=0&per_page=1")
+        answer = _get(contender, "/api/patterns/scan?confidence_min=0&per_page=1")
         source, total = answer["performance"]["source"], answer["pagination"]["total"]
-        if (source, total) == (one.name, patterns):
+        if (source, total) == (contender.name, patterns):
             return
         if time.monotonic() > deadline:
-            raise StartupError(
-                f"{one.name} is not measured: after {LOADING_SECONDS} s it answers from {source} with {total:,} of "
-                f"{patterns:,} patterns"
+            raise BenchmarkError(
+                f"{contender.name} cannot be measured. After {LOADING_SECONDS} seconds it answers from {source} with "
+                f"{total:,} of {patterns:,} patterns."
             )
         time.sleep(0.1)
 
 
-def compare_answers(ready: Sequence[Started], query: str, symbols: int) -> bytes | None:
-    """Ask all for the same scans: the answer of middling size, None if nobody gives one.
+def compare_answers(ready: Sequence[RunningContender], query: str, symbols: int) -> bytes | None:
+    """Compare the answers of all contenders except the limit to the same scans.
 
-    Raises RuntimeError where they differ in the total or in the patterns of the page.
+    Args:
+        ready: The running contenders.
+        query: Name of the kind of scan.
+        symbols: Number of symbols of the patterns.
+
+    Returns:
+        The answer of median size; None if there is no contender except the limit.
+
+    Raises:
+        BenchmarkError: Two answers differ in the total or in the patterns of the page.
     """
-    asked = [one for one in ready if one.name != LIMIT]
-    deadline = time.monotonic() + COMPARING_SECONDS
+    compared = [contender for contender in ready if contender.name != LIMIT]
+    deadline = time.monotonic() + MAX_COMPARISON_SECONDS
     bodies: list[bytes] = []
-    for path in islice(varied(query, symbols, seed=0), COMPARED):
-        answers = [_ask(one, path) for one in asked]
-        for one, answer in zip(asked, answers, strict=True):
-            expected, told = (
-                (shown["pagination"]["total"], _shown(shown, ordered=one.name != UNORDERED))
-                for shown in (answers[0], answer)
-            )
-            if told != expected:
-                raise RuntimeError(f"{asked[0].name} and {one.name} answer {path} differently:\n{expected}\n{told}")
+    for path in islice(varied_paths(query, symbols, seed=0), MAX_COMPARED_ANSWERS):
+        answers = [_get(contender, path) for contender in compared]
+        for contender, answer in zip(compared, answers, strict=True):
+            ordered = contender.name != UNORDERED_CONTENDER
+            expected, actual = _comparable(answers[0], ordered=ordered), _comparable(answer, ordered=ordered)
+            if actual != expected:
+                names = f"{compared[0].name} and {contender.name}"
+                raise BenchmarkError(f"{names} answer {path} differently:\n{expected}\n{actual}")
         bodies += [orjson.dumps(answer) for answer in answers[:1]]
         if time.monotonic() > deadline:
             break
     return sorted(bodies, key=len)[len(bodies) // 2] if bodies else None
 
 
-def _shown(answer: Mapping[str, Any], *, ordered: bool) -> list[str] | int:
-    """The patterns of the page; how many, where there is no order among those of the same value."""
+def _comparable(answer: Mapping[str, Any], *, ordered: bool) -> tuple[int, list[str] | int]:
+    """Return the total and the ids of the page, or the total and the number of ids if the order is undefined."""
     ids = [pattern["id"] for pattern in answer["patterns"]]
-    return ids if ordered else len(ids)
+    return answer["pagination"]["total"], ids if ordered else len(ids)
 
 
-def _share_answer(ready: Sequence[Started], body: bytes | None) -> None:
-    """Let the limit send this."""
-    for one in ready:
-        if one.name == LIMIT and body is not None:
-            with urlopen(Request(f"http://127.0.0.1:{one.port}/api/patterns/scan", body)):
+def _share_answer(ready: Sequence[RunningContender], body: bytes | None) -> None:
+    """Make the limit send this body."""
+    for contender in ready:
+        if contender.name == LIMIT and body is not None:
+            with urlopen(Request(f"http://127.0.0.1:{contender.port}/api/patterns/scan", body)):
                 pass
 
 
-def _ask(one: Started, path: str) -> Any:
-    with urlopen(f"http://127.0.0.1:{one.port}{path}", timeout=LOADING_SECONDS) as answer:
+def _get(contender: RunningContender, path: str) -> Any:
+    with urlopen(f"http://127.0.0.1:{contender.port}{path}", timeout=LOADING_SECONDS) as answer:
         return orjson.loads(answer.read())
 
 
 def _resident_bytes(pid: int) -> int:
-    """Of the only process of a gunicorn."""
+    """Return the resident memory of the only worker of a gunicorn process, in bytes."""
     import psutil
 
     [worker] = psutil.Process(pid).children()
     return int(worker.memory_info().rss)
 
 
-def shares(measured: Sequence[Measured]) -> Iterator[float | None]:
-    """What share of the limit, asked in the same way, each has reached; None where it was not asked."""
-    limits = {one[:4]: one.latencies.per_second for one in measured if one.contender == LIMIT}
-    for one in measured:
-        limit = limits.get(one[:4])
-        yield one.latencies.per_second / limit if limit else None
+def limit_shares(measured: Sequence[ScanMeasurement]) -> Iterator[float | None]:
+    """Yield the rate of each measurement as a share of the limit; None if the limit was not measured."""
+    limits = {scan[:4]: scan.latencies.per_second for scan in measured if scan.contender == LIMIT}
+    for scan in measured:
+        limit = limits.get(scan[:4])
+        yield scan.latencies.per_second / limit if limit else None

@@ -1,9 +1,9 @@
-"""``tickview bench replay``: a read model from position 0, beside its limit and the library's own ProjectionRunner."""
+"""``tickview bench replay``: the rate of a replay and its limit, and the latency of scans during a replay."""
 
 import gc
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,77 +13,74 @@ from rich.progress import track
 
 from domain.codec import encode, topic_of
 from domain.wire import read
+from infra.bench.detections import detections
+from infra.bench.errors import BenchmarkError
 from infra.bench.http_load import Latencies, Load, load_process
-from infra.bench.ingest import run_bare
-from infra.bench.load import detections
-from infra.bench.measurement import PROGRESS, Throughput
-from infra.bench.scans import varied
+from infra.bench.measurement import PROGRESS_CONSOLE, Throughput
+from infra.bench.recording_store import RecordingStore, run_commands
+from infra.bench.scans import varied_paths
 from infra.composition import Stores, open_market_logs
 from infra.log.event_log import EventLog, NewEvent
 from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
-from infra.read_models.commit_commands import Command
 from infra.read_models.keys import SegmentKeys
-from infra.read_models.pending_commit import RedisCommit
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
-from projections.ports import CommitOutcome, Lease, Segment
+from projections.ports import CommitOutcome, Segment
 from projections.versions import Build
 
-APPENDED_AT_ONCE = 1_000
+APPEND_BATCH = 1_000
+"""Number of events per append."""
 
-THROTTLE = 1_000
-"""Events a second of the throttled replay beside which scans are measured."""
+THROTTLED_RATE = 1_000
+"""Rate of the throttled replay, in events per second."""
 
 LIVE, BACKGROUND, MEASURED = (Build(ActivePatterns.version, number) for number in (1, 2, 3))
+"""The live build, the build of the replay during scans, and the build of the measured replay."""
 
 
-def one_partition(redis_url: str) -> Settings:
-    """The settings under which the log has one partition."""
+def single_partition_settings(redis_url: str) -> Settings:
+    """Return settings with one partition."""
     return Settings(redis_url=redis_url, partitions=1, durability="written", log_level="error")
 
 
 def fill(client: Redis, settings: Settings, events: int, symbols: int) -> EventLog:
-    """The market's log, with so many detections."""
+    """Append detections to the market log and return the log."""
     [log] = open_market_logs(Stores(settings, client, None)).values()
     batch: list[NewEvent] = []
     for message in track(
-        detections(events, symbols, time.time()), "filling the log", events, transient=True, console=PROGRESS
+        detections(events, symbols, time.time()), "filling the log", events, transient=True, console=PROGRESS_CONSOLE
     ):
         [event] = read(message.channel, message.payload, message.received_at).events
         batch.append(NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id))
-        if len(batch) == APPENDED_AT_ONCE:
+        if len(batch) == APPEND_BATCH:
             log.append(batch)
             batch = []
     log.append(batch)
     return log
 
 
-class _NotingStore(RedisStore):
-    """The store, which also keeps the commands of the last commit."""
+def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throughput]:
+    """Measure the rate of a replay, and the rate of its Redis commands without TickView as its limit.
 
-    noted: list[Command]
+    Replay and limit alternate after each batch, so that both run under the same conditions. The commands of the limit
+    write to keys of their own.
 
-    def send(self, lease: Lease, position: int, commands: Iterable[Command]) -> RedisCommit:
-        self.noted = list(commands)
-        return super().send(lease, position, self.noted)
+    Returns:
+        The limit and the replay, in events per second.
 
-
-def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Throughput]:
-    """The rate of a replay and of its bare commands, which take turns batch by batch.
-
-    The bare commands write to keys of their own, so that they find what the commits found. Raises RuntimeError if a
-    commit is refused.
+    Raises:
+        BenchmarkError: A commit was refused.
     """
-    store = _NotingStore(client)
-    projector = _projector(store, log, MEASURED)
+    store = RecordingStore(client, max_commits=1)
+    projector = _create_projector(store, log, MEASURED)
     prefix = SegmentKeys(projector.lease.segment).prefix
     folding = running_bare = 0.0
     events = log.head()
-    # What has been imported and filled stays: it is not for the replay to pay for looking through it.
+    # The garbage collector must not spend the time of the replay on objects that were created before.
     gc.collect()
     gc.freeze()
     with ProgressBar(transient=True) as bar:
@@ -93,10 +90,10 @@ def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Thro
             outcome, size = projector.step(batch_size, 0)
             folding += time.perf_counter() - started
             if outcome is not CommitOutcome.COMMITTED:
-                raise RuntimeError(f"a commit was refused: {outcome.value}")
-            bare = [(name, key.replace(prefix, "bare:"), words) for name, key, words in store.noted]
+                raise BenchmarkError(f"A commit was refused: {outcome.value}.")
+            bare = [(name, key.replace(prefix, "bare:"), words) for name, key, words in store.commits[-1]]
             started = time.perf_counter()
-            run_bare(client, bare)
+            run_commands(client, bare)
             running_bare += time.perf_counter() - started
             bar.advance(task, size)
     limit = Throughput("bare commands of the commits, redis-py pipeline", events / running_bare)
@@ -104,47 +101,52 @@ def beside_the_limit(client: Redis, log: EventLog, batch_size: int) -> list[Thro
     return [limit, replay._replace(share=replay.per_second / limit.per_second)]
 
 
-def _projector(store: RedisStore, log: EventLog, build: Build) -> Projector:
+def _create_projector(store: RedisStore, log: EventLog, build: Build) -> Projector:
     [lease] = store.lease([Segment(ActivePatterns.name, build, log.name)], "bench", 36_000)
     if lease is None:
-        raise RuntimeError(f"build {build} is leased to somebody else")
+        raise BenchmarkError(f"Another worker holds the lease of build {build}.")
     return Projector(ActivePatterns(), log, store, lease)
 
 
-def make_live(client: Redis, log: EventLog, patterns: int) -> None:
-    """A live build with about so many patterns."""
+def create_live_build(client: Redis, log: EventLog, patterns: int) -> None:
+    """Create a live build of the first events of the log, about ``patterns`` of them."""
     change_versions(client, ActivePatterns.name, lambda versions: versions.deployed(ActivePatterns.version))
-    projector = _projector(RedisStore(client), log, LIVE)
+    projector = _create_projector(RedisStore(client), log, LIVE)
     while projector.lease.checkpoint < patterns and projector.step(min(1_000, patterns), 0)[1]:
         pass
 
 
 def scan_latencies(redis_url: str, port: int, symbols: int, connections: int, seconds: float) -> dict[str, Latencies]:
-    """Scans of the live build, without a replay beside them, with one, and with one that is throttled."""
-    scans = Load(port, partial(varied, "ABCD", symbols, seed=1), connections, seconds)
+    """Measure scans of the live build without a replay, during a replay, and during a throttled replay.
+
+    Returns:
+        Description -> rate and latencies of the scans.
+    """
+    scans = Load(port, partial(varied_paths, "ABCD", symbols, seed=1), connections, seconds)
     with load_process() as load:
         measured = {"no replay": load(scans)}
-        for name, throttle in (("during a replay", 0), (f"during a replay of {THROTTLE:,} events/s", THROTTLE)):
-            with _replaying(redis_url, throttle):
+        throttled = f"during a replay of {THROTTLED_RATE:,} events/s"
+        for name, throttle in (("during a replay", 0), (throttled, THROTTLED_RATE)):
+            with _background_replay(redis_url, throttle):
                 measured[name] = load(scans)
     return measured
 
 
 @contextmanager
-def _replaying(redis_url: str, throttle: int) -> Iterator[None]:
-    """A process that replays, begun anew."""
+def _background_replay(redis_url: str, throttle: int) -> Iterator[None]:
+    """Run a process that replays from position 0 until the context ends."""
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    process = context.Process(target=_replay_until, args=(redis_url, stop, throttle))
+    process = context.Process(target=_replay_repeatedly, args=(redis_url, stop, throttle))
     with connect(redis_url) as client:
-        _forget(client, BACKGROUND)
+        _delete_build(client, BACKGROUND)
     process.start()
     try:
         with connect(redis_url) as client:
             state = SegmentKeys(Segment(ActivePatterns.name, BACKGROUND, "market-0")).state
             while not client.hexists(state, "checkpoint"):
                 if not process.is_alive():
-                    raise RuntimeError("the replay in the background ended early")
+                    raise BenchmarkError("The process of the background replay ended early.")
                 time.sleep(0.01)
         yield
     finally:
@@ -152,13 +154,13 @@ def _replaying(redis_url: str, throttle: int) -> Iterator[None]:
         process.join()
 
 
-def _replay_until(redis_url: str, stop: "multiprocessing.synchronize.Event", throttle: int) -> None:
-    """Replay from position 0, and from there again at the end of the log, until ``stop`` is set."""
+def _replay_repeatedly(redis_url: str, stop: "multiprocessing.synchronize.Event", throttle: int) -> None:
+    """Replay from position 0 until ``stop`` is set. At the end of the log, start again."""
     with connect(redis_url) as client:
-        settings = one_partition(redis_url)
+        settings = single_partition_settings(redis_url)
         [log] = open_market_logs(Stores(settings, client, None)).values()
         store = RedisStore(client)
-        projector = _projector(store, log, BACKGROUND)
+        projector = _create_projector(store, log, BACKGROUND)
         if throttle:
             thread = ProjectorThread(client, log, projector, settings.fold_batch, SegmentOrders(throttle=throttle))
             thread.start()
@@ -167,11 +169,11 @@ def _replay_until(redis_url: str, stop: "multiprocessing.synchronize.Event", thr
             thread.join()
         while not stop.is_set():
             if not projector.step(settings.fold_batch, 0)[1]:
-                _forget(client, BACKGROUND)
-                projector = _projector(store, log, BACKGROUND)
+                _delete_build(client, BACKGROUND)
+                projector = _create_projector(store, log, BACKGROUND)
 
 
-def _forget(client: Redis, build: Build) -> None:
+def _delete_build(client: Redis, build: Build) -> None:
     prefix = SegmentKeys(Segment(ActivePatterns.name, build, "market-0")).prefix
     keys = list(client.scan_iter(prefix + "*", count=10_000))
     if keys:

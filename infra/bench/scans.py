@@ -1,19 +1,19 @@
-"""The four scans that benchmarks measure, with random parameters, as queries and as paths of the API."""
+"""The four kinds of scans that benchmarks measure, with random parameters, as queries and as paths of the API."""
 
 import random
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import NamedTuple
 
-from infra.bench.load import PATTERN_TYPES, symbol
+from infra.bench.detections import PATTERN_TYPES, symbol
 from projections.queries import PatternQuery
 
 
-class Case(NamedTuple):
-    """One kind of scan, with random parameters."""
+class ScanKind(NamedTuple):
+    """A kind of scan. ``vary`` returns a scan with random parameters, as a query and as the query string of the API."""
 
     name: str
-    what: str
+    description: str
     vary: Callable[[random.Random, int], tuple[PatternQuery, str]]
 
 
@@ -44,23 +44,23 @@ def _third_page_by_strength(chance: random.Random, symbols: int) -> tuple[Patter
     return query, f"rsi_range={low},70&vol_min={volume}&sort_by=rs&page=3"
 
 
-CASES = (
-    Case("A", "confidence ≥ 0.5, by confidence", _by_confidence),
-    Case("B", "2 types, confidence ≥ 0.7, rs ≥ 1.2", _two_types),
-    Case("C", "3 symbols", _three_symbols),
-    Case("D", "rsi 30–70, volume ≥ 1.5, by rs, page 3", _third_page_by_strength),
+SCAN_KINDS = (
+    ScanKind("A", "confidence ≥ 0.5, by confidence", _by_confidence),
+    ScanKind("B", "2 types, confidence ≥ 0.7, rs ≥ 1.2", _two_types),
+    ScanKind("C", "3 symbols", _three_symbols),
+    ScanKind("D", "rsi 30–70, volume ≥ 1.5, by rs, page 3", _third_page_by_strength),
 )
 
 
-def varied(names: str, symbols: int, seed: int) -> Iterator[str]:
-    """Paths of scans without end, of the cases with these names in turn; no two have the same figures."""
-    chance = random.Random(seed)  # noqa: S311 a load, not a secret
-    cases = [case for case in CASES if case.name in names]
+def varied_paths(names: str, symbols: int, seed: int) -> Iterator[str]:
+    """Yield paths of scans without end. The kinds with these names alternate, and no two paths are equal."""
+    chance = random.Random(seed)  # noqa: S311 not for security
+    kinds = [kind for kind in SCAN_KINDS if kind.name in names]
     while True:
-        for case in cases:
-            yield f"/api/patterns/scan?{case.vary(chance, symbols)[1]}"
+        for kind in kinds:
+            yield f"/api/patterns/scan?{kind.vary(chance, symbols)[1]}"
 
 
-def repeated(names: str, symbols: int, seed: int) -> Iterator[str]:
-    """One such path, again and again."""
-    return repeat(next(varied(names, symbols, seed)))
+def repeated_paths(names: str, symbols: int, seed: int) -> Iterator[str]:
+    """Yield the first path of ``varied_paths`` without end."""
+    return repeat(next(varied_paths(names, symbols, seed)))

@@ -17,7 +17,7 @@ from infra.archive.ranges import ArchiveRange, check_range, parse_range_end
 from infra.archive.verification import heads as heads_
 from infra.archive.verification.verify import Verification, record_verification
 from infra.archive.verification.verify import verify as verify_archive
-from infra.bench.measurement import PROGRESS
+from infra.bench.measurement import PROGRESS_CONSOLE
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_database
@@ -57,7 +57,9 @@ def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None
         try:
             record_verification(database, verification)
         except errors.InsufficientPrivilege:
-            PROGRESS.print("The result is not recorded, because this PostgreSQL role may only read.", style="dim")
+            PROGRESS_CONSOLE.print(
+                "The result is not recorded, because this PostgreSQL role may only read.", style="dim"
+            )
     if json:
         print_json(verification.document())
     else:
@@ -153,7 +155,7 @@ def export(
     database = open_database(Settings())
     with _progress_bars() as progress, _output_file(output) as out:
         count = export_archive(database, out, form, log, bounds, lambda done, total: progress("exporting", done, total))
-    PROGRESS.print(f"{count:,} events exported", style="dim")
+    PROGRESS_CONSOLE.print(f"{count:,} events exported", style="dim")
 
 
 @contextmanager
@@ -184,7 +186,7 @@ def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=PROGRESS, transient=True, disable=not PROGRESS.is_terminal) as bars:
+    with Progress(*columns, console=PROGRESS_CONSOLE, transient=True, disable=not PROGRESS_CONSOLE.is_terminal) as bars:
         tasks = {}
 
         def update(name: str, done: int, total: int) -> None:

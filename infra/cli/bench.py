@@ -1,4 +1,4 @@
-"""``tickview bench``: how fast TickView is, beside the limit in the same run."""
+"""``tickview bench``: measure the speed of TickView, and of the limit in the same run."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from infra.bench import as_of as as_of_bench
 from infra.bench import ingest as ingest_bench
 from infra.bench import replay as replay_bench
 from infra.bench.measurement import Throughput
-from infra.bench.processes import own_server, serving
+from infra.bench.processes import benchmark_servers, serve_api
 from infra.bench.projection_runner import with_postgres, with_sqlite
 from infra.cli.bench_push import push
 from infra.cli.bench_query import query
@@ -19,27 +19,27 @@ from infra.cli.output import JsonOption, print_json, print_table
 from infra.embedded.ports import find_free_port
 from infra.settings import Settings
 
-app = typer.Typer(help="How fast TickView is, beside the limit in the same run.", no_args_is_help=True)
+app = typer.Typer(help="Measure the speed of TickView, and of the limit in the same run.", no_args_is_help=True)
 app.command()(query)
 app.command()(push)
 
 
 @app.command()
 def ingest(
-    events: Annotated[int, typer.Option(min=1_000, help="Pattern detections to record.")] = 100_000,
-    symbols: Annotated[int, typer.Option(min=1, help="Symbols they are spread over.")] = 4_000,
+    events: Annotated[int, typer.Option(min=1_000, help="Number of pattern detections to record.")] = 100_000,
+    symbols: Annotated[int, typer.Option(min=1, help="Number of symbols of the detections.")] = 4_000,
     json: JsonOption = False,
 ) -> None:
-    """Events per second into the log and into the read model, one process and one partition.
+    """Measure events per second into the log and into a read model, with one process and one partition.
 
     Example: tickview bench ingest --events 100000
     """
-    with own_server() as (client, _, _):
+    with benchmark_servers() as (client, _, _):
         measured = ingest_bench.measure(client, events, symbols)
     rows: list[dict[str, Any]] = [
-        {"into": place, "what": one.name, "events_per_second": round(one.per_second), "share": _percent(one.share)}
-        for place, rates in measured.items()
-        for one in rates
+        {"into": target, "what": rate.name, "events_per_second": round(rate.per_second), "share": _percent(rate.share)}
+        for target, rates in measured.items()
+        for rate in rates
     ]
     if json:
         print_json({"events": events, "symbols": symbols, "rates": rows})
@@ -49,24 +49,27 @@ def ingest(
 
 @app.command()
 def replay(
-    events: Annotated[int, typer.Option(min=1_000, help="Pattern detections in the log.")] = 1_000_000,
-    symbols: Annotated[int, typer.Option(min=1, help="Symbols they are spread over.")] = 4_000,
-    runner_events: Annotated[int, typer.Option(min=100, help="Events for eventsourcing's ProjectionRunner.")] = 20_000,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Per measurement of scans.")] = 10.0,
+    events: Annotated[int, typer.Option(min=1_000, help="Number of pattern detections in the log.")] = 1_000_000,
+    symbols: Annotated[int, typer.Option(min=1, help="Number of symbols of the detections.")] = 4_000,
+    runner_events: Annotated[int, typer.Option(min=100, help="Events for the ProjectionRunner.")] = 20_000,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of each measurement of scans, in seconds.")] = 10.0,
     json: JsonOption = False,
 ) -> None:
-    """Events per second from position 0 into a read model, one worker and one partition, and scans meanwhile.
+    """Measure events per second of a replay with one worker and one partition, and scans during the replay.
 
     Example: tickview bench replay --events 100000
     """
     runner_events = min(runner_events, events)
-    with own_server(postgres=True) as (client, url, dsn), tempfile.TemporaryDirectory(prefix="tickview-") as folder:
-        log = replay_bench.fill(client, replay_bench.one_partition(url), events, symbols)
-        replay_bench.make_live(client, log, 10_000)
+    with (
+        benchmark_servers(postgres=True) as (client, url, dsn),
+        tempfile.TemporaryDirectory(prefix="tickview-") as folder,
+    ):
+        log = replay_bench.fill(client, replay_bench.single_partition_settings(url), events, symbols)
+        replay_bench.create_live_build(client, log, 10_000)
         port = find_free_port("127.0.0.1")
-        with serving(url, port, partitions=1):
+        with serve_api(url, port, partitions=1):
             scans = replay_bench.scan_latencies(url, port, symbols, 4, seconds)
-        rates = replay_bench.beside_the_limit(client, log, Settings().fold_batch)
+        rates = replay_bench.measure_replay(client, log, Settings().fold_batch)
         rates += [
             Throughput(
                 "ProjectionRunner, view in SQLite", with_sqlite(url, runner_events, str(Path(folder) / "view.db"))
@@ -75,17 +78,17 @@ def replay(
         ]
     limit = rates[0].per_second
     rows: list[dict[str, Any]] = [
-        {"what": one.name, "events_per_second": round(one.per_second), "share": f"{one.per_second / limit:.1%}"}
-        for one in rates
+        {"what": rate.name, "events_per_second": round(rate.per_second), "share": f"{rate.per_second / limit:.1%}"}
+        for rate in rates
     ]
     scan_rows: list[dict[str, Any]] = [
         {
             "scans": name,
-            "per_second": round(one.per_second),
-            "p50_ms": round(one.p50_ms, 2),
-            "p99_ms": round(one.p99_ms, 2),
+            "per_second": round(scan.per_second),
+            "p50_ms": round(scan.p50_ms, 2),
+            "p99_ms": round(scan.p99_ms, 2),
         }
-        for name, one in scans.items()
+        for name, scan in scans.items()
     ]
     if json:
         print_json({"events": events, "runner_events": runner_events, "rates": rows, "scans": scan_rows})
@@ -96,34 +99,37 @@ def replay(
 
 @app.command()
 def archive(
-    events: Annotated[int, typer.Option(min=1_000, help="Pattern detections to archive.")] = 200_000,
-    symbols: Annotated[int, typer.Option(min=1, help="Symbols they are spread over.")] = 4_000,
-    intervals: Annotated[int, typer.Option(min=1_000, help="States of patterns in the history.")] = 1_000_000,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Per measurement of scans as of a moment.")] = 5.0,
+    events: Annotated[int, typer.Option(min=1_000, help="Number of pattern detections to archive.")] = 200_000,
+    symbols: Annotated[int, typer.Option(min=1, help="Number of symbols of the detections.")] = 4_000,
+    intervals: Annotated[int, typer.Option(min=1_000, help="Number of states of patterns in the history.")] = 1_000_000,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of each measurement of scans, in seconds.")] = 5.0,
     json: JsonOption = False,
 ) -> None:
-    """Events per second archived, verified and exported, each beside its limit; scans as of a moment.
+    """Measure events per second of archiving, verification and export, and scans as of a time.
 
     Example: tickview bench archive --events 100000 --intervals 100000
     """
-    with own_server(postgres=True) as (client, url, dsn), tempfile.TemporaryDirectory(prefix="tickview-") as folder:
-        log = replay_bench.fill(client, replay_bench.one_partition(url), events, symbols)
+    with (
+        benchmark_servers(postgres=True) as (client, url, dsn),
+        tempfile.TemporaryDirectory(prefix="tickview-") as folder,
+    ):
+        log = replay_bench.fill(client, replay_bench.single_partition_settings(url), events, symbols)
         measured = archive_bench.measure(dsn, log, Settings().archive_batch, Path(folder))
-        with archive_bench.own_database(dsn, "history") as history:
+        with archive_bench.create_database(dsn, "history") as history:
             scans = as_of_bench.measure(history, intervals, symbols, seconds)
     rows: list[dict[str, Any]] = [
-        {"of": name, "what": one.name, "events_per_second": round(one.per_second), "share": _percent(one.share)}
+        {"of": name, "what": rate.name, "events_per_second": round(rate.per_second), "share": _percent(rate.share)}
         for name, rates in measured.items()
-        for one in rates
+        for rate in rates
     ]
     scan_rows: list[dict[str, Any]] = [
         {
-            "scan_as_of": one.name,
-            "per_second": round(one.per_second),
-            "p50_ms": round(one.p50_ms, 2),
-            "p99_ms": round(one.p99_ms, 2),
+            "scan_as_of": scan.name,
+            "per_second": round(scan.per_second),
+            "p50_ms": round(scan.p50_ms, 2),
+            "p99_ms": round(scan.p99_ms, 2),
         }
-        for one in scans
+        for scan in scans
     ]
     if json:
         print_json({"events": events, "intervals": intervals, "rates": rows, "scans": scan_rows})
@@ -133,4 +139,5 @@ def archive(
 
 
 def _percent(share: float | None) -> str:
+    """Format the share of the limit; None is the limit itself."""
     return "the limit" if share is None else f"{share:.0%}"

@@ -1,4 +1,4 @@
-"""``tickview bench push``: how long from a producer's message to thousands of sockets."""
+"""``tickview bench push``: the latency from the message of a producer to thousands of sockets."""
 
 import os
 import subprocess
@@ -13,41 +13,41 @@ import orjson
 import typer
 
 from infra.bench import push as push_bench
-from infra.bench.processes import answers, own_server
+from infra.bench.errors import BenchmarkError
+from infra.bench.processes import benchmark_servers, is_healthy
 from infra.cli.output import JsonOption, print_json, print_table
 from infra.embedded.ports import find_free_port
-from infra.processes.errors import StartupError
 from infra.processes.python import module_command
 from infra.settings import Settings
 
 
 class Transport(StrEnum):
-    """How clients are connected."""
+    """The transport of the clients."""
 
     WEBSOCKET = "websocket"
     SSE = "sse"
 
 
 def push(
-    connections: Annotated[int, typer.Option(min=1, help="Clients of one API process.")] = 2_000,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Of publishing.")] = 10.0,
-    rate: Annotated[int, typer.Option(min=1, max=1_000, help="Changes a second, each for every client.")] = 100,
-    patterns: Annotated[int, typer.Option(min=0, help="Active patterns beforehand.")] = 10_000,
-    transport: Annotated[Transport, typer.Option(help="Of the clients.")] = Transport.WEBSOCKET,
+    connections: Annotated[int, typer.Option(min=1, help="Number of clients of one API process.")] = 2_000,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Duration of the measurement, in seconds.")] = 10.0,
+    rate: Annotated[int, typer.Option(min=1, max=1_000, help="Changes per second, each for every client.")] = 100,
+    patterns: Annotated[int, typer.Option(min=0, help="Number of active patterns at the start.")] = 10_000,
+    transport: Annotated[Transport, typer.Option(help="Transport of the clients.")] = Transport.WEBSOCKET,
     json: JsonOption = False,
 ) -> None:
-    """Milliseconds from a producer's XADD to the sockets of all clients, beside the limit in the same run.
+    """Measure the milliseconds from the XADD of a producer to the sockets of all clients, and the limit.
 
     Example: tickview bench push --connections 2000 --rate 100
     """
     push_bench.check_open_files(connections)
     settings = Settings(api_processes=1, log_level="error")
-    with own_server() as (client, url, _), ExitStack() as roles:
-        push_bench.fill(client, settings, patterns, 4_000)
+    with benchmark_servers() as (client, url, _), ExitStack() as roles:
+        push_bench.record_patterns(client, settings, patterns, 4_000)
         port = find_free_port("127.0.0.1")
         for role in (("record",), ("project",), ("serve", "--port", str(port))):
-            roles.enter_context(_running(url, *role))
-        _wait_for(port, patterns)
+            roles.enter_context(_run_role(url, *role))
+        _wait_for_patterns(port, patterns)
         pushed = push_bench.measure(client, port, connections, transport.value, rate, seconds)
         roles.close()
         limit = push_bench.measure_limit(
@@ -73,10 +73,10 @@ def push(
 
 
 @contextmanager
-def _running(url: str, *words: str) -> Iterator[None]:
+def _run_role(url: str, *arguments: str) -> Iterator[None]:
     environment = {**os.environ, "TICKVIEW_REDIS_URL": url, "TICKVIEW_LOG_LEVEL": "error"}
     environment["TICKVIEW_API_PROCESSES"] = "1"
-    process = subprocess.Popen(module_command("infra.cli", *words), env=environment)  # noqa: S603
+    process = subprocess.Popen(module_command("infra.cli", *arguments), env=environment)  # noqa: S603
     try:
         yield
     finally:
@@ -84,12 +84,12 @@ def _running(url: str, *words: str) -> Iterator[None]:
         process.wait()
 
 
-def _wait_for(port: int, patterns: int) -> None:
-    """Until the API knows all patterns."""
+def _wait_for_patterns(port: int, patterns: int) -> None:
+    """Wait until the API knows all patterns."""
     deadline = time.monotonic() + 120
-    while not (answers(port) and _total(port) >= patterns):
+    while not (is_healthy(port) and _total(port) >= patterns):
         if time.monotonic() > deadline:
-            raise StartupError("the service did not start")
+            raise BenchmarkError(f"The API does not know all {patterns:,} patterns after 120 seconds.")
         time.sleep(0.1)
 
 

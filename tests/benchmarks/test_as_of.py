@@ -1,7 +1,7 @@
 """The benchmark of the scan as of a moment asks what it says it asks."""
 
 from infra.bench import as_of
-from infra.bench.scans import CASES
+from infra.bench.scans import SCAN_KINDS
 from infra.postgres.database import Database
 from projections.queries import PatternQuery
 from tests.past import scan
@@ -9,7 +9,7 @@ from tests.past import scan
 
 def test_every_kind_of_scan_is_measured_on_a_history_of_the_size_that_was_asked_for(database: Database) -> None:
     measured = as_of.measure(database, 40_000, symbols=50, seconds=0.1)
-    assert [one.name[0] for one in measured] == [case.name for case in CASES]
+    assert [one.name[0] for one in measured] == [case.name for case in SCAN_KINDS]
     for one in measured:
         assert 0 < one.p50_ms <= one.p99_ms
         assert one.per_second > 0

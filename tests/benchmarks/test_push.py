@@ -26,7 +26,7 @@ def test_push(transport: str) -> None:
 def test_more_connections_than_a_process_may_open_are_refused_in_one_line() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     check_open_files(soft - 1_000)
-    with pytest.raises(StartupError, match=f"the limit is {soft}: raise it with `ulimit -n"):
+    with pytest.raises(StartupError, match=f"the limit is {soft}. Raise it with `ulimit -n"):
         check_open_files(soft)
     command = [sys.executable, "-m", "infra.cli", "bench", "push", "--connections", str(soft)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from infra.bench import query as query_bench
 from infra.bench.contenders import postgres_table
-from infra.bench.contenders.launcher import Started
+from infra.bench.contenders.launcher import RunningContender
 from infra.bench.contenders.postgres import PostgresPatternQueries
-from infra.bench.processes import running
+from infra.bench.errors import BenchmarkError
+from infra.bench.processes import run_module
 from infra.embedded.ports import find_free_port
-from infra.processes.errors import StartupError
 from projections.patterns import PatternRow
 from projections.queries import MAX_OFFSET, Cursor, Page, PatternQuery, ResultRow, TooDeepError
 from tests import servers
@@ -58,7 +58,7 @@ class Table(NamedTuple):
             for position, (key, row) in enumerate(rows.items(), start=1)
         }
         self.connection.execute("TRUNCATE patterns")
-        postgres_table.write(self.connection, found.values())
+        postgres_table.copy_rows(self.connection, found.values())
         return found
 
     def ask(self, question: Callable[[PostgresPatternQueries], Awaitable[T]]) -> T:
@@ -78,7 +78,7 @@ class Table(NamedTuple):
 def table(postgres_18_dsn: str) -> Iterator[Table]:
     """One for the module."""
     with servers.new_database(postgres_18_dsn) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
-        postgres_table.make(connection, [])
+        postgres_table.create_table(connection, [])
         yield Table(dsn, connection)
 
 
@@ -153,7 +153,7 @@ def test_one_pattern(table: Table) -> None:
 
 
 @contextmanager
-def constant(name: str, source: str, ids: Iterable[str], total: int) -> Iterator[Started]:
+def constant(name: str, source: str, ids: Iterable[str], total: int) -> Iterator[RunningContender]:
     """A server that answers every scan with these patterns, under the name of a contender."""
     port = find_free_port("127.0.0.1")
     body = {
@@ -161,10 +161,10 @@ def constant(name: str, source: str, ids: Iterable[str], total: int) -> Iterator
         "pagination": {"total": total},
         "performance": {"source": source},
     }
-    with running(port, ("infra.bench.contenders.limit", str(port)), {}) as pid:
+    with run_module(port, ("infra.bench.contenders.limit", str(port)), {}) as pid:
         with urlopen(Request(f"http://127.0.0.1:{port}/api/patterns/scan", orjson.dumps(body))) as posted:
             assert posted.status == 200
-        yield Started(name, port, pid)
+        yield RunningContender(name, port, pid)
 
 
 def test_who_answers_otherwise_than_the_others_is_found() -> None:
@@ -178,15 +178,15 @@ def test_who_answers_otherwise_than_the_others_is_found() -> None:
         assert body is not None
         assert orjson.loads(body)["performance"]["source"] == "replica"
         for wrong in (swapped, more):
-            with pytest.raises(RuntimeError, match=f"replica and {wrong.name} answer /api/patterns/scan"):
+            with pytest.raises(BenchmarkError, match=f"replica and {wrong.name} answer /api/patterns/scan"):
                 query_bench.compare_answers([right, same, wrong], "A", symbols=10)
 
 
 def test_who_is_not_what_it_claims_to_be_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_bench, "LOADING_SECONDS", 1)
-    with constant("replica", "redis", "ab", 2) as one, pytest.raises(StartupError, match="it answers from redis"):
+    with constant("replica", "redis", "ab", 2) as one, pytest.raises(BenchmarkError, match="it answers from redis"):
         query_bench.wait_until_loaded(one, 2)
     with constant("replica", "replica", "ab", 2) as one:
         query_bench.wait_until_loaded(one, 2)
-        with pytest.raises(StartupError, match="with 2 of 3 patterns"):
+        with pytest.raises(BenchmarkError, match="with 2 of 3 patterns"):
             query_bench.wait_until_loaded(one, 3)

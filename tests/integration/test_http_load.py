@@ -10,8 +10,9 @@ from itertools import islice
 import pytest
 
 from infra.bench import http_load
+from infra.bench.errors import BenchmarkError
 from infra.bench.http_load import Load, load_process
-from infra.bench.scans import CASES, Case, repeated, varied
+from infra.bench.scans import SCAN_KINDS, ScanKind, repeated_paths, varied_paths
 
 
 class Answering:
@@ -78,59 +79,59 @@ def answering(status: bytes = b"200 OK", seconds: float = 0, closes: bool = Fals
 
 def test_every_request_is_sent_once_and_every_answer_counts() -> None:
     with answering() as server, load_process() as load:
-        load(Load(server.port, partial(varied, "ABCD", 4_000, 1), 3, 0.01))
+        load(Load(server.port, partial(varied_paths, "ABCD", 4_000, 1), 3, 0.01))
         before = len(server.paths)
-        measured = load(Load(server.port, partial(varied, "ABCD", 4_000, 2), 3, 0.2))
+        measured = load(Load(server.port, partial(varied_paths, "ABCD", 4_000, 2), 3, 0.2))
     paths = server.paths[before:]
     assert len(set(paths)) == len(paths)
     assert measured.connections == 3
-    assert http_load.FEWEST_ANSWERS <= measured.answers < len(paths)
+    assert http_load.MIN_ANSWERS <= measured.answers < len(paths)
     assert 0 < measured.p50_ms <= measured.p99_ms
     assert measured.cost_us > 0
 
 
-def test_a_round_ends_with_its_last_request() -> None:
+def test_a_run_ends_with_its_last_request() -> None:
     paths = [f"/{number}" for number in range(20)]
     with answering() as server:
-        round_ = http_load._Round(server.port, [http_load._request(path) for path in paths])
-        asyncio.run(round_.run(connections=3, seconds=60))
+        run = http_load._RequestRun(server.port, [http_load._request(path) for path in paths])
+        asyncio.run(run.run(connections=3, seconds=60))
     assert sorted(server.paths) == sorted(paths)
-    assert round_.answers == 20
-    assert all(seconds > 0 for seconds in round_.times)
+    assert run.answers == 20
+    assert all(seconds > 0 for seconds in run.times)
 
 
 def test_an_answer_that_is_not_200_ends_the_measurement_and_not_the_process() -> None:
     with answering(b"404 Not Found") as wrong, answering() as right, load_process() as load:
-        with pytest.raises(RuntimeError, match="404 Not Found"):
-            load(Load(wrong.port, partial(repeated, "A", 10, 1), 1, 0.1))
-        assert load(Load(right.port, partial(repeated, "A", 10, 1), 1, 0.1)).answers > 0
+        with pytest.raises(BenchmarkError, match="404 Not Found"):
+            load(Load(wrong.port, partial(repeated_paths, "A", 10, 1), 1, 0.1))
+        assert load(Load(right.port, partial(repeated_paths, "A", 10, 1), 1, 0.1)).answers > 0
 
 
 def test_where_answers_take_long_fewer_connections_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_load, "LONGEST_SECONDS", 0.1)
+    monkeypatch.setattr(http_load, "MAX_ANSWER_SECONDS", 0.1)
     with answering(seconds=0.03) as server:
-        measured = asyncio.run(http_load._measure(Load(server.port, partial(repeated, "A", 10, 1), 50, 0.05)))
+        measured = asyncio.run(http_load._measure(Load(server.port, partial(repeated_paths, "A", 10, 1), 50, 0.05)))
     assert 1 <= measured.connections <= 3
     assert measured.answers > 0
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_varied_parameters_do_not_come_again(case: Case) -> None:
-    drawn = list(islice(varied(case.name, 4_000, 1), 5_000))
+@pytest.mark.parametrize("case", SCAN_KINDS, ids=lambda case: case.name)
+def test_varied_parameters_do_not_come_again(case: ScanKind) -> None:
+    drawn = list(islice(varied_paths(case.name, 4_000, 1), 5_000))
     assert len(set(drawn)) == 5_000
-    again = repeated(case.name, 4_000, 1)
+    again = repeated_paths(case.name, 4_000, 1)
     assert set(islice(again, 10)) == {drawn[0]}
 
 
 def test_a_connection_that_has_asked_its_last_may_be_closed() -> None:
     with answering(closes=True) as server:
-        round_ = http_load._Round(server.port, [http_load._request(f"/{number}") for number in range(4)])
-        asyncio.run(round_.run(connections=4, seconds=0))
-    assert round_.answers == 4
+        run = http_load._RequestRun(server.port, [http_load._request(f"/{number}") for number in range(4)])
+        asyncio.run(run.run(connections=4, seconds=0))
+    assert run.answers == 4
 
 
 def test_a_connection_that_is_closed_while_it_asks_ends_the_measurement() -> None:
     with answering(closes=True) as server:
-        round_ = http_load._Round(server.port, [http_load._request(f"/{number}") for number in range(4)])
-        with pytest.raises(RuntimeError, match="the server has closed a connection"):
-            asyncio.run(round_.run(connections=1, seconds=60))
+        run = http_load._RequestRun(server.port, [http_load._request(f"/{number}") for number in range(4)])
+        with pytest.raises(BenchmarkError, match="The server closed a connection"):
+            asyncio.run(run.run(connections=1, seconds=60))

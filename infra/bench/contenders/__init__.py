@@ -1,1 +1,1 @@
-"""What answers the same scans: other read models behind the same server, and the server alone."""
+"""Contenders of ``tickview bench query``: other stores of patterns behind the same server, and the server alone."""

@@ -1,4 +1,4 @@
-"""The queries to ``patterns`` on PostgreSQL, as one would build them there: a scan is one prepared statement."""
+"""The contender ``postgres``: queries of ``patterns`` on a PostgreSQL table. A scan is one prepared statement."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from projections.queries import (
 )
 
 CONNECTIONS = 8
-"""Of one process. More make the server's processes wait for each other."""
+"""Connections of one process. With more connections, the processes of PostgreSQL wait for each other."""
 
 _SORT_VALUES: dict[PatternSort, LiteralString] = {
     "confidence": "confidence",
@@ -37,7 +37,7 @@ _SORT_VALUES: dict[PatternSort, LiteralString] = {
     "volume": "relative_volume",
 }
 
-# The page from the index that has its order; only its rows are fetched whole.
+# The page comes from the index in the requested order. Only the rows of the page are read completely.
 _SCAN = """
 WITH page AS MATERIALIZED (
     SELECT {value} AS value, id FROM patterns WHERE {filters} AND {behind}
@@ -48,8 +48,8 @@ FROM (SELECT) AS one LEFT JOIN (page JOIN patterns USING (id)) ON true
 ORDER BY page.value {order}, page.id {order}
 """
 
-# For two bounds of one column the planner of a prepared statement expects next to nothing, and leaves the order of the
-# answers for it: at 100,000 patterns it takes three times as long. Of a sum it knows nothing.
+# With two bounds of one column, the planner of a prepared statement expects almost no rows and does not use the index
+# in the requested order, which takes three times as long at 100,000 patterns. It makes no estimate for a sum.
 _CONDITIONS: dict[str, LiteralString] = {
     "symbols": "symbol = ANY(%(symbols)s)",
     "patterns": "pattern = ANY(%(patterns)s)",
@@ -71,7 +71,7 @@ GROUP BY GROUPING SETS ((symbol), (pattern), (tier), (tenth), ())
 
 
 class PostgresPatternQueries:
-    """The table in a database; the pool opens on first use."""
+    """Queries of the table in a database. The connection pool opens on first use."""
 
     source = "postgres"
 
@@ -85,35 +85,35 @@ class PostgresPatternQueries:
         )
 
     async def close(self) -> None:
-        """Close the pool."""
+        """Close the connection pool."""
         await self._pool.close()
 
     def state(self, now: float) -> None:
-        """Not known without asking."""
+        """Return None: the state is not known without a query."""
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
-        """The page of the scan. Raises TooDeepError."""
+        """Return a page of the scan. Raises TooDeepError if the offset is too large."""
         if query.offset > MAX_OFFSET:
             empty = await self.scan(query._replace(offset=0, limit=0))
             if query.offset < empty.total:
                 raise TooDeepError(f"row {query.offset} of {empty.total}")
             return empty
-        values = _values(query)
+        values = _query_parameters(query)
         statement = _statement(query.sort_by, query.descending, frozenset(values))
-        rows = await self._ask(statement, values)
-        found = [(value, _found(log, document)) for _, value, log, document in rows if document is not None]
-        page, more = found[: query.limit], found[query.limit :]
+        rows = await self._fetch(statement, values)
+        results = [(value, _result_row(log, document)) for _, value, log, document in rows if document is not None]
+        page, more = results[: query.limit], results[query.limit :]
         end = Cursor(page[-1][0], page[-1][1].row.id) if more and page else None
-        return Page([one for _, one in page], rows[0][0], end)
+        return Page([row for _, row in page], rows[0][0], end)
 
     async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
-        """One active pattern."""
-        rows = await self._ask(_GET, (pattern_id, now))
-        return _found(*rows[0]) if rows else None
+        """Return one active pattern; None if there is none."""
+        rows = await self._fetch(_GET, (pattern_id, now))
+        return _result_row(*rows[0]) if rows else None
 
     async def statistics(self, now: float) -> PatternStatistics:
-        """Counts of the patterns that are active at ``now``."""
-        rows = await self._ask(_STATISTICS, (now,))
+        """Return the counts of the patterns that are active at ``now``."""
+        rows = await self._fetch(_STATISTICS, (now,))
         [(total, high)] = [row[4:] for row in rows if row[:4] == (None,) * 4]
         by_symbol, by_type, by_tier, by_tenth = (
             {row[column]: row[4] for row in rows if row[column] is not None} for column in range(4)
@@ -128,7 +128,7 @@ class PostgresPatternQueries:
             symbols=len(by_symbol),
         )
 
-    async def _ask(self, statement: bytes, values: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, ...]]:
+    async def _fetch(self, statement: bytes, values: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, ...]]:
         if self._pool.closed:
             await self._pool.open()
         async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
@@ -136,13 +136,13 @@ class PostgresPatternQueries:
             return await cursor.fetchall()
 
 
-def _found(log: str, document: bytes) -> ResultRow[PatternRow]:
+def _result_row(log: str, document: bytes) -> ResultRow[PatternRow]:
     row, position = read_row(PatternRow, document)
     return ResultRow(row, log, position)
 
 
-def _values(query: PatternQuery) -> dict[str, Any]:
-    """What stands in the statement."""
+def _query_parameters(query: PatternQuery) -> dict[str, Any]:
+    """Return the parameters of the statement. A filter that is not used has no parameter."""
     bounds = {
         "rs_min": query.rs_min,
         "vol_min": query.vol_min,
@@ -156,8 +156,8 @@ def _values(query: PatternQuery) -> dict[str, Any]:
         "symbols": None if query.symbols is None else list(query.symbols),
         "patterns": list(query.pattern_types) or None,
         "tiers": list(query.tiers) or None,
-        # What a row does not have lets it not pass, however low the bound is.
-        **{name: None if lowest is None else max(lowest, LOWEST_VALUE) for name, lowest in bounds.items()},
+        # A row without the value must not match, however low the bound is.
+        **{name: None if bound is None else max(bound, LOWEST_VALUE) for name, bound in bounds.items()},
         "rsi_max": query.rsi_range and query.rsi_range[1],
         "after": query.after and query.after.value,
         "key": query.after and query.after.key,
@@ -186,7 +186,7 @@ def _statement(sort_by: PatternSort, descending: bool, named: frozenset[str]) ->
 
 
 def main(dsn: str) -> None:
-    """The API as it is set, but for the patterns, which are in this database."""
+    """Serve the API with the patterns of this database."""
     queries = PostgresPatternQueries(dsn)
     run_server(Settings(), lambda _client, _build, _logs: queries)
 

@@ -1,7 +1,7 @@
-"""The table of ``patterns`` in PostgreSQL, with an index for each way in which it is asked, and how it is filled.
+"""The table of ``patterns`` in PostgreSQL: its columns, an index for each kind of query, and how to fill it.
 
-A figure that a pattern does not have is ``-Infinity``, a moment that it does not have ``Infinity``: each comparison
-then says what it should without a word on NULL, and every index is in the order of the answers.
+A missing figure is stored as ``-Infinity`` and a missing time as ``Infinity``. Comparisons then need no condition for
+NULL, and every index has the order of the answers.
 """
 
 from collections.abc import Iterable
@@ -37,8 +37,8 @@ COPY patterns (id, symbol, pattern, tier, confidence, detected_at, expires_at, r
 
 TYPES = (*["text"] * 4, *["float8"] * 6, "text", "bytea")
 
-# Those in the order of the answers hold all that is filtered, so that no row is read before the page is known. Those
-# that totals are counted from are as narrow as their filters allow: what is counted is passed over entry by entry.
+# The indexes in the order of the answers contain all filtered columns, so that rows are read only for the page. The
+# indexes for totals are as narrow as possible, because a count reads every matching entry.
 INDEXES = """
 (confidence, id) INCLUDE (symbol, pattern, tier, expires_at, relative_strength, relative_volume, rsi)
 (detected_at, id) INCLUDE (symbol, pattern, tier, confidence, expires_at, relative_strength, relative_volume, rsi)
@@ -51,21 +51,21 @@ INDEXES = """
 """
 
 DATABASE_SETTINGS = {
-    # Compiling takes longer than any of these queries.
+    # Just-in-time compilation takes longer than any of these queries.
     "jit": "off",
-    # The other cores have requests of their own.
+    # The other cores serve other requests.
     "max_parallel_workers_per_gather": "0",
-    # Everything is in memory.
+    # All data is in memory.
     "random_page_cost": "1.0",
     "effective_cache_size": "1GB",
     "work_mem": "64MB",
 }
 
 
-def make(connection: Connection, rows: Iterable[ResultRow[PatternRow]]) -> None:
-    """Make the table, with these rows, ready to be asked. The connection commits by itself."""
+def create_table(connection: Connection, rows: Iterable[ResultRow[PatternRow]]) -> None:
+    """Create the table, fill it with rows, and create its indexes. The connection must be in autocommit mode."""
     connection.execute(SCHEMA)
-    write(connection, rows)
+    copy_rows(connection, rows)
     for index in INDEXES.strip().splitlines():
         connection.execute(SQL("CREATE INDEX ON patterns " + index))
     connection.execute("VACUUM (FREEZE, ANALYZE) patterns")
@@ -74,16 +74,16 @@ def make(connection: Connection, rows: Iterable[ResultRow[PatternRow]]) -> None:
         connection.execute(setting.format(Identifier(connection.info.dbname), Identifier(name), value))
 
 
-def write(connection: Connection, rows: Iterable[ResultRow[PatternRow]]) -> None:
-    """Add rows to the table."""
+def copy_rows(connection: Connection, rows: Iterable[ResultRow[PatternRow]]) -> None:
+    """Add rows to the table with COPY."""
     with connection.cursor().copy(COPY) as copy:
         copy.set_types(TYPES)
-        for found in rows:
-            copy.write_row(_values(found))
+        for result in rows:
+            copy.write_row(_values(result))
 
 
-def _values(found: ResultRow[PatternRow]) -> tuple[str | float | bytes, ...]:
-    row = found.row
+def _values(result: ResultRow[PatternRow]) -> tuple[str | float | bytes, ...]:
+    row = result.row
     return (
         row.id,
         row.symbol,
@@ -93,6 +93,6 @@ def _values(found: ResultRow[PatternRow]) -> tuple[str | float | bytes, ...]:
         row.detected_at,
         float("inf") if row.expires_at is None else row.expires_at,
         *(LOWEST if value is None else value for value in (row.relative_strength, row.relative_volume, row.rsi)),
-        found.log,
-        encode_row(row, found.position),
+        result.log,
+        encode_row(row, result.position),
     )

@@ -1,4 +1,4 @@
-"""The scan on RediSearch, as one would build it there: a hash a pattern, and one ``FT.SEARCH`` a scan."""
+"""The contender ``redisearch``: a hash per pattern and one ``FT.SEARCH`` command per scan."""
 
 import re
 import subprocess
@@ -36,19 +36,20 @@ SORTABLE = ("confidence", "detected_at", "relative_strength", "relative_volume")
 TAGS = ("symbol", "pattern", "tier")
 
 START_SECONDS = 10
+"""Seconds in which the server must start."""
 
-LONGEST_MILLISECONDS = 60_000
-"""By itself it ends a search after 500 ms, and answers with what it has found by then."""
+SEARCH_TIMEOUT_MILLISECONDS = 60_000
+"""Timeout of a search. The default of 500 ms would return incomplete results."""
 
 
 @contextmanager
-def redis_stack(program: str) -> Iterator[str]:
-    """The ``redis-stack-server`` that is there, running; yields its URL. Raises a Redis error if it does not start."""
+def run_redis_stack(program: str) -> Iterator[str]:
+    """Run ``redis-stack-server`` until the context ends. Yield its URL. Raises a Redis error if it does not start."""
     port = find_free_port("127.0.0.1")
     url = f"redis://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="tickview-stack-") as folder:
-        words = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)  # noqa: S603 the user's own
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 the user chose the program
         try:
             errors = (*CONNECTION_ERRORS, BusyLoadingError)
             patience = Retry(ConstantBackoff(0.1), START_SECONDS * 10, supported_errors=errors)
@@ -61,33 +62,33 @@ def redis_stack(program: str) -> Iterator[str]:
 
 
 def fill(url: str, rows: Iterator[ResultRow[PatternRow]]) -> None:
-    """Make the index and store the rows, each of which is in the index when its HSET returns."""
+    """Create the index and store rows. RediSearch indexes a row before its HSET returns."""
     schema = [word for name in TAGS for word in (name, "TAG", *(("SORTABLE",) if name == "symbol" else ()))]
     schema += [word for name in SORTABLE for word in (name, "NUMERIC", "SORTABLE")]
     schema += ["rsi", "NUMERIC", "expires_at", "NUMERIC"]
     with Redis.from_url(url) as client:
         client.execute_command("FT.CREATE", "patterns", "PREFIX", 1, "pattern:", "SCHEMA", *schema)
-        while part := list(islice(rows, 1_000)):
+        while batch := list(islice(rows, 1_000)):
             with client.pipeline(transaction=False) as pipeline:
-                for found in part:
-                    pipeline.hset(f"pattern:{found.row.id}", mapping=_fields(found))
+                for result in batch:
+                    pipeline.hset(f"pattern:{result.row.id}", mapping=_fields(result))
                 pipeline.execute()
 
 
-def _fields(found: ResultRow[PatternRow]) -> dict[str, Any]:
-    row = found.row
+def _fields(result: ResultRow[PatternRow]) -> dict[str, Any]:
+    row = result.row
     figures = {"relative_strength": row.relative_strength, "relative_volume": row.relative_volume, "rsi": row.rsi}
     fields = {
         **{name: getattr(row, name) for name in (*TAGS, "confidence", "detected_at")},
         **{name: LOWEST if value is None else value for name, value in figures.items()},
-        "log": found.log,
-        "document": encode_row(row, found.position),
+        "log": result.log,
+        "document": encode_row(row, result.position),
     }
     return fields if row.expires_at is None else {**fields, "expires_at": row.expires_at}
 
 
 class RedisearchPatternQueries:
-    """The scan alone, paged by number; rows of the same sort value are in no order, as there is one sort field."""
+    """The scan with numbered pages. Rows with equal sort values have no order, because there is only one sort field."""
 
     source = "redisearch"
 
@@ -96,48 +97,48 @@ class RedisearchPatternQueries:
         self._client = AsyncRedis.from_pool(pool)
 
     def state(self, now: float) -> None:
-        """Not known without asking."""
+        """Return None: the state is not known without a query."""
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
-        """The page of the scan, without its end."""
+        """Return a page of the scan without a cursor."""
         if query.symbols is not None and not query.symbols:
             return Page([], 0, None)
         total, *reply = await self._client.execute_command(
-            *("FT.SEARCH", "patterns", _search(query)),
+            *("FT.SEARCH", "patterns", _search_query(query)),
             *("SORTBY", SORT_FIELDS[query.sort_by], "DESC" if query.descending else "ASC"),
             *("LIMIT", query.offset, query.limit, "RETURN", 2, "log", "document"),
-            *("TIMEOUT", LONGEST_MILLISECONDS, "DIALECT", 2),
+            *("TIMEOUT", SEARCH_TIMEOUT_MILLISECONDS, "DIALECT", 2),
         )
-        return Page([_found(fields) for fields in reply[1::2]], total, None)
+        return Page([_result_row(fields) for fields in reply[1::2]], total, None)
 
     async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
-        """Not measured."""
+        """Raise NotImplementedError: the benchmark does not measure this query."""
         raise NotImplementedError
 
     async def statistics(self, now: float) -> PatternStatistics:
-        """Not measured."""
+        """Raise NotImplementedError: the benchmark does not measure this query."""
         raise NotImplementedError
 
 
-def _search(query: PatternQuery) -> str:
-    """The filters. What has elapsed is excluded, which is cheaper than to look for all that has not."""
-    words = [f"@confidence:[{query.confidence_min!r} +inf]", f"-@expires_at:[-inf {query.now!r}]"]
+def _search_query(query: PatternQuery) -> str:
+    """Return the filters. Excluding expired patterns is cheaper than searching for all others."""
+    terms = [f"@confidence:[{query.confidence_min!r} +inf]", f"-@expires_at:[-inf {query.now!r}]"]
     for name, values in (("symbol", query.symbols), ("pattern", query.pattern_types), ("tier", query.tiers)):
         if values:
-            words.append(f"@{name}:{{{'|'.join(map(_literal, values))}}}")
+            terms.append(f"@{name}:{{{'|'.join(map(_escape, values))}}}")
     for name, lowest in (("relative_strength", query.rs_min), ("relative_volume", query.vol_min)):
         if lowest is not None:
-            words.append(f"@{name}:[{lowest!r} +inf]")
+            terms.append(f"@{name}:[{lowest!r} +inf]")
     if query.rsi_range is not None:
-        words.append("@rsi:[{!r} {!r}]".format(*query.rsi_range))
-    return " ".join(words)
+        terms.append("@rsi:[{!r} {!r}]".format(*query.rsi_range))
+    return " ".join(terms)
 
 
-def _literal(tag: str) -> str:
+def _escape(tag: str) -> str:
     return re.sub(r"(\W)", r"\\\1", tag)
 
 
-def _found(fields: list[bytes]) -> ResultRow[PatternRow]:
+def _result_row(fields: list[bytes]) -> ResultRow[PatternRow]:
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     row, position = read_row(PatternRow, values[b"document"])
     return ResultRow(row, values[b"log"].decode(), position)

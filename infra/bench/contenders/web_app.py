@@ -1,21 +1,22 @@
-"""The server of the API around another application: the same gunicorn, the same worker, one process."""
+"""The web server of the API for another application: gunicorn with the same worker, in one process."""
 
 from collections.abc import Callable
 from typing import Any
 
 from infra.web_server.gunicorn import Server
 
-LONG_SECONDS = 600
+TIMEOUT_SECONDS = 600
+"""Seconds after which gunicorn ends a busy worker and closes an idle connection."""
 
 
-def serve(port: int, load: Callable[[], Any]) -> None:
-    """Serve what ``load`` makes until terminated."""
+def serve_application(port: int, load: Callable[[], Any]) -> None:
+    """Serve the application that ``load`` returns until a signal ends the process."""
     options = {
         "bind": f"127.0.0.1:{port}",
         "workers": 1,
-        # Who is busy with one scan for many seconds is not dead, and its clients have not left.
-        "timeout": LONG_SECONDS,
-        "keepalive": LONG_SECONDS,
+        # A slow contender may compute one scan for many seconds.
+        "timeout": TIMEOUT_SECONDS,
+        "keepalive": TIMEOUT_SECONDS,
         "graceful_timeout": 1,
         "control_socket_disable": True,
         "loglevel": "warning",

@@ -1,4 +1,4 @@
-"""A synthetic load: announcements for thousands of symbols, the same for the same seed."""
+"""Synthetic pattern detections for thousands of symbols. Equal seeds give equal detections."""
 
 import random
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ TIERS = ("daily", "intraday", "combo")
 
 
 def symbol(number: int) -> str:
-    """A made-up symbol: AAAA, AAAB …"""
+    """Return the synthetic symbol of this number: AAAA, AAAB, and so on."""
     letters = ""
     for _ in range(4):
         number, letter = divmod(number, 26)
@@ -25,8 +25,15 @@ def symbol(number: int) -> str:
 
 
 def detections(count: int, symbols: int, now: float, seed: int = 1) -> Iterator[Message]:
-    """Detections by distinct moments in the hour before ``now``, all active for a day after it."""
-    chance = random.Random(seed)  # noqa: S311 a load, not a secret
+    """Yield messages of detections with distinct times in the hour before ``now``. They expire 12 to 24 hours after it.
+
+    Args:
+        count: Number of detections.
+        symbols: Number of symbols over which the detections are spread.
+        now: Epoch seconds.
+        seed: Seed of the random values.
+    """
+    chance = random.Random(seed)  # noqa: S311 not for security
     for number in range(count):
         detected_at = now - 3600 * (1 - number / count)
         data = {
