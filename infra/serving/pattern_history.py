@@ -7,7 +7,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed
 
 from domain.streams import MARKET_LOG
-from infra.archive.pattern_history.projector import moment_of
+from infra.archive.pattern_history.projector import to_datetime
 from infra.serving.archive import HISTORY_TIMEOUT_SECONDS, ArchiveGateway
 from projections.base import read_row
 from projections.pattern_history import NAME, Timeline, microseconds
@@ -128,7 +128,7 @@ def _statement(query: PatternQuery, timeline: Timeline) -> tuple[Composed, dict[
     values |= {
         "name": NAME,
         "logs": f"{MARKET_LOG}-%",
-        "moment": moment_of(microseconds(query.now)),
+        "moment": to_datetime(microseconds(query.now)),
         "limit": query.limit + 1 if query.limit else 0,
         "offset": query.offset,
     }

@@ -144,5 +144,5 @@ def test_more_than_is_held_at_once_is_exported_whole(redis: Redis, database: Dat
 
 
 def test_a_log_that_is_not_there_is_named(archive: Database) -> None:
-    with pytest.raises(StartupError, match="no log market-7: it has market-0, users"):
+    with pytest.raises(StartupError, match=r"no log market-7\. It has: market-0, users"):
         export(archive, io.BytesIO(), "jsonl", "market-7")

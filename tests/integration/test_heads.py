@@ -76,8 +76,8 @@ def test_an_untouched_history_extends_its_heads(redis: Redis, database: Database
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ("UPDATE tickview.events SET state = '[]' WHERE position = 4", "the history up to there is another"),
-        ("UPDATE tickview.events SET origin = 'http' WHERE position = 10", "the history up to there is another"),
+        ("UPDATE tickview.events SET state = '[]' WHERE position = 4", "the history up to the head was changed"),
+        ("UPDATE tickview.events SET origin = 'http' WHERE position = 10", "the history up to the head was changed"),
         ("DELETE FROM tickview.events WHERE position > 8", "the archive ends before it"),
     ],
 )
@@ -100,7 +100,7 @@ def test_a_history_that_was_rewritten_so_that_it_verifies_is_caught(
     ("change", "why"),
     [
         ("UPDATE tickview.events SET state = '[]' WHERE position = 4", "event 4 does not fit: changed"),
-        ("UPDATE tickview.events SET state = '[]' WHERE position = 12", "behind it, event 12: changed"),
+        ("UPDATE tickview.events SET state = '[]' WHERE position = 12", "event 12 is changed"),
         ("DELETE FROM tickview.events WHERE position >= 10", "event 10 does not fit: missing"),
         ("DELETE FROM tickview.events; DELETE FROM tickview.segments; DELETE FROM tickview.logs", "no such log"),
     ],

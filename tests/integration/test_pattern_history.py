@@ -154,8 +154,8 @@ class Crashing(PatternHistoryProjector):
 
     crashes = 0
 
-    def _add(self, connection: Connection, states: Sequence[State]) -> None:
-        super()._add(connection, states)
+    def _insert(self, connection: Connection, states: Sequence[State]) -> None:
+        super()._insert(connection, states)
         self.crashes += 1
         if self.crashes % 2:
             raise ZeroDivisionError

@@ -294,7 +294,7 @@ def test_a_new_archive_begins_where_the_log_begins_and_only_when_told_to(redis: 
     redis.hdel(log.keys.meta, "archived")
     assert archive_all(database, log) == 4
     [found] = verify(database).logs
-    assert (found.first, found.last, found.misfit) == (7, 10, None)
+    assert (found.first, found.last, found.finding) == (7, 10, None)
     assert [entry.position for entry in log.read(6, 10)] == [7, 8, 9, 10]
     with pytest.raises(HistoryGapError, match="positions 1 to 6 of log market-0 are neither"):
         log.read(0, 10)

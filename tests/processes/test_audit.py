@@ -77,7 +77,7 @@ def test_verify_tells_programs_and_people(archive: Database) -> None:
     [
         (["verify", "--from", "yesterday"], b"'yesterday' is neither a position nor a time"),
         (["verify", "--from", "9", "--to", "8"], b"before it begins"),
-        (["verify", "--log", "market-9"], b"no log market-9: it has market-0, users"),
+        (["verify", "--log", "market-9"], b"no log market-9. It has: market-0, users"),
         (["export", "--format", "jsonl", "--log", "market-9"], b"no log market-9"),
         (["export", "--format", "parquet"], b"--output"),
         (["export", "--format", "csv", "--output", "/nowhere/at/all"], b"/nowhere/at/all cannot be written"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from infra.archive.row_format import COLUMNS, GENESIS
 from infra.archive.verification.chains import ChainLink, RowLayout
-from infra.archive.verification.tamper_detection import Chain, TamperFinding, judge
+from infra.archive.verification.tamper_detection import ChainBreak, TamperFinding, classify_break
 
 LOG = "market-0"
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
@@ -72,7 +72,7 @@ def verified(original: Sequence[Row], tampered: Sequence[Row]) -> TamperFinding 
         row = next(rows, None)
     if row is None and link.position == end:
         return None
-    return judge(Chain(layout, link, end, original[-1].hash), row, rows)
+    return classify_break(ChainBreak(layout, link, end, original[-1].hash), row, rows)
 
 
 def found(original: Sequence[Row], tampered: Sequence[Row]) -> tuple[int, str]:

@@ -1,7 +1,7 @@
-"""Folds the archived events of one log into ``pattern_history``: each state of a pattern with the span it was shown.
+"""The projector of ``pattern_history``: it folds archived events into the states of patterns and their intervals.
 
-What a batch changes is worked out by folding its detections without the batch and with it: a state that nothing has
-changed since is not written again.
+The projector folds the detections of a batch twice, without the batch and with it. Only the states that differ are
+written.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +16,7 @@ from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.leases import PostgresLease, advance_checkpoint
 from infra.archive.log_archive import copy_entries, read_events
 from infra.postgres.database import Database
+from infra.postgres.statements import load_statements
 from projections.base import Group
 from projections.fold import DecodedEntry, decode_entries
 from projections.pattern_history import TIMELINES, Timeline, ValidityInterval, detection_of, interval_changes
@@ -23,62 +24,35 @@ from projections.patterns import ActivePatterns
 
 logger = structlog.get_logger()
 
-LONGEST_NAME = 1_000
-"""Bytes of a pattern's id; no index takes what is much longer. The recorder lets about 500 through."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_ARCHIVED = "SELECT position, recorded_at FROM tickview.segments WHERE name = %s AND version = %s AND log = %s"
+LONGEST_ID = 1_000
+"""Highest number of bytes of a pattern id. No index takes much longer ids. The recorder accepts about 500 bytes."""
 
-_ADD_EVENTS = """
-INSERT INTO tickview.pattern_events (version, detection, log, position, recorded_at)
-SELECT %(version)s, detection, %(log)s, position, to_timestamp(recorded_at)
-FROM unnest(%(detections)s::text[], %(positions)s::bigint[], %(moments)s::double precision[])
-    AS event (detection, position, recorded_at)
-ON CONFLICT DO NOTHING
-"""
-
-_EVENTS_OF = """
-SELECT detection, position, recorded_at FROM tickview.pattern_events
-WHERE version = %s AND detection = ANY(%s) AND log = %s
-"""
-
-_AT = """
-COPY (
-    SELECT * FROM tickview.events
-    WHERE log = %s AND position = ANY(%s) AND recorded_at BETWEEN %s AND %s ORDER BY position
-) TO STDOUT (FORMAT binary)
-"""
-
-_REMOVE = """
-DELETE FROM tickview.pattern_history AS history
-USING unnest(%(timelines)s::text[], %(symbols)s::text[], %(ids)s::text[], %(begun)s::timestamptz[])
-    AS gone (timeline, symbol, id, begun)
-WHERE history.version = %(version)s AND history.timeline = gone.timeline
-    AND history.symbol = gone.symbol AND history.id = gone.id AND lower(history.span) = gone.begun
-"""
-
-COPY_STATES = """
-COPY tickview.pattern_history (
-    version, timeline, position, span, confidence, detected_at, relative_strength, relative_volume, rsi,
-    symbol, pattern, tier, id, log, document
-) FROM STDIN
-"""
-"""Takes what ``history_row`` makes."""
+_statements = load_statements(__package__)
+COPY_STATES = _statements["copy_states_in"]
+"""Statement that stores the rows of ``history_row``."""
+_SELECT_ARCHIVED = _statements["select_archived"]
+_INSERT_PATTERN_EVENTS = _statements["insert_pattern_events"]
+_SELECT_PATTERN_EVENTS = _statements["select_pattern_events"]
+_COPY_EVENTS_AT = _statements["copy_events_at"]
+_DELETE_STATES = _statements["delete_states"]
 
 State = tuple[Timeline, ValidityInterval]
+"""A state of a pattern on one timeline."""
 
 
 class _Batch(NamedTuple):
-    """Events to fold, and where the checkpoint is behind them."""
+    """Events to fold, and the checkpoint behind them."""
 
     entries: list[LogEntry]
     upto: int
     recorded_at: float
+    """Time of recording of the event at ``upto``, in epoch seconds."""
 
 
 class PatternHistoryProjector:
-    """Folds one log's history under the version of its lease, as long as it has that; at most one for a segment."""
+    """Folds the history of one log under the version of its lease. A segment must not have two projectors."""
 
     def __init__(self, database: Database, lease: PostgresLease, batch_size: int) -> None:
         self.lease = lease
@@ -87,130 +61,149 @@ class PatternHistoryProjector:
         self._projection = ActivePatterns()
 
     def step(self) -> int:
-        """Fold the next archived events, and move the checkpoint with them; returns how many were read.
+        """Fold the next batch of archived events and move the checkpoint.
 
-        An event that cannot be read is logged and passed over. Raises LeaseLostError where nothing was committed, and
-        what the database raises.
+        Events that cannot be decoded are logged and skipped.
+
+        Returns:
+            The number of events that were read.
+
+        Raises:
+            LeaseLostError: Another worker has the lease. Nothing was committed.
         """
         with self._database.connection() as connection:
-            batch = self._next(connection)
+            batch = self._next_batch(connection)
             if batch is None:
                 return 0
             advance_checkpoint(connection, self.lease, batch.upto, batch.recorded_at)
-            positions = self._note(connection, decode_entries(self._projection, batch.entries))
-            gone, new = self._changes(self._read(connection, positions))
-            self._remove(connection, gone)
-            self._add(connection, new)
+            references = self._store_references(connection, decode_entries(self._projection, batch.entries))
+            obsolete, new = self._changes(self._detections(connection, references))
+            self._delete(connection, obsolete)
+            self._insert(connection, new)
         self.lease.checkpoint = batch.upto
         return len(batch.entries)
 
-    def _next(self, connection: Connection) -> _Batch | None:
-        archived = connection.execute(_ARCHIVED, [ARCHIVE, FORMAT_VERSION, self.lease.log]).fetchone()
-        if archived is None or archived[0] <= self.lease.checkpoint:
+    def _next_batch(self, connection: Connection) -> _Batch | None:
+        row = connection.execute(_SELECT_ARCHIVED, [ARCHIVE, FORMAT_VERSION, self.lease.log]).fetchone()
+        if row is None or row[0] <= self.lease.checkpoint:
             return None
-        upto, recorded_at = archived
+        upto, recorded_at = row
         entries = read_events(connection, self.lease.log, self.lease.checkpoint, upto, self._batch_size)
         if len(entries) == self._batch_size:
             return _Batch(entries, entries[-1].position, entries[-1].recorded_at)
-        # Months that were detached from the archive are passed over.
+        # The checkpoint also passes the months that were detached from the archive.
         return _Batch(entries, upto, recorded_at.timestamp())
 
-    def _note(self, connection: Connection, readings: Iterable[DecodedEntry]) -> dict[str, dict[int, datetime]]:
-        """Note which detections the events speak of; these, each with all of its positions, and when of."""
-        new: list[tuple[str, DecodedEntry]] = []
-        for reading in readings:
-            detection = detection_of(self._projection, reading)
-            if detection is None or not all(map(_can_be_named, reading.targets)):
-                reason = reading.error or "the pattern that it speaks of cannot be named in PostgreSQL"
-                logger.error("event is not in the history", **self._at(reading.entry.position), error=reason)
+    def _store_references(
+        self, connection: Connection, decoded_entries: Iterable[DecodedEntry]
+    ) -> dict[str, dict[int, datetime]]:
+        """Store which detection each event is about.
+
+        Returns:
+            For each detection of the batch the positions of all its events, with the time of recording.
+        """
+        references: list[tuple[str, DecodedEntry]] = []
+        for decoded in decoded_entries:
+            detection = detection_of(self._projection, decoded)
+            if detection is None or not all(map(_is_storable, decoded.targets)):
+                reason = decoded.error or "PostgreSQL cannot store the id of the pattern"
+                logger.error(
+                    "event skipped in the pattern history",
+                    log=self.lease.log,
+                    position=decoded.entry.position,
+                    error=reason,
+                )
             else:
-                new.append((detection, reading))
-        if not new:
+                references.append((detection, decoded))
+        if not references:
             return {}
         values = {
             "version": self.lease.version,
             "log": self.lease.log,
-            "detections": [detection for detection, _ in new],
-            "positions": [reading.entry.position for _, reading in new],
-            "moments": [reading.entry.recorded_at for _, reading in new],
+            "detections": [detection for detection, _ in references],
+            "positions": [decoded.entry.position for _, decoded in references],
+            "moments": [decoded.entry.recorded_at for _, decoded in references],
         }
-        connection.execute(_ADD_EVENTS, values)
+        connection.execute(_INSERT_PATTERN_EVENTS, values)
         positions: dict[str, dict[int, datetime]] = {}
-        asked = [self.lease.version, list({detection for detection, _ in new}), self.lease.log]
-        for detection, position, recorded_at in connection.execute(_EVENTS_OF, asked):
+        key = [self.lease.version, list({detection for detection, _ in references}), self.lease.log]
+        for detection, position, recorded_at in connection.execute(_SELECT_PATTERN_EVENTS, key):
             positions.setdefault(detection, {})[position] = recorded_at
         return positions
 
-    def _read(self, connection: Connection, positions: dict[str, dict[int, datetime]]) -> list[list[DecodedEntry]]:
-        """All events of each detection; one of which the archive no longer has all is left as it is."""
-        if not positions:
+    def _detections(
+        self, connection: Connection, references: dict[str, dict[int, datetime]]
+    ) -> list[list[DecodedEntry]]:
+        """Read all events of each detection. A detection of which the archive lacks an event is left out."""
+        if not references:
             return []
-        moments = {position: moment for events in positions.values() for position, moment in events.items()}
+        moments = {position: moment for events in references.values() for position, moment in events.items()}
         values = [self.lease.log, list(moments), min(moments.values()), max(moments.values())]
-        readings = {
-            reading.entry.position: reading
-            for reading in decode_entries(self._projection, copy_entries(connection, _AT, values))
-        }
-        whole = []
-        for detection, events in positions.items():
-            if events.keys() <= readings.keys():
-                whole.append([readings[position] for position in events])
+        entries = copy_entries(connection, _COPY_EVENTS_AT, values)
+        by_position = {decoded.entry.position: decoded for decoded in decode_entries(self._projection, entries)}
+        complete = []
+        for detection, events in references.items():
+            missing = events.keys() - by_position.keys()
+            if missing:
+                logger.error(
+                    "history of a detection not updated: an event is not in the archive",
+                    log=self.lease.log,
+                    detection=detection,
+                    position=min(missing),
+                )
             else:
-                missing = min(events.keys() - readings.keys())
-                logger.error("history stays as it was", detection=detection, **self._at(missing), error="not archived")
-        return whole
+                complete.append([by_position[position] for position in events])
+        return complete
 
     def _changes(self, detections: Iterable[Sequence[DecodedEntry]]) -> tuple[list[State], list[State]]:
-        """The states that are no longer so by the new events, and those that are so now."""
-        gone: list[State] = []
+        """Return the states that the batch makes obsolete, and the states that it adds."""
+        obsolete: list[State] = []
         new: list[State] = []
-        for readings in detections:
+        for events in detections:
             for timeline in TIMELINES:
-                before, after = interval_changes(self._projection, timeline, readings, self.lease.checkpoint)
-                gone += ((timeline, one) for one in before)
-                new += ((timeline, one) for one in after)
-        return gone, new
+                before, after = interval_changes(self._projection, timeline, events, self.lease.checkpoint)
+                obsolete += ((timeline, interval) for interval in before)
+                new += ((timeline, interval) for interval in after)
+        return obsolete, new
 
-    def _remove(self, connection: Connection, states: Sequence[State]) -> None:
+    def _delete(self, connection: Connection, states: Sequence[State]) -> None:
         if not states:
             return
         values = {
             "version": self.lease.version,
             "timelines": [timeline for timeline, _ in states],
-            "symbols": [one.row.symbol for _, one in states],
-            "ids": [one.row.id for _, one in states],
-            "begun": [moment_of(one.start) for _, one in states],
+            "symbols": [interval.row.symbol for _, interval in states],
+            "ids": [interval.row.id for _, interval in states],
+            "starts": [to_datetime(interval.start) for _, interval in states],
         }
-        connection.execute(_REMOVE, values)
+        connection.execute(_DELETE_STATES, values)
 
-    def _add(self, connection: Connection, states: Sequence[State]) -> None:
+    def _insert(self, connection: Connection, states: Sequence[State]) -> None:
         if not states:
             return
         with connection.cursor().copy(COPY_STATES) as copy:
-            for timeline, one in states:
-                copy.write_row(history_row(self.lease.version, timeline, self.lease.log, one))
-
-    def _at(self, position: int) -> dict[str, Any]:
-        return {"log": self.lease.log, "position": position}
+            for timeline, interval in states:
+                copy.write_row(history_row(self.lease.version, timeline, self.lease.log, interval))
 
 
-def _can_be_named(target: str | Group) -> bool:
+def _is_storable(target: str | Group) -> bool:
+    """Return whether PostgreSQL can store and index the id of a pattern or a detection."""
     name = (target.name if isinstance(target, Group) else target).encode()
-    return b"\0" not in name and len(name) <= LONGEST_NAME
+    return b"\0" not in name and len(name) <= LONGEST_ID
 
 
 def history_row(version: int, timeline: Timeline, log: str, state: ValidityInterval) -> tuple[Any, ...]:
-    """A row of ``tickview.pattern_history`` for ``COPY_STATES``."""
+    """Return a row of ``tickview.pattern_history`` for ``COPY_STATES``."""
     row = state.row
-    # Not a Range, which takes several times as long to write.
-    ended = "" if state.end is None else moment_of(state.end)
+    # Writing a psycopg Range takes several times as long as writing a text.
+    end = "" if state.end is None else to_datetime(state.end)
     return (
-        *(version, timeline, state.position, f"[{moment_of(state.start)},{ended})"),
+        *(version, timeline, state.position, f"[{to_datetime(state.start)},{end})"),
         *(row.confidence, row.detected_at, row.relative_strength, row.relative_volume, row.rsi),
         *(row.symbol, row.pattern, row.tier, row.id, log, state.document),
     )
 
 
-def moment_of(moment: int) -> datetime:
-    """A moment in microseconds since the epoch as PostgreSQL has it."""
+def to_datetime(moment: int) -> datetime:
+    """Convert microseconds since the epoch to a datetime in UTC."""
     return _EPOCH + timedelta(microseconds=moment)

@@ -1,73 +1,64 @@
-"""Which version of ``pattern_history`` answers, and what becomes of those that no longer do."""
+"""Versions of ``pattern_history``: the switch to a new live version, and the removal of a previous one."""
 
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
 from domain.streams import MARKET_LOG
 from infra.archive.archiver import ARCHIVE
+from infra.postgres.statements import load_statements
 from projections.pattern_history import NAME, TIMELINES
 
-REMOVED_AT_ONCE = 5_000
-"""Rows of each table that go in one transaction."""
+REMOVE_BATCH = 5_000
+"""Highest number of rows of each table that one transaction removes."""
 
 _TABLES = ("pattern_events", *(f"{NAME}_{timeline}" for timeline in TIMELINES))
 
-_LIVE = "SELECT version FROM tickview.live_versions WHERE name = %s"
-
-# A log whose live segment is not there yet is as far as the archive.
-_GO_LIVE = """
-INSERT INTO tickview.live_versions AS live (name, version) VALUES (%(name)s, %(version)s)
-ON CONFLICT (name) DO UPDATE SET version = excluded.version
-WHERE live.version < excluded.version AND NOT EXISTS (
-    SELECT FROM tickview.logs
-    LEFT JOIN tickview.segments AS archived ON (archived.name, archived.log) = (%(archive)s, logs.log)
-    LEFT JOIN tickview.segments AS former
-        ON (former.name, former.version, former.log) = (%(name)s, live.version, logs.log)
-    LEFT JOIN tickview.segments AS following
-        ON (following.name, following.version, following.log) = (%(name)s, excluded.version, logs.log)
-    WHERE logs.log LIKE %(logs)s
-        AND coalesce(following.position, 0) < coalesce(former.position, archived.position, 0)
-)
-"""
-
-_FORMER = """
-SELECT version FROM tickview.segments
-WHERE name = %(name)s AND version < (SELECT version FROM tickview.live_versions WHERE name = %(name)s)
-GROUP BY version HAVING bool_and(leased_until <= now()) LIMIT 1
-"""
-
-_REMOVE = SQL("DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE version = %s LIMIT %s))")
+_statements = load_statements(__package__)
+_SELECT_LIVE_VERSION = _statements["select_live_version"]
+_SWITCH_LIVE_VERSION = _statements["switch_live_version"]
+_SELECT_PREVIOUS_VERSION = _statements["select_previous_version"]
+_DELETE_VERSION_ROWS = SQL(_statements["delete_version_rows"])
+_DELETE_VERSION_SEGMENTS = _statements["delete_version_segments"]
 
 
 def live_version(connection: Connection) -> int | None:
-    """The version that answers; None before there is one."""
-    found = connection.execute(_LIVE, [NAME]).fetchone()
-    return found[0] if found else None
+    """Return the live version, or None before the first switch."""
+    row = connection.execute(_SELECT_LIVE_VERSION, [NAME]).fetchone()
+    return row[0] if row else None
 
 
 def switch_live_version(connection: Connection, version: int) -> bool:
-    """Let ``version`` answer once it is as far as the version that does, on every log; returns whether it answers.
+    """Make ``version`` live if it has folded every log as far as the live version.
 
-    Answers never go back in time by it. Where none answers yet, it is live at once; a lower version never is again.
+    Answers therefore never lose events by a switch. The first version goes live at once. A version below the live one
+    never goes live.
+
+    Returns:
+        Whether ``version`` is live now.
     """
     values = {"name": NAME, "version": version, "archive": ARCHIVE, "logs": f"{MARKET_LOG}-%"}
-    connection.execute(_GO_LIVE, values)
+    connection.execute(_SWITCH_LIVE_VERSION, values)
     return live_version(connection) == version
 
 
-def remove_previous_version(connection: Connection, at_once: int = REMOVED_AT_ONCE) -> int:
-    """Remove some rows of a version that came before the live one and that nobody works on; returns how many went.
+def remove_previous_version(connection: Connection, limit: int = REMOVE_BATCH) -> int:
+    """Remove rows of a version below the live one that no worker folds any more.
 
-    Of each table ``at_once`` at most.
+    Args:
+        connection: A connection in a transaction.
+        limit: Highest number of rows to remove from each table.
+
+    Returns:
+        The number of removed rows.
     """
-    former = connection.execute(_FORMER, {"name": NAME}).fetchone()
-    if former is None:
+    row = connection.execute(_SELECT_PREVIOUS_VERSION, {"name": NAME}).fetchone()
+    if row is None:
         return 0
-    [version] = former
+    [version] = row
     removed = 0
     for name in _TABLES:
-        statement = _REMOVE.format(table=Identifier("tickview", name))
-        removed += connection.execute(statement, [version, at_once]).rowcount
+        statement = _DELETE_VERSION_ROWS.format(table=Identifier("tickview", name))
+        removed += connection.execute(statement, [version, limit]).rowcount
     if not removed:
-        connection.execute("DELETE FROM tickview.segments WHERE name = %s AND version = %s", [NAME, version])
+        connection.execute(_DELETE_VERSION_SEGMENTS, [NAME, version])
     return removed

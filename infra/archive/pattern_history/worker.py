@@ -1,4 +1,4 @@
-"""Keeps ``pattern_history`` of one log current, a little at a time, between the batches of the archiver."""
+"""The worker that folds ``pattern_history`` of one log, in short rounds between the batches of the archiver."""
 
 import time
 
@@ -15,76 +15,78 @@ from projections.patterns import ActivePatterns
 
 logger = structlog.get_logger()
 
-AT_ONCE_SECONDS = 0.5
-"""How long one round may take, and one step longer: the archiver of the log waits meanwhile."""
+ROUND_SECONDS = 0.5
+"""Seconds after which a round ends with the current step. The archiver of the log waits for the round."""
 
 BATCH_SIZE = 500
-"""Events folded in one step, at most: more would make steps longer, and the whole hardly faster."""
+"""Highest number of events per step. Larger steps take longer and are hardly faster per event."""
 
 RETRY_SECONDS = 1.0
-"""Between tries where something is wrong."""
+"""Seconds between two attempts after an error."""
 
 
 class PatternHistoryWorker:
-    """Folds the history of one log under this code's version, as long as it has the lease."""
+    """Folds the history of one log under the version of this code, while it has the lease on the segment."""
 
     def __init__(self, database: Database, log: str, owner: str, lease_seconds: float) -> None:
         self.behind = False
-        """Whether the last round left archived events unread."""
+        """Whether the last round left archived events unfolded."""
         self._database = database
         self._log = log
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._projector: PatternHistoryProjector | None = None
-        self._is_live = self._is_noted = False
-        self._next_take = self._next_try = 0.0
+        self._is_live = False
+        self._has_recorded_error = False
+        self._next_lease = self._next_attempt = 0.0
 
     def run_round(self) -> None:
-        """One round. Raises nothing: the archive goes on whatever goes wrong here, which is tried again."""
+        """Fold for a short time. Raises nothing: the archive goes on after every error, and a later round retries."""
         now = time.monotonic()
-        if now < self._next_try:
+        if now < self._next_attempt:
             return
         try:
-            self._keep(now)
-            if self._is_noted and self._projector:
-                self._note(None)  # Where there is nothing more to commit, an error would stay that is over.
+            self._fold(now)
+            if self._has_recorded_error and self._projector:
+                # Only a commit would clear the error, and there may be nothing to commit.
+                self._record_error(None)
         except LeaseLostError as error:
             logger.warning("lease lost", read_model=NAME, log=self._log, reason=str(error))
-            self._give_up(now)
+            self._back_off(now)
         except (PersistenceError, DatabaseError) as error:
-            logger.warning("history waits", log=self._log, reason=_reason(error))
-            self._note(_reason(error))
-            self._give_up(now)
+            logger.warning("pattern history waits", log=self._log, reason=_describe(error))
+            self._record_error(_describe(error))
+            self._back_off(now)
         except Exception as error:
-            logger.exception("history waits", log=self._log)
-            self._note(_reason(error))
-            self._give_up(now)
+            logger.exception("pattern history waits", log=self._log)
+            self._record_error(_describe(error))
+            self._back_off(now)
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         if self._projector:
             lease, self._projector = self._projector.lease, None
             with self._database.connection() as connection:
                 release_lease(connection, lease)
 
-    def _keep(self, now: float) -> None:
-        if now >= self._next_take:
-            self._take()
-            self._next_take = now + self._lease_seconds / 3
+    def _fold(self, now: float) -> None:
+        if now >= self._next_lease:
+            self._acquire_lease()
+            self._next_lease = now + self._lease_seconds / 3
         if self._projector is None:
             self.behind = False
             return
-        until = now + min(AT_ONCE_SECONDS, self._lease_seconds / 3)
+        until = now + min(ROUND_SECONDS, self._lease_seconds / 3)
         while self._projector.step():
             if time.monotonic() >= until:
                 self.behind = True
                 break
         else:
             self.behind = False
-        self._settle()
+        self._maintain_versions()
 
-    def _take(self) -> None:
-        """Take or prolong the lease; code that is older than what answers leaves the work to others."""
+    def _acquire_lease(self) -> None:
+        """Acquire or extend the lease. Code whose version is below the live one leaves the work to newer code."""
         version = ActivePatterns.version
         with self._database.connection() as connection:
             live = live_version(connection)
@@ -96,8 +98,8 @@ class PatternHistoryWorker:
         elif self._projector is None or self._projector.lease.epoch != lease.epoch:
             self._projector = PatternHistoryProjector(self._database, lease, BATCH_SIZE)
 
-    def _settle(self) -> None:
-        """Let this version answer as soon as it may, and then remove the one before, little by little."""
+    def _maintain_versions(self) -> None:
+        """Make this version live when it has caught up. Then remove the previous version, some rows per round."""
         removed = 0
         with self._database.connection() as connection:
             if not self._is_live:
@@ -105,23 +107,23 @@ class PatternHistoryWorker:
             elif not self.behind:
                 removed = remove_previous_version(connection)
         if removed:
-            logger.info("former history removed", rows=removed)
+            logger.info("previous pattern history removed", rows=removed)
 
-    def _give_up(self, now: float) -> None:
+    def _back_off(self, now: float) -> None:
         self._projector, self.behind = None, False
-        self._next_take, self._next_try = 0.0, now + RETRY_SECONDS
+        self._next_lease, self._next_attempt = 0.0, now + RETRY_SECONDS
 
-    def _note(self, reason: str | None) -> None:
+    def _record_error(self, reason: str | None) -> None:
         if self._projector is None:
             return
-        self._is_noted = reason is not None
+        self._has_recorded_error = reason is not None
         try:
             with self._database.connection() as connection:
                 record_error(connection, NAME, ActivePatterns.version, self._log, reason)
         except (PersistenceError, DatabaseError):
-            logger.warning("what holds up the history could not be noted", log=self._log)
+            logger.warning("error not recorded in the pattern history", log=self._log)
 
 
-def _reason(error: Exception) -> str:
-    """Without the rows that PostgreSQL shows in further lines."""
+def _describe(error: Exception) -> str:
+    """Return the type and the first line of an error. PostgreSQL shows rows of the table in further lines."""
     return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -1,9 +1,9 @@
-"""One way along the chain of one log, in one snapshot of the database."""
+"""The walk along the hash chain of one log, in one snapshot of the database."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import chain
-from typing import LiteralString, NamedTuple
+from typing import NamedTuple
 
 from psycopg import Connection
 
@@ -12,155 +12,156 @@ from infra.archive.months import partition_name
 from infra.archive.ranges import LAST_POSITION, ArchiveRange, first_position, last_position
 from infra.archive.row_format import GENESIS, received_rows
 from infra.archive.verification.chains import ChainLink, RowLayout
-from infra.archive.verification.tamper_detection import Chain, TamperFinding, judge
+from infra.archive.verification.tamper_detection import ChainBreak, TamperFinding, classify_break
+from infra.postgres.statements import load_statements
 
-REPORTED_EVERY = 10_000
-"""Events between two reports of progress."""
+PROGRESS_EVENTS = 10_000
+"""Highest number of events between two reports of progress."""
 
 Progress = Callable[[str, int, int], object]
-"""Told of a log, now and then, how many of its events have been verified and how many there are to verify."""
+"""A function that is called with a log, the number of its verified events, and the number of its events to verify."""
 
-_ENDS = """
-SELECT
-    (SELECT position FROM tickview.segments WHERE name = %(name)s AND version = %(version)s AND log = %(log)s),
-    (SELECT hash FROM tickview.logs WHERE log = %(log)s),
-    (SELECT position FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1),
-    (SELECT position FROM tickview.events WHERE log = %(log)s ORDER BY position DESC LIMIT 1)
-"""
-
-_ROWS: LiteralString = """
-COPY (
-    SELECT * FROM tickview.events WHERE log = %s AND position >= %s AND position <= %s ORDER BY position
-) TO STDOUT (FORMAT binary)
-"""
-
-_HASH_AT = """
-SELECT hash FROM tickview.events WHERE log = %(log)s AND position = %(position)s
-UNION ALL SELECT hash FROM tickview.anchors WHERE log = %(log)s AND position = %(position)s LIMIT 1
-"""
-
-_ANCHORS = "SELECT position, hash, month FROM tickview.anchors WHERE log = %s AND position < %s ORDER BY position"
-
-_ATTACHED = """
-SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'tickview.events'::regclass
-"""
-
-_ALTERED_ANCHOR = """
-SELECT position FROM tickview.anchors JOIN tickview.events USING (log, position)
-WHERE log = %s AND position BETWEEN %s AND %s AND anchors.hash <> events.hash ORDER BY position LIMIT 1
-"""
+_statements = load_statements(__package__)
+_SELECT_EXTENT = _statements["select_extent"]
+_COPY_ROWS_BETWEEN = _statements["copy_rows_between"]
+_SELECT_HASH_AT = _statements["select_hash_at"]
+_SELECT_ANCHORS = _statements["select_anchors"]
+_SELECT_ATTACHED_PARTITIONS = _statements["select_attached_partitions"]
+_SELECT_ALTERED_ANCHOR = _statements["select_altered_anchor"]
 
 
-class Ends(NamedTuple):
-    """What the archive says of a log: how far it goes, and what it has."""
+class LogExtent(NamedTuple):
+    """The extent of a log according to the archive's tables, and the positions that the archive has."""
 
     checkpoint: int | None
     head: bytes | None
+    """The hash of the last event in ``tickview.logs``."""
     lowest: int | None
     highest: int | None
 
     @property
     def last(self) -> int:
-        """The last position that there should be."""
+        """The last position that the archive should have."""
         return (self.highest or 0) if self.checkpoint is None else self.checkpoint
 
 
 class ChainWalk(NamedTuple):
-    """How far the chain fits."""
+    """The part of a chain that fits, and the first event that does not."""
 
     start: ChainLink
-    """Behind which it was followed."""
-    link: ChainLink
-    """The last that fits."""
-    misfit: TamperFinding | None
-    marked: bytes | None
-    """The hash computed for the position that was asked for; None if the chain does not come by it."""
+    """The link before the first verified event."""
+    end: ChainLink
+    """The last link that fits."""
+    finding: TamperFinding | None
+    head_hash: bytes | None
+    """The hash computed for the position of a head; None if the chain does not reach it."""
 
 
-def walk(connection: Connection, log: str, bounds: ArchiveRange, progress: Progress, mark: int | None) -> ChainWalk:
-    """Follow the chain of a log as far as it fits, and judge what does not. ``connection`` sees one moment."""
-    found = connection.execute(_ENDS, {"name": ARCHIVE, "version": FORMAT_VERSION, "log": log}).fetchone()
-    assert found is not None
-    ends = Ends(*found)
-    first = first_position(connection, log, bounds.start)
-    upto = min(last_position(connection, log, bounds.end), ends.last)
+def walk_chain(
+    connection: Connection, log: str, archive_range: ArchiveRange, progress: Progress, head_position: int | None
+) -> ChainWalk:
+    """Follow the chain of a log as far as it fits, and classify what does not fit.
+
+    Args:
+        connection: A connection that reads one state of the database (``snapshot``).
+        log: The log.
+        archive_range: The range to verify.
+        progress: A function that is told the progress.
+        head_position: A position for which the caller needs the computed hash.
+    """
+    row = connection.execute(_SELECT_EXTENT, {"name": ARCHIVE, "version": FORMAT_VERSION, "log": log}).fetchone()
+    assert row is not None
+    extent = LogExtent(*row)
+    first = first_position(connection, log, archive_range.start)
+    upto = min(last_position(connection, log, archive_range.end), extent.last)
     if first is None or (first > upto and first > 1):
-        nothing = ChainLink((first or upto + 1) - 1, GENESIS)
-        return ChainWalk(nothing, nothing, None, None)
-    start = _start(connection, log, ends, first)
+        empty = ChainLink((first or upto + 1) - 1, GENESIS)
+        return ChainWalk(empty, empty, None, None)
+    start = _start(connection, log, extent, first)
     if start is None:
         before = ChainLink(first - 2, GENESIS)
-        return ChainWalk(before, before, TamperFinding(first - 1, "missing", "it is where the range begins"), None)
-    lowest = first if first > 1 or ends.lowest is None else min(ends.lowest, 1)
+        missing = TamperFinding(first - 1, "missing", "the event before the range is not in the archive")
+        return ChainWalk(before, before, missing, None)
+    lowest = first if first > 1 or extent.lowest is None else min(extent.lowest, 1)
     rows = rows_between(connection, log, lowest, upto)
     behind = rows_between(connection, log, upto + 1, LAST_POSITION)
     with closing(behind), closing(rows):
-        link, marked, row = _follow(log, start, rows, upto, progress, mark)
-        is_short, is_whole = link.position < upto, upto == ends.last
-        rest = chain(rows, behind)
-        if row is None:
-            row = next(rest if is_short or is_whole else rows, None)
-        misfit = None
-        if row is not None or is_short:
-            misfit = judge(Chain(RowLayout(log), link, ends.last, ends.head), row, rest)
-    misfit = misfit or _look_beside(connection, log, start, link, ends if is_whole else None)
-    return ChainWalk(start, link, misfit, marked)
+        goal = _Goal(log, upto, head_position, progress)
+        end, head_hash, mismatch = _follow(start, rows, goal)
+        is_short, reaches_end = end.position < upto, upto == extent.last
+        remaining = chain(rows, behind)
+        if mismatch is None:
+            mismatch = next(remaining if is_short or reaches_end else rows, None)
+        finding: TamperFinding | None = None
+        if mismatch is not None or is_short:
+            chain_break = ChainBreak(RowLayout(log), end, extent.last, extent.head)
+            finding = classify_break(chain_break, mismatch, remaining)
+    finding = finding or _check_tables(connection, log, start, end, extent if reaches_end else None)
+    return ChainWalk(start, end, finding, head_hash)
 
 
-def _start(connection: Connection, log: str, ends: Ends, first: int) -> ChainLink | None:
-    """The link behind which ``first`` must come, or what is left of the log; None if it is not there."""
-    lowest = ends.last + 1 if ends.lowest is None else ends.lowest
+def _start(connection: Connection, log: str, extent: LogExtent, first: int) -> ChainLink | None:
+    """Return the link before ``first``, or before the first attached month. None if the link is not in the archive."""
+    lowest = extent.last + 1 if extent.lowest is None else extent.lowest
     if first > max(lowest, 1):
-        found = connection.execute(_HASH_AT, {"log": log, "position": first - 1}).fetchone()
-        return ChainLink(first - 1, found[0]) if found else None
+        row = connection.execute(_SELECT_HASH_AT, {"log": log, "position": first - 1}).fetchone()
+        return ChainLink(first - 1, row[0]) if row else None
     if lowest <= 1:
         return ChainLink(0, GENESIS)
-    attached = {name for (name,) in connection.execute(_ATTACHED)}
+    attached = {name for (name,) in connection.execute(_SELECT_ATTACHED_PARTITIONS)}
     link = ChainLink(0, GENESIS)
-    for position, hash_, month in connection.execute(_ANCHORS, [log, lowest]):
-        link = ChainLink(position, hash_ if position else GENESIS)
-        # A month whose partition is still there was not detached: its events should be there as well.
+    for position, anchor_hash, month in connection.execute(_SELECT_ANCHORS, [log, lowest]):
+        link = ChainLink(position, anchor_hash if position else GENESIS)
+        # A month that is still attached should have its events. Verification must begin there to notice the loss.
         if partition_name(month) in attached:
             return link
-    if ends.lowest is None and link.position and ends.head is not None:
-        return ChainLink(ends.last, ends.head)
+    if extent.lowest is None and link.position and extent.head is not None:
+        return ChainLink(extent.last, extent.head)
     return link
 
 
 def rows_between(connection: Connection, log: str, first: int, last: int) -> Generator[bytes]:
-    """The rows of a log from one position to another, both included, as binary COPY sends them."""
-    with connection.cursor().copy(_ROWS, [log, first, last]) as copy:
+    """Yield the rows of a log from position ``first`` to ``last``, both included, in the format of binary COPY."""
+    with connection.cursor().copy(_COPY_ROWS_BETWEEN, [log, first, last]) as copy:
         yield from received_rows(copy)
 
 
-def _follow(
-    log: str, start: ChainLink, rows: Iterator[bytes], upto: int, progress: Progress, mark: int | None
-) -> tuple[ChainLink, bytes | None, bytes | None]:
-    """The last link that fits, the hash at ``mark``, and the row that does not fit, if one was met."""
-    layout, link, row = RowLayout(log), start, None
-    marked = start.hash if start.position == mark else None
-    while row is None and link.position < upto:
-        goal = min(upto, link.position + REPORTED_EVERY)
-        if mark is not None and link.position < mark:
-            goal = min(goal, mark)
-        link, row = layout.follow(link, rows, goal)
-        progress(log, link.position - start.position, upto - start.position)
-        if link.position == mark:
-            marked = link.hash
-        if link.position < goal:
+class _Goal(NamedTuple):
+    """The end of a walk, and what to report on the way."""
+
+    log: str
+    upto: int
+    head_position: int | None
+    progress: Progress
+
+
+def _follow(start: ChainLink, rows: Iterator[bytes], goal: _Goal) -> tuple[ChainLink, bytes | None, bytes | None]:
+    """Return the last link that fits, the hash at the head position, and the row that does not fit, if there is one."""
+    layout, link, row = RowLayout(goal.log), start, None
+    head_position = goal.head_position
+    head_hash = start.hash if start.position == head_position else None
+    while row is None and link.position < goal.upto:
+        stop = min(goal.upto, link.position + PROGRESS_EVENTS)
+        if head_position is not None and link.position < head_position:
+            stop = min(stop, head_position)
+        link, row = layout.follow(link, rows, stop)
+        goal.progress(goal.log, link.position - start.position, goal.upto - start.position)
+        if link.position == head_position:
+            head_hash = link.hash
+        if link.position < stop:
             break
-    return link, marked, row
+    return link, head_hash, row
 
 
-def _look_beside(
-    connection: Connection, log: str, start: ChainLink, link: ChainLink, ends: Ends | None
+def _check_tables(
+    connection: Connection, log: str, start: ChainLink, end: ChainLink, extent: LogExtent | None
 ) -> TamperFinding | None:
-    """Whether what is kept beside the events fits them; ``ends`` is None where ``link`` is not the last."""
-    if ends and ends.highest is not None and ends.checkpoint is None:
-        return TamperFinding(ends.last, "missing", "tickview.segments has no checkpoint of the archive for this log")
-    if ends and ends.last and ends.head is None:
-        return TamperFinding(ends.last, "missing", "tickview.logs does not know this log")
-    if ends and ends.head is not None and ends.head != link.hash:
-        return TamperFinding(ends.last, "changed", "tickview.logs has another hash for the last event")
-    altered = connection.execute(_ALTERED_ANCHOR, [log, start.position, link.position]).fetchone()
-    return TamperFinding(altered[0], "changed", "tickview.anchors has another hash for it") if altered else None
+    """Compare checkpoint, head and anchors with the chain. ``extent`` is None if ``end`` is not the end of the log."""
+    if extent and extent.highest is not None and extent.checkpoint is None:
+        return TamperFinding(extent.last, "missing", "tickview.segments has no checkpoint of the archive for this log")
+    if extent and extent.last and extent.head is None:
+        return TamperFinding(extent.last, "missing", "tickview.logs has no row for this log")
+    if extent and extent.head is not None and extent.head != end.hash:
+        return TamperFinding(extent.last, "changed", "tickview.logs has a different hash for the last event")
+    row = connection.execute(_SELECT_ALTERED_ANCHOR, [log, start.position, end.position]).fetchone()
+    return TamperFinding(row[0], "changed", "tickview.anchors has a different hash for this event") if row else None

@@ -1,8 +1,8 @@
-"""The heads of the chains: what somebody outside keeps, to hold us to our history.
+"""Heads of the hash chains: the last position and hash of each log, which an auditor keeps outside of TickView.
 
-A head file is a JSON document: ``heads`` (of each log its ``log``, ``position``, ``hash`` and ``recorded_at``) and
-``taken_at``; where it is signed also ``public_key`` (PEM) and ``signature`` (Ed25519, in base64) over the document
-without these two, written as JSON in UTF-8 with sorted keys and without spaces.
+A head file is a JSON document with ``heads`` (``log``, ``position``, ``hash`` and ``recorded_at`` of each log) and
+``taken_at``. A signed file also has ``public_key`` (PEM) and ``signature`` (Ed25519, base64). The signature covers the
+document without these two fields, as JSON in UTF-8 with sorted keys and without spaces.
 """
 
 from base64 import b64decode, b64encode
@@ -27,18 +27,15 @@ from infra.archive.ranges import iso_milliseconds
 from infra.archive.verification.chain_walk import Progress
 from infra.archive.verification.verify import LogVerification, snapshot, verify
 from infra.postgres.database import Database
+from infra.postgres.statements import load_statements
 from infra.processes.errors import StartupError
 
 Signature = Literal["valid", "forged", "another key", "not signed", "not checked: no key is set"]
 
 REJECTED_SIGNATURES: tuple[Signature, ...] = ("forged", "another key")
-"""Signatures that prove something against the file."""
+"""Results of a signature check with which a head file proves nothing."""
 
-_HEADS = """
-SELECT segments.log, segments.position, logs.hash, events.hash, events.recorded_at
-FROM tickview.segments JOIN tickview.logs USING (log) LEFT JOIN tickview.events USING (log, position)
-WHERE segments.name = %s AND segments.version = %s AND segments.position > 0 ORDER BY segments.log
-"""
+_SELECT_HEADS = load_statements(__package__)["select_heads"]
 
 
 class Head(BaseModel):
@@ -53,7 +50,7 @@ class Head(BaseModel):
 
 
 class HeadFile(BaseModel):
-    """What ``tickview audit head --json`` prints."""
+    """A head file, as ``tickview audit head --json`` prints it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,12 +60,12 @@ class HeadFile(BaseModel):
     signature: Annotated[str, Field(pattern="^[A-Za-z0-9+/]{86}==$")] | None = None
 
     def signed_bytes(self) -> bytes:
-        """What the signature is made over."""
+        """Return the bytes that the signature covers."""
         document = {"heads": [head.model_dump() for head in self.heads], "taken_at": self.taken_at}
         return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
     def document(self) -> dict[str, Any]:
-        """The document."""
+        """Return the file as a JSON document."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
@@ -81,51 +78,63 @@ class Extension(NamedTuple):
 
 
 def take_heads(database: Database, now: datetime) -> HeadFile:
-    """The heads as they are. Raises StartupError where the archive contradicts itself."""
+    """Return the present heads.
+
+    Raises:
+        StartupError: The last event of a log is not the event that was archived.
+    """
     heads = []
     with snapshot(database) as connection:
-        for log, position, hash_, own, recorded_at in connection.execute(_HEADS, [ARCHIVE, FORMAT_VERSION]):
-            if own != hash_:
+        for log, position, log_hash, event_hash, recorded_at in connection.execute(
+            _SELECT_HEADS, [ARCHIVE, FORMAT_VERSION]
+        ):
+            if event_hash != log_hash:
                 raise StartupError(
-                    f"the last event of {log}, {position}, is not what was archived: see `tickview audit verify`"
+                    f"The last event of {log}, {position}, is not the archived event. Run `tickview audit verify`."
                 )
-            heads.append(Head(log=log, position=position, hash=own.hex(), recorded_at=iso_milliseconds(recorded_at)))
+            heads.append(
+                Head(log=log, position=position, hash=event_hash.hex(), recorded_at=iso_milliseconds(recorded_at))
+            )
     return HeadFile(heads=heads, taken_at=iso_milliseconds(now))
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:
-    """The key that signs. Raises StartupError for a file that has none."""
+    """Read the key that signs. Raises StartupError if the file cannot be read or has no Ed25519 key."""
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise StartupError(f"TICKVIEW_AUDIT_KEY: {path} has no private key that can be read: {error}") from error
+        raise StartupError(f"TICKVIEW_AUDIT_KEY: no private key can be read from {path}: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise StartupError(f"TICKVIEW_AUDIT_KEY: the key in {path} is not an Ed25519 key")
     return key
 
 
 def read_public_key(path: Path) -> Ed25519PublicKey:
-    """The key that checks: that of the file, or the public half of it. Raises StartupError for a file that has none."""
+    """Read the key that verifies signatures. The file may have the public key or the private key.
+
+    Raises:
+        StartupError: The file cannot be read or has no Ed25519 key.
+    """
     try:
         content = path.read_bytes()
         if b"PRIVATE KEY" in content:
             return read_private_key(path).public_key()
         key = load_pem_public_key(content)
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise StartupError(f"TICKVIEW_AUDIT_KEY: {path} has no public key that can be read: {error}") from error
+        raise StartupError(f"TICKVIEW_AUDIT_KEY: no public key can be read from {path}: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise StartupError(f"TICKVIEW_AUDIT_KEY: the key in {path} is not an Ed25519 key")
     return key
 
 
 def sign(heads: HeadFile, key: Ed25519PrivateKey) -> HeadFile:
-    """The heads with a signature."""
+    """Return the heads with a signature."""
     signature = b64encode(key.sign(heads.signed_bytes())).decode()
     return heads.model_copy(update={"public_key": _pem(key.public_key()), "signature": signature})
 
 
 def read_head_file(path: Path) -> HeadFile:
-    """Raises StartupError for a file that is none."""
+    """Read and validate a head file. Raises StartupError if it cannot be read or is malformed."""
     try:
         return HeadFile.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -133,11 +142,11 @@ def read_head_file(path: Path) -> HeadFile:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise StartupError(f"{path} is no head file: {place and place + ': '}{problem['msg']}") from error
+        raise StartupError(f"{path} is not a head file: {place and place + ': '}{problem['msg']}") from error
 
 
 def check_signature(heads: HeadFile, key: Ed25519PublicKey | None) -> Signature:
-    """What is to be thought of the signature."""
+    """Check the signature of a head file with a key, if there is one."""
     if heads.signature is None:
         return "not signed"
     if key is None:
@@ -150,26 +159,29 @@ def check_signature(heads: HeadFile, key: Ed25519PublicKey | None) -> Signature:
 
 
 def check_extension(database: Database, heads: HeadFile, progress: Progress) -> list[Extension]:
-    """Recompute the chain of each log from its beginning, through its head, to its end today."""
-    marks = {head.log: head.position for head in heads.heads}
-    found = {log.log: log for log in verify(database, progress=progress, marks=marks).logs}
-    return [_extension(head, found.get(head.log)) for head in heads.heads]
+    """Compare heads with the present chains. Each chain is recomputed from its beginning to its present end."""
+    positions = {head.log: head.position for head in heads.heads}
+    verification = verify(database, progress=progress, head_positions=positions)
+    logs = {log.log: log for log in verification.logs}
+    return [_extension(head, logs.get(head.log)) for head in heads.heads]
 
 
-def _extension(head: Head, found: LogVerification | None) -> Extension:
-    if found is None:
+def _extension(head: Head, log: LogVerification | None) -> Extension:
+    if log is None:
         return Extension(head, False, "the archive has no such log")
-    misfit = found.misfit
-    if misfit and misfit.position <= head.position:
-        return Extension(head, False, f"event {misfit.position} does not fit: {misfit.kind}: {misfit.detail}")
-    if found.marked is None:
-        why = "the archive ends before it" if (found.last or 0) < head.position else "it has been detached since"
-        return Extension(head, False, f"event {head.position} is not in the archive: {why}")
-    if found.marked.hex() != head.hash:
-        return Extension(head, False, f"the history up to there is another: its hash is {found.marked.hex()}")
-    if misfit:
-        return Extension(head, False, f"as it was up to there; behind it, event {misfit.position}: {misfit.kind}")
-    return Extension(head, True, f"{(found.last or head.position) - head.position} events have come since")
+    finding = log.finding
+    if finding and finding.position <= head.position:
+        return Extension(head, False, f"event {finding.position} does not fit: {finding.kind}: {finding.detail}")
+    if log.head_hash is None:
+        reason = "the archive ends before it" if (log.last or 0) < head.position else "its month has been detached"
+        return Extension(head, False, f"event {head.position} is not in the archive: {reason}")
+    if log.head_hash.hex() != head.hash:
+        detail = f"the history up to the head was changed: event {head.position} now has the hash {log.head_hash.hex()}"
+        return Extension(head, False, detail)
+    if finding:
+        detail = f"the events up to {head.position} are unchanged, but event {finding.position} is {finding.kind}"
+        return Extension(head, False, detail)
+    return Extension(head, True, f"{(log.last or head.position) - head.position} events have come since")
 
 
 def _pem(key: Ed25519PublicKey) -> str:

@@ -1,4 +1,4 @@
-"""Verification on a schedule: by one archiver at a time, in a process of its own so that archiving need not wait."""
+"""The scheduled verification: one archiver at a time verifies, in a child process, so that archiving does not wait."""
 
 import multiprocessing
 import os
@@ -11,56 +11,61 @@ from eventsourcing.persistence import PersistenceError
 
 from infra.archive.verification.verify import last_verification, record_verification, verify
 from infra.postgres.database import CONNECT_SECONDS, Database
+from infra.postgres.statements import load_statements
 from infra.processes.outage import OutageLog
 
 logger = structlog.get_logger()
 
-LOOK_SECONDS = 5.0
-"""Between two looks at whether a verification is due; at least, where they are due more often."""
+CHECK_SECONDS = 5.0
+"""Highest number of seconds between two checks whether a verification is due."""
 
 NICENESS = 10
-"""Of the process that verifies: archiving goes first."""
+"""Niceness of the child process. Archiving takes precedence over verification."""
 
 _LOCK = int.from_bytes(b"tkvverif")
-"""Of the advisory lock."""
+"""Number of the advisory lock under which one process verifies."""
 
-_DUE = """
-SELECT NOT EXISTS (
-    SELECT FROM tickview.verifications WHERE started_at > now() - %s * interval '1 second'
-)
-"""
+_statements = load_statements(__package__)
+_IS_VERIFICATION_DUE = _statements["is_verification_due"]
+_TRY_VERIFICATION_LOCK = _statements["try_verification_lock"]
 
 
-def verify_regularly(database: Database, every: float, stop: Event) -> None:
-    """Verify the archive ``every`` so many seconds, until ``stop`` is set; a server that is away is waited for."""
-    outage = OutageLog("verification waits", "verification goes on")
-    while not stop.wait(min(LOOK_SECONDS, every)):
+def verify_regularly(database: Database, interval: float, stop: Event) -> None:
+    """Verify the archive on a schedule until ``stop`` is set. The schedule waits for a server that is away.
+
+    Args:
+        database: The archive.
+        interval: Seconds between the beginnings of two verifications.
+        stop: The event that ends the schedule.
+    """
+    outage = OutageLog("verification waits", "verification resumed")
+    while not stop.wait(min(CHECK_SECONDS, interval)):
         try:
-            if _is_due(database, every):
-                _verify_if_nobody_does(database, every, stop)
+            if _is_due(database, interval):
+                _verify_exclusively(database, interval, stop)
             outage.recovered()
         except (PersistenceError, psycopg.Error) as error:
             outage.failed(error)
 
 
-def _is_due(database: Database, every: float) -> bool:
+def _is_due(database: Database, interval: float) -> bool:
     with database.connection() as connection:
-        [[due]] = connection.execute(_DUE, [every])
-    return bool(due)
+        [[is_due]] = connection.execute(_IS_VERIFICATION_DUE, [interval])
+    return bool(is_due)
 
 
-def _verify_if_nobody_does(database: Database, every: float, stop: Event) -> None:
-    with psycopg.connect(database.dsn, autocommit=True, connect_timeout=CONNECT_SECONDS) as lock:
-        [[locked]] = lock.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
-        # Somebody may have finished between the look and the lock.
-        if not locked or not _is_due(database, every):
+def _verify_exclusively(database: Database, interval: float, stop: Event) -> None:
+    with psycopg.connect(database.dsn, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
+        [[is_locked]] = connection.execute(_TRY_VERIFICATION_LOCK, [_LOCK])
+        # Another process may have verified between the check and the lock.
+        if not is_locked or not _is_due(database, interval):
             return
-        if _verify_in_a_process(database.dsn, stop):
-            _tell(database)
+        if _verify_in_child_process(database.dsn, stop):
+            _log_result(database)
 
 
-def _verify_in_a_process(dsn: str, stop: Event) -> bool:
-    """Whether it was done; given up when ``stop`` is set."""
+def _verify_in_child_process(dsn: str, stop: Event) -> bool:
+    """Return whether the verification was completed. ``stop`` ends the child process."""
     process = multiprocessing.get_context("spawn").Process(target=_verify_and_record, args=(dsn,), daemon=True)
     process.start()
     while process.is_alive() and not stop.is_set():
@@ -70,12 +75,12 @@ def _verify_in_a_process(dsn: str, stop: Event) -> bool:
         process.join()
         return False
     if process.exitcode:
-        logger.warning("the verification could not be done", exit_code=process.exitcode)
+        logger.warning("verification failed", exit_code=process.exitcode)
     return process.exitcode == 0
 
 
 def _verify_and_record(dsn: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the role that began it ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent process ends this process.
     os.nice(NICENESS)
     database = Database(dsn)
     try:
@@ -84,7 +89,7 @@ def _verify_and_record(dsn: str) -> None:
         database.close()
 
 
-def _tell(database: Database) -> None:
+def _log_result(database: Database) -> None:
     verification = last_verification(database)
     if verification is None:
         return

@@ -1,4 +1,4 @@
-"""Verifies the archive: recomputes the chain of each log, and names the first event that does not fit."""
+"""Verification of the archive: the chain of each log is recomputed, and the first event that does not fit is named."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,72 +12,60 @@ from psycopg.types.json import Jsonb
 
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.ranges import ArchiveRange
-from infra.archive.verification.chain_walk import Progress, walk
+from infra.archive.verification.chain_walk import Progress, walk_chain
 from infra.archive.verification.tamper_detection import TamperFinding
 from infra.postgres.database import Database
+from infra.postgres.statements import load_statements
 from infra.processes.errors import StartupError
 
-SIDE_BY_SIDE = 2
-"""Logs verified at once: while one waits for the server, the other hashes; Python does not hash more at once."""
+THREADS = 2
+"""Number of logs that are verified at the same time. One waits for the server while the other hashes. More threads do
+not help, because Python hashes small inputs in one thread at a time."""
 
 WHOLE_ARCHIVE = ArchiveRange()
 
-_LOGS = """
-SELECT log FROM tickview.logs UNION SELECT log FROM tickview.segments WHERE name = %s AND version = %s
-UNION (
-    WITH RECURSIVE found AS (
-        (SELECT log FROM tickview.events ORDER BY log LIMIT 1)
-        UNION ALL
-        SELECT (SELECT log FROM tickview.events WHERE log > found.log ORDER BY log LIMIT 1) FROM found
-        WHERE found.log IS NOT NULL
-    )
-    SELECT log FROM found WHERE log IS NOT NULL
-) ORDER BY log
-"""
-
-_RECORD = """
-INSERT INTO tickview.verifications (started_at, finished_at, events, result)
-VALUES (to_timestamp(%s), to_timestamp(%s), %s, %s)
-"""
-
-_LAST = """
-SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM finished_at)::float8, events, result
-FROM tickview.verifications ORDER BY id DESC LIMIT 1
-"""
+_statements = load_statements(__package__)
+_BEGIN_SNAPSHOT = _statements["begin_snapshot"]
+_DISABLE_SORT = _statements["disable_sort"]
+_DISABLE_JIT = _statements["disable_jit"]
+_SELECT_LOGS = _statements["select_logs"]
+_INSERT_VERIFICATION = _statements["insert_verification"]
+_SELECT_LAST_VERIFICATION = _statements["select_last_verification"]
 
 
 @dataclass(frozen=True)
 class LogVerification:
-    """What the verification of one log has found."""
+    """The result of the verification of one log."""
 
     log: str
     first: int | None
-    """The first position that was verified; None if there was none."""
+    """The first verified position; None if there was none."""
     last: int | None
-    """The last position up to which everything fits."""
+    """The last position up to which every event fits; None if there was none."""
     events: int
-    """Events that fit, one behind the other."""
+    """Number of successive events that fit."""
     hash: str | None
-    """Of the last event that fits, in hexadecimal digits."""
-    misfit: TamperFinding | None
-    marked: bytes | None
-    """The hash computed for the position that was asked for; None if the chain does not come by it."""
+    """Hash of the last event that fits, in hexadecimal digits."""
+    finding: TamperFinding | None
+    """The first event that does not fit; None if all events fit."""
+    head_hash: bytes | None
+    """The hash computed for the position that the caller asked for; None if the chain does not reach it."""
 
     def document(self) -> dict[str, Any]:
-        """As it is recorded and printed."""
+        """Return the result as it is recorded and printed."""
         return {
             "log": self.log,
             "first": self.first,
             "last": self.last,
             "events": self.events,
             "hash": self.hash,
-            "misfit": self.misfit._asdict() if self.misfit else None,
+            "misfit": self.finding._asdict() if self.finding else None,
         }
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a verification has found. Times are in epoch seconds."""
+    """The result of a verification. Times are in epoch seconds."""
 
     started_at: float
     finished_at: float
@@ -85,99 +73,101 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether everything fits."""
-        return all(log.misfit is None for log in self.logs)
+        """Whether every event of every log fits."""
+        return all(log.finding is None for log in self.logs)
 
     def document(self) -> dict[str, Any]:
-        """The whole as a document."""
+        """Return the result as it is printed."""
         events = sum(log.events for log in self.logs)
         logs = [log.document() for log in self.logs]
         return _document(self.started_at, self.finished_at, events, {"ok": self.ok, "logs": logs})
 
 
-def _tell_nobody(log: str, done: int, total: int) -> None:
+def _no_progress(log: str, done: int, total: int) -> None:
     pass
 
 
 def verify(
     database: Database,
     log: str | None = None,
-    bounds: ArchiveRange = WHOLE_ARCHIVE,
-    progress: Progress = _tell_nobody,
-    marks: Mapping[str, int] | None = None,
+    archive_range: ArchiveRange = WHOLE_ARCHIVE,
+    progress: Progress = _no_progress,
+    head_positions: Mapping[str, int] | None = None,
 ) -> Verification:
-    """Verify every log, or one, up to its checkpoint at this moment; archiving goes on meanwhile.
+    """Verify each log up to its present checkpoint. Archiving goes on meanwhile.
 
-    ``marks`` are positions, by log, whose computed hashes the caller wants to know. ``progress`` is called from
-    several threads. Raises StartupError for a log that the archive does not have, and ArchiveUnavailableError.
+    Args:
+        database: The archive.
+        log: The log to verify; None for every log.
+        archive_range: The range of each log.
+        progress: A function that is told the progress, from several threads.
+        head_positions: A position of each log for which the caller needs the computed hash.
+
+    Raises:
+        StartupError: The archive does not have the log.
+        ArchiveUnavailableError: The archive cannot be reached.
     """
     started_at = time.time()
     with database.connection() as connection:
         logs = archived_logs(connection, log)
 
-    def verified(name: str) -> LogVerification:
-        return _verify_log(database, name, bounds, progress, (marks or {}).get(name))
+    def verify_log(name: str) -> LogVerification:
+        head_position = (head_positions or {}).get(name)
+        with snapshot(database) as connection:
+            walk = walk_chain(connection, name, archive_range, progress, head_position)
+        events = walk.end.position - walk.start.position
+        return LogVerification(
+            log=name,
+            first=walk.start.position + 1 if events else None,
+            last=walk.end.position if events else None,
+            events=events,
+            hash=walk.end.hash.hex() if events else None,
+            finding=walk.finding,
+            head_hash=walk.head_hash,
+        )
 
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
-        results = list(threads.map(verified, logs))
+    with ThreadPoolExecutor(THREADS) as threads:
+        results = list(threads.map(verify_log, logs))
     return Verification(started_at, time.time(), results)
 
 
-def archived_logs(connection: Connection, wanted: str | None = None) -> list[str]:
-    """The logs that the archive has anything of, or the one wanted. Raises StartupError if it does not have that."""
-    found = [log for (log,) in connection.execute(_LOGS, [ARCHIVE, FORMAT_VERSION])]
-    if wanted is None:
-        return found
-    if wanted not in found:
-        raise StartupError(f"the archive has no log {wanted}: it has {', '.join(found) or 'none'}")
-    return [wanted]
+def archived_logs(connection: Connection, log: str | None = None) -> list[str]:
+    """Return the names of the archived logs, or only ``log``. Raises StartupError if the archive does not have it."""
+    names = [name for (name,) in connection.execute(_SELECT_LOGS, [ARCHIVE, FORMAT_VERSION])]
+    if log is None:
+        return names
+    if log not in names:
+        raise StartupError(f"The archive has no log {log}. It has: {', '.join(names) or 'none'}")
+    return [log]
 
 
 @contextmanager
 def snapshot(database: Database) -> Iterator[Connection]:
-    """A connection that sees one moment of the database, and is sent rows in the order of an index as they come."""
+    """Lend a connection that reads one state of the database, and receives rows in index order without a sort."""
     with database.connection() as connection:
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        connection.execute("SET LOCAL enable_sort = off")
-        connection.execute("SET LOCAL jit = off")
+        connection.execute(_BEGIN_SNAPSHOT)
+        connection.execute(_DISABLE_SORT)
+        connection.execute(_DISABLE_JIT)
         yield connection
 
 
-def _verify_log(
-    database: Database, log: str, bounds: ArchiveRange, progress: Progress, mark: int | None
-) -> LogVerification:
-    with snapshot(database) as connection:
-        start, link, misfit, marked = walk(connection, log, bounds, progress, mark)
-    events = link.position - start.position
-    return LogVerification(
-        log=log,
-        first=start.position + 1 if events else None,
-        last=link.position if events else None,
-        events=events,
-        hash=link.hash.hex() if events else None,
-        misfit=misfit,
-        marked=marked,
-    )
-
-
 def record_verification(database: Database, verification: Verification) -> None:
-    """Keep what a verification of the whole archive has found. Raises ArchiveUnavailableError."""
+    """Record the result of a verification of the whole archive. Raises ArchiveUnavailableError."""
     document = verification.document()
-    result = {"ok": document["ok"], "logs": document["logs"]}
+    result = Jsonb({"ok": document["ok"], "logs": document["logs"]})
     with database.connection() as connection:
-        connection.execute(
-            _RECORD, [verification.started_at, verification.finished_at, document["events"], Jsonb(result)]
-        )
+        values = [verification.started_at, verification.finished_at, document["events"], result]
+        connection.execute(_INSERT_VERIFICATION, values)
 
 
 def last_verification(database: Database) -> dict[str, Any] | None:
-    """What the last verification of the whole archive has found; None if there was none.
+    """Return the result of the last verification of the whole archive. None before the first verification.
 
-    A dictionary like ``Verification.shown``, times in epoch seconds. Raises ArchiveUnavailableError.
+    The dictionary is that of ``Verification.document``. Raises ArchiveUnavailableError.
     """
     with database.connection() as connection:
-        found = connection.execute(_LAST).fetchone()
-    return _document(*found) if found else None
+        row = connection.execute(_SELECT_LAST_VERIFICATION).fetchone()
+    return _document(*row) if row else None
 
 
 def _document(started_at: float, finished_at: float, events: int, result: Mapping[str, Any]) -> dict[str, Any]:

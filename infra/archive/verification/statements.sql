@@ -1,0 +1,106 @@
+-- SQL statements of the verification of the archive. The statements only read, except insert_verification.
+
+-- name: begin_snapshot
+-- Let this transaction read one state of the database. The statement must be the first of the transaction.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+
+-- name: disable_sort
+-- Let PostgreSQL send rows in the order of an index as it reads them, instead of sorting a whole log first.
+SET LOCAL enable_sort = off;
+
+-- name: disable_jit
+-- Do not compile queries: the compilation costs more than it saves.
+SET LOCAL jit = off;
+
+-- name: select_logs
+-- Find the logs that the archive knows or has events of. The recursion jumps from log to log in the index.
+-- Parameters: name and version of the archive's segments.
+-- Result: one row (log) per log.
+SELECT log FROM tickview.logs UNION SELECT log FROM tickview.segments WHERE name = %s AND version = %s
+UNION (
+    WITH RECURSIVE present AS (
+        (SELECT log FROM tickview.events ORDER BY log LIMIT 1)
+        UNION ALL
+        SELECT (SELECT log FROM tickview.events WHERE log > present.log ORDER BY log LIMIT 1) FROM present
+        WHERE present.log IS NOT NULL
+    )
+    SELECT log FROM present WHERE log IS NOT NULL
+) ORDER BY log;
+
+-- name: select_extent
+-- Find out how far a log is archived, and which positions the archive has.
+-- Parameters: name and version of the archive's segments, log.
+-- Result: one row (checkpoint, hash of the last event, lowest position, highest position), each of which may be NULL.
+SELECT
+    (SELECT position FROM tickview.segments WHERE name = %(name)s AND version = %(version)s AND log = %(log)s),
+    (SELECT hash FROM tickview.logs WHERE log = %(log)s),
+    (SELECT position FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1),
+    (SELECT position FROM tickview.events WHERE log = %(log)s ORDER BY position DESC LIMIT 1);
+
+-- name: copy_rows_between
+-- Read the events of a log in a range of positions.
+-- Parameters: log, first position, last position.
+-- Result: rows of tickview.events in binary format.
+COPY (
+    SELECT * FROM tickview.events WHERE log = %s AND position >= %s AND position <= %s ORDER BY position
+) TO STDOUT (FORMAT binary);
+
+-- name: select_hash_at
+-- Find the hash at a position, in the events or in the anchors.
+-- Parameters: log, position.
+-- Result: one row (hash); no row if the archive does not have it.
+SELECT hash FROM tickview.events WHERE log = %(log)s AND position = %(position)s
+UNION ALL SELECT hash FROM tickview.anchors WHERE log = %(log)s AND position = %(position)s LIMIT 1;
+
+-- name: select_anchors
+-- Read the anchors of a log before a position.
+-- Parameters: log, position.
+-- Result: one row (position, hash, month) per anchor.
+SELECT position, hash, month FROM tickview.anchors WHERE log = %s AND position < %s ORDER BY position;
+
+-- name: select_attached_partitions
+-- Read the names of the months that are attached.
+-- Result: one row (table name) per month.
+SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'tickview.events'::regclass;
+
+-- name: select_altered_anchor
+-- Find the first anchor whose hash differs from that of its event.
+-- Parameters: log, first position, last position.
+-- Result: one row (position); no row if all anchors agree with the events.
+SELECT position FROM tickview.anchors JOIN tickview.events USING (log, position)
+WHERE log = %s AND position BETWEEN %s AND %s AND anchors.hash <> events.hash ORDER BY position LIMIT 1;
+
+-- name: select_heads
+-- Read the end of the chain of each log.
+-- Parameters: name and version of the archive's segments.
+-- Result: one row (log, position, hash stored for the log, hash of the event, recorded_at) per log. The last two are
+-- NULL if the last event is missing.
+SELECT segments.log, segments.position, logs.hash, events.hash, events.recorded_at
+FROM tickview.segments JOIN tickview.logs USING (log) LEFT JOIN tickview.events USING (log, position)
+WHERE segments.name = %s AND segments.version = %s AND segments.position > 0 ORDER BY segments.log;
+
+-- name: insert_verification
+-- Record the result of a verification of the whole archive.
+-- Parameters: start and end (epoch seconds), number of events, result (JSON).
+INSERT INTO tickview.verifications (started_at, finished_at, events, result)
+VALUES (to_timestamp(%s), to_timestamp(%s), %s, %s);
+
+-- name: select_last_verification
+-- Read the result of the last verification of the whole archive.
+-- Result: one row (start, end, number of events, result), times in epoch seconds; no row before the first verification.
+SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM finished_at)::float8, events, result
+FROM tickview.verifications ORDER BY id DESC LIMIT 1;
+
+-- name: is_verification_due
+-- Find out whether no verification began within a number of seconds.
+-- Parameters: seconds.
+-- Result: one row with a boolean.
+SELECT NOT EXISTS (
+    SELECT FROM tickview.verifications WHERE started_at > now() - %s * interval '1 second'
+);
+
+-- name: try_verification_lock
+-- Try to get the lock under which one process verifies. The lock ends with the session.
+-- Parameters: number of the advisory lock.
+-- Result: one row with a boolean.
+SELECT pg_try_advisory_lock(%s);
