@@ -1,7 +1,7 @@
-"""The servers that TickView brings along, for a machine that has none: Valkey and PostgreSQL, one data folder.
+"""Embedded servers, Valkey and PostgreSQL, for a machine that has none. Both store their data in one data folder.
 
-Both run as programs of a supervisor, each in a session of its own. Where they are is written to the data folder, so
-that other processes find them.
+A supervisor runs both as child processes. The data folder contains their addresses, so that other processes can find
+them.
 """
 
 from collections.abc import Iterator
@@ -21,9 +21,19 @@ __all__ = ["Servers", "embedded_servers", "find_servers", "hold_data_folder", "p
 def start_servers(
     supervisor: Supervisor, data: Path, *, redis_url: str | None = None, postgres_dsn: str | None = None
 ) -> Servers:
-    """Start, side by side, those servers whose address is not given. The caller holds the lock of ``data``.
+    """Start the servers whose address is None, both at the same time. The caller must hold the data folder.
 
-    Raises StartupError if one does not start.
+    Args:
+        supervisor: The supervisor that runs the servers.
+        data: The data folder.
+        redis_url: The URL of an existing Redis, which replaces the embedded one.
+        postgres_dsn: The DSN of an existing PostgreSQL, which replaces the embedded one.
+
+    Returns:
+        The addresses of both servers.
+
+    Raises:
+        StartupError: A server does not start.
     """
     with ThreadPoolExecutor(2) as pool:
         valkey = pool.submit(lambda: redis_url or start_valkey(supervisor, data))
@@ -33,16 +43,21 @@ def start_servers(
 
 @contextmanager
 def embedded_servers(data: Path, postgres: bool = True) -> Iterator[Servers]:
-    """The servers alone, without any role, kept running until the context ends. What they hold stays in ``data``.
+    """Run the embedded servers, without any role, until the context ends. Their data stays in the data folder.
 
-    Raises StartupError if one does not start, or if ``data`` is in use.
+    Args:
+        data: The data folder. It is created if it is missing.
+        postgres: Whether to run PostgreSQL too.
+
+    Raises:
+        StartupError: A server does not start, or the data folder is in use.
     """
-    with hold_data_folder(data), Supervisor(_say_nothing, Event()) as supervisor:
+    with hold_data_folder(data), Supervisor(_ignore_report, Event()) as supervisor:
         if postgres:
             yield start_servers(supervisor, data)
         else:
             yield Servers(redis_url=start_valkey(supervisor, data))
 
 
-def _say_nothing(name: str, what: str) -> None:
+def _ignore_report(name: str, what: str) -> None:
     pass

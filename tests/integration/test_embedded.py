@@ -182,7 +182,7 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(data: Path) -> None:
 def test_a_folder_in_use_is_refused_with_its_holder(data: Path) -> None:
     with (
         embedded_servers(data, postgres=False),
-        pytest.raises(StartupError, match=f"in use by process {os.getpid()}: stop that first"),
+        pytest.raises(StartupError, match=f"in use by process {os.getpid()}. Stop this process"),
         embedded_servers(data),
     ):
         pass
@@ -208,7 +208,7 @@ def test_a_folder_whose_name_is_too_long_for_a_socket_works(data: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as somebody else")
 def test_a_folder_that_postgres_cannot_reach_is_a_clear_error(data: Path) -> None:
     data.chmod(0o700)
-    with pytest.raises(StartupError, match=f"{data} is closed to others"), embedded_servers(data / "inside"):
+    with pytest.raises(StartupError, match=f"{data} is closed to other users"), embedded_servers(data / "inside"):
         pass
     assert data.stat().st_mode & 0o777 == 0o700
 
