@@ -49,8 +49,8 @@ def _validate(model: type[Body], content: Any) -> Body:
 def _check_media_type(req: Request) -> None:
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != falcon.MEDIA_JSON:
-        found = f"it is {media_type}" if media_type else "there is none"
-        detail = f"the Content-Type of the body must be {falcon.MEDIA_JSON}, and {found}"
+        actual = f"it is {media_type}" if media_type else "there is none"
+        detail = f"the Content-Type of the body must be {falcon.MEDIA_JSON}, and {actual}"
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail, headers={"Accept": falcon.MEDIA_JSON}
         )

@@ -138,7 +138,10 @@ def requested_positions(req: Request, family: str = MARKET_LOG) -> Positions | N
     """Return the positions for which the client wants to wait, or None if the client does not want to wait.
 
     A client may send back every position that it received. Positions in logs that read models of this family do not
-    fold are left out. A log that belongs to no family is kept: it is never reached. Raises Problem (400).
+    fold are left out. A log of an unknown family stays in the result, and no read model ever reaches it.
+
+    Raises:
+        Problem: The header is malformed (400).
     """
     header = req.get_header(MIN_POSITION_HEADER)
     if header is None:

@@ -149,7 +149,7 @@ def test_pages_and_cursors_give_every_row_once_and_in_order(client: httpx.Client
         ("rs_min=-Infinity", "rs_min", "should be a number"),
         ("rs_min=1e999", "rs_min", "finite"),
         ("vol_min=1_000", "vol_min", "should be a number"),
-        ("rsi_range=70,30", "rsi_range", "the lower bound, then the higher"),
+        ("rsi_range=70,30", "rsi_range", "the lower bound followed by the higher bound"),
         ("rsi_range=abc", "rsi_range", "should be a number"),
         ("rsi_range=30", "rsi_range[1]", "required"),
         ("rsi_range=30,40,50", "rsi_range", "2 items"),
