@@ -1,10 +1,10 @@
-"""The engine: folds a batch of log entries into changes of rows, and derives what follows from them.
+"""The engine: it decodes a batch of log entries and folds the events into rows.
 
-Pure: the stored rows go in (``LoadedState``), the changes to the store come out (``Mutations``). Live work,
-replay and the retry of parked events share these functions, only what drives them differs.
+The engine is pure: the stored state goes in (``LoadedState``) and the result comes out (``FoldResult``).
+``projections.mutations`` derives the changes of a commit from the result. Live workers, replay and the retry of parked
+keys use the same functions.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,83 +13,75 @@ from domain.codec import decode, topic_of
 from domain.events import Event
 from domain.log import LogEntry
 from projections.base import Group, Projection, StoredRow, encode_row
+from projections.placement import Placement, placement_of
 
 FOLD_ATTEMPTS = 3
-"""How often an event is tried before its key is parked: a fold is pure, but memory may be short for a moment."""
+"""Number of attempts to fold an event before its key is parked. A lack of memory may be over at the next attempt."""
 
 STREAM_KEY_PREFIX = "@"
-"""Starts the key under which events are parked that cannot even be read: the key is their stream's name."""
+"""The first character of the key of events that cannot be decoded. The name of their stream follows."""
 
 
 @dataclass
 class LoadedState:
-    """What the store holds of the rows that a batch may touch."""
+    """The stored state of the rows that a batch may touch."""
 
     rows: dict[str, StoredRow[Any]] = field(default_factory=dict)
+    """The stored rows by key."""
     groups: dict[str, set[str]] = field(default_factory=dict)
-    """Members of the groups asked for: keys of rows, and parked keys."""
+    """The members of each requested group: keys of rows, and parked keys."""
     parked: set[str] = field(default_factory=set)
+    """The parked keys."""
 
 
 class Parked(NamedTuple):
-    """An entry that waits for a fix, under the key whose row it could not change."""
+    """An entry that is parked under a key until a fix."""
 
     key: str
+    """The key of the row that the entry could not change, or the key of a stream (see ``STREAM_KEY_PREFIX``)."""
     entry: LogEntry
     error: str | None
-    """Why it could not be folded; None where it waits behind one that could not."""
-
-
-class Placement(NamedTuple):
-    """Where a row stands: per index its (group, score), per count its group; None where it does not."""
-
-    indexes: tuple[tuple[str, float] | None, ...]
-    counts: tuple[str | None, ...]
+    """The error of the failed fold. None: an earlier entry of the same key is parked."""
 
 
 class EvolvedRow(NamedTuple):
-    """What has become of a row: the row, its document and its places; all None where it is no more."""
+    """The state of a row after a fold."""
 
     stored: StoredRow[Any] | None
+    """The row with its provenance. None: the row was removed."""
     document: bytes | None
-    places: Placement
+    """The row as ``encode_row`` writes it. None: the row was removed."""
+    placement: Placement
 
 
 @dataclass
 class FoldResult:
-    """What a batch does: rows as they were and as they shall be, and what it parks."""
+    """The result of folding a batch: the rows before and after it, changed groups and parked entries."""
 
     before: dict[str, StoredRow[Any] | None] = field(default_factory=dict)
+    """The changed rows by key, as they were before the batch. None: there was no row."""
     after: dict[str, EvolvedRow] = field(default_factory=dict)
+    """The changed rows by key, as they are after the batch."""
     groups: dict[str, set[str]] = field(default_factory=dict)
-    """Every group whose members changed, with its members now."""
+    """All members of each group whose members changed."""
     parked: list[Parked] = field(default_factory=list)
-
-
-@dataclass
-class Mutations:
-    """What a commit changes in a store: documents to write (None: to remove), the others by (name, group or "")."""
-
-    rows: dict[str, bytes | None] = field(default_factory=dict)
-    index_additions: dict[tuple[str, str], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
-    index_removals: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
-    counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
-    groups: dict[str, set[str]] = field(default_factory=dict)
-    parked: list[Parked] = field(default_factory=list)
-    tells_rows: bool = True  # to those who follow the read model; else which rows they are
+    """The entries that the batch parks, in order."""
 
 
 class DecodedEntry(NamedTuple):
-    """A log entry with what it says, or why it cannot be read."""
+    """A log entry with its event and the rows that the event addresses, or with the error of decoding."""
 
     entry: LogEntry
     event: Event | None
+    """The event. None: the entry cannot be decoded."""
     targets: tuple[str | Group, ...]
+    """The keys and groups of rows that the projection's ``keys`` returned for the event."""
     error: str | None
+    """The error of decoding. None: there was none."""
 
 
 def decode_entries(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[DecodedEntry]:
-    """Decode the entries that the projection handles and ask it which rows they speak of."""
+    """Decode the entries that the projection handles and determine the rows that they address."""
     topics = {topic_of(event_type) for event_type in projection.handles}
     return [_decode_entry(projection, entry) for entry in entries if entry.topic in topics]
 
@@ -98,20 +90,24 @@ def _decode_entry(projection: Projection[Any, Any], entry: LogEntry) -> DecodedE
     try:
         event = decode(entry.topic, entry.event_id, entry.state)
         return DecodedEntry(entry, event, tuple(projection.keys(event)), None)
-    except Exception as error:  # noqa: BLE001 whatever a projection raises parks the event; nothing is lost
-        return DecodedEntry(entry, None, (), describe(error))
+    except Exception as error:  # noqa: BLE001 any error of a projection parks the entry, so that no event is lost
+        return DecodedEntry(entry, None, (), describe_error(error))
 
 
 def required_keys(
-    projection: Projection[Any, Any], readings: Iterable[DecodedEntry]
+    projection: Projection[Any, Any], entries: Iterable[DecodedEntry]
 ) -> tuple[set[str], set[str], set[str]]:
-    """The row keys, the groups and the possibly parked keys that the store must be asked for."""
+    """Collect the keys of the stored state that a fold of the entries requires.
+
+    Returns:
+        The keys of rows, the names of groups, and the keys that may be parked.
+    """
     keys: set[str] = set()
     groups: set[str] = set()
     streams: set[str] = set()
-    for reading in readings:
-        streams.add(STREAM_KEY_PREFIX + reading.entry.stream)
-        for target in reading.targets:
+    for decoded in entries:
+        streams.add(STREAM_KEY_PREFIX + decoded.entry.stream)
+        for target in decoded.targets:
             if isinstance(target, Group):
                 groups.add(target.name)
             else:
@@ -121,16 +117,24 @@ def required_keys(
     return keys, groups, keys | streams
 
 
-def fold(projection: Projection[Any, Any], loaded: LoadedState, readings: Sequence[DecodedEntry]) -> FoldResult:
-    """Apply the events in order, each to the rows it speaks of; one that cannot be folded parks its key."""
+def fold(projection: Projection[Any, Any], loaded: LoadedState, entries: Sequence[DecodedEntry]) -> FoldResult:
+    """Fold the entries in order, each into the rows that it addresses.
+
+    An event that cannot be folded parks its key. Later events of a parked key are parked behind it.
+
+    Args:
+        projection: The projection.
+        loaded: The stored state of all keys that ``required_keys`` returned for the entries. It is not changed.
+        entries: The decoded entries in the order of the log.
+    """
     folding = _Folding(projection, loaded)
-    for reading in readings:
-        folding.apply(reading)
+    for decoded in entries:
+        folding.apply(decoded)
     return folding.result()
 
 
 def overlay(loaded: LoadedState, folded: FoldResult) -> None:
-    """Bring what was loaded before ``folded`` was committed to what would have been loaded after it."""
+    """Bring a state that was loaded before the commit of ``folded`` up to the state after the commit."""
     for key, evolved in folded.after.items():
         if evolved.stored is None:
             loaded.rows.pop(key, None)
@@ -141,34 +145,41 @@ def overlay(loaded: LoadedState, folded: FoldResult) -> None:
 
 
 def fold_parked(
-    projection: Projection[Any, Any], loaded: LoadedState, key: str, readings: Sequence[DecodedEntry]
+    projection: Projection[Any, Any], loaded: LoadedState, key: str, entries: Sequence[DecodedEntry]
 ) -> FoldResult:
-    """Apply the parked events of ``key`` again, in order, up to the first that still cannot be folded.
+    """Fold the parked entries of a key again, in order.
 
-    That one and those behind it are in the result's ``parked``.
+    The first entry that still cannot be folded and all entries behind it stay parked: ``parked`` of the result has
+    them.
+
+    Args:
+        projection: The projection.
+        loaded: The stored state. The key is removed from its parked keys.
+        key: The parked key.
+        entries: The parked entries of the key, as ``decode_parked_entries`` returns them.
     """
     loaded.parked.discard(key)
     if not key.startswith(STREAM_KEY_PREFIX):
-        loaded.parked -= {STREAM_KEY_PREFIX + reading.entry.stream for reading in readings}
+        loaded.parked -= {STREAM_KEY_PREFIX + decoded.entry.stream for decoded in entries}
     folding = _Folding(projection, loaded)
-    for reading in readings:
-        folding.apply(reading)
-    folding.regroup(key)
+    for decoded in entries:
+        folding.apply(decoded)
+    folding.update_group(key)
     return folding.result()
 
 
 def decode_parked_entries(
     projection: Projection[Any, Any], key: str, entries: Iterable[LogEntry]
 ) -> list[DecodedEntry]:
-    """Decode the parked entries of ``key``; where that is a row's, they speak of that row alone."""
-    readings = [_decode_entry(projection, entry) for entry in entries]
+    """Decode the parked entries of a key. Entries that are parked under the key of a row address only that row."""
+    decoded = [_decode_entry(projection, entry) for entry in entries]
     if key.startswith(STREAM_KEY_PREFIX):
-        return readings
-    return [reading._replace(targets=(key,)) for reading in readings]
+        return decoded
+    return [entry._replace(targets=(key,)) for entry in decoded]
 
 
 class _Folding:
-    """The state of one fold: the rows, groups and parked keys as they stand after the events applied so far."""
+    """The state of a fold in progress: the rows, groups and parked keys after the entries applied so far."""
 
     def __init__(self, projection: Projection[Any, Any], loaded: LoadedState) -> None:
         self._projection = projection
@@ -178,15 +189,15 @@ class _Folding:
         self._parked_keys = set(loaded.parked)
         self._parked: list[Parked] = []
 
-    def apply(self, reading: DecodedEntry) -> None:
-        stream_key = STREAM_KEY_PREFIX + reading.entry.stream
+    def apply(self, decoded: DecodedEntry) -> None:
+        stream_key = STREAM_KEY_PREFIX + decoded.entry.stream
         if stream_key in self._parked_keys:
-            self._park(stream_key, reading.entry, None)
-        elif reading.event is None:
-            self._park(stream_key, reading.entry, reading.error)
+            self._park(stream_key, decoded.entry, None)
+        elif decoded.event is None:
+            self._park(stream_key, decoded.entry, decoded.error)
         else:
-            for key in self._resolve(reading.targets):
-                self._evolve(key, reading.entry, reading.event)
+            for key in self._resolve(decoded.targets):
+                self._evolve(key, decoded.entry, decoded.event)
 
     def _resolve(self, targets: Iterable[str | Group]) -> list[str]:
         keys: dict[str, None] = {}
@@ -209,18 +220,18 @@ class _Folding:
                 evolved = self._projection.evolve(row, event)
                 if evolved is not row:
                     self._rows[key] = self._evolved(evolved, entry.position)
-                    self.regroup(key)
+                    self.update_group(key)
                 return
-            except Exception as failure:  # noqa: BLE001 whatever a projection raises parks the key; nothing is lost
-                error = describe(failure)
+            except Exception as failure:  # noqa: BLE001 any error of a projection parks the key, so that no event is lost
+                error = describe_error(failure)
         self._park(key, entry, error)
 
     def _evolved(self, row: Any, position: int) -> EvolvedRow:
-        """The row with all that follows from it, so that a declaration that fails parks the key too."""
-        places = placement_of(self._projection, row)
+        # The placement is computed here and not at the commit, so that an error in a declaration parks the key too.
+        placement = placement_of(self._projection, row)
         if row is None:
-            return EvolvedRow(None, None, places)
-        return EvolvedRow(StoredRow(row, position), encode_row(row, position), places)
+            return EvolvedRow(None, None, placement)
+        return EvolvedRow(StoredRow(row, position), encode_row(row, position), placement)
 
     def _stored(self, key: str) -> StoredRow[Any] | None:
         return self._rows[key].stored if key in self._rows else self._loaded.rows.get(key)
@@ -228,10 +239,10 @@ class _Folding:
     def _park(self, key: str, entry: LogEntry, error: str | None) -> None:
         self._parked_keys.add(key)
         self._parked.append(Parked(key, entry, error))
-        self.regroup(key)
+        self.update_group(key)
 
-    def regroup(self, key: str) -> None:
-        """A group has the rows there are, and the parked keys, whose rows may come to be."""
+    def update_group(self, key: str) -> None:
+        """Update the membership of a key in its group. Members are rows, and parked keys, which may become rows."""
         group = None if key.startswith(STREAM_KEY_PREFIX) else self._projection.group_of(key)
         if group is None:
             return
@@ -254,52 +265,6 @@ class _Folding:
         )
 
 
-def placement_of(projection: Projection[Any, Any], row: Any) -> Placement:
-    """Where the declarations of the projection put a row; nowhere if it is None."""
-    if row is None:
-        return Placement((None,) * len(projection.indexes), (None,) * len(projection.summaries))
-    indexes: list[tuple[str, float] | None] = []
-    for index in projection.indexes:
-        score = index.score(row)
-        indexes.append(None if score is None else (index.by(row) if index.by else "", score))
-    counts: list[str | None] = []
-    for count in projection.summaries:
-        if count.where and not count.where(row):
-            counts.append(None)
-        else:
-            counts.append(count.by(row) if count.by else "")
-    return Placement(tuple(indexes), tuple(counts))
-
-
-def derive(projection: Projection[Any, Any], folded: FoldResult) -> Mutations:
-    """Every change to rows, indexes and counts that follows from the rows as they were and as they shall be."""
-    mutations = Mutations(groups=folded.groups, parked=folded.parked, tells_rows=projection.tells_rows)
-    for key, evolved in folded.after.items():
-        old = folded.before[key]
-        if old is None and evolved.stored is None:
-            continue
-        mutations.rows[key] = evolved.document
-        places = placement_of(projection, old.row if old else None)
-        if places == evolved.places:
-            continue
-        for index, was, shall_be in zip(projection.indexes, places.indexes, evolved.places.indexes, strict=True):
-            if was == shall_be:
-                continue
-            if was is not None and (shall_be is None or was[0] != shall_be[0]):
-                mutations.index_removals[index.name, was[0]].append(key)
-            if shall_be is not None:
-                mutations.index_additions[index.name, shall_be[0]][key] = shall_be[1]
-        for count, group, new_group in zip(projection.summaries, places.counts, evolved.places.counts, strict=True):
-            if group == new_group:
-                continue
-            if group is not None:
-                mutations.counts[count.name, group] -= 1
-            if new_group is not None:
-                mutations.counts[count.name, new_group] += 1
-    mutations.counts = {place: change for place, change in mutations.counts.items() if change}
-    return mutations
-
-
-def describe(error: Exception) -> str:
-    """An error in one line, for the operator."""
+def describe_error(error: Exception) -> str:
+    """Describe an error in one line of at most 500 characters, for the operator."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]

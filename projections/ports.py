@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 from domain.log import LogEntry
 from projections.base import Projection
-from projections.fold import LoadedState, Mutations
+from projections.fold import LoadedState
+from projections.mutations import Mutations
 from projections.versions import Build
 
 

@@ -7,7 +7,9 @@ from redis import Redis
 
 from infra.read_models.store import RedisStore
 from projections.base import Projection, StoredRow, encode_row
-from projections.fold import EvolvedRow, FoldResult, derive, placement_of
+from projections.fold import EvolvedRow, FoldResult
+from projections.mutations import derive
+from projections.placement import placement_of
 from projections.ports import CommitOutcome, Progress, Segment
 from projections.versions import Build
 from tests.read_model import FIRST
@@ -30,13 +32,13 @@ class Filling:
         position = self._lease.checkpoint
         for key, row in rows.items():
             position += 1
-            places = placement_of(self._projection, row)
+            placement = placement_of(self._projection, row)
             if row is None:
-                folded.after[key] = EvolvedRow(None, None, places)
+                folded.after[key] = EvolvedRow(None, None, placement)
                 self.rows.pop(key, None)
             else:
                 self.rows[key] = StoredRow(row, position)
-                folded.after[key] = EvolvedRow(self.rows[key], encode_row(row, position), places)
+                folded.after[key] = EvolvedRow(self.rows[key], encode_row(row, position), placement)
         outcome = self._store.begin_commit(
             self._lease, Progress(position, 0.0, 0.0), derive(self._projection, folded)
         ).result()

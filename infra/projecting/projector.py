@@ -13,15 +13,14 @@ from projections.fold import (
     DecodedEntry,
     FoldResult,
     LoadedState,
-    Mutations,
     decode_entries,
     decode_parked_entries,
-    derive,
     fold,
     fold_parked,
     overlay,
     required_keys,
 )
+from projections.mutations import Mutations, derive
 from projections.ports import CommitOutcome, Lease, Progress, ReadModelStore
 
 logger = structlog.get_logger()

@@ -7,7 +7,8 @@ import orjson
 
 from domain.log import LogEntry
 from infra.read_models.keys import SegmentKeys
-from projections.fold import Mutations, Parked
+from projections.fold import Parked
+from projections.mutations import Mutations
 
 WORDS_PER_COMMAND = 4_000
 """Highest number of words per command. Lua can unpack about 8,000 values into one call."""

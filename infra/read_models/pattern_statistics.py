@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from infra.read_models.keys import SegmentKeys
 from infra.redis.functions import command, with_functions_async
 from projections.base import read_row
-from projections.fold import placement_of
 from projections.patterns import ActivePatterns, PatternRow
+from projections.placement import placement_of
 from projections.queries import MAX_GROUPS, TOP_SYMBOLS, PatternStatistics, most_frequent
 
 COUNTS = ("by_symbol", "by_type", "by_tier", "by_confidence", "all", "high_confidence")

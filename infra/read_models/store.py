@@ -19,7 +19,8 @@ from infra.read_models.keys import SegmentKeys
 from infra.read_models.pending_commit import RedisCommit
 from infra.redis.functions import command, with_functions
 from projections.base import Projection, decode_row
-from projections.fold import LoadedState, Mutations
+from projections.fold import LoadedState
+from projections.mutations import Mutations
 from projections.ports import CommitOutcome, Lease, Progress, Segment
 
 RETRY_BATCH = 100

@@ -18,7 +18,7 @@ from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
 from projections.base import Projection
-from projections.fold import Mutations
+from projections.mutations import Mutations
 from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import CommitOutcome, Lease, PendingCommit, Progress, Segment
 from projections.registry import READ_MODELS

@@ -26,7 +26,7 @@ from infra.read_models.pending_commit import RedisCommit
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions, read_versions
 from infra.redis.connections import connect
-from projections.fold import Mutations
+from projections.mutations import Mutations
 from projections.patterns import ActivePatterns
 from projections.ports import CommitOutcome, Lease, Progress, Segment
 from projections.versions import Build

@@ -15,7 +15,8 @@ from domain import codec
 from domain.events import Event
 from domain.log import LogEntry
 from projections.base import Projection
-from projections.fold import LoadedState, decode_entries, derive, fold
+from projections.fold import LoadedState, decode_entries, fold
+from projections.mutations import derive
 
 TOPIC = codec.TOPIC_PREFIX + "Traded"
 
