@@ -96,7 +96,7 @@ class ScanResource(CachedPatternResource):
     async def prepare(self, req: Request, resp: Response, query: ScanParameters) -> LiveBuild[PatternQueries] | None:
         """Return the live build. None for a moment in the past, which another read model answers."""
         await yield_to_cohort()
-        if query.names:
+        if query.catalogue_names:
             await self._catalogue.wait_for_position(req)
         return None if query.past else await self.read_model.prepare(req, resp)
 

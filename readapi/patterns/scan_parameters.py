@@ -48,7 +48,7 @@ class PatternFilters(Parameters):
     """Lowest and highest RSI, both included: ``30,70``. A pattern without RSI does not pass."""
 
     @property
-    def names(self) -> CatalogueNames:
+    def catalogue_names(self) -> CatalogueNames:
         """The sectors and universes, which the catalogue resolves to symbols."""
         if self.sectors is None and self.universe is None:
             return NO_NAMES
@@ -68,7 +68,7 @@ class PatternFilters(Parameters):
         Raises:
             UnavailableError: The catalogue is not loaded yet.
         """
-        symbols = catalogue.restrict(frozenset(self.symbols) if self.symbols else None, self.names)
+        symbols = catalogue.restrict(frozenset(self.symbols) if self.symbols else None, self.catalogue_names)
         if watched is None:
             return symbols
         return watched if symbols is None else watched & symbols
@@ -163,7 +163,7 @@ class ScanParameters(PatternFilters):
             Problem: 400, the catalogue has no such sector or universe.
             UnavailableError: The catalogue is not loaded yet.
         """
-        catalogue.check(self.names)
+        catalogue.check(self.catalogue_names)
         after = decode_cursor(self.cursor, (self.sort_by, self.sort_order)) if self.cursor else None
         return self.query(
             now,

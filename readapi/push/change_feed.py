@@ -11,8 +11,13 @@ from readapi.push.replay_buffer import ReplayBuffer
 from readapi.push.updates import TopicUpdate, updates_from
 
 SWITCHED = "another build of the read model answers now"
+"""Reason of a reset: clients have the changes of another build."""
+
 MISSED = "changes were lost between the read model and this API process"
+"""Reason of a reset: the change feed has a gap."""
+
 AHEAD = "the id is ahead of the changes that this API process knows"
+"""Reason of a reset: a client has changes that this process has not received."""
 
 
 class ChangeFeed:

@@ -27,15 +27,15 @@ from readapi.push.updates import event_id_for
 HEARTBEAT_SECONDS = 15.0
 """Seconds between two heartbeats."""
 
-REST_SHARE = 0.25
-"""Pause after a round, as a share of the round's duration. Leaves a fifth of the time to requests."""
+PAUSE_SHARE = 0.25
+"""Pause after a round of publishing, as a share of the duration of the round. Requests get at least this time."""
 
-LONGEST_REST_SECONDS = 0.1
-"""Longest pause after a round."""
+MAX_PAUSE_SECONDS = 0.1
+"""Longest pause after a round of publishing, in seconds."""
 
 
 class Hub:
-    """Live push in one API process. The task of ``run`` must be running.
+    """Live push in one API process. Nothing is published unless ``run`` runs as a task.
 
     Args:
         freshness: Tells how long the store has been unreachable, for heartbeats.
@@ -102,7 +102,7 @@ class Hub:
                 await self._publisher.publish()
                 await self._renewal.renew()
                 # The pause gives requests their share, and commits that arrive meanwhile need fewer writes.
-                await asyncio.sleep(min((time.monotonic() - started) * REST_SHARE, LONGEST_REST_SECONDS))
+                await asyncio.sleep(min((time.monotonic() - started) * PAUSE_SHARE, MAX_PAUSE_SECONDS))
             if time.monotonic() >= next_heartbeat:
                 await self._renewal.renew()
                 await self.subscribers.expel_unadmitted()

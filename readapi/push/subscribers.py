@@ -19,11 +19,13 @@ CODE_TOO_SLOW = 4008
 """WebSocket close code for a client that is dropped because it is too slow."""
 
 TOO_SLOW = "too slow: more than 1 MiB was waiting; connect again with the last id"
+"""Reason for a client that is dropped because it is too slow. At most 123 bytes."""
 
 CODE_NOT_ADMITTED = 4001
 """WebSocket close code for a client whose token is no longer valid."""
 
 NOT_ADMITTED = "the token has expired or was revoked; connect again with a valid token and the last id"
+"""Reason for a client whose token is no longer valid. At most 123 bytes."""
 
 Transport = Literal["sse", "websocket"]
 FRAMINGS: dict[Transport, Callable[[Message], bytes]] = {"sse": event_chunk, "websocket": websocket_frame}

@@ -71,11 +71,11 @@ class PatternSubscriptionParameters(PatternFilters):
     def _pattern_subscription(
         self, parameters: QueryParameters, catalogue: Catalogue, workspace: WorkspaceRow | None
     ) -> PatternSubscription:
-        if not self.names and workspace is None:
+        if not self.catalogue_names and workspace is None:
             return PatternSubscription(self.query(ALWAYS, self.resolve_symbols(catalogue)), "full" in self.fields)
         requested = RequestedFilters(_hashable(parameters), workspace.user if workspace else None)
         filters = _apply_preset(requested, workspace)
-        catalogue.check(filters.names)
+        catalogue.check(filters.catalogue_names)
         return _resolve(filters, requested, catalogue, workspace)
 
 

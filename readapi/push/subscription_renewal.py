@@ -15,6 +15,7 @@ from readapi.push.updates import TopicUpdate
 from readapi.push.workspace_changes import ChangedWorkspaces
 
 FILTERS_CHANGED = "the catalogue or a list has changed, and the filters may select other symbols now"
+"""Reason of a reset: the filters of a client resolve to another query than before."""
 
 ReadWorkspaces = Callable[[Collection[str]], Awaitable[Mapping[str, WorkspaceRow]]]
 """Reads the workspaces of some users. Users without a workspace may be missing from the result."""
