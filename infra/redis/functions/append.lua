@@ -107,9 +107,9 @@ local function append(keys, args)
   local prefix, seconds = args[1], tonumber(args[2])
   local application, tracked, token = args[3], tonumber(args[4]), args[5]
   local stream_count = tonumber(args[6])
-  local names = {}
+  local stream_names = {}
   for number = 1, stream_count do
-    names[number] = args[6 + number]
+    stream_names[number] = args[6 + number]
   end
   local first = 7 + stream_count
   local event_count = (#args - first + 1) / ARGUMENTS_PER_EVENT
@@ -119,9 +119,9 @@ local function append(keys, args)
     return { 'unopened' }
   end
   if application ~= '' then
-    local position, by = (redis.call('HGET', tracking, application) or '-1 '):match('^(%S+) (.*)$')
-    if tonumber(position) >= tracked and by ~= token then
-      return { 'tracked', tonumber(position) }
+    local stored, stored_token = (redis.call('HGET', tracking, application) or '-1 '):match('^(%S+) (.*)$')
+    if tonumber(stored) >= tracked and stored_token ~= token then
+      return { 'tracked', tonumber(stored) }
     end
   end
 
@@ -137,7 +137,7 @@ local function append(keys, args)
   end
   local known = find_duplicates(ids, { prefix .. string.format('%d', window - 1), window_key })
   local last = {}
-  for number, version in ipairs(call_in_chunks('HMGET', versions, names)) do
+  for number, version in ipairs(call_in_chunks('HMGET', versions, stream_names)) do
     last[number] = tonumber(version)
   end
 
@@ -177,8 +177,8 @@ local function append(keys, args)
   local positions, new_ids, new_versions = {}, {}, {}
   for _, event in ipairs(fresh) do
     local at = string.format('%d', event.position)
-    redis.call('XADD', log, at .. '-0', 'stream', names[event.stream], 'version', event.version, 'topic', event.topic,
-      'event_id', event.id, 'recorded_at', recorded_at, 'state', event.state, 'origin', event.origin)
+    redis.call('XADD', log, at .. '-0', 'stream', stream_names[event.stream], 'version', event.version,
+      'topic', event.topic, 'event_id', event.id, 'recorded_at', recorded_at, 'state', event.state, 'origin', event.origin)
     positions[event.stream] = positions[event.stream] or {}
     table.insert(positions[event.stream], at)
     table.insert(new_ids, event.id)
@@ -186,7 +186,7 @@ local function append(keys, args)
   end
   for stream, list in pairs(positions) do
     call_in_chunks('RPUSH', keys[4 + stream], list)
-    table.insert(new_versions, names[stream])
+    table.insert(new_versions, stream_names[stream])
     table.insert(new_versions, last[stream])
   end
   call_in_chunks('HSET', versions, new_versions)

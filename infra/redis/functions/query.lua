@@ -136,7 +136,7 @@ local function select_ids(matches, ids, values)
   return selected, selected_values
 end
 
--- The lazy pattern ".-" has only one match, as the greedy one does, and finds it sooner.
+-- The symbol in a row's id. The pattern has only one possible match; the lazy ".-" finds it sooner than the greedy ".*".
 local function symbol_of(id)
   return id:match('^(.-):[^:]*:[^:]*:[^:]*$') or id
 end

@@ -22,9 +22,9 @@ Replies
 ]]
 
 local function track(keys, args)
-  local position, by = (redis.call('HGET', keys[1], args[1]) or '-1 '):match('^(%S+) (.*)$')
-  if tonumber(position) >= tonumber(args[2]) then
-    return by ~= args[3] and tonumber(position)
+  local stored, stored_token = (redis.call('HGET', keys[1], args[1]) or '-1 '):match('^(%S+) (.*)$')
+  if tonumber(stored) >= tonumber(args[2]) then
+    return stored_token ~= args[3] and tonumber(stored)
   end
   redis.call('HSET', keys[1], args[1], args[2] .. ' ' .. args[3])
   for at = 4, #args, 2 do
