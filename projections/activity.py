@@ -1,4 +1,4 @@
-"""``activity``: how many events there were, per day, type and source. Answers the dashboard's statistics."""
+"""The read model ``activity``: numbers of events by day, type and source, for the dashboard's statistics."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,23 +11,28 @@ SECONDS_A_DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class ActivityRow:
-    """The events of one type from one source on one day (UTC). A row stands in each partition that has some."""
+    """The number of events of one type from one source on one day, in one partition of the market log."""
 
     day: str
+    """Day in UTC, for example ``2026-11-23``."""
     event_type: str
+    """Name of the event class."""
     source: str
     events: int
+    """Number of events, from 1."""
     first_at: float
+    """Time of the earliest event in seconds since the epoch."""
     latest_at: float
+    """Time of the latest event in seconds since the epoch."""
 
 
 def day_of(moment: float) -> str:
-    """The day, UTC, ``2026-11-23``."""
+    """Return the day of a time in seconds since the epoch, in UTC: ``2026-11-23``."""
     return datetime.fromtimestamp(moment, UTC).date().isoformat()
 
 
 class Activity(Projection[ActivityRow, Event]):
-    """Events counted by the day they happened, their type and their source."""
+    """The projection that counts events by day of occurrence, type and source."""
 
     name = "activity"
     version = 1
@@ -39,11 +44,11 @@ class Activity(Projection[ActivityRow, Event]):
     )
 
     def keys(self, event: Event) -> tuple[str, ...]:
-        """The day, type and source."""
+        """Return the day, the type and the source of the event."""
         return (f"{day_of(event.occurred_at)}/{type(event).__name__}/{event.source}",)
 
     def evolve(self, row: ActivityRow | None, event: Event) -> ActivityRow:
-        """One more."""
+        """Count the event. Folding an event twice counts it twice: the event log and the checkpoint prevent this."""
         moment = event.occurred_at
         if row is None:
             return ActivityRow(day_of(moment), type(event).__name__, event.source, 1, moment, moment)

@@ -1,4 +1,4 @@
-"""``backtests``: every backtest run with its progress and results. Answers the list of runs and one run."""
+"""The read model ``backtests``: every backtest run with its progress and its results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,33 +16,40 @@ METRICS = (
     "max_drawdown",
     "duration_days",
 )
-"""The results that runs can be sorted by."""
+"""The metrics in ``results`` by which runs can be sorted."""
 
 ENDED = ("completed", "failed", "cancelled")
+"""The statuses of a run that has ended."""
 
 Handled = BacktestProgressed | BacktestCompleted | BacktestFailed
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestRow:
-    """One run. Times in seconds since the epoch."""
+    """One backtest run. All times are in seconds since the epoch."""
 
     job_id: str
     status: str
     progress: float
+    """Completed part of the run, from 0 to 1."""
     started_at: float
-    """When it was first heard of."""
+    """Time of the first event of the run."""
     updated_at: float
+    """Time of the latest event of the run."""
     ended_at: float | None = None
+    """Time of the end. None while the run is in progress."""
     current_symbol: str | None = None
     processed_symbols: int | None = None
+    """Number of symbols that the run has processed."""
     estimated_completion: float | None = None
     results: dict[str, Any] = field(default_factory=dict)
+    """Metrics by name, as the producer announced them."""
     error_message: str | None = None
     processing_time_seconds: float | None = None
+    """Duration of the run in seconds."""
     source: str = ""
     event_id: str = ""
-    """The event that last changed it."""
+    """Id of the event that last changed the row."""
     correlation_id: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -56,7 +63,7 @@ def _metric(name: str) -> Callable[[BacktestRow], float]:
 
 
 class Backtests(Projection[BacktestRow, Handled]):
-    """Backtest runs; one that has ended stays as it ended."""
+    """The projection of backtest runs. Progress does not change a run that has ended."""
 
     name = "backtests"
     version = 1
@@ -72,11 +79,11 @@ class Backtests(Projection[BacktestRow, Handled]):
     summaries = (Count("by_status", by=lambda row: row.status),)
 
     def keys(self, event: Handled) -> tuple[str, ...]:
-        """The run."""
+        """Return the job id of the run."""
         return (event.job_id,)
 
     def evolve(self, row: BacktestRow | None, event: Handled) -> BacktestRow | None:
-        """Progress moves a run on, a result ends it; late progress of an ended run, or an older one, is ignored."""
+        """Apply progress or the end of a run. Progress after the end, and events older than the end, change nothing."""
         if row is None:
             row = BacktestRow(event.job_id, "", 0.0, event.occurred_at, event.occurred_at)
         elif (row.status in ENDED and isinstance(event, BacktestProgressed)) or (
@@ -89,7 +96,7 @@ class Backtests(Projection[BacktestRow, Handled]):
 
 
 def _heard(row: BacktestRow, event: BacktestEvent, **changes: Any) -> BacktestRow:
-    """The row changed, with who said so."""
+    """Return the row with the changes and with the provenance of the event."""
     return replace(
         row,
         updated_at=max(row.updated_at, event.occurred_at),

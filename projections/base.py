@@ -1,7 +1,8 @@
-"""The declarative base of every read model: what a row is, and what follows from it.
+"""The declarative base of every read model: projections, indexes, counts and stored rows.
 
-A projection says which rows an event speaks of and what becomes of them. Indexes and summaries are declared as
-functions of a row; the engine compares the old row with the new and derives every change to them, so they cannot drift.
+A projection declares which rows an event addresses and how the event changes a row. Indexes and counts are declared as
+functions of a row. The engine compares the placement of a row before and after an event and derives all changes of
+indexes and counts, so that they always agree with the rows.
 """
 
 import sys
@@ -18,17 +19,20 @@ Row = TypeVar("Row")
 Handled = TypeVar("Handled", bound=Event)
 
 LOWEST = float("-inf")
-"""The score of a row that has no value: below every bound, so that only a sort meets it."""
+"""The score of a row without a value. It is below every bound, so that range filters exclude the row."""
 
 LOWEST_VALUE = -sys.float_info.max
-"""Below every value that a row can have, above that of a row that has none."""
+"""A bound below every value of a row, but above the score of a row without a value."""
 
 
 @dataclass(frozen=True)
 class Index(Generic[Row]):
-    """Rows ordered by a score: one order for the whole read model, or one for each group that ``by`` names.
+    """An index: rows in the order of a score.
 
-    A row whose score is None is left out.
+    Attributes:
+        name: The name of the index, unique in its read model.
+        score: Returns the score of a row. A row with the score None has no entry in the index.
+        by: Returns the group of a row. Each group has an order of its own. None: all rows are in one order.
     """
 
     name: str
@@ -38,7 +42,13 @@ class Index(Generic[Row]):
 
 @dataclass(frozen=True)
 class Count(Generic[Row]):
-    """How many rows there are: of each group that ``by`` names, of those for which ``where`` holds, or both."""
+    """A count: the number of rows.
+
+    Attributes:
+        name: The name of the count, unique in its read model.
+        by: Returns the group of a row. Each group has a number of its own. None: there is one number.
+        where: Returns whether the row is counted. None: every row is counted.
+    """
 
     name: str
     by: Callable[[Row], str] | None = None
@@ -46,70 +56,92 @@ class Count(Generic[Row]):
 
 
 class Group(NamedTuple):
-    """All rows of one group: what an event names that speaks of rows without naming each."""
+    """The address of all rows in a group, for an event that does not name each row."""
 
     name: str
 
 
 class Projection(Generic[Row, Handled]):
-    """What one read model tells. Subclasses declare the class variables and define ``keys`` and ``evolve``.
+    """The declaration of one read model. Subclasses set the class variables and define ``keys`` and ``evolve``.
 
-    Both must be pure and total over the events in ``handles``: no clock, no I/O, no randomness.
+    ``keys`` and ``evolve`` must be pure functions that accept every event in ``handles``: no clock, no I/O, no
+    randomness. ``evolve`` need not be idempotent: the event log drops duplicates by their event id, and the checkpoint
+    keeps the engine from folding an entry twice.
     """
 
     name: ClassVar[str]
+    """The name of the read model."""
     version: ClassVar[int]
-    """Raised with every change to the class, so that the read model is built anew."""
+    """The version of the declaration, from 1. Every change of the class needs a higher one and thus a new build."""
     row: ClassVar[type[Any]]
-    """The frozen dataclass of a row."""
+    """The class of a row, a frozen dataclass."""
     handles: ClassVar[tuple[type[Event], ...]]
-    """The event types it folds; all others pass it by unread."""
+    """The event types that the projection folds. The engine skips all others without decoding them."""
     family: ClassVar[str] = MARKET_LOG
-    """The logs that it folds: the partitions of the market's, or that of the users."""
+    """The family of logs that the projection folds: ``market`` for all partitions of the market log, or ``users``."""
     tells_rows: ClassVar[bool] = True
-    """Whether ``changes`` tell what became of the rows, for those who follow them; else only which they are."""
+    """Whether the changes stream carries the documents of changed rows. Otherwise it carries only their keys."""
     indexes: ClassVar[tuple[Index[Any], ...]] = ()
+    """The indexes of the read model."""
     summaries: ClassVar[tuple[Count[Any], ...]] = ()
+    """The counts of the read model."""
 
     def keys(self, event: Handled) -> Iterable[str | Group]:
-        """The rows that ``event`` speaks of: none, one, a few, or those of a group."""
+        """Return the keys of the rows that the event addresses, or groups of rows."""
         raise NotImplementedError
 
     def evolve(self, row: Row | None, event: Handled) -> Row | None:
-        """What becomes of a row (None: there is none yet) by ``event``; None: there is none any more."""
+        """Apply an event to a row.
+
+        Args:
+            row: The present row, or None if there is none.
+            event: The event.
+
+        Returns:
+            The new row, or None if there is none from now on. The identical object means that nothing changes.
+        """
         raise NotImplementedError
 
     def folds(self, log: str) -> bool:
-        """Whether it folds ``log``."""
+        """Return whether the projection folds the log."""
         return family_of(log) == self.family
 
     def group_of(self, key: str) -> str | None:
-        """The group that the row ``key`` is in, if events speak of groups."""
+        """Return the group of the row with this key, or None if no event addresses groups."""
         del key
         return None
 
 
 class StoredRow(NamedTuple, Generic[Row]):
-    """A row with its provenance: the position, in the log of its segment, of the event that last changed it."""
+    """A row with its provenance.
+
+    Attributes:
+        row: The row.
+        position: The position of the event that last changed the row, in the log of the segment.
+    """
 
     row: Row
     position: int
 
 
 def encode_row(row: Any, position: int) -> bytes:
-    """A row and its provenance as one JSON object, the position under ``position``."""
+    """Serialize a row and its provenance as one JSON object with the position in the field ``position``."""
     return b'{"position":%d,' % position + orjson.dumps(row)[1:]
 
 
 def decode_row(row_type: type[Row], document: bytes) -> StoredRow[Row]:
-    """The row that ``encode_row`` wrote. Raises TypeError where the fields are not those of ``row_type``."""
+    """Deserialize a row that ``encode_row`` wrote.
+
+    Raises:
+        TypeError: The fields of the document are not the fields of ``row_type``.
+    """
     values = orjson.loads(document)
     position = values.pop("position")
     return StoredRow(row_type(**values), position)
 
 
 def read_row(row_type: type[Row], document: bytes) -> StoredRow[Row]:
-    """The row, as far as this code knows its fields: while a deploy is under way, other code may have written it."""
+    """Deserialize a row and ignore unknown fields. During a deploy another version of TickView may have written it."""
     try:
         return decode_row(row_type, document)
     except TypeError:

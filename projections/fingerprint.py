@@ -1,8 +1,8 @@
-"""What a projection's code and declarations come to, in 16 digits: a change to them without a new version is noticed.
+"""Fingerprints of projections: 16 hexadecimal digits that reveal a change of a projection without a new version.
 
-The digits are of what the source does, not of its looks: of its syntax tree without docstrings and imports. They are
-the same under every Python from 3.11 on, which is why the tree is written down here and not by ``ast.dump``, whose
-form changes between releases.
+A fingerprint covers the behaviour of the source and not its layout: it is computed from the syntax trees without
+docstrings, comments and imports. It is equal under every Python from 3.11 on. For this reason this module serializes
+the trees itself: the format of ``ast.dump`` differs between releases of Python.
 """
 
 import ast
@@ -17,32 +17,39 @@ from domain.errors import TickViewError
 from projections.base import Projection
 
 FOUNDATION = Projection.__module__
-"""Belongs to the engine: a change there is not a change to one projection."""
+"""The module of the base class. It belongs to the engine, so that a change of it changes no fingerprint."""
 
 
 class NoSourceError(TickViewError, ValueError):
-    """A module of the projection was installed without its source, from which the fingerprint is made."""
+    """A module of the projection is installed without its source, so that no fingerprint can be computed."""
 
 
 def fingerprint(projection: Projection[Any, Any]) -> str:
-    """16 hexadecimal digits that change with ``keys``, ``evolve``, the indexes, the row, or whatever they use.
+    """Compute the fingerprint of a projection.
 
-    They cover the whole module that defines the projection, those of its base classes and of its row, and the modules
-    of the same top-level package that these import. A copy of the module under another name has the same digits. Not
-    covered: the engine, and other packages; events have versions of their own. Reads the source files, so ask at
-    start, while they are those that were imported. Raises NoSourceError.
+    It covers the module of the projection, the modules of its base classes and of its row, and the modules of the same
+    top-level package that these import. It covers neither the engine nor other packages; events have schema versions.
+    The names of modules do not matter. The function reads the source files. Call it at start-up, while the files are
+    still those that Python has imported.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Raises:
+        NoSourceError: A module has no source.
     """
     classes = (*type(projection).__mro__, projection.row)
-    waiting = {one.__module__ for one in classes if _top_level(one.__module__) not in sys.stdlib_module_names}
+    pending = {cls.__module__ for cls in classes if _top_level(cls.__module__) not in sys.stdlib_module_names}
     seen = {FOUNDATION}
-    forms = []
-    while waiting := waiting - seen:
-        name = waiting.pop()
+    trees = []
+    while pending := pending - seen:
+        name = pending.pop()
         seen.add(name)
         tree = _tree(sys.modules[name])
-        forms.append(canonical(tree))
-        waiting |= {one for one in _imported(tree, sys.modules[name]) if _top_level(one) == _top_level(name)}
-    return sha256("\n".join(sorted(forms)).encode()).hexdigest()[:16]
+        trees.append(canonical(tree))
+        imported = _imported_modules(tree, sys.modules[name])
+        pending |= {other for other in imported if _top_level(other) == _top_level(name)}
+    return sha256("\n".join(sorted(trees)).encode()).hexdigest()[:16]
 
 
 def _top_level(module_name: str) -> str:
@@ -54,34 +61,35 @@ def _tree(module: ModuleType) -> ast.Module:
         return ast.parse(inspect.getsource(module))
     except (OSError, TypeError) as error:
         raise NoSourceError(
-            f"there is no source of {module.__name__}, by which a change to its projection could be noticed: "
-            "install TickView with its .py files"
+            f"There is no source of {module.__name__}, so TickView cannot tell whether its projection has changed. "
+            "Install the package with its .py files."
         ) from error
 
 
-def _imported(tree: ast.Module, module: ModuleType) -> Iterator[str]:
-    """The modules that the top level of ``module`` imports, or imports something from."""
+def _imported_modules(tree: ast.Module, module: ModuleType) -> Iterator[str]:
+    """Yield the modules that top-level import statements name."""
     for statement in tree.body:
         if isinstance(statement, ast.Import):
             names = [alias.name for alias in statement.names]
         elif isinstance(statement, ast.ImportFrom):
-            origin = _absolute(statement, module)
+            origin = _absolute_name(statement, module)
             names = [origin, *(f"{origin}.{alias.name}" for alias in statement.names)]
         else:
             continue
         yield from (name for name in names if name in sys.modules)
 
 
-def _absolute(statement: ast.ImportFrom, module: ModuleType) -> str:
+def _absolute_name(statement: ast.ImportFrom, module: ModuleType) -> str:
     package = (module.__package__ or "").split(".")
     above = package[: len(package) + 1 - statement.level] if statement.level else []
     return ".".join([*above, *filter(None, [statement.module])])
 
 
 def canonical(node: object) -> str:
-    """A syntax tree as text that depends on nothing but what the code does.
+    """Serialize a syntax tree to text that depends only on the behaviour of the code.
 
-    Fields without a value are left out, since newer Pythons have more of them; so are statements without effect.
+    The text omits fields without a value, because newer releases of Python have more of them, and statements without
+    effect.
     """
     if isinstance(node, ast.AST):
         fields = sorted(_fields(node))
@@ -94,15 +102,15 @@ def canonical(node: object) -> str:
 def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
     for name, value in ast.iter_fields(node):
         if isinstance(node, ast.JoinedStr):
-            # Python 3.12 ends a format with an empty text.
+            # Python 3.12 ends a format specification with an empty text.
             yield name, [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
-        # ``kind`` is the u of u"…"; ``ctx`` follows from where an expression stands.
+        # ``kind`` is the prefix of u"…"; ``ctx`` follows from the position of an expression.
         elif value is not None and value != [] and name not in ("kind", "ctx", "type_comment"):
             yield name, value
 
 
 def _is_without_effect(node: object) -> bool:
-    """Docstrings and other bare constants, ``pass``; imports, whose order means nothing."""
+    """Return whether a statement is a docstring or another bare constant, ``pass``, or an import."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     return isinstance(node, ast.Pass | ast.Import | ast.ImportFrom)

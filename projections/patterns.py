@@ -1,4 +1,4 @@
-"""``patterns``: the active patterns. Answers the scan, one pattern, statistics and the dashboard's summary."""
+"""The read model ``patterns``: the active patterns, for the scan, statistics and the dashboard's summary."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,55 +7,61 @@ from domain.events import UNKNOWN_TIER, PatternDetected, PatternExpired, Pattern
 from projections.base import LOWEST, Count, Group, Index, Projection
 
 HIGH_CONFIDENCE = 0.8
+"""Lowest confidence that counts as high."""
 
 Handled = PatternDetected | PatternUpdated | PatternExpired
 
 
 @dataclass(frozen=True, slots=True)
 class PatternRow:
-    """One active pattern, with everything its events said. Times in seconds since the epoch."""
+    """One active pattern with all values of its events. All times are in seconds since the epoch."""
 
     id: str
     symbol: str
     pattern: str
     tier: str
     confidence: float
+    """Confidence of the detector, from 0 to 1."""
     detected_at: float
     updated_at: float
-    """When the producer last said something of it."""
+    """Time of the latest event about the pattern."""
     expires_at: float | None = None
+    """Time at which the pattern ceases to be valid. None: it does not expire by itself."""
     current_price: float | None = None
     price_change: float | None = None
-    """Per cent."""
+    """Change of the price in per cent."""
     relative_strength: float | None = None
+    """Strength in relation to the market, as a factor."""
     relative_volume: float | None = None
+    """Volume in relation to the usual volume, as a factor."""
     rsi: float | None = None
+    """Relative strength index, usually from 0 to 100."""
     indicators: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     event_id: str = ""
-    """The event that last changed it."""
+    """Id of the event that last changed the row."""
     correlation_id: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
 def detection_of(symbol: str, pattern: str, detected_at: float) -> tuple[str, str]:
-    """The start and the end of the ids of one detection, between which the tier stands."""
+    """Return the start and the end of the pattern ids of one detection. The tier stands between both."""
     return f"{symbol}:{pattern}", f"{round(detected_at * 1000)}"
 
 
 def pattern_id(symbol: str, pattern: str, tier: str, detected_at: float) -> str:
-    """``SYMBOL:pattern:tier:epoch millisecond of detection``."""
+    """Return the id of a pattern: ``SYMBOL:pattern:tier:epoch millisecond of detection``."""
     start, end = detection_of(symbol, pattern, detected_at)
     return f"{start}:{tier}:{end}"
 
 
 def confidence_band(row: PatternRow) -> str:
-    """The tenth its confidence lies in, ``0.8-0.9``; 1.0 counts to the last."""
+    """Return the band of the row's confidence, for example ``0.8-0.9``. 1.0 is in the band ``0.9-1.0``."""
     return band_name(min(int(row.confidence * 10), 9))
 
 
 def band_name(tenth: int) -> str:
-    """The name of the band that begins at so many tenths."""
+    """Return the name of the confidence band that begins at ``tenth`` tenths, from 0 to 9."""
     return f"{tenth / 10:.1f}-{(tenth + 1) / 10:.1f}"
 
 
@@ -64,7 +70,7 @@ def _or_lowest(value: float | None) -> float:
 
 
 class ActivePatterns(Projection[PatternRow, Handled]):
-    """Active patterns, each until its producer or its ``expires_at`` ends it."""
+    """The projection of active patterns. A pattern is active until an event expires it."""
 
     name = "patterns"
     version = 1
@@ -91,20 +97,21 @@ class ActivePatterns(Projection[PatternRow, Handled]):
     )
 
     def keys(self, event: Handled) -> tuple[str | Group, ...]:
-        """The pattern of the tier it names; all patterns of the detection if it names none."""
+        """Return the pattern id. For an event without a tier return the group of all patterns of the detection."""
         if event.tier is None:
             return (Group(":".join(detection_of(event.symbol, event.pattern, event.detected_at))),)
         return (pattern_id(event.symbol, event.pattern, event.tier, event.detected_at),)
 
     def group_of(self, key: str) -> str:
-        """The detection, whatever the tier."""
+        """Return the detection of a pattern id: the id without the tier."""
         start, _, end = key.rsplit(":", 2)
         return f"{start}:{end}"
 
     def evolve(self, row: PatternRow | None, event: Handled) -> PatternRow | None:
-        """A detection begins a row, an update changes it or begins one that was missed, an expiry ends it.
+        """Apply a detection, an update or an expiry.
 
-        What happened before the row's last change is ignored: announcements may arrive in another order.
+        A detection creates a row, and so does an update with a confidence if the detection was lost. An expiry removes
+        the row. Announcements may arrive out of order, so an event older than the last change of the row is ignored.
         """
         if isinstance(event, PatternExpired):
             return row if _was_prolonged(row, event) else None
@@ -116,7 +123,7 @@ class ActivePatterns(Projection[PatternRow, Handled]):
 
 
 def _was_prolonged(row: PatternRow | None, event: PatternExpired) -> bool:
-    """Whether an elapsed ``expires_at`` has been replaced by a later one since."""
+    """Return whether the row has a later ``expires_at`` than the elapsed one, or none."""
     if row is None or event.reason == "announced" or event.expires_at is None:
         return False
     return row.expires_at is None or row.expires_at > event.expires_at

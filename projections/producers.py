@@ -1,4 +1,4 @@
-"""``producers``: the latest health report of each producer. Answers whether those we listen to are well."""
+"""The read model ``producers``: the latest health report of each producer."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,19 +9,22 @@ from projections.base import Count, Index, Projection
 
 @dataclass(frozen=True, slots=True)
 class ProducerRow:
-    """What a producer last said of itself, and how often it has reported."""
+    """The latest health report of one producer, and the number of its reports."""
 
     source: str
     status: str
     reported_at: float
+    """Time of the latest report in seconds since the epoch."""
     reports: int = 1
+    """Number of reports, from 1."""
     metrics: dict[str, Any] = field(default_factory=dict)
     event_id: str = ""
+    """Id of the latest report's event."""
     extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Producers(Projection[ProducerRow, HealthReported]):
-    """Producers by their latest report."""
+    """The projection of health reports."""
 
     name = "producers"
     version = 1
@@ -31,11 +34,11 @@ class Producers(Projection[ProducerRow, HealthReported]):
     summaries = (Count("by_status", by=lambda row: row.status),)
 
     def keys(self, event: HealthReported) -> tuple[str, ...]:
-        """The source."""
+        """Return the name of the producer."""
         return (event.source,)
 
     def evolve(self, row: ProducerRow | None, event: HealthReported) -> ProducerRow:
-        """The latest report counts, whatever the order of arrival."""
+        """Count the report and keep the latest report, in whatever order reports arrive."""
         reports = row.reports + 1 if row else 1
         if row and event.occurred_at < row.reported_at:
             return ProducerRow(row.source, row.status, row.reported_at, reports, row.metrics, row.event_id, row.extra)

@@ -1,4 +1,4 @@
-"""The read models there are, and the former projections that keep previous builds current."""
+"""The registry of projections: the current ones, and former versions that keep previous builds current."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,14 +16,14 @@ READ_MODELS: dict[str, Projection[Any, Any]] = {
     projection.name: projection
     for projection in (ActivePatterns(), Backtests(), Activity(), Producers(), Symbols(), Universes(), Workspaces())
 }
-"""Every projection by its name."""
+"""Every current projection by the name of its read model."""
 
 FORMER: tuple[Projection[Any, Any], ...] = ()
-"""Projections of earlier versions: as long as one is here, builds of its version are folded on, for a way back."""
+"""Projections of earlier versions. Workers keep builds of these versions current, so that a rollback stays possible."""
 
 
 def projection_of(projections: Iterable[Projection[Any, Any]], name: str, version: int) -> Projection[Any, Any] | None:
-    """The one of the projections that folds this version of a read model; None if none does."""
+    """Return the projection that folds this version of a read model, or None."""
     for projection in projections:
         if (projection.name, projection.version) == (name, version):
             return projection

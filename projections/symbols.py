@@ -1,4 +1,4 @@
-"""``symbols``: the catalogue's symbols. Answers dropdowns, and which symbols a sector has."""
+"""The read model ``symbols``: the symbols of the catalogue, for dropdowns and the sector filter."""
 
 from dataclasses import dataclass, replace
 
@@ -8,16 +8,18 @@ from projections.base import Projection
 Handled = SymbolListed | SymbolChanged | SymbolDelisted
 
 DETAILS = ("name", "exchange", "market", "type", "sector", "industry", "market_cap")
-"""What the catalogue says of a symbol, besides whether it is traded."""
+"""The fields of a catalogue entry, except the symbol."""
 
 
 @dataclass(frozen=True, slots=True)
 class SymbolRow:
-    """One symbol, whether it is still traded or not. Times in seconds since the epoch."""
+    """One symbol of the catalogue, traded or delisted. All times are in seconds since the epoch."""
 
     symbol: str
     listed_at: float
+    """Time of the first event of the symbol."""
     updated_at: float
+    """Time of the latest event of the symbol."""
     name: str | None = None
     exchange: str | None = None
     market: str | None = None
@@ -25,13 +27,15 @@ class SymbolRow:
     sector: str | None = None
     industry: str | None = None
     market_cap: float | None = None
+    """Market capitalization in the currency of the market."""
     active: bool = True
+    """Whether the symbol is traded."""
     event_id: str = ""
-    """The event that last changed it."""
+    """Id of the event that last changed the row."""
 
 
 class Symbols(Projection[SymbolRow, Handled]):
-    """Symbols; one that is delisted stays, so that it can be listed again."""
+    """The projection of symbols. A delisted symbol keeps its row, so that it can be listed again."""
 
     name = "symbols"
     version = 1
@@ -39,11 +43,14 @@ class Symbols(Projection[SymbolRow, Handled]):
     handles = (SymbolListed, SymbolChanged, SymbolDelisted)
 
     def keys(self, event: Handled) -> tuple[str, ...]:
-        """The symbol."""
+        """Return the symbol."""
         return (event.symbol,)
 
     def evolve(self, row: SymbolRow | None, event: Handled) -> SymbolRow | None:
-        """What is said last counts: the catalogue has one source. A change says nothing of whether it is traded."""
+        """Apply a catalogue event. The last event wins, because the catalogue has one source.
+
+        A change does not alter whether the symbol is traded.
+        """
         if isinstance(event, SymbolDelisted):
             return row and replace(row, active=False, updated_at=event.occurred_at, event_id=event.event_id)
         return SymbolRow(

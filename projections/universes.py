@@ -1,4 +1,4 @@
-"""``universes``: named sets of symbols. Answers which there are, and what is in each."""
+"""The read model ``universes``: the universes of the catalogue with their symbols."""
 
 from dataclasses import dataclass, field
 
@@ -10,20 +10,22 @@ Handled = UniverseDefined | UniverseChanged
 
 @dataclass(frozen=True, slots=True)
 class UniverseRow:
-    """One universe. Times in seconds since the epoch."""
+    """One universe of the catalogue. All times are in seconds since the epoch."""
 
     key: str
     defined_at: float
+    """Time of the first event of the universe."""
     updated_at: float
+    """Time of the latest event of the universe."""
     name: str | None = None
     description: str | None = None
     symbols: list[str] = field(default_factory=list)
     event_id: str = ""
-    """The event that last changed it."""
+    """Id of the event that last changed the row."""
 
 
 class Universes(Projection[UniverseRow, Handled]):
-    """Universes by their keys."""
+    """The projection of universes."""
 
     name = "universes"
     version = 1
@@ -31,11 +33,11 @@ class Universes(Projection[UniverseRow, Handled]):
     handles = (UniverseDefined, UniverseChanged)
 
     def keys(self, event: Handled) -> tuple[str, ...]:
-        """The universe's key."""
+        """Return the key of the universe."""
         return (event.key,)
 
     def evolve(self, row: UniverseRow | None, event: Handled) -> UniverseRow:
-        """What is said last counts: the catalogue has one source."""
+        """Replace the definition. The last event wins, because the catalogue has one source."""
         return UniverseRow(
             key=event.key,
             defined_at=row.defined_at if row else event.occurred_at,

@@ -1,4 +1,4 @@
-"""``workspaces``: each user's watchlists and filter presets. Answers the lists of one user, a row each."""
+"""The read model ``workspaces``: the watchlists and filter presets of each user, one row for each user."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,39 +28,43 @@ from projections.base import Projection
 
 
 class ListRow(TypedDict):
-    """What watchlists and presets have in common. Times in seconds since the epoch; ``version`` counts changes."""
+    """The common fields of watchlists and presets. All times are in seconds since the epoch."""
 
     id: str
     name: str
     created_at: float
     updated_at: float
     version: int
+    """Number of changes, from 1 for the creation."""
 
 
 class WatchlistRow(ListRow):
-    """A watchlist, its symbols in the user's order."""
+    """A watchlist."""
 
     symbols: list[str]
+    """Symbols in the user's order, without duplicates."""
 
 
 class PresetRow(ListRow):
-    """A preset, with its parameters of the scan."""
+    """A filter preset."""
 
     parameters: dict[str, Any]
+    """Scan parameters by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceRow:
-    """What one user has, in the order of creation; a restored list is the last."""
+    """The lists of one user by id, in the order of creation. A restored list comes last."""
 
     user: str
     watchlists: dict[str, WatchlistRow] = field(default_factory=dict)
     presets: dict[str, PresetRow] = field(default_factory=dict)
     default_preset: str | None = None
+    """Id of the default preset, or None."""
 
 
 class Workspaces(Projection[WorkspaceRow, UserEvent]):
-    """Users by what they have."""
+    """The projection of users' lists."""
 
     name = "workspaces"
     version = 1
@@ -70,11 +74,11 @@ class Workspaces(Projection[WorkspaceRow, UserEvent]):
     tells_rows = False
 
     def keys(self, event: UserEvent) -> tuple[str, ...]:
-        """The user."""
+        """Return the id of the user."""
         return (event.user,)
 
     def evolve(self, row: WorkspaceRow | None, event: UserEvent) -> WorkspaceRow:
-        """The workspace with what happened to one of its lists; the same where it has no such list."""
+        """Apply an event to one list. An event about a list that the user does not have changes nothing."""
         before = row or WorkspaceRow(event.user)
         watchlists, presets, default = before.watchlists, before.presets, before.default_preset
         match event:
@@ -124,7 +128,7 @@ def _begun(event: ListEvent, name: str, **content: Any) -> dict[str, Any]:
 
 
 def _changed(lists: Any, list_id: str | None, event: UserEvent, **changes: Any) -> Any:
-    """The lists with one of them changed; as they are if it is not among them."""
+    """Return the lists with one list changed. Return the same lists if ``list_id`` is not among them."""
     before = lists.get(list_id or "")
     if before is None:
         return lists
