@@ -1,7 +1,8 @@
-"""``pattern_history``: each state of each pattern, and the span of time in which the scan showed it.
+"""The read model ``pattern_history``: each state of each pattern with its validity interval.
 
-It is told on two timelines: that of recording, what we knew at a moment, and that of the market, what we know by now
-of that moment. ``docs/as-of.md`` has examples. Pure: the events of a detection go in, the spans come out.
+It has two timelines. The timeline of recording answers what TickView knew at a time. The timeline of the market answers
+what TickView knows by now about a time. ``docs/as-of.md`` has examples. The module is pure: the events of a detection
+go in, the validity intervals come out.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,100 +13,118 @@ from projections.fold import DecodedEntry, EvolvedRow, LoadedState, fold, overla
 from projections.patterns import PatternRow
 
 NAME = "pattern_history"
+"""The name of the read model."""
 
 Timeline = Literal["recorded", "valid"]
-"""``recorded``: by the moments at which events were recorded; ``valid``: by those at which they happened."""
+"""``recorded``: by the times of recording. ``valid``: by the times of occurrence."""
 
 TIMELINES: tuple[Timeline, ...] = ("recorded", "valid")
 
 
 class ValidityInterval(NamedTuple):
-    """A state of a pattern, shown from ``start`` until before ``end``, in whole microseconds since the epoch."""
+    """A state of a pattern and the interval in which the scan returned the state."""
 
     start: int
+    """First moment of the interval, in microseconds since the epoch."""
     end: int | None
-    """None: without end, as far as is known."""
+    """First moment after the interval, in microseconds since the epoch. None: no end is known."""
     row: PatternRow
     position: int
-    """Of the event that made this state."""
+    """Position of the event that produced the state."""
     document: bytes
     """Row and position, as ``encode_row`` writes them."""
 
     @property
     def identity(self) -> tuple[int, int | None, bytes]:
-        """Equal for equal states."""
+        """A value that is equal for equal intervals with equal states."""
         return self.start, self.end, self.document
 
 
 def microseconds(moment: float) -> int:
-    """A moment in whole microseconds since the epoch, from seconds: moments are not told apart any finer."""
+    """Round a time in seconds since the epoch to whole microseconds, the resolution of the history."""
     return round(moment * 1_000_000)
 
 
-def detection_of(projection: Projection[PatternRow, Any], reading: DecodedEntry) -> str | None:
-    """The detection that an event speaks of, whatever the tier; None where it cannot be read."""
-    for target in reading.targets:
+def detection_of(projection: Projection[PatternRow, Any], decoded: DecodedEntry) -> str | None:
+    """Return the detection that an event addresses: its pattern id without the tier. None for an unreadable entry."""
+    for target in decoded.targets:
         return target.name if isinstance(target, Group) else projection.group_of(target)
     return None
 
 
 def validity_intervals(
-    projection: Projection[PatternRow, Any], timeline: Timeline, readings: Iterable[DecodedEntry]
+    projection: Projection[PatternRow, Any], timeline: Timeline, entries: Iterable[DecodedEntry]
 ) -> list[ValidityInterval]:
-    """Every state that the events of one detection have made on a timeline; spans of one pattern do not overlap.
+    """Compute the validity intervals of all states of one detection.
 
-    ``readings`` are all of the events. One that cannot be read is left out; one that cannot be folded parks its
-    pattern, which stays as it was.
+    An unreadable entry is skipped. An event that cannot be folded parks its pattern, whose state then stays.
+
+    Args:
+        projection: The projection of the patterns.
+        timeline: The timeline of the intervals.
+        entries: All events of the detection.
+
+    Returns:
+        The intervals. The intervals of one pattern do not overlap.
     """
     builder = _IntervalBuilder(projection)
-    builder.fold(_in_order(timeline, readings))
-    return builder.states()
+    builder.fold(_in_order(timeline, entries))
+    return builder.intervals()
 
 
 def interval_changes(
-    projection: Projection[PatternRow, Any], timeline: Timeline, readings: Iterable[DecodedEntry], known: int
+    projection: Projection[PatternRow, Any], timeline: Timeline, entries: Iterable[DecodedEntry], known: int
 ) -> tuple[list[ValidityInterval], list[ValidityInterval]]:
-    """The states that were shown by the events up to the position ``known`` alone, and those that are by all of them.
+    """Compute which validity intervals new events remove and add.
 
-    Those that are the same are in neither. ``readings`` are as for ``validity_intervals``.
+    Args:
+        projection: The projection of the patterns.
+        timeline: The timeline of the intervals.
+        entries: All events of the detection.
+        known: The position up to which the events are in the history already.
+
+    Returns:
+        The removed intervals and the added intervals. Equal intervals are in neither.
     """
-    ordered = _in_order(timeline, readings)
-    former = [one for one in ordered if one[1].entry.position <= known]
+    ordered = _in_order(timeline, entries)
+    former = [timed for timed in ordered if timed[1].entry.position <= known]
     builder = _IntervalBuilder(projection)
     builder.fold(former)
-    before = builder.states()
+    before = builder.intervals()
     if ordered[: len(former)] == former:
         builder.fold(ordered[len(former) :])
     else:
         builder = _IntervalBuilder(projection)
         builder.fold(ordered)
-    after = builder.states()
-    same = {one.identity for one in before} & {one.identity for one in after}
-    return [one for one in before if one.identity not in same], [one for one in after if one.identity not in same]
+    after = builder.intervals()
+    unchanged = {interval.identity for interval in before} & {interval.identity for interval in after}
+    removed = [interval for interval in before if interval.identity not in unchanged]
+    added = [interval for interval in after if interval.identity not in unchanged]
+    return removed, added
 
 
-def _recorded_at(reading: DecodedEntry) -> float:
-    return reading.entry.recorded_at
+def _recorded_at(decoded: DecodedEntry) -> float:
+    return decoded.entry.recorded_at
 
 
-def _occurred_at(reading: DecodedEntry) -> float:
-    assert reading.event is not None
-    return reading.event.occurred_at
+def _occurred_at(decoded: DecodedEntry) -> float:
+    assert decoded.event is not None
+    return decoded.event.occurred_at
 
 
-_MOMENTS: dict[Timeline, Callable[[DecodedEntry], float]] = {"recorded": _recorded_at, "valid": _occurred_at}
+_TIME_OF: dict[Timeline, Callable[[DecodedEntry], float]] = {"recorded": _recorded_at, "valid": _occurred_at}
 
 
-def _in_order(timeline: Timeline, readings: Iterable[DecodedEntry]) -> list[tuple[float, DecodedEntry]]:
-    """The events that can be read, with their moments, by (moment, position)."""
-    moment_of = _MOMENTS[timeline]
-    timed = [(moment_of(reading), reading) for reading in readings if reading.event is not None]
-    # Along a log, the moments of recording never decrease: theirs is the order of positions.
-    return sorted(timed, key=lambda one: (one[0], one[1].entry.position))
+def _in_order(timeline: Timeline, entries: Iterable[DecodedEntry]) -> list[tuple[float, DecodedEntry]]:
+    """Return the readable entries with their times on the timeline, ordered by time and position."""
+    time_of = _TIME_OF[timeline]
+    timed = [(time_of(decoded), decoded) for decoded in entries if decoded.event is not None]
+    # Times of recording never decrease along a log: on this timeline the order is that of the positions.
+    return sorted(timed, key=lambda pair: (pair[0], pair[1].entry.position))
 
 
 class _IntervalBuilder:
-    """The states that the events told so far have made."""
+    """The validity intervals of the events folded so far."""
 
     def __init__(self, projection: Projection[PatternRow, Any]) -> None:
         self._projection = projection
@@ -113,29 +132,27 @@ class _IntervalBuilder:
         self._ended: list[ValidityInterval] = []
         self._current: dict[str, tuple[int, EvolvedRow]] = {}
 
-    def fold(self, readings: Iterable[tuple[float, DecodedEntry]]) -> None:
-        """Fold the next events, each at its moment."""
-        for moment, reading in readings:
+    def fold(self, entries: Iterable[tuple[float, DecodedEntry]]) -> None:
+        for moment, decoded in entries:
             at = microseconds(moment)
-            folded = fold(self._projection, self._loaded, [reading])
+            folded = fold(self._projection, self._loaded, [decoded])
             overlay(self._loaded, folded)
             for key, evolved in folded.after.items():
                 if key in self._current:
-                    self._ended += _ended(self._current[key], at)
+                    self._ended += _interval(self._current[key], at)
                 self._current[key] = at, evolved
 
-    def states(self) -> list[ValidityInterval]:
-        """All of them, the current ones too."""
-        return [*self._ended, *(interval for state in self._current.values() for interval in _ended(state, None))]
+    def intervals(self) -> list[ValidityInterval]:
+        return [*self._ended, *(interval for state in self._current.values() for interval in _interval(state, None))]
 
 
-def _ended(state: tuple[int, EvolvedRow], at: int | None) -> Iterator[ValidityInterval]:
-    """The span of a state that the next event ends ``at``, or an earlier expiry; none where it is empty."""
-    begun, (stored, document, _) = state
+def _interval(state: tuple[int, EvolvedRow], at: int | None) -> Iterator[ValidityInterval]:
+    """Yield the interval of a state, unless it is empty. The next event or an earlier expiry ends it."""
+    start, (stored, document, _) = state
     if stored is None or document is None:
         return
     if stored.row.expires_at is not None:
         expiry = microseconds(stored.row.expires_at)
         at = expiry if at is None else min(at, expiry)
-    if at is None or begun < at:
-        yield ValidityInterval(begun, at, stored.row, stored.position, document)
+    if at is None or start < at:
+        yield ValidityInterval(start, at, stored.row, stored.position, document)

@@ -1,4 +1,4 @@
-"""What the engine asks of a store: the port that folding, replay and retry are written against."""
+"""The port of the engine to a store of read models. Live workers, replay and the retry of parked keys use it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from projections.versions import Build
 
 
 class Segment(NamedTuple):
-    """The work of one build of a read model on one log. At most one worker at a time commits for it."""
+    """The work of one build of a read model on one log. At most one worker at a time commits for a segment."""
 
     read_model: str
     build: Build
@@ -22,37 +22,39 @@ class Segment(NamedTuple):
 
 @dataclass
 class Lease:
-    """The right to commit for a segment, until it is given to another owner under a higher epoch."""
+    """The right to commit for a segment. It ends when another owner gets a lease with a higher epoch."""
 
     segment: Segment
     owner: str
     epoch: int
+    """The number of the lease, from 1. The fence refuses commits of earlier epochs."""
     checkpoint: int
     """The position up to which the segment has been folded."""
     retries: bool = False
-    """Whether an operator asks for parked keys to be tried again."""
+    """Whether an operator has requested a retry of parked keys."""
 
 
 class Progress(NamedTuple):
-    """How far a batch brings a segment."""
+    """The progress of a segment after a batch."""
 
     position: int
-    """Of the last event read, whether or not the projection handles it."""
+    """Position of the last entry read, whether or not the projection handles its type."""
     recorded_at: float
-    """When that event was recorded, seconds since the epoch."""
+    """Time at which that entry was recorded, in seconds since the epoch."""
     events_per_second: float
+    """Rate of folding over the last seconds."""
 
 
 class CommitOutcome(Enum):
-    """What became of a commit."""
+    """The outcome of a commit."""
 
     COMMITTED = "committed"
     ALREADY_COMMITTED = "already there"
-    """The checkpoint is at or past the commit's position: an earlier try of the same commit has been heard."""
+    """The checkpoint is at or past the position of the commit: an earlier attempt of the same commit succeeded."""
     CHECKPOINT_MISMATCH = "out of step"
-    """The checkpoint is not where the batch began."""
+    """The checkpoint is not the position at which the batch begins."""
     FENCED = "not ours"
-    """The fence: the lease has been given to another owner."""
+    """The fence refused the commit: another owner has the lease."""
 
 
 class PendingCommit(Protocol):
@@ -74,7 +76,15 @@ class ReadModelStore(Protocol):
         groups: set[str],
         parkable: set[str],
     ) -> LoadedState:
-        """What it holds of these rows and of the rows of these groups, and which of ``parkable`` are parked."""
+        """Load the stored state that a fold requires.
+
+        Args:
+            projection: The projection of the segment.
+            segment: The segment.
+            keys: Keys of rows to load.
+            groups: Groups whose members and rows to load.
+            parkable: Keys that may be parked. The result has those that are.
+        """
         ...
 
     def begin_commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> PendingCommit:
@@ -82,13 +92,13 @@ class ReadModelStore(Protocol):
         ...
 
     def parked_entries(self, segment: Segment, key: str, limit: int) -> Sequence[LogEntry]:
-        """The first events that are parked under ``key``, in order."""
+        """Return the first ``limit`` entries that are parked under a key, in order."""
         ...
 
     def commit_retry(self, lease: Lease, key: str, done: int, mutations: Mutations) -> CommitOutcome:
-        """Make the changes and take the first ``done`` events off those parked under ``key``; the checkpoint stays."""
+        """Commit changes and remove the first ``done`` entries that are parked under a key. The checkpoint stays."""
         ...
 
     def retry_requests(self, segment: Segment) -> Iterable[str]:
-        """The parked keys that an operator wants tried again."""
+        """Return the parked keys for which an operator has requested a retry."""
         ...

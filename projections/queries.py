@@ -1,6 +1,6 @@
-"""What can be asked of the read models: the questions, the answers, and the ports that answer them.
+"""The queries of the read models: query values, results, and the ports that answer them.
 
-Every implementation gives the same answers: the same rows, in the same order, with the same totals.
+Every implementation of a port gives the same answers: equal rows, in the same order, with equal totals.
 """
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -34,20 +34,26 @@ BacktestSort = Literal[
 ]
 
 MAX_OFFSET = 10_000
-"""Rows that can be paged past by number; beyond, only a cursor goes on, whose cost does not grow with the depth."""
+"""Highest number of rows that a page can skip. Deeper pages need a cursor, whose cost does not grow with depth."""
 
 MAX_GROUPS = 1_000
-"""Types and tiers that statistics tell of, at most."""
+"""Highest number of pattern types, and of tiers, in statistics."""
 
 TOP_SYMBOLS = 100
-"""Symbols that statistics tell of, at most."""
+"""Highest number of symbols in statistics."""
 
 Positions = Mapping[str, int]
-"""Log -> position in it."""
+"""A position for each log, by the name of the log."""
 
 
 class ResultRow(NamedTuple, Generic[Row]):
-    """A row with its provenance: the log and the position in it of the event that last changed the row."""
+    """A row with its provenance.
+
+    Attributes:
+        row: The row.
+        log: The log of the event that last changed the row.
+        position: The position of that event in the log.
+    """
 
     row: Row
     log: str
@@ -55,66 +61,73 @@ class ResultRow(NamedTuple, Generic[Row]):
 
 
 class Cursor(NamedTuple):
-    """Where a page ended: the last row's sort value and its key."""
+    """The end of a page: the sort value and the key of its last row."""
 
     value: float | str
     key: str
 
 
 class Page(NamedTuple, Generic[Row]):
-    """Some rows of an answer, in order."""
+    """One page of the rows that match a query, in order."""
 
     rows: Sequence[ResultRow[Row]]
     total: int
-    """How many rows the whole answer has, exactly."""
+    """Exact number of matching rows on all pages."""
     end: Cursor | None
-    """Where the next page begins; None if this is the last."""
+    """Cursor of the next page. None: this is the last page."""
 
 
 class HistoryPage(NamedTuple):
-    """A page of the past, and what it was answered from."""
+    """A page of a query about the past, with the state of the read model that answered."""
 
     page: Page[PatternRow]
     version: int
-    """Of the read model."""
+    """Version of the read model ``pattern_history``."""
     positions: Positions
     """The position up to which each log is folded."""
     recorded_at: Mapping[str, float]
-    """When the event at that position was recorded, in epoch seconds; 0 where there is none."""
+    """Time at which the event at that position was recorded, in seconds since the epoch. 0: there is no event."""
 
 
 class TooDeepError(TickViewError, ValueError):
-    """The page lies beyond ``MAX_OFFSET``, and the answer has rows there."""
+    """The page begins after ``MAX_OFFSET``, and there are matching rows."""
 
 
 class PatternQuery(NamedTuple):
-    """A scan. Filters are joined by *and*, the values of one filter by *or*.
+    """A scan of the patterns.
 
-    A row matches only if its ``expires_at`` is None or after ``now`` (seconds since the epoch). A bound on a value
-    that a row does not have does not let it pass. Rows are ordered by (sort value, id); a missing value is the lowest
-    of all; descending is the exact reverse of ascending.
+    A row must satisfy every filter. It satisfies a filter with several values if it has one of them. It does not
+    satisfy a bound on a value that it does not have. Rows are ordered by sort value and id. A missing value is lower
+    than every other. Descending order is the exact reverse of ascending order.
     """
 
     now: float
+    """Time of the scan in seconds since the epoch. A row matches only if its ``expires_at`` is later or None."""
     pattern_types: frozenset[str] = frozenset()
-    """Empty: all pass; so it is with ``tiers``."""
+    """Names of patterns. Empty: every pattern matches."""
     symbols: frozenset[str] | None = None
-    """None: all pass; empty: none. There may be thousands."""
+    """Symbols, possibly thousands. None: every symbol matches. Empty: no symbol matches."""
     tiers: frozenset[str] = frozenset()
+    """Tiers. Empty: every tier matches."""
     confidence_min: float = 0.0
+    """Lowest confidence, from 0 to 1."""
     rs_min: float | None = None
+    """Lowest relative strength, as a factor."""
     vol_min: float | None = None
+    """Lowest relative volume, as a factor."""
     rsi_range: tuple[float, float] | None = None
-    """Lowest and highest, both included."""
+    """Lowest and highest relative strength index, both included."""
     sort_by: PatternSort = "confidence"
     descending: bool = True
     offset: int = 0
+    """Number of rows to skip, from 0."""
     after: Cursor | None = None
-    """Begin behind this row; then ``offset`` must be 0."""
+    """End of the previous page. With a cursor, ``offset`` must be 0."""
     limit: int = 30
+    """Highest number of rows on the page."""
 
     def matches(self, row: PatternRow) -> bool:
-        """Whether the row matches: whether it is among the rows of the whole answer, all pages of it."""
+        """Return whether the row satisfies the filters, whatever the page."""
         return (
             (row.expires_at is None or row.expires_at > self.now)
             and self.may_match(row.symbol, row.pattern, row.tier)
@@ -125,7 +138,7 @@ class PatternQuery(NamedTuple):
         )
 
     def may_match(self, symbol: str, pattern: str, tier: str) -> bool:
-        """Whether a row of these may match, whatever else it says."""
+        """Return whether a row with this symbol, pattern and tier can match."""
         return (
             (self.symbols is None or symbol in self.symbols)
             and (not self.pattern_types or pattern in self.pattern_types)
@@ -139,7 +152,7 @@ def _within(value: float | None, lowest: float, highest: float) -> bool:
 
 @dataclass(frozen=True)
 class PatternStatistics:
-    """Counts of the active patterns. Mappings are from name to how many, ordered by (how many, name), descending."""
+    """Counts of the active patterns. Mappings are ordered by count and name, descending."""
 
     total: int
     high_confidence: int
@@ -147,92 +160,112 @@ class PatternStatistics:
     by_tier: Mapping[str, int]
     by_confidence: Mapping[str, int]
     by_symbol: Mapping[str, int]
-    """The most frequent symbols only, 100 at most."""
+    """Counts of the most frequent symbols, at most ``TOP_SYMBOLS``."""
     symbols: int
-    """How many symbols have a pattern."""
+    """Number of symbols that have an active pattern."""
 
 
 def most_frequent(counts: Mapping[str, int], limit: int = MAX_GROUPS) -> dict[str, int]:
-    """By (how many, name), descending, those that there are."""
+    """Return the highest positive counts, ordered by count and name, descending."""
     ordered = sorted(counts.items(), key=lambda item: (item[1], item[0]), reverse=True)
     return {name: count for name, count in ordered[:limit] if count > 0}
 
 
 class PatternQueries(Protocol):
-    """Questions to the read model ``patterns``."""
+    """Queries of the read model ``patterns``."""
 
     source: str
-    """Where the answers come from: ``redis`` or ``replica``."""
+    """Origin of the answers: ``redis`` or ``replica``."""
 
     def state(self, now: float) -> Hashable | None:
-        """What all answers at ``now`` are from: as long as it is equal, so are they, but for the time that passes.
+        """Return a token of the read model's state at the time ``now``, in seconds since the epoch.
 
-        None where that is not known without asking.
+        Answers are equal as long as the token is equal, except for values that depend on the time. None: the state is
+        not known without a query.
         """
         ...
 
     async def scan(self, query: PatternQuery) -> Page[PatternRow]:
-        """The page of the scan. Raises TooDeepError."""
+        """Return a page of a scan.
+
+        Raises:
+            TooDeepError: The page begins after ``MAX_OFFSET``, and there are matching rows.
+        """
         ...
 
     async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
-        """One active pattern."""
+        """Return a pattern that is active at ``now``, or None."""
         ...
 
     async def statistics(self, now: float) -> PatternStatistics:
-        """Counts of the patterns that are active at ``now``."""
+        """Return the counts of the patterns that are active at ``now``, in seconds since the epoch."""
         ...
 
 
 class PatternHistoryQueries(Protocol):
-    """Questions to the read model ``pattern_history``."""
+    """Queries of the read model ``pattern_history``."""
 
     async def scan(self, query: PatternQuery, timeline: Timeline) -> HistoryPage:
-        """The page of the scan as of ``query.now``. Raises TooDeepError."""
+        """Return a page of the scan as of the time ``query.now``.
+
+        Raises:
+            TooDeepError: The page begins after ``MAX_OFFSET``, and there are matching rows.
+        """
         ...
 
     async def folded(self) -> Positions:
-        """The position up to which each log is folded."""
+        """Return the position up to which each log is folded."""
         ...
 
 
 class BacktestQueries(Protocol):
-    """Questions to the read model ``backtests``."""
+    """Queries of the read model ``backtests``."""
 
     async def runs(
         self, statuses: frozenset[str], sort_by: BacktestSort, *, descending: bool, offset: int, limit: int
     ) -> Page[BacktestRow]:
-        """Runs of these states (of all, if none is named), by (sort value, job id). Raises TooDeepError."""
+        """Return a page of backtest runs, ordered by sort value and job id.
+
+        Args:
+            statuses: The accepted statuses. Empty: every status.
+            sort_by: The sort value.
+            descending: Whether the order is descending.
+            offset: The number of runs to skip, from 0.
+            limit: The highest number of runs on the page.
+
+        Raises:
+            TooDeepError: The page begins after ``MAX_OFFSET``, and there are matching runs.
+        """
         ...
 
     async def get(self, job_id: str) -> ResultRow[BacktestRow] | None:
-        """One run."""
+        """Return one run, or None."""
         ...
 
 
 class ActivityQueries(Protocol):
-    """Questions to the read model ``activity``."""
+    """Queries of the read model ``activity``."""
 
     async def since(self, day: str) -> Sequence[ActivityRow]:
-        """The rows of a day (UTC, ``2026-11-23``) and all later days, added up over the partitions."""
+        """Return the rows from a day on (UTC, ``2026-11-23``), added up over the partitions."""
         ...
 
 
 class WorkspaceQueries(Protocol):
-    """Questions to the read model ``workspaces``."""
+    """Queries of the read model ``workspaces``."""
 
     async def get(self, user: str) -> ResultRow[WorkspaceRow] | None:
-        """What one user has; None if that user has never done anything."""
+        """Return the workspace of a user, or None if the user never changed a list."""
         ...
 
     async def get_many(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
-        """What each of these has; those who have never done anything are missing."""
+        """Return the workspaces of users by user id, without users who never changed a list."""
         ...
 
 
 class ProducerQueries(Protocol):
-    """Questions to the read model ``producers``."""
+    """Queries of the read model ``producers``."""
 
     async def latest(self, limit: int) -> Sequence[ResultRow[ProducerRow]]:
-        """Those that reported last, the latest first."""
+        """Return the producers with the latest reports, the latest first."""
         ...

@@ -1,8 +1,8 @@
-"""Which builds of a read model there are, and how one takes the place of another.
+"""The builds of a read model and the transitions between them.
 
-A read model is built under a version of its code, and the same version can be built again. One build is live; the one
-before is kept as it was; a new one may be under way beside them. The transitions are pure: what a store makes of them
-is one exchange of the state read for the state that follows.
+A read model is built under a version of its code. The same version can be built again. One build is live, the build
+before it is the previous build, and a new build may be in progress beside both. The transitions are pure functions.
+A store performs a transition as one exchange: it replaces the state that it has read by the new state.
 """
 
 from collections.abc import Collection
@@ -13,25 +13,29 @@ from domain.errors import TickViewError
 
 
 class Build(NamedTuple):
-    """One building of a read model."""
+    """The identity of one build of a read model, written ``version.number``: ``4.7``."""
 
     version: int
-    """Of the projection's code."""
+    """Version of the projection, from 1."""
     number: int
-    """Of all builds of the read model, from 1; never given twice."""
+    """Running number among all builds of the read model, from 1. A number is never used twice."""
 
     def __str__(self) -> str:
         return f"{self.version}.{self.number}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What ``str`` makes. Raises ValueError for anything else."""
+        """Parse ``version.number``.
+
+        Raises:
+            ValueError: The text is not two whole numbers with a dot between them.
+        """
         version, number = text.split(".")
         return cls(int(version), int(number))
 
 
 class NoSuchBuildError(TickViewError, ValueError):
-    """There is no build to do this with; the message says which is missing."""
+    """The transition needs a build that does not exist. The message says which."""
 
 
 @dataclass(frozen=True)
@@ -39,30 +43,32 @@ class Versions:
     """The builds of one read model."""
 
     live: Build | None = None
+    """The build that answers queries."""
     previous: Build | None = None
-    """The one that was live before; kept current as long as some code knows its version."""
+    """The build that was live before. Workers keep it current as long as their code knows its version."""
     building: Build | None = None
+    """The build in progress."""
     held: bool = False
-    """Whether ``building`` waits for somebody's word before it goes live."""
+    """Whether ``building`` goes live only after a command."""
     throttle: int = 0
-    """Events a second, for each segment, that ``building`` may fold; 0: as fast as it can."""
+    """Highest number of events per second that each segment of ``building`` may fold. 0: no limit."""
     dropping: tuple[Build, ...] = ()
-    """Builds that nobody needs any more, until their keys are removed."""
+    """Dropped builds whose keys are not yet removed from the store."""
     built: int = 0
-    """The highest number given to a build."""
+    """The highest number that a build of the read model has had."""
     unsound: Build | None = None
-    """A live build that has folded events which the log has lost: dropped, and not kept, when the next goes live."""
+    """A live build that has folded events which the log has lost. At the next switch it is dropped."""
 
     @property
     def maintained(self) -> tuple[Build, ...]:
-        """The builds that are to be folded on: the live, the previous, the one under way."""
+        """The builds that workers keep current: the live, the previous and the one in progress."""
         return tuple(build for build in (self.live, self.previous, self.building) if build)
 
     def deployed(self, version: int) -> "Versions":
-        """Code of this version runs: build it, unless it is there already or something later is.
+        """Begin a build of a deployed version, unless a build of this or a later version exists.
 
-        An older version changes nothing, so that neither side of a rolling deploy switches backwards; nor does the
-        version that has been rolled back from.
+        An older version changes nothing, so that a rolling deploy never switches backwards. A version that an operator
+        has rolled back changes nothing either.
         """
         if self.live is None:
             return replace(self, live=Build(version, self.built + 1), built=self.built + 1)
@@ -71,18 +77,26 @@ class Versions:
         return self._begin(version, held=False, throttle=0)
 
     def replayed(self, version: int, *, held: bool, throttle: int) -> "Versions":
-        """Build ``version`` anew; a build that is under way already is joined.
+        """Begin a new build of a version. If a build is in progress, apply the options to it instead.
 
-        Raises NoSuchBuildError where nothing is live: workers begin the first build by themselves.
+        Args:
+            version: The version of the projection.
+            held: Whether the build goes live only after a command.
+            throttle: The highest number of events per second for each segment. 0: no limit.
+
+        Raises:
+            NoSuchBuildError: There is no live build. Workers begin the first build by themselves.
         """
         if self.live is None:
-            raise NoSuchBuildError("there is no live build yet to build another beside: start a worker")
+            raise NoSuchBuildError(
+                "There is no live build yet, so there is nothing to replay. Start a worker: it begins the first build."
+            )
         if self.building:
             return replace(self, held=self.held or held, throttle=throttle or self.throttle)
         return self._begin(version, held=held, throttle=throttle)
 
     def _begin(self, version: int, *, held: bool, throttle: int) -> "Versions":
-        superseded = _some(self.building)
+        superseded = _present(self.building)
         number = self.built + 1
         return replace(
             self,
@@ -94,14 +108,15 @@ class Versions:
         )
 
     def switched(self, build: Build) -> "Versions":
-        """``build`` goes live; the live one becomes the previous, and the previous is dropped.
+        """Make ``build`` live. The live build becomes the previous build, and the previous build is dropped.
 
-        Raises NoSuchBuildError if it is not the one under way.
+        Raises:
+            NoSuchBuildError: ``build`` is not the build in progress.
         """
         if self.building != build:
-            raise NoSuchBuildError(f"build {build} is not under way")
+            raise NoSuchBuildError(f"Build {build} is not in progress, so it cannot go live.")
         previous = None if self.live == self.unsound else self.live
-        dropped = _some(self.previous) + _some(self.unsound)
+        dropped = _present(self.previous) + _present(self.unsound)
         return replace(
             self,
             live=build,
@@ -113,32 +128,36 @@ class Versions:
         )
 
     def rolled_back(self) -> "Versions":
-        """The previous build goes live, and the live one becomes the previous. Raises NoSuchBuildError."""
+        """Make the previous build live and the live build the previous one.
+
+        Raises:
+            NoSuchBuildError: There is no previous build.
+        """
         if self.previous is None:
-            raise NoSuchBuildError("there is no previous build to go back to")
+            raise NoSuchBuildError("There is no previous build to roll back to.")
         return replace(self, live=self.previous, previous=self.live)
 
     def discredited(self, builds: Collection[Build]) -> "Versions":
-        """These builds have folded events that are no more: what they have built is built anew.
+        """Replace builds that have folded events which the log has lost by new builds.
 
-        The live one goes on answering until then.
+        A live build goes on answering until the new build goes live.
         """
         versions = self
         if versions.previous in builds:
-            versions = replace(versions, previous=None, dropping=(*versions.dropping, *_some(versions.previous)))
+            versions = replace(versions, previous=None, dropping=(*versions.dropping, *_present(versions.previous)))
         live = versions.live
         if live is not None and live in builds and versions.unsound != live:
-            sound = versions.building is not None and versions.building not in builds
-            begun = versions if sound else versions._begin(live.version, held=False, throttle=0)
-            return replace(begun, held=False, unsound=live)
+            has_successor = versions.building is not None and versions.building not in builds
+            successor = versions if has_successor else versions._begin(live.version, held=False, throttle=0)
+            return replace(successor, held=False, unsound=live)
         if versions.building is not None and versions.building in builds:
             return versions._begin(versions.building.version, held=versions.held, throttle=versions.throttle)
         return versions
 
     def dropped(self, build: Build) -> "Versions":
-        """The keys of ``build`` are gone."""
+        """Forget a dropped build whose keys are removed from the store."""
         return replace(self, dropping=tuple(other for other in self.dropping if other != build))
 
 
-def _some(build: Build | None) -> tuple[Build, ...]:
+def _present(build: Build | None) -> tuple[Build, ...]:
     return (build,) if build else ()
