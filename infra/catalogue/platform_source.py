@@ -10,6 +10,7 @@ from psycopg.sql import SQL, Identifier
 
 from infra.catalogue.errors import CatalogueError
 from infra.catalogue.parsing import MAX_SYMBOLS, Columns, Rows, check_columns
+from infra.postgres.statements import load_statements
 from infra.settings.table_names import format_table_name, parse_table_name
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -24,16 +25,12 @@ FETCH_SIZE = 1_000
 MAX_LISTED_TABLES = 20
 """Highest number of tables that a refusal lists."""
 
-# Tables whose names differ only in capitals come first: one of them is probably the right one.
-_READABLE = """
-SELECT CASE WHEN pg_table_is_visible(c.oid) THEN ARRAY[relname] ELSE ARRAY[nspname, relname] END::text[],
-    count(*) OVER ()
-FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT relispartition
-    AND nspname <> 'information_schema' AND nspname !~ '^pg_'
-    AND has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT')
-ORDER BY lower(relname) <> lower(%s), nspname, relname LIMIT %s
-"""
+_statements = load_statements(__package__)
+_LIMIT_STATEMENT_TIME = SQL(_statements["limit_statement_time"])
+_HAS_TABLE = _statements["has_table"]
+_SELECT_READABLE_TABLES = _statements["select_readable_tables"]
+_SELECT_NO_ROWS = SQL(_statements["select_no_rows"])
+_SELECT_ROWS = SQL(_statements["select_rows"])
 
 
 @contextmanager
@@ -48,7 +45,7 @@ def open_platform(dsn: str) -> Iterator[Connection]:
         with connect(dsn, connect_timeout=CONNECT_TIMEOUT_SECONDS, client_encoding="UTF8") as connection:
             connection.read_only = True
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            connection.execute(SQL("SET LOCAL statement_timeout = {}").format(STATEMENT_TIMEOUT_MILLISECONDS))
+            connection.execute(_LIMIT_STATEMENT_TIME.format(milliseconds=STATEMENT_TIMEOUT_MILLISECONDS))
             yield connection
     except Error as error:
         reason = " ".join((error.diag.message_primary or str(error)).split())
@@ -59,10 +56,7 @@ def open_platform(dsn: str) -> Iterator[Connection]:
 
 def has_table(connection: Connection, table: str) -> bool:
     """Check whether a table or view exists."""
-    result = connection.execute(
-        "SELECT to_regclass(%s) IS NOT NULL", [Identifier(*parse_table_name(table)).as_string()]
-    )
-    [[exists]] = result
+    [[exists]] = connection.execute(_HAS_TABLE, [Identifier(*parse_table_name(table)).as_string()])
     return bool(exists)
 
 
@@ -74,7 +68,7 @@ def check_table(connection: Connection, table: str, setting: str) -> None:
     """
     if has_table(connection, table):
         return
-    rows = connection.execute(_READABLE, [parse_table_name(table)[-1], MAX_LISTED_TABLES]).fetchall()
+    rows = connection.execute(_SELECT_READABLE_TABLES, [parse_table_name(table)[-1], MAX_LISTED_TABLES]).fetchall()
     tables = [format_table_name(parts) for parts, _ in rows] or ["no tables"]
     if rows and rows[0][1] > len(rows):
         tables.append(f"{rows[0][1] - len(rows)} others")
@@ -97,14 +91,12 @@ def read_table_rows(connection: Connection, table: str, fields: tuple[str, ...],
         CatalogueError: A required column is missing.
     """
     name = Identifier(*parse_table_name(table))
-    description = connection.execute(SQL("SELECT * FROM {} LIMIT 0").format(name)).description or ()
+    description = connection.execute(_SELECT_NO_ROWS.format(table=name)).description or ()
     existing = {column.name for column in description}
     check_columns(f"The platform's table {table}", existing, fields[0], columns)
     names = [columns.get(field, field) for field in fields]
     selected = SQL(", ").join(Identifier(column) for column in names if column in existing)
-    statement = SQL("SELECT {} FROM {} ORDER BY {} LIMIT {}").format(
-        selected, name, Identifier(names[0]), MAX_SYMBOLS + 1
-    )
+    statement = _SELECT_ROWS.format(columns=selected, table=name, key=Identifier(names[0]), limit=MAX_SYMBOLS + 1)
     with connection.cursor(f"tickview_{fields[0]}", row_factory=dict_row) as cursor:
         cursor.itersize = FETCH_SIZE
         yield from _numbered(cursor.execute(statement), table)

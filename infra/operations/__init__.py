@@ -1,1 +1,1 @@
-"""Status and commands for the operator: read models, intake, archive."""
+"""Operations: the status of read models, intake and archive, and the commands of an operator."""

@@ -1,8 +1,7 @@
-"""How the archive stands: how far it has come with each log, what holds it up, what the logs have lost."""
+"""The status of the archive: its progress and errors by log, the losses of logs, and the last verification."""
 
-import time
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 from redis import Redis
 
@@ -10,66 +9,76 @@ from domain.streams import USERS_LOG
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.verification.verify import last_verification
 from infra.log.keys import LogKeys
+from infra.log.lag import compute_lag
 from infra.log.partitions import log_names
 from infra.postgres.database import Database
+from infra.postgres.statements import load_statements
 from readapi.ports.archive import ArchivedLog, ArchiveStatus, LogLoss, Verification
 
-LOSSES_TOLD = 10
+LOSS_LIMIT = 10
+"""Highest number of losses that a status lists."""
 
-_SEGMENTS = """
-SELECT log, position, CASE WHEN leased_until > now() THEN owner END, error FROM tickview.segments
-WHERE name = %s AND version = %s
-"""
+_statements = load_statements(__package__)
+_SELECT_ARCHIVE_SEGMENTS = _statements["select_archive_segments"]
+_SELECT_LOSSES = _statements["select_losses"]
 
-_LOSSES = """
-SELECT log, extract(epoch FROM noticed_at)::float8, epoch, found, restored, seen, string_to_array(rebuilt, ' ')
-FROM tickview.losses ORDER BY noticed_at DESC, id DESC LIMIT %s
-"""
+
+class _Segment(NamedTuple):
+    """The archive's work on one log."""
+
+    position: int = 0
+    owner: str | None = None
+    error: str | None = None
 
 
 def read_archive_status(database: Database, client: Redis) -> ArchiveStatus:
-    """How the archive stands; ``client`` is of the server that has the logs, in two round trips.
+    """Read the status of the archive.
 
-    Raises ArchiveUnavailableError, and what redis-py raises.
+    Args:
+        database: The archive.
+        client: The Redis server that holds the logs. It is asked in two round trips.
+
+    Raises:
+        ArchiveUnavailableError: The archive cannot be reached.
+        RedisError: Redis cannot be reached.
     """
     with database.connection() as connection:
-        segments = {log: found for log, *found in connection.execute(_SEGMENTS, [ARCHIVE, FORMAT_VERSION])}
-        losses = [LogLoss(*told) for told in connection.execute(_LOSSES, [LOSSES_TOLD])]
+        rows = connection.execute(_SELECT_ARCHIVE_SEGMENTS, [ARCHIVE, FORMAT_VERSION])
+        segments = {log: _Segment(*columns) for log, *columns in rows}
+        losses = [LogLoss(*row) for row in connection.execute(_SELECT_LOSSES, [LOSS_LIMIT])]
     names = sorted({*log_names(client), USERS_LOG, *segments})
-    positions = {log: segments[log][0] if log in segments else 0 for log in names}
-    logs = [
-        _archived_log(log, *segments.get(log, (0, None, None)), *found)
-        for log, found in zip(names, _logs(client, positions.items()), strict=True)
-    ]
+    logs = _archived_logs(client, {log: segments.get(log, _Segment()) for log in names})
     return ArchiveStatus(logs, losses, cast("Verification | None", last_verification(database)))
 
 
-def _logs(client: Redis, positions: Iterable[tuple[str, int]]) -> list[list[Any]]:
-    """Of each log, with a position: its meta data, its first entry, and the first behind the position."""
+def _archived_logs(client: Redis, segments: Mapping[str, _Segment]) -> list[ArchivedLog]:
     with client.pipeline(transaction=False) as pipeline:
-        for log, position in positions:
+        for log, segment in segments.items():
             keys = LogKeys(log)
             pipeline.hmget(keys.meta, ["id", "epoch", "position"])
             pipeline.xrange(keys.log, count=1)
-            pipeline.xrange(keys.log, f"({position}-0", count=1)
+            pipeline.xrange(keys.log, f"({segment.position}-0", count=1)
         replies = pipeline.execute()
-    return [replies[at : at + 3] for at in range(0, len(replies), 3)]
+    return [
+        _archived_log(log, segment, replies[start : start + 3])
+        for (log, segment), start in zip(segments.items(), range(0, len(replies), 3), strict=True)
+    ]
 
 
-def _archived_log(
-    log: str, position: int, owner: str | None, error: str | None, meta: list[Any], first: Any, behind: Any
-) -> ArchivedLog:
-    identity, epoch, head = meta
-    age = time.time() - int(behind[0][1][b"recorded_at"]) / 1000 if behind else 0.0
+def _archived_log(log: str, segment: _Segment, replies: list[Any]) -> ArchivedLog:
+    """Return the status of a log from its meta data, its first entry, and its first entry that is not archived."""
+    (log_id, epoch, position), first_entries, next_entries = replies
+    head = int(position or 0)
+    lag = compute_lag(head, segment.position, next_entries)
     return ArchivedLog(
         log=log,
-        id=identity.decode() if identity else None,
+        id=log_id.decode() if log_id else None,
         epoch=int(epoch or 0),
-        position=position,
-        head=int(head or 0),
-        first=int(first[0][0][:-2]) if first else None,
-        lag_events=max(0, int(head or 0) - position),
-        lag_seconds=round(max(0.0, age), 3),
-        owner=owner,
-        error=error,
+        position=segment.position,
+        head=head,
+        first=int(first_entries[0][0][:-2]) if first_entries else None,
+        lag_events=lag.events,
+        lag_seconds=lag.seconds,
+        owner=segment.owner,
+        error=segment.error,
     )

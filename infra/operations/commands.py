@@ -1,4 +1,4 @@
-"""What an operator can do about the read models: build one anew, go back, have parked keys tried again."""
+"""Commands of an operator on read models: replay, rollback, and the retry of parked keys."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,47 +13,74 @@ from projections.registry import READ_MODELS
 from projections.versions import Versions
 from readapi.ports.errors import NoSuchReadModelError
 
-KEYS_AT_ONCE = 1_000
+KEY_BATCH = 1_000
+"""Highest number of parked keys that one request marks for a retry."""
 
 
 def check_read_model_name(name: str) -> None:
-    """Raises NoSuchReadModelError."""
+    """Validate the name of a read model. Raises NoSuchReadModelError, with the names of all read models."""
     if name not in READ_MODELS:
-        raise NoSuchReadModelError(f"there is no read model {name!r}: there are {', '.join(READ_MODELS)}")
+        raise NoSuchReadModelError(f"There is no read model {name!r}. The read models are {', '.join(READ_MODELS)}.")
 
 
 def replay(client: Redis, name: str, *, held: bool, throttle: int) -> Versions:
-    """Have workers build a read model anew; a build that is under way is joined.
+    """Let workers build a read model again from the first event. A build that is under way is continued.
 
-    It is of this code's version, or of the live one's if that is later: an old process does not go back by itself.
-    ``throttle`` is in events a second for each segment, 0: no limit. Raises NoSuchReadModelError, NoSuchBuildError.
+    The new build has the version of this code, or that of the live build if it is higher.
+
+    Args:
+        client: The Redis server that holds the read models.
+        name: The name of the read model.
+        held: Whether the build waits for an operator before it goes live.
+        throttle: Highest number of events per second and segment; 0 means no limit.
+
+    Returns:
+        The builds of the read model after the command.
+
+    Raises:
+        NoSuchReadModelError: There is no read model with this name.
+        NoSuchBuildError: The command does not apply to the present builds.
     """
     check_read_model_name(name)
 
-    def replayed(versions: Versions) -> Versions:
+    def begin_replay(versions: Versions) -> Versions:
         version = max(READ_MODELS[name].version, versions.live.version if versions.live else 0)
         return versions.replayed(version, held=held, throttle=throttle)
 
-    return change_versions(client, name, replayed)
+    return change_versions(client, name, begin_replay)
 
 
 def rollback(client: Redis, name: str) -> Versions:
-    """Let the previous build answer again. Raises NoSuchReadModelError, NoSuchBuildError."""
+    """Make the previous build live again. Return the builds after the command.
+
+    Raises:
+        NoSuchReadModelError: There is no read model with this name.
+        NoSuchBuildError: There is no previous build.
+    """
     check_read_model_name(name)
     return change_versions(client, name, Versions.rolled_back)
 
 
 def retry_parked(client: Redis, name: str, key: str | None = None) -> list[str]:
-    """Have a parked key, or all, tried again in every build that has it parked; those that are, in order.
+    """Request a retry of parked keys in every build that has them. Workers fold the events of each key in order.
 
-    Workers do so in a moment, each key's events in order. Raises NoSuchReadModelError.
+    Args:
+        client: The Redis server that holds the read models.
+        name: The name of the read model.
+        key: The parked key; None for all parked keys.
+
+    Returns:
+        The keys for which a retry was requested, in alphabetical order.
+
+    Raises:
+        NoSuchReadModelError: There is no read model with this name.
     """
     check_read_model_name(name)
     retried: set[str] = set()
-    for keys in _segments(client, name):
-        for parked in _parked(client, keys, key):
-            client.sadd(keys.retry, *parked)
-            retried.update(parked)
+    for segment_keys in _segments(client, name):
+        for batch in _parked_keys(client, segment_keys, key):
+            client.sadd(segment_keys.retry, *batch)
+            retried.update(batch)
     return sorted(retried)
 
 
@@ -62,12 +89,12 @@ def _segments(client: Redis, name: str) -> list[SegmentKeys]:
     return [SegmentKeys(Segment(name, build, log)) for build in builds for log in logs_of(client, name)]
 
 
-def _parked(client: Redis, keys: SegmentKeys, key: str | None) -> Iterator[list[str]]:
-    """The keys that are parked in a segment, or the one asked for if it is, some at a time."""
+def _parked_keys(client: Redis, segment_keys: SegmentKeys, key: str | None) -> Iterator[list[str]]:
+    """Yield the parked keys of a segment in batches, or only ``key`` if it is parked there."""
     if key is not None:
-        if client.hexists(keys.parked, key):
+        if client.hexists(segment_keys.parked, key):
             yield [key]
         return
-    found = (parked.decode() for parked, _ in client.hscan_iter(keys.parked, count=KEYS_AT_ONCE))
-    while some := list(islice(found, KEYS_AT_ONCE)):
-        yield some
+    parked_keys = (parked.decode() for parked, _ in client.hscan_iter(segment_keys.parked, count=KEY_BATCH))
+    while batch := list(islice(parked_keys, KEY_BATCH)):
+        yield batch

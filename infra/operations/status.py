@@ -1,13 +1,15 @@
-"""How the service stands: what came in, how far each read model is, what is parked."""
+"""The status of the service: its intake, the progress of each read model, and the parked keys."""
 
 import time
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
 from redis import Redis
 
 from infra.log.keys import tagged_key
+from infra.log.lag import Lag, compute_lag
 from infra.log.partitions import all_log_names
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
@@ -20,44 +22,47 @@ from projections.versions import Build
 from readapi.ports.operations import IntakeStatus, ReadModelStatus, SegmentStatus
 
 RATE_IS_STALE_AFTER_SECONDS = 5.0
-"""A segment that has committed nothing for so long folds no events at present."""
+"""Seconds without a commit after which the rate of a segment counts as 0."""
 
-PARKED_LISTED = 1_000
-"""Parked keys listed for one segment, at most."""
+PARKED_KEY_LIMIT = 1_000
+"""Highest number of parked keys that are listed for one log."""
 
 
 def read_model_statuses(client: Redis) -> list[ReadModelStatus]:
-    """Every read model with the segments of its live build, and of one under way, in three round trips."""
+    """Read the status of every read model: its builds, and the segments of the live build and of one under way.
+
+    Three round trips.
+    """
     logs = all_log_names(client)
     versions = read_versions(client, READ_MODELS)
-    # Before the first worker has run, the build that it will begin has everything still to fold.
-    shown = {name: found.live or Build(READ_MODELS[name].version, 1) for name, found in versions.items()}
+    # Before the first worker has run, the status is that of the build that the worker will begin.
+    live_builds = {name: builds.live or Build(READ_MODELS[name].version, 1) for name, builds in versions.items()}
     segments = [
         Segment(name, build, log)
-        for name, found in versions.items()
-        for build in (shown[name], found.building)
+        for name, builds in versions.items()
+        for build in (live_builds[name], builds.building)
         for log in logs
         if build and READ_MODELS[name].folds(log)
     ]
     statuses = dict(zip(segments, _segment_statuses(client, logs, segments), strict=True))
 
-    def of(name: str, build: Build | None) -> list[SegmentStatus]:
+    def of_build(name: str, build: Build | None) -> list[SegmentStatus]:
         return [statuses[Segment(name, build, log)] for log in logs if READ_MODELS[name].folds(log)] if build else []
 
     return [
         ReadModelStatus(
             name=name,
-            version=shown[name].version,
-            previous_version=found.previous.version if found.previous else None,
-            building_version=found.building.version if found.building else None,
-            live=str(found.live) if found.live else None,
-            previous=str(found.previous) if found.previous else None,
-            building=str(found.building) if found.building else None,
-            held=found.held,
-            segments=of(name, shown[name]),
-            building_segments=of(name, found.building),
+            version=live_builds[name].version,
+            previous_version=builds.previous.version if builds.previous else None,
+            building_version=builds.building.version if builds.building else None,
+            live=str(builds.live) if builds.live else None,
+            previous=str(builds.previous) if builds.previous else None,
+            building=str(builds.building) if builds.building else None,
+            held=builds.held,
+            segments=of_build(name, live_builds[name]),
+            building_segments=of_build(name, builds.building),
         )
-        for name, found in versions.items()
+        for name, builds in versions.items()
     ]
 
 
@@ -65,71 +70,69 @@ def _segment_statuses(client: Redis, logs: Sequence[str], segments: Sequence[Seg
     with client.pipeline(transaction=False) as pipeline:
         for log in logs:
             pipeline.hget(tagged_key(log, "meta"), "position")
-        for names in map(SegmentKeys, segments):
-            pipeline.hgetall(names.state)
-            pipeline.hlen(names.parked)
+        for keys in map(SegmentKeys, segments):
+            pipeline.hgetall(keys.state)
+            pipeline.hlen(keys.parked)
         replies = pipeline.execute()
     heads = {log: int(position or 0) for log, position in zip(logs, replies, strict=False)}
-    found = list(zip(segments, replies[len(logs) :: 2], replies[len(logs) + 1 :: 2], strict=True))
-    ages = _oldest_unfolded(client, [(segment.log, int(state.get(b"checkpoint", 0))) for segment, state, _ in found])
+    states = replies[len(logs) :: 2]
+    checkpoints = [int(state.get(b"checkpoint", 0)) for state in states]
+    with client.pipeline(transaction=False) as pipeline:
+        for segment, checkpoint in zip(segments, checkpoints, strict=True):
+            pipeline.xrange(tagged_key(segment.log, "log"), f"({checkpoint}-0", count=1)
+        next_entries = pipeline.execute()
+    lags = [
+        compute_lag(heads[segment.log], checkpoint, entries)
+        for segment, checkpoint, entries in zip(segments, checkpoints, next_entries, strict=True)
+    ]
+    parked_counts = replies[len(logs) + 1 :: 2]
     return [
-        _segment_status(segment, state, parked, heads[segment.log], age)
-        for (segment, state, parked), age in zip(found, ages, strict=True)
+        _segment_status(segment.log, heads[segment.log], state, parked, lag)
+        for segment, state, parked, lag in zip(segments, states, parked_counts, lags, strict=True)
     ]
 
 
-def _oldest_unfolded(client: Redis, checkpoints: list[tuple[str, int]]) -> list[float]:
-    """For each log and checkpoint, the age in seconds of the first event behind it; 0 if there is none."""
-    with client.pipeline(transaction=False) as pipeline:
-        for log, checkpoint in checkpoints:
-            pipeline.xrange(tagged_key(log, "log"), f"({checkpoint}-0", count=1)
-        replies: list[Any] = pipeline.execute()
-    now = time.time()
-    return [max(0.0, now - int(reply[0][1][b"recorded_at"]) / 1000) if reply else 0.0 for reply in replies]
-
-
-def _segment_status(segment: Segment, state: dict[bytes, bytes], parked: int, head: int, age: float) -> SegmentStatus:
-    checkpoint = int(state.get(b"checkpoint", 0))
-    idle = time.time() - float(state.get(b"committed_at", 0)) > RATE_IS_STALE_AFTER_SECONDS
-    leased = float(state.get(b"leased_until", 0)) / 1000 > time.time()
+def _segment_status(log: str, head: int, state: dict[bytes, bytes], parked: int, lag: Lag) -> SegmentStatus:
+    is_idle = time.time() - float(state.get(b"committed_at", 0)) > RATE_IS_STALE_AFTER_SECONDS
+    is_leased = float(state.get(b"leased_until", 0)) / 1000 > time.time()
     return SegmentStatus(
-        log=segment.log,
-        checkpoint=checkpoint,
+        log=log,
+        checkpoint=int(state.get(b"checkpoint", 0)),
         head=head,
-        lag_events=max(0, head - checkpoint),
-        lag_seconds=round(age, 3),
-        events_per_second=0.0 if idle else round(float(state.get(b"events_per_second", 0)), 1),
-        owner=state[b"owner"].decode() if leased else None,
+        lag_events=lag.events,
+        lag_seconds=lag.seconds,
+        events_per_second=0.0 if is_idle else round(float(state.get(b"events_per_second", 0)), 1),
+        owner=state[b"owner"].decode() if is_leased else None,
         parked_keys=parked,
     )
 
 
 def read_parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
-    """The parked keys of the live build, ``PARKED_LISTED`` a log at most, with how many events wait under each."""
+    """Read the parked keys of the live build, with the number of waiting events and the error of each key.
+
+    At most ``PARKED_KEY_LIMIT`` keys for each log.
+    """
     live = read_versions(client, [read_model])[read_model].live
     if live is None:
         return []
-    parked: list[dict[str, Any]] = []
+    parked_keys: list[dict[str, Any]] = []
     for log in logs_of(client, read_model):
-        names = SegmentKeys(Segment(read_model, live, log))
-        found = []
-        for name, note in client.hscan_iter(names.parked, count=PARKED_LISTED):
-            found.append((name.decode(), orjson.loads(note)))
-            if len(found) == PARKED_LISTED:
-                break
+        keys = SegmentKeys(Segment(read_model, live, log))
+        scan = islice(client.hscan_iter(keys.parked, count=PARKED_KEY_LIMIT), PARKED_KEY_LIMIT)
+        notes = [(name.decode(), orjson.loads(note)) for name, note in scan]
         with client.pipeline(transaction=False) as pipeline:
-            for name, _ in found:
-                pipeline.llen(names.parked_events(name))
+            for name, _ in notes:
+                pipeline.llen(keys.parked_events(name))
             lengths = pipeline.execute()
-        parked += [
+        parked_keys += [
             {"key": name, "log": log, "events": events, **note}
-            for (name, note), events in zip(found, lengths, strict=True)
+            for (name, note), events in zip(notes, lengths, strict=True)
         ]
-    return parked
+    return parked_keys
 
 
 def read_intake(client: Redis) -> IntakeStatus:
-    """What came in since the beginning."""
+    """Read the counts of all received messages, and of the dead letters."""
     with client.pipeline(transaction=False) as pipeline:
         pipeline.hgetall(COUNTS_KEY)
         pipeline.zcard(INDEX_KEY)

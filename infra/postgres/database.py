@@ -29,7 +29,10 @@ CONNECTION_SETTINGS: dict[str, str | int | None] = {
 }
 """Default settings of every connection. A host that disappears is noticed within a minute instead of two hours."""
 
-_SHOW_READ_ONLY = load_statements(__package__)["show_read_only"]
+_statements = load_statements(__package__)
+PING = _statements["ping"]
+"""Statement that checks that the server answers."""
+_SHOW_READ_ONLY = _statements["show_read_only"]
 
 
 class Database:

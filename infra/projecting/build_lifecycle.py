@@ -8,6 +8,7 @@ import structlog
 from redis import Redis
 
 from infra.log.keys import tagged_key
+from infra.log.lag import events_behind
 from infra.processes.errors import StartupError
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, fingerprint_of_version, read_versions
@@ -83,6 +84,6 @@ def has_caught_up(client: Redis, name: str, versions: Versions, logs: Sequence[s
             pipeline.hget(tagged_key(log, "meta"), "position")
         positions = [int(position or 0) for position in pipeline.execute()]
     return all(
-        building >= live and head - building <= CATCH_UP_EVENTS
+        building >= live and events_behind(head, building) <= CATCH_UP_EVENTS
         for live, building, head in zip(*[iter(positions)] * 3, strict=True)
     )

@@ -1,4 +1,4 @@
-"""The archive as an API process asks it: off the event loop, within bounded time, and not at all while it is away."""
+"""Access of an API process to the archive: in threads beside the event loop, with a timeout."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from eventsourcing.persistence import PersistenceError
 from infra.archive.event_history import EventHistory
 from infra.archive.verification.verify import last_verification
 from infra.log.errors import ArchiveBusyError, ArchiveUnavailableError
-from infra.postgres.database import Database
+from infra.postgres.database import PING, Database
 from infra.processes.errors import StartupError
 from infra.redis.connections import CONNECTION_ERRORS
 from projections.queries import Positions
@@ -23,104 +23,115 @@ logger = structlog.get_logger()
 
 T = TypeVar("T")
 
-AT_ONCE = 4
-"""Questions that one process asks at once."""
+THREADS = 4
+"""Number of operations that one process runs at the same time."""
 
 HISTORY_TIMEOUT_SECONDS = 15.0
-"""How long somebody who asks for the past waits for it."""
+"""Seconds after which a request for history fails."""
 
 STATUS_TIMEOUT_SECONDS = 1.0
-"""The same for what is shown beside something else, or says how things stand."""
+"""Seconds after which a request for the status, or for history beside other data, fails."""
 
 AWAY = "the archive in PostgreSQL cannot be reached; try again"
 BUSY = "the archive in PostgreSQL is held up by other work; try again"
 
 
 class ArchiveGateway:
-    """The archive, with threads of its own, so that nobody else waits for them while PostgreSQL hangs."""
+    """Access to the archive in threads of its own, so that a PostgreSQL that hangs delays no other request."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="archive")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="archive")
         self._is_away = False
-        self._looking = Thread()
+        self._probe = Thread()
 
-    async def ask(self, question: Callable[[], T], patience: float) -> T:
-        """The answer to a blocking question. Raises UnavailableError, after ``patience`` seconds at the latest.
+    async def run(self, operation: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109 it bounds the thread's work
+        """Run a blocking operation in a thread and return its result.
 
-        Once PostgreSQL has been found away nobody waits for it, until it has been seen again. The cause, which may name
-        addresses, is for the log and not for clients.
+        After PostgreSQL was found away, every call fails at once until a probe reaches the server again. The cause may
+        name addresses. It is therefore written to the log and not passed on to clients.
+
+        Args:
+            operation: The operation.
+            timeout: Seconds to wait for the result.
+
+        Raises:
+            UnavailableError: The archive or the event log cannot be reached, or the timeout has passed.
         """
         if self._is_away:
-            self._look_again()
+            self._start_probe()
             raise UnavailableError(AWAY)
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(patience):
-                return await loop.run_in_executor(self._threads, self._watched, question)
+            async with asyncio.timeout(timeout):
+                return await loop.run_in_executor(self._threads, self._observe, operation)
         except TimeoutError as error:
             self._is_away = True
-            logger.warning("the archive does not answer", seconds=patience)
-            raise UnavailableError(f"the archive in PostgreSQL does not answer within {patience:g} s") from error
+            logger.warning("archive did not answer in time", seconds=timeout)
+            raise UnavailableError(f"the archive in PostgreSQL does not answer within {timeout:g} s") from error
         except ArchiveBusyError as error:
             raise UnavailableError(BUSY) from error
         except (ArchiveUnavailableError, StartupError) as error:
             raise UnavailableError(AWAY) from error
         except (*CONNECTION_ERRORS, PersistenceError) as error:
-            logger.warning("the past cannot be read", error=str(error))
+            logger.warning("event log behind the archive cannot be read", error=str(error))
             raise UnavailableError("the event log behind the archive cannot be read; try again") from error
 
-    def _watched(self, question: Callable[[], T]) -> T:
+    def _observe(self, operation: Callable[[], T]) -> T:
+        """Run an operation, and remember whether PostgreSQL is away."""
         try:
-            return question()
+            return operation()
         except ArchiveBusyError as error:
-            logger.warning("the archive is busy", error=str(error))
+            logger.warning("archive busy", error=str(error))
             raise
         except (ArchiveUnavailableError, StartupError) as error:
             self._is_away = True
-            logger.warning("the archive is away", error=str(error))
+            logger.warning("archive away", error=str(error))
             raise
 
-    def _look_again(self) -> None:
-        if not self._looking.is_alive():
-            self._looking = Thread(target=self._look, name="archive away", daemon=True)
-            self._looking.start()
+    def _start_probe(self) -> None:
+        if not self._probe.is_alive():
+            self._probe = Thread(target=self._probe_server, name="archive probe", daemon=True)
+            self._probe.start()
 
-    def _look(self) -> None:
+    def _probe_server(self) -> None:
         try:
             with self.database.connection() as connection:
-                connection.execute("SELECT 1")
+                connection.execute(PING)
         except (ArchiveUnavailableError, StartupError):
             return
         self._is_away = False
-        logger.info("the archive is back")
+        logger.info("archive reachable again")
 
 
 class ArchiveHistory:
-    """The past, for the API."""
+    """The event history as the port of the API. Every method raises UnavailableError."""
 
-    def __init__(self, archive: ArchiveGateway, trail: EventHistory) -> None:
+    def __init__(self, archive: ArchiveGateway, history: EventHistory) -> None:
         self._archive = archive
-        self._trail = trail
+        self._history = history
 
     async def events(self, event_filter: EventFilter, after: Positions, limit: int) -> EventPage:
-        """The events behind these positions, ``limit`` at most. Raises UnavailableError."""
-        return await self._archive.ask(lambda: self._trail.events(event_filter, after, limit), HISTORY_TIMEOUT_SECONDS)
+        """Return a page of events that pass a filter, behind the positions ``after``."""
+        return await self._archive.run(
+            lambda: self._history.events(event_filter, after, limit), HISTORY_TIMEOUT_SECONDS
+        )
 
     async def has_stream(self, stream: str) -> bool:
-        """Whether a stream ever had an event. Raises UnavailableError."""
-        return await self._archive.ask(lambda: self._trail.has_stream(stream), HISTORY_TIMEOUT_SECONDS)
+        """Return whether a stream ever had an event."""
+        return await self._archive.run(lambda: self._history.has_stream(stream), HISTORY_TIMEOUT_SECONDS)
 
     async def of_pattern(self, pattern_id: str, limit: int) -> Sequence[PastEvent]:
-        """The first events that spoke of a pattern. Raises UnavailableError, ValueError for what is no pattern id."""
-        return await self._archive.ask(lambda: self._trail.of_pattern(pattern_id, limit), STATUS_TIMEOUT_SECONDS)
+        """Return the first events about a pattern. Raises ValueError if the pattern id is malformed."""
+        return await self._archive.run(lambda: self._history.of_pattern(pattern_id, limit), STATUS_TIMEOUT_SECONDS)
 
     async def of_stream(self, stream: str, limit: int) -> Sequence[PastEvent]:
-        """The first events of a stream. Raises UnavailableError."""
-        wanted = EventFilter(stream=stream)
-        return (await self._archive.ask(lambda: self._trail.events(wanted, {}, limit), STATUS_TIMEOUT_SECONDS)).events
+        """Return the first events of a stream."""
+        event_filter = EventFilter(stream=stream)
+        page = await self._archive.run(lambda: self._history.events(event_filter, {}, limit), STATUS_TIMEOUT_SECONDS)
+        return page.events
 
     async def verification(self) -> Verification | None:
-        """What the last verification found. Raises UnavailableError."""
-        found = await self._archive.ask(lambda: last_verification(self._archive.database), STATUS_TIMEOUT_SECONDS)
-        return cast("Verification | None", found)
+        """Return the result of the last verification, or None before the first."""
+        result = await self._archive.run(lambda: last_verification(self._archive.database), STATUS_TIMEOUT_SECONDS)
+        return cast("Verification | None", result)

@@ -8,6 +8,7 @@ from redis import Redis
 
 from infra.operations import commands, status
 from infra.operations.archive_status import read_archive_status
+from infra.postgres.database import PING
 from infra.redis.connections import CONNECTION_ERRORS
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
 from infra.serving.threads import in_thread
@@ -96,7 +97,7 @@ class RedisOperations:
         archive = self._archive
         if archive is None:
             return None
-        return await archive.ask(lambda: read_archive_status(archive.database, self._client), STATUS_TIMEOUT_SECONDS)
+        return await archive.run(lambda: read_archive_status(archive.database, self._client), STATUS_TIMEOUT_SECONDS)
 
     def _redis_status(self) -> ServerStatus:
         try:
@@ -113,13 +114,13 @@ class RedisOperations:
 async def _postgres_status(archive: ArchiveGateway) -> ServerStatus:
     def ping() -> ServerStatus:
         with archive.database.connection() as connection:
-            connection.execute("SELECT 1")
+            connection.execute(PING)
             started = time.perf_counter()
-            connection.execute("SELECT 1")
+            connection.execute(PING)
             milliseconds = round((time.perf_counter() - started) * 1_000, 3)
             return ServerStatus(True, connection.info.parameter_status("server_version"), milliseconds)
 
     try:
-        return await archive.ask(ping, STATUS_TIMEOUT_SECONDS)
+        return await archive.run(ping, STATUS_TIMEOUT_SECONDS)
     except UnavailableError:
         return ServerStatus(up=False)

@@ -83,7 +83,7 @@ def test_an_archive_that_is_busy_is_not_away(database: Database) -> None:
         archive = ArchiveGateway(limited)
         for _ in range(2):
             with pytest.raises(UnavailableError) as busy:
-                asyncio.run(archive.ask(slow, 30))
+                asyncio.run(archive.run(slow, 30))
             assert str(busy.value) == BUSY
-        assert asyncio.run(archive.ask(lambda: "an answer", 30)) == "an answer"
-    assert [log["event"] for log in logs] == ["the archive is busy"] * 2
+        assert asyncio.run(archive.run(lambda: "an answer", 30)) == "an answer"
+    assert [log["event"] for log in logs] == ["archive busy"] * 2

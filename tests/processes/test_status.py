@@ -83,4 +83,4 @@ def test_status_counts_what_came_in(redis: Redis, redis_url: str) -> None:
 def test_an_unknown_read_model_is_refused(redis_url: str) -> None:
     answer = tickview("projections", "nothing", redis_url=redis_url)
     assert answer.returncode == 1
-    assert b"there is no read model 'nothing': there are patterns" in answer.stderr
+    assert b"There is no read model 'nothing'. The read models are patterns" in answer.stderr
