@@ -104,7 +104,7 @@ def test_a_server_out_of_memory_is_waited_for(redis: Redis, redis_url: str, tmp_
                 pipeline.xadd(INGEST_STREAM, {"channel": message["channel"], "payload": raw(message)})
                 pipeline.config_set("maxmemory", 1)
                 pipeline.execute()
-            wait_until(lambda: b"will try again" in (tmp_path / "log").read_bytes(), "the log refuses the event")
+            wait_until(lambda: b"ingest stream cannot be recorded" in (tmp_path / "log").read_bytes(), "it is refused")
         finally:
             redis.config_set("maxmemory", 0)
         wait_until(lambda: len(recorded(redis)) == 1, "the event is recorded")
@@ -144,7 +144,7 @@ def test_publish_by_pubsub_and_stream(redis: Redis, redis_url: str) -> None:
 def test_publish_says_which_line_is_wrong(redis_url: str) -> None:
     wrong = tickview("publish", "-", redis_url=redis_url, stdin=b'{"channel": "a", "payload": {}}\n{"a": 1}\n')
     assert wrong.returncode == 1
-    assert b"line 2" in wrong.stderr
+    assert b"Line 2" in wrong.stderr
     assert b"Traceback" not in wrong.stderr
 
 
@@ -165,7 +165,7 @@ def test_dead_letters_by_hand(redis: Redis, redis_url: str) -> None:
     assert letters(redis).stats().count == 0
     gone = tickview("dead-letters", "show", letter["id"], redis_url=redis_url)
     assert gone.returncode == 1
-    assert b"there is no dead letter" in gone.stderr
+    assert b"There is no dead letter" in gone.stderr
 
 
 def test_no_redis_is_said_in_one_line(tmp_path: Path) -> None:
