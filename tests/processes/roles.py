@@ -3,52 +3,64 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 from typing import IO, Any
+
+from tests.processes.fork_server import ForkedProcess
 
 DEADLINE_SECONDS = 60.0
 
 
 def start(
     *arguments: str, redis_url: str, log: IO[bytes] | None = None, own_group: bool = False, **settings: Any
-) -> subprocess.Popen[bytes]:
-    """``tickview`` with these arguments on this server; settings by their names without ``TICKVIEW_``."""
-    environment = {**os.environ, "TICKVIEW_REDIS_URL": redis_url}
-    environment |= {f"TICKVIEW_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "infra.cli", *arguments]
-    return subprocess.Popen(command, env=environment, stderr=log, start_new_session=own_group)
+) -> ForkedProcess:
+    """Start ``tickview`` with these arguments on this server. Settings have their names without ``TICKVIEW_``."""
+    files = {} if log is None else {2: log}
+    return ForkedProcess(arguments, environment_of(redis_url, settings), files, own_group=own_group)
 
 
 def tickview(
     *arguments: str, redis_url: str, stdin: bytes = b"", **settings: Any
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end."""
-    environment = {**os.environ, "TICKVIEW_REDIS_URL": redis_url}
-    environment |= {f"TICKVIEW_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "infra.cli", *arguments]
-    return subprocess.run(command, env=environment, input=stdin, capture_output=True, timeout=60, check=False)
+    with TemporaryFile() as given, TemporaryFile() as output, TemporaryFile() as errors:
+        given.write(stdin)
+        given.seek(0)
+        files = {0: given, 1: output, 2: errors}
+        process = ForkedProcess(arguments, environment_of(redis_url, settings), files, own_group=False)
+        try:
+            code = process.wait(timeout=60)
+        finally:
+            process.kill()
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(["tickview", *arguments], code, output.read(), errors.read())
 
 
-def stop(process: subprocess.Popen[bytes]) -> int:
+def environment_of(redis_url: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return this process's environment with the settings, by their names without ``TICKVIEW_``."""
+    variables = {f"TICKVIEW_{name.upper()}": str(value) for name, value in settings.items()}
+    return {**os.environ, "TICKVIEW_REDIS_URL": redis_url, **variables}
+
+
+def stop(process: ForkedProcess | subprocess.Popen[bytes]) -> int:
     """End it as a person would; killed if it does not end."""
     if process.poll() is None:
         process.send_signal(signal.SIGCONT)
         process.terminate()
     try:
         return process.wait(timeout=15)
-    except subprocess.TimeoutExpired:
+    except (TimeoutError, subprocess.TimeoutExpired):
         process.kill()
         process.wait()
         raise
 
 
 @contextmanager
-def running(
-    *arguments: str, redis_url: str, log: IO[bytes] | None = None, **settings: Any
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(*arguments: str, redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterator[ForkedProcess]:
     """A role that runs as long as the context lasts."""
     process = start(*arguments, redis_url=redis_url, log=log, **settings)
     try:
@@ -58,7 +70,7 @@ def running(
 
 
 @contextmanager
-def doomed(*arguments: str, redis_url: str, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+def doomed(*arguments: str, redis_url: str, **settings: Any) -> Iterator[ForkedProcess]:
     """A role that is killed at the end of the context, whatever it is doing then."""
     process = start(*arguments, redis_url=redis_url, **settings)
     try:
