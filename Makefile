@@ -2,15 +2,23 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 4
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: run test lint unit integration processes benchmarks clean
+.PHONY: run test quick lint unit integration processes benchmarks constraints clean
 
-run: $(VENV)/run  ## Everything on this machine, with the demo producer; Ctrl-C stops it
+run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
 
-test: lint unit integration processes  ## The whole test suite, on real servers
+# Most of the process tests is waiting, so that more workers than cores pay off. They come first: they take longest.
+test: lint $(VENV)/dev redis-server  ## Lint and the whole test suite on real servers, with branch coverage
+	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
+		--cov --cov-report=term:skip-covered tests/processes tests/integration tests/unit
+
+quick: lint  ## In under a minute: lint, unit tests with fewer examples, one end-to-end test
+	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 tests/unit tests/processes/test_api_flow.py::test_a_read_sees_what_a_write_was_given
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -21,14 +29,17 @@ lint: $(VENV)/dev
 unit: $(VENV)/dev  ## Pure functions
 	$(PYTEST) --numprocesses=2 tests/unit
 
-integration: $(VENV)/dev redis-server  ## On real servers, in this process
-	$(PYTEST) tests/integration
+integration: $(VENV)/dev redis-server  ## On real servers, in the process of the test
+	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/integration
 
-processes: $(VENV)/dev redis-server  ## Real processes, real HTTP; two files at a time, since most of it is waiting
-	$(PYTEST) --numprocesses=2 --dist=loadfile tests/processes
+processes: $(VENV)/dev redis-server  ## Real processes, real HTTP
+	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/processes
 
-benchmarks: $(VENV)/dev  ## What docs/performance.md is made from
+benchmarks: $(VENV)/dev  ## The figures of docs/performance.md
 	$(PYTEST) tests/benchmarks
+
+constraints: $(VENV)/dev  ## Write the versions that are installed now to constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed '1i # The tested versions of all dependencies, written by `make constraints`.' > constraints.txt
 
 .PHONY: redis-server
 redis-server:  ## Redis 7.0, beside the embedded Valkey 9
@@ -38,13 +49,13 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/run: $(VENV)/python setup.cfg
-	$(BIN)/pip install --quiet --editable '.[embedded,demo,parquet]'
+$(VENV)/run: $(VENV)/python setup.cfg constraints.txt
+	$(INSTALL) --editable '.[embedded,demo,parquet]'
 	@touch $@
 
-$(VENV)/dev: $(VENV)/python setup.cfg
-	$(BIN)/pip install --quiet --editable '.[embedded,demo,parquet,dev]'
+$(VENV)/dev: $(VENV)/python setup.cfg constraints.txt
+	$(INSTALL) --editable '.[embedded,demo,parquet,dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

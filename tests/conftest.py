@@ -1,5 +1,6 @@
 """Fixtures shared by every tier: a real server for the session, an empty one for each test."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,8 @@ from tests import servers
 
 # How fast examples are made and run is the machine's, which may have other work to do.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+settings.register_profile("quick", settings.get_profile("any machine"), max_examples=20)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "any machine"))
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +51,8 @@ def redis(redis_url: str) -> Iterator[Redis]:
 def postgres_18_dsn() -> Iterator[str]:
     """The session's embedded PostgreSQL."""
     with servers.postgres() as dsn:
+        servers.stop_syncing(dsn)
+        servers.make_template(dsn)
         yield dsn
 
 
@@ -58,13 +62,15 @@ def postgres_15_dsn() -> Iterator[str]:
     if not servers.DEBIANS_POSTGRES.exists():
         pytest.skip("Debian's PostgreSQL 15 is not on this machine")
     with servers.postgres(servers.DEBIANS_POSTGRES) as dsn:
+        servers.stop_syncing(dsn)
+        servers.make_template(dsn)
         yield dsn
 
 
 @pytest.fixture(params=["postgres_18_dsn", "postgres_15_dsn"])
 def each_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """An empty database with our schema, on each PostgreSQL there is."""
-    with servers.new_database(request.getfixturevalue(request.param)) as dsn, opened(dsn) as database:
+    with servers.new_database(request.getfixturevalue(request.param), servers.TEMPLATE) as dsn, opened(dsn) as database:
         yield database
 
 
@@ -76,9 +82,9 @@ def database_url(postgres_18_dsn: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
+def database(postgres_18_dsn: str) -> Iterator[Database]:
     """An empty database with our schema."""
-    with opened(database_url) as database:
+    with servers.new_database(postgres_18_dsn, servers.TEMPLATE) as dsn, opened(dsn) as database:
         yield database
 
 

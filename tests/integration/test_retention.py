@@ -236,10 +236,10 @@ class Accounts(Application[UUID]):
 
 
 @pytest.fixture
-def accounts(redis_url: str, database_url: str) -> Iterator[Accounts]:
+def accounts(redis_url: str, database: Database) -> Iterator[Accounts]:
     """The application, with an archive behind its log."""
     environment = {"PERSISTENCE_MODULE": "infra.eventlog", "TICKVIEW_REDIS_URL": redis_url}
-    with Accounts({**os.environ, **environment, "TICKVIEW_POSTGRES_DSN": database_url}) as application:
+    with Accounts({**os.environ, **environment, "TICKVIEW_POSTGRES_DSN": database.dsn}) as application:
         yield application
 
 
