@@ -1,52 +1,58 @@
-"""Given these events, when this one comes, then the row is so: the specification of a projection."""
+"""The language of projection specifications: given some events, when an event comes, then the rows are as follows."""
 
 from typing import Any
 
-from domain.codec import encode, topic_of
 from domain.events import Event
 from domain.log import LogEntry
-from projections.base import Projection, StoredRow
-from projections.fold import FoldResult, LoadedState, decode_entries, fold, required_keys
-
-
-def entries(events: list[Event]) -> list[LogEntry]:
-    """The events as they lie in a log that begins with them."""
-    return [
-        LogEntry(position, event.stream, position, topic_of(type(event)), event.event_id, 0.0, encode(event))
-        for position, event in enumerate(events, 1)
-    ]
-
-
-def folded(projection: Projection[Any, Any], events: list[Event]) -> FoldResult:
-    """What the engine makes of the events, from nothing, in one batch."""
-    readings = decode_entries(projection, entries(events))
-    required_keys(projection, readings)
-    return fold(projection, LoadedState(), readings)
+from projections.base import Projection, StoredRow, decode_row
+from projections.fold import FoldResult, LoadedState, decode_entries, fold, overlay
+from projections.mutations import derive
+from tests.events import log_entries
 
 
 class Given:
-    """The rows after some events."""
+    """The rows of a projection after some events."""
 
     def __init__(self, projection: Projection[Any, Any], *events: Event) -> None:
         self._projection = projection
         self._events = list(events)
 
     def when(self, *events: Event) -> "Given":
-        """More events."""
+        """Append events."""
         return Given(self._projection, *self._events, *events)
 
+    def folded(self) -> FoldResult:
+        """Fold all events from nothing in one batch, as a replay does."""
+        return fold(self._projection, LoadedState(), decode_entries(self._projection, log_entries(self._events)))
+
+    def stored_rows(self) -> dict[str, StoredRow[Any]]:
+        """Return the rows with their provenance after a replay."""
+        return {key: evolved.stored for key, evolved in self.folded().after.items() if evolved.stored}
+
     def rows(self) -> dict[str, Any]:
-        """The rows there are then."""
-        after = folded(self._projection, self._events).after
-        return {key: evolved.stored.row for key, evolved in after.items() if evolved.stored}
+        """Return the rows after a replay."""
+        return {key: stored.row for key, stored in self.stored_rows().items()}
 
     def row(self) -> Any:
-        """The only row."""
+        """Return the only row."""
         [row] = self.rows().values()
         return row
 
     def stored(self) -> StoredRow[Any]:
-        """The only row, with its provenance."""
-        [evolved] = [one for one in folded(self._projection, self._events).after.values() if one.stored]
-        assert evolved.stored
-        return evolved.stored
+        """Return the only row with its provenance."""
+        [stored] = self.stored_rows().values()
+        return stored
+
+    def live(self) -> dict[str, StoredRow[Any]]:
+        """Return the rows after each event came in a batch of its own and was read back from the stored document."""
+        loaded = LoadedState()
+        for entry in log_entries(self._events):
+            self._commit(loaded, entry)
+        return loaded.rows
+
+    def _commit(self, loaded: LoadedState, entry: LogEntry) -> None:
+        folded = fold(self._projection, loaded, decode_entries(self._projection, [entry]))
+        overlay(loaded, folded)
+        for key, document in derive(self._projection, folded).rows.items():
+            if document is not None:
+                loaded.rows[key] = decode_row(self._projection.row, document)

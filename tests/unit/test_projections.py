@@ -1,24 +1,9 @@
-"""The specifications of the read models: nothing yet, each event, duplicates, an unknown predecessor, late arrivals."""
-
-from typing import Any
+"""The specifications of the projections: nothing yet, each event, duplicates, unknown predecessors, late arrivals."""
 
 import pytest
 
-from domain.events import (
-    BacktestCompleted,
-    BacktestFailed,
-    BacktestProgressed,
-    Event,
-    HealthReported,
-    PatternDetected,
-    PatternExpired,
-    PatternUpdated,
-    SymbolChanged,
-    SymbolDelisted,
-    SymbolListed,
-    UniverseChanged,
-    UniverseDefined,
-)
+from domain.events import EVENT_TYPES, PositionLost
+from domain.user_events import USER_EVENT_TYPES
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns, confidence_band, pattern_id
@@ -26,24 +11,37 @@ from projections.producers import Producers
 from projections.registry import READ_MODELS
 from projections.symbols import Symbols
 from projections.universes import Universes
+from tests.events import (
+    NOON,
+    backtest_completed,
+    backtest_failed,
+    backtest_progressed,
+    health_reported,
+    pattern_detected,
+    pattern_expired,
+    pattern_updated,
+    symbol_changed,
+    symbol_delisted,
+    symbol_listed,
+    universe_changed,
+    universe_defined,
+)
+from tests.examples import EXAMPLES
 from tests.unit.spec import Given
 
-NOON = 1_757_001_600.0
+SELF_SUFFICIENT = {
+    "patterns": {"PatternDetected", "PatternUpdated"},
+    "backtests": {"BacktestProgressed", "BacktestCompleted", "BacktestFailed"},
+    "activity": set(EVENT_TYPES) - {"PositionLost"},
+    "producers": {"HealthReported"},
+    "symbols": {"SymbolListed", "SymbolChanged"},
+    "universes": {"UniverseDefined", "UniverseChanged"},
+    "workspaces": set(USER_EVENT_TYPES),
+}
+"""The event types that make a row without a predecessor. An update of a pattern needs a tier and a confidence."""
 
-
-def detected(**fields: Any) -> PatternDetected:
-    known = {"event_id": "d", "occurred_at": NOON, "source": "test", "symbol": "AAPL", "pattern": "Doji"}
-    return PatternDetected(**{**known, "detected_at": NOON, "tier": "daily", "confidence": 0.7, **fields})
-
-
-def updated(**fields: Any) -> PatternUpdated:
-    known = {"event_id": "u", "occurred_at": NOON + 60, "source": "test", "symbol": "AAPL", "pattern": "Doji"}
-    return PatternUpdated(**{**known, "detected_at": NOON, **fields})
-
-
-def expired(**fields: Any) -> PatternExpired:
-    known = {"event_id": "x", "occurred_at": NOON + 90, "source": "test", "symbol": "AAPL", "pattern": "Doji"}
-    return PatternExpired(**{**known, "detected_at": NOON, **fields})
+IDEMPOTENT = {"patterns", "backtests", "symbols", "universes"}
+"""The read models whose ``evolve`` is idempotent. The others count events: test_redelivery shows what protects them."""
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
@@ -51,68 +49,117 @@ def test_nothing_yet(name: str) -> None:
     assert Given(READ_MODELS[name]).rows() == {}
 
 
+@pytest.mark.parametrize("name", READ_MODELS)
+def test_each_handled_event_changes_a_row(name: str) -> None:
+    projection, history = READ_MODELS[name], EXAMPLES[name]
+    assert {type(event) for event in history} == set(projection.handles) - {PositionLost}
+    for number in range(len(history)):
+        before, after = Given(projection, *history[:number]), Given(projection, *history[: number + 1])
+        assert before.rows() != after.rows(), f"{history[number]} changes nothing"
+        assert after.folded().parked == []
+
+
+@pytest.mark.parametrize("name", READ_MODELS)
+def test_an_event_without_a_predecessor_makes_a_row_or_nothing(name: str) -> None:
+    projection = READ_MODELS[name]
+    alone = {type(event).__name__: Given(projection, event) for event in EXAMPLES[name]}
+    if name == "patterns":
+        alone["PatternUpdated"] = Given(projection, pattern_updated(tier="daily", confidence=0.9))
+    assert {event_type for event_type, given in alone.items() if given.rows()} == SELF_SUFFICIENT[name]
+    assert not any(given.folded().parked for given in alone.values())
+
+
+@pytest.mark.parametrize("name", READ_MODELS)
+def test_a_replay_from_zero_equals_live_work(name: str) -> None:
+    given = Given(READ_MODELS[name], *EXAMPLES[name])
+    assert given.stored_rows() == given.live()
+
+
+@pytest.mark.parametrize("name", READ_MODELS)
+def test_folding_each_event_twice_changes_rows_only_where_events_are_counted(name: str) -> None:
+    history = EXAMPLES[name]
+    twice = [event for event in history for _ in range(2)]
+    once = Given(READ_MODELS[name], *history).rows()
+    assert (Given(READ_MODELS[name], *twice).rows() == once) is (name in IDEMPOTENT)
+
+
+@pytest.mark.parametrize("name", READ_MODELS)
+def test_folding_the_history_twice_changes_rows_only_where_events_are_counted(name: str) -> None:
+    """The history of a workspace begins with the creation of its lists, which resets the number of their changes."""
+    history = EXAMPLES[name]
+    given = Given(READ_MODELS[name], *history)
+    assert (given.when(*history).rows() == given.rows()) is (name in IDEMPOTENT | {"workspaces"})
+
+
 class TestPatterns:
     given = staticmethod(lambda *events: Given(ActivePatterns(), *events))
 
     def test_a_detection_begins_a_row(self) -> None:
-        row = self.given(detected(rsi=61.5, extra={"details": {"a": 1}})).row()
+        row = self.given(pattern_detected(rsi=61.5, extra={"details": {"a": 1}})).row()
         assert row.id == "AAPL:Doji:daily:1757001600000"
         assert (row.confidence, row.rsi, row.relative_strength) == (0.7, 61.5, None)
         assert row.extra == {"details": {"a": 1}}
 
     def test_a_row_names_the_event_and_position_that_last_changed_it(self) -> None:
-        stored = self.given(detected(), updated(tier="daily", confidence=0.9)).stored()
+        stored = self.given(pattern_detected(), pattern_updated(event_id="u", tier="daily", confidence=0.9)).stored()
         assert (stored.position, stored.row.event_id) == (2, "u")
 
     def test_a_duplicate_changes_nothing(self) -> None:
-        once, twice = self.given(detected()), self.given(detected(), detected())
+        detection = pattern_detected()
+        once, twice = self.given(detection), self.given(detection, detection)
         assert once.rows() == twice.rows()
 
     def test_two_tiers_are_two_patterns(self) -> None:
-        assert len(self.given(detected(), detected(tier="intraday")).rows()) == 2
+        assert len(self.given(pattern_detected(), pattern_detected(tier="intraday")).rows()) == 2
 
     def test_two_detections_in_one_second_are_two_patterns(self) -> None:
-        assert len(self.given(detected(), detected(detected_at=NOON + 0.001)).rows()) == 2
+        assert len(self.given(pattern_detected(), pattern_detected(detected_at=NOON + 0.001)).rows()) == 2
 
     def test_an_update_changes_what_it_says_and_no_more(self) -> None:
-        row = self.given(detected(current_price=10.0)).when(updated(tier="daily", confidence=0.9)).row()
+        row = self.given(pattern_detected(current_price=10.0)).when(pattern_updated(tier="daily", confidence=0.9)).row()
         assert (row.confidence, row.current_price, row.updated_at) == (0.9, 10.0, NOON + 60)
 
     def test_an_update_without_a_tier_speaks_for_every_tier(self) -> None:
-        rows = self.given(detected(), detected(tier="anything at all")).when(updated(confidence=0.9)).rows()
+        rows = (
+            self.given(pattern_detected(), pattern_detected(tier="anything at all"))
+            .when(pattern_updated(confidence=0.9))
+            .rows()
+        )
         assert [row.confidence for row in rows.values()] == [0.9, 0.9]
 
     def test_an_expiry_without_a_tier_ends_every_tier(self) -> None:
-        assert self.given(detected(), detected(tier="1min")).when(expired()).rows() == {}
+        assert self.given(pattern_detected(), pattern_detected(tier="1min")).when(pattern_expired()).rows() == {}
 
     def test_an_expiry_of_one_tier_leaves_the_others(self) -> None:
-        rows = self.given(detected(), detected(tier="1min")).when(expired(tier="1min")).rows()
+        rows = self.given(pattern_detected(), pattern_detected(tier="1min")).when(pattern_expired(tier="1min")).rows()
         assert [row.tier for row in rows.values()] == ["daily"]
 
     def test_an_update_of_a_detection_that_was_missed_begins_it(self) -> None:
-        assert self.given(updated(tier="daily", confidence=0.9)).row().confidence == 0.9
+        assert self.given(pattern_updated(tier="daily", confidence=0.9)).row().confidence == 0.9
 
     def test_an_update_that_cannot_begin_a_row_is_nothing(self) -> None:
-        assert self.given(updated(tier="daily")).rows() == {}
-        assert self.given(updated(confidence=0.9)).rows() == {}
+        assert self.given(pattern_updated(tier="daily")).rows() == {}
+        assert self.given(pattern_updated(confidence=0.9)).rows() == {}
 
     def test_an_expiry_of_nothing_is_nothing(self) -> None:
-        assert self.given(expired(), expired(tier="daily")).rows() == {}
+        assert self.given(pattern_expired(), pattern_expired(tier="daily")).rows() == {}
 
     def test_an_older_update_that_comes_late_is_ignored(self) -> None:
-        late = updated(tier="daily", confidence=0.1, occurred_at=NOON + 30)
-        assert self.given(detected(), updated(tier="daily", confidence=0.9), late).row().confidence == 0.9
+        late = pattern_updated(tier="daily", confidence=0.1, occurred_at=NOON + 30)
+        assert (
+            self.given(pattern_detected(), pattern_updated(tier="daily", confidence=0.9), late).row().confidence == 0.9
+        )
 
     def test_an_elapsed_expiry_does_not_end_what_was_prolonged(self) -> None:
-        history = (detected(expires_at=NOON + 60), updated(tier="daily", expires_at=NOON + 600))
-        assert self.given(*history, expired(tier="daily", reason="elapsed", expires_at=NOON + 60)).rows()
-        assert not self.given(*history, expired(tier="daily", reason="elapsed", expires_at=NOON + 600)).rows()
+        history = (pattern_detected(expires_at=NOON + 60), pattern_updated(tier="daily", expires_at=NOON + 600))
+        assert self.given(*history, pattern_expired(tier="daily", reason="elapsed", expires_at=NOON + 60)).rows()
+        assert not self.given(*history, pattern_expired(tier="daily", reason="elapsed", expires_at=NOON + 600)).rows()
 
     @pytest.mark.parametrize(
         ("confidence", "band"), [(0, "0.0-0.1"), (0.1, "0.1-0.2"), (0.55, "0.5-0.6"), (0.9, "0.9-1.0"), (1, "0.9-1.0")]
     )
     def test_confidence_bands(self, confidence: float, band: str) -> None:
-        assert confidence_band(self.given(detected(confidence=confidence)).row()) == band
+        assert confidence_band(self.given(pattern_detected(confidence=confidence)).row()) == band
 
     def test_group_of_is_the_detection_whatever_the_symbol(self) -> None:
         key = pattern_id("X:BTCUSD", "Doji", "daily", NOON)
@@ -122,54 +169,57 @@ class TestPatterns:
 class TestBacktests:
     given = staticmethod(lambda *events: Given(Backtests(), *events))
 
-    @staticmethod
-    def progressed(progress: float, at: float = 0, **fields: Any) -> Event:
-        known = {"event_id": "p", "occurred_at": NOON + at, "source": "test", "job_id": "job"}
-        return BacktestProgressed(**{**known, "progress": progress, **fields})
-
-    @staticmethod
-    def completed(at: float = 100, **results: Any) -> Event:
-        return BacktestCompleted(
-            event_id="c", occurred_at=NOON + at, source="test", job_id="job", results={"win_rate": 0.6, **results}
-        )
-
     def test_progress(self) -> None:
-        row = self.given(self.progressed(0.25), self.progressed(0.5, 10, current_symbol="AAPL")).row()
+        row = self.given(
+            backtest_progressed(0.25), backtest_progressed(0.5, occurred_at=NOON + 10, current_symbol="AAPL")
+        ).row()
         assert (row.progress, row.current_symbol, row.started_at) == (0.5, "AAPL", NOON)
 
     def test_a_result_completes(self) -> None:
-        row = self.given(self.progressed(0.25), self.completed()).row()
+        row = self.given(backtest_progressed(0.25), backtest_completed()).row()
         assert (row.status, row.progress, row.ended_at) == ("completed", 1.0, NOON + 100)
         assert row.results == {"win_rate": 0.6}
 
     def test_a_result_without_progress_is_a_run_too(self) -> None:
-        assert self.given(self.completed()).row().status == "completed"
+        assert self.given(backtest_completed()).row().status == "completed"
 
     def test_progress_after_the_end_is_ignored(self) -> None:
-        assert self.given(self.completed(), self.progressed(0.9, 200)).row().status == "completed"
+        assert (
+            self.given(backtest_completed(), backtest_progressed(0.9, occurred_at=NOON + 200)).row().status
+            == "completed"
+        )
 
     def test_older_progress_that_comes_late_is_ignored(self) -> None:
-        assert self.given(self.progressed(0.5, 10), self.progressed(0.25, 5)).row().progress == 0.5
+        assert (
+            self.given(backtest_progressed(0.5, occurred_at=NOON + 10), backtest_progressed(0.25, occurred_at=NOON + 5))
+            .row()
+            .progress
+            == 0.5
+        )
 
     def test_a_failure(self) -> None:
-        failed = BacktestFailed(
-            event_id="f", occurred_at=NOON, source="test", job_id="job", status="cancelled", error_message="no data"
-        )
-        row = self.given(self.progressed(0.25), failed).row()
+        failed = backtest_failed(occurred_at=NOON, status="cancelled", error_message="no data")
+        row = self.given(backtest_progressed(0.25), failed).row()
         assert (row.status, row.progress, row.error_message) == ("cancelled", 0.25, "no data")
 
 
-def report(status: str, at: float) -> HealthReported:
-    return HealthReported(event_id="h", occurred_at=NOON + at, source="pl", status=status, metrics={"cpu": 0.5})
-
-
 def test_the_latest_report_counts_in_whatever_order() -> None:
-    row = Given(Producers(), report("healthy", 10), report("degraded", 5)).row()
+    row = Given(
+        Producers(),
+        health_reported(status="healthy", occurred_at=NOON + 10),
+        health_reported(status="degraded", occurred_at=NOON + 5),
+    ).row()
     assert (row.status, row.reports, row.reported_at) == ("healthy", 2, NOON + 10)
 
 
 def test_activity_counts_by_day_type_and_source() -> None:
-    rows = Given(Activity(), detected(), detected(), detected(occurred_at=NOON + 86_400), report("healthy", 0)).rows()
+    rows = Given(
+        Activity(),
+        pattern_detected(),
+        pattern_detected(),
+        pattern_detected(occurred_at=NOON + 86_400),
+        health_reported(status="healthy", occurred_at=NOON + 0),
+    ).rows()
     assert {key: row.events for key, row in rows.items()} == {
         "2025-09-04/PatternDetected/test": 2,
         "2025-09-05/PatternDetected/test": 1,
@@ -178,10 +228,7 @@ def test_activity_counts_by_day_type_and_source() -> None:
 
 
 class TestSymbols:
-    said = {"event_id": "l", "occurred_at": NOON, "source": "test", "symbol": "AAPL"}
-    listed = SymbolListed(**said, name="Apple", sector="Technology", market_cap=3e12)
-    changed = SymbolChanged(**{**said, "event_id": "c", "occurred_at": NOON + 1}, name="Apple Inc.")
-    delisted = SymbolDelisted(**{**said, "event_id": "d", "occurred_at": NOON + 2})
+    listed, changed, delisted = symbol_listed(), symbol_changed(event_id="c"), symbol_delisted()
 
     def test_a_change_says_everything_anew(self) -> None:
         row = Given(Symbols(), self.listed, self.changed).row()
@@ -201,8 +248,5 @@ class TestSymbols:
 
 
 def test_a_universe_is_what_was_said_last() -> None:
-    said = {"occurred_at": NOON, "source": "test", "key": "mega_cap"}
-    defined = UniverseDefined(**said, event_id="1", name="Mega caps", symbols=["AAPL", "MSFT"])
-    changed = UniverseChanged(**{**said, "occurred_at": NOON + 1}, event_id="2", symbols=["AAPL"])
-    row = Given(Universes(), defined, changed).row()
+    row = Given(Universes(), universe_defined(), universe_changed()).row()
     assert (row.symbols, row.name, row.defined_at, row.updated_at) == (["AAPL"], None, NOON, NOON + 1)
