@@ -1,1 +1,1 @@
-"""The archive in PostgreSQL: the whole history of every log, chained by hash; and what is told from it."""
+"""The archive in PostgreSQL: the events of every log, chained by hash, and the read model ``pattern_history``."""

@@ -1,1 +1,1 @@
-"""The read model ``pattern_history`` in PostgreSQL: each state of each pattern with its validity interval."""
+"""The read model ``pattern_history`` in PostgreSQL: the states of each pattern with their validity intervals."""

@@ -1,4 +1,4 @@
--- The whole history, each log chained by hash (docs/archive.md).
+-- The archive: every event of every log, chained by hash (docs/archive.md).
 
 CREATE TABLE tickview.events (
     log text NOT NULL,

@@ -1,4 +1,5 @@
--- The read model pattern_history: each pattern as the scan showed it, over time (docs/as-of.md).
+-- The read model pattern_history: the states of each pattern, with the interval in which the scan showed each state
+-- (docs/as-of.md).
 
 CREATE TABLE tickview.live_versions (
     name text PRIMARY KEY,
@@ -16,7 +17,7 @@ CREATE TABLE tickview.pattern_events (
 );
 COMMENT ON TABLE tickview.pattern_events IS 'The events that speak of each detection of a pattern, whatever the tier';
 
--- Texts are compared by their bytes, whatever the locale of the database: rows are ordered by them.
+-- The texts have the collation "C": the order of the rows must not depend on the locale of the database.
 CREATE TABLE tickview.pattern_history (
     version integer NOT NULL,
     timeline text NOT NULL,
