@@ -23,7 +23,7 @@ UNLINK_BATCH = 1_000
 
 
 class DroppedBuilds:
-    """The dropped builds that one worker has noticed. A thread of its own removes each, when it is due.
+    """The dropped builds that a worker has noticed. The worker removes each of them in a separate thread.
 
     Args:
         client: The client of the read models' server.

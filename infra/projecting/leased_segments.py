@@ -86,7 +86,7 @@ class LeasedSegments:
         self.release(list(self._threads))
 
     def _stop(self, threads: Sequence[ProjectorThread]) -> None:
-        # All threads are asked before the first is joined: otherwise the other leases could expire during the joins.
+        # Every stop is requested before the first join: otherwise the other leases could expire during the joins.
         for thread in threads:
             thread.request_stop()
         for thread in threads:
