@@ -130,7 +130,7 @@ def test_some_refused_and_all_refused(client: httpx.Client) -> None:
         (b'[{"channel": 7, "payload": {}}]', {}, 400, "[0].channel should be a text"),
         (b"{}", {"Content-Type": "text/plain"}, 415, "application/json"),
         (b"{}", {"Content-Type": ""}, 415, "application/json"),
-        (b"[" + b" " * (16 * 1024 * 1024) + b"]", {}, 413, "more than the 16777216 allowed"),
+        (b"[" + b" " * (16 * 1024 * 1024) + b"]", {}, 413, "at most 16,777,216 bytes are allowed"),
     ],
 )
 def test_bodies_that_are_none(
