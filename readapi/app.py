@@ -64,16 +64,16 @@ class ReadModels:
 
 @dataclass(frozen=True)
 class ArchivePorts:
-    """The past."""
+    """The ports to the archive: the history of the patterns, and the history of all events."""
 
     pattern_history: PatternHistory
     history: History | None
-    """The events. None if there is no archive."""
+    """The history of all events. None if there is no archive."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Everything that the resources read and command."""
+    """The ports that the resources use: read models, archive, commands and operations."""
 
     read_models: ReadModels
     archive: ArchivePorts
@@ -98,7 +98,7 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     """Create the application, or add all routes to a host application.
 
     Args:
-        ports: Everything that the resources read and command.
+        ports: The ports that the resources use.
         hub: Live push.
         guard: Authenticates and authorises every request.
         runtime: The process that runs the application.
