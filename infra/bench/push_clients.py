@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple, cast
 
 import uvloop
 
+from infra.bench.errors import BenchmarkError
+
 Transport = Literal["websocket", "sse"]
 
 CONNECT_BATCH = 100
@@ -80,7 +82,7 @@ class _Client(asyncio.Protocol):
                 self._buffer = data
                 return
             if not data.startswith(self._accepting):
-                self.accepted.set_exception(RuntimeError(data[:200].decode(errors="replace")))
+                self.accepted.set_exception(BenchmarkError(data[:200].decode(errors="replace")))
                 return
             self.accepted.set_result(None)
         while (bounds := self._next(data, place)) is not None:
@@ -97,7 +99,7 @@ class _Client(asyncio.Protocol):
         del exc
         self.closed = True
         if not self.accepted.done():
-            self.accepted.set_exception(RuntimeError("The server closed the connection before it accepted it."))
+            self.accepted.set_exception(BenchmarkError("The server closed the connection before it accepted it."))
 
 
 _UPGRADE = (
