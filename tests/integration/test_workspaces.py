@@ -27,7 +27,7 @@ from projections.ports import Segment
 from projections.workspaces import Workspaces
 from tests import servers
 from tests.archiving import archive_all, archived_log
-from tests.integration.test_recovery import cut_off, file_of
+from tests.integration.test_log_recovery import cut_off, file_of
 from tests.read_model import FIRST, stored
 
 AT = Stamp("alice", 1.0)

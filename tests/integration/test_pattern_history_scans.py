@@ -20,7 +20,7 @@ from projections.patterns import PatternRow
 from projections.queries import MAX_OFFSET, Cursor, HistoryPage, PatternQuery, TooDeepError
 from readapi.ports.errors import UnavailableError
 from tests import servers
-from tests.integration.test_queries_patterns import (
+from tests.integration.test_pattern_queries import (
     NOW,
     QUERIES_OF_EVERY_KIND,
     by_id,

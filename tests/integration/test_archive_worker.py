@@ -15,7 +15,7 @@ from projections.queries import PatternQuery
 from projections.versions import Build
 from tests.archiving import archived_log
 from tests.events import new_events
-from tests.integration.test_pattern_history import detections
+from tests.integration.test_pattern_history_projector import detections
 from tests.integration.test_retention import begin_builds, fold
 from tests.past import history_lease, scan
 from tests.processes.roles import wait_until

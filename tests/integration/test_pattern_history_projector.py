@@ -24,7 +24,7 @@ from projections.patterns import PatternRow
 from projections.queries import HistoryPage, PatternQuery
 from tests.archiving import archive_all, archived_log
 from tests.events import new_events
-from tests.integration.test_queries_patterns import pattern_queries
+from tests.integration.test_pattern_queries import pattern_queries
 from tests.oracles import queries as oracle
 from tests.oracles.past import Past, moments_of, shown_at
 from tests.past import empty, fold_history, history_lease, scan, scans
