@@ -1,4 +1,4 @@
-"""Fixtures shared by every tier: a real server for the session, an empty one for each test."""
+"""Fixtures of all test folders: one real server of each kind per session, and empty databases per test."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from infra.postgres.database import Database
 from infra.redis.connections import connect
 from tests import servers
 
-# How fast examples are made and run is the machine's, which may have other work to do.
+# The machine may have other work to do. The time that an example takes is therefore no failure.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("any machine"), max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "any machine"))
@@ -20,21 +20,21 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "any machine"))
 
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """The session's Valkey 9."""
+    """URL of the Valkey 9 of the session."""
     with servers.valkey() as server:
         yield server.connection_url
 
 
 @pytest.fixture(scope="session")
 def redis_7_0_url() -> Iterator[str]:
-    """The session's Redis 7.0."""
+    """URL of the Redis 7.0 of the session."""
     with servers.redis_7_0() as url:
         yield url
 
 
 @pytest.fixture
 def redis_url(valkey_url: str) -> str:
-    """The session's Valkey, emptied."""
+    """URL of the Valkey of the session, after its data were deleted."""
     with connect(valkey_url) as client:
         client.flushall()
     return valkey_url
@@ -42,55 +42,58 @@ def redis_url(valkey_url: str) -> str:
 
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[Redis]:
-    """A client of the session's Valkey, emptied."""
+    """Client of the Valkey of the session, after its data were deleted."""
     with connect(redis_url) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def postgres_18_dsn() -> Iterator[str]:
-    """The session's embedded PostgreSQL."""
+    """DSN of the embedded PostgreSQL of the session."""
     with servers.postgres() as dsn:
-        servers.stop_syncing(dsn)
-        servers.make_template(dsn)
+        servers.disable_fsync(dsn)
+        servers.create_template(dsn)
         yield dsn
 
 
 @pytest.fixture(scope="session")
 def postgres_15_dsn() -> Iterator[str]:
-    """The session's PostgreSQL 15 of Debian, where it is on the machine."""
-    if not servers.DEBIANS_POSTGRES.exists():
-        pytest.skip("Debian's PostgreSQL 15 is not on this machine")
-    with servers.postgres(servers.DEBIANS_POSTGRES) as dsn:
-        servers.stop_syncing(dsn)
-        servers.make_template(dsn)
+    """DSN of Debian's PostgreSQL 15 of the session. Tests are skipped on a machine without it."""
+    if not servers.DEBIAN_POSTGRES_15.exists():
+        pytest.skip("Debian's PostgreSQL 15 is not installed")
+    with servers.postgres(servers.DEBIAN_POSTGRES_15) as dsn:
+        servers.disable_fsync(dsn)
+        servers.create_template(dsn)
         yield dsn
 
 
 @pytest.fixture(params=["postgres_18_dsn", "postgres_15_dsn"])
-def each_database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """An empty database with our schema, on each PostgreSQL there is."""
-    with servers.new_database(request.getfixturevalue(request.param), servers.TEMPLATE) as dsn, opened(dsn) as database:
+def every_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """Empty database with TickView's schema, once on each version of PostgreSQL."""
+    with (
+        servers.new_database(request.getfixturevalue(request.param), servers.TEMPLATE) as dsn,
+        open_database(dsn) as database,
+    ):
         yield database
 
 
 @pytest.fixture
 def database_url(postgres_18_dsn: str) -> Iterator[str]:
-    """An empty database on the session's PostgreSQL."""
+    """DSN of an empty database without a schema."""
     with servers.new_database(postgres_18_dsn) as dsn:
         yield dsn
 
 
 @pytest.fixture
 def database(postgres_18_dsn: str) -> Iterator[Database]:
-    """An empty database with our schema."""
-    with servers.new_database(postgres_18_dsn, servers.TEMPLATE) as dsn, opened(dsn) as database:
+    """Empty database with TickView's schema."""
+    with servers.new_database(postgres_18_dsn, servers.TEMPLATE) as dsn, open_database(dsn) as database:
         yield database
 
 
 @contextmanager
-def opened(dsn: str) -> Iterator[Database]:
-    """The database with our schema."""
+def open_database(dsn: str) -> Iterator[Database]:
+    """Open a database with TickView's schema."""
     database = Database(dsn)
     database.check()
     try:

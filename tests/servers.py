@@ -1,4 +1,4 @@
-"""Real servers for the tests: each on a free port, in a folder of its own, gone when the test ends."""
+"""Real servers for the tests. Each server has a free port and a folder of its own, and stops when its context ends."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -30,7 +30,7 @@ from tests.certificates import Certificates
 
 
 def free_port() -> int:
-    """A port that the kernel has just found free."""
+    """Return a TCP port on which no process listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -38,11 +38,21 @@ def free_port() -> int:
 
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+"""Settings of a Redis or Valkey server that writes to disk before it acknowledges."""
+
+STOP_SECONDS = 10
+"""Seconds that a server has to stop."""
+
+DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+"""Folder of the programs of Debian's PostgreSQL 15."""
+
+TEMPLATE = "tickview_template"
+"""Name of the database with TickView's schema from which ``new_database`` copies."""
 
 
 @contextmanager
 def valkey(data: Path | None = None, port: int | None = None, **config: Any) -> Iterator[ValkeyServer]:
-    """A Valkey 9 whose every write is on disk before it is acknowledged; its data stay if ``data`` is given."""
+    """Run a Valkey 9 that writes to disk before it acknowledges. Its data remain if ``data`` names their folder."""
     server = ValkeyServer(
         port=port or free_port(), data_dir=data, persist=data is not None, config={**DURABLE, **config}
     )
@@ -56,64 +66,59 @@ def valkey(data: Path | None = None, port: int | None = None, **config: Any) -> 
 
 @contextmanager
 def redis_7_0() -> Iterator[str]:
-    """Debian's Redis 7.0, likewise; yields its URL."""
-    program = shutil.which("redis-server")
-    assert program, "redis-server is not installed: apt-get install redis-server"
+    """Run Debian's Redis 7.0, which writes to disk before it acknowledges. Yield its URL."""
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="tickview-redis-") as folder:
-        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
-        for name, value in DURABLE.items():
-            command += [f"--{name}", value]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            url = f"redis://127.0.0.1:{port}"
-            wait_until_answering(url)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+    options = {**DURABLE, "port": port, "bind": "127.0.0.1", "save": '""'}
+    url = f"redis://127.0.0.1:{port}"
+    with _debian_redis([f"{name} {value}" for name, value in options.items()], url):
+        yield url
 
 
 @contextmanager
 def redis_over_tls(certificates: Certificates, user: str, password: str) -> Iterator[str]:
-    """Debian's Redis 7.0 over TLS alone and for one user alone; yields its address."""
+    """Run Debian's Redis 7.0 with TLS as the only transport and ``user`` as the only user. Yield its host and port."""
+    port = free_port()
+    options = {
+        **DURABLE,
+        "port": "0",
+        "tls-port": port,
+        "bind": "127.0.0.1",
+        "save": '""',
+        "tls-cert-file": certificates.certificate,
+        "tls-key-file": certificates.key,
+        "tls-ca-cert-file": certificates.authority,
+        "tls-auth-clients": "no",
+    }
+    lines = [f"{name} {value}" for name, value in options.items()]
+    lines += [f"user {user} on >{password} ~* &* +@all", "user default off"]
+    address = f"127.0.0.1:{port}"
+    with _debian_redis(lines, f"rediss://{user}:{password}@{address}?ssl_ca_certs={certificates.authority}"):
+        yield address
+
+
+@contextmanager
+def _debian_redis(configuration: Iterable[str], url: str) -> Iterator[None]:
+    """Run Debian's Redis 7.0 with the lines of a configuration file. It answers at ``url``."""
     program = shutil.which("redis-server")
     assert program, "redis-server is not installed: apt-get install redis-server"
-    port = free_port()
     with tempfile.TemporaryDirectory(prefix="tickview-redis-") as folder:
-        options = {
-            **DURABLE,
-            "port": "0",
-            "tls-port": port,
-            "bind": "127.0.0.1",
-            "dir": folder,
-            "save": '""',
-            "tls-cert-file": certificates.certificate,
-            "tls-key-file": certificates.key,
-            "tls-ca-cert-file": certificates.authority,
-            "tls-auth-clients": "no",
-        }
-        lines = [f"{name} {value}" for name, value in options.items()]
-        lines += [f"user {user} on >{password} ~* &* +@all", "user default off"]
-        config = Path(folder) / "redis.conf"
-        config.write_text("\n".join(lines))
-        command = [program, str(config)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        file = Path(folder) / "redis.conf"
+        file.write_text("\n".join([*configuration, f"dir {folder}"]))
+        process = subprocess.Popen([program, str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            address = f"127.0.0.1:{port}"
-            wait_until_answering(f"rediss://{user}:{password}@{address}?ssl_ca_certs={certificates.authority}")
-            yield address
+            wait_until_answering(url)
+            yield
         finally:
             process.terminate()
-            process.wait(timeout=10)
+            process.wait(timeout=STOP_SECONDS)
 
 
 @contextmanager
 def postgres_over_tls(certificates: Certificates, user: str, password: str) -> Iterator[str]:
-    """Debian's PostgreSQL 15, where TCP is for TLS alone and passwords are asked; yields its address."""
+    """Run Debian's PostgreSQL 15, which requires TLS and a password over TCP. Yield its host and port."""
     port = free_port()
-    with reachable_folder() as folder:
-        with postgres(DEBIANS_POSTGRES, folder) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+    with world_readable_folder() as folder:
+        with postgres(DEBIAN_POSTGRES_15, folder) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
             statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(user), sql.Literal(password))
             connection.execute(statement)
             connection.execute(sql.SQL("CREATE DATABASE tickview OWNER {}").format(sql.Identifier(user)))
@@ -128,7 +133,7 @@ def postgres_over_tls(certificates: Certificates, user: str, password: str) -> I
         for name, file in (("ssl_cert_file", certificates.certificate), ("ssl_key_file", certificates.key)):
             options[name] = shutil.copy(file, data)
             shutil.chown(options[name], account or os.geteuid())
-        command = [DEBIANS_POSTGRES / "postgres", "-D", data]
+        command = [DEBIAN_POSTGRES_15 / "postgres", "-D", data]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **user_arguments(account)
@@ -138,62 +143,59 @@ def postgres_over_tls(certificates: Certificates, user: str, password: str) -> I
             yield f"127.0.0.1:{port}"
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=10)
+            process.wait(timeout=STOP_SECONDS)
 
 
 def wait_until_listening(port: int) -> None:
-    """Until somebody takes connections on the port."""
+    """Wait until a process accepts connections on the port."""
     deadline = time.monotonic() + 30
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except ConnectionRefusedError:
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, f"no process listens on port {port}"
             time.sleep(0.02)
-
-
-DEBIANS_POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
 
 @contextmanager
 def postgres(binaries: Path | None = None, data: Path | None = None) -> Iterator[str]:
-    """The embedded PostgreSQL, or that of ``binaries``; yields its DSN. Its data stay if ``data`` is given."""
+    """Run the embedded PostgreSQL, or the programs in ``binaries``. Yield the DSN.
+
+    The data of the server remain if ``data`` names their folder.
+    """
     with ExitStack() as stack:
         if data is None:
-            data = stack.enter_context(reachable_folder())
-        programs = stack.enter_context(Supervisor(_say_nothing, Event()))
+            data = stack.enter_context(world_readable_folder())
+        supervisor = stack.enter_context(Supervisor(_ignore_report, Event()))
         if binaries is None:
-            yield start_postgres(programs, data)
+            yield start_postgres(supervisor, data)
         else:
-            yield run_postgres(programs, data, binaries, "postgres" if os.geteuid() == 0 else None)
+            yield run_postgres(supervisor, data, binaries, "postgres" if os.geteuid() == 0 else None)
 
 
 @contextmanager
-def reachable_folder() -> Iterator[Path]:
-    """A temporary folder that PostgreSQL's own user can reach, which pytest's are not."""
+def world_readable_folder() -> Iterator[Path]:
+    """Create a temporary folder that PostgreSQL's system user can read, unlike the folders of pytest."""
     with tempfile.TemporaryDirectory(prefix="tickview-postgres-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
-def _say_nothing(name: str, what: str) -> None:
+def _ignore_report(_name: str, _description: str) -> None:
     pass
 
 
-TEMPLATE = "tickview_template"
-
-
-def stop_syncing(dsn: str) -> None:
-    """Switch off what protects a server against a loss of power. For servers that no test kills; tests run faster."""
+def disable_fsync(dsn: str) -> None:
+    """Turn off the protection against a loss of power to make tests faster. Only for servers that no test kills."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         for name in ("fsync", "synchronous_commit", "full_page_writes"):
             connection.execute(f"ALTER SYSTEM SET {name} = off")
         connection.execute("SELECT pg_reload_conf()")
 
 
-def make_template(server_dsn: str) -> None:
-    """Make a database with our schema, from which ``new_database`` copies."""
+def create_template(server_dsn: str) -> None:
+    """Create the database with TickView's schema from which ``new_database`` copies."""
     with psycopg.connect(server_dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {TEMPLATE}")
     database = Database(server_dsn.replace("/postgres?", f"/{TEMPLATE}?"))
@@ -203,7 +205,7 @@ def make_template(server_dsn: str) -> None:
 
 @contextmanager
 def new_database(server_dsn: str, template: str = "template1") -> Iterator[str]:
-    """An empty database on a server, or a copy of ``template``; yields its DSN."""
+    """Create a database on a server as a copy of ``template``. Yield its DSN and drop it at the end."""
     name = f"test_{token_hex(6)}"
     with psycopg.connect(server_dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
@@ -214,7 +216,7 @@ def new_database(server_dsn: str, template: str = "template1") -> Iterator[str]:
 
 
 def wait_until_answering(url: str) -> None:
-    """Until the server answers PING; the client's own retries are the waiting."""
+    """Wait until the server answers PING. The retries of the client are the waiting."""
     errors = (*CONNECTION_ERRORS, BusyLoadingError)
     with Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 200, supported_errors=errors)) as client:
         client.ping()

@@ -37,9 +37,9 @@ on_servers = settings(
 
 
 @pytest.fixture
-def database(each_database: Database) -> Database:
+def database(every_database: Database) -> Database:
     """On each PostgreSQL there is."""
-    return each_database
+    return every_database
 
 
 def archived(database: Database, log: str = "market-0") -> list[tuple[Any, ...]]:

@@ -26,13 +26,13 @@ def program(language: str) -> str:
 
 
 @pytest.fixture
-def database(each_database: Database, redis: Redis) -> Database:
+def database(every_database: Database, redis: Redis) -> Database:
     """An archive of twenty events, one of which has a state that is no text."""
-    log = archived_log(redis, each_database)
+    log = archived_log(redis, every_database)
     log.append([opaque_event(f"symbol-Ä{number}") for number in range(19)])
     log.append([opaque_event()._replace(state=b"\x00\xff", origin="http")])
-    archive_all(each_database, log)
-    return each_database
+    archive_all(every_database, log)
+    return every_database
 
 
 def change_event_7(database: Database) -> None:

@@ -18,23 +18,23 @@ from infra.processes.errors import StartupError
 from infra.serving.archive import BUSY, ArchiveGateway
 from readapi.ports.errors import UnavailableError
 from tests.archiving import leased
-from tests.conftest import opened
+from tests.conftest import open_database
 
 
 @contextmanager
 def impatient(database: Database, **limits: str) -> Iterator[Database]:
     """The database as it is for a role with such limits of time."""
     options = " ".join(f"-c {name}={value}" for name, value in limits.items())
-    with opened(make_conninfo(database.dsn, options=options)) as other:
+    with open_database(make_conninfo(database.dsn, options=options)) as other:
         yield other
 
 
-def test_a_lock_that_is_waited_for_in_vain_is_told(each_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_waited_for_in_vain_is_told(every_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "LOCK_SECONDS", 1)
-    lease = leased(each_database, "market-0")
-    with each_database.connection() as holder:
+    lease = leased(every_database, "market-0")
+    with every_database.connection() as holder:
         leases.release_lease(holder, lease)
-        with pytest.raises(ArchiveBusyError) as told, each_database.connection() as waiting:
+        with pytest.raises(ArchiveBusyError) as told, every_database.connection() as waiting:
             leases.record_error(waiting, "archive", 1, "market-0", "wrong")
     said = str(told.value)
     assert "cannot be reached" not in said
@@ -48,9 +48,9 @@ def test_a_lock_that_is_waited_for_in_vain_is_told(each_database: Database, monk
     assert float(seconds[1]) >= 1
 
 
-def test_a_statement_that_may_not_last_so_long_is_told(each_database: Database) -> None:
+def test_a_statement_that_may_not_last_so_long_is_told(every_database: Database) -> None:
     with (
-        impatient(each_database, statement_timeout="300ms") as limited,
+        impatient(every_database, statement_timeout="300ms") as limited,
         pytest.raises(
             ArchiveBusyError, match=r"ended a statement \d+\.\d s .*statement timeout\).* ALTER ROLE"
         ) as told,

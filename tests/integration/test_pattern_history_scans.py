@@ -40,9 +40,9 @@ on_a_server = settings(
 
 
 @pytest.fixture
-def server(each_database: Database) -> Database:
+def server(every_database: Database) -> Database:
     """An empty archive on each of the servers we have."""
-    return each_database
+    return every_database
 
 
 @pytest.fixture(scope="module")

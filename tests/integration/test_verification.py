@@ -47,10 +47,10 @@ def archive_months(client: Redis, database: Database, name: str = LOG) -> Archiv
 
 
 @pytest.fixture
-def database(each_database: Database, redis: Redis) -> Database:
+def database(every_database: Database, redis: Redis) -> Database:
     """The archive of one log, on each PostgreSQL there is."""
-    archive_months(redis, each_database)
-    return each_database
+    archive_months(redis, every_database)
+    return every_database
 
 
 def run(database: Database, *statements: str) -> None:

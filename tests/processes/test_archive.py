@@ -96,7 +96,7 @@ def test_archivers_that_are_killed_and_stalled(
 
 
 def test_without_postgresql_the_archive_is_late_and_nothing_else(redis_url: str) -> None:
-    with servers.reachable_folder() as folder, ExitStack() as stack:
+    with servers.world_readable_folder() as folder, ExitStack() as stack:
         with servers.postgres(data=folder) as dsn:
             settings = {"postgres_dsn": dsn, "lease_seconds": LEASE_SECONDS}
             for role in ("record", "project", "archive"):

@@ -100,7 +100,7 @@ def test_health_metrics_and_status_tell_how_the_archive_stands(redis_url: str, d
 
 
 def test_while_postgresql_is_away_only_the_past_cannot_be_asked(redis_url: str) -> None:
-    with servers.reachable_folder() as folder, ExitStack() as stack:
+    with servers.world_readable_folder() as folder, ExitStack() as stack:
         with servers.postgres(data=folder) as dsn:
             client = stack.enter_context(whole_service(redis_url, dsn, api_processes=1))
             known = post(client, [detection("AAPL", timestamp=DETECTED_AT), progress("job-1", 0.5)])

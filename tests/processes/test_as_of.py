@@ -198,7 +198,7 @@ def test_without_an_archive_there_is_no_past(redis_url: str) -> None:
 
 
 def test_while_postgresql_is_away_the_present_is_answered_and_then_the_past_again(redis_url: str) -> None:
-    with servers.reachable_folder() as folder, ExitStack() as stack:
+    with servers.world_readable_folder() as folder, ExitStack() as stack:
         with servers.postgres(data=folder) as dsn:
             client = stack.enter_context(past(redis_url, dsn))
             known = post(client, [detection("AAPL")])

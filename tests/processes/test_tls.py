@@ -48,7 +48,7 @@ def test_redis_with_a_certificate_that_nobody_vouches_for_is_refused(
         assert PASSWORD not in refused.stderr.decode()
 
 
-@pytest.mark.skipif(not servers.DEBIANS_POSTGRES.exists(), reason="the embedded PostgreSQL is built without TLS")
+@pytest.mark.skipif(not servers.DEBIAN_POSTGRES_15.exists(), reason="the embedded PostgreSQL is built without TLS")
 def test_postgresql_over_tls_with_a_user_of_its_own(redis_url: str, certificates: Certificates) -> None:
     with servers.postgres_over_tls(certificates, USER, PASSWORD) as address:
         base = f"postgresql://{USER}:{PASSWORD}@{address}/tickview"
