@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.reduction import DupFd
 from typing import IO, Any
 
@@ -82,6 +82,8 @@ class ForkedProcess:
 def _run(arguments: list[str], environment: dict[str, str], descriptors: dict[int, Any], own_group: bool) -> None:
     from infra.cli import main
 
+    # A daemonic process may not start processes, and the archiver verifies in one.
+    current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     if own_group:
         os.setsid()
     os.environ.clear()
