@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import IO, Any
 
+import orjson
+
 from tests.processes.fork_server import ForkedProcess
 
 DEADLINE_SECONDS = 60.0
@@ -38,6 +40,13 @@ def tickview(
         output.seek(0)
         errors.seek(0)
         return subprocess.CompletedProcess(["tickview", *arguments], code, output.read(), errors.read())
+
+
+def tickview_json(*arguments: str, redis_url: str, **settings: Any) -> Any:
+    """Run a command with ``--json`` and return its output."""
+    completed = tickview(*arguments, "--json", redis_url=redis_url, **settings)
+    assert completed.returncode == 0, completed.stderr
+    return orjson.loads(completed.stdout)
 
 
 def environment_of(redis_url: str, settings: Mapping[str, Any]) -> dict[str, str]:

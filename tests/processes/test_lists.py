@@ -16,7 +16,7 @@ from domain.user_events import WatchlistRenamed
 from infra.log.event_log import EventLog, NewEvent
 from tests import servers
 from tests.processes.api_service import detection, post, service
-from tests.processes.past_service import events, wait_until_archived, whole_service
+from tests.processes.archiving_service import archiving_service, audit_events, wait_until_archived
 from tests.processes.roles import tickview, wait_until
 from tests.processes.test_push import receive, websocket
 
@@ -391,7 +391,7 @@ def test_the_history_of_lists_is_told_and_a_deleted_one_restored(redis_url: str,
         assert done.returncode == 0, done.stderr
         return orjson.loads(done.stdout)
 
-    with whole_service(redis_url, database_url) as client:
+    with archiving_service(redis_url, database_url) as client:
         before = post(client, [detection("AAPL"), detection("MSFT")])
         wait_until_archived(client)
         client.get("/api/patterns/scan", headers=before)
@@ -401,7 +401,7 @@ def test_the_history_of_lists_is_told_and_a_deleted_one_restored(redis_url: str,
         alice.ask("PUT", place, 200, json={"name": "Technology", "symbols": ["AAPL", "MSFT"]})
         was = alice.ask("GET", place, 200).json()["watchlist"]
         wait_until_archived(client)
-        moment = max(event["recorded_at"] for event in events(client))
+        moment = max(event["recorded_at"] for event in audit_events(client))
         past = f"/api/patterns/scan?watchlist={list_id}&symbols=MSFT&as_of={moment}"
         [row] = alice.ask("GET", past, 200).json()["patterns"]
         assert row["symbol"] == "MSFT"
@@ -420,7 +420,7 @@ def test_the_history_of_lists_is_told_and_a_deleted_one_restored(redis_url: str,
         assert refused.returncode == 1
         assert f"{list_id} is not a deleted list of alice" in refused.stderr.decode()
 
-        history = events(client, "streams/user-alice")
+        history = audit_events(client, "streams/user-alice")
         assert [event["type"] for event in history] == [
             "WatchlistCreated",
             "WatchlistRenamed",
