@@ -8,7 +8,7 @@ from typing import IO, Any
 import httpx
 
 from tests import servers
-from tests.processes.roles import running, wait_until
+from tests.processes.roles import running_role, wait_until
 
 TIMEOUT_SECONDS = 30.0
 
@@ -26,7 +26,7 @@ def api(redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterat
     """``tickview serve``, and a client of it."""
     port = servers.free_port()
     with (
-        running("serve", "--port", str(port), redis_url=redis_url, log=log, **settings),
+        running_role("serve", "--port", str(port), redis_url=redis_url, log=log, **settings),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS) as client,
     ):
         wait_until(lambda: answers(client), "the API answers")
@@ -36,7 +36,7 @@ def api(redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterat
 @contextmanager
 def service(redis_url: str, **settings: Any) -> Iterator[httpx.Client]:
     """``tickview project`` and ``tickview serve``, and a client of the latter."""
-    with running("project", redis_url=redis_url, **settings), api(redis_url, **settings) as client:
+    with running_role("project", redis_url=redis_url, **settings), api(redis_url, **settings) as client:
         yield client
 
 

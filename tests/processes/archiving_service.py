@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from tests.processes.api_service import api
-from tests.processes.roles import running, wait_until
+from tests.processes.roles import running_role, wait_until
 
 DETECTED_AT = 1_790_000_000.0
 PATTERN_ID = "AAPL:Weekly_Breakout:daily:1790000000000"
@@ -34,7 +34,7 @@ def archiving_service(redis_url: str, dsn: str, **settings: Any) -> Iterator[htt
     """Run the roles archive, project, record and serve. Yield a client of the API."""
     with ExitStack() as stack:
         for role in ("archive", "project", "record"):
-            stack.enter_context(running(role, redis_url=redis_url, postgres_dsn=dsn, lease_seconds=0.5))
+            stack.enter_context(running_role(role, redis_url=redis_url, postgres_dsn=dsn, lease_seconds=0.5))
         yield stack.enter_context(api(redis_url, postgres_dsn=dsn, wait_seconds=30, **settings))
 
 

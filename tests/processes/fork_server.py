@@ -1,14 +1,14 @@
-"""Start ``tickview`` by a fork from a process that has imported it already.
+"""Test processes that start by a fork of a server process, which has already imported TickView.
 
-To import TickView takes half a second of processor time. The tests start it some four hundred times, so that this alone
-was a third of their time. Each role is still a process of its own, with its own environment, files and process group.
-``test_up.py`` and ``test_install.py`` start it with exec, as users do.
+The import of TickView takes half a second of processor time, and the tests start about four hundred processes. Each
+process has its own environment, files and process group. ``test_up.py`` and ``test_install.py`` start ``tickview`` with
+exec, as users do.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import current_process, get_context
 from multiprocessing.reduction import DupFd
 from typing import IO, Any
@@ -18,27 +18,37 @@ PRELOADED = [
     *(f"infra.cli.{name}" for name in ("replay", "status", "token", "workspaces")),
     *("falcon.asgi", "gunicorn.arbiter", "httptools", "numpy", "uvicorn", "uvloop", "websockets.server"),
 ]
-"""Not ``prometheus_client``: when it is imported, it reads from the environment where its files are."""
+"""Modules that the server process imports. ``prometheus_client`` is not among them: its import reads the folder of its
+files from the environment of the process."""
 
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 class ForkedProcess:
-    """A process that runs ``tickview``, with the methods of ``subprocess.Popen`` that the tests use."""
+    """A forked process that runs a function, with the methods of ``subprocess.Popen`` that the tests use."""
 
     def __init__(
         self,
+        main: Callable[[], object],
         arguments: Sequence[str],
         environment: Mapping[str, str],
         files: Mapping[int, IO[Any]],
         *,
-        own_group: bool,
+        own_group: bool = False,
     ) -> None:
-        """Start ``tickview`` with ``arguments``. ``files`` replace the file descriptors of these numbers."""
+        """Start the process.
+
+        Args:
+            main: The entry point, a function of a module. It reads ``arguments`` from ``sys.argv``.
+            arguments: The command line without the name of the program.
+            environment: All environment variables of the process.
+            files: File descriptor in the process -> the file that replaces it.
+            own_group: Whether the process leads a new session and process group.
+        """
         descriptors = {number: DupFd(file.fileno()) for number, file in files.items()}
         self._process = _CONTEXT.Process(
-            target=_run, args=(list(arguments), dict(environment), descriptors, own_group), daemon=True
+            target=_run, args=(main, list(arguments), dict(environment), descriptors, own_group), daemon=True
         )
         self._process.start()
 
@@ -58,7 +68,11 @@ class ForkedProcess:
         return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code when the process has ended. Raises TimeoutError after ``timeout`` seconds."""
+        """Wait for the end of the process and return its exit code.
+
+        Raises:
+            TimeoutError: The process still runs after ``timeout`` seconds.
+        """
         self._process.join(timeout)
         code = self._process.exitcode
         if code is None:
@@ -79,10 +93,14 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def _run(arguments: list[str], environment: dict[str, str], descriptors: dict[int, Any], own_group: bool) -> None:
-    from infra.cli import main
-
-    # A daemonic process may not start processes, and the archiver verifies in one.
+def _run(
+    main: Callable[[], object],
+    arguments: list[str],
+    environment: dict[str, str],
+    descriptors: dict[int, Any],
+    own_group: bool,
+) -> None:
+    # A daemonic process may not start processes, but the archiver starts one for the verification.
     current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     if own_group:
         os.setsid()

@@ -1,11 +1,14 @@
-"""A worker process of another release: ``python -m tests.processes.release VERSION [former]``.
+"""Worker processes of the current and of the next release.
 
-Version 1 is the released code. Version 2 of ``patterns`` keeps confidences to one decimal; with ``former`` it brings
-version 1 along, so that its builds stay current.
+Release 1 is the present code. Release 2 rounds the confidences of ``patterns`` to one decimal. With ``former``, release
+2 also contains version 1 of the projection and keeps the builds of version 1 current.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import IO, Any
 
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_market_logs, open_stores
@@ -15,15 +18,17 @@ from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
 from infra.settings import Settings
 from projections.patterns import ActivePatterns, Handled, PatternRow
+from tests.processes.fork_server import ForkedProcess
+from tests.processes.roles import environment_of, stop
 
 
 class RoundedPatterns(ActivePatterns):
-    """What the next release tells."""
+    """Active patterns with rounded confidences."""
 
     version = 2
 
     def evolve(self, row: PatternRow | None, event: Handled) -> PatternRow | None:
-        """As before, in one decimal."""
+        """Evolve as version 1 does, then round the confidence to one decimal."""
         evolved = super().evolve(row, event)
         return (
             evolved if evolved is row or evolved is None else replace(evolved, confidence=round(evolved.confidence, 1))
@@ -31,10 +36,10 @@ class RoundedPatterns(ActivePatterns):
 
 
 class ChangedPatterns(ActivePatterns):
-    """What somebody changed without raising the version."""
+    """Active patterns with a changed ``evolve`` under the old version number."""
 
     def evolve(self, row: PatternRow | None, event: Handled) -> PatternRow | None:
-        """Nothing goes any more."""
+        """Evolve as version 1 does, but never remove a row."""
         return super().evolve(row, event) or row
 
 
@@ -42,7 +47,7 @@ RELEASES = {"1": ActivePatterns, "2": RoundedPatterns, "changed": ChangedPattern
 
 
 def main() -> None:
-    """Work until told to stop."""
+    """Run a worker until SIGTERM. The arguments are the release and, optionally, ``former``."""
     settings = Settings()
     configure_logs("warning", "release " + sys.argv[1])
     stores = open_stores(settings)
@@ -56,5 +61,17 @@ def main() -> None:
     ).run(stop_on_signals())
 
 
-if __name__ == "__main__":
-    main()
+def start_release(*release: str, redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> ForkedProcess:
+    """Start a worker of a release. The names of settings are without ``TICKVIEW_``."""
+    files = {} if log is None else {2: log}
+    return ForkedProcess(main, release, environment_of(redis_url, settings), files)
+
+
+@contextmanager
+def running_release(*release: str, redis_url: str, **settings: Any) -> Iterator[ForkedProcess]:
+    """Run a worker of a release until the context ends."""
+    process = start_release(*release, redis_url=redis_url, **settings)
+    try:
+        yield process
+    finally:
+        stop(process)

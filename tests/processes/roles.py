@@ -1,4 +1,4 @@
-"""Roles as real processes, for tests."""
+"""Roles and commands of TickView as real processes."""
 
 import os
 import signal
@@ -11,28 +11,30 @@ from typing import IO, Any
 
 import orjson
 
+from infra.cli import main
 from tests.processes.fork_server import ForkedProcess
 
 DEADLINE_SECONDS = 60.0
+"""Seconds for which ``wait_until`` waits for its condition."""
 
 
 def start(
     *arguments: str, redis_url: str, log: IO[bytes] | None = None, own_group: bool = False, **settings: Any
 ) -> ForkedProcess:
-    """Start ``tickview`` with these arguments on this server. Settings have their names without ``TICKVIEW_``."""
+    """Start ``tickview`` with ``arguments``. The names of settings are without ``TICKVIEW_``."""
     files = {} if log is None else {2: log}
-    return ForkedProcess(arguments, environment_of(redis_url, settings), files, own_group=own_group)
+    return ForkedProcess(main, arguments, environment_of(redis_url, settings), files, own_group=own_group)
 
 
 def tickview(
     *arguments: str, redis_url: str, stdin: bytes = b"", **settings: Any
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end."""
-    with TemporaryFile() as given, TemporaryFile() as output, TemporaryFile() as errors:
-        given.write(stdin)
-        given.seek(0)
-        files = {0: given, 1: output, 2: errors}
-        process = ForkedProcess(arguments, environment_of(redis_url, settings), files, own_group=False)
+    with TemporaryFile() as standard_input, TemporaryFile() as output, TemporaryFile() as errors:
+        standard_input.write(stdin)
+        standard_input.seek(0)
+        files = {0: standard_input, 1: output, 2: errors}
+        process = ForkedProcess(main, arguments, environment_of(redis_url, settings), files)
         try:
             code = process.wait(timeout=60)
         finally:
@@ -50,13 +52,13 @@ def tickview_json(*arguments: str, redis_url: str, **settings: Any) -> Any:
 
 
 def environment_of(redis_url: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return this process's environment with the settings, by their names without ``TICKVIEW_``."""
+    """Return the environment of the test process with these settings. Their names are without ``TICKVIEW_``."""
     variables = {f"TICKVIEW_{name.upper()}": str(value) for name, value in settings.items()}
     return {**os.environ, "TICKVIEW_REDIS_URL": redis_url, **variables}
 
 
 def stop(process: ForkedProcess | subprocess.Popen[bytes]) -> int:
-    """End it as a person would; killed if it does not end."""
+    """Stop a process with SIGTERM and return its exit code. Kill the process if it does not end within 15 seconds."""
     if process.poll() is None:
         process.send_signal(signal.SIGCONT)
         process.terminate()
@@ -69,8 +71,10 @@ def stop(process: ForkedProcess | subprocess.Popen[bytes]) -> int:
 
 
 @contextmanager
-def running(*arguments: str, redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterator[ForkedProcess]:
-    """A role that runs as long as the context lasts."""
+def running_role(
+    *arguments: str, redis_url: str, log: IO[bytes] | None = None, **settings: Any
+) -> Iterator[ForkedProcess]:
+    """Run a role until the context ends."""
     process = start(*arguments, redis_url=redis_url, log=log, **settings)
     try:
         yield process
@@ -79,8 +83,8 @@ def running(*arguments: str, redis_url: str, log: IO[bytes] | None = None, **set
 
 
 @contextmanager
-def doomed(*arguments: str, redis_url: str, **settings: Any) -> Iterator[ForkedProcess]:
-    """A role that is killed at the end of the context, whatever it is doing then."""
+def killed_role(*arguments: str, redis_url: str, **settings: Any) -> Iterator[ForkedProcess]:
+    """Run a role and kill it when the context ends."""
     process = start(*arguments, redis_url=redis_url, **settings)
     try:
         yield process
@@ -89,10 +93,10 @@ def doomed(*arguments: str, redis_url: str, **settings: Any) -> Iterator[ForkedP
         process.wait()
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """The first true value of ``condition``, asked again and again."""
+def wait_until(condition: Callable[[], Any], description: str) -> Any:
+    """Call ``condition`` until its value is true, and return the value."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {what}"
+        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {description}"
         time.sleep(0.02)
     return value

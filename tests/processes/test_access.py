@@ -17,7 +17,7 @@ from readapi.http.identities import SCOPES, Scope
 from tests import servers
 from tests import tokens as provider
 from tests.processes.api_service import api, detection, service
-from tests.processes.roles import running, tickview, wait_until
+from tests.processes.roles import running_role, tickview, wait_until
 
 ORIGIN = "https://ui.example"
 FOREIGN = "https://evil.example"
@@ -54,7 +54,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, postgres_18_dsn: str) -> I
     with ExitStack() as stack:
         server = stack.enter_context(servers.valkey())
         dsn = stack.enter_context(servers.new_database(postgres_18_dsn))
-        stack.enter_context(running("archive", redis_url=server.connection_url, postgres_dsn=dsn))
+        stack.enter_context(running_role("archive", redis_url=server.connection_url, postgres_dsn=dsn))
         client = stack.enter_context(service(server.connection_url, postgres_dsn=dsn, **settings))
         yield Guarded(client, file, tokens)
 

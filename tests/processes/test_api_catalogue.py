@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests import servers
 from tests.processes.api_service import api, detection, post
-from tests.processes.roles import running, tickview, wait_until
+from tests.processes.roles import running_role, tickview, wait_until
 
 SYMBOLS: list[dict[str, Any]] = [
     {"symbol": "AAPL", "name": "Apple Inc.", "market": "stocks", "sector": "Technology", "market_cap": 3e12},
@@ -54,7 +54,7 @@ def service(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> I
     with servers.valkey() as server, servers.new_database(postgres_18_dsn) as dsn, ExitStack() as stack:
         url = server.connection_url
         for role in ("archive", "project"):
-            stack.enter_context(running(role, redis_url=url, postgres_dsn=dsn, lease_seconds=1))
+            stack.enter_context(running_role(role, redis_url=url, postgres_dsn=dsn, lease_seconds=1))
         replica = stack.enter_context(api(url, postgres_dsn=dsn, wait_seconds=30, api_processes=1))
         redis = stack.enter_context(api(url, postgres_dsn=dsn, wait_seconds=30, api_processes=1, replica_max_rows=0))
         service = Service(url, dsn, replica, redis, tmp_path_factory.mktemp("catalogue"))

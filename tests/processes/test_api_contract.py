@@ -14,7 +14,7 @@ from infra.access.tokens import create_token
 from readapi.http.identities import SCOPES
 from tests import servers
 from tests.processes.api_service import detection, post, service
-from tests.processes.roles import running, tickview
+from tests.processes.roles import running_role, tickview
 
 HERE = Path(__file__).parent
 
@@ -28,7 +28,7 @@ def client(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> It
     token, _ = create_token(tokens_file, "anna", SCOPES, None)
     with servers.valkey() as server, servers.new_database(postgres_18_dsn) as dsn, ExitStack() as stack:
         settings = {"postgres_dsn": dsn, "wait_seconds": 0.05, "tokens_file": tokens_file, "rate_limit": 0}
-        stack.enter_context(running("archive", redis_url=server.connection_url, **settings))
+        stack.enter_context(running_role("archive", redis_url=server.connection_url, **settings))
         client = stack.enter_context(service(server.connection_url, **settings))
         client.headers["Authorization"] = f"Bearer {token}"
         post(client, [detection(symbol, rs=1.2, rsi=55.0) for symbol in ("AAPL", "MSFT", "BRK.B")])

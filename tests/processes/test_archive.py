@@ -19,7 +19,7 @@ from tests.events import new_events
 from tests.oracles.chain import hashes_of
 from tests.processes.api_service import api, detection, post
 from tests.processes.histories import LOGS, by_log, history_of
-from tests.processes.roles import doomed, running, tickview, wait_until
+from tests.processes.roles import killed_role, running_role, tickview, wait_until
 from tests.processes.test_workers import assert_folded
 
 LEASE_SECONDS = 0.5
@@ -80,13 +80,13 @@ def test_archivers_that_are_killed_and_stalled(
     settings = {"postgres_dsn": database.dsn, "lease_seconds": LEASE_SECONDS, "archive_batch": 20}
     logs = logs_of(redis, archive)
     with ExitStack() as stack:
-        stack.enter_context(running("archive", redis_url=redis_url, **settings))
-        stalled = stack.enter_context(running("archive", redis_url=redis_url, **settings))
+        stack.enter_context(running_role("archive", redis_url=redis_url, **settings))
+        stalled = stack.enter_context(running_role("archive", redis_url=redis_url, **settings))
         append(logs, history[:1_000])
         wait_for_archive(database.dsn, logs)
         stalled.send_signal(signal.SIGSTOP)
         for part in range(1, 5):
-            with doomed("archive", redis_url=redis_url, **settings):
+            with killed_role("archive", redis_url=redis_url, **settings):
                 append(logs, history[part * 1_000 : (part + 1) * 1_000])
                 goal = sum(positions(database.dsn).values()) + chance.randrange(50, 500)
                 wait_until(lambda goal=goal: sum(positions(database.dsn).values()) >= goal, "some progress")
@@ -100,7 +100,7 @@ def test_without_postgresql_the_archive_is_late_and_nothing_else(redis_url: str)
         with servers.postgres(data=folder) as dsn:
             settings = {"postgres_dsn": dsn, "lease_seconds": LEASE_SECONDS}
             for role in ("record", "project", "archive"):
-                stack.enter_context(running(role, redis_url=redis_url, **settings))
+                stack.enter_context(running_role(role, redis_url=redis_url, **settings))
             client = stack.enter_context(api(redis_url, **settings))
             post(client, [detection("AAPL"), detection("MSFT")])
             wait_until(lambda: sum(positions(dsn).values()) == 2, "both are archived")
@@ -122,8 +122,8 @@ def test_a_wiped_redis_under_running_roles(
     settings = {"postgres_dsn": database.dsn, "lease_seconds": LEASE_SECONDS, "log_retention_size": 100}
     logs = logs_of(redis, archive)
     with (
-        running("project", redis_url=redis_url, **settings),
-        running("archive", redis_url=redis_url, **settings),
+        running_role("project", redis_url=redis_url, **settings),
+        running_role("archive", redis_url=redis_url, **settings),
         api(redis_url, **settings) as client,
     ):
         append(logs, history[:1_500])
@@ -145,12 +145,12 @@ def test_what_cannot_be_archived_is_told_by_status(redis: Redis, redis_url: str,
     settings = {"postgres_dsn": database.dsn, "lease_seconds": LEASE_SECONDS}
     log = EventLog(redis, "market-1", archive=PostgresArchive(database, redis, restore_limit=10, partitions=4))
     log.append(new_events(by_log(history_of(200, seed=5))["market-1"]))
-    with running("archive", redis_url=redis_url, **settings):
+    with running_role("archive", redis_url=redis_url, **settings):
         wait_for_archive(database.dsn, {"market-1": log})
     redis.flushall()
     stranger = EventLog(redis, "market-1")
     stranger.append(new_events(by_log(history_of(200, seed=6))["market-1"]))
-    with running("archive", redis_url=redis_url, **settings):
+    with running_role("archive", redis_url=redis_url, **settings):
 
         def held_up() -> Any:
             told = orjson.loads(tickview("status", "--json", redis_url=redis_url, **settings).stdout)

@@ -22,11 +22,11 @@ from tests.processes.archiving_service import (
     metric,
     wait_until_archived,
 )
-from tests.processes.roles import running, tickview, tickview_json, wait_until
+from tests.processes.roles import running_role, tickview, tickview_json, wait_until
 
 
 def test_without_an_archive_the_audit_api_answers_503(redis_url: str) -> None:
-    with running("project", redis_url=redis_url), api(redis_url, wait_seconds=30) as client:
+    with running_role("project", redis_url=redis_url), api(redis_url, wait_seconds=30) as client:
         header = post(client, [detection("AAPL", timestamp=DETECTED_AT)])
         audit = client.get("/api/audit/events")
         assert (audit.status_code, audit.json()["type"]) == (503, "urn:tickview:problem:no-archive")
@@ -48,12 +48,12 @@ def test_health_metrics_and_status_describe_the_archive(redis_url: str, database
 
     log = log_of("symbol-AAPL", 4)
     settings = {"redis_url": redis_url, "postgres_dsn": database.dsn}
-    with running("project", **settings), api(**settings) as client:
+    with running_role("project", **settings), api(**settings) as client:
         post(client, [detection("AAPL")])
         assert metric(client, f'tickview_archive_lag_events{{log="{log}"}}') == 1
         assert (metric(client, f'tickview_archive_lag_seconds{{log="{log}"}}') or 0) > 0
         assert metric(client, "tickview_archive_verified_events") is None
-        with running("archive", verify_every=0, **settings):
+        with running_role("archive", verify_every=0, **settings):
             wait_until_archived(client)
             [state] = [state for state in status()["logs"] if state["log"] == log]
             assert (state["position"], state["head"], state["lag_events"], state["first"]) == (1, 1, 0, 1)
@@ -93,7 +93,7 @@ def test_health_metrics_and_status_describe_the_archive(redis_url: str, database
         printed = tickview("status", **settings).stdout.decode()
         assert f"{log} came back at 3, 3 events short of 6" in printed
         assert "the disk is full" in printed
-        with running("archive", verify_every=0, lease_seconds=0.5, **settings):
+        with running_role("archive", verify_every=0, lease_seconds=0.5, **settings):
             wait_until(lambda: not any(state["error"] for state in status()["logs"]), "no archiving is blocked")
 
 

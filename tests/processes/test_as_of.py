@@ -12,7 +12,7 @@ import pytest
 from readapi.http.read_model import parse_positions
 from tests import servers
 from tests.processes.api_service import api, detection, post
-from tests.processes.roles import running, wait_until
+from tests.processes.roles import running_role, wait_until
 
 SCAN = "/api/patterns/scan"
 
@@ -23,7 +23,7 @@ def past(redis_url: str, dsn: str) -> Iterator[httpx.Client]:
     settings = {"postgres_dsn": dsn, "wait_seconds": 20}
     with ExitStack() as stack:
         for role in ("record", "project", "archive"):
-            stack.enter_context(running(role, redis_url=redis_url, **settings))
+            stack.enter_context(running_role(role, redis_url=redis_url, **settings))
         yield stack.enter_context(api(redis_url, **settings))
 
 

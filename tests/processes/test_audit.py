@@ -20,7 +20,7 @@ from infra.archive.verification.verify import last_verification
 from infra.postgres.database import Database
 from tests.archiving import archive_all, archived_log, leased
 from tests.events import opaque_event
-from tests.processes.roles import running, tickview, wait_until
+from tests.processes.roles import running_role, tickview, wait_until
 
 EVENTS = 20
 CHANGE_7 = "UPDATE tickview.events SET state = '[]' WHERE position = 7"
@@ -181,7 +181,7 @@ def test_the_archivers_verify_on_a_schedule_and_say_what_does_not_fit(
     def told() -> dict[str, Any] | None:
         return last_verification(archive)
 
-    with running("archive", redis_url=redis_url, postgres_dsn=archive.dsn, verify_every=1, log=log_file):
+    with running_role("archive", redis_url=redis_url, postgres_dsn=archive.dsn, verify_every=1, log=log_file):
         assert wait_until(told, "a verification")["ok"]
         run(archive, CHANGE_7)
         wait_until(lambda: not told()["ok"], "a verification that finds it")  # type: ignore[index]
@@ -195,7 +195,7 @@ def test_the_archivers_verify_on_a_schedule_and_say_what_does_not_fit(
 
 def test_several_archivers_verify_no_more_often_than_one(redis_url: str, archive: Database) -> None:
     settings = {"redis_url": redis_url, "postgres_dsn": archive.dsn, "verify_every": 2}
-    with running("archive", **settings), running("archive", **settings):
+    with running_role("archive", **settings), running_role("archive", **settings):
         wait_until(lambda: verifications(archive) >= 3, "three verifications")
     with archive.connection() as connection:
         began = [

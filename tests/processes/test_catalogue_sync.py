@@ -17,7 +17,7 @@ from infra.log.event_log import EventLog
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
 from projections.ports import Segment
-from tests.processes.roles import running, tickview, wait_until
+from tests.processes.roles import running_role, tickview, wait_until
 
 LOGS = market_logs(4)
 
@@ -32,7 +32,7 @@ UNIVERSES = [{"key": "tech", "name": "Technology", "symbols": ["AAPL", "MSFT"]}]
 
 @pytest.fixture
 def worker(redis_url: str) -> Iterator[None]:
-    with running("project", redis_url=redis_url, lease_seconds=1):
+    with running_role("project", redis_url=redis_url, lease_seconds=1):
         yield
 
 
@@ -206,7 +206,7 @@ def test_without_a_source_it_says_what_to_do(redis_url: str) -> None:
 @pytest.mark.usefixtures("worker")
 def test_watching_goes_on_when_a_round_fails(redis: Redis, redis_url: str, tmp_path: Path) -> None:
     symbols = tmp_path / "symbols.csv"
-    with running("catalogue", "sync", "--symbols", str(symbols), "--watch", "--every", "1", redis_url=redis_url):
+    with running_role("catalogue", "sync", "--symbols", str(symbols), "--watch", "--every", "1", redis_url=redis_url):
         symbols.write_text(SYMBOLS)
         wait_until(lambda: len(recorded(redis)) == 3, "the file that was not there at first is read")
         symbols.write_text(SYMBOLS + "IBM,IBM,,,,\n")

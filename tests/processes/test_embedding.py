@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 import readapi
 from tests import servers
 from tests.processes.api_service import detection, post
-from tests.processes.roles import running, stop, wait_until
+from tests.processes.roles import running_role, stop, wait_until
 
 HOSTS = {"falcon_app": "", "starlette_app": "/market", "fastapi_app": "/market", "django_app": ""}
 """Application -> where in it TickView is."""
@@ -27,7 +27,7 @@ OUR_PROTOCOLS = ("--http", "infra.web_server.uvicorn:HttpStream", "--ws", "infra
 
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
-    with servers.valkey() as server, running("project", redis_url=server.connection_url):
+    with servers.valkey() as server, running_role("project", redis_url=server.connection_url):
         yield server.connection_url
 
 

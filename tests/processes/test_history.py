@@ -18,7 +18,7 @@ from tests.processes.archiving_service import (
     pattern_update,
     wait_until_archived,
 )
-from tests.processes.roles import running, tickview, tickview_json, wait_until
+from tests.processes.roles import running_role, tickview, tickview_json, wait_until
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_event_of_a_partly_refused_message_names_the_dead_letter(client: httpx.C
 def test_event_of_a_retry_names_the_retry_and_the_dead_letter(redis: Redis, redis_url: str, database_url: str) -> None:
     large = orjson.dumps(detection("AAPL", note="x" * 2_000))
     with api(redis_url, postgres_dsn=database_url) as client:
-        with running("record", redis_url=redis_url, postgres_dsn=database_url, max_message_bytes=1_024):
+        with running_role("record", redis_url=redis_url, postgres_dsn=database_url, max_message_bytes=1_024):
             redis.xadd("tickstock.ingest", {"channel": "tickstock.events.patterns", "payload": large})
             [letter] = wait_until(
                 lambda: client.get("/api/dead-letters").json()["dead_letters"], "the large message is a dead letter"

@@ -16,7 +16,7 @@ from readapi.operations.events import MAX_BODY_BYTES
 from tests import servers
 from tests import tokens as provider
 from tests.processes.api_service import answers, api, detection
-from tests.processes.roles import running, tickview, wait_until
+from tests.processes.roles import running_role, tickview, wait_until
 
 SECRET = "s3cret-passw0rd"  # noqa: S105
 
@@ -92,7 +92,7 @@ def test_who_asks_too_much_is_told_when_to_come_back_and_the_others_do_not_notic
     }
     port = servers.free_port()
     with (
-        running("serve", "--port", str(port), redis_url=valkey_url, **limits),
+        running_role("serve", "--port", str(port), redis_url=valkey_url, **limits),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         # What no route takes is not counted.
@@ -148,7 +148,7 @@ def test_no_log_keeps_a_secret(tmp_path: Path, postgres_18_dsn: str) -> None:
         }
         for role, log in logs.items():
             arguments = ("--port", str(port)) if role == "serve" else ()
-            stack.enter_context(running(role, *arguments, log=stack.enter_context(log.open("wb")), **settings))
+            stack.enter_context(running_role(role, *arguments, log=stack.enter_context(log.open("wb")), **settings))
         client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
         wait_until(lambda: answers(client), "the API answers")
         bearer = {"Authorization": f"Bearer {token}"}

@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests import servers
 from tests.processes.api_service import answers, api, detection, post, service
-from tests.processes.roles import running, tickview, wait_until
+from tests.processes.roles import running_role, tickview, wait_until
 
 PROGRESS = {
     "event_type": "backtest_progress",
@@ -76,7 +76,7 @@ def test_what_is_recorded_comes_to_the_socket(client: httpx.Client, redis_url: s
             pass
         assert orjson.loads(line.removeprefix("data: "))["changes"][0]["pattern"]["id"] == change["pattern"]["id"]
 
-        with running("record", redis_url=redis_url):
+        with running_role("record", redis_url=redis_url):
             message = {"channel": "tickstock.events.backtesting.progress", "payload": PROGRESS}
             line = orjson.dumps(message)
             assert tickview("publish", "-", "--via", "stream", redis_url=redis_url, stdin=line).returncode == 0

@@ -13,7 +13,7 @@ from infra.recording.dead_letters import DeadLetters
 from infra.recording.listeners import CLAIM_AFTER_SECONDS, GROUP
 from infra.redis.connections import connect
 from tests import servers
-from tests.processes.roles import doomed, running, tickview, wait_until
+from tests.processes.roles import killed_role, running_role, tickview, wait_until
 
 SAMPLES = Path(__file__).parent.parent / "wire"
 
@@ -50,7 +50,7 @@ def test_two_recorders_on_pubsub_record_each_event_once(redis: Redis, redis_url:
     valid, invalid = samples("valid.jsonl"), samples("invalid.jsonl")
     known = [message for message in invalid if message["channel"] in CHANNELS]
     expected = sum(message["expect"].get("events", 1) for message in valid)
-    with running("record", redis_url=redis_url), running("record", redis_url=redis_url):
+    with running_role("record", redis_url=redis_url), running_role("record", redis_url=redis_url):
         wait_until(lambda: listeners(redis) == 2, "two recorders listen")
         for message in [*valid, *known, detection(1)]:
             redis.publish(message["channel"], raw(message))
@@ -68,7 +68,7 @@ def test_what_is_added_while_no_recorder_runs_is_recorded_after_start(redis: Red
         message = detection(number)
         redis.xadd(INGEST_STREAM, {"channel": message["channel"], "payload": raw(message)})
     redis.xadd(INGEST_STREAM, {"nonsense": "1"})
-    with running("record", redis_url=redis_url):
+    with running_role("record", redis_url=redis_url):
         wait_until(lambda: len(recorded(redis)) == 1_200, "all are recorded")
         wait_until(lambda: redis.xlen(INGEST_STREAM) == 0, "all are acknowledged and removed")
     assert letters(redis).stats().count == 1
@@ -82,9 +82,9 @@ def test_a_recorder_killed_in_the_middle_loses_and_doubles_nothing(redis: Redis,
             pipeline.xadd(INGEST_STREAM, {"channel": message["channel"], "payload": raw(message)})
         pipeline.execute()
     for kills in range(1, 4):
-        with doomed("record", redis_url=redis_url, batch_size=50):
+        with killed_role("record", redis_url=redis_url, batch_size=50):
             wait_until(lambda target=kills * 700: len(recorded(redis)) >= target, "some are recorded")
-    with running("record", redis_url=redis_url):
+    with running_role("record", redis_url=redis_url):
         wait_until(lambda: len(recorded(redis)) >= total, "the rest is recorded")
         wait_until(
             lambda: redis.xpending(INGEST_STREAM, GROUP)["pending"] == 0,
@@ -97,7 +97,7 @@ def test_a_recorder_killed_in_the_middle_loses_and_doubles_nothing(redis: Redis,
 def test_a_server_out_of_memory_is_waited_for(redis: Redis, redis_url: str, tmp_path: Path) -> None:
     """An error that the server answers with, not one of the connection: the recorder goes on all the same."""
     message = detection(1)
-    with (tmp_path / "log").open("wb") as log, running("record", redis_url=redis_url, log=log) as process:
+    with (tmp_path / "log").open("wb") as log, running_role("record", redis_url=redis_url, log=log) as process:
         wait_until(lambda: listeners(redis) == 1 and redis.exists(INGEST_STREAM), "the recorder reads")
         try:
             with redis.pipeline(transaction=True) as pipeline:
@@ -115,7 +115,7 @@ def test_an_acknowledged_post_survives_the_death_of_valkey(tmp_path: Path) -> No
     port, api_port = servers.free_port(), servers.free_port()
     with servers.valkey(tmp_path, port=port) as server:
         url = server.connection_url
-        with running("serve", "--port", str(api_port), redis_url=url):
+        with running_role("serve", "--port", str(api_port), redis_url=url):
             wait_until(lambda: post(api_port, url, [detection(0)]).returncode == 0, "the API answers")
             posted = post(api_port, url, [detection(number) for number in range(1, 40)])
             assert posted.returncode == 0, posted.stderr
@@ -133,7 +133,7 @@ def post(api_port: int, url: str, messages: list[dict[str, Any]]) -> Any:
 def test_publish_by_pubsub_and_stream(redis: Redis, redis_url: str) -> None:
     lines = b"\n".join(orjson.dumps(detection(number)) for number in range(10))
     bare = b"\n".join(orjson.dumps(detection(number)["payload"]) for number in range(5, 15))
-    with running("record", redis_url=redis_url):
+    with running_role("record", redis_url=redis_url):
         wait_until(lambda: listeners(redis) == 1, "the recorder listens")
         assert tickview("publish", "-", redis_url=redis_url, stdin=lines).returncode == 0
         sent = tickview("publish", "-", "--via", "stream", "--channel", PATTERNS, redis_url=redis_url, stdin=bare)
@@ -150,7 +150,7 @@ def test_publish_says_which_line_is_wrong(redis_url: str) -> None:
 
 def test_dead_letters_by_hand(redis: Redis, redis_url: str) -> None:
     bad = b'{"event_type": "pattern_detected", "data": {"symbol": "AAPL"'
-    with running("record", redis_url=redis_url):
+    with running_role("record", redis_url=redis_url):
         wait_until(lambda: listeners(redis) == 1, "the recorder listens")
         redis.publish(PATTERNS, bad)
         wait_until(lambda: letters(redis).stats().count == 1, "the message is a dead letter")

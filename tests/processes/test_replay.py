@@ -1,16 +1,11 @@
 """Replays by real processes: rolling deploys, kills at any point, a way back, and a comparison before the switch."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from tempfile import TemporaryFile
 
 import orjson
 from redis import Redis
@@ -26,28 +21,11 @@ from projections.ports import Segment
 from projections.versions import Build, Versions
 from tests.oracles.folding import Expected, expected_patterns
 from tests.processes.histories import LOGS, append, by_log, history_of
-from tests.processes.roles import running, stop, tickview, wait_until
+from tests.processes.release import running_release, start_release
+from tests.processes.roles import running_role, tickview, wait_until
 from tests.read_model import FIRST, assert_equal, stored
 
 FAST = {"lease_seconds": 0.4}
-
-
-def release(
-    version: str, *former: str, redis_url: str, stderr: int | None = None, **settings: Any
-) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "TICKVIEW_REDIS_URL": redis_url}
-    environment |= {f"TICKVIEW_{name.upper()}": str(value) for name, value in {**FAST, **settings}.items()}
-    command = [sys.executable, "-m", "tests.processes.release", version, *former]
-    return subprocess.Popen(command, env=environment, stderr=stderr)
-
-
-@contextmanager
-def released(version: str, *former: str, redis_url: str, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
-    process = release(version, *former, redis_url=redis_url, **settings)
-    try:
-        yield process
-    finally:
-        stop(process)
 
 
 def versions(redis: Redis) -> Versions:
@@ -98,13 +76,13 @@ def test_a_deploy_builds_switches_and_can_be_rolled_back(redis: Redis, redis_url
     """Old and new code run at once; the former build stays current, and the way back loses no event."""
     history = lasting(history_of(1_500, seed=3))
     append(redis, history[:1_000])
-    with released("1", redis_url=redis_url):
+    with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST), "version 1 is built")
-        with released("2", "former", redis_url=redis_url):
+        with running_release("2", "former", redis_url=redis_url, **FAST):
             wait_until(lambda: versions(redis).live == Build(2, 2), "version 2 is live")
             assert versions(redis).previous == FIRST
         assert versions(redis).live == Build(2, 2)
-    with released("2", "former", redis_url=redis_url):
+    with running_release("2", "former", redis_url=redis_url, **FAST):
         append(redis, history[1_000:])
         wait_until(lambda: at_the_head(redis, Build(2, 2)) and at_the_head(redis, FIRST), "both are current")
         for log in LOGS:
@@ -120,7 +98,7 @@ def test_a_deploy_builds_switches_and_can_be_rolled_back(redis: Redis, redis_url
 def test_killed_again_and_again_a_replay_goes_on_and_ends_right(redis: Redis, redis_url: str) -> None:
     history = history_of(2_500, seed=4)
     append(redis, history)
-    with released("1", redis_url=redis_url):
+    with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
     change_versions(redis, "patterns", lambda found: found.replayed(1, held=False, throttle=0))
     chance = random.Random(4)
@@ -131,7 +109,7 @@ def test_killed_again_and_again_a_replay_goes_on_and_ends_right(redis: Redis, re
 
     reached = []
     for _ in range(4):
-        worker = release("1", redis_url=redis_url, fold_batch=3)
+        worker = start_release("1", redis_url=redis_url, **FAST, fold_batch=3)
         target = checkpoint() + chance.randrange(10, 80)
         wait_until(lambda target=target: checkpoint() >= target, "some progress")
         worker.send_signal(signal.SIGKILL)
@@ -139,7 +117,7 @@ def test_killed_again_and_again_a_replay_goes_on_and_ends_right(redis: Redis, re
         reached.append(checkpoint())
     assert reached == sorted(reached)
     assert versions(redis).live == FIRST
-    with released("1", redis_url=redis_url):
+    with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: versions(redis).live == Build(1, 2), "the replay is live")
         wait_until(lambda: at_the_head(redis, Build(1, 2)), "it is current")
         assert_build_equals_oracle(redis, Build(1, 2))
@@ -147,7 +125,7 @@ def test_killed_again_and_again_a_replay_goes_on_and_ends_right(redis: Redis, re
 
 def test_replay_by_hand_without_a_worker(redis: Redis, redis_url: str) -> None:
     append(redis, history_of(600, seed=5))
-    with released("1", redis_url=redis_url):
+    with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
     answer = tickview("replay", "patterns", "--verify", "--json", redis_url=redis_url, **FAST)
     assert answer.returncode == 0, answer.stderr
@@ -159,7 +137,7 @@ def test_replay_by_hand_without_a_worker(redis: Redis, redis_url: str) -> None:
 def test_differences_stop_the_switch_until_they_are_expected(redis: Redis, redis_url: str) -> None:
     """A row of the live build is not what its events say; the comparison finds just that row."""
     append(redis, lasting(history_of(800, seed=6)))
-    with running("project", redis_url=redis_url, **FAST):
+    with running_role("project", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
         keys = next(keys for keys in (keys_of(FIRST, log) for log in LOGS) if redis.hlen(keys.rows))
         name, document = next(iter(redis.hscan_iter(keys.rows)))
@@ -181,7 +159,7 @@ def test_differences_stop_the_switch_until_they_are_expected(redis: Redis, redis
 
 def test_a_throttled_replay_goes_in_small_steps(redis: Redis, redis_url: str) -> None:
     append(redis, history_of(400, seed=8))
-    with running("project", redis_url=redis_url, **FAST):
+    with running_role("project", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
         answer = tickview("replay", "patterns", "--throttle", "200", "--json", redis_url=redis_url)
         assert answer.returncode == 0, answer.stderr
@@ -194,7 +172,7 @@ def test_a_throttled_replay_goes_in_small_steps(redis: Redis, redis_url: str) ->
 
 def test_no_switch_leaves_the_live_one_live(redis: Redis, redis_url: str) -> None:
     append(redis, history_of(300, seed=7))
-    with running("project", redis_url=redis_url, **FAST):
+    with running_role("project", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
         answer = tickview("replay", "patterns", "--no-switch", "--json", redis_url=redis_url)
         assert orjson.loads(answer.stdout)["live"] is False
@@ -202,11 +180,13 @@ def test_no_switch_leaves_the_live_one_live(redis: Redis, redis_url: str) -> Non
 
 
 def test_changed_code_under_an_old_version_is_refused(redis: Redis, redis_url: str) -> None:
-    with released("1", redis_url=redis_url):
+    with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: versions(redis).live, "version 1 has run")
-    changed = release("changed", redis_url=redis_url, stderr=subprocess.PIPE)
-    _, errors = changed.communicate(timeout=30)
-    assert changed.returncode != 0
+    with TemporaryFile() as log:
+        changed = start_release("changed", redis_url=redis_url, log=log, **FAST)
+        assert changed.wait(timeout=30) != 0
+        log.seek(0)
+        errors = log.read()
     assert b"The projection patterns has changed, but it is still version 1" in errors
 
 

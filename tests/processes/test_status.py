@@ -12,7 +12,7 @@ from infra.log.event_log import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from tests.events import new_event, pattern_detected
-from tests.processes.roles import running, tickview, wait_until
+from tests.processes.roles import running_role, tickview, wait_until
 from tests.read_model import FIRST
 
 TOPIC = topic_of(PatternDetected)
@@ -41,7 +41,7 @@ def test_an_event_that_cannot_be_read_parks_its_stream_and_nothing_else(redis: R
     def parked() -> Any:
         return ask("projections", "patterns", "--parked", redis_url=redis_url)["parked"]
 
-    with running("project", redis_url=redis_url, lease_seconds=0.5):
+    with running_role("project", redis_url=redis_url, lease_seconds=0.5):
         [key] = wait_until(parked, "the stream is parked")
         assert (key["key"], key["position"], key["events"]) == ("@symbol-AAPL", 2, 2)
         assert "confidence" in key["error"]
@@ -71,7 +71,7 @@ def test_status_counts_what_came_in(redis: Redis, redis_url: str) -> None:
     redis.xadd("tickstock.ingest", {"channel": "tickstock.events.patterns", "payload": good})
     redis.xadd("tickstock.ingest", {"channel": "tickstock.events.patterns", "payload": b"{"})
     expected = {"stream.recorded": 1, "stream.duplicates": 1, "stream.refused": 1}
-    with running("record", redis_url=redis_url):
+    with running_role("record", redis_url=redis_url):
         wait_until(lambda: ask("status", redis_url=redis_url)["intake"]["counts"] == expected, "the counts are there")
     told = ask("status", redis_url=redis_url)
     assert told["intake"]["dead_letters"] == 1

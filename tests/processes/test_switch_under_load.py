@@ -4,9 +4,6 @@ Version 2 of ``patterns`` keeps confidences to one decimal (``release.py``), so 
 from. Meanwhile patterns go on being announced, and every answer is held to the position that it claims.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,9 +14,13 @@ from typing import NamedTuple
 import httpx
 
 from tests.processes.api_service import TIMEOUT_SECONDS, api, detection, post
-from tests.processes.roles import stop, wait_until
+from tests.processes.release import running_release
+from tests.processes.roles import wait_until
 
 CONNECTIONS = 3
+
+SMALL_STEPS = {"lease_seconds": 0.4, "fold_batch": 20}
+"""Settings of the workers. The batches are small, so that a switch takes several commits."""
 
 BEFORE, MOST = 60, 100
 """Patterns announced before the load, and in all: as many as one page has."""
@@ -150,21 +151,9 @@ def check(answer: Answer, announced: dict[str, Announced], names: list[str]) -> 
     assert rows.keys() <= set(names[: answer.announced_before_it_came])
 
 
-@contextmanager
-def worker(*release: str, redis_url: str) -> Iterator[None]:
-    """A worker of this release; small batches, so that a switch is never instant."""
-    environment = {**os.environ, "TICKVIEW_REDIS_URL": redis_url, "TICKVIEW_LEASE_SECONDS": "0.4"}
-    environment |= {"TICKVIEW_FOLD_BATCH": "20"}
-    process = subprocess.Popen([sys.executable, "-m", "tests.processes.release", *release], env=environment)
-    try:
-        yield
-    finally:
-        stop(process)
-
-
 def test_every_answer_is_of_the_build_it_names(redis_url: str) -> None:
     with ExitStack() as stack:
-        stack.enter_context(worker("1", redis_url=redis_url))
+        stack.enter_context(running_release("1", redis_url=redis_url, **SMALL_STEPS))
         client = stack.enter_context(api(redis_url, wait_seconds=30))
         load = Load(client)
         for _ in range(BEFORE):
@@ -173,7 +162,7 @@ def test_every_answer_is_of_the_build_it_names(redis_url: str) -> None:
         stack.enter_context(load.running())
         wait_until(load.answered_by("1.1"), "the first build answers")
         # A deploy: the new release builds its version beside the old one's.
-        stack.enter_context(worker("2", "former", redis_url=redis_url))
+        stack.enter_context(running_release("2", "former", redis_url=redis_url, **SMALL_STEPS))
         wait_until(load.answered_by("2.2"), "the new version answers")
         assert builds(client) == ("2.2", "1.1", None)
         # A way back, and forward again, a few times.

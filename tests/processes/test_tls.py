@@ -8,7 +8,7 @@ import pytest
 from tests import servers
 from tests.certificates import Certificates, make_certificates
 from tests.processes.api_service import detection, post, service
-from tests.processes.roles import running, tickview, wait_until
+from tests.processes.roles import running_role, tickview, wait_until
 
 USER, PASSWORD = "tickview", "s3cret"
 
@@ -26,7 +26,7 @@ def redis_address(certificates: Certificates) -> Iterator[str]:
 
 def test_redis_over_tls_with_a_user_of_its_own(certificates: Certificates, redis_address: str) -> None:
     url = f"rediss://{USER}:{PASSWORD}@{redis_address}/0?ssl_ca_certs={certificates.authority}"
-    with running("record", redis_url=url), service(url, wait_seconds=30) as client:
+    with running_role("record", redis_url=url), service(url, wait_seconds=30) as client:
         header = post(client, [detection("TLS")])
         scan = client.get("/api/patterns/scan", params={"symbols": "TLS"}, headers=header)
         assert scan.json()["pagination"]["total"] == 1
@@ -54,7 +54,7 @@ def test_postgresql_over_tls_with_a_user_of_its_own(redis_url: str, certificates
         base = f"postgresql://{USER}:{PASSWORD}@{address}/tickview"
         settings = {"postgres_dsn": f"{base}?sslmode=verify-full&sslrootcert={certificates.authority}"}
         with (
-            running("archive", redis_url=redis_url, **settings),
+            running_role("archive", redis_url=redis_url, **settings),
             service(redis_url, wait_seconds=30, **settings) as client,
         ):
             post(client, [detection("TLS")])

@@ -18,7 +18,7 @@ from projections.registry import READ_MODELS
 from tests import servers
 from tests.oracles.folding import EXPECTED
 from tests.processes.histories import LOGS, append, by_log, history_of
-from tests.processes.roles import doomed, running, start, stop, wait_until
+from tests.processes.roles import killed_role, running_role, start, stop, wait_until
 from tests.read_model import FIRST, assert_equal, stored
 
 LEASE_SECONDS = 0.5
@@ -67,7 +67,7 @@ def test_killed_and_stalled_workers(redis: Redis, redis_url: str, tmp_path: Path
     with ExitStack() as stack:
         logs = [None, stack.enter_context(log.open("wb")), None, None]
         settings = {"redis_url": redis_url, "lease_seconds": LEASE_SECONDS, "fold_batch": 7}
-        workers = [stack.enter_context(running("project", log=log, **settings)) for log in logs]
+        workers = [stack.enter_context(running_role("project", log=log, **settings)) for log in logs]
         append(redis, history[:1_000])
         killed, stalled, *_ = workers
 
@@ -98,13 +98,13 @@ def test_kill_again_and_again(redis: Redis, redis_url: str) -> None:
     chance = random.Random(2)
     append(redis, history)
     for _ in range(4):
-        with doomed("project", redis_url=redis_url, lease_seconds=0.3, fold_batch=5):
+        with killed_role("project", redis_url=redis_url, lease_seconds=0.3, fold_batch=5):
             before = int(state(redis, "activity", "market-1", "checkpoint"))
             target = before + chance.randrange(20, 120)
             wait_until(
                 lambda target=target: int(state(redis, "activity", "market-1", "checkpoint")) >= target, "some progress"
             )
-    with running("project", redis_url=redis_url, lease_seconds=0.3):
+    with running_role("project", redis_url=redis_url, lease_seconds=0.3):
         assert_folded(redis, history)
 
 
@@ -113,13 +113,13 @@ def test_a_worker_that_ends_gives_its_leases_back(redis: Redis, redis_url: str) 
     first = start("project", redis_url=redis_url, lease_seconds=300)
     wait_until(lambda: state(redis, "patterns", "market-0", "epoch") != "0", "the first has the segment")
     assert stop(first) == 0
-    with running("project", redis_url=redis_url, lease_seconds=300):
+    with running_role("project", redis_url=redis_url, lease_seconds=300):
         wait_until(lambda: state(redis, "patterns", "market-0", "epoch") == "2", "the second has the segment")
 
 
 def test_a_worker_that_ends_while_redis_is_away_ends_in_order(tmp_path: Path) -> None:
     with servers.valkey(data=tmp_path) as server, connect(server.connection_url) as client:
-        with doomed("project", redis_url=server.connection_url) as worker:
+        with killed_role("project", redis_url=server.connection_url) as worker:
             wait_until(lambda: state(client, "patterns", "market-0", "epoch") != "0", "it has the segment")
             server.stop()
             assert stop(worker) == 0
