@@ -1,4 +1,4 @@
-"""A server of live push in a thread, for tests that decide which commits it hears of."""
+"""A live-push server in a thread. The tests deliver the commits to its hub."""
 
 import asyncio
 import socket
@@ -36,72 +36,75 @@ from tests.push import BUILD, commit_of
 from tests.queries import row_of
 
 
-class Store:
-    """Whether the store is away, and for how long."""
+class StubFreshness:
+    """A ``Freshness`` with the age that the test sets."""
 
-    away: float | None = None
+    age_seconds: float | None = None
 
     def age(self) -> float | None:
-        """As Freshness."""
-        return self.away
+        """Implement Freshness."""
+        return self.age_seconds
 
 
-class AwayError(Exception):
+class StoreUnavailableError(Exception):
     """The workspaces cannot be read."""
 
 
-class Workspaces:
-    """The workspaces as the store has them; while it is away or hangs, nobody can read them."""
+class StubWorkspaceQueries:
+    """Workspaces in memory. A test can make the store unavailable, or make its reads hang."""
 
     def __init__(self) -> None:
         self.rows: dict[str, WorkspaceRow] = {}
-        self.away = False
-        self.hangs = False
-        self.asked: list[set[str]] = []
+        self.unavailable = False
+        self.hanging = False
+        self.reads: list[set[str]] = []
+        """The users whose workspaces each call read."""
 
     async def get(self, user: str) -> ResultRow[WorkspaceRow] | None:
-        """As WorkspaceQueries."""
+        """Implement WorkspaceQueries."""
         row = (await self.get_many([user])).get(user)
         return ResultRow(row, "users", 1) if row else None
 
     async def get_many(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
-        """As WorkspaceQueries."""
-        self.asked.append(set(users))
-        if self.away:
-            raise AwayError
-        if self.hangs:
+        """Implement WorkspaceQueries."""
+        self.reads.append(set(users))
+        if self.unavailable:
+            raise StoreUnavailableError
+        if self.hanging:
             await asyncio.Event().wait()
         return {user: self.rows[user] for user in users if user in self.rows}
 
 
-class Server:
-    """A server in a thread, and the hub in it."""
+class PushServer:
+    """A live-push server in a thread, with its hub."""
 
     def __init__(self, heartbeat_seconds: float) -> None:
-        self.store = Store()
+        self.freshness = StubFreshness()
         self.registry = CollectorRegistry()
-        self.known = CatalogueFixture([symbol("S1", sector="Energy"), symbol("S2", sector="Health")], {"one": ["S1"]})
-        self.workspaces = Workspaces()
+        self.catalogue_fixture = CatalogueFixture(
+            [symbol("S1", sector="Energy"), symbol("S2", sector="Health")], {"leaders": ["S1"]}
+        )
+        self.workspaces = StubWorkspaceQueries()
         self.hub = Hub(
-            self.store,
-            self.known.catalogue,
-            WorkspaceSource(self.workspaces.get_many, (AwayError,)),
+            self.freshness,
+            self.catalogue_fixture.catalogue,
+            WorkspaceSource(self.workspaces.get_many, (StoreUnavailableError,)),
             time.time,
             wait_seconds=0.2,
             heartbeat_seconds=heartbeat_seconds,
         )
-        followed: LiveReadModel[WorkspaceQueries] = LiveReadModel(
+        live_workspaces: LiveReadModel[WorkspaceQueries] = LiveReadModel(
             "workspaces", 1, ("users",), lambda _: self.workspaces
         )
-        lists = CallerWorkspace(ReadModel("workspaces", followed, 0, family="users"))
+        caller_workspace = CallerWorkspace(ReadModel("workspaces", live_workspaces, 0, family="users"))
         self.hub.metrics.register(self.registry)
         self.app = app = App()
         app.ws_options.max_receive_queue = 0
-        handle_errors(app, (AwayError,))
+        handle_errors(app, (StoreUnavailableError,))
         app.add_middleware(self)
-        app.add_route("/api/patterns/stream", PatternStreamResource(self.hub, lists))
-        app.add_route("/ws/patterns", PatternSocketResource(self.hub, lists))
-        app.add_route("/ws", SocketResource(self.hub, lists))
+        app.add_route("/api/patterns/stream", PatternStreamResource(self.hub, caller_workspace))
+        app.add_route("/ws/patterns", PatternSocketResource(self.hub, caller_workspace))
+        app.add_route("/ws", SocketResource(self.hub, caller_workspace))
         config = uvicorn.Config(
             app,
             **PROTOCOL_OPTIONS,
@@ -115,21 +118,21 @@ class Server:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     async def process_startup(self, _scope: Any, _event: Any) -> None:
-        """As Lifespan."""
+        """Implement Lifespan."""
         self.loop = asyncio.get_running_loop()
-        self.running = self.loop.create_task(self.hub.run())
+        self._hub_task = self.loop.create_task(self.hub.run())
 
     async def process_shutdown(self, _scope: Any, _event: Any) -> None:
-        """As Lifespan."""
-        self.running.cancel()
+        """Implement Lifespan."""
+        self._hub_task.cancel()
 
     async def process_request(self, req: Request, _resp: Response) -> None:
-        """As the guard while TickView is developed."""
-        req.context.identity = Identity(req.get_header("X-User-ID") or "anybody", frozenset(("read",)))
+        """Identify every caller, as the guard does in development."""
+        req.context.identity = Identity(req.get_header("X-User-ID") or "anonymous", frozenset(("read",)))
 
     async def process_request_ws(self, req: Request, _ws: WebSocket) -> None:
-        """The same."""
-        req.context.identity = Identity(req.get_header("X-User-ID") or "anybody", frozenset(("read",)))
+        """Identify every caller, as the guard does in development."""
+        req.context.identity = Identity(req.get_header("X-User-ID") or "anonymous", frozenset(("read",)))
 
     def start(self) -> None:
         self._thread.start()
@@ -140,42 +143,43 @@ class Server:
         self._thread.join()
         self._listener.close()
 
-    def do(self, what: Callable[..., None], *arguments: Any) -> None:
-        """In the event loop, and wait until it has been done."""
-        done: Future[None] = Future()
+    def run_in_loop(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function in the event loop and wait for its end."""
+        finished: Future[None] = Future()
 
-        def work() -> None:
-            what(*arguments)
-            done.set_result(None)
+        def call() -> None:
+            function(*arguments)
+            finished.set_result(None)
 
         assert self.loop is not None
-        self.loop.call_soon_threadsafe(work)
-        done.result(10)
+        self.loop.call_soon_threadsafe(call)
+        finished.result(10)
 
-    def begin(self, build: Build = BUILD, *, position: int = 0) -> None:
+    def start_build(self, build: Build = BUILD, *, position: int = 0) -> None:
         for listener in self.hub.listeners.values():
-            self.do(listener.start_build, build, {"market-0": CommitId(position)})
+            self.run_in_loop(listener.start_build, build, {"market-0": CommitId(position)})
 
-    def hear(self, commit: Commit, topic: str = "patterns") -> None:
-        self.do(self.hub.listeners[topic].receive, commit)
+    def deliver(self, commit: Commit, topic: str = "patterns") -> None:
+        self.run_in_loop(self.hub.listeners[topic].receive, commit)
 
-    def count(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(f"tickview_push_{name}", labels) or 0.0
 
     def websocket(self, path: str, **options: Any) -> AbstractContextManager[ClientConnection]:
         return connect(f"ws://127.0.0.1:{self.port}{path}", compression=None, max_size=None, **options)
 
     @contextmanager
-    def events(self, query: str = "", **headers: str) -> Iterator[Iterator[dict[str, Any]]]:
-        """Server-sent events as they come."""
+    def event_stream(self, query: str = "", **headers: str) -> Iterator[Iterator[dict[str, Any]]]:
+        """Open a stream of server-sent events. Yield an iterator of their messages."""
         url = f"http://127.0.0.1:{self.port}/api/patterns/stream{query}"
         with httpx.stream("GET", url, headers=headers, timeout=20) as response:
             assert response.status_code == 200
             assert response.headers["content-type"] == "text/event-stream"
-            yield events_of(response.iter_lines())
+            yield parse_events(response.iter_lines())
 
 
-def events_of(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+def parse_events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Parse server-sent events into messages."""
     event: dict[str, str] = {}
     for line in lines:
         if line:
@@ -190,13 +194,13 @@ def events_of(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def serving(heartbeat_seconds: float = 3_600) -> Iterator[Server]:
-    """A server that answers, and has heard of the first build."""
-    server = Server(heartbeat_seconds)
+def running_push_server(heartbeat_seconds: float = 3_600) -> Iterator[PushServer]:
+    """Run a live-push server whose hub has received the first build."""
+    server = PushServer(heartbeat_seconds)
     server.start()
     try:
-        server.begin()
-        wait_until(lambda: server.hub.published["patterns"].build == BUILD, "the hub has begun")
+        server.start_build()
+        wait_until(lambda: server.hub.published["patterns"].build == BUILD, "the hub has received the first build")
         yield server
     finally:
         server.stop()
@@ -209,5 +213,6 @@ def detection_commit(position: int, confidence: float = 0.8, **others: Any) -> t
 
 
 def receive(connection: ClientConnection) -> dict[str, Any]:
+    """Receive a message from a WebSocket."""
     message: dict[str, Any] = orjson.loads(connection.recv(timeout=20))
     return message
