@@ -15,7 +15,7 @@ def archived_log(client: Redis, database: Database, name: str = "market-0", keep
     return EventLog(client, name, archive=archive)
 
 
-def leased(database: Database, log: str, owner: str = "archiver", seconds: float = 60) -> PostgresLease:
+def acquire_archiver_lease(database: Database, log: str, owner: str = "archiver", seconds: float = 60) -> PostgresLease:
     """The lease on the archiving of a log."""
     with database.connection() as connection:
         lease = acquire_lease(connection, ARCHIVE, FORMAT_VERSION, log, owner, seconds)
@@ -23,10 +23,10 @@ def leased(database: Database, log: str, owner: str = "archiver", seconds: float
     return lease
 
 
-def archive_all(database: Database, log: EventLog, batch_size: int = 100) -> int:
+def archive_to_end(database: Database, log: EventLog, batch_size: int = 100) -> int:
     """Archive the log to its end; returns how many events that were."""
     log.open()
-    archiver = Archiver(database, log, leased(database, log.name), batch_size)
+    archiver = Archiver(database, log, acquire_archiver_lease(database, log.name), batch_size)
     archived = 0
     while entries := archiver.step(0):
         archived += len(entries)

@@ -1,4 +1,4 @@
-"""A catalogue in memory, as an API process has it, for tests that decide what is in it."""
+"""A catalogue in memory with given symbols and universes, as an API process holds it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,29 +13,34 @@ from readapi.http.read_model import ReadModel
 LOGS = ("market-0",)
 
 
-def symbol(ticker: str, **details: object) -> SymbolRow:
+def symbol_row(ticker: str, **details: object) -> SymbolRow:
+    """Build the row of a symbol."""
     return SymbolRow(ticker, 1.0, 1.0, **details)  # type: ignore[arg-type]
 
 
 class CatalogueFixture:
-    """The replicas, and the catalogue that they make up."""
+    """The replicas of symbols and universes, and the catalogue that reads them."""
 
     def __init__(self, symbols: Sequence[SymbolRow] = (), universes: Mapping[str, Sequence[str]] | None = None) -> None:
         self.symbols, self.universes = SymbolReplica(), UniverseReplica()
-        self.put(*symbols)
+        self.put_symbols(*symbols)
         for key, members in (universes or {}).items():
-            self.define(key, *members)
+            self.put_universe(key, *members)
         self.live_symbols: LiveReadModel[SymbolReplica | UnloadedReplica] = LiveReadModel(
             "symbols", 1, LOGS, lambda _: self.symbols
         )
-        of_universes: LiveReadModel[UniverseReplica | UnloadedReplica] = LiveReadModel(
+        live_universes: LiveReadModel[UniverseReplica | UnloadedReplica] = LiveReadModel(
             "universes", 1, LOGS, lambda _: self.universes
         )
-        self.catalogue = Catalogue(ReadModel("symbols", self.live_symbols, 0), ReadModel("universes", of_universes, 0))
+        self.catalogue = Catalogue(
+            ReadModel("symbols", self.live_symbols, 0), ReadModel("universes", live_universes, 0)
+        )
 
-    def put(self, *rows: SymbolRow) -> None:
+    def put_symbols(self, *rows: SymbolRow) -> None:
+        """Put rows into the replica of symbols."""
         self.symbols.put(LOGS[0], [(row.symbol, encode_row(row, 1)) for row in rows])
 
-    def define(self, key: str, *members: str) -> None:
+    def put_universe(self, key: str, *members: str) -> None:
+        """Put one universe into the replica of universes."""
         row = UniverseRow(key, 1.0, 1.0, symbols=list(members))
         self.universes.put(LOGS[0], [(key, encode_row(row, 1))])

@@ -1,4 +1,4 @@
-"""Commits as an API process hears of them, and a client that does as it is told."""
+"""Commits as an API process receives them, and a client of live push that applies messages."""
 
 import orjson
 
@@ -8,11 +8,9 @@ from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId, RowChange
 
 BUILD = Build(1, 1)
-LOGS = ("market-0", "market-1")
 
 
-def document(row: PatternRow | None, position: int) -> bytes | None:
-    """As it is stored."""
+def _document(row: PatternRow | None, position: int) -> bytes | None:
     return None if row is None else encode_row(row, position)
 
 
@@ -24,27 +22,27 @@ def commit_of(
     knows_old: bool = True,
     number: int = 0,
 ) -> Commit:
-    """A commit; each row is given by its id, what it was and what it is."""
+    """Build a commit. Each row change is its id, the row before and the row after."""
     changes = [
-        RowChange(key, document(old, position) if knows_old else None, document(new, position))
+        RowChange(key, _document(old, position) if knows_old else None, _document(new, position))
         for key, old, new in rows
     ]
     return Commit(build, log, CommitId(position, number), 1_000.0, changes, knows_old)
 
 
-class Client:
-    """What a client knows that does what messages say: the ids of the patterns it shows, and where it is."""
+class PushClient:
+    """The state of a push client that applies every message: the ids of its patterns and its last event id."""
 
-    def __init__(self, shown: set[str] | None = None) -> None:
-        self.shown = set(shown or ())
-        self.id = ""
+    def __init__(self, pattern_ids: set[str] | None = None) -> None:
+        self.pattern_ids = set(pattern_ids or ())
+        self.last_id = ""
 
-    def take(self, body: bytes | str) -> None:
-        """One message."""
+    def apply(self, body: bytes | str) -> None:
+        """Apply one message."""
         message = orjson.loads(body)
-        self.id = message["id"]
+        self.last_id = message["id"]
         for change in message.get("changes", ()):
             if change["op"] == "set":
-                self.shown.add(change["pattern"]["id"])
+                self.pattern_ids.add(change["pattern"]["id"])
             else:
-                self.shown.discard(change["id"])
+                self.pattern_ids.discard(change["id"])

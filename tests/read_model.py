@@ -9,16 +9,18 @@ from infra.read_models.keys import SegmentKeys
 from projections.base import Projection, decode_row
 from projections.ports import Segment
 from projections.versions import Build
-from tests.oracles.folding import Expected
+from tests.oracles.read_models import ReadModelContent
 
-FIRST = Build(1, 1)
+FIRST_BUILD = Build(1, 1)
 """The first build of a read model whose code is at version 1."""
 
 
-def stored(client: Redis, projection: Projection[Any, Any], log: str, build: Build = FIRST) -> Expected:
+def load_segment(
+    client: Redis, projection: Projection[Any, Any], log: str, build: Build = FIRST_BUILD
+) -> ReadModelContent:
     """Everything that one segment holds."""
     keys = SegmentKeys(Segment(projection.name, build, log))
-    model = Expected()
+    model = ReadModelContent()
     for key, document in client.hgetall(keys.rows).items():
         found = decode_row(projection.row, document)
         model.rows[key.decode()] = asdict(found.row)
@@ -37,7 +39,7 @@ def stored(client: Redis, projection: Projection[Any, Any], log: str, build: Bui
     return model
 
 
-def assert_equal(actual: Expected, expected: Expected) -> None:
+def assert_same_content(actual: ReadModelContent, expected: ReadModelContent) -> None:
     """Part by part, so that a failure says where."""
     assert actual.rows == expected.rows
     assert actual.positions == expected.positions

@@ -145,10 +145,10 @@ user_events: st.SearchStrategy[Event] = st.one_of(
 )
 """In any order, as no workspace would have it."""
 
-events = st.one_of(
+market_events = st.one_of(
     pattern_events, pattern_events, backtest_events, health_reports, catalogue_events, catalogue_events, lost_positions
 )
-histories = st.lists(events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
+histories = st.lists(market_events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
 
-mixed_histories = st.lists(events | user_events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
+mixed_histories = st.lists(market_events | user_events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
 """The market's and the users' events in one."""

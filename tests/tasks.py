@@ -1,12 +1,12 @@
-"""Waits for and ends what runs in an event loop."""
+"""Waits for conditions and cancels tasks in an event loop."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
 
-async def end(task: asyncio.Task[None]) -> None:
-    """Cancel it until it ends: before Python 3.12 ``asyncio.wait_for``, which redis-py uses, may swallow that."""
+async def cancel_and_wait(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it ends. Before Python 3.12, ``asyncio.wait_for`` in redis-py can swallow a cancellation."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=0.1)
@@ -14,8 +14,8 @@ async def end(task: asyncio.Task[None]) -> None:
         task.result()
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    """Return once it is true."""
+async def wait_for_condition(condition: Callable[[], Any]) -> None:
+    """Return once the condition is true. Fail after 60 seconds."""
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.002)

@@ -4,7 +4,7 @@ from infra.bench import as_of
 from infra.bench.scans import SCAN_KINDS
 from infra.postgres.database import Database
 from projections.queries import PatternQuery
-from tests.past import scan
+from tests.pattern_history import scan_history
 
 
 def test_every_kind_of_scan_is_measured_on_a_history_of_the_size_that_was_asked_for(database: Database) -> None:
@@ -17,5 +17,5 @@ def test_every_kind_of_scan_is_measured_on_a_history_of_the_size_that_was_asked_
         [[states]] = connection.execute("SELECT count(*) FROM tickview.pattern_history_recorded")
     assert states == 40_000
     for moment in (as_of.BEGIN + 25_000, as_of.BEGIN + 39_000):
-        total = scan(database, [as_of.LOG], PatternQuery(moment)).page.total
+        total = scan_history(database, [as_of.LOG], PatternQuery(moment)).page.total
         assert 0.9 < total / as_of.ACTIVE < 1.1

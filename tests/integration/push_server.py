@@ -30,10 +30,10 @@ from readapi.ports.commits import Commit, CommitId
 from readapi.push.hub import Hub
 from readapi.push.resources import PatternSocketResource, PatternStreamResource, SocketResource
 from readapi.push.subscription_renewal import WorkspaceSource
-from tests.catalogue import CatalogueFixture, symbol
+from tests.catalogue import CatalogueFixture, symbol_row
+from tests.pattern_queries import pattern_row
 from tests.processes.roles import wait_until
 from tests.push import BUILD, commit_of
-from tests.queries import row_of
 
 
 class StubFreshness:
@@ -82,7 +82,7 @@ class PushServer:
         self.freshness = StubFreshness()
         self.registry = CollectorRegistry()
         self.catalogue_fixture = CatalogueFixture(
-            [symbol("S1", sector="Energy"), symbol("S2", sector="Health")], {"leaders": ["S1"]}
+            [symbol_row("S1", sector="Energy"), symbol_row("S2", sector="Health")], {"leaders": ["S1"]}
         )
         self.workspaces = StubWorkspaceQueries()
         self.hub = Hub(
@@ -208,7 +208,7 @@ def running_push_server(heartbeat_seconds: float = 3_600) -> Iterator[PushServer
 
 def detection_commit(position: int, confidence: float = 0.8, **others: Any) -> tuple[PatternRow, Commit]:
     """Build a new row of ``patterns`` and the commit that writes the row at a position of ``market-0``."""
-    row = row_of(f"S{position}", "Doji", "daily", 900.0, confidence, **others)
+    row = pattern_row(f"S{position}", "Doji", "daily", 900.0, confidence, **others)
     return row, commit_of("market-0", position, (row.id, None, row))
 
 

@@ -17,10 +17,10 @@ from infra.redis.connections import connect
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Segment
 from projections.versions import Build
-from tests.archiving import archive_all, archived_log
+from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events, pattern_detected
-from tests.oracles.folding import expected_patterns
-from tests.read_model import FIRST, assert_equal, stored
+from tests.oracles.read_models import expected_patterns
+from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 
 LOG = "market-1"
 _numbers = count(1)
@@ -54,15 +54,15 @@ class Partition:
 
     def archive(self) -> None:
         """Archive the log to its end."""
-        archive_all(self.database, self.log)
+        archive_to_end(self.database, self.log)
 
-    def lease(self, build: Build = FIRST) -> Lease:
+    def lease(self, build: Build = FIRST_BUILD) -> Lease:
         """Acquire the lease on the segment of the patterns."""
         [lease] = self._store.lease([Segment("patterns", build, LOG)], "worker", 60)
         assert lease is not None
         return lease
 
-    def project(self, build: Build = FIRST) -> None:
+    def project(self, build: Build = FIRST_BUILD) -> None:
         """Fold the log to its end."""
         change_versions(self.client, "patterns", lambda versions: versions.deployed(1))
         projector = Projector(ActivePatterns(), self.log, self._store, self.lease(build))
@@ -77,7 +77,7 @@ class Partition:
             )
             return rows.fetchall()
 
-    def assert_consistent(self, entries: list[LogEntry], build: Build = FIRST) -> None:
+    def assert_consistent(self, entries: list[LogEntry], build: Build = FIRST_BUILD) -> None:
         """Assert that log, archive and patterns have exactly these events, at positions without a gap."""
         assert [entry.position for entry in entries] == list(range(1, len(entries) + 1))
         assert self.log.read(0, 10_000) == entries
@@ -87,7 +87,7 @@ class Partition:
         assert rows == [(entry.position, entry.event_id) for entry in entries]
         self.project(build)
         events = [decode(entry.topic, entry.event_id, entry.state) for entry in entries]
-        assert_equal(stored(self.client, ActivePatterns(), LOG, build), expected_patterns(events))
+        assert_same_content(load_segment(self.client, ActivePatterns(), LOG, build), expected_patterns(events))
 
 
 def append_only_file(server: ValkeyServer) -> Path:

@@ -15,8 +15,8 @@ from infra.serving.freshness import RedisFreshness
 from infra.serving.live_read_model import LiveReadModel
 from projections.ports import Segment
 from projections.versions import Build, Versions
-from tests.read_model import FIRST
-from tests.tasks import end, until
+from tests.read_model import FIRST_BUILD
+from tests.tasks import cancel_and_wait, wait_for_condition
 
 LOGS = ("market-0", "market-1")
 SECOND = Build(1, 2)
@@ -27,7 +27,7 @@ class Followed(NamedTuple):
     backtests: LiveReadModel[Build]
 
 
-def segment(number: int, build: Build = FIRST, read_model: str = "patterns") -> Segment:
+def segment(number: int, build: Build = FIRST_BUILD, read_model: str = "patterns") -> Segment:
     return Segment(read_model, build, LOGS[number])
 
 
@@ -63,7 +63,7 @@ async def following(url: str) -> AsyncIterator[Followed]:
             yield followed
             assert not task.done()
         finally:
-            await end(task)
+            await cancel_and_wait(task)
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -82,7 +82,7 @@ def test_before_there_is_a_build_an_empty_one_answers_and_then_the_first(redis_u
             await asyncio.to_thread(deploy, redis)
             reached = await wait
             assert reached is not None
-            assert (reached.build, reached.queries, reached.positions["market-0"]) == (FIRST, FIRST, 3)
+            assert (reached.build, reached.queries, reached.positions["market-0"]) == (FIRST_BUILD, FIRST_BUILD, 3)
 
     run(test)
 
@@ -143,15 +143,15 @@ def test_a_switch_is_followed_and_what_was_taken_before_it_stays_as_it_was(redis
     async def test() -> None:
         async with following(redis_url) as followed:
             taken = followed.patterns.current
-            assert (taken.build, taken.positions["market-0"]) == (FIRST, 9)
+            assert (taken.build, taken.positions["market-0"]) == (FIRST_BUILD, 9)
             await asyncio.to_thread(switch, redis)
-            await until(lambda: followed.patterns.current.build == SECOND)
+            await wait_for_condition(lambda: followed.patterns.current.build == SECOND)
             switched = followed.patterns.current
             assert (switched.queries, switched.positions) == (SECOND, {"market-0": 8, "market-1": 0})
-            assert (taken.build, taken.queries, taken.positions["market-0"]) == (FIRST, FIRST, 9)
-            assert followed.backtests.current.build == FIRST
+            assert (taken.build, taken.queries, taken.positions["market-0"]) == (FIRST_BUILD, FIRST_BUILD, 9)
+            assert followed.backtests.current.build == FIRST_BUILD
             await asyncio.to_thread(change_versions, redis, "patterns", Versions.rolled_back)
-            await until(lambda: followed.patterns.current == taken)
+            await wait_for_condition(lambda: followed.patterns.current == taken)
 
     run(test)
 
@@ -164,7 +164,7 @@ def test_a_wait_goes_on_with_the_build_that_goes_live(redis_url: str, redis: Red
         async with following(redis_url) as followed:
             wait = asyncio.create_task(followed.patterns.reached({"market-0": 10}, 60))
             await asyncio.to_thread(switch, redis)
-            await until(lambda: followed.patterns.current.build == SECOND)
+            await wait_for_condition(lambda: followed.patterns.current.build == SECOND)
             await asyncio.to_thread(commit, redis, segment(0), 10)
             assert not wait.done()
             await asyncio.to_thread(commit, redis, segment(0, SECOND), 11)

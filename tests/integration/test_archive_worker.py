@@ -17,7 +17,7 @@ from tests.archiving import archived_log
 from tests.events import new_events
 from tests.integration.test_pattern_history_projector import detections
 from tests.integration.test_retention import begin_builds, fold
-from tests.past import history_lease, scan
+from tests.pattern_history import history_lease, scan_history
 from tests.processes.roles import wait_until
 
 LOG = "market-0"
@@ -57,7 +57,7 @@ def test_the_history_is_kept_beside_the_archive_and_its_lease_given_back(redis: 
         log.append(new_events(detections(1, "MSFT")))
         wait_until(reaches(database, "pattern_history", 122), "what came later too")
     assert segment(database, "pattern_history") == (122, None, False)
-    assert scan(database, [LOG], PatternQuery(time() + 1)).page.total == 61
+    assert scan_history(database, [LOG], PatternQuery(time() + 1)).page.total == 61
 
 
 def test_the_log_of_the_users_has_no_history(redis: Redis, database: Database) -> None:
@@ -88,7 +88,7 @@ def test_what_is_wrong_with_the_history_holds_up_neither_archiving_nor_trimming(
             connection.execute("ALTER TABLE tickview.pattern_history DROP CONSTRAINT broken")
         wait_until(reaches(database, "pattern_history", 10), "it is tried again")
         assert segment(database, "pattern_history")[1] is None
-    assert scan(database, [LOG], PatternQuery(time() + 1)).page.total == 5
+    assert scan_history(database, [LOG], PatternQuery(time() + 1)).page.total == 5
 
 
 def test_code_that_is_older_than_what_answers_leaves_the_history_alone(redis: Redis, database: Database) -> None:
@@ -118,6 +118,6 @@ def test_the_former_version_is_removed_once_nobody_works_on_it(redis: Redis, dat
 
     with kept(database, redis, log):
         wait_until(lambda: versions() == {1}, "the former is removed")
-    assert scan(database, [LOG], PatternQuery(time() + 1)).version == 1
+    assert scan_history(database, [LOG], PatternQuery(time() + 1)).version == 1
     with database.connection() as connection:
         assert connection.execute("SELECT FROM tickview.pattern_events WHERE version = 0").rowcount == 0

@@ -25,9 +25,9 @@ from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from infra.postgres.schema import migrate, migrations
 from infra.processes.errors import StartupError
-from tests.archiving import archive_all, archived_log, leased
+from tests.archiving import acquire_archiver_lease, archive_to_end, archived_log
 from tests.events import new_events, opaque_event
-from tests.oracles.chain import hashes_of
+from tests.oracles.hash_chain import chain_hashes
 from tests.processes.roles import wait_until
 from tests.strategies import histories
 
@@ -74,7 +74,7 @@ def archive_through(crashing: Database, log: EventLog, size: int) -> None:
     """Archive the log to its end; after each crash another archiver takes over."""
     while True:
         try:
-            archive_all(crashing, log, size)
+            archive_to_end(crashing, log, size)
         except CrashError:
             continue
         return
@@ -104,7 +104,7 @@ def test_whatever_the_batches_and_crashes_the_archive_has_the_log(
     rows = archived(database)
     assert [row[1] for row in rows] == list(range(1, len(history) + 1))
     assert PostgresArchive(database, redis, restore_limit=1, partitions=4).read("market-0", 0, 1_000, 1_000) == entries
-    assert [row[-1] for row in rows] == hashes_of(rows)
+    assert [row[-1] for row in rows] == chain_hashes(rows)
     for row, event in zip(rows, history, strict=True):
         assert (row[6], row[7], row[8], row[9]) == (event.event_id, event.source, event.correlation_id, "http")
 
@@ -114,39 +114,39 @@ def test_a_state_that_is_not_json_is_archived_as_it_is(redis: Redis, database: D
     states = [b"", b"\x00\xff\xfe", b"{not json", b"[1]", orjson.dumps({"source": 7, "correlation_id": None})]
     states.append(orjson.dumps({"source": "a\0b", "correlation_id": "\0"}))
     log.append([opaque_event(f"symbol-{number}")._replace(state=state) for number, state in enumerate(states)])
-    archive_all(database, log)
+    archive_to_end(database, log)
     rows = archived(database)
     assert [row[-2] for row in rows] == states
     assert {(row[7], row[8]) for row in rows} == {(None, None)}
-    assert [row[-1] for row in rows] == hashes_of(rows)
+    assert [row[-1] for row in rows] == chain_hashes(rows)
 
 
 def test_a_stalled_archiver_that_wakes_up_is_refused(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
     log.append([opaque_event() for _ in range(10)])
-    stalled = Archiver(database, log, leased(database, log.name, "stalled", seconds=0), 100)
+    stalled = Archiver(database, log, acquire_archiver_lease(database, log.name, "stalled", seconds=0), 100)
     read_before = log.read(0, 5)
-    leased(database, log.name, "other", seconds=0)
+    acquire_archiver_lease(database, log.name, "other", seconds=0)
     with pytest.raises(LeaseLostError):  # nothing has been archived meanwhile, and yet it is no longer its turn
         stalled.archive(read_before)
-    archive_all(database, log)
+    archive_to_end(database, log)
     with pytest.raises(LeaseLostError):
         stalled.archive(read_before)
     log.append([opaque_event()])
     with pytest.raises(LeaseLostError):
         stalled.step(0)
     assert [row[1] for row in archived(database)] == list(range(1, 11))
-    archive_all(database, log)
+    archive_to_end(database, log)
     assert [row[1] for row in archived(database)] == list(range(1, 12))
 
 
 def test_a_lease_is_kept_by_its_owner_and_given_to_nobody_else(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
     log.append([opaque_event()])
-    lease = leased(database, log.name, "first")
-    assert leased(database, log.name, "first").epoch == lease.epoch
+    lease = acquire_archiver_lease(database, log.name, "first")
+    assert acquire_archiver_lease(database, log.name, "first").epoch == lease.epoch
     with pytest.raises(AssertionError):
-        leased(database, log.name, "second")
+        acquire_archiver_lease(database, log.name, "second")
 
 
 def entry(position: int, moment: datetime) -> LogEntry:
@@ -183,7 +183,7 @@ def test_who_stalls_behind_whatever_it_does_to_a_segment_holds_up_nobody(
     database: Database, monkeypatch: pytest.MonkeyPatch, does: Callable[[Connection, PostgresLease], object]
 ) -> None:
     monkeypatch.setattr(leases, "STALLED_SECONDS", 1)
-    lease = leased(database, "market-0", "owner")
+    lease = acquire_archiver_lease(database, "market-0", "owner")
 
     def stall() -> None:
         with database.connection() as stalled:
@@ -203,7 +203,7 @@ def test_who_stalls_in_a_copy_holds_up_nobody(
 ) -> None:
     monkeypatch.setattr(leases, "COPY_SECONDS", 1)
     monkeypatch.setattr(leases, "LOCK_SECONDS", 1)
-    lease = leased(database, "market-0", "stalled", 0)
+    lease = acquire_archiver_lease(database, "market-0", "stalled", 0)
 
     def taken() -> leases.PostgresLease | None:
         with database.connection() as connection:
@@ -218,13 +218,13 @@ def test_who_stalls_in_a_copy_holds_up_nobody(
 
     with pytest.raises(ArchiveUnavailableError, match="terminating connection"):
         stall()
-    assert leased(database, "market-0", "other").checkpoint == 0
+    assert acquire_archiver_lease(database, "market-0", "other").checkpoint == 0
 
 
 def test_each_month_has_a_partition_which_can_be_detached(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
     log.open()
-    archiver = Archiver(database, log, leased(database, log.name), 100)
+    archiver = Archiver(database, log, acquire_archiver_lease(database, log.name), 100)
     months = [datetime(2025, 11, 30, 23, 59, 59, 999_000, UTC), datetime(2025, 12, 1, tzinfo=UTC)]
     months += [datetime(2026, 2, 28, tzinfo=UTC)]
     archiver.archive([entry(position, moment) for position, moment in enumerate(months, 1)])
@@ -247,12 +247,12 @@ def test_each_month_has_a_partition_which_can_be_detached(redis: Redis, database
 def test_another_log_of_the_same_name_is_refused(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
     log.append([opaque_event()])
-    archive_all(database, log)
+    archive_to_end(database, log)
     redis.flushall()
     stranger = EventLog(redis, "market-0")
     stranger.append([opaque_event()])
     with pytest.raises(LogDivergedError, match="is this the right Redis"):
-        Archiver(database, stranger, leased(database, "market-0"), 10)
+        Archiver(database, stranger, acquire_archiver_lease(database, "market-0"), 10)
 
 
 def test_the_schema_is_made_once_however_many_come(database_url: str) -> None:

@@ -13,7 +13,7 @@ from redis import Redis
 
 from infra.archive.verification.heads import read_private_key, sign, take_heads
 from infra.postgres.database import Database
-from tests.archiving import archive_all, archived_log
+from tests.archiving import archive_to_end, archived_log
 from tests.events import opaque_event
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "audit.md"
@@ -31,7 +31,7 @@ def database(every_database: Database, redis: Redis) -> Database:
     log = archived_log(redis, every_database)
     log.append([opaque_event(f"symbol-Ä{number}") for number in range(19)])
     log.append([opaque_event()._replace(state=b"\x00\xff", origin="http")])
-    archive_all(every_database, log)
+    archive_to_end(every_database, log)
     return every_database
 
 

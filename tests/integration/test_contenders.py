@@ -24,18 +24,18 @@ from projections.patterns import PatternRow
 from projections.queries import MAX_OFFSET, Cursor, Page, PatternQuery, ResultRow, TooDeepError
 from tests import servers
 from tests.oracles import queries as oracle
-from tests.queries import (
+from tests.pattern_queries import (
     NOW,
+    PATTERN_TYPES,
     SYMBOLS,
     TIERS,
-    TYPES,
-    by_id,
     few_or_many_rows,
     log_of_pattern,
     many_rows,
     pattern_queries,
-    row_of,
-    rows_of_patterns,
+    pattern_row,
+    pattern_rows,
+    rows_by_id,
 )
 
 T = TypeVar("T")
@@ -82,7 +82,9 @@ def table(postgres_18_dsn: str) -> Iterator[Table]:
         yield Table(dsn, connection)
 
 
-def assert_page(page: Page[PatternRow], expected: oracle.Answer, found: Mapping[str, ResultRow[PatternRow]]) -> None:
+def assert_page(
+    page: Page[PatternRow], expected: oracle.QueryResult, found: Mapping[str, ResultRow[PatternRow]]
+) -> None:
     assert [one.row.id for one in page.rows] == expected.ids
     assert page.total == expected.total
     assert page.end == expected.end
@@ -93,7 +95,7 @@ def assert_page(page: Page[PatternRow], expected: oracle.Answer, found: Mapping[
 @on_a_server
 @given(few_or_many_rows, st.lists(pattern_queries(), min_size=4, max_size=12))
 def test_a_scan_equals_the_oracle(table: Table, rows: list[PatternRow], queries: list[PatternQuery]) -> None:
-    held = by_id(rows)
+    held = rows_by_id(rows)
     found = table.fill(held)
 
     async def all_pages(asked: PostgresPatternQueries) -> list[Page[PatternRow]]:
@@ -104,11 +106,11 @@ def test_a_scan_equals_the_oracle(table: Table, rows: list[PatternRow], queries:
 
 
 @on_a_server
-@given(few_or_many_rows, pattern_queries(), rows_of_patterns)
+@given(few_or_many_rows, pattern_queries(), pattern_rows)
 def test_a_cursor_goes_on_where_its_row_would_be(
     table: Table, rows: list[PatternRow], query: PatternQuery, absent: PatternRow
 ) -> None:
-    held = by_id(rows)
+    held = rows_by_id(rows)
     found = table.fill(held)
     query = query._replace(offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
 
@@ -129,7 +131,7 @@ def test_what_lies_too_deep_is_refused_unless_nothing_is_there(table: Table) -> 
 @on_a_server
 @given(few_or_many_rows, st.sampled_from((0.0, NOW, NOW + 200)))
 def test_statistics_equal_the_oracle(table: Table, rows: list[PatternRow], now: float) -> None:
-    held = by_id(rows)
+    held = rows_by_id(rows)
     table.fill(held)
     statistics = asdict(table.ask(lambda asked: asked.statistics(now)))
     ordered = {name: list(value.items()) if isinstance(value, dict) else value for name, value in statistics.items()}
@@ -137,8 +139,8 @@ def test_statistics_equal_the_oracle(table: Table, rows: list[PatternRow], now: 
 
 
 def test_one_pattern(table: Table) -> None:
-    rows = by_id(
-        row_of(symbol, TYPES[0], TIERS[0], 900.0, 0.5, expires_at=expires_at)
+    rows = rows_by_id(
+        pattern_row(symbol, PATTERN_TYPES[0], TIERS[0], 900.0, 0.5, expires_at=expires_at)
         for symbol, expires_at in zip(SYMBOLS, (None, NOW, NOW + 1, None, None, None, None, None), strict=True)
     )
     found = table.fill(rows)

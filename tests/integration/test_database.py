@@ -17,7 +17,7 @@ from infra.postgres.schema import SCHEMA_LOCK
 from infra.processes.errors import StartupError
 from infra.serving.archive import BUSY, ArchiveGateway
 from readapi.ports.errors import UnavailableError
-from tests.archiving import leased
+from tests.archiving import acquire_archiver_lease
 from tests.conftest import open_database
 
 
@@ -31,7 +31,7 @@ def impatient(database: Database, **limits: str) -> Iterator[Database]:
 
 def test_a_lock_that_is_waited_for_in_vain_is_told(every_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "LOCK_SECONDS", 1)
-    lease = leased(every_database, "market-0")
+    lease = acquire_archiver_lease(every_database, "market-0")
     with every_database.connection() as holder:
         leases.release_lease(holder, lease)
         with pytest.raises(ArchiveBusyError) as told, every_database.connection() as waiting:

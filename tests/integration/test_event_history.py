@@ -23,9 +23,9 @@ from infra.postgres.database import Database
 from projections.patterns import ActivePatterns, pattern_id
 from projections.queries import Positions
 from readapi.ports.archive import EventFilter
-from tests.archiving import archived_log, leased
+from tests.archiving import acquire_archiver_lease, archived_log
 from tests.events import new_events
-from tests.strategies import events as any_event
+from tests.strategies import market_events as any_event
 from tests.strategies import pattern_events
 
 LOGS = (*market_logs(4), USERS_LOG)
@@ -79,7 +79,7 @@ class Past:
     def archive(self, name: str, count: int) -> None:
         """Archive so many more events of a log, and trim it of some of them."""
         if count:
-            archiver = Archiver(self.database, self.logs[name], leased(self.database, name), count)
+            archiver = Archiver(self.database, self.logs[name], acquire_archiver_lease(self.database, name), count)
             archiver.step(0)
             trim(self.logs[name], upto=archiver.lease.checkpoint - count // 2, surplus=10**6, oldest=0)
 

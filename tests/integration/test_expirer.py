@@ -14,9 +14,9 @@ from infra.read_models.store import RedisStore
 from projections.patterns import ActivePatterns
 from projections.ports import Lease, Segment
 from tests.events import new_events, pattern_detected, pattern_updated
-from tests.read_model import FIRST, stored
+from tests.read_model import FIRST_BUILD, load_segment
 
-SEGMENT = Segment("patterns", FIRST, "market-0")
+SEGMENT = Segment("patterns", FIRST_BUILD, "market-0")
 NOW = time.time()
 
 
@@ -49,7 +49,7 @@ class Market:
         return expire(self.redis, self.log, SEGMENT)
 
     def rows(self) -> dict[str, Any]:
-        return stored(self.redis, ActivePatterns(), "market-0").rows
+        return load_segment(self.redis, ActivePatterns(), "market-0").rows
 
     def expiries(self) -> list[PatternExpired]:
         events = [decode(entry.topic, entry.event_id, entry.state) for entry in self.log.read(0, 1_000)]

@@ -20,7 +20,7 @@ from infra.archive.row_format import GENESIS, canonical_bytes, chain_hash
 from infra.archive.verification.verify import WHOLE_ARCHIVE
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
-from tests.archiving import archived_log, leased
+from tests.archiving import acquire_archiver_lease, archived_log
 
 STATES = [
     b'{"source":"bench","correlation_id":"flow","value":1.50}',
@@ -46,7 +46,9 @@ def archive(redis: Redis, database: Database) -> Iterator[Database]:
     for name in ("users", "market-0"):
         log = archived_log(redis, database, name)
         log.open()
-        Archiver(database, log, leased(database, name), 100).archive([entry(position) for position in range(1, 13)])
+        Archiver(database, log, acquire_archiver_lease(database, name), 100).archive(
+            [entry(position) for position in range(1, 13)]
+        )
     return database
 
 
@@ -133,7 +135,7 @@ def test_more_than_is_held_at_once_is_exported_whole(redis: Redis, database: Dat
     count = 2 * CHUNK_EVENTS + 1
     template = entry(1)
     entries = [template._replace(position=position, version=position) for position in range(1, count + 1)]
-    Archiver(database, log, leased(database, log.name), count).archive(entries)
+    Archiver(database, log, acquire_archiver_lease(database, log.name), count).archive(entries)
     told: list[tuple[int, int]] = []
     out = io.BytesIO()
     export(database, out, form, progress=lambda done, total: told.append((done, total)))

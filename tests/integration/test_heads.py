@@ -25,9 +25,9 @@ from infra.archive.verification.verify import verify
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
-from tests.archiving import archived_log, leased
+from tests.archiving import acquire_archiver_lease, archived_log
 from tests.events import opaque_event
-from tests.oracles.chain import hashes_of
+from tests.oracles.hash_chain import chain_hashes
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, UTC)
 
@@ -37,7 +37,7 @@ def archiver(redis: Redis, database: Database) -> Archiver:
     """An archiver that has archived ten events."""
     log = archived_log(redis, database)
     log.open()
-    archiver = Archiver(database, log, leased(database, log.name), 100)
+    archiver = Archiver(database, log, acquire_archiver_lease(database, log.name), 100)
     archive_more(log, archiver, 10)
     return archiver
 
@@ -52,7 +52,7 @@ def rewrite(database: Database, change: str) -> None:
     with database.connection() as connection:
         connection.execute(change.encode())
         rows = connection.execute("SELECT * FROM tickview.events ORDER BY position").fetchall()
-        hashes = hashes_of(rows)
+        hashes = chain_hashes(rows)
         for row, hash_ in zip(rows, hashes, strict=True):
             connection.execute("UPDATE tickview.events SET hash = %s WHERE position = %s", [hash_, row[1]])
         connection.execute("UPDATE tickview.logs SET hash = %s", [hashes[-1]])

@@ -30,11 +30,11 @@ from projections.patterns import ActivePatterns
 from projections.ports import CommitOutcome, Lease, Progress
 from projections.versions import Build
 from tests import servers
-from tests.archiving import archived_log, leased
+from tests.archiving import acquire_archiver_lease, archived_log
 from tests.events import new_events
 from tests.integration.eventlog_support import until
 from tests.integration.recovery_support import LOG, Partition, aof_size, detection, restart_truncated
-from tests.read_model import FIRST
+from tests.read_model import FIRST_BUILD
 
 
 @pytest.fixture
@@ -165,13 +165,13 @@ def test_a_read_model_that_folded_lost_events_is_rebuilt(server: ValkeyServer, d
     lost = [decode(entry.topic, entry.event_id, entry.state) for entry in entries[8:10]]
     assert [(type(event), event.stream) for event in lost] == [(PositionLost, f"log-{LOG}")] * 2
     versions = read_versions(partition.client, ["patterns"])["patterns"]
-    assert (versions.live, versions.building, versions.unsound) == (FIRST, Build(1, 2), FIRST)
+    assert (versions.live, versions.building, versions.unsound) == (FIRST_BUILD, Build(1, 2), FIRST_BUILD)
     assert partition.record(unarchived[0]) == [12]  # not a duplicate: the first event with this id is lost
 
     entries = partition.log.read(0, 100)
     partition.assert_consistent(entries, Build(1, 2))
     after = change_versions(partition.client, "patterns", lambda versions: versions.switched(Build(1, 2)))
-    assert (after.live, after.previous, after.dropping, after.unsound) == (Build(1, 2), None, (FIRST,), None)
+    assert (after.live, after.previous, after.dropping, after.unsound) == (Build(1, 2), None, (FIRST_BUILD,), None)
 
 
 def test_a_worker_that_read_lost_events_is_fenced_once_the_log_is_open(
@@ -202,7 +202,7 @@ def test_an_archiver_that_read_lost_events_loses_its_lease_once_the_log_is_open(
     partition.archive()
     size = aof_size(server)
     partition.record(detection(), detection())
-    archiver = Archiver(database, partition.log, leased(database, LOG), 100)
+    archiver = Archiver(database, partition.log, acquire_archiver_lease(database, LOG), 100)
     read_before = partition.log.read(6, 100)
 
     restart_truncated(server, size)

@@ -12,8 +12,8 @@ from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from projections.ports import Segment
 from projections.registry import READ_MODELS
-from tests.oracles.folding import EXPECTED
-from tests.read_model import FIRST, assert_equal, stored
+from tests.oracles.read_models import ORACLES
+from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 
 GOLDEN = sorted((Path(__file__).parent.parent / "golden" / "events").glob("*.json"))
 
@@ -31,10 +31,10 @@ def test_every_schema_version_is_folded(redis: Redis, name: str) -> None:
         ]
     )
     store, projection = RedisStore(redis), READ_MODELS[name]
-    [lease] = store.lease([Segment(name, FIRST, "market-0")], "replay", 60)
+    [lease] = store.lease([Segment(name, FIRST_BUILD, "market-0")], "replay", 60)
     assert lease is not None
     Projector(projection, log, store, lease).step(100, 0)
     as_stored = [event.model_copy(update={"event_id": f"{number}"}) for number, event in enumerate(events)]
-    model = stored(redis, projection, "market-0")
-    assert_equal(model, EXPECTED[name](as_stored))
+    model = load_segment(redis, projection, "market-0")
+    assert_same_content(model, ORACLES[name](as_stored))
     assert redis.hlen(f"tickview:{{{name}/market-0}}:1.1:parked") == 0

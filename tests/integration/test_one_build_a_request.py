@@ -25,12 +25,12 @@ from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import SummaryResource
 from readapi.patterns.scan import ScanResource
 from tests.catalogue import CatalogueFixture
-from tests.filling import Filling
-from tests.read_model import FIRST
+from tests.read_model import FIRST_BUILD
+from tests.segment_writer import SegmentWriter
 
 LOG = "market-0"
 OTHER = Build(1, 2)
-SIZES = {FIRST: 3, OTHER: 8}
+SIZES = {FIRST_BUILD: 3, OTHER: 8}
 """How many patterns each build has, and how far it is folded."""
 
 
@@ -69,7 +69,7 @@ def test_an_answer_is_of_one_build(
     redis: Redis, redis_url: str, path: str, build_of: Callable[[httpx.Response], Build], header: dict[str, str]
 ) -> None:
     for build in SIZES:
-        Filling(redis, ActivePatterns(), LOG, build).put(rows_of(build))
+        SegmentWriter(redis, ActivePatterns(), LOG, build).put(rows_of(build))
 
     async def test() -> None:
         async with connect_async(redis_url) as client:
@@ -91,11 +91,11 @@ def test_an_answer_is_of_one_build(
                 def switch_live_version(build: Build) -> None:
                     followed.move_to(build, {LOG: SIZES[build]})
 
-                switch_live_version(FIRST)
-                assert build_of(await api.get(path, headers=header)) == FIRST
+                switch_live_version(FIRST_BUILD)
+                assert build_of(await api.get(path, headers=header)) == FIRST_BUILD
                 switched_meanwhile = 0
                 for moments in range(10_000):
-                    switch_live_version(FIRST)
+                    switch_live_version(FIRST_BUILD)
                     request = asyncio.create_task(api.get(path, headers=header))
                     for _ in range(moments):
                         await asyncio.sleep(0)
@@ -106,7 +106,7 @@ def test_an_answer_is_of_one_build(
                     assert response.status_code == 200, response.text
                     build = build_of(response)
                     assert response.headers["TickView-Position"] == f"{LOG}={SIZES[build]}"
-                    switched_meanwhile += build == FIRST
+                    switched_meanwhile += build == FIRST_BUILD
                 assert switched_meanwhile > 5
 
     asyncio.run(test())

@@ -21,8 +21,8 @@ from infra.serving.live_read_model import LiveReadModel
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from tests import servers
-from tests.read_model import FIRST
-from tests.tasks import end, until
+from tests.read_model import FIRST_BUILD
+from tests.tasks import cancel_and_wait, wait_for_condition
 
 CONNECTIONS_REFUSED = 20
 """Some tries, each of which connects a few times."""
@@ -53,13 +53,13 @@ def test_a_segment_that_waits_says_so_once(server: ValkeyServer) -> None:
     waits, goes_on = "folding interrupted", "folding resumed"
     with connect(server.connection_url) as client, capture_logs() as logs:
         log, store = EventLog(client, "market-0"), RedisStore(client)
-        [lease] = store.lease([Segment(ActivePatterns.name, FIRST, log.name)], "worker", 600)
+        [lease] = store.lease([Segment(ActivePatterns.name, FIRST_BUILD, log.name)], "worker", 600)
         assert lease is not None
         running = ProjectorThread(client, log, Projector(ActivePatterns(), log, store, lease), 10, SegmentOrders())
         running.start()
         try:
             stay_away(server)
-            asyncio.run(until(lambda: told(logs, goes_on)))
+            asyncio.run(wait_for_condition(lambda: told(logs, goes_on)))
         finally:
             running.request_stop()
             running.join()
@@ -77,9 +77,9 @@ def test_an_api_process_that_cannot_follow_says_so_once(server: ValkeyServer) ->
                 task = asyncio.create_task(follower.run())
                 try:
                     await asyncio.to_thread(stay_away, server)
-                    await until(lambda: told(logs, goes_on))
+                    await wait_for_condition(lambda: told(logs, goes_on))
                 finally:
-                    await end(task)
+                    await cancel_and_wait(task)
             assert told(logs, waits, goes_on) == [waits, goes_on]
 
     asyncio.run(test())

@@ -22,12 +22,12 @@ from infra.postgres.database import Database
 from projections.pattern_history import TIMELINES, Timeline
 from projections.patterns import PatternRow
 from projections.queries import HistoryPage, PatternQuery
-from tests.archiving import archive_all, archived_log
+from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events
 from tests.integration.test_pattern_queries import pattern_queries
 from tests.oracles import queries as oracle
-from tests.oracles.past import Past, moments_of, shown_at
-from tests.past import empty, fold_history, history_lease, scan, scans
+from tests.oracles.pattern_history import RecordedEvent, moments_of_change, patterns_at
+from tests.pattern_history import fold_history, history_lease, scan_histories, scan_history, truncate_archive
 from tests.strategies import histories
 
 LOGS = market_logs(2)
@@ -61,24 +61,26 @@ def record(redis: Redis, database: Database, events: Sequence[Event]) -> None:
 
 def archive_and_fold(redis: Redis, database: Database, batch_size: int = 100) -> None:
     for name in LOGS:
-        archive_all(database, archived_log(redis, database, name), batch_size)
+        archive_to_end(database, archived_log(redis, database, name), batch_size)
         fold_history(database, name, batch_size)
 
 
-def past_of(redis: Redis, log: str) -> list[Past]:
+def past_of(redis: Redis, log: str) -> list[RecordedEvent]:
     """The log as it was recorded."""
     return [
-        Past(decode(entry.topic, entry.event_id, entry.state), entry.position, entry.recorded_at)
+        RecordedEvent(decode(entry.topic, entry.event_id, entry.state), entry.position, entry.recorded_at)
         for entry in EventLog(redis, log).read(0, EVERYTHING)
     ]
 
 
-def assert_answer(answer: HistoryPage, query: PatternQuery, timeline: Timeline, pasts: dict[str, list[Past]]) -> None:
+def assert_answer(
+    answer: HistoryPage, query: PatternQuery, timeline: Timeline, pasts: dict[str, list[RecordedEvent]]
+) -> None:
     """Rows, order, total, provenance and positions are those of the oracle."""
     then = {
         key: (PatternRow(**one.row), log, one.position)
         for log, past in pasts.items()
-        for key, one in shown_at(past, timeline, query.now).items()
+        for key, one in patterns_at(past, timeline, query.now).items()
     }
     expected = oracle.scan([row for row, *_ in then.values()], query)
     assert [found.row.id for found in answer.page.rows] == expected.ids
@@ -90,13 +92,13 @@ def assert_answer(answer: HistoryPage, query: PatternQuery, timeline: Timeline, 
 def assert_equals_the_oracle(redis: Redis, database: Database) -> None:
     """At every moment, on both timelines."""
     pasts = {log: past_of(redis, log) for log in LOGS}
-    moments = sorted({moment for past in pasts.values() for moment in moments_of(past)})
+    moments = sorted({moment for past in pasts.values() for moment in moments_of_change(past)})
     asked = [
         (PatternQuery(moment, sort_by="symbol", limit=EVERYTHING), timeline)
         for moment in moments
         for timeline in TIMELINES
     ]
-    for (query, timeline), answer in zip(asked, scans(database, LOGS, asked), strict=True):
+    for (query, timeline), answer in zip(asked, scan_histories(database, LOGS, asked), strict=True):
         assert_answer(answer, query, timeline, pasts)
 
 
@@ -119,7 +121,7 @@ def test_a_scan_as_of_any_moment_equals_the_oracle(
     batch_size: int,
 ) -> None:
     redis.flushall()
-    empty(database)
+    truncate_archive(database)
     cut = len(history) // 2
     record(redis, database, history[:cut])
     archive_and_fold(redis, database, batch_size)
@@ -127,11 +129,11 @@ def test_a_scan_as_of_any_moment_equals_the_oracle(
     archive_and_fold(redis, database, batch_size)
 
     pasts = {log: past_of(redis, log) for log in LOGS}
-    moments = [moment for past in pasts.values() for moment in moments_of(past)]
+    moments = [moment for past in pasts.values() for moment in moments_of_change(past)]
     asked: list[tuple[PatternQuery, Timeline]] = [
         (query._replace(now=moments[choice % len(moments)]), timeline) for query, choice, timeline in questions
     ]
-    for (query, timeline), answer in zip(asked, scans(database, LOGS, asked), strict=True):
+    for (query, timeline), answer in zip(asked, scan_histories(database, LOGS, asked), strict=True):
         assert_answer(answer, query, timeline, pasts)
     assert_equals_the_oracle(redis, database)
 
@@ -164,7 +166,7 @@ class Crashing(PatternHistoryProjector):
 def test_a_crash_loses_nothing_and_does_nothing_twice(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOGS[0])
     log.append(new_events(detections(20)))
-    archive_all(database, log)
+    archive_to_end(database, log)
     projector = Crashing(database, history_lease(database, log.name), 7)
     with database.connection() as connection:
         switch_live_version(connection, 1)
@@ -172,7 +174,7 @@ def test_a_crash_loses_nothing_and_does_nothing_twice(redis: Redis, database: Da
     while folded < 40:
         with pytest.raises(ZeroDivisionError):
             projector.step()
-        assert scan(database, LOGS, PatternQuery(time())).positions[log.name] == folded
+        assert scan_history(database, LOGS, PatternQuery(time())).positions[log.name] == folded
         folded += projector.step()
     assert (projector.step(), projector.crashes) == (0, 12)
     assert_equals_the_oracle(redis, database)
@@ -184,7 +186,7 @@ def test_a_crash_loses_nothing_and_does_nothing_twice(redis: Redis, database: Da
 def test_an_owner_that_stalled_is_refused(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOGS[0])
     log.append(new_events(detections(10)))
-    archive_all(database, log)
+    archive_to_end(database, log)
     stalled = PatternHistoryProjector(database, history_lease(database, log.name, "stalled", seconds=0), 8)
     following = PatternHistoryProjector(database, history_lease(database, log.name, "following"), 8)
     with pytest.raises(LeaseLostError):
@@ -216,9 +218,9 @@ def test_what_cannot_be_read_is_passed_over(redis: Redis, database: Database) ->
             *good[1:],
         ]
     )
-    archive_all(database, log)
+    archive_to_end(database, log)
     assert fold_history(database, log.name, 3) == 13
-    answer = scan(database, LOGS, PatternQuery(time() + 1))
+    answer = scan_history(database, LOGS, PatternQuery(time() + 1))
     assert {found.position for found in answer.page.rows} == {11, 13}
     assert answer.positions == {LOGS[0]: 13, LOGS[1]: 0}
 
@@ -227,14 +229,14 @@ def test_a_detection_whose_events_have_been_detached_stays_as_it_was(redis: Redi
     log = archived_log(redis, database, LOGS[0])
     events = detections(2)
     log.append(new_events(events))
-    archive_all(database, log)
+    archive_to_end(database, log)
     fold_history(database, log.name)
     with database.connection() as connection:
         connection.execute("DELETE FROM tickview.events WHERE position = 1")
     log.append(new_events(event.model_copy(update={"event_id": f"later {event.event_id}"}) for event in events[::2]))
-    archive_all(database, log)
+    archive_to_end(database, log)
     assert fold_history(database, log.name) == 2
-    answer = scan(database, LOGS, PatternQuery(time() + 1))
+    answer = scan_history(database, LOGS, PatternQuery(time() + 1))
     assert {found.position for found in answer.page.rows} == {2, 6}
     assert answer.positions[log.name] == 6
 
@@ -251,14 +253,14 @@ def test_a_version_answers_until_the_next_is_as_far_and_is_then_removed(redis: R
         log.open()
     for log, symbol in zip(logs, ("AAPL", "MSFT"), strict=True):
         log.append(new_events(detections(10, symbol)))
-        archive_all(database, log)
+        archive_to_end(database, log)
         assert fold_history(database, log.name) == 20
     following = [PatternHistoryProjector(database, history_lease(database, log.name, version=2), 15) for log in logs]
 
     def answering() -> tuple[int, int, dict[str, int]]:
         with database.connection() as connection:
             switch_live_version(connection, 2)
-        answer = scan(database, LOGS, PatternQuery(time()))
+        answer = scan_history(database, LOGS, PatternQuery(time()))
         return answer.version, answer.page.total, dict(answer.positions)
 
     old = (1, 20, dict.fromkeys(LOGS, 20))
@@ -267,7 +269,7 @@ def test_a_version_answers_until_the_next_is_as_far_and_is_then_removed(redis: R
         assert projector.step() == read
         assert answering() == old
     logs[1].append(new_events(detections(1, "NVDA")))
-    archive_all(database, logs[1])
+    archive_to_end(database, logs[1])
     assert following[1].step() == 7
     assert answering() == (2, 21, {LOGS[0]: 20, LOGS[1]: 22})
     assert_equals_the_oracle(redis, database)
@@ -291,12 +293,12 @@ def test_a_version_answers_until_the_next_is_as_far_and_is_then_removed(redis: R
 def test_events_of_other_kinds_move_the_checkpoint(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOGS[0])
     log.append([NewEvent("backtest-1", "another:Event", b"") for _ in range(10)])
-    archive_all(database, log)
+    archive_to_end(database, log)
     assert fold_history(database, log.name, 4) == 10
-    assert scan(database, LOGS, PatternQuery(time())).positions[log.name] == 10
+    assert scan_history(database, LOGS, PatternQuery(time())).positions[log.name] == 10
 
 
 def test_before_anything_is_folded_the_answer_is_empty(database: Database) -> None:
-    answer = scan(database, LOGS, PatternQuery(time()))
+    answer = scan_history(database, LOGS, PatternQuery(time()))
     assert (answer.version, answer.page.total, answer.page.rows) == (1, 0, [])
     assert answer.positions == dict.fromkeys(LOGS, 0)

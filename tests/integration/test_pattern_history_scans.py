@@ -20,17 +20,10 @@ from projections.patterns import PatternRow
 from projections.queries import MAX_OFFSET, Cursor, HistoryPage, PatternQuery, TooDeepError
 from readapi.ports.errors import UnavailableError
 from tests import servers
-from tests.integration.test_pattern_queries import (
-    NOW,
-    QUERIES_OF_EVERY_KIND,
-    by_id,
-    few_or_many_rows,
-    many_rows,
-    pattern_queries,
-    rows_of_patterns,
-)
+from tests.integration.test_pattern_queries import QUERIES_OF_EVERY_KIND
 from tests.oracles import queries as oracle
-from tests.past import empty, scan
+from tests.pattern_history import scan_history, truncate_archive
+from tests.pattern_queries import NOW, few_or_many_rows, many_rows, pattern_queries, pattern_rows, rows_by_id
 
 LOG = "market-1"
 
@@ -57,7 +50,7 @@ def large(postgres_18_dsn: str) -> Iterator[Database]:
 
 def fill(database: Database, rows: Iterable[PatternRow]) -> None:
     """Nothing but these rows, recorded before anybody asks, at positions from 1."""
-    empty(database)
+    truncate_archive(database)
     with database.connection() as connection:
         switch_live_version(connection, 1)
         with connection.cursor().copy(COPY_STATES) as copy:
@@ -79,35 +72,35 @@ def assert_page(answer: HistoryPage, rows: dict[str, PatternRow], query: Pattern
 @on_a_server
 @given(few_or_many_rows, st.lists(pattern_queries(), min_size=4, max_size=12))
 def test_a_scan_equals_the_oracle(server: Database, rows: list[PatternRow], queries: list[PatternQuery]) -> None:
-    held = by_id(rows)
+    held = rows_by_id(rows)
     fill(server, held.values())
     for query in queries:
-        assert_page(scan(server, [LOG], query), held, query)
+        assert_page(scan_history(server, [LOG], query), held, query)
 
 
 @on_a_server
-@given(few_or_many_rows, pattern_queries(), rows_of_patterns)
+@given(few_or_many_rows, pattern_queries(), pattern_rows)
 def test_a_cursor_goes_on_where_its_row_would_be(
     server: Database, rows: list[PatternRow], query: PatternQuery, absent: PatternRow
 ) -> None:
-    held = by_id(rows)
+    held = rows_by_id(rows)
     fill(server, held.values())
     query = query._replace(offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
-    assert_page(scan(server, [LOG], query), held, query)
+    assert_page(scan_history(server, [LOG], query), held, query)
 
 
 @pytest.mark.parametrize("query", QUERIES_OF_EVERY_KIND.values(), ids=QUERIES_OF_EVERY_KIND)
 def test_scans_of_many_rows(large: Database, query: PatternQuery) -> None:
-    assert_page(scan(large, [LOG], query), many_rows(MAX_OFFSET + 500), query)
+    assert_page(scan_history(large, [LOG], query), many_rows(MAX_OFFSET + 500), query)
 
 
 def test_what_lies_too_deep_is_refused_unless_nothing_is_there(large: Database) -> None:
     query = PatternQuery(NOW, offset=MAX_OFFSET + 1)
-    total = scan(large, [LOG], query._replace(offset=0)).page.total
+    total = scan_history(large, [LOG], query._replace(offset=0)).page.total
     assert total > MAX_OFFSET + 1
     with pytest.raises(TooDeepError, match=f"of {total}"):
-        scan(large, [LOG], query)
-    assert scan(large, [LOG], query._replace(offset=total)).page == ([], total, None)
+        scan_history(large, [LOG], query)
+    assert scan_history(large, [LOG], query._replace(offset=total)).page == ([], total, None)
 
 
 def test_moments_are_told_apart_by_the_microsecond(server: Database) -> None:
@@ -121,9 +114,11 @@ def test_moments_are_told_apart_by_the_microsecond(server: Database) -> None:
     with server.connection() as connection, connection.cursor().copy(COPY_STATES) as copy:
         for state in states:
             copy.write_row(history_row(1, "valid", LOG, state))
-    found = [scan(server, [LOG], PatternQuery(moment, confidence_min=0.15), "valid").page.total for moment in moments]
+    found = [
+        scan_history(server, [LOG], PatternQuery(moment, confidence_min=0.15), "valid").page.total for moment in moments
+    ]
     assert found == [0, 1, 0]
-    assert scan(server, [LOG], PatternQuery(moments[0])).page.total == 0, "the other timeline"
+    assert scan_history(server, [LOG], PatternQuery(moments[0])).page.total == 0, "the other timeline"
 
 
 def test_a_server_that_is_away_is_told_without_its_address() -> None:

@@ -17,23 +17,23 @@ from infra.redis.connections import connect, connect_async
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import MAX_OFFSET, Cursor, Page, PatternQuery, TooDeepError
 from tests import servers
-from tests.filling import Filling
 from tests.oracles import queries as oracle
-from tests.queries import (
+from tests.pattern_queries import (
     LOGS,
     NOW,
+    PATTERN_TYPES,
     SYMBOLS,
     TIERS,
-    TYPES,
-    by_id,
     few_or_many_rows,
     log_of_pattern,
     many_rows,
     pattern_queries,
-    row_of,
-    rows_of_patterns,
+    pattern_row,
+    pattern_rows,
+    rows_by_id,
 )
-from tests.read_model import FIRST
+from tests.read_model import FIRST_BUILD
+from tests.segment_writer import SegmentWriter
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class Large(NamedTuple):
 
     url: str
     rows: dict[str, PatternRow]
-    fillings: dict[str, Filling]
+    writers: dict[str, SegmentWriter]
 
 
 @pytest.fixture(scope="module")
@@ -74,59 +74,59 @@ def large() -> Iterator[Large]:
         yield Large(server.connection_url, rows, fill(client, rows))
 
 
-def fill(client: Redis, *generations: Mapping[str, PatternRow | None]) -> dict[str, Filling]:
+def fill(client: Redis, *generations: Mapping[str, PatternRow | None]) -> dict[str, SegmentWriter]:
     """The server emptied and given these rows, each generation written over the one before."""
     client.flushall()
-    fillings = {log: Filling(client, ActivePatterns(), log) for log in LOGS}
+    writers = {log: SegmentWriter(client, ActivePatterns(), log) for log in LOGS}
     for rows in generations:
-        for log, filling in fillings.items():
+        for log, writer in writers.items():
             own = [key for key in rows if log_of_pattern(key) == log]
             for start in range(0, len(own), 2_000):
-                filling.put({key: rows[key] for key in own[start : start + 2_000]})
-    return fillings
+                writer.put({key: rows[key] for key in own[start : start + 2_000]})
+    return writers
 
 
 def ask(url: str, question: Callable[[RedisPatternQueries], Awaitable[T]]) -> T:
     async def run() -> T:
         async with connect_async(url) as client:
-            return await question(RedisPatternQueries(client, FIRST, LOGS))
+            return await question(RedisPatternQueries(client, FIRST_BUILD, LOGS))
 
     return asyncio.run(run())
 
 
-def assert_page(page: Page[PatternRow], expected: oracle.Answer, fillings: dict[str, Filling]) -> None:
+def assert_page(page: Page[PatternRow], expected: oracle.QueryResult, writers: dict[str, SegmentWriter]) -> None:
     assert [found.row.id for found in page.rows] == expected.ids
     assert page.total == expected.total
     assert page.end == expected.end
     for found in page.rows:
-        assert (found.row, found.position) == fillings[found.log].rows[found.row.id]
+        assert (found.row, found.position) == writers[found.log].rows[found.row.id]
 
 
 @on_a_server
 @given(
     few_or_many_rows,
-    st.lists(st.tuples(rows_of_patterns, st.booleans()), max_size=15),
+    st.lists(st.tuples(pattern_rows, st.booleans()), max_size=15),
     st.lists(pattern_queries(), min_size=4, max_size=12),
 )
 def test_a_scan_equals_the_oracle(
     server: Server, rows: list[PatternRow], changes: list[tuple[PatternRow, bool]], queries: list[PatternQuery]
 ) -> None:
-    first = by_id(rows)
+    first = rows_by_id(rows)
     second = {row.id: None if removed else row for row, removed in changes}
-    fillings = fill(server.client, first, second)
+    writers = fill(server.client, first, second)
     left = [row for row in (first | second).values() if row is not None]
 
     async def all_pages(asked: RedisPatternQueries) -> list[Page[PatternRow]]:
         return [await asked.scan(query) for query in queries]
 
     for query, page in zip(queries, ask(server.url, all_pages), strict=True):
-        assert_page(page, oracle.scan(left, query), fillings)
+        assert_page(page, oracle.scan(left, query), writers)
 
 
 @on_a_server
 @given(few_or_many_rows, pattern_queries())
 def test_pages_by_cursor_make_up_the_whole_answer(server: Server, rows: list[PatternRow], query: PatternQuery) -> None:
-    held = by_id(rows)
+    held = rows_by_id(rows)
     fill(server.client, held)
     query = query._replace(offset=0)
     whole = oracle.scan(held.values(), query._replace(limit=1_000))
@@ -144,15 +144,15 @@ def test_pages_by_cursor_make_up_the_whole_answer(server: Server, rows: list[Pat
 
 
 @on_a_server
-@given(few_or_many_rows, pattern_queries(), rows_of_patterns)
+@given(few_or_many_rows, pattern_queries(), pattern_rows)
 def test_a_cursor_goes_on_where_its_row_would_be(
     server: Server, rows: list[PatternRow], query: PatternQuery, absent: PatternRow
 ) -> None:
-    held = by_id(rows)
-    fillings = fill(server.client, held)
+    held = rows_by_id(rows)
+    writers = fill(server.client, held)
     query = query._replace(offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
 
-    assert_page(ask(server.url, lambda asked: asked.scan(query)), oracle.scan(held.values(), query), fillings)
+    assert_page(ask(server.url, lambda asked: asked.scan(query)), oracle.scan(held.values(), query), writers)
 
 
 QUERIES_OF_EVERY_KIND = {
@@ -160,21 +160,23 @@ QUERIES_OF_EVERY_KIND = {
     "all by another value": PatternQuery(NOW, confidence_min=0.5, sort_by="rs", descending=False),
     "few by another value": PatternQuery(NOW, confidence_min=1.0, sort_by="detected_at", limit=5),
     "by symbol": PatternQuery(NOW, confidence_min=0.5, sort_by="symbol", descending=False),
-    "two types": PatternQuery(NOW, pattern_types=frozenset(TYPES[:2]), confidence_min=0.7),
-    "two types and a bound": PatternQuery(NOW, pattern_types=frozenset(TYPES[:2]), confidence_min=0.7, rs_min=1.2),
+    "two types": PatternQuery(NOW, pattern_types=frozenset(PATTERN_TYPES[:2]), confidence_min=0.7),
+    "two types and a bound": PatternQuery(
+        NOW, pattern_types=frozenset(PATTERN_TYPES[:2]), confidence_min=0.7, rs_min=1.2
+    ),
     "three symbols": PatternQuery(NOW, symbols=frozenset(("S1", "S2", "S3")), confidence_min=0.5),
     "a universe": PatternQuery(NOW, symbols=frozenset(f"S{number}" for number in range(0, 3_000, 2))),
     "a universe and a type": PatternQuery(
         NOW,
         symbols=frozenset(f"S{number}" for number in range(400)),
-        pattern_types=frozenset(TYPES[:1]),
+        pattern_types=frozenset(PATTERN_TYPES[:1]),
         sort_by="symbol",
     ),
     "bounds only, a later page": PatternQuery(NOW, rsi_range=(30, 70), vol_min=1.5, sort_by="rs", offset=60),
     "a thousand symbols": PatternQuery(NOW, symbols=frozenset(f"S{number}" for number in range(1_000)), sort_by="rs"),
     "nothing": PatternQuery(NOW, symbols=frozenset(("absent",))),
     "deep": PatternQuery(NOW, sort_by="volume", offset=MAX_OFFSET),
-    "deep in types": PatternQuery(NOW, pattern_types=frozenset(TYPES), offset=MAX_OFFSET, descending=False),
+    "deep in types": PatternQuery(NOW, pattern_types=frozenset(PATTERN_TYPES), offset=MAX_OFFSET, descending=False),
 }
 
 
@@ -198,7 +200,7 @@ def counted(url: str, question: Callable[[RedisPatternQueries], Awaitable[T]]) -
     async def run() -> tuple[T, int]:
         pool = ConnectionPool.from_url(url, connection_class=CountingConnection)
         async with AsyncRedis.from_pool(pool) as client:
-            asked = RedisPatternQueries(client, FIRST, LOGS)
+            asked = RedisPatternQueries(client, FIRST_BUILD, LOGS)
             await asked.scan(PatternQuery(NOW))
             await asked.statistics(NOW)
             CountingConnection.sent.clear()
@@ -212,7 +214,7 @@ def counted(url: str, question: Callable[[RedisPatternQueries], Awaitable[T]]) -
 def test_a_scan_takes_two_round_trips_at_most(large: Large, query: PatternQuery) -> None:
     page, round_trips = counted(large.url, lambda asked: asked.scan(query))
 
-    assert_page(page, oracle.scan(large.rows.values(), query), large.fillings)
+    assert_page(page, oracle.scan(large.rows.values(), query), large.writers)
     assert round_trips == (2 if page.rows else 1)
 
 
@@ -259,14 +261,16 @@ def test_replies_do_not_grow_with_the_filters(large: Large) -> None:
 
 
 def six_rows() -> dict[str, PatternRow]:
-    return by_id(row_of("AAPL", TYPES[0], TIERS[0], 900 + number, number / 10) for number in range(6))
+    return rows_by_id(pattern_row("AAPL", PATTERN_TYPES[0], TIERS[0], 900 + number, number / 10) for number in range(6))
 
 
-def scan_while_removing(url: str, fillings: dict[str, Filling], keys: Iterable[str]) -> tuple[Page[PatternRow], int]:
+def scan_while_removing(
+    url: str, writers: dict[str, SegmentWriter], keys: Iterable[str]
+) -> tuple[Page[PatternRow], int]:
     """A scan with one of the rows removed before each reading of its rows, and its round trips."""
 
     def removal(key: str) -> Callable[[], None]:
-        return lambda: fillings[log_of_pattern(key)].put({key: None})
+        return lambda: writers[log_of_pattern(key)].put({key: None})
 
     async def scan(asked: RedisPatternQueries) -> Page[PatternRow]:
         CountingConnection.interruptions[:] = [removal(key) for key in keys]
@@ -295,7 +299,7 @@ def test_a_scan_whose_rows_go_on_vanishing_answers_what_is_there(redis_url: str,
 @on_a_server
 @given(few_or_many_rows, st.sampled_from((0.0, NOW, NOW + 200)))
 def test_statistics_equal_the_oracle(server: Server, rows: list[PatternRow], now: float) -> None:
-    held = by_id(rows)
+    held = rows_by_id(rows)
     fill(server.client, held)
     assert statistics_of(ask(server.url, lambda asked: asked.statistics(now))) == oracle.statistics(held.values(), now)
 
@@ -325,11 +329,11 @@ def test_statistics_leave_out_however_many_have_elapsed(redis_url: str, redis: R
 
 
 def test_one_pattern(redis_url: str, redis: Redis) -> None:
-    rows = by_id(
-        row_of(symbol, TYPES[0], TIERS[0], 900.0, 0.5, expires_at=expires_at)
+    rows = rows_by_id(
+        pattern_row(symbol, PATTERN_TYPES[0], TIERS[0], 900.0, 0.5, expires_at=expires_at)
         for symbol, expires_at in zip(SYMBOLS, (None, NOW, NOW + 1, None, None, None, None, None), strict=True)
     )
-    fillings = fill(redis, rows)
+    writers = fill(redis, rows)
 
     async def get_all(asked: RedisPatternQueries) -> list[Any]:
         return [await asked.get(key, NOW) for key in (*rows, "X:Doji:daily:1", "X:Doji", "")]
@@ -340,7 +344,7 @@ def test_one_pattern(redis_url: str, redis: Redis) -> None:
             assert one is None
         else:
             log = log_of_pattern(key)
-            assert (one.row, one.log, one.position) == (row, log, fillings[log].rows[key].position)
+            assert (one.row, one.log, one.position) == (row, log, writers[log].rows[key].position)
     assert found[-3:] == [None, None, None]
 
 

@@ -24,8 +24,8 @@ from projections.ports import CommitOutcome, Lease, PendingCommit, Progress, Seg
 from projections.registry import READ_MODELS
 from projections.versions import Build
 from tests.events import new_events, pattern_detected
-from tests.oracles.folding import EXPECTED, expected_patterns
-from tests.read_model import FIRST, assert_equal, stored
+from tests.oracles.read_models import ORACLES, expected_patterns
+from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 from tests.strategies import mixed_histories, pattern_events
 
 LOG = "market-0"
@@ -75,7 +75,7 @@ def lease(store: RedisStore, segment: Segment, owner: str = "worker", seconds: f
     return taken
 
 
-def segment_of(projection: Projection[Any, Any], build: Build = FIRST) -> Segment:
+def segment_of(projection: Projection[Any, Any], build: Build = FIRST_BUILD) -> Segment:
     return Segment(projection.name, build, LOG)
 
 
@@ -114,11 +114,11 @@ def test_read_model_equals_oracle(
     projection = READ_MODELS[name]
     append(open_log(redis), history)
     run_to_end(redis, projection, iter(batches), iter(crashes))
-    assert_equal(stored(redis, projection, LOG), EXPECTED[name](history))
+    assert_same_content(load_segment(redis, projection, LOG), ORACLES[name](history))
 
 
 def run_ahead(
-    client: Redis, projection: Projection[Any, Any], batch_size: int, crashes: Iterator[str], build: Build = FIRST
+    client: Redis, projection: Projection[Any, Any], batch_size: int, crashes: Iterator[str], build: Build = FIRST_BUILD
 ) -> None:
     """Drive the segment to the log's head with one projector, which folds ahead and goes on after an error."""
     log = open_log(client)
@@ -147,7 +147,7 @@ def test_folded_ahead_equals_oracle(
     redis.flushall()
     append(open_log(redis), history)
     run_ahead(redis, READ_MODELS[name], batch_size, iter(crashes))
-    assert_equal(stored(redis, READ_MODELS[name], LOG), EXPECTED[name](history))
+    assert_same_content(load_segment(redis, READ_MODELS[name], LOG), ORACLES[name](history))
 
 
 @on_a_server
@@ -165,7 +165,7 @@ def test_every_history_is_not_trivial(redis: Redis) -> None:
     history = [detection("AAPL", "daily"), detection("AAPL", "intraday")]
     append(open_log(redis), history)
     run_to_end(redis, ActivePatterns(), iter(()), iter(()))
-    model = stored(redis, ActivePatterns(), LOG)
+    model = load_segment(redis, ActivePatterns(), LOG)
     assert len(model.rows) == 2
     assert model.counts["by_symbol", "AAPL"] == 2
     assert len(model.indexes["confidence", ""]) == 2
@@ -198,7 +198,7 @@ def test_commit_heard_twice_takes_effect_once(redis: Redis) -> None:
     again = Lease(**vars(held))
     assert Projector(READ_MODELS["activity"], log, store, held).step(10, 0)[0] is CommitOutcome.COMMITTED
     assert Projector(READ_MODELS["activity"], log, store, again).step(10, 0)[0] is CommitOutcome.ALREADY_COMMITTED
-    [row] = stored(redis, READ_MODELS["activity"], LOG).rows.values()
+    [row] = load_segment(redis, READ_MODELS["activity"], LOG).rows.values()
     assert row["events"] == 1
 
 
@@ -224,7 +224,7 @@ def test_commit_larger_than_one_command_may_be(redis: Redis) -> None:
     for start in range(0, len(history), 1_000):
         append(log, history[start : start + 1_000])
     run_to_end(redis, ActivePatterns(), iter((10_000,)), iter(()))
-    assert_equal(stored(redis, ActivePatterns(), LOG), expected_patterns(history))
+    assert_same_content(load_segment(redis, ActivePatterns(), LOG), expected_patterns(history))
 
 
 class Fragile(ActivePatterns):
@@ -281,10 +281,12 @@ def test_after_a_fix_parked_events_are_folded_in_order(redis: Redis, history: li
     assert not list(redis.scan_iter(keys.prefix + "parked:*"))
     assert redis.scard(keys.retry) == 0
     assert lease(store, segment_of(fragile), "fixed").checkpoint == len(history)
-    assert set(stored(redis, fragile, LOG).rows) <= {
+    assert set(load_segment(redis, fragile, LOG).rows) <= {
         f"{event.symbol}:{event.pattern}:{event.tier}:{round(event.detected_at * 1000)}" for event in history
     }
-    assert_equal(without_positions(stored(redis, fragile, LOG)), without_positions(expected_patterns(history)))
+    assert_same_content(
+        without_positions(load_segment(redis, fragile, LOG)), without_positions(expected_patterns(history))
+    )
 
 
 def without_positions(model: Any) -> Any:
@@ -306,7 +308,7 @@ def test_folding_ahead_parks_what_batch_by_batch_parks(redis: Redis, history: li
     fragile, ahead = Fragile(), Build(1, 2)
     run_to_end(redis, fragile, repeat(batch_size), iter(()))
     run_ahead(redis, fragile, batch_size, iter(()), ahead)
-    assert_equal(stored(redis, fragile, LOG, ahead), stored(redis, fragile, LOG))
+    assert_same_content(load_segment(redis, fragile, LOG, ahead), load_segment(redis, fragile, LOG))
     assert parked(redis, SegmentKeys(segment_of(fragile, ahead))) == parked(redis, SegmentKeys(segment_of(fragile)))
 
 
@@ -326,7 +328,7 @@ def test_retry_undoes_what_was_folded_ahead(redis: Redis) -> None:
     assert projector.retry_parked() is CommitOutcome.COMMITTED
     assert projector.step(1, 0) == (CommitOutcome.COMMITTED, 1)
     assert redis.hlen(keys.parked) == 0
-    assert_equal(stored(redis, fragile, LOG), expected_patterns(history))
+    assert_same_content(load_segment(redis, fragile, LOG), expected_patterns(history))
 
 
 def test_commit_whose_reply_was_lost_is_heard_by_the_next_try(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,7 +368,7 @@ def test_poison_parks_its_key_and_nothing_else(redis: Redis) -> None:
     append(open_log(redis), history)
     fragile = Fragile()
     run_to_end(redis, fragile, iter(()), iter(()))
-    rows = stored(redis, fragile, LOG).rows
+    rows = load_segment(redis, fragile, LOG).rows
     key = "AAPL:Doji:daily:1757001600000"
     assert rows[key]["confidence"] == 0.8
     assert "MSFT:Doji:daily:1757001600000" in rows

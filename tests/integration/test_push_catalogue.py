@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.catalogue import symbol
+from tests.catalogue import symbol_row
 from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server
 from tests.processes.roles import wait_until
 
@@ -22,7 +22,7 @@ def define_universe(server: PushServer, *members: str) -> None:
     """Set the symbols of the universe ``leaders`` and report the change of the catalogue to the hub."""
 
     def define() -> None:
-        server.catalogue_fixture.define("leaders", *members)
+        server.catalogue_fixture.put_universe("leaders", *members)
         server.hub.on_catalogue_change()
 
     server.run_in_loop(define)
@@ -80,10 +80,10 @@ def test_a_changed_universe_resets_only_the_clients_whose_symbols_change(server:
 def test_an_emptied_sector_selects_no_symbols_until_a_symbol_returns(server: PushServer) -> None:
     with server.websocket("/ws/patterns?sectors=Energy") as connection:
         receive(connection)
-        for row in (symbol("S1", active=False), symbol("S1", sector="Energy")):
+        for row in (symbol_row("S1", active=False), symbol_row("S1", sector="Energy")):
 
             def put_symbol(row: Any = row) -> None:
-                server.catalogue_fixture.put(row)
+                server.catalogue_fixture.put_symbols(row)
                 server.hub.on_catalogue_change()
 
             server.run_in_loop(put_symbol)

@@ -131,7 +131,7 @@ def test_a_preset_may_filter_by_a_watchlist_or_a_universe(server: PushServer) ->
         assert receive(connection)["type"] == "reset"
 
         def define() -> None:
-            server.catalogue_fixture.define("leaders", "S4")
+            server.catalogue_fixture.put_universe("leaders", "S4")
             server.hub.on_catalogue_change()
 
         server.run_in_loop(define)

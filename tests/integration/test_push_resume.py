@@ -11,9 +11,9 @@ import pytest
 from projections.versions import Build
 from readapi.ports.commits import CommitId
 from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server
+from tests.pattern_queries import pattern_row
 from tests.processes.roles import wait_until
 from tests.push import commit_of
-from tests.queries import row_of
 
 
 def wait_until_published(server: PushServer, position: int) -> None:
@@ -77,7 +77,7 @@ def test_clients_that_resume_together_get_the_changes_of_their_own_filters(serve
 
 
 def test_a_client_that_joins_during_many_commits_gets_each_later_change_exactly_once(server: PushServer) -> None:
-    rows = [row_of(f"S{number}", "Doji", "daily", 900.0, 0.8) for number in range(30)]
+    rows = [pattern_row(f"S{number}", "Doji", "daily", 900.0, 0.8) for number in range(30)]
     commits = [commit_of("market-0", position, *((row.id, row, row) for row in rows)) for position in range(1, 61)]
 
     def deliver_all() -> None:
@@ -150,7 +150,7 @@ def test_a_switch_to_another_build_resets_every_client(server: PushServer) -> No
         assert {reset["topic"] for reset in resets} == {"patterns", "backtests"}
         assert resets[-1]["id"] == "backtests:2.2/market-0=7-0;patterns:2.2/market-0=7-0"
         assert next(events)["reason"] == "another build of the read model answers now"
-        row = row_of("AAPL", "Doji", "daily", 900.0, 0.8)
+        row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8)
         server.deliver(commit_of("market-0", 8, (row.id, None, row), build=Build(2, 2)))
         assert receive(connection)["id"] == "backtests:2.2/market-0=7-0;patterns:2.2/market-0=8-0"
         assert next(events)["position"] == "market-0=8"

@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection
 from readapi.push.subscribers import CODE_TOO_SLOW, TOO_SLOW
 from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server
 from tests.processes.roles import wait_until
-from tests.push import Client, commit_of
+from tests.push import PushClient, commit_of
 
 PADDING = "x" * 100_000
 OpenWebSocket = Callable[..., ClientConnection]
@@ -111,11 +111,11 @@ def test_heartbeats_carry_the_event_id_and_report_stale_data() -> None:
     ):
         assert receive(connection)["type"] == "ready"
         server.deliver(detection_commit(1, confidence=0.2)[1])
-        client = Client()
-        while client.id != "patterns:1.1/market-0=1-0":
+        client = PushClient()
+        while client.last_id != "patterns:1.1/market-0=1-0":
             message = receive(connection)
-            client.take(orjson.dumps(message))
-            assert message == {"type": "heartbeat", "id": client.id}
+            client.apply(orjson.dumps(message))
+            assert message == {"type": "heartbeat", "id": client.last_id}
         server.freshness.age_seconds = 12.5
         while not (message := receive(connection)).get("stale"):
             assert message["type"] == "heartbeat"

@@ -17,9 +17,9 @@ from projections.activity import SECONDS_A_DAY, Activity, ActivityRow, day_of
 from projections.backtests import METRICS, BacktestRow, Backtests
 from projections.producers import ProducerRow, Producers
 from projections.queries import MAX_OFFSET, BacktestSort, TooDeepError
-from tests.filling import Filling
 from tests.oracles import queries as oracle
-from tests.read_model import FIRST
+from tests.read_model import FIRST_BUILD
+from tests.segment_writer import SegmentWriter
 
 T = TypeVar("T")
 
@@ -43,16 +43,16 @@ runs = st.builds(
 )
 
 
-def fill(client: Redis, projection: Any, rows: Iterable[tuple[str, str, Any]]) -> dict[str, Filling]:
+def fill(client: Redis, projection: Any, rows: Iterable[tuple[str, str, Any]]) -> dict[str, SegmentWriter]:
     """The server emptied and given these rows, each (log, key, row)."""
     client.flushall()
-    fillings = {log: Filling(client, projection, log) for log in LOGS}
-    for log, filling in fillings.items():
-        filling.put({key: row for at, key, row in rows if at == log})
-    return fillings
+    writers = {log: SegmentWriter(client, projection, log) for log in LOGS}
+    for log, writer in writers.items():
+        writer.put({key: row for at, key, row in rows if at == log})
+    return writers
 
 
-def fill_runs(client: Redis, rows: Iterable[BacktestRow]) -> dict[str, Filling]:
+def fill_runs(client: Redis, rows: Iterable[BacktestRow]) -> dict[str, SegmentWriter]:
     located = [(log_of(backtest_stream(row.job_id), len(LOGS)), row.job_id, row) for row in rows]
     return fill(client, Backtests(), located)
 
@@ -85,18 +85,18 @@ def test_runs_equal_the_oracle(
     limit: int,
 ) -> None:
     held = {row.job_id: row for row in rows}
-    fillings = fill_runs(redis, held.values())
+    writers = fill_runs(redis, held.values())
     page = ask(
         redis_url,
-        lambda client: RedisBacktestQueries(client, FIRST, LOGS).runs(
+        lambda client: RedisBacktestQueries(client, FIRST_BUILD, LOGS).runs(
             statuses, sort_by, descending=descending, offset=offset, limit=limit
         ),
     )
-    expected = oracle.runs(held.values(), statuses, sort_by, descending, offset, limit)
+    expected = oracle.backtests(held.values(), statuses, sort_by, descending, offset, limit)
     assert [found.row.job_id for found in page.rows] == expected.ids
     assert (page.total, page.end) == (expected.total, expected.end)
     for found in page.rows:
-        assert (found.row, found.position) == fillings[found.log].rows[found.row.job_id]
+        assert (found.row, found.position) == writers[found.log].rows[found.row.job_id]
 
 
 def test_runs_too_deep_are_refused_unless_there_are_none(redis_url: str, redis: Redis) -> None:
@@ -104,7 +104,7 @@ def test_runs_too_deep_are_refused_unless_there_are_none(redis_url: str, redis: 
     fill_runs(redis, rows)
 
     async def pages(client: AsyncRedis) -> None:
-        asked = RedisBacktestQueries(client, FIRST, LOGS)
+        asked = RedisBacktestQueries(client, FIRST_BUILD, LOGS)
         last = await asked.runs(frozenset(), "started_at", descending=False, offset=MAX_OFFSET, limit=9)
         assert [found.row.job_id for found in last.rows] == [f"job-{MAX_OFFSET}", f"job-{MAX_OFFSET + 1}"]
         past = await asked.runs(frozenset(), "started_at", descending=False, offset=MAX_OFFSET + 2, limit=9)
@@ -120,7 +120,7 @@ def test_one_run(redis_url: str, redis: Redis) -> None:
     fill_runs(redis, [row])
 
     async def get(client: AsyncRedis) -> list[Any]:
-        asked = RedisBacktestQueries(client, FIRST, LOGS)
+        asked = RedisBacktestQueries(client, FIRST_BUILD, LOGS)
         return [await asked.get("job:1"), await asked.get("job:2"), await asked.get("")]
 
     found, *absent = ask(redis_url, get)
@@ -167,7 +167,7 @@ def test_activity_of_more_rows_than_are_read_at_once(redis_url: str, redis: Redi
 
 
 def assert_activity(url: str, rows: list[Any], day: str) -> None:
-    sums = ask(url, lambda client: RedisActivityQueries(client, FIRST, LOGS).since(day))
+    sums = ask(url, lambda client: RedisActivityQueries(client, FIRST_BUILD, LOGS).since(day))
     assert [
         (row.day, row.event_type, row.source, row.events, row.first_at, row.latest_at) for row in sums
     ] == oracle.activity([row for _, _, row in rows], day)
@@ -176,7 +176,7 @@ def assert_activity(url: str, rows: list[Any], day: str) -> None:
 def test_the_producers_that_reported_last(redis_url: str, redis: Redis) -> None:
     rows = [ProducerRow(f"source-{number}", "healthy", float(number * 7 % 20 // 2)) for number in range(20)]
     fill(redis, Producers(), [(log_of(source_stream(row.source), len(LOGS)), row.source, row) for row in rows])
-    latest = ask(redis_url, lambda client: RedisProducerQueries(client, FIRST, LOGS).latest(6))
+    latest = ask(redis_url, lambda client: RedisProducerQueries(client, FIRST_BUILD, LOGS).latest(6))
 
     expected = sorted(rows, key=lambda row: (row.reported_at, row.source), reverse=True)[:6]
     assert [found.row for found in latest] == expected

@@ -14,8 +14,8 @@ from projections.ports import CommitOutcome, Lease, Segment
 from projections.registry import READ_MODELS
 from tests.events import new_event
 from tests.examples import EXAMPLES
-from tests.oracles.folding import EXPECTED
-from tests.read_model import FIRST, assert_equal, stored
+from tests.oracles.read_models import ORACLES
+from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 
 LOG = "market-0"
 
@@ -27,7 +27,7 @@ def append(log: EventLog, *events: Event) -> list[bool]:
 
 def begin(redis: Redis, name: str) -> tuple[EventLog, RedisStore, Lease]:
     store = RedisStore(redis)
-    [lease] = store.lease([Segment(name, FIRST, LOG)], "worker", 60)
+    [lease] = store.lease([Segment(name, FIRST_BUILD, LOG)], "worker", 60)
     assert lease is not None
     return EventLog(redis, LOG), store, lease
 
@@ -43,7 +43,7 @@ def test_events_that_are_delivered_again_change_nothing(redis: Redis, name: str)
             pass
     assert all(append(log, *history, *history))
     assert Projector(projection, log, store, lease).step(10, 0)[1] == 0
-    assert_equal(stored(redis, projection, LOG), EXPECTED[name](list(history)))
+    assert_same_content(load_segment(redis, projection, LOG), ORACLES[name](list(history)))
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
@@ -58,4 +58,4 @@ def test_a_batch_that_is_folded_again_changes_nothing(redis: Redis, name: str) -
         for former in (checkpoint, checkpoint, 0):
             again = Lease(**{**vars(lease), "checkpoint": former})
             assert Projector(projection, log, store, again).step(size, 0)[0] is CommitOutcome.ALREADY_COMMITTED
-    assert_equal(stored(redis, projection, LOG), EXPECTED[name](list(history)))
+    assert_same_content(load_segment(redis, projection, LOG), ORACLES[name](list(history)))

@@ -25,20 +25,20 @@ from projections.ports import Segment
 from projections.queries import Page, PatternQueries, PatternQuery
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitIds, CommitListener
-from tests.filling import Filling
 from tests.oracles import queries as oracle
-from tests.queries import (
+from tests.pattern_queries import (
     LOGS,
     NOW,
-    by_id,
     few_or_many_rows,
     log_of_pattern,
     many_rows,
     pattern_queries,
-    rows_of_patterns,
+    pattern_rows,
+    rows_by_id,
 )
-from tests.read_model import FIRST
-from tests.tasks import end, until
+from tests.read_model import FIRST_BUILD
+from tests.segment_writer import SegmentWriter
+from tests.tasks import cancel_and_wait, wait_for_condition
 
 SECOND = Build(1, 2)
 EVERYTHING = PatternQuery(now=0.0, limit=100)
@@ -51,14 +51,14 @@ on_a_server = settings(
 class Filled:
     """The rows of one build, and how they are changed."""
 
-    def __init__(self, redis: Redis, build: Build = FIRST) -> None:
+    def __init__(self, redis: Redis, build: Build = FIRST_BUILD) -> None:
         self.rows: dict[str, PatternRow] = {}
-        self._fillings = {log: Filling(redis, ActivePatterns(), log, build) for log in LOGS}
+        self._writers = {log: SegmentWriter(redis, ActivePatterns(), log, build) for log in LOGS}
 
     def put(self, rows: dict[str, PatternRow | None]) -> None:
-        for log, filling in self._fillings.items():
+        for log, writer in self._writers.items():
             if own := {key: row for key, row in rows.items() if log_of_pattern(key) == log}:
-                filling.put(own)
+                writer.put(own)
         self.rows = {key: row for key, row in (self.rows | rows).items() if row}
 
 
@@ -99,16 +99,16 @@ async def following(
             yield patterns
             assert not task.done(), task.exception()
         finally:
-            await end(task)
+            await cancel_and_wait(task)
 
 
-def answers_from_replica(patterns: ReplicatedPatterns, build: Build = FIRST) -> bool:
+def answers_from_replica(patterns: ReplicatedPatterns, build: Build = FIRST_BUILD) -> bool:
     return patterns.current.queries.source == "replica" and patterns.current.build == build
 
 
 async def ids_at_end(patterns: ReplicatedPatterns, filled: Filled) -> set[str]:
     """What a scan shows once everything that was put is known, page by page."""
-    positions = dict.fromkeys(LOGS, 0) | {log: filling._lease.checkpoint for log, filling in filled._fillings.items()}
+    positions = dict.fromkeys(LOGS, 0) | {log: writer.checkpoint for log, writer in filled._writers.items()}
     assert await patterns.reached(positions, 60)
     ids: set[str] = set()
     query = EVERYTHING
@@ -120,14 +120,14 @@ async def ids_at_end(patterns: ReplicatedPatterns, filled: Filled) -> set[str]:
         query = query._replace(after=page.end)
 
 
-def assert_answer(page: Page[PatternRow], expected: oracle.Answer) -> None:
+def assert_answer(page: Page[PatternRow], expected: oracle.QueryResult) -> None:
     assert ([found.row.id for found in page.rows], page.total, page.end) == expected
 
 
 @on_a_server
 @given(
     few_or_many_rows,
-    st.lists(st.tuples(rows_of_patterns, st.booleans()), max_size=15),
+    st.lists(st.tuples(pattern_rows, st.booleans()), max_size=15),
     st.lists(pattern_queries(), min_size=4, max_size=12),
 )
 def test_replica_and_redis_and_the_oracle_agree(
@@ -140,16 +140,16 @@ def test_replica_and_redis_and_the_oracle_agree(
     redis.flushall()
     deploy(redis)
     filled = Filled(redis)
-    filled.put(dict(by_id(rows)))
+    filled.put(dict(rows_by_id(rows)))
 
     async def test() -> None:
         async with following(redis_url) as patterns, connect_async(redis_url) as client:
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             await asyncio.to_thread(filled.put, {row.id: None if removed else row for row, removed in changes})
             await ids_at_end(patterns, filled)
             implementations: tuple[PatternQueries, ...] = (
                 patterns.current.queries,
-                RedisPatternQueries(client, FIRST, LOGS),
+                RedisPatternQueries(client, FIRST_BUILD, LOGS),
             )
             assert [one.source for one in implementations] == ["replica", "redis"]
             for query in queries:
@@ -188,9 +188,9 @@ def test_loaded_while_rows_change(redis: Redis, redis_url: str, monkeypatch: pyt
 
     async def test() -> None:
         async with following(redis_url) as patterns:
-            await until(lambda: patterns.is_loading)
+            await wait_for_condition(lambda: patterns.is_loading)
             changing = asyncio.create_task(asyncio.to_thread(change))
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             loaded.set()
             assert await changing > 3
             assert await ids_at_end(patterns, filled) == set(filled.rows)
@@ -207,16 +207,16 @@ def test_every_commit_is_heard_once_with_what_was_before_it(redis: Redis, redis_
 
     async def test() -> None:
         async with following(redis_url, listener=heard) as patterns:
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             [(build, marks)] = heard.begun
-            assert (build, set(marks)) == (FIRST, set(LOGS))
+            assert (build, set(marks)) == (FIRST_BUILD, set(LOGS))
             kept = [change for commit in heard.commits for change in commit.changes]
             assert [(change.key, change.old) for change in kept] == [(first.id, None)]
             assert not any(commit.knows_old for commit in heard.commits)
             changed = replace(first, confidence=0.123)
             for rows in ({second.id: second}, {first.id: changed}, {first.id: None}):
                 await asyncio.to_thread(filled.put, rows)
-            await until(lambda: len(heard.commits) == 4)
+            await wait_for_condition(lambda: len(heard.commits) == 4)
             now = heard.commits[1:]
             assert all(commit.knows_old for commit in now)
             told = [(change.key, change.old, change.new) for commit in now for change in commit.changes]
@@ -239,7 +239,7 @@ def test_commits_that_are_kept_no_more_are_noticed(redis: Redis, redis_url: str)
 
     async def test() -> None:
         async with following(redis_url, listener=heard) as patterns:
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             # All in one step, as if the process had slept meanwhile.
             redis.client_pause(2_000, all=False)
             changing = asyncio.create_task(asyncio.to_thread(filled.put, dict(list(rows.items())[20:])))
@@ -247,13 +247,15 @@ def test_commits_that_are_kept_no_more_are_noticed(redis: Redis, redis_url: str)
             await changing
             await ids_at_end(patterns, filled)
             for log in LOGS:
-                changes = SegmentKeys(Segment("patterns", FIRST, log)).changes
+                changes = SegmentKeys(Segment("patterns", FIRST_BUILD, log)).changes
                 redis.xtrim(changes, maxlen=0, approximate=False)
-                redis.hincrby(SegmentKeys(Segment("patterns", FIRST, log)).state, "changes", 1)  # one that nobody saw
+                redis.hincrby(
+                    SegmentKeys(Segment("patterns", FIRST_BUILD, log)).state, "changes", 1
+                )  # one that nobody saw
             removed = dict.fromkeys(list(rows)[:10])
             await asyncio.to_thread(filled.put, removed)
-            await until(lambda: len(heard.begun) > 1)
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: len(heard.begun) > 1)
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             assert await ids_at_end(patterns, filled) == set(filled.rows)
 
     asyncio.run(test())
@@ -264,7 +266,7 @@ def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
 ) -> None:
     monkeypatch.setattr(replicas, "PAGE_ROWS", 10)
     deploy(redis)
-    sizes = {FIRST: 300, SECOND: 3_000}
+    sizes = {FIRST_BUILD: 300, SECOND: 3_000}
     filled = {build: Filled(redis, build) for build in sizes}
     for build, size in sizes.items():
         filled[build].put(dict(many_rows(size)))
@@ -272,16 +274,16 @@ def test_after_a_switch_the_former_build_answers_until_the_new_one_is_whole(
 
     async def test() -> None:
         async with following(redis_url, listener=heard) as patterns:
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             await asyncio.to_thread(switch, redis)
             seen: set[tuple[Build, str, int]] = set()
             while not answers_from_replica(patterns, SECOND):
                 current = patterns.current
                 seen.add((current.build, current.queries.source, (await current.queries.scan(EVERYTHING)).total))
                 await asyncio.sleep(0)
-            assert seen == {(FIRST, "replica", 300)}
+            assert seen == {(FIRST_BUILD, "replica", 300)}
             assert (await patterns.current.queries.scan(EVERYTHING)).total == 3_000
-            assert [build for build, _ in heard.begun] == [FIRST, SECOND]
+            assert [build for build, _ in heard.begun] == [FIRST_BUILD, SECOND]
             await asyncio.to_thread(filled[SECOND].put, dict.fromkeys(list(filled[SECOND].rows)[:100]))
             assert await ids_at_end(patterns, filled[SECOND]) == set(filled[SECOND].rows)
 
@@ -299,12 +301,12 @@ def test_past_its_bound_redis_answers_and_afterwards_the_replica_again(
 
     async def test() -> None:
         async with following(redis_url, max_rows=150) as patterns:
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             await asyncio.to_thread(filled.put, dict(rows))
-            await until(lambda: patterns.current.queries.source == "redis")
+            await wait_for_condition(lambda: patterns.current.queries.source == "redis")
             assert await ids_at_end(patterns, filled) == set(rows)
             await asyncio.to_thread(filled.put, dict.fromkeys(list(rows)[:100]))
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             assert await ids_at_end(patterns, filled) == set(filled.rows)
 
     asyncio.run(test())
@@ -333,7 +335,7 @@ def test_a_server_that_has_less_than_it_had_is_loaded_anew(redis: Redis, redis_u
 
     async def test() -> None:
         async with following(redis_url) as patterns:
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             before = patterns.current
             # What a restart from an older state leaves: every connection broken, and less than before.
             redis.flushall()
@@ -341,7 +343,7 @@ def test_a_server_that_has_less_than_it_had_is_loaded_anew(redis: Redis, redis_u
             fewer = Filled(redis)
             fewer.put(dict(list(rows.items())[:15]))
             redis.client_kill_filter(_type="normal", skipme=True)
-            await until(lambda: patterns.current is not before and answers_from_replica(patterns))
+            await wait_for_condition(lambda: patterns.current is not before and answers_from_replica(patterns))
             assert await ids_at_end(patterns, fewer) == set(list(rows)[:15])
 
     asyncio.run(test())
@@ -354,7 +356,7 @@ def test_rows_that_elapse_are_gone_whoever_answers(redis: Redis, redis_url: str)
 
     async def test() -> None:
         async with following(redis_url) as patterns:
-            await until(lambda: answers_from_replica(patterns))
+            await wait_for_condition(lambda: answers_from_replica(patterns))
             queries = patterns.current.queries
             before = await queries.scan(PatternQuery(now=NOW - 0.001))
             after = await queries.scan(PatternQuery(now=NOW))

@@ -29,10 +29,10 @@ from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
-from tests.archiving import archive_all, archived_log
+from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events, opaque_event
-from tests.oracles.folding import expected_patterns
-from tests.read_model import assert_equal, stored
+from tests.oracles.read_models import expected_patterns
+from tests.read_model import assert_same_content, load_segment
 from tests.strategies import pattern_events
 
 NOTHING = Retention(age=0, size=0)
@@ -67,7 +67,7 @@ def kept(redis: Redis, log: EventLog) -> list[int]:
 def test_nothing_goes_that_the_archive_or_a_read_model_has_not_passed(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
     log.append([opaque_event(f"symbol-{number % 3}")._replace(topic="t:One") for number in range(1_200)])
-    archive_all(database, log)
+    archive_to_end(database, log)
     everything = list(range(1, 1_201))
 
     assert trim_log(log, redis, archived=1_200, retention=NOTHING) == 0  # no read model was ever begun
@@ -140,7 +140,7 @@ def test_trimming_changes_nothing_for_readers(
         connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
     log = archived_log(redis, database, name="of-nobody")
     log.append([opaque_event("a", expected_version=first_version), *map(opaque_event, streams)])
-    archive_all(database, log, batch_size=7)
+    archive_to_end(database, log, batch_size=7)
 
     def read() -> list[object]:
         return [
@@ -160,7 +160,7 @@ def test_trimming_changes_nothing_for_readers(
 def test_a_log_without_its_archive_says_what_it_lacks(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, name="of-nobody")
     log.append([opaque_event() for _ in range(10)])
-    archive_all(database, log)
+    archive_to_end(database, log)
     trim_log(log, redis, archived=6, retention=NOTHING)
     alone = EventLog(redis, "of-nobody")
     for read in (lambda: alone.read(2, 3), lambda: alone.wait(0, 100, 0), lambda: alone.read(0, 5, upto=5)):
@@ -187,7 +187,7 @@ def test_a_replay_during_trimming_equals_the_oracle(redis: Redis, database: Data
     log = archived_log(redis, database)
     log.append(new_events(history))
     fold(redis, log, Build(1, 1))
-    archive_all(database, log)
+    archive_to_end(database, log)
     position = [0]
     done = Signal()
 
@@ -208,7 +208,7 @@ def test_a_replay_during_trimming_equals_the_oracle(redis: Redis, database: Data
             while projector.step(3, 0)[1]:
                 pass
             assert lease.checkpoint == len(history)
-            assert_equal(stored(redis, ActivePatterns(), log.name, build), expected_patterns(history))
+            assert_same_content(load_segment(redis, ActivePatterns(), log.name, build), expected_patterns(history))
             if kept(redis, log) == [len(history)]:
                 break
             redis.delete(*redis.scan_iter(f"tickview:{{patterns/{log.name}}}:{build}:*"))
@@ -256,7 +256,7 @@ def test_aggregates_load_after_their_events_have_left_redis(
     recorder = accounts.recorder
     assert isinstance(recorder, RedisApplicationRecorder)
     notifications = recorder.select_notifications(1, 1_000)
-    archive_all(database, recorder.log)
+    archive_to_end(database, recorder.log)
     trim_log(recorder.log, redis, archived=recorder.log.head(), retention=NOTHING)
     assert len(kept(redis, recorder.log)) == 1
     assert redis.llen(recorder.log.keys.stream(str(opened[3].id))) == 0
@@ -280,19 +280,19 @@ def test_aggregates_load_after_their_events_have_left_redis(
 def test_a_new_archive_begins_where_the_log_begins_and_only_when_told_to(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
     log.append([opaque_event()._replace(topic="t:One") for _ in range(10)])
-    archive_all(database, log)
+    archive_to_end(database, log)
     begin_builds(redis)
     fold(redis, log, Build(1, 1))
     trim_log(log, redis, archived=6, retention=NOTHING)
     with database.connection() as connection:  # another PostgreSQL, as far as the log is concerned
         connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
     with pytest.raises(LogDivergedError, match="how to begin a new archive where the former is lost"):
-        archive_all(database, log)
+        archive_to_end(database, log)
     with database.connection() as connection:
         assert connection.execute("SELECT count(*) FROM tickview.logs").fetchone() == (0,)
 
     redis.hdel(log.keys.meta, "archived")
-    assert archive_all(database, log) == 4
+    assert archive_to_end(database, log) == 4
     [found] = verify(database).logs
     assert (found.first, found.last, found.finding) == (7, 10, None)
     assert [entry.position for entry in log.read(6, 10)] == [7, 8, 9, 10]
@@ -303,7 +303,7 @@ def test_a_new_archive_begins_where_the_log_begins_and_only_when_told_to(redis: 
 def test_what_follows_from_the_events_goes_with_them(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, name="of-nobody")
     log.append([opaque_event(f"user-{number % 5}") for number in range(100)])
-    archive_all(database, log)
+    archive_to_end(database, log)
     trim_log(log, redis, archived=100, retention=NOTHING)
     assert [redis.llen(log.keys.stream(f"user-{number}")) for number in range(5)] == [0, 0, 0, 0, 1]
     assert log_state(log).first == 100

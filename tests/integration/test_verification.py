@@ -19,7 +19,7 @@ from infra.archive.verification.tamper_detection import TamperFinding
 from infra.archive.verification.verify import WHOLE_ARCHIVE, last_verification, record_verification, verify
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
-from tests.archiving import archived_log, leased
+from tests.archiving import acquire_archiver_lease, archived_log
 
 LOG = "market-0"
 EVENTS = 12
@@ -40,7 +40,7 @@ def archive_months(client: Redis, database: Database, name: str = LOG) -> Archiv
     """Twelve events in three months."""
     log = archived_log(client, database, name)
     log.open()
-    archiver = Archiver(database, log, leased(database, name), 100)
+    archiver = Archiver(database, log, acquire_archiver_lease(database, name), 100)
     archiver.archive([entry(position) for position in range(1, 7)])
     archiver.archive([entry(position) for position in range(7, EVENTS + 1)])
     return archiver

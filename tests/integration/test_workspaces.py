@@ -27,12 +27,12 @@ from infra.workspaces.repository import ConflictError, WorkspaceRepository
 from projections.ports import Segment
 from projections.workspaces import Workspaces
 from tests import servers
-from tests.archiving import archive_all, archived_log
+from tests.archiving import archive_to_end, archived_log
 from tests.integration.recovery_support import aof_size, restart_truncated
-from tests.read_model import FIRST, stored
+from tests.read_model import FIRST_BUILD, load_segment
 
 AT = Stamp("alice", 1.0)
-SEGMENT = Segment("workspaces", FIRST, "users")
+SEGMENT = Segment("workspaces", FIRST_BUILD, "users")
 SNAPSHOTS = "tickview:{users}:workspaces:1"
 
 
@@ -191,7 +191,7 @@ def test_a_workspace_is_the_same_with_and_without_a_snapshot(
     assert (from_snapshot.watchlists, from_snapshot.version) == (from_events.watchlists, from_events.version)
     assert workspaces.deleted_lists("alice").keys() == created - from_events.watchlists.keys()
     fold(redis, log)
-    rows = stored(redis, Workspaces(), "users").rows
+    rows = load_segment(redis, Workspaces(), "users").rows
     watchlists = {key: orjson.loads(orjson.dumps(watchlist)) for key, watchlist in from_events.watchlists.items()}
     assert rows == (
         {"alice": {"user": "alice", "watchlists": watchlists, "presets": {}, "default_preset": None}}
@@ -247,7 +247,7 @@ def test_trimming_keeps_events_that_are_not_folded_and_commands_need_no_archive(
     for number in range(20):
         workspaces.execute("alice", create(f"{number}", f"List {number}"))
     workspaces.execute("alice", lambda workspace: workspace.delete_watchlist(AT, "3"))
-    archive_all(database, log)
+    archive_to_end(database, log)
     keep_nothing = Retention(age=0, size=0)
     assert trim_log(log, redis, archived=21, retention=keep_nothing) == 0
     fold(redis, log)
@@ -271,7 +271,7 @@ def test_lost_events_are_restored_before_a_command_decides(tmp_path: Path, datab
         workspaces.execute("alice", create("c", "Third"))
         workspaces.execute("alice", lambda workspace: workspace.delete_watchlist(AT, "a"))
         log = archived_log(redis, database, "users")
-        archive_all(database, log)
+        archive_to_end(database, log)
         restart_truncated(server, size)
 
         assert log.head() == 2
@@ -280,4 +280,4 @@ def test_lost_events_are_restored_before_a_command_decides(tmp_path: Path, datab
         assert workspaces.execute("alice", create("d", "Fourth")).positions == {"users": 5}
         assert list(workspaces.load("alice").watchlists) == ["b", "c", "d"]
         fold(redis, log)
-        assert stored(redis, Workspaces(), "users").rows["alice"]["watchlists"].keys() == {"b", "c", "d"}
+        assert load_segment(redis, Workspaces(), "users").rows["alice"]["watchlists"].keys() == {"b", "c", "d"}

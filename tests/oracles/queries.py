@@ -11,7 +11,7 @@ from projections.patterns import PatternRow
 from projections.queries import PatternQuery
 
 
-class Answer(NamedTuple):
+class QueryResult(NamedTuple):
     """Ids in order, how many there are in all, and the (sort value, id) at which the page ended, if more follow."""
 
     ids: list[str]
@@ -53,7 +53,7 @@ def sort_value(row: PatternRow, sort_by: str) -> float | str:
     return -inf if value is None else value
 
 
-def scan(rows: Iterable[PatternRow], query: PatternQuery) -> Answer:
+def scan(rows: Iterable[PatternRow], query: PatternQuery) -> QueryResult:
     """The answer to a scan."""
     order = sorted(
         ((sort_value(row, query.sort_by), row.id) for row in rows if matches(row, query)), reverse=query.descending
@@ -65,10 +65,10 @@ def scan(rows: Iterable[PatternRow], query: PatternQuery) -> Answer:
     return _page(order, total, query.offset, query.limit)
 
 
-def _page(order: list[tuple[Any, str]], total: int, offset: int, limit: int) -> Answer:
+def _page(order: list[tuple[Any, str]], total: int, offset: int, limit: int) -> QueryResult:
     page = order[offset : offset + limit]
     more = len(order) > offset + limit
-    return Answer([key for _, key in page], total, page[-1] if page and more else None)
+    return QueryResult([key for _, key in page], total, page[-1] if page and more else None)
 
 
 def statistics(rows: Iterable[PatternRow], now: float) -> dict[str, Any]:
@@ -98,9 +98,9 @@ def _ordered(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (item[1], item[0]), reverse=True)
 
 
-def runs(
+def backtests(
     rows: Iterable[BacktestRow], statuses: frozenset[str], sort_by: str, descending: bool, offset: int, limit: int
-) -> Answer:
+) -> QueryResult:
     """The answer to a query for backtest runs."""
     order = []
     for row in rows:

@@ -8,12 +8,12 @@ from domain.user_events import UserEvent
 Has = dict[str, Any]
 
 
-def nothing(user: str) -> Has:
+def empty_workspace(user: str) -> Has:
     """A user who has done nothing yet."""
     return {"user": user, "watchlists": {}, "presets": {}, "default_preset": None}
 
 
-def after(has: Has, event: UserEvent) -> Has:
+def apply_event(has: Has, event: UserEvent) -> Has:
     """What the user has after one event more."""
     has = deepcopy(has)
     said = event.model_dump(mode="json")

@@ -11,7 +11,7 @@ from domain.events import EVENT_TYPES, Event, PatternEvent
 from domain.streams import log_of, market_logs
 from infra.log.event_log import EventLog
 from tests.events import new_events
-from tests.strategies import events as any_event
+from tests.strategies import market_events as any_event
 
 LOGS = market_logs(4)
 

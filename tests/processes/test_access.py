@@ -14,8 +14,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from infra.access.tokens import create_token, revoke_token
 from readapi.http.identities import SCOPES, Scope
+from tests import identity_provider as provider
 from tests import servers
-from tests import tokens as provider
 from tests.processes.api_service import api, detection, service
 from tests.processes.roles import running_role, tickview, wait_until
 
@@ -115,13 +115,15 @@ def test_publish_shows_its_token(guarded: Guarded) -> None:
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_a_jwt_is_as_good_as_a_token(guarded: Guarded, algorithm: str) -> None:
-    assert guarded.ask("GET", "/api/patterns/scan", provider.signed(algorithm)).status_code == 200
-    refused = guarded.ask("POST", "/api/events", provider.signed(algorithm), json=[detection("AAPL")])
+    assert guarded.ask("GET", "/api/patterns/scan", provider.sign_token(algorithm)).status_code == 200
+    refused = guarded.ask("POST", "/api/events", provider.sign_token(algorithm), json=[detection("AAPL")])
     assert (refused.status_code, refused.json()["scope"]) == (403, "produce")
 
 
 def test_every_forged_jwt_gets_the_same_answer(guarded: Guarded) -> None:
-    answers = {name: guarded.ask("GET", "/api/patterns/scan", forged) for name, forged in provider.forgeries().items()}
+    answers = {
+        name: guarded.ask("GET", "/api/patterns/scan", forged) for name, forged in provider.forged_tokens().items()
+    }
     assert {answer.status_code for answer in answers.values()} == {401}
     assert len({answer.text for answer in answers.values()}) == 1
     assert 'error="invalid_token"' in answers["alg none"].headers["WWW-Authenticate"]
@@ -135,7 +137,7 @@ def by_jwt(keys: Path) -> dict[str, Any]:
 def test_keys_of_others_are_told_once_at_start_and_keep_nobody_out(valkey_url: str, tmp_path: Path) -> None:
     keys = provider.write_keys(tmp_path / "jwks.json")
     with (tmp_path / "log").open("wb") as log, api(valkey_url, log, api_processes=2, **by_jwt(keys)) as client:
-        for jwt, status in ((provider.signed(), 200), (provider.signed(kid="use"), 401)):
+        for jwt, status in ((provider.sign_token(), 200), (provider.sign_token(kid="use"), 401)):
             assert client.get("/api/patterns/scan", headers=bearer(jwt)).status_code == status
     lines = [orjson.loads(line) for line in (tmp_path / "log").read_bytes().splitlines()]
     told = [line["kid"] for line in lines if line["event"] == "key ignored"]
@@ -252,7 +254,7 @@ def test_a_websocket_needs_a_token_in_its_header_or_as_a_protocol(guarded: Guard
     assert refused.value.response.status_code == 403
     with sockets(guarded, path, additional_headers=bearer(guarded.tokens["read"])) as connection:
         assert orjson.loads(connection.recv(timeout=30))["type"] == "ready"
-    with sockets(guarded, path, subprotocols=["bearer", provider.signed()]) as connection:
+    with sockets(guarded, path, subprotocols=["bearer", provider.sign_token()]) as connection:
         assert connection.subprotocol == "bearer"
         assert orjson.loads(connection.recv(timeout=30))["type"] == "ready"
 

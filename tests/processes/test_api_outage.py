@@ -14,7 +14,7 @@ from projections.ports import Segment
 from tests import servers
 from tests.processes.api_service import answers, api, detection, post, service
 from tests.processes.roles import start, stop, tickview, wait_until
-from tests.read_model import FIRST
+from tests.read_model import FIRST_BUILD
 
 
 def test_without_a_replica_requests_are_told_that_redis_is_away_and_afterwards_served(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_without_workers_it_answers_and_says_that_it_waits(redis_url: str) -> No
         assert {model["lag_events"] for model in models} == {1}
         assert {model["seconds_left"] for model in models} == {None}
         change_versions(redis, "patterns", lambda versions: versions.deployed(1))
-        redis.hset(SegmentKeys(Segment("patterns", FIRST, "market-0")).parked, "A:Doji:daily:1", "{}")
+        redis.hset(SegmentKeys(Segment("patterns", FIRST_BUILD, "market-0")).parked, "A:Doji:daily:1", "{}")
         health = client.get("/api/health").json()
         assert health["status"] == "degraded"
         assert "1 keys are parked" in health["components"]["read_models"]["patterns"]["reasons"][0]

@@ -18,7 +18,7 @@ from projections.ports import Segment
 from tests.events import pattern_detected
 from tests.processes.api_service import detection, post, service
 from tests.processes.roles import wait_until
-from tests.read_model import FIRST
+from tests.read_model import FIRST_BUILD
 
 DETECTED = pattern_detected(event_id="mended", symbol="BTC/USD", occurred_at=1.0, detected_at=1.0)
 
@@ -137,7 +137,7 @@ def test_parked_keys_are_listed_and_tried_again(client: httpx.Client, redis: Red
     }
     assert "confidence" in key["error"]
     assert key["since"] > 0
-    keys = SegmentKeys(Segment("patterns", FIRST, log))
+    keys = SegmentKeys(Segment("patterns", FIRST_BUILD, log))
     checkpoint = redis.hget(keys.state, "checkpoint")
     events = keys.parked_events(key["key"])
 

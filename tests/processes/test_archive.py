@@ -16,7 +16,7 @@ from infra.log.maintenance import log_state
 from infra.postgres.database import Database
 from tests import servers
 from tests.events import new_events
-from tests.oracles.chain import hashes_of
+from tests.oracles.hash_chain import chain_hashes
 from tests.processes.api_service import api, detection, post
 from tests.processes.histories import LOGS, by_log, history_of
 from tests.processes.roles import killed_role, running_role, tickview, wait_until
@@ -70,7 +70,7 @@ def assert_archived(dsn: str, logs: dict[str, EventLog]) -> None:
         assert len(rows) > 0
         assert [row[1] for row in rows] == list(range(1, log.head() + 1))
         assert [row[6] for row in rows] == [entry.event_id for entry in log.read(0, 100_000)]
-        assert [row[-1] for row in rows] == hashes_of(rows)
+        assert [row[-1] for row in rows] == chain_hashes(rows)
 
 
 def test_archivers_that_are_killed_and_stalled(
@@ -111,7 +111,7 @@ def test_without_postgresql_the_archive_is_late_and_nothing_else(redis_url: str)
             wait_until(lambda: sum(positions(dsn).values()) == 52, "the archive has caught up by itself")
             for name in LOGS:
                 rows = archived(dsn, name)
-                assert [row[-1] for row in rows] == hashes_of(rows)
+                assert [row[-1] for row in rows] == chain_hashes(rows)
 
 
 def test_a_wiped_redis_under_running_roles(

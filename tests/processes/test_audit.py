@@ -18,7 +18,7 @@ from redis import Redis
 from infra.archive.archiver import Archiver
 from infra.archive.verification.verify import last_verification
 from infra.postgres.database import Database
-from tests.archiving import archive_all, archived_log, leased
+from tests.archiving import acquire_archiver_lease, archive_to_end, archived_log
 from tests.events import opaque_event
 from tests.processes.roles import running_role, tickview, wait_until
 
@@ -32,7 +32,7 @@ def archive(redis: Redis, database: Database) -> Database:
     for name in ("market-0", "users"):
         log = archived_log(redis, database, name)
         log.append([opaque_event() for _ in range(EVENTS)])
-        assert archive_all(database, log) == EVENTS
+        assert archive_to_end(database, log) == EVENTS
     return database
 
 
@@ -146,7 +146,7 @@ def test_an_export_takes_no_more_memory_for_five_times_as_much(
     log = archived_log(redis, database)
     log.append([opaque_event()._replace(state=os.urandom(3_000).hex().encode())])
     [first] = log.read(0, 1)
-    archiver = Archiver(database, log, leased(database, log.name), 1)
+    archiver = Archiver(database, log, acquire_archiver_lease(database, log.name), 1)
     for begin in range(1, 25_001, 2_500):
         archiver.archive([first._replace(position=n, version=n) for n in range(begin, begin + 2_500)])
 

@@ -13,8 +13,8 @@ from infra.access.tokens import create_token
 from infra.redis.connections import connect
 from readapi.http.identities import SCOPES
 from readapi.operations.events import MAX_BODY_BYTES
+from tests import identity_provider as provider
 from tests import servers
-from tests import tokens as provider
 from tests.processes.api_service import answers, api, detection
 from tests.processes.roles import running_role, tickview, wait_until
 
@@ -107,7 +107,7 @@ def test_who_asks_too_much_is_told_when_to_come_back_and_the_others_do_not_notic
         assert 90 < int(refused.headers["Retry-After"]) <= 100
         assert ask("/api/patterns/scan", other).status_code == 200
         # A signature can be written in many ways, which makes no more tokens of one.
-        jwt = provider.signed()
+        jwt = provider.sign_token()
         assert [ask("/api/patterns/scan", jwt + more).status_code for more in ("", "==", "", "==", "")] == [200] * 3 + [
             429
         ] * 2

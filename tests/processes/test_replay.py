@@ -19,11 +19,11 @@ from infra.read_models.versions import change_versions, read_versions
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.versions import Build, Versions
-from tests.oracles.folding import Expected, expected_patterns
+from tests.oracles.read_models import ReadModelContent, expected_patterns
 from tests.processes.histories import LOGS, append, by_log, history_of
 from tests.processes.release import running_release, start_release
 from tests.processes.roles import running_role, tickview, wait_until
-from tests.read_model import FIRST, assert_equal, stored
+from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 
 FAST = {"lease_seconds": 0.4}
 
@@ -52,15 +52,15 @@ def recorded(redis: Redis, log: str) -> list[Event]:
 def assert_build_equals_oracle(redis: Redis, build: Build) -> None:
     rows = 0
     for log in LOGS:
-        model = stored(redis, ActivePatterns(), log, build)
-        assert_equal(model, expected_patterns(recorded(redis, log)))
+        model = load_segment(redis, ActivePatterns(), log, build)
+        assert_same_content(model, expected_patterns(recorded(redis, log)))
         rows += len(model.rows)
     assert rows > 10
 
 
 def rounded(events: list[Event]) -> dict[str, float]:
     """The confidences that version 2 keeps."""
-    model: Expected = expected_patterns(events)
+    model: ReadModelContent = expected_patterns(events)
     return {key: round(row["confidence"], 1) for key, row in model.rows.items()}
 
 
@@ -77,29 +77,29 @@ def test_a_deploy_builds_switches_and_can_be_rolled_back(redis: Redis, redis_url
     history = lasting(history_of(1_500, seed=3))
     append(redis, history[:1_000])
     with running_release("1", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST), "version 1 is built")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "version 1 is built")
         with running_release("2", "former", redis_url=redis_url, **FAST):
             wait_until(lambda: versions(redis).live == Build(2, 2), "version 2 is live")
-            assert versions(redis).previous == FIRST
+            assert versions(redis).previous == FIRST_BUILD
         assert versions(redis).live == Build(2, 2)
     with running_release("2", "former", redis_url=redis_url, **FAST):
         append(redis, history[1_000:])
-        wait_until(lambda: at_the_head(redis, Build(2, 2)) and at_the_head(redis, FIRST), "both are current")
+        wait_until(lambda: at_the_head(redis, Build(2, 2)) and at_the_head(redis, FIRST_BUILD), "both are current")
         for log in LOGS:
-            rows = stored(redis, ActivePatterns(), log, Build(2, 2)).rows
+            rows = load_segment(redis, ActivePatterns(), log, Build(2, 2)).rows
             assert {key: row["confidence"] for key, row in rows.items()} == rounded(recorded(redis, log))
         answer = tickview("rollback", "patterns", "--json", redis_url=redis_url)
         assert orjson.loads(answer.stdout) == {"name": "patterns", "live": "1.1", "previous": "2.2"}
-        wait_until(lambda: at_the_head(redis, FIRST), "the former build is current")
-        assert_build_equals_oracle(redis, FIRST)
-        assert versions(redis).live == FIRST
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the former build is current")
+        assert_build_equals_oracle(redis, FIRST_BUILD)
+        assert versions(redis).live == FIRST_BUILD
 
 
 def test_killed_again_and_again_a_replay_goes_on_and_ends_right(redis: Redis, redis_url: str) -> None:
     history = history_of(2_500, seed=4)
     append(redis, history)
     with running_release("1", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
     change_versions(redis, "patterns", lambda found: found.replayed(1, held=False, throttle=0))
     chance = random.Random(4)
     log = max(LOGS, key=lambda one: len(by_log(history)[one]))
@@ -116,7 +116,7 @@ def test_killed_again_and_again_a_replay_goes_on_and_ends_right(redis: Redis, re
         worker.wait()
         reached.append(checkpoint())
     assert reached == sorted(reached)
-    assert versions(redis).live == FIRST
+    assert versions(redis).live == FIRST_BUILD
     with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: versions(redis).live == Build(1, 2), "the replay is live")
         wait_until(lambda: at_the_head(redis, Build(1, 2)), "it is current")
@@ -126,7 +126,7 @@ def test_killed_again_and_again_a_replay_goes_on_and_ends_right(redis: Redis, re
 def test_replay_by_hand_without_a_worker(redis: Redis, redis_url: str) -> None:
     append(redis, history_of(600, seed=5))
     with running_release("1", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
     answer = tickview("replay", "patterns", "--verify", "--json", redis_url=redis_url, **FAST)
     assert answer.returncode == 0, answer.stderr
     told = orjson.loads(answer.stdout)
@@ -138,8 +138,8 @@ def test_differences_stop_the_switch_until_they_are_expected(redis: Redis, redis
     """A row of the live build is not what its events say; the comparison finds just that row."""
     append(redis, lasting(history_of(800, seed=6)))
     with running_role("project", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
-        keys = next(keys for keys in (keys_of(FIRST, log) for log in LOGS) if redis.hlen(keys.rows))
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
+        keys = next(keys for keys in (keys_of(FIRST_BUILD, log) for log in LOGS) if redis.hlen(keys.rows))
         name, document = next(iter(redis.hscan_iter(keys.rows)))
         row = orjson.loads(document)
         redis.hset(keys.rows, name, orjson.dumps({**row, "current_price": 4_711.0}))
@@ -150,7 +150,7 @@ def test_differences_stop_the_switch_until_they_are_expected(redis: Redis, redis
         assert (told["live"], told["differences"]) == (False, 1)
         assert (difference["key"], difference["field"], difference["old"]) == (name.decode(), "current_price", 4_711.0)
         assert difference["new"] == row["current_price"]
-        assert versions(redis).live == FIRST
+        assert versions(redis).live == FIRST_BUILD
         again = tickview("replay", "patterns", "--expect-changes", "--json", redis_url=redis_url)
         assert again.returncode == 0, again.stderr
         assert orjson.loads(again.stdout)["build"] == told["build"]
@@ -160,7 +160,7 @@ def test_differences_stop_the_switch_until_they_are_expected(redis: Redis, redis
 def test_a_throttled_replay_goes_in_small_steps(redis: Redis, redis_url: str) -> None:
     append(redis, history_of(400, seed=8))
     with running_role("project", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
         answer = tickview("replay", "patterns", "--throttle", "200", "--json", redis_url=redis_url)
         assert answer.returncode == 0, answer.stderr
     for log in LOGS:
@@ -173,10 +173,10 @@ def test_a_throttled_replay_goes_in_small_steps(redis: Redis, redis_url: str) ->
 def test_no_switch_leaves_the_live_one_live(redis: Redis, redis_url: str) -> None:
     append(redis, history_of(300, seed=7))
     with running_role("project", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST), "the first build is done")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
         answer = tickview("replay", "patterns", "--no-switch", "--json", redis_url=redis_url)
         assert orjson.loads(answer.stdout)["live"] is False
-        assert versions(redis) == replace(versions(redis), live=FIRST, building=Build(1, 2), held=True)
+        assert versions(redis) == replace(versions(redis), live=FIRST_BUILD, building=Build(1, 2), held=True)
 
 
 def test_changed_code_under_an_old_version_is_refused(redis: Redis, redis_url: str) -> None:

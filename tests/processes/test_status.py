@@ -13,7 +13,7 @@ from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from tests.events import new_event, pattern_detected
 from tests.processes.roles import running_role, tickview, wait_until
-from tests.read_model import FIRST
+from tests.read_model import FIRST_BUILD
 
 TOPIC = topic_of(PatternDetected)
 
@@ -45,7 +45,7 @@ def test_an_event_that_cannot_be_read_parks_its_stream_and_nothing_else(redis: R
         [key] = wait_until(parked, "the stream is parked")
         assert (key["key"], key["position"], key["events"]) == ("@symbol-AAPL", 2, 2)
         assert "confidence" in key["error"]
-        names = {log: SegmentKeys(Segment("patterns", FIRST, log)) for log in ("market-1", "market-2")}
+        names = {log: SegmentKeys(Segment("patterns", FIRST_BUILD, log)) for log in ("market-1", "market-2")}
         wait_until(lambda: all(redis.hlen(keys.rows) == 1 for keys in names.values()), "the other events are folded")
         told = ask("projections", redis_url=redis_url)["projections"]
         assert {model["name"]: model["parked_keys"] for model in told} == {

@@ -16,16 +16,16 @@ from infra.redis.connections import connect
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from tests import servers
-from tests.oracles.folding import EXPECTED
+from tests.oracles.read_models import ORACLES
 from tests.processes.histories import LOGS, append, by_log, history_of
 from tests.processes.roles import killed_role, running_role, start, stop, wait_until
-from tests.read_model import FIRST, assert_equal, stored
+from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 
 LEASE_SECONDS = 0.5
 
 
 def keys_of(read_model: str, log: str) -> SegmentKeys:
-    return SegmentKeys(Segment(read_model, FIRST, log))
+    return SegmentKeys(Segment(read_model, FIRST_BUILD, log))
 
 
 MODELS = {name: projection for name, projection in READ_MODELS.items() if projection.folds(LOGS[0])}
@@ -57,7 +57,7 @@ def assert_folded(redis: Redis, history: list[Event], logs: dict[str, EventLog] 
         recorded = [decode(entry.topic, entry.event_id, entry.state) for entry in entries]
         assert {event.event_id for event in by_log(history)[log]} <= {event.event_id for event in recorded}
         for name, projection in MODELS.items():
-            assert_equal(stored(redis, projection, log), EXPECTED[name](recorded))
+            assert_same_content(load_segment(redis, projection, log), ORACLES[name](recorded))
 
 
 def test_killed_and_stalled_workers(redis: Redis, redis_url: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from readapi.catalogue.filters import CatalogueNames
 from readapi.catalogue.replicas import UnloadedReplica
 from readapi.http.problems import Problem
 from readapi.ports.errors import UnavailableError
-from tests.catalogue import LOGS, CatalogueFixture, symbol
+from tests.catalogue import LOGS, CatalogueFixture, symbol_row
 
 NAMES = {
     "A": "Agilent Technologies",
@@ -43,7 +43,7 @@ def found(known: CatalogueFixture, text: str = "", market: str | None = None, li
     ],
 )
 def test_what_begins_with_the_text_comes_first(text: str, symbols: list[str]) -> None:
-    known = CatalogueFixture([symbol(name, name=about) for name, about in reversed(NAMES.items())])
+    known = CatalogueFixture([symbol_row(name, name=about) for name, about in reversed(NAMES.items())])
     assert found(known, text) == symbols
     assert found(known, text, limit=2) == symbols[:2]
 
@@ -52,7 +52,7 @@ def test_what_begins_with_the_text_comes_first(text: str, symbols: list[str]) ->
     st.text("ABab ", max_size=3), st.lists(st.tuples(st.text("AB", min_size=1, max_size=3), st.text("ab ", max_size=5)))
 )
 def test_a_search_finds_what_has_the_text_and_nothing_else(text: str, rows: list[tuple[str, str]]) -> None:
-    known = CatalogueFixture([symbol(name, name=about) for name, about in rows])
+    known = CatalogueFixture([symbol_row(name, name=about) for name, about in rows])
     has = {name for name, about in dict(rows).items() if text.upper() in name or text.lower() in about}
     hits = found(known, text)
     assert sorted(hits) == sorted(has)
@@ -62,21 +62,21 @@ def test_a_search_finds_what_has_the_text_and_nothing_else(text: str, rows: list
 
 def test_a_change_is_seen_at_once_and_a_delisted_symbol_is_not_shown() -> None:
     known = CatalogueFixture(
-        [symbol("A", market="stocks", sector="Energy"), symbol("B", market="crypto", sector="Energy")]
+        [symbol_row("A", market="stocks", sector="Energy"), symbol_row("B", market="crypto", sector="Energy")]
     )
     assert (found(known), found(known, market="crypto")) == (["A", "B"], ["B"])
     assert known.symbols.sectors == {"Energy": {"A", "B"}}
     state = known.catalogue.state
     known.symbols.put(LOGS[0], [])
     assert known.catalogue.state == state
-    known.put(symbol("B", market="crypto", sector="Energy", active=False))
+    known.put_symbols(symbol_row("B", market="crypto", sector="Energy", active=False))
     assert known.catalogue.state != state
     assert (found(known), known.symbols.sectors) == (["A"], {"Energy": {"A"}})
     assert known.symbols.statistics == (2, 1, {"stocks": 1}, {"Energy": 1})
     gone = known.symbols.get("B")
     assert gone is not None
     assert gone.row.active is False
-    known.symbols.put(LOGS[0], [("A", None), ("B", encode_row(symbol("B"), 2))])
+    known.symbols.put(LOGS[0], [("A", None), ("B", encode_row(symbol_row("B"), 2))])
     assert (found(known), known.symbols.statistics.total) == (["B"], 1)
 
 
@@ -86,7 +86,12 @@ def names(**given: Any) -> CatalogueNames:
 
 def test_filters_mean_sets_of_symbols() -> None:
     known = CatalogueFixture(
-        [symbol("A", sector="Energy"), symbol("B", sector="Energy"), symbol("C", sector="Health"), symbol("D")],
+        [
+            symbol_row("A", sector="Energy"),
+            symbol_row("B", sector="Energy"),
+            symbol_row("C", sector="Health"),
+            symbol_row("D"),
+        ],
         {"ab": ["A", "B", "ELSEWHERE"], "cd": ["C", "D"], "none": []},
     )
     restrict = known.catalogue.restrict
@@ -102,7 +107,7 @@ def test_filters_mean_sets_of_symbols() -> None:
 
 
 def test_what_is_not_there_is_refused_with_what_is() -> None:
-    known = CatalogueFixture([symbol("A", sector="Energy")], {f"u{number}": [] for number in range(40)})
+    known = CatalogueFixture([symbol_row("A", sector="Energy")], {f"u{number}": [] for number in range(40)})
     known.catalogue.check(names(sectors=["Energy"], universes=["u1", "u2"]))
     with pytest.raises(Problem) as refused:
         known.catalogue.check(names(sectors=["Coal", "Energy"], universes=["x"]))

@@ -23,19 +23,21 @@ from projections.pattern_history import (
 )
 from projections.patterns import ActivePatterns, PatternRow
 from tests.events import NOON, log_entry, pattern_detected, pattern_expired, pattern_updated
-from tests.oracles.past import Past, Then, moments_of, shown_at
+from tests.oracles.pattern_history import PastPattern, RecordedEvent, moments_of_change, patterns_at
 from tests.strategies import histories
 
 # The first in the midst of the moments of the strategies, so that recording falls before, among and after them.
 gaps = st.lists(st.sampled_from((0.0, 0.0, 0.001, 1.0, 7_000.0, 40_000.0)), min_size=40, max_size=40)
 
 
-def recorded(events: Iterable[Event], gaps: Iterable[float], begin: float = 878_510_000.0) -> list[Past]:
+def recorded(events: Iterable[Event], gaps: Iterable[float], begin: float = 878_510_000.0) -> list[RecordedEvent]:
     moments = accumulate(gaps, initial=begin)
-    return [Past(*numbered, moment) for *numbered, moment in zip(events, range(1, 1_000), moments, strict=False)]
+    return [
+        RecordedEvent(*numbered, moment) for *numbered, moment in zip(events, range(1, 1_000), moments, strict=False)
+    ]
 
 
-def by_detection(history: Iterable[Past]) -> Iterable[list[DecodedEntry]]:
+def by_detection(history: Iterable[RecordedEvent]) -> Iterable[list[DecodedEntry]]:
     projection = ActivePatterns()
     detections: dict[str | None, list[DecodedEntry]] = defaultdict(list)
     for reading in decode_entries(projection, starmap(log_entry, history)):
@@ -43,18 +45,18 @@ def by_detection(history: Iterable[Past]) -> Iterable[list[DecodedEntry]]:
     return detections.values()
 
 
-def spans(history: Iterable[Past], timeline: Timeline) -> list[ValidityInterval]:
+def spans(history: Iterable[RecordedEvent], timeline: Timeline) -> list[ValidityInterval]:
     """Those of all detections."""
     return [
         one for readings in by_detection(history) for one in validity_intervals(ActivePatterns(), timeline, readings)
     ]
 
 
-def at(states: Iterable[ValidityInterval], moment: float) -> dict[str, Then]:
+def at(states: Iterable[ValidityInterval], moment: float) -> dict[str, PastPattern]:
     """The states whose spans contain a moment; of each pattern one at most."""
     instant = microseconds(moment)
     found = [one for one in states if one.start <= instant and (one.end is None or instant < one.end)]
-    rows = {one.row.id: Then(asdict(one.row), one.position) for one in found}
+    rows = {one.row.id: PastPattern(asdict(one.row), one.position) for one in found}
     assert len(rows) == len(found)
     return rows
 
@@ -66,8 +68,8 @@ def test_the_spans_around_a_moment_are_the_fold_of_what_was_known_by_then(
 ) -> None:
     history = recorded(events, gaps)
     states = spans(history, timeline)
-    for moment in moments_of(history):
-        assert at(states, moment) == shown_at(history, timeline, moment)
+    for moment in moments_of_change(history):
+        assert at(states, moment) == patterns_at(history, timeline, moment)
 
 
 @pytest.mark.parametrize("timeline", TIMELINES)
@@ -95,7 +97,7 @@ def test_what_has_changed_makes_the_former_states_those_of_now(
         assert was - gone | new == {one.identity for one in validity_intervals(ActivePatterns(), timeline, readings)}
 
 
-def told(history: list[Past], timeline: Timeline) -> list[tuple[float, float | None, float]]:
+def told(history: list[RecordedEvent], timeline: Timeline) -> list[tuple[float, float | None, float]]:
     """Seconds after noon between which a confidence was shown."""
 
     def after_noon(instant: int | None) -> float | None:

@@ -16,22 +16,22 @@ from readapi.push.replay_buffer import ReplayBuffer
 from readapi.push.subscriptions import ALWAYS, BacktestSubscription, PatternSubscription, Subscription
 from readapi.push.updates import CHANGES_PER_MESSAGE, updates_from
 from tests.oracles import queries as oracle
-from tests.push import BUILD, Client, commit_of
-from tests.queries import LOGS, NOW, log_of_pattern, pattern_queries, row_of, rows_of_patterns
+from tests.pattern_queries import LOGS, NOW, log_of_pattern, pattern_queries, pattern_row, pattern_rows
+from tests.push import BUILD, PushClient, commit_of
 
 Rows = dict[str, PatternRow]
 Written = list[tuple[PatternRow, bool]]
 """Rows, and whether each is there afterwards or gone."""
 
 
-@given(rows_of_patterns, pattern_queries())
+@given(pattern_rows, pattern_queries())
 def test_a_query_lets_pass_what_the_oracle_does(row: PatternRow, query: PatternQuery) -> None:
     assert query.matches(row) == oracle.matches(row, query)
     if query.matches(row):
         assert query.may_match(row.symbol, row.pattern, row.tier)
 
 
-batches = st.lists(st.lists(st.tuples(rows_of_patterns, st.booleans()), min_size=1, max_size=4), max_size=12)
+batches = st.lists(st.lists(st.tuples(pattern_rows, st.booleans()), min_size=1, max_size=4), max_size=12)
 
 
 def commits_of(batches: Sequence[Written], *, knows_old: bool) -> list[tuple[Commit, Rows]]:
@@ -57,11 +57,11 @@ def shown(rows: Rows, query: PatternQuery) -> set[str]:
     return {row.id for row in rows.values() if oracle.matches(row, query._replace(now=NOW))}
 
 
-def told(client: Client, subscription: Subscription, kept: ReplayBuffer, since: TopicPosition) -> None:
+def told(client: PushClient, subscription: Subscription, kept: ReplayBuffer, since: TopicPosition) -> None:
     for update in updates_from("patterns", {"patterns": since}, kept.commits_after(since.last_commits), NOW):
         message = update.message(subscription)
         if message:
-            client.take(message.body)
+            client.apply(message.body)
 
 
 @given(batches, pattern_queries(), st.booleans(), st.booleans())
@@ -69,13 +69,13 @@ def test_a_client_shows_what_a_scan_would(
     batches: list[Written], query: PatternQuery, knows_old: bool, full: bool
 ) -> None:
     subscription: Subscription = (("patterns", PatternSubscription(query._replace(now=ALWAYS), full)),)
-    client, kept = Client(), ReplayBuffer()
+    client, kept = PushClient(), ReplayBuffer()
     kept.start_build(BUILD, {})
     for commit, rows in commits_of(batches, knows_old=knows_old):
         before = kept.position
         kept.add(commit)
         told(client, subscription, kept, before)
-        assert client.shown == shown(rows, query)
+        assert client.pattern_ids == shown(rows, query)
 
 
 @given(batches, pattern_queries(), st.booleans(), st.integers(0, 40), st.sampled_from((3, 10, 1_000)))
@@ -91,16 +91,16 @@ def test_a_client_that_comes_back_shows_the_same_or_is_told_that_something_is_lo
         kept.add(commit)
         if number == left_after:
             last_known, last_shown = kept.position, shown(rows, query)
-    client = Client(last_shown)
+    client = PushClient(last_shown)
     if kept.reason_lost(last_known):
         assert sum(len(commit.changes) for commit, _ in commits) > changes_kept // len(LOGS)
     else:
         told(client, subscription, kept, last_known)
-        assert client.shown == shown(rows, query)
+        assert client.pattern_ids == shown(rows, query)
 
 
 def test_each_of_the_missed_changes_is_told_once_and_in_order() -> None:
-    row = row_of("AAPL", "Doji", "daily", 900.0, 0.8)
+    row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8)
     versions = [replace(row, current_price=float(number)) for number in range(6)]
     kept = ReplayBuffer()
     kept.start_build(BUILD, {"market-0": CommitId(0)})
@@ -121,14 +121,14 @@ def test_each_of_the_missed_changes_is_told_once_and_in_order() -> None:
 
 
 def test_a_pattern_that_has_elapsed_is_removed_by_the_event_that_says_so() -> None:
-    row = row_of("AAPL", "Doji", "daily", 900.0, 0.8, expires_at=NOW - 1)
+    row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8, expires_at=NOW - 1)
     kept = ReplayBuffer()
     kept.start_build(BUILD, {"market-0": CommitId(0)})
     before = kept.position
     kept.add(commit_of("market-0", 1, (row.id, row, None)))
-    client = Client({row.id})
+    client = PushClient({row.id})
     told(client, (("patterns", PatternSubscription(PatternQuery(ALWAYS))),), kept, before)
-    assert client.shown == set()
+    assert client.pattern_ids == set()
 
 
 @pytest.mark.parametrize(("symbol", "removes"), [("AAPL", True), ("MSFT", False)])
@@ -143,7 +143,7 @@ def test_where_the_old_row_is_unknown_only_who_may_show_it_is_told_to_remove_it(
 
 
 def test_messages_are_bounded_and_never_tear_a_commit() -> None:
-    rows = [row_of(f"S{number}", "Doji", "daily", 900.0, 0.8) for number in range(400)]
+    rows = [pattern_row(f"S{number}", "Doji", "daily", 900.0, 0.8) for number in range(400)]
     kept = ReplayBuffer()
     kept.start_build(BUILD, {"market-0": CommitId(0)})
     before = kept.position
@@ -158,7 +158,7 @@ def test_messages_are_bounded_and_never_tear_a_commit() -> None:
 
 
 def test_what_is_kept_is_bounded_in_bytes_too() -> None:
-    row = row_of("AAPL", "Doji", "daily", 900.0, 0.8, extra={"padding": "x" * 2_000})
+    row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8, extra={"padding": "x" * 2_000})
     kept = ReplayBuffer(max_bytes=100_000)
     kept.start_build(BUILD, {"market-0": CommitId(0)})
     for number in range(1, 1_001):

@@ -27,8 +27,8 @@ from readapi.patterns.overview import StatisticsResource, SummaryResource
 from readapi.patterns.scan import ScanResource
 from readapi.ports.read_models import LiveBuild
 from readapi.replica.replica import PatternReplica
-from tests.catalogue import CatalogueFixture, symbol
-from tests.queries import NOW, SYMBOLS, log_of_pattern, row_of, rows_of_patterns
+from tests.catalogue import CatalogueFixture, symbol_row
+from tests.pattern_queries import NOW, SYMBOLS, log_of_pattern, pattern_row, pattern_rows
 
 PATHS = (
     "/scan",
@@ -122,7 +122,7 @@ def test_what_changes_while_others_have_their_turn_is_not_missed(turns: int) -> 
     api = Api(Served(replica), Workspaces(), NOW)
 
     def detect(number: int) -> None:
-        row = row_of("AAPL", "Doji", "daily", NOW - number, 0.8)
+        row = pattern_row("AAPL", "Doji", "daily", NOW - number, 0.8)
         replica.put(log_of_pattern(row.id), [(row.id, encode_row(row, number))])
 
     async def test() -> None:
@@ -144,8 +144,8 @@ def test_what_changes_while_others_have_their_turn_is_not_missed(turns: int) -> 
 USERS = ("alice", "bob")
 
 steps = st.one_of(
-    st.tuples(st.just("put"), rows_of_patterns),
-    st.tuples(st.just("remove"), rows_of_patterns),
+    st.tuples(st.just("put"), pattern_rows),
+    st.tuples(st.just("remove"), pattern_rows),
     st.tuples(st.just("clock"), st.sampled_from((0.0, 0.3, 0.7, 1.0, 61.0, -1.0))),
     st.tuples(st.just("away"), st.sampled_from((None, None, 2.5, 3.5))),
     st.tuples(st.just("define"), st.lists(st.sampled_from(SYMBOLS), max_size=3)),
@@ -159,13 +159,15 @@ steps = st.one_of(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(rows_of_patterns, max_size=10), st.lists(steps, min_size=5, max_size=25))
+@given(st.lists(pattern_rows, max_size=10), st.lists(steps, min_size=5, max_size=25))
 def test_it_is_what_would_be_answered_anew(rows: list[PatternRow], steps: list[tuple[str, Any]]) -> None:
     replica = PatternReplica()
     served, workspaces = Served(replica), Workspaces()
     for user in USERS:
         workspaces.keep(user, [])
-    known = CatalogueFixture([symbol("AAPL", sector="Energy"), symbol("BRK", sector="Energy")], {"some": SYMBOLS[:4]})
+    known = CatalogueFixture(
+        [symbol_row("AAPL", sector="Energy"), symbol_row("BRK", sector="Energy")], {"some": SYMBOLS[:4]}
+    )
     api = Api(served, workspaces, NOW - 2, known)
     for row in rows:
         replica.put(log_of_pattern(row.id), [(row.id, encode_row(row, 1))])
@@ -177,9 +179,9 @@ def test_it_is_what_would_be_answered_anew(rows: list[PatternRow], steps: list[t
         elif step == "away":
             served.away = value
         elif step == "define":
-            known.define("some", *value)
+            known.put_universe("some", *value)
         elif step == "move":
-            known.put(symbol("BRK", sector="Health"), symbol(value, sector="Energy"))
+            known.put_symbols(symbol_row("BRK", sector="Health"), symbol_row(value, sector="Energy"))
         elif step == "keep":
             workspaces.keep(*value)
         else:

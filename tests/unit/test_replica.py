@@ -17,9 +17,9 @@ from readapi.patterns.rendering import compact
 from readapi.replica import lazy_index, scanning
 from readapi.replica.replica import PatternReplica
 from tests.oracles import queries as oracle
-from tests.queries import NOW, few_or_many_rows, log_of_pattern, many_rows, pattern_queries, rows_of_patterns
+from tests.pattern_queries import NOW, few_or_many_rows, log_of_pattern, many_rows, pattern_queries, pattern_rows
 
-changes = st.lists(st.tuples(rows_of_patterns, st.booleans()), max_size=15)
+changes = st.lists(st.tuples(pattern_rows, st.booleans()), max_size=15)
 
 
 @pytest.fixture(params=["few", "merged", "marked", "moved"])
@@ -97,9 +97,7 @@ def test_pages_by_cursor_make_up_the_whole_answer(rows: list[PatternRow], query:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(rows_of_patterns, max_size=20), st.sampled_from((899.0, 950.0, NOW, NOW + 0.5, NOW + 90_000, NOW + 1e6))
-)
+@given(st.lists(pattern_rows, max_size=20), st.sampled_from((899.0, 950.0, NOW, NOW + 0.5, NOW + 90_000, NOW + 1e6)))
 def test_rows_are_shown_as_they_are_rendered_whole(rows: list[PatternRow], now: float) -> None:
     replica = PatternReplica()
     expiries = (None, now + 0.5, now + 59.5, now + 60, now + 3_599, now + 86_399, now + 86_400, now + 1e7)

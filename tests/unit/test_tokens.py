@@ -17,7 +17,7 @@ from infra.access.tokens import create_token, identify_token, parse_tokens, read
 from infra.access.watched_file import WatchedFile
 from infra.processes.errors import StartupError
 from readapi.http.identities import Identity
-from tests import tokens as provider
+from tests import identity_provider as provider
 
 
 def jwts(path: Path) -> JwtVerifier:
@@ -140,21 +140,21 @@ def test_a_file_that_cannot_be_read_at_first_is_refused_by_the_name_of_the_setti
 def test_a_signed_jwt_is_of_its_subject(tmp_path: Path, algorithm: str) -> None:
     known = jwts(tmp_path)
     for _ in range(2):
-        assert known.identify(provider.signed(algorithm)) == Identity("anna", frozenset({"read"}))
+        assert known.identify(provider.sign_token(algorithm)) == Identity("anna", frozenset({"read"}))
 
 
-@pytest.mark.parametrize("name", provider.forgeries())
+@pytest.mark.parametrize("name", provider.forged_tokens())
 def test_a_forged_jwt_is_nobodys(tmp_path: Path, name: str) -> None:
-    assert jwts(tmp_path).identify(provider.forgeries()[name]) is None
+    assert jwts(tmp_path).identify(provider.forged_tokens()[name]) is None
 
 
 @pytest.mark.parametrize("end", [str(2**40), "soon", True, [2**40], {}, float("inf"), float("nan"), -(2**70)])
 def test_an_end_that_is_none_is_nobodys(tmp_path: Path, end: Any) -> None:
-    assert jwts(tmp_path).identify(provider.signed(exp=end)) is None
+    assert jwts(tmp_path).identify(provider.sign_token(exp=end)) is None
 
 
 def test_a_jwt_that_was_known_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known, text = jwts(tmp_path), provider.signed()
+    known, text = jwts(tmp_path), provider.sign_token()
     assert known.identify(text) is not None
     later = time.time() + 600 + LEEWAY_SECONDS
     monkeypatch.setattr("infra.access.jwts.time.time", lambda: later)
@@ -163,17 +163,17 @@ def test_a_jwt_that_was_known_ends_too(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_leeway_is_given(tmp_path: Path) -> None:
     known, now = jwts(tmp_path), int(time.time())
-    assert known.identify(provider.signed(exp=now - LEEWAY_SECONDS // 2)) is not None
-    assert known.identify(provider.signed(exp=now - 2 * LEEWAY_SECONDS)) is None
+    assert known.identify(provider.sign_token(exp=now - LEEWAY_SECONDS // 2)) is not None
+    assert known.identify(provider.sign_token(exp=now - 2 * LEEWAY_SECONDS)) is None
 
 
 def test_a_key_that_is_withdrawn_is_worth_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.access.watched_file.CHECK_SECONDS", -1.0)
-    known, text = jwts(tmp_path), provider.signed("RS256")
+    known, text = jwts(tmp_path), provider.sign_token("RS256")
     assert known.identify(text) is not None
     provider.write_keys(tmp_path / "jwks.json", "ES256")
     assert known.identify(text) is None
-    assert known.identify(provider.signed("ES256")) is not None
+    assert known.identify(provider.sign_token("ES256")) is not None
 
 
 def jwks(*keys: Any) -> bytes:
@@ -264,7 +264,7 @@ def test_a_set_without_a_key_to_use_is_refused_at_first_with_the_reasons(tmp_pat
 
 def test_a_set_whose_keys_were_all_withdrawn_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.access.watched_file.CHECK_SECONDS", -1.0)
-    known, text = jwts(tmp_path), provider.signed()
+    known, text = jwts(tmp_path), provider.sign_token()
     assert known.identify(text) is not None
     (tmp_path / "jwks.json").write_bytes(jwks({**provider.public_jwk("RS256"), "use": "enc"}))
     with capture_logs() as logs:

@@ -17,7 +17,7 @@ from domain.symbols import SYMBOL_RULE, is_symbol
 from domain.user_events import USER_EVENT_TYPES, UserEvent
 from domain.workspace import OutdatedError, Stamp, Workspace
 from projections.workspaces import WorkspaceRow, Workspaces
-from tests.oracles.workspaces import after, nothing
+from tests.oracles.workspaces import apply_event, empty_workspace
 from tests.strategies import user_events
 from tests.unit.spec import Given
 
@@ -59,7 +59,7 @@ class Commands(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.workspace = Workspace("alice")
-        self.model = nothing("alice")
+        self.model = empty_workspace("alice")
         self.events: list[UserEvent] = []
         self.used: set[str] = set()
         self.lost: dict[str, Watchlist | Preset] = {}
@@ -79,7 +79,7 @@ class Commands(RuleBasedStateMachine):
             stored = decode(topic_of(type(event)), "", encode(event))
             assert stored == event
             self.events.append(event)
-            self.model = after(self.model, event)
+            self.model = apply_event(self.model, event)
 
     @rule(list_id=ids, name=names, symbols=symbols)
     def create_watchlist(self, list_id: str, name: str, symbols: list[str]) -> None:
@@ -278,8 +278,8 @@ def everything() -> list[UserEvent]:
 
 @given(st.lists(st.sampled_from(everything()) | user_events.filter(lambda event: event.user == "alice"), max_size=12))
 def test_the_read_model_folds_any_events_in_any_order(history: list[UserEvent]) -> None:
-    model = nothing("alice")
+    model = empty_workspace("alice")
     for event in history:
-        model = after(model, event)
+        model = apply_event(model, event)
     rows = Given(Workspaces(), *history).rows()
     assert rows == ({"alice": WorkspaceRow(**model)} if history else {})

@@ -22,11 +22,11 @@ from domain.events import (
     UniverseDefined,
 )
 from domain.user_events import UserEvent
-from tests.oracles.workspaces import after, nothing
+from tests.oracles.workspaces import apply_event, empty_workspace
 
 
 @dataclass
-class Expected:
+class ReadModelContent:
     """A read model of one log: rows with the position of their last change, indexes, counts and groups."""
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -49,9 +49,9 @@ def _milliseconds(moment: float) -> str:
     return str(round(moment * 1000))
 
 
-def expected_patterns(events: list[Event]) -> Expected:
+def expected_patterns(events: list[Event]) -> ReadModelContent:
     """Active patterns after these events, whose positions are 1, 2, 3 …"""
-    model = Expected()
+    model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if not isinstance(event, PatternDetected | PatternUpdated | PatternExpired):
             continue
@@ -101,7 +101,7 @@ def _pattern(row: dict[str, Any] | None, event: Event) -> dict[str, Any] | None:
     return row
 
 
-def _place_pattern(model: Expected, key: str, row: dict[str, Any]) -> None:
+def _place_pattern(model: ReadModelContent, key: str, row: dict[str, Any]) -> None:
     confidence = row["confidence"]
     model.indexes["confidence", ""][key] = confidence
     model.indexes["detected_at", ""][key] = row["detected_at"]
@@ -121,9 +121,9 @@ def _place_pattern(model: Expected, key: str, row: dict[str, Any]) -> None:
     model.groups[f"{symbol}:{pattern}:{moment}"].add(key)
 
 
-def expected_backtests(events: list[Event]) -> Expected:
+def expected_backtests(events: list[Event]) -> ReadModelContent:
     """Backtest runs after these events."""
-    model = Expected()
+    model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, BacktestProgressed | BacktestCompleted | BacktestFailed):
             model.put(event.job_id, _backtest(model.rows.get(event.job_id), event), position)
@@ -177,9 +177,9 @@ def _backtest(row: dict[str, Any] | None, event: Any) -> dict[str, Any]:
     return row
 
 
-def expected_activity(events: list[Event]) -> Expected:
+def expected_activity(events: list[Event]) -> ReadModelContent:
     """Events counted by day, type and source."""
-    model = Expected()
+    model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, UserEvent):
             continue
@@ -197,9 +197,9 @@ def expected_activity(events: list[Event]) -> Expected:
     return model
 
 
-def expected_producers(events: list[Event]) -> Expected:
+def expected_producers(events: list[Event]) -> ReadModelContent:
     """The latest health report of each producer."""
-    model = Expected()
+    model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if not isinstance(event, HealthReported):
             continue
@@ -215,9 +215,9 @@ def expected_producers(events: list[Event]) -> Expected:
     return model
 
 
-def expected_symbols(events: list[Event]) -> Expected:
+def expected_symbols(events: list[Event]) -> ReadModelContent:
     """The catalogue's symbols."""
-    model = Expected()
+    model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, SymbolListed | SymbolChanged | SymbolDelisted):
             row = model.rows.get(event.symbol)
@@ -232,9 +232,9 @@ def expected_symbols(events: list[Event]) -> Expected:
     return model
 
 
-def expected_universes(events: list[Event]) -> Expected:
+def expected_universes(events: list[Event]) -> ReadModelContent:
     """The catalogue's universes."""
-    model = Expected()
+    model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, UniverseDefined | UniverseChanged):
             said = event.model_dump(exclude={"source", "correlation_id", "extra"})
@@ -244,17 +244,17 @@ def expected_universes(events: list[Event]) -> Expected:
     return model
 
 
-def expected_workspaces(events: list[Event]) -> Expected:
+def expected_workspaces(events: list[Event]) -> ReadModelContent:
     """What each user has."""
-    model = Expected()
+    model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, UserEvent):
             lists = model.rows.get(event.user)
-            model.put(event.user, after(lists or nothing(event.user), event), position)
+            model.put(event.user, apply_event(lists or empty_workspace(event.user), event), position)
     return model
 
 
-EXPECTED = {
+ORACLES = {
     "patterns": expected_patterns,
     "backtests": expected_backtests,
     "activity": expected_activity,

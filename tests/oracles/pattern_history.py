@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from domain.events import Event
 from projections.pattern_history import Timeline
-from tests.oracles.folding import expected_patterns
+from tests.oracles.read_models import expected_patterns
 
 
-class Past(NamedTuple):
+class RecordedEvent(NamedTuple):
     """An event, where it stands in its log, and when it was recorded there."""
 
     event: Event
@@ -16,14 +16,14 @@ class Past(NamedTuple):
     recorded_at: float
 
 
-class Then(NamedTuple):
+class PastPattern(NamedTuple):
     """A pattern as it was: its fields, and the position of the event that last changed it."""
 
     row: dict[str, Any]
     position: int
 
 
-def shown_at(history: Sequence[Past], timeline: Timeline, moment: float) -> dict[str, Then]:
+def patterns_at(history: Sequence[RecordedEvent], timeline: Timeline, moment: float) -> dict[str, PastPattern]:
     """The patterns that had not elapsed, by their ids. ``history`` is that of one log, in order."""
     if timeline == "recorded":
         known = [past for past in history if past.recorded_at <= moment]
@@ -32,13 +32,13 @@ def shown_at(history: Sequence[Past], timeline: Timeline, moment: float) -> dict
         known = sorted(happened, key=lambda past: (past.event.occurred_at, past.position))
     model = expected_patterns([past.event for past in known])
     return {
-        key: Then(row, known[model.positions[key] - 1].position)
+        key: PastPattern(row, known[model.positions[key] - 1].position)
         for key, row in model.rows.items()
         if row["expires_at"] is None or row["expires_at"] > moment
     }
 
 
-def moments_of(history: Iterable[Past]) -> Iterator[float]:
+def moments_of_change(history: Iterable[RecordedEvent]) -> Iterator[float]:
     """Every moment at which something may change, and one shortly before each."""
     for past in history:
         for moment in (past.recorded_at, past.event.occurred_at, getattr(past.event, "expires_at", None)):

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 
-def hashes_of(rows: Sequence[tuple[Any, ...]]) -> list[bytes]:
+def chain_hashes(rows: Sequence[tuple[Any, ...]]) -> list[bytes]:
     """The hashes of the rows of one log, which are all columns of ``tickview.events``, by position from 1."""
     hashes, last = [], bytes(32)
     for log, position, recorded_at, stream, version, topic, event_id, source, correlation, origin, state, _ in rows:

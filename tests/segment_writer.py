@@ -1,4 +1,4 @@
-"""Fills a read model with given rows the way the engine does: indexes and counts derived, committed under a lease."""
+"""Writes given rows into a read model as the engine does: with derived indexes and counts, committed under a lease."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from projections.mutations import derive
 from projections.placement import placement_of
 from projections.ports import CommitOutcome, Progress, Segment
 from projections.versions import Build
-from tests.read_model import FIRST
+from tests.read_model import FIRST_BUILD
 
 
-class Filling:
-    """One segment being filled."""
+class SegmentWriter:
+    """Writes rows into one segment, and remembers them with their positions."""
 
-    def __init__(self, client: Redis, projection: Projection[Any, Any], log: str, build: Build = FIRST) -> None:
+    def __init__(self, client: Redis, projection: Projection[Any, Any], log: str, build: Build = FIRST_BUILD) -> None:
         self._projection = projection
         self._store = RedisStore(client)
         [lease] = self._store.lease([Segment(projection.name, build, log)], "filling", 600)
@@ -26,8 +26,13 @@ class Filling:
         self._lease = lease
         self.rows: dict[str, StoredRow[Any]] = {}
 
+    @property
+    def checkpoint(self) -> int:
+        """The position of the last row written."""
+        return self._lease.checkpoint
+
     def put(self, rows: Mapping[str, Any]) -> None:
-        """Write these rows, each at a position of its own; None removes one. All in one commit."""
+        """Write rows at consecutive positions in one commit. None removes a row."""
         folded = FoldResult(before={key: self.rows.get(key) for key in rows})
         position = self._lease.checkpoint
         for key, row in rows.items():

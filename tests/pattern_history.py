@@ -37,7 +37,7 @@ def fold_history(database: Database, log: str, batch_size: int = 100, version: i
     return events
 
 
-def scans(
+def scan_histories(
     database: Database, logs: Sequence[str], queries: Sequence[tuple[PatternQuery, Timeline]]
 ) -> list[HistoryPage]:
     """The answers to several scans."""
@@ -49,13 +49,15 @@ def scans(
     return asyncio.run(ask())
 
 
-def scan(database: Database, logs: Sequence[str], query: PatternQuery, timeline: Timeline = "recorded") -> HistoryPage:
+def scan_history(
+    database: Database, logs: Sequence[str], query: PatternQuery, timeline: Timeline = "recorded"
+) -> HistoryPage:
     """The answer to one."""
-    [answer] = scans(database, logs, [(query, timeline)])
+    [answer] = scan_histories(database, logs, [(query, timeline)])
     return answer
 
 
-def empty(database: Database) -> None:
+def truncate_archive(database: Database) -> None:
     """Take everything out of the archive."""
     with database.connection() as connection:
         connection.execute("TRUNCATE " + ", ".join(f"tickview.{name}" for name in _TABLES.split(", ")))

@@ -76,73 +76,73 @@ def claims(**changed: Any) -> dict[str, Any]:
     return {name: value for name, value in {**good, **changed}.items() if value is not None}
 
 
-def signed(algorithm: str = "RS256", kid: str | None = None, **changed: Any) -> str:
+def sign_token(algorithm: str = "RS256", kid: str | None = None, **changed: Any) -> str:
     """A token as the provider makes it."""
     return jwt.encode(claims(**changed), _KEYS[algorithm], algorithm, headers={"kid": kid or algorithm})
 
 
-def part(content: Any) -> str:
+def encode_part(content: Any) -> str:
     """A part of a token."""
     return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
 
 
-def unsigned() -> str:
+def unsigned_token() -> str:
     """``alg: none``."""
-    return f"{part({'alg': 'none', 'typ': 'JWT', 'kid': 'RS256'})}.{part(claims())}."
+    return f"{encode_part({'alg': 'none', 'typ': 'JWT', 'kid': 'RS256'})}.{encode_part(claims())}."
 
 
-def confused(algorithm: str = "RS256") -> str:
+def key_confusion_token(algorithm: str = "RS256") -> str:
     """Signed with the public key as if that were a secret for HS256."""
     import hashlib
     import hmac
 
-    head = f"{part({'alg': 'HS256', 'typ': 'JWT', 'kid': algorithm})}.{part(claims())}"
+    head = f"{encode_part({'alg': 'HS256', 'typ': 'JWT', 'kid': algorithm})}.{encode_part(claims())}"
     mac = hmac.new(public_pem(algorithm), head.encode(), hashlib.sha256).digest()
     return f"{head}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
-def tampered() -> str:
+def tampered_token() -> str:
     """A good token to which a scope was added."""
-    head, _, signature = signed().split(".")
-    return f"{head}.{part(claims(scope='read operate'))}.{signature}"
+    head, _, signature = sign_token().split(".")
+    return f"{head}.{encode_part(claims(scope='read operate'))}.{signature}"
 
 
-def by_somebody_else() -> str:
+def foreign_key_token() -> str:
     """Signed with a key that is not the one of its id."""
     other = rsa.generate_private_key(65_537, 2_048)
     return jwt.encode(claims(), other, "RS256", headers={"kid": "RS256"})
 
 
-def deep() -> str:
+def deeply_nested_token() -> str:
     """With a header that no recursive reader survives."""
     header = base64.urlsafe_b64encode(b'{"kid":' + b"[" * 5_000).rstrip(b"=").decode()
-    return f"{header}.{part({})}.AA"
+    return f"{header}.{encode_part({})}.AA"
 
 
-def forgeries() -> dict[str, str]:
+def forged_tokens() -> dict[str, str]:
     """Name -> a token that must not be taken."""
     now = int(time.time())
     return {
-        "alg none": unsigned(),
-        "key confusion": confused(),
-        "key confusion, EC": confused("ES256"),
-        "key of another": by_somebody_else(),
-        "tampered": tampered(),
-        "another key's algorithm": signed("ES256", kid="RS256"),
-        "unknown kid": signed(kid="RS999"),
-        **{f"passed over for its {name}": signed(kid=name) for name in ("use", "alg", "key_ops", "oct")},
+        "alg none": unsigned_token(),
+        "key confusion": key_confusion_token(),
+        "key confusion, EC": key_confusion_token("ES256"),
+        "key of another": foreign_key_token(),
+        "tampered": tampered_token(),
+        "another key's algorithm": sign_token("ES256", kid="RS256"),
+        "unknown kid": sign_token(kid="RS999"),
+        **{f"passed over for its {name}": sign_token(kid=name) for name in ("use", "alg", "key_ops", "oct")},
         "passed over for its curve": jwt.encode(claims(), _OTHER_CURVE, "ES384", headers={"kid": "crv"}),
         "secret of no key": jwt.encode(claims(), "0" * 32, "HS256", headers={"kid": "oct"}),
-        "ended": signed(exp=now - 3_600),
-        "not yet valid": signed(nbf=now + 3_600),
-        "wrong issuer": signed(iss="https://evil.example"),
-        "wrong audience": signed(aud="another"),
-        "no end": signed(exp=None),
-        "no audience": signed(aud=None),
-        "no issuer": signed(iss=None),
-        "no subject": signed(sub=None),
-        "subject with a line end": signed(sub="anna\r\nX-Admin: 1"),
-        "deep JSON": deep(),
+        "ended": sign_token(exp=now - 3_600),
+        "not yet valid": sign_token(nbf=now + 3_600),
+        "wrong issuer": sign_token(iss="https://evil.example"),
+        "wrong audience": sign_token(aud="another"),
+        "no end": sign_token(exp=None),
+        "no audience": sign_token(aud=None),
+        "no issuer": sign_token(iss=None),
+        "no subject": sign_token(sub=None),
+        "subject with a line end": sign_token(sub="anna\r\nX-Admin: 1"),
+        "deep JSON": deeply_nested_token(),
         "two parts": "a.b",
         "nothing": "...",
     }

@@ -11,7 +11,7 @@ from projections.queries import PatternQuery
 
 LOGS = market_logs(3)
 SYMBOLS = ("BRK.B", "BRK", "BRK-A", "X:BTCUSD", "X", "aapl", "AAPL", "ÅÄÖ")
-TYPES = ("Doji", "Hammer", "Weekly_Breakout")
+PATTERN_TYPES = ("Doji", "Hammer", "Weekly_Breakout")
 TIERS = ("daily", "intraday")
 NOW = 1_000.0
 
@@ -19,16 +19,18 @@ confidences = st.sampled_from((0.0, 0.3, 0.5, 0.5, 0.8, 1 / 3, 0.1 + 0.2, 1.0))
 figures = st.one_of(st.none(), st.sampled_from((-1.5, -0.0, 0.0, 1.2, 1.2, 70.0, 1e-9, 0.1 + 0.2)), st.floats(-5, 100))
 
 
-def row_of(symbol: str, pattern: str, tier: str, detected_at: float, confidence: float, **others: Any) -> PatternRow:
+def pattern_row(
+    symbol: str, pattern: str, tier: str, detected_at: float, confidence: float, **others: Any
+) -> PatternRow:
     key = pattern_id(symbol, pattern, tier, detected_at)
     return PatternRow(key, symbol, pattern, tier, confidence, detected_at, detected_at, **others)
 
 
-def rows_of(symbols: tuple[str, ...]) -> st.SearchStrategy[PatternRow]:
+def pattern_rows_of(symbols: tuple[str, ...]) -> st.SearchStrategy[PatternRow]:
     return st.builds(
-        row_of,
+        pattern_row,
         st.sampled_from(symbols),
-        st.sampled_from(TYPES),
+        st.sampled_from(PATTERN_TYPES),
         st.sampled_from(TIERS),
         st.integers(0, 9).map(lambda number: 900 + number / 2),
         confidences,
@@ -39,32 +41,35 @@ def rows_of(symbols: tuple[str, ...]) -> st.SearchStrategy[PatternRow]:
     )
 
 
-rows_of_patterns = rows_of(SYMBOLS)
+pattern_rows = pattern_rows_of(SYMBOLS)
 
 # Lists as hypothesis makes them are short; queries show their faults on segments with many rows, or with all.
 few_or_many_rows = st.one_of(
-    st.lists(rows_of_patterns, max_size=3),
-    st.lists(rows_of_patterns, min_size=30, max_size=80),
-    st.lists(rows_of_patterns, min_size=60, max_size=120),
-    st.lists(rows_of(("BRK",)), min_size=30, max_size=60),
+    st.lists(pattern_rows, max_size=3),
+    st.lists(pattern_rows, min_size=30, max_size=80),
+    st.lists(pattern_rows, min_size=60, max_size=120),
+    st.lists(pattern_rows_of(("BRK",)), min_size=30, max_size=60),
 )
 
 
-def some_of(names: tuple[str, ...]) -> st.SearchStrategy[frozenset[str]]:
+def subsets_of(names: tuple[str, ...]) -> st.SearchStrategy[frozenset[str]]:
     return st.frozensets(st.sampled_from((*names, *names, "absent")), min_size=1, max_size=3)
 
 
-MANY = frozenset(f"S{number}" for number in range(1_000))
+MANY_SYMBOLS = frozenset(f"S{number}" for number in range(1_000))
 """More symbols than can be asked for one by one, as a universe has; most have no pattern."""
 
-sets_of_symbols = st.one_of(
-    some_of(SYMBOLS), some_of(SYMBOLS), some_of(SYMBOLS).map(lambda some: some | MANY), st.just(frozenset[str]())
+symbol_sets = st.one_of(
+    subsets_of(SYMBOLS),
+    subsets_of(SYMBOLS),
+    subsets_of(SYMBOLS).map(lambda some: some | MANY_SYMBOLS),
+    st.just(frozenset[str]()),
 )
 bounds = st.sampled_from((-1.5, 0.0, 1.2, float("-inf")))
 FILTERS: dict[str, st.SearchStrategy[Any]] = {
-    "pattern_types": some_of(TYPES),
-    "symbols": sets_of_symbols,
-    "tiers": some_of(TIERS),
+    "pattern_types": subsets_of(PATTERN_TYPES),
+    "symbols": symbol_sets,
+    "tiers": subsets_of(TIERS),
     "confidence_min": confidences,
     "rs_min": bounds,
     "vol_min": bounds,
@@ -86,7 +91,7 @@ def pattern_queries(draw: st.DrawFn) -> PatternQuery:
     )
 
 
-def by_id(rows: Iterable[PatternRow]) -> dict[str, PatternRow]:
+def rows_by_id(rows: Iterable[PatternRow]) -> dict[str, PatternRow]:
     return {row.id: row for row in rows}
 
 
@@ -96,10 +101,10 @@ def log_of_pattern(key: str) -> str:
 
 def many_rows(count: int) -> dict[str, PatternRow]:
     """Rows over many symbols whose figures are independent enough to take every way through ``query.lua``."""
-    return by_id(
-        row_of(
+    return rows_by_id(
+        pattern_row(
             f"S{number * 7 % 523}",
-            TYPES[number % 3],
+            PATTERN_TYPES[number % 3],
             TIERS[number % 2],
             900 + number / 8,
             number * 31 % 101 / 100,
