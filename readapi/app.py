@@ -87,7 +87,7 @@ class Runtime:
 
     lifespan: Lifespan
     store_errors: tuple[type[Exception], ...] = ()
-    """Errors that the read models raise while their store cannot be reached. They are answered with 503."""
+    """Errors that the read models raise while their store cannot be reached. The application answers with 503."""
     clock: Callable[[], float] = time.time
     """Returns the time in epoch seconds."""
     process_registry: CollectorRegistry | None = None

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from domain.workspace import Workspace
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
-from readapi.ports.commands import Executed
+from readapi.ports.commands import CommandResult
 from readapi.ports.errors import UnavailableError
 
 logger = structlog.get_logger()
@@ -24,7 +24,7 @@ class AsyncWorkspaceCommands:
     def __init__(self, workspaces: WorkspaceRepository) -> None:
         self._workspaces = workspaces
 
-    async def execute(self, user: str, command: Callable[[Workspace], None]) -> Executed:
+    async def execute(self, user: str, command: Callable[[Workspace], None]) -> CommandResult:
         """Execute a command on a user's workspace, and record its events.
 
         Raises:

@@ -23,7 +23,7 @@ from infra.eventlog import RedisApplicationRecorder
 from infra.eventlog.recorders import translate_redis_errors
 from infra.log.event_log import EventLog
 from infra.workspaces.snapshots import Snapshots
-from readapi.ports.commands import Executed
+from readapi.ports.commands import CommandResult
 
 logger = structlog.get_logger()
 
@@ -109,7 +109,7 @@ class WorkspaceRepository:
             workspace.apply(event)
         return {list_id: last for list_id, last in deleted.items() if workspace.get(list_id) is None}
 
-    def execute(self, user: str, command: Callable[[Workspace], None]) -> Executed:
+    def execute(self, user: str, command: Callable[[Workspace], None]) -> CommandResult:
         """Execute a command on the workspace of a user, and record all of its events or none.
 
         If another command changes the workspace in the meantime, the command is executed once more on the new state.
@@ -124,7 +124,7 @@ class WorkspaceRepository:
             command(workspace)
             events = workspace.collect_events()
             if not events:
-                return Executed(workspace, {self._log.name: self._log.head()})
+                return CommandResult(workspace, {self._log.name: self._log.head()})
             first = workspace.version - len(events) + 1
             sequenced = [Sequenced(workspace.id, version, event) for version, event in enumerate(events, first)]
             try:
@@ -132,7 +132,7 @@ class WorkspaceRepository:
             except IntegrityError:
                 continue
             self._snapshots.store(workspace, incarnation)
-            return Executed(workspace, {self._log.name: recorded[-1].notification.id})
+            return CommandResult(workspace, {self._log.name: recorded[-1].notification.id})
         raise ConflictError(
             "Other requests are changing the lists of this user at the same time. Send the request again."
         )

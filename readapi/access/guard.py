@@ -20,6 +20,7 @@ from readapi.http.operation import Operation, operation_of
 from readapi.http.problems import invalid
 
 USER_HEADER = "X-User-ID"
+"""Request header with the id of the user."""
 
 DEVELOPER = Identity("developer", frozenset(SCOPES))
 """The identity in development mode if the request names no user."""
@@ -31,6 +32,7 @@ Browsers cannot set a header for a WebSocket. They offer this subprotocol follow
 """
 
 MAX_TOKEN_LENGTH = 8_192
+"""Highest number of characters of a token."""
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 _LOCAL_HOST = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?", re.IGNORECASE)

@@ -33,7 +33,7 @@ class CrossOrigin(falcon.CORSMiddleware[Any, Any]):
 
 
 def check_origin(req: Request, origins: frozenset[str]) -> None:
-    """Refuse a request from a page that is neither the service's own nor of ``origins``. Raises Problem (403)."""
+    """Refuse a request from a page of another host whose origin is not in ``origins``. Raises Problem (403)."""
     origin = req.get_header("Origin")
     if origin is None or origin in origins:
         return

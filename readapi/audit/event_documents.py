@@ -22,9 +22,10 @@ NOT_JSON = object()
 class EventOrigin(TypedDict):
     """How an event was received.
 
-    ``via`` is the channel: ``pubsub``, ``stream``, ``http``, ``retry`` (a dead letter was retried), ``expirer`` or
-    ``catalogue``; null if the channel is unknown. ``dead_letter`` is the id of the dead letter from which the event
-    was read, or of the dead letter that holds the refused part of the same message; otherwise null.
+    ``via`` is the way by which the event arrived: ``pubsub``, ``stream``, ``http``, ``retry`` (a dead letter was
+    retried), ``expirer`` or ``catalogue``; null if the way is unknown. ``dead_letter`` is the id of the dead letter
+    from which the event was read, or of the dead letter that holds the refused part of the same message; otherwise
+    null.
     """
 
     via: str | None

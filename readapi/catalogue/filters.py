@@ -28,6 +28,7 @@ class CatalogueNames(NamedTuple):
 
 
 NO_NAMES = CatalogueNames()
+"""The names of a request without a filter by sector or universe."""
 
 
 class Catalogue:
@@ -94,7 +95,7 @@ def loaded(live: LiveBuild[Replica | UnloadedReplica]) -> Replica:
 
 
 def _union(sets: Mapping[str, frozenset[str]], names: Iterable[str]) -> frozenset[str]:
-    """Join the symbols of some names. A single set is returned itself, because it has its hash cached."""
+    """Join the symbols of the named sets. A single set is returned itself, because it caches its hash."""
     named = [sets[name] for name in names if name in sets]
     return named[0] if len(named) == 1 else frozenset().union(*named)
 

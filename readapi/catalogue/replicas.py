@@ -20,6 +20,7 @@ from readapi.catalogue.rendering import symbol_summary
 Row = TypeVar("Row")
 
 _replica_numbers = count()
+"""Numbers that tell the replicas of this process apart."""
 
 
 class CatalogueReplica(Generic[Row]):
@@ -41,6 +42,7 @@ class CatalogueReplica(Generic[Row]):
         return len(self.rows)
 
     def __bool__(self) -> bool:
+        """Return True, because a replica without rows is loaded too."""
         return True
 
     @property
@@ -71,7 +73,7 @@ class CatalogueReplica(Generic[Row]):
             del self.__dict__[name]
 
     def prepare(self, now: float) -> None:
-        """Compute in advance what the first queries would have to compute. ``now`` is in epoch seconds."""
+        """Compute derived values in advance, so that the first queries are fast. ``now`` is in epoch seconds."""
 
     def get(self, key: str) -> ResultRow[Row] | None:
         """Return one row. None if there is no such row."""
@@ -114,7 +116,7 @@ class SymbolReplica(CatalogueReplica[SymbolRow]):
     def __init__(self) -> None:
         super().__init__()
         self._entries: dict[str, _SearchEntry] = {}
-        """Entries of listed symbols, as far as they are made."""
+        """Symbol -> its entry. An entry is made on first use."""
 
     def search(self, text: str, market: str | None, limit: int) -> list[bytes]:
         """Search the listed symbols by symbol and name, regardless of case.
@@ -136,7 +138,7 @@ class SymbolReplica(CatalogueReplica[SymbolRow]):
     def prepare(self, now: float) -> None:
         """Make the entries of all listed symbols."""
         del now
-        assert self._listed is not None
+        _ = self._listed  # The cached property makes the entries.
 
     def put(self, log: str, rows: Sequence[tuple[str, bytes | None]]) -> None:
         """Apply changes of rows, as in the base class."""

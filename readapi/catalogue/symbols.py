@@ -66,7 +66,7 @@ class SymbolsResource(Resource):
         self.read_model = symbols
 
     @operation(
-        "List or search the listed symbols",
+        "List or search the listed symbols.",
         scope="read",
         responses={200: SymbolsAnswer},
         query=SymbolsParameters,
@@ -94,10 +94,10 @@ class SymbolResource(Resource):
         self._clock = clock
 
     @operation(
-        "Get one symbol and the counts of its active patterns",
+        "Show a symbol and the counts of its active patterns.",
         scope="read",
         responses={200: SymbolAnswer},
-        path={"symbol": "Ticker symbol, percent-encoded. Lower-case letters count as capitals"},
+        path={"symbol": "Ticker symbol, percent-encoded. Lower-case letters count as capitals."},
         problems=(404,),
         reads=True,
     )

@@ -34,7 +34,7 @@ class UniversesResource(Resource):
     def __init__(self, universes: ReadModel[UniverseReplica | UnloadedReplica]) -> None:
         self.read_model = universes
 
-    @operation("List all universes", scope="read", responses={200: UniversesAnswer}, reads=True)
+    @operation("List all universes.", scope="read", responses={200: UniversesAnswer}, reads=True)
     async def on_get(
         self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[UniverseReplica | UnloadedReplica]
     ) -> None:
@@ -51,10 +51,10 @@ class UniverseResource(Resource):
         self.read_model = universes
 
     @operation(
-        "Get one universe and its symbols",
+        "Show a universe and its symbols.",
         scope="read",
         responses={200: UniverseAnswer},
-        path={"key": "Key of the universe, spelled as in the catalogue"},
+        path={"key": "Key of the universe, spelled as in the catalogue."},
         problems=(404,),
         reads=True,
     )

@@ -11,7 +11,7 @@ from falcon.asgi import Request
 
 from domain.errors import TickViewError
 
-LONGEST_ID = 8_192
+MAX_EVENT_ID_LENGTH = 8_192
 """Highest number of characters in the id of a live push event."""
 
 STREAM = "tickview.stream"

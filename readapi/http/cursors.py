@@ -2,7 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
@@ -13,6 +13,7 @@ from readapi.http.parameters import SortOrder
 _INVALID = "is not a valid cursor; take the value of next from an earlier response"
 
 Order = tuple[PatternSort, SortOrder]
+"""Sort key and direction of a page."""
 
 HIGHEST_POSITION = 10**15 - 1
 """Highest position that a cursor or a parameter may name."""
@@ -40,7 +41,8 @@ def decode_cursor(text: str, order: Order) -> Cursor:
     raise ValueError(_INVALID)
 
 
-def _is_value_of(sort_by: str | Literal["symbol"], value: object) -> bool:
+def _is_value_of(sort_by: str, value: object) -> bool:
+    """Return whether a sort key has values of this type. None stands for a missing number."""
     if sort_by == "symbol":
         return isinstance(value, str)
     return value is None or isinstance(value, float)

@@ -10,7 +10,7 @@ import orjson
 from falcon.asgi import Request, Response
 from pydantic import TypeAdapter
 
-from readapi.http.client_stream import LONGEST_ID
+from readapi.http.client_stream import MAX_EVENT_ID_LENGTH
 from readapi.http.operation import Operation, Resource, operation, operation_of
 from readapi.http.parameters import Parameters, optional_schema
 from readapi.http.problems import MEDIA_TYPE, ProblemDocument
@@ -73,7 +73,7 @@ _STREAM_PARAMETERS = [
     {
         "name": "Last-Event-ID",
         "in": "header",
-        "schema": {"type": "string", "maxLength": LONGEST_ID},
+        "schema": {"type": "string", "maxLength": MAX_EVENT_ID_LENGTH},
         "description": "The id of the last received event. An `EventSource` sends this header when it reconnects. The "
         "header overrides the parameter `last_event_id`.",
     },
@@ -207,7 +207,7 @@ def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dic
     responses = {status: _response(declared, status, body, schemas) for status, body in declared.responses.items()}
     if declared.reads:
         responses[304] = {
-            "description": "The content is the content that `If-None-Match` names.",
+            "description": "The content has not changed since the response with the `ETag` in `If-None-Match`.",
             "headers": _READ_HEADERS,
         }
     problem = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}

@@ -1,4 +1,4 @@
-"""Operations: the declaration of what a responder takes and sends.
+"""Operations: declarations of the parameters, the bodies and the responses of responders.
 
 The declaration validates each request, and ``/openapi.json`` is made from it.
 """
@@ -36,8 +36,9 @@ class Operation:
     body: Any = None
     """Type of the JSON body of the request."""
     body_required: bool = True
+    """Whether a request without a body is refused."""
     problems: tuple[int, ...] = ()
-    """Statuses of problems, without those of every operation and without those of access control."""
+    """Statuses of further problems. Every operation also has the problems of access control, and 400, 408, 431, 500."""
     reads: bool = False
     """Whether the response is made from a build of the resource's ``read_model``, with positions and entity tags."""
     uses_cache: bool = False
@@ -110,7 +111,7 @@ class Resource:
     """Base class of resources. It adds HEAD to each resource that has GET."""
 
     async def prepare(self, req: Request, resp: Response, query: Any) -> Any:
-        """Return the build of the resource's ``read_model`` from which an operation that reads is answered."""
+        """Return the build of the resource's ``read_model`` from which the whole response must be made."""
         del query
         return await self.read_model.prepare(req, resp)  # type: ignore[attr-defined]
 

@@ -1,7 +1,7 @@
 """Query parameters: types of values, and the validation of a query string against a pydantic model.
 
-A valid value is converted only as the types of this module say. Any other value is refused with a problem that names
-every wrong field.
+A value is converted only in the ways that the types of this module define. A request with any other value is refused
+with a problem that names every wrong field.
 """
 
 import re

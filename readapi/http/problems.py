@@ -137,7 +137,7 @@ def handle_errors(app: Application, store_errors: tuple[type[Exception], ...], *
     Args:
         app: The application.
         store_errors: The errors that queries raise while the store of the read models is unavailable.
-        is_host: Whether another application hosts TickView. Its own errors then keep its own handlers.
+        is_host: Whether ``app`` is the host of TickView. The host keeps its handlers for all other errors.
     """
     if not is_host:
         app.add_error_handler(Exception, _handle_unexpected_error)
@@ -237,7 +237,7 @@ async def _handle_http_error(
 async def _handle_unexpected_error(
     req: Request, resp: Response | None, error: Exception, _params: Any, ws: WebSocket | None = None
 ) -> None:
-    """Log the error in full. The response tells nothing about it."""
+    """Log the error in full. The response contains no details of it."""
     logger.error("request failed", method=req.method, path=req.path, exc_info=error)
     await _send(
         req,

@@ -32,8 +32,9 @@ class DeadLettersParameters(Parameters):
 class DeadLetterSummary(TypedDict):
     """A message that could not be read, without the message itself.
 
-    ``code`` and ``reason`` say why. ``received_at`` is in epoch seconds. ``via`` is the channel on which the message
-    was received. ``times`` is the number of times it was received, and ``retries`` the number of times it was retried.
+    ``code`` and ``reason`` say why. ``received_at`` is in epoch seconds. ``via`` is the way by which the message
+    arrived (``pubsub``, ``stream`` or ``http``). ``times`` is the number of times it was received, and ``retries`` the
+    number of times it was retried.
     """
 
     id: str

@@ -38,7 +38,8 @@ class MessageWithChannel(TypedDict):
 
 
 BareMessage = Annotated[
-    dict[str, Any], Field(description="A message without a channel. The event type of the message tells the channel.")
+    dict[str, Any],
+    Field(description="A message without a channel. The event type of the message determines the channel."),
 ]
 Message = MessageWithChannel | BareMessage
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -60,7 +61,7 @@ class RefusedMessage(TypedDict):
     """The reason why a message, or one item of a batch in a message, was refused.
 
     ``index`` is the index of the message in the request, from 0. ``dead_letter`` is the id of the dead letter that
-    keeps the message, or null if the message is not kept.
+    stores the message, or null if no dead letter stores it.
     """
 
     index: int
@@ -127,7 +128,7 @@ def _messages(content: object) -> Sequence[dict[str, Any]]:
 
 
 def _channel_and_payload(message: dict[str, Any], location: str) -> tuple[str, bytes]:
-    """Split a message. The channel is empty if the message does not tell it. Raises Problem (400)."""
+    """Split a message. The channel is empty if the message does not determine it. Raises Problem (400)."""
     if not {"channel", "payload"} <= message.keys():
         return channel_for(message) or "", orjson.dumps(message)
     channel, payload = message["channel"], message["payload"]

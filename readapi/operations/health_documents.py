@@ -37,7 +37,7 @@ class ServerHealth(ComponentHealth):
 class IntakeHealth(ComponentHealth):
     """The health of the intake of messages.
 
-    ``counts`` are the messages received since the first start, by ``<channel>.<result>``.
+    ``counts`` are the messages received since the first start, by ``<way>.<result>``, for example ``http.recorded``.
     """
 
     counts: dict[str, int]

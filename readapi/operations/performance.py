@@ -67,6 +67,7 @@ class PerformanceResource(Resource):
 
 def _performance(method: str, route: str, ordered_seconds: Sequence[float]) -> OperationPerformance:
     def percentile_ms(percent: int) -> float:
+        """Return a percentile by the nearest-rank method, in milliseconds."""
         rank = -(-len(ordered_seconds) * percent // 100)
         return round(ordered_seconds[rank - 1] * 1_000, 3)
 

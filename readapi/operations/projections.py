@@ -35,7 +35,7 @@ class ProjectionDocument(TypedDict):
 
 
 class ReplayOptions(Parameters):
-    """Options of a replay. All of them may be left out."""
+    """Options of a replay. Every option has a default."""
 
     throttle: Annotated[int, Field(ge=0, le=10**9), BeforeValidator(json_integer)] = 0
     """Highest number of events per second that the new build folds in each segment. 0 means no limit."""
@@ -47,7 +47,7 @@ class ParkedKeysDocument(TypedDict):
     """The parked keys of the live build, at most 1,000 per log.
 
     ``events`` is the number of waiting events of a key. ``error``, ``position`` and ``since`` (epoch seconds) describe
-    the first of them.
+    the first waiting event.
     """
 
     parked: list[ParkedKey]
@@ -162,7 +162,7 @@ class ParkedKeyConverter(BaseConverter):
         """Return the key, or None if the path does not end with ``/retry``.
 
         Args:
-            value: The segments of the rest of the path.
+            value: The remaining segments of the path.
         """
         *key, last = value
         return "/".join(key) or None if last == "retry" else None

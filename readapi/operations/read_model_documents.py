@@ -11,8 +11,8 @@ class ReadModelDocument(TypedDict):
     """The status of a read model. Builds are named ``<version>.<number>``.
 
     ``lag_events`` and ``lag_seconds`` say how far the live build is behind the logs: the number of events that are not
-    folded yet, and the age of the oldest of them (0 if there is none). ``events_per_second`` and ``parked_keys`` are
-    those of the live build too.
+    folded yet, and the age of the oldest of them (0 if there is none). ``events_per_second`` and ``parked_keys``
+    describe the live build, too.
 
     ``percent`` is the folded part of the logs, and ``seconds_left`` the time until all events are folded at the present
     rate (null if the rate is 0). Both describe the build under way, or the live build if no build is under way. A build

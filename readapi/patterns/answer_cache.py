@@ -1,4 +1,4 @@
-"""The answer cache: answers of the read model ``patterns`` are sent again as long as nothing has changed."""
+"""The answer cache: encoded answers of the read model ``patterns``, which are valid until the read model changes."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -44,7 +44,7 @@ class AnswerCache:
     def note_request(self, query_string: str) -> bool:
         """Note a request, and tell whether the same query string was requested before.
 
-        To cache an answer costs a tenth of a scan. It is not worthwhile for a query string that is requested once.
+        Caching an answer costs a tenth of a scan, which is wasted on a query string that is requested only once.
         """
         hashed = hash(query_string)
         if hashed in self._requested:

@@ -13,7 +13,7 @@ from readapi.http.read_model import POSITION_HEADER, position_not_reached, reque
 from readapi.ports.read_models import format_positions
 
 POLL_SECONDS = 0.05
-"""Seconds between two looks at the positions of the history while a read waits for a position."""
+"""Seconds between two reads of the history's positions while a request waits for a position."""
 
 
 class PatternHistory:
@@ -73,7 +73,7 @@ class PatternHistory:
             await self._pause(deadline if required.keys() <= folded.keys() else 0, folded, required)
 
     async def _pause(self, deadline: float, folded: Positions, required: Positions) -> None:
-        """Sleep until the next look. Raises Problem (504) after the deadline."""
+        """Sleep before the positions are read again. Raises Problem (504) after the deadline."""
         seconds_left = deadline - time.monotonic()
         if seconds_left <= 0:
             raise position_not_reached(self.name, folded, required, self._wait_seconds)
@@ -81,7 +81,7 @@ class PatternHistory:
 
 
 def _missing(answer: HistoryPage, moment: float, recorded: Positions) -> Positions:
-    """Return the recorded positions that the answer does not include, of logs that may lack events up to the moment."""
+    """Return the recorded positions that the answer has not reached, for logs that may lack events up to the moment."""
     return {
         log: position
         for log, position in recorded.items()

@@ -29,10 +29,11 @@ class CallerWorkspace:
         self._workspaces = workspaces
 
     async def complete_parameters(self, req: Request) -> QueryParameters:
-        """Return the query parameters of the request, completed by those of the preset that they name.
+        """Return the query parameters of the request, completed by the parameters of the preset that they name.
 
         Raises:
-            Problem: 400 if the user has no such preset or the required position is malformed, 504 if it is not reached.
+            Problem: 400 if the user has no such preset or the required position is malformed, 504 if the position is
+                not reached in time.
         """
         parameters: QueryParameters = req.params
         return with_preset(parameters, await self.read(req)) if _preset_id(parameters) else parameters
@@ -41,8 +42,8 @@ class CallerWorkspace:
         """Return the symbols of a watchlist.
 
         Raises:
-            Problem: 400 if the user has no such watchlist or the required position is malformed, 504 if it is not
-                reached.
+            Problem: 400 if the user has no such watchlist or the required position is malformed, 504 if the position is
+                not reached in time.
         """
         return watchlist_symbols(await self.read(req), watchlist_id)
 
@@ -64,7 +65,7 @@ class CallerWorkspace:
 def with_preset(
     parameters: QueryParameters, workspace: WorkspaceRow, names: Collection[str] | None = None
 ) -> QueryParameters:
-    """Complete query parameters by those of the preset that they name. A parameter of the request takes precedence.
+    """Complete query parameters by the parameters of the preset that they name. The request takes precedence.
 
     Args:
         parameters: The query parameters of the request.

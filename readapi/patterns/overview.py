@@ -75,7 +75,7 @@ class StatisticsResource(CachedPatternResource):
     """Statistics of the active patterns."""
 
     @operation(
-        "Count the active patterns",
+        "Count the active patterns.",
         scope="read",
         responses={200: PatternStatisticsAnswer},
         reads=True,
@@ -105,7 +105,7 @@ class SummaryResource(CachedPatternResource):
     """The summary of the active patterns."""
 
     @operation(
-        "Summarize the active patterns",
+        "Summarize the active patterns.",
         scope="read",
         responses={200: PatternSummaryAnswer},
         reads=True,

@@ -46,7 +46,7 @@ class PatternResource(Resource):
 
     Args:
         patterns: The read model of the active patterns.
-        history: The archive's events. None without an archive.
+        history: The event history. None without an archive.
         clock: Returns the time in epoch seconds.
     """
 
@@ -58,10 +58,10 @@ class PatternResource(Resource):
         self._clock = clock
 
     @operation(
-        "Get one active pattern, its provenance and its events",
+        "Show an active pattern, its provenance and its events.",
         scope="read",
         responses={200: PatternDetails},
-        path={"pattern_id": "Pattern id, ``SYMBOL:pattern:tier:epoch millisecond of detection``, percent-encoded"},
+        path={"pattern_id": "Pattern id, ``SYMBOL:pattern:tier:epoch millisecond of detection``, percent-encoded."},
         problems=(404,),
         reads=True,
     )

@@ -162,7 +162,7 @@ def render(rows: Sequence[ResultRow[PatternRow]], fields: Collection[str], now: 
 
     Args:
         rows: The rows.
-        fields: ``full`` among them selects the full documents, otherwise the compact documents.
+        fields: The full documents if ``full`` is among them, otherwise the compact documents.
         now: Moment to which time spans refer, in epoch seconds.
     """
     if "full" in fields:

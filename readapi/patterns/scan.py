@@ -36,7 +36,7 @@ class CacheInfo(TypedDict):
 class Scan(TypedDict):
     """A page of patterns.
 
-    ``next`` is the cursor of the next page, or null on the last page. If ``stale`` is true, the store cannot be reached
+    ``next`` is the cursor of the next page, or null on the last page. If ``stale`` is true, the store has not answered
     for ``age_seconds``, and the page shows the last known state.
     """
 
@@ -101,7 +101,7 @@ class ScanResource(CachedPatternResource):
         return None if query.past else await self.read_model.prepare(req, resp)
 
     @operation(
-        "Filter, sort and page the active patterns",
+        "Filter, sort and page the active patterns.",
         scope="read",
         responses={200: Scan},
         query=ScanParameters,
@@ -162,5 +162,5 @@ class ScanResource(CachedPatternResource):
 
 
 def too_deep(advice: str) -> Problem:
-    """Make the problem (400) for a page beyond the rows that page numbers reach. ``advice`` says what to do instead."""
+    """Create the problem 400 for a page beyond the rows that page numbers reach. ``advice`` says what to do instead."""
     return invalid([{"field": "page", "reason": f"lies beyond the first {MAX_OFFSET:,} rows; {advice}"}])

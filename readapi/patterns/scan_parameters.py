@@ -26,7 +26,7 @@ from readapi.patterns.list_filters import ListId
 
 
 class PatternFilters(Parameters):
-    """Filters on patterns. A pattern must pass every filter. It passes a list if it has one of the values."""
+    """Filters on patterns. A pattern must pass every filter. It passes a list filter if it has one of the values."""
 
     pattern_types: ListOf[Name] | None = None
     """Pattern types, spelled as the producer announces them (``Weekly_Breakout``)."""
@@ -108,13 +108,13 @@ class ScanParameters(PatternFilters):
     cursor: Annotated[str, StringConstraints(max_length=500), Field(json_schema_extra={"format": "cursor"})] | None = (
         None
     )
-    """``next`` of the page before, in place of ``page``. The cost does not depend on the depth."""
+    """The value of ``next`` on the previous page, in place of ``page``. Deep pages cost no more than the first page."""
     as_of: Moment | None = None
     """Answer as the scan would have answered at this moment, from the events recorded until then. ISO 8601 (UTC if
     there is no offset) or epoch seconds, not in the future. Needs the archive."""
     as_of_valid: Moment | None = None
-    """Answer with the patterns that were active in the market at this moment, from all events known now. The format is
-    that of ``as_of``. Needs the archive."""
+    """Answer with the patterns that were active in the market at this moment, from all events known now. Same
+    format as ``as_of``. Needs the archive."""
     fields: ListOf[Literal["compact", "full"]] = ("compact",)
     """Fields of each pattern. ``compact``: the fields that the UI shows. ``full``: the compact fields, all raw fields
     and their provenance."""

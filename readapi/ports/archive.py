@@ -87,8 +87,8 @@ class VerifiedLog(TypedDict):
     """The result of the verification of one log.
 
     The events from the position ``first`` to the position ``last`` match the hash chain. ``hash`` is the hash of the
-    last of them, in hexadecimal digits. The three are null if no event matches. ``misfit`` is the first event that does
-    not match, or null.
+    last event, in hexadecimal digits. ``first``, ``last`` and ``hash`` are null if no event matches. ``misfit`` is the
+    first event that does not match, or null.
     """
 
     log: str

@@ -27,7 +27,7 @@ class MessageRecorder(Protocol):
         ...
 
 
-class Executed(NamedTuple):
+class CommandResult(NamedTuple):
     """The result of a command to a workspace."""
 
     workspace: Workspace
@@ -39,7 +39,7 @@ class Executed(NamedTuple):
 class WorkspaceCommands(Protocol):
     """Executes commands on users' workspaces."""
 
-    async def execute(self, user: str, command: Callable[[Workspace], None]) -> Executed:
+    async def execute(self, user: str, command: Callable[[Workspace], None]) -> CommandResult:
         """Execute a command on a user's workspace, and record all its events or none.
 
         Args:

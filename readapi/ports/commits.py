@@ -1,6 +1,6 @@
 """The commits to a read model, as an API process receives them: in order for each log.
 
-One commit belongs to one build of a read model and to one log. It leads from one commit id of the log to the next.
+Each commit belongs to one build of a read model and to one log. The commit ids give the order within the log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from projections.versions import Build
 
 
 class CommitId(NamedTuple):
-    """The id of a commit within its log. Ids are ordered, and each commit has a higher one than the commit before.
+    """The id of a commit within its log. Every commit has a higher id than the commit before it.
 
     Several commits can have the same checkpoint, because a commit of parked events does not move the checkpoint.
     """
@@ -58,11 +58,13 @@ class CommitListener(Protocol):
     """
 
     def start_build(self, build: Build, last_commits: CommitIds) -> None:
-        """Start with a build, directly after its ``last_commits``. Commits received before do not lead to this point.
+        """Start with a build, directly after its ``last_commits``.
+
+        There may be a gap between commits that were received earlier and this point.
 
         Args:
             build: The build that answers from now on.
-            last_commits: Last commit of each log that precedes the first commit to be received.
+            last_commits: The commits directly before the next commits to be received.
         """
         ...
 

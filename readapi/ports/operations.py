@@ -34,7 +34,7 @@ class SegmentStatus:
 
 @dataclass(frozen=True)
 class ReadModelStatus:
-    """The builds of a read model, each named ``<version>.<number>``, and the segments of two of them."""
+    """The status of a read model. Builds are named ``<version>.<number>``. A missing build is None."""
 
     name: str
     version: int
@@ -78,11 +78,11 @@ class IntakeStatus:
     """Counts of received messages and events, over all processes and since the first start."""
 
     counts: Mapping[str, int]
-    """``<way>.<outcome>``, for example ``http.recorded`` -> count."""
+    """``<way>.<result>``, for example ``http.recorded`` -> count. The way is how a message arrived."""
     dead_letters: int
     """Number of stored dead letters."""
     dead_letters_dropped: int
-    """Number of dead letters that were dropped because a bound was reached."""
+    """Number of dead letters that were deleted because the store was full."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ Queries = TypeVar("Queries", covariant=True)
 
 @dataclass(frozen=True)
 class LiveBuild(Generic[Queries]):
-    """The live build of a read model at one moment. A request is answered from exactly one of these."""
+    """The live build of a read model at one moment. Each response is made from exactly one live build."""
 
     build: Build
     queries: Queries

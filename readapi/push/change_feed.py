@@ -108,7 +108,7 @@ class ChangeFeeds:
         advanced.set()
 
     async def wait_until_published(self, positions: TopicPositions, seconds: float) -> None:
-        """Wait until all changes up to ``positions`` are published, but at most for some seconds."""
+        """Wait until all changes up to ``positions`` are published, at most ``seconds``."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not all(self._feeds[topic].published.covers(at) for topic, at in positions.items()):

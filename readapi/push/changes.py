@@ -107,7 +107,7 @@ class PatternChange:
 
 
 class BacktestChange:
-    """A change of one backtest run, shared by all clients. The parameters are those of ``PatternChange``."""
+    """A change of one backtest run, shared by all clients. The parameters are the same as for ``PatternChange``."""
 
     def __init__(self, change: RowChange, log: str, _now: float, *, knows_old: bool) -> None:
         del knows_old

@@ -29,7 +29,7 @@ class TopicPosition(NamedTuple):
     last_commits: CommitIds
 
     def covers(self, other: "TopicPosition") -> bool:
-        """Tell whether this position includes every commit up to ``other``. A later build includes all earlier ones."""
+        """Return whether this position includes every commit up to ``other``. A later build includes earlier builds."""
         if self.build != other.build:
             return self.build.number > other.build.number
         return all(
@@ -41,8 +41,8 @@ class TopicPosition(NamedTuple):
 TopicPositions = Mapping[Topic, TopicPosition]
 """Topic -> position in its changes."""
 
-
-_DIGEST = ";filters:"
+_DIGEST_SEPARATOR = ";filters:"
+"""Text between the positions and the digest of the filters."""
 
 
 def format_id(positions: TopicPositions, filters_digest: str = "") -> str:
@@ -53,12 +53,12 @@ def format_id(positions: TopicPositions, filters_digest: str = "") -> str:
     text = ";".join(
         f"{topic}:{build}/{_format(last_commits)}" for topic, (build, last_commits) in sorted(positions.items())
     )
-    return text + _DIGEST + filters_digest if filters_digest else text
+    return text + _DIGEST_SEPARATOR + filters_digest if filters_digest else text
 
 
 def split_id(text: str) -> tuple[str, str]:
     """Split an event id into the text of its positions and the digest of the filters, which may be empty."""
-    positions, _, filters_digest = text.partition(_DIGEST)
+    positions, _, filters_digest = text.partition(_DIGEST_SEPARATOR)
     return positions, filters_digest
 
 

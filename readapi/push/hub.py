@@ -1,8 +1,8 @@
 """The hub of live push: receives commits and publishes them to all clients of one API process.
 
 Commits are published at once while the process is idle. Commits that arrive during a round of publishing wait for the
-next round and share its messages, so that many small commits cost no more than the process can do. Work is shared: a
-row is rendered once per round, a message is encoded once for all clients with equal subscriptions, and the bytes are
+next round and share its messages, so that many small commits do not overload the process. Work is shared: a row
+is rendered once per round, a message is encoded once for all clients with equal subscriptions, and the bytes are
 written to every client unchanged.
 """
 

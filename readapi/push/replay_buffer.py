@@ -48,7 +48,7 @@ class _LogBuffer:
             self.bytes -= _size(oldest)
 
     def after(self, commit_id: CommitId) -> Iterator[Commit]:
-        """Return the commits after an id, in order. Searches from the end: the cost is that of the result."""
+        """Return the commits after an id, in order, in time proportional to their number."""
         end = len(self.commits)
         newest_first = []
         while end and self.commits[end - 1].id > commit_id:

@@ -22,6 +22,7 @@ from readapi.push.subscription_parameters import PatternSubscriptionParameters, 
 from readapi.push.subscriptions import Subscription
 
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
+"""Request header that an ``EventSource`` sends when it reconnects."""
 
 
 def _resume_point(event_id: str | None, subscription: Subscription, field: str) -> ResumePoint | None:
@@ -68,7 +69,7 @@ class PatternStreamResource(_PushResource, Resource):
     """Changes of the active patterns as server-sent events."""
 
     @operation(
-        "Stream live changes of the active patterns as server-sent events",
+        "Stream live changes of the active patterns as server-sent events.",
         scope="read",
         responses={200: "text/event-stream"},
         query=PatternSubscriptionParameters,
@@ -139,7 +140,7 @@ class PatternSocketResource(_SocketResource):
     """Changes of the active patterns over a WebSocket."""
 
     @operation(
-        "Receive live changes of the active patterns over a WebSocket",
+        "Receive live changes of the active patterns over a WebSocket.",
         scope="read",
         responses={},
         query=PatternSubscriptionParameters,
@@ -154,7 +155,7 @@ class SocketResource(_SocketResource):
     """Changes of several topics over a WebSocket."""
 
     @operation(
-        "Receive live changes of several topics over a WebSocket",
+        "Receive live changes of several topics over a WebSocket.",
         scope="read",
         responses={},
         query=SubscriptionParameters,

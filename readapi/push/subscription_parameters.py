@@ -1,6 +1,6 @@
 """Query parameters of live push, and how they are resolved to a subscription.
 
-Some filters name something that can change: ``sectors`` and ``universe`` depend on the catalogue, ``watchlist`` and
+Some filters depend on data that can change: ``sectors`` and ``universe`` depend on the catalogue, ``watchlist`` and
 ``preset`` on the user's workspace. Such a subscription remembers the request, so that it can be resolved again.
 """
 
@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints
 
 from projections.workspaces import WorkspaceRow
 from readapi.catalogue.filters import Catalogue
-from readapi.http.client_stream import LONGEST_ID
+from readapi.http.client_stream import MAX_EVENT_ID_LENGTH
 from readapi.http.parameters import ListOf, LongName, parse_parameters
 from readapi.http.problems import Problem, invalid
 from readapi.patterns.list_filters import ListId, QueryParameters, watchlist_symbols, with_preset
@@ -42,7 +42,10 @@ class PatternSubscriptionParameters(PatternFilters):
     """Id of one of your filter presets. Its filters and ``fields`` apply wherever the request sets no other value. The
     subscription follows later changes of the preset."""
     last_event_id: (
-        Annotated[str, StringConstraints(max_length=LONGEST_ID), Field(json_schema_extra={"format": "event-id"})] | None
+        Annotated[
+            str, StringConstraints(max_length=MAX_EVENT_ID_LENGTH), Field(json_schema_extra={"format": "event-id"})
+        ]
+        | None
     ) = None
     """``id`` of the last message that you received. The changes after it are sent first. The header ``Last-Event-ID``,
     which an ``EventSource`` sends when it reconnects, takes precedence."""
@@ -125,11 +128,11 @@ def renewed(subscription: Subscription, catalogue: Catalogue, workspaces: Mappin
 
     Args:
         subscription: The subscription as resolved before.
-        catalogue: The catalogue as it is now.
-        workspaces: User -> workspace as it is now. A subscription that depends on another user stays as it is.
+        catalogue: The current catalogue.
+        workspaces: User -> current workspace. A subscription stays unchanged if the workspace of its user is missing.
 
     Returns:
-        A subscription that is equal to the given one if nothing has changed for it.
+        A subscription that is equal to ``subscription`` if its filters select the same symbols and fields as before.
     """
     return tuple((topic, _renewed(subscribed, catalogue, workspaces)) for topic, subscribed in subscription)
 

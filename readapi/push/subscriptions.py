@@ -21,8 +21,8 @@ ALWAYS = -inf
 class RequestedFilters(NamedTuple):
     """The filters as the client requested them, where their effect can change.
 
-    The catalogue decides which symbols ``sectors`` and ``universe`` select, the user's workspace decides what
-    ``watchlist`` and ``preset`` select.
+    The catalogue determines the symbols of ``sectors`` and ``universe``. The user's workspace determines the symbols of
+    ``watchlist`` and the filters of ``preset``.
     """
 
     parameters: tuple[tuple[str, str | tuple[str, ...]], ...]
@@ -83,6 +83,8 @@ class BacktestSubscription:
 
 
 TopicSubscription = PatternSubscription | BacktestSubscription
+"""The filters of one client for one topic."""
+
 Subscription = tuple[tuple[Topic, TopicSubscription], ...]
 """The subscription of one client: topic and filters, ordered by topic."""
 

@@ -16,9 +16,16 @@ from projections.base import Index, Projection
 
 Numbers = NDArray[np.float64]
 Codes = NDArray[np.integer[Any]]
+"""Codes of texts. See ``TextDictionary``."""
+
 Slots = NDArray[np.int64]
+"""Slots of rows: their indexes in every column. See ``Columns``."""
+
 Ranks = NDArray[np.int32]
+"""Ranks of rows: their positions in the order of a sorted index."""
+
 Mask = NDArray[np.bool_]
+"""One truth value for each slot."""
 
 NO_SCORE = float("inf")
 """Number of a row that has no score in an index of the projection. It lies above every bound."""

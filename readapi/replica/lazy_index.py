@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Self
 
 REBUILD_FRACTION = 8
-"""An index is rebuilt instead of updated once one in so many of its rows has changed."""
+"""An index is rebuilt instead of updated if more than 1 / ``REBUILD_FRACTION`` of its rows have changed."""
 
 
 class LazyIndex:

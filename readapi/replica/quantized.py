@@ -2,7 +2,7 @@
 
 The values of a column are divided into 256 buckets of about equal size, and each row stores the number of its bucket.
 A bound on the column becomes a comparison of bytes, which reads an eighth of the memory of the numbers. Only the rows
-of the bucket that contains the bound need a second look, by way of the sorted index. The idea is that of the VA-file
+of the bucket that contains the bound are checked exactly, with the sorted index. The method is that of the VA-file
 (Weber, Schek, Blott: "A Quantitative Analysis and Performance Study for Similarity-Search Methods in High-Dimensional
 Spaces", VLDB 1998).
 """
@@ -15,6 +15,7 @@ from readapi.replica.lazy_index import LazyIndex
 from readapi.replica.sorted_indexes import NumberIndex
 
 BUCKETS = 256
+"""Number of buckets. The number of a bucket fits into one byte."""
 
 
 class QuantizedColumn(LazyIndex):

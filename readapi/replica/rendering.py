@@ -1,8 +1,8 @@
 """Compact JSON documents of rows, put together from parts that are encoded in advance.
 
-Only two members of a compact document change with time: the spans since the detection and until the expiry. They stand
-at the end of the document. All that stands before them is encoded once per row (the prefix), and the spans are looked
-up in a table of encoded texts.
+Only two members of a compact document change with time: the spans since the detection and until the expiry. They are
+the last members of the document. The members before them are encoded once per row (the prefix), and the spans are
+looked up in a table of encoded texts.
 """
 
 from collections.abc import Iterator

@@ -25,6 +25,7 @@ from readapi.replica.row_codec import decode_row, encode_payload
 from readapi.replica.scanning import find_matches, sort_column
 
 _replica_numbers = count()
+"""Numbers that tell the replicas of this process apart."""
 
 
 class PatternReplica:
@@ -44,9 +45,9 @@ class PatternReplica:
         self._indexes = Indexes(self._columns)
         self._now = 0.0
         self._last_expired = 0.0
-        """Expiry of the row that expired last, in epoch seconds …"""
+        """Expiry of the row that expired last, in epoch seconds."""
         self._next_expiry = NO_SCORE
-        """… and of the row that expires next. Between the two, no row changes its state."""
+        """Expiry of the row that expires next, in epoch seconds. No row changes its state before it."""
         self._number = next(_replica_numbers)
         self.version = 0
         """Rises with every change that can change an answer."""
@@ -55,6 +56,7 @@ class PatternReplica:
         return len(self._columns)
 
     def __bool__(self) -> bool:
+        """Return True, because a replica without rows is loaded too."""
         return True
 
     def put(self, log: str, rows: Iterable[tuple[str, bytes | None]]) -> None:

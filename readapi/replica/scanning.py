@@ -23,13 +23,13 @@ _SORT_COLUMNS = {"rs": "relative_strength", "volume": "relative_volume"}
 """Sort key -> column, where the names differ."""
 
 SELECTED_ROWS = 1_500
-"""Number of rows that are always few enough for *select* …"""
+"""Highest number of rows that *select* tests in a small replica."""
 
 SELECTED_FRACTION = 50
-"""… and for large replicas, one row in so many of all rows."""
+"""*Select* tests up to 1 / ``SELECTED_FRACTION`` of all rows in a large replica, if that is more than SELECTED_ROWS."""
 
 MERGED_FRACTION = 8
-"""*Merge* is used for up to one row in so many of all rows, because only the best rows of each text are sorted."""
+"""*Merge* is used for up to 1 / ``MERGED_FRACTION`` of all rows, because it sorts only the best rows of each text."""
 
 MIN_WALKED_ROWS = 256
 """Lowest number of rows per step of a walk."""

@@ -23,8 +23,8 @@ class PresetContent(Parameters):
     """A new filter preset, or the whole new content of a filter preset."""
 
     name: Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": MAX_NAME_LENGTH})]
-    """Name of the preset. No other preset of the user may have this name, in any case. Leading and trailing
-    blanks are removed."""
+    """Name of the preset. No other preset of the user may have this name; case does not matter. Leading
+    and trailing blanks are removed."""
     parameters: dict[str, Any]
     """Scan parameters by name, as JSON (``{"rsi_range": [30, 70]}``) or in the form of a query string (``"30,70"``).
     ``page``, ``cursor``, ``as_of``, ``as_of_valid`` and ``preset`` are not allowed."""

@@ -1,4 +1,4 @@
-"""Kinds of user lists: everything in which watchlists and filter presets differ from each other."""
+"""Kinds of user lists: the differences between watchlists and filter presets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

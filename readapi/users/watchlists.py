@@ -19,8 +19,8 @@ class WatchlistContent(Parameters):
     """A new watchlist."""
 
     name: Name
-    """Name of the watchlist. No other watchlist of the user may have this name, in any case. Leading and trailing
-    blanks are removed."""
+    """Name of the watchlist. No other watchlist of the user may have this name; case does not matter. Leading
+    and trailing blanks are removed."""
     symbols: Symbols = []
     """Ticker symbols in any order. They are stored in upper case, and duplicates are removed."""
 
