@@ -1,4 +1,4 @@
-"""The programs of docs/audit.md do what it says, on a real archive, without TickView."""
+"""The programs of docs/audit.md, run on a real archive: they verify the archive without TickView."""
 
 import re
 import subprocess
@@ -19,15 +19,15 @@ from tests.events import opaque_event
 DOCUMENT = Path(__file__).parents[2] / "docs" / "audit.md"
 
 
-def program(language: str) -> str:
-    """The one program in this language."""
-    [found] = re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-    return str(found)
+def documented_program(language: str) -> str:
+    """Return the only program in this language."""
+    [match] = re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    return str(match)
 
 
 @pytest.fixture
 def database(every_database: Database, redis: Redis) -> Database:
-    """An archive of twenty events, one of which has a state that is no text."""
+    """Archive of twenty events. The state of one event is not text."""
     log = archived_log(redis, every_database)
     log.append([opaque_event(f"symbol-Ä{number}") for number in range(19)])
     log.append([opaque_event()._replace(state=b"\x00\xff", origin="http")])
@@ -40,22 +40,22 @@ def change_event_7(database: Database) -> None:
         connection.execute("UPDATE tickview.events SET source = 'nobody' WHERE position = 7")
 
 
-def test_the_program_in_python_recomputes_the_chain(database: Database) -> None:
+def test_the_python_program_recomputes_the_hash_chain(database: Database) -> None:
     def run() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-I", "-c", program("python"), database.dsn, "market-0"]
+        command = [sys.executable, "-I", "-c", documented_program("python"), database.dsn, "market-0"]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     with database.connection() as connection:
         [[head]] = connection.execute("SELECT hash FROM tickview.logs")
     assert run().stdout.strip() == head.hex()
     change_event_7(database)
-    done = run()
-    assert (done.returncode, done.stderr.strip()) == (1, "event 7 does not fit")
+    result = run()
+    assert (result.returncode, result.stderr.strip()) == (1, "event 7 does not fit")
 
 
-def test_the_program_in_sql_recomputes_the_chain(database: Database) -> None:
+def test_the_sql_program_recomputes_the_hash_chain(database: Database) -> None:
     def run() -> int | None:
-        function, _, query = program("sql").partition("\n\n")
+        function, _, query = documented_program("sql").partition("\n\n")
         with psycopg.connect(database.dsn) as connection:
             connection.execute(function.encode())
             [[position]] = connection.execute(query.encode())
@@ -67,9 +67,11 @@ def test_the_program_in_sql_recomputes_the_chain(database: Database) -> None:
     assert run() == 7
 
 
-def test_openssl_verifies_a_signature(database: Database, tmp_path: Path) -> None:
+def test_the_openssl_commands_verify_a_signature(database: Database, tmp_path: Path) -> None:
     def run() -> int:
-        return subprocess.run(["bash", "-ec", program("sh")], cwd=tmp_path, capture_output=True, check=False).returncode
+        return subprocess.run(
+            ["bash", "-ec", documented_program("sh")], cwd=tmp_path, capture_output=True, check=False
+        ).returncode
 
     key, file = tmp_path / "key.pem", tmp_path / "head.json"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)

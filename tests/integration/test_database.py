@@ -1,4 +1,4 @@
-"""A PostgreSQL that is there and keeps us waiting: that is told as what it is, with how long and what to do."""
+"""The connection to PostgreSQL: busy servers, time limits, the schema and the rights that TickView needs."""
 
 import asyncio
 import re
@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from infra.archive import leases
 from infra.log.errors import ArchiveBusyError
 from infra.postgres.database import Database
-from infra.postgres.schema import SCHEMA_LOCK
+from infra.postgres.schema import SCHEMA_LOCK, migrate, migrations
 from infra.processes.errors import StartupError
 from infra.serving.archive import BUSY, ArchiveGateway
 from readapi.ports.errors import UnavailableError
@@ -22,46 +22,48 @@ from tests.conftest import open_database
 
 
 @contextmanager
-def impatient(database: Database, **limits: str) -> Iterator[Database]:
-    """The database as it is for a role with such limits of time."""
+def with_time_limits(database: Database, **limits: str) -> Iterator[Database]:
+    """Open the database as a role for which PostgreSQL has these time limits."""
     options = " ".join(f"-c {name}={value}" for name, value in limits.items())
     with open_database(make_conninfo(database.dsn, options=options)) as other:
         yield other
 
 
-def test_a_lock_that_is_waited_for_in_vain_is_told(every_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_not_released_in_time_is_reported(
+    every_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(leases, "LOCK_SECONDS", 1)
     lease = acquire_archiver_lease(every_database, "market-0")
     with every_database.connection() as holder:
         leases.release_lease(holder, lease)
-        with pytest.raises(ArchiveBusyError) as told, every_database.connection() as waiting:
+        with pytest.raises(ArchiveBusyError) as busy, every_database.connection() as waiting:
             leases.record_error(waiting, "archive", 1, "market-0", "wrong")
-    said = str(told.value)
-    assert "cannot be reached" not in said
-    assert "\n" not in said
+    message = str(busy.value)
+    assert "cannot be reached" not in message
+    assert "\n" not in message
     seconds = re.match(
         r"Another session of PostgreSQL holds a lock. This session gave up waiting for the lock (\S+) s after .*"
         r'lock timeout .* in relation "segments"\). .*pg_stat_activity.*pg_terminate_backend\(pid\)$',
-        said,
+        message,
     )
-    assert seconds, said
+    assert seconds, message
     assert float(seconds[1]) >= 1
 
 
-def test_a_statement_that_may_not_last_so_long_is_told(every_database: Database) -> None:
+def test_a_statement_that_exceeds_the_time_limit_is_reported(every_database: Database) -> None:
     with (
-        impatient(every_database, statement_timeout="300ms") as limited,
+        with_time_limits(every_database, statement_timeout="300ms") as limited,
         pytest.raises(
             ArchiveBusyError, match=r"ended a statement \d+\.\d s .*statement timeout\).* ALTER ROLE"
-        ) as told,
+        ) as busy,
         limited.connection() as connection,
     ):
         connection.execute("SELECT pg_sleep(30)")
-    assert "cannot be reached" not in str(told.value)
+    assert "cannot be reached" not in str(busy.value)
 
 
 @pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
-def test_who_waits_for_a_migration_that_another_makes_is_told(database_url: str, limit: str) -> None:
+def test_waiting_for_the_migration_of_another_process_is_reported(database_url: str, limit: str) -> None:
     waiting = Database(make_conninfo(database_url, options=f"-c {limit}=100ms"))
     with psycopg.connect(database_url) as migrating:
         migrating.execute("SELECT pg_advisory_xact_lock(%s)", [SCHEMA_LOCK])
@@ -74,12 +76,12 @@ def test_who_waits_for_a_migration_that_another_makes_is_told(database_url: str,
     waiting.check()
 
 
-def test_an_archive_that_is_busy_is_not_away(database: Database) -> None:
+def test_a_busy_archive_is_not_reported_as_unreachable(database: Database) -> None:
     def slow() -> None:
         with limited.connection() as connection:
             connection.execute("SELECT pg_sleep(30)")
 
-    with impatient(database, statement_timeout="100ms") as limited, capture_logs() as logs:
+    with with_time_limits(database, statement_timeout="100ms") as limited, capture_logs() as logs:
         archive = ArchiveGateway(limited)
         for _ in range(2):
             with pytest.raises(UnavailableError) as busy:
@@ -87,3 +89,42 @@ def test_an_archive_that_is_busy_is_not_away(database: Database) -> None:
             assert str(busy.value) == BUSY
         assert asyncio.run(archive.run(lambda: "an answer", 30)) == "an answer"
     assert [log["event"] for log in logs] == ["archive busy"] * 2
+
+
+def test_the_schema_is_created_once(database_url: str) -> None:
+    with psycopg.connect(database_url) as first, psycopg.connect(database_url) as second:
+        assert [migration.number for migration in migrate(first)] == [migration.number for migration in migrations()]
+        first.commit()
+        assert migrate(second) == []
+
+
+def test_a_newer_schema_and_an_unreachable_server_are_reported_in_one_line(every_database: Database) -> None:
+    with every_database.connection() as connection:
+        connection.execute("INSERT INTO tickview.migrations (number, name) VALUES (9999, 'of the future')")
+    with pytest.raises(StartupError, match="migration 9999"):
+        Database(every_database.dsn).check()
+    with pytest.raises(StartupError, match=r"PostgreSQL does not serve TickView.*TICKVIEW_POSTGRES_DSN") as refused:
+        Database("postgresql://127.0.0.1:1/nothing").check()
+    assert "\n" not in str(refused.value)
+    with pytest.raises(StartupError, match='TICKVIEW_POSTGRES_DSN: invalid URI query parameter: "nonsense"'):
+        Database("postgresql://127.0.0.1/x?nonsense=1")
+
+
+def test_a_read_only_server_serves_readers_but_no_archiver(every_database: Database) -> None:
+    with psycopg.connect(every_database.dsn, autocommit=True) as connection:
+        [[name]] = connection.execute("SELECT current_database()")
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    reader = Database(every_database.dsn)
+    reader.check()
+    with pytest.raises(StartupError, match="perhaps because it is a standby"):
+        reader.check(writable=True)
+
+
+def test_a_role_without_the_right_to_create_a_schema_is_refused(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE guest LOGIN")
+        try:
+            with pytest.raises(StartupError, match="permission denied for database"):
+                Database(database_url.replace("postgres@", "guest@")).check()
+        finally:
+            connection.execute("DROP ROLE guest")

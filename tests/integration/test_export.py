@@ -1,4 +1,4 @@
-"""An export has every event of the range, in order and as it is, in each format."""
+"""Exports of the archive: every event of the range, in order and unchanged, in each format."""
 
 import base64
 import csv
@@ -42,7 +42,7 @@ def entry(position: int) -> LogEntry:
 
 @pytest.fixture
 def archive(redis: Redis, database: Database) -> Iterator[Database]:
-    """Two logs of twelve events."""
+    """Archive of two logs with twelve events each."""
     for name in ("users", "market-0"):
         log = archived_log(redis, database, name)
         log.open()
@@ -52,14 +52,15 @@ def archive(redis: Redis, database: Database) -> Iterator[Database]:
     return database
 
 
-def exported(
-    database: Database, form: Format, log: str | None = None, bounds: ArchiveRange = WHOLE_ARCHIVE
+def export_rows(
+    database: Database, file_format: Format, log: str | None = None, bounds: ArchiveRange = WHOLE_ARCHIVE
 ) -> list[dict[str, Any]]:
+    """Export a range and return the rows of the file."""
     out = io.BytesIO()
-    count = export(database, out, form, log, bounds)
-    if form == "parquet":
+    count = export(database, out, file_format, log, bounds)
+    if file_format == "parquet":
         rows = pq.read_table(io.BytesIO(out.getvalue())).to_pylist()
-    elif form == "csv":
+    elif file_format == "csv":
         rows = list(csv.DictReader(io.StringIO(out.getvalue().decode(), newline="")))
     else:
         rows = [orjson.loads(line) for line in out.getvalue().splitlines()]
@@ -67,35 +68,36 @@ def exported(
     return rows
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_everything_by_log_and_position(archive: Database, form: Format) -> None:
-    rows = exported(archive, form)
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_an_export_has_all_events_by_log_and_position(archive: Database, file_format: Format) -> None:
+    rows = export_rows(archive, file_format)
     assert [(row["log"], int(row["position"])) for row in rows] == [
         (log, position) for log in ("market-0", "users") for position in range(1, 13)
     ]
-    hash_ = GENESIS
+    expected_hash = GENESIS
     for row, position in zip(rows, range(1, 13), strict=False):
         original = entry(position)
-        hash_ = chain_hash(hash_, canonical_bytes("market-0", original))
-        assert row["hash"] == hash_.hex()
+        expected_hash = chain_hash(expected_hash, canonical_bytes("market-0", original))
+        assert row["hash"] == expected_hash.hex()
         assert (row["stream"], int(row["version"]), row["event_id"]) == (original.stream, 1, original.event_id)
         assert row["type"] == "PatternDetected"
-        moment = row["recorded_at"]
-        assert (moment.isoformat() if form == "parquet" else moment)[:23] == f"2025-12-{1 + position:02}T12:00:00.123"
+        recorded_at = row["recorded_at"]
+        moment = recorded_at.isoformat() if file_format == "parquet" else recorded_at
+        assert moment[:23] == f"2025-12-{1 + position:02}T12:00:00.123"
         assert (row["source"] or None, row["correlation_id"] or None) == (
             ("bench", "flow") if original.state == STATES[0] else (None, None)
         )
         if row.get("data_base64"):
             assert base64.b64decode(row["data_base64"]) == original.state
-        elif form == "jsonl":
+        elif file_format == "jsonl":
             assert row.get("data", b"") == (orjson.loads(original.state) if original.state else b"")
         else:
             assert (row["data"] or "").encode() == original.state
-    if form != "jsonl":
+    if file_format != "jsonl":
         assert list(rows[0]) == list(COLUMNS)
 
 
-def test_json_is_exported_as_it_was_written(archive: Database) -> None:
+def test_json_is_exported_exactly_as_recorded(archive: Database) -> None:
     out = io.BytesIO()
     export(archive, out, "jsonl", "users", ArchiveRange(end=1))
     assert b'"data":' + STATES[0] + b"}" in out.getvalue()
@@ -115,36 +117,36 @@ def test_json_is_exported_as_it_was_written(archive: Database) -> None:
         ("2026-01-01", None, 1, 0),
     ],
 )
-def test_a_range_includes_positions_and_excludes_the_moment_of_its_end(
+def test_a_range_includes_its_end_position_and_excludes_its_end_time(
     archive: Database, start: str | None, end: str | None, first: int, last: int
 ) -> None:
     bounds = ArchiveRange(*(None if text is None else parse_range_end(text) for text in (start, end)))
-    rows = exported(archive, "jsonl", "users", bounds)
+    rows = export_rows(archive, "jsonl", "users", bounds)
     assert [row["position"] for row in rows] == list(range(first, last + 1))
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_an_empty_archive_is_an_empty_file_of_its_format(database: Database, form: Format) -> None:
-    assert exported(database, form) == []
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_the_export_of_an_empty_archive_is_a_valid_file_without_rows(database: Database, file_format: Format) -> None:
+    assert export_rows(database, file_format) == []
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_more_than_is_held_at_once_is_exported_whole(redis: Redis, database: Database, form: Format) -> None:
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_an_export_of_more_than_one_chunk_is_complete(redis: Redis, database: Database, file_format: Format) -> None:
     log = archived_log(redis, database)
     log.open()
     count = 2 * CHUNK_EVENTS + 1
     template = entry(1)
     entries = [template._replace(position=position, version=position) for position in range(1, count + 1)]
     Archiver(database, log, acquire_archiver_lease(database, log.name), count).archive(entries)
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     out = io.BytesIO()
-    export(database, out, form, progress=lambda done, total: told.append((done, total)))
-    assert told == [(CHUNK_EVENTS, count), (2 * CHUNK_EVENTS, count), (count, count)]
-    assert [int(row["position"]) for row in exported(database, form)] == list(range(1, count + 1))
-    if form == "parquet":
+    export(database, out, file_format, progress=lambda done, total: reports.append((done, total)))
+    assert reports == [(CHUNK_EVENTS, count), (2 * CHUNK_EVENTS, count), (count, count)]
+    assert [int(row["position"]) for row in export_rows(database, file_format)] == list(range(1, count + 1))
+    if file_format == "parquet":
         assert pq.ParquetFile(io.BytesIO(out.getvalue())).num_row_groups == 3
 
 
-def test_a_log_that_is_not_there_is_named(archive: Database) -> None:
+def test_an_export_of_an_unknown_log_is_refused(archive: Database) -> None:
     with pytest.raises(StartupError, match=r"no log market-7\. It has: market-0, users"):
         export(archive, io.BytesIO(), "jsonl", "market-7")

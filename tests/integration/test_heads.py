@@ -1,4 +1,4 @@
-"""Heads that somebody outside keeps hold us to our history, also where all hashes were made anew."""
+"""Head files: they reveal a rewritten history, even if all hashes of the archive were recomputed."""
 
 import subprocess
 from collections.abc import Callable
@@ -34,7 +34,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678_901, UTC)
 
 @pytest.fixture
 def archiver(redis: Redis, database: Database) -> Archiver:
-    """An archiver that has archived ten events."""
+    """Archiver that has archived ten events."""
     log = archived_log(redis, database)
     log.open()
     archiver = Archiver(database, log, acquire_archiver_lease(database, log.name), 100)
@@ -48,7 +48,7 @@ def archive_more(log: EventLog, archiver: Archiver, count: int) -> None:
 
 
 def rewrite(database: Database, change: str) -> None:
-    """Change events, and then make all hashes, checkpoint and anchors fit again, as one could who has the database."""
+    """Change events and recompute all hashes and the checkpoint, as an attacker with access to the database can."""
     with database.connection() as connection:
         connection.execute(change.encode())
         rows = connection.execute("SELECT * FROM tickview.events ORDER BY position").fetchall()
@@ -59,45 +59,46 @@ def rewrite(database: Database, change: str) -> None:
         connection.execute("UPDATE tickview.segments SET position = %s", [len(rows)])
 
 
-def extension(database: Database, taken: HeadFile) -> tuple[bool, str]:
-    [found] = check_extension(database, taken, lambda *_: None)
-    return found.extends, found.detail
+def check_head_file(database: Database, head_file: HeadFile) -> tuple[bool, str]:
+    """Return whether the archive extends the only head of the file, and the details."""
+    [result] = check_extension(database, head_file, lambda *_: None)
+    return result.extends, result.detail
 
 
-def test_an_untouched_history_extends_its_heads(redis: Redis, database: Database, archiver: Archiver) -> None:
-    taken = take_heads(database, NOW)
-    [head] = taken.heads
-    assert (head.log, head.position, taken.taken_at) == ("market-0", 10, "2026-01-02T03:04:05.678Z")
-    assert extension(database, taken) == (True, "0 events have come since")
+def test_an_unchanged_history_extends_its_heads(redis: Redis, database: Database, archiver: Archiver) -> None:
+    head_file = take_heads(database, NOW)
+    [head] = head_file.heads
+    assert (head.log, head.position, head_file.taken_at) == ("market-0", 10, "2026-01-02T03:04:05.678Z")
+    assert check_head_file(database, head_file) == (True, "0 events have come since")
     archive_more(archived_log(redis, database), archiver, 5)
-    assert extension(database, taken) == (True, "5 events have come since")
+    assert check_head_file(database, head_file) == (True, "5 events have come since")
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "reason"),
     [
         ("UPDATE tickview.events SET state = '[]' WHERE position = 4", "the history up to the head was changed"),
         ("UPDATE tickview.events SET origin = 'http' WHERE position = 10", "the history up to the head was changed"),
         ("DELETE FROM tickview.events WHERE position > 8", "the archive ends before it"),
     ],
 )
-def test_a_history_that_was_rewritten_so_that_it_verifies_is_caught(
+def test_a_rewritten_history_with_valid_hashes_does_not_extend_its_heads(
     database: Database,
     archiver: Archiver,
     change: str,
-    why: str,
+    reason: str,
 ) -> None:
     assert archiver.lease.checkpoint == 10
-    taken = take_heads(database, NOW)
+    head_file = take_heads(database, NOW)
     rewrite(database, change)
     assert verify(database).ok
-    extends, detail = extension(database, taken)
+    extends, detail = check_head_file(database, head_file)
     assert not extends
-    assert why in detail
+    assert reason in detail
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "reason"),
     [
         ("UPDATE tickview.events SET state = '[]' WHERE position = 4", "event 4 does not fit: changed"),
         ("UPDATE tickview.events SET state = '[]' WHERE position = 12", "event 12 is changed"),
@@ -105,19 +106,19 @@ def test_a_history_that_was_rewritten_so_that_it_verifies_is_caught(
         ("DELETE FROM tickview.events; DELETE FROM tickview.segments; DELETE FROM tickview.logs", "no such log"),
     ],
 )
-def test_a_history_that_does_not_verify_extends_nothing(
-    redis: Redis, database: Database, archiver: Archiver, change: str, why: str
+def test_a_history_that_fails_verification_does_not_extend_its_heads(
+    redis: Redis, database: Database, archiver: Archiver, change: str, reason: str
 ) -> None:
-    taken = take_heads(database, NOW)
+    head_file = take_heads(database, NOW)
     archive_more(archived_log(redis, database), archiver, 5)
     with database.connection() as connection:
         connection.execute(change.encode())
-    extends, detail = extension(database, taken)
+    extends, detail = check_head_file(database, head_file)
     assert not extends
-    assert why in detail
+    assert reason in detail
 
 
-def test_no_head_is_taken_of_an_archive_that_contradicts_itself(database: Database, archiver: Archiver) -> None:
+def test_taking_heads_of_an_inconsistent_archive_is_refused(database: Database, archiver: Archiver) -> None:
     with database.connection() as connection:
         connection.execute(
             "UPDATE tickview.events SET hash = sha256(hash) WHERE position = %s", [archiver.lease.checkpoint]
@@ -132,42 +133,42 @@ def openssl(*arguments: str) -> bytes:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Path]:
-    """A private key, and its public half, made by OpenSSL."""
+    """Files of a private key and its public key, created by OpenSSL."""
     private, public = tmp_path / "key.pem", tmp_path / "public.pem"
     openssl("genpkey", "-algorithm", "ed25519", "-out", str(private))
     openssl("pkey", "-in", str(private), "-pubout", "-out", str(public))
     return private, public
 
 
-def test_a_signature_is_checked_by_either_half_of_the_key(
+def test_a_signature_is_checked_with_the_private_or_the_public_key(
     database: Database, archiver: Archiver, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     assert archiver.lease.checkpoint == 10
     private, public = keys
     file = tmp_path / "head.json"
     file.write_bytes(orjson.dumps(sign(take_heads(database, NOW), read_private_key(private)).document()))
-    taken = read_head_file(file)
-    assert check_signature(taken, read_public_key(private)) == "valid"
-    assert check_signature(taken, read_public_key(public)) == "valid"
-    assert check_signature(taken, None) == "not checked: no key is set"
-    assert check_signature(taken, Ed25519PrivateKey.generate().public_key()) == "another key"
-    assert check_signature(taken.model_copy(update={"signature": None}), read_public_key(public)) == "not signed"
+    head_file = read_head_file(file)
+    assert check_signature(head_file, read_public_key(private)) == "valid"
+    assert check_signature(head_file, read_public_key(public)) == "valid"
+    assert check_signature(head_file, None) == "not checked: no key is set"
+    assert check_signature(head_file, Ed25519PrivateKey.generate().public_key()) == "another key"
+    assert check_signature(head_file.model_copy(update={"signature": None}), read_public_key(public)) == "not signed"
 
 
-def changed_position(document: dict[str, object]) -> None:
+def change_position(document: dict[str, object]) -> None:
     document["heads"][0]["position"] = 9  # type: ignore[index]
 
 
-def changed_time(document: dict[str, object]) -> None:
+def change_time(document: dict[str, object]) -> None:
     document["taken_at"] = "2020-01-01T00:00:00.000Z"
 
 
-def dropped_log(document: dict[str, object]) -> None:
+def drop_log(document: dict[str, object]) -> None:
     document["heads"] = []
 
 
-@pytest.mark.parametrize("forge", [changed_position, changed_time, dropped_log])
-def test_a_forged_file_is_recognised(
+@pytest.mark.parametrize("forge", [change_position, change_time, drop_log])
+def test_a_forged_head_file_is_detected(
     database: Database,
     archiver: Archiver,
     keys: tuple[Path, Path],
@@ -183,7 +184,7 @@ def test_a_forged_file_is_recognised(
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
+    ("content", "reason"),
     [
         (b"", "Invalid JSON"),
         (b"[]", "should be an object"),
@@ -197,16 +198,16 @@ def test_a_forged_file_is_recognised(
         (b'{"heads": [], "taken_at": "", "signature": "?"}', "signature: String should match"),
     ],
 )
-def test_a_file_that_is_no_head_file_is_refused_in_one_line(tmp_path: Path, content: bytes, why: str) -> None:
+def test_an_invalid_head_file_is_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     file = tmp_path / "head.json"
     file.write_bytes(content)
     with pytest.raises(StartupError) as refused:
         read_head_file(file)
-    assert why in str(refused.value)
+    assert reason in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_a_key_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_key_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "key.pem"
     for read in (read_private_key, read_public_key):
         with pytest.raises(StartupError, match="TICKVIEW_AUDIT_KEY"):
