@@ -25,7 +25,7 @@ from projections.patterns import ActivePatterns
 from projections.ports import CommitOutcome, Segment
 from projections.versions import Build
 from tests.events import NOON, expiry_of, new_events, pattern_detected
-from tests.integration.eventlog_support import until
+from tests.processes.roles import wait_until
 
 LOGS = ("market-0", "market-1")
 OLD, NEW = Build(1, 1), Build(2, 2)
@@ -215,7 +215,7 @@ def wait_for_looks(client: Redis, found: Future[Any]) -> None:
         return client.info("commandstats").get("cmdstat_exec", {"calls": 0})["calls"]
 
     before = looks()
-    until(lambda: looks() >= before + 3 or found.done(), "the rows have been looked at")
+    wait_until(lambda: looks() >= before + 3 or found.done(), "the rows have been looked at")
 
 
 def test_rows_that_are_equal_only_because_one_build_is_behind_differ(redis: Redis) -> None:
@@ -269,7 +269,7 @@ def events_arriving(client: Redis, projections: dict[Build, Projection[Any, Any]
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(appending), pool.submit(folding, 1, 2), pool.submit(folding, 2, 7)]
         try:
-            until(lambda: min(work) > 20 or any(one.done() for one in running), "everybody works")
+            wait_until(lambda: min(work) > 20 or any(one.done() for one in running), "everybody works")
             yield work
         finally:
             stop.set()
@@ -282,7 +282,9 @@ def test_while_events_arrive_builds_of_the_same_code_are_equal(redis: Redis) -> 
         for _ in range(10):
             before = list(work)
             assert compared(redis) == []
-            until(lambda before=before: all(now > was for now, was in zip(work, before, strict=True)), "work goes on")
+            wait_until(
+                lambda before=before: all(now > was for now, was in zip(work, before, strict=True)), "work goes on"
+            )
 
 
 def test_while_events_arrive_the_true_difference_is_found(redis: Redis) -> None:

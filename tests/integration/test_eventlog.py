@@ -1,10 +1,11 @@
-"""The event log against a naive oracle, with concurrent writers, lost replies, lost functions and old ids."""
+"""The event log on Valkey 9 and Redis 7.0: an oracle, concurrent writers, lost replies and deduplication."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
@@ -20,7 +21,8 @@ from infra.log.event_log import Appended, EventLog, NewEvent
 from infra.log.handle import LogOptions
 from infra.redis.connections import connect
 from tests.events import opaque_event
-from tests.integration.eventlog_support import LosingProxy, until
+from tests.integration.losing_proxy import LosingProxy
+from tests.processes.roles import wait_until
 
 _numbers = count()
 
@@ -37,23 +39,23 @@ def log(client: Redis) -> EventLog:
 
 
 def new_log(client: Redis, dedupe_window: int = 86_400) -> EventLog:
-    """A log that nobody has written to."""
+    """Return an empty log with a name of its own."""
     return EventLog(client, f"log-{next(_numbers)}-{uuid4()}", LogOptions(dedupe_window=dedupe_window))
 
 
 @dataclass
 class Oracle:
-    """What a log must do, in the slowest way."""
+    """A naive event log in memory that defines the expected behaviour."""
 
     entries: list[LogEntry] = field(default_factory=list)
 
     def append(self, events: list[NewEvent]) -> list[Appended]:
         entries = list(self.entries)
-        outcome = []
+        results = []
         for event in events:
             originals = [entry for entry in entries if event.event_id and entry.event_id == event.event_id]
             if originals:
-                outcome.append(Appended(originals[0].position, originals[0].version, duplicate=True))
+                results.append(Appended(originals[0].position, originals[0].version, duplicate=True))
                 continue
             versions = [entry.version for entry in entries if entry.stream == event.stream]
             allowed = [max(versions) + 1] if versions else [1, 0]
@@ -64,9 +66,9 @@ class Oracle:
             entries.append(
                 LogEntry(position, event.stream, version, event.topic, event.event_id, 0.0, event.state, event.origin)
             )
-            outcome.append(Appended(position, version, duplicate=False))
+            results.append(Appended(position, version, duplicate=False))
         self.entries = entries
-        return outcome
+        return results
 
 
 streams = st.sampled_from(["a", "b{c}", "ü-3"])
@@ -79,27 +81,24 @@ new_events = st.builds(
     expected_version=st.none() | st.integers(-1, 6),
     origin=st.sampled_from(["", "http"]),
 )
-bounds = st.none() | st.integers(-1, 6)
+version_bounds = st.none() | st.integers(-1, 6)
+
+
+class StreamRead(NamedTuple):
+    """The options of ``read_stream``."""
+
+    gt: int | None
+    lte: int | None
+    desc: bool
+    limit: int | None
+
+
+stream_reads = st.builds(StreamRead, version_bounds, version_bounds, st.booleans(), limit=st.none() | st.integers(1, 5))
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    batches=st.lists(st.lists(new_events, max_size=6), max_size=8),
-    stream=streams,
-    gt=bounds,
-    lte=bounds,
-    desc=st.booleans(),
-    limit=st.none() | st.integers(1, 5),
-)
-def test_log_does_what_the_oracle_does(
-    client: Redis,
-    batches: list[list[NewEvent]],
-    stream: str,
-    gt: int | None,
-    lte: int | None,
-    desc: bool,
-    limit: int | None,
-) -> None:
+@given(st.lists(st.lists(new_events, max_size=6), max_size=8), streams, stream_reads)
+def test_log_equals_the_oracle(client: Redis, batches: list[list[NewEvent]], stream: str, read: StreamRead) -> None:
     log, oracle = new_log(client), Oracle()
     for batch in batches:
         try:
@@ -116,21 +115,21 @@ def test_log_does_what_the_oracle_does(
     times = [entry.recorded_at for entry in entries]
     assert times == sorted(times)
 
-    low, high = -1 if gt is None else gt, 1_000 if lte is None else lte
+    low, high = -1 if read.gt is None else read.gt, 1_000 if read.lte is None else read.lte
     in_stream = [entry for entry in oracle.entries if entry.stream == stream and low < entry.version <= high]
-    wanted = sorted(in_stream, key=lambda entry: entry.version, reverse=desc)[:limit]
-    assert comparable(log.read_stream(stream, gt=gt, lte=lte, desc=desc, limit=limit)) == comparable(wanted)
+    expected_entries = sorted(in_stream, key=lambda entry: entry.version, reverse=read.desc)[: read.limit]
+    assert comparable(log.read_stream(stream, **read._asdict())) == comparable(expected_entries)
 
 
 def comparable(entries: list[LogEntry]) -> list[LogEntry]:
-    """Without what the server chooses: the time, and the id of an event that was given none."""
+    """Remove the values that the server chooses: the time, and the id of an event without an id."""
     return [
         entry._replace(recorded_at=0.0, event_id=entry.event_id if len(entry.event_id) == 1 else "")
         for entry in entries
     ]
 
 
-def test_large_batches_and_long_streams(log: EventLog) -> None:
+def test_a_large_batch_and_a_long_stream_are_read_completely(log: EventLog) -> None:
     batch = [opaque_event(f"symbol-{number % 2_500}") for number in range(6_000)]
     assert [appended.position for appended in log.append(batch)] == list(range(1, 6_001))
     log.append([opaque_event("long") for _ in range(2_300)])
@@ -140,7 +139,7 @@ def test_large_batches_and_long_streams(log: EventLog) -> None:
     assert [entry.version for entry in log.read_stream("long", gt=700, limit=1_000)] == list(range(701, 1_701))
 
 
-def test_reading_is_bounded_by_position_and_limit(log: EventLog) -> None:
+def test_reads_are_bounded_by_position_and_limit(log: EventLog) -> None:
     log.append([opaque_event() for _ in range(10)])
 
     assert [entry.position for entry in log.read(3, 4)] == [4, 5, 6, 7]
@@ -150,7 +149,7 @@ def test_reading_is_bounded_by_position_and_limit(log: EventLog) -> None:
     assert log.read(10, 100) == []
 
 
-def test_concurrent_writers_leave_no_gap(log: EventLog) -> None:
+def test_concurrent_writers_leave_no_gap_in_the_positions(log: EventLog) -> None:
     writers, batches, size = 8, 25, 7
 
     def write(writer: int) -> list[int]:
@@ -158,10 +157,10 @@ def test_concurrent_writers_leave_no_gap(log: EventLog) -> None:
         return [appended.position for _ in range(batches) for appended in log.append(events)]
 
     with ThreadPoolExecutor(writers) as threads:
-        given_out = [position for positions in threads.map(write, range(writers)) for position in positions]
+        positions_returned = [position for positions in threads.map(write, range(writers)) for position in positions]
 
     total = writers * batches * size
-    assert sorted(given_out) == list(range(1, total + 1))
+    assert sorted(positions_returned) == list(range(1, total + 1))
     entries = log.read(0, total + 1)
     assert [entry.position for entry in entries] == list(range(1, total + 1))
     for stream in {entry.stream for entry in entries}:
@@ -169,7 +168,7 @@ def test_concurrent_writers_leave_no_gap(log: EventLog) -> None:
         assert versions == list(range(1, len(versions) + 1))
 
 
-def test_only_one_of_two_writers_gets_a_version(log: EventLog) -> None:
+def test_only_one_concurrent_writer_gets_a_version(log: EventLog) -> None:
     def write(_: int) -> bool:
         try:
             log.append([opaque_event(expected_version=1)])
@@ -182,7 +181,7 @@ def test_only_one_of_two_writers_gets_a_version(log: EventLog) -> None:
     assert log.head() == 1
 
 
-def test_conflict_says_what_to_expect(log: EventLog) -> None:
+def test_a_version_conflict_reports_the_version_of_the_stream(log: EventLog) -> None:
     log.append([opaque_event(), opaque_event()])
 
     with pytest.raises(VersionConflictError, match=r"stream symbol-AAPL .* is at version 2: .* version 7"):
@@ -191,7 +190,7 @@ def test_conflict_says_what_to_expect(log: EventLog) -> None:
         log.append([opaque_event("new", expected_version=7)])
 
 
-def test_log_has_an_id_that_stays(client: Redis, log: EventLog) -> None:
+def test_the_id_and_the_epoch_of_a_log_never_change(client: Redis, log: EventLog) -> None:
     log.append([opaque_event()])
     first = client.hgetall(f"tickview:{{{log.name}}}:meta")
     log.append([opaque_event(event_id="once"), opaque_event(event_id="once")])
@@ -203,7 +202,7 @@ def test_log_has_an_id_that_stays(client: Redis, log: EventLog) -> None:
     assert (second[b"position"], second[b"duplicates"]) == (b"2", b"1")
 
 
-def test_functions_that_the_server_has_lost_come_back(client: Redis, log: EventLog) -> None:
+def test_functions_that_the_server_lost_are_loaded_again(client: Redis, log: EventLog) -> None:
     log.append([opaque_event()])
     client.execute_command("FUNCTION", "FLUSH")
 
@@ -212,7 +211,7 @@ def test_functions_that_the_server_has_lost_come_back(client: Redis, log: EventL
     assert [entry.version for entry in log.read_stream("symbol-AAPL")] == [1, 2]
 
 
-def test_id_is_forgotten_after_its_window(client: Redis) -> None:
+def test_an_event_id_is_forgotten_after_the_deduplication_window(client: Redis) -> None:
     log = new_log(client, dedupe_window=1)
     event = opaque_event(event_id="once")
     assert log.append([event]) == [Appended(1, 1, duplicate=False)]
@@ -220,32 +219,32 @@ def test_id_is_forgotten_after_its_window(client: Redis) -> None:
 
     windows = client.keys(f"tickview:{{{log.name}}}:ids:*")
     assert len(windows) == 1
-    until(lambda: not client.exists(*windows), "the window has expired")
+    wait_until(lambda: not client.exists(*windows), "the deduplication window has expired")
 
     assert log.append([event]) == [Appended(2, 2, duplicate=False)]
 
 
 @contextmanager
-def losing_a_reply(client: Redis, of: bytes) -> Iterator[Redis]:
-    """A client whose connection breaks once, when the server has done what was asked but has not been heard."""
+def losing_a_reply(client: Redis, function: bytes) -> Iterator[Redis]:
+    """A client that loses its connection once, after the server executed the function and before the reply."""
     address = client.connection_pool.connection_kwargs
-    with LosingProxy(address["host"], address["port"], of) as proxy:
+    with LosingProxy(address["host"], address["port"], function) as proxy:
         with connect(f"redis://127.0.0.1:{proxy.port}") as through_proxy:
             yield through_proxy
-        assert proxy.lost == 1
+        assert proxy.lost_replies == 1
 
 
-@pytest.mark.parametrize("fields", [{}, {"expected_version": 1}, {"event_id": "once"}])
-def test_append_whose_reply_is_lost_is_there_once(client: Redis, fields: dict[str, object]) -> None:
+@pytest.mark.parametrize("fields", [{}, {"expected_version": 1}, {"event_id": "once"}], ids=["plain", "version", "id"])
+def test_an_append_with_a_lost_reply_records_its_event_once(client: Redis, fields: dict[str, object]) -> None:
     with losing_a_reply(client, b"tickview_append") as through_proxy:
         log = new_log(through_proxy)
         appended = log.append([opaque_event(**fields)])
 
-    assert [(one.position, one.version) for one in appended] == [(1, 1)]
+    assert [(result.position, result.version) for result in appended] == [(1, 1)]
     assert [entry.position for entry in EventLog(client, log.name).read(0, 10)] == [1]
 
 
-def test_append_with_tracking_whose_reply_is_lost_is_there_once(client: Redis) -> None:
+def test_an_append_with_tracking_and_a_lost_reply_records_both_once(client: Redis) -> None:
     with losing_a_reply(client, b"tickview_append") as through_proxy:
         log = new_log(through_proxy)
         log.append([opaque_event()], tracking=Tracking("upstream", 5))
@@ -254,7 +253,7 @@ def test_append_with_tracking_whose_reply_is_lost_is_there_once(client: Redis) -
     assert RedisTrackingRecorder(client, log.name).max_tracking_id("upstream") == 5
 
 
-def test_tracking_whose_reply_is_lost_counts_once(client: Redis) -> None:
+def test_a_tracking_with_a_lost_reply_counts_once(client: Redis) -> None:
     name = new_log(client).name
     with losing_a_reply(client, b"tickview_track") as through_proxy:
         RedisTrackingRecorder(through_proxy, name).insert_tracking(Tracking("upstream", 5), {"created": 1})
@@ -263,12 +262,12 @@ def test_tracking_whose_reply_is_lost_counts_once(client: Redis) -> None:
     assert (recorder.max_tracking_id("upstream"), recorder.count("created")) == (5, 1)
 
 
-def test_snapshot_whose_reply_is_lost_is_there_once(client: Redis) -> None:
+def test_a_snapshot_with_a_lost_reply_is_stored_once(client: Redis) -> None:
     snapshot = StoredEvent("user-1", 3, "topic", b"state\nwith lines")
 
-    def recorder_of(some_client: Redis) -> RedisAggregateRecorder:
+    def recorder_of(recorder_client: Redis) -> RedisAggregateRecorder:
         return RedisAggregateRecorder(
-            some_client, name, "snapshots", durability="written", replicas=0, originator_id=str
+            recorder_client, name, "snapshots", durability="written", replicas=0, originator_id=str
         )
 
     name = new_log(client).name
@@ -279,7 +278,7 @@ def test_snapshot_whose_reply_is_lost_is_there_once(client: Redis) -> None:
 
 
 @pytest.mark.parametrize("field", ["stream", "topic", "event_id", "origin"])
-def test_a_name_that_no_archive_could_hold_is_refused(log: EventLog, field: str) -> None:
+def test_a_name_with_a_nul_character_is_refused(log: EventLog, field: str) -> None:
     with pytest.raises(ValueError, match="NUL"):
         log.append([opaque_event(), opaque_event()._replace(**{field: "a\0b"})])
     assert log.head() == 0

@@ -1,4 +1,4 @@
-"""The ``eventsourcing`` library's own test cases for persistence modules, on Valkey 9 and on Redis 7.0."""
+"""The test cases of the ``eventsourcing`` library for persistence modules, on Valkey 9 and on Redis 7.0."""
 
 import os
 import sys
@@ -24,14 +24,14 @@ from eventsourcing.utils import Environment, get_topic
 from infra import eventlog
 from infra.redis.connections import connect
 
-# The library's case for its own deprecation needs to see the warning.
+# A test case of the library asserts that it emits this warning.
 pytestmark = pytest.mark.filterwarnings("default:'log' is deprecated:DeprecationWarning")
 
 SERVERS = {"Valkey9": "valkey_url", "Redis70": "redis_7_0_url"}
 
 
-class OnServer:
-    """An empty server for each test, and an environment that leads there."""
+class ServerCase:
+    """A test case with an empty server for each test and an environment with the address of the server."""
 
     __test__ = False
     server_fixture: ClassVar[str]
@@ -51,14 +51,14 @@ class OnServer:
         os.environ.update(before)
 
     def new_factory(self) -> eventlog.RedisFactory:
-        """A factory that is closed with the test."""
+        """Return a factory that is closed at the end of the test."""
         factory = eventlog.RedisFactory(type(self).env)
         self.addCleanup(factory.close)
         return factory
 
 
-def on_each_server(case: type[OnServer]) -> type[OnServer]:
-    """Make of ``case`` one that runs for each server."""
+def on_each_server(case: type[ServerCase]) -> type[ServerCase]:
+    """Define a subclass of ``case`` for each server."""
     for server, fixture in SERVERS.items():
         members = {"__test__": True, "__module__": case.__module__, "server_fixture": fixture}
         name = f"{case.__name__}On{server}"
@@ -67,13 +67,13 @@ def on_each_server(case: type[OnServer]) -> type[OnServer]:
 
 
 @on_each_server
-class AggregateRecorderCase(OnServer, persistence.AggregateRecorderTestCase):
+class AggregateRecorderCase(ServerCase, persistence.AggregateRecorderTestCase):
     def create_recorder(self) -> eventlog.RedisAggregateRecorder:
         return self.new_factory().aggregate_recorder()
 
 
 @on_each_server
-class ApplicationRecorderCase(OnServer, persistence.ApplicationRecorderTestCase):
+class ApplicationRecorderCase(ServerCase, persistence.ApplicationRecorderTestCase):
     def create_recorder(self) -> eventlog.RedisApplicationRecorder:
         return self.new_factory().application_recorder()
 
@@ -82,7 +82,7 @@ class ApplicationRecorderCase(OnServer, persistence.ApplicationRecorderTestCase)
 
 
 @on_each_server
-class TextOriginatorsCase(OnServer, persistence.ApplicationRecorderTestCase):
+class TextOriginatorsCase(ServerCase, persistence.ApplicationRecorderTestCase):
     def create_recorder(self) -> eventlog.RedisApplicationRecorder:
         self.env["ORIGINATOR_ID_TYPE"] = "text"
         return self.new_factory().application_recorder()
@@ -92,35 +92,35 @@ class TextOriginatorsCase(OnServer, persistence.ApplicationRecorderTestCase):
 
 
 @on_each_server
-class TrackingRecorderCase(OnServer, persistence.TrackingRecorderTestCase):
+class TrackingRecorderCase(ServerCase, persistence.TrackingRecorderTestCase):
     def create_recorder(self) -> eventlog.RedisTrackingRecorder:
         return self.new_factory().tracking_recorder()
 
 
 @on_each_server
-class ProcessRecorderCase(OnServer, persistence.ProcessRecorderTestCase):
+class ProcessRecorderCase(ServerCase, persistence.ProcessRecorderTestCase):
     def create_recorder(self) -> eventlog.RedisProcessRecorder:
         return self.new_factory().process_recorder()
 
 
 @on_each_server
-class ProcessRecorderAsApplicationRecorderCase(OnServer, persistence.ApplicationRecorderTestCase):
+class ProcessRecorderAsApplicationRecorderCase(ServerCase, persistence.ApplicationRecorderTestCase):
     def create_recorder(self) -> eventlog.RedisProcessRecorder:
         return self.new_factory().process_recorder()
 
 
 @on_each_server
-class NonInterleavingNotificationIdsCase(OnServer, persistence.NonInterleavingNotificationIDsBaseCase):
+class NonInterleavingNotificationIdsCase(ServerCase, persistence.NonInterleavingNotificationIDsBaseCase):
     def create_recorder(self) -> eventlog.RedisApplicationRecorder:
         return self.new_factory().application_recorder()
 
 
 class CustomTrackingRecorder(eventlog.RedisTrackingRecorder):
-    """What the factory is asked for by class or by topic."""
+    """A recorder class that a test passes to the factory."""
 
 
 @on_each_server
-class InfrastructureFactoryCase(OnServer, persistence.InfrastructureFactoryTestCase):
+class InfrastructureFactoryCase(ServerCase, persistence.InfrastructureFactoryTestCase):
     def expected_factory_class(self) -> type[eventlog.RedisFactory]:
         return eventlog.RedisFactory
 
@@ -141,7 +141,7 @@ class InfrastructureFactoryCase(OnServer, persistence.InfrastructureFactoryTestC
 
 
 def transcoding_of(subclass: type, builtin: type) -> Transcoding:
-    """A transcoding of a subclass of a built-in type."""
+    """Return a transcoding of a subclass of a built-in type."""
     members = {
         "type": subclass,
         "name": subclass.__name__.lower(),
@@ -152,7 +152,7 @@ def transcoding_of(subclass: type, builtin: type) -> Transcoding:
 
 
 @on_each_server
-class TranscoderCase(OnServer, persistence.TranscoderTestCase):
+class TranscoderCase(ServerCase, persistence.TranscoderTestCase):
     def construct_transcoder(self) -> Transcoder:
         transcoder = self.new_factory().transcoder()
         for transcoding in (
@@ -168,24 +168,24 @@ class TranscoderCase(OnServer, persistence.TranscoderTestCase):
         return transcoder
 
 
-class Measured(DomainEvent):
-    """An event with values that JSON alone does not keep."""
+class PriceMeasured(DomainEvent):
+    """An event with values that JSON does not represent: a tuple and a decimal."""
 
     path: tuple[int, ...]
     price: Decimal
 
 
 @on_each_server
-class MapperCase(OnServer, TestCase):
-    def test_event_comes_back_from_the_log_as_it_was(self) -> None:
+class MapperCase(ServerCase, TestCase):
+    def test_an_event_read_from_the_log_equals_the_appended_event(self) -> None:
         factory = self.new_factory()
         transcoder = factory.transcoder()
         for transcoding in (UUIDAsHex(), DecimalAsStr(), DatetimeAsISO()):
             transcoder.register(transcoding)
-        event = Measured(
+        event = PriceMeasured(
             originator_id=uuid4(),
             originator_version=1,
-            timestamp=Measured.create_timestamp(),
+            timestamp=PriceMeasured.create_timestamp(),
             path=(1, 2),
             price=Decimal("10.50"),
         )
@@ -197,17 +197,17 @@ class MapperCase(OnServer, TestCase):
 
 
 @on_each_server
-class ExampleApplicationCase(OnServer, application.ExampleApplicationTestCase):
+class ExampleApplicationCase(ServerCase, application.ExampleApplicationTestCase):
     expected_factory_topic = get_topic(eventlog.RedisFactory)
 
 
 @on_each_server
-class ApplicationCase(OnServer, application.ApplicationTestCase):
+class ApplicationCase(ServerCase, application.ApplicationTestCase):
     pass
 
 
 class EventCounters(eventlog.RedisTrackingRecorder, projection.EventCountersView):
-    """Counters that move with the tracking."""
+    """Counters that change together with the tracking position."""
 
     def get_created_event_counter(self) -> int:
         return self.count("created")
@@ -223,16 +223,16 @@ class EventCounters(eventlog.RedisTrackingRecorder, projection.EventCountersView
 
 
 @on_each_server
-class EventCountersViewCase(OnServer, projection.EventCountersViewTestCase):
+class EventCountersViewCase(ServerCase, projection.EventCountersViewTestCase):
     def construct_event_counters_view(self) -> EventCounters:
         return self.new_factory().tracking_recorder(EventCounters)
 
 
 @on_each_server
-class AggregateEventCountersProjectionCase(OnServer, projection.AggregateEventCountersProjectionTestCase):
+class AggregateEventCountersProjectionCase(ServerCase, projection.AggregateEventCountersProjectionTestCase):
     view_class = EventCounters
 
 
 @on_each_server
-class EventSourcedProjectionCase(OnServer, projection.EventSourcedProjectionTestCase):
+class EventSourcedProjectionCase(ServerCase, projection.EventSourcedProjectionTestCase):
     pass

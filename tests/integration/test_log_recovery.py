@@ -32,8 +32,8 @@ from projections.versions import Build
 from tests import servers
 from tests.archiving import acquire_archiver_lease, archived_log
 from tests.events import new_events
-from tests.integration.eventlog_support import until
 from tests.integration.recovery_support import LOG, Partition, aof_size, detection, restart_truncated
+from tests.processes.roles import wait_until
 from tests.read_model import FIRST_BUILD
 
 
@@ -77,7 +77,7 @@ def test_recovery_restores_archived_events_on_a_lagging_replica_that_takes_over(
         replica = stack.enter_context(servers.valkey(replicaof=("127.0.0.1", primary.port)))
         former.record(*(detection() for _ in range(6)))
         former.project()
-        until(lambda: former.client.execute_command("WAIT", 1, 100) == 1, "the replica has all writes")
+        wait_until(lambda: former.client.execute_command("WAIT", 1, 100) == 1, "the replica has all writes")
         promoted = Partition(replica.connection_url, database)
         promoted.client.execute_command("REPLICAOF", "127.0.0.1", 1)  # cut off from its primary
         former.record(*(detection() for _ in range(4)))

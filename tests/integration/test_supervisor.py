@@ -1,4 +1,4 @@
-"""The supervisor, with real child processes: restarts, order and bound of stopping, and what a killed one leaves."""
+"""The supervisor with real child processes: restarts, stops, log files, and the death of the supervisor."""
 
 import signal
 import subprocess
@@ -15,8 +15,8 @@ import pytest
 from infra.processes.errors import StartupError
 from infra.processes.supervisor import LOG_BYTES, Backoff, Program, Supervisor
 
-SECONDS = 30
-"""Patience with a slow machine; nothing here takes as long."""
+DEADLINE_SECONDS = 30
+"""Seconds that a report or the end of a process may take on a slow machine."""
 
 RECORDS_ITS_STOP = """
 import pathlib, signal, sys, time
@@ -37,27 +37,29 @@ time.sleep(3600)
 
 
 class Reports:
-    """What the supervisor has said, in order."""
+    """The reports of the supervisor, in order."""
 
     def __init__(self) -> None:
         self._queue: Queue[tuple[str, str]] = Queue()
 
-    def __call__(self, name: str, what: str) -> None:
-        self._queue.put((name, what))
+    def __call__(self, name: str, description: str) -> None:
+        self._queue.put((name, description))
 
-    def next_about(self, words: str) -> str:
-        """The next report that contains ``words``; the ones before it are dropped."""
+    def next_with(self, words: str) -> str:
+        """Return the next report that contains ``words``, and drop the reports before it."""
         while True:
-            _, what = self._queue.get(timeout=SECONDS)
-            if words in what:
-                return what
+            _, description = self._queue.get(timeout=DEADLINE_SECONDS)
+            if words in description:
+                return description
 
 
-QUICK = Backoff(initial=0.05, maximum=0.2)
+SHORT_BACKOFF = Backoff(initial=0.05, maximum=0.2)
 
 
 @contextmanager
-def supervising(backoff: Backoff = QUICK, stop_seconds: float = 9.0) -> Iterator[tuple[Supervisor, Reports]]:
+def running_supervisor(
+    backoff: Backoff = SHORT_BACKOFF, stop_seconds: float = 9.0
+) -> Iterator[tuple[Supervisor, Reports]]:
     reports = Reports()
     with Supervisor(reports, Event(), backoff, stop_seconds) as supervisor:
         yield supervisor, reports
@@ -67,56 +69,56 @@ def python(folder: Path, name: str, code: str, *arguments: str) -> Program:
     return Program(name, [sys.executable, "-c", code, *arguments], folder / "logs" / f"{name}.log")
 
 
-def test_restarts_what_dies_with_growing_delays_and_says_why(tmp_path: Path) -> None:
-    with supervising() as (supervisor, reports):
-        supervisor.start(python(tmp_path, "fails", "print('one'); print('it broke'); raise SystemExit(3)"))
+def test_a_failed_program_is_restarted_with_growing_delays_and_its_reason_reported(tmp_path: Path) -> None:
+    with running_supervisor() as (supervisor, reports):
+        supervisor.start(python(tmp_path, "fails", "print('first'); print('it broke'); raise SystemExit(3)"))
         for delay in ("0.05", "0.1", "0.2", "0.2"):
-            ended = reports.next_about("ended")
+            ended = reports.next_with("ended")
             assert ended == f"ended with exit code 3: it broke; starting it again in {delay} s"
 
 
-def test_a_long_enough_run_starts_the_delays_anew(tmp_path: Path) -> None:
-    with supervising(Backoff(initial=0.05, maximum=10, reset_after=0)) as (supervisor, reports):
+def test_a_long_run_resets_the_delay(tmp_path: Path) -> None:
+    with running_supervisor(Backoff(initial=0.05, maximum=10, reset_after=0)) as (supervisor, reports):
         supervisor.start(python(tmp_path, "fails", "raise SystemExit(1)"))
         for _ in range(4):
-            assert reports.next_about("ended").endswith("in 0.05 s")
+            assert reports.next_with("ended").endswith("in 0.05 s")
 
 
-def test_restarts_what_was_killed(tmp_path: Path) -> None:
-    with supervising() as (supervisor, reports):
+def test_a_killed_program_is_restarted(tmp_path: Path) -> None:
+    with running_supervisor() as (supervisor, reports):
         supervisor.start(python(tmp_path, "sleeps", "import time; time.sleep(3600)"))
-        first = int(reports.next_about("pid").split()[1])
+        first = int(reports.next_with("pid").split()[1])
         psutil.Process(first).kill()
-        assert reports.next_about("ended").startswith("ended by SIGKILL")
-        second = int(reports.next_about("pid").split()[1])
+        assert reports.next_with("ended").startswith("ended by SIGKILL")
+        second = int(reports.next_with("pid").split()[1])
         assert second != first
         assert psutil.pid_exists(second)
     assert not psutil.pid_exists(second)
 
 
-def test_the_last_line_is_that_of_the_run_that_ended(tmp_path: Path) -> None:
-    speaks_once = (
-        "import pathlib, sys; said = pathlib.Path(sys.argv[1])\n"
-        "if not said.exists(): said.touch(); print('said once')\n"
+def test_a_report_quotes_the_last_line_of_the_ended_run_only(tmp_path: Path) -> None:
+    prints_once = (
+        "import pathlib, sys; marker = pathlib.Path(sys.argv[1])\n"
+        "if not marker.exists(): marker.touch(); print('printed once')\n"
         "raise SystemExit(1)"
     )
-    with supervising() as (supervisor, reports):
-        supervisor.start(python(tmp_path, "speaks", speaks_once, str(tmp_path / "said")))
-        assert "exit code 1: said once;" in reports.next_about("ended")
-        assert "exit code 1; starting" in reports.next_about("ended")
+    with running_supervisor() as (supervisor, reports):
+        supervisor.start(python(tmp_path, "prints", prints_once, str(tmp_path / "marker")))
+        assert "exit code 1: printed once;" in reports.next_with("ended")
+        assert "exit code 1; starting" in reports.next_with("ended")
 
 
-def test_what_a_process_has_forked_ends_with_it(tmp_path: Path) -> None:
+def test_processes_that_a_program_forked_end_with_the_program(tmp_path: Path) -> None:
     forks = "import subprocess; print(subprocess.Popen(['sleep', '3600']).pid, flush=True); raise SystemExit(1)"
-    with supervising(Backoff(initial=3600, maximum=3600)) as (supervisor, reports):
+    with running_supervisor(Backoff(initial=3600, maximum=3600)) as (supervisor, reports):
         supervisor.start(python(tmp_path, "forks", forks))
-        forked = int(reports.next_about("ended").partition(": ")[2].partition(";")[0])
+        forked = int(reports.next_with("ended").partition(": ")[2].partition(";")[0])
         assert_gone([forked])
 
 
-def test_stops_in_reverse_order(tmp_path: Path) -> None:
+def test_programs_stop_in_reverse_order(tmp_path: Path) -> None:
     stops = tmp_path / "stops"
-    with supervising() as (supervisor, _):
+    with running_supervisor() as (supervisor, _):
         for name in ("first", "second", "third"):
             program = python(tmp_path, name, RECORDS_ITS_STOP, name, str(stops))
             supervisor.start(program, lambda _, name=name: Path(f"{stops}.{name}").exists())
@@ -124,23 +126,23 @@ def test_stops_in_reverse_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_stopping_is_bounded_and_reaches_all_even_if_some_ignore_it(tmp_path: Path) -> None:
+def test_a_stop_is_bounded_and_reaches_every_program_if_some_ignore_sigterm(tmp_path: Path) -> None:
     stops = tmp_path / "stops"
     programs = {"a": RECORDS_ITS_STOP, "b": IGNORES_SIGTERM, "c": RECORDS_ITS_STOP, "d": IGNORES_SIGTERM}
     pids = []
-    with supervising(stop_seconds=4.0) as (supervisor, reports):
+    with running_supervisor(stop_seconds=3.0) as (supervisor, reports):
         for name, code in programs.items():
             program = python(tmp_path, name, code, name, str(stops))
             supervisor.start(program, lambda _, name=name: Path(f"{stops}.{name}").exists())
-            pids.append(int(reports.next_about("pid").split()[1]))
+            pids.append(int(reports.next_with("pid").split()[1]))
     assert stops.read_text().split() == ["c", "a"]
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-def test_stops_at_once_while_a_program_waits_to_be_restarted(tmp_path: Path) -> None:
-    with supervising(Backoff(initial=3600, maximum=3600)) as (supervisor, reports):
+def test_a_stop_does_not_wait_for_the_restart_of_a_program(tmp_path: Path) -> None:
+    with running_supervisor(Backoff(initial=3600, maximum=3600)) as (supervisor, reports):
         supervisor.start(python(tmp_path, "fails", "raise SystemExit(1)"))
-        reports.next_about("starting it again in 3600 s")
+        reports.next_with("starting it again in 3600 s")
 
 
 @pytest.mark.parametrize(
@@ -150,37 +152,38 @@ def test_stops_at_once_while_a_program_waits_to_be_restarted(tmp_path: Path) -> 
         (["/no/such/program"], "cannot be started: .*No such file"),
     ],
 )
-def test_what_cannot_start_is_an_error_with_the_reason(tmp_path: Path, argv: list[str], reason: str) -> None:
-    with supervising() as (supervisor, _), pytest.raises(StartupError, match=reason):
+def test_a_program_that_cannot_start_is_an_error_with_the_reason(tmp_path: Path, argv: list[str], reason: str) -> None:
+    with running_supervisor() as (supervisor, _), pytest.raises(StartupError, match=reason):
         supervisor.start(Program("broken", argv, tmp_path / "broken.log"), lambda _: False)
 
 
-def test_a_large_log_is_set_aside_at_start(tmp_path: Path) -> None:
-    program = python(tmp_path, "speaks", "print('new'); import time; time.sleep(3600)")
+def test_a_large_log_file_is_renamed_at_the_start(tmp_path: Path) -> None:
+    program = python(tmp_path, "prints", "print('new'); import time; time.sleep(3600)")
     program.log.parent.mkdir()
     with program.log.open("wb") as log:
         log.truncate(LOG_BYTES + 1)
-    with supervising() as (supervisor, _):
+    with running_supervisor() as (supervisor, _):
         supervisor.start(program)
     assert program.log.stat().st_size < 100
-    assert program.log.with_name("speaks.log.1").stat().st_size == LOG_BYTES + 1
+    assert program.log.with_name("prints.log.1").stat().st_size == LOG_BYTES + 1
 
 
-def test_roles_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
-    follows = "from infra.processes.lifeline import stop_with_supervisor\nstop_with_supervisor()\n"
+def test_programs_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    lifeline = "from infra.processes import lifeline\nlifeline.GRACE_SECONDS = {}\nlifeline.stop_with_supervisor()\n"
+    stops_in_order, is_killed = lifeline.format(5) + RECORDS_ITS_STOP, lifeline.format(0.5) + IGNORES_SIGTERM
     stops = tmp_path / "stops"
-    supervises = f"""
+    supervisor_code = f"""
 import sys, threading
 from pathlib import Path
 from infra.processes.supervisor import Program, Supervisor
-with Supervisor(lambda name, what: print(what.split()[1], flush=True), threading.Event()) as supervisor:
-    for name, code in (("a", {follows + RECORDS_ITS_STOP!r}), ("b", {follows + IGNORES_SIGTERM!r})):
+with Supervisor(lambda name, report: print(report.split()[1], flush=True), threading.Event()) as supervisor:
+    for name, code in (("a", {stops_in_order!r}), ("b", {is_killed!r})):
         argv = [sys.executable, "-c", code, name, {str(stops)!r}]
         program = Program(name, argv, Path({str(tmp_path)!r}) / name)
         supervisor.start(program, lambda _: Path({str(stops)!r} + "." + name).exists())
     threading.Event().wait()
 """
-    with subprocess.Popen([sys.executable, "-c", supervises], stdout=subprocess.PIPE, text=True) as supervisor:
+    with subprocess.Popen([sys.executable, "-c", supervisor_code], stdout=subprocess.PIPE, text=True) as supervisor:
         assert supervisor.stdout
         pids = [int(supervisor.stdout.readline()) for _ in range(2)]
         assert all(psutil.pid_exists(pid) for pid in pids)
@@ -191,5 +194,5 @@ with Supervisor(lambda name, what: print(what.split()[1], flush=True), threading
 
 def assert_gone(pids: list[int]) -> None:
     processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    _, alive = psutil.wait_procs(processes, timeout=SECONDS)
+    _, alive = psutil.wait_procs(processes, timeout=DEADLINE_SECONDS)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []

@@ -1,26 +1,17 @@
-"""What the tests of the event log share."""
+"""A TCP proxy that loses one reply of a Redis server."""
 
 import select
 import socket
-import time
-from collections.abc import Callable
 from threading import Thread
 from types import TracebackType
 from typing import Self
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    """Return when the condition holds."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, f"waited for 30 s until {what}"
-        time.sleep(0.01)
-
-
 class LosingProxy:
-    """Between client and server: hands everything on, but loses the first reply to a call of one function.
+    """A proxy that forwards everything except the first reply to a call of one server-side function.
 
-    It waits until the server has replied, then closes the connection instead of handing the reply on.
+    The proxy waits for this reply and then closes the connection to the client. The server has therefore executed the
+    function, but the client does not know.
     """
 
     def __init__(self, host: str, port: int, function: bytes) -> None:
@@ -28,7 +19,7 @@ class LosingProxy:
         self._function = function
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.lost = 0
+        self.lost_replies = 0
         self._threads = [Thread(target=self._accept)]
 
     def __enter__(self) -> Self:
@@ -65,7 +56,7 @@ class LosingProxy:
                     server.sendall(request)
                 if server in readable:
                     reply = server.recv(1_000_000)
-                    if called and not self.lost and b"Function not found" not in reply:
-                        self.lost += 1
+                    if called and not self.lost_replies and b"Function not found" not in reply:
+                        self.lost_replies += 1
                         return
                     client.sendall(reply)
