@@ -75,7 +75,7 @@ def test_an_append_that_is_not_on_disk_is_reported_and_may_be_repeated() -> None
 
 
 def test_an_append_that_is_on_no_replica_is_reported_and_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(durability, "WAIT_MILLISECONDS", 1_000)
+    monkeypatch.setattr(durability, "WAIT_MILLISECONDS", 2_000)
     event = opaque_event(event_id="once")
     with servers.valkey() as primary, connect(primary.connection_url) as client:
         replica_of = {"replicaof": ("127.0.0.1", primary.port), "repl-diskless-sync-delay": 0}
