@@ -85,7 +85,9 @@ class ArchiveWorker:
                 logger.warning("lease lost", log=self._log.name, reason=str(error))
             except (RedisError, PersistenceError, DatabaseError) as error:
                 outage.failed(error)
-                self._record_error(" ".join(str(error).split()))
+                # Without PostgreSQL, recording the error takes until the timeout of the connection.
+                if not stop.is_set():
+                    self._record_error(" ".join(str(error).split()))
                 stop.wait(RETRY_SECONDS)
 
     def _acquire_lease(self) -> PostgresLease | None:
