@@ -1,11 +1,10 @@
-"""``tickview archive`` as real processes: killed, stalled, without PostgreSQL for a while, behind a wiped Redis."""
+"""``tickview archive`` as real processes: killed, suspended, without PostgreSQL, and with a wiped Redis."""
 
 import random
 import signal
 from contextlib import ExitStack
 from typing import Any
 
-import orjson
 import psycopg
 import pytest
 from redis import Redis
@@ -18,8 +17,8 @@ from tests import servers
 from tests.events import new_events
 from tests.oracles.hash_chain import chain_hashes
 from tests.processes.api_service import api, detection, post
-from tests.processes.histories import LOGS, by_log, history_of
-from tests.processes.roles import killed_role, running_role, tickview, wait_until
+from tests.processes.histories import LOGS, events_by_log, random_history
+from tests.processes.roles import killed_role, running_role, tickview, tickview_json, wait_until
 from tests.processes.test_workers import assert_folded
 
 LEASE_SECONDS = 0.5
@@ -27,7 +26,6 @@ LEASE_SECONDS = 0.5
 
 @pytest.fixture
 def archive(redis: Redis, database: Database) -> PostgresArchive:
-    """The archive, as readers have it."""
     return PostgresArchive(database, redis, restore_limit=1_000, partitions=4)
 
 
@@ -36,66 +34,69 @@ def logs_of(redis: Redis, archive: PostgresArchive) -> dict[str, EventLog]:
 
 
 def append(logs: dict[str, EventLog], history: list[Any]) -> None:
-    for name, events in by_log(history).items():
+    for name, events in events_by_log(history).items():
         for first in range(0, len(events), 50):
             logs[name].append(new_events(events[first : first + 50]))
 
 
-def archived(dsn: str, log: str) -> list[tuple[Any, ...]]:
+def archived_rows(dsn: str, log: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn) as connection:
         return connection.execute("SELECT * FROM tickview.events WHERE log = %s ORDER BY position", [log]).fetchall()
 
 
-def positions(dsn: str) -> dict[str, int]:
+def archived_positions(dsn: str) -> dict[str, int]:
     with psycopg.connect(dsn) as connection:
-        found = connection.execute("SELECT log, position FROM tickview.segments WHERE name = 'archive'").fetchall()
-    return dict(found)
+        rows = connection.execute("SELECT log, position FROM tickview.segments WHERE name = 'archive'").fetchall()
+    return dict(rows)
 
 
 def wait_for_archive(dsn: str, logs: dict[str, EventLog]) -> None:
-    """Until the archive is where the logs are, to which an expirer may add."""
+    """Wait until the archive has every event of the logs, to which an expirer may append."""
 
-    def is_there() -> bool:
-        archived = positions(dsn)
+    def is_archived() -> bool:
+        archived = archived_positions(dsn)
         return all(archived.get(name, 0) == log.head() for name, log in logs.items())
 
-    wait_until(is_there, "all is archived")
+    wait_until(is_archived, "every event is archived")
 
 
 def assert_archived(dsn: str, logs: dict[str, EventLog]) -> None:
-    """Every event of each log is in the archive once, in order, and chained."""
+    """Assert that the archive has every event of each log once, in order, and in a hash chain."""
     wait_for_archive(dsn, logs)
     for name, log in logs.items():
-        rows = archived(dsn, name)
+        rows = archived_rows(dsn, name)
         assert len(rows) > 0
         assert [row[1] for row in rows] == list(range(1, log.head() + 1))
         assert [row[6] for row in rows] == [entry.event_id for entry in log.read(0, 100_000)]
         assert [row[-1] for row in rows] == chain_hashes(rows)
 
 
-def test_archivers_that_are_killed_and_stalled(
+def test_killed_and_suspended_archivers_archive_every_event_once(
     redis: Redis, redis_url: str, database: Database, archive: PostgresArchive
 ) -> None:
-    history, chance = history_of(6_000, seed=3), random.Random(3)
+    history, chance = random_history(6_000, seed=3), random.Random(3)
     settings = {"postgres_dsn": database.dsn, "lease_seconds": LEASE_SECONDS, "archive_batch": 20}
     logs = logs_of(redis, archive)
     with ExitStack() as stack:
         stack.enter_context(running_role("archive", redis_url=redis_url, **settings))
-        stalled = stack.enter_context(running_role("archive", redis_url=redis_url, **settings))
+        suspended = stack.enter_context(running_role("archive", redis_url=redis_url, **settings))
         append(logs, history[:1_000])
         wait_for_archive(database.dsn, logs)
-        stalled.send_signal(signal.SIGSTOP)
+        suspended.send_signal(signal.SIGSTOP)
         for part in range(1, 5):
             with killed_role("archive", redis_url=redis_url, **settings):
                 append(logs, history[part * 1_000 : (part + 1) * 1_000])
-                goal = sum(positions(database.dsn).values()) + chance.randrange(50, 500)
-                wait_until(lambda goal=goal: sum(positions(database.dsn).values()) >= goal, "some progress")
-        stalled.send_signal(signal.SIGCONT)
+                goal = sum(archived_positions(database.dsn).values()) + chance.randrange(50, 500)
+                wait_until(
+                    lambda goal=goal: sum(archived_positions(database.dsn).values()) >= goal,
+                    "the archivers make progress",
+                )
+        suspended.send_signal(signal.SIGCONT)
         append(logs, history[5_000:])
         assert_archived(database.dsn, logs)
 
 
-def test_without_postgresql_the_archive_is_late_and_nothing_else(redis_url: str) -> None:
+def test_without_postgresql_events_are_recorded_and_served_and_archived_later(redis_url: str) -> None:
     with servers.world_readable_folder() as folder, ExitStack() as stack:
         with servers.postgres(data=folder) as dsn:
             settings = {"postgres_dsn": dsn, "lease_seconds": LEASE_SECONDS}
@@ -103,22 +104,22 @@ def test_without_postgresql_the_archive_is_late_and_nothing_else(redis_url: str)
                 stack.enter_context(running_role(role, redis_url=redis_url, **settings))
             client = stack.enter_context(api(redis_url, **settings))
             post(client, [detection("AAPL"), detection("MSFT")])
-            wait_until(lambda: sum(positions(dsn).values()) == 2, "both are archived")
-        known = post(client, [detection(f"S{number}") for number in range(50)])
-        answer = client.get("/api/patterns/scan", params={"per_page": 100}, headers=known)
-        assert (answer.status_code, answer.json()["pagination"]["total"]) == (200, 52)
+            wait_until(lambda: sum(archived_positions(dsn).values()) == 2, "both events are archived")
+        header = post(client, [detection(f"S{number}") for number in range(50)])
+        response = client.get("/api/patterns/scan", params={"per_page": 100}, headers=header)
+        assert (response.status_code, response.json()["pagination"]["total"]) == (200, 52)
         with servers.postgres(data=folder) as dsn:
-            wait_until(lambda: sum(positions(dsn).values()) == 52, "the archive has caught up by itself")
+            wait_until(lambda: sum(archived_positions(dsn).values()) == 52, "the archive has caught up")
             for name in LOGS:
-                rows = archived(dsn, name)
+                rows = archived_rows(dsn, name)
                 assert [row[-1] for row in rows] == chain_hashes(rows)
 
 
-def test_a_wiped_redis_under_running_roles(
+def test_running_roles_recover_from_a_wiped_redis(
     redis: Redis, redis_url: str, database: Database, archive: PostgresArchive
 ) -> None:
-    """Everything goes on by itself; read models are built anew from the archive."""
-    history = history_of(2_000, seed=4)
+    """The archiver restores the logs, and the workers build the read models again from the archive."""
+    history = random_history(2_000, seed=4)
     settings = {"postgres_dsn": database.dsn, "lease_seconds": LEASE_SECONDS, "log_retention_size": 100}
     logs = logs_of(redis, archive)
     with (
@@ -136,36 +137,38 @@ def test_a_wiped_redis_under_running_roles(
         append(logs, history[1_500:])
         assert_folded(redis, history, logs)
         assert_archived(database.dsn, logs)
-        answer = client.get("/api/patterns/scan", params={"confidence_min": 0, "per_page": 1})
-        assert answer.status_code == 200
+        response = client.get("/api/patterns/scan", params={"confidence_min": 0, "per_page": 1})
+        assert response.status_code == 200
 
 
-def test_what_cannot_be_archived_is_told_by_status(redis: Redis, redis_url: str, database: Database) -> None:
-    """Another log of the same name: a person must decide, and is told what about."""
+def test_status_shows_why_a_log_cannot_be_archived(redis: Redis, redis_url: str, database: Database) -> None:
+    """Another log with the same name is a conflict that the operator must resolve."""
     settings = {"postgres_dsn": database.dsn, "lease_seconds": LEASE_SECONDS}
     log = EventLog(redis, "market-1", archive=PostgresArchive(database, redis, restore_limit=10, partitions=4))
-    log.append(new_events(by_log(history_of(200, seed=5))["market-1"]))
+    log.append(new_events(events_by_log(random_history(200, seed=5))["market-1"]))
     with running_role("archive", redis_url=redis_url, **settings):
         wait_for_archive(database.dsn, {"market-1": log})
     redis.flushall()
-    stranger = EventLog(redis, "market-1")
-    stranger.append(new_events(by_log(history_of(200, seed=6))["market-1"]))
+    other_log = EventLog(redis, "market-1")
+    other_log.append(new_events(events_by_log(random_history(200, seed=6))["market-1"]))
     with running_role("archive", redis_url=redis_url, **settings):
 
-        def held_up() -> Any:
-            told = orjson.loads(tickview("status", "--json", redis_url=redis_url, **settings).stdout)
-            return next(one["error"] for one in told["archive"]["logs"] if one["log"] == "market-1")
+        def archive_error() -> Any:
+            status = tickview_json("status", redis_url=redis_url, **settings)
+            return next(log["error"] for log in status["archive"]["logs"] if log["log"] == "market-1")
 
-        assert "is this the right Redis, and the right PostgreSQL?" in wait_until(held_up, "the error is told")
+        assert "is this the right Redis, and the right PostgreSQL?" in wait_until(
+            archive_error, "status shows the error"
+        )
 
 
-def test_a_role_without_postgresql_says_so_in_one_line(redis_url: str) -> None:
-    for dsn, expected in (
+def test_archiver_without_postgresql_exits_with_the_reason(redis_url: str) -> None:
+    for dsn, reason in (
         (None, b"no PostgreSQL is configured: set TICKVIEW_POSTGRES_DSN"),
         ("postgresql://127.0.0.1:1/x", b"does not serve TickView"),
     ):
         settings: dict[str, Any] = {"postgres_dsn": dsn} if dsn else {}
-        done = tickview("archive", redis_url=redis_url, **settings)
-        assert done.returncode == 1
-        assert expected in done.stderr
-        assert done.stderr.count(b"\n") == 1
+        completed = tickview("archive", redis_url=redis_url, **settings)
+        assert completed.returncode == 1
+        assert reason in completed.stderr
+        assert completed.stderr.count(b"\n") == 1

@@ -135,6 +135,8 @@ def test_while_postgresql_is_away_only_reads_of_the_archive_fail(redis_url: str)
             events_afterwards = audit_events(client)
             assert (events_afterwards[:2], len(events_afterwards)) == (events, 3)
             wait_until(lambda: client.get("/api/health").json()["status"] == "healthy", "the service is healthy again")
+            # Without PostgreSQL, an archiver ends only after several timeouts.
+            stack.close()
 
 
 def test_a_hanging_postgresql_blocks_no_other_request(redis_url: str) -> None:

@@ -20,7 +20,7 @@ from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.versions import Build, Versions
 from tests.oracles.read_models import ReadModelContent, expected_patterns
-from tests.processes.histories import LOGS, append, by_log, history_of
+from tests.processes.histories import LOGS, append, events_by_log, random_history
 from tests.processes.release import running_release, start_release
 from tests.processes.roles import running_role, tickview, wait_until
 from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
@@ -74,7 +74,7 @@ def lasting(history: list[Event]) -> list[Event]:
 
 def test_a_deploy_builds_switches_and_can_be_rolled_back(redis: Redis, redis_url: str) -> None:
     """Old and new code run at once; the former build stays current, and the way back loses no event."""
-    history = lasting(history_of(1_500, seed=3))
+    history = lasting(random_history(1_500, seed=3))
     append(redis, history[:1_000])
     with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "version 1 is built")
@@ -96,13 +96,13 @@ def test_a_deploy_builds_switches_and_can_be_rolled_back(redis: Redis, redis_url
 
 
 def test_killed_again_and_again_a_replay_goes_on_and_ends_right(redis: Redis, redis_url: str) -> None:
-    history = history_of(2_500, seed=4)
+    history = random_history(2_500, seed=4)
     append(redis, history)
     with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
     change_versions(redis, "patterns", lambda found: found.replayed(1, held=False, throttle=0))
     chance = random.Random(4)
-    log = max(LOGS, key=lambda one: len(by_log(history)[one]))
+    log = max(LOGS, key=lambda one: len(events_by_log(history)[one]))
 
     def checkpoint() -> int:
         return int(redis.hget(keys_of(Build(1, 2), log).state, "checkpoint") or 0)
@@ -124,7 +124,7 @@ def test_killed_again_and_again_a_replay_goes_on_and_ends_right(redis: Redis, re
 
 
 def test_replay_by_hand_without_a_worker(redis: Redis, redis_url: str) -> None:
-    append(redis, history_of(600, seed=5))
+    append(redis, random_history(600, seed=5))
     with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
     answer = tickview("replay", "patterns", "--verify", "--json", redis_url=redis_url, **FAST)
@@ -136,7 +136,7 @@ def test_replay_by_hand_without_a_worker(redis: Redis, redis_url: str) -> None:
 
 def test_differences_stop_the_switch_until_they_are_expected(redis: Redis, redis_url: str) -> None:
     """A row of the live build is not what its events say; the comparison finds just that row."""
-    append(redis, lasting(history_of(800, seed=6)))
+    append(redis, lasting(random_history(800, seed=6)))
     with running_role("project", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
         keys = next(keys for keys in (keys_of(FIRST_BUILD, log) for log in LOGS) if redis.hlen(keys.rows))
@@ -158,7 +158,7 @@ def test_differences_stop_the_switch_until_they_are_expected(redis: Redis, redis
 
 
 def test_a_throttled_replay_goes_in_small_steps(redis: Redis, redis_url: str) -> None:
-    append(redis, history_of(400, seed=8))
+    append(redis, random_history(400, seed=8))
     with running_role("project", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
         answer = tickview("replay", "patterns", "--throttle", "200", "--json", redis_url=redis_url)
@@ -171,7 +171,7 @@ def test_a_throttled_replay_goes_in_small_steps(redis: Redis, redis_url: str) ->
 
 
 def test_no_switch_leaves_the_live_one_live(redis: Redis, redis_url: str) -> None:
-    append(redis, history_of(300, seed=7))
+    append(redis, random_history(300, seed=7))
     with running_role("project", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
         answer = tickview("replay", "patterns", "--no-switch", "--json", redis_url=redis_url)

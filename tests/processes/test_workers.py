@@ -1,4 +1,4 @@
-"""Worker processes that are killed, stopped and continued: every event takes effect exactly once."""
+"""Worker processes that are killed, suspended and stopped: every event takes effect exactly once."""
 
 import random
 import signal
@@ -17,7 +17,7 @@ from projections.ports import Segment
 from projections.registry import READ_MODELS
 from tests import servers
 from tests.oracles.read_models import ORACLES
-from tests.processes.histories import LOGS, append, by_log, history_of
+from tests.processes.histories import LOGS, append, events_by_log, random_history
 from tests.processes.roles import killed_role, running_role, start, stop, wait_until
 from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 
@@ -29,7 +29,7 @@ def keys_of(read_model: str, log: str) -> SegmentKeys:
 
 
 MODELS = {name: projection for name, projection in READ_MODELS.items() if projection.folds(LOGS[0])}
-"""Those of the market."""
+"""The read models of the market log."""
 
 
 def state(redis: Redis, read_model: str, log: str, field: str) -> str:
@@ -38,9 +38,9 @@ def state(redis: Redis, read_model: str, log: str, field: str) -> str:
 
 
 def assert_folded(redis: Redis, history: list[Event], logs: dict[str, EventLog] | None = None) -> None:
-    """Wait until all segments are at the end of their logs, then compare everything with the oracle.
+    """Wait until all segments are at the end of their logs, then compare every read model with its oracle.
 
-    The expirer adds events of its own; they are part of the history then. ``logs`` are given where they were trimmed.
+    The expirer adds events to the history. If the logs are trimmed, ``logs`` read their beginnings from the archive.
     """
     logs = logs or {name: EventLog(redis, name) for name in LOGS}
 
@@ -51,50 +51,54 @@ def assert_folded(redis: Redis, history: list[Event], logs: dict[str, EventLog] 
             int(state(redis, name, log, "checkpoint")) == heads[log] for name in MODELS for log in LOGS
         )
 
-    wait_until(at_the_end, "all segments folded")
+    wait_until(at_the_end, "all segments are folded")
     for log in LOGS:
         entries = logs[log].read(0, 100_000)
         recorded = [decode(entry.topic, entry.event_id, entry.state) for entry in entries]
-        assert {event.event_id for event in by_log(history)[log]} <= {event.event_id for event in recorded}
+        assert {event.event_id for event in events_by_log(history)[log]} <= {event.event_id for event in recorded}
         for name, projection in MODELS.items():
             assert_same_content(load_segment(redis, projection, log), ORACLES[name](recorded))
 
 
-def test_killed_and_stalled_workers(redis: Redis, redis_url: str, tmp_path: Path) -> None:
-    """Four workers on four partitions; one is killed, one sleeps past its lease and wakes up."""
-    history = history_of(4_000, seed=1)
-    log = tmp_path / "stalled.log"
+def test_killed_and_suspended_workers_leave_correct_read_models(redis: Redis, redis_url: str, tmp_path: Path) -> None:
+    """Of four workers on four partitions, one is killed and one is suspended until its leases have ended."""
+    history = random_history(4_000, seed=1)
+    log = tmp_path / "suspended.log"
     with ExitStack() as stack:
         logs = [None, stack.enter_context(log.open("wb")), None, None]
         settings = {"redis_url": redis_url, "lease_seconds": LEASE_SECONDS, "fold_batch": 7}
         workers = [stack.enter_context(running_role("project", log=log, **settings)) for log in logs]
         append(redis, history[:1_000])
-        killed, stalled, *_ = workers
+        killed, suspended, *_ = workers
 
         def owned_by(pid: int) -> dict[tuple[str, str], int]:
-            """The epochs of the segments that this process owns. Owner and epoch are of the same moment."""
+            """Return the epochs of the segments that a process owns. HMGET reads owner and epoch at the same moment."""
             segments = [(name, log) for name in MODELS for log in LOGS]
-            found = {one: redis.hmget(keys_of(*one).state, "owner", "epoch") for one in segments}
-            return {one: int(epoch) for one, (owner, epoch) in found.items() if f"-{pid}-".encode() in (owner or b"")}
+            leases = {segment: redis.hmget(keys_of(*segment).state, "owner", "epoch") for segment in segments}
+            return {
+                segment: int(epoch)
+                for segment, (owner, epoch) in leases.items()
+                if f"-{pid}-".encode() in (owner or b"")
+            }
 
         wait_until(lambda: all(owned_by(worker.pid) for worker in workers), "every worker has a segment")
-        stalled.send_signal(signal.SIGSTOP)
-        lost = owned_by(stalled.pid)
+        suspended.send_signal(signal.SIGSTOP)
+        lost = owned_by(suspended.pid)
         killed.kill()
         append(redis, history[1_000:3_000])
         wait_until(
             lambda: all(int(state(redis, *segment, "epoch")) > epoch for segment, epoch in lost.items()),
-            "others have taken the sleeper's segments",
+            "other workers have acquired the segments of the suspended worker",
         )
-        stalled.send_signal(signal.SIGCONT)
+        suspended.send_signal(signal.SIGCONT)
         append(redis, history[3_000:])
         assert_folded(redis, history)
-        wait_until(lambda: b'"outcome": "not ours"' in log.read_bytes(), "the fence has refused the sleeper")
+        wait_until(lambda: b'"outcome": "not ours"' in log.read_bytes(), "the fence has refused a commit")
 
 
-def test_kill_again_and_again(redis: Redis, redis_url: str) -> None:
-    """One worker after the other is killed in the middle of its work."""
-    history = history_of(3_000, seed=2)
+def test_workers_killed_one_after_another_leave_correct_read_models(redis: Redis, redis_url: str) -> None:
+    """Each worker is killed in the middle of its work."""
+    history = random_history(3_000, seed=2)
     chance = random.Random(2)
     append(redis, history)
     for _ in range(4):
@@ -102,25 +106,26 @@ def test_kill_again_and_again(redis: Redis, redis_url: str) -> None:
             before = int(state(redis, "activity", "market-1", "checkpoint"))
             target = before + chance.randrange(20, 120)
             wait_until(
-                lambda target=target: int(state(redis, "activity", "market-1", "checkpoint")) >= target, "some progress"
+                lambda target=target: int(state(redis, "activity", "market-1", "checkpoint")) >= target,
+                "the worker makes progress",
             )
     with running_role("project", redis_url=redis_url, lease_seconds=0.3):
         assert_folded(redis, history)
 
 
-def test_a_worker_that_ends_gives_its_leases_back(redis: Redis, redis_url: str) -> None:
-    """Its successor need not wait for the leases, here five minutes, to end."""
+def test_stopped_worker_releases_its_leases(redis: Redis, redis_url: str) -> None:
+    """The next worker does not wait for the end of the leases, which last five minutes here."""
     first = start("project", redis_url=redis_url, lease_seconds=300)
-    wait_until(lambda: state(redis, "patterns", "market-0", "epoch") != "0", "the first has the segment")
+    wait_until(lambda: state(redis, "patterns", "market-0", "epoch") != "0", "the first worker has the segment")
     assert stop(first) == 0
     with running_role("project", redis_url=redis_url, lease_seconds=300):
-        wait_until(lambda: state(redis, "patterns", "market-0", "epoch") == "2", "the second has the segment")
+        wait_until(lambda: state(redis, "patterns", "market-0", "epoch") == "2", "the second worker has the segment")
 
 
-def test_a_worker_that_ends_while_redis_is_away_ends_in_order(tmp_path: Path) -> None:
+def test_worker_stopped_while_redis_is_away_exits_with_zero(tmp_path: Path) -> None:
     with servers.valkey(data=tmp_path) as server, connect(server.connection_url) as client:
         with killed_role("project", redis_url=server.connection_url) as worker:
-            wait_until(lambda: state(client, "patterns", "market-0", "epoch") != "0", "it has the segment")
+            wait_until(lambda: state(client, "patterns", "market-0", "epoch") != "0", "the worker has the segment")
             server.stop()
             assert stop(worker) == 0
         server.start()
