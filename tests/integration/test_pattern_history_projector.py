@@ -1,13 +1,13 @@
-"""``pattern_history``, folded from the archive: equal to the oracle at every moment, whatever happens meanwhile."""
+"""The projector of ``pattern_history`` on a real archive: scans equal the oracle at every moment."""
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 from time import time
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 from redis import Redis
 
@@ -15,7 +15,7 @@ from domain.codec import decode, topic_of
 from domain.events import Event, PatternDetected
 from domain.streams import log_of, market_logs
 from infra.archive.leases import LeaseLostError
-from infra.archive.pattern_history.projector import PatternHistoryProjector, State
+from infra.archive.pattern_history.projector import PatternHistoryProjector
 from infra.archive.pattern_history.versions import remove_previous_version, switch_live_version
 from infra.log.event_log import EventLog, NewEvent
 from infra.postgres.database import Database
@@ -24,6 +24,7 @@ from projections.patterns import PatternRow
 from projections.queries import HistoryPage, PatternQuery
 from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events
+from tests.integration.archive_support import CrashError, CrashingDatabase, detections
 from tests.integration.test_pattern_queries import pattern_queries
 from tests.oracles import queries as oracle
 from tests.oracles.pattern_history import RecordedEvent, moments_of_change, patterns_at
@@ -31,18 +32,18 @@ from tests.pattern_history import fold_history, history_lease, scan_histories, s
 from tests.strategies import histories
 
 LOGS = market_logs(2)
-EVERYTHING = 1_000
+ALL_ROWS = 1_000
 
-MIDST = 878_550_000
-"""Of the moments of the strategies, which lie within 50,000 seconds of it."""
+MIDDLE_MOMENT = 878_550_000
+"""Epoch second. All moments that the strategies draw lie within 50,000 seconds of this moment."""
 
 
-def lately(event: Event) -> Event:
-    """The event as if the strategies' 28 hours were the second around now, in which it will be recorded."""
+def moved_to_now(event: Event) -> Event:
+    """Move the moments of an event to within half a second of now, so that they mix with the times of recording."""
     now = time()
 
     def moved(moment: float) -> float:
-        return round(now + (moment - MIDST) / 100_000, 3)
+        return round(now + (moment - MIDDLE_MOMENT) / 100_000, 3)
 
     changes: dict[str, Any] = {"occurred_at": moved(event.occurred_at)}
     if getattr(event, "expires_at", None) is not None:
@@ -51,12 +52,12 @@ def lately(event: Event) -> Event:
 
 
 def record(redis: Redis, database: Database, events: Sequence[Event]) -> None:
-    """Append to the log that each belongs to, one after the other, so that there are many moments."""
+    """Append each event to its log, one event per call, so that the times of recording differ."""
     logs = {name: archived_log(redis, database, name) for name in LOGS}
     for log in logs.values():
         log.open()
     for event in events:
-        logs[log_of(event.stream, len(LOGS))].append(new_events([lately(event)]))
+        logs[log_of(event.stream, len(LOGS))].append(new_events([moved_to_now(event)]))
 
 
 def archive_and_fold(redis: Redis, database: Database, batch_size: int = 100) -> None:
@@ -65,41 +66,41 @@ def archive_and_fold(redis: Redis, database: Database, batch_size: int = 100) ->
         fold_history(database, name, batch_size)
 
 
-def past_of(redis: Redis, log: str) -> list[RecordedEvent]:
-    """The log as it was recorded."""
+def recorded_events(redis: Redis, log: str) -> list[RecordedEvent]:
+    """Return all events of a log with their times of recording."""
     return [
         RecordedEvent(decode(entry.topic, entry.event_id, entry.state), entry.position, entry.recorded_at)
-        for entry in EventLog(redis, log).read(0, EVERYTHING)
+        for entry in EventLog(redis, log).read(0, ALL_ROWS)
     ]
 
 
-def assert_answer(
-    answer: HistoryPage, query: PatternQuery, timeline: Timeline, pasts: dict[str, list[RecordedEvent]]
+def assert_page(
+    answer: HistoryPage, query: PatternQuery, timeline: Timeline, events_by_log: dict[str, list[RecordedEvent]]
 ) -> None:
-    """Rows, order, total, provenance and positions are those of the oracle."""
-    then = {
-        key: (PatternRow(**one.row), log, one.position)
-        for log, past in pasts.items()
-        for key, one in patterns_at(past, timeline, query.now).items()
+    """Assert that rows, order, total, provenance and positions equal the oracle's."""
+    expected_rows = {
+        key: (PatternRow(**expected_row.row), log, expected_row.position)
+        for log, events in events_by_log.items()
+        for key, expected_row in patterns_at(events, timeline, query.now).items()
     }
-    expected = oracle.scan([row for row, *_ in then.values()], query)
-    assert [found.row.id for found in answer.page.rows] == expected.ids
+    expected = oracle.scan([row for row, *_ in expected_rows.values()], query)
+    assert [result.row.id for result in answer.page.rows] == expected.ids
     assert (answer.page.total, answer.page.end) == (expected.total, expected.end)
-    assert all(tuple(found) == then[found.row.id] for found in answer.page.rows)
-    assert answer.positions == {log: len(past) for log, past in pasts.items()}
+    assert all(tuple(result) == expected_rows[result.row.id] for result in answer.page.rows)
+    assert answer.positions == {log: len(events) for log, events in events_by_log.items()}
 
 
-def assert_equals_the_oracle(redis: Redis, database: Database) -> None:
-    """At every moment, on both timelines."""
-    pasts = {log: past_of(redis, log) for log in LOGS}
-    moments = sorted({moment for past in pasts.values() for moment in moments_of_change(past)})
-    asked = [
-        (PatternQuery(moment, sort_by="symbol", limit=EVERYTHING), timeline)
+def assert_every_moment_equals_the_oracle(redis: Redis, database: Database) -> None:
+    """Assert it for every moment at which a row changes, on both timelines."""
+    events_by_log = {log: recorded_events(redis, log) for log in LOGS}
+    moments = sorted({moment for events in events_by_log.values() for moment in moments_of_change(events)})
+    queries = [
+        (PatternQuery(moment, sort_by="symbol", limit=ALL_ROWS), timeline)
         for moment in moments
         for timeline in TIMELINES
     ]
-    for (query, timeline), answer in zip(asked, scan_histories(database, LOGS, asked), strict=True):
-        assert_answer(answer, query, timeline, pasts)
+    for (query, timeline), answer in zip(queries, scan_histories(database, LOGS, queries), strict=True):
+        assert_page(answer, query, timeline, events_by_log)
 
 
 on_servers = settings(
@@ -113,119 +114,98 @@ on_servers = settings(
     st.lists(st.tuples(pattern_queries(), st.integers(0, 10**6), st.sampled_from(TIMELINES)), min_size=5, max_size=15),
     st.integers(1, 20),
 )
-def test_a_scan_as_of_any_moment_equals_the_oracle(
+def test_a_scan_of_any_moment_equals_the_oracle(
     redis: Redis,
     database: Database,
     history: list[Event],
-    questions: list[tuple[PatternQuery, int, Timeline]],
+    choices: list[tuple[PatternQuery, int, Timeline]],
     batch_size: int,
 ) -> None:
     redis.flushall()
     truncate_archive(database)
-    cut = len(history) // 2
-    record(redis, database, history[:cut])
+    half = len(history) // 2
+    record(redis, database, history[:half])
     archive_and_fold(redis, database, batch_size)
-    record(redis, database, history[cut:])
+    record(redis, database, history[half:])
     archive_and_fold(redis, database, batch_size)
 
-    pasts = {log: past_of(redis, log) for log in LOGS}
-    moments = [moment for past in pasts.values() for moment in moments_of_change(past)]
-    asked: list[tuple[PatternQuery, Timeline]] = [
-        (query._replace(now=moments[choice % len(moments)]), timeline) for query, choice, timeline in questions
+    events_by_log = {log: recorded_events(redis, log) for log in LOGS}
+    moments = [moment for events in events_by_log.values() for moment in moments_of_change(events)]
+    queries: list[tuple[PatternQuery, Timeline]] = [
+        (query._replace(now=moments[choice % len(moments)]), timeline) for query, choice, timeline in choices
     ]
-    for (query, timeline), answer in zip(asked, scan_histories(database, LOGS, asked), strict=True):
-        assert_answer(answer, query, timeline, pasts)
-    assert_equals_the_oracle(redis, database)
+    for (query, timeline), answer in zip(queries, scan_histories(database, LOGS, queries), strict=True):
+        assert_page(answer, query, timeline, events_by_log)
+    assert_every_moment_equals_the_oracle(redis, database)
 
 
-def detections(count: int, symbol: str = "AAPL") -> list[Event]:
-    """Of as many moments, each announced with a confidence and then with another."""
-    now = time()
-    known = {"source": "test", "symbol": symbol, "pattern": "Doji", "tier": "daily", "occurred_at": now}
-    return [
-        PatternDetected.model_validate(
-            {**known, "event_id": f"{symbol}{number}{half}", "detected_at": now - number, "confidence": half}
-        )
-        for number in range(count)
-        for half in (0.5, 0.75)
-    ]
-
-
-class Crashing(PatternHistoryProjector):
-    """Crashes after all has been written, before it is committed."""
-
-    crashes = 0
-
-    def _insert(self, connection: Connection, states: Sequence[State]) -> None:
-        super()._insert(connection, states)
-        self.crashes += 1
-        if self.crashes % 2:
-            raise ZeroDivisionError
-
-
-def test_a_crash_loses_nothing_and_does_nothing_twice(redis: Redis, database: Database) -> None:
+def test_every_event_is_folded_once_despite_crashes_before_commits(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOGS[0])
     log.append(new_events(detections(20)))
     archive_to_end(database, log)
-    projector = Crashing(database, history_lease(database, log.name), 7)
+    crashes = chain.from_iterable(repeat(("before", "none"), 6))
+    crashing_database = CrashingDatabase(database.dsn, crashes)
+    projector = PatternHistoryProjector(crashing_database, history_lease(database, log.name), 7)
     with database.connection() as connection:
         switch_live_version(connection, 1)
     folded = 0
     while folded < 40:
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(CrashError):
             projector.step()
         assert scan_history(database, LOGS, PatternQuery(time())).positions[log.name] == folded
         folded += projector.step()
-    assert (projector.step(), projector.crashes) == (0, 12)
-    assert_equals_the_oracle(redis, database)
+    assert next(crashes, None) is None, "six batches, and a crash before each commit"
+    assert projector.step() == 0
+    crashing_database.close()
+    assert_every_moment_equals_the_oracle(redis, database)
     with database.connection() as connection:
         [[rows]] = connection.execute("SELECT count(*) FROM tickview.pattern_history_recorded")
-    assert rows == len({one.recorded_at for one in past_of(redis, log.name)}) * 20
+    assert rows == len({event.recorded_at for event in recorded_events(redis, log.name)}) * 20
 
 
-def test_an_owner_that_stalled_is_refused(redis: Redis, database: Database) -> None:
+def test_the_commit_of_a_stalled_owner_is_refused(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOGS[0])
     log.append(new_events(detections(10)))
     archive_to_end(database, log)
     stalled = PatternHistoryProjector(database, history_lease(database, log.name, "stalled", seconds=0), 8)
-    following = PatternHistoryProjector(database, history_lease(database, log.name, "following"), 8)
+    successor = PatternHistoryProjector(database, history_lease(database, log.name, "successor"), 8)
     with pytest.raises(LeaseLostError):
         stalled.step()
-    assert following.step() == 8
+    assert successor.step() == 8
     with pytest.raises(LeaseLostError):
         stalled.step()
-    assert [following.step() for _ in range(3)] == [8, 4, 0]
+    assert [successor.step() for _ in range(3)] == [8, 4, 0]
     with database.connection() as connection:
         switch_live_version(connection, 1)
-    assert_equals_the_oracle(redis, database)
+    assert_every_moment_equals_the_oracle(redis, database)
 
 
-def test_what_cannot_be_read_is_passed_over(redis: Redis, database: Database) -> None:
+def test_events_that_cannot_be_decoded_or_stored_are_skipped(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOGS[0])
-    good = new_events(detections(2))
-    nameless = [
+    valid_events = new_events(detections(2))
+    events_with_unstorable_names = [
         detections(1)[0].model_copy(update={field: name, "event_id": f"{field} {len(name)}"})
         for field in ("pattern", "tier")
         for name in ("nul\0", "x" * 5_000, "\U0001f4c8" * 900)
     ]
     log.append(
         [
-            good[0],
+            valid_events[0],
             NewEvent("symbol-AAPL", topic_of(PatternDetected), b"no JSON"),
             NewEvent("symbol-AAPL", topic_of(PatternDetected), b"{}"),
             NewEvent("symbol-AAPL", "another.application:Event", b"\xff"),
-            *new_events(nameless),
-            *good[1:],
+            *new_events(events_with_unstorable_names),
+            *valid_events[1:],
         ]
     )
     archive_to_end(database, log)
     assert fold_history(database, log.name, 3) == 13
     answer = scan_history(database, LOGS, PatternQuery(time() + 1))
-    assert {found.position for found in answer.page.rows} == {11, 13}
+    assert {result.position for result in answer.page.rows} == {11, 13}
     assert answer.positions == {LOGS[0]: 13, LOGS[1]: 0}
 
 
-def test_a_detection_whose_events_have_been_detached_stays_as_it_was(redis: Redis, database: Database) -> None:
+def test_a_detection_with_a_detached_event_does_not_change(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOGS[0])
     events = detections(2)
     log.append(new_events(events))
@@ -237,7 +217,7 @@ def test_a_detection_whose_events_have_been_detached_stays_as_it_was(redis: Redi
     archive_to_end(database, log)
     assert fold_history(database, log.name) == 2
     answer = scan_history(database, LOGS, PatternQuery(time() + 1))
-    assert {found.position for found in answer.page.rows} == {2, 6}
+    assert {result.position for result in answer.page.rows} == {2, 6}
     assert answer.positions[log.name] == 6
 
 
@@ -247,7 +227,7 @@ def versions_of(database: Database, table: str) -> set[int]:
         return {version for (version,) in connection.execute(statement)}
 
 
-def test_a_version_answers_until_the_next_is_as_far_and_is_then_removed(redis: Redis, database: Database) -> None:
+def test_a_version_answers_until_its_successor_caught_up_and_is_then_removed(redis: Redis, database: Database) -> None:
     logs = [archived_log(redis, database, name) for name in LOGS]
     for log in logs:
         log.open()
@@ -255,28 +235,28 @@ def test_a_version_answers_until_the_next_is_as_far_and_is_then_removed(redis: R
         log.append(new_events(detections(10, symbol)))
         archive_to_end(database, log)
         assert fold_history(database, log.name) == 20
-    following = [PatternHistoryProjector(database, history_lease(database, log.name, version=2), 15) for log in logs]
+    successors = [PatternHistoryProjector(database, history_lease(database, log.name, version=2), 15) for log in logs]
 
-    def answering() -> tuple[int, int, dict[str, int]]:
+    def answer_after_switch_attempt() -> tuple[int, int, dict[str, int]]:
         with database.connection() as connection:
             switch_live_version(connection, 2)
         answer = scan_history(database, LOGS, PatternQuery(time()))
         return answer.version, answer.page.total, dict(answer.positions)
 
-    old = (1, 20, dict.fromkeys(LOGS, 20))
-    assert answering() == old
-    for projector, read in zip((*following, following[0]), (15, 15, 5), strict=True):
+    former_answer = (1, 20, dict.fromkeys(LOGS, 20))
+    assert answer_after_switch_attempt() == former_answer
+    for projector, read in zip((*successors, successors[0]), (15, 15, 5), strict=True):
         assert projector.step() == read
-        assert answering() == old
+        assert answer_after_switch_attempt() == former_answer
     logs[1].append(new_events(detections(1, "NVDA")))
     archive_to_end(database, logs[1])
-    assert following[1].step() == 7
-    assert answering() == (2, 21, {LOGS[0]: 20, LOGS[1]: 22})
-    assert_equals_the_oracle(redis, database)
+    assert successors[1].step() == 7
+    assert answer_after_switch_attempt() == (2, 21, {LOGS[0]: 20, LOGS[1]: 22})
+    assert_every_moment_equals_the_oracle(redis, database)
 
     with database.connection() as connection:
         assert not switch_live_version(connection, 1)
-        assert remove_previous_version(connection, 7) == 0, "as long as somebody works on it"
+        assert remove_previous_version(connection, 7) == 0, "the previous version has a lease"
         connection.execute("UPDATE tickview.segments SET leased_until = now() WHERE version = 1 AND name <> 'archive'")
     removed = []
     while not removed or removed[-1]:
@@ -287,10 +267,10 @@ def test_a_version_answers_until_the_next_is_as_far_and_is_then_removed(redis: R
         assert versions_of(database, table) == {2}
     with database.connection() as connection:
         assert connection.execute("SELECT FROM tickview.segments WHERE name = 'pattern_history'").rowcount == 2
-    assert_equals_the_oracle(redis, database)
+    assert_every_moment_equals_the_oracle(redis, database)
 
 
-def test_events_of_other_kinds_move_the_checkpoint(redis: Redis, database: Database) -> None:
+def test_events_of_other_applications_move_the_checkpoint(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOGS[0])
     log.append([NewEvent("backtest-1", "another:Event", b"") for _ in range(10)])
     archive_to_end(database, log)
@@ -298,7 +278,7 @@ def test_events_of_other_kinds_move_the_checkpoint(redis: Redis, database: Datab
     assert scan_history(database, LOGS, PatternQuery(time())).positions[log.name] == 10
 
 
-def test_before_anything_is_folded_the_answer_is_empty(database: Database) -> None:
+def test_a_scan_before_the_first_fold_is_empty(database: Database) -> None:
     answer = scan_history(database, LOGS, PatternQuery(time()))
     assert (answer.version, answer.page.total, answer.page.rows) == (1, 0, [])
     assert answer.positions == dict.fromkeys(LOGS, 0)

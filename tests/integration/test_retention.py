@@ -1,11 +1,12 @@
-"""Trimming a log: never what somebody needs, and whoever reads history notices nothing of it."""
+"""Trimming of a log on real servers: needed events stay, and readers of the history see no difference."""
 
 import os
 import time
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import count
 from threading import Event as Signal
 from threading import Thread
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import pytest
@@ -27,81 +28,63 @@ from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
-from projections.registry import READ_MODELS
 from projections.versions import Build
 from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events, opaque_event
+from tests.integration.build_support import begin_first_builds, fold_builds
 from tests.oracles.read_models import expected_patterns
 from tests.read_model import assert_same_content, load_segment
 from tests.strategies import pattern_events
 
-NOTHING = Retention(age=0, size=0)
-"""Keeps nothing that is not needed."""
+KEEP_NOTHING = Retention(age=0, size=0)
+"""Retention that trims every event that the archive and all read models have passed."""
 
-A_DAY = Retention(age=86_400, size=1_000_000)
-
-
-def fold(redis: Redis, log: EventLog, build: Build, upto: int | None = None, batch: int = 100) -> None:
-    """Fold every read model's build of this log, up to a position at most."""
-    for name, projection in READ_MODELS.items():
-        store = RedisStore(redis)
-        [lease] = store.lease([Segment(name, build, log.name)], "worker", 60)
-        assert lease is not None
-        projector = Projector(projection, log, store, lease)
-        while upto is None or lease.checkpoint < upto:
-            size = batch if upto is None else min(batch, upto - lease.checkpoint)
-            if not projector.step(size, 0)[1]:
-                break
+KEEP_A_DAY = Retention(age=86_400, size=1_000_000)
 
 
-def begin_builds(redis: Redis) -> None:
-    for name, projection in READ_MODELS.items():
-        change_versions(redis, name, lambda versions, one=projection: versions.deployed(one.version))
-
-
-def kept(redis: Redis, log: EventLog) -> list[int]:
-    """The positions that are in Redis."""
+def positions_in_redis(redis: Redis, log: EventLog) -> list[int]:
+    """Return the positions of the events that the log in Redis still has."""
     return [int(identity[:-2]) for identity, _ in redis.xrange(log.keys.log)]
 
 
-def test_nothing_goes_that_the_archive_or_a_read_model_has_not_passed(redis: Redis, database: Database) -> None:
+def test_trimming_keeps_events_that_are_not_archived_or_not_folded(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database)
     log.append([opaque_event(f"symbol-{number % 3}")._replace(topic="t:One") for number in range(1_200)])
     archive_to_end(database, log)
     everything = list(range(1, 1_201))
 
-    assert trim_log(log, redis, archived=1_200, retention=NOTHING) == 0  # no read model was ever begun
-    begin_builds(redis)
-    fold(redis, log, Build(1, 1), upto=700)
-    assert trim_log(log, redis, archived=0, retention=NOTHING) == 0
-    assert kept(redis, log) == everything
-    assert trim_log(log, redis, archived=300, retention=NOTHING) == 300
-    assert kept(redis, log) == everything[300:]
-    assert trim_log(log, redis, archived=1_200, retention=NOTHING) == 400
-    assert kept(redis, log) == everything[700:]
+    assert trim_log(log, redis, archived=1_200, retention=KEEP_NOTHING) == 0  # no read model has a build
+    begin_first_builds(redis)
+    fold_builds(redis, log, Build(1, 1), upto=700)
+    assert trim_log(log, redis, archived=0, retention=KEEP_NOTHING) == 0
+    assert positions_in_redis(redis, log) == everything
+    assert trim_log(log, redis, archived=300, retention=KEEP_NOTHING) == 300
+    assert positions_in_redis(redis, log) == everything[300:]
+    assert trim_log(log, redis, archived=1_200, retention=KEEP_NOTHING) == 400
+    assert positions_in_redis(redis, log) == everything[700:]
 
-    fold(redis, log, Build(1, 1))
+    fold_builds(redis, log, Build(1, 1))
     change_versions(redis, "patterns", lambda versions: versions.replayed(1, held=True, throttle=0))
-    assert trim_log(log, redis, archived=1_200, retention=NOTHING) == 0  # the build under way has everything to read
+    assert trim_log(log, redis, archived=1_200, retention=KEEP_NOTHING) == 0  # the build under way has folded no event
     change_versions(redis, "patterns", lambda versions: versions.switched(Build(1, 2)))
-    fold(redis, log, Build(1, 2))
-    assert trim_log(log, redis, archived=1_200, retention=NOTHING) == 499
-    assert kept(redis, log) == [1_200]  # the last stays, whatever the settings
+    fold_builds(redis, log, Build(1, 2))
+    assert trim_log(log, redis, archived=1_200, retention=KEEP_NOTHING) == 499
+    assert positions_in_redis(redis, log) == [1_200]  # the last event stays under all settings
 
 
-def test_age_and_size_say_what_else_is_kept(redis: Redis, database: Database) -> None:
+def test_trimming_keeps_events_within_the_configured_age_or_size(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, name="of-nobody")
     log.append([opaque_event() for _ in range(10)])
     recorded_at = log.read(9, 1)[0].recorded_at
     while log.append([opaque_event()]) and log.read(log.head() - 1, 1)[0].recorded_at == recorded_at:
-        pass  # the server's clock counts in milliseconds
+        pass  # recording times are whole milliseconds
     head = log.head()
-    assert trim_log(log, redis, archived=head, retention=A_DAY) == 0
+    assert trim_log(log, redis, archived=head, retention=KEEP_A_DAY) == 0
     assert trim_log(log, redis, archived=head, retention=Retention(age=86_400, size=head - 3)) == 3
-    assert kept(redis, log)[0] == 4
+    assert positions_in_redis(redis, log)[0] == 4
     age = time.time() - log.read(head - 1, 1)[0].recorded_at
     assert trim_log(log, redis, archived=head, retention=Retention(age=age, size=1_000)) >= 7
-    assert kept(redis, log)[0] >= 11
+    assert positions_in_redis(redis, log)[0] >= 11
 
 
 on_servers = settings(
@@ -110,65 +93,78 @@ on_servers = settings(
 bounds = st.none() | st.integers(-1, 9)
 
 
+class TrimmedRead(NamedTuple):
+    """The streams of the events of a log, how many events are archived and trimmed, and a read of the log."""
+
+    streams: list[str]
+    first_version: int
+    """Version of the first event of stream ``a``."""
+    archived: int
+    trimmed: int
+    stream: str
+    gt: int | None
+    lte: int | None
+    desc: bool
+    limit: int | None
+
+
 @on_servers
 @given(
-    streams=st.lists(st.sampled_from("abc"), min_size=1, max_size=20),
-    archived=st.integers(0, 20),
-    trimmed=st.integers(0, 20),
-    stream=st.sampled_from("abcd"),
-    gt=bounds,
-    lte=bounds,
-    desc=st.booleans(),
-    limit=st.none() | st.integers(1, 5),
-    first_version=st.sampled_from([0, 1]),
+    st.builds(
+        TrimmedRead,
+        streams=st.lists(st.sampled_from("abc"), min_size=1, max_size=20),
+        first_version=st.sampled_from([0, 1]),
+        archived=st.integers(0, 20),
+        trimmed=st.integers(0, 20),
+        stream=st.sampled_from("abcd"),
+        gt=bounds,
+        lte=bounds,
+        desc=st.booleans(),
+        limit=st.none() | st.integers(1, 5),
+    )
 )
-def test_trimming_changes_nothing_for_readers(
-    redis: Redis,
-    database: Database,
-    streams: list[str],
-    archived: int,
-    trimmed: int,
-    stream: str,
-    gt: int | None,
-    lte: int | None,
-    desc: bool,
-    limit: int | None,
-    first_version: int,
+def test_readers_get_the_same_events_before_and_after_trimming(
+    redis: Redis, database: Database, case: TrimmedRead
 ) -> None:
+    stream, gt, lte, limit = case.stream, case.gt, case.lte, case.limit
     redis.flushall()
     with database.connection() as connection:
         connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
     log = archived_log(redis, database, name="of-nobody")
-    log.append([opaque_event("a", expected_version=first_version), *map(opaque_event, streams)])
+    log.append([opaque_event("a", expected_version=case.first_version), *map(opaque_event, case.streams)])
     archive_to_end(database, log, batch_size=7)
 
     def read() -> list[object]:
         return [
-            log.read_stream(stream, gt=gt, lte=lte, desc=desc, limit=limit),
+            log.read_stream(stream, gt=gt, lte=lte, desc=case.desc, limit=limit),
             log.read(gt or 0, limit or 100),
             log.read(gt or 0, limit or 100, upto=lte),
             log.wait(gt or 0, limit or 100, 0),
         ]
 
     before = read()
-    trim_log(log, redis, archived=min(archived, trimmed), retention=NOTHING)
+    trim_log(log, redis, archived=min(case.archived, case.trimmed), retention=KEEP_NOTHING)
     assert read() == before
     log.append([opaque_event(stream)])
-    assert log.read_stream(stream)[-1].position == len(streams) + 2
+    assert log.read_stream(stream)[-1].position == len(case.streams) + 2
 
 
-def test_a_log_without_its_archive_says_what_it_lacks(redis: Redis, database: Database) -> None:
+def test_a_log_without_its_archive_names_the_missing_events(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, name="of-nobody")
     log.append([opaque_event() for _ in range(10)])
     archive_to_end(database, log)
-    trim_log(log, redis, archived=6, retention=NOTHING)
-    alone = EventLog(redis, "of-nobody")
-    for read in (lambda: alone.read(2, 3), lambda: alone.wait(0, 100, 0), lambda: alone.read(0, 5, upto=5)):
+    trim_log(log, redis, archived=6, retention=KEEP_NOTHING)
+    without_archive = EventLog(redis, "of-nobody")
+    for read in (
+        lambda: without_archive.read(2, 3),
+        lambda: without_archive.wait(0, 100, 0),
+        lambda: without_archive.read(0, 5, upto=5),
+    ):
         with pytest.raises(HistoryGapError, match=r"in the archive alone: set TICKVIEW_POSTGRES_DSN"):
             read()
     with pytest.raises(HistoryGapError, match="versions 0 to 6 of stream symbol-AAPL"):
-        alone.read_stream("symbol-AAPL")
-    assert [entry.position for entry in alone.read(6, 100)] == [7, 8, 9, 10]
+        without_archive.read_stream("symbol-AAPL")
+    assert [entry.position for entry in without_archive.read(6, 100)] == [7, 8, 9, 10]
     with database.connection() as connection:
         connection.execute("DELETE FROM tickview.events WHERE position = 4")
     with pytest.raises(
@@ -178,30 +174,30 @@ def test_a_log_without_its_archive_says_what_it_lacks(redis: Redis, database: Da
 
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(pattern_events, min_size=40, max_size=60, unique_by=lambda one: one.event_id))
+@given(st.lists(pattern_events, min_size=40, max_size=60, unique_by=lambda event: event.event_id))
 def test_a_replay_during_trimming_equals_the_oracle(redis: Redis, database: Database, history: list[object]) -> None:
     redis.flushall()
     with database.connection() as connection:
         connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
-    begin_builds(redis)
+    begin_first_builds(redis)
     log = archived_log(redis, database)
     log.append(new_events(history))
-    fold(redis, log, Build(1, 1))
+    fold_builds(redis, log, Build(1, 1))
     archive_to_end(database, log)
-    position = [0]
     done = Signal()
 
     def trim_step_by_step() -> None:
-        while not done.is_set():
-            position[0] += 1
-            trim_log(log, redis, archived=min(position[0], len(history)), retention=NOTHING)
+        for position in count(1):
+            if done.is_set():
+                return
+            trim_log(log, redis, archived=min(position, len(history)), retention=KEEP_NOTHING)
 
     trimming = Thread(target=trim_step_by_step)
     trimming.start()
     try:
         store = RedisStore(redis)
-        for number in repeat(2):
-            build = Build(1, number)
+        build = Build(1, 2)
+        while True:
             [lease] = store.lease([Segment("patterns", build, log.name)], "replay", 60)
             assert lease is not None
             projector = Projector(ActivePatterns(), log, store, lease)
@@ -209,7 +205,7 @@ def test_a_replay_during_trimming_equals_the_oracle(redis: Redis, database: Data
                 pass
             assert lease.checkpoint == len(history)
             assert_same_content(load_segment(redis, ActivePatterns(), log.name, build), expected_patterns(history))
-            if kept(redis, log) == [len(history)]:
+            if positions_in_redis(redis, log) == [len(history)]:
                 break
             redis.delete(*redis.scan_iter(f"tickview:{{patterns/{log.name}}}:{build}:*"))
     finally:
@@ -218,7 +214,7 @@ def test_a_replay_during_trimming_equals_the_oracle(redis: Redis, database: Data
 
 
 class Account(Aggregate):
-    """What anybody's application may have."""
+    """An aggregate of an application that uses TickView's event log."""
 
     @event("Opened")
     def __init__(self) -> None:
@@ -230,22 +226,20 @@ class Account(Aggregate):
 
 
 class Accounts(Application[UUID]):
-    """An application of the ``eventsourcing`` library, on our log."""
+    """An application of the ``eventsourcing`` library on TickView's event log."""
 
     name = "accounts"
 
 
 @pytest.fixture
 def accounts(redis_url: str, database: Database) -> Iterator[Accounts]:
-    """The application, with an archive behind its log."""
+    """Application whose log has an archive."""
     environment = {"PERSISTENCE_MODULE": "infra.eventlog", "TICKVIEW_REDIS_URL": redis_url}
     with Accounts({**os.environ, **environment, "TICKVIEW_POSTGRES_DSN": database.dsn}) as application:
         yield application
 
 
-def test_aggregates_load_after_their_events_have_left_redis(
-    accounts: Accounts, redis: Redis, database: Database
-) -> None:
+def test_aggregates_load_after_their_events_were_trimmed(accounts: Accounts, redis: Redis, database: Database) -> None:
     opened = []
     for number in range(20):
         account = Account()
@@ -257,8 +251,8 @@ def test_aggregates_load_after_their_events_have_left_redis(
     assert isinstance(recorder, RedisApplicationRecorder)
     notifications = recorder.select_notifications(1, 1_000)
     archive_to_end(database, recorder.log)
-    trim_log(recorder.log, redis, archived=recorder.log.head(), retention=NOTHING)
-    assert len(kept(redis, recorder.log)) == 1
+    trim_log(recorder.log, redis, archived=recorder.log.head(), retention=KEEP_NOTHING)
+    assert len(positions_in_redis(redis, recorder.log)) == 1
     assert redis.llen(recorder.log.keys.stream(str(opened[3].id))) == 0
 
     for number, account in enumerate(opened):
@@ -269,22 +263,24 @@ def test_aggregates_load_after_their_events_have_left_redis(
     with pytest.raises(AggregateNotFoundError):
         accounts.repository.get(uuid4())
 
-    changed = accounts.repository.get(opened[9].id)
-    changed.book(100)
-    accounts.save(changed)
+    reloaded = accounts.repository.get(opened[9].id)
+    reloaded.book(100)
+    accounts.save(reloaded)
     assert accounts.repository.get(opened[9].id).entries == [*range(9), 100]
     stored_events = list(recorder.select_events(opened[9].id, desc=True, limit=3))
     assert [stored_event.originator_version for stored_event in stored_events] == [11, 10, 9]
 
 
-def test_a_new_archive_begins_where_the_log_begins_and_only_when_told_to(redis: Redis, database: Database) -> None:
+def test_a_new_archive_begins_at_the_first_event_of_the_log_and_only_on_demand(
+    redis: Redis, database: Database
+) -> None:
     log = archived_log(redis, database)
     log.append([opaque_event()._replace(topic="t:One") for _ in range(10)])
     archive_to_end(database, log)
-    begin_builds(redis)
-    fold(redis, log, Build(1, 1))
-    trim_log(log, redis, archived=6, retention=NOTHING)
-    with database.connection() as connection:  # another PostgreSQL, as far as the log is concerned
+    begin_first_builds(redis)
+    fold_builds(redis, log, Build(1, 1))
+    trim_log(log, redis, archived=6, retention=KEEP_NOTHING)
+    with database.connection() as connection:  # as if the log got another PostgreSQL
         connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
     with pytest.raises(LogDivergedError, match="how to begin a new archive where the former is lost"):
         archive_to_end(database, log)
@@ -293,17 +289,17 @@ def test_a_new_archive_begins_where_the_log_begins_and_only_when_told_to(redis: 
 
     redis.hdel(log.keys.meta, "archived")
     assert archive_to_end(database, log) == 4
-    [found] = verify(database).logs
-    assert (found.first, found.last, found.finding) == (7, 10, None)
+    [result] = verify(database).logs
+    assert (result.first, result.last, result.finding) == (7, 10, None)
     assert [entry.position for entry in log.read(6, 10)] == [7, 8, 9, 10]
     with pytest.raises(HistoryGapError, match="positions 1 to 6 of log market-0 are neither"):
         log.read(0, 10)
 
 
-def test_what_follows_from_the_events_goes_with_them(redis: Redis, database: Database) -> None:
+def test_trimming_removes_the_stream_entries_of_trimmed_events(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, name="of-nobody")
     log.append([opaque_event(f"user-{number % 5}") for number in range(100)])
     archive_to_end(database, log)
-    trim_log(log, redis, archived=100, retention=NOTHING)
+    trim_log(log, redis, archived=100, retention=KEEP_NOTHING)
     assert [redis.llen(log.keys.stream(f"user-{number}")) for number in range(5)] == [0, 0, 0, 0, 1]
     assert log_state(log).first == 100
