@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+from psycopg.sql import SQL, Identifier
+
 from infra.archive.leases import PostgresLease, acquire_lease
 from infra.archive.pattern_history.projector import PatternHistoryProjector
 from infra.archive.pattern_history.versions import switch_live_version
@@ -13,7 +15,7 @@ from projections.pattern_history import NAME, Timeline
 from projections.patterns import ActivePatterns
 from projections.queries import HistoryPage, PatternQuery
 
-_TABLES = "events, logs, anchors, segments, live_versions, pattern_events, pattern_history"
+_TABLES = ("events", "logs", "anchors", "segments", "live_versions", "pattern_events", "pattern_history")
 
 
 def history_lease(
@@ -57,7 +59,8 @@ def scan_history(
     return answer
 
 
-def truncate_archive(database: Database) -> None:
-    """Take everything out of the archive."""
+def clear_archive(database: Database) -> None:
+    """Delete all rows of the archive. On tables with few rows DELETE is many times as fast as TRUNCATE."""
     with database.connection() as connection:
-        connection.execute("TRUNCATE " + ", ".join(f"tickview.{name}" for name in _TABLES.split(", ")))
+        for table in _TABLES:
+            connection.execute(SQL("DELETE FROM {}").format(Identifier("tickview", table)))

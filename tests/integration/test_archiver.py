@@ -26,6 +26,7 @@ from tests.archiving import acquire_archiver_lease, archive_to_end, archived_log
 from tests.events import new_events, opaque_event
 from tests.integration.archive_support import CrashError, CrashingDatabase
 from tests.oracles.hash_chain import chain_hashes
+from tests.pattern_history import clear_archive
 from tests.processes.roles import wait_until
 from tests.strategies import histories
 
@@ -66,8 +67,7 @@ def test_the_archive_equals_the_log_despite_crashes_between_batches(
     redis: Redis, database: Database, history: list[Any], sizes: list[int], crashes: list[str]
 ) -> None:
     redis.flushall()
-    with database.connection() as connection:
-        connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
+    clear_archive(database)
     log = archived_log(redis, database)
     crashing_database = CrashingDatabase(database.dsn, iter(crashes))
     appended = iter(history)

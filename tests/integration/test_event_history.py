@@ -25,7 +25,7 @@ from projections.queries import Positions
 from readapi.ports.archive import EventFilter
 from tests.archiving import acquire_archiver_lease, archived_log
 from tests.events import new_events
-from tests.pattern_history import truncate_archive
+from tests.pattern_history import clear_archive
 from tests.strategies import market_events, pattern_events
 
 LOGS = (*market_logs(4), USERS_LOG)
@@ -67,7 +67,7 @@ class RecordedLogs:
 
     def __init__(self, redis: Redis, database: Database) -> None:
         redis.flushall()
-        truncate_archive(database)
+        clear_archive(database)
         self.database = database
         self.logs = {name: archived_log(redis, database, name) for name in LOGS}
         self.history = EventHistory(database, self.logs)

@@ -28,7 +28,7 @@ from tests.integration.archive_support import CrashError, CrashingDatabase, dete
 from tests.integration.test_pattern_queries import pattern_queries
 from tests.oracles import queries as oracle
 from tests.oracles.pattern_history import RecordedEvent, moments_of_change, patterns_at
-from tests.pattern_history import fold_history, history_lease, scan_histories, scan_history, truncate_archive
+from tests.pattern_history import clear_archive, fold_history, history_lease, scan_histories, scan_history
 from tests.strategies import histories
 
 LOGS = market_logs(2)
@@ -122,7 +122,7 @@ def test_a_scan_of_any_moment_equals_the_oracle(
     batch_size: int,
 ) -> None:
     redis.flushall()
-    truncate_archive(database)
+    clear_archive(database)
     half = len(history) // 2
     record(redis, database, history[:half])
     archive_and_fold(redis, database, batch_size)

@@ -22,7 +22,7 @@ from readapi.ports.errors import UnavailableError
 from tests import servers
 from tests.integration.test_pattern_queries import QUERIES_OF_EVERY_KIND
 from tests.oracles import queries as oracle
-from tests.pattern_history import scan_history, truncate_archive
+from tests.pattern_history import clear_archive, scan_history
 from tests.pattern_queries import NOW, few_or_many_rows, many_rows, pattern_queries, pattern_rows, rows_by_id
 
 LOG = "market-1"
@@ -50,7 +50,7 @@ def large(postgres_18_dsn: str) -> Iterator[Database]:
 
 def fill(database: Database, rows: Iterable[PatternRow]) -> None:
     """Nothing but these rows, recorded before anybody asks, at positions from 1."""
-    truncate_archive(database)
+    clear_archive(database)
     with database.connection() as connection:
         switch_live_version(connection, 1)
         with connection.cursor().copy(COPY_STATES) as copy:

@@ -33,6 +33,7 @@ from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events, opaque_event
 from tests.integration.build_support import begin_first_builds, fold_builds
 from tests.oracles.read_models import expected_patterns
+from tests.pattern_history import clear_archive
 from tests.read_model import assert_same_content, load_segment
 from tests.strategies import pattern_events
 
@@ -128,8 +129,7 @@ def test_readers_get_the_same_events_before_and_after_trimming(
 ) -> None:
     stream, gt, lte, limit = case.stream, case.gt, case.lte, case.limit
     redis.flushall()
-    with database.connection() as connection:
-        connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
+    clear_archive(database)
     log = archived_log(redis, database, name="of-nobody")
     log.append([opaque_event("a", expected_version=case.first_version), *map(opaque_event, case.streams)])
     archive_to_end(database, log, batch_size=7)
@@ -177,8 +177,7 @@ def test_a_log_without_its_archive_names_the_missing_events(redis: Redis, databa
 @given(st.lists(pattern_events, min_size=40, max_size=60, unique_by=lambda event: event.event_id))
 def test_a_replay_during_trimming_equals_the_oracle(redis: Redis, database: Database, history: list[object]) -> None:
     redis.flushall()
-    with database.connection() as connection:
-        connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")
+    clear_archive(database)
     begin_first_builds(redis)
     log = archived_log(redis, database)
     log.append(new_events(history))
