@@ -18,7 +18,7 @@ test: lint $(VENV)/dev redis-server  ## Lint and the whole test suite on real se
 		--cov --cov-report=term:skip-covered tests/processes tests/integration tests/unit
 
 quick: lint  ## In under a minute: lint, unit tests with fewer examples, one end-to-end test
-	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 tests/unit tests/processes/test_api_flow.py::test_a_read_sees_what_a_write_was_given
+	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 tests/unit tests/processes/test_api_flow.py::test_a_read_with_the_position_of_a_write_returns_its_pattern
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The API as real processes on a real server, for tests."""
+"""The API as real processes on a real server: contexts that run it, and the messages and requests of tests."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,11 @@ from tests import servers
 from tests.processes.roles import running_role, wait_until
 
 TIMEOUT_SECONDS = 30.0
+"""Seconds for which a client waits for a response."""
 
 
-def answers(client: httpx.Client) -> bool:
-    """Whether the API does."""
+def api_responds(client: httpx.Client) -> bool:
+    """Return whether the API accepts connections and responds."""
     try:
         return client.get("/openapi.json").status_code in (200, 401)
     except httpx.TransportError:
@@ -23,25 +24,25 @@ def answers(client: httpx.Client) -> bool:
 
 @contextmanager
 def api(redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterator[httpx.Client]:
-    """``tickview serve``, and a client of it."""
+    """Run ``tickview serve``. Yield a client of the API."""
     port = servers.free_port()
     with (
         running_role("serve", "--port", str(port), redis_url=redis_url, log=log, **settings),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS) as client,
     ):
-        wait_until(lambda: answers(client), "the API answers")
+        wait_until(lambda: api_responds(client), "the API answers")
         yield client
 
 
 @contextmanager
 def service(redis_url: str, **settings: Any) -> Iterator[httpx.Client]:
-    """``tickview project`` and ``tickview serve``, and a client of the latter."""
+    """Run ``tickview project`` and ``tickview serve``. Yield a client of the API."""
     with running_role("project", redis_url=redis_url, **settings), api(redis_url, **settings) as client:
         yield client
 
 
 def detection(symbol: str, **fields: Any) -> dict[str, Any]:
-    """A pattern's message; ``rs``, ``vol`` and ``rsi`` are its indicators."""
+    """Build the message that announces a pattern. ``rs``, ``vol`` and ``rsi`` are its indicators."""
     now = time.time()
     names = {"rs": "relative_strength", "vol": "relative_volume", "rsi": "rsi"}
     indicators = {name: fields.pop(short) for short, name in names.items() if short in fields}
@@ -59,7 +60,18 @@ def detection(symbol: str, **fields: Any) -> dict[str, Any]:
 
 
 def post(client: httpx.Client, messages: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Record messages; the header with which a read knows them."""
-    answer = client.post("/api/events", json=messages)
-    assert answer.status_code == 201, answer.text
-    return {"TickView-Min-Position": answer.headers["TickView-Position"]}
+    """Record messages. Return the header with which a read waits until these messages are folded."""
+    response = client.post("/api/events", json=messages)
+    assert response.status_code == 201, response.text
+    return {"TickView-Min-Position": response.headers["TickView-Position"]}
+
+
+def read_model_state(client: httpx.Client, name: str) -> dict[str, Any]:
+    """Read the state of one read model, as the API reports it."""
+    models: list[dict[str, Any]] = client.get("/api/projections").json()["projections"]
+    return next(model for model in models if model["name"] == name)
+
+
+def scan_source(client: httpx.Client) -> str:
+    """Scan the patterns. Return the store that answered: ``redis``, ``replica`` or ``archive``."""
+    return str(client.get("/api/patterns/scan").json()["performance"]["source"])

@@ -1,4 +1,4 @@
-"""Applications that somebody has, each with TickView in one line: uvicorn runs them for the tests by their names."""
+"""Applications of other frameworks, each with TickView added by one line. The tests run them with uvicorn by name."""
 
 import contextlib
 import os
@@ -8,20 +8,20 @@ from typing import Any
 import readapi
 
 
-class Own:
-    """A route that the application had before."""
+class OwnRoute:
+    """A route of the host application."""
 
     async def on_get(self, _req: Any, resp: Any) -> None:
-        """Whatever."""
+        """Respond with the marker of the host application."""
         resp.media = {"own": True}
 
     async def on_delete(self, _req: Any, _resp: Any) -> None:
-        """A fault of the application's."""
+        """Fail with an error of the host application."""
         raise ZeroDivisionError
 
 
 def falcon_app() -> Any:
-    """Falcon, whose errors stay its own."""
+    """Create a Falcon application with an error handler of its own."""
     from falcon.asgi import App
 
     async def on_fault(_req: Any, resp: Any, _error: Exception, _params: Any) -> None:
@@ -29,13 +29,13 @@ def falcon_app() -> Any:
 
     app = App()
     app.add_error_handler(ZeroDivisionError, on_fault)
-    app.add_route("/own", Own())
+    app.add_route("/own", OwnRoute())
     readapi.init_app(app)
     return app
 
 
 def starlette_app() -> Any:
-    """Starlette, at a prefix."""
+    """Create a Starlette application with TickView mounted at a prefix."""
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
     from starlette.routing import Mount, Route
@@ -47,7 +47,7 @@ def starlette_app() -> Any:
 
 
 def fastapi_app() -> Any:
-    """FastAPI, with a lifespan of its own, at a prefix."""
+    """Create a FastAPI application that has a lifespan of its own and TickView mounted at a prefix."""
     from fastapi import FastAPI
 
     @contextlib.asynccontextmanager
@@ -65,7 +65,7 @@ def fastapi_app() -> Any:
 
 
 def django_app() -> Any:
-    """Django, beside which TickView takes its own paths."""
+    """Create an ASGI application that routes TickView's paths to TickView and all other paths to Django."""
     from django.conf import settings
     from django.core.asgi import get_asgi_application
     from django.http import JsonResponse
@@ -79,7 +79,7 @@ def django_app() -> Any:
     django, tickview = get_asgi_application(), readapi.create_app()
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        ours = scope["type"] != "lifespan" and scope["path"].startswith(("/api/", "/ws", "/openapi.json"))
-        await (tickview if ours else django)(scope, receive, send)
+        to_tickview = scope["type"] != "lifespan" and scope["path"].startswith(("/api/", "/ws", "/openapi.json"))
+        await (tickview if to_tickview else django)(scope, receive, send)
 
     return application

@@ -1,4 +1,4 @@
-"""What schemathesis must be told that an OpenAPI document cannot say."""
+"""Formats and checks for schemathesis that the OpenAPI document cannot express."""
 
 import re
 
@@ -8,11 +8,12 @@ from schemathesis import Case, CheckContext, Response
 
 from readapi.http.read_model import MIN_POSITION_HEADER, POSITIONS_PATTERN
 
-UNSAYABLE = {"cursor", "rsi_range", "as_of", "as_of_valid", "to", "sectors", "universe", "watchlist", "preset"}
-"""Parameters whose values must suit each other, the moment, the catalogue, or what a user has, which JSON Schema cannot
-say."""
+INEXPRESSIBLE = {"cursor", "rsi_range", "as_of", "as_of_valid", "to", "sectors", "universe", "watchlist", "preset"}
+"""Parameters with rules that JSON Schema cannot express: their values depend on other parameters, on the time, on the
+catalogue or on the lists of the user."""
 
 HEALTH = {"/api/health", "/api/pattern-discovery/health"}
+"""Paths that answer an error status with a health document instead of a problem document."""
 
 schemathesis.openapi.format(
     "moment", st.sampled_from(["2026-01-01", "2026-01-01T12:30Z", "2026-01-01T12:30:15.5-05:00"])
@@ -23,18 +24,20 @@ schemathesis.openapi.format(
 
 
 @schemathesis.check
-def only_the_unsayable_is_refused(_context: CheckContext, response: Response, case: Case) -> None:
-    """What fits the document is refused with 400 only for what the document cannot say."""
-    # schemathesis 4.32 sends 0 for an optional header with a pattern, and calls it valid.
+def valid_requests_are_refused_only_for_inexpressible_rules(
+    _context: CheckContext, response: Response, case: Case
+) -> None:
+    """Check that the API refuses a valid request with 400 only for a rule that the document cannot express."""
+    # schemathesis 4.32 sends 0 for an optional header with a pattern and declares the request valid.
     position = (case.headers or {}).get(MIN_POSITION_HEADER)
-    fits = position is None or re.fullmatch(POSITIONS_PATTERN, str(position))
-    if fits and case.meta is not None and case.meta.generation.mode.is_positive and response.status_code == 400:
-        assert {error["field"] for error in response.json()["errors"]} <= UNSAYABLE, response.text
+    is_valid = position is None or re.fullmatch(POSITIONS_PATTERN, str(position))
+    if is_valid and case.meta is not None and case.meta.generation.mode.is_positive and response.status_code == 400:
+        assert {error["field"] for error in response.json()["errors"]} <= INEXPRESSIBLE, response.text
 
 
 @schemathesis.check
-def every_refusal_is_a_problem(_context: CheckContext, response: Response, case: Case) -> None:
-    """Errors are problem documents; ill health is told in the words of health."""
+def every_error_is_a_problem_document(_context: CheckContext, response: Response, case: Case) -> None:
+    """Check that every error is a problem document, except for health documents."""
     if response.status_code >= 400 and case.method != "HEAD" and case.path not in HEALTH:
         assert response.headers["content-type"] == ["application/problem+json"], response.headers
         assert response.json()["status"] == response.status_code

@@ -1,4 +1,4 @@
-"""The catalogue through real processes: dropdowns, universes, and the scan's filters wherever it is answered from."""
+"""The catalogue of the real service: symbols, universes, and the scan filters of replica, Redis and archive."""
 
 import time
 from collections.abc import Iterator
@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import httpx
 import orjson
 import pytest
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from tests import servers
-from tests.processes.api_service import api, detection, post
-from tests.processes.roles import running_role, tickview, wait_until
+from tests.processes.api_service import api, detection, post, scan_source
+from tests.processes.push_clients import receive, websocket
+from tests.processes.roles import running_role, tickview_json, wait_until
 
 SYMBOLS: list[dict[str, Any]] = [
     {"symbol": "AAPL", "name": "Apple Inc.", "market": "stocks", "sector": "Technology", "market_cap": 3e12},
@@ -23,30 +24,32 @@ SYMBOLS: list[dict[str, Any]] = [
     {"symbol": "X:BTCUSD", "name": "Bitcoin", "market": "crypto"},
 ]
 UNIVERSES: list[dict[str, Any]] = [
-    {"key": "big", "name": "Big ones", "symbols": ["AAPL", "XOM", "NOWHERE"]},
+    {"key": "big", "name": "Big companies", "symbols": ["AAPL", "XOM", "NOWHERE"]},
     {"key": "empty", "symbols": []},
     {"key": "many", "symbols": ["MSFT", *(f"S{number}" for number in range(3_000))]},
 ]
 
 
 class Service(NamedTuple):
-    """Two APIs on the same servers: one answers from its replica, the other from Redis."""
+    """Two APIs on the same servers. One answers scans from its replica, the other from Redis."""
 
     redis_url: str
     postgres_dsn: str
     replica: httpx.Client
+    """A client of the API with a replica."""
     redis: httpx.Client
+    """A client of the API without a replica."""
     folder: Path
+    """The folder of the catalogue files."""
 
     def sync(self, symbols: list[dict[str, Any]], universes: list[dict[str, Any]]) -> dict[str, str]:
-        """Make this the catalogue; the header with which a read knows it."""
+        """Synchronize the catalogue. Return the header with which a read waits for the new catalogue."""
         files = {"symbols": symbols, "universes": universes}
         for name, rows in files.items():
             (self.folder / f"{name}.json").write_bytes(orjson.dumps({name: rows}))
         options = [word for name in files for word in (f"--{name}", str(self.folder / f"{name}.json"))]
-        done = tickview("catalogue", "sync", *options, "--json", redis_url=self.redis_url, wait_seconds=30)
-        assert done.returncode == 0, done.stderr
-        return {"TickView-Min-Position": orjson.loads(done.stdout)["position"]}
+        result = tickview_json("catalogue", "sync", *options, redis_url=self.redis_url, wait_seconds=30)
+        return {"TickView-Min-Position": result["position"]}
 
 
 @pytest.fixture(scope="module")
@@ -58,52 +61,49 @@ def service(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> I
         replica = stack.enter_context(api(url, postgres_dsn=dsn, wait_seconds=30, api_processes=1))
         redis = stack.enter_context(api(url, postgres_dsn=dsn, wait_seconds=30, api_processes=1, replica_max_rows=0))
         service = Service(url, dsn, replica, redis, tmp_path_factory.mktemp("catalogue"))
-        header = post(replica, [detection(row["symbol"], expires_at=None) for row in SYMBOLS])
+        post(replica, [detection(row["symbol"], expires_at=None) for row in SYMBOLS])
         post(replica, [detection("AAPL", pattern="Doji", source="intraday")])
         header = service.sync(SYMBOLS, UNIVERSES)
         for client in (replica, redis):
             assert client.get("/api/symbols", headers=header).status_code == 200
             assert client.get("/api/users/universe", headers=header).status_code == 200
-        wait_until(
-            lambda: replica.get("/api/patterns/scan").json()["performance"]["source"] == "replica", "it is loaded"
-        )
+        wait_until(lambda: scan_source(replica) == "replica", "the replica answers")
         yield service
 
 
-def receive(connection: ClientConnection) -> dict[str, Any]:
-    """The next message that is no heartbeat."""
-    while True:
-        message: dict[str, Any] = orjson.loads(connection.recv(timeout=30))
-        if message["type"] != "heartbeat":
-            return message
+def receive_change(connection: ClientConnection) -> dict[str, Any]:
+    """Receive the next message that is not a heartbeat."""
+    while (message := receive(connection))["type"] == "heartbeat":
+        pass
+    return message
 
 
-def test_symbols_for_dropdowns(service: Service) -> None:
-    answer = service.replica.get("/api/symbols")
-    assert answer.json()["count"] == 5
-    assert answer.json()["symbols"][0] == {**dict.fromkeys(("exchange", "type", "industry")), **SYMBOLS[0]}
-    assert "market-0=" in answer.headers["TickView-Position"]
-    again = service.replica.get("/api/symbols", headers={"If-None-Match": answer.headers["ETag"]})
+def test_symbols_are_listed_filtered_and_cached_by_etag(service: Service) -> None:
+    response = service.replica.get("/api/symbols")
+    assert response.json()["count"] == 5
+    assert response.json()["symbols"][0] == {**dict.fromkeys(("exchange", "type", "industry")), **SYMBOLS[0]}
+    assert "market-0=" in response.headers["TickView-Position"]
+    again = service.replica.get("/api/symbols", headers={"If-None-Match": response.headers["ETag"]})
     assert again.status_code == 304
 
-    def found(query: str) -> list[str]:
+    def listed(query: str) -> list[str]:
         return [row["symbol"] for row in service.replica.get(f"/api/symbols?{query}").json()["symbols"]]
 
-    assert found("market=crypto") == ["X:BTCUSD"]
-    assert found("search=m") == ["MSFT", "XOM"]
-    assert found("search=app") == ["AAPL"]
-    assert found("limit=2") == ["AAPL", "BRK/B"]
-    for query, says in (
+    assert listed("market=crypto") == ["X:BTCUSD"]
+    assert listed("search=m") == ["MSFT", "XOM"]
+    assert listed("search=app") == ["AAPL"]
+    assert listed("limit=2") == ["AAPL", "BRK/B"]
+    for query, reason in (
         ("limit=5001", "less than or equal to 5000"),
         ("limit=0", "greater"),
         ("search=", "1 to 200 printable"),
     ):
         refused = service.replica.get(f"/api/symbols?{query}")
         assert refused.status_code == 400
-        assert says in refused.json()["detail"]
+        assert reason in refused.json()["detail"]
 
 
-def test_one_symbol_and_its_patterns(service: Service) -> None:
+def test_a_symbol_is_described_with_its_pattern_counts(service: Service) -> None:
     for client in (service.replica, service.redis):
         answer = client.get("/api/symbols/aapl").json()
         assert (answer["symbol"]["name"], answer["symbol"]["active"]) == ("Apple Inc.", True)
@@ -118,24 +118,23 @@ def test_one_symbol_and_its_patterns(service: Service) -> None:
         assert (missing.status_code, missing.json()["detail"]) == (404, "there is no symbol 'NONE' in the catalogue")
 
 
-def test_universes(service: Service) -> None:
+def test_universes_are_listed_and_described(service: Service) -> None:
     answer = service.replica.get("/api/users/universe").json()
     assert answer["count"] == 3
-    assert answer["universes"][0] == {"key": "big", "name": "Big ones", "description": None, "symbol_count": 3}
-    one = service.replica.get("/api/users/universe/big").json()
-    assert (one["universe"]["symbols"], one["count"]) == (["AAPL", "XOM", "NOWHERE"], 3)
+    assert answer["universes"][0] == {"key": "big", "name": "Big companies", "description": None, "symbol_count": 3}
+    big = service.replica.get("/api/users/universe/big").json()
+    assert (big["universe"]["symbols"], big["count"]) == (["AAPL", "XOM", "NOWHERE"], 3)
     assert service.replica.get("/api/users/universe/none").status_code == 404
 
 
-def test_the_history_of_a_universe_can_be_told(service: Service) -> None:
-    asked = ("history", "universe-big", "--json")
-    done = tickview(*asked, redis_url=service.redis_url, postgres_dsn=service.postgres_dsn)
-    [event] = orjson.loads(done.stdout)["events"]
+def test_the_history_command_shows_the_events_of_a_universe(service: Service) -> None:
+    settings = {"redis_url": service.redis_url, "postgres_dsn": service.postgres_dsn}
+    [event] = tickview_json("history", "universe-big", **settings)["events"]
     assert (event["type"], event["source"], event["origin"]["via"]) == ("UniverseDefined", "catalogue", "catalogue")
     assert event["data"]["symbols"] == ["AAPL", "XOM", "NOWHERE"]
 
 
-def test_the_dashboard_counts_symbols(service: Service) -> None:
+def test_the_dashboard_counts_symbols_by_market_and_sector(service: Service) -> None:
     assert service.replica.get("/api/dashboard/stats").json()["symbols"] == {
         "total": 5,
         "active": 5,
@@ -159,7 +158,9 @@ def test_the_dashboard_counts_symbols(service: Service) -> None:
         ("universe=many&timeframe=daily&sort_by=symbol", {"MSFT"}),
     ],
 )
-def test_scans_by_sector_and_universe_agree(service: Service, query: str, symbols: set[str]) -> None:
+def test_replica_redis_and_archive_agree_on_scans_by_sector_and_universe(
+    service: Service, query: str, symbols: set[str]
+) -> None:
     moment = time.time()
     answers = [
         client.get(f"/api/patterns/scan?{query}{as_of}").json()
@@ -172,7 +173,7 @@ def test_scans_by_sector_and_universe_agree(service: Service, query: str, symbol
 
 
 @pytest.mark.parametrize("path", ["/api/patterns/scan", "/api/patterns/stream"])
-def test_what_the_catalogue_does_not_have_is_refused(service: Service, path: str) -> None:
+def test_unknown_sectors_and_universes_are_refused(service: Service, path: str) -> None:
     refused = service.replica.get(f"{path}?universe=none&sectors=Coal")
     assert refused.status_code == 400
     assert refused.json()["errors"] == [
@@ -184,19 +185,18 @@ def test_what_the_catalogue_does_not_have_is_refused(service: Service, path: str
     ]
 
 
-def test_a_change_of_the_catalogue_is_seen_by_scans_and_told_to_clients(service: Service) -> None:
+def test_a_change_of_the_catalogue_reaches_scans_and_live_push(service: Service) -> None:
     def symbols_of(client: httpx.Client, header: dict[str, str]) -> set[str]:
         answer = client.get("/api/patterns/scan?universe=big", headers=header)
         return {row["symbol"] for row in answer.json()["patterns"]}
 
     assert symbols_of(service.replica, {}) == {"AAPL", "XOM"}
-    url = str(service.replica.base_url).replace("http", "ws")
     with (
-        connect(f"{url}/ws/patterns?universe=big") as narrow,
-        connect(f"{url}/ws/patterns?universe=many") as other,
+        websocket(service.replica, "/ws/patterns?universe=big") as big,
+        websocket(service.replica, "/ws/patterns?universe=many") as many,
     ):
-        ready = [receive(client) for client in (narrow, other)]
-        assert [one["type"] for one in ready] == ["ready", "ready"]
+        ready = [receive_change(connection) for connection in (big, many)]
+        assert [message["type"] for message in ready] == ["ready", "ready"]
         header = service.sync(
             [
                 {**row, "sector": "Energy"} if row["symbol"] == "MSFT" else row
@@ -205,27 +205,27 @@ def test_a_change_of_the_catalogue_is_seen_by_scans_and_told_to_clients(service:
             ],
             [{**UNIVERSES[0], "symbols": ["AAPL", "MSFT"]}, *UNIVERSES[1:]],
         )
-        reset = receive(narrow)
+        reset = receive_change(big)
         assert (reset["type"], reset["topic"]) == ("reset", "patterns")
         assert "catalogue" in reset["reason"]
         for client in (service.replica, service.redis):
             assert symbols_of(client, header) == {"AAPL", "MSFT"}
         post(service.replica, [detection("MSFT", pattern="Hammer")])
-        for client, before in ((narrow, reset["id"]), (other, ready[1]["id"])):
-            told = receive(client)
-            assert told["type"] == "changes"
-            assert [change["pattern"]["symbol"] for change in told["changes"]] == ["MSFT"]
-            assert told["id"] != before
-    with connect(f"{url}/ws/patterns?universe=big&last_event_id={ready[0]['id']}") as back:
-        assert receive(back)["resumed"] is False
-        assert receive(back)["type"] == "reset"
-    with connect(f"{url}/ws/patterns?universe=many&last_event_id={ready[1]['id']}") as back:
-        assert receive(back)["resumed"] is True
-        assert receive(back)["type"] == "changes"
+        for connection, before in ((big, reset["id"]), (many, ready[1]["id"])):
+            changes = receive_change(connection)
+            assert changes["type"] == "changes"
+            assert [change["pattern"]["symbol"] for change in changes["changes"]] == ["MSFT"]
+            assert changes["id"] != before
+    with websocket(service.replica, f"/ws/patterns?universe=big&last_event_id={ready[0]['id']}") as resumed:
+        assert receive_change(resumed)["resumed"] is False
+        assert receive_change(resumed)["type"] == "reset"
+    with websocket(service.replica, f"/ws/patterns?universe=many&last_event_id={ready[1]['id']}") as resumed:
+        assert receive_change(resumed)["resumed"] is True
+        assert receive_change(resumed)["type"] == "changes"
 
     delisted = service.replica.get("/api/symbols/XOM", headers=header).json()["symbol"]
     assert (delisted["active"], delisted["name"]) == (False, "Exxon Mobil")
     assert "XOM" not in {row["symbol"] for row in service.replica.get("/api/symbols").json()["symbols"]}
     listed_again = service.sync(SYMBOLS, UNIVERSES)
-    answer = service.replica.get("/api/symbols/XOM", headers=listed_again)
-    assert answer.json()["symbol"]["active"] is True
+    xom = service.replica.get("/api/symbols/XOM", headers=listed_again).json()["symbol"]
+    assert xom["active"] is True

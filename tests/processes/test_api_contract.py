@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: schemathesis asks the real server everything it allows, and much that it does not."""
+"""The OpenAPI document of the real service: schemathesis sends valid and invalid requests and checks the responses."""
 
 import os
 import subprocess
@@ -16,10 +16,10 @@ from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.roles import running_role, tickview
 
-HERE = Path(__file__).parent
-
-FOLDER = HERE.parent.parent / "infra" / "demo" / "catalogue"
-DEMO_CATALOGUE = ("--symbols", str(FOLDER / "symbols.csv"), "--universes", str(FOLDER / "universes.json"))
+FOLDER = Path(__file__).parent
+REPOSITORY = FOLDER.parent.parent
+CATALOGUE = REPOSITORY / "infra" / "demo" / "catalogue"
+CATALOGUE_OPTIONS = ("--symbols", str(CATALOGUE / "symbols.csv"), "--universes", str(CATALOGUE / "universes.json"))
 
 
 @pytest.fixture(scope="module")
@@ -34,29 +34,29 @@ def client(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> It
         post(client, [detection(symbol, rs=1.2, rsi=55.0) for symbol in ("AAPL", "MSFT", "BRK.B")])
         refused = client.post("/api/events", json=[detection("AAPL", confidence=7)])
         assert refused.status_code == 422
-        catalogue = tickview("catalogue", "sync", *DEMO_CATALOGUE, redis_url=server.connection_url, wait_seconds=30)
+        catalogue = tickview("catalogue", "sync", *CATALOGUE_OPTIONS, redis_url=server.connection_url, wait_seconds=30)
         assert catalogue.returncode == 0, catalogue.stderr
         yield client
 
 
-def test_schemathesis_finds_nothing(client: httpx.Client) -> None:
+def test_schemathesis_finds_no_contradiction(client: httpx.Client) -> None:
     command = [
-        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(FOLDER / "schemathesis.toml")),
         *("run", f"{client.base_url}/openapi.json", "--max-examples", "25"),
         *("--header", f"Authorization: {client.headers['Authorization']}"),
-        # It does not end: tests/integration/test_push_server.py.
+        # The stream never ends. tests/integration/test_push_server.py tests it.
         *("--exclude-path", "/api/patterns/stream"),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.processes.schemathesis_hooks", "PYTHONPATH": "."}
-    done = subprocess.run(
-        command, env=environment, cwd=HERE.parent.parent, capture_output=True, text=True, timeout=110, check=False
+    result = subprocess.run(
+        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=110, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    # All but the document's own.
-    assert "39 selected / 40 total" in done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    # schemathesis counts all operations except the one that returns the document. The stream is excluded above.
+    assert "39 selected / 40 total" in result.stdout
 
 
-def test_the_document_is_openapi_3_1_and_names_every_operation(client: httpx.Client) -> None:
+def test_the_document_is_openapi_3_1_and_describes_every_operation(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     operations = {f"{method} {path}" for path, methods in document["paths"].items() for method in methods}

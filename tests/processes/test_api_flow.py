@@ -1,4 +1,4 @@
-"""The API on a real service, from POST to the answers: freshness, refusals, dead letters, how things stand."""
+"""The API on a real service, from POST to the reads: freshness, refusals, dead letters, health and metrics."""
 
 import re
 import time
@@ -12,8 +12,6 @@ from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.roles import wait_until
 
-NO_LETTER = "0" * 32
-
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
@@ -21,15 +19,15 @@ def client() -> Iterator[httpx.Client]:
         yield client
 
 
-def progress(job: str, share: float) -> dict[str, Any]:
-    return {"event_type": "backtest_progress", "job_id": job, "progress": share, "status": "processing"}
+def backtest_progress(job: str, progress: float) -> dict[str, Any]:
+    return {"event_type": "backtest_progress", "job_id": job, "progress": progress, "status": "processing"}
 
 
-def result(job: str, **results: float) -> dict[str, Any]:
+def backtest_result(job: str, **results: float) -> dict[str, Any]:
     return {"event_type": "backtest_result", "job_id": job, "status": "completed", "results": results}
 
 
-def test_a_read_sees_what_a_write_was_given(client: httpx.Client) -> None:
+def test_a_read_with_the_position_of_a_write_returns_its_pattern(client: httpx.Client) -> None:
     written = client.post("/api/events", json=detection("FLOW", confidence=0.914, rs=1.44, vol=2.06))
     assert written.status_code == 201
     [event] = written.json()["events"]
@@ -50,20 +48,20 @@ def test_a_read_sees_what_a_write_was_given(client: httpx.Client) -> None:
         "exp": "59m",
         "source": "daily",
     }
-    known = dict(pair.split("=") for pair in read.headers["TickView-Position"].split(","))
-    assert int(known[event["log"]]) >= event["position"]
+    positions = dict(pair.split("=") for pair in read.headers["TickView-Position"].split(","))
+    assert int(positions[event["log"]]) >= event["position"]
     assert read.json()["performance"]["source"] in ("redis", "replica")
     assert read.json()["cache_info"] == {"read_model": "patterns", "version": 1, "build": "1.1"}
 
 
-def test_one_pattern_names_what_changed_it(client: httpx.Client) -> None:
+def test_a_pattern_names_the_event_that_last_changed_it(client: httpx.Client) -> None:
     message = detection("A/B", correlation_id="flow-7")
     written = client.post("/api/events", json=message)
     [event] = written.json()["events"]
     header = {"TickView-Min-Position": written.headers["TickView-Position"]}
     [row] = client.get("/api/patterns/scan?symbols=A/B", headers=header).json()["patterns"]
-    one = client.get("/api/patterns/" + row["id"].replace("/", "%2F"))
-    assert one.json()["provenance"] == {
+    pattern = client.get("/api/patterns/" + row["id"].replace("/", "%2F"))
+    assert pattern.json()["provenance"] == {
         "log": event["log"],
         "position": event["position"],
         "event_id": event["event_id"],
@@ -73,7 +71,7 @@ def test_one_pattern_names_what_changed_it(client: httpx.Client) -> None:
     assert client.get("/api/patterns/A:Doji:daily:1").status_code == 404
 
 
-def test_the_same_message_is_recorded_once(client: httpx.Client) -> None:
+def test_a_repeated_message_is_recorded_once(client: httpx.Client) -> None:
     message = detection("TWICE")
     [first] = client.post("/api/events", json=message).json()["events"]
     again = client.post("/api/events", json=[message, message])
@@ -81,10 +79,10 @@ def test_the_same_message_is_recorded_once(client: httpx.Client) -> None:
     assert again.json()["events"] == [{**first, "duplicate": True}] * 2
 
 
-def test_channel_and_payload_or_the_payload_alone(client: httpx.Client) -> None:
+def test_messages_come_with_a_channel_or_as_a_bare_payload(client: httpx.Client) -> None:
     channel = "tickstock.events.patterns"
     text = '{"event_type": "pattern_detected", "data": {"symbol": "TEXT", "pattern": "Doji", "confidence": 0.7}}'
-    answer = client.post(
+    response = client.post(
         "/api/events",
         json=[
             {"channel": channel, "payload": text},
@@ -92,32 +90,32 @@ def test_channel_and_payload_or_the_payload_alone(client: httpx.Client) -> None:
             detection("BARE"),
         ],
     )
-    assert answer.status_code == 201
-    assert [event["stream"] for event in answer.json()["events"]] == ["symbol-TEXT", "symbol-OBJECT", "symbol-BARE"]
+    assert response.status_code == 201
+    assert [event["stream"] for event in response.json()["events"]] == ["symbol-TEXT", "symbol-OBJECT", "symbol-BARE"]
 
 
-def test_some_refused_and_all_refused(client: httpx.Client) -> None:
-    wrong = detection("WRONG", confidence=7)
-    some = client.post("/api/events", json=[wrong, detection("RIGHT"), {"hello": 1}])
-    assert some.status_code == 207
-    assert [event["stream"] for event in some.json()["events"]] == ["symbol-RIGHT"]
-    out_of_range, without_channel = some.json()["refused"]
+def test_partly_refused_messages_answer_207_and_wholly_refused_messages_422(client: httpx.Client) -> None:
+    invalid = detection("INVALID", confidence=7)
+    partial = client.post("/api/events", json=[invalid, detection("VALID"), {"hello": 1}])
+    assert partial.status_code == 207
+    assert [event["stream"] for event in partial.json()["events"]] == ["symbol-VALID"]
+    out_of_range, without_channel = partial.json()["refused"]
     assert (out_of_range["index"], out_of_range["code"]) == (0, "out-of-range")
     assert (without_channel["index"], without_channel["code"]) == (2, "unknown-channel")
-    kept = client.get(f"/api/dead-letters/{without_channel['dead_letter']}").json()["dead_letter"]
-    assert (kept["channel"], kept["payload"]) == ("", '{"hello":1}')
-    every = client.post("/api/events", json=wrong)
-    assert every.status_code == 422
-    assert every.headers["content-type"] == "application/problem+json"
-    assert every.json()["refused"] == [out_of_range]
-    assert "confidence is 7" in every.json()["detail"]
+    letter = client.get(f"/api/dead-letters/{without_channel['dead_letter']}").json()["dead_letter"]
+    assert (letter["channel"], letter["payload"]) == ("", '{"hello":1}')
+    refused = client.post("/api/events", json=invalid)
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.json()["refused"] == [out_of_range]
+    assert "confidence is 7" in refused.json()["detail"]
     letter = client.get(f"/api/dead-letters/{out_of_range['dead_letter']}").json()["dead_letter"]
     assert (letter["code"], letter["via"], letter["payload_encoding"]) == ("out-of-range", "http", "utf-8")
-    assert '"WRONG"' in letter["payload"]
+    assert '"INVALID"' in letter["payload"]
 
 
 @pytest.mark.parametrize(
-    ("content", "headers", "status", "says"),
+    ("content", "headers", "status", "reason"),
     [
         (b"{", {}, 400, "body is not JSON"),
         (b'{"a": NaN}', {}, 400, "body is not JSON"),
@@ -133,37 +131,37 @@ def test_some_refused_and_all_refused(client: httpx.Client) -> None:
         (b"[" + b" " * (16 * 1024 * 1024) + b"]", {}, 413, "at most 16,777,216 bytes are allowed"),
     ],
 )
-def test_bodies_that_are_none(
-    client: httpx.Client, content: bytes, headers: dict[str, str], status: int, says: str
+def test_invalid_bodies_are_refused_with_the_reason(
+    client: httpx.Client, content: bytes, headers: dict[str, str], status: int, reason: str
 ) -> None:
-    answer = client.post("/api/events", content=content, headers={"Content-Type": "application/json", **headers})
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
-    assert says in answer.json()["detail"]
+    refused = client.post("/api/events", content=content, headers={"Content-Type": "application/json", **headers})
+    assert (refused.status_code, refused.headers["content-type"]) == (status, "application/problem+json")
+    assert reason in refused.json()["detail"]
 
 
-def test_a_message_that_is_too_large_is_a_dead_letter(client: httpx.Client) -> None:
-    answer = client.post("/api/events", json={"channel": "tickstock.events.patterns", "payload": "x" * 100_001})
-    assert answer.status_code == 413
-    [refused] = answer.json()["refused"]
+def test_a_message_that_is_too_large_becomes_a_dead_letter(client: httpx.Client) -> None:
+    response = client.post("/api/events", json={"channel": "tickstock.events.patterns", "payload": "x" * 100_001})
+    assert response.status_code == 413
+    [refused] = response.json()["refused"]
     assert refused["code"] == "too-large"
     letter = client.get(f"/api/dead-letters/{refused['dead_letter']}").json()["dead_letter"]
     assert letter["payload"] == "x" * 100_001
 
 
-def test_a_payload_that_is_no_object_is_a_dead_letter(client: httpx.Client) -> None:
-    answer = client.post("/api/events", json={"channel": "tickstock.events.patterns", "payload": [1, 2, 3]})
-    assert answer.status_code == 422
-    assert answer.json()["refused"][0]["code"] == "not-an-object"
-    assert answer.json()["refused"][0]["dead_letter"]
+def test_a_payload_other_than_an_object_becomes_a_dead_letter(client: httpx.Client) -> None:
+    response = client.post("/api/events", json={"channel": "tickstock.events.patterns", "payload": [1, 2, 3]})
+    assert response.status_code == 422
+    assert response.json()["refused"][0]["code"] == "not-an-object"
+    assert response.json()["refused"][0]["dead_letter"]
 
 
-def test_a_body_without_a_length_is_bounded_too(client: httpx.Client) -> None:
-    def endless() -> Iterator[bytes]:
+def test_a_body_of_undeclared_length_that_is_too_large_is_refused(client: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
         for _ in range(17):
             yield b" " * 1024 * 1024
 
-    answer = client.post("/api/events", content=endless(), headers={"Content-Type": "application/json"})
-    assert answer.status_code == 413
+    refused = client.post("/api/events", content=chunks(), headers={"Content-Type": "application/json"})
+    assert refused.status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -171,14 +169,14 @@ def test_a_body_without_a_length_is_bounded_too(client: httpx.Client) -> None:
     ["", "market-0", "market-0=", "market-0=-1", "market-0=1.0", "market-0=1,", "market-0=1, market-1=2", "Market=1"],
 )
 def test_a_malformed_position_is_refused(client: httpx.Client, header: str) -> None:
-    answer = client.get("/api/patterns/scan", headers={"TickView-Min-Position": header})
-    assert answer.status_code == 400
-    assert answer.json()["errors"][0]["field"] == "TickView-Min-Position"
+    refused = client.get("/api/patterns/scan", headers={"TickView-Min-Position": header})
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["field"] == "TickView-Min-Position"
 
 
-def test_a_tag_saves_the_body(client: httpx.Client) -> None:
-    post(client, [result("tagged", roi=0.1)])
-    first = client.get("/api/backtests/tagged", headers=post(client, [progress("other", 0.1)]))
+def test_a_read_with_a_matching_etag_answers_304_without_a_body(client: httpx.Client) -> None:
+    post(client, [backtest_result("tagged", roi=0.1)])
+    first = client.get("/api/backtests/tagged", headers=post(client, [backtest_progress("other", 0.1)]))
     tag = first.headers["ETag"]
     second = client.get("/api/backtests/tagged", headers={"If-None-Match": f'"x", {tag}'})
     assert (second.status_code, second.content, second.headers["ETag"]) == (304, b"", tag)
@@ -191,8 +189,11 @@ def test_backtests_are_filtered_sorted_and_paged(client: httpx.Client) -> None:
     header = post(
         client,
         [
-            *(result(f"sorted-{number}", sharpe_ratio=number / 10, roi=0.5 - number / 10) for number in range(5)),
-            progress("running", 0.25),
+            *(
+                backtest_result(f"sorted-{number}", sharpe_ratio=number / 10, roi=0.5 - number / 10)
+                for number in range(5)
+            ),
+            backtest_progress("running", 0.25),
         ],
     )
     header = header | {"Accept": "application/json"}
@@ -210,7 +211,7 @@ def test_backtests_are_filtered_sorted_and_paged(client: httpx.Client) -> None:
     assert client.get("/api/backtests?sort_by=confidence").status_code == 400
 
 
-def test_the_life_of_a_dead_letter(client: httpx.Client) -> None:
+def test_dead_letters_are_listed_retried_and_discarded(client: httpx.Client) -> None:
     ids = []
     for number in range(3):
         refused = client.post("/api/events", json=detection("LETTER", confidence=100 + number))
@@ -231,7 +232,7 @@ def test_the_life_of_a_dead_letter(client: httpx.Client) -> None:
 
 
 def test_statistics_summary_and_dashboard_agree(client: httpx.Client) -> None:
-    header = post(client, [detection("COUNT", confidence=0.95), result("counted", roi=1.0)])
+    header = post(client, [detection("COUNT", confidence=0.95), backtest_result("counted", roi=1.0)])
     counted = client.get("/api/patterns/stats", headers=header).json()["statistics"]
     assert counted["by_symbol"]["COUNT"] == 1
     assert counted["total"] == sum(counted["by_tier"].values()) == sum(counted["by_confidence"].values())
@@ -247,19 +248,15 @@ def test_statistics_summary_and_dashboard_agree(client: httpx.Client) -> None:
     assert sum(day["events"] for day in dashboard["by_day"]) == dashboard["total"] == sum(dashboard["by_type"].values())
 
 
-def test_how_the_service_stands(client: httpx.Client) -> None:
+def test_health_reports_read_models_servers_and_producers(client: httpx.Client) -> None:
     header = post(client, [{"event_type": "system_health", "source": "p-1", "status": "healthy", "metrics": {}}])
     for path in ("/api/patterns/scan", "/api/backtests", "/api/dashboard/stats", "/api/patterns/health"):
         assert client.get(path, headers=header).status_code == 200
     models = {model["name"]: model for model in client.get("/api/projections").json()["projections"]}
     assert models.keys() == {"patterns", "backtests", "activity", "producers", "symbols", "universes", "workspaces"}
     patterns = models["patterns"]
-    assert (patterns["version"], patterns["lag_events"], patterns["percent"], patterns["seconds_left"]) == (
-        1,
-        0,
-        100,
-        0,
-    )
+    progress = {name: patterns[name] for name in ("version", "lag_events", "percent", "seconds_left")}
+    assert progress == {"version": 1, "lag_events": 0, "percent": 100, "seconds_left": 0}
     assert [segment["log"] for segment in patterns["segments"]] == [f"market-{number}" for number in range(4)]
     assert all(segment["owner"] for segment in patterns["segments"])
     health = client.get("/api/health").json()
@@ -272,7 +269,7 @@ def test_how_the_service_stands(client: httpx.Client) -> None:
 
 
 def measured_scans(client: httpx.Client) -> int:
-    """How many scans the metrics tell of; their buckets must agree."""
+    """Read the number of scans from the metrics, and check that the sum of the buckets equals the number."""
     series = r'^tickview_http_request_seconds_{}{{{}method="GET",route="/api/patterns/scan",status="200"}} ([0-9.]+)$'
     metrics = client.get("/metrics").text
     [count] = re.findall(series.format("count", ""), metrics, re.MULTILINE) or ["0"]
@@ -281,10 +278,10 @@ def measured_scans(client: httpx.Client) -> int:
     return int(float(count))
 
 
-def test_requests_are_measured(client: httpx.Client) -> None:
+def test_requests_appear_in_the_performance_report_and_in_the_metrics(client: httpx.Client) -> None:
     assert client.get("/api/patterns/scan").status_code == 200
     performance = client.get("/api/pattern-discovery/performance").json()
-    [scan] = [one for one in performance["operations"] if one["operation"] == "GET /api/patterns/scan"]
+    [scan] = [row for row in performance["operations"] if row["operation"] == "GET /api/patterns/scan"]
     assert 0 < scan["p50_ms"] <= scan["p95_ms"] <= scan["p99_ms"]
     assert scan["met"] == (scan["p95_ms"] <= scan["target_p95_ms"])
     metrics = client.get("/metrics")
@@ -293,13 +290,13 @@ def test_requests_are_measured(client: httpx.Client) -> None:
     before = measured_scans(client)
     for confidence in range(10):
         client.get("/api/patterns/scan", params={"confidence_min": confidence / 10})
-    # Each process adds once a second what it has measured.
+    # Each process writes its measurements once a second.
     wait_until(lambda: measured_scans(client) >= before + 10, "all scans are in the metrics")
     assert "secret" not in client.get("/secret-path").text
     assert "secret-path" not in client.get("/metrics").text
 
 
-def test_methods(client: httpx.Client) -> None:
+def test_head_options_and_unknown_methods_and_paths_follow_http(client: httpx.Client) -> None:
     get, head = client.get("/api/backtests"), client.head("/api/backtests")
     assert head.content == b""
     assert {name: head.headers[name] for name in ("ETag", "Content-Length", "Content-Type")} == {
@@ -311,6 +308,6 @@ def test_methods(client: httpx.Client) -> None:
     assert refused.status_code == 405
     assert refused.headers["Allow"] == "GET, HEAD, OPTIONS"
     assert refused.json()["type"] == "urn:tickview:problem:method-not-allowed"
-    nowhere = client.get("/api/nowhere")
-    assert (nowhere.status_code, nowhere.json()["title"]) == (404, "Not Found")
+    missing = client.get("/api/nowhere")
+    assert (missing.status_code, missing.json()["title"]) == (404, "Not Found")
     assert client.get("/api/health?verbose=1").json()["errors"][0]["reason"].endswith("known: none")

@@ -1,4 +1,4 @@
-"""The API when things go wrong around it: Redis away and back, a process killed, the address taken, the end."""
+"""The API during faults: Redis stopped, an API process killed, the address in use, no worker running."""
 
 import socket
 from pathlib import Path
@@ -12,12 +12,12 @@ from infra.read_models.versions import change_versions
 from infra.redis.connections import connect
 from projections.ports import Segment
 from tests import servers
-from tests.processes.api_service import answers, api, detection, post, service
+from tests.processes.api_service import api, api_responds, detection, post, service
 from tests.processes.roles import start, stop, tickview, wait_until
 from tests.read_model import FIRST_BUILD
 
 
-def test_without_a_replica_requests_are_told_that_redis_is_away_and_afterwards_served(tmp_path: Path) -> None:
+def test_without_a_replica_requests_answer_503_until_redis_is_back(tmp_path: Path) -> None:
     server = ValkeyServer(port=servers.free_port(), data_dir=tmp_path, persist=True, config=servers.DURABLE)
     server.start()
     try:
@@ -34,17 +34,17 @@ def test_without_a_replica_requests_are_told_that_redis_is_away_and_afterwards_s
                 ("GET", "/metrics"),
                 ("POST", "/api/dead-letters/0/retry"),
             ):
-                answer = client.request(method, path)
-                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1"), path
-                assert answer.headers["content-type"] == "application/problem+json"
-                assert answer.json()["type"] == "urn:tickview:problem:unavailable"
+                response = client.request(method, path)
+                assert (response.status_code, response.headers["Retry-After"]) == (503, "1"), path
+                assert response.headers["content-type"] == "application/problem+json"
+                assert response.json()["type"] == "urn:tickview:problem:unavailable"
             refused = client.post("/api/events", json=detection("DURING"))
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
             health = client.get("/api/health")
             assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
             assert client.get("/api/pattern-discovery/health").json()["patterns"] is None
             server.start()
-            wait_until(lambda: client.get("/api/health").status_code == 200, "the API is well again")
+            wait_until(lambda: client.get("/api/health").status_code == 200, "the API is healthy again")
             header = post(client, [detection("AFTER")])
             assert client.get("/api/patterns/scan", headers=header).json()["pagination"]["total"] == 2
     finally:
@@ -52,40 +52,42 @@ def test_without_a_replica_requests_are_told_that_redis_is_away_and_afterwards_s
             server.stop()
 
 
-def test_a_killed_process_is_replaced(redis_url: str) -> None:
+def test_a_killed_api_process_is_replaced(redis_url: str) -> None:
     port = servers.free_port()
     process = start("serve", "--port", str(port), redis_url=redis_url, api_processes=1)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            wait_until(lambda: answers(client), "the API answers")
+            wait_until(lambda: api_responds(client), "the API responds")
             [killed] = psutil.Process(process.pid).children()
             killed.kill()
-            wait_until(lambda: not killed.is_running() or killed.status() == psutil.STATUS_ZOMBIE, "it is dead")
-            wait_until(lambda: answers(client), "its successor answers")
+            wait_until(
+                lambda: not killed.is_running() or killed.status() == psutil.STATUS_ZOMBIE, "the process is dead"
+            )
+            wait_until(lambda: api_responds(client), "the new process responds")
             [successor] = psutil.Process(process.pid).children()
             assert successor.pid != killed.pid
     finally:
         stop(process)
 
 
-def test_an_address_that_is_taken_is_named(redis_url: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = tickview("serve", "--port", str(port), redis_url=redis_url)
-    assert done.returncode == 1
-    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr.decode()
-    assert "Traceback" not in done.stderr.decode()
+def test_an_address_in_use_is_named(redis_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = tickview("serve", "--port", str(port), redis_url=redis_url)
+    assert result.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr.decode()
+    assert "Traceback" not in result.stderr.decode()
 
 
-def test_without_workers_it_answers_and_says_that_it_waits(redis_url: str) -> None:
+def test_without_workers_scans_are_empty_and_bounded_reads_answer_504(redis_url: str) -> None:
     with api(redis_url, wait_seconds=0.1) as client, connect(redis_url) as redis:
         empty = client.get("/api/patterns/scan").json()
         assert (empty["patterns"], empty["pagination"]["total"]) == ([], 0)
         header = post(client, [detection("WAITS")])
-        waited = client.get("/api/patterns/scan", headers=header)
-        assert waited.status_code == 504
+        timed_out = client.get("/api/patterns/scan", headers=header)
+        assert timed_out.status_code == 504
         log, _, position = header["TickView-Min-Position"].partition("=")
-        assert f"{log} is at 0, not at {position}" in waited.json()["detail"]
+        assert f"{log} is at 0, not at {position}" in timed_out.json()["detail"]
         unknown = client.get("/api/patterns/scan", headers={"TickView-Min-Position": "market-9=0"})
         assert unknown.status_code == 504
         assert "market-9 is not a log of this read model" in unknown.json()["detail"]

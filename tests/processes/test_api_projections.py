@@ -1,6 +1,7 @@
-"""What an operator does about read models over HTTP: replay, rollback, parked keys."""
+"""The operation of read models over HTTP: replay, rollback, parked keys."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -15,42 +16,56 @@ from domain.streams import log_of
 from infra.log.event_log import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
+from tests import servers
 from tests.events import pattern_detected
-from tests.processes.api_service import detection, post, service
+from tests.processes.api_service import detection, post, read_model_state, service
 from tests.processes.roles import wait_until
 from tests.read_model import FIRST_BUILD
 
-DETECTED = pattern_detected(event_id="mended", symbol="BTC/USD", occurred_at=1.0, detected_at=1.0)
+DETECTION = pattern_detected(event_id="repaired", symbol="BTC/USD", occurred_at=1.0, detected_at=1.0)
+
+
+@contextmanager
+def service_with_build(redis_url: str) -> Iterator[httpx.Client]:
+    """Run a service until its read models have a build, then yield a client of the API."""
+    with service(redis_url, lease_seconds=0.4, wait_seconds=30) as client:
+        wait_until(lambda: patterns_state(client)["live"], "the first build is live")
+        yield client
 
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[httpx.Client]:
-    with service(redis_url, lease_seconds=0.4, wait_seconds=30) as client:
-        wait_until(lambda: stands(client)["live"], "there is a build")
+    with service_with_build(redis_url) as client:
         yield client
 
 
-def stands(client: httpx.Client) -> dict[str, Any]:
-    [model] = [one for one in client.get("/api/projections").json()["projections"] if one["name"] == "patterns"]
-    return dict(model)
+@pytest.fixture(scope="module")
+def shared_client() -> Iterator[httpx.Client]:
+    """A client of a service whose read models no test changes."""
+    with servers.valkey() as server, service_with_build(server.connection_url) as client:
+        yield client
+
+
+def patterns_state(client: httpx.Client) -> dict[str, Any]:
+    return read_model_state(client, "patterns")
 
 
 def command(client: httpx.Client, name: str, **options: Any) -> httpx.Response:
     return client.post(f"/api/projections/patterns/{name}", **options)
 
 
-def test_a_replay_goes_live_and_can_be_rolled_back(client: httpx.Client) -> None:
+def test_a_replay_becomes_live_and_can_be_rolled_back(client: httpx.Client) -> None:
     header = post(client, [detection("KEPT")])
     refused = command(client, "rollback")
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:tickview:problem:no-such-build")
     assert "no previous build" in refused.json()["detail"]
-    begun = command(client, "replay")
-    assert begun.status_code == 202
-    told = begun.json()["projection"]
-    assert (told["live"], told["building"], told["held"], told["building_version"]) == ("1.1", "1.2", False, 1)
-    assert [segment["log"] for segment in told["building_segments"]] == [f"market-{number}" for number in range(4)]
-    wait_until(lambda: stands(client)["live"] == "1.2", "the replay is live")
-    after = stands(client)
+    started = command(client, "replay")
+    assert started.status_code == 202
+    state = started.json()["projection"]
+    assert (state["live"], state["building"], state["held"], state["building_version"]) == ("1.1", "1.2", False, 1)
+    assert [segment["log"] for segment in state["building_segments"]] == [f"market-{number}" for number in range(4)]
+    wait_until(lambda: patterns_state(client)["live"] == "1.2", "the replay is live")
+    after = patterns_state(client)
     assert (after["previous"], after["building"], after["building_segments"]) == ("1.1", None, [])
 
     def answers_from(build: str) -> bool:
@@ -58,31 +73,32 @@ def test_a_replay_goes_live_and_can_be_rolled_back(client: httpx.Client) -> None
         assert [row["symbol"] for row in scan["patterns"]] == ["KEPT"]
         return bool(scan["cache_info"]["build"] == build)
 
-    wait_until(lambda: answers_from("1.2"), "scans follow")
-    back = command(client, "rollback")
-    assert (back.status_code, back.json()["projection"]["live"], back.json()["projection"]["previous"]) == (
-        200,
-        "1.1",
-        "1.2",
-    )
-    wait_until(lambda: answers_from("1.1"), "scans follow back")
+    wait_until(lambda: answers_from("1.2"), "scans read the replayed build")
+    rolled_back = command(client, "rollback")
+    state = rolled_back.json()["projection"]
+    assert (rolled_back.status_code, state["live"], state["previous"]) == (200, "1.1", "1.2")
+    wait_until(lambda: answers_from("1.1"), "scans read the previous build")
 
 
-def test_a_held_replay_waits_and_a_second_one_joins_it(client: httpx.Client) -> None:
+def test_a_held_replay_waits_and_a_second_replay_joins_its_build(client: httpx.Client) -> None:
     held = command(client, "replay", json={"hold": True, "throttle": 1_000})
     again = command(client, "replay", json={})
     assert (held.status_code, again.status_code) == (202, 202)
-    for answer in (held, again):
-        told = answer.json()["projection"]
-        assert (told["live"], told["building"], told["held"]) == ("1.1", "1.2", True)
+    for response in (held, again):
+        state = response.json()["projection"]
+        assert (state["live"], state["building"], state["held"]) == ("1.1", "1.2", True)
     post(client, [detection("NEW")])
-    wait_until(lambda: sum(one["checkpoint"] for one in stands(client)["building_segments"]) == 1, "it is current")
-    assert (stands(client)["percent"], stands(client)["seconds_left"]) == (100, 0)
-    assert (stands(client)["live"], stands(client)["building"]) == ("1.1", "1.2")
+
+    def folded() -> int:
+        return sum(segment["checkpoint"] for segment in patterns_state(client)["building_segments"])
+
+    wait_until(lambda: folded() == 1, "the held build is current")
+    assert (patterns_state(client)["percent"], patterns_state(client)["seconds_left"]) == (100, 0)
+    assert (patterns_state(client)["live"], patterns_state(client)["building"]) == ("1.1", "1.2")
 
 
 @pytest.mark.parametrize(
-    ("content", "headers", "status", "says"),
+    ("content", "headers", "status", "reason"),
     [
         (b"{", {}, 400, "body is not JSON"),
         (b"[]", {}, 400, "body "),
@@ -94,20 +110,22 @@ def test_a_held_replay_waits_and_a_second_one_joins_it(client: httpx.Client) -> 
         (b"{}", {"Content-Type": "text/plain"}, 415, "application/json"),
     ],
 )
-def test_options_that_are_not_understood(
-    client: httpx.Client, content: bytes, headers: dict[str, str], status: int, says: str
+def test_a_replay_with_invalid_options_is_refused(
+    shared_client: httpx.Client, content: bytes, headers: dict[str, str], status: int, reason: str
 ) -> None:
-    answer = command(client, "replay", content=content, headers={"Content-Type": "application/json", **headers})
-    assert answer.status_code == status
-    assert says in answer.json()["detail"]
-    assert stands(client)["building"] is None
+    headers = {"Content-Type": "application/json", **headers}
+    refused = command(shared_client, "replay", content=content, headers=headers)
+    assert refused.status_code == status
+    assert reason in refused.json()["detail"]
+    assert patterns_state(shared_client)["building"] is None
 
 
-def test_what_does_not_exist_is_named(client: httpx.Client) -> None:
+def test_unknown_read_models_and_parked_keys_are_named(shared_client: httpx.Client) -> None:
+    client = shared_client
     for method, path in (("POST", "replay"), ("POST", "rollback"), ("GET", "parked"), ("POST", "parked/x/retry")):
-        answer = client.request(method, f"/api/projections/nonsense/{path}")
-        assert answer.status_code == 404
-        assert "no read model 'nonsense': there are patterns, " in answer.json()["detail"]
+        response = client.request(method, f"/api/projections/nonsense/{path}")
+        assert response.status_code == 404
+        assert "There is no read model 'nonsense'. The read models are patterns, " in response.json()["detail"]
     missing = command(client, "parked/A:Doji:daily:1/retry")
     assert (missing.status_code, missing.json()["detail"]) == (
         404,
@@ -118,9 +136,9 @@ def test_what_does_not_exist_is_named(client: httpx.Client) -> None:
     assert client.get("/api/projections/patterns/parked/x/retry").status_code == 405
 
 
-def test_parked_keys_are_listed_and_tried_again(client: httpx.Client, redis: Redis) -> None:
-    """What cannot be read is parked again; mended, it is folded, and the checkpoint stays where it is."""
-    stream = DETECTED.stream
+def test_parked_keys_are_listed_and_retried(client: httpx.Client, redis: Redis) -> None:
+    """A retry parks an unreadable event again and folds a repaired one. The checkpoint does not move."""
+    stream = DETECTION.stream
     log = log_of(stream, 4)
     unreadable = NewEvent(stream, topic_of(PatternDetected), b'{"confidence": "a lot"}', "unreadable")
     EventLog(redis, log).append([unreadable])
@@ -144,12 +162,12 @@ def test_parked_keys_are_listed_and_tried_again(client: httpx.Client, redis: Red
     def retry() -> None:
         retried = command(client, f"parked/{quote(key['key'], safe='')}/retry")
         assert (retried.status_code, retried.json()) == (202, {"retrying": key["key"]})
-        wait_until(lambda: not redis.exists(keys.retry), "it has been tried")
+        wait_until(lambda: not redis.exists(keys.retry), "the retry is done")
 
     retry()
     assert parked() == [key]
     entry = orjson.loads(redis.lindex(events, 0))
-    redis.lset(events, 0, orjson.dumps({**entry, "state": encode(DETECTED).decode()}))
+    redis.lset(events, 0, orjson.dumps({**entry, "state": encode(DETECTION).decode()}))
     retry()
     assert parked() == []
     [row] = client.get("/api/patterns/scan").json()["patterns"]

@@ -1,4 +1,4 @@
-"""``GET /api/patterns/scan`` on a real service: what it finds, in which order, and what it refuses."""
+"""``GET /api/patterns/scan`` on a real service: filters, orders, pages, fields and refusals."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +14,12 @@ PATTERNS = ("Weekly_Breakout", "Bull_Flag", "Doji")
 TIERS = ("daily", "intraday")
 
 
-def everything() -> list[dict[str, Any]]:
-    """Sixty patterns of all kinds; every fourth has no indicators."""
+FIRST_DETECTED_AT = 1_757_001_600.0
+"""Time of the detection number 0. Each detection follows one second after the previous one."""
+
+
+def all_detections() -> list[dict[str, Any]]:
+    """Build the fields of sixty detections of all kinds. Every fourth detection has no indicators."""
     rows: list[dict[str, Any]] = []
     for number in range(60):
         row: dict[str, Any] = {
@@ -23,7 +27,7 @@ def everything() -> list[dict[str, Any]]:
             "pattern": PATTERNS[number % 3],
             "confidence": number / 60,
             "source": TIERS[number % 2],
-            "timestamp": 1_757_001_600.0 + number,
+            "timestamp": FIRST_DETECTED_AT + number,
         }
         if number % 4:
             row |= {"rs": 1 + number % 7 / 10, "vol": 2 + number % 5 / 10, "rsi": float(number)}
@@ -34,27 +38,27 @@ def everything() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
     with servers.valkey() as server, service(server.connection_url) as client:
-        messages = [detection(**{**row, "expires_at": None}) for row in everything()]
+        messages = [detection(**{**row, "expires_at": None}) for row in all_detections()]
         header = post(client, messages)
         assert client.get("/api/patterns/scan", headers=header).status_code == 200
         yield client
 
 
 def scan(client: httpx.Client, query: str) -> dict[str, Any]:
-    answer = client.get(f"/api/patterns/scan?fields=full&confidence_min=0&per_page=100&{query}")
-    assert answer.status_code == 200, answer.text
-    content: dict[str, Any] = answer.json()
+    response = client.get(f"/api/patterns/scan?fields=full&confidence_min=0&per_page=100&{query}")
+    assert response.status_code == 200, response.text
+    content: dict[str, Any] = response.json()
     assert content["pagination"]["total"] == len(content["patterns"])
     return content
 
 
-def found(client: httpx.Client, query: str) -> set[int]:
-    """The numbers of the patterns found, by their times."""
-    return {round(row["detected_at"] - 1_757_001_600) for row in scan(client, query)["patterns"]}
+def matching_numbers(client: httpx.Client, query: str) -> set[int]:
+    """Scan the patterns. Return the numbers of the detections in the result."""
+    return {round(row["detected_at"] - FIRST_DETECTED_AT) for row in scan(client, query)["patterns"]}
 
 
 @pytest.mark.parametrize(
-    ("query", "passes"),
+    ("query", "matches"),
     [
         ("", lambda _: True),
         ("symbols=AAPL", lambda row: row["symbol"] == "AAPL"),
@@ -79,11 +83,12 @@ def found(client: httpx.Client, query: str) -> set[int]:
         ("symbols=NONE", lambda _: False),
     ],
 )
-def test_filters(client: httpx.Client, query: str, passes: Any) -> None:
-    assert found(client, query) == {number for number, row in enumerate(everything()) if passes(row)}
+def test_scans_return_the_patterns_that_match_the_filters(client: httpx.Client, query: str, matches: Any) -> None:
+    expected = {number for number, row in enumerate(all_detections()) if matches(row)}
+    assert matching_numbers(client, query) == expected
 
 
-def test_half_confident_is_what_is_asked_for_by_default(client: httpx.Client) -> None:
+def test_scans_return_confidences_from_one_half_by_default(client: httpx.Client) -> None:
     content = client.get("/api/patterns/scan").json()
     assert content["pagination"] == {"page": 1, "per_page": 30, "total": 30, "pages": 1}
     assert min(row["conf"] for row in content["patterns"]) == 0.5
@@ -100,7 +105,9 @@ def test_half_confident_is_what_is_asked_for_by_default(client: httpx.Client) ->
         ("volume", "relative_volume"),
     ],
 )
-def test_order(client: httpx.Client, sort_by: str, field: str, order: str) -> None:
+def test_scans_are_sorted_by_the_field_and_then_by_id(
+    client: httpx.Client, sort_by: str, field: str, order: str
+) -> None:
     rows = scan(client, f"sort_by={sort_by}&sort_order={order}")["patterns"]
     lowest: Any = "" if field == "symbol" else float("-inf")
     keys = [(lowest if row[field] is None else row[field], row["id"]) for row in rows]
@@ -110,15 +117,15 @@ def test_order(client: httpx.Client, sort_by: str, field: str, order: str) -> No
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("sort_by", ["confidence", "detected_at", "symbol", "rs", "volume"])
-def test_pages_and_cursors_give_every_row_once_and_in_order(client: httpx.Client, sort_by: str, order: str) -> None:
+def test_pages_and_cursors_return_every_row_once_in_order(client: httpx.Client, sort_by: str, order: str) -> None:
     query = f"/api/patterns/scan?confidence_min=0&sort_by={sort_by}&sort_order={order}"
-    whole = [row["id"] for row in client.get(f"{query}&per_page=100").json()["patterns"]]
+    expected = [row["id"] for row in client.get(f"{query}&per_page=100").json()["patterns"]]
     numbered: list[str] = []
     for page in range(1, 10):
         content = client.get(f"{query}&per_page=7&page={page}").json()
         assert content["pagination"] == {"page": page, "per_page": 7, "total": 60, "pages": 9}
         numbered += (row["id"] for row in content["patterns"])
-    assert numbered == whole
+    assert numbered == expected
     beyond = client.get(f"{query}&per_page=7&page=10").json()
     assert (beyond["patterns"], beyond["next"]) == ([], None)
     followed: list[str] = []
@@ -129,11 +136,11 @@ def test_pages_and_cursors_give_every_row_once_and_in_order(client: httpx.Client
             break
         content = client.get(f"{query}&per_page=7&cursor={content['next']}").json()
         assert content["pagination"] == {"page": None, "per_page": 7, "total": 60, "pages": 9}
-    assert followed == whole
+    assert followed == expected
 
 
 @pytest.mark.parametrize(
-    ("query", "field", "says"),
+    ("query", "field", "reason"),
     [
         ("colour=red", "colour", "known: pattern_types, symbols"),
         ("sectors=Energy", "sectors", "there is no such sector; known: none"),
@@ -179,14 +186,14 @@ def test_pages_and_cursors_give_every_row_once_and_in_order(client: httpx.Client
         ("cursor=%00", "cursor", "is not a valid cursor"),
     ],
 )
-def test_what_is_wrong_is_refused_by_name(client: httpx.Client, query: str, field: str, says: str) -> None:
-    answer = client.get(f"/api/patterns/scan?{query}")
-    assert answer.status_code == 400, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
+def test_invalid_parameters_are_refused_by_name(client: httpx.Client, query: str, field: str, reason: str) -> None:
+    refused = client.get(f"/api/patterns/scan?{query}")
+    assert refused.status_code == 400, refused.text
+    assert refused.headers["content-type"] == "application/problem+json"
+    problem = refused.json()
     assert {"type", "title", "status", "detail", "errors"} == problem.keys()
     assert [error["field"] for error in problem["errors"]] == [field]
-    assert says in problem["detail"]
+    assert reason in problem["detail"]
     assert "\r" not in problem["detail"]
 
 
@@ -199,33 +206,33 @@ def test_a_cursor_is_refused_with_a_page_and_in_another_order(client: httpx.Clie
     assert "belongs to sort_by=confidence and sort_order=desc" in resorted.json()["detail"]
 
 
-def test_names_beyond_ascii_are_names(client: httpx.Client) -> None:
+def test_pattern_names_and_tiers_may_contain_non_ascii_characters(client: httpx.Client) -> None:
     header = post(client, [detection("AAPL", pattern="Évasé ↗", source="täglich", confidence=0.01)])
-    answer = client.get(
+    response = client.get(
         "/api/patterns/scan",
         params={"pattern_types": "Évasé ↗", "timeframe": "täglich", "confidence_min": 0},
         headers=header,
     )
-    [row] = answer.json()["patterns"]
-    one = client.get(f"/api/patterns/{row['id']}").json()
+    [row] = response.json()["patterns"]
+    pattern = client.get(f"/api/patterns/{row['id']}").json()["pattern"]
     assert row["pattern"] == "Évasé↗"
-    assert (one["pattern"]["pattern_type"], one["pattern"]["tier"]) == ("Évasé ↗", "täglich")
+    assert (pattern["pattern_type"], pattern["tier"]) == ("Évasé ↗", "täglich")
     expired = {"event_type": "pattern_expired", "data": {"symbol": "AAPL", "pattern": "Évasé ↗"}}
-    expired["data"]["timestamp"] = one["pattern"]["detected_at"]
-    gone = client.get(f"/api/patterns/{row['id']}", headers=post(client, [expired]))
-    assert gone.status_code == 404
+    expired["data"]["timestamp"] = pattern["detected_at"]
+    missing = client.get(f"/api/patterns/{row['id']}", headers=post(client, [expired]))
+    assert missing.status_code == 404
 
 
-def test_a_full_row_is_the_compact_one_and_more(client: httpx.Client) -> None:
-    def first(fields: str) -> dict[str, Any]:
+def test_a_full_row_contains_the_compact_row(client: httpx.Client) -> None:
+    def first_row(fields: str) -> dict[str, Any]:
         row: dict[str, Any] = client.get(f"/api/patterns/scan?{fields}").json()["patterns"][0]
         return row
 
-    compact, full = first("fields=compact"), first("fields=full")
-    assert compact == first("")
+    compact, full = first_row("fields=compact"), first_row("fields=full")
+    assert compact == first_row("")
     assert compact.items() <= full.items()
     assert len(full) > len(compact) + 15
-    assert full == first("fields=compact,full")
+    assert full == first_row("fields=compact,full")
     assert {name: full[name] for name in ("pattern", "rs", "vol", "source")} == {
         "pattern": "Doji",
         "rs": f"{full['relative_strength']:.1f}x",

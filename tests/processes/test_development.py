@@ -1,4 +1,4 @@
-"""Without authentication: everybody on this machine may do everything, and nobody else is let in."""
+"""The API without authentication: full access from this machine, no access from elsewhere. Also ``tickview token``."""
 
 import time
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import httpx
 import orjson
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from tests import servers
 from tests.processes.api_service import api
+from tests.processes.push_clients import receive, websocket
 from tests.processes.roles import tickview
 
 
@@ -22,7 +22,7 @@ def client(valkey_url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_everybody_is_the_developer_or_who_they_say(client: httpx.Client) -> None:
+def test_every_client_has_all_scopes_and_may_choose_its_user(client: httpx.Client) -> None:
     assert client.get("/api/dead-letters").status_code == 200
     assert "securitySchemes" not in client.get("/openapi.json").json()["components"]
     assert client.get("/api/patterns/scan", headers={"X-User-ID": "anna"}).status_code == 200
@@ -34,65 +34,65 @@ def test_everybody_is_the_developer_or_who_they_say(client: httpx.Client) -> Non
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "10.0.0.1", "a@127.0.0.1"]
 )
-def test_a_name_that_was_pointed_at_this_machine_leads_nowhere(client: httpx.Client, host: str) -> None:
+def test_a_foreign_host_name_is_refused(client: httpx.Client, host: str) -> None:
     refused = client.get("/api/patterns/scan", headers={"Host": host})
     assert (refused.status_code, refused.json()["type"]) == (403, "urn:tickview:problem:not-local")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
-def test_this_machine_has_several_names(client: httpx.Client, host: str) -> None:
+def test_every_name_of_this_machine_is_accepted(client: httpx.Client, host: str) -> None:
     assert client.get("/api/patterns/scan", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[", "file://"])
-def test_a_page_of_another_site_changes_nothing(client: httpx.Client, origin: str) -> None:
+def test_a_page_of_another_origin_changes_nothing(client: httpx.Client, origin: str) -> None:
     refused = client.post("/api/projections/patterns/rollback", headers={"Origin": origin})
     assert (refused.status_code, refused.json()["type"]) == (403, "urn:tickview:problem:foreign-origin")
     with pytest.raises(InvalidStatus) as closed:
-        connect(f"ws://127.0.0.1:{client.base_url.port}/ws", origin=origin)  # type: ignore[arg-type]
+        websocket(client, "/ws", origin=origin)
     assert closed.value.response.status_code == 403
 
 
-def test_our_own_page_may(client: httpx.Client) -> None:
+def test_a_page_of_the_own_origin_reads_and_changes(client: httpx.Client) -> None:
     own = str(client.base_url).rstrip("/")
     assert client.post("/api/projections/patterns/rollback", headers={"Origin": own}).status_code == 409
-    with connect(f"ws://127.0.0.1:{client.base_url.port}/ws", origin=own) as connection:  # type: ignore[arg-type]
-        assert orjson.loads(connection.recv(timeout=30))["type"] == "ready"
+    with websocket(client, "/ws", origin=own) as connection:
+        assert receive(connection)["type"] == "ready"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "tickview.example"])  # noqa: S104
 @pytest.mark.parametrize("command", ["serve", "up"])
-def test_beyond_this_machine_nobody_is_served_without_authentication(
+def test_roles_refuse_other_addresses_without_authentication(
     valkey_url: str, host: str, command: str, tmp_path: Path
 ) -> None:
-    port, more = servers.free_port(), (("--data", str(tmp_path)) if command == "up" else ())
-    refused = tickview(command, "--port", str(port), *more, redis_url=valkey_url, host=host)
+    port, options = servers.free_port(), (("--data", str(tmp_path)) if command == "up" else ())
+    refused = tickview(command, "--port", str(port), *options, redis_url=valkey_url, host=host)
     assert refused.returncode == 1
     [line] = refused.stderr.decode().splitlines()
     assert host in line
     assert "TICKVIEW_TOKENS_FILE" in line
 
 
-def test_a_token_is_made_shown_and_revoked_by_the_command(valkey_url: str, tmp_path: Path) -> None:
+def test_the_token_command_creates_lists_and_revokes_tokens(valkey_url: str, tmp_path: Path) -> None:
     def token(*arguments: str) -> Any:
-        done = tickview("token", *arguments, redis_url=valkey_url, tokens_file=tmp_path / "tokens.json")
-        return orjson.loads(done.stdout) if done.returncode == 0 else done.stderr.decode()
+        result = tickview("token", *arguments, redis_url=valkey_url, tokens_file=tmp_path / "tokens.json")
+        return orjson.loads(result.stdout) if result.returncode == 0 else result.stderr.decode()
 
-    made = token("create", "--subject", "anna", "--scope", "read", "--scope", "write", "--expires", "90d", "--json")
+    created = token("create", "--subject", "anna", "--scope", "read", "--scope", "write", "--expires", "90d", "--json")
     plain = tickview(
         *("token", "create", "--subject", "bert", "--scope", "operate"),
         redis_url=valkey_url,
         tokens_file=tmp_path / "tokens.json",
     )
     listed = token("list", "--json")["tokens"]
-    assert [(one["subject"], one["scopes"]) for one in listed] == [("anna", ["read", "write"]), ("bert", ["operate"])]
-    assert listed[0]["id"] == made["id"]
-    ends = time.mktime(time.strptime(listed[0]["expires_at"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
-    assert abs(ends - time.time() - 90 * 86_400) < 3_600
-    assert made["token"] not in orjson.dumps(listed).decode()
+    assert [(row["subject"], row["scopes"]) for row in listed] == [("anna", ["read", "write"]), ("bert", ["operate"])]
+    assert listed[0]["id"] == created["id"]
+    expires_at = time.mktime(time.strptime(listed[0]["expires_at"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
+    assert abs(expires_at - time.time() - 90 * 86_400) < 3_600
+    assert created["token"] not in orjson.dumps(listed).decode()
     assert plain.stdout.decode().startswith(f"tickview_{listed[1]['id']}_")
-    assert token("revoke", made["id"], "--json")["revoked"]["id"] == made["id"]
-    assert "tickview token list" in token("revoke", made["id"])
+    assert token("revoke", created["id"], "--json")["revoked"]["id"] == created["id"]
+    assert "tickview token list" in token("revoke", created["id"])
     assert "read, write, produce, operate" in token("create", "--subject", "a", "--scope", "admin")
     assert "90d" in token("create", "--subject", "a", "--scope", "read", "--expires", "soon")
     unset = tickview("token", "list", redis_url=valkey_url)

@@ -1,4 +1,4 @@
-"""One line puts the service into an application that somebody has: real frameworks, real HTTP, a real store."""
+"""The service embedded in applications of four frameworks: real HTTP, a real Valkey and a real worker."""
 
 import os
 import subprocess
@@ -9,20 +9,20 @@ from typing import Any
 
 import falcon
 import httpx
-import orjson
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 import readapi
 from tests import servers
-from tests.processes.api_service import detection, post
+from tests.processes.api_service import detection, post, scan_source
+from tests.processes.push_clients import receive, websocket
 from tests.processes.roles import running_role, stop, wait_until
 
 HOSTS = {"falcon_app": "", "starlette_app": "/market", "fastapi_app": "/market", "django_app": ""}
-"""Application -> where in it TickView is."""
+"""Application -> the prefix of TickView in it."""
 
-OUR_PROTOCOLS = ("--http", "infra.web_server.uvicorn:HttpStream", "--ws", "infra.web_server.uvicorn:WebSocketStream")
+PUSH_PROTOCOLS = ("--http", "infra.web_server.uvicorn:HttpStream", "--ws", "infra.web_server.uvicorn:WebSocketStream")
+"""Options of uvicorn with which live push works."""
 
 
 @pytest.fixture(scope="module")
@@ -32,36 +32,36 @@ def redis_url() -> Iterator[str]:
 
 
 @contextmanager
-def hosted(name: str, redis_url: str, *more: str, **settings: Any) -> Iterator[httpx.Client]:
-    """The application under uvicorn, and a client of the service in it."""
+def hosted(name: str, redis_url: str, *options: str, **settings: Any) -> Iterator[httpx.Client]:
+    """Run an application under uvicorn. Yield a client of the service in it."""
     port = servers.free_port()
     environment = {**os.environ, "TICKVIEW_REDIS_URL": redis_url, "TICKVIEW_WAIT_SECONDS": "30"}
     environment |= {f"TICKVIEW_{setting.upper()}": str(value) for setting, value in settings.items()}
-    application = ("--factory", f"tests.processes.hosts:{name}", "--port", str(port), *more)
+    application = ("--factory", f"tests.processes.hosts:{name}", "--port", str(port), *options)
     process = subprocess.Popen([sys.executable, "-m", "uvicorn", *application], env=environment)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}{HOSTS[name]}", timeout=60) as client:
-            wait_until(lambda: answers(client), "the application answers")
+            wait_until(lambda: host_responds(client), "the application responds")
             yield client
     finally:
         stop(process)
 
 
-def own(client: httpx.Client) -> httpx.Response:
+def get_own_route(client: httpx.Client) -> httpx.Response:
     return client.get(str(client.base_url.copy_with(path="/own")))
 
 
-def answers(client: httpx.Client) -> bool:
+def host_responds(client: httpx.Client) -> bool:
     try:
-        return own(client).json() == {"own": True}
+        return get_own_route(client).json() == {"own": True}
     except httpx.TransportError:
         return False
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_it_answers_in_somebody_elses_application(redis_url: str, name: str) -> None:
+def test_the_service_works_in_a_host_application(redis_url: str, name: str) -> None:
     with hosted(name, redis_url) as client:
-        # The first request of all starts what the application may not have been told to start.
+        # A host may not forward the lifespan. The first request then starts the service.
         header = post(client, [detection(name)])
         scan = client.get("/api/patterns/scan", params={"symbols": name}, headers=header)
         assert scan.json()["pagination"]["total"] == 1, scan.text
@@ -71,48 +71,40 @@ def test_it_answers_in_somebody_elses_application(redis_url: str, name: str) -> 
         document = client.get("/openapi.json").json()
         assert document["servers"] == [{"url": HOSTS[name] or "/"}]
         assert "/api/patterns/scan" in document["paths"]
-        begun = client.post("/api/users/watchlists", json={"name": name})
-        place = begun.url.join(begun.headers["location"])
-        known = {"TickView-Min-Position": begun.headers["tickview-position"]}
-        assert client.get(place, headers=known).json() == begun.json()
-        assert own(client).json() == {"own": True}
+        created = client.post("/api/users/watchlists", json={"name": name})
+        location = created.url.join(created.headers["location"])
+        header = {"TickView-Min-Position": created.headers["tickview-position"]}
+        assert client.get(location, headers=header).json() == created.json()
+        assert get_own_route(client).json() == {"own": True}
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_live_push_needs_our_protocols_and_says_so(redis_url: str, name: str) -> None:
+def test_live_push_without_its_protocols_is_refused_with_the_options_to_set(redis_url: str, name: str) -> None:
     with hosted(name, redis_url) as client:
         refused = client.get("/api/patterns/stream")
         assert (refused.status_code, refused.json()["type"]) == (501, "urn:tickview:problem:no-live-push")
         assert "--http infra.web_server.uvicorn:HttpStream" in refused.json()["detail"]
         with pytest.raises(InvalidStatus) as closed:
-            connect(websocket_url(client))
+            websocket(client, "/ws/patterns")
         assert closed.value.response.status_code == 403
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_live_push_works_with_them(redis_url: str, name: str) -> None:
+def test_live_push_works_with_its_protocols(redis_url: str, name: str) -> None:
     with ExitStack() as stack:
-        client = stack.enter_context(hosted(name, redis_url, *OUR_PROTOCOLS))
-        # Who comes before the first build is known is told to begin anew when it is.
-        wait_until(lambda: source(client) == "replica", "the replica answers")
-        websocket = stack.enter_context(connect(f"{websocket_url(client)}?symbols=L-{name}"))
+        client = stack.enter_context(hosted(name, redis_url, *PUSH_PROTOCOLS))
+        # The service resets clients that connect before it knows the first build.
+        wait_until(lambda: scan_source(client) == "replica", "the replica answers")
+        connection = stack.enter_context(websocket(client, f"/ws/patterns?symbols=L-{name}"))
         stream = client.stream("GET", "/api/patterns/stream", params={"symbols": f"L-{name}"})
         events = stack.enter_context(stream)
         lines = events.iter_lines()
-        assert orjson.loads(websocket.recv(timeout=30))["type"] == "ready"
+        assert receive(connection)["type"] == "ready"
         assert next(lines) == "event: ready"
         post(client, [detection(f"L-{name}")])
-        assert orjson.loads(websocket.recv(timeout=30))["type"] == "changes"
+        assert receive(connection)["type"] == "changes"
         while next(lines) != "event: changes":
             pass
-
-
-def source(client: httpx.Client) -> Any:
-    return client.get("/api/patterns/scan").json()["performance"]["source"]
-
-
-def websocket_url(client: httpx.Client) -> str:
-    return str(client.base_url.copy_with(scheme="ws")).rstrip("/") + "/ws/patterns"
 
 
 def test_a_falcon_application_keeps_its_own_errors(redis_url: str) -> None:
@@ -122,16 +114,16 @@ def test_a_falcon_application_keeps_its_own_errors(redis_url: str) -> None:
         assert client.get("/none").headers["content-type"] == "application/json"
 
 
-def test_the_guard_is_there_too(redis_url: str, tmp_path: Any) -> None:
-    file = tmp_path / "tokens.json"
-    file.write_text('{"tokens": []}')
+def test_an_embedded_service_requires_tokens(redis_url: str, tmp_path: Any) -> None:
+    tokens_file = tmp_path / "tokens.json"
+    tokens_file.write_text('{"tokens": []}')
     for name in ("falcon_app", "starlette_app"):
-        with hosted(name, redis_url, tokens_file=file) as client:
+        with hosted(name, redis_url, tokens_file=tokens_file) as client:
             assert client.get("/api/patterns/scan").status_code == 401
             assert client.get("/api/health").json() == {"status": "healthy"}
-            assert own(client).json() == {"own": True}
+            assert get_own_route(client).json() == {"own": True}
 
 
-def test_what_is_no_falcon_application_of_asgi_is_refused() -> None:
+def test_init_app_refuses_a_wsgi_application() -> None:
     with pytest.raises(TypeError, match=r"needs a falcon.asgi.App, not falcon.app.App"):
         readapi.init_app(falcon.App())  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What hostile clients send to the real service, how much of it they may, and what of all that the logs keep."""
+"""The real service under hostile requests: limits of bodies and rates, injected headers, secrets in logs."""
 
 import json
 from collections.abc import Iterator
@@ -15,10 +15,12 @@ from readapi.http.identities import SCOPES
 from readapi.operations.events import MAX_BODY_BYTES
 from tests import identity_provider as provider
 from tests import servers
-from tests.processes.api_service import answers, api, detection
+from tests.processes.api_service import api, api_responds, detection
 from tests.processes.roles import running_role, tickview, wait_until
 
 SECRET = "s3cret-passw0rd"  # noqa: S105
+
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -27,27 +29,24 @@ def client(valkey_url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-JSON = {"Content-Type": "application/json"}
-
-
 @pytest.mark.parametrize(
-    ("path", "most"), [("/api/events", MAX_BODY_BYTES), ("/api/projections/patterns/replay", 16_384)]
+    ("path", "max_bytes"), [("/api/events", MAX_BODY_BYTES), ("/api/projections/patterns/replay", 16_384)]
 )
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_body_that_is_too_large_is_refused_however_it_comes(
-    client: httpx.Client, path: str, most: int, declared: bool
+def test_a_body_that_is_too_large_is_refused_with_and_without_a_declared_length(
+    client: httpx.Client, path: str, max_bytes: int, declared: bool
 ) -> None:
     def chunks() -> Iterator[bytes]:
-        for _ in range(most // 65_536 + 2):
+        for _ in range(max_bytes // 65_536 + 2):
             yield b" " * 65_536
 
-    content: Any = b" " * (most + 1) if declared else chunks()
+    content: Any = b" " * (max_bytes + 1) if declared else chunks()
     refused = client.post(path, content=content, headers=JSON)
     assert (refused.status_code, refused.json()["type"]) == (413, "urn:tickview:problem:too-large")
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"channel":"x","payload":['])
-def test_json_that_is_too_deep_is_refused(client: httpx.Client, opening: bytes) -> None:
+def test_json_that_is_nested_too_deeply_is_refused(client: httpx.Client, opening: bytes) -> None:
     for content in (opening * 100_000, b'[{"channel":"x","payload":' + b"[" * 5_000 + b"]" * 5_000 + b"}]"):
         refused = client.post("/api/events", content=content, headers=JSON)
         assert refused.status_code in (400, 422), refused.text
@@ -59,33 +58,31 @@ def test_json_that_is_too_deep_is_refused(client: httpx.Client, opening: bytes) 
 @pytest.mark.parametrize(
     "path", ["/api/patterns/{}", "/api/backtests/{}", "/api/audit/streams/{}", "/api/patterns/scan?cursor={}", "/{}"]
 )
-def test_nothing_that_is_asked_becomes_a_header(client: httpx.Client, value: str, path: str) -> None:
-    answer = client.get(path.format(value))
-    assert answer.status_code in (400, 404, 503)
-    assert {"set-cookie", "x-injected"}.isdisjoint(answer.headers)
+def test_line_breaks_in_a_request_do_not_become_headers(client: httpx.Client, value: str, path: str) -> None:
+    response = client.get(path.format(value))
+    assert response.status_code in (400, 404, 503)
+    assert {"set-cookie", "x-injected"}.isdisjoint(response.headers)
 
 
-def test_what_a_page_asks_to_send_is_not_repeated_to_foreigners(client: httpx.Client) -> None:
+def test_a_preflight_of_another_origin_is_not_echoed(client: httpx.Client) -> None:
     preflight = {
         "Origin": "https://evil.example",
         "Access-Control-Request-Method": "DELETE",
         "Access-Control-Request-Headers": "x-anything",
     }
-    answer = client.options("/api/dead-letters/a", headers=preflight)
-    assert "x-anything" not in str(answer.headers)
+    response = client.options("/api/dead-letters/a", headers=preflight)
+    assert "x-anything" not in str(response.headers)
 
 
-def test_who_asks_too_much_is_told_when_to_come_back_and_the_others_do_not_notice(
-    valkey_url: str, tmp_path: Path
-) -> None:
-    file = tmp_path / "tokens.json"
-    busy, other = (create_token(file, name, ["read"], None)[0] for name in ("anna", "bert"))
-    # A request in a hundred seconds, and three at once.
+def test_a_client_above_the_rate_limit_gets_429_and_other_clients_do_not(valkey_url: str, tmp_path: Path) -> None:
+    tokens_file = tmp_path / "tokens.json"
+    busy, other = (create_token(tokens_file, name, ["read"], None)[0] for name in ("anna", "bert"))
+    # One request in a hundred seconds, and a burst of three requests.
     limits = {
         "rate_limit": 0.01,
         "rate_burst": 3,
         "api_processes": 1,
-        "tokens_file": file,
+        "tokens_file": tokens_file,
         "jwt_issuer": provider.ISSUER,
         "jwt_audience": provider.AUDIENCE,
         "jwt_jwks_file": provider.write_keys(tmp_path / "jwks.json"),
@@ -95,41 +92,40 @@ def test_who_asks_too_much_is_told_when_to_come_back_and_the_others_do_not_notic
         running_role("serve", "--port", str(port), redis_url=valkey_url, **limits),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
-        # What no route takes is not counted.
-        wait_until(lambda: _connects(client), "the API answers")
+        # The limit does not count requests without a route.
+        wait_until(lambda: _responds(client), "the API responds")
 
-        def ask(path: str, token: str | None) -> httpx.Response:
+        def get(path: str, token: str | None) -> httpx.Response:
             return client.get(path, headers={} if token is None else {"Authorization": f"Bearer {token}"})
 
-        assert [ask("/api/patterns/scan", busy).status_code for _ in range(5)] == [200] * 3 + [429] * 2
-        refused = ask("/api/patterns/scan", busy)
+        assert [get("/api/patterns/scan", busy).status_code for _ in range(5)] == [200] * 3 + [429] * 2
+        refused = get("/api/patterns/scan", busy)
         assert refused.json()["type"] == "urn:tickview:problem:too-many-requests"
         assert 90 < int(refused.headers["Retry-After"]) <= 100
-        assert ask("/api/patterns/scan", other).status_code == 200
-        # A signature can be written in many ways, which makes no more tokens of one.
+        assert get("/api/patterns/scan", other).status_code == 200
+        # A JWT with and without base64 padding of its signature is one client.
         jwt = provider.sign_token()
-        assert [ask("/api/patterns/scan", jwt + more).status_code for more in ("", "==", "", "==", "")] == [200] * 3 + [
-            429
-        ] * 2
-        # Without a token, and with one that is none, the address is counted.
-        assert ask("/api/patterns/scan", None).status_code == 401
-        assert ask("/api/patterns/scan", "tickview_0_0").status_code == 401
-        assert ask("/api/health", None).status_code == 200
-        assert [ask("/api/health", token).status_code for token in (None, "tickview_0_1")] == [429, 429]
-        assert ask("/api/patterns/scan", other).status_code == 200
+        statuses = [get("/api/patterns/scan", jwt + padding).status_code for padding in ("", "==", "", "==", "")]
+        assert statuses == [200] * 3 + [429] * 2
+        # Without a valid token, the limit counts the requests of the address.
+        assert get("/api/patterns/scan", None).status_code == 401
+        assert get("/api/patterns/scan", "tickview_0_0").status_code == 401
+        assert get("/api/health", None).status_code == 200
+        assert [get("/api/health", token).status_code for token in (None, "tickview_0_1")] == [429, 429]
+        assert get("/api/patterns/scan", other).status_code == 200
 
 
-def _connects(client: httpx.Client) -> bool:
+def _responds(client: httpx.Client) -> bool:
     try:
         return client.get("/nothing").status_code == 404
     except httpx.TransportError:
         return False
 
 
-def test_no_log_keeps_a_secret(tmp_path: Path, postgres_18_dsn: str) -> None:
-    """Through a whole run, in which whatever can fail with a secret in hand does."""
-    file = tmp_path / "tokens.json"
-    token, _ = create_token(file, "anna", SCOPES, None)
+def test_no_log_contains_a_secret(tmp_path: Path, postgres_18_dsn: str) -> None:
+    """Run all roles and let each operation fail that handles a secret."""
+    tokens_file = tmp_path / "tokens.json"
+    token, _ = create_token(tokens_file, "anna", SCOPES, None)
     secret = token.rpartition("_")[2]
     logs = {role: tmp_path / f"{role}.log" for role in ("archive", "record", "project", "serve")}
     with ExitStack() as stack:
@@ -143,34 +139,37 @@ def test_no_log_keeps_a_secret(tmp_path: Path, postgres_18_dsn: str) -> None:
         settings: dict[str, Any] = {
             "redis_url": f"redis://tickview:{SECRET}@{address}",
             "postgres_dsn": f"{dsn}&password={SECRET}",
-            "tokens_file": file,
+            "tokens_file": tokens_file,
             "log_level": "debug",
         }
         for role, log in logs.items():
             arguments = ("--port", str(port)) if role == "serve" else ()
             stack.enter_context(running_role(role, *arguments, log=stack.enter_context(log.open("wb")), **settings))
         client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
-        wait_until(lambda: answers(client), "the API answers")
+        wait_until(lambda: api_responds(client), "the API responds")
         bearer = {"Authorization": f"Bearer {token}"}
-        sent = client.post("/api/events", json=[detection("LOGGED"), {"nonsense": 1}], headers=bearer)
-        assert sent.status_code == 207
+        partly_refused = client.post("/api/events", json=[detection("LOGGED"), {"nonsense": 1}], headers=bearer)
+        assert partly_refused.status_code == 207
         client.get("/api/patterns/scan", params={"access_token": token}, headers=bearer)
         client.get("/api/patterns/scan", headers={"Authorization": f"Basic {secret}"})
         client.get("/api/audit/events", headers=bearer)
         server.stop()
         client.post("/api/events", json=[detection("AWAY")], headers=bearer)
-        wait_until(lambda: all(b"Connection refused" in log.read_bytes() for log in logs.values()), "all notice")
-    told = {role: log.read_text() for role, log in logs.items()}
-    assert all(json.loads(line) for text in told.values() for line in text.splitlines() if line.startswith("{"))
-    for role, text in told.items():
+        wait_until(
+            lambda: all(b"Connection refused" in log.read_bytes() for log in logs.values()),
+            "every role logs the outage",
+        )
+    texts = {role: log.read_text() for role, log in logs.items()}
+    assert all(json.loads(line) for text in texts.values() for line in text.splitlines() if line.startswith("{"))
+    for role, text in texts.items():
         assert SECRET not in text, role
         assert secret not in text, role
 
 
 @pytest.mark.parametrize("command", ["record", "project", "archive", "serve", "status"])
-def test_no_refusal_tells_a_secret(tmp_path: Path, command: str) -> None:
+def test_no_startup_error_contains_a_secret(tmp_path: Path, command: str) -> None:
     url = f"redis://user:{SECRET}@127.0.0.1:{servers.free_port()}/0"
     dsn = f"postgresql://user:{SECRET}@127.0.0.1:{servers.free_port()}/none"
-    done = tickview(command, redis_url=url, postgres_dsn=dsn, data=tmp_path, port=servers.free_port())
-    assert done.returncode == 1
-    assert SECRET not in (done.stderr + done.stdout).decode()
+    result = tickview(command, redis_url=url, postgres_dsn=dsn, data=tmp_path, port=servers.free_port())
+    assert result.returncode == 1
+    assert SECRET not in (result.stderr + result.stdout).decode()
