@@ -1,4 +1,4 @@
-"""Dead letters on a real server: bounded by count, bytes and age, with a count of what was dropped."""
+"""Dead letters on a real Valkey: the limits of count, bytes and age, paging and discarding."""
 
 import time
 
@@ -12,59 +12,59 @@ def letter(payload: bytes) -> DeadLetter:
     return DeadLetter(letter_id("c", payload), "c", payload, "not-json", "it is not JSON", time.time(), "http")
 
 
-def desk(redis: Redis, *, count: int = 100, size: int = 1_000_000, age: float = 60) -> DeadLetters:
+def open_dead_letters(redis: Redis, *, count: int = 100, size: int = 1_000_000, age: float = 60) -> DeadLetters:
     return DeadLetters(redis, max_count=count, max_bytes=size, max_age=age)
 
 
-def test_the_same_message_is_one_letter(redis: Redis) -> None:
-    letters = desk(redis)
+def test_a_repeated_message_is_one_dead_letter(redis: Redis) -> None:
+    letters = open_dead_letters(redis)
     letters.store([letter(b"a"), letter(b"b")])
     letters.store([letter(b"a")])
-    assert [(kept.payload, kept.times) for kept in letters.page(None, 10)] == [(b"b", 1), (b"a", 2)]
+    assert [(stored.payload, stored.times) for stored in letters.page(None, 10)] == [(b"b", 1), (b"a", 2)]
 
 
-def test_the_oldest_are_dropped_beyond_the_count(redis: Redis) -> None:
-    letters = desk(redis, count=3)
+def test_the_oldest_dead_letters_are_dropped_over_the_limit_of_count(redis: Redis) -> None:
+    letters = open_dead_letters(redis, count=3)
     assert letters.store([letter(b"%d" % number) for number in range(5)]) == 2
-    assert [kept.payload for kept in letters.page(None, 10)] == [b"4", b"3", b"2"]
+    assert [stored.payload for stored in letters.page(None, 10)] == [b"4", b"3", b"2"]
     assert letters.stats().dropped == 2
     assert len(redis.keys("*letter:*")) == 3
 
 
-def test_the_oldest_are_dropped_beyond_the_bytes(redis: Redis) -> None:
-    letters = desk(redis, size=2_500)
+def test_the_oldest_dead_letters_are_dropped_over_the_limit_of_bytes(redis: Redis) -> None:
+    letters = open_dead_letters(redis, size=2_500)
     letters.store([letter(bytes([number]) * 1_000) for number in range(4)])
     stats = letters.stats()
     assert (stats.count, stats.bytes, stats.dropped) == (2, 2_000, 2)
 
 
-def test_ten_megabytes_are_kept_whole(redis: Redis) -> None:
-    letters = desk(redis, size=64_000_000)
+def test_a_message_of_ten_megabytes_is_stored_completely(redis: Redis) -> None:
+    letters = open_dead_letters(redis, size=64_000_000)
     body = b"\xff" * 10_000_000
     letters.store([letter(body)])
-    [kept] = letters.page(None, 1)
-    assert kept.payload == body
+    [stored] = letters.page(None, 1)
+    assert stored.payload == body
 
 
-def test_old_letters_go(redis: Redis) -> None:
-    desk(redis, age=60).store([letter(b"a")])
-    assert desk(redis, age=-1).page(None, 10) == []
-    assert desk(redis).stats().dropped == 1
+def test_old_dead_letters_are_dropped(redis: Redis) -> None:
+    open_dead_letters(redis, age=60).store([letter(b"a")])
+    assert open_dead_letters(redis, age=-1).page(None, 10) == []
+    assert open_dead_letters(redis).stats().dropped == 1
 
 
-def test_pages_give_each_letter_once(redis: Redis) -> None:
-    letters = desk(redis)
+def test_pages_contain_each_dead_letter_once(redis: Redis) -> None:
+    letters = open_dead_letters(redis)
     letters.store([letter(b"%d" % number) for number in range(25)])
-    seen = []
+    payloads = []
     before = None
     while page := letters.page(before, 7):
-        seen += [kept.payload for kept in page]
+        payloads += [stored.payload for stored in page]
         before = page[-1].number
-    assert seen == [b"%d" % number for number in reversed(range(25))]
+    assert payloads == [b"%d" % number for number in reversed(range(25))]
 
 
-def test_discard(redis: Redis) -> None:
-    letters = desk(redis)
+def test_a_discarded_dead_letter_is_gone(redis: Redis) -> None:
+    letters = open_dead_letters(redis)
     letters.store([letter(b"abc")])
     assert letters.discard(letter_id("c", b"abc"))
     assert not letters.discard(letter_id("c", b"abc"))

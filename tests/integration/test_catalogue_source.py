@@ -1,4 +1,4 @@
-"""The platform's tables in a real PostgreSQL: however they and their columns are called, and what is said if not so."""
+"""The source of the catalogue in a real PostgreSQL: names of tables and columns, and errors that list candidates."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from infra.catalogue.synchronization import read_source
 from infra.settings import Settings
 
 COLUMNS = ("Ticker", "Company Name", 'a "sector"', "50% {of} it", "select")
-"""Of which none can be written without quotes."""
+"""Names of columns that SQL requires to be quoted."""
 
 MAPPED = dict(zip(("symbol", "name", "sector", "market", "industry"), COLUMNS, strict=True))
 
 
 def make_table(url: str, *parts: str) -> None:
-    """A table of one symbol, in a schema of its own if that is named."""
+    """Create a table with one symbol. ``parts`` is the name of the table, or the names of its schema and the table."""
     columns = SQL(", ").join(SQL("{} text").format(Identifier(name)) for name in COLUMNS)
     with psycopg.connect(url) as connection:
         if parts[1:]:
@@ -29,8 +29,8 @@ def make_table(url: str, *parts: str) -> None:
         connection.execute(SQL("INSERT INTO {} VALUES ({})").format(Identifier(*parts), SQL(values)))
 
 
-def found(url: str, table: str, **columns: str) -> dict[str, Any]:
-    """What is read of the symbols."""
+def read_symbols(url: str, table: str, **columns: str) -> dict[str, Any]:
+    """Read the details of the symbols from a table."""
     settings = Settings(
         catalogue_dsn=url, catalogue_symbols_table=table, catalogue_symbol_columns={**MAPPED, **columns}
     )
@@ -54,24 +54,24 @@ def found(url: str, table: str, **columns: str) -> dict[str, Any]:
 def test_tables_and_columns_may_have_any_name(database_url: str, parts: tuple[str, ...], names: list[str]) -> None:
     make_table(database_url, *parts)
     for name in names:
-        details = found(database_url, name)["AAPL"]
+        details = read_symbols(database_url, name)["AAPL"]
         assert [details[field] for field in MAPPED if field != "symbol"] == ["Apple", "Technology", "stocks", "Phones"]
 
 
-def test_what_is_not_there_is_told_with_what_is(database_url: str) -> None:
+def test_a_missing_table_or_column_is_reported_with_the_existing_ones(database_url: str) -> None:
     with pytest.raises(CatalogueError, match=r"no table or view symbols. Its user can read no tables. Correct TICKV"):
-        found(database_url, "symbols")
+        read_symbols(database_url, "symbols")
     for parts in (("market", "Symbols"), ("a table",), ("my.table",)):
         make_table(database_url, *parts)
     for name in ("symbols", "public.symbols", "elsewhere.symbols"):
         with pytest.raises(CatalogueError) as refused:
-            found(database_url, name)
+            read_symbols(database_url, name)
         assert str(refused.value) == (
             f"The platform's database has no table or view {name}. "
             'Its user can read market.Symbols, a table, "my.table". Correct TICKVIEW_CATALOGUE_SYMBOLS_TABLE.'
         )
     with pytest.raises(CatalogueError) as refused:
-        found(database_url, "market.Symbols", name="company name")
+        read_symbols(database_url, "market.Symbols", name="company name")
     assert str(refused.value) == (
         "The platform's table market.Symbols has no column company name for name. "
         'It has 50% {of} it, Company Name, Ticker, a "sector", select. '
@@ -79,7 +79,7 @@ def test_what_is_not_there_is_told_with_what_is(database_url: str) -> None:
     )
 
 
-def test_of_many_tables_some_are_told_the_likeliest_first(database_url: str) -> None:
+def test_a_report_lists_a_limited_number_of_tables_the_likeliest_first(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         for number in range(MAX_LISTED_TABLES + 5):
             connection.execute(f"CREATE TABLE table_{number:02} (a text)")
@@ -87,10 +87,10 @@ def test_of_many_tables_some_are_told_the_likeliest_first(database_url: str) -> 
     with pytest.raises(
         CatalogueError, match=rf"can read SYMBOLS, table_00, .*, table_{MAX_LISTED_TABLES - 2}, 6 others. Correct"
     ):
-        found(database_url, "symbols")
+        read_symbols(database_url, "symbols")
 
 
-def test_tables_that_may_not_be_read_are_not_told(database_url: str) -> None:
+def test_a_report_does_not_list_tables_that_the_user_cannot_read(database_url: str) -> None:
     make_table(database_url, "secret")
     make_table(database_url, "hidden", "symbols")
     with psycopg.connect(database_url) as connection:
@@ -100,7 +100,7 @@ def test_tables_that_may_not_be_read_are_not_told(database_url: str) -> None:
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA hidden TO catalogue_reader")
     try:
         with pytest.raises(CatalogueError, match=r"no table or view symbols\. Its user can read open\. Correct"):
-            found(make_conninfo(database_url, user="catalogue_reader"), "symbols")
+            read_symbols(make_conninfo(database_url, user="catalogue_reader"), "symbols")
     finally:
         with psycopg.connect(database_url) as connection:
             connection.execute("DROP OWNED BY catalogue_reader")

@@ -1,4 +1,4 @@
-"""Builds on a real server: begun once however many workers start, switched only when caught up, removed whole."""
+"""The life cycle of builds on a real Valkey: begin, replay, switch, removal and fingerprints."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,73 +29,75 @@ def keys_of(build: Build, log: str) -> SegmentKeys:
     return SegmentKeys(Segment("patterns", build, log))
 
 
-def under_way(redis: Redis, live: int, new: int, head: int = 5) -> None:
-    """A live build and one under way, with these checkpoints on the first log; all else is at the head."""
-    change_versions(redis, "patterns", lambda found: found.deployed(1).replayed(1, held=False, throttle=0))
+def begin_replay(redis: Redis, live: int, new: int, head: int = 5) -> None:
+    """Create a live and a new build with these checkpoints on the first log. Their other checkpoint is the head."""
+    change_versions(redis, "patterns", lambda before: before.deployed(1).replayed(1, held=False, throttle=0))
     for log in LOGS:
         EventLog(redis, log).append([NewEvent("symbol-AAPL", "t", b"{}") for _ in range(head)])
         redis.hset(keys_of(LIVE, log).state, "checkpoint", live if log == LOGS[0] else head)
         redis.hset(keys_of(NEW, log).state, "checkpoint", new if log == LOGS[0] else head)
 
 
-def test_many_workers_that_start_begin_one_build(redis: Redis) -> None:
+def test_many_starting_workers_begin_one_build(redis: Redis) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: build_lifecycle.begin_builds(redis, READ_MODELS), range(16)))
-    found = read_versions(redis, READ_MODELS)
-    assert {name: (one.live, one.built) for name, one in found.items()} == dict.fromkeys(READ_MODELS, (LIVE, 1))
+    stored = read_versions(redis, READ_MODELS)
+    assert {name: (entry.live, entry.built) for name, entry in stored.items()} == dict.fromkeys(READ_MODELS, (LIVE, 1))
 
 
-def test_many_replays_at_once_become_one(redis: Redis) -> None:
+def test_concurrent_replay_commands_begin_one_build(redis: Redis) -> None:
     build_lifecycle.begin_builds(redis, READ_MODELS)
 
     def replay(_: int) -> Versions:
-        return change_versions(redis, "patterns", lambda found: found.replayed(1, held=False, throttle=0))
+        return change_versions(redis, "patterns", lambda before: before.replayed(1, held=False, throttle=0))
 
     with ThreadPoolExecutor(8) as pool:
-        assert {found.building for found in pool.map(replay, range(16))} == {NEW}
+        assert {after.building for after in pool.map(replay, range(16))} == {NEW}
 
 
 @pytest.mark.parametrize(("live", "new", "switched"), [(5, 5, True), (4, 5, True), (5, 4, False), (0, 0, True)])
-def test_a_build_goes_live_when_it_is_nowhere_behind(redis: Redis, live: int, new: int, switched: bool) -> None:
-    under_way(redis, live, new)
+def test_a_build_goes_live_when_it_is_behind_on_no_log(redis: Redis, live: int, new: int, switched: bool) -> None:
+    begin_replay(redis, live, new)
     after = build_lifecycle.switch_if_caught_up(redis, "patterns", versions(redis), LOGS)
     assert (after.live == NEW) is switched
     assert after == versions(redis)
 
 
 def test_a_build_far_from_the_head_does_not_go_live(redis: Redis) -> None:
-    """Though the live one, which nobody folds any more, is no further."""
-    under_way(redis, 0, 0, head=build_lifecycle.CATCH_UP_EVENTS + 1)
+    """The live build, which no worker folds, has the same checkpoint."""
+    begin_replay(redis, 0, 0, head=build_lifecycle.CATCH_UP_EVENTS + 1)
     assert build_lifecycle.switch_if_caught_up(redis, "patterns", versions(redis), LOGS).live == LIVE
 
 
-def test_a_held_build_waits(redis: Redis) -> None:
-    under_way(redis, 5, 5)
-    change_versions(redis, "patterns", lambda found: found.replayed(1, held=True, throttle=0))
+def test_a_held_build_does_not_go_live(redis: Redis) -> None:
+    begin_replay(redis, 5, 5)
+    change_versions(redis, "patterns", lambda before: before.replayed(1, held=True, throttle=0))
     assert build_lifecycle.switch_if_caught_up(redis, "patterns", versions(redis), LOGS).live == LIVE
 
 
-def test_a_dropped_build_is_removed_whole_and_nothing_else(redis: Redis) -> None:
+def test_a_dropped_build_is_removed_completely_and_alone(redis: Redis) -> None:
     change_versions(redis, "patterns", lambda _: Versions(live=Build(2, 2), dropping=(LIVE,), built=2))
     fingerprint_of_version(redis, "patterns", 1, "old")
     fingerprint_of_version(redis, "patterns", 2, "new")
     for log in LOGS:
         for build in (LIVE, Build(2, 2), Build(1, 10)):
             keys = keys_of(build, log)
-            for number in range(1_500):
-                redis.zadd(keys.index("symbol", f"S{number}"), {"a": 1})
+            with redis.pipeline(transaction=False) as pipeline:
+                for number in range(1_500):
+                    pipeline.zadd(keys.index("symbol", f"S{number}"), {"a": 1})
+                pipeline.execute()
     remove_build(redis, "patterns", LIVE, LOGS)
     assert not list(redis.scan_iter(keys_of(LIVE, "*").prefix.replace("{", "?").replace("}", "?") + "*"))
-    left = [
+    remaining = [
         sum(1 for _ in redis.scan_iter(keys_of(build, LOGS[0]).prefix + "*")) for build in (Build(2, 2), Build(1, 10))
     ]
-    assert left == [1_500, 1_500]
+    assert remaining == [1_500, 1_500]
     assert versions(redis).dropping == ()
     assert fingerprint_of_version(redis, "patterns", 1, "another") == "another"
     assert fingerprint_of_version(redis, "patterns", 2, "another") == "new"
 
 
-def test_changed_code_is_refused_in_one_line(redis: Redis) -> None:
+def test_a_changed_projection_with_an_unchanged_version_is_refused(redis: Redis) -> None:
     build_lifecycle.check_fingerprints(redis, [ActivePatterns()])
     build_lifecycle.check_fingerprints(redis, [ActivePatterns()])
     redis.hset("tickview:{patterns}:fingerprints", "1", "0" * 16)

@@ -1,4 +1,4 @@
-"""Comparing two builds on a real server finds what differs, and only that, also while events keep arriving."""
+"""The comparison of two builds on a real Valkey, without and with events that arrive during the comparison."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ OLD, NEW = Build(1, 1), Build(2, 2)
 
 @dataclass(frozen=True, slots=True)
 class GradedRow:
-    """A row of another shape: a column more, and one less."""
+    """A row of patterns with other columns."""
 
     id: str
     confidence: float
@@ -41,8 +41,8 @@ class GradedRow:
     grade: str | None
 
 
-class Graded(Projection[GradedRow, PatternEvent]):
-    """Patterns of another shape: knows nothing of ``ZZZ``, keeps what has expired of ``KEEP``."""
+class GradedPatterns(Projection[GradedRow, PatternEvent]):
+    """A version of patterns with other columns. It ignores symbol ``ZZZ`` and does not expire symbol ``KEEP``."""
 
     name, version = "patterns", 2
     row = GradedRow
@@ -58,8 +58,8 @@ class Graded(Projection[GradedRow, PatternEvent]):
         return GradedRow(key, event.confidence, event.detected_at, "high" if event.confidence > 0.8 else None)
 
 
-class Lenient(Activity):
-    """Counts one event more in each row of source ``b``."""
+class DoubleCountingActivity(Activity):
+    """A version of activity that counts one event too many in each row of source ``b``."""
 
     version = 2
 
@@ -69,10 +69,10 @@ class Lenient(Activity):
 
 
 def detection(number: int, symbol: str = "AAPL", **fields: Any) -> PatternDetected:
-    """Build the detection of a second after noon."""
+    """Build the detection at a number of seconds after noon."""
     moment = NOON + number
-    known = {"event_id": f"{symbol}-{number}", "occurred_at": moment, "detected_at": moment, "source": "a"}
-    return pattern_detected(symbol=symbol, **{**known, **fields})
+    defaults = {"event_id": f"{symbol}-{number}", "occurred_at": moment, "detected_at": moment, "source": "a"}
+    return pattern_detected(symbol=symbol, **{**defaults, **fields})
 
 
 def append(client: Redis, log: str, events: Iterable[Event]) -> None:
@@ -88,52 +88,52 @@ def projector(client: Redis, projection: Projection[Any, Any], build: Build, log
     return Projector(projection, EventLog(client, log), store, lease)
 
 
-def build_up(client: Redis, projection: Projection[Any, Any], build: Build, *, batch: int = 500) -> None:
+def fold_logs(client: Redis, projection: Projection[Any, Any], build: Build, *, batch: int = 500) -> None:
     """Fold all there is in all logs."""
     for log in LOGS:
-        folding = projector(client, projection, build, log)
-        while folding.step(batch, 0)[1]:
+        folding_projector = projector(client, projection, build, log)
+        while folding_projector.step(batch, 0)[1]:
             pass
 
 
-def compared(client: Redis, name: str = "patterns", **options: Any) -> list[Difference]:
+def compare(client: Redis, name: str = "patterns", **options: Any) -> list[Difference]:
     options = {"progress": lambda *_: None, **options}
     projection = Activity() if name == "activity" else ActivePatterns()
     return list(compare_builds(client, projection.name, LOGS, BuildPair(OLD, NEW), **options))
 
 
 def rows(client: Redis, build: Build) -> dict[str, dict[str, Any]]:
-    """All rows of ``patterns``, whose keys are in one log only."""
-    found = {}
+    """Return all rows of a build of ``patterns``. Each key is in one log."""
+    result = {}
     for log in LOGS:
         for key, document in client.hgetall(SegmentKeys(Segment("patterns", build, log)).rows).items():
-            found[key.decode()] = orjson.loads(document)
-            del found[key.decode()]["position"]
-    return found
+            result[key.decode()] = orjson.loads(document)
+            del result[key.decode()]["position"]
+    return result
 
 
-def test_builds_of_the_same_code_are_equal(redis: Redis) -> None:
+def test_builds_of_the_same_projection_are_equal(redis: Redis) -> None:
     for log, symbol in zip(LOGS, ("AAPL", "MSFT"), strict=True):
         append(redis, log, [detection(number, symbol) for number in range(1_200)])
-    build_up(redis, ActivePatterns(), OLD, batch=7)
-    build_up(redis, ActivePatterns(), NEW, batch=500)
-    told: list[tuple[int, int]] = []
-    assert compared(redis, progress=lambda done, total: told.append((done, total))) == []
-    assert told[-1] == (4_800, 4_800)
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
-    assert len(told) >= 10
+    fold_logs(redis, ActivePatterns(), OLD, batch=7)
+    fold_logs(redis, ActivePatterns(), NEW, batch=500)
+    reports: list[tuple[int, int]] = []
+    assert compare(redis, progress=lambda done, total: reports.append((done, total))) == []
+    assert reports[-1] == (4_800, 4_800)
+    assert [done for done, _ in reports] == sorted({done for done, _ in reports})
+    assert len(reports) >= 10
 
 
-def test_every_difference_is_found_once(redis: Redis) -> None:
+def test_every_difference_is_reported_once(redis: Redis) -> None:
     history: list[Event] = []
     for number in range(700):
         history += [detection(number, symbol, confidence=number % 10 / 10) for symbol in ("AAPL", "ZZZ", "KEEP")]
         if number % 3 == 0:
-            history += [expiry_of(one) for one in history[-3:]]
+            history += [expiry_of(event) for event in history[-3:]]
     append(redis, LOGS[0], history)
     append(redis, LOGS[1], [detection(number, "MSFT") for number in range(3)])
-    build_up(redis, ActivePatterns(), OLD)
-    build_up(redis, Graded(), NEW)
+    fold_logs(redis, ActivePatterns(), OLD)
+    fold_logs(redis, GradedPatterns(), NEW)
 
     old, new = rows(redis, OLD), rows(redis, NEW)
     expected: dict[tuple[str, str], tuple[Any, Any]] = {}
@@ -144,13 +144,13 @@ def test_every_difference_is_found_once(redis: Redis) -> None:
         for field in old[key].keys() | new[key].keys():
             if old[key].get(field) != new[key].get(field):
                 expected[key, field] = old[key].get(field), new[key].get(field)
-    found = compared(redis)
-    assert {(one.key, one.field): (one.old, one.new) for one in found} == expected
-    assert len(found) == len(expected)
+    differences = compare(redis)
+    assert {(entry.key, entry.field): (entry.old, entry.new) for entry in differences} == expected
+    assert len(differences) == len(expected)
 
     fields = defaultdict(set)
-    for one in found:
-        fields[one.key.split(":")[0]].add(one.field)
+    for entry in differences:
+        fields[entry.key.split(":")[0]].add(entry.field)
     assert fields["ZZZ"] == {""}
     assert fields["AAPL"] == {
         "symbol",
@@ -163,18 +163,18 @@ def test_every_difference_is_found_once(redis: Redis) -> None:
         "extra",
         "grade",
     }
-    assert Difference("KEEP:Doji:daily:1757001600000", "", None, new["KEEP:Doji:daily:1757001600000"]) in found
+    assert Difference("KEEP:Doji:daily:1757001600000", "", None, new["KEEP:Doji:daily:1757001600000"]) in differences
 
 
 @pytest.mark.parametrize(
     ("old", "new"), [(1, True), (1, 1.0), ("1", 1), ({"a": [1]}, {"a": [2]}), (0, None), ("", None), ([], {})]
 )
-def test_values_differ_as_json_does(redis: Redis, old: Any, new: Any) -> None:
+def test_values_differ_if_their_json_differs(redis: Redis, old: Any, new: Any) -> None:
     for build, value in ((OLD, old), (NEW, new)):
         keys = SegmentKeys(Segment("patterns", build, LOGS[0]))
         redis.hset(keys.rows, "key", orjson.dumps({"position": build.number, "value": value}))
         redis.hset(keys.state, "checkpoint", 2)
-    [difference] = compared(redis)
+    [difference] = compare(redis)
     assert repr(difference) == repr(Difference("key", "value", old, new))
 
 
@@ -182,116 +182,122 @@ def test_values_differ_as_json_does(redis: Redis, old: Any, new: Any) -> None:
     ("old", "new"),
     [({"a": 1, "b": 2}, {"b": 2, "a": 1}), ({"a": {"b": 1, "c": 2}}, {"a": {"c": 2, "b": 1}}), ({}, {"a": None})],
 )
-def test_order_and_nulls_are_no_difference(redis: Redis, old: dict[str, Any], new: dict[str, Any]) -> None:
+def test_the_order_of_fields_and_null_fields_are_no_difference(
+    redis: Redis, old: dict[str, Any], new: dict[str, Any]
+) -> None:
     for build, values in ((OLD, old), (NEW, new)):
         keys = SegmentKeys(Segment("patterns", build, LOGS[0]))
         redis.hset(keys.rows, "key", orjson.dumps({"position": build.number, **values}))
         redis.hset(keys.state, "checkpoint", 2)
-    assert compared(redis) == []
+    assert compare(redis) == []
 
 
 @pytest.mark.parametrize(("ahead", "behind"), [(OLD, NEW), (NEW, OLD)])
-def test_a_build_that_is_behind_is_waited_for(redis: Redis, ahead: Build, behind: Build) -> None:
+def test_the_comparison_waits_for_the_build_that_is_behind(redis: Redis, ahead: Build, behind: Build) -> None:
     """Rows added, changed and removed by events that only one build has folded are no differences."""
     first = [detection(number) for number in range(5)]
     append(redis, LOGS[0], first)
-    following = projector(redis, ActivePatterns(), behind, LOGS[0])
-    following.step(500, 0)
-    again = [detection(1, event_id="again", confidence=0.9), detection(7), expiry_of(first[2])]
-    append(redis, LOGS[0], again)
-    build_up(redis, ActivePatterns(), ahead)
+    late_projector = projector(redis, ActivePatterns(), behind, LOGS[0])
+    late_projector.step(500, 0)
+    later = [detection(1, event_id="again", confidence=0.9), detection(7), expiry_of(first[2])]
+    append(redis, LOGS[0], later)
+    fold_logs(redis, ActivePatterns(), ahead)
     with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(compared, redis)
-        wait_for_looks(redis, found)
-        assert not found.done()
-        following.step(500, 0)
-        assert found.result(30) == []
+        comparison = pool.submit(compare, redis)
+        wait_for_reads(redis, comparison)
+        assert not comparison.done()
+        late_projector.step(500, 0)
+        assert comparison.result(30) == []
 
 
-def wait_for_looks(client: Redis, found: Future[Any]) -> None:
-    """Until the comparison has looked at the server three times, or is done."""
+def wait_for_reads(client: Redis, comparison: Future[Any]) -> None:
+    """Wait until the comparison has read the rows three times or has ended."""
 
-    def looks() -> int:
+    def reads() -> int:
         return client.info("commandstats").get("cmdstat_exec", {"calls": 0})["calls"]
 
-    before = looks()
-    wait_until(lambda: looks() >= before + 3 or found.done(), "the rows have been looked at")
+    before = reads()
+    wait_until(lambda: reads() >= before + 3 or comparison.done(), "the comparison has read the rows three times")
 
 
-def test_rows_that_are_equal_only_because_one_build_is_behind_differ(redis: Redis) -> None:
+def test_rows_that_are_equal_at_different_positions_differ(redis: Redis) -> None:
     first, second = (detection(number, source="b", occurred_at=1_757_001_600.0) for number in range(2))
     append(redis, LOGS[0], [first])
-    build_up(redis, Lenient(), NEW)
+    fold_logs(redis, DoubleCountingActivity(), NEW)
     append(redis, LOGS[0], [second])
-    build_up(redis, Activity(), OLD)
+    fold_logs(redis, Activity(), OLD)
     with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(compared, redis, "activity")
-        wait_for_looks(redis, found)
-        projector(redis, Lenient(), NEW, LOGS[0]).step(500, 0)
-        [difference] = found.result(30)
+        comparison = pool.submit(compare, redis, "activity")
+        wait_for_reads(redis, comparison)
+        projector(redis, DoubleCountingActivity(), NEW, LOGS[0]).step(500, 0)
+        [difference] = comparison.result(30)
     assert difference[1:] == ("events", 2, 3)
 
 
-def test_a_build_that_nobody_folds_ends_the_comparison(redis: Redis) -> None:
+def test_a_build_that_no_worker_folds_ends_the_comparison(redis: Redis) -> None:
     append(redis, LOGS[0], [detection(0)])
-    build_up(redis, ActivePatterns(), OLD)
+    fold_logs(redis, ActivePatterns(), OLD)
     with pytest.raises(NotComparableError, match=r"1 rows, such as AAPL:Doji:daily:.*:1\.1 is at 1, .*:2\.2 at 0;"):
-        compared(redis, standstill_seconds=0.05)
+        compare(redis, standstill_seconds=0.05)
 
 
 @contextmanager
 def events_arriving(client: Redis, projections: dict[Build, Projection[Any, Any]]) -> Iterator[list[int]]:
-    """Events keep coming, as fast as the slower build takes them; each build folds batches of its own size.
+    """Append events, as fast as the slower build folds them. Each build folds batches of another size.
 
-    Yields how many there have been of each kind of work: [appended, folded old, folded new].
+    Yields:
+        The number of completed steps: [appends, batches of the old build, batches of the new build].
     """
     stop = Signal()
-    work = [0, 0, 0]
+    steps = [0, 0, 0]
     projectors = [projector(client, projections[build], build, LOGS[0]) for build in (OLD, NEW)]
 
-    def appending() -> None:
+    def append_events() -> None:
         for number in count():
             if stop.is_set():
                 return
-            begun = detection(number, "MSFT" if number % 2 else "AAPL", source="ab"[number % 2])
-            earlier = detection(number // 2, "AAPL", event_id=f"{number}-again", confidence=number % 9 / 9)
-            append(client, LOGS[0], [begun, earlier, *([expiry_of(begun)] if number % 3 == 0 else [])])
-            work[0] += 1
+            first = detection(number, "MSFT" if number % 2 else "AAPL", source="ab"[number % 2])
+            repeated = detection(number // 2, "AAPL", event_id=f"{number}-again", confidence=number % 9 / 9)
+            append(client, LOGS[0], [first, repeated, *([expiry_of(first)] if number % 3 == 0 else [])])
+            steps[0] += 1
             head = EventLog(client, LOGS[0]).head()
-            while not stop.is_set() and head - min(one.lease.checkpoint for one in projectors) > 20:
+            while not stop.is_set() and head - min(worker.lease.checkpoint for worker in projectors) > 20:
                 stop.wait(0.001)
 
-    def folding(place: int, batch: int) -> None:
+    def fold(index: int, batch: int) -> None:
         while not stop.is_set():
-            assert projectors[place - 1].step(batch, 0.1)[0] is CommitOutcome.COMMITTED
-            work[place] += 1
+            assert projectors[index - 1].step(batch, 0.1)[0] is CommitOutcome.COMMITTED
+            steps[index] += 1
 
     with ThreadPoolExecutor(3) as pool:
-        running = [pool.submit(appending), pool.submit(folding, 1, 2), pool.submit(folding, 2, 7)]
+        futures = [pool.submit(append_events), pool.submit(fold, 1, 2), pool.submit(fold, 2, 7)]
         try:
-            wait_until(lambda: min(work) > 20 or any(one.done() for one in running), "everybody works")
-            yield work
+            wait_until(
+                lambda: min(steps) > 20 or any(future.done() for future in futures), "each thread has made 20 steps"
+            )
+            yield steps
         finally:
             stop.set()
-        for one in running:
-            one.result()
+        for future in futures:
+            future.result()
 
 
-def test_while_events_arrive_builds_of_the_same_code_are_equal(redis: Redis) -> None:
-    with events_arriving(redis, {OLD: ActivePatterns(), NEW: ActivePatterns()}) as work:
+def test_builds_of_the_same_projection_are_equal_while_events_arrive(redis: Redis) -> None:
+    with events_arriving(redis, {OLD: ActivePatterns(), NEW: ActivePatterns()}) as steps:
         for _ in range(10):
-            before = list(work)
-            assert compared(redis) == []
+            before = list(steps)
+            assert compare(redis) == []
             wait_until(
-                lambda before=before: all(now > was for now, was in zip(work, before, strict=True)), "work goes on"
+                lambda before=before: all(now > was for now, was in zip(steps, before, strict=True)),
+                "each thread has made another step",
             )
 
 
-def test_while_events_arrive_the_true_difference_is_found(redis: Redis) -> None:
-    """Rows that every event changes are compared at one position, where they differ by exactly one."""
-    with events_arriving(redis, {OLD: Activity(), NEW: Lenient()}):
+def test_only_true_differences_are_reported_while_events_arrive(redis: Redis) -> None:
+    """Every event changes the rows. At equal positions they differ by exactly one event."""
+    with events_arriving(redis, {OLD: Activity(), NEW: DoubleCountingActivity()}):
         for _ in range(10):
-            found = compared(redis, "activity")
-            assert {one.key.split("/")[2] for one in found} == {"b"}
-            assert {one.field for one in found} == {"events"}
-            assert {one.new - one.old for one in found} == {1}
+            differences = compare(redis, "activity")
+            assert {entry.key.split("/")[2] for entry in differences} == {"b"}
+            assert {entry.field for entry in differences} == {"events"}
+            assert {entry.new - entry.old for entry in differences} == {1}
