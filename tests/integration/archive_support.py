@@ -8,10 +8,7 @@ import psycopg
 
 from domain.events import Event, PatternDetected
 from infra.postgres.database import Database
-
-
-class CrashError(Exception):
-    """The process crashed."""
+from tests.integration.crashes import CrashError
 
 
 class CrashingDatabase(Database):

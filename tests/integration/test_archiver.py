@@ -24,7 +24,8 @@ from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from tests.archiving import acquire_archiver_lease, archive_to_end, archived_log
 from tests.events import new_events, opaque_event
-from tests.integration.archive_support import CrashError, CrashingDatabase
+from tests.integration.archive_support import CrashingDatabase
+from tests.integration.crashes import CrashError
 from tests.oracles.hash_chain import chain_hashes
 from tests.pattern_history import clear_archive
 from tests.processes.roles import wait_until

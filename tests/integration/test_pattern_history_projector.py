@@ -24,7 +24,8 @@ from projections.patterns import PatternRow
 from projections.queries import HistoryPage, PatternQuery
 from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events
-from tests.integration.archive_support import CrashError, CrashingDatabase, detections
+from tests.integration.archive_support import CrashingDatabase, detections
+from tests.integration.crashes import CrashError
 from tests.integration.test_pattern_queries import pattern_queries
 from tests.oracles import queries as oracle
 from tests.oracles.pattern_history import RecordedEvent, moments_of_change, patterns_at

@@ -1,0 +1,5 @@
+"""The error with which tests let a process crash."""
+
+
+class CrashError(Exception):
+    """The process crashed."""
