@@ -84,7 +84,7 @@ def load_process() -> Iterator[Callable[[Load], Latencies]]:
     process.start()
     child_pipe.close()
 
-    def measure(load: Load) -> Latencies:
+    def measure_in_process(load: Load) -> Latencies:
         pipe.send(load)
         result: Latencies | BenchmarkError = pipe.recv()
         if isinstance(result, BenchmarkError):
@@ -92,7 +92,7 @@ def load_process() -> Iterator[Callable[[Load], Latencies]]:
         return result
 
     try:
-        yield measure
+        yield measure_in_process
     finally:
         pipe.close()
         process.join()
@@ -108,28 +108,28 @@ def _run_process(pipe: Connection) -> None:
             except EOFError:
                 return
             try:
-                pipe.send(runner.run(_measure(load)))
+                pipe.send(runner.run(measure(load)))
             except (BenchmarkError, OSError) as error:
                 pipe.send(BenchmarkError(str(error)))
             gc.collect()
 
 
-async def _measure(load: Load) -> Latencies:
+async def measure(load: Load) -> Latencies:
     """Estimate latency and rate with short runs, then measure with prepared requests."""
-    requests = (_request(path) for path in load.paths())
-    await _RequestRun(load.port, list(islice(requests, 1))).run(1, 0)
-    sequential = _RequestRun(load.port, list(islice(requests, _SEQUENTIAL_REQUESTS)))
+    requests = (encode_request(path) for path in load.paths())
+    await RequestRun(load.port, list(islice(requests, 1))).run(1, 0)
+    sequential = RequestRun(load.port, list(islice(requests, _SEQUENTIAL_REQUESTS)))
     await sequential.run(1, WARM_UP_SECONDS)
     shortest = min(sequential.times[: sequential.answers])
     connections = max(1, min(load.connections, int(MAX_ANSWER_SECONDS / shortest)))
     rate = 1 / shortest
     use_warm_up = shortest * connections < WARM_UP_SECONDS
     if use_warm_up:
-        warm_up = _RequestRun(load.port, list(islice(requests, _MAX_WARM_UP_REQUESTS)))
+        warm_up = RequestRun(load.port, list(islice(requests, _MAX_WARM_UP_REQUESTS)))
         await warm_up.run(connections, WARM_UP_SECONDS, primed=True)
         rate = warm_up.answers / warm_up.elapsed
     count = int(REQUEST_RESERVE * rate * load.seconds) + 2 * connections + MIN_ANSWERS
-    measured = _RequestRun(load.port, list(islice(requests, count)))
+    measured = RequestRun(load.port, list(islice(requests, count)))
     before = time.process_time()
     await measured.run(connections, load.seconds, MIN_ANSWERS, primed=use_warm_up)
     cost = time.process_time() - before
@@ -144,11 +144,12 @@ async def _measure(load: Load) -> Latencies:
     )
 
 
-def _request(path: str) -> bytes:
+def encode_request(path: str) -> bytes:
+    """Return the bytes of a GET request."""
     return b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % path.encode()
 
 
-class _RequestRun:
+class RequestRun:
     """A run of prepared requests over several connections, with the latency of each answer in ``times`` (seconds)."""
 
     def __init__(self, port: int, requests: Sequence[bytes]) -> None:
@@ -223,7 +224,7 @@ class _RequestRun:
 class _ClientConnection(asyncio.Protocol):
     """A connection of a run."""
 
-    def __init__(self, run: _RequestRun) -> None:
+    def __init__(self, run: RequestRun) -> None:
         self._run = run
         self._sent_at = 0.0
         self._missing_bytes = 0

@@ -1,1 +1,1 @@
-"""benchmarks tests."""
+"""Tests of the benchmark commands."""

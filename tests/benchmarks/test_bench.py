@@ -1,4 +1,4 @@
-"""The benchmarks run and measure what they say; how fast it went is for ``docs/performance.md``, not for a test."""
+"""The benchmark commands: the rows of their results. The rates themselves are in docs/performance.md."""
 
 import subprocess
 import sys
@@ -10,14 +10,15 @@ import orjson
 
 
 def bench(*arguments: str) -> dict[str, Any]:
+    """Run ``tickview bench`` and return its result."""
     command = [sys.executable, "-m", "infra.cli", "bench", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, timeout=110, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    result: dict[str, Any] = orjson.loads(done.stdout)
+    completed = subprocess.run(command, capture_output=True, timeout=110, check=False)
+    assert completed.returncode == 0, completed.stderr.decode()
+    result: dict[str, Any] = orjson.loads(completed.stdout)
     return result
 
 
-def test_ingest() -> None:
+def test_bench_ingest_measures_every_step() -> None:
     result = bench("ingest", "--events", "3000", "--symbols", "100")
     rates = {(row["into"], row["what"].split(" ")[0]): row["events_per_second"] for row in result["rates"]}
     assert set(rates) == {
@@ -30,23 +31,23 @@ def test_ingest() -> None:
     assert all(rate > 0 for rate in rates.values())
 
 
-def test_query() -> None:
+def test_bench_query_measures_every_contender() -> None:
     result = bench("query", "--patterns", "500", "--symbols", "20", "--connections", "4", "--seconds", "0.1")
-    searching = ["redisearch"] if which("redis-stack-server") else []
-    contenders = ["replica", "redis", "postgres", *searching, "before", "limit"]
-    asked = [(row["query"], row["parameters"], row["contender"]) for row in result["scans"]]
-    assert asked == list(product("ABCD", ("varied", "repeated"), contenders))
+    redisearch = ["redisearch"] if which("redis-stack-server") else []
+    contenders = ["replica", "redis", "postgres", *redisearch, "before", "limit"]
+    scans = [(row["query"], row["parameters"], row["contender"]) for row in result["scans"]]
+    assert scans == list(product("ABCD", ("varied", "repeated"), contenders))
     for row in result["scans"]:
         assert (row["patterns"], row["connections"]) == (500, 4)
         assert row["per_second"] > 0
         assert 0 < row["p50_ms"] <= row["p99_ms"]
         assert (row["share"] == 1) if row["contender"] == "limit" else (row["share"] > 0)
     assert [row["contender"] for row in result["memory"]] == contenders
-    assert result["not_at_hand"] == ([] if searching else ["redisearch"])
+    assert result["not_at_hand"] == ([] if redisearch else ["redisearch"])
     assert all(row["resident_bytes"] > 10_000_000 for row in result["memory"])
 
 
-def test_replay() -> None:
+def test_bench_replay_measures_the_replay_and_scans_during_the_replay() -> None:
     arguments = ("--events", "3000", "--symbols", "100", "--runner-events", "200", "--seconds", "0.5")
     result = bench("replay", *arguments)
     names = [row["what"].split(",")[0].split(" (")[0] for row in result["rates"]]
@@ -60,7 +61,7 @@ def test_replay() -> None:
     assert all(row["per_second"] > 0 for row in result["scans"])
 
 
-def test_archive() -> None:
+def test_bench_archive_measures_archiving_verification_export_and_scans() -> None:
     arguments = ("--events", "3000", "--symbols", "100", "--intervals", "3000", "--seconds", "0.2")
     result = bench("archive", *arguments)
     assert [(row["of"], row["what"].split(" ")[0]) for row in result["rates"]] == [

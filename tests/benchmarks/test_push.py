@@ -1,4 +1,4 @@
-"""The benchmark of live push measures what it says, over both transports."""
+"""The benchmark of live push over both transports."""
 
 import resource
 import subprocess
@@ -12,7 +12,7 @@ from tests.benchmarks.test_bench import bench
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
-def test_push(transport: str) -> None:
+def test_bench_push_measures_messages_and_latencies(transport: str) -> None:
     options = ("--connections", "20", "--seconds", "1", "--rate", "50", "--patterns", "100")
     result = bench("push", *options, "--transport", transport)
     assert result["transport"] == transport
@@ -23,12 +23,12 @@ def test_push(transport: str) -> None:
     assert result["limit_messages_per_second"] > 0
 
 
-def test_more_connections_than_a_process_may_open_are_refused_in_one_line() -> None:
+def test_more_connections_than_the_limit_of_open_files_are_refused_in_one_line() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     check_open_files(soft - 1_000)
     with pytest.raises(StartupError, match=f"the limit is {soft}. Raise it with `ulimit -n"):
         check_open_files(soft)
     command = [sys.executable, "-m", "infra.cli", "bench", "push", "--connections", str(soft)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert len(done.stderr.strip().splitlines()) == 1
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert completed.returncode == 1
+    assert len(completed.stderr.strip().splitlines()) == 1

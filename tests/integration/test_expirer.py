@@ -1,4 +1,4 @@
-"""Time passing becomes events: once each, however many expirers look, and not for what was prolonged."""
+"""The expirer on a real Valkey: one expiry event per elapsed pattern, and none for prolonged patterns."""
 
 import time
 from typing import Any
@@ -21,13 +21,13 @@ NOW = time.time()
 
 
 def detection(symbol: str, expires_at: float | None) -> PatternDetected:
-    """Build a detection of 100 seconds ago."""
+    """Build the event of a detection 100 seconds ago."""
     times = {"occurred_at": NOW - 100, "detected_at": NOW - 100, "expires_at": expires_at}
     return pattern_detected(event_id=f"detected-{symbol}", symbol=symbol, correlation_id="flow-1", **times)
 
 
 class Market:
-    """One partition with its log and its patterns."""
+    """One partition: a log and its patterns."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
@@ -56,7 +56,7 @@ class Market:
         return [event for event in events if isinstance(event, PatternExpired)]
 
 
-def test_what_has_elapsed_is_expired_and_nothing_else(redis: Redis) -> None:
+def test_only_elapsed_patterns_are_expired(redis: Redis) -> None:
     market = Market(redis)
     market.record(detection("AAPL", NOW - 10), detection("MSFT", NOW + 3_600), detection("TSLA", None))
     market.project()
@@ -69,7 +69,7 @@ def test_what_has_elapsed_is_expired_and_nothing_else(redis: Redis) -> None:
     assert market.expire() == 0
 
 
-def test_many_expirers_record_one_event(redis: Redis) -> None:
+def test_repeated_expiries_record_one_event(redis: Redis) -> None:
     market = Market(redis)
     market.record(detection("AAPL", NOW - 10))
     market.project()
@@ -77,7 +77,7 @@ def test_many_expirers_record_one_event(redis: Redis) -> None:
     assert len(market.expiries()) == 1
 
 
-def test_what_was_prolonged_meanwhile_lives_on(redis: Redis) -> None:
+def test_a_pattern_that_was_prolonged_before_its_expiry_remains(redis: Redis) -> None:
     market = Market(redis)
     market.record(detection("AAPL", NOW - 10))
     market.project()
@@ -88,8 +88,8 @@ def test_what_was_prolonged_meanwhile_lives_on(redis: Redis) -> None:
     assert [row["expires_at"] for row in market.rows().values()] == [NOW + 3_600]
 
 
-def test_what_comes_back_elapsed_is_expired_again(redis: Redis) -> None:
-    """The same pattern with the same end, announced again after it was expired: not mistaken for a duplicate."""
+def test_a_repeated_detection_of_an_expired_pattern_is_expired_again(redis: Redis) -> None:
+    """The second expiry has the same pattern and the same end as the first, but is no duplicate."""
     market = Market(redis)
     market.record(detection("AAPL", NOW - 10))
     market.project()

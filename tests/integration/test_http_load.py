@@ -1,4 +1,4 @@
-"""The load of the benchmarks: every request is sent once and counted, and what is not 200 ends the measurement."""
+"""The HTTP load of the benchmarks: requests, answers, connections and failures."""
 
 import asyncio
 import threading
@@ -11,14 +11,14 @@ import pytest
 
 from infra.bench import http_load
 from infra.bench.errors import BenchmarkError
-from infra.bench.http_load import Load, load_process
+from infra.bench.http_load import Load, RequestRun, encode_request, load_process, measure
 from infra.bench.scans import SCAN_KINDS, ScanKind, repeated_paths, varied_paths
 
 
-class Answering:
-    """An HTTP server in a thread that keeps the paths it was asked for; each answer comes in three pieces.
+class FragmentingServer:
+    """An HTTP server in a thread that records the requested paths and sends each answer in three pieces.
 
-    One that ``closes`` does so after each answer, the next one being a little later than the one before.
+    If ``closes`` is set, the server closes a connection after each answer, and delays each answer more than the last.
     """
 
     def __init__(self, status: bytes, seconds: float, closes: bool) -> None:
@@ -31,7 +31,7 @@ class Answering:
         self._loop = asyncio.new_event_loop()
 
     def run(self) -> None:
-        """Serve until stopped."""
+        """Serve until ``stop`` is called."""
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._serve())
 
@@ -65,8 +65,8 @@ class Answering:
 
 
 @contextmanager
-def answering(status: bytes = b"200 OK", seconds: float = 0, closes: bool = False) -> Iterator[Answering]:
-    server = Answering(status, seconds, closes)
+def run_server(status: bytes = b"200 OK", seconds: float = 0, closes: bool = False) -> Iterator[FragmentingServer]:
+    server = FragmentingServer(status, seconds, closes)
     thread = threading.Thread(target=server.run)
     thread.start()
     server.ready.wait()
@@ -77,8 +77,8 @@ def answering(status: bytes = b"200 OK", seconds: float = 0, closes: bool = Fals
         thread.join()
 
 
-def test_every_request_is_sent_once_and_every_answer_counts() -> None:
-    with answering() as server, load_process() as load:
+def test_every_request_is_sent_once_and_its_answer_counted() -> None:
+    with run_server() as server, load_process() as load:
         load(Load(server.port, partial(varied_paths, "ABCD", 4_000, 1), 3, 0.01))
         before = len(server.paths)
         measured = load(Load(server.port, partial(varied_paths, "ABCD", 4_000, 2), 3, 0.2))
@@ -90,48 +90,48 @@ def test_every_request_is_sent_once_and_every_answer_counts() -> None:
     assert measured.cost_us > 0
 
 
-def test_a_run_ends_with_its_last_request() -> None:
+def test_a_run_ends_with_the_answer_to_its_last_request() -> None:
     paths = [f"/{number}" for number in range(20)]
-    with answering() as server:
-        run = http_load._RequestRun(server.port, [http_load._request(path) for path in paths])
+    with run_server() as server:
+        run = RequestRun(server.port, [encode_request(path) for path in paths])
         asyncio.run(run.run(connections=3, seconds=60))
     assert sorted(server.paths) == sorted(paths)
     assert run.answers == 20
     assert all(seconds > 0 for seconds in run.times)
 
 
-def test_an_answer_that_is_not_200_ends_the_measurement_and_not_the_process() -> None:
-    with answering(b"404 Not Found") as wrong, answering() as right, load_process() as load:
+def test_an_answer_with_another_status_than_200_ends_the_measurement_and_not_the_process() -> None:
+    with run_server(b"404 Not Found") as wrong, run_server() as right, load_process() as load:
         with pytest.raises(BenchmarkError, match="404 Not Found"):
             load(Load(wrong.port, partial(repeated_paths, "A", 10, 1), 1, 0.1))
         assert load(Load(right.port, partial(repeated_paths, "A", 10, 1), 1, 0.1)).answers > 0
 
 
-def test_where_answers_take_long_fewer_connections_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_answers_reduce_the_number_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_load, "MAX_ANSWER_SECONDS", 0.1)
-    with answering(seconds=0.03) as server:
-        measured = asyncio.run(http_load._measure(Load(server.port, partial(repeated_paths, "A", 10, 1), 50, 0.05)))
+    with run_server(seconds=0.03) as server:
+        measured = asyncio.run(measure(Load(server.port, partial(repeated_paths, "A", 10, 1), 50, 0.05)))
     assert 1 <= measured.connections <= 3
     assert measured.answers > 0
 
 
 @pytest.mark.parametrize("case", SCAN_KINDS, ids=lambda case: case.name)
-def test_varied_parameters_do_not_come_again(case: ScanKind) -> None:
-    drawn = list(islice(varied_paths(case.name, 4_000, 1), 5_000))
-    assert len(set(drawn)) == 5_000
-    again = repeated_paths(case.name, 4_000, 1)
-    assert set(islice(again, 10)) == {drawn[0]}
+def test_varied_paths_never_repeat(case: ScanKind) -> None:
+    paths = list(islice(varied_paths(case.name, 4_000, 1), 5_000))
+    assert len(set(paths)) == 5_000
+    repeated = repeated_paths(case.name, 4_000, 1)
+    assert set(islice(repeated, 10)) == {paths[0]}
 
 
-def test_a_connection_that_has_asked_its_last_may_be_closed() -> None:
-    with answering(closes=True) as server:
-        run = http_load._RequestRun(server.port, [http_load._request(f"/{number}") for number in range(4)])
+def test_a_server_may_close_a_connection_after_its_last_answer() -> None:
+    with run_server(closes=True) as server:
+        run = RequestRun(server.port, [encode_request(f"/{number}") for number in range(4)])
         asyncio.run(run.run(connections=4, seconds=0))
     assert run.answers == 4
 
 
-def test_a_connection_that_is_closed_while_it_asks_ends_the_measurement() -> None:
-    with answering(closes=True) as server:
-        run = http_load._RequestRun(server.port, [http_load._request(f"/{number}") for number in range(4)])
+def test_a_connection_closed_before_an_answer_ends_the_measurement() -> None:
+    with run_server(closes=True) as server:
+        run = RequestRun(server.port, [encode_request(f"/{number}") for number in range(4)])
         with pytest.raises(BenchmarkError, match="The server closed a connection"):
             asyncio.run(run.run(connections=1, seconds=60))

@@ -1,4 +1,4 @@
-"""The intake: batches, a bounded backlog, and what happens while the log cannot be reached."""
+"""The intake: batches, the limit of the backlog, and an outage of Redis."""
 
 import time
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from domain.announcements import Message, Receipt
 from domain.wire import PATTERNS
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
+from infra.recording import listeners
 from infra.recording.intake import BacklogFullError, Intake
 from infra.recording.listeners import listen
 from infra.recording.recorder import Recorder
@@ -19,6 +20,7 @@ from infra.redis.connections import connect
 from infra.redis.functions import load
 from infra.settings import Settings
 from tests import servers
+from tests.processes.roles import wait_until
 
 
 def message(number: int) -> Message:
@@ -26,13 +28,13 @@ def message(number: int) -> Message:
     return Message("tickstock.events.patterns", payload % number, time.time(), "http")
 
 
-def recorder_on(client: Redis, url: str) -> Recorder:
+def open_market_recorder(client: Redis, url: str) -> Recorder:
     stores = Stores(Settings(redis_url=url), client, None)
     return open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
 
 
 @contextmanager
-def started(intake: Intake) -> Iterator[Intake]:
+def running_intake(intake: Intake) -> Iterator[Intake]:
     intake.start()
     try:
         yield intake
@@ -42,14 +44,14 @@ def started(intake: Intake) -> Iterator[Intake]:
 
 def test_messages_are_recorded_in_batches(redis: Redis, redis_url: str) -> None:
     load(redis)
-    recorder = recorder_on(redis, redis_url)
+    recorder = open_market_recorder(redis, redis_url)
     sizes: list[int] = []
 
     def record(messages: list[Message]) -> list[Receipt]:
         sizes.append(len(messages))
         return recorder.record(messages)
 
-    with started(Intake(record, backlog=1_000, batch_size=100, batch_seconds=0.2)) as intake:
+    with running_intake(Intake(record, backlog=1_000, batch_size=100, batch_seconds=0.2)) as intake:
         futures = [intake.submit(message(number)) for number in range(250)]
         receipts = [future.result(timeout=10) for future in futures]
         assert intake.submit(message(0)).result(timeout=10).events[0].duplicate
@@ -59,73 +61,74 @@ def test_messages_are_recorded_in_batches(redis: Redis, redis_url: str) -> None:
     assert intake.counts["duplicates"] == 1
 
 
+class BlockedRecorder:
+    """A ``record`` function that blocks until the test releases it."""
+
+    def __init__(self) -> None:
+        self.entered = Event()
+        self.released = Event()
+
+    def record(self, messages: list[Message]) -> list[Receipt]:
+        self.entered.set()
+        self.released.wait(30)
+        return [Receipt((), (), None) for _ in messages]
+
+
 def fill(intake: Intake) -> None:
     for number in range(10):
         intake.submit(message(number))
 
 
-def test_a_full_backlog_is_refused_at_once() -> None:
-    taken, going_on = Event(), Event()
-
-    def stuck(messages: list[Message]) -> list[Receipt]:
-        taken.set()
-        going_on.wait(30)
-        return [Receipt((), (), None) for _ in messages]
-
-    with started(Intake(stuck, backlog=3, batch_size=1, batch_seconds=0)) as intake:
+def test_a_message_to_a_full_backlog_is_refused_at_once() -> None:
+    recorder = BlockedRecorder()
+    with running_intake(Intake(recorder.record, backlog=3, batch_size=1, batch_seconds=0)) as intake:
         intake.submit(message(0))
-        assert taken.wait(10)
+        assert recorder.entered.wait(10)
         with pytest.raises(BacklogFullError, match="wait to be recorded"):
             fill(intake)
         with pytest.raises(BacklogFullError):
             intake.put(message(0), timeout=0.01)
-        going_on.set()
+        recorder.released.set()
 
 
-def test_a_full_backlog_holds_up_pubsub_then_drops_and_counts(redis: Redis) -> None:
-    taken, going_on, stop = Event(), Event(), Event()
-
-    def stuck(messages: list[Message]) -> list[Receipt]:
-        taken.set()
-        going_on.wait(30)
-        return [Receipt((), (), None) for _ in messages]
-
-    with started(Intake(stuck, backlog=2, batch_size=1, batch_seconds=0)) as intake:
+def test_a_full_backlog_delays_pubsub_messages_then_drops_and_counts_them(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "BACKLOG_WAIT_SECONDS", 0.2)
+    recorder, stop = BlockedRecorder(), Event()
+    with running_intake(Intake(recorder.record, backlog=2, batch_size=1, batch_seconds=0)) as intake:
         listener = Thread(target=listen, args=(redis, intake, stop))
         listener.start()
-        while not redis.publish(PATTERNS, b"{}"):
-            time.sleep(0.01)
-        assert taken.wait(10)
+        wait_until(lambda: redis.publish(PATTERNS, b"{}"), "the listener has subscribed")
+        assert recorder.entered.wait(10)
         for _ in range(3):
             redis.publish(PATTERNS, b"{}")
-        while not intake.counts["dropped"]:
-            time.sleep(0.02)
+        wait_until(lambda: intake.counts["dropped"], "a message is dropped")
         stop.set()
         listener.join()
-        going_on.set()
+        recorder.released.set()
     assert intake.counts["dropped"] == 1
 
 
-def test_close_records_what_is_held(redis: Redis, redis_url: str) -> None:
+def test_a_close_records_the_backlog(redis: Redis, redis_url: str) -> None:
     load(redis)
-    recorder = recorder_on(redis, redis_url)
-    with started(Intake(recorder.record, backlog=1_000, batch_size=10, batch_seconds=0.01)) as intake:
+    recorder = open_market_recorder(redis, redis_url)
+    with running_intake(Intake(recorder.record, backlog=1_000, batch_size=10, batch_seconds=0.01)) as intake:
         for number in range(200):
             intake.put(message(number), timeout=1)
     assert intake.counts["recorded"] == 200
 
 
-def test_while_redis_is_away_senders_hear_it_and_pubsub_messages_are_kept() -> None:
+def test_an_outage_of_redis_fails_submitted_messages_and_keeps_pubsub_messages() -> None:
     with servers.valkey() as server, connect(server.connection_url) as client:
         load(client)
-        recorder = recorder_on(client, server.connection_url)
-        with started(Intake(recorder.record, backlog=1_000, batch_size=10, batch_seconds=0.01)) as intake:
+        recorder = open_market_recorder(client, server.connection_url)
+        with running_intake(Intake(recorder.record, backlog=1_000, batch_size=10, batch_seconds=0.01)) as intake:
             assert intake.submit(message(0)).result(timeout=10).events
             server.stop()
             with pytest.raises(RedisError):
                 intake.submit(message(1)).result(timeout=30)
             intake.put(message(2), timeout=1)
             server.start()
-            while intake.counts["recorded"] < 2:
-                time.sleep(0.05)
+            wait_until(lambda: intake.counts["recorded"] == 2, "the message of the outage is recorded")
             assert intake.submit(message(2)).result(timeout=10).events[0].duplicate

@@ -84,8 +84,8 @@ def test_overridden_methods_exist_with_their_parameters(adapter: type) -> None:
     for name, parameters in methods.items():
         method = getattr(library, name, None)
         assert method is not None, f"{ADVICE}{library.__name__}.{name} does not exist"
-        found = tuple(inspect.signature(method).parameters)[1:]
-        assert found == parameters, f"{ADVICE}{library.__name__}.{name} has the parameters {found}, not {parameters}"
+        actual = tuple(inspect.signature(method).parameters)[1:]
+        assert actual == parameters, f"{ADVICE}{library.__name__}.{name} has the parameters {actual}, not {parameters}"
 
 
 @pytest.mark.parametrize("adapter", OVERRIDDEN, ids=lambda adapter: adapter.__name__)
@@ -109,8 +109,8 @@ async def answer(_scope: Any, _receive: Any, _send: Any) -> None:
     await asyncio.Event().wait()
 
 
-def connected(make: Callable[..., Any], data: bytes) -> Any:
-    """A protocol of uvicorn that has received some data."""
+def receive_data(make: Callable[..., Any], data: bytes) -> Any:
+    """Return a protocol of uvicorn that has received data."""
 
     async def receive() -> Any:
         config = uvicorn.Config(answer, http=HttpToolsProtocol, ws=WebSocketsSansIOProtocol, log_config=None)
@@ -128,7 +128,7 @@ def connected(make: Callable[..., Any], data: bytes) -> Any:
 
 
 def test_the_http_protocol_has_what_the_adapter_reads() -> None:
-    protocol = connected(HttpToolsProtocol, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    protocol = receive_data(HttpToolsProtocol, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
     assert_has(protocol, "HttpToolsProtocol", "timeout_keep_alive_task scope headers parser transport cycle pipeline")
     assert_has(protocol, "HttpToolsProtocol", "loop flow url")
     assert_has(protocol.parser, "httptools' HttpRequestParser", "get_http_version should_upgrade")
@@ -145,7 +145,7 @@ HANDSHAKE = (
 
 
 def test_the_websocket_protocol_has_what_the_adapter_reads() -> None:
-    protocol = connected(WebSocketsSansIOProtocol, HANDSHAKE)
+    protocol = receive_data(WebSocketsSansIOProtocol, HANDSHAKE)
     assert_has(protocol, "WebSocketsSansIOProtocol", "conn handshake_initiated handshake_complete transport scope loop")
     assert_has(protocol, "WebSocketsSansIOProtocol", "close_sent disconnected writable close_timer receive")
     assert_has(protocol.conn, "websockets' ServerProtocol", "handshake_exc data_to_send send_close")
@@ -163,16 +163,20 @@ def test_gunicorn_has_what_the_adapter_calls() -> None:
         Arbiter.handle_term(MagicMock(spec=Arbiter))
     assert uvicorn.Config(answer, **ApiWorker.CONFIG_KWARGS).ws is WebSocketStream
     known = GunicornConfig().settings
-    used = "worker_class graceful_timeout bind workers proc_name control_socket_disable on_exit logconfig_dict loglevel"
-    assert set(used.split()) <= set(known), f"{ADVICE}unknown settings {set(used.split()) - set(known)}"
+    read_settings = (
+        "worker_class graceful_timeout bind workers proc_name control_socket_disable on_exit logconfig_dict loglevel"
+    )
+    assert set(read_settings.split()) <= set(known), (
+        f"{ADVICE}unknown settings {set(read_settings.split()) - set(known)}"
+    )
 
 
-def test_the_versions_are_bounded() -> None:
+def test_the_versions_of_the_libraries_have_an_upper_bound() -> None:
     config = ConfigParser()
     config.read(Path(__file__).parents[2] / "setup.cfg")
     requirements = config["options"]["install_requires"].split()
     for name in ("gunicorn", "uvicorn", "uvicorn-worker"):
-        [requirement] = [one for one in requirements if one.partition(">=")[0] == name]
+        [requirement] = [entry for entry in requirements if entry.partition(">=")[0] == name]
         assert ",<" in requirement, f"{name} needs an upper bound in setup.cfg"
 
 
@@ -209,8 +213,8 @@ Server(options, lambda: application).run()
 """A server that answers with the kind of stream in the scope, and reports its orderly end."""
 
 
-class Running:
-    """A server process."""
+class ServerProcess:
+    """A process that serves ``APPLICATION``."""
 
     def __init__(self) -> None:
         self.port = servers.free_port()
@@ -224,7 +228,7 @@ class Running:
             return False
 
     def status_of(self, request: bytes) -> int:
-        """The status of the response to some bytes, after which the server closes the connection."""
+        """Send bytes and return the status of the response, after which the server closes the connection."""
         response = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             try:
@@ -237,18 +241,18 @@ class Running:
 
 
 @pytest.fixture
-def server() -> Iterator[Running]:
-    running = Running()
+def server() -> Iterator[ServerProcess]:
+    server_process = ServerProcess()
     try:
-        wait_until(running.answers, "the server answers")
-        yield running
+        wait_until(server_process.answers, "the server answers")
+        yield server_process
     finally:
-        stop(running.process)
-        assert running.process.stdout is not None
-        running.process.stdout.close()
+        stop(server_process.process)
+        assert server_process.process.stdout is not None
+        server_process.process.stdout.close()
 
 
-def test_streams_and_limits(server: Running) -> None:
+def test_the_server_provides_streams_and_enforces_limits(server: ServerProcess) -> None:
     assert httpx.get(f"http://127.0.0.1:{server.port}/").text == "HttpStream"
     with connect(f"ws://127.0.0.1:{server.port}/", compression=None) as websocket:
         assert websocket.recv(timeout=30) == "WebSocketStream"
@@ -260,12 +264,12 @@ def test_streams_and_limits(server: Running) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the proc file system of Linux")
-def test_a_worker_has_16_listeners_on_its_socket(server: Running) -> None:
+def test_a_worker_has_16_listeners_on_its_socket(server: ServerProcess) -> None:
     assert listeners(server) == LISTENERS == 16
 
 
-def listeners(server: Running) -> int:
-    """The number of file descriptors of the worker that share the listening socket of the server."""
+def listeners(server: ServerProcess) -> int:
+    """Count the file descriptors of the worker that share the listening socket of the server."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
     [worker] = children
     rows = [line.split() for line in Path(f"/proc/{worker}/net/tcp").read_text().splitlines()[1:]]
@@ -277,7 +281,7 @@ def listeners(server: Running) -> int:
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["arbiter", "group"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
 def test_every_stop_signal_ends_the_processes_in_order(
-    server: Running, number: signal.Signals, send: Callable[[int, int], None]
+    server: ServerProcess, number: signal.Signals, send: Callable[[int, int], None]
 ) -> None:
     with connect(f"ws://127.0.0.1:{server.port}/", compression=None) as websocket:
         websocket.recv(timeout=30)

@@ -1,4 +1,4 @@
-"""Who may do what is said of every route, in the code and in the documentation."""
+"""The access rules of all routes, in the code and in docs/security.md."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
 
 
 class RecordingApp(App[Request, Response]):
-    """An application that keeps the resources that are added to it, by path."""
+    """An application that records its resources by path."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,43 +29,43 @@ class RecordingApp(App[Request, Response]):
         super().add_route(uri_template, resource, **kwargs)
 
 
-def documented() -> set[AccessRule]:
-    """The table."""
+def documented_rules() -> set[AccessRule]:
+    """Return the rules in the table of docs/security.md."""
     rows = re.findall(r"^\| (\w+) \| `([^`]+)` \| (`\w+`|–) \|$", SECURITY.read_text(), re.MULTILINE)
     return {AccessRule(method, path, None if scope == "–" else scope.strip("`")) for method, path, scope in rows}
 
 
-def test_the_documentation_says_of_every_route_who_may_ask(redis_url: str) -> None:
+def test_the_documentation_lists_the_access_rule_of_every_route(redis_url: str) -> None:
     service = open_service(Settings(redis_url=redis_url))
     app = RecordingApp()
     build_app(service, host=app)
     service.stores.redis.close()
     rules = access_rules(app.resources)
     assert {rule for rule in rules if rule.scope is None} == {AccessRule("GET", "/api/health", None)}
-    assert documented() == set(rules)
+    assert documented_rules() == set(rules)
 
 
-class Undeclared(Resource):
-    """Nobody has said who may ask."""
+class UnrestrictedResource(Resource):
+    """A resource that declares no scope."""
 
     async def on_post(self, *_: Any) -> None:
-        """Never asked."""
+        """Do nothing."""
 
 
-def test_a_route_without_a_rule_is_refused() -> None:
+def test_a_route_without_a_scope_is_refused() -> None:
     with pytest.raises(TypeError, match="POST /api/new declares no scope"):
-        access_rules({"/api/new": Undeclared()})
+        access_rules({"/api/new": UnrestrictedResource()})
     with pytest.raises(TypeError, match="scope"):
         operation("New", responses={200: str})  # type: ignore[call-arg]
 
 
-class Declared(Resource):
-    """It is said."""
+class RestrictedResource(Resource):
+    """A resource that declares a scope."""
 
     @operation("New", scope="write", responses={200: str})
     async def on_get(self, *_: Any) -> None:
-        """Never asked."""
+        """Do nothing."""
 
 
-def test_a_rule_is_what_is_declared() -> None:
-    assert access_rules({"/api/new": Declared()}) == [AccessRule("GET", "/api/new", "write")]
+def test_an_access_rule_has_the_declared_scope() -> None:
+    assert access_rules({"/api/new": RestrictedResource()}) == [AccessRule("GET", "/api/new", "write")]

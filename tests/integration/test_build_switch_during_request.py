@@ -1,6 +1,7 @@
-"""A switch at any moment of a request: what is answered is from one build alone, on a real Valkey.
+"""A switch of the live build during a request, on a real Valkey: each response comes from one build.
 
-The request goes through the real resource, over and over; each time another build goes live one step of it later.
+The test repeats a request to the real resource. In each repetition, the other build goes live one step of the event
+loop later than in the repetition before.
 """
 
 import asyncio
@@ -31,11 +32,11 @@ from tests.segment_writer import SegmentWriter
 LOG = "market-0"
 OTHER = Build(1, 2)
 SIZES = {FIRST_BUILD: 3, OTHER: 8}
-"""How many patterns each build has, and how far it is folded."""
+"""The number of patterns of each build, which is also its checkpoint."""
 
 
-def rows_of(build: Build) -> dict[str, PatternRow]:
-    """The same symbols, with confidences of each build's own."""
+def rows_of_build(build: Build) -> dict[str, PatternRow]:
+    """Return the rows of a build. Both builds have the same symbols, but different confidences."""
     confidence = 0.5 + build.number / 10
     rows = {}
     for number in range(SIZES[build]):
@@ -44,8 +45,8 @@ def rows_of(build: Build) -> dict[str, PatternRow]:
     return rows
 
 
-def scanned(response: httpx.Response) -> Build:
-    """The build that a scan names, after all of it has been held to that."""
+def build_of_scan(response: httpx.Response) -> Build:
+    """Return the build that a scan names, after a check that all rows are from this build."""
     content = response.json()
     build = Build.parse(content["cache_info"]["build"])
     assert {row["conf"] for row in content["patterns"]} == {0.5 + build.number / 10}
@@ -53,8 +54,8 @@ def scanned(response: httpx.Response) -> Build:
     return build
 
 
-def summarised(response: httpx.Response) -> Build:
-    """The build that a summary's total is of, after all of it has been held to that."""
+def build_of_summary(response: httpx.Response) -> Build:
+    """Return the build with the total of a summary, after a check that all rows are from this build."""
     summary = response.json()["summary"]
     [build] = [build for build, size in SIZES.items() if size == summary["total"]]
     for part in ("most_confident", "latest"):
@@ -63,41 +64,47 @@ def summarised(response: httpx.Response) -> Build:
     return build
 
 
-@pytest.mark.parametrize(("path", "build_of"), [("/scan", scanned), ("/summary", summarised)])
-@pytest.mark.parametrize("header", [{}, {"TickView-Min-Position": f"{LOG}=3"}])
-def test_an_answer_is_of_one_build(
+@pytest.mark.parametrize(
+    ("path", "build_of"), [("/scan", build_of_scan), ("/summary", build_of_summary)], ids=["scan", "summary"]
+)
+@pytest.mark.parametrize("header", [{}, {"TickView-Min-Position": f"{LOG}=3"}], ids=["no-position", "min-position"])
+def test_a_response_comes_from_one_build(
     redis: Redis, redis_url: str, path: str, build_of: Callable[[httpx.Response], Build], header: dict[str, str]
 ) -> None:
     for build in SIZES:
-        SegmentWriter(redis, ActivePatterns(), LOG, build).put(rows_of(build))
+        SegmentWriter(redis, ActivePatterns(), LOG, build).put(rows_of_build(build))
 
     async def test() -> None:
         async with connect_async(redis_url) as client:
-            followed = LiveReadModel("patterns", 1, [LOG], lambda build: RedisPatternQueries(client, build, [LOG]))
-            read_model = ReadModel("patterns", followed, wait_seconds=60)
+            live_patterns = LiveReadModel("patterns", 1, [LOG], lambda build: RedisPatternQueries(client, build, [LOG]))
+            read_model = ReadModel("patterns", live_patterns, wait_seconds=60)
             app = App(middleware=[RequestMetrics(CollectorRegistry())])
-            users = LiveReadModel(
+            live_workspaces = LiveReadModel(
                 "workspaces", 1, ["users"], lambda build: RedisWorkspaceQueries(client, build, ["users"])
             )
-            lists = CallerWorkspace(ReadModel("workspaces", users, wait_seconds=60, family="users"))
+            caller_workspace = CallerWorkspace(
+                ReadModel("workspaces", live_workspaces, wait_seconds=60, family="users")
+            )
             app.add_route(
                 "/scan",
-                ScanResource(read_model, PatternHistory(None, 0), CatalogueFixture().catalogue, lists, lambda: 2.0),
+                ScanResource(
+                    read_model, PatternHistory(None, 0), CatalogueFixture().catalogue, caller_workspace, lambda: 2.0
+                ),
             )
             app.add_route("/summary", SummaryResource(read_model, lambda: 2.0))
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://api") as api:
 
                 def switch_live_version(build: Build) -> None:
-                    followed.move_to(build, {LOG: SIZES[build]})
+                    live_patterns.move_to(build, {LOG: SIZES[build]})
 
                 switch_live_version(FIRST_BUILD)
                 assert build_of(await api.get(path, headers=header)) == FIRST_BUILD
-                switched_meanwhile = 0
-                for moments in range(10_000):
+                switches_during_request = 0
+                for steps in range(10_000):
                     switch_live_version(FIRST_BUILD)
                     request = asyncio.create_task(api.get(path, headers=header))
-                    for _ in range(moments):
+                    for _ in range(steps):
                         await asyncio.sleep(0)
                     if request.done():
                         break
@@ -106,7 +113,7 @@ def test_an_answer_is_of_one_build(
                     assert response.status_code == 200, response.text
                     build = build_of(response)
                     assert response.headers["TickView-Position"] == f"{LOG}={SIZES[build]}"
-                    switched_meanwhile += build == FIRST_BUILD
-                assert switched_meanwhile > 5
+                    switches_during_request += build == FIRST_BUILD
+                assert switches_during_request > 5
 
     asyncio.run(test())

@@ -1,4 +1,4 @@
-"""A replay from a history that holds every schema version ever written, as its bytes were written then."""
+"""A replay of a history with every schema version of every event, as the bytes of the release that wrote them."""
 
 from pathlib import Path
 
@@ -19,15 +19,15 @@ GOLDEN = sorted((Path(__file__).parent.parent / "golden" / "events").glob("*.jso
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
-def test_every_schema_version_is_folded(redis: Redis, name: str) -> None:
-    golden = [orjson.loads(file.read_bytes()) for file in GOLDEN]
-    assert {one["topic"] for one in golden} == set(map(topic_of, KNOWN_TYPES.values()))
+def test_every_read_model_folds_every_schema_version(redis: Redis, name: str) -> None:
+    documents = [orjson.loads(file.read_bytes()) for file in GOLDEN]
+    assert {document["topic"] for document in documents} == set(map(topic_of, KNOWN_TYPES.values()))
     log = EventLog(redis, "market-0")
-    events = [decode(one["topic"], one["event_id"], one["state"].encode()) for one in golden]
+    events = [decode(document["topic"], document["event_id"], document["state"].encode()) for document in documents]
     log.append(
         [
-            NewEvent(event.stream, one["topic"], one["state"].encode(), f"{number}")
-            for number, (event, one) in enumerate(zip(events, golden, strict=True))
+            NewEvent(event.stream, document["topic"], document["state"].encode(), f"{number}")
+            for number, (event, document) in enumerate(zip(events, documents, strict=True))
         ]
     )
     store, projection = RedisStore(redis), READ_MODELS[name]
@@ -35,6 +35,6 @@ def test_every_schema_version_is_folded(redis: Redis, name: str) -> None:
     assert lease is not None
     Projector(projection, log, store, lease).step(100, 0)
     as_stored = [event.model_copy(update={"event_id": f"{number}"}) for number, event in enumerate(events)]
-    model = load_segment(redis, projection, "market-0")
-    assert_same_content(model, ORACLES[name](as_stored))
+    segment_content = load_segment(redis, projection, "market-0")
+    assert_same_content(segment_content, ORACLES[name](as_stored))
     assert redis.hlen(f"tickview:{{{name}/market-0}}:1.1:parked") == 0

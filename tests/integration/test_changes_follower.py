@@ -1,4 +1,4 @@
-"""Which builds are live and how far they are, as an API process knows it, against a real Valkey."""
+"""The live builds and their positions, as an API process follows them on a real Valkey."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,7 +22,7 @@ LOGS = ("market-0", "market-1")
 SECOND = Build(1, 2)
 
 
-class Followed(NamedTuple):
+class LiveReadModels(NamedTuple):
     patterns: LiveReadModel[Build]
     backtests: LiveReadModel[Build]
 
@@ -32,7 +32,7 @@ def segment(number: int, build: Build = FIRST_BUILD, read_model: str = "patterns
 
 
 def commit(redis: Redis, segment: Segment, position: int) -> None:
-    """What a commit leaves behind."""
+    """Write the checkpoint and the changes entry of a commit."""
     keys = SegmentKeys(segment)
     with redis.pipeline() as pipeline:
         pipeline.hset(keys.state, "checkpoint", position)
@@ -42,7 +42,7 @@ def commit(redis: Redis, segment: Segment, position: int) -> None:
 
 
 def deploy(redis: Redis) -> None:
-    for name in Followed._fields:
+    for name in LiveReadModels._fields:
         change_versions(redis, name, lambda versions: versions.deployed(1))
 
 
@@ -52,15 +52,17 @@ def switch(redis: Redis, name: str = "patterns") -> None:
 
 
 @asynccontextmanager
-async def following(url: str) -> AsyncIterator[Followed]:
-    """The queries of each build are the build itself."""
+async def following(url: str) -> AsyncIterator[LiveReadModels]:
+    """Follow both read models. The queries of each build are the build itself."""
     async with connect_async(url) as client:
-        followed = Followed(*(LiveReadModel(name, 1, LOGS, lambda build: build) for name in Followed._fields))
-        follower = ChangesFollower(client, followed, RedisFreshness())
+        read_models = LiveReadModels(
+            *(LiveReadModel(name, 1, LOGS, lambda build: build) for name in LiveReadModels._fields)
+        )
+        follower = ChangesFollower(client, read_models, RedisFreshness())
         await follower.load()
         task = asyncio.create_task(follower.run())
         try:
-            yield followed
+            yield read_models
             assert not task.done()
         finally:
             await cancel_and_wait(task)
@@ -70,14 +72,14 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(test())
 
 
-def test_before_there_is_a_build_an_empty_one_answers_and_then_the_first(redis_url: str, redis: Redis) -> None:
+def test_an_empty_build_answers_before_the_first_build(redis_url: str, redis: Redis) -> None:
     async def test() -> None:
-        async with following(redis_url) as followed:
-            none_yet = followed.patterns.current
-            assert none_yet.build == none_yet.queries == Build(1, 0)
-            assert none_yet.positions == {"market-0": 0, "market-1": 0}
-            assert await followed.patterns.reached({"market-0": 0}, 0) == none_yet
-            wait = asyncio.create_task(followed.patterns.reached({"market-0": 3}, 60))
+        async with following(redis_url) as read_models:
+            before_first_build = read_models.patterns.current
+            assert before_first_build.build == before_first_build.queries == Build(1, 0)
+            assert before_first_build.positions == {"market-0": 0, "market-1": 0}
+            assert await read_models.patterns.reached({"market-0": 0}, 0) == before_first_build
+            wait = asyncio.create_task(read_models.patterns.reached({"market-0": 3}, 60))
             await asyncio.to_thread(commit, redis, segment(0), 3)
             await asyncio.to_thread(deploy, redis)
             reached = await wait
@@ -87,28 +89,28 @@ def test_before_there_is_a_build_an_empty_one_answers_and_then_the_first(redis_u
     run(test)
 
 
-def test_what_was_folded_before_the_start_is_known(redis_url: str, redis: Redis) -> None:
+def test_positions_from_before_the_start_are_known(redis_url: str, redis: Redis) -> None:
     deploy(redis)
     commit(redis, segment(0), 7)
 
     async def test() -> None:
-        async with following(redis_url) as followed:
-            assert followed.patterns.current.positions == {"market-0": 7, "market-1": 0}
-            assert followed.backtests.current.positions == {"market-0": 0, "market-1": 0}
+        async with following(redis_url) as read_models:
+            assert read_models.patterns.current.positions == {"market-0": 7, "market-1": 0}
+            assert read_models.backtests.current.positions == {"market-0": 0, "market-1": 0}
 
     run(test)
 
 
-def test_a_wait_ends_with_the_last_commit_it_needs(redis_url: str, redis: Redis) -> None:
+def test_a_wait_ends_with_the_last_commit_that_it_needs(redis_url: str, redis: Redis) -> None:
     deploy(redis)
 
     async def test() -> None:
-        async with following(redis_url) as followed:
-            wait = asyncio.create_task(followed.patterns.reached({"market-0": 3, "market-1": 2}, 60))
+        async with following(redis_url) as read_models:
+            wait = asyncio.create_task(read_models.patterns.reached({"market-0": 3, "market-1": 2}, 60))
             backtests = segment(0, read_model="backtests")
-            for one, position in ((segment(0), 5), (backtests, 9), (segment(1), 1)):
-                await asyncio.to_thread(commit, redis, one, position)
-            assert await followed.patterns.reached({"market-1": 1}, 60)
+            for changed_segment, position in ((segment(0), 5), (backtests, 9), (segment(1), 1)):
+                await asyncio.to_thread(commit, redis, changed_segment, position)
+            assert await read_models.patterns.reached({"market-1": 1}, 60)
             assert not wait.done()
             await asyncio.to_thread(commit, redis, segment(1), 2)
             assert await wait
@@ -116,55 +118,55 @@ def test_a_wait_ends_with_the_last_commit_it_needs(redis_url: str, redis: Redis)
     run(test)
 
 
-def test_a_wait_gives_up(redis_url: str, redis: Redis) -> None:
+def test_a_wait_ends_after_its_timeout(redis_url: str, redis: Redis) -> None:
     deploy(redis)
 
     async def test() -> None:
-        async with following(redis_url) as followed:
-            assert await followed.patterns.reached({"market-0": 1}, 0) is None
-            assert await followed.patterns.reached({"market-0": 1}, 0.01) is None
+        async with following(redis_url) as read_models:
+            assert await read_models.patterns.reached({"market-0": 1}, 0) is None
+            assert await read_models.patterns.reached({"market-0": 1}, 0.01) is None
 
     run(test)
 
 
-def test_a_log_that_is_not_known_is_not_reached(redis_url: str) -> None:
+def test_a_position_of_an_unknown_log_is_never_reached(redis_url: str) -> None:
     async def test() -> None:
-        async with following(redis_url) as followed:
-            assert await followed.patterns.reached({"market-2": 0}, 60) is None
+        async with following(redis_url) as read_models:
+            assert await read_models.patterns.reached({"market-2": 0}, 60) is None
 
     run(test)
 
 
-def test_a_switch_is_followed_and_what_was_taken_before_it_stays_as_it_was(redis_url: str, redis: Redis) -> None:
+def test_a_switch_is_followed_and_an_earlier_snapshot_does_not_change(redis_url: str, redis: Redis) -> None:
     deploy(redis)
     commit(redis, segment(0), 9)
     commit(redis, segment(0, SECOND), 8)
 
     async def test() -> None:
-        async with following(redis_url) as followed:
-            taken = followed.patterns.current
-            assert (taken.build, taken.positions["market-0"]) == (FIRST_BUILD, 9)
+        async with following(redis_url) as read_models:
+            snapshot = read_models.patterns.current
+            assert (snapshot.build, snapshot.positions["market-0"]) == (FIRST_BUILD, 9)
             await asyncio.to_thread(switch, redis)
-            await wait_for_condition(lambda: followed.patterns.current.build == SECOND)
-            switched = followed.patterns.current
+            await wait_for_condition(lambda: read_models.patterns.current.build == SECOND)
+            switched = read_models.patterns.current
             assert (switched.queries, switched.positions) == (SECOND, {"market-0": 8, "market-1": 0})
-            assert (taken.build, taken.queries, taken.positions["market-0"]) == (FIRST_BUILD, FIRST_BUILD, 9)
-            assert followed.backtests.current.build == FIRST_BUILD
+            assert (snapshot.build, snapshot.queries, snapshot.positions["market-0"]) == (FIRST_BUILD, FIRST_BUILD, 9)
+            assert read_models.backtests.current.build == FIRST_BUILD
             await asyncio.to_thread(change_versions, redis, "patterns", Versions.rolled_back)
-            await wait_for_condition(lambda: followed.patterns.current == taken)
+            await wait_for_condition(lambda: read_models.patterns.current == snapshot)
 
     run(test)
 
 
-def test_a_wait_goes_on_with_the_build_that_goes_live(redis_url: str, redis: Redis) -> None:
+def test_a_wait_continues_with_the_build_that_goes_live(redis_url: str, redis: Redis) -> None:
     deploy(redis)
     commit(redis, segment(0), 9)
 
     async def test() -> None:
-        async with following(redis_url) as followed:
-            wait = asyncio.create_task(followed.patterns.reached({"market-0": 10}, 60))
+        async with following(redis_url) as read_models:
+            wait = asyncio.create_task(read_models.patterns.reached({"market-0": 10}, 60))
             await asyncio.to_thread(switch, redis)
-            await wait_for_condition(lambda: followed.patterns.current.build == SECOND)
+            await wait_for_condition(lambda: read_models.patterns.current.build == SECOND)
             await asyncio.to_thread(commit, redis, segment(0), 10)
             assert not wait.done()
             await asyncio.to_thread(commit, redis, segment(0, SECOND), 11)
