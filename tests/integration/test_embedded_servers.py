@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from psycopg_pool import ConnectionPool
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -19,6 +18,7 @@ from redis.retry import Retry
 
 from infra.embedded import Servers, embedded_servers, find_servers, hold_data_folder, publish_servers
 from infra.processes.errors import StartupError
+from tests.processes.roles import wait_until
 from tests.servers import wait_until_answering, world_readable_folder
 
 SERVER_CODE = """
@@ -103,14 +103,18 @@ def test_a_killed_postgres_restarts_with_its_data(data: Path) -> None:
         killed = psutil.Process(postgres_pid(data))
         killed.kill()
         psutil.wait_procs([killed])
-        wait_for_postgres(servers)
+        wait_until(lambda: accepts_connections(servers.postgres_dsn), "PostgreSQL accepts connections")
         assert read_data(servers)[1] == "stored"
         assert postgres_pid(data) != killed.pid
 
 
-def wait_for_postgres(servers: Servers) -> None:
-    with ConnectionPool(servers.postgres_dsn, min_size=1, open=True) as pool:
-        pool.wait(timeout=60)
+def accepts_connections(dsn: str | None) -> bool:
+    assert dsn is not None
+    try:
+        psycopg.connect(dsn).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def test_servers_of_a_killed_supervisor_are_replaced(data: Path) -> None:
