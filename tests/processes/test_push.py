@@ -105,14 +105,15 @@ def test_a_client_that_resumes_after_the_api_was_killed_misses_nothing(redis_url
 
 
 def workers_of(client: httpx.Client) -> list[psutil.Process]:
-    """Find the processes that gunicorn forked for the API of this client."""
+    """Find the processes that gunicorn forked for the API of this client. They share its listening socket."""
     processes = psutil.Process(os.getpid()).children(recursive=True)
-    return [
-        process
-        for process in processes
-        if {"serve", str(client.base_url.port)} <= set(process.cmdline())
-        and "serve" in psutil.Process(process.ppid()).cmdline()
-    ]
+    listening = {process.pid: process for process in processes if listens_on(process, client.base_url.port)}
+    return [process for process in listening.values() if process.ppid() in listening]
+
+
+def listens_on(process: psutil.Process, port: int | None) -> bool:
+    connections = process.net_connections(kind="tcp")
+    return any(connection.status == psutil.CONN_LISTEN and connection.laddr.port == port for connection in connections)
 
 
 def receive_reset(connection: ClientConnection) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Scans without pause through a deploy, a way back and a replay: no request fails, no answer is of two builds.
+"""Scans without a pause during a deployment, rollbacks and a replay: no request fails, no response mixes two builds.
 
-Version 2 of ``patterns`` keeps confidences to one decimal (``release.py``), so that an answer shows which version it is
-from. Meanwhile patterns go on being announced, and every answer is held to the position that it claims.
+Version 2 of ``patterns`` rounds confidences to one decimal (``release.py``), so that each response shows the version of
+its build. A producer announces patterns all the time. Each response must contain every pattern up to its position.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import httpx
 
-from tests.processes.api_service import TIMEOUT_SECONDS, api, detection, post
+from tests.processes.api_service import TIMEOUT_SECONDS, api, detection, post, read_model_state
 from tests.processes.release import running_release
 from tests.processes.roles import wait_until
 
@@ -22,80 +22,88 @@ CONNECTIONS = 3
 SMALL_STEPS = {"lease_seconds": 0.4, "fold_batch": 20}
 """Settings of the workers. The batches are small, so that a switch takes several commits."""
 
-BEFORE, MOST = 60, 100
-"""Patterns announced before the load, and in all: as many as one page has."""
+PATTERNS_BEFORE_LOAD = 60
 
-FOREIGN = 3_000
-"""Other events in the log, which make a build last."""
+PATTERNS = 100
+"""Number of all patterns. It is the highest number of rows of a page."""
 
-BOUND = 0.78
-"""A confidence between those that the versions make of 0.76."""
+OTHER_EVENTS = 3_000
+"""Number of events that patterns do not fold. They prolong a build."""
+
+MIN_CONFIDENCE = 0.78
+"""A confidence between 0.76 and 0.8: version 1 leaves 0.76 as it is, version 2 rounds it to 0.8."""
 
 SCANS = {
     "/api/patterns/scan?per_page=100&fields=full&confidence_min=0": 0.0,
     "/api/patterns/scan?per_page=100&fields=full&sort_by=symbol&confidence_min=0": 0.0,
-    f"/api/patterns/scan?per_page=100&fields=full&confidence_min={BOUND}": BOUND,
+    f"/api/patterns/scan?per_page=100&fields=full&confidence_min={MIN_CONFIDENCE}": MIN_CONFIDENCE,
 }
-"""What is asked, and the lowest confidence of what may be answered."""
+"""Scan -> the lowest confidence of its result."""
 
 
-class Announced(NamedTuple):
-    """A pattern in the log."""
+class RecordedPattern(NamedTuple):
+    """A pattern in the event log."""
 
     log: str
     position: int
     confidence: float
 
 
-class Answer(NamedTuple):
-    """What one scan was given."""
+class ScanResult(NamedTuple):
+    """The response of one scan."""
 
-    lowest: float
+    min_confidence: float
     response: httpx.Response
-    announced_before_it_came: int
+    patterns_sent: int
+    """Number of patterns that had been sent when the response arrived."""
+
+    @property
+    def build(self) -> str:
+        return str(self.response.json()["cache_info"]["build"])
 
 
 class Load:
-    """Connections that scan without pause, and one that announces patterns and reads them back."""
+    """Connections that scan without a pause, and a connection that announces patterns and reads each pattern back."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._url = client.base_url
         self._stop = Event()
-        self.announced: dict[str, Announced] = {}
-        self.begun = 0
-        """Patterns whose announcement has been sent, at least."""
-        self.answers: list[Answer] = []
+        self.recorded: dict[str, RecordedPattern] = {}
+        """Symbol -> its recorded pattern."""
+        self.sent = 0
+        """Number of patterns that were sent, recorded or not yet."""
+        self.results: list[ScanResult] = []
 
     def announce(self, client: httpx.Client) -> None:
-        """One pattern more, read back at once, whichever build answers."""
-        symbol, confidence = f"S{self.begun:03}", 0.71 + self.begun % 29 / 100
-        self.begun += 1
+        """Announce the next pattern and read it back from whichever build answers."""
+        symbol, confidence = f"S{self.sent:03}", 0.71 + self.sent % 29 / 100
+        self.sent += 1
         header = post(client, [detection(symbol, confidence=confidence)])
         log, _, position = header["TickView-Min-Position"].partition("=")
-        self.announced[symbol] = Announced(log, int(position), round(confidence, 2))
+        self.recorded[symbol] = RecordedPattern(log, int(position), round(confidence, 2))
         read = client.get(f"/api/patterns/scan?symbols={symbol}", headers=header)
         assert read.status_code == 200, read.text
         assert [row["symbol"] for row in read.json()["patterns"]] == [symbol]
 
     def scan(self) -> None:
-        """Ask the same few scans over and over."""
+        """Repeat the scans until the load stops."""
         with httpx.Client(base_url=self._url, timeout=TIMEOUT_SECONDS) as client:
             for number in count():
-                path, lowest = list(SCANS.items())[number % len(SCANS)]
+                path, min_confidence = list(SCANS.items())[number % len(SCANS)]
                 response = client.get(path)
-                self.answers.append(Answer(lowest, response, self.begun))
+                self.results.append(ScanResult(min_confidence, response, self.sent))
                 if self._stop.is_set():
                     return
 
     def write(self) -> None:
-        """Announce until there are enough."""
+        """Announce patterns until the number is complete or the load stops."""
         with httpx.Client(base_url=self._url, timeout=TIMEOUT_SECONDS) as client:
-            while self.begun < MOST and not self._stop.wait(0.1):
+            while self.sent < PATTERNS and not self._stop.wait(0.1):
                 self.announce(client)
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Under load; a thread's failure is raised at the end."""
+    def run(self) -> Iterator[None]:
+        """Run the load until the context ends. The end raises the failure of a thread."""
         with ThreadPoolExecutor(CONNECTIONS + 1) as threads:
             futures: list[Future[None]] = [threads.submit(self.write)]
             futures += [threads.submit(self.scan) for _ in range(CONNECTIONS)]
@@ -107,85 +115,83 @@ class Load:
             future.result()
 
     def builds(self) -> list[str]:
-        """The builds that have answered, in the order in which they did first."""
-        return list(dict.fromkeys(answer.response.json()["cache_info"]["build"] for answer in list(self.answers)))
+        """Return the builds of all responses in the order of their first response."""
+        return list(dict.fromkeys(result.build for result in list(self.results)))
 
-    def answered_by(self, build: str) -> Callable[[], bool]:
-        """Whether the last answers were all from this build."""
+    def wait_for_build(self, build: str, description: str) -> None:
+        """Wait until the latest responses of all connections are from this build."""
 
-        def answered() -> bool:
-            last = self.answers[-10 * CONNECTIONS :]
-            return len(last) == 10 * CONNECTIONS and all(
-                answer.response.json()["cache_info"]["build"] == build for answer in last
-            )
+        def all_from_build() -> bool:
+            latest = self.results[-10 * CONNECTIONS :]
+            return len(latest) == 10 * CONNECTIONS and {result.build for result in latest} == {build}
 
-        return answered
+        wait_until(all_from_build, description)
 
 
-def shown(confidence: float, version: int) -> float:
-    """What a version makes of an announced confidence."""
+def confidence_in(version: int, confidence: float) -> float:
+    """Return the confidence that a version stores for an announced confidence."""
     return round(confidence, 1) if version == 2 else confidence
 
 
-def check(answer: Answer, announced: dict[str, Announced], names: list[str]) -> None:
-    """The answer is exactly what the build it names has: nothing is missing that it claims to know."""
-    response = answer.response
+def check(result: ScanResult, recorded: dict[str, RecordedPattern]) -> None:
+    """Check that a response has exactly the patterns of its build, complete up to its position."""
+    response = result.response
     assert response.status_code == 200, response.text
     content = response.json()
     version = content["cache_info"]["version"]
-    assert content["cache_info"]["build"].startswith(f"{version}.")
+    assert result.build.startswith(f"{version}.")
     rows = {row["symbol"]: round(row["confidence"], 2) for row in content["patterns"]}
     assert content["pagination"]["total"] == len(rows) == len(content["patterns"])
-    claimed = {
+    positions = {
         log: int(position)
         for log, _, position in (pair.partition("=") for pair in response.headers["TickView-Position"].split(","))
     }
     expected = {
-        name: shown(one.confidence, version)
-        for name, one in announced.items()
-        if shown(one.confidence, version) >= answer.lowest
+        symbol: confidence
+        for symbol, pattern in recorded.items()
+        if (confidence := confidence_in(version, pattern.confidence)) >= result.min_confidence
     }
-    known = {name for name, one in announced.items() if one.position <= claimed[one.log]}
+    folded = {symbol for symbol, pattern in recorded.items() if pattern.position <= positions[pattern.log]}
     assert rows.items() <= expected.items()
-    assert rows.keys() >= known & expected.keys()
-    assert rows.keys() <= set(names[: answer.announced_before_it_came])
+    assert rows.keys() >= folded & expected.keys()
+    assert rows.keys() <= set(list(recorded)[: result.patterns_sent])
 
 
-def test_every_answer_is_of_the_build_it_names(redis_url: str) -> None:
+def test_every_scan_during_a_switch_is_answered_by_one_build(redis_url: str) -> None:
     with ExitStack() as stack:
         stack.enter_context(running_release("1", redis_url=redis_url, **SMALL_STEPS))
         client = stack.enter_context(api(redis_url, wait_seconds=30))
         load = Load(client)
-        for _ in range(BEFORE):
+        for _ in range(PATTERNS_BEFORE_LOAD):
             load.announce(client)
-        post_foreign(client)
-        stack.enter_context(load.running())
-        wait_until(load.answered_by("1.1"), "the first build answers")
-        # A deploy: the new release builds its version beside the old one's.
+        post_other_events(client)
+        stack.enter_context(load.run())
+        load.wait_for_build("1.1", "the first build answers")
+        # Deployment: the new release builds its version beside the build of the old version.
         stack.enter_context(running_release("2", "former", redis_url=redis_url, **SMALL_STEPS))
-        wait_until(load.answered_by("2.2"), "the new version answers")
+        load.wait_for_build("2.2", "the new version answers")
         assert builds(client) == ("2.2", "1.1", None)
-        # A way back, and forward again, a few times.
+        # Rollbacks, back and forth.
         for live in ("1.1", "2.2") * 3:
-            told = client.post("/api/projections/patterns/rollback")
-            assert (told.status_code, told.json()["projection"]["live"]) == (200, live)
-            wait_until(load.answered_by(live), "the previous build answers")
-        # A replay, asked of an API process of the old release: of the live version, not back to its own.
-        told = client.post("/api/projections/patterns/replay", json={"throttle": 2_000})
-        assert (told.status_code, told.json()["projection"]["building"]) == (202, "2.3")
-        wait_until(load.answered_by("2.3"), "the replayed build answers")
+            rollback = client.post("/api/projections/patterns/rollback")
+            assert (rollback.status_code, rollback.json()["projection"]["live"]) == (200, live)
+            load.wait_for_build(live, "the previous build answers")
+        # Replay: an API process of the old release must build the live version again, not its own version.
+        replay = client.post("/api/projections/patterns/replay", json={"throttle": 2_000})
+        assert (replay.status_code, replay.json()["projection"]["building"]) == (202, "2.3")
+        load.wait_for_build("2.3", "the replayed build answers")
         assert builds(client) == ("2.3", "2.2", None)
-        wait_until(lambda: load.begun == MOST, "everything is announced")
-        wait_until(lambda: len(load.announced) == MOST, "everything is recorded")
+        wait_until(lambda: load.sent == PATTERNS, "every pattern is sent")
+        wait_until(lambda: len(load.recorded) == PATTERNS, "every pattern is recorded")
     assert load.builds() == ["1.1", "2.2", "2.3"]
-    assert len(load.answers) > 500
-    for answer in load.answers:
-        check(answer, load.announced, list(load.announced))
+    assert len(load.results) > 500
+    for result in load.results:
+        check(result, load.recorded)
 
 
-def post_foreign(client: httpx.Client) -> None:
-    """Events that patterns do not know of."""
-    for first in range(0, FOREIGN, 1_000):
+def post_other_events(client: httpx.Client) -> None:
+    """Record events that patterns do not fold."""
+    for first in range(0, OTHER_EVENTS, 1_000):
         post(
             client,
             [
@@ -196,6 +202,6 @@ def post_foreign(client: httpx.Client) -> None:
 
 
 def builds(client: httpx.Client) -> tuple[str | None, ...]:
-    """The live, the previous and the build under way of ``patterns``, as the service tells them."""
-    [model] = [one for one in client.get("/api/projections").json()["projections"] if one["name"] == "patterns"]
-    return model["live"], model["previous"], model["building"]
+    """Read the live build, the previous build and the build in progress of ``patterns``."""
+    state = read_model_state(client, "patterns")
+    return state["live"], state["previous"], state["building"]
