@@ -1,6 +1,7 @@
-"""Redelivery changes no read model: the log drops events by their id, and the checkpoint refuses a batch that it has.
+"""Redelivered events on real servers: they change no read model.
 
-``evolve`` of some projections counts events and is not idempotent by itself (see ``tests/unit/test_projections.py``).
+The log drops an event whose id it has, and the store refuses a batch behind the checkpoint. Both are needed, because
+``evolve`` of some projections counts events and is not idempotent (see ``tests/unit/test_projections.py``).
 """
 
 import pytest
@@ -21,11 +22,11 @@ LOG = "market-0"
 
 
 def append(log: EventLog, *events: Event) -> list[bool]:
-    """Append each event by itself and return which the log knew already."""
+    """Append each event with a call of its own. Return for each event whether the log already had it."""
     return [log.append([new_event(event)])[0].duplicate for event in events]
 
 
-def begin(redis: Redis, name: str) -> tuple[EventLog, RedisStore, Lease]:
+def create_segment(redis: Redis, name: str) -> tuple[EventLog, RedisStore, Lease]:
     store = RedisStore(redis)
     [lease] = store.lease([Segment(name, FIRST_BUILD, LOG)], "worker", 60)
     assert lease is not None
@@ -33,10 +34,10 @@ def begin(redis: Redis, name: str) -> tuple[EventLog, RedisStore, Lease]:
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
-def test_events_that_are_delivered_again_change_nothing(redis: Redis, name: str) -> None:
-    """Each event comes twice, then the whole history comes again: between two folds and after both."""
+def test_events_that_are_appended_again_change_no_read_model(redis: Redis, name: str) -> None:
+    """Each event comes twice before it is folded. The complete history comes twice more after the last fold."""
     projection, history = READ_MODELS[name], EXAMPLES[name]
-    log, store, lease = begin(redis, name)
+    log, store, lease = create_segment(redis, name)
     for event in history:
         assert append(log, event, event) == [False, True]
         while Projector(projection, log, store, lease).step(10, 0)[1]:
@@ -47,15 +48,15 @@ def test_events_that_are_delivered_again_change_nothing(redis: Redis, name: str)
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
-def test_a_batch_that_is_folded_again_changes_nothing(redis: Redis, name: str) -> None:
-    """A worker that did not hear of its commit folds from the former checkpoint: the store refuses the commit."""
+def test_a_batch_that_is_folded_again_changes_no_read_model(redis: Redis, name: str) -> None:
+    """A worker that missed the reply to its commit folds from the former checkpoint. The store refuses its commit."""
     projection, history = READ_MODELS[name], EXAMPLES[name]
-    log, store, lease = begin(redis, name)
+    log, store, lease = create_segment(redis, name)
     append(log, *history)
     for size in (1, len(history)):
         checkpoint = lease.checkpoint
         Projector(projection, log, store, lease).step(size, 0)
-        for former in (checkpoint, checkpoint, 0):
-            again = Lease(**{**vars(lease), "checkpoint": former})
-            assert Projector(projection, log, store, again).step(size, 0)[0] is CommitOutcome.ALREADY_COMMITTED
+        for former_checkpoint in (checkpoint, checkpoint, 0):
+            former_lease = Lease(**{**vars(lease), "checkpoint": former_checkpoint})
+            assert Projector(projection, log, store, former_lease).step(size, 0)[0] is CommitOutcome.ALREADY_COMMITTED
     assert_same_content(load_segment(redis, projection, LOG), ORACLES[name](list(history)))

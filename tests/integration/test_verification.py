@@ -1,5 +1,5 @@
-"""Verification on real servers: whatever is done to the archive in SQL is found, and named."""
-# ruff: noqa: S608 SQL is made of parts here
+"""Verification on real servers: every change of the archive in SQL is detected and named."""
+# ruff: noqa: S608 the tests compose SQL of constants
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def entry(position: int) -> LogEntry:
 
 
 def archive_months(client: Redis, database: Database, name: str = LOG) -> Archiver:
-    """Twelve events in three months."""
+    """Archive twelve events of three months."""
     log = archived_log(client, database, name)
     log.open()
     archiver = Archiver(database, log, acquire_archiver_lease(database, name), 100)
@@ -48,7 +48,7 @@ def archive_months(client: Redis, database: Database, name: str = LOG) -> Archiv
 
 @pytest.fixture
 def database(every_database: Database, redis: Redis) -> Database:
-    """The archive of one log, on each PostgreSQL there is."""
+    """Archive of one log, once on each version of PostgreSQL."""
     archive_months(redis, every_database)
     return every_database
 
@@ -59,19 +59,19 @@ def run(database: Database, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-def misfit(database: Database, bounds: ArchiveRange = WHOLE_ARCHIVE) -> TamperFinding | None:
+def first_finding(database: Database, bounds: ArchiveRange = WHOLE_ARCHIVE) -> TamperFinding | None:
     verification = verify(database, LOG, bounds)
     assert verification.ok is (verification.logs[0].finding is None)
     return verification.logs[0].finding
 
 
 DELETE_5 = "DELETE FROM tickview.events WHERE position = 5"
-CLOSE_UP = "UPDATE tickview.events SET position = position - 1 WHERE position > 5"
+CLOSE_GAP = "UPDATE tickview.events SET position = position - 1 WHERE position > 5"
 MAKE_ROOM = "UPDATE tickview.events SET position = position + 1 WHERE position >= 5"
 
 
-def put_in(position: int, like: int, event_id: str = "'another'", hash_: str = "hash", log: str = "log") -> str:
-    """Insert a row at ``position`` that is like the one at another."""
+def insert_copy(position: int, like: int, event_id: str = "'another'", hash_: str = "hash", log: str = "log") -> str:
+    """Return SQL that inserts a copy of the row at position ``like`` at ``position``."""
     return f"""
         INSERT INTO tickview.events
         SELECT {log}, {position}, recorded_at, stream, version, topic, {event_id}, source, correlation_id,
@@ -81,6 +81,7 @@ def put_in(position: int, like: int, event_id: str = "'another'", hash_: str = "
 
 
 def exchange(first: int, second: int, *columns: str) -> str:
+    """Return SQL that exchanges columns between the rows at two positions."""
     values = ", ".join(f"{column} = other.{column}" for column in columns)
     return f"""
         UPDATE tickview.events SET {values} FROM (SELECT * FROM tickview.events) AS other
@@ -94,44 +95,46 @@ CONTENT = ("recorded_at", "stream", "version", "topic", "event_id", "source", "c
 CHANGED: dict[str, list[str]] = {
     "state": ["UPDATE tickview.events SET state = '{}' WHERE position = 5"],
     "source": ["UPDATE tickview.events SET source = 'nobody' WHERE position = 5"],
-    "source to null": ["UPDATE tickview.events SET source = NULL WHERE position = 5"],
+    "source set to null": ["UPDATE tickview.events SET source = NULL WHERE position = 5"],
     "correlation": ["UPDATE tickview.events SET correlation_id = '' WHERE position = 5"],
     "origin": ["UPDATE tickview.events SET origin = 'retry' WHERE position = 5"],
     "stream": ["UPDATE tickview.events SET stream = 'symbol-B' WHERE position = 5"],
     "version": ["UPDATE tickview.events SET version = version + 1 WHERE position = 5"],
     "topic": ["UPDATE tickview.events SET topic = 't:Two' WHERE position = 5"],
     "event id": ["UPDATE tickview.events SET event_id = 'id-4' WHERE position = 5"],
-    "a microsecond": ["UPDATE tickview.events SET recorded_at = recorded_at + '1 microsecond' WHERE position = 5"],
-    "the month": ["UPDATE tickview.events SET recorded_at = '2026-01-02Z' WHERE position = 5"],
-    "its hash": ["UPDATE tickview.events SET hash = sha256(hash) WHERE position = 5"],
-    "no hash": ["UPDATE tickview.events SET hash = '' WHERE position = 5"],
-    "a long hash": ["UPDATE tickview.events SET hash = hash || hash WHERE position = 5"],
-    "this and later ones": ["UPDATE tickview.events SET state = '{}' WHERE position IN (5, 6, 9)"],
-    "everything from here on": ["UPDATE tickview.events SET state = '{}' WHERE position >= 5"],
+    "recorded_at by a microsecond": [
+        "UPDATE tickview.events SET recorded_at = recorded_at + '1 microsecond' WHERE position = 5"
+    ],
+    "recorded_at by a month": ["UPDATE tickview.events SET recorded_at = '2026-01-02Z' WHERE position = 5"],
+    "hash": ["UPDATE tickview.events SET hash = sha256(hash) WHERE position = 5"],
+    "empty hash": ["UPDATE tickview.events SET hash = '' WHERE position = 5"],
+    "long hash": ["UPDATE tickview.events SET hash = hash || hash WHERE position = 5"],
+    "state of some later events too": ["UPDATE tickview.events SET state = '{}' WHERE position IN (5, 6, 9)"],
+    "state of all later events too": ["UPDATE tickview.events SET state = '{}' WHERE position >= 5"],
 }
 MISSING: dict[str, list[str]] = {
-    "one": [DELETE_5],
-    "a run": ["DELETE FROM tickview.events WHERE position BETWEEN 5 AND 8"],
-    "one, renumbered": [DELETE_5, CLOSE_UP],
-    "a run, renumbered": [
+    "event 5": [DELETE_5],
+    "events 5 to 8": ["DELETE FROM tickview.events WHERE position BETWEEN 5 AND 8"],
+    "event 5, later events renumbered": [DELETE_5, CLOSE_GAP],
+    "events 5 to 8, later events renumbered": [
         "DELETE FROM tickview.events WHERE position BETWEEN 5 AND 8",
         "UPDATE tickview.events SET position = position - 4 WHERE position > 8",
     ],
-    "all but the last, renumbered": [
+    "events 5 to 11, last event renumbered": [
         "DELETE FROM tickview.events WHERE position BETWEEN 5 AND 11",
         "UPDATE tickview.events SET position = 5 WHERE position = 12",
     ],
-    "to the end": ["DELETE FROM tickview.events WHERE position >= 5"],
-    "another log's now": ["UPDATE tickview.events SET log = 'market-1' WHERE position = 5"],
-    "moved behind the end": ["UPDATE tickview.events SET position = 99 WHERE position = 5"],
+    "event 5 and all later events": ["DELETE FROM tickview.events WHERE position >= 5"],
+    "event 5 moved to another log": ["UPDATE tickview.events SET log = 'market-1' WHERE position = 5"],
+    "event 5 moved behind the end": ["UPDATE tickview.events SET position = 99 WHERE position = 5"],
 }
 ADDED: dict[str, list[str]] = {
-    "a copy": [put_in(5, like=5, event_id="event_id")],
-    "another of the position": [put_in(5, like=4)],
-    "another in a later month": [put_in(5, like=11)],
-    "renumbered": [MAKE_ROOM, put_in(5, like=4)],
-    "a copy of a later one, renumbered": [MAKE_ROOM, put_in(5, like=10, event_id="event_id")],
-    "two, renumbered": [MAKE_ROOM, MAKE_ROOM, put_in(5, like=4), put_in(6, like=4)],
+    "copy of event 5": [insert_copy(5, like=5, event_id="event_id")],
+    "second event at position 5": [insert_copy(5, like=4)],
+    "second event at position 5 in a later month": [insert_copy(5, like=11)],
+    "copy of event 4, later events renumbered": [MAKE_ROOM, insert_copy(5, like=4)],
+    "copy of a later event, later events renumbered": [MAKE_ROOM, insert_copy(5, like=10, event_id="event_id")],
+    "two events, later events renumbered": [MAKE_ROOM, MAKE_ROOM, insert_copy(5, like=4), insert_copy(6, like=4)],
 }  # fmt: skip
 EXCHANGED: dict[str, tuple[str, ...]] = {
     "positions": ("position",),
@@ -148,25 +151,27 @@ def cases(kind: str, tampering: dict[str, list[str]]) -> list[Any]:
 @pytest.mark.parametrize(
     ("kind", "statements"), [*cases("changed", CHANGED), *cases("missing", MISSING), *cases("added", ADDED)]
 )
-def test_what_is_done_to_event_5_is_named(database: Database, kind: str, statements: list[str]) -> None:
-    assert misfit(database) is None
+def test_verification_names_the_change_of_event_5(database: Database, kind: str, statements: list[str]) -> None:
+    assert first_finding(database) is None
     run(database, *statements)
-    found = misfit(database)
-    assert found is not None
-    assert (found.position, found.kind) == (5, kind)
-    assert misfit(database, ArchiveRange(end=4)) is None
-    assert misfit(database, ArchiveRange(start=2)) == found
+    finding = first_finding(database)
+    assert finding is not None
+    assert (finding.position, finding.kind) == (5, kind)
+    assert first_finding(database, ArchiveRange(end=4)) is None
+    assert first_finding(database, ArchiveRange(start=2)) == finding
 
 
 @pytest.mark.parametrize("second", [6, 7, 12], ids=["adjacent", "near", "far"])
 @pytest.mark.parametrize("names", EXCHANGED.values(), ids=EXCHANGED.keys())
-def test_two_that_changed_places_are_both_named(database: Database, names: tuple[str, ...], second: int) -> None:
+def test_verification_names_both_events_that_were_swapped(
+    database: Database, names: tuple[str, ...], second: int
+) -> None:
     run(database, exchange(5, second, *names))
-    found = misfit(database)
-    assert found is not None
-    assert (found.position, found.kind) == (5, "swapped")
-    assert found.detail.startswith(f"with {second}:")
-    assert misfit(database, ArchiveRange(end=5)) == found
+    finding = first_finding(database)
+    assert finding is not None
+    assert (finding.position, finding.kind) == (5, "swapped")
+    assert finding.detail.startswith(f"with {second}:")
+    assert first_finding(database, ArchiveRange(end=5)) == finding
 
 
 @pytest.mark.parametrize(
@@ -177,9 +182,9 @@ def test_two_that_changed_places_are_both_named(database: Database, names: tuple
         ("DELETE FROM tickview.events WHERE position <= 4", 1, "missing"),
         ("DELETE FROM tickview.events WHERE position <= 6", 1, "missing"),
         ("DELETE FROM tickview.events", 1, "missing"),
-        (put_in(13, like=12), 13, "added"),
-        (put_in(15, like=12, hash_="sha256(hash)"), 15, "added"),
-        (put_in(0, like=1), 0, "added"),
+        (insert_copy(13, like=12), 13, "added"),
+        (insert_copy(15, like=12, hash_="sha256(hash)"), 15, "added"),
+        (insert_copy(0, like=1), 0, "added"),
         ("UPDATE tickview.events SET hash = sha256(hash) WHERE position = 12", 12, "changed"),
         ("UPDATE tickview.events SET state = '' WHERE position = 12", 12, "changed"),
         ("UPDATE tickview.logs SET hash = sha256(hash)", 12, "changed"),
@@ -190,26 +195,28 @@ def test_two_that_changed_places_are_both_named(database: Database, names: tuple
         ("UPDATE tickview.anchors SET hash = sha256(hash) WHERE position = 8", 8, "changed"),
     ],
 )
-def test_ends_and_what_is_kept_beside_the_events(database: Database, statement: str, position: int, kind: str) -> None:
+def test_verification_detects_changes_at_the_ends_and_in_the_bookkeeping_tables(
+    database: Database, statement: str, position: int, kind: str
+) -> None:
     run(database, statement)
-    found = misfit(database)
-    assert found is not None
-    assert (found.position, found.kind) == (position, kind)
+    finding = first_finding(database)
+    assert finding is not None
+    assert (finding.position, finding.kind) == (position, kind)
 
 
-def test_a_log_that_nobody_archived_is_added(database: Database) -> None:
-    run(database, put_in(1, like=1, log="'market-9'"))
+def test_events_of_a_log_without_an_archiver_are_reported_as_added(database: Database) -> None:
+    run(database, insert_copy(1, like=1, log="'market-9'"))
     known, unknown = verify(database).logs
     assert (known.log, known.finding, unknown.log) == (LOG, None, "market-9")
     assert unknown.finding is not None
 
 
-def test_an_untouched_archive_fits_whole_and_in_part(database: Database) -> None:
-    [whole] = verify(database, LOG).logs
-    assert (whole.first, whole.last, whole.events, whole.finding) == (1, 12, 12, None)
+def test_an_unchanged_archive_verifies_completely_and_in_ranges(database: Database) -> None:
+    [complete] = verify(database, LOG).logs
+    assert (complete.first, complete.last, complete.events, complete.finding) == (1, 12, 12, None)
     with database.connection() as connection:
         [[head]] = connection.execute("SELECT hash FROM tickview.logs")
-    assert whole.hash == head.hex()
+    assert complete.hash == head.hex()
     for start, end, first, last in [
         (None, 7, 1, 7),
         (4, 9, 4, 9),
@@ -227,7 +234,7 @@ def test_an_untouched_archive_fits_whole_and_in_part(database: Database) -> None
         assert (part.first, part.last, part.finding) == (first, last, None), bounds
 
 
-def test_a_log_that_is_not_there_is_named(database: Database) -> None:
+def test_verification_of_an_unknown_log_is_refused(database: Database) -> None:
     with pytest.raises(StartupError, match=r"no log users\. It has: market-0"):
         verify(database, "users")
 
@@ -240,35 +247,35 @@ def detach(database: Database, *months: str) -> None:
             )
 
 
-def test_with_the_oldest_months_detached_the_rest_verifies(database: Database) -> None:
+def test_an_archive_without_its_oldest_months_verifies(database: Database) -> None:
     detach(database, "2025_11")
-    [rest] = verify(database).logs
-    assert (rest.first, rest.last, rest.finding) == (5, 12, None)
+    [remaining] = verify(database).logs
+    assert (remaining.first, remaining.last, remaining.finding) == (5, 12, None)
     [part] = verify(database, archive_range=ArchiveRange(start=2, end=6)).logs
     assert (part.first, part.last, part.finding) == (5, 6, None)
     [part] = verify(database, archive_range=ArchiveRange(start=5)).logs
     assert (part.first, part.last, part.finding) == (5, 12, None)
     run(database, "DELETE FROM tickview.events WHERE position = 5")
-    found = misfit(database)
-    assert found is not None
-    assert (found.position, found.kind) == (5, "missing")
+    finding = first_finding(database)
+    assert finding is not None
+    assert (finding.position, finding.kind) == (5, "missing")
 
 
-def test_with_every_month_detached_nothing_is_left_to_verify(database: Database) -> None:
+def test_an_archive_without_any_month_has_no_events_to_verify(database: Database) -> None:
     detach(database, "2025_11", "2025_12", "2026_01")
-    [nothing] = verify(database).logs
-    assert (nothing.events, nothing.finding) == (0, None)
+    [empty] = verify(database).logs
+    assert (empty.events, empty.finding) == (0, None)
 
 
-def test_where_a_month_in_the_middle_is_detached_events_are_missing(database: Database) -> None:
+def test_events_of_a_detached_month_in_the_middle_are_missing(database: Database) -> None:
     detach(database, "2025_12")
-    found = misfit(database)
-    assert found is not None
-    assert (found.position, found.kind) == (5, "missing")
+    finding = first_finding(database)
+    assert finding is not None
+    assert (finding.position, finding.kind) == (5, "missing")
 
 
-def test_archiving_goes_on_while_it_verifies(redis: Redis, database: Database) -> None:
-    """Events that are archived after the verification has begun are not among those it verifies."""
+def test_archiving_continues_during_verification(redis: Redis, database: Database) -> None:
+    """Events that are archived after the start of a verification are not verified."""
     archiver = archive_months(redis, database, "users")
     later = [entry(EVENTS)._replace(position=position) for position in range(EVENTS + 1, EVENTS + 5)]
 
@@ -283,22 +290,22 @@ def test_archiving_goes_on_while_it_verifies(redis: Redis, database: Database) -
     assert [log.last for log in verify(database).logs] == [12, 13]
 
 
-def test_the_last_verification_is_told(database: Database) -> None:
+def test_the_summary_of_the_last_verification_is_stored(database: Database) -> None:
     assert last_verification(database) is None
     verification = verify(database)
     record_verification(database, verification)
     run(database, *CHANGED["state"])
-    told = last_verification(database)
-    assert told is not None
-    assert told.pop("logs") == (shown := verification.document()).pop("logs")
-    assert told == pytest.approx(shown, rel=1e-2)
+    summary = last_verification(database)
+    assert summary is not None
+    assert summary.pop("logs") == (document := verification.document()).pop("logs")
+    assert summary == pytest.approx(document, rel=1e-2)
     second = verify(database)
     record_verification(database, second)
-    told = last_verification(database)
-    assert told is not None
-    assert (told["ok"], told["events"]) == (False, 4)
-    assert told["logs"][0]["misfit"]["kind"] == "changed"
-    assert told["started_at"] == pytest.approx(second.started_at, abs=1e-5)
+    summary = last_verification(database)
+    assert summary is not None
+    assert (summary["ok"], summary["events"]) == (False, 4)
+    assert summary["logs"][0]["misfit"]["kind"] == "changed"
+    assert summary["started_at"] == pytest.approx(second.started_at, abs=1e-5)
 
 
 VALUES: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
@@ -316,21 +323,23 @@ VALUES: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), position=st.integers(1, EVENTS), column=st.sampled_from(sorted(VALUES)))
-def test_any_value_in_any_column_is_found(database: Database, data: st.DataObject, position: int, column: str) -> None:
+def test_any_changed_value_in_any_column_is_detected(
+    database: Database, data: st.DataObject, position: int, column: str
+) -> None:
     value = data.draw(VALUES[column]())
     update = (
         f"UPDATE tickview.events SET {column} = %s WHERE log = %s AND position = %s AND {column} IS DISTINCT FROM %s"
     )
     with database.connection() as connection:
-        connection.execute("CREATE TEMPORARY TABLE IF NOT EXISTS kept AS SELECT * FROM tickview.events")
+        connection.execute("CREATE TEMPORARY TABLE IF NOT EXISTS original AS SELECT * FROM tickview.events")
         connection.commit()
         changed = connection.execute(update.encode(), [value, LOG, position, value]).rowcount
         connection.commit()
         try:
             assume(changed)
-            found = next(log.finding for log in verify(database).logs if log.log == LOG)
-            assert found is not None
-            assert found.position == (min(position, value) if column == "position" else position)
+            finding = next(log.finding for log in verify(database).logs if log.log == LOG)
+            assert finding is not None
+            assert finding.position == (min(position, value) if column == "position" else position)
         finally:
             connection.execute("TRUNCATE tickview.events")
-            connection.execute("INSERT INTO tickview.events SELECT * FROM kept")
+            connection.execute("INSERT INTO tickview.events SELECT * FROM original")

@@ -1,4 +1,4 @@
-"""A worker on a real server: what it leaves does not cost it what it holds."""
+"""A worker on a real server: while it drops old builds, it extends the leases of the builds that stay."""
 
 from threading import Event
 
@@ -17,13 +17,13 @@ from projections.versions import Build
 LOGS = ["market-0", "market-1", "market-2", "market-3", "users"]
 
 
-def test_a_build_of_everything_is_left_and_no_other_lease_lapses_meanwhile(redis: Redis) -> None:
+def test_dropping_the_builds_of_all_read_models_lets_no_other_lease_expire(redis: Redis) -> None:
     logs = {name: EventLog(redis, name) for name in LOGS}
     worker = Worker(redis, "worker", READ_MODELS, logs, WorkerOptions(lease_seconds=5, batch_size=10))
     stopped = Event()
     stopped.set()
 
-    def live() -> set[Build | None]:
+    def live_builds() -> set[Build | None]:
         return {versions.live for versions in read_versions(redis, READ_MODELS).values()}
 
     try:
@@ -31,16 +31,16 @@ def test_a_build_of_everything_is_left_and_no_other_lease_lapses_meanwhile(redis
         for number in (2, 3):
             for name in READ_MODELS:
                 commands.replay(redis, name, held=False, throttle=0)
-            while live() != {Build(1, number)}:
+            while live_builds() != {Build(1, number)}:
                 worker.run_round()
         worker.run_round()
-        kept = [
+        states = [
             SegmentKeys(Segment(name, Build(1, number), log)).state
             for name, projection in READ_MODELS.items()
             for number in (2, 3)
             for log in LOGS
             if projection.folds(log)
         ]
-        assert {redis.hget(state, "epoch") for state in kept} == {b"1"}
+        assert {redis.hget(state, "epoch") for state in states} == {b"1"}
     finally:
         worker.run(stopped)
