@@ -1,4 +1,4 @@
-"""An authority and a server's certificate for tests of TLS."""
+"""A certificate authority and a server certificate for tests of TLS."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Certificates(NamedTuple):
-    """Files in PEM."""
+    """Paths of PEM files."""
 
     authority: Path
     certificate: Path
@@ -21,33 +21,35 @@ class Certificates(NamedTuple):
 
 
 def make_certificates(folder: Path) -> Certificates:
-    """For ``localhost`` and 127.0.0.1, by an authority that nobody else knows."""
+    """Create a certificate for ``localhost`` and 127.0.0.1, signed by a new authority."""
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority_name, name = _name("authority of the tests"), _name("localhost")
+    authority_name, name = _name("test authority"), _name("localhost")
     authority = (
-        _begun(authority_name, authority_name, authority_key.public_key())
+        _certificate_builder(authority_name, authority_name, authority_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(authority_key, SHA256())
     )
     alternatives = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
     certificate = (
-        _begun(name, authority_name, key.public_key())
+        _certificate_builder(name, authority_name, key.public_key())
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .sign(authority_key, SHA256())
     )
-    made = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server.key")
-    made.authority.write_bytes(authority.public_bytes(Encoding.PEM))
-    made.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-    made.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    made.key.chmod(0o600)
-    return made
+    files = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server.key")
+    files.authority.write_bytes(authority.public_bytes(Encoding.PEM))
+    files.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    files.key.chmod(0o600)
+    return files
 
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _certificate_builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()

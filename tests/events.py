@@ -57,8 +57,8 @@ def backtest_progressed(progress: float, **fields: Any) -> BacktestProgressed:
 
 def backtest_completed(**fields: Any) -> BacktestCompleted:
     """Build the successful end of the run ``job``, 100 seconds after noon."""
-    known = {**_event("completed"), "job_id": "job", "occurred_at": NOON + 100, "results": {"win_rate": 0.6}}
-    return BacktestCompleted(**{**known, **fields})
+    defaults = {**_event("completed"), "job_id": "job", "occurred_at": NOON + 100, "results": {"win_rate": 0.6}}
+    return BacktestCompleted(**{**defaults, **fields})
 
 
 def backtest_failed(**fields: Any) -> BacktestFailed:
@@ -68,20 +68,20 @@ def backtest_failed(**fields: Any) -> BacktestFailed:
 
 def health_reported(**fields: Any) -> HealthReported:
     """Build a health report of the producer ``pl``."""
-    known = {**_event("reported"), "source": "pl", "status": "healthy", "metrics": {"cpu": 0.5}}
-    return HealthReported(**{**known, **fields})
+    defaults = {**_event("reported"), "source": "pl", "status": "healthy", "metrics": {"cpu": 0.5}}
+    return HealthReported(**{**defaults, **fields})
 
 
 def symbol_listed(**fields: Any) -> SymbolListed:
     """Build the listing of AAPL."""
-    known = {**_event("listed"), "symbol": "AAPL", "name": "Apple", "sector": "Technology", "market_cap": 3e12}
-    return SymbolListed(**{**known, **fields})
+    defaults = {**_event("listed"), "symbol": "AAPL", "name": "Apple", "sector": "Technology", "market_cap": 3e12}
+    return SymbolListed(**{**defaults, **fields})
 
 
 def symbol_changed(**fields: Any) -> SymbolChanged:
     """Build a new catalogue entry of AAPL, a second after noon."""
-    known = {**_event("changed"), "occurred_at": NOON + 1, "symbol": "AAPL", "name": "Apple Inc."}
-    return SymbolChanged(**{**known, **fields})
+    defaults = {**_event("changed"), "occurred_at": NOON + 1, "symbol": "AAPL", "name": "Apple Inc."}
+    return SymbolChanged(**{**defaults, **fields})
 
 
 def symbol_delisted(**fields: Any) -> SymbolDelisted:
@@ -91,14 +91,14 @@ def symbol_delisted(**fields: Any) -> SymbolDelisted:
 
 def universe_defined(**fields: Any) -> UniverseDefined:
     """Build the definition of the universe ``mega_cap``."""
-    known = {**_event("defined"), "key": "mega_cap", "name": "Mega caps", "symbols": ["AAPL", "MSFT"]}
-    return UniverseDefined(**{**known, **fields})
+    defaults = {**_event("defined"), "key": "mega_cap", "name": "Mega caps", "symbols": ["AAPL", "MSFT"]}
+    return UniverseDefined(**{**defaults, **fields})
 
 
 def universe_changed(**fields: Any) -> UniverseChanged:
     """Build a new definition of the universe ``mega_cap``, a second after noon."""
-    known = {**_event("changed"), "occurred_at": NOON + 1, "key": "mega_cap", "symbols": ["AAPL"]}
-    return UniverseChanged(**{**known, **fields})
+    defaults = {**_event("changed"), "occurred_at": NOON + 1, "key": "mega_cap", "symbols": ["AAPL"]}
+    return UniverseChanged(**{**defaults, **fields})
 
 
 def new_event(event: Event, origin: str = "") -> NewEvent:

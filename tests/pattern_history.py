@@ -1,4 +1,4 @@
-"""What tests of ``pattern_history`` share: its projector run to the end, questions to it, an empty archive."""
+"""Helpers for tests of ``pattern_history``: run its projector, scan it, empty the archive."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _TABLES = ("events", "logs", "anchors", "segments", "live_versions", "pattern_ev
 def history_lease(
     database: Database, log: str, owner: str = "history", seconds: float = 60, version: int = ActivePatterns.version
 ) -> PostgresLease:
-    """The lease on the history of a log."""
+    """Acquire the lease of the history projector of a log."""
     with database.connection() as connection:
         lease = acquire_lease(connection, NAME, version, log, owner, seconds)
     assert lease is not None
@@ -29,34 +29,34 @@ def history_lease(
 
 
 def fold_history(database: Database, log: str, batch_size: int = 100, version: int = ActivePatterns.version) -> int:
-    """Fold what is archived of a log; returns how many events that were."""
+    """Fold all archived events of a log. Return their number."""
     projector = PatternHistoryProjector(database, history_lease(database, log, version=version), batch_size)
     with database.connection() as connection:
         switch_live_version(connection, version)
     events = 0
-    while read := projector.step():
-        events += read
+    while count := projector.step():
+        events += count
     return events
 
 
 def scan_histories(
     database: Database, logs: Sequence[str], queries: Sequence[tuple[PatternQuery, Timeline]]
 ) -> list[HistoryPage]:
-    """The answers to several scans."""
+    """Run several scans of the past."""
     history = PostgresPatternHistory(ArchiveGateway(database), logs)
 
-    async def ask() -> list[HistoryPage]:
+    async def run() -> list[HistoryPage]:
         return [await history.scan(query, timeline) for query, timeline in queries]
 
-    return asyncio.run(ask())
+    return asyncio.run(run())
 
 
 def scan_history(
     database: Database, logs: Sequence[str], query: PatternQuery, timeline: Timeline = "recorded"
 ) -> HistoryPage:
-    """The answer to one."""
-    [answer] = scan_histories(database, logs, [(query, timeline)])
-    return answer
+    """Run one scan of the past."""
+    [page] = scan_histories(database, logs, [(query, timeline)])
+    return page
 
 
 def clear_archive(database: Database) -> None:

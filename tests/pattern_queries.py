@@ -1,4 +1,4 @@
-"""Random patterns and random questions to them: few symbols, types and figures, so that rows meet and tie."""
+"""Random pattern rows and random queries. Few symbols, types and values, so that rows often tie."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,17 +16,19 @@ TIERS = ("daily", "intraday")
 NOW = 1_000.0
 
 confidences = st.sampled_from((0.0, 0.3, 0.5, 0.5, 0.8, 1 / 3, 0.1 + 0.2, 1.0))
-figures = st.one_of(st.none(), st.sampled_from((-1.5, -0.0, 0.0, 1.2, 1.2, 70.0, 1e-9, 0.1 + 0.2)), st.floats(-5, 100))
+measures = st.one_of(st.none(), st.sampled_from((-1.5, -0.0, 0.0, 1.2, 1.2, 70.0, 1e-9, 0.1 + 0.2)), st.floats(-5, 100))
 
 
 def pattern_row(
     symbol: str, pattern: str, tier: str, detected_at: float, confidence: float, **others: Any
 ) -> PatternRow:
+    """Build the row of a pattern."""
     key = pattern_id(symbol, pattern, tier, detected_at)
     return PatternRow(key, symbol, pattern, tier, confidence, detected_at, detected_at, **others)
 
 
 def pattern_rows_of(symbols: tuple[str, ...]) -> st.SearchStrategy[PatternRow]:
+    """Rows of the given symbols."""
     return st.builds(
         pattern_row,
         st.sampled_from(symbols),
@@ -35,15 +37,15 @@ def pattern_rows_of(symbols: tuple[str, ...]) -> st.SearchStrategy[PatternRow]:
         st.integers(0, 9).map(lambda number: 900 + number / 2),
         confidences,
         expires_at=st.sampled_from((None, None, NOW - 1, NOW, NOW + 0.5, NOW + 100)),
-        relative_strength=figures,
-        relative_volume=figures,
-        rsi=figures,
+        relative_strength=measures,
+        relative_volume=measures,
+        rsi=measures,
     )
 
 
 pattern_rows = pattern_rows_of(SYMBOLS)
 
-# Lists as hypothesis makes them are short; queries show their faults on segments with many rows, or with all.
+# Hypothesis prefers short lists. Many errors of queries only appear in segments with many rows, or all rows.
 few_or_many_rows = st.one_of(
     st.lists(pattern_rows, max_size=3),
     st.lists(pattern_rows, min_size=30, max_size=80),
@@ -53,16 +55,17 @@ few_or_many_rows = st.one_of(
 
 
 def subsets_of(names: tuple[str, ...]) -> st.SearchStrategy[frozenset[str]]:
+    """Sets of up to three names, ``absent`` among them."""
     return st.frozensets(st.sampled_from((*names, *names, "absent")), min_size=1, max_size=3)
 
 
 MANY_SYMBOLS = frozenset(f"S{number}" for number in range(1_000))
-"""More symbols than can be asked for one by one, as a universe has; most have no pattern."""
+"""A set as large as a universe: too many symbols to query one by one. Most have no pattern."""
 
 symbol_sets = st.one_of(
     subsets_of(SYMBOLS),
     subsets_of(SYMBOLS),
-    subsets_of(SYMBOLS).map(lambda some: some | MANY_SYMBOLS),
+    subsets_of(SYMBOLS).map(lambda symbols: symbols | MANY_SYMBOLS),
     st.just(frozenset[str]()),
 )
 bounds = st.sampled_from((-1.5, 0.0, 1.2, float("-inf")))
@@ -79,7 +82,7 @@ FILTERS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def pattern_queries(draw: st.DrawFn) -> PatternQuery:
-    """None, one, two or a few filters equally often: each number of them is answered in another way."""
+    """Queries with no, one, two or four filters. The number of filters decides how a query is executed."""
     names = draw(st.permutations(list(FILTERS)))[: draw(st.sampled_from((0, 1, 1, 2, 2, 4)))]
     return PatternQuery(
         now=draw(st.sampled_from((0.0, NOW, NOW + 0.5, NOW + 50))),
@@ -100,7 +103,7 @@ def log_of_pattern(key: str) -> str:
 
 
 def many_rows(count: int) -> dict[str, PatternRow]:
-    """Rows over many symbols whose figures are independent enough to take every way through ``query.lua``."""
+    """Rows over many symbols whose measures are independent enough for every code path of ``query.lua``."""
     return rows_by_id(
         pattern_row(
             f"S{number * 7 % 523}",

@@ -1,4 +1,4 @@
-"""A read model as it lies in Redis, in the form in which the oracle tells what must lie there."""
+"""The content of a read model in Redis, in the form that the oracles produce."""
 
 from dataclasses import asdict
 from typing import Any
@@ -18,13 +18,13 @@ FIRST_BUILD = Build(1, 1)
 def load_segment(
     client: Redis, projection: Projection[Any, Any], log: str, build: Build = FIRST_BUILD
 ) -> ReadModelContent:
-    """Everything that one segment holds."""
+    """Load the content of one segment from Redis."""
     keys = SegmentKeys(Segment(projection.name, build, log))
     model = ReadModelContent()
     for key, document in client.hgetall(keys.rows).items():
-        found = decode_row(projection.row, document)
-        model.rows[key.decode()] = asdict(found.row)
-        model.positions[key.decode()] = found.position
+        stored = decode_row(projection.row, document)
+        model.rows[key.decode()] = asdict(stored.row)
+        model.positions[key.decode()] = stored.position
     for name in client.scan_iter(keys.prefix + "index:*"):
         index, _, group = name.decode().removeprefix(keys.prefix + "index:").partition(":")
         model.indexes[index, group] = {
@@ -40,7 +40,7 @@ def load_segment(
 
 
 def assert_same_content(actual: ReadModelContent, expected: ReadModelContent) -> None:
-    """Part by part, so that a failure says where."""
+    """Compare part by part, so that a failure names the part."""
     assert actual.rows == expected.rows
     assert actual.positions == expected.positions
     assert dict(actual.indexes) == dict(expected.indexes)

@@ -1,4 +1,4 @@
-"""Random histories: few subjects, so that events meet; times out of order, as announcements are."""
+"""Random histories: events of few subjects, so that many concern the same one, with times out of order."""
 
 from hypothesis import strategies as st
 
@@ -113,7 +113,7 @@ _symbol = {
 _universe = {
     **_common,
     "key": st.sampled_from(("all", "mega_cap")),
-    "name": st.sampled_from((None, "Some")),
+    "name": st.sampled_from((None, "Universe")),
     "symbols": st.lists(st.sampled_from(SYMBOLS), unique=True),
 }
 
@@ -127,7 +127,7 @@ catalogue_events: st.SearchStrategy[Event] = st.one_of(
 
 _list = {**_common, "user": st.sampled_from(("alice", "bob")), "list_id": st.sampled_from(("1", "2", "3"))}
 _named = {**_list, "name": st.sampled_from(("Tech", "Banks"))}
-_again = {"created_at": moments, "version": st.integers(2, 5)}
+_restored = {"created_at": moments, "version": st.integers(2, 5)}
 _symbols = st.lists(st.sampled_from(SYMBOLS), max_size=2, unique=True).map(tuple)
 
 user_events: st.SearchStrategy[Event] = st.one_of(
@@ -135,15 +135,15 @@ user_events: st.SearchStrategy[Event] = st.one_of(
     st.builds(WatchlistRenamed, **_named),
     st.builds(WatchlistChanged, **_list, symbols=_symbols),
     st.builds(WatchlistDeleted, **_list),
-    st.builds(WatchlistRestored, **_named, **_again, symbols=_symbols),
+    st.builds(WatchlistRestored, **_named, **_restored, symbols=_symbols),
     st.builds(PresetCreated, **_named, parameters=extras),
     st.builds(PresetRenamed, **_named),
     st.builds(PresetChanged, **_list, parameters=extras),
     st.builds(PresetDeleted, **_list),
-    st.builds(PresetRestored, **_named, **_again, parameters=extras),
+    st.builds(PresetRestored, **_named, **_restored, parameters=extras),
     st.builds(DefaultPresetChosen, **{**_list, "list_id": st.none() | _list["list_id"]}),
 )
-"""In any order, as no workspace would have it."""
+"""User events in any order, also in orders that no workspace produces."""
 
 market_events = st.one_of(
     pattern_events, pattern_events, backtest_events, health_reports, catalogue_events, catalogue_events, lost_positions
@@ -151,4 +151,4 @@ market_events = st.one_of(
 histories = st.lists(market_events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
 
 mixed_histories = st.lists(market_events | user_events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
-"""The market's and the users' events in one."""
+"""Histories of market events and user events together."""

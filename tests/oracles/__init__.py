@@ -1,1 +1,1 @@
-"""Naive second implementations, in separate code, that the real ones are held to."""
+"""Naive second implementations. Tests compare the product with them."""

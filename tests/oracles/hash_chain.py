@@ -1,4 +1,4 @@
-"""The hashes of archived events, recomputed in other code than ours from what ``docs/archive.md`` says."""
+"""The hash chain of archived events, computed independently from its description in ``docs/archive.md``."""
 
 import struct
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def chain_hashes(rows: Sequence[tuple[Any, ...]]) -> list[bytes]:
-    """The hashes of the rows of one log, which are all columns of ``tickview.events``, by position from 1."""
+    """Compute the hashes of the rows of one log. A row has all columns of ``tickview.events``; positions begin at 1."""
     hashes, last = [], bytes(32)
     for log, position, recorded_at, stream, version, topic, event_id, source, correlation, origin, state, _ in rows:
         since_2000 = round((recorded_at - datetime(2000, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)

@@ -1,4 +1,4 @@
-"""What the scan must have shown at a moment: the events known by then, folded from the beginning."""
+"""The active patterns at a moment of the past: the events known at the moment, folded from the beginning."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from tests.oracles.read_models import expected_patterns
 
 
 class RecordedEvent(NamedTuple):
-    """An event, where it stands in its log, and when it was recorded there."""
+    """An event with its position in the log and the time of its recording."""
 
     event: Event
     position: int
@@ -17,20 +17,20 @@ class RecordedEvent(NamedTuple):
 
 
 class PastPattern(NamedTuple):
-    """A pattern as it was: its fields, and the position of the event that last changed it."""
+    """A past state of a pattern: its fields, and the position of the event that last changed it."""
 
     row: dict[str, Any]
     position: int
 
 
 def patterns_at(history: Sequence[RecordedEvent], timeline: Timeline, moment: float) -> dict[str, PastPattern]:
-    """The patterns that had not elapsed, by their ids. ``history`` is that of one log, in order."""
+    """Return the active patterns by id. ``history`` contains the events of one log in order."""
     if timeline == "recorded":
-        known = [past for past in history if past.recorded_at <= moment]
+        known = [item for item in history if item.recorded_at <= moment]
     else:
-        happened = (past for past in history if past.event.occurred_at <= moment)
-        known = sorted(happened, key=lambda past: (past.event.occurred_at, past.position))
-    model = expected_patterns([past.event for past in known])
+        happened = (item for item in history if item.event.occurred_at <= moment)
+        known = sorted(happened, key=lambda item: (item.event.occurred_at, item.position))
+    model = expected_patterns([item.event for item in known])
     return {
         key: PastPattern(row, known[model.positions[key] - 1].position)
         for key, row in model.rows.items()
@@ -39,9 +39,9 @@ def patterns_at(history: Sequence[RecordedEvent], timeline: Timeline, moment: fl
 
 
 def moments_of_change(history: Iterable[RecordedEvent]) -> Iterator[float]:
-    """Every moment at which something may change, and one shortly before each."""
-    for past in history:
-        for moment in (past.recorded_at, past.event.occurred_at, getattr(past.event, "expires_at", None)):
+    """Every moment at which a pattern may change, and the moment half a millisecond before."""
+    for item in history:
+        for moment in (item.recorded_at, item.event.occurred_at, getattr(item.event, "expires_at", None)):
             if moment is not None:
                 yield moment
                 yield moment - 0.0005

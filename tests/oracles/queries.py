@@ -1,4 +1,4 @@
-"""What the queries must answer, told from plain rows: everything is looked at, sorted whole and then cut."""
+"""The expected results of queries: every row is examined, all matches are sorted, and then the page is cut."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from projections.queries import PatternQuery
 
 
 class QueryResult(NamedTuple):
-    """Ids in order, how many there are in all, and the (sort value, id) at which the page ended, if more follow."""
+    """The ids of a page in order, the total, and the (sort value, id) of the last row if more rows follow."""
 
     ids: list[str]
     total: int
@@ -20,12 +20,12 @@ class QueryResult(NamedTuple):
 
 
 def is_active(row: PatternRow, now: float) -> bool:
-    """Whether it has not elapsed."""
+    """Return whether the pattern has not elapsed."""
     return row.expires_at is None or row.expires_at > now
 
 
 def matches(row: PatternRow, query: PatternQuery) -> bool:
-    """Whether the row passes every filter."""
+    """Return whether the row passes every filter."""
     if not is_active(row, query.now):
         return False
     if query.symbols is not None and row.symbol not in query.symbols:
@@ -47,32 +47,32 @@ def matches(row: PatternRow, query: PatternQuery) -> bool:
 
 
 def sort_value(row: PatternRow, sort_by: str) -> float | str:
-    """What the row is ordered by; a missing value is below all others."""
+    """The value by which the row is ordered. A missing value is below all others."""
     field = {"rs": "relative_strength", "volume": "relative_volume"}.get(sort_by, sort_by)
     value = getattr(row, field)
     return -inf if value is None else value
 
 
 def scan(rows: Iterable[PatternRow], query: PatternQuery) -> QueryResult:
-    """The answer to a scan."""
+    """Run a scan."""
     order = sorted(
         ((sort_value(row, query.sort_by), row.id) for row in rows if matches(row, query)), reverse=query.descending
     )
     total = len(order)
     if query.after is not None:
         edge = tuple(query.after)
-        order = [place for place in order if (place < edge if query.descending else place > edge)]
+        order = [item for item in order if (item < edge if query.descending else item > edge)]
     return _page(order, total, query.offset, query.limit)
 
 
 def _page(order: list[tuple[Any, str]], total: int, offset: int, limit: int) -> QueryResult:
     page = order[offset : offset + limit]
-    more = len(order) > offset + limit
-    return QueryResult([key for _, key in page], total, page[-1] if page and more else None)
+    has_more = len(order) > offset + limit
+    return QueryResult([key for _, key in page], total, page[-1] if page and has_more else None)
 
 
 def statistics(rows: Iterable[PatternRow], now: float) -> dict[str, Any]:
-    """The fields of the statistics, the mappings as lists of items in their order."""
+    """Compute the statistics. Mappings are lists of items in order."""
     active = [row for row in rows if is_active(row, now)]
     by_symbol = _ordered(Counter(row.symbol for row in active))
     return {
@@ -87,7 +87,7 @@ def statistics(rows: Iterable[PatternRow], now: float) -> dict[str, Any]:
 
 
 def band(confidence: float) -> str:
-    """The tenth a confidence lies in."""
+    """The confidence band, a tenth wide, that contains a confidence."""
     for tenth in range(10):
         if confidence < (tenth + 1) / 10 or tenth == 9:
             return f"0.{tenth}-" + ("1.0" if tenth == 9 else f"0.{tenth + 1}")
@@ -101,7 +101,7 @@ def _ordered(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 def backtests(
     rows: Iterable[BacktestRow], statuses: frozenset[str], sort_by: str, descending: bool, offset: int, limit: int
 ) -> QueryResult:
-    """The answer to a query for backtest runs."""
+    """Run a query for backtest runs."""
     order = []
     for row in rows:
         if not statuses or row.status in statuses:
@@ -111,7 +111,7 @@ def backtests(
 
 
 def activity(rows: Iterable[ActivityRow], day: str) -> list[tuple[str, str, str, int, float, float]]:
-    """The sums by day, type and source, from a day on."""
+    """The activity by day, type and source, beginning with a day."""
     groups: dict[tuple[str, str, str], list[ActivityRow]] = defaultdict(list)
     for row in rows:
         if row.day >= day:

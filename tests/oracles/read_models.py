@@ -1,4 +1,4 @@
-"""What the read models must hold after a history of events: folded one by one into plain dictionaries."""
+"""The expected content of the read models after a history: events folded one by one into plain dictionaries."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from tests.oracles.workspaces import apply_event, empty_workspace
 
 @dataclass
 class ReadModelContent:
-    """A read model of one log: rows with the position of their last change, indexes, counts and groups."""
+    """The content of a read model of one log: rows with the position of their last change, indexes, counts, groups."""
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class ReadModelContent:
     groups: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def put(self, key: str, row: dict[str, Any] | None, position: int) -> None:
-        """Set or remove a row; nothing changes if it is as it was."""
+        """Set or remove a row. An unchanged row keeps its position."""
         if self.rows.get(key) == row:
             return
         if row is None:
@@ -50,7 +50,7 @@ def _milliseconds(moment: float) -> str:
 
 
 def expected_patterns(events: list[Event]) -> ReadModelContent:
-    """Active patterns after these events, whose positions are 1, 2, 3 …"""
+    """Active patterns after events at the positions 1, 2, 3 …"""
     model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if not isinstance(event, PatternDetected | PatternUpdated | PatternExpired):
@@ -68,7 +68,7 @@ def expected_patterns(events: list[Event]) -> ReadModelContent:
 
 
 def _pattern(row: dict[str, Any] | None, event: Event) -> dict[str, Any] | None:
-    said = event.model_dump()
+    fields = event.model_dump()
     if isinstance(event, PatternExpired):
         if row is None:
             return None
@@ -76,28 +76,28 @@ def _pattern(row: dict[str, Any] | None, event: Event) -> dict[str, Any] | None:
         prolonged = row["expires_at"] is None or (elapsed and row["expires_at"] > event.expires_at)
         return row if elapsed and prolonged else None
     if row is None:
-        if said["confidence"] is None:
+        if fields["confidence"] is None:
             return None
         row = {
             "id": f"{event.symbol}:{event.pattern}:{event.tier}:{_milliseconds(event.detected_at)}",
             "indicators": {},
             "extra": {},
             "updated_at": -inf,
-            **{name: said[name] for name in ("symbol", "pattern", "tier", "detected_at")},
+            **{name: fields[name] for name in ("symbol", "pattern", "tier", "detected_at")},
             **dict.fromkeys(("expires_at", "current_price", "price_change", "correlation_id")),
             **dict.fromkeys(("relative_strength", "relative_volume", "rsi")),
         }
-    if said["occurred_at"] < row["updated_at"]:
+    if fields["occurred_at"] < row["updated_at"]:
         return row
     row = dict(row)
     for name in ("confidence", "expires_at", "current_price", "price_change", "correlation_id"):
-        row[name] = row.get(name) if said[name] is None else said[name]
+        row[name] = row.get(name) if fields[name] is None else fields[name]
     for name in ("relative_strength", "relative_volume", "rsi"):
-        row[name] = row[name] if said[name] is None else said[name]
-    row["updated_at"] = said["occurred_at"]
-    row["source"], row["event_id"] = said["source"], said["event_id"]
-    row["indicators"] = row["indicators"] | said["indicators"]
-    row["extra"] = row["extra"] | said["extra"]
+        row[name] = row[name] if fields[name] is None else fields[name]
+    row["updated_at"] = fields["occurred_at"]
+    row["source"], row["event_id"] = fields["source"], fields["event_id"]
+    row["indicators"] = row["indicators"] | fields["indicators"]
+    row["extra"] = row["extra"] | fields["extra"]
     return row
 
 
@@ -178,7 +178,7 @@ def _backtest(row: dict[str, Any] | None, event: Any) -> dict[str, Any]:
 
 
 def expected_activity(events: list[Event]) -> ReadModelContent:
-    """Events counted by day, type and source."""
+    """Counts of events by day, type and source."""
     model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, UserEvent):
@@ -216,16 +216,16 @@ def expected_producers(events: list[Event]) -> ReadModelContent:
 
 
 def expected_symbols(events: list[Event]) -> ReadModelContent:
-    """The catalogue's symbols."""
+    """The symbols of the catalogue."""
     model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, SymbolListed | SymbolChanged | SymbolDelisted):
             row = model.rows.get(event.symbol)
             if row is None and isinstance(event, SymbolDelisted):
                 continue
-            said = event.model_dump(exclude={"source", "correlation_id", "extra"})
-            said["updated_at"] = said.pop("occurred_at")
-            row = {"listed_at": event.occurred_at, "active": True, **(row or {}), **said}
+            fields = event.model_dump(exclude={"source", "correlation_id", "extra"})
+            fields["updated_at"] = fields.pop("occurred_at")
+            row = {"listed_at": event.occurred_at, "active": True, **(row or {}), **fields}
             if not isinstance(event, SymbolChanged):
                 row["active"] = isinstance(event, SymbolListed)
             model.put(event.symbol, row, position)
@@ -233,24 +233,24 @@ def expected_symbols(events: list[Event]) -> ReadModelContent:
 
 
 def expected_universes(events: list[Event]) -> ReadModelContent:
-    """The catalogue's universes."""
+    """The universes of the catalogue."""
     model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, UniverseDefined | UniverseChanged):
-            said = event.model_dump(exclude={"source", "correlation_id", "extra"})
-            said["updated_at"] = said.pop("occurred_at")
+            fields = event.model_dump(exclude={"source", "correlation_id", "extra"})
+            fields["updated_at"] = fields.pop("occurred_at")
             defined_at = model.rows.get(event.key, {}).get("defined_at", event.occurred_at)
-            model.put(event.key, {**said, "defined_at": defined_at}, position)
+            model.put(event.key, {**fields, "defined_at": defined_at}, position)
     return model
 
 
 def expected_workspaces(events: list[Event]) -> ReadModelContent:
-    """What each user has."""
+    """The workspace of each user."""
     model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, UserEvent):
-            lists = model.rows.get(event.user)
-            model.put(event.user, apply_event(lists or empty_workspace(event.user), event), position)
+            workspace = model.rows.get(event.user)
+            model.put(event.user, apply_event(workspace or empty_workspace(event.user), event), position)
     return model
 
 
