@@ -1,4 +1,4 @@
-"""Small pure parts of the API: names, spans, cursors, positions."""
+"""Pure functions of the API: short names, time spans, compact rows, cursors, positions."""
 
 import math
 
@@ -31,19 +31,19 @@ POSITIONS = st.dictionaries(LOGS, st.integers(0, 10**15 - 1), min_size=1, max_si
         ("_", "_"),
     ],
 )
-def test_short_names(pattern: str, short: str) -> None:
+def test_a_pattern_name_is_shortened(pattern: str, short: str) -> None:
     assert short_name(pattern) == short
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"),
+    ("seconds", "text"),
     [(-5, "0s"), (0, "0s"), (59.9, "59s"), (60, "1m"), (3_599, "59m"), (3_600, "1h"), (86_399, "23h"), (86_400, "1d")],
 )
-def test_spans(seconds: float, shown: str) -> None:
-    assert span(seconds) == shown
+def test_a_time_span_has_one_unit(seconds: float, text: str) -> None:
+    assert span(seconds) == text
 
 
-def test_a_row_in_the_words_of_the_ui() -> None:
+def test_a_compact_row_has_the_field_names_and_texts_of_the_user_interface() -> None:
     row = PatternRow(
         id="AAPL:Weekly_Breakout:daily:1757001600000",
         symbol="AAPL",
@@ -73,18 +73,18 @@ def test_a_row_in_the_words_of_the_ui() -> None:
     }
 
 
-def test_what_is_not_known_is_null() -> None:
+def test_missing_values_are_null_in_a_compact_row() -> None:
     row = PatternRow("A:Doji:daily:0", "A", "Doji", "daily", 1.0, 0.0, 0.0)
     assert {name for name, value in compact(row, 0.0).items() if value is None} == {"rs", "vol", "price", "chg", "exp"}
 
 
-def test_prices_and_changes_below_zero() -> None:
+def test_a_negative_price_and_change_carry_their_sign() -> None:
     row = PatternRow("A:Doji:daily:0", "A", "Doji", "daily", 1.0, 0.0, 0.0, current_price=-37.63, price_change=-5.06)
     assert (compact(row, 0.0)["price"], compact(row, 0.0)["chg"]) == ("-$37.63", "-5.1%")
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.just(-math.inf), st.text())
-def test_a_cursor_comes_back_as_it_was(value: float, key: str) -> None:
+def test_a_cursor_survives_encoding_and_is_bound_to_its_order(value: float, key: str) -> None:
     order = ("rs", "asc")
     cursor = encode_cursor(Cursor(value, key), order)
     assert decode_cursor(cursor, order) == Cursor(value, key)
@@ -95,22 +95,24 @@ def test_a_cursor_comes_back_as_it_was(value: float, key: str) -> None:
 
 
 @given(st.text())
-def test_no_other_text_is_a_cursor(text: str) -> None:
+def test_any_other_text_is_refused_as_a_cursor(text: str) -> None:
     with pytest.raises(ValueError, match="not a valid cursor"):
         decode_cursor(text, ("symbol", "asc"))
 
 
 @given(POSITIONS)
-def test_positions_come_back_as_they_were(positions: dict[str, int]) -> None:
+def test_positions_survive_formatting(positions: dict[str, int]) -> None:
     assert parse_positions(format_positions(positions)) == positions
 
 
 @given(st.text())
-def test_no_other_text_is_a_position(text: str) -> None:
+def test_any_other_text_is_refused_as_positions(text: str) -> None:
     with pytest.raises(Problem, match="should be like market-0=12"):
         parse_positions(f"{text}=")
 
 
 @given(st.lists(st.tuples(LOGS, st.integers(0, 9)), min_size=1))
-def test_highest_of_each_log(places: list[tuple[str, int]]) -> None:
-    assert highest_positions(places) == {log: max(p for other, p in places if other == log) for log, _ in places}
+def test_the_highest_position_of_each_log_is_returned(pairs: list[tuple[str, int]]) -> None:
+    assert highest_positions(pairs) == {
+        log: max(position for other, position in pairs if other == log) for log, _ in pairs
+    }

@@ -1,4 +1,4 @@
-"""The demo's backtests: their figures, held to a naive account, and their blindness to the future."""
+"""Backtests of the demo: results equal a naive day-by-day account, and later bars have no influence."""
 
 import dataclasses
 from itertools import pairwise
@@ -28,7 +28,7 @@ def bars_of(opens: list[float], closes: list[float]) -> Bars:
 
 
 def results_by_account(bars: Bars, directions: IntArray, hold_days: int, cost_basis_points: float) -> Results | None:
-    """The same, told as somebody would do it by hand: day by day, with an account."""
+    """Compute the results day by day with the capital of an account."""
     capital, paid, entry, direction = 1.0, 1.0, -1, 0
     account, gains = [1.0], []
     for day in range(len(bars)):
@@ -60,7 +60,7 @@ def results_by_account(bars: Bars, directions: IntArray, hold_days: int, cost_ba
 
 @given(case=cases, hold_days=st.integers(1, 5), cost=st.sampled_from((0.0, 5.0, 20.0)))
 @settings(max_examples=300, deadline=None)
-def test_the_figures_are_those_of_an_account_kept_by_hand(
+def test_results_equal_those_of_a_day_by_day_account(
     case: tuple[list[float], list[float], list[int]], hold_days: int, cost: float
 ) -> None:
     opens, closes, signals = case
@@ -80,7 +80,7 @@ def test_the_figures_are_those_of_an_account_kept_by_hand(
     assert np.isfinite(results.sharpe_ratio)
 
 
-def test_by_hand_a_long_and_a_short_trade() -> None:
+def test_a_long_and_a_short_trade_computed_by_hand() -> None:
     bars = bars_of([10, 20, 21, 40, 30, 30], [10, 22, 22, 44, 36, 27])
     results = backtest(bars, np.array([1, 0, -1, 0, 0, 0]), hold_days=2, cost_basis_points=0)
     # Bought at 20, sold at 22: +10 %. Sold at 40, 44 after a day (-10 %), 36 after two (+18.18 %).
@@ -93,7 +93,7 @@ def test_by_hand_a_long_and_a_short_trade() -> None:
     assert results.duration_days == 6
 
 
-def test_costs_are_paid_at_both_ends() -> None:
+def test_costs_are_paid_at_the_entry_and_the_exit() -> None:
     bars = bars_of([100, 100, 100], [100, 100, 100])
     results = backtest(bars, np.array([1, 0, 0]), hold_days=2, cost_basis_points=100)
     assert results is not None
@@ -101,7 +101,7 @@ def test_costs_are_paid_at_both_ends() -> None:
     assert results.winning_trades == 0
 
 
-def test_a_short_trade_loses_no_more_than_everything() -> None:
+def test_a_short_trade_loses_at_most_all_capital() -> None:
     results = backtest(bars_of([10, 10, 10], [10, 50, 5]), np.array([-1, 0, 0]), hold_days=2, cost_basis_points=5)
     assert results is not None
     assert (results.roi, results.max_drawdown) == (-1.0, 1.0)
@@ -115,10 +115,9 @@ def test_without_a_finished_trade_there_are_no_results() -> None:
 
 @given(case=cases, hold_days=st.integers(1, 5), data=st.data())
 @settings(max_examples=200, deadline=None)
-def test_nothing_is_bought_at_a_price_from_before_its_signal_was_known(
+def test_prices_up_to_the_day_of_the_first_signal_have_no_influence(
     case: tuple[list[float], list[float], list[int]], hold_days: int, data: st.DataObject
 ) -> None:
-    """Up to and on the day of the first signal, prices do not matter."""
     opens, closes, signals = case
     directions = np.array(signals)
     first = int(np.argmax(directions != 0)) if directions.any() else 0
@@ -129,10 +128,10 @@ def test_nothing_is_bought_at_a_price_from_before_its_signal_was_known(
 
 @given(case=cases, hold_days=st.integers(1, 5), data=st.data())
 @settings(max_examples=200, deadline=None)
-def test_later_bars_change_nothing_that_was_traded_before(
+def test_later_bars_do_not_change_earlier_trades(
     case: tuple[list[float], list[float], list[int]], hold_days: int, data: st.DataObject
 ) -> None:
-    """A test of all bars, its later signals left out, tells of the same trades as one that ended then."""
+    """A backtest of all bars without the later signals has the trades of a backtest that ends before them."""
     opens, closes, signals = case
     end = data.draw(st.integers(1, len(opens)))
     bars, directions = bars_of(opens, closes), np.array(signals)
@@ -142,7 +141,7 @@ def test_later_bars_change_nothing_that_was_traded_before(
     if early is None or late is None:
         assert early == late
         return
-    same = ("total_trades", "winning_trades", "win_rate", "roi", "max_drawdown")
-    assert {name: dataclasses.asdict(early)[name] for name in same} == pytest.approx(
-        {name: dataclasses.asdict(late)[name] for name in same}
+    compared = ("total_trades", "winning_trades", "win_rate", "roi", "max_drawdown")
+    assert {name: dataclasses.asdict(early)[name] for name in compared} == pytest.approx(
+        {name: dataclasses.asdict(late)[name] for name in compared}
     )

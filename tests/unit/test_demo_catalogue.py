@@ -1,4 +1,4 @@
-"""The demo's catalogue: it has the symbols that the demo plays, and its universes have no others."""
+"""The catalogue of the demo: its symbols are those that the demo plays, and its universes are subsets of them."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from infra.settings import Settings
 FOLDER = Path(infra.demo.__file__).parent / "catalogue"
 
 
-def test_it_is_that_of_the_symbols_played() -> None:
+def test_the_catalogue_contains_exactly_the_symbols_that_the_demo_plays() -> None:
     symbols, universes = read_source(Settings(), FOLDER / "symbols.csv", FOLDER / "universes.json")
     assert symbols is not None
     assert universes is not None
     assert symbols.refused + universes.refused == []
-    assert list(symbols.entries) == [one.symbol for one in series(charts(load()).values())]
+    assert list(symbols.entries) == [played.symbol for played in series(charts(load()).values())]
     assert all(entry.details["sector"] for entry in symbols.entries.values())
     assert len(universes.entries) == 2
     for universe in universes.entries.values():

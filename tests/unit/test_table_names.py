@@ -1,4 +1,4 @@
-"""Names of tables in settings: with a schema or not, in quotes or not, and what is no name."""
+"""Table names in settings: with and without schema, with and without quotes, and invalid names."""
 
 import pytest
 from hypothesis import example, given
@@ -22,12 +22,12 @@ from infra.settings.table_names import format_table_name, parse_table_name
         ("database.schema.table", ("database", "schema", "table")),
     ],
 )
-def test_a_name_has_a_schema_and_a_table_spelled_as_they_are(name: str, parts: tuple[str, ...]) -> None:
+def test_a_table_name_is_split_into_parts_with_their_spelling(name: str, parts: tuple[str, ...]) -> None:
     assert parse_table_name(name) == parts
 
 
 @pytest.mark.parametrize("name", ["a..b", ".a", "a.", '"a', 'a"b', '"a"b', '""', 'a."', '"a" ."b"'])
-def test_what_is_no_name_is_refused_by_the_setting(name: str) -> None:
+def test_a_setting_refuses_an_invalid_table_name(name: str) -> None:
     with pytest.raises(ValidationError, match="is not the name of a table"):
         Settings(catalogue_symbols_table=name)
     with pytest.raises(ValidationError, match="is not the name of a table"):
@@ -37,5 +37,5 @@ def test_what_is_no_name_is_refused_by_the_setting(name: str) -> None:
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=3))
 @example(["a.b", '"', '"a"'])
 @example(["line\nend", " "])
-def test_a_name_is_told_as_it_may_be_written(parts: list[str]) -> None:
+def test_a_formatted_table_name_is_parsed_to_its_parts(parts: list[str]) -> None:
     assert parse_table_name(format_table_name(parts)) == tuple(parts)

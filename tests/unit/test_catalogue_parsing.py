@@ -1,4 +1,4 @@
-"""Rows of the catalogue's sources: what they may look like, and what is refused with the reason."""
+"""Parsing the sources of the catalogue: accepted rows, and refused rows with their reasons."""
 
 from pathlib import Path
 from typing import Any
@@ -15,30 +15,30 @@ def symbols(*rows: dict[str, Any], **columns: str) -> SourceRows[SymbolEntry]:
     return read_symbols(((f"row {number}", row) for number, row in enumerate(rows, 1)), columns)
 
 
-def reasons(found: SourceRows[Any]) -> list[tuple[str, str | None, str]]:
-    return [tuple(one) for one in found.refused]
+def reasons(parsed: SourceRows[Any]) -> list[tuple[str, str | None, str]]:
+    return [tuple(refused) for refused in parsed.refused]
 
 
-def test_a_symbol_is_what_its_columns_say() -> None:
-    found = symbols(
+def test_columns_become_the_fields_of_a_symbol() -> None:
+    parsed = symbols(
         {"symbol": " brk.b ", "name": "Berkshire", "sector": "", "market_cap": "8.9e11", "active": "T", "other": 1},
         {"symbol": "OLD", "active": False, "market_cap": 5},
     )
     details = dict.fromkeys(("exchange", "market", "type", "sector", "industry"), None)
-    assert found.refused == []
-    assert found.entries == {
+    assert parsed.refused == []
+    assert parsed.entries == {
         "BRK.B": SymbolEntry("BRK.B", True, {"name": "Berkshire", "market_cap": 8.9e11, **details}),
         "OLD": SymbolEntry("OLD", False, {"name": None, "market_cap": 5.0, **details}),
     }
 
 
-def test_columns_may_have_other_names() -> None:
-    found = symbols({"ticker": "A", "company": "Agilent", "name": "no"}, symbol="ticker", name="company")
-    assert found.entries["A"].details["name"] == "Agilent"
+def test_a_setting_renames_columns() -> None:
+    parsed = symbols({"ticker": "A", "company": "Agilent", "name": "no"}, symbol="ticker", name="company")
+    assert parsed.entries["A"].details["name"] == "Agilent"
 
 
 @pytest.mark.parametrize(
-    ("row", "subject", "says"),
+    ("row", "subject", "reason_part"),
     [
         ({"name": "nobody"}, None, "symbol is missing or empty"),
         ({"symbol": "a b"}, None, "symbol is 'a b', which is not a symbol"),
@@ -51,26 +51,26 @@ def test_columns_may_have_other_names() -> None:
         ({"symbol": "FIRST"}, "FIRST", "FIRST is already defined at row 1"),
     ],
 )
-def test_a_row_that_is_none_is_refused_and_the_others_go_on(
-    row: dict[str, Any], subject: str | None, says: str
+def test_an_invalid_symbol_row_is_refused_and_the_other_rows_are_read(
+    row: dict[str, Any], subject: str | None, reason_part: str
 ) -> None:
-    found = symbols({"symbol": "FIRST"}, row, {"symbol": "LAST"})
-    assert list(found.entries) == ["FIRST", "LAST"]
-    [(where, about, reason)] = reasons(found)
-    assert (where, about) == ("row 2", subject)
-    assert says in reason
+    parsed = symbols({"symbol": "FIRST"}, row, {"symbol": "LAST"})
+    assert list(parsed.entries) == ["FIRST", "LAST"]
+    [(place, named_symbol, reason)] = reasons(parsed)
+    assert (place, named_symbol) == ("row 2", subject)
+    assert reason_part in reason
 
 
 @pytest.mark.parametrize(
-    "spelled", [["aapl", "MSFT", "AAPL"], "AAPL MSFT", "aapl,msft", "AAPL; MSFT", '["AAPL","MSFT"]']
+    "symbols_field", [["aapl", "MSFT", "AAPL"], "AAPL MSFT", "aapl,msft", "AAPL; MSFT", '["AAPL","MSFT"]']
 )
-def test_the_symbols_of_a_universe_may_be_spelled_in_several_ways(spelled: Any) -> None:
-    found = read_universes([("row 1", {"key": "two", "symbols": spelled})], {})
-    assert found.entries["two"].symbols == ["AAPL", "MSFT"]
+def test_the_symbols_of_a_universe_are_read_from_lists_and_texts(symbols_field: Any) -> None:
+    parsed = read_universes([("row 1", {"key": "two", "symbols": symbols_field})], {})
+    assert parsed.entries["two"].symbols == ["AAPL", "MSFT"]
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "reason_part"),
     [
         ({"key": "a/b", "symbols": "A"}, "expected 1 to 64 letters, digits or"),
         ({"key": "a"}, "symbols is missing or empty"),
@@ -79,15 +79,15 @@ def test_the_symbols_of_a_universe_may_be_spelled_in_several_ways(spelled: Any) 
         ({"key": "a", "symbols": 7}, "symbols is 7, which is not a list of symbols"),
     ],
 )
-def test_a_universe_that_is_none_is_refused(row: dict[str, Any], says: str) -> None:
+def test_an_invalid_universe_row_is_refused(row: dict[str, Any], reason_part: str) -> None:
     [refused] = read_universes([("row 1", row)], {}).refused
-    assert says in refused.reason
+    assert reason_part in refused.reason
 
 
-def test_too_much_is_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_over_a_limit_is_refused_completely(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsing, "MAX_SYMBOLS", 2)
-    found = symbols({"symbol": "A"}, {"symbol": "B", "market_cap": -1})
-    assert (found.entries.keys(), len(found.refused)) == ({"A"}, 1), "a row that is refused counts once"
+    parsed = symbols({"symbol": "A"}, {"symbol": "B", "market_cap": -1})
+    assert (parsed.entries.keys(), len(parsed.refused)) == ({"A"}, 1), "a refused row counts once"
     with pytest.raises(CatalogueError, match="more than 2 rows"):
         symbols({"symbol": "A"}, {"symbol": ""}, {"symbol": "C"})
     monkeypatch.setattr(parsing, "MAX_TOTAL_MEMBERS", 2)
@@ -97,39 +97,39 @@ def test_too_much_is_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None
         read_universes(universes, {})
 
 
-def written(folder: Path, name: str, content: str | bytes) -> Path:
+def write_file(folder: Path, name: str, content: str | bytes) -> Path:
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 
-def test_files_name_the_place_of_each_row(tmp_path: Path) -> None:
-    table = written(tmp_path, "s.CSV", '\ufeffsymbol,name\nA,"two\nlines"\nB,Bee\n')
+def test_rows_of_files_have_line_numbers_or_item_numbers(tmp_path: Path) -> None:
+    table = write_file(tmp_path, "s.CSV", '\ufeffsymbol,name\nA,"two\nlines"\nB,Bee\n')
     assert list(read_file_rows(table, "symbols", "symbol", {})) == [
         ("s.CSV line 3", {"symbol": "A", "name": "two\nlines"}),
         ("s.CSV line 4", {"symbol": "B", "name": "Bee"}),
     ]
     objects = [("s.json item 1", {"symbol": "A"}), ("s.json item 2", {})]
     for content in ('[{"symbol":"A"},7]', '{"symbols":[{"symbol":"A"},7]}'):
-        assert list(read_file_rows(written(tmp_path, "s.json", content), "symbols", "symbol", {})) == objects
+        assert list(read_file_rows(write_file(tmp_path, "s.json", content), "symbols", "symbol", {})) == objects
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\x0b", "\x0c", "\x1c", "\x85"])
-def test_what_is_no_end_of_a_line_in_csv_ends_none(tmp_path: Path, separator: str) -> None:
-    table = written(tmp_path, "s.csv", f"symbol,name\r\nA,Citi{separator}Group\r\nB,Bee\r\n")
+def test_a_unicode_separator_does_not_end_a_line_of_csv(tmp_path: Path, separator: str) -> None:
+    table = write_file(tmp_path, "s.csv", f"symbol,name\r\nA,Citi{separator}Group\r\nB,Bee\r\n")
     assert [row for _, row in read_file_rows(table, "symbols", "symbol", {})] == [
         {"symbol": "A", "name": f"Citi{separator}Group"},
         {"symbol": "B", "name": "Bee"},
     ]
 
 
-def test_blanks_around_the_names_of_columns_are_left_off(tmp_path: Path) -> None:
-    table = written(tmp_path, "s.csv", "symbol, name\nA, Agilent\n")
+def test_spaces_around_column_names_are_ignored(tmp_path: Path) -> None:
+    table = write_file(tmp_path, "s.csv", "symbol, name\nA, Agilent\n")
     assert read_symbols(read_file_rows(table, "symbols", "symbol", {}), {}).entries["A"].details["name"] == "Agilent"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "columns", "says"),
+    ("name", "content", "columns", "reason_part"),
     [
         ("s.csv", "", {}, "has no column symbol for symbol. It has no columns"),
         ("s.csv", "symbol;name\nA;Agilent\n", {}, "has no column symbol for symbol. It has symbol;name"),
@@ -140,15 +140,15 @@ def test_blanks_around_the_names_of_columns_are_left_off(tmp_path: Path) -> None
         ("s.json", "[7]", {}, "has no column symbol for symbol. It has no columns"),
     ],
 )
-def test_a_file_without_a_column_that_must_be_there_is_refused_as_a_whole(
-    tmp_path: Path, name: str, content: str, columns: dict[str, str], says: str
+def test_a_file_without_a_required_column_is_refused_completely(
+    tmp_path: Path, name: str, content: str, columns: dict[str, str], reason_part: str
 ) -> None:
-    with pytest.raises(CatalogueError, match=says):
-        list(read_file_rows(written(tmp_path, name, content), "symbols", "symbol", columns))
+    with pytest.raises(CatalogueError, match=reason_part):
+        list(read_file_rows(write_file(tmp_path, name, content), "symbols", "symbol", columns))
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "reason_part"),
     [
         ("s.txt", "symbol", "must end in .csv or .json"),
         ("s.json", "{", "is not valid JSON"),
@@ -157,11 +157,13 @@ def test_a_file_without_a_column_that_must_be_there_is_refused_as_a_whole(
         ("s.csv", 'symbol\n"A"B\n', "is not valid CSV"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, content: str | bytes, says: str) -> None:
-    with pytest.raises(CatalogueError, match=says):
-        list(read_file_rows(written(tmp_path, name, content), "symbols", "symbol", {}))
+def test_a_file_with_an_invalid_format_is_refused(
+    tmp_path: Path, name: str, content: str | bytes, reason_part: str
+) -> None:
+    with pytest.raises(CatalogueError, match=reason_part):
+        list(read_file_rows(write_file(tmp_path, name, content), "symbols", "symbol", {}))
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="No such file"):
         read_file_rows(tmp_path / "none.csv", "symbols", "symbol", {})

@@ -1,4 +1,4 @@
-"""The settings as people see them: nothing secret, where each came from, and a page that is true."""
+"""The settings as users see them: their source, hidden secrets, refusals, and the generated page of docs."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 @pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(variable(name), raising=False)
     monkeypatch.chdir(tmp_path)
 
 
-def refusal(**variables: str) -> list[str]:
+def problems_of(**variables: str) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -28,31 +28,31 @@ def refusal(**variables: str) -> list[str]:
     return validation_problems(refused.value)
 
 
-def test_the_page_is_that_of_the_code() -> None:
+def test_the_page_in_docs_is_up_to_date() -> None:
     assert PAGE.read_text() == render_markdown(), "run `tickview config --markdown > docs/configuration.md`"
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_every_setting_has_a_description() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
-def test_each_setting_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_setting_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKVIEW_PORT", "9000")
     monkeypatch.setenv("REDIS_HOST", "cache")
     monkeypatch.setenv("redis_port", "6380")
-    shown = {one.variable: one[1:] for one in settings_in_effect(Settings())}
-    assert shown["TICKVIEW_PORT"] == ("9000", "TICKVIEW_PORT")
-    assert shown["TICKVIEW_REDIS_URL"] == ("redis://cache:6380/0", "REDIS_HOST, REDIS_PORT")
-    assert shown["TICKVIEW_POSTGRES_DSN"] == (None, "default")
-    assert shown["TICKVIEW_CATALOGUE_DSN"] == (None, "default")
-    assert shown["TICKVIEW_DURABILITY"] == ("fsynced", "default")
+    settings = {setting.variable: setting[1:] for setting in settings_in_effect(Settings())}
+    assert settings["TICKVIEW_PORT"] == ("9000", "TICKVIEW_PORT")
+    assert settings["TICKVIEW_REDIS_URL"] == ("redis://cache:6380/0", "REDIS_HOST, REDIS_PORT")
+    assert settings["TICKVIEW_POSTGRES_DSN"] == (None, "default")
+    assert settings["TICKVIEW_CATALOGUE_DSN"] == (None, "default")
+    assert settings["TICKVIEW_DURABILITY"] == ("fsynced", "default")
     monkeypatch.setenv("TICKVIEW_REDIS_URL", "redis://other")
     monkeypatch.setenv("TICKSTOCK_DB_HOST", "db")
     monkeypatch.setenv("TICKVIEW_CATALOGUE_SYMBOL_COLUMNS", '{"name": "company"}')
-    shown = {one.variable: one[1:] for one in settings_in_effect(Settings())}
-    assert shown["TICKVIEW_REDIS_URL"] == ("redis://other", "TICKVIEW_REDIS_URL")
-    assert shown["TICKVIEW_CATALOGUE_DSN"] == ("postgresql://…@db:5432/tickstock", "TICKSTOCK_DB_HOST")
-    assert shown["TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"] == ('{"name":"company"}', "TICKVIEW_CATALOGUE_SYMBOL_COLUMNS")
+    settings = {setting.variable: setting[1:] for setting in settings_in_effect(Settings())}
+    assert settings["TICKVIEW_REDIS_URL"] == ("redis://other", "TICKVIEW_REDIS_URL")
+    assert settings["TICKVIEW_CATALOGUE_DSN"] == ("postgresql://…@db:5432/tickstock", "TICKSTOCK_DB_HOST")
+    assert settings["TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"] == ('{"name":"company"}', "TICKVIEW_CATALOGUE_SYMBOL_COLUMNS")
 
 
 @pytest.mark.parametrize(
@@ -74,32 +74,34 @@ def test_secrets_are_hidden(monkeypatch: pytest.MonkeyPatch, name: str, value: s
     monkeypatch.setenv(name, value)
     settings = settings_in_effect(Settings())
     assert "cret" not in str(settings)
-    [shown] = [one.value for one in settings if one.variable == name]
-    assert shown is not None
-    assert "…" in shown
+    [value_shown] = [setting.value for setting in settings if setting.variable == name]
+    assert value_shown is not None
+    assert "…" in value_shown
 
 
-def test_what_is_wrong_is_said_by_name_and_without_the_value() -> None:
-    assert refusal(TICKVIEW_PORT="s3cret") == [
+def test_a_refusal_names_the_variable_and_not_its_value() -> None:
+    assert problems_of(TICKVIEW_PORT="s3cret") == [
         "TICKVIEW_PORT: Input should be a valid integer, unable to parse string as an integer"
     ]
-    [problem] = refusal(REDIS_PORT="70000")
+    [problem] = problems_of(REDIS_PORT="70000")
     assert problem.startswith("REDIS_PORT: ")
-    [problem] = refusal(TICKVIEW_REDIS_URL="http://user:s3cret@cache")
+    [problem] = problems_of(TICKVIEW_REDIS_URL="http://user:s3cret@cache")
     assert problem == "TICKVIEW_REDIS_URL: must begin with redis://, rediss:// (TLS) or unix://"
 
 
-def test_what_contradicts_itself_is_said() -> None:
-    [problem] = refusal(TICKVIEW_REPLICAS="2")
+def test_contradictory_settings_are_refused() -> None:
+    [problem] = problems_of(TICKVIEW_REPLICAS="2")
     assert problem == (
         "TICKVIEW_REPLICAS has no effect with TICKVIEW_DURABILITY=fsynced. "
         "Set TICKVIEW_DURABILITY=replicated, or unset TICKVIEW_REPLICAS."
     )
-    assert refusal(TICKVIEW_JWT_ISSUER="https://login.example") == [
+    assert problems_of(TICKVIEW_JWT_ISSUER="https://login.example") == [
         "JWT authentication also needs TICKVIEW_JWT_AUDIENCE and TICKVIEW_JWT_JWKS_FILE."
     ]
 
 
-def test_a_variable_that_is_none_of_ours_is_refused() -> None:
-    assert refusal(TICKVIEW_RATELIMIT="5") == ["TICKVIEW_RATELIMIT is not a setting. Did you mean TICKVIEW_RATE_LIMIT?"]
-    assert refusal(TICKVIEW_XYZZY="5") == ["TICKVIEW_XYZZY is not a setting. `tickview config` lists all settings."]
+def test_an_unknown_tickview_variable_is_refused() -> None:
+    assert problems_of(TICKVIEW_RATELIMIT="5") == [
+        "TICKVIEW_RATELIMIT is not a setting. Did you mean TICKVIEW_RATE_LIMIT?"
+    ]
+    assert problems_of(TICKVIEW_XYZZY="5") == ["TICKVIEW_XYZZY is not a setting. `tickview config` lists all settings."]
