@@ -24,6 +24,11 @@ class RateLimits:
         self._buckets: dict[str, list[float]] = {}
         """Client -> [remaining requests, time of the last update]."""
 
+    @property
+    def clients(self) -> set[str]:
+        """The clients that have a bucket."""
+        return set(self._buckets)
+
     def spend(self, client: str) -> int | None:
         """Count a request.
 

@@ -1,4 +1,4 @@
-"""Small pure parts of the audit trail: bounds, cursors, an event as it is shown."""
+"""Pure functions of the audit endpoints: range ends, cursors, documents of events, summaries."""
 
 from base64 import b64decode
 from datetime import UTC, datetime
@@ -23,34 +23,34 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC).timestamp()
 positions = st.dictionaries(st.text(max_size=9), st.integers(0, 10**15 - 1), max_size=9)
 
 
-def event(state: bytes, origin: str = "http", topic: str = "domain.events:PatternDetected") -> ArchivedEvent:
+def archived_event(state: bytes, origin: str = "http", topic: str = "domain.events:PatternDetected") -> ArchivedEvent:
     entry = LogEntry(7, "symbol-AAPL", 3, topic, "id", NOON, state, origin)
     return ArchivedEvent("market-1", entry, *attribution(state), b"\xab" * 32)
 
 
-def told(archived: ArchivedEvent) -> Any:
-    """As the client receives it."""
+def document(archived: ArchivedEvent) -> Any:
+    """The event as a client receives it."""
     return orjson.loads(orjson.dumps(event_documents([archived])))[0]
 
 
 @given(positions)
-def test_a_cursor_comes_back_as_it_was(given_positions: dict[str, int]) -> None:
-    assert decode_positions(encode_positions(given_positions)) == given_positions
+def test_a_cursor_survives_encoding(cursor_positions: dict[str, int]) -> None:
+    assert decode_positions(encode_positions(cursor_positions)) == cursor_positions
 
 
 @given(st.one_of(st.text(), st.binary().map(lambda value: encode_positions({"a": 1})[:-1] + value.hex())))
-def test_no_other_text_is_a_cursor(text: str) -> None:
+def test_any_other_text_is_refused_as_a_cursor(text: str) -> None:
     with pytest.raises(ValueError, match="not a valid cursor"):
         decode_positions(text)
 
 
-def test_the_cursor_of_65_logs_may_be_sent() -> None:
-    far = {f"market-{number}": 10**12 for number in range(64)} | {"users": 10**12}
-    assert parse_parameters(EventsParameters, {"cursor": encode_positions(far)}).after == far
+def test_the_cursor_of_65_logs_is_accepted() -> None:
+    cursor_positions = {f"market-{number}": 10**12 for number in range(64)} | {"users": 10**12}
+    assert parse_parameters(EventsParameters, {"cursor": encode_positions(cursor_positions)}).after == cursor_positions
 
 
 @pytest.mark.parametrize(
-    ("given_bounds", "expected"),
+    ("parameters", "expected"),
     [
         ({}, EventFilter()),
         ({"from": "3", "to": "9"}, EventFilter(from_position=3, to_position=9)),
@@ -62,19 +62,21 @@ def test_the_cursor_of_65_logs_may_be_sent() -> None:
         ({"from": "2026"}, EventFilter(from_position=2026)),
     ],
 )
-def test_a_whole_number_is_a_position_and_all_else_a_time(given_bounds: dict[str, str], expected: EventFilter) -> None:
-    assert parse_parameters(EventsParameters, given_bounds).event_filter() == expected
+def test_an_integer_is_a_position_and_any_other_range_end_is_a_time(
+    parameters: dict[str, str], expected: EventFilter
+) -> None:
+    assert parse_parameters(EventsParameters, parameters).event_filter() == expected
 
 
 @pytest.mark.parametrize("text", ["", "1.5", "-1", "1e3", "noon", "1969-12-31", "2026-02-30", "1" * 16, "١"])
-def test_what_is_neither_is_refused(text: str) -> None:
+def test_a_range_end_that_is_no_position_and_no_time_is_refused(text: str) -> None:
     with pytest.raises(Problem, match="from should be"):
         parse_parameters(EventsParameters, {"from": text})
 
 
-def test_an_event_is_shown_whole() -> None:
+def test_a_document_contains_all_of_the_event() -> None:
     state = b'{"source": "s", "correlation_id": "c", "occurred_at": 1.50, "n": 123456789012345678901234567890}'
-    assert told(event(state, "retry f00")) == {
+    assert document(archived_event(state, "retry f00")) == {
         "log": "market-1",
         "position": 7,
         "hash": "ab" * 32,
@@ -90,31 +92,31 @@ def test_an_event_is_shown_whole() -> None:
         "data": orjson.loads(state),
         "data_base64": None,
     }
-    assert state in orjson.dumps(event_documents([event(state)])), "the text of the state itself"
+    assert state in orjson.dumps(event_documents([archived_event(state)])), "the document contains the stored text"
 
 
 @given(st.binary())
-def test_no_state_is_lost(state: bytes) -> None:
-    found = told(event(state))
+def test_a_state_that_is_no_json_is_encoded_in_base64(state: bytes) -> None:
+    shown_event = document(archived_event(state))
     try:
         expected = orjson.loads(state)
     except orjson.JSONDecodeError:
-        assert (found["data"], b64decode(found["data_base64"])) == (None, state)
+        assert (shown_event["data"], b64decode(shown_event["data_base64"])) == (None, state)
     else:
-        assert (found["data"], found["data_base64"]) == (expected, None)
+        assert (shown_event["data"], shown_event["data_base64"]) == (expected, None)
 
 
-def test_what_is_not_known_is_null() -> None:
-    found = told(event(b"[]", "", "elsewhere:Thing")._replace(hash=None))
-    assert (found["type"], found["hash"], found["occurred_at"]) == ("elsewhere:Thing", None, None)
-    assert found["origin"] == {"via": None, "dead_letter": None}
+def test_unknown_fields_of_a_document_are_null() -> None:
+    shown_event = document(archived_event(b"[]", "", "elsewhere:Thing")._replace(hash=None))
+    assert (shown_event["type"], shown_event["hash"], shown_event["occurred_at"]) == ("elsewhere:Thing", None, None)
+    assert shown_event["origin"] == {"via": None, "dead_letter": None}
 
 
-def test_what_an_event_said_in_short() -> None:
+def test_a_summary_lists_the_main_fields_and_is_at_most_80_characters_long() -> None:
     assert (
         summarize(b'{"source": "s", "symbol": "AAPL", "pattern": "Doji", "confidence": 0.8}')
         == "pattern=Doji confidence=0.8"
     )
     assert summarize(b"\x00\x01") == "2 bytes"
-    long = summarize(orjson.dumps({"note": "x" * 200}))
-    assert (len(long), long[-1]) == (80, "…")
+    summary = summarize(orjson.dumps({"note": "x" * 200}))
+    assert (len(summary), summary[-1]) == (80, "…")

@@ -1,4 +1,4 @@
-"""Parts of the event log that need no server."""
+"""The event log and its eventsourcing module without a server: transcoder, names of logs, settings of the factory."""
 
 import pytest
 from eventsourcing.persistence import JSONTranscoder
@@ -21,23 +21,23 @@ values = st.recursive(
 
 @settings(max_examples=50)
 @given(values)
-def test_transcoder_gives_back_what_it_was_given(value: object) -> None:
+def test_the_transcoder_decodes_every_value_that_it_encodes(value: object) -> None:
     transcoder = FaithfulJSONTranscoder()
     assert transcoder.decode(transcoder.encode(value)) == value
 
 
 @given(json_values)
-def test_transcoder_and_the_librarys_write_json_alike(value: object) -> None:
+def test_the_transcoder_encodes_json_values_as_the_transcoder_of_the_library_does(value: object) -> None:
     assert FaithfulJSONTranscoder().encode(value) == JSONTranscoder().encode(value)
 
 
 @pytest.mark.parametrize("name", ["", "a{b", "a}b"])
-def test_name_that_is_no_hash_tag_is_refused(name: str) -> None:
+def test_a_log_refuses_a_name_that_cannot_be_a_hash_tag(name: str) -> None:
     with pytest.raises(ValueError, match="cannot name a log"):
         EventLog(Redis(), name)
 
 
-def test_factory_asks_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_factory_requires_the_url_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("TICKVIEW_REDIS_URL", "REDIS_HOST"):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(EnvironmentError, match="set TICKVIEW_REDIS_URL"):
@@ -52,6 +52,6 @@ def test_factory_asks_for_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ORIGINATOR_ID_TYPE", "int", "must be 'uuid' or 'text'"),
     ],
 )
-def test_factory_refuses_wrong_settings(variable: str, value: str, message: str) -> None:
+def test_the_factory_refuses_invalid_settings(variable: str, value: str, message: str) -> None:
     with pytest.raises(EnvironmentError, match=message):
         RedisFactory({"TICKVIEW_REDIS_URL": "redis://127.0.0.1:1", variable: value})

@@ -1,8 +1,8 @@
-"""Events keep their meaning: in their stored form, across schema versions, and in their streams.
+"""Event types: their stored form, their schema versions, and their streams.
 
-The golden files hold, for every event type and schema version ever written, the stored state and the event
-it means today. Run this module (``python -m tests.unit.test_events``) to write the file of a new type or
-version; it never touches a file that exists.
+A golden file exists for every event type and every schema version. It contains a stored state and the event to which
+the current code decodes the state. Run this module (``python -m tests.unit.test_events``) to write the file of a new
+type or version. It never changes an existing file.
 """
 
 import json
@@ -135,7 +135,7 @@ EXAMPLES: tuple[Event, ...] = (
     PresetRestored(**RESTORED, parameters=PARAMETERS),
     DefaultPresetChosen(**LIST),
 )
-"""Each event type once, with every field set to something other than its default."""
+"""One event of each type. Every field differs from its default."""
 
 
 def golden_path(event_type: type[Event], version: int) -> Path:
@@ -143,7 +143,7 @@ def golden_path(event_type: type[Event], version: int) -> Path:
 
 
 def schema_of(event_type: type[Event]) -> Any:
-    """The event's JSON schema without what is only prose."""
+    """Return the JSON schema of an event type without titles and descriptions."""
 
     def shape(node: Any) -> Any:
         if isinstance(node, dict):
@@ -164,7 +164,7 @@ def golden_of(event: Event) -> dict[str, Any]:
     }
 
 
-def test_the_examples_leave_nothing_out() -> None:
+def test_the_examples_have_every_event_type_and_every_field() -> None:
     assert [type(event) for event in EXAMPLES] == list(KNOWN_TYPES.values())
     for event in EXAMPLES:
         at_default = {
@@ -183,7 +183,7 @@ def test_the_examples_leave_nothing_out() -> None:
         for version in range(1, event_type.class_version + 1)
     ],
 )
-def test_every_version_ever_stored_is_read_as_today(event_type: type[Event], version: int) -> None:
+def test_every_stored_version_is_decoded_to_the_current_event(event_type: type[Event], version: int) -> None:
     golden = json.loads(golden_path(event_type, version).read_bytes())
     event = codec.decode(golden["topic"], golden["event_id"], golden["state"].encode())
     assert type(event) is event_type
@@ -191,26 +191,26 @@ def test_every_version_ever_stored_is_read_as_today(event_type: type[Event], ver
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
-def test_what_is_stored_changes_only_with_the_class_version(example: Event) -> None:
+def test_the_stored_form_changes_only_with_the_class_version(example: Event) -> None:
     golden = json.loads(golden_path(type(example), type(example).class_version).read_bytes())
     assert golden_of(example) == golden, "raise class_version, write an upcast, then run this module"
 
 
 CHANGES: dict[str, dict[str, Any]] = {
     "a new field": {"another_field": (str | None, None)},
-    "a field that must be said": {"another_field": (str, ...)},
+    "a new required field": {"another_field": (str, ...)},
     "another type": {"source": (int, ...)},
     "another default": {"correlation_id": (str | None, "none")},
     "another bound": {"occurred_at": (Annotated[float, Field(ge=1, lt=253402300800)], ...)},
     "no bound": {"occurred_at": (float, ...)},
-    "a choice": {"source": (Literal["tickstock_pl", "other"], ...)},
-    "what an object holds": {"extra": (dict[str, int], {})},
+    "a set of allowed values": {"source": (Literal["tickstock_pl", "other"], ...)},
+    "another type of values in an object": {"extra": (dict[str, int], {})},
 }
 
 
 @pytest.mark.parametrize("event_type", KNOWN_TYPES.values(), ids=KNOWN_TYPES)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_changed_schema_is_noticed(event_type: type[Event], change: dict[str, Any]) -> None:
+def test_a_changed_schema_differs_from_the_golden_file(event_type: type[Event], change: dict[str, Any]) -> None:
     golden = json.loads(golden_path(event_type, event_type.class_version).read_bytes())
     unchanged = create_model(event_type.__name__, __base__=event_type)
     changed = create_model(event_type.__name__, __base__=event_type, **change)
@@ -219,12 +219,12 @@ def test_a_changed_schema_is_noticed(event_type: type[Event], change: dict[str, 
 
 
 @pytest.mark.parametrize("event_type", KNOWN_TYPES.values(), ids=KNOWN_TYPES)
-def test_every_version_leads_to_the_next(event_type: type[Event]) -> None:
+def test_every_schema_version_has_an_upcast_to_the_next(event_type: type[Event]) -> None:
     upcasts = {name for name in dir(event_type) if name.startswith("upcast_")}
     assert upcasts == {f"upcast_v{version}_v{version + 1}" for version in range(1, event_type.class_version)}
 
 
-def test_no_golden_file_is_of_an_unknown_type_or_version() -> None:
+def test_every_golden_file_is_of_a_known_type_and_version() -> None:
     known = {
         golden_path(event_type, version).name
         for event_type in KNOWN_TYPES.values()
@@ -238,12 +238,12 @@ def test_a_foreign_topic_is_refused() -> None:
         codec.decode("elsewhere:Thing", "e", b"{}")
 
 
-def test_a_state_that_does_not_fit_is_refused() -> None:
+def test_a_state_without_required_fields_is_refused() -> None:
     with pytest.raises(ValueError, match="confidence"):
         codec.decode(codec.topic_of(PatternDetected), "e", b'{"source":"s"}')
 
 
-def test_an_event_cannot_be_changed() -> None:
+def test_an_event_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         EXAMPLES[0].source = "somebody else"
 
@@ -294,9 +294,9 @@ fields: dict[str, st.SearchStrategy[Any]] = {
 
 
 @given(st.sampled_from(EXAMPLES), st.data())
-def test_an_event_survives_being_stored(example: Event, data: st.DataObject) -> None:
-    drawn = {name: data.draw(fields[name], name) for name in type(example).model_fields if name in fields}
-    event = type(example).model_validate({**example.model_dump(), **drawn})
+def test_an_event_survives_encoding(example: Event, data: st.DataObject) -> None:
+    drawn_fields = {name: data.draw(fields[name], name) for name in type(example).model_fields if name in fields}
+    event = type(example).model_validate({**example.model_dump(), **drawn_fields})
     assert codec.decode(codec.topic_of(type(event)), event.event_id, codec.encode(event)) == event
 
 
@@ -320,8 +320,8 @@ def test_an_event_belongs_to_the_stream_of_its_subject(example: Event, stream: s
     assert example.stream == stream
 
 
-def test_logs_of_streams_never_change() -> None:
-    """Where a stream is kept is part of the stored data: these answers may not change."""
+def test_the_log_of_a_stream_never_changes() -> None:
+    """The log of a stream is part of the stored data, so these values must not change."""
     streams = ["symbol-AAPL", "symbol-MSFT", "symbol-X:BTCUSD", "backtest-1", "source-tickstock_pl", "user-7"]
     assert [log_of(stream, 4) for stream in streams] == [
         "market-1",
@@ -335,13 +335,13 @@ def test_logs_of_streams_never_change() -> None:
 
 
 @given(texts, st.integers(1, 64))
-def test_a_stream_is_kept_in_one_of_the_market_logs(name: str, partitions: int) -> None:
+def test_a_stream_of_the_market_belongs_to_one_of_the_market_logs(name: str, partitions: int) -> None:
     assert log_of(f"symbol-{name}", partitions) in market_logs(partitions)
     assert log_of(f"user-{name}", partitions) == USERS_LOG
 
 
 if __name__ == "__main__":
-    for written in EXAMPLES:
-        path = golden_path(type(written), type(written).class_version)
+    for example in EXAMPLES:
+        path = golden_path(type(example), type(example).class_version)
         if not path.exists():
-            path.write_text(json.dumps(golden_of(written), indent=2, ensure_ascii=False) + "\n")
+            path.write_text(json.dumps(golden_of(example), indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Messages on the wire, read by somebody else's parser."""
+"""Messages of live push: WebSocket frames, read by the parser of ``websockets``, and server-sent events."""
 
 from collections.abc import Generator
 
@@ -24,7 +24,7 @@ def read_frame(data: bytes) -> Frame:
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000])
-def test_a_frame_is_read_as_it_was_written(size: int) -> None:
+def test_the_websockets_library_reads_a_frame(size: int) -> None:
     body = b"x" * size
     frame = read_frame(websocket_frame(Message("changes", "1", body)))
     assert frame.opcode is Opcode.TEXT
@@ -32,24 +32,24 @@ def test_a_frame_is_read_as_it_was_written(size: int) -> None:
     assert bytes(frame.data) == body
 
 
-def test_an_event_is_one_chunk() -> None:
-    one = message("reset", "patterns:1.1/", topic="patterns", reason="because")
-    size, _, rest = event_chunk(one).partition(b"\r\n")
+def test_a_server_sent_event_is_one_http_chunk() -> None:
+    push_message = message("reset", "patterns:1.1/", topic="patterns", reason="because")
+    size, _, rest = event_chunk(push_message).partition(b"\r\n")
     event, end = rest[: int(size, 16)], rest[int(size, 16) :]
     assert end == b"\r\n"
-    assert event == b"event: reset\nid: patterns:1.1/\ndata: " + one.body + b"\n\n"
+    assert event == b"event: reset\nid: patterns:1.1/\ndata: " + push_message.body + b"\n\n"
 
 
-def test_an_event_without_an_id_leaves_that_of_the_one_before() -> None:
-    one = message("dropped", reason="too slow")
-    assert b"\nid:" not in event_chunk(one)
-    assert orjson.loads(one.body) == {"type": "dropped", "reason": "too slow"}
+def test_a_message_without_an_id_does_not_change_the_last_event_id() -> None:
+    push_message = message("dropped", reason="too slow")
+    assert b"\nid:" not in event_chunk(push_message)
+    assert orjson.loads(push_message.body) == {"type": "dropped", "reason": "too slow"}
 
 
-def test_changes_are_one_json_object() -> None:
+def test_a_changes_message_is_one_json_object() -> None:
     marks = {"market-1": CommitId(7, 1), "market-0": CommitId(12)}
-    one = changes_message("patterns", "id", marks, [b'{"op":"remove","id":"a"}', b'{"op":"remove","id":"b"}'])
-    assert orjson.loads(one.body) == {
+    push_message = changes_message("patterns", "id", marks, [b'{"op":"remove","id":"a"}', b'{"op":"remove","id":"b"}'])
+    assert orjson.loads(push_message.body) == {
         "type": "changes",
         "topic": "patterns",
         "id": "id",

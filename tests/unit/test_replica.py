@@ -1,4 +1,4 @@
-"""The replica answers as the oracle does, whatever has changed before, and whichever way it finds its rows."""
+"""The replica of patterns: scans and statistics equal the oracle after any changes, with every search strategy."""
 
 import asyncio
 from collections.abc import Iterable
@@ -22,15 +22,15 @@ from tests.pattern_queries import NOW, few_or_many_rows, log_of_pattern, many_ro
 changes = st.lists(st.tuples(pattern_rows, st.booleans()), max_size=15)
 
 
-@pytest.fixture(params=["few", "merged", "marked", "moved"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows looked at one by one; runs merged; columns marked, and walked in short steps; orders never made anew."""
-    monkeypatch.setattr(scanning, "MERGED_FRACTION", 1 if request.param == "merged" else 1_000_000)
-    if request.param in ("marked", "moved"):
+@pytest.fixture(params=["few rows", "merged runs", "marked columns", "moved rows"])
+def search_strategy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Force a way to find rows: few rows one by one; merged runs; marked columns in short steps; no rebuilt orders."""
+    monkeypatch.setattr(scanning, "MERGED_FRACTION", 1 if request.param == "merged runs" else 1_000_000)
+    if request.param in ("marked columns", "moved rows"):
         monkeypatch.setattr(scanning, "SELECTED_ROWS", 0)
         monkeypatch.setattr(scanning, "SELECTED_FRACTION", 1_000_000)
         monkeypatch.setattr(scanning, "MIN_WALKED_ROWS", 2)
-    if request.param == "moved":
+    if request.param == "moved rows":
         monkeypatch.setattr(lazy_index, "REBUILD_FRACTION", 1_000_000)
 
 
@@ -42,77 +42,77 @@ def put(replica: PatternReplica, rows: dict[str, PatternRow | None]) -> None:
 def check(replica: PatternReplica, rows: Iterable[PatternRow], query: PatternQuery) -> None:
     expected = oracle.scan(rows, query)
     page = asyncio.run(replica.scan(query))
-    assert [found.row.id for found in page.rows] == expected.ids
+    assert [result.row.id for result in page.rows] == expected.ids
     assert page.total == expected.total
     assert page.end == expected.end
-    held = {row.id: row for row in rows}
-    for found in page.rows:
-        assert found == (held[found.row.id], log_of_pattern(found.row.id), 7)
+    rows_by_id = {row.id: row for row in rows}
+    for result in page.rows:
+        assert result == (rows_by_id[result.row.id], log_of_pattern(result.row.id), 7)
 
 
 def statistics_of(replica: PatternReplica, now: float) -> dict[str, Any]:
-    counted = asyncio.run(replica.statistics(now))
+    statistics = asyncio.run(replica.statistics(now))
     return {
         name: list(value.items()) if isinstance(value, dict) else value
-        for name in counted.__dataclass_fields__
-        for value in [getattr(counted, name)]
+        for name in statistics.__dataclass_fields__
+        for value in [getattr(statistics, name)]
     }
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("search_strategy")
 @settings(max_examples=60, deadline=None)
 @given(few_or_many_rows, st.lists(st.tuples(changes, pattern_queries()), min_size=3, max_size=12))
-def test_scans_between_changes_equal_the_oracle(
+def test_scans_and_statistics_between_changes_equal_the_oracle(
     rows: list[PatternRow], steps: list[tuple[list[tuple[PatternRow, bool]], PatternQuery]]
 ) -> None:
-    held: dict[str, PatternRow] = {row.id: row for row in rows}
+    rows_by_id: dict[str, PatternRow] = {row.id: row for row in rows}
     replica = PatternReplica()
-    put(replica, dict(held))
-    for changed, query in steps:
-        generation = {row.id: None if removed else row for row, removed in changed}
-        put(replica, generation)
-        held = {key: row for key, row in (held | generation).items() if row}
-        check(replica, held.values(), query)
-        assert statistics_of(replica, query.now) == oracle.statistics(held.values(), query.now)
+    put(replica, dict(rows_by_id))
+    for changes_of_step, query in steps:
+        changed_rows = {row.id: None if removed else row for row, removed in changes_of_step}
+        put(replica, changed_rows)
+        rows_by_id = {key: row for key, row in (rows_by_id | changed_rows).items() if row}
+        check(replica, rows_by_id.values(), query)
+        assert statistics_of(replica, query.now) == oracle.statistics(rows_by_id.values(), query.now)
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("search_strategy")
 @settings(max_examples=60, deadline=None)
 @given(few_or_many_rows, pattern_queries())
-def test_pages_by_cursor_make_up_the_whole_answer(rows: list[PatternRow], query: PatternQuery) -> None:
-    held = {row.id: row for row in rows}
+def test_pages_by_cursor_contain_every_row_in_order(rows: list[PatternRow], query: PatternQuery) -> None:
+    rows_by_id = {row.id: row for row in rows}
     replica = PatternReplica()
-    put(replica, dict(held))
+    put(replica, dict(rows_by_id))
     query = query._replace(offset=0)
-    whole = oracle.scan(held.values(), query._replace(limit=1_000))
+    expected = oracle.scan(rows_by_id.values(), query._replace(limit=1_000))
     ids: list[str] = []
     while True:
         page = asyncio.run(replica.scan(query))
-        ids += [found.row.id for found in page.rows]
-        assert page.total == whole.total
+        ids += [result.row.id for result in page.rows]
+        assert page.total == expected.total
         if page.end is None:
             break
         query = query._replace(after=page.end)
-    assert ids == whole.ids
+    assert ids == expected.ids
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(pattern_rows, max_size=20), st.sampled_from((899.0, 950.0, NOW, NOW + 0.5, NOW + 90_000, NOW + 1e6)))
-def test_rows_are_shown_as_they_are_rendered_whole(rows: list[PatternRow], now: float) -> None:
+def test_compact_pages_equal_the_rendering_of_each_row(rows: list[PatternRow], now: float) -> None:
     replica = PatternReplica()
     expiries = (None, now + 0.5, now + 59.5, now + 60, now + 3_599, now + 86_399, now + 86_400, now + 1e7)
-    held = {row.id: replace(row, expires_at=expiries[number % 8]) for number, row in enumerate(rows)}
-    put(replica, dict(held))
+    rows_by_id = {row.id: replace(row, expires_at=expiries[number % 8]) for number, row in enumerate(rows)}
+    put(replica, dict(rows_by_id))
     page = asyncio.run(replica.scan(PatternQuery(now=now, limit=100)))
-    assert len(page.rows) == len(held)
-    assert orjson.loads(page.rows.compact(now)) == [compact(found.row, now) for found in page.rows]  # type: ignore[attr-defined]
+    assert len(page.rows) == len(rows_by_id)
+    assert orjson.loads(page.rows.compact(now)) == [compact(result.row, now) for result in page.rows]  # type: ignore[attr-defined]
 
 
-def test_many_rows() -> None:
-    """Enough for every way of finding them as it is, with many ties."""
-    held = many_rows(30_000)
+def test_scans_of_many_rows_equal_the_oracle() -> None:
+    """Enough for every search_strategy of finding them as it is, with many ties."""
+    rows_by_id = many_rows(30_000)
     replica = PatternReplica()
-    put(replica, dict(held))
+    put(replica, dict(rows_by_id))
     for query in (
         PatternQuery(now=NOW, confidence_min=0.5),
         PatternQuery(now=NOW, confidence_min=0.5, rs_min=0.4),
@@ -121,10 +121,10 @@ def test_many_rows() -> None:
         PatternQuery(now=NOW, confidence_min=0.999, rs_min=0.999),
         PatternQuery(now=NOW, sort_by="symbol", offset=MAX_OFFSET),
     ):
-        check(replica, held.values(), query)
+        check(replica, rows_by_id.values(), query)
 
 
-def test_a_page_too_deep_is_refused_only_where_there_are_rows() -> None:
+def test_a_too_deep_page_is_refused_only_if_it_has_rows() -> None:
     replica = PatternReplica()
     put(replica, dict(many_rows(MAX_OFFSET + 5)))
     with pytest.raises(TooDeepError):
@@ -133,7 +133,7 @@ def test_a_page_too_deep_is_refused_only_where_there_are_rows() -> None:
     assert (list(page.rows), page.total, page.end) == ([], MAX_OFFSET + 5, None)
 
 
-def test_the_version_rises_with_what_can_be_answered_and_only_then() -> None:
+def test_the_version_increases_only_with_a_change_of_the_active_rows() -> None:
     replica = PatternReplica()
     rows = many_rows(3)
     put(replica, dict(rows))
@@ -141,9 +141,9 @@ def test_the_version_rises_with_what_can_be_answered_and_only_then() -> None:
     before = replica.version
     asyncio.run(replica.scan(PatternQuery(now=NOW - 0.5)))
     replica.put("market-0", [])
-    replica.put("market-0", [("never:there:daily:1", None)])
+    replica.put("market-0", [("unknown:pattern:daily:1", None)])
     assert replica.version == before
-    asyncio.run(replica.scan(PatternQuery(now=NOW)))  # when the first of them elapses
+    asyncio.run(replica.scan(PatternQuery(now=NOW)))  # The first row elapses at this moment.
     elapsed = replica.version
     assert elapsed > before
     put(replica, {list(rows)[-1]: None})

@@ -1,4 +1,4 @@
-"""Settings: defaults that need no thinking, the platform's own names, and refusals that name the variable."""
+"""Settings: defaults, variables of the platform, and refusals that name the variable and hide secrets."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from infra.settings import Settings
 from infra.settings.urls import without_password
 
 
-def test_defaults_mean_embedded_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_defaults_use_embedded_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TICKVIEW_REDIS_URL", "TICKVIEW_POSTGRES_DSN", "REDIS_HOST", "TICKSTOCK_DB_HOST"):
         monkeypatch.delenv(name, raising=False)
     assert (Settings().redis_url, Settings().postgres_dsn) == (None, None)
     assert Settings().durability == "fsynced"
 
 
-def test_the_platforms_variables_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_of_the_platform_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TICKVIEW_REDIS_URL", raising=False)
     monkeypatch.delenv("TICKVIEW_POSTGRES_DSN", raising=False)
     for name, value in {
@@ -38,7 +38,7 @@ def test_the_platforms_variables_are_understood(monkeypatch: pytest.MonkeyPatch)
     assert Settings().postgres_dsn == "postgresql://reader:s%3Acret@db:5432/market"
 
 
-def test_our_own_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_of_tickview_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_HOST", "cache")
     monkeypatch.setenv("TICKVIEW_REDIS_URL", "redis://other:1")
     assert Settings().redis_url == "redis://other:1"
@@ -48,7 +48,7 @@ def test_our_own_variable_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "value"),
     [("PARTITIONS", "0"), ("DURABILITY", "maybe"), ("BATCH_SIZE", "many"), ("LEASE_SECONDS", "0"), ("PORT", "70000")],
 )
-def test_what_is_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_value_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"TICKVIEW_{name}", value)
     with pytest.raises(ValidationError) as refused:
         Settings()
@@ -75,7 +75,7 @@ def test_what_is_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
         ("DATA", ""),
     ],
 )
-def test_what_nothing_can_be_made_of_is_refused_in_one_line_that_tells_no_secret(
+def test_an_invalid_value_is_refused_in_one_line_without_the_secret(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"TICKVIEW_{name}", value)
@@ -83,24 +83,26 @@ def test_what_nothing_can_be_made_of_is_refused_in_one_line_that_tells_no_secret
         Settings()
     [line] = validation_problems(refused.value)
     assert line.startswith(f"TICKVIEW_{name}: ")
-    assert "s3cret" not in line + str(refused.value), "the error itself ends in the log of an application around us"
+    assert "s3cret" not in line + str(refused.value), "an embedding application may log the error itself"
 
 
-def test_a_database_of_the_platform_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_database_of_the_platform_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TICKVIEW_POSTGRES_DSN", raising=False)
     monkeypatch.setenv("TICKSTOCK_DB_HOST", "db")
     monkeypatch.setenv("TICKSTOCK_DB_NAME", "tick stock/2?")
     assert conninfo_to_dict(Settings().postgres_dsn or "")["dbname"] == "tick stock/2?"
 
 
-def test_passwords_are_not_shown() -> None:
+def test_a_url_is_shown_without_its_password() -> None:
     assert without_password("redis://:secret@host:6379/0") == "redis://…@host:6379/0"
     assert without_password("redis://host:6379") == "redis://host:6379"
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "POSTGRES_DSN", "CATALOGUE_DSN"])
 @pytest.mark.parametrize("password", ["s3cret/x", "s3?cret", "s3#cret", "s3%zzcret/", "123?s3"])
-def test_a_password_that_is_misread_is_not_told(monkeypatch: pytest.MonkeyPatch, name: str, password: str) -> None:
+def test_a_refusal_hides_a_password_that_was_not_percent_encoded(
+    monkeypatch: pytest.MonkeyPatch, name: str, password: str
+) -> None:
     scheme = "redis" if name == "REDIS_URL" else "postgresql"
     monkeypatch.setenv(f"TICKVIEW_{name}", f"{scheme}://user:{password}@127.0.0.1:1/0")
     try:
@@ -111,7 +113,7 @@ def test_a_password_that_is_misread_is_not_told(monkeypatch: pytest.MonkeyPatch,
         assert "%2F" in problem
         assert "s3" not in problem
     else:
-        # libpq looks for the end of a password first.
+        # libpq searches for the end of the password first.
         assert scheme == "postgresql"
         assert password in ("s3#cret", "s3?cret", "123?s3")
 
@@ -119,14 +121,14 @@ def test_a_password_that_is_misread_is_not_told(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     "url", ["unix:///run/a@b.sock", "rediss://u:%2F%40@h:1/0?ssl_ca_certs=/a", "redis://h?username=a@b"]
 )
-def test_what_a_url_may_have_is_taken(url: str) -> None:
+def test_every_valid_form_of_a_redis_url_is_accepted(url: str) -> None:
     assert Settings.model_validate({"redis_url": url}).redis_url == url
 
 
 @pytest.mark.parametrize(
     "dsn", ["host=a,b port=1,2 password='s 3'", "postgresql:///x?host=/run", "postgresql://a:1,b:2/x"]
 )
-def test_what_a_dsn_may_be_is_taken(dsn: str) -> None:
+def test_every_valid_form_of_a_dsn_is_accepted(dsn: str) -> None:
     assert Settings.model_validate({"postgres_dsn": dsn}).postgres_dsn == dsn
 
 
@@ -135,19 +137,19 @@ EXPOSED = ["0.0.0.0", "::", "192.0.2.1", "tickview.example", "localhost.example"
 
 
 @pytest.mark.parametrize("host", EXPOSED)
-def test_without_authentication_only_this_machine_is_served(host: str) -> None:
+def test_a_public_address_requires_authentication(host: str) -> None:
     with pytest.raises(StartupError, match="TICKVIEW_TOKENS_FILE"):
         check_exposure(Settings(host=host))
     check_exposure(Settings(host=host, tokens_file=Path("tokens.json")))
 
 
 @pytest.mark.parametrize("host", LOCAL)
-def test_this_machine_is_served_without(host: str) -> None:
+def test_a_loopback_address_needs_no_authentication(host: str) -> None:
     check_exposure(Settings(host=host))
 
 
 @pytest.mark.parametrize(
-    ("given", "why"),
+    ("fields", "reason_part"),
     [
         ({"jwt_issuer": "https://login.example"}, "TICKVIEW_JWT_AUDIENCE and TICKVIEW_JWT_JWKS_FILE"),
         ({"jwt_audience": "tickview", "jwt_jwks_file": "keys.json"}, "TICKVIEW_JWT_ISSUER"),
@@ -157,9 +159,9 @@ def test_this_machine_is_served_without(host: str) -> None:
         ({"cors_origins": "null"}, "is not an origin"),
     ],
 )
-def test_what_contradicts_itself_or_opens_too_much_is_refused(given: dict[str, str], why: str) -> None:
-    with pytest.raises(ValidationError, match=why):
-        Settings.model_validate(given)
+def test_incomplete_jwt_settings_and_invalid_origins_are_refused(fields: dict[str, str], reason_part: str) -> None:
+    with pytest.raises(ValidationError, match=reason_part):
+        Settings.model_validate(fields)
 
 
 def test_origins_are_separated_by_commas() -> None:

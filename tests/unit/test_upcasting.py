@@ -1,4 +1,4 @@
-"""An event whose schema has changed twice: every version of it that was ever stored means the same today."""
+"""Upcasting, with an event type whose schema changed twice: every stored version is read as the current version."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ TOPIC = codec.TOPIC_PREFIX + "Traded"
 
 
 class TradedV1(Event):
-    """As it was first written."""
+    """The first version."""
 
     symbol: str
     lots: int = 1
@@ -30,7 +30,7 @@ class TradedV1(Event):
 
 
 class TradedV2(Event):
-    """``symbol`` was renamed."""
+    """The second version: ``symbol`` is named ``ticker``."""
 
     class_version: ClassVar[int] = 2
     ticker: str
@@ -39,7 +39,7 @@ class TradedV2(Event):
 
 
 class Traded(Event):
-    """Shares instead of lots, labels instead of tags, and a note that was not there before."""
+    """The current version: shares instead of lots, labels instead of tags, and a new note."""
 
     class_version: ClassVar[int] = 3
     ticker: str
@@ -65,33 +65,33 @@ VERSIONS: tuple[type[Event], ...] = (TradedV1, TradedV2, Traded)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _traded_is_known() -> Iterator[None]:
+def _register_traded() -> Iterator[None]:
     codec.KNOWN_TYPES["Traded"] = Traded
     yield
     del codec.KNOWN_TYPES["Traded"]
 
 
 @dataclass(frozen=True)
-class Fact:
-    """What happened, whatever the version that wrote it down."""
+class TradeFact:
+    """The content of an event, and the schema version in which it is stored."""
 
     ticker: str
     lots: int
     tags: list[str]
     version: int
 
-    def written(self, event_id: str) -> bytes:
-        """The stored state, as the release of that version would have stored it."""
-        known = {"event_id": event_id, "occurred_at": 1.5, "source": "test", "extra": {"lots": [1], "symbol": "x"}}
+    def stored_state(self, event_id: str) -> bytes:
+        """Return the state as the release of the schema version stored it."""
+        fields = {"event_id": event_id, "occurred_at": 1.5, "source": "test", "extra": {"lots": [1], "symbol": "x"}}
         if self.version == 1:
-            return codec.encode(TradedV1(**known, symbol=self.ticker, lots=self.lots, tags=self.tags))
+            return codec.encode(TradedV1(**fields, symbol=self.ticker, lots=self.lots, tags=self.tags))
         if self.version == 2:
-            return codec.encode(TradedV2(**known, ticker=self.ticker, lots=self.lots, tags=self.tags))
-        return codec.encode(Traded(**known, ticker=self.ticker, shares=self.lots * 100, labels={"tags": self.tags}))
+            return codec.encode(TradedV2(**fields, ticker=self.ticker, lots=self.lots, tags=self.tags))
+        return codec.encode(Traded(**fields, ticker=self.ticker, shares=self.lots * 100, labels={"tags": self.tags}))
 
 
 facts = st.builds(
-    Fact,
+    TradeFact,
     ticker=st.sampled_from(("AAPL", "MSFT", "symbol")),
     lots=st.integers(0, 3),
     tags=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=2),
@@ -99,10 +99,10 @@ facts = st.builds(
 )
 
 
-def test_a_release_writes_its_own_version() -> None:
-    written = [json.loads(Fact("AAPL", 2, [], version).written("e")) for version in (1, 2, 3)]
-    assert [state.get("class_version") for state in written] == [None, 2, 3]
-    assert [state.keys() & {"symbol", "ticker", "lots", "shares"} for state in written] == [
+def test_each_release_stores_its_schema_version() -> None:
+    states = [json.loads(TradeFact("AAPL", 2, [], version).stored_state("e")) for version in (1, 2, 3)]
+    assert [state.get("class_version") for state in states] == [None, 2, 3]
+    assert [state.keys() & {"symbol", "ticker", "lots", "shares"} for state in states] == [
         {"symbol", "lots"},
         {"ticker", "lots"},
         {"ticker", "shares"},
@@ -110,8 +110,8 @@ def test_a_release_writes_its_own_version() -> None:
 
 
 @given(facts)
-def test_every_version_means_the_same_today(fact: Fact) -> None:
-    event = codec.decode(TOPIC, "e", fact.written("e"))
+def test_every_version_is_decoded_to_the_current_version(fact: TradeFact) -> None:
+    event = codec.decode(TOPIC, "e", fact.stored_state("e"))
     assert event == Traded(
         event_id="e",
         occurred_at=1.5,
@@ -124,16 +124,16 @@ def test_every_version_means_the_same_today(fact: Fact) -> None:
 
 
 @given(facts)
-def test_what_is_upcast_is_stored_as_today_and_read_as_the_same(fact: Fact) -> None:
-    event = codec.decode(TOPIC, "e", fact.written("e"))
+def test_an_upcast_event_is_stored_in_the_current_version(fact: TradeFact) -> None:
+    event = codec.decode(TOPIC, "e", fact.stored_state("e"))
     stored = codec.encode(event)
     assert json.loads(stored)["class_version"] == 3
     assert codec.decode(TOPIC, "e", stored) == event
 
 
 @given(facts)
-def test_reading_twice_shares_nothing(fact: Fact) -> None:
-    state = fact.written("e")
+def test_two_decoded_events_share_no_objects(fact: TradeFact) -> None:
+    state = fact.stored_state("e")
     first, second = codec.decode(TOPIC, "e", state), codec.decode(TOPIC, "e", state)
     untouched = deepcopy(second)
     first.labels["tags"].append("changed")
@@ -144,27 +144,27 @@ def test_reading_twice_shares_nothing(fact: Fact) -> None:
 
 
 @given(facts, st.integers(4, 1_000))
-def test_a_version_from_the_future_is_refused(fact: Fact, version: int) -> None:
-    state = orjson.dumps({**json.loads(fact.written("e")), "class_version": version})
+def test_a_newer_schema_version_is_refused(fact: TradeFact, version: int) -> None:
+    state = orjson.dumps({**json.loads(fact.stored_state("e")), "class_version": version})
     with pytest.raises(ValueError, match=f"stored in schema version {version}, but .* up to version 3"):
         codec.decode(TOPIC, "e", state)
 
 
-def test_an_old_state_that_was_never_valid_is_refused() -> None:
+def test_an_invalid_old_state_is_refused() -> None:
     with pytest.raises(ValueError, match="ticker"):
         codec.decode(TOPIC, "e", b'{"occurred_at":1.0,"source":"s","ticker":7,"class_version":2}')
 
 
 @dataclass(frozen=True, slots=True)
 class HoldingRow:
-    """What was traded of one symbol."""
+    """The trades of one symbol."""
 
     shares: int
     tags: list[str]
 
 
 class Holdings(Projection[HoldingRow, Traded]):
-    """Knows today's schema alone."""
+    """A projection that only uses the current schema."""
 
     name, version = "holdings", 1
     row = HoldingRow
@@ -179,9 +179,11 @@ class Holdings(Projection[HoldingRow, Traded]):
 
 
 @given(st.lists(facts, max_size=20))
-def test_a_history_of_all_versions_folds_as_if_it_were_of_today(history: list[Fact]) -> None:
+def test_a_history_of_all_versions_folds_like_one_of_the_current_version(history: list[TradeFact]) -> None:
     entries = [
-        LogEntry(position, f"symbol-{fact.ticker}", position, TOPIC, f"e{position}", 2.0, fact.written(f"e{position}"))
+        LogEntry(
+            position, f"symbol-{fact.ticker}", position, TOPIC, f"e{position}", 2.0, fact.stored_state(f"e{position}")
+        )
         for position, fact in enumerate(history, 1)
     ]
     folded = fold(Holdings(), LoadedState(), decode_entries(Holdings(), entries))
@@ -197,12 +199,12 @@ def test_a_history_of_all_versions_folds_as_if_it_were_of_today(history: list[Fa
     }
 
 
-def test_a_newer_version_in_the_log_is_parked_and_does_not_stop_the_others() -> None:
-    fact = Fact("AAPL", 1, [], 3)
-    newer = orjson.dumps({**json.loads(fact.written("e1")), "class_version": 4})
+def test_an_event_of_a_newer_version_is_parked_and_others_are_folded() -> None:
+    fact = TradeFact("AAPL", 1, [], 3)
+    newer = orjson.dumps({**json.loads(fact.stored_state("e1")), "class_version": 4})
     entries = [
         LogEntry(1, "symbol-AAPL", 1, TOPIC, "e1", 2.0, newer),
-        LogEntry(2, "symbol-MSFT", 1, TOPIC, "e2", 2.0, Fact("MSFT", 1, [], 1).written("e2")),
+        LogEntry(2, "symbol-MSFT", 1, TOPIC, "e2", 2.0, TradeFact("MSFT", 1, [], 1).stored_state("e2")),
     ]
     folded = fold(Holdings(), LoadedState(), decode_entries(Holdings(), entries))
     [parked] = folded.parked

@@ -1,4 +1,4 @@
-"""Every wire shape is read as what it says, and everything else is refused by name."""
+"""Reading messages of producers: sample messages become the expected events or refusals; batches, sizes, ids."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ REASONS = {
     "unknown status": ("unknown-status", "status is 'processing'"),
     "wrong channel": ("wrong-channel", "belongs on"),
 }
-"""What a refusal says for each ``why`` of the samples: its code and words of its reason."""
+"""The field ``why`` of a sample -> the code of the refusal, and words of its reason."""
 
 
 def samples(name: str) -> list[Any]:
@@ -68,19 +68,19 @@ def read(payload: Any, channel: str = wire.PATTERNS) -> wire.ReadResult:
 
 
 def read_one(payload: Any, channel: str = wire.PATTERNS) -> Event:
-    reading = read(payload, channel)
-    assert reading.refusals == ()
-    (event,) = reading.events
+    result = read(payload, channel)
+    assert result.refusals == ()
+    (event,) = result.events
     return event
 
 
-def check(reading: wire.ReadResult) -> None:
-    """What holds for every reading."""
-    assert reading.events or reading.refusals
-    for event in reading.events:
+def check(result: wire.ReadResult) -> None:
+    """Check properties of every result: events can be stored, and refusals are printable and short."""
+    assert result.events or result.refusals
+    for event in result.events:
         assert codec.decode(codec.topic_of(type(event)), event.event_id, codec.encode(event)) == event
         assert event.stream.isprintable()
-    for refusal in reading.refusals:
+    for refusal in result.refusals:
         assert refusal.code in get_args(wire.Code)
         assert refusal.reason.isprintable()
         assert 0 < len(refusal.reason) < 400
@@ -88,65 +88,65 @@ def check(reading: wire.ReadResult) -> None:
 
 @pytest.mark.parametrize("line", samples("valid.jsonl"))
 def test_valid_samples_become_the_expected_events(line: dict[str, Any]) -> None:
-    reading = read(line["payload"], line["channel"])
-    check(reading)
+    result = read(line["payload"], line["channel"])
+    check(result)
     expect = line["expect"]
-    assert reading.refusals == ()
-    assert len(reading.events) == expect.get("events", 1)
-    event = reading.events[0]
-    said = {"event": type(event).__name__, "events": len(reading.events)}
-    assert {name: said[name] if name in said else getattr(event, name) for name in expect} == expect
+    assert result.refusals == ()
+    assert len(result.events) == expect.get("events", 1)
+    event = result.events[0]
+    counted = {"event": type(event).__name__, "events": len(result.events)}
+    assert {name: counted[name] if name in counted else getattr(event, name) for name in expect} == expect
 
 
 @pytest.mark.parametrize("line", samples("invalid.jsonl"))
 def test_invalid_samples_are_refused_with_their_reason(line: dict[str, Any]) -> None:
-    reading = read(line["payload"], line["channel"])
-    check(reading)
-    assert reading.events == ()
-    (refusal,) = reading.refusals
+    result = read(line["payload"], line["channel"])
+    check(result)
+    assert result.events == ()
+    (refusal,) = result.refusals
     code, *words = REASONS[line["why"]]
     assert refusal.code == code
     for word in words:
         assert word in refusal.reason
 
 
-def test_a_batch_gives_its_good_items_and_names_the_bad_ones() -> None:
-    bad = {**BODY, "confidence": 7}
-    reading = read(
+def test_a_batch_yields_its_valid_items_and_refuses_the_invalid_ones() -> None:
+    invalid = {**BODY, "confidence": 7}
+    result = read(
         {
             "type": "patterns_batch",
             "source": "scanner",
-            "patterns": [BODY, bad, {**BODY, "symbol": "MSFT"}, 5],
+            "patterns": [BODY, invalid, {**BODY, "symbol": "MSFT"}, 5],
         }
     )
-    assert [event.stream for event in reading.events] == ["symbol-AAPL", "symbol-MSFT"]
-    assert {event.source for event in reading.events} == {"scanner"}
-    assert [(refusal.code, refusal.reason) for refusal in reading.refusals] == [
+    assert [event.stream for event in result.events] == ["symbol-AAPL", "symbol-MSFT"]
+    assert {event.source for event in result.events} == {"scanner"}
+    assert [(refusal.code, refusal.reason) for refusal in result.refusals] == [
         ("out-of-range", "patterns[1]: confidence is 7: expected a number from 0 to 1"),
         ("not-an-object", "patterns[3]: the item is 5, not an object: expected a JSON object"),
     ]
 
 
-def test_a_batch_item_may_say_its_own_type_and_id() -> None:
+def test_a_batch_item_may_have_its_own_type_and_id() -> None:
     items = [
         {**BODY, "event_id": "one"},
         {**BODY, "event_type": "pattern_expired"},
         {**BODY, "event_type": "backtest_result"},
     ]
-    reading = read({"type": "patterns_batch", "event_id": "of-the-batch", "patterns": items})
-    assert [type(event).__name__ for event in reading.events] == ["PatternDetected", "PatternExpired"]
-    assert reading.events[0].event_id == "one"
-    assert reading.events[1].event_id not in {"one", "of-the-batch"}
-    assert [refusal.code for refusal in reading.refusals] == ["unknown-event-type"]
+    result = read({"type": "patterns_batch", "event_id": "of-the-batch", "patterns": items})
+    assert [type(event).__name__ for event in result.events] == ["PatternDetected", "PatternExpired"]
+    assert result.events[0].event_id == "one"
+    assert result.events[1].event_id not in {"one", "of-the-batch"}
+    assert [refusal.code for refusal in result.refusals] == ["unknown-event-type"]
 
 
-def test_a_batch_does_not_multiply_its_own_fields_without_bound() -> None:
+def test_a_batch_that_multiplies_its_fields_too_often_is_refused() -> None:
     batch = {"type": "patterns_batch", "note": "x" * 10_000, "patterns": [BODY] * 1_000}
     (refusal,) = read(batch).refusals
     assert refusal.code == "too-large"
 
 
-def test_the_size_limit_is_inclusive() -> None:
+def test_a_message_of_exactly_the_size_limit_is_read() -> None:
     payload = message_bytes(DETECTION)
     assert wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload)).refusals == ()
     (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload) - 1).refusals
@@ -156,25 +156,25 @@ def test_the_size_limit_is_inclusive() -> None:
     )
 
 
-def test_ten_megabytes_are_refused() -> None:
+def test_a_message_of_ten_megabytes_is_refused() -> None:
     (refusal,) = read({**DETECTION, "note": "x" * 10_000_000}).refusals
     assert refusal.code == "too-large"
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xfe", b'{"event_type":"\xed\xa0\x80"}', b'{"a":"\xc3'])
-def test_bytes_that_are_no_text_are_not_json(payload: bytes) -> None:
+def test_bytes_that_are_no_utf8_are_refused_as_no_json(payload: bytes) -> None:
     (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT).refusals
     assert refusal.code == "not-json"
 
 
 @pytest.mark.parametrize("event_id", ["", " ", "a\tb", " padded", "x" * 129, 17, None, {"id": "x"}])
-def test_an_event_id_that_cannot_serve_is_replaced_by_a_derived_one(event_id: Any) -> None:
+def test_an_invalid_event_id_is_replaced_by_a_derived_id(event_id: Any) -> None:
     event = read_one({**DETECTION, "event_id": event_id})
     assert len(event.event_id) == 32
     assert event.extra == {"event_id": event_id}
 
 
-def test_the_derived_id_depends_on_channel_and_content_alone() -> None:
+def test_a_derived_id_depends_only_on_channel_and_content() -> None:
     payload = message_bytes({"job_id": "j", "progress": 0.5, "status": "completed"})
     first, later = (wire.read(wire.BACKTEST_PROGRESS, payload, at).events[0] for at in (1.0, 2.0))
     assert first.event_id == later.event_id
@@ -194,9 +194,7 @@ def test_the_derived_id_depends_on_channel_and_content_alone() -> None:
         ({}, None),
     ],
 )
-def test_the_channel_of_a_bare_payload_follows_from_its_event_type(
-    payload: dict[str, Any], channel: str | None
-) -> None:
+def test_the_channel_of_a_payload_follows_from_its_event_type(payload: dict[str, Any], channel: str | None) -> None:
     before = json.dumps(payload)
     assert wire.channel_for(payload) == channel
     assert json.dumps(payload) == before

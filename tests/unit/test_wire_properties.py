@@ -1,4 +1,4 @@
-"""Whatever arrives is read or refused, and what is read does not depend on how it was spelled."""
+"""Properties of result messages: any input is read or refused, and the spelling of JSON does not change an event."""
 
 import json
 import random
@@ -29,7 +29,7 @@ field_names = st.sampled_from(
 
 
 def mutate(draw: st.DrawFn, message: dict[str, Any]) -> dict[str, Any]:
-    """The message with a field removed, replaced, added, nested or wrapped."""
+    """Return the message with a field removed, replaced, added, nested or wrapped."""
     present = st.sampled_from(sorted(message)) if message else field_names
     match draw(st.sampled_from(["remove", "replace", "add", "mutate inside", "wrap", "batch"])):
         case "remove":
@@ -75,13 +75,13 @@ def test_any_json_is_read_or_refused(channel: str, payload: Any) -> None:
 @given(mutated_messages(), st.integers(0, 2**20))
 def test_any_mutation_of_a_valid_message_is_read_or_refused(message: tuple[str, Any], cut: int) -> None:
     channel, payload = message
-    whole = json.dumps(payload).encode()
-    check(wire.read(channel, whole, RECEIVED_AT))
-    check(wire.read(channel, whole[: cut % len(whole)], RECEIVED_AT))
+    complete = json.dumps(payload).encode()
+    check(wire.read(channel, complete, RECEIVED_AT))
+    check(wire.read(channel, complete[: cut % len(complete)], RECEIVED_AT))
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), json_values, max_size=6))
-def test_unknown_fields_are_kept(fields: dict[str, Any]) -> None:
+def test_unknown_fields_are_preserved(fields: dict[str, Any]) -> None:
     payload = json.dumps({**DETECTION, "data": {"inner": 1}, **fields}).encode()
     assume(b"\\u0000" not in payload)
     (event,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT).events
@@ -89,7 +89,7 @@ def test_unknown_fields_are_kept(fields: dict[str, Any]) -> None:
 
 
 def shuffled(value: Any, order: random.Random) -> Any:
-    """The same JSON with the keys of each object in another order."""
+    """Return the JSON value with the keys of each object in another order."""
     if isinstance(value, list):
         return [shuffled(item, order) for item in value]
     if isinstance(value, dict):
@@ -107,11 +107,11 @@ def test_neither_key_order_nor_whitespace_changes_an_event(
 
 
 @given(json_values, json_values)
-def test_other_content_has_another_id(one: Any, other: Any) -> None:
-    readings = [read({**DETECTION, "note": note}) for note in (one, other)]
-    assume(not any(reading.refusals for reading in readings))
-    ids = {reading.events[0].event_id for reading in readings}
-    stored = {orjson.dumps(orjson.loads(json.dumps(note)), option=orjson.OPT_SORT_KEYS) for note in (one, other)}
+def test_different_content_has_different_event_ids(first: Any, second: Any) -> None:
+    results = [read({**DETECTION, "note": note}) for note in (first, second)]
+    assume(not any(result.refusals for result in results))
+    ids = {result.events[0].event_id for result in results}
+    stored = {orjson.dumps(orjson.loads(json.dumps(note)), option=orjson.OPT_SORT_KEYS) for note in (first, second)}
     assert len(ids) == len(stored)
 
 
@@ -119,7 +119,7 @@ def test_other_content_has_another_id(one: Any, other: Any) -> None:
     st.datetimes(datetime(1975, 1, 1), datetime(5000, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     st.integers(-23 * 60, 23 * 60),
 )
-def test_all_spellings_of_a_time_agree(time: datetime, offset: int) -> None:
+def test_every_spelling_of_a_time_is_the_same_time(time: datetime, offset: int) -> None:
     time = time.replace(microsecond=time.microsecond // 1000 * 1000)
     milliseconds = round(time.timestamp() * 1000)
     spellings = [

@@ -1,4 +1,4 @@
-"""A workspace keeps its invariants whatever is asked of it, and its events alone tell what it has become."""
+"""The workspace aggregate: invariants hold after any commands, and its events alone rebuild its state."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,7 +22,7 @@ from tests.strategies import user_events
 from tests.unit.spec import Given
 
 FAMILY = ("👩\u200d👧", "👩👧", "\u200d")
-"""An emoji, its parts, and what joins them: two spellings of one name, and nothing to be seen."""
+"""An emoji of two parts and a joiner, its parts alone (another spelling of the name), and the joiner alone (no text)."""
 
 NAMES = ("Tech", " tech ", "TECH", "Straße", "STRASSE", "é" * 80, "é" * 81, "", " ", "a\nb", "Banks", "ﬁnance", *FAMILY)
 SYMBOLS = ("AAPL", "aapl", "BRK.B", "^GSPC", "", "A B", "MSFT\n", "X" * 33, "ß")
@@ -35,12 +35,12 @@ expectations = st.none() | st.sets(st.integers(1, 4), max_size=2)
 ids = st.sampled_from(IDS)
 
 
-def shown(workspace: Workspace) -> dict[str, Any]:
-    """What the read model shall show of it."""
+def as_document(workspace: Workspace) -> dict[str, Any]:
+    """Return the workspace as the read model must contain it."""
     return {
         "user": workspace.user,
-        "watchlists": {key: as_json(one) for key, one in workspace.watchlists.items()},
-        "presets": {key: as_json(one) for key, one in workspace.presets.items()},
+        "watchlists": {key: as_json(item) for key, item in workspace.watchlists.items()},
+        "presets": {key: as_json(item) for key, item in workspace.presets.items()},
         "default_preset": workspace.default_preset,
     }
 
@@ -54,25 +54,25 @@ def test_a_name_may_be_an_emoji() -> None:
 
 
 class Commands(RuleBasedStateMachine):
-    """Random commands; beside the aggregate stand a plain model, fed with its events, and the read model."""
+    """Random commands. Invariants compare the aggregate with a plain model of its events and with the read model."""
 
     def __init__(self) -> None:
         super().__init__()
         self.workspace = Workspace("alice")
         self.model = empty_workspace("alice")
         self.events: list[UserEvent] = []
-        self.used: set[str] = set()
-        self.lost: dict[str, Watchlist | Preset] = {}
+        self.used_ids: set[str] = set()
+        self.deleted: dict[str, Watchlist | Preset] = {}
         self.clock = 1_757_000_000.0
 
-    def ask(self, command: Callable[[Stamp], None]) -> None:
-        """A command either says what was done, and that is all that has changed, or changes nothing."""
+    def execute(self, command: Callable[[Stamp], None]) -> None:
+        """Execute a command. It either produces events for all of its changes, or is refused and changes nothing."""
         self.clock += 1
-        before = shown(self.workspace), self.workspace.version
+        before = as_document(self.workspace), self.workspace.version
         try:
             command(Stamp("alice", self.clock))
         except WorkspaceError:
-            assert (shown(self.workspace), self.workspace.version) == before
+            assert (as_document(self.workspace), self.workspace.version) == before
             assert self.workspace.collect_events() == []
             return
         for event in self.workspace.collect_events():
@@ -83,68 +83,70 @@ class Commands(RuleBasedStateMachine):
 
     @rule(list_id=ids, name=names, symbols=symbols)
     def create_watchlist(self, list_id: str, name: str, symbols: list[str]) -> None:
-        if list_id not in self.used:
-            self.ask(lambda stamp: self.workspace.create_watchlist(stamp, list_id, name, symbols))
-            self.used |= self.workspace.watchlists.keys()
+        if list_id not in self.used_ids:
+            self.execute(lambda stamp: self.workspace.create_watchlist(stamp, list_id, name, symbols))
+            self.used_ids |= self.workspace.watchlists.keys()
 
     @rule(list_id=ids, name=names, symbols=symbols, expected=expectations)
     def change_watchlist(self, list_id: str, name: str, symbols: list[str], expected: set[int] | None) -> None:
-        self.ask(lambda stamp: self.workspace.change_watchlist(stamp, list_id, name, symbols, expected))
+        self.execute(lambda stamp: self.workspace.change_watchlist(stamp, list_id, name, symbols, expected))
 
     @rule(list_id=ids, expected=expectations)
     def delete_watchlist(self, list_id: str, expected: set[int] | None) -> None:
-        self.remember(list_id)
-        self.ask(lambda stamp: self.workspace.delete_watchlist(stamp, list_id, expected))
+        self.save_before_deletion(list_id)
+        self.execute(lambda stamp: self.workspace.delete_watchlist(stamp, list_id, expected))
 
     @rule(list_id=ids, name=names, parameters=parameters, default=st.booleans())
     def create_preset(self, list_id: str, name: str, parameters: dict[str, Any], default: bool) -> None:
-        if list_id not in self.used:
-            self.ask(lambda stamp: self.workspace.create_preset(stamp, list_id, PresetDraft(name, parameters, default)))
-            self.used |= self.workspace.presets.keys()
+        if list_id not in self.used_ids:
+            self.execute(
+                lambda stamp: self.workspace.create_preset(stamp, list_id, PresetDraft(name, parameters, default))
+            )
+            self.used_ids |= self.workspace.presets.keys()
 
     @rule(list_id=ids, name=names, parameters=parameters, default=st.booleans(), expected=expectations)
     def change_preset(
         self, list_id: str, name: str, parameters: dict[str, Any], default: bool, expected: set[int] | None
     ) -> None:
-        self.ask(
+        self.execute(
             lambda stamp: self.workspace.change_preset(stamp, list_id, PresetDraft(name, parameters, default), expected)
         )
 
     @rule(list_id=ids, expected=expectations)
     def delete_preset(self, list_id: str, expected: set[int] | None) -> None:
-        self.remember(list_id)
-        self.ask(lambda stamp: self.workspace.delete_preset(stamp, list_id, expected))
+        self.save_before_deletion(list_id)
+        self.execute(lambda stamp: self.workspace.delete_preset(stamp, list_id, expected))
 
     @rule(list_id=ids, name=st.none() | names)
     def restore(self, list_id: str, name: str | None) -> None:
-        if list_id in self.lost:
-            self.ask(lambda stamp: self.workspace.restore(stamp, self.lost[list_id], name))
+        if list_id in self.deleted:
+            self.execute(lambda stamp: self.workspace.restore(stamp, self.deleted[list_id], name))
 
-    def remember(self, list_id: str) -> None:
-        if one := self.workspace.get(list_id):
-            self.lost[list_id] = one
+    def save_before_deletion(self, list_id: str) -> None:
+        if item := self.workspace.get(list_id):
+            self.deleted[list_id] = item
 
     @invariant()
-    def the_events_tell_all(self) -> None:
-        assert shown(self.workspace) == self.model
+    def the_events_rebuild_the_workspace(self) -> None:
+        assert as_document(self.workspace) == self.model
         assert self.workspace.version == len(self.events)
-        again = Workspace("alice")
+        rebuilt = Workspace("alice")
         for event in self.events:
-            again.apply(event)
-        assert (shown(again), again.version) == (self.model, len(self.events))
+            rebuilt.apply(event)
+        assert (as_document(rebuilt), rebuilt.version) == (self.model, len(self.events))
 
     @invariant()
-    def the_read_model_is_the_same(self) -> None:
+    def the_read_model_equals_the_workspace(self) -> None:
         rows = Given(Workspaces(), *self.events).rows()
         assert {user: as_json(row) for user, row in rows.items()} == ({"alice": self.model} if self.events else {})
 
     @invariant()
-    def lists_are_as_they_must_be(self) -> None:
-        for kept in (self.workspace.watchlists, self.workspace.presets):
-            given_names = [one.name for one in kept.values()]
-            assert len({name_key(name) for name in given_names}) == len(given_names)
-            assert all(name == name.strip() and 1 <= len(name) <= 80 for name in given_names)
-            assert all(name_key(name) and name.replace(EMOJI_JOINER, "").isprintable() for name in given_names)
+    def lists_are_valid(self) -> None:
+        for lists in (self.workspace.watchlists, self.workspace.presets):
+            list_names = [item.name for item in lists.values()]
+            assert len({name_key(name) for name in list_names}) == len(list_names)
+            assert all(name == name.strip() and 1 <= len(name) <= 80 for name in list_names)
+            assert all(name_key(name) and name.replace(EMOJI_JOINER, "").isprintable() for name in list_names)
         for watchlist in self.workspace.watchlists.values():
             assert len(set(watchlist.symbols)) == len(watchlist.symbols)
             assert all(symbol == symbol.upper() and is_symbol(symbol) for symbol in watchlist.symbols)
@@ -163,24 +165,24 @@ def alice() -> Workspace:
     return workspace
 
 
-def types(workspace: Workspace) -> list[str]:
+def event_types(workspace: Workspace) -> list[str]:
     return [type(event).__name__ for event in workspace.collect_events()]
 
 
-def test_names_are_trimmed_and_symbols_are_in_capitals() -> None:
+def test_names_are_trimmed_and_symbols_are_upper_case() -> None:
     watchlist = alice().watchlists["w"]
     assert (watchlist.name, watchlist.symbols, watchlist.version) == ("Tech", ("AAPL", "BRK.B"), 1)
 
 
-def test_one_change_may_be_several_events_and_none_where_nothing_changes() -> None:
+def test_a_command_produces_one_event_per_change_and_none_without_a_change() -> None:
     workspace = alice()
     workspace.collect_events()
     workspace.change_watchlist(AT, "w", "Technology", ["MSFT"], {1})
     workspace.change_watchlist(AT, "w", "Technology", ["msft"], {3})
-    assert types(workspace) == ["WatchlistRenamed", "WatchlistChanged"]
+    assert event_types(workspace) == ["WatchlistRenamed", "WatchlistChanged"]
 
 
-def test_a_new_default_takes_the_place_of_the_old() -> None:
+def test_a_new_default_preset_replaces_the_previous_default() -> None:
     workspace = alice()
     workspace.create_preset(AT, "q", PresetDraft("Weak", {}, True))
     assert workspace.default_preset == "q"
@@ -189,7 +191,7 @@ def test_a_new_default_takes_the_place_of_the_old() -> None:
     assert workspace.default_preset is None
 
 
-def test_a_list_that_has_changed_is_not_changed_by_who_does_not_know_it() -> None:
+def test_a_command_with_an_outdated_version_is_refused() -> None:
     workspace = alice()
     workspace.change_watchlist(AT, "w", "Technology", [], {1})
     with pytest.raises(OutdatedError, match="it is at version 3") as refused:
@@ -197,7 +199,7 @@ def test_a_list_that_has_changed_is_not_changed_by_who_does_not_know_it() -> Non
     assert refused.value.version == 3
 
 
-def test_a_restored_list_is_as_it_was() -> None:
+def test_a_restored_list_has_its_former_content() -> None:
     workspace = alice()
     before = workspace.watchlists["w"]
     workspace.delete_watchlist(AT, "w")
@@ -216,42 +218,44 @@ def test_a_restored_list_is_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_symbols", "faults"),
+    ("invalid_symbols", "faults"),
     [
         (["AAPL", "aapl"], [("symbols[1]", "repeats AAPL, which is already symbols[0]")]),
         (["A" * 33], [("symbols[0]", f"{SYMBOL_RULE}, and is {'A' * 33!r}")]),
         ([f"S{number}" for number in range(1_001)], [("symbols", "should be at most 1,000 symbols, and are 1,001")]),
     ],
 )
-def test_the_faults_of_symbols_are_named(given_symbols: list[str], faults: list[tuple[str, str]]) -> None:
+def test_invalid_symbols_are_refused_with_their_faults(
+    invalid_symbols: list[str], faults: list[tuple[str, str]]
+) -> None:
     with pytest.raises(InvalidListError) as refused:
-        alice().create_watchlist(AT, "v", "Banks", given_symbols)
+        alice().create_watchlist(AT, "v", "Banks", invalid_symbols)
     assert refused.value.faults == faults
 
 
-def test_of_many_faults_ten_are_told() -> None:
+def test_a_refusal_names_at_most_ten_faults() -> None:
     with pytest.raises(InvalidListError) as refused:
         alice().create_watchlist(AT, "v", "Banks", ["?"] * 1_000)
     assert [field for field, _ in refused.value.faults] == [f"symbols[{place}]" for place in range(10)]
 
 
-def test_there_is_room_for_a_hundred_of_each() -> None:
+def test_a_workspace_has_at_most_100_watchlists_and_100_presets() -> None:
     workspace = alice()
     for number in range(99):
-        workspace.create_watchlist(AT, f"w{number}", f"{number}", [f"S{one}" for one in range(1_000)])
+        workspace.create_watchlist(AT, f"w{number}", f"{number}", [f"S{symbol}" for symbol in range(1_000)])
         workspace.create_preset(AT, f"p{number}", PresetDraft(f"{number}", {}, False))
     with pytest.raises(InvalidListError, match="watchlists have reached the limit of 100"):
         workspace.create_watchlist(AT, "v", "one more", [])
     with pytest.raises(InvalidListError, match="presets have reached the limit of 100"):
         workspace.create_preset(AT, "q", PresetDraft("one more", {}, False))
-    lost = workspace.watchlists["w"]
+    deleted = workspace.watchlists["w"]
     workspace.delete_watchlist(AT, "w")
     workspace.create_watchlist(AT, "v", "one more", [])
     with pytest.raises(InvalidListError, match="watchlists have reached the limit of 100"):
-        workspace.restore(AT, lost)
+        workspace.restore(AT, deleted)
 
 
-def test_a_preset_names_a_watchlist_that_there_is() -> None:
+def test_a_new_preset_refers_to_an_existing_watchlist() -> None:
     workspace = alice()
     workspace.create_preset(AT, "q", PresetDraft("Tech only", {"watchlist": "w"}, False))
     with pytest.raises(InvalidListError, match="one of this user's watchlists, and is 'v'"):
@@ -261,22 +265,26 @@ def test_a_preset_names_a_watchlist_that_there_is() -> None:
     assert workspace.presets["q"].name == "Renamed"
 
 
-def everything() -> list[UserEvent]:
-    """An event of each type."""
+def events_of_each_type() -> list[UserEvent]:
+    """Return the events of commands that produce every event type."""
     workspace = alice()
     workspace.change_watchlist(AT, "w", "Technology", ["MSFT"])
     workspace.change_preset(AT, "p", PresetDraft("Weak", {"rs_min": 1.0}, True))
-    lost = workspace.watchlists["w"], workspace.presets["p"]
+    deleted = workspace.watchlists["w"], workspace.presets["p"]
     workspace.delete_watchlist(AT, "w")
     workspace.delete_preset(AT, "p")
-    for one in lost:
-        workspace.restore(AT, one)
+    for item in deleted:
+        workspace.restore(AT, item)
     events = workspace.collect_events()
     assert {type(event) for event in events} == set(USER_EVENT_TYPES.values())
     return list(events)
 
 
-@given(st.lists(st.sampled_from(everything()) | user_events.filter(lambda event: event.user == "alice"), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from(events_of_each_type()) | user_events.filter(lambda event: event.user == "alice"), max_size=12
+    )
+)
 def test_the_read_model_folds_any_events_in_any_order(history: list[UserEvent]) -> None:
     model = empty_workspace("alice")
     for event in history:

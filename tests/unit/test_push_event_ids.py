@@ -1,4 +1,4 @@
-"""Ids of messages: read as they are written, and nothing else is."""
+"""Event ids of live push: formatting, parsing, and comparing of positions."""
 
 import pytest
 from hypothesis import given
@@ -12,19 +12,19 @@ numbers = st.integers(0, 10**15)
 marks = st.dictionaries(
     st.integers(0, 63).map(lambda number: f"market-{number}"), st.builds(CommitId, numbers, numbers), max_size=4
 )
-places = st.builds(TopicPosition, st.builds(Build, st.integers(0, 99), st.integers(0, 999)), marks)
+topic_positions = st.builds(TopicPosition, st.builds(Build, st.integers(0, 99), st.integers(0, 999)), marks)
 
 
-@given(places, places)
-def test_an_id_is_read_as_it_was_written(patterns: TopicPosition, backtests: TopicPosition) -> None:
+@given(topic_positions, topic_positions)
+def test_an_id_survives_formatting(patterns: TopicPosition, backtests: TopicPosition) -> None:
     assert parse_id(format_id({"patterns": patterns}), ["patterns"]) == {"patterns": patterns}
     both = format_id({"patterns": patterns, "backtests": backtests})
     assert parse_id(both, ["patterns", "backtests"]) == {"patterns": patterns, "backtests": backtests}
 
 
-def test_an_id_says_build_position_and_number_as_redis_writes_them() -> None:
-    place = TopicPosition(Build(1, 7), {"market-1": CommitId(77), "market-0": CommitId(1234, 2)})
-    assert format_id({"patterns": place}) == "patterns:1.7/market-0=1234-2,market-1=77-0"
+def test_an_id_has_the_build_and_for_each_log_the_position_and_number() -> None:
+    position = TopicPosition(Build(1, 7), {"market-1": CommitId(77), "market-0": CommitId(1234, 2)})
+    assert format_id({"patterns": position}) == "patterns:1.7/market-0=1234-2,market-1=77-0"
 
 
 @pytest.mark.parametrize(
@@ -47,19 +47,19 @@ def test_an_id_says_build_position_and_number_as_redis_writes_them() -> None:
         "patterns:1.1/market-0=1-0;patterns:1.1/market-0=1-0",
     ],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_any_other_text_is_refused_as_an_id(text: str) -> None:
     with pytest.raises(ValueError, match=r"should be the id of a (received )?message"):
         parse_id(text, ["patterns"])
 
 
-@given(places, places)
-def test_a_place_covers_what_led_to_it(one: TopicPosition, other: TopicPosition) -> None:
-    assert one.covers(one)
-    if one.covers(other) and other.covers(one):
-        assert one.build == other.build
-        assert one.last_commits == other.last_commits
-    further = TopicPosition(
-        one.build, {log: CommitId(mark.position, mark.number + 1) for log, mark in one.last_commits.items()}
+@given(topic_positions, topic_positions)
+def test_a_position_covers_itself_and_earlier_positions(position: TopicPosition, other: TopicPosition) -> None:
+    assert position.covers(position)
+    if position.covers(other) and other.covers(position):
+        assert position.build == other.build
+        assert position.last_commits == other.last_commits
+    later = TopicPosition(
+        position.build, {log: CommitId(mark.position, mark.number + 1) for log, mark in position.last_commits.items()}
     )
-    assert further.covers(one)
-    assert one.covers(further) == (not one.last_commits)
+    assert later.covers(position)
+    assert position.covers(later) == (not position.last_commits)

@@ -1,4 +1,4 @@
-"""What a preset keeps is what the scan takes, in one form, whatever the form it was given in."""
+"""Filter presets: parameters are normalized to one form and validated as the scan does; the header If-Match."""
 
 from typing import Any
 
@@ -34,33 +34,33 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def test_every_parameter_is_tried_or_is_of_one_scan() -> None:
+def test_the_strategies_cover_every_parameter_of_a_preset() -> None:
     assert VALUES.keys() | SINGLE_SCAN_PARAMETERS == ScanParameters.model_fields.keys()
 
 
 @given(st.fixed_dictionaries({}, optional=VALUES))
-def test_a_preset_keeps_what_was_given_and_no_more(parameters: dict[str, Any]) -> None:
-    kept = normalize_parameters(parameters)
-    assert kept.keys() == parameters.keys()
-    assert normalize_parameters(kept) == kept
-    assert parse_parameters(ScanParameters, as_query_parameters(kept)) == parse_parameters(
+def test_normalized_parameters_mean_the_same_scan(parameters: dict[str, Any]) -> None:
+    normalized = normalize_parameters(parameters)
+    assert normalized.keys() == parameters.keys()
+    assert normalize_parameters(normalized) == normalized
+    assert parse_parameters(ScanParameters, as_query_parameters(normalized)) == parse_parameters(
         ScanParameters, as_query_parameters(parameters)
     )
 
 
 @given(st.dictionaries(st.text(max_size=3) | st.sampled_from(list(VALUES)), st.none() | st.booleans() | st.text()))
-def test_what_the_scan_would_refuse_is_refused_and_named(parameters: dict[str, Any]) -> None:
-    faults = refusals(parameters)
-    if not faults:
+def test_a_preset_refuses_exactly_the_parameters_that_the_scan_refuses(parameters: dict[str, Any]) -> None:
+    fields = refused_fields(parameters)
+    if not fields:
         assert normalize_parameters(parameters).keys() == parameters.keys()
         return
     with pytest.raises(InvalidListError) as refused:
         normalize_parameters(parameters)
-    assert [field for field, _ in refused.value.faults] == [f"parameters.{name}" for name in faults][:10]
+    assert [field for field, _ in refused.value.faults] == [f"parameters.{name}" for name in fields][:10]
 
 
-def refusals(parameters: dict[str, Any]) -> list[str]:
-    """The fields that the scan refuses."""
+def refused_fields(parameters: dict[str, Any]) -> list[str]:
+    """Return the fields that the scan refuses."""
     try:
         parse_parameters(ScanParameters, as_query_parameters(parameters))
     except Problem as problem:
@@ -68,23 +68,23 @@ def refusals(parameters: dict[str, Any]) -> list[str]:
     return []
 
 
-def test_an_item_with_a_comma_is_not_made_two() -> None:
+def test_an_item_with_a_comma_is_refused() -> None:
     with pytest.raises(InvalidListError, match=r"parameters\.sectors has an item with a comma"):
         normalize_parameters({"symbols": ["AAPL"], "sectors": ["Energy", "Real Estate, etc"]})
 
 
-@pytest.mark.parametrize("begin", [list, dict])
-def test_what_is_too_deep_is_refused(begin: type) -> None:
-    # As deep as a body can be.
+@pytest.mark.parametrize("container", [list, dict])
+def test_a_deeply_nested_value_is_refused(container: type) -> None:
+    # The deepest nesting that a request body can have.
     deep: Any = 1
     for _ in range(1_000):
-        deep = [deep] if begin is list else {"a": deep}
+        deep = [deep] if container is list else {"a": deep}
     with pytest.raises(InvalidListError, match=r"parameters\.confidence_min"):
         normalize_parameters({"confidence_min": deep})
 
 
 @pytest.mark.parametrize("name", sorted(SINGLE_SCAN_PARAMETERS))
-def test_what_is_of_one_scan_is_of_no_preset(name: str) -> None:
+def test_a_preset_refuses_the_parameters_of_a_single_scan(name: str) -> None:
     with pytest.raises(InvalidListError, match=f"parameters.{name} applies to a single scan"):
         normalize_parameters({name: "1"})
 
@@ -108,9 +108,9 @@ def request(**headers: str) -> Any:
         ("", set()),
     ],
 )
-def test_the_versions_that_if_match_names(header: str, versions: set[int] | None) -> None:
+def test_if_match_names_the_expected_versions(header: str, versions: set[int] | None) -> None:
     assert expected_versions(request(If_Match=header)) == versions
 
 
-def test_any_version_will_do_where_none_is_named() -> None:
+def test_any_version_is_expected_without_if_match() -> None:
     assert expected_versions(request()) is None

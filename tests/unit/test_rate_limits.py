@@ -1,4 +1,4 @@
-"""Rate limits: nobody gets more than was allowed, everybody gets that, and the table stays bounded."""
+"""Rate limits: no client exceeds its limit, every client can use its limit, and the table is bounded."""
 
 from math import ceil
 
@@ -13,7 +13,7 @@ steps = st.lists(st.tuples(st.floats(0, 10, allow_nan=False), st.sampled_from("a
 
 
 class Clock:
-    """A clock that stands still unless it is moved."""
+    """A clock that a test moves by hand."""
 
     now = 0.0
 
@@ -22,16 +22,16 @@ class Clock:
 
 
 @given(st.floats(0.1, 50), st.integers(1, 20), steps)
-def test_in_no_stretch_of_time_are_there_more_than_the_rate_and_one_burst(
-    rate: float, burst: int, asked: list[tuple[float, str]]
+def test_no_period_has_more_requests_than_the_rate_and_one_burst(
+    rate: float, burst: int, requests: list[tuple[float, str]]
 ) -> None:
     clock = Clock()
     limits = RateLimits(rate, burst, clock)
     allowed: dict[str, list[float]] = {"a": [], "b": []}
-    for pause, who in asked:
+    for pause, client in requests:
         clock.now += pause
-        if limits.spend(who) is None:
-            allowed[who].append(clock.now)
+        if limits.spend(client) is None:
+            allowed[client].append(clock.now)
     for times in allowed.values():
         for first in range(len(times)):
             for last in range(first, len(times)):
@@ -39,7 +39,7 @@ def test_in_no_stretch_of_time_are_there_more_than_the_rate_and_one_burst(
 
 
 @given(st.floats(0.1, 50), st.integers(1, 20))
-def test_who_waits_as_told_is_answered(rate: float, burst: int) -> None:
+def test_a_client_that_waits_as_long_as_required_is_allowed(rate: float, burst: int) -> None:
     clock = Clock()
     limits = RateLimits(rate, burst, clock)
     assert [limits.spend("a") for _ in range(burst)] == [None] * burst
@@ -62,11 +62,11 @@ def test_who_waits_as_told_is_answered(rate: float, burst: int) -> None:
         ("a:path", "a:path"),
     ],
 )
-def test_addresses_count_by_whose_they_are(address: str, network: str) -> None:
+def test_an_ipv6_address_counts_as_its_network(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
-def test_the_table_stays_bounded_and_forgets_the_oldest() -> None:
+def test_the_table_is_bounded_and_removes_the_oldest_clients() -> None:
     clock = Clock()
     limits = RateLimits(1, 1, clock)
     assert limits.spend("first") is None
@@ -74,9 +74,9 @@ def test_the_table_stays_bounded_and_forgets_the_oldest() -> None:
         assert limits.spend(str(number)) is None
     assert limits.spend(str(MAX_BUCKETS - 1)) == 1
     assert limits.spend("first") is None
-    assert len(limits._buckets) <= MAX_BUCKETS
-    # Those that are full again go first.
+    assert len(limits.clients) <= MAX_BUCKETS
+    # Full buckets are removed first.
     clock.now += 2
     later = {f"later {number}" for number in range(MAX_BUCKETS)}
-    assert {limits.spend(who) for who in later} == {None}
-    assert limits._buckets.keys() == later
+    assert {limits.spend(client) for client in later} == {None}
+    assert limits.clients == later

@@ -1,4 +1,4 @@
-"""A bound on waiting: work that waits and work that does not end as they would without it, or are overdue."""
+"""Deadlines of requests: work ends as without a deadline, or fails when the deadline passes."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -18,50 +18,50 @@ LONG = 60.0
 SHORT = 0.01
 
 
-async def at_once() -> str:
+async def return_at_once() -> str:
     return "done"
 
 
-async def after_waits() -> str:
+async def wait_and_return() -> str:
     for _ in range(3):
         await asyncio.sleep(0)
         await asyncio.sleep(0.001)
     return "done"
 
 
-async def lets_others_have_their_turn() -> str:
+async def yield_and_return() -> str:
     for _ in range(3):
         await asyncio.sleep(0)
     return "done"
 
 
-async def fails_after_a_turn_and_a_wait() -> str:
+async def fail_after_a_yield_and_a_wait() -> str:
     await asyncio.sleep(0)
     await asyncio.sleep(0.001)
     raise ValueError("wrong")
 
 
-async def for_ever() -> str:
+async def wait_for_ever() -> str:
     await asyncio.Event().wait()
     return "never"
 
 
-async def fails_at_once() -> str:
+async def fail_at_once() -> str:
     raise ValueError("wrong")
 
 
-async def fails_after_a_wait() -> str:
+async def fail_after_a_yield() -> str:
     await asyncio.sleep(0)
     raise ValueError("wrong")
 
 
-async def times_out_by_itself() -> str:
+async def time_out() -> str:
     async with asyncio.timeout(SHORT):
-        return await for_ever()
+        return await wait_for_ever()
 
 
-async def goes_on_after_an_error() -> str:
-    """What it waits for fails, which it catches, and waits again."""
+async def catch_an_error_and_wait() -> str:
+    """Await a failing future, catch its error, and wait again."""
     failing = asyncio.get_running_loop().create_future()
     failing.set_exception(KeyError("expected"))
     try:
@@ -72,36 +72,36 @@ async def goes_on_after_an_error() -> str:
     return "done"
 
 
-@pytest.mark.parametrize("work", [at_once, lets_others_have_their_turn, after_waits, goes_on_after_an_error])
-def test_it_returns_what_the_work_returns(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
+@pytest.mark.parametrize("work", [return_at_once, yield_and_return, wait_and_return, catch_an_error_and_wait])
+def test_the_result_of_the_work_is_returned(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
     assert asyncio.run(with_deadline(LONG, work())) == "done"
 
 
-@pytest.mark.parametrize("work", [fails_at_once, fails_after_a_wait, fails_after_a_turn_and_a_wait])
-def test_the_works_errors_are_its_own(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
+@pytest.mark.parametrize("work", [fail_at_once, fail_after_a_yield, fail_after_a_yield_and_a_wait])
+def test_an_error_of_the_work_is_raised(work: Callable[[], Coroutine[Any, Any, str]]) -> None:
     with pytest.raises(ValueError, match="wrong"):
         asyncio.run(with_deadline(LONG, work()))
 
 
-def test_what_waits_too_long_is_overdue() -> None:
+def test_work_that_exceeds_the_deadline_is_cancelled_with_an_error() -> None:
     with pytest.raises(DeadlineExceededError):
-        asyncio.run(with_deadline(SHORT, for_ever()))
+        asyncio.run(with_deadline(SHORT, wait_for_ever()))
 
 
-def test_a_time_out_within_is_another() -> None:
+def test_a_timeout_inside_the_work_stays_a_timeout_error() -> None:
     with pytest.raises(TimeoutError):
-        asyncio.run(with_deadline(LONG, times_out_by_itself()))
+        asyncio.run(with_deadline(LONG, time_out()))
 
 
-@pytest.mark.parametrize("work", [at_once, lets_others_have_their_turn])
-def test_without_a_wait_there_is_no_timer(
+@pytest.mark.parametrize("work", [return_at_once, yield_and_return])
+def test_work_that_never_waits_starts_no_timer(
     monkeypatch: pytest.MonkeyPatch, work: Callable[[], Coroutine[Any, Any, str]]
 ) -> None:
     monkeypatch.setattr("readapi.http.deadlines.timeout", None)
     assert asyncio.run(with_deadline(LONG, work())) == "done"
 
 
-def test_others_do_have_their_turn() -> None:
+def test_two_works_take_turns_at_each_yield() -> None:
     async def test() -> list[str]:
         order: list[str] = []
 
@@ -116,14 +116,14 @@ def test_others_do_have_their_turn() -> None:
     assert asyncio.run(test()) == ["a0", "b0", "a1", "b1", "a2", "b2"]
 
 
-def test_the_work_is_cancelled_where_it_lets_others_have_their_turn() -> None:
-    seen: list[str] = []
+def test_work_is_cancelled_at_a_yield() -> None:
+    steps: list[str] = []
 
     async def work() -> None:
         try:
             await yield_to_cohort()
         except asyncio.CancelledError:
-            seen.append("cancelled")
+            steps.append("cancelled")
             raise
 
     async def test() -> None:
@@ -133,46 +133,45 @@ def test_the_work_is_cancelled_where_it_lets_others_have_their_turn() -> None:
             await task
 
     asyncio.run(test())
-    assert seen == ["cancelled"]
+    assert steps == ["cancelled"]
 
 
-def test_the_work_is_cancelled_with_its_task() -> None:
-    """Also where it waits again before it ends, as what cleans up does."""
-    seen: list[str] = []
+def test_cancelling_the_task_cancels_the_work_and_waits_for_its_cleanup() -> None:
+    steps: list[str] = []
 
-    async def cleans_up() -> None:
+    async def clean_up_when_cancelled() -> None:
         try:
-            await for_ever()
+            await wait_for_ever()
         except asyncio.CancelledError:
             await asyncio.sleep(0.001)
-            seen.append("cleaned up")
+            steps.append("cleaned up")
             raise
 
     async def test() -> None:
-        task = asyncio.create_task(with_deadline(LONG, cleans_up()))
+        task = asyncio.create_task(with_deadline(LONG, clean_up_when_cancelled()))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(test())
-    assert seen == ["cleaned up"]
+    assert steps == ["cleaned up"]
 
 
-class Waiting(Resource):
-    """Answers when nobody asks any more."""
+class NeverResponding(Resource):
+    """A resource that never responds."""
 
     @operation("Wait", scope=None, responses={200: None})
     async def on_get(self, _req: Request, _resp: Response, _query: Parameters) -> None:
-        """Too long."""
-        await for_ever()
+        """Never respond."""
+        await wait_for_ever()
 
 
-def test_a_request_that_is_overdue_is_told_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_past_its_deadline_gets_status_503_with_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("readapi.http.operation.RESPONSE_SECONDS", SHORT)
     app = App()
     handle_errors(app, ())
-    app.add_route("/", Waiting())
-    answer = falcon.testing.TestClient(app).simulate_get("/")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    assert "did not respond within 0.01 s" in answer.json["detail"]
+    app.add_route("/", NeverResponding())
+    response = falcon.testing.TestClient(app).simulate_get("/")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert "did not respond within 0.01 s" in response.json["detail"]

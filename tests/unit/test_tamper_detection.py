@@ -1,4 +1,4 @@
-"""Whatever is done to the events of a log, verification names the first that is not as it was, and how it is not."""
+"""Tamper detection: verification names the first altered event of a log and the kind of the alteration."""
 
 import struct
 from collections.abc import Sequence
@@ -34,6 +34,7 @@ class Row(NamedTuple):
 
 
 def canonical_bytes(row: Row) -> bytes:
+    """The bytes of a row that its hash covers."""
     encoded = b""
     for value in (LOG, *row[:-1]):
         if value is None:
@@ -46,12 +47,13 @@ def canonical_bytes(row: Row) -> bytes:
     return encoded
 
 
-def copied(row: Row) -> bytes:
+def copy_row(row: Row) -> bytes:
+    """A row in the binary format of COPY."""
     return struct.pack(">h", len(COLUMNS) + 1) + canonical_bytes(row) + struct.pack(">i", len(row.hash)) + row.hash
 
 
 def chained(rows: Sequence[Row], before: bytes = GENESIS) -> list[Row]:
-    """The rows with the hashes that they should have."""
+    """Return the rows with correct hashes. ``before`` is the hash before the first row."""
     result = []
     for row in rows:
         before = sha256(before + canonical_bytes(row)).digest()
@@ -63,10 +65,10 @@ def renumbered(rows: Sequence[Row]) -> list[Row]:
     return [row._replace(position=position) for position, row in enumerate(rows, 1)]
 
 
-def verified(original: Sequence[Row], tampered: Sequence[Row]) -> TamperFinding | None:
-    """What verification says of the tampered rows, where the original ones were archived."""
+def verify(original: Sequence[Row], tampered: Sequence[Row]) -> TamperFinding | None:
+    """Verify tampered rows against the head of the original rows."""
     layout, end = RowLayout(LOG), len(original)
-    rows = iter([copied(row) for row in sorted(tampered, key=lambda row: row.position)])
+    rows = iter([copy_row(row) for row in sorted(tampered, key=lambda row: row.position)])
     link, row = layout.follow(ChainLink(0, GENESIS), rows, end)
     if row is None:
         row = next(rows, None)
@@ -75,14 +77,14 @@ def verified(original: Sequence[Row], tampered: Sequence[Row]) -> TamperFinding 
     return classify_break(ChainBreak(layout, link, end, original[-1].hash), row, rows)
 
 
-def found(original: Sequence[Row], tampered: Sequence[Row]) -> tuple[int, str]:
-    misfit = verified(original, tampered)
-    assert misfit is not None
-    return misfit.position, misfit.kind
+def finding_of(original: Sequence[Row], tampered: Sequence[Row]) -> tuple[int, str]:
+    finding = verify(original, tampered)
+    assert finding is not None
+    return finding.position, finding.kind
 
 
 @st.composite
-def contents(draw: st.DrawFn) -> Row:
+def row_contents(draw: st.DrawFn) -> Row:
     return Row(
         position=0,
         recorded_at=draw(st.integers(0, 3)),
@@ -98,8 +100,14 @@ def contents(draw: st.DrawFn) -> Row:
     )
 
 
-histories = st.lists(contents(), min_size=1, max_size=12).map(renumbered).map(chained)
-longer = st.lists(contents(), min_size=3, max_size=12).map(renumbered).map(chained)
+def histories_of(min_size: int) -> st.SearchStrategy[list[Row]]:
+    """Chained rows with unique event ids: rows with the same content could be exchanged without a trace."""
+    rows = st.lists(row_contents(), min_size=min_size, max_size=12, unique_by=lambda row: row.event_id)
+    return rows.map(renumbered).map(chained)
+
+
+histories = histories_of(1)
+long_histories = histories_of(3)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "recorded_at": st.integers(-(2**40), 2**40),
     "stream": TEXTS,
@@ -115,103 +123,106 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 @given(histories)
-def test_an_untouched_chain_fits(rows: list[Row]) -> None:
-    assert verified(rows, rows) is None
+def test_an_unaltered_log_has_no_finding(rows: list[Row]) -> None:
+    assert verify(rows, rows) is None
 
 
 @given(histories, st.sampled_from(sorted(VALUES)), st.data())
-def test_any_change_of_any_column_is_found_where_it_is(rows: list[Row], column: str, data: st.DataObject) -> None:
+def test_a_changed_column_is_found_at_its_position(rows: list[Row], column: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(rows) - 1))
     row = rows[at]._replace(**{column: data.draw(VALUES[column])})
     assume(row != rows[at])
-    assert found(rows, [*rows[:at], row, *rows[at + 1 :]]) == (at + 1, "changed")
+    assert finding_of(rows, [*rows[:at], row, *rows[at + 1 :]]) == (at + 1, "changed")
 
 
 @given(histories, st.integers(-3, 20), st.data())
-def test_an_event_at_another_position_is_found(rows: list[Row], position: int, data: st.DataObject) -> None:
+def test_an_event_with_another_position_is_missing_or_added(
+    rows: list[Row], position: int, data: st.DataObject
+) -> None:
     at = data.draw(st.integers(0, len(rows) - 1))
     assume(position != at + 1)
-    first, kind = found(rows, [*rows[:at], rows[at]._replace(position=position), *rows[at + 1 :]])
+    first, kind = finding_of(rows, [*rows[:at], rows[at]._replace(position=position), *rows[at + 1 :]])
     assert first == min(position, at + 1)
     assert kind == ("missing" if position > at + 1 else "added")
 
 
 @given(histories, st.data())
-def test_what_is_taken_out_is_missing(rows: list[Row], data: st.DataObject) -> None:
+def test_removed_events_are_missing(rows: list[Row], data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(rows) - 1))
     last = data.draw(st.integers(first, len(rows) - 1))
-    left = rows[:first] + rows[last + 1 :]
-    assert found(rows, left) == (first + 1, "missing")
-    assert found(rows, renumbered(left)) == (first + 1, "missing")
+    remaining = rows[:first] + rows[last + 1 :]
+    assert finding_of(rows, remaining) == (first + 1, "missing")
+    assert finding_of(rows, renumbered(remaining)) == (first + 1, "missing")
 
 
-@given(histories, contents(), st.data())
-def test_what_is_put_in_is_added(rows: list[Row], extra: Row, data: st.DataObject) -> None:
+@given(histories, row_contents(), st.data())
+def test_an_inserted_event_is_added(rows: list[Row], extra: Row, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(rows)))
+    assume(extra.event_id not in {row.event_id for row in rows})
     extra = extra._replace(hash=data.draw(st.binary(min_size=32, max_size=32)))
-    assert found(rows, renumbered([*rows[:at], extra, *rows[at:]])) == (at + 1, "added")
+    assert finding_of(rows, renumbered([*rows[:at], extra, *rows[at:]])) == (at + 1, "added")
     before = rows[at - 1].hash if at else GENESIS
-    [fitting] = chained([extra._replace(position=at + 1)], before)
-    assert found(rows, renumbered([*rows[:at], fitting, *rows[at:]])) == (at + 1, "added")
+    [chained_row] = chained([extra._replace(position=at + 1)], before)
+    assert finding_of(rows, renumbered([*rows[:at], chained_row, *rows[at:]])) == (at + 1, "added")
 
 
-@given(histories, contents(), st.integers(1, 5), st.data())
-def test_a_position_that_is_there_twice_is_added(rows: list[Row], other: Row, by: int, data: st.DataObject) -> None:
+@given(histories, row_contents(), st.integers(1, 5), st.data())
+def test_a_second_event_at_a_position_is_added(rows: list[Row], other: Row, by: int, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(rows) - 1))
     copy = data.draw(st.sampled_from([rows[at], other._replace(position=at + 1, hash=bytes(32))]))
     twice = [*rows[: at + data.draw(st.integers(0, 1))], copy]
-    assert found(rows, [*twice, *rows[len(twice) - 1 :]]) == (at + 1, "added")
-    behind = len(rows) + by
-    assert found(rows, [*rows, other._replace(position=behind, hash=bytes(32))]) == (behind, "added")
+    assert finding_of(rows, [*twice, *rows[len(twice) - 1 :]]) == (at + 1, "added")
+    beyond_end = len(rows) + by
+    assert finding_of(rows, [*rows, other._replace(position=beyond_end, hash=bytes(32))]) == (beyond_end, "added")
 
 
-@given(longer, st.data())
-def test_what_was_exchanged_is_swapped_and_both_are_named(rows: list[Row], data: st.DataObject) -> None:
+@given(long_histories, st.data())
+def test_two_exchanged_events_are_swapped_and_both_positions_are_named(rows: list[Row], data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(rows) - 2))
     second = data.draw(st.integers(first + 1, len(rows) - 1))
-    one, other = rows[first], rows[second]
+    row, other = rows[first], rows[second]
 
     def exchanged(new_first: Row, new_second: Row) -> TamperFinding | None:
-        changed = {one.position: new_first, other.position: new_second}
-        return verified(rows, [changed.get(row.position, row) for row in rows])
+        changed = {row.position: new_first, other.position: new_second}
+        return verify(rows, [changed.get(unchanged.position, unchanged) for unchanged in rows])
 
-    for misfit in (
-        exchanged(other._replace(position=one.position), one._replace(position=other.position)),
+    for finding in (
+        exchanged(other._replace(position=row.position), row._replace(position=other.position)),
         exchanged(
-            other._replace(position=one.position, hash=one.hash), one._replace(position=other.position, hash=other.hash)
+            other._replace(position=row.position, hash=row.hash), row._replace(position=other.position, hash=other.hash)
         ),
     ):
-        assert misfit is not None
-        assert (misfit.position, misfit.kind) == (first + 1, "swapped")
-        assert f"with {second + 1}:" in misfit.detail
-    assume(one.state != other.state)
-    misfit = exchanged(one._replace(state=other.state), other._replace(state=one.state))
-    assert misfit is not None
-    assert (misfit.position, misfit.kind) == (first + 1, "swapped")
-    assert f"with {second + 1}:" in misfit.detail
+        assert finding is not None
+        assert (finding.position, finding.kind) == (first + 1, "swapped")
+        assert f"with {second + 1}:" in finding.detail
+    assume(row.state != other.state)
+    finding = exchanged(row._replace(state=other.state), other._replace(state=row.state))
+    assert finding is not None
+    assert (finding.position, finding.kind) == (first + 1, "swapped")
+    assert f"with {second + 1}:" in finding.detail
 
 
-@given(longer, st.data())
-def test_an_event_that_was_moved_is_found_where_the_order_differs_first(rows: list[Row], data: st.DataObject) -> None:
+@given(long_histories, st.data())
+def test_a_changed_order_is_found_at_the_first_difference(rows: list[Row], data: st.DataObject) -> None:
     order = data.draw(st.permutations(rows))
     differing = [position for position, (row, now) in enumerate(zip(rows, order, strict=True), 1) if row != now]
     assume(differing)
-    assert found(rows, renumbered(order)) == (differing[0], "swapped")
+    assert finding_of(rows, renumbered(order)) == (differing[0], "swapped")
 
 
-@given(longer, st.lists(st.integers(0, 11), min_size=1, max_size=6), st.integers(1, 3))
-def test_of_several_alterations_the_first_is_named(rows: list[Row], places: list[int], by: int) -> None:
+@given(long_histories, st.lists(st.integers(0, 11), min_size=1, max_size=6), st.integers(1, 3))
+def test_the_first_of_several_changes_is_named(rows: list[Row], indexes: list[int], by: int) -> None:
     tampered = list(rows)
-    changed = sorted({place % len(rows) for place in places})
+    changed = sorted({index % len(rows) for index in indexes})
     for at in changed:
         tampered[at] = tampered[at]._replace(version=tampered[at].version + by)
-    assert found(rows, tampered) == (changed[0] + 1, "changed")
+    assert finding_of(rows, tampered) == (changed[0] + 1, "changed")
 
 
-@given(longer, st.data())
-def test_a_change_with_a_hash_that_fits_shows_at_the_next_event(rows: list[Row], data: st.DataObject) -> None:
+@given(long_histories, st.data())
+def test_a_change_with_a_recomputed_hash_is_found_at_the_next_event(rows: list[Row], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(rows) - 2))
     changed = rows[at]._replace(state=rows[at].state + b" ")
     [changed] = chained([changed], rows[at - 1].hash if at else GENESIS)
-    assert found(rows, [*rows[:at], changed, *rows[at + 1 :]]) == (at + 2, "changed")
+    assert finding_of(rows, [*rows[:at], changed, *rows[at + 1 :]]) == (at + 2, "changed")
     assert [row.position for row in rows] == [1, *(after.position for _, after in pairwise(rows))]

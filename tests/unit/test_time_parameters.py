@@ -1,4 +1,4 @@
-"""Moments as parameters: understood as they are meant, or refused with what to do."""
+"""Times as query parameters: accepted forms, and refusals that say what to send instead."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -14,12 +14,12 @@ NINE = datetime(2026, 11, 25, 9, tzinfo=UTC).timestamp()
 zones = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
-def moment(given: str) -> float | None:
-    return parse_parameters(ScanParameters, {"as_of": given}).as_of
+def parse_moment(text: str) -> float | None:
+    return parse_parameters(ScanParameters, {"as_of": text}).as_of
 
 
 @pytest.mark.parametrize(
-    "given",
+    "text",
     [
         "2026-11-25T09:00:00Z",
         "2026-11-25T09:00:00",
@@ -31,26 +31,26 @@ def moment(given: str) -> float | None:
         f"{NINE:.6f}",
     ],
 )
-def test_nine_in_the_morning_of_utc(given: str) -> None:
-    assert moment(given) == NINE
+def test_every_form_of_a_time_is_the_same_moment(text: str) -> None:
+    assert parse_moment(text) == NINE
 
 
-def test_a_date_is_its_midnight_in_utc() -> None:
-    assert moment("2026-11-25") == NINE - 9 * 3_600
+def test_a_date_is_midnight_utc() -> None:
+    assert parse_moment("2026-11-25") == NINE - 9 * 3_600
 
 
 @given(st.datetimes().filter(lambda time: 1970 < time.year < 9999), zones)
-def test_what_python_writes_is_read(time: datetime, zone: timezone) -> None:
-    assert moment(time.replace(tzinfo=zone).isoformat()) == time.replace(tzinfo=zone).timestamp()
+def test_the_iso_format_of_python_is_read(time: datetime, zone: timezone) -> None:
+    assert parse_moment(time.replace(tzinfo=zone).isoformat()) == time.replace(tzinfo=zone).timestamp()
 
 
 @given(st.floats(0, 253402300799))
-def test_every_epoch_second_is_taken_as_it_is(seconds: float) -> None:
-    assert moment(repr(seconds)) == seconds
+def test_seconds_since_the_epoch_are_read(seconds: float) -> None:
+    assert parse_moment(repr(seconds)) == seconds
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("text", "reason_part"),
     [
         ("2026-11-25T09:00:00 01:00", "%2B"),
         ("2026-11-25 09:00:00", "should have a T between"),
@@ -73,14 +73,14 @@ def test_every_epoch_second_is_taken_as_it_is(seconds: float) -> None:
         ("0001-01-01", "greater than or equal to 0"),
     ],
 )
-def test_what_is_no_moment_is_refused(given: str, says: str) -> None:
+def test_any_other_text_is_refused_as_a_time(text: str, reason_part: str) -> None:
     with pytest.raises(Problem) as refused:
-        moment(given)
-    assert says in str(refused.value)
+        parse_moment(text)
+    assert reason_part in str(refused.value)
     assert [error["field"] for error in refused.value.errors] == ["as_of"]
 
 
-def test_there_is_one_moment() -> None:
+def test_a_scan_has_at_most_one_time_in_the_past() -> None:
     with pytest.raises(Problem, match="as_of_valid cannot be combined with as_of"):
         parse_parameters(ScanParameters, {"as_of": "2026-11-25", "as_of_valid": "2026-11-25"})
     assert parse_parameters(ScanParameters, {"as_of": "5"}).past == ("recorded", 5)

@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 from infra.processes.outage import OutageLog
 
 
-def test_each_class_of_error_is_logged_once() -> None:
+def test_each_class_of_error_is_logged_once_until_recovery() -> None:
     outage = OutageLog("waits", "goes on", log="market-0")
     with capture_logs() as logs:
         outage.recovered()
@@ -16,10 +16,10 @@ def test_each_class_of_error_is_logged_once() -> None:
         outage.recovered()
         assert not outage.is_failing
         outage.failed(OSError("port 3"))
-    where = {"log": "market-0"}
+    fields = {"log": "market-0"}
     assert logs == [
-        {**where, "event": "waits", "log_level": "warning", "error": "port 1"},
-        {**where, "event": "waits", "log_level": "warning", "error": "two lines"},
-        {**where, "event": "goes on", "log_level": "info"},
-        {**where, "event": "waits", "log_level": "warning", "error": "port 3"},
+        {**fields, "event": "waits", "log_level": "warning", "error": "port 1"},
+        {**fields, "event": "waits", "log_level": "warning", "error": "two lines"},
+        {**fields, "event": "goes on", "log_level": "info"},
+        {**fields, "event": "waits", "log_level": "warning", "error": "port 3"},
     ]
