@@ -22,7 +22,7 @@ from tests.strategies import user_events
 from tests.unit.spec import Given
 
 FAMILY = ("👩\u200d👧", "👩👧", "\u200d")
-"""An emoji of two parts and a joiner, its parts alone (another spelling of the name), and the joiner alone (no text)."""
+"""An emoji of two parts and a joiner, its parts alone (another spelling of the name), and the joiner alone (empty)."""
 
 NAMES = ("Tech", " tech ", "TECH", "Straße", "STRASSE", "é" * 80, "é" * 81, "", " ", "a\nb", "Banks", "ﬁnance", *FAMILY)
 SYMBOLS = ("AAPL", "aapl", "BRK.B", "^GSPC", "", "A B", "MSFT\n", "X" * 33, "ß")
