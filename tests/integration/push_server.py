@@ -35,6 +35,9 @@ from tests.pattern_queries import pattern_row
 from tests.processes.roles import wait_until
 from tests.push import BUILD, commit_of
 
+FILTERS_CHANGED = "the catalogue or a list has changed, and the filters may select other symbols now"
+"""Reason of a reset after a change of the catalogue or of a list."""
+
 
 class StubFreshness:
     """A ``Freshness`` with the age that the test sets."""
@@ -216,3 +219,9 @@ def receive(connection: ClientConnection) -> dict[str, Any]:
     """Receive a message from a WebSocket."""
     message: dict[str, Any] = orjson.loads(connection.recv(timeout=20))
     return message
+
+
+def symbols_in(message: dict[str, Any]) -> list[str]:
+    """Return the symbols of the patterns that a ``changes`` message sets."""
+    assert message["type"] == "changes", message
+    return [change["pattern"]["symbol"] for change in message["changes"]]

@@ -191,8 +191,8 @@ def fixed_contender(answer: FixedAnswer) -> Iterator[RunningContender]:
 def contenders() -> Iterator[dict[str, RunningContender]]:
     """One contender for each of the fixed answers, by name. All processes start at the same time."""
     with ExitStack() as stack, ThreadPoolExecutor(len(FIXED_ANSWERS)) as pool:
-        running = list(pool.map(stack.enter_context, map(fixed_contender, FIXED_ANSWERS)))
-        yield {contender.name: contender for contender in running}
+        started = list(pool.map(stack.enter_context, map(fixed_contender, FIXED_ANSWERS)))
+        yield {contender.name: contender for contender in started}
 
 
 def test_the_benchmark_refuses_contenders_with_different_answers(contenders: dict[str, RunningContender]) -> None:

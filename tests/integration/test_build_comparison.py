@@ -89,10 +89,10 @@ def projector(client: Redis, projection: Projection[Any, Any], build: Build, log
 
 
 def fold_logs(client: Redis, projection: Projection[Any, Any], build: Build, *, batch: int = 500) -> None:
-    """Fold all there is in all logs."""
+    """Fold all events of all logs into a build."""
     for log in LOGS:
-        folding_projector = projector(client, projection, build, log)
-        while folding_projector.step(batch, 0)[1]:
+        segment_projector = projector(client, projection, build, log)
+        while segment_projector.step(batch, 0)[1]:
             pass
 
 

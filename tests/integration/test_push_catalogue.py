@@ -6,10 +6,15 @@ from typing import Any
 import pytest
 
 from tests.catalogue import symbol_row
-from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server
+from tests.integration.push_server import (
+    FILTERS_CHANGED,
+    PushServer,
+    detection_commit,
+    receive,
+    running_push_server,
+    symbols_in,
+)
 from tests.processes.roles import wait_until
-
-REASON = "the catalogue or a list has changed, and the filters may select other symbols now"
 
 
 @pytest.fixture
@@ -28,10 +33,6 @@ def define_universe(server: PushServer, *members: str) -> None:
     server.run_in_loop(define)
 
 
-def symbols_in(message: dict[str, Any]) -> list[str]:
-    return [change["pattern"]["symbol"] for change in message["changes"]]
-
-
 def test_clients_receive_only_the_changes_of_symbols_that_their_filters_select(server: PushServer) -> None:
     with (
         server.websocket("/ws/patterns?universe=leaders") as by_universe,
@@ -46,7 +47,7 @@ def test_clients_receive_only_the_changes_of_symbols_that_their_filters_select(s
         assert symbols_in(receive(by_universe)) == ["S1"]
         assert symbols_in(receive(by_sector)) == ["S2"]
         define_universe(server, "S2", "S3")
-        assert next(by_both)["reason"] == REASON
+        assert next(by_both)["reason"] == FILTERS_CHANGED
 
 
 def test_a_changed_universe_resets_only_the_clients_whose_symbols_change(server: PushServer) -> None:
@@ -60,7 +61,7 @@ def test_a_changed_universe_resets_only_the_clients_whose_symbols_change(server:
             assert receive(connection)["type"] == "ready"
         define_universe(server, "S1", "S2")
         reset = receive(affected)
-        assert (reset["type"], reset["topic"], reset["reason"]) == ("reset", "patterns", REASON)
+        assert (reset["type"], reset["topic"], reset["reason"]) == ("reset", "patterns", FILTERS_CHANGED)
         for position in (1, 2):
             server.deliver(detection_commit(position)[1])
         for connection, symbols in (
@@ -87,7 +88,7 @@ def test_an_emptied_sector_selects_no_symbols_until_a_symbol_returns(server: Pus
                 server.hub.on_catalogue_change()
 
             server.run_in_loop(put_symbol)
-            assert receive(connection)["reason"] == REASON
+            assert receive(connection)["reason"] == FILTERS_CHANGED
         server.deliver(detection_commit(1)[1])
         assert symbols_in(receive(connection)) == ["S1"]
 
@@ -103,7 +104,7 @@ def test_a_client_resumes_only_if_its_filters_still_select_the_same_symbols(serv
     define_universe(server, "S2")
     with server.websocket(path) as connection:
         ready, reset = receive(connection), receive(connection)
-        assert (ready["resumed"], reset["type"], reset["reason"]) == (False, "reset", REASON)
+        assert (ready["resumed"], reset["type"], reset["reason"]) == (False, "reset", FILTERS_CHANGED)
         assert reset["id"].rpartition(":")[2] != last_id.rpartition(":")[2]
     with server.websocket(f"/ws/patterns?last_event_id={last_id}") as connection:
         assert receive(connection)["resumed"] is False

@@ -12,10 +12,16 @@ from websockets.sync.client import ClientConnection
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
 from readapi.ports.commits import Commit, CommitId, RowChange
-from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server
+from tests.integration.push_server import (
+    FILTERS_CHANGED,
+    PushServer,
+    detection_commit,
+    receive,
+    running_push_server,
+    symbols_in,
+)
 from tests.processes.roles import wait_until
 
-REASON = "the catalogue or a list has changed, and the filters may select other symbols now"
 WATCHLIST, OTHER, PRESET = "a" * 32, "b" * 32, "c" * 32
 
 
@@ -54,11 +60,6 @@ def as_alice(server: PushServer, query: str) -> AbstractContextManager[ClientCon
     return server.websocket(f"/ws/patterns?{query}", additional_headers={"X-User-ID": "alice"})
 
 
-def symbols_in(message: dict[str, Any]) -> list[str]:
-    assert message["type"] == "changes", message
-    return [change["pattern"]["symbol"] for change in message["changes"]]
-
-
 def test_clients_receive_only_the_changes_of_symbols_on_their_lists(server: PushServer) -> None:
     with (
         as_alice(server, f"watchlist={WATCHLIST}") as by_watchlist,
@@ -90,7 +91,7 @@ def test_a_changed_list_resets_the_clients_that_filter_by_this_list(server: Push
             assert receive(connection)["type"] == "ready"
         set_workspace(server, workspace(watchlist=["S2"], preset={"symbols": ["S1", "S2"], "per_page": 9}))
         reset = receive(by_watchlist)
-        assert (reset["type"], reset["topic"], reset["reason"]) == ("reset", "patterns", REASON)
+        assert (reset["type"], reset["topic"], reset["reason"]) == ("reset", "patterns", FILTERS_CHANGED)
         server.deliver(detection_commit(1)[1])
         server.deliver(detection_commit(2)[1])
         assert symbols_in(receive(by_watchlist)) == ["S2"]
@@ -113,10 +114,10 @@ def test_a_deleted_watchlist_selects_no_symbols_until_it_is_restored(
     with as_alice(server, f"watchlist={WATCHLIST}") as connection:
         assert receive(connection)["type"] == "ready"
         set_workspace(server, after)
-        assert receive(connection)["reason"] == REASON
+        assert receive(connection)["reason"] == FILTERS_CHANGED
         server.deliver(detection_commit(1)[1])
         set_workspace(server, workspace(watchlist=["S2"]), 3)
-        assert receive(connection)["reason"] == REASON
+        assert receive(connection)["reason"] == FILTERS_CHANGED
         server.deliver(detection_commit(2)[1])
         assert symbols_in(receive(connection)) == ["S2"]
 
@@ -151,7 +152,7 @@ def test_a_client_resumes_only_if_its_watchlist_has_the_same_symbols(server: Pus
     server.workspaces.rows["alice"] = workspace(watchlist=["S1", "S2"])
     with as_alice(server, f"watchlist={WATCHLIST}&last_event_id={last_id}") as connection:
         ready, reset = receive(connection), receive(connection)
-        assert (ready["resumed"], reset["type"], reset["reason"]) == (False, "reset", REASON)
+        assert (ready["resumed"], reset["type"], reset["reason"]) == (False, "reset", FILTERS_CHANGED)
 
 
 def test_only_affected_workspaces_are_read_and_failed_reads_are_repeated(server: PushServer) -> None:
@@ -166,7 +167,7 @@ def test_only_affected_workspaces_are_read_and_failed_reads_are_repeated(server:
         wait_until(lambda: len(reads) == 3, "the lists of alice could not be read")
         server.workspaces.unavailable = False
         deliver_workspace_commit(server, "bob", 4)
-        assert receive(connection)["reason"] == REASON
+        assert receive(connection)["reason"] == FILTERS_CHANGED
     assert reads == [{"alice"}] * 4
 
 
@@ -187,7 +188,7 @@ def test_a_hanging_store_does_not_delay_changes_of_patterns(server: PushServer) 
             assert symbols_in(receive(connection)) == ["S1"]
         server.workspaces.hanging = False
         deliver_workspace_commit(server, "bob", 3)
-        assert receive(by_watchlist)["reason"] == REASON
+        assert receive(by_watchlist)["reason"] == FILTERS_CHANGED
 
 
 @pytest.mark.parametrize(

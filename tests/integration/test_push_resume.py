@@ -10,7 +10,7 @@ import pytest
 
 from projections.versions import Build
 from readapi.ports.commits import CommitId
-from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server
+from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server, symbols_in
 from tests.pattern_queries import pattern_row
 from tests.processes.roles import wait_until
 from tests.push import commit_of
@@ -44,9 +44,9 @@ def test_a_resuming_client_gets_missed_changes_exactly_once_and_then_new_changes
         while len(symbols) < 1_260:
             message = next(messages)
             assert len(message["changes"]) <= 500
-            symbols += [change["pattern"]["symbol"] for change in message["changes"]]
+            symbols += symbols_in(message)
         server.deliver(detection_commit(1_301)[1])
-        symbols += [change["pattern"]["symbol"] for change in next(messages)["changes"]]
+        symbols += symbols_in(next(messages))
         assert symbols == [f"S{position}" for position in range(41, 1_302)]
 
     if transport == "websocket":
@@ -72,7 +72,7 @@ def test_clients_that_resume_together_get_the_changes_of_their_own_filters(serve
             assert receive(connection)["resumed"] is True
             symbols: list[str] = []
             while not symbols or symbols[-1] != "S1000":
-                symbols += [change["pattern"]["symbol"] for change in receive(connection)["changes"]]
+                symbols += symbols_in(receive(connection))
             assert symbols == [f"S{position}" for position in range(int(minimum * 1_000), 1_001)]
 
 
@@ -109,7 +109,7 @@ def test_a_client_ahead_of_the_process_resumes_when_the_process_catches_up(serve
         for position in (1, 2, 3):
             server.deliver(detection_commit(position)[1])
         assert receive(connection) == {"type": "ready", "id": "patterns:1.1/market-0=2-0", "resumed": True}
-        assert [change["pattern"]["symbol"] for change in receive(connection)["changes"]] == ["S3"]
+        assert symbols_in(receive(connection)) == ["S3"]
 
 
 @pytest.mark.parametrize(

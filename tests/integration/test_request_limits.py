@@ -316,5 +316,5 @@ def test_pongs_to_a_client_that_does_not_read_are_bounded(server: PushServer) ->
         connection.sendall(b"\x88\x82\x00\x00\x00\x00\x03\xe8")
         while chunk := connection.recv(1_048_576):
             received += len(chunk)
-    # A pong has 127 bytes. The kernel buffers the pongs to some of the 100,000 pings.
+    # A pong has 127 bytes. The kernel buffers a part of the pongs to the 100,000 pings.
     assert received < 100_000 * 127
