@@ -1,4 +1,4 @@
-"""Helpers for tests of a server that loses data: one partition with its archive, and a server cut back on disk."""
+"""Helpers for tests of a server that loses data: a partition with its archive, and a truncated append-only file."""
 
 from itertools import count
 from pathlib import Path

@@ -53,8 +53,8 @@ def rewrite(database: Database, change: str) -> None:
         connection.execute(change.encode())
         rows = connection.execute("SELECT * FROM tickview.events ORDER BY position").fetchall()
         hashes = chain_hashes(rows)
-        for row, hash_ in zip(rows, hashes, strict=True):
-            connection.execute("UPDATE tickview.events SET hash = %s WHERE position = %s", [hash_, row[1]])
+        for row, recomputed in zip(rows, hashes, strict=True):
+            connection.execute("UPDATE tickview.events SET hash = %s WHERE position = %s", [recomputed, row[1]])
         connection.execute("UPDATE tickview.logs SET hash = %s", [hashes[-1]])
         connection.execute("UPDATE tickview.segments SET position = %s", [len(rows)])
 

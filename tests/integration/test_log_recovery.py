@@ -79,7 +79,7 @@ def test_recovery_restores_archived_events_on_a_lagging_replica_that_takes_over(
         former.project()
         wait_until(lambda: former.client.execute_command("WAIT", 1, 100) == 1, "the replica has all writes")
         promoted = Partition(replica.connection_url, database)
-        promoted.client.execute_command("REPLICAOF", "127.0.0.1", 1)  # cut off from its primary
+        promoted.client.execute_command("REPLICAOF", "127.0.0.1", 1)  # disconnects the replica from its primary
         former.record(*(detection() for _ in range(4)))
         former.project()
         former.archive()

@@ -81,7 +81,7 @@ def test_an_event_that_is_appended_twice_is_recorded_once(redis: Redis, history:
 
 
 def test_two_detections_produce_rows_indexes_counts_and_groups(redis: Redis) -> None:
-    """The comparison with the oracle is not one of two empty read models."""
+    """This test shows that the comparisons with the oracle do not compare empty read models."""
     history = [detection("AAPL", "daily"), detection("AAPL", "intraday")]
     append(open_log(redis), history)
     run_to_end(redis, ActivePatterns(), iter(()), iter(()))

@@ -179,11 +179,9 @@ def test_a_replica_is_loaded_again_after_commits_left_the_changes_stream_unread(
             await changing
             await scan_ids_at_end(patterns, stored_patterns)
             for log in LOGS:
-                changes = SegmentKeys(Segment("patterns", FIRST_BUILD, log)).changes
-                redis.xtrim(changes, maxlen=0, approximate=False)
-                redis.hincrby(
-                    SegmentKeys(Segment("patterns", FIRST_BUILD, log)).state, "changes", 1
-                )  # the commit that nobody has read
+                keys = SegmentKeys(Segment("patterns", FIRST_BUILD, log))
+                redis.xtrim(keys.changes, maxlen=0, approximate=False)
+                redis.hincrby(keys.state, "changes", 1)  # a commit whose entry was trimmed before the replica read it
             removed = dict.fromkeys(list(rows)[:10])
             await asyncio.to_thread(stored_patterns.put, removed)
             await wait_for_condition(lambda: len(recorder.builds) > 1)

@@ -36,16 +36,19 @@ SEGMENT = Segment("workspaces", FIRST_BUILD, "users")
 SNAPSHOTS = "tickview:{users}:workspaces:1"
 
 
-def create(list_id: str, name: str, *symbols: str) -> Callable[[Workspace], None]:
+def create_watchlist(list_id: str, name: str, *symbols: str) -> Callable[[Workspace], None]:
+    """Return a command that creates a watchlist."""
     return lambda workspace: workspace.create_watchlist(AT, list_id, name, symbols)
 
 
-def change(list_id: str, name: str, version: int | None = None) -> Callable[[Workspace], None]:
+def change_watchlist(list_id: str, name: str, version: int | None = None) -> Callable[[Workspace], None]:
+    """Return a command that renames a watchlist and removes its symbols."""
     expected = None if version is None else {version}
     return lambda workspace: workspace.change_watchlist(AT, list_id, name, [], expected)
 
 
 def fold(redis: Redis, log: EventLog) -> None:
+    """Fold the log of the users into the read model ``workspaces``."""
     change_versions(redis, "workspaces", lambda versions: versions.deployed(1))
     store = RedisStore(redis)
     [lease] = store.lease([SEGMENT], "worker", 60)
@@ -91,9 +94,10 @@ def other_workspaces(log: EventLog) -> WorkspaceRepository:
 def test_a_command_succeeds_despite_a_concurrent_change_of_another_list(
     workspaces: WorkspaceRepository, other_workspaces: WorkspaceRepository
 ) -> None:
-    workspaces.execute("alice", create("a", "Tech"))
+    workspaces.execute("alice", create_watchlist("a", "Tech"))
     done = workspaces.execute(
-        "alice", ConcurrentCommand(other_workspaces, [create("b", "Banks")], change("a", "Technology", 1))
+        "alice",
+        ConcurrentCommand(other_workspaces, [create_watchlist("b", "Banks")], change_watchlist("a", "Technology", 1)),
     )
     assert done.positions == {"users": 3}
     assert [watchlist.name for watchlist in other_workspaces.load("alice").watchlists.values()] == [
@@ -105,38 +109,44 @@ def test_a_command_succeeds_despite_a_concurrent_change_of_another_list(
 def test_a_command_is_refused_after_a_concurrent_change_that_contradicts_the_command(
     workspaces: WorkspaceRepository, other_workspaces: WorkspaceRepository
 ) -> None:
-    workspaces.execute("alice", create("a", "Tech"))
+    workspaces.execute("alice", create_watchlist("a", "Tech"))
     with pytest.raises(OutdatedError, match="version 2"):
         workspaces.execute(
-            "alice", ConcurrentCommand(other_workspaces, [change("a", "Banks")], change("a", "Technology", 1))
+            "alice",
+            ConcurrentCommand(
+                other_workspaces, [change_watchlist("a", "Banks")], change_watchlist("a", "Technology", 1)
+            ),
         )
     with pytest.raises(NameTakenError):
-        workspaces.execute("alice", ConcurrentCommand(other_workspaces, [create("b", "Energy")], create("c", "energy")))
+        workspaces.execute(
+            "alice",
+            ConcurrentCommand(other_workspaces, [create_watchlist("b", "Energy")], create_watchlist("c", "energy")),
+        )
     assert [watchlist.name for watchlist in workspaces.load("alice").watchlists.values()] == ["Banks", "Energy"]
 
 
 def test_a_command_is_attempted_twice_at_most(
     workspaces: WorkspaceRepository, other_workspaces: WorkspaceRepository, log: EventLog
 ) -> None:
-    concurrent = [create("a", "One"), create("b", "Two"), create("c", "Three")]
+    concurrent = [create_watchlist("a", "One"), create_watchlist("b", "Two"), create_watchlist("c", "Three")]
     with pytest.raises(ConflictError):
-        workspaces.execute("alice", ConcurrentCommand(other_workspaces, concurrent, create("d", "Four")))
+        workspaces.execute("alice", ConcurrentCommand(other_workspaces, concurrent, create_watchlist("d", "Four")))
     assert len(concurrent) == 1
     assert (list(workspaces.load("alice").watchlists), log.head()) == (["a", "b"], 2)
 
 
 def test_commands_of_different_users_do_not_conflict(workspaces: WorkspaceRepository, log: EventLog) -> None:
     def command(workspace: Workspace) -> None:
-        WorkspaceRepository(log, "http").execute("bob", create("a", "Tech"))
-        create("a", "Tech")(workspace)
+        WorkspaceRepository(log, "http").execute("bob", create_watchlist("a", "Tech"))
+        create_watchlist("a", "Tech")(workspace)
 
     assert workspaces.execute("alice", command).positions == {"users": 2}
 
 
 def test_a_command_without_effect_is_not_recorded(workspaces: WorkspaceRepository, log: EventLog) -> None:
-    workspaces.execute("alice", create("a", "Tech"))
-    workspaces.execute("bob", create("a", "Tech"))
-    assert workspaces.execute("alice", change("a", "Tech")).positions == {"users": 2}
+    workspaces.execute("alice", create_watchlist("a", "Tech"))
+    workspaces.execute("bob", create_watchlist("a", "Tech"))
+    assert workspaces.execute("alice", change_watchlist("a", "Tech")).positions == {"users": 2}
     assert log.head() == 2
 
 
@@ -203,8 +213,8 @@ def test_a_workspace_is_the_same_with_and_without_a_snapshot(
 def test_a_snapshot_of_another_epoch_of_the_log_is_ignored(
     workspaces: WorkspaceRepository, redis: Redis, log: EventLog
 ) -> None:
-    workspaces.execute("alice", create("a", "Tech"))
-    workspaces.execute("alice", create("b", "Banks"))
+    workspaces.execute("alice", create_watchlist("a", "Tech"))
+    workspaces.execute("alice", create_watchlist("b", "Banks"))
     snapshot = redis.hget(SNAPSHOTS, "alice")
     assert snapshot is not None
     redis.hset(SNAPSHOTS, "alice", snapshot.replace(b"Banks", b"Tanks"))
@@ -220,7 +230,7 @@ def test_a_command_succeeds_without_its_snapshot_and_the_failure_is_logged(redis
         with connect(redis_url.replace("//", "//reader:any@")) as client, capture_logs() as logs:
             workspaces = WorkspaceRepository(EventLog(client, "users"), "http")
             for number in range(2):
-                assert workspaces.execute("alice", create(f"{number}", f"List {number}")).positions == {
+                assert workspaces.execute("alice", create_watchlist(f"{number}", f"List {number}")).positions == {
                     "users": number + 1
                 }
             assert list(workspaces.load("alice").watchlists) == ["0", "1"]
@@ -233,7 +243,7 @@ def test_a_command_succeeds_without_its_snapshot_and_the_failure_is_logged(redis
 def test_the_changes_stream_names_the_user_of_a_commit_without_the_workspace(
     workspaces: WorkspaceRepository, redis: Redis, log: EventLog
 ) -> None:
-    workspaces.execute("alice", create("a", "Tech", "AAPL"))
+    workspaces.execute("alice", create_watchlist("a", "Tech", "AAPL"))
     fold(redis, log)
     [(identity, fields)] = redis.xrange(SegmentKeys(SEGMENT).changes)
     assert (identity, fields[b"rows"]) == (b"1-0", b'[["alice",null]]')
@@ -245,7 +255,7 @@ def test_trimming_keeps_events_that_are_not_folded_and_commands_need_no_archive(
     log = archived_log(redis, database, "users")
     workspaces = WorkspaceRepository(log, "http")
     for number in range(20):
-        workspaces.execute("alice", create(f"{number}", f"List {number}"))
+        workspaces.execute("alice", create_watchlist(f"{number}", f"List {number}"))
     workspaces.execute("alice", lambda workspace: workspace.delete_watchlist(AT, "3"))
     archive_to_end(database, log)
     keep_nothing = Retention(age=0, size=0)
@@ -253,7 +263,7 @@ def test_trimming_keeps_events_that_are_not_folded_and_commands_need_no_archive(
     fold(redis, log)
     assert trim_log(log, redis, archived=21, retention=keep_nothing) == 20
     without_archive = WorkspaceRepository(EventLog(redis, "users"), "http")
-    without_archive.execute("alice", change("7", "Renamed"))
+    without_archive.execute("alice", change_watchlist("7", "Renamed"))
     assert without_archive.load("alice").watchlists["7"].name == "Renamed"
     assert workspaces.deleted_lists("alice")["3"].name == "List 3"
     redis.delete(SNAPSHOTS)
@@ -265,10 +275,10 @@ def test_trimming_keeps_events_that_are_not_folded_and_commands_need_no_archive(
 def test_lost_events_are_restored_before_a_command_decides(tmp_path: Path, database: Database) -> None:
     with servers.valkey(data=tmp_path / "valkey") as server, connect(server.connection_url) as redis:
         workspaces = WorkspaceRepository(archived_log(redis, database, "users"), "http")
-        workspaces.execute("alice", create("a", "First"))
-        workspaces.execute("alice", create("b", "Second"))
+        workspaces.execute("alice", create_watchlist("a", "First"))
+        workspaces.execute("alice", create_watchlist("b", "Second"))
         size = aof_size(server)
-        workspaces.execute("alice", create("c", "Third"))
+        workspaces.execute("alice", create_watchlist("c", "Third"))
         workspaces.execute("alice", lambda workspace: workspace.delete_watchlist(AT, "a"))
         log = archived_log(redis, database, "users")
         archive_to_end(database, log)
@@ -276,8 +286,8 @@ def test_lost_events_are_restored_before_a_command_decides(tmp_path: Path, datab
 
         assert log.head() == 2
         with pytest.raises(NameTakenError):
-            workspaces.execute("alice", create("d", "Third"))
-        assert workspaces.execute("alice", create("d", "Fourth")).positions == {"users": 5}
+            workspaces.execute("alice", create_watchlist("d", "Third"))
+        assert workspaces.execute("alice", create_watchlist("d", "Fourth")).positions == {"users": 5}
         assert list(workspaces.load("alice").watchlists) == ["b", "c", "d"]
         fold(redis, log)
         assert load_segment(redis, Workspaces(), "users").rows["alice"]["watchlists"].keys() == {"b", "c", "d"}
