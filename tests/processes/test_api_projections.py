@@ -55,7 +55,7 @@ def command(client: httpx.Client, name: str, **options: Any) -> httpx.Response:
 
 
 def test_a_replay_becomes_live_and_can_be_rolled_back(client: httpx.Client) -> None:
-    header = post(client, [detection("KEPT")])
+    header = post(client, [detection("DETECTED")])
     refused = command(client, "rollback")
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:tickview:problem:no-such-build")
     assert "no previous build" in refused.json()["detail"]
@@ -70,7 +70,7 @@ def test_a_replay_becomes_live_and_can_be_rolled_back(client: httpx.Client) -> N
 
     def answers_from(build: str) -> bool:
         scan = client.get("/api/patterns/scan", headers=header).json()
-        assert [row["symbol"] for row in scan["patterns"]] == ["KEPT"]
+        assert [row["symbol"] for row in scan["patterns"]] == ["DETECTED"]
         return bool(scan["cache_info"]["build"] == build)
 
     wait_until(lambda: answers_from("1.2"), "scans read the replayed build")
@@ -137,7 +137,7 @@ def test_unknown_read_models_and_parked_keys_are_named(shared_client: httpx.Clie
 
 
 def test_parked_keys_are_listed_and_retried(client: httpx.Client, redis: Redis) -> None:
-    """A retry parks an unreadable event again and folds a repaired one. The checkpoint does not move."""
+    """A retry parks an unreadable event again and folds a repaired event. The checkpoint does not move."""
     stream = DETECTION.stream
     log = log_of(stream, 4)
     unreadable = NewEvent(stream, topic_of(PatternDetected), b'{"confidence": "a lot"}', "unreadable")

@@ -15,7 +15,7 @@ TIERS = ("daily", "intraday")
 
 
 FIRST_DETECTED_AT = 1_757_001_600.0
-"""Time of the detection number 0. Each detection follows one second after the previous one."""
+"""Time of the detection number 0. Each detection follows one second after the previous detection."""
 
 
 def all_detections() -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def test_counts_that_are_being_written_at_the_stop_are_stored(redis_url: str, re
             wait_until(lambda: api_responds(client), "the API responds")
             post(client, [detection("LAST")])
             redis.client_pause(1_500, all=False)
-            # In one run of some hundred, the count is written before the pause begins.
+            # Rarely, the API writes the count before the pause begins.
             wait_until(
                 lambda: redis.info("clients")["blocked_clients"] > 0 or redis.hget(COUNTS_KEY, "http.recorded"),
                 "the count is being written",

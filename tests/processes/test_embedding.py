@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import falcon
 import httpx
@@ -23,6 +23,13 @@ HOSTS = {"falcon_app": "", "starlette_app": "/market", "fastapi_app": "/market",
 
 PUSH_PROTOCOLS = ("--http", "infra.web_server.uvicorn:HttpStream", "--ws", "infra.web_server.uvicorn:WebSocketStream")
 """Options of uvicorn with which live push works."""
+
+
+class Host(NamedTuple):
+    """A running host application and a client of the service in it."""
+
+    name: str
+    client: httpx.Client
 
 
 @pytest.fixture(scope="module")
@@ -58,35 +65,47 @@ def host_responds(client: httpx.Client) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", HOSTS)
-def test_the_service_works_in_a_host_application(redis_url: str, name: str) -> None:
-    with hosted(name, redis_url) as client:
-        # A host may not forward the lifespan. The first request then starts the service.
-        header = post(client, [detection(name)])
-        scan = client.get("/api/patterns/scan", params={"symbols": name}, headers=header)
-        assert scan.json()["pagination"]["total"] == 1, scan.text
-        refused = client.get("/api/patterns/scan?nonsense=1")
-        assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json")
-        assert client.get("/api/health").json()["status"] == "healthy"
-        document = client.get("/openapi.json").json()
-        assert document["servers"] == [{"url": HOSTS[name] or "/"}]
-        assert "/api/patterns/scan" in document["paths"]
-        created = client.post("/api/users/watchlists", json={"name": name})
-        location = created.url.join(created.headers["location"])
-        header = {"TickView-Min-Position": created.headers["tickview-position"]}
-        assert client.get(location, headers=header).json() == created.json()
-        assert get_own_route(client).json() == {"own": True}
+@pytest.fixture(scope="module", params=HOSTS)
+def host(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Host]:
+    """Each application with the protocols of uvicorn, which do not support live push."""
+    with hosted(request.param, redis_url) as client:
+        yield Host(request.param, client)
 
 
-@pytest.mark.parametrize("name", HOSTS)
-def test_live_push_without_its_protocols_is_refused_with_the_options_to_set(redis_url: str, name: str) -> None:
-    with hosted(name, redis_url) as client:
-        refused = client.get("/api/patterns/stream")
-        assert (refused.status_code, refused.json()["type"]) == (501, "urn:tickview:problem:no-live-push")
-        assert "--http infra.web_server.uvicorn:HttpStream" in refused.json()["detail"]
-        with pytest.raises(InvalidStatus) as closed:
-            websocket(client, "/ws/patterns")
-        assert closed.value.response.status_code == 403
+def test_the_service_works_in_a_host_application(host: Host) -> None:
+    name, client = host
+    # A host may not forward the lifespan. The first request then starts the service.
+    header = post(client, [detection(name)])
+    scan = client.get("/api/patterns/scan", params={"symbols": name}, headers=header)
+    assert scan.json()["pagination"]["total"] == 1, scan.text
+    refused = client.get("/api/patterns/scan?nonsense=1")
+    assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json")
+    assert client.get("/api/health").json()["status"] == "healthy"
+    document = client.get("/openapi.json").json()
+    assert document["servers"] == [{"url": HOSTS[name] or "/"}]
+    assert "/api/patterns/scan" in document["paths"]
+    created = client.post("/api/users/watchlists", json={"name": name})
+    location = created.url.join(created.headers["location"])
+    header = {"TickView-Min-Position": created.headers["tickview-position"]}
+    assert client.get(location, headers=header).json() == created.json()
+    assert get_own_route(client).json() == {"own": True}
+
+
+def test_live_push_without_its_protocols_is_refused_with_the_options_to_set(host: Host) -> None:
+    refused = host.client.get("/api/patterns/stream")
+    assert (refused.status_code, refused.json()["type"]) == (501, "urn:tickview:problem:no-live-push")
+    assert "--http infra.web_server.uvicorn:HttpStream" in refused.json()["detail"]
+    with pytest.raises(InvalidStatus) as closed:
+        websocket(host.client, "/ws/patterns")
+    assert closed.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("host", ["falcon_app"], indirect=True)
+def test_a_falcon_application_keeps_its_own_errors(host: Host) -> None:
+    client = host.client
+    assert (client.delete("/own").status_code, client.delete("/own").json()) == (500, {"own": "fault"})
+    assert client.put("/own").status_code == 405
+    assert client.get("/none").headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -105,13 +124,6 @@ def test_live_push_works_with_its_protocols(redis_url: str, name: str) -> None:
         assert receive(connection)["type"] == "changes"
         while next(lines) != "event: changes":
             pass
-
-
-def test_a_falcon_application_keeps_its_own_errors(redis_url: str) -> None:
-    with hosted("falcon_app", redis_url) as client:
-        assert (client.delete("/own").status_code, client.delete("/own").json()) == (500, {"own": "fault"})
-        assert client.put("/own").status_code == 405
-        assert client.get("/none").headers["content-type"] == "application/json"
 
 
 def test_an_embedded_service_requires_tokens(redis_url: str, tmp_path: Any) -> None:

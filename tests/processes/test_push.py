@@ -93,15 +93,15 @@ def test_a_client_that_resumes_after_the_api_was_killed_misses_nothing(redis_url
             worker.send_signal(signal.SIGKILL)
             with pytest.raises(ConnectionClosed):
                 receive(connection)
-        meanwhile = [f"B{number}" for number in range(20)]
-        missed = post(client, [detection(symbol) for symbol in meanwhile])
+        missed_symbols = [f"B{number}" for number in range(20)]
+        header = post(client, [detection(symbol) for symbol in missed_symbols])
         wait_until(lambda: not worker.is_running() and api_responds(other), "gunicorn has replaced the process")
-        assert other.get("/api/patterns/scan", headers=missed).status_code == 200
+        assert other.get("/api/patterns/scan", headers=header).status_code == 200
         with websocket(other, f"/ws/patterns?last_event_id={last_id}") as connection:
             assert receive(connection) == {"type": "ready", "id": last_id, "resumed": True}
             post(client, [detection("LAST")])
-            symbols, _ = receive_symbols(connection, *meanwhile, "LAST")
-    assert sorted(symbols) == sorted([*meanwhile, "LAST"])
+            symbols, _ = receive_symbols(connection, *missed_symbols, "LAST")
+    assert sorted(symbols) == sorted([*missed_symbols, "LAST"])
 
 
 def workers_of(client: httpx.Client) -> list[psutil.Process]:

@@ -76,8 +76,8 @@ def test_the_read_model_of_lists_supports_replay_rollback_and_parked_keys(redis_
         assert alice.request("GET", location, 200).json()["watchlist"]["name"] == "Tech"
         refused = alice.request("PUT", location, 503, json={"name": "Technology"})
         assert (refused.headers["Retry-After"], "cannot read" in refused.json()["detail"]) == ("60", True)
-        shown = tickview("workspaces", "show", "alice", redis_url=redis_url)
-        assert (shown.returncode, b"version 2 of user-alice cannot be read" in shown.stderr) == (1, True)
+        result = tickview("workspaces", "show", "alice", redis_url=redis_url)
+        assert (result.returncode, b"version 2 of user-alice cannot be read" in result.stderr) == (1, True)
 
 
 def test_commands_show_the_history_of_lists_and_restore_a_deleted_list(redis_url: str, database_url: str) -> None:
@@ -99,9 +99,9 @@ def test_commands_show_the_history_of_lists_and_restore_a_deleted_list(redis_url
         [row] = alice.request("GET", past, 200).json()["patterns"]
         assert row["symbol"] == "MSFT"
         alice.request("DELETE", location, 204)
-        shown = workspaces("show", "alice")
-        assert (shown["watchlists"], shown["version"]) == ([], 4)
-        assert [row["id"] for row in shown["deleted"]] == [list_id]
+        workspace = workspaces("show", "alice")
+        assert (workspace["watchlists"], workspace["version"]) == ([], 4)
+        assert [row["id"] for row in workspace["deleted"]] == [list_id]
         assert "deleted" in tickview("workspaces", "show", "alice", redis_url=redis_url).stdout.decode()
 
         restored = workspaces("restore", "alice", list_id)

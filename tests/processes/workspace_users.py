@@ -21,11 +21,11 @@ class User:
 
     def request(self, method: str, path: str, status: int, *, json: Any = None, **headers: str) -> httpx.Response:
         """Send a request and check the status of the response. Underscores in names of headers stand for hyphens."""
-        given_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        extra_headers = {name.replace("_", "-"): value for name, value in headers.items()}
         user_headers = {"X-User-ID": self._name}
         if method == "GET":
             user_headers["TickView-Min-Position"] = self.position
-        response = self._client.request(method, path, json=json, headers={**user_headers, **given_headers})
+        response = self._client.request(method, path, json=json, headers={**user_headers, **extra_headers})
         assert response.status_code == status, response.text
         if method != "GET" and status < 300:
             self.position = response.headers["TickView-Position"]
