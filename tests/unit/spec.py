@@ -1,4 +1,4 @@
-"""The language of projection specifications: given some events, when an event comes, then the rows are as follows."""
+"""Specifications of projections: ``Given(projection, *events).when(event)`` has the rows that a test compares."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from tests.events import log_entries
 
 
 class Given:
-    """The rows of a projection after some events."""
+    """A projection and its history of events."""
 
     def __init__(self, projection: Projection[Any, Any], *events: Event) -> None:
         self._projection = projection
         self._events = list(events)
 
     def when(self, *events: Event) -> "Given":
-        """Append events."""
+        """Return the specification with more events."""
         return Given(self._projection, *self._events, *events)
 
     def folded(self) -> FoldResult:
-        """Fold all events from nothing in one batch, as a replay does."""
+        """Fold all events in one batch without existing rows, as a replay does."""
         return fold(self._projection, LoadedState(), decode_entries(self._projection, log_entries(self._events)))
 
     def stored_rows(self) -> dict[str, StoredRow[Any]]:
@@ -44,7 +44,7 @@ class Given:
         return stored
 
     def live(self) -> dict[str, StoredRow[Any]]:
-        """Return the rows after each event came in a batch of its own and was read back from the stored document."""
+        """Return the rows after folding each event in its own batch, with rows loaded from stored documents."""
         loaded = LoadedState()
         for entry in log_entries(self._events):
             self._commit(loaded, entry)

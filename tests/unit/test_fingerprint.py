@@ -1,4 +1,4 @@
-"""A fingerprint changes with what a projection does, and with nothing else."""
+"""Fingerprints of projections: they change with the behaviour of a projection, and with nothing else."""
 
 import ast
 import importlib
@@ -71,7 +71,7 @@ def step():
     return STEP
 """
 
-ANOTHER_DOING = {
+CHANGES_OF_BEHAVIOUR = {
     "evolve": ("if row is None:", "if row is None or row.reports > 9:"),
     "keys": ("!r:>4", "!r:>5"),
     "group_of": ('partition("/")[0]', 'partition("/")[2]'),
@@ -89,7 +89,7 @@ ANOTHER_DOING = {
     ),
 }
 
-SAME_DOING = {
+CHANGES_OF_FORM = {
     "comments": ("# One more.", "# Another one."),
     "no comments": ("    # One more.\n", ""),
     "the module's docstring": ('"""How many health reports there were."""', '"""Reports,\n\ncounted."""'),
@@ -115,82 +115,82 @@ class Write(Protocol):
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes a package of its own with these sources and imports the projection in it."""
+    """A function that writes a new package with given sources and imports its projection."""
     monkeypatch.syspath_prepend(tmp_path)
-    known = set(sys.modules)
+    modules_before = set(sys.modules)
 
-    def written(source: str = SOURCE, steps: str = STEPS) -> Projection:
+    def write_package(source: str = SOURCE, steps: str = STEPS) -> Projection:
         package = f"variant_{len(list(tmp_path.iterdir()))}"
         folder = tmp_path / package
         folder.mkdir()
         (folder / "__init__.py").touch()
         (folder / "reports.py").write_text(source.format(package=package))
         (folder / "steps.py").write_text(steps)
-        return imported(f"{package}.reports").Reports()
+        return import_fresh(f"{package}.reports").Reports()
 
-    yield written
-    for name in set(sys.modules) - known:
+    yield write_package
+    for name in set(sys.modules) - modules_before:
         del sys.modules[name]
 
 
-def imported(name: str) -> ModuleType:
+def import_fresh(name: str) -> ModuleType:
     importlib.invalidate_caches()
     return importlib.import_module(name)
 
 
-def changed(source: str, change: tuple[str, str]) -> str:
+def replace_once(source: str, change: tuple[str, str]) -> str:
     assert source.count(change[0]) == 1
     return source.replace(*change)
 
 
-def test_it_is_16_hexadecimal_digits(write: Write) -> None:
+def test_a_fingerprint_has_16_hexadecimal_digits(write: Write) -> None:
     digits = fingerprint(write())
     assert len(digits) == 16
     assert int(digits, 16) > 0
 
 
-def test_a_copy_under_another_name_has_the_same(write: Write) -> None:
+def test_a_copy_in_another_package_has_the_same_fingerprint(write: Write) -> None:
     assert fingerprint(write()) == fingerprint(write())
 
 
-@pytest.mark.parametrize("change", ANOTHER_DOING.values(), ids=ANOTHER_DOING)
-def test_it_changes_with(write: Write, change: tuple[str, str]) -> None:
-    assert fingerprint(write()) != fingerprint(write(changed(SOURCE, change)))
+@pytest.mark.parametrize("change", CHANGES_OF_BEHAVIOUR.values(), ids=CHANGES_OF_BEHAVIOUR)
+def test_a_change_of_behaviour_changes_the_fingerprint(write: Write, change: tuple[str, str]) -> None:
+    assert fingerprint(write()) != fingerprint(write(replace_once(SOURCE, change)))
 
 
-@pytest.mark.parametrize("change", SAME_DOING.values(), ids=SAME_DOING)
-def test_it_does_not_change_with(write: Write, change: tuple[str, str]) -> None:
-    assert fingerprint(write()) == fingerprint(write(changed(SOURCE, change)))
+@pytest.mark.parametrize("change", CHANGES_OF_FORM.values(), ids=CHANGES_OF_FORM)
+def test_a_change_of_form_keeps_the_fingerprint(write: Write, change: tuple[str, str]) -> None:
+    assert fingerprint(write()) == fingerprint(write(replace_once(SOURCE, change)))
 
 
-@pytest.mark.parametrize("how", ["from {package}.steps import", "from .steps import"])
-def test_it_changes_with_a_module_of_the_same_package_that_is_used(write: Write, how: str) -> None:
-    source = changed(SOURCE, ("from {package}.steps import", how))
+@pytest.mark.parametrize("import_form", ["from {package}.steps import", "from .steps import"])
+def test_a_changed_module_of_the_same_package_changes_the_fingerprint(write: Write, import_form: str) -> None:
+    source = replace_once(SOURCE, ("from {package}.steps import", import_form))
     assert fingerprint(write(source)) == fingerprint(write())
-    assert fingerprint(write(source)) != fingerprint(write(source, changed(STEPS, ("STEP = 1", "STEP = 2"))))
+    assert fingerprint(write(source)) != fingerprint(write(source, replace_once(STEPS, ("STEP = 1", "STEP = 2"))))
 
 
-def test_it_changes_with_a_base_class_elsewhere(write: Write, tmp_path: Path) -> None:
-    bases = [write(), write(changed(SOURCE, ANOTHER_DOING["evolve"]))]
+def test_a_changed_base_class_in_another_module_changes_the_fingerprint(write: Write, tmp_path: Path) -> None:
+    bases = [write(), write(replace_once(SOURCE, CHANGES_OF_BEHAVIOUR["evolve"]))]
     digits = set()
     for base in bases:
         module = type(base).__module__
         name = f"derived_{module.partition('.')[0]}"
         (tmp_path / f"{name}.py").write_text(f"from {module} import Reports as Base\nclass Reports(Base): ...\n")
-        digits.add(fingerprint(imported(name).Reports()))
+        digits.add(fingerprint(import_fresh(name).Reports()))
     assert len(digits) == 2
 
 
-def test_without_source_there_is_none(write: Write, tmp_path: Path) -> None:
+def test_a_projection_without_source_is_refused(write: Write, tmp_path: Path) -> None:
     write()
     source = tmp_path / "variant_0" / "reports.py"
     compiled = tmp_path / "compiled_only.pyc"
     py_compile.compile(str(source), str(compiled), doraise=True)
     with pytest.raises(NoSourceError, match="no source of compiled_only"):
-        fingerprint(imported("compiled_only").Reports())
+        fingerprint(import_fresh("compiled_only").Reports())
 
 
-def test_read_models_differ() -> None:
+def test_every_read_model_has_its_own_fingerprint() -> None:
     assert len({fingerprint(projection) for projection in READ_MODELS.values()}) == len(READ_MODELS)
 
 
@@ -223,7 +223,7 @@ class C(B, metaclass=M): ...
 '''
 
 
-def test_it_is_the_same_under_every_python() -> None:
-    """The form of this syntax is fixed here for all releases that run the tests."""
+def test_the_canonical_form_is_the_same_in_every_python_version() -> None:
+    """The expected value is constant, and the tests run on every supported Python version."""
     form = canonical(ast.parse(SYNTAX))
     assert sha256(form.encode()).hexdigest()[:16] == "a5706d6b04d4743f"

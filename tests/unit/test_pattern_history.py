@@ -1,4 +1,4 @@
-"""The spans in which the scan showed each state of a pattern, on both timelines, held to the oracle's fold."""
+"""Validity intervals of patterns on both timelines: they equal the fold of the oracle at every moment."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -26,11 +26,11 @@ from tests.events import NOON, log_entry, pattern_detected, pattern_expired, pat
 from tests.oracles.pattern_history import PastPattern, RecordedEvent, moments_of_change, patterns_at
 from tests.strategies import histories
 
-# The first in the midst of the moments of the strategies, so that recording falls before, among and after them.
+# Recording begins in the middle of the event times of the strategies, so it falls before, among and after them.
 gaps = st.lists(st.sampled_from((0.0, 0.0, 0.001, 1.0, 7_000.0, 40_000.0)), min_size=40, max_size=40)
 
 
-def recorded(events: Iterable[Event], gaps: Iterable[float], begin: float = 878_510_000.0) -> list[RecordedEvent]:
+def record(events: Iterable[Event], gaps: Iterable[float], begin: float = 878_510_000.0) -> list[RecordedEvent]:
     moments = accumulate(gaps, initial=begin)
     return [
         RecordedEvent(*numbered, moment) for *numbered, moment in zip(events, range(1, 1_000), moments, strict=False)
@@ -38,87 +38,93 @@ def recorded(events: Iterable[Event], gaps: Iterable[float], begin: float = 878_
 
 
 def by_detection(history: Iterable[RecordedEvent]) -> Iterable[list[DecodedEntry]]:
+    """Group the decoded entries by detection."""
     projection = ActivePatterns()
     detections: dict[str | None, list[DecodedEntry]] = defaultdict(list)
-    for reading in decode_entries(projection, starmap(log_entry, history)):
-        detections[detection_of(projection, reading)].append(reading)
+    for entry in decode_entries(projection, starmap(log_entry, history)):
+        detections[detection_of(projection, entry)].append(entry)
     return detections.values()
 
 
-def spans(history: Iterable[RecordedEvent], timeline: Timeline) -> list[ValidityInterval]:
-    """Those of all detections."""
+def intervals_of(history: Iterable[RecordedEvent], timeline: Timeline) -> list[ValidityInterval]:
+    """Return the validity intervals of all detections."""
     return [
-        one for readings in by_detection(history) for one in validity_intervals(ActivePatterns(), timeline, readings)
+        interval
+        for entries in by_detection(history)
+        for interval in validity_intervals(ActivePatterns(), timeline, entries)
     ]
 
 
-def at(states: Iterable[ValidityInterval], moment: float) -> dict[str, PastPattern]:
-    """The states whose spans contain a moment; of each pattern one at most."""
+def patterns_from(intervals: Iterable[ValidityInterval], moment: float) -> dict[str, PastPattern]:
+    """Return the patterns of the intervals that contain a moment. Each pattern has at most one such interval."""
     instant = microseconds(moment)
-    found = [one for one in states if one.start <= instant and (one.end is None or instant < one.end)]
-    rows = {one.row.id: PastPattern(asdict(one.row), one.position) for one in found}
-    assert len(rows) == len(found)
+    matches = [item for item in intervals if item.start <= instant and (item.end is None or instant < item.end)]
+    rows = {item.row.id: PastPattern(asdict(item.row), item.position) for item in matches}
+    assert len(rows) == len(matches)
     return rows
 
 
 @pytest.mark.parametrize("timeline", TIMELINES)
 @given(histories, gaps)
-def test_the_spans_around_a_moment_are_the_fold_of_what_was_known_by_then(
+def test_the_intervals_at_a_moment_equal_the_fold_of_the_events_known_by_the_moment(
     timeline: Timeline, events: list[Event], gaps: list[float]
 ) -> None:
-    history = recorded(events, gaps)
-    states = spans(history, timeline)
+    history = record(events, gaps)
+    intervals = intervals_of(history, timeline)
     for moment in moments_of_change(history):
-        assert at(states, moment) == patterns_at(history, timeline, moment)
+        assert patterns_from(intervals, moment) == patterns_at(history, timeline, moment)
 
 
 @pytest.mark.parametrize("timeline", TIMELINES)
 @given(histories, gaps)
-def test_spans_are_not_empty_and_carry_their_documents(
+def test_intervals_are_not_empty_and_contain_the_documents_of_their_rows(
     timeline: Timeline, events: list[Event], gaps: list[float]
 ) -> None:
-    for one in spans(recorded(events, gaps), timeline):
-        assert one.end is None or one.start < one.end
-        assert decode_row(PatternRow, one.document) == (one.row, one.position)
+    for interval in intervals_of(record(events, gaps), timeline):
+        assert interval.end is None or interval.start < interval.end
+        assert decode_row(PatternRow, interval.document) == (interval.row, interval.position)
 
 
 @pytest.mark.parametrize("timeline", TIMELINES)
 @given(histories, gaps, st.integers(0, 40))
-def test_what_has_changed_makes_the_former_states_those_of_now(
+def test_interval_changes_turn_the_former_intervals_into_the_current_ones(
     timeline: Timeline, events: list[Event], gaps: list[float], known: int
 ) -> None:
-    for readings in by_detection(recorded(events, gaps)):
-        before, after = interval_changes(ActivePatterns(), timeline, readings, known)
-        former = [reading for reading in readings if reading.entry.position <= known]
-        was = {one.identity for one in validity_intervals(ActivePatterns(), timeline, former)}
-        gone, new = ({one.identity for one in states} for states in (before, after))
-        assert gone <= was
-        assert not gone & new
-        assert was - gone | new == {one.identity for one in validity_intervals(ActivePatterns(), timeline, readings)}
+    for entries in by_detection(record(events, gaps)):
+        removed, added = interval_changes(ActivePatterns(), timeline, entries, known)
+        former_entries = [entry for entry in entries if entry.entry.position <= known]
+        former = {interval.identity for interval in validity_intervals(ActivePatterns(), timeline, former_entries)}
+        removed_ids, added_ids = ({interval.identity for interval in intervals} for intervals in (removed, added))
+        assert removed_ids <= former
+        assert not removed_ids & added_ids
+        current = {interval.identity for interval in validity_intervals(ActivePatterns(), timeline, entries)}
+        assert former - removed_ids | added_ids == current
 
 
-def told(history: list[RecordedEvent], timeline: Timeline) -> list[tuple[float, float | None, float]]:
-    """Seconds after noon between which a confidence was shown."""
+def confidences(history: list[RecordedEvent], timeline: Timeline) -> list[tuple[float, float | None, float]]:
+    """Return (start, end, confidence) of each interval, in seconds after noon."""
 
     def after_noon(instant: int | None) -> float | None:
         return None if instant is None else instant / 1_000_000 - NOON
 
-    return sorted((after_noon(one.start), after_noon(one.end), one.row.confidence) for one in spans(history, timeline))
+    return sorted(
+        (after_noon(item.start), after_noon(item.end), item.row.confidence) for item in intervals_of(history, timeline)
+    )
 
 
-def test_a_late_announcement_is_late_on_one_timeline_alone() -> None:
+def test_a_late_announcement_is_late_only_on_the_recorded_timeline() -> None:
     events = [
         pattern_detected(occurred_at=NOON),
         pattern_updated(occurred_at=NOON + 60, confidence=0.9),
         pattern_expired(occurred_at=NOON + 120),
     ]
-    history = recorded(events, [200, 5], NOON + 1)
-    assert told(history, "recorded") == [(1, 201, 0.7), (201, 206, 0.9)]
-    assert told(history, "valid") == [(0, 60, 0.7), (60, 120, 0.9)]
+    history = record(events, [200, 5], NOON + 1)
+    assert confidences(history, "recorded") == [(1, 201, 0.7), (201, 206, 0.9)]
+    assert confidences(history, "valid") == [(0, 60, 0.7), (60, 120, 0.9)]
 
 
-def test_what_the_scan_ignored_as_older_has_its_place_in_the_market() -> None:
-    history = recorded(
+def test_a_late_older_update_has_an_interval_only_on_the_valid_timeline() -> None:
+    history = record(
         [
             pattern_detected(occurred_at=NOON),
             pattern_updated(occurred_at=NOON + 60, confidence=0.9),
@@ -126,12 +132,12 @@ def test_what_the_scan_ignored_as_older_has_its_place_in_the_market() -> None:
         ],
         [1, 1],
     )
-    assert told(history, "recorded")[1:] == [(history[1].recorded_at - NOON, None, 0.9)]
-    assert told(history, "valid") == [(0, 30, 0.7), (30, 60, 0.2), (60, None, 0.9)]
+    assert confidences(history, "recorded")[1:] == [(history[1].recorded_at - NOON, None, 0.9)]
+    assert confidences(history, "valid") == [(0, 30, 0.7), (30, 60, 0.2), (60, None, 0.9)]
 
 
-def test_a_state_ends_at_its_expiry_though_nobody_says_so() -> None:
-    history = recorded(
+def test_an_interval_ends_at_the_expiry_without_an_event() -> None:
+    history = record(
         [
             pattern_detected(occurred_at=NOON, expires_at=NOON + 50),
             pattern_updated(occurred_at=NOON + 90, expires_at=NOON + 200),
@@ -139,11 +145,11 @@ def test_a_state_ends_at_its_expiry_though_nobody_says_so() -> None:
         [100],
         NOON,
     )
-    assert told(history, "recorded") == [(0, 50, 0.7), (100, 200, 0.7)]
+    assert confidences(history, "recorded") == [(0, 50, 0.7), (100, 200, 0.7)]
 
 
-def test_what_is_recorded_in_one_millisecond_is_seen_as_one() -> None:
-    history = recorded(
+def test_events_recorded_in_one_millisecond_make_one_interval() -> None:
+    history = record(
         [
             pattern_detected(occurred_at=NOON),
             pattern_updated(occurred_at=NOON + 1, confidence=0.9),
@@ -152,30 +158,30 @@ def test_what_is_recorded_in_one_millisecond_is_seen_as_one() -> None:
         [0, 3],
         NOON,
     )
-    assert told(history, "recorded") == [(0, 3, 0.9)]
+    assert confidences(history, "recorded") == [(0, 3, 0.9)]
 
 
 @pytest.mark.parametrize("timeline", TIMELINES)
-def test_an_event_that_cannot_be_read_is_left_out(timeline: Timeline) -> None:
-    readings = decode_entries(
+def test_an_unreadable_event_is_ignored(timeline: Timeline) -> None:
+    entries = decode_entries(
         ActivePatterns(),
         starmap(
-            log_entry, recorded([pattern_detected(occurred_at=NOON), pattern_expired(occurred_at=NOON + 9)], [5], NOON)
+            log_entry, record([pattern_detected(occurred_at=NOON), pattern_expired(occurred_at=NOON + 9)], [5], NOON)
         ),
     )
-    readings.append(replace_state(readings[0], b"no JSON"))
-    assert len(validity_intervals(ActivePatterns(), timeline, readings)) == 1
+    entries.append(replace_state(entries[0], b"no JSON"))
+    assert len(validity_intervals(ActivePatterns(), timeline, entries)) == 1
 
 
-def replace_state(reading: DecodedEntry, state: bytes) -> DecodedEntry:
-    [unreadable] = decode_entries(ActivePatterns(), [reading.entry._replace(state=state, position=3)])
+def replace_state(entry: DecodedEntry, state: bytes) -> DecodedEntry:
+    [unreadable] = decode_entries(ActivePatterns(), [entry.entry._replace(state=state, position=3)])
     assert unreadable.event is None
     assert detection_of(ActivePatterns(), unreadable) is None
     return unreadable
 
 
-class Brittle(ActivePatterns):
-    """Cannot fold a confidence of 0.9."""
+class FailingPatterns(ActivePatterns):
+    """A projection that fails to fold a confidence of 0.9."""
 
     def evolve(
         self, row: PatternRow | None, event: PatternDetected | PatternUpdated | PatternExpired
@@ -186,20 +192,21 @@ class Brittle(ActivePatterns):
 
 
 @pytest.mark.parametrize("timeline", TIMELINES)
-def test_an_event_that_cannot_be_folded_parks_its_pattern_alone(timeline: Timeline) -> None:
+def test_an_event_that_cannot_be_folded_only_parks_its_pattern(timeline: Timeline) -> None:
     events = [
         pattern_detected(occurred_at=NOON, tier="intraday"),
         pattern_detected(occurred_at=NOON + 1),
         pattern_updated(occurred_at=NOON + 2, tier="daily", confidence=0.9),
         pattern_updated(occurred_at=NOON + 3, confidence=0.1),
     ]
-    readings = decode_entries(Brittle(), starmap(log_entry, recorded(events, [1, 1, 1], NOON)))
-    found = {
-        (one.row.tier, one.row.confidence, one.end is None) for one in validity_intervals(Brittle(), timeline, readings)
+    entries = decode_entries(FailingPatterns(), starmap(log_entry, record(events, [1, 1, 1], NOON)))
+    result = {
+        (item.row.tier, item.row.confidence, item.end is None)
+        for item in validity_intervals(FailingPatterns(), timeline, entries)
     }
-    assert found == {("daily", 0.7, True), ("intraday", 0.7, False), ("intraday", 0.1, True)}
+    assert result == {("daily", 0.7, True), ("intraday", 0.7, False), ("intraday", 0.1, True)}
 
 
-def test_moments_are_told_apart_by_the_microsecond() -> None:
+def test_moments_are_converted_to_microseconds() -> None:
     assert microseconds(1_757_001_600.123456) == 1_757_001_600_123_456
     assert microseconds(253_402_300_799.9) < 253_402_300_800_000_000

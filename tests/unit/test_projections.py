@@ -1,4 +1,4 @@
-"""The specifications of the projections: nothing yet, each event, duplicates, unknown predecessors, late arrivals."""
+"""Specifications of the projections: no events, each event type, duplicates, missing predecessors, late events."""
 
 import pytest
 
@@ -38,14 +38,14 @@ SELF_SUFFICIENT = {
     "universes": {"UniverseDefined", "UniverseChanged"},
     "workspaces": set(USER_EVENT_TYPES),
 }
-"""The event types that make a row without a predecessor. An update of a pattern needs a tier and a confidence."""
+"""The event types that create a row without a predecessor. An update of a pattern needs a tier and a confidence."""
 
 IDEMPOTENT = {"patterns", "backtests", "symbols", "universes"}
 """The read models whose ``evolve`` is idempotent. The others count events: test_redelivery shows what protects them."""
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
-def test_nothing_yet(name: str) -> None:
+def test_there_are_no_rows_without_events(name: str) -> None:
     assert Given(READ_MODELS[name]).rows() == {}
 
 
@@ -55,22 +55,22 @@ def test_each_handled_event_changes_a_row(name: str) -> None:
     assert {type(event) for event in history} == set(projection.handles) - {PositionLost}
     for number in range(len(history)):
         before, after = Given(projection, *history[:number]), Given(projection, *history[: number + 1])
-        assert before.rows() != after.rows(), f"{history[number]} changes nothing"
+        assert before.rows() != after.rows(), f"{history[number]} changes no row"
         assert after.folded().parked == []
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
-def test_an_event_without_a_predecessor_makes_a_row_or_nothing(name: str) -> None:
+def test_only_self_sufficient_events_create_a_row_without_a_predecessor(name: str) -> None:
     projection = READ_MODELS[name]
-    alone = {type(event).__name__: Given(projection, event) for event in EXAMPLES[name]}
+    specs = {type(event).__name__: Given(projection, event) for event in EXAMPLES[name]}
     if name == "patterns":
-        alone["PatternUpdated"] = Given(projection, pattern_updated(tier="daily", confidence=0.9))
-    assert {event_type for event_type, given in alone.items() if given.rows()} == SELF_SUFFICIENT[name]
-    assert not any(given.folded().parked for given in alone.values())
+        specs["PatternUpdated"] = Given(projection, pattern_updated(tier="daily", confidence=0.9))
+    assert {event_type for event_type, spec in specs.items() if spec.rows()} == SELF_SUFFICIENT[name]
+    assert not any(spec.folded().parked for spec in specs.values())
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
-def test_a_replay_from_zero_equals_live_work(name: str) -> None:
+def test_a_replay_equals_folding_event_by_event(name: str) -> None:
     given = Given(READ_MODELS[name], *EXAMPLES[name])
     assert given.stored_rows() == given.live()
 
@@ -94,7 +94,7 @@ def test_folding_the_history_twice_changes_rows_only_where_events_are_counted(na
 class TestPatterns:
     given = staticmethod(lambda *events: Given(ActivePatterns(), *events))
 
-    def test_a_detection_begins_a_row(self) -> None:
+    def test_a_detection_creates_a_row(self) -> None:
         row = self.given(pattern_detected(rsi=61.5, extra={"details": {"a": 1}})).row()
         assert row.id == "AAPL:Doji:daily:1757001600000"
         assert (row.confidence, row.rsi, row.relative_strength) == (0.7, 61.5, None)
@@ -115,42 +115,42 @@ class TestPatterns:
     def test_two_detections_in_one_second_are_two_patterns(self) -> None:
         assert len(self.given(pattern_detected(), pattern_detected(detected_at=NOON + 0.001)).rows()) == 2
 
-    def test_an_update_changes_what_it_says_and_no_more(self) -> None:
+    def test_an_update_only_changes_its_own_fields(self) -> None:
         row = self.given(pattern_detected(current_price=10.0)).when(pattern_updated(tier="daily", confidence=0.9)).row()
         assert (row.confidence, row.current_price, row.updated_at) == (0.9, 10.0, NOON + 60)
 
-    def test_an_update_without_a_tier_speaks_for_every_tier(self) -> None:
+    def test_an_update_without_a_tier_changes_every_tier(self) -> None:
         rows = (
-            self.given(pattern_detected(), pattern_detected(tier="anything at all"))
+            self.given(pattern_detected(), pattern_detected(tier="any other tier"))
             .when(pattern_updated(confidence=0.9))
             .rows()
         )
         assert [row.confidence for row in rows.values()] == [0.9, 0.9]
 
-    def test_an_expiry_without_a_tier_ends_every_tier(self) -> None:
+    def test_an_expiry_without_a_tier_removes_every_tier(self) -> None:
         assert self.given(pattern_detected(), pattern_detected(tier="1min")).when(pattern_expired()).rows() == {}
 
-    def test_an_expiry_of_one_tier_leaves_the_others(self) -> None:
+    def test_an_expiry_of_one_tier_leaves_the_other_tiers(self) -> None:
         rows = self.given(pattern_detected(), pattern_detected(tier="1min")).when(pattern_expired(tier="1min")).rows()
         assert [row.tier for row in rows.values()] == ["daily"]
 
-    def test_an_update_of_a_detection_that_was_missed_begins_it(self) -> None:
+    def test_an_update_with_tier_and_confidence_creates_a_missing_row(self) -> None:
         assert self.given(pattern_updated(tier="daily", confidence=0.9)).row().confidence == 0.9
 
-    def test_an_update_that_cannot_begin_a_row_is_nothing(self) -> None:
+    def test_an_update_without_tier_or_confidence_creates_no_row(self) -> None:
         assert self.given(pattern_updated(tier="daily")).rows() == {}
         assert self.given(pattern_updated(confidence=0.9)).rows() == {}
 
-    def test_an_expiry_of_nothing_is_nothing(self) -> None:
+    def test_an_expiry_without_a_row_changes_nothing(self) -> None:
         assert self.given(pattern_expired(), pattern_expired(tier="daily")).rows() == {}
 
-    def test_an_older_update_that_comes_late_is_ignored(self) -> None:
+    def test_a_late_older_update_is_ignored(self) -> None:
         late = pattern_updated(tier="daily", confidence=0.1, occurred_at=NOON + 30)
         assert (
             self.given(pattern_detected(), pattern_updated(tier="daily", confidence=0.9), late).row().confidence == 0.9
         )
 
-    def test_an_elapsed_expiry_does_not_end_what_was_prolonged(self) -> None:
+    def test_an_elapsed_expiry_does_not_remove_a_prolonged_pattern(self) -> None:
         history = (pattern_detected(expires_at=NOON + 60), pattern_updated(tier="daily", expires_at=NOON + 600))
         assert self.given(*history, pattern_expired(tier="daily", reason="elapsed", expires_at=NOON + 60)).rows()
         assert not self.given(*history, pattern_expired(tier="daily", reason="elapsed", expires_at=NOON + 600)).rows()
@@ -158,10 +158,10 @@ class TestPatterns:
     @pytest.mark.parametrize(
         ("confidence", "band"), [(0, "0.0-0.1"), (0.1, "0.1-0.2"), (0.55, "0.5-0.6"), (0.9, "0.9-1.0"), (1, "0.9-1.0")]
     )
-    def test_confidence_bands(self, confidence: float, band: str) -> None:
+    def test_a_confidence_belongs_to_a_band(self, confidence: float, band: str) -> None:
         assert confidence_band(self.given(pattern_detected(confidence=confidence)).row()) == band
 
-    def test_group_of_is_the_detection_whatever_the_symbol(self) -> None:
+    def test_the_group_of_a_row_is_its_detection_also_for_symbols_with_colons(self) -> None:
         key = pattern_id("X:BTCUSD", "Doji", "daily", NOON)
         assert ActivePatterns().group_of(key) == "X:BTCUSD:Doji:1757001600000"
 
@@ -169,18 +169,18 @@ class TestPatterns:
 class TestBacktests:
     given = staticmethod(lambda *events: Given(Backtests(), *events))
 
-    def test_progress(self) -> None:
+    def test_progress_updates_the_run(self) -> None:
         row = self.given(
             backtest_progressed(0.25), backtest_progressed(0.5, occurred_at=NOON + 10, current_symbol="AAPL")
         ).row()
         assert (row.progress, row.current_symbol, row.started_at) == (0.5, "AAPL", NOON)
 
-    def test_a_result_completes(self) -> None:
+    def test_a_result_completes_the_run(self) -> None:
         row = self.given(backtest_progressed(0.25), backtest_completed()).row()
         assert (row.status, row.progress, row.ended_at) == ("completed", 1.0, NOON + 100)
         assert row.results == {"win_rate": 0.6}
 
-    def test_a_result_without_progress_is_a_run_too(self) -> None:
+    def test_a_result_without_progress_creates_a_completed_run(self) -> None:
         assert self.given(backtest_completed()).row().status == "completed"
 
     def test_progress_after_the_end_is_ignored(self) -> None:
@@ -189,7 +189,7 @@ class TestBacktests:
             == "completed"
         )
 
-    def test_older_progress_that_comes_late_is_ignored(self) -> None:
+    def test_late_older_progress_is_ignored(self) -> None:
         assert (
             self.given(backtest_progressed(0.5, occurred_at=NOON + 10), backtest_progressed(0.25, occurred_at=NOON + 5))
             .row()
@@ -197,13 +197,13 @@ class TestBacktests:
             == 0.5
         )
 
-    def test_a_failure(self) -> None:
+    def test_a_failure_ends_the_run(self) -> None:
         failed = backtest_failed(occurred_at=NOON, status="cancelled", error_message="no data")
         row = self.given(backtest_progressed(0.25), failed).row()
         assert (row.status, row.progress, row.error_message) == ("cancelled", 0.25, "no data")
 
 
-def test_the_latest_report_counts_in_whatever_order() -> None:
+def test_a_producer_has_the_status_of_its_latest_report_in_any_order() -> None:
     row = Given(
         Producers(),
         health_reported(status="healthy", occurred_at=NOON + 10),
@@ -230,23 +230,23 @@ def test_activity_counts_by_day_type_and_source() -> None:
 class TestSymbols:
     listed, changed, delisted = symbol_listed(), symbol_changed(event_id="c"), symbol_delisted()
 
-    def test_a_change_says_everything_anew(self) -> None:
+    def test_a_change_replaces_all_fields(self) -> None:
         row = Given(Symbols(), self.listed, self.changed).row()
         assert (row.name, row.sector, row.market_cap, row.active) == ("Apple Inc.", None, None, True)
         assert (row.listed_at, row.updated_at, row.event_id) == (NOON, NOON + 1, "c")
 
-    def test_a_delisted_symbol_stays_as_it_was_and_can_be_listed_again(self) -> None:
+    def test_a_delisted_symbol_keeps_its_fields_and_can_be_listed_again(self) -> None:
         given = Given(Symbols(), self.listed, self.delisted)
         row = given.row()
         assert (row.name, row.active, row.listed_at, row.updated_at) == ("Apple", False, NOON, NOON + 2)
         assert given.when(self.changed).row().active is False
         assert given.when(self.listed).row().active is True
 
-    def test_what_was_never_listed_is_not_delisted_but_may_change(self) -> None:
+    def test_an_unlisted_symbol_is_not_delisted_but_a_change_creates_it(self) -> None:
         assert Given(Symbols(), self.delisted).rows() == {}
         assert Given(Symbols(), self.changed).row().active is True
 
 
-def test_a_universe_is_what_was_said_last() -> None:
+def test_a_universe_has_its_latest_definition() -> None:
     row = Given(Universes(), universe_defined(), universe_changed()).row()
     assert (row.symbols, row.name, row.defined_at, row.updated_at) == (["AAPL"], None, NOON, NOON + 1)

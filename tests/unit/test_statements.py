@@ -59,6 +59,6 @@ def test_a_malformed_file_is_refused(text: str, message: str) -> None:
         Statements("here", text)
 
 
-def test_a_name_that_is_not_there_is_refused() -> None:
+def test_an_unknown_statement_is_refused() -> None:
     with pytest.raises(StatementError, match=r"infra\.postgres/statements\.sql has no statement with the name nothing"):
         load_statements("infra.postgres")["nothing"]
