@@ -1,7 +1,7 @@
 """Composition of the parts that several roles share: servers, event logs, dead letters, recorder and intake.
 
-The functions stand in the order of their dependencies. A role calls each function that it needs once, from top to
-bottom, and passes on what the function returns.
+The functions are in the order of their dependencies. A role calls each function that it needs once, from top to bottom,
+and passes the result to the next functions.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ def redis_url(settings: Settings) -> str:
     """Return the configured Redis URL, else the URL of the ``tickview up`` that runs on the data folder.
 
     Raises:
-        StartupError: There is neither.
+        StartupError: No Redis is configured, and no ``tickview up`` runs on the data folder.
     """
     if settings.redis_url:
         return settings.redis_url
@@ -61,7 +61,7 @@ def postgres_dsn(settings: Settings) -> str | None:
 
 
 def api_url(settings: Settings) -> str:
-    """Return the URL of the API: that of the running ``tickview up``, else the configured host and port."""
+    """Return the URL of the API of the running ``tickview up``, else the URL of the configured host and port."""
     servers = find_servers(settings.data)
     return (servers and servers.api_url) or f"http://{settings.host}:{settings.port}"
 
@@ -120,7 +120,7 @@ def open_stores(settings: Settings) -> Stores:
     """Open Redis, and prepare PostgreSQL for its first use.
 
     Raises:
-        StartupError: As ``open_redis``.
+        StartupError: Redis cannot be reached, or it cannot provide the configured durability.
     """
     return Stores(settings, open_redis(settings), lazy_database(settings))
 
@@ -160,7 +160,7 @@ def open_all_logs(stores: Stores) -> dict[str, EventLog]:
     """Open all partitions of the market log, and the log of the users.
 
     Raises:
-        StartupError: As ``open_market_logs``.
+        StartupError: The market log has a number of partitions that differs from the setting.
     """
     return {**open_market_logs(stores), **open_logs(stores, [USERS_LOG])}
 

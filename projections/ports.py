@@ -49,11 +49,11 @@ class CommitOutcome(Enum):
     """The outcome of a commit."""
 
     COMMITTED = "committed"
-    ALREADY_COMMITTED = "already there"
+    ALREADY_COMMITTED = "already committed"
     """The checkpoint is at or past the position of the commit: an earlier attempt of the same commit succeeded."""
-    CHECKPOINT_MISMATCH = "out of step"
+    CHECKPOINT_MISMATCH = "checkpoint mismatch"
     """The checkpoint is not the position at which the batch begins."""
-    FENCED = "not ours"
+    FENCED = "fenced"
     """The fence refused the commit: another owner has the lease."""
 
 

@@ -11,13 +11,13 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 from domain.errors import TickViewError
 from projections.activity import ActivityRow
 from projections.backtests import BacktestRow
+from projections.base import read_row
 from projections.pattern_history import Timeline
 from projections.patterns import PatternRow
 from projections.producers import ProducerRow
 from projections.workspaces import WorkspaceRow
 
 Row = TypeVar("Row")
-Answer = TypeVar("Answer", covariant=True)
 
 PatternSort = Literal["confidence", "detected_at", "symbol", "rs", "volume"]
 BacktestSort = Literal[
@@ -58,6 +58,12 @@ class ResultRow(NamedTuple, Generic[Row]):
     row: Row
     log: str
     position: int
+
+
+def read_result(row_type: type[Row], log: str, document: bytes) -> ResultRow[Row]:
+    """Deserialize a stored row of the log ``log``, and ignore unknown fields."""
+    row, position = read_row(row_type, document)
+    return ResultRow(row, log, position)
 
 
 class Cursor(NamedTuple):

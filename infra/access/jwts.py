@@ -15,6 +15,7 @@ LEEWAY_SECONDS = 30
 """Largest tolerated difference between the clocks of the identity provider and the API, in seconds."""
 
 REQUIRED_CLAIMS = ["exp", "iss", "aud", "sub"]
+"""Claims that every token must contain."""
 
 MAX_CACHED_TOKENS = 10_000
 """Highest number of verified tokens in the cache."""
@@ -80,7 +81,7 @@ class JwtVerifier:
 
 
 def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Return TickView's scopes among those of a token.
+    """Return TickView's scopes among the scopes of a token.
 
     Args:
         claims: The claims of the token. ``scope`` separates scopes by spaces (RFC 8693, section 4.2). Without it,

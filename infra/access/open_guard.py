@@ -1,4 +1,4 @@
-"""The guard of the API, made from the settings."""
+"""The guard of the API: created from the settings, with an authenticator for static tokens and JWTs."""
 
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ def _open_jwt_verifier(settings: Settings) -> "JwtVerifier | None":
 
 
 def open_guard(settings: Settings) -> Guard:
-    """Make the guard.
+    """Create the guard of the API from the settings.
 
     Raises:
         StartupError: The file of the tokens or of the keys cannot be read.

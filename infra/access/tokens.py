@@ -1,6 +1,6 @@
 """Static tokens of the API: a file holds the subject, the scopes and a hash of each token.
 
-A token has 256 random bits, which nobody can guess. One round of SHA-256 therefore protects it as well as a slow hash
+A token has 256 random bits and cannot be guessed. One round of SHA-256 therefore protects it as well as a slow hash
 protects a password, and costs a request one microsecond. The tokens are in a file and not in Redis, because producers
 may write to Redis, and because the API must know the tokens while Redis is unavailable.
 """
@@ -57,7 +57,7 @@ def parse_tokens(content: bytes) -> Mapping[str, Token]:
     """Parse the content of a tokens file. Return the tokens by their ids.
 
     Raises:
-        InvalidFileError: The content is not that of a tokens file.
+        InvalidFileError: The content is not a tokens file.
     """
     try:
         parsed = _TokensFile.model_validate_json(content)
@@ -100,9 +100,9 @@ def create_token(path: Path, subject: str, scopes: Sequence[Scope], lifetime: fl
 
     Args:
         path: The tokens file. It is created if it does not exist.
-        subject: The user for whom the token speaks.
+        subject: The user whom the token identifies.
         scopes: The scopes that the token grants.
-        lifetime: Seconds until the token expires. None: it does not expire.
+        lifetime: Seconds until the token expires. None: the token does not expire.
 
     Returns:
         The text of the token, which is stored nowhere, and the stored part.

@@ -29,10 +29,11 @@ FIRST_START = 1_757_001_600.0
 """Start of the first state, in epoch seconds. One more state starts each second."""
 
 LOG = "market-0"
+"""Name of the log of the synthetic history."""
 
 
 class AsOfScanRate(NamedTuple):
-    """The rate and latencies of one kind of scan as of different times, one after the other on one connection."""
+    """The rate and latencies of one kind of scan as of different times. The scans run in sequence on one connection."""
 
     name: str
     per_second: float
@@ -120,9 +121,9 @@ async def _measure_scans(
 ) -> AsOfScanRate:
     times: list[float] = []
     started = time.perf_counter()
-    while (asked_at := time.perf_counter()) < started + seconds:
+    while (scan_started := time.perf_counter()) < started + seconds:
         await history.scan(next(queries), "recorded")
-        times.append(time.perf_counter() - asked_at)
+        times.append(time.perf_counter() - scan_started)
     return _summarize(f"{kind.name}: {kind.description}", times, time.perf_counter() - started)
 
 

@@ -60,7 +60,7 @@ class _Client(asyncio.Protocol):
         self._next: Callable[[bytes, int], tuple[int, int, int] | None] = (
             _next_frame if transport == "websocket" else _next_chunk
         )
-        self._arrived = received
+        self._received = received
         self._buffer = b""
         self.accepted = asyncio.get_running_loop().create_future()
         self.closed = False
@@ -75,24 +75,24 @@ class _Client(asyncio.Protocol):
         now = time.time()
         if self._buffer:
             data = self._buffer + data
-        place = 0
+        offset = 0
         if not self.accepted.done():
-            place = data.find(b"\r\n\r\n") + 4
-            if place < 4:
+            offset = data.find(b"\r\n\r\n") + 4
+            if offset < 4:
                 self._buffer = data
                 return
             if not data.startswith(self._accepting):
                 self.accepted.set_exception(BenchmarkError(data[:200].decode(errors="replace")))
                 return
             self.accepted.set_result(None)
-        while (bounds := self._next(data, place)) is not None:
-            start, end, place = bounds
+        while (bounds := self._next(data, offset)) is not None:
+            start, end, offset = bounds
             message = data[start:end]
-            moments = self._arrived.get(message)
+            moments = self._received.get(message)
             if moments is None:
-                moments = self._arrived[message] = array("d")
+                moments = self._received[message] = array("d")
             moments.append(now)
-        self._buffer = data[place:]
+        self._buffer = data[offset:]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Record that the connection closed early."""

@@ -153,7 +153,7 @@ def wait_until_loaded(contender: RunningContender, patterns: int) -> None:
     """Wait until a contender answers from its own store and knows all patterns.
 
     Raises:
-        BenchmarkError: It does not within ``LOADING_SECONDS``.
+        BenchmarkError: The contender does not know all patterns after ``LOADING_SECONDS``.
     """
     deadline = time.monotonic() + LOADING_SECONDS
     while True:

@@ -16,7 +16,7 @@ class RecordingStore(RedisStore):
 
     Args:
         client: The client of the Redis server.
-        max_commits: Highest number of commits that are kept; None for all.
+        max_commits: Highest number of commits in ``commits``, which then has the latest; None for no limit.
     """
 
     def __init__(self, client: Redis, max_commits: int | None = None) -> None:

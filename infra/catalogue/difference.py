@@ -45,8 +45,8 @@ class Changes:
 def symbol_changes(recorded: Mapping[str, SymbolRow], source: SourceRows[SymbolEntry], now: float) -> Changes:
     """Compare the symbols of the source with the recorded symbols.
 
-    A recorded symbol that is missing or inactive in the source is delisted. A symbol whose row is refused stays as it
-    is. An inactive symbol that was never recorded is ignored.
+    A recorded symbol that is missing or inactive in the source is delisted. A symbol whose row is refused stays
+    unchanged. An inactive symbol that was never recorded is ignored.
 
     Args:
         recorded: The rows of the read model ``symbols``.
@@ -77,7 +77,7 @@ def symbol_changes(recorded: Mapping[str, SymbolRow], source: SourceRows[SymbolE
 def universe_changes(recorded: Mapping[str, UniverseRow], source: SourceRows[UniverseEntry], now: float) -> Changes:
     """Compare the universes of the source with the recorded universes.
 
-    A recorded universe that is missing in the source stays as it is.
+    A recorded universe that is missing in the source stays unchanged.
 
     Args:
         recorded: The rows of the read model ``universes``.

@@ -63,7 +63,9 @@ def _json_items(path: Path, text: str, member: str) -> list[Any]:
         raise CatalogueError(f"{path}: The file is not valid JSON: {error}.") from error
     items = content.get(member) if isinstance(content, dict) else content
     if not isinstance(items, list):
-        raise CatalogueError(f'{path}: The file must contain an array of objects, or an object with one as "{member}".')
+        raise CatalogueError(
+            f'{path}: The file must contain an array of objects, or an object with such an array as "{member}".'
+        )
     return items
 
 

@@ -86,7 +86,7 @@ class SourceRows(NamedTuple, Generic[Entry]):
 
 
 class _EntryFormat(NamedTuple, Generic[Entry]):
-    """How rows become entries."""
+    """The conversion of rows to entries."""
 
     identity: str
     """The field that identifies a row."""
@@ -107,7 +107,7 @@ def check_columns(source: str, existing: Collection[str], identity: str, columns
             kind = "SYMBOL" if identity == "symbol" else "UNIVERSE"
             raise CatalogueError(
                 f"{source} has no column {column} for {field}. It has {', '.join(sorted(existing)) or 'no columns'}. "
-                f"Add the column, or name the right one in TICKVIEW_CATALOGUE_{kind}_COLUMNS."
+                f"Add the column, or name another column in TICKVIEW_CATALOGUE_{kind}_COLUMNS."
             )
 
 

@@ -64,7 +64,7 @@ def check_table(connection: Connection, table: str, setting: str) -> None:
     """Check that a table or view exists.
 
     Raises:
-        CatalogueError: It does not exist. The message lists the tables that exist.
+        CatalogueError: The table or view does not exist. The message lists the tables that the user can read.
     """
     if has_table(connection, table):
         return

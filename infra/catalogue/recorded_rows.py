@@ -1,4 +1,4 @@
-"""The recorded catalogue: the rows of its read models, once workers have folded everything that is in the log."""
+"""The recorded catalogue: the rows of its read models, after workers have folded all events of the log."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -24,7 +24,7 @@ from projections.symbols import DETAILS, SymbolRow, Symbols
 from projections.universes import Universes
 
 ORIGIN = "catalogue"
-"""The way in that the log stores with catalogue events."""
+"""Origin of catalogue events. See ``LogEntry``."""
 
 
 class CatalogueSource(NamedTuple):

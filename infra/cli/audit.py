@@ -36,7 +36,7 @@ FromOption = Annotated[
 ToOption = Annotated[
     str | None,
     typer.Option(
-        "--to", help="Last position of each log, or a time (ISO 8601, by default in UTC) after the latest one."
+        "--to", help="Last position of each log, or a time (ISO 8601, by default in UTC) after the latest event."
     ),
 ]
 
@@ -160,7 +160,7 @@ def export(
 
 @contextmanager
 def _output_file(path: Path | None) -> Iterator[IO[bytes]]:
-    """Yield the output file, which appears under its name only when it is complete; or standard output."""
+    """Yield the output file, or standard output. The file gets its name only when it is complete."""
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

@@ -51,11 +51,11 @@ def sync(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the changes and record nothing.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Allow that more than half of the symbols are delisted.")
+        bool, typer.Option("--force", help="Delist symbols even if they are more than half of all.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Record the changes of the catalogue, from files or else from the platform's PostgreSQL database.
+    """Record the changes of the catalogue, from files, or from the platform's PostgreSQL database by default.
 
     TickView only reads the platform's database. Exit code 3: some rows were refused, all other rows were recorded.
 

@@ -10,6 +10,7 @@ from infra.processes.logs import configure_logs
 from infra.settings import Settings
 
 DEFAULT_SPEED = 0.2
+"""Trading days per second and symbol."""
 
 
 def demo(

@@ -18,7 +18,8 @@ from projections.queries import Positions
 from readapi.audit.event_documents import event_documents, event_type, parse_state
 from readapi.ports.archive import EventFilter, PastEvent
 
-COLUMNS = ("position", "log", "version", "recorded_at", "type", "source", "event_id", "origin", "said")
+COLUMNS = ("position", "log", "version", "recorded_at", "type", "source", "event_id", "origin", "content")
+"""Columns of the table."""
 
 PAGE_SIZE = 1_000
 """Highest number of events that are read at a time."""
@@ -120,7 +121,7 @@ def _row(event: PastEvent) -> dict[str, Any]:
         "source": event.source,
         "event_id": entry.event_id,
         "origin": entry.origin,
-        "said": summarize(entry.state),
+        "content": summarize(entry.state),
     }
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 console = Console(width=None if sys.stdout.isatty() else 200)
+"""Console for results. A file or pipe gets lines of 200 characters, so that tables are not folded."""
 
 
 def print_json(value: Any) -> None:

@@ -36,7 +36,7 @@ DIFFERENCES_FOUND = 3
 """Exit code of ``--verify`` when rows differ."""
 
 POLL_SECONDS = 0.2
-"""Seconds between two looks at the progress of a build."""
+"""Seconds between two reads of the progress of a build."""
 
 Name = Annotated[str, typer.Argument(help="Name of the read model: " + ", ".join(READ_MODELS) + ".")]
 
@@ -94,7 +94,7 @@ def rollback(name: Name, json: JsonOption = False) -> None:
     if json:
         print_json({"name": name, "live": str(versions.live), "previous": str(versions.previous)})
     else:
-        console.print(f"{name}: build {versions.live} is live, {versions.previous} is the previous one")
+        console.print(f"{name}: build {versions.live} is live, {versions.previous} is the previous build")
 
 
 @contextmanager
@@ -112,13 +112,13 @@ def _ensure_worker(stores: Stores, name: str, versions: Versions) -> Iterator[No
         WorkerOptions(settings.lease_seconds, settings.fold_batch),
     )
     stop = Event()
-    working = Thread(target=worker.run, args=(stop,), name="worker", daemon=True)
-    working.start()
+    thread = Thread(target=worker.run, args=(stop,), name="worker", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         stop.set()
-        working.join()
+        thread.join()
 
 
 def _has_running_worker(client: Redis, name: str, versions: Versions, seconds: float) -> bool:

@@ -100,8 +100,8 @@ def _rows() -> Iterator[tuple[str, ...]]:
     properties = Settings.model_json_schema(by_alias=False)["properties"]
     for name, field in Settings.model_fields.items():
         default = _format(field.default)
-        about = " ".join((field.description or "").replace("``", "`").split())
-        yield f"`{variable(name)}`", f"`{default}`" if default else "–", _values(properties[name]), about
+        description = " ".join((field.description or "").replace("``", "`").split())
+        yield f"`{variable(name)}`", f"`{default}`" if default else "–", _values(properties[name]), description
 
 
 def _values(schema: dict[str, Any]) -> str:

@@ -113,7 +113,7 @@ def projections(
     retry: Annotated[str | None, typer.Option(help="Fold this parked key again, or all parked keys: all.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the progress of all read models, or the segments and parked keys of one.
+    """Show the progress of all read models, or the segments and parked keys of one read model.
 
     Example: tickview projections patterns --parked
     """

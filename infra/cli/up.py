@@ -33,6 +33,7 @@ _DEMO_CATALOGUE = [
 ]
 
 _HEALTH_INTERVAL_SECONDS = 0.1
+"""Seconds between two requests for the health of the API while it starts."""
 
 _console = Console()
 

@@ -1,4 +1,4 @@
-"""``tickview workspaces``: show the watchlists and filter presets of a user, and restore deleted ones."""
+"""``tickview workspaces``: show the watchlists and filter presets of a user, and restore deleted lists."""
 
 import getpass
 import time
@@ -19,7 +19,7 @@ from infra.settings import Settings
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
 
 app = typer.Typer(
-    help="Show the watchlists and filter presets of a user, and restore deleted ones.", no_args_is_help=True
+    help="Show the watchlists and filter presets of a user, and restore deleted lists.", no_args_is_help=True
 )
 
 User = Annotated[str, typer.Argument(help="Id of the user, which is the subject of the user's token.")]
@@ -29,7 +29,7 @@ COLUMNS = ("kind", "id", "name", "version", "updated_at", "content", "state")
 
 @app.command()
 def show(user: User, json: JsonOption = False) -> None:
-    """Show the watchlists and presets of a user, including deleted ones.
+    """Show the watchlists and presets of a user, including deleted lists.
 
     Example: tickview workspaces show alice --json
     """
@@ -59,7 +59,7 @@ def show(user: User, json: JsonOption = False) -> None:
 def restore(
     user: User,
     list_id: Annotated[str, typer.Argument(help="Id of the deleted list. `tickview workspaces show USER` prints it.")],
-    name: Annotated[str | None, typer.Option(help="New name, needed if another list has the old one.")] = None,
+    name: Annotated[str | None, typer.Option(help="New name, needed if another list has the old name.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Restore a deleted watchlist or preset. The restoration is recorded as an event with your name.
@@ -72,7 +72,8 @@ def restore(
         deleted_list = workspaces.deleted_lists(user).get(list_id)
         if deleted_list is None:
             raise CommandError(
-                f"{list_id} is not a deleted list of {user}. `tickview workspaces show {user}` prints them."
+                f"{list_id} is not a deleted list of {user}. "
+                f"`tickview workspaces show {user}` prints the deleted lists."
             )
         workspace, _ = workspaces.execute(user, lambda workspace: workspace.restore(stamp, deleted_list, name))
     except (WorkspaceError, ConflictError, MapperDeserialisationError) as error:

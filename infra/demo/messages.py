@@ -13,6 +13,7 @@ from infra.demo.backtest import Results
 from infra.demo.detection import Chart, TradingSignal
 
 SOURCE = "tickview_demo"
+"""Name of the demo as a producer."""
 
 
 class Announcement(NamedTuple):

@@ -80,10 +80,10 @@ class Series:
 
 def series(charts: Iterable[Chart]) -> list[Series]:
     """Return the symbols of the demo: each whole chart, and each year of a chart that has enough bars."""
-    return [stretch for chart in charts for stretch in _stretches(chart)]
+    return [section for chart in charts for section in _sections(chart)]
 
 
-def _stretches(chart: Chart) -> Iterator[Series]:
+def _sections(chart: Chart) -> Iterator[Series]:
     last = len(chart.bars) - 1
     yield Series(chart.ticker, chart, WARM_UP, last)
     years = chart.bars.dates.astype("datetime64[Y]")

@@ -47,6 +47,7 @@ COSTS_BASIS_POINTS = (5.0, 10.0, 20.0)
 logger = structlog.get_logger()
 
 Publish = Callable[[Sequence[Announcement]], Awaitable[None]]
+"""Publishes announcements in order."""
 
 
 class Job(NamedTuple):

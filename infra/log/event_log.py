@@ -43,11 +43,11 @@ class NewEvent(NamedTuple):
     expected_version: int | None = None
     """The version that the event must get; None for the next version of the stream."""
     origin: str = ""
-    """The way in which the event arrived: see ``LogEntry``."""
+    """The way by which the event arrived: see ``LogEntry``."""
 
 
 class Appended(NamedTuple):
-    """The position and the version of an appended event. A duplicate has those of the original event."""
+    """The position and the version of an appended event. A duplicate has the values of the original event."""
 
     position: int
     version: int
@@ -57,7 +57,7 @@ class Appended(NamedTuple):
 class EventLog(LogHandle):
     """One log on the server that holds its hash slot.
 
-    Readers see one sequence of events: first the events that only the archive still has, then those of the log. Every
+    Readers see one sequence of events: the events that only the archive still has, then the events of the log. Every
     method raises the errors of redis-py, and ArchiveUnavailableError when it needs an archive that cannot be reached.
 
     Args:
@@ -84,8 +84,8 @@ class EventLog(LogHandle):
     def append(self, events: Sequence[NewEvent], *, tracking: Tracking | None = None) -> list[Appended]:
         """Append all events and move the tracking position, or do neither.
 
-        After NotDurableError or a lost connection the caller may append the same events again. The log drops those
-        that it has already, if they have an ``event_id``.
+        After NotDurableError or a lost connection the caller may append the same events again. The log drops an
+        event that it has already, if the event has an ``event_id``.
 
         Args:
             events: The events in the order in which they get their positions.
@@ -96,7 +96,7 @@ class EventLog(LogHandle):
 
         Raises:
             VersionConflictError: An event cannot get its expected version. Nothing was appended.
-            TrackingConflictError: The tracking position is not higher than the stored one. Nothing was appended.
+            TrackingConflictError: The tracking position is not higher than the stored position. Nothing was appended.
             UnsuitableServerError: The server cannot provide the durability. Nothing was appended.
             NotDurableError: All events were appended, but are not yet as durable as the options demand.
             LogNotOpenError: The log cannot be opened. Nothing was appended.
@@ -214,7 +214,7 @@ class EventLog(LogHandle):
     ) -> list[LogEntry]:
         """Return the events of a stream with versions > ``gt`` and <= ``lte``, ordered by version.
 
-        The parameters are those of ``Recorder.select_events`` in the ``eventsourcing`` library.
+        The parameters are the same as for ``Recorder.select_events`` in the ``eventsourcing`` library.
 
         Raises:
             HistoryGapError: Neither the log nor the archive has an event of the range.

@@ -27,6 +27,7 @@ class LogOptions:
 
 
 DEFAULT_LOG_OPTIONS = LogOptions()
+"""The options of a log without settings."""
 
 
 class LogHandle:

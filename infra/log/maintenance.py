@@ -20,7 +20,7 @@ class LogState(NamedTuple):
     id: str | None
     """Random id of the log; None before the log is first opened."""
     epoch: int
-    """1 after the first opening, and one more after each restoration of a lost end; 0 before the first opening."""
+    """0 before the first opening, 1 after it. Each restoration of a lost end adds 1."""
     position: int
     """Last position; 0 when the log is empty."""
     first: int | None
@@ -120,7 +120,7 @@ def trim(log: LogHandle, *, upto: int, surplus: int, oldest: float) -> int:
     Args:
         log: The log.
         upto: Position up to which events may be trimmed.
-        surplus: Position up to which events are trimmed whatever their age.
+        surplus: Position up to which events are trimmed regardless of their age.
         oldest: Time in epoch seconds. Events recorded earlier are trimmed, up to position ``upto``.
 
     Returns:

@@ -36,7 +36,7 @@ def read_archive_status(database: Database, client: Redis) -> ArchiveStatus:
 
     Args:
         database: The archive.
-        client: The Redis server that holds the logs. It is asked in two round trips.
+        client: The Redis server that holds the logs. The reads take two round trips.
 
     Raises:
         ArchiveUnavailableError: The archive cannot be reached.

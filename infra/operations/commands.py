@@ -26,7 +26,7 @@ def check_read_model_name(name: str) -> None:
 def replay(client: Redis, name: str, *, held: bool, throttle: int) -> Versions:
     """Let workers build a read model again from the first event. A build that is under way is continued.
 
-    The new build has the version of this code, or that of the live build if it is higher.
+    The new build has the version of this code, or the version of the live build if that is higher.
 
     Args:
         client: The Redis server that holds the read models.

@@ -8,7 +8,7 @@ SELECT log, position, CASE WHEN leased_until > now() THEN owner END, error FROM 
 WHERE name = %s AND version = %s;
 
 -- name: select_losses
--- Read the latest losses of logs that came back with fewer events than others had seen.
+-- Read the latest losses of logs. A log has lost its end if it has fewer events than other processes had read.
 -- Parameters: limit.
 -- Result: one row (log, time in epoch seconds, epoch, found, restored, seen, names of the rebuilt read models) per loss,
 -- the newest first.

@@ -29,13 +29,13 @@ PARKED_KEY_LIMIT = 1_000
 
 
 def read_model_statuses(client: Redis) -> list[ReadModelStatus]:
-    """Read the status of every read model: its builds, and the segments of the live build and of one under way.
+    """Read the status of every read model: its builds, and the segments of the live build and the build under way.
 
-    Three round trips.
+    The reads take three round trips.
     """
     logs = all_log_names(client)
     versions = read_versions(client, READ_MODELS)
-    # Before the first worker has run, the status is that of the build that the worker will begin.
+    # Before the first worker has run, the status describes the build that the worker will begin.
     live_builds = {name: builds.live or Build(READ_MODELS[name].version, 1) for name, builds in versions.items()}
     segments = [
         Segment(name, build, log)
@@ -110,7 +110,7 @@ def _segment_status(log: str, head: int, state: dict[bytes, bytes], parked: int,
 def read_parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
     """Read the parked keys of the live build, with the number of waiting events and the error of each key.
 
-    At most ``PARKED_KEY_LIMIT`` keys for each log.
+    The result has at most ``PARKED_KEY_LIMIT`` keys for each log.
     """
     live = read_versions(client, [read_model])[read_model].live
     if live is None:
@@ -119,14 +119,14 @@ def read_parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
     for log in logs_of(client, read_model):
         keys = SegmentKeys(Segment(read_model, live, log))
         scan = islice(client.hscan_iter(keys.parked, count=PARKED_KEY_LIMIT), PARKED_KEY_LIMIT)
-        notes = [(name.decode(), orjson.loads(note)) for name, note in scan]
+        descriptions = [(key.decode(), orjson.loads(description)) for key, description in scan]
         with client.pipeline(transaction=False) as pipeline:
-            for name, _ in notes:
-                pipeline.llen(keys.parked_events(name))
+            for key, _ in descriptions:
+                pipeline.llen(keys.parked_events(key))
             lengths = pipeline.execute()
         parked_keys += [
-            {"key": name, "log": log, "events": events, **note}
-            for (name, note), events in zip(notes, lengths, strict=True)
+            {"key": key, "log": log, "events": events, **description}
+            for (key, description), events in zip(descriptions, lengths, strict=True)
         ]
     return parked_keys
 

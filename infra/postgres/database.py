@@ -137,7 +137,7 @@ def _translate_error(error: Error, seconds: float) -> ArchiveUnavailableError:
     if isinstance(error, QueryCanceled):
         return ArchiveBusyError(
             f"PostgreSQL ended a statement {seconds:.1f} s after the transaction began ({_one_line(error)}). "
-            "If nobody cancelled the statement by hand, statement_timeout is too short for the archive: raise it with "
+            "If the statement was not cancelled by hand, statement_timeout is too short for the archive: raise it with "
             "ALTER ROLE or ALTER DATABASE, or in TICKVIEW_POSTGRES_DSN, wherever it is set"
         )
     return ArchiveUnavailableError(f"PostgreSQL cannot be reached: {_one_line(error)}")

@@ -1,7 +1,7 @@
 """SQL statements by name, from the file ``statements.sql`` beside the code that executes them.
 
 A statement begins with the line ``-- name: NAME``. Comment lines describe its purpose, parameters and result. The SQL
-follows, up to the semicolon at the end of a line. Placeholders are those of psycopg (``%(name)s``); identifiers in
+follows, up to the semicolon at the end of a line. Placeholders have the form of psycopg (``%(name)s``); identifiers in
 braces (``{table}``) are composed with ``psycopg.sql``.
 """
 

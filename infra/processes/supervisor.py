@@ -22,7 +22,7 @@ from infra.processes.errors import StartupError
 from infra.processes.lifeline import SUPERVISED
 
 LOG_BYTES = 8 * 1024 * 1024
-"""Bytes of a log file above which it is renamed when its process starts. One renamed file is kept."""
+"""Bytes of a log file above which it is renamed when its process starts. Only the latest renamed file stays."""
 
 _LAST_LINE_BYTES = 400
 """Bytes of the end of a log file that contain the reported last line."""
@@ -43,7 +43,7 @@ class Program:
     log: Path
     """File to which the output of the program is appended."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables of the program, in addition to those of the supervisor."""
+    """Environment variables of the program, in addition to the variables of the supervisor."""
     address: str = ""
     """Address on which the program listens, for the reports."""
     stop_signal: signal.Signals = signal.SIGTERM
@@ -64,6 +64,7 @@ class Backoff:
 
 
 DEFAULT_BACKOFF = Backoff()
+"""The back-off of a supervisor for which none is given."""
 
 
 def user_arguments(user: str | None) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Supervisor:
     """A context manager that runs programs. Its exit stops all programs, the last started first, and waits for them.
 
     Args:
-        report: Receives what happens to each program.
+        report: Receives a description of each start and each end of a program.
         stopping: Ends all restarts and all waits for a program to become ready, when it is set.
         backoff: The seconds to wait before a restart.
         stop_seconds: Seconds within which the exit stops all programs. Each program gets a share of this time, and is
@@ -143,10 +144,10 @@ class Supervisor:
             if child.ends_within(_READY_POLL_SECONDS):
                 raise StartupError(f"{program.name} does not start: {child.wait()} (its log is {program.log})")
         self._report(program.name, child.description)
-        child.keeper = Thread(target=self._keep_running, args=(child,), name=program.name)
-        child.keeper.start()
+        child.restart_thread = Thread(target=self._restart_repeatedly, args=(child,), name=program.name)
+        child.restart_thread.start()
 
-    def _keep_running(self, child: "_Child") -> None:
+    def _restart_repeatedly(self, child: "_Child") -> None:
         delay = self._backoff.initial
         ending = child.wait()
         while not self._stopping.is_set():
@@ -174,7 +175,7 @@ class _Child:
 
     process: Popen[bytes]
     started: float
-    keeper: Thread | None = None
+    restart_thread: Thread | None = None
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -226,10 +227,10 @@ class _Child:
             self.process.send_signal(self.program.stop_signal)
             if not self.ends_within(seconds):
                 self._kill_group()
-            if self.keeper is None:
+            if self.restart_thread is None:
                 self.wait()
-        if self.keeper:
-            self.keeper.join()
+        if self.restart_thread:
+            self.restart_thread.join()
 
     def _kill_group(self) -> None:
         with suppress(ProcessLookupError, PermissionError):  # macOS raises PermissionError for a group of zombies

@@ -21,6 +21,6 @@ def run_threads(threads: Sequence[Thread], stop: Event, every_second: Callable[[
         every_second()
         for thread in threads:
             if not thread.is_alive():
-                raise RuntimeError(f"The thread {thread.name} ended before the process was told to stop.")
+                raise RuntimeError(f"The thread {thread.name} ended before a stop was requested.")
     for thread in threads:
         thread.join()

@@ -1,4 +1,4 @@
-"""Lifecycle of the builds of read models: workers begin the builds that their code asks for, and switch to them."""
+"""Lifecycle of the builds of read models: workers begin the builds that their code needs, and switch to them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import methodcaller
@@ -52,7 +52,7 @@ def check_fingerprints(client: Redis, projections: Iterable[Projection[Any, Any]
 
 
 def begin_builds(client: Redis, projections: Mapping[str, Projection[Any, Any]]) -> dict[str, Versions]:
-    """Begin every build that the projections ask for and that does not exist yet. Return the builds by read model."""
+    """Begin every build that the projections need and that does not exist yet. Return the builds by read model."""
     versions = read_versions(client, projections)
     for name, projection in projections.items():
         if versions[name].deployed(projection.version) != versions[name]:

@@ -1,7 +1,7 @@
 """Expirer: records a ``PatternExpired`` event for every active pattern whose ``expires_at`` has passed.
 
 Any number of expirers may run at the same time. The id of an expiry event is derived from the row that it ends, so
-the log keeps one event of each.
+the log records each expiry once.
 """
 
 import time

@@ -138,9 +138,10 @@ class Projector:
         return _FoldedBatch(after, batch.entries, folded, derive(self.projection, folded))
 
     def retry_parked(self) -> CommitOutcome:
-        """Fold the parked events again whose keys an operator asked to retry. The checkpoint stays.
+        """Fold again the parked events of every key whose retry an operator has requested. The checkpoint stays.
 
-        Returns the outcome of the first commit that was refused, else ``COMMITTED``.
+        Returns:
+            The outcome of the first commit that was refused, else ``COMMITTED``.
         """
         self._ahead = None
         outcome = CommitOutcome.COMMITTED

@@ -1,4 +1,4 @@
-"""Projector thread: folds one segment until it is asked to stop or its lease is lost."""
+"""Projector thread: folds one segment until a stop is requested or its lease is lost."""
 
 import time
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ THROTTLED_STEPS_PER_SECOND = 20
 """Steps per second of a throttled segment. Small steps keep the server free for queries in between."""
 
 IDLE_SECONDS = 0.5
-"""Longest wait for new entries, in seconds. After it, the thread looks for expired patterns and retries."""
+"""Longest wait for new entries, in seconds. Then the thread checks for expired patterns and retries."""
 
 
 @dataclass(frozen=True)
 class SegmentOrders:
-    """How a projector thread treats its segment. A worker replaces the orders as a whole."""
+    """The orders of a worker to a projector thread. The worker replaces them as a whole."""
 
     is_live: bool = False
     """Whether the segment belongs to the live build. Only a live segment expires patterns."""
@@ -44,7 +44,7 @@ class ProjectorThread(Thread):
         log: The log of the segment.
         projector: The projector of the segment.
         batch_size: Highest number of log entries per commit, at least 1.
-        orders: The orders that hold until ``give_orders`` replaces them.
+        orders: The first orders. ``give_orders`` replaces them.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ProjectorThread(Thread):
         return {"read_model": self.segment.read_model, "build": str(self.segment.build), "log": self.segment.log}
 
     def give_orders(self, orders: SegmentOrders) -> None:
-        """Replace the orders. The next step follows the new ones."""
+        """Replace the orders. The next step follows the new orders."""
         self._orders = orders
 
     def request_retry(self) -> None:

@@ -22,7 +22,7 @@ class WorkerRank(NamedTuple):
 
 
 def register_worker(client: Redis, worker: str, builds: Sequence[ModelBuild], seconds: float) -> list[WorkerRank]:
-    """Register a worker as alive for each build it can fold, for a number of seconds. Return its rank for each."""
+    """Register a worker as alive for ``seconds``, for each build that it can fold. Return its rank for each build."""
     return [WorkerRank(*reply) for reply in _register(client, worker, builds, seconds)]
 
 

@@ -30,7 +30,7 @@ class Worker:
     Args:
         client: The client of the read models' server.
         name: A name that no other worker has.
-        projections: The projections of this release, by name. The worker uses those that fold one of ``logs``.
+        projections: The projections of this release, by name. Projections that fold no log in ``logs`` are ignored.
         logs: The logs by name.
         options: The options of the worker.
         former: Projections of earlier versions. Their builds are kept current for a rollback.
@@ -120,7 +120,7 @@ class Worker:
                 self._segments.start(lease, projection, self._orders(segment, versions))
 
     def _orders(self, segment: Segment, versions: Mapping[str, Versions]) -> SegmentOrders:
-        """Only the live build expires patterns. Only the build under way is throttled."""
+        """Return the orders: only the live build expires patterns, and only the build under way is throttled."""
         current = versions[segment.read_model]
         throttle = current.throttle or self._options.throttle
         return SegmentOrders(

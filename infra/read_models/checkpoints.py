@@ -1,4 +1,4 @@
-"""The checkpoints of all builds that fold a log, and what follows for them when the log has lost its end."""
+"""The checkpoints of all builds that fold a log, and the fence and the rebuilds after the log has lost its end."""
 
 from collections.abc import Iterable
 from operator import methodcaller

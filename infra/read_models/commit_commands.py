@@ -14,7 +14,7 @@ WORDS_PER_COMMAND = 4_000
 """Highest number of words per command. Lua can unpack about 8,000 values into one call."""
 
 CHANGES_KEPT = 100_000
-"""Approximate number of row changes that the changes stream of a segment keeps for its readers."""
+"""Approximate number of row changes in the changes stream of a segment. Older changes are trimmed."""
 
 Word = str | int | float
 """A word of a command. It is never bytes, because the server's MessagePack library has no binary type."""

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import orjson
 from redis import Redis
 
-from infra.processes.errors import StartupError
+from domain.errors import TickViewError
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from projections.versions import Build
 
 ROWS_PER_BATCH = 500
+"""Number of rows that are compared at a time."""
 
 POLL_SECONDS = 0.01
 """Seconds between two reads of rows that cannot be compared yet."""
@@ -37,7 +38,7 @@ class Difference(NamedTuple):
     new: Any
 
 
-class NotComparableError(StartupError):
+class NotComparableError(TickViewError):
     """The builds do not reach a common position. The message contains their positions."""
 
 

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 
 from infra.read_models.keys import SegmentKeys
 from infra.redis.functions import Argument, command, with_functions_async
-from projections.base import Projection, read_row
+from projections.base import Projection
 from projections.ports import Segment
-from projections.queries import MAX_OFFSET, Cursor, Page, ResultRow, TooDeepError
+from projections.queries import MAX_OFFSET, Cursor, Page, ResultRow, TooDeepError, read_result
 from projections.versions import Build
 
 Row = TypeVar("Row")
@@ -153,14 +153,10 @@ class IndexedRows(Generic[Row]):
             replies = await pipeline.execute()
         documents = {log: iter(reply) for log, reply in zip(by_log, replies, strict=True)}
         return [
-            self._result_row(location.log, document)
+            read_result(self._row, location.log, document)
             for location in locations
             if (document := next(documents[location.log])) is not None
         ]
-
-    def _result_row(self, log: str, document: bytes) -> ResultRow[Row]:
-        row, position = read_row(self._row, document)
-        return ResultRow(row, log, position)
 
 
 def _symbol_arguments(query: IndexQuery, log: str) -> list[Argument]:

@@ -41,7 +41,7 @@ class SegmentKeys:
                                       of [key, document]; number, one higher than in the previous entry;
                                       recorded_at of the last event
     ``parked``            hash        parked key -> {"error", "position", "since"}
-    ``retry``             set         parked keys that an operator wants to be retried
+    ``retry``             set         parked keys whose retry an operator has requested
     ``parked:<key>``      list        parked events of a key, in order, each the JSON object of its log entry
     ``index:<name>[:g]``  sorted set  row keys, scored by a value of the row; one per group if the index has
                                       groups

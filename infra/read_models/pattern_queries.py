@@ -23,6 +23,7 @@ SORT_INDEXES = {
 """Sort parameter of the scan -> index; None sorts by symbol, with which the ids begin."""
 
 HIGHEST_VALUE = float("inf")
+"""A bound above every value of a row."""
 
 MANY_SYMBOLS = 100
 """Highest number of symbols that are looked up in the index ``symbol``. With more symbols, as of a universe, the server

@@ -24,7 +24,7 @@ from projections.mutations import Mutations
 from projections.ports import CommitOutcome, Lease, Progress, Segment
 
 RETRY_BATCH = 100
-"""Number of parked keys to retry that one read asks for."""
+"""Approximate number of parked keys to retry that one command reads."""
 
 
 class RedisStore:
@@ -102,7 +102,7 @@ class RedisStore:
         return self.send(lease, progress.position, commands)
 
     def send(self, lease: Lease, position: int, commands: Iterable[Command]) -> RedisCommit:
-        """Send write commands that move the checkpoint from the lease's one to ``position``, all or none.
+        """Send write commands that move the checkpoint of the lease to ``position``, all or none.
 
         The server refuses them if the lease's epoch is outdated (``infra/redis/functions/commit.lua``).
         """
@@ -142,7 +142,7 @@ class RedisStore:
         return self.send(lease, lease.checkpoint, commands).result()
 
     def retry_requests(self, segment: Segment) -> list[str]:
-        """Read about ``RETRY_BATCH`` of the parked keys that an operator wants to be retried."""
+        """Read about ``RETRY_BATCH`` of the parked keys whose retry an operator has requested."""
         keys: Any
         _, keys = self._client.sscan(SegmentKeys(segment).retry, count=RETRY_BATCH)
         return [key.decode() for key in keys]

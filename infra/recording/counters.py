@@ -11,11 +11,11 @@ from domain.announcements import Receipt
 from infra.processes.outage import OutageLog
 
 COUNTS_KEY = "tickview:intake"
-"""Redis hash of the totals. A field is ``<way in>.<counter>``, for example ``pubsub.recorded``."""
+"""Redis hash of the totals. A field is ``<way>.<counter>``, for example ``pubsub.recorded``."""
 
 
 class Counters:
-    """The counters of one way in, safe for several threads."""
+    """The counters of one way by which messages arrive, safe for several threads."""
 
     def __init__(self) -> None:
         self._numbers: Counter[str] = Counter()
@@ -27,7 +27,7 @@ class Counters:
             self._numbers.update(numbers)
 
     def reset(self) -> Counter[str]:
-        """Set every counter to zero. Return the numbers until now."""
+        """Set every counter to zero. Return the numbers before."""
         with self._lock:
             numbers, self._numbers = self._numbers, Counter()
         return numbers
@@ -49,7 +49,7 @@ class CountersFlush:
 
     Args:
         client: The client of the server that holds the totals.
-        counters: The counters by way in.
+        counters: The counters by way: ``pubsub``, ``stream`` or ``http``.
     """
 
     def __init__(self, client: Redis, counters: Mapping[str, Counters]) -> None:
@@ -61,7 +61,7 @@ class CountersFlush:
     def flush(self) -> None:
         """Add the counters to the totals and set them to zero. While Redis is unavailable, they keep their numbers.
 
-        A second caller waits for a flush under way, which may still give its numbers back.
+        A second caller waits for a flush under way, because that flush adds its numbers again if it fails.
         """
         with self._lock:
             self._flush()

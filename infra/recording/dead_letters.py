@@ -33,7 +33,7 @@ class DeadLetterStats:
     count: int
     bytes: int
     dropped: int
-    """Number of dead letters that were removed to keep the bounds."""
+    """Number of dead letters that were dropped because a bound was exceeded."""
 
 
 def letter_id(channel: str, payload: bytes) -> str:
@@ -62,7 +62,7 @@ class DeadLetters:
         self._max_age = max_age
 
     def store(self, letters: Sequence[DeadLetter]) -> int:
-        """Store dead letters. Return how many old ones were dropped because of the count or the size.
+        """Store dead letters. Return the number of old dead letters that were dropped because of the count or the size.
 
         Each call also removes the dead letters that are too old.
         """

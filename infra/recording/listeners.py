@@ -1,4 +1,4 @@
-"""Listeners for the two ways in over Redis: pub/sub, and the ingest stream, which loses no message."""
+"""Listeners for messages over Redis: from pub/sub, and from the ingest stream, which loses no message."""
 
 import time
 from threading import Event

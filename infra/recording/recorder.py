@@ -1,6 +1,6 @@
 """Recorder: turns messages into events in the log, and unreadable messages into dead letters.
 
-Every message takes this path, whichever way it came in.
+Every message takes this path, from pub/sub, from the ingest stream or over HTTP.
 """
 
 from collections import defaultdict
@@ -73,7 +73,7 @@ class Recorder:
 
         Args:
             events: The events, in order.
-            origin: The way in that the log stores with the events.
+            origin: The origin that the log stores with the events. See ``LogEntry``.
 
         Raises:
             RedisError: The log cannot be written.
@@ -85,7 +85,7 @@ class Recorder:
         return read(message.channel, message.payload, message.received_at, max_bytes=self._max_message_bytes)
 
     def _append(self, events: Sequence[tuple[Event, str]]) -> list[RecordedEvent]:
-        """Append events with their origins, with one append per log. Return their places in the order of ``events``."""
+        """Append events with their origins, with one append per log. Return the result in the order of ``events``."""
         numbers_by_log: dict[str, list[int]] = defaultdict(list)
         for number, (event, _) in enumerate(events):
             numbers_by_log[log_of(event.stream, len(self._logs))].append(number)
@@ -98,13 +98,13 @@ class Recorder:
         return [recorded[number] for number in range(len(events))]
 
     def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[str]) -> list[list[RecordedEvent]]:
-        """Append the events of all readings at once. Return their places by reading."""
-        places = iter(
+        """Append the events of all readings at once. Return the recorded events of each reading."""
+        recorded = iter(
             self._append(
                 [(event, origin) for reading, origin in zip(readings, origins, strict=True) for event in reading.events]
             )
         )
-        return [list(islice(places, len(reading.events))) for reading in readings]
+        return [list(islice(recorded, len(reading.events))) for reading in readings]
 
     def _store(self, letters: Sequence[DeadLetter]) -> None:
         dropped = self._dead_letters.store(letters)
@@ -121,7 +121,7 @@ def _new_event(event: Event, origin: str) -> NewEvent:
 
 
 def _origin(message: Message, reading: ReadResult) -> str:
-    """Return the way in, with the id of the dead letter if a part of the message was refused."""
+    """Return the origin: the way of the message, and the id of the dead letter if a part of the message was refused."""
     if not reading.refusals:
         return message.via
     return f"{message.via} {letter_id(message.channel, message.payload)}"

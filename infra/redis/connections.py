@@ -1,4 +1,4 @@
-"""Redis connections: one way to open them, with time-outs and retries that suit a long-running service."""
+"""Redis connections: clients with time-outs and retries that suit a long-running service."""
 
 from redis import Redis
 from redis.asyncio import BlockingConnectionPool
@@ -21,9 +21,16 @@ CONNECTIONS = 50
 connections would only wait for each other."""
 
 _CONNECT_TIMEOUT_SECONDS = 2.0
+"""Seconds that a server may take to accept a connection."""
+
 _HEALTH_CHECK_SECONDS = 30
+"""Seconds without a command after which a connection is checked before its next use."""
+
 _RETRIES = 3
+"""Number of further attempts after a failed attempt."""
+
 _BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.5)
+"""Wait between two attempts, from 0.02 to 0.5 seconds."""
 
 
 def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int = _RETRIES) -> Redis:
@@ -32,7 +39,7 @@ def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int =
     Args:
         url: The URL of the server.
         seconds: Seconds for which one attempt waits for an answer.
-        retries: The number of further attempts after a failed one.
+        retries: The number of further attempts after a failed attempt.
     """
     return Redis.from_url(
         url,

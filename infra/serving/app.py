@@ -72,7 +72,7 @@ def build_app(
 
     Args:
         service: The parts that all processes have in common.
-        host: An application that gets all routes. None for an application of its own.
+        host: An application that gets all routes. None to create an application.
         wrap_lifespan: Wraps the middleware that starts and stops the process.
     """
     connections = connect_process(service)

@@ -32,24 +32,27 @@ HISTORY_TIMEOUT_SECONDS = 15.0
 STATUS_TIMEOUT_SECONDS = 1.0
 """Seconds after which a request for the status, or for history beside other data, fails."""
 
-AWAY = "the archive in PostgreSQL cannot be reached; try again"
+UNREACHABLE = "the archive in PostgreSQL cannot be reached; try again"
+"""Message to clients while PostgreSQL cannot be reached."""
+
 BUSY = "the archive in PostgreSQL is held up by other work; try again"
+"""Message to clients if a lock or a time limit ended a statement."""
 
 
 class ArchiveGateway:
-    """Access to the archive in threads of its own, so that a PostgreSQL that hangs delays no other request."""
+    """Access to the archive in separate threads, so that a PostgreSQL that hangs delays no other request."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="archive")
-        self._is_away = False
+        self._is_unreachable = False
         self._probe = Thread()
 
     async def run(self, operation: Callable[[], T], timeout: float) -> T:  # noqa: ASYNC109 it bounds the thread's work
         """Run a blocking operation in a thread and return its result.
 
-        After PostgreSQL was found away, every call fails at once until a probe reaches the server again. The cause may
-        name addresses. It is therefore written to the log and not passed on to clients.
+        Once PostgreSQL cannot be reached, every call fails at once until a probe reaches the server again. The cause of
+        a failure may name addresses. It is therefore written to the log and not passed on to clients.
 
         Args:
             operation: The operation.
@@ -58,35 +61,35 @@ class ArchiveGateway:
         Raises:
             UnavailableError: The archive or the event log cannot be reached, or the timeout has passed.
         """
-        if self._is_away:
+        if self._is_unreachable:
             self._start_probe()
-            raise UnavailableError(AWAY)
+            raise UnavailableError(UNREACHABLE)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
                 return await loop.run_in_executor(self._threads, self._observe, operation)
         except TimeoutError as error:
-            self._is_away = True
+            self._is_unreachable = True
             logger.warning("archive did not answer in time", seconds=timeout)
             raise UnavailableError(f"the archive in PostgreSQL does not answer within {timeout:g} s") from error
         except ArchiveBusyError as error:
             raise UnavailableError(BUSY) from error
         except (ArchiveUnavailableError, StartupError) as error:
-            raise UnavailableError(AWAY) from error
+            raise UnavailableError(UNREACHABLE) from error
         except (*CONNECTION_ERRORS, PersistenceError) as error:
             logger.warning("event log behind the archive cannot be read", error=str(error))
             raise UnavailableError("the event log behind the archive cannot be read; try again") from error
 
     def _observe(self, operation: Callable[[], T]) -> T:
-        """Run an operation, and remember whether PostgreSQL is away."""
+        """Run an operation, and remember whether PostgreSQL could be reached."""
         try:
             return operation()
         except ArchiveBusyError as error:
             logger.warning("archive busy", error=str(error))
             raise
         except (ArchiveUnavailableError, StartupError) as error:
-            self._is_away = True
-            logger.warning("archive away", error=str(error))
+            self._is_unreachable = True
+            logger.warning("archive unreachable", error=str(error))
             raise
 
     def _start_probe(self) -> None:
@@ -100,7 +103,7 @@ class ArchiveGateway:
                 connection.execute(PING)
         except (ArchiveUnavailableError, StartupError):
             return
-        self._is_away = False
+        self._is_unreachable = False
         logger.info("archive reachable again")
 
 

@@ -49,7 +49,7 @@ class ChangesFollower:
     Args:
         client: A client of which one connection waits for commits.
         read_models: All read models of the process. Their listeners are registered already.
-        freshness: Learns of every answer and every failure of Redis.
+        freshness: Records every answer and every failure of Redis.
     """
 
     def __init__(self, client: Redis, read_models: Sequence[LiveReadModel[Any]], freshness: RedisFreshness) -> None:
@@ -90,7 +90,7 @@ class ChangesFollower:
                 read_model.note_missing_build()
 
     async def run(self) -> None:
-        """Follow the read models until cancelled. While Redis is unavailable, they stay as they are."""
+        """Follow the read models until cancelled. While Redis is unavailable, they stay unchanged."""
         while True:
             try:
                 if time.monotonic() > self._versions_read_at + VERSIONS_SECONDS:

@@ -81,7 +81,7 @@ class ApiLifespan:
         self._tasks = [_start_task(work) for work in (self._follower.run(), self._hub.run(), self._report())]
 
     async def process_shutdown(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
-        """Stop the background work. Everything that the intake has accepted is recorded and counted first."""
+        """Stop the background work. All messages in the intake are recorded and counted first."""
         for task in self._tasks:
             task.cancel()
         await asyncio.to_thread(self._intake.close)
@@ -96,7 +96,7 @@ class ApiLifespan:
 
 
 def _start_task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Start a task whose end is the end of the process: gunicorn then starts another process that works."""
+    """Start a task that must not end. If it ends, stop the process: gunicorn then starts a new process."""
 
     def end_process(task: asyncio.Task[None]) -> None:
         if not task.cancelled():

@@ -83,15 +83,15 @@ class LiveReadModel(Generic[Queries]):
             queries: The queries to the build. By default the present queries stay, or a new build gets new queries.
         """
         if queries is None:
-            same = build == self._current.build
-            queries = self._current.queries if same else self._open_queries(build)
+            is_same_build = build == self._current.build
+            queries = self._current.queries if is_same_build else self._open_queries(build)
         if build != self._current.build:
             logger.info("build answers", read_model=self.name, build=str(build), before=str(self._current.build))
         self._current = LiveBuild(build, queries, positions)
         self._moved.set()
         self._moved = asyncio.Event()
-        for has_moved in self._move_listeners:
-            has_moved()
+        for notify in self._move_listeners:
+            notify()
 
     @property
     def cursors(self) -> Sequence[ChangesCursor]:
@@ -109,7 +109,7 @@ class LiveReadModel(Generic[Queries]):
             await self._start_build(client, build)
 
     def note_missing_build(self) -> None:
-        """Handle the fact that no build is live on the server yet."""
+        """Do nothing: no build is live on the server yet. Subclasses may answer from an empty build."""
 
     async def _start_build(self, client: Redis, build: Build) -> None:
         cursor = ChangesCursor(self.name, build, self.logs)
@@ -126,15 +126,15 @@ class LiveReadModel(Generic[Queries]):
     def apply(self, cursor: ChangesCursor, log: str, entry: Entry) -> None:
         """Apply the next entry that ``cursor`` has read."""
         if self._commit_listeners and cursor is self._cursor:
-            made = self._commit(cursor.build, log, entry)
+            next_commit = self._commit(cursor.build, log, entry)
             for listener in self._commit_listeners:
-                listener.receive(made)
+                listener.receive(next_commit)
 
     def _commit(self, build: Build, log: str, entry: Entry) -> Commit:
         return commit(build, log, entry)
 
     def discard(self, cursor: ChangesCursor) -> None:
-        """Stop to read with ``cursor``, which misses a commit. The follower then starts the build again."""
+        """Stop reading with ``cursor``, which misses a commit. The follower then starts the build again."""
         if cursor is self._cursor:
             self._cursor = None
 

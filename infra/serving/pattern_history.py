@@ -10,7 +10,6 @@ from domain.streams import MARKET_LOG
 from infra.archive.pattern_history.projector import to_datetime
 from infra.postgres.statements import load_statements
 from infra.serving.archive import HISTORY_TIMEOUT_SECONDS, ArchiveGateway
-from projections.base import read_row
 from projections.pattern_history import NAME, Timeline, microseconds
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import (
@@ -21,8 +20,8 @@ from projections.queries import (
     PatternQuery,
     PatternSort,
     Positions,
-    ResultRow,
     TooDeepError,
+    read_result,
 )
 
 T = TypeVar("T")
@@ -41,8 +40,7 @@ _MARKET_LOGS = f"{MARKET_LOG}-%"
 
 _statements = load_statements(__package__)
 _SELECT_FOLDED_POSITIONS = _statements["select_folded_positions"]
-_SCAN_ASCENDING = SQL(_statements["scan_ascending"])
-_SCAN_DESCENDING = SQL(_statements["scan_descending"])
+_SCAN = SQL(_statements["scan"])
 
 
 class PostgresPatternHistory:
@@ -94,7 +92,9 @@ class PostgresPatternHistory:
             cursor = connection.execute(_scan_statement(query, timeline), _scan_values(query), prepare=False)
         rows = cursor.fetchall()
         version, folded, total, *_ = rows[0]
-        results = [(value, _result_row(log, document)) for *_, value, log, document in rows if document is not None]
+        results = [
+            (value, read_result(PatternRow, log, document)) for *_, value, log, document in rows if document is not None
+        ]
         page, following = results[: query.limit], results[query.limit :]
         end = Cursor(page[-1][0], page[-1][1].row.id) if following and page else None
         return HistoryPage(
@@ -105,15 +105,13 @@ class PostgresPatternHistory:
         )
 
 
-def _result_row(log: str, document: bytes) -> ResultRow[PatternRow]:
-    row, position = read_row(PatternRow, document)
-    return ResultRow(row, log, position)
-
-
 def _scan_statement(query: PatternQuery, timeline: Timeline) -> Composed:
-    statement = _SCAN_DESCENDING if query.descending else _SCAN_ASCENDING
-    table = Identifier("tickview", f"{NAME}_{timeline}")
-    return statement.format(value=SQL(_SORT_VALUES[query.sort_by]), table=table)
+    return _SCAN.format(
+        table=Identifier("tickview", f"{NAME}_{timeline}"),
+        value=SQL(_SORT_VALUES[query.sort_by]),
+        order=SQL("DESC" if query.descending else "ASC"),
+        behind=SQL("<" if query.descending else ">"),
+    )
 
 
 def _scan_values(query: PatternQuery) -> dict[str, Any]:

@@ -29,7 +29,7 @@ PAGE_ROWS = 250
 """Approximate number of rows of one log that one HSCAN command returns."""
 
 RETRY_SECONDS = 30.0
-"""Seconds after which the row count of a read model is checked again that had too many rows for a replica."""
+"""Seconds until a read model with too many rows for a replica is checked again."""
 
 
 class Replica(Protocol):
@@ -43,7 +43,7 @@ class Replica(Protocol):
         """Build the derived data that the first queries need. This may run in a thread.
 
         Args:
-            now: Time for which the queries will ask, in epoch seconds.
+            now: Time of the first queries, in epoch seconds.
         """
         ...
 
@@ -110,7 +110,7 @@ class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, 
 
     @property
     def replica(self) -> AnyReplica | None:
-        """The replica that answers, if one does."""
+        """The replica that answers queries, or None if there is none."""
         return self._replica
 
     @property
@@ -171,7 +171,7 @@ class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, 
             self._loading.replica.put(log, entry.rows)
 
     def discard(self, cursor: ChangesCursor) -> None:
-        """Stop to read with ``cursor``, which misses a commit, and drop its replica."""
+        """Stop reading with ``cursor``, which misses a commit, and drop its replica."""
         if self._loading and cursor is self._loading.cursor:
             self._loading = None
         if cursor is self._cursor:

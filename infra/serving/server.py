@@ -29,7 +29,7 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
 
     Args:
         settings: The settings of the service.
-        open_patterns: Creates the queries to ``patterns`` that answer while no replica does.
+        open_patterns: Creates the queries to ``patterns`` that answer while there is no replica.
 
     Raises:
         StartupError: Redis or the address cannot be used, or the address can be reached from other machines and no

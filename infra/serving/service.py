@@ -24,7 +24,7 @@ everything that it imports must therefore not import ``prometheus_client``.
 """
 
 OpenPatterns = Callable[[AsyncRedis, Build, tuple[str, ...]], PatternQueries]
-"""Creates the queries to a build of ``patterns`` that answer while no replica does."""
+"""Creates the queries to a build of ``patterns`` that answer while there is no replica."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ LEFT JOIN tickview.segments AS segment ON segment.name = %(name)s AND segment.lo
     AND segment.version = (SELECT version FROM tickview.live_versions WHERE name = %(name)s)
 WHERE logs.log LIKE %(logs)s;
 
--- name: scan_ascending
--- Read a page of the scan as of a moment, in ascending order. The statement is one snapshot: the live version, the folded
--- positions, the exact total and the page. Only the rows of the page are read with their documents.
--- Identifiers: table (of the timeline); SQL: value (the expression to sort by).
+-- name: scan
+-- Read a page of the scan as of a moment. The statement is one snapshot: the live version, the folded positions, the exact
+-- total and the page. Only the rows of the page are read with their documents.
+-- Identifiers: table (of the timeline); SQL: value (the expression to sort by), order (ASC or DESC), behind (the comparison
+-- that is true for the rows behind the last row of the previous page: > or <).
 -- Parameters: name, logs and moment; confidence_min; symbols, patterns, tiers, rs_min, vol_min, rsi_min and rsi_max,
 -- each of which may be NULL; after and key (value and id of the last row of the previous page, or NULL); limit; offset.
 -- Result: one row (live version, folded positions as JSON, total, value, log, document) per row of the page. If the page
@@ -31,8 +32,8 @@ WITH live AS (
         AND (%(rsi_min)s::float8 IS NULL OR rsi >= %(rsi_min)s::float8)
         AND (%(rsi_max)s::float8 IS NULL OR rsi <= %(rsi_max)s::float8)
 ), page AS (
-    SELECT * FROM matches WHERE %(key)s::text IS NULL OR (value, id) > (%(after)s, %(key)s::text)
-    ORDER BY value ASC, id ASC LIMIT %(limit)s OFFSET %(offset)s
+    SELECT * FROM matches WHERE %(key)s::text IS NULL OR (value, id) {behind} (%(after)s, %(key)s::text)
+    ORDER BY value {order}, id {order} LIMIT %(limit)s OFFSET %(offset)s
 ), folded AS (
     SELECT logs.log, coalesce(segment.position, 0) AS position,
         coalesce(extract(epoch FROM segment.recorded_at)::float8, 0) AS recorded_at
@@ -48,44 +49,4 @@ FROM live LEFT JOIN (
     page JOIN {table} AS history ON history.version = (SELECT version FROM live) AND history.symbol = page.symbol
         AND history.id = page.id AND history.span @> %(moment)s
 ) ON true
-ORDER BY page.value ASC, page.id ASC;
-
--- name: scan_descending
--- Read a page of the scan as of a moment, in descending order. The statement is one snapshot: the live version, the folded
--- positions, the exact total and the page. Only the rows of the page are read with their documents.
--- Identifiers: table (of the timeline); SQL: value (the expression to sort by).
--- Parameters: name, logs and moment; confidence_min; symbols, patterns, tiers, rs_min, vol_min, rsi_min and rsi_max,
--- each of which may be NULL; after and key (value and id of the last row of the previous page, or NULL); limit; offset.
--- Result: one row (live version, folded positions as JSON, total, value, log, document) per row of the page. If the page
--- is empty, one row without value, log and document.
-WITH live AS (
-    SELECT (SELECT version FROM tickview.live_versions WHERE name = %(name)s) AS version
-), matches AS MATERIALIZED (
-    SELECT symbol, id, {value} AS value FROM {table}
-    WHERE version = (SELECT version FROM live) AND span @> %(moment)s AND confidence >= %(confidence_min)s
-        AND (%(symbols)s::text[] IS NULL OR symbol = ANY(%(symbols)s::text[]))
-        AND (%(patterns)s::text[] IS NULL OR pattern = ANY(%(patterns)s::text[]))
-        AND (%(tiers)s::text[] IS NULL OR tier = ANY(%(tiers)s::text[]))
-        AND (%(rs_min)s::float8 IS NULL OR relative_strength >= %(rs_min)s::float8)
-        AND (%(vol_min)s::float8 IS NULL OR relative_volume >= %(vol_min)s::float8)
-        AND (%(rsi_min)s::float8 IS NULL OR rsi >= %(rsi_min)s::float8)
-        AND (%(rsi_max)s::float8 IS NULL OR rsi <= %(rsi_max)s::float8)
-), page AS (
-    SELECT * FROM matches WHERE %(key)s::text IS NULL OR (value, id) < (%(after)s, %(key)s::text)
-    ORDER BY value DESC, id DESC LIMIT %(limit)s OFFSET %(offset)s
-), folded AS (
-    SELECT logs.log, coalesce(segment.position, 0) AS position,
-        coalesce(extract(epoch FROM segment.recorded_at)::float8, 0) AS recorded_at
-    FROM tickview.logs
-    LEFT JOIN tickview.segments AS segment ON segment.name = %(name)s AND segment.log = logs.log
-        AND segment.version = (SELECT version FROM live)
-    WHERE logs.log LIKE %(logs)s
-)
-SELECT live.version,
-    (SELECT json_agg(json_build_array(log, position, recorded_at)) FROM folded),
-    (SELECT count(*) FROM matches), page.value, history.log, history.document
-FROM live LEFT JOIN (
-    page JOIN {table} AS history ON history.version = (SELECT version FROM live) AND history.symbol = page.symbol
-        AND history.id = page.id AND history.span @> %(moment)s
-) ON true
-ORDER BY page.value DESC, page.id DESC;
+ORDER BY page.value {order}, page.id {order};

@@ -40,4 +40,4 @@ class AsyncWorkspaceCommands:
             raise UnavailableError("this release cannot read the history of these lists", DEPLOYMENT_SECONDS) from error
         except (RedisError, PersistenceError) as error:
             logger.warning("workspace command not recorded", error=str(error))
-            raise UnavailableError("the lists cannot be changed now; read them, then send the same again") from error
+            raise UnavailableError("the lists cannot be changed now; read them, then send the request again") from error

@@ -1,4 +1,4 @@
-"""The settings: one class that reads TickView's environment variables, and those of the TickStock platform."""
+"""The settings: one class that reads the environment variables of TickView and of the TickStock platform."""
 
 import os
 import re
@@ -16,6 +16,7 @@ from infra.settings.table_names import parse_table_name
 from infra.settings.urls import check_postgres_dsn, check_redis_url
 
 PREFIX = "TICKVIEW_"
+"""Prefix of the environment variables of TickView."""
 
 _NEVER_EMPTY = (
     *("data", "catalogue_dsn", "catalogue_symbols_table", "catalogue_universes_table", "audit_key"),

@@ -1,6 +1,6 @@
 """Names of tables in settings: ``table`` or ``schema.table``, each part with or without double quotes.
 
-The case of a name is that of the database, with or without quotes.
+The case of a name must match the database, with or without quotes.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Validation of Redis and PostgreSQL URLs. Error messages never contain the URL, because it may contain a password.
 
-The messages of the drivers contain it: ``missing "=" after "postgres+x://me:secret@…"``.
+The messages of the drivers contain the URL: ``missing "=" after "postgres+x://me:secret@…"``.
 """
 
 import re
@@ -64,5 +64,5 @@ def check_postgres_dsn(dsn: str) -> None:
 def without_password(url: str) -> str:
     """Replace the user and the password of a URL or DSN by ``…``."""
     scheme, separator, rest = url.rpartition("@")
-    shown = f"{scheme.split('//')[0]}//…@{rest}" if separator else url
-    return _PASSWORD.sub(r"\1…", shown)
+    masked = f"{scheme.split('//')[0]}//…@{rest}" if separator else url
+    return _PASSWORD.sub(r"\1…", masked)

@@ -14,7 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from readapi.http.problems import MEDIA_TYPE, Problem
 
 HEAD_SECONDS = 10.0
-"""Seconds within which the head of a request must arrive, from the start of the connection or its own first byte."""
+"""Seconds within which the head of a request must arrive.
+
+For the first request, they begin with the connection. For each later request, they begin with its first byte.
+"""
 
 BODY_SECONDS = 30.0
 """Seconds within which the body of a request must arrive, from the end of its head."""
@@ -26,6 +29,7 @@ HEAD_BYTES = 32_768
 """Highest number of bytes of request line and headers, and of chunk sizes and trailers between parts of the body."""
 
 HTTP_VERSIONS = ("1.1", "1.0")
+"""Versions of HTTP that are served."""
 
 Part = Literal["head", "body"]
 

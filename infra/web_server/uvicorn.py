@@ -1,6 +1,6 @@
 """uvicorn's protocols with direct access to the client's socket: implementations of ``Stream``.
 
-Written bytes go to the transport as they are. While the client does not accept them, they wait in the transport, where
+Written bytes go to the transport unchanged. While the client does not accept them, they wait in the transport, where
 all connections share the same bytes object. The application compares their number with a bound and ends a connection
 that exceeds it.
 """
@@ -137,7 +137,7 @@ class WebSocketStream(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """Close the WebSocket because the process stops."""
-        self.finish(GOING_AWAY, "the service stops; come back")
+        self.finish(GOING_AWAY, "the service stops; connect again")
         self.loop.call_later(STOP_SECONDS, self.transport.abort)
         super().shutdown()
 

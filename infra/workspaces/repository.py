@@ -28,7 +28,7 @@ from readapi.ports.commands import CommandResult
 logger = structlog.get_logger()
 
 MAX_ATTEMPTS = 2
-"""Highest number of attempts of a command. The second one sees the concurrent change that the first one missed."""
+"""Highest number of attempts of a command. The second attempt sees the change that made the first attempt fail."""
 
 READ_BATCH = 500
 """Highest number of events that one command to Redis reads."""
@@ -79,7 +79,7 @@ class WorkspaceRepository:
 
     Args:
         log: The log ``users``.
-        origin: The way in that the log stores with the events.
+        origin: The origin that the log stores with the events. See ``LogEntry``.
     """
 
     def __init__(self, log: EventLog, origin: str) -> None:

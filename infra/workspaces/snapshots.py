@@ -26,7 +26,7 @@ class Snapshots:
     """The snapshots in a Redis hash beside the log: JSON by user.
 
     Each snapshot belongs to one incarnation of the log: its id and epoch, stored as ``reign``. A restore from the
-    archive after a loss begins a new incarnation, whose last events may differ from those that a snapshot contains.
+    archive after a loss begins a new incarnation, whose last events may differ from the events in a snapshot.
     """
 
     def __init__(self, log: EventLog) -> None:

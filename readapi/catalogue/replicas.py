@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import orjson
 
-from projections.base import read_row
-from projections.queries import ResultRow
+from projections.queries import ResultRow, read_result
 from projections.symbols import SymbolRow
 from projections.universes import UniverseRow
 from readapi.catalogue.rendering import symbol_summary
@@ -63,8 +62,7 @@ class CatalogueReplica(Generic[Row]):
             if document is None:
                 self.rows.pop(key, None)
             else:
-                stored = read_row(self.row, document)
-                self.rows[key] = ResultRow(stored.row, log, stored.position)
+                self.rows[key] = read_result(self.row, log, document)
         if self._version != before:
             self._discard_derived_values()
 

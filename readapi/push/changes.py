@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from projections.backtests import BacktestRow
 from projections.base import StoredRow, read_row
 from projections.patterns import PatternRow
-from projections.queries import ResultRow
+from projections.queries import ResultRow, read_result
 from readapi.backtests.resources import Backtest, backtest_document
 from readapi.patterns.rendering import CompactPattern, FullPattern, compact, full
 from readapi.ports.commits import Commit, RowChange
@@ -124,8 +124,8 @@ class BacktestChange:
         """The ``set`` or ``remove`` change, as JSON."""
         if self._change.new is None:
             return _json(Remove(op="remove", id=self.job_id))
-        row, position = read_row(BacktestRow, self._change.new)
-        return _json(SetBacktest(op="set", backtest=backtest_document(ResultRow(row, self._log, position))))
+        result = read_result(BacktestRow, self._log, self._change.new)
+        return _json(SetBacktest(op="set", backtest=backtest_document(result)))
 
 
 Change = PatternChange | BacktestChange

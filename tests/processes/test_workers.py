@@ -93,7 +93,7 @@ def test_killed_and_suspended_workers_leave_correct_read_models(redis: Redis, re
         suspended.send_signal(signal.SIGCONT)
         append(redis, history[3_000:])
         assert_folded(redis, history)
-        wait_until(lambda: b'"outcome": "not ours"' in log.read_bytes(), "the fence has refused a commit")
+        wait_until(lambda: b'"outcome": "fenced"' in log.read_bytes(), "the fence has refused a commit")
 
 
 def test_workers_killed_one_after_another_leave_correct_read_models(redis: Redis, redis_url: str) -> None:

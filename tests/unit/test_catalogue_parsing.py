@@ -152,7 +152,7 @@ def test_a_file_without_a_required_column_is_refused_completely(
     [
         ("s.txt", "symbol", "must end in .csv or .json"),
         ("s.json", "{", "is not valid JSON"),
-        ("s.json", '{"universes":[]}', 'an object with one as "symbols"'),
+        ("s.json", '{"universes":[]}', 'an object with such an array as "symbols"'),
         ("s.csv", b"symbol\n\xff\n", "is not UTF-8 at byte 7"),
         ("s.csv", 'symbol\n"A"B\n', "is not valid CSV"),
     ],

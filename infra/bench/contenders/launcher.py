@@ -14,10 +14,9 @@ from infra.embedded.ports import find_free_port
 from infra.log.partitions import log_names
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
-from projections.base import read_row
 from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import Segment
-from projections.queries import ResultRow
+from projections.queries import ResultRow, read_result
 
 ROWS_PER_CALL = 1_000
 """Approximate number of rows per HSCAN call."""
@@ -93,7 +92,7 @@ CONTENDERS: dict[str, Callable[[BenchmarkServers, int], AbstractContextManager[i
     "before": _before,
     "limit": _limit,
 }
-"""Name -> function that starts the contender. Contenders except the limit give their name as source of an answer."""
+"""Name -> function that starts the contender. Every contender except the limit names itself as source of an answer."""
 
 
 @contextmanager
@@ -112,5 +111,4 @@ def read_live_rows(client: Redis) -> Iterator[ResultRow[PatternRow]]:
     for log in log_names(client):
         keys = SegmentKeys(Segment(ActivePatterns.name, live, log))
         for _, document in client.hscan_iter(keys.rows, count=ROWS_PER_CALL):
-            row, position = read_row(PatternRow, document)
-            yield ResultRow(row, log, position)
+            yield read_result(PatternRow, log, document)

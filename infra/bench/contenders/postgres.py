@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from infra.serving.server import run_server
 from infra.settings import Settings
-from projections.base import LOWEST_VALUE, read_row
+from projections.base import LOWEST_VALUE
 from projections.patterns import PatternRow, band_name
 from projections.queries import (
     MAX_OFFSET,
@@ -24,6 +24,7 @@ from projections.queries import (
     ResultRow,
     TooDeepError,
     most_frequent,
+    read_result,
 )
 
 CONNECTIONS = 8
@@ -101,7 +102,9 @@ class PostgresPatternQueries:
         values = _query_parameters(query)
         statement = _statement(query.sort_by, query.descending, frozenset(values))
         rows = await self._fetch(statement, values)
-        results = [(value, _result_row(log, document)) for _, value, log, document in rows if document is not None]
+        results = [
+            (value, read_result(PatternRow, log, document)) for _, value, log, document in rows if document is not None
+        ]
         page, more = results[: query.limit], results[query.limit :]
         end = Cursor(page[-1][0], page[-1][1].row.id) if more and page else None
         return Page([row for _, row in page], rows[0][0], end)
@@ -109,7 +112,7 @@ class PostgresPatternQueries:
     async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
         """Return one active pattern; None if there is none."""
         rows = await self._fetch(_GET, (pattern_id, now))
-        return _result_row(*rows[0]) if rows else None
+        return read_result(PatternRow, *rows[0]) if rows else None
 
     async def statistics(self, now: float) -> PatternStatistics:
         """Return the counts of the patterns that are active at ``now``."""
@@ -134,11 +137,6 @@ class PostgresPatternQueries:
         async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
             await cursor.execute(statement, values)
             return await cursor.fetchall()
-
-
-def _result_row(log: str, document: bytes) -> ResultRow[PatternRow]:
-    row, position = read_row(PatternRow, document)
-    return ResultRow(row, log, position)
 
 
 def _query_parameters(query: PatternQuery) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from infra.embedded.ports import find_free_port
 from infra.redis.connections import CONNECTION_ERRORS, CONNECTIONS
 from infra.serving.server import run_server
 from infra.settings import Settings
-from projections.base import LOWEST, encode_row, read_row
+from projections.base import LOWEST, encode_row
 from projections.patterns import PatternRow
-from projections.queries import Page, PatternQuery, PatternSort, PatternStatistics, ResultRow
+from projections.queries import Page, PatternQuery, PatternSort, PatternStatistics, ResultRow, read_result
 
 SORT_FIELDS: dict[PatternSort, str] = {
     "confidence": "confidence",
@@ -140,8 +140,7 @@ def _escape(tag: str) -> str:
 
 def _result_row(fields: list[bytes]) -> ResultRow[PatternRow]:
     values = dict(zip(fields[::2], fields[1::2], strict=True))
-    row, position = read_row(PatternRow, values[b"document"])
-    return ResultRow(row, values[b"log"].decode(), position)
+    return read_result(PatternRow, values[b"log"].decode(), values[b"document"])
 
 
 if __name__ == "__main__":

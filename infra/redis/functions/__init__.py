@@ -16,6 +16,8 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ResponseError
 
 Argument = str | bytes | int | float
+"""An argument of a server-side function."""
+
 T = TypeVar("T")
 
 

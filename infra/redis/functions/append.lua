@@ -21,7 +21,7 @@ Undeclared keys, computed from the server's clock, in the same hash slot
 Arguments
   ids_prefix        prefix of the keys of the dedupe windows
   window            length of a dedupe window, seconds
-  application       tracked application, or "" to leave the tracking as it is
+  application       tracked application, or "" to leave the tracking unchanged
   tracked           new tracking position of the application
   token             random text that identifies this call; a repeat of the call has the same token
   stream_count      number of streams of the call
@@ -32,13 +32,13 @@ Arguments
     event_id          id of the event, not empty
     expected_version  version that the event must get, or "" for the next version
     state             serialized event
-    origin            way in which the event arrived
+    origin            way by which the event arrived
 
 Replies
   {"unopened"}
       The server was restarted or replaced, and the log has not been opened since (restore.lua). Nothing is written.
   {"tracked", stored position}
-      The new tracking position is not higher than the stored one. Nothing is written.
+      The new tracking position is not higher than the stored position. Nothing is written.
   {"conflict", number of the event from 0, last version of its stream or -1}
       The event cannot get its expected version. Nothing is written.
   {"appended", [position, version, is_duplicate] …}

@@ -24,10 +24,10 @@ Commands with a special meaning
   XADD      gets the additional field "number": the number of the entry, by which readers notice a missing entry
 
 Outcomes
-  "committed"      all commands have run
-  "already there"  the checkpoint is at or past the position, as after a repeat of the call; nothing is written
-  "out of step"    the checkpoint is another one and before the position; nothing is written
-  "not ours"       the lease has another epoch, so that the fence refuses the commit; nothing is written
+  "committed"            all commands have run
+  "already committed"    the checkpoint is at or past the position, as after a repeat of the call; nothing is written
+  "checkpoint mismatch"  the checkpoint is not the expected one, and it is before the position; nothing is written
+  "fenced"               the lease has another epoch, so that the fence refuses the commit; nothing is written
 ]]
 
 local function increment_counts(key, words)
@@ -41,11 +41,11 @@ end
 local function commit(keys, args)
   local state = redis.call('HMGET', keys[1], 'epoch', 'checkpoint')
   if state[1] ~= args[1] then
-    return 'not ours'
+    return 'fenced'
   end
   local checkpoint = tonumber(state[2] or 0)
   if checkpoint ~= tonumber(args[2]) then
-    return checkpoint >= tonumber(args[3]) and 'already there' or 'out of step'
+    return checkpoint >= tonumber(args[3]) and 'already committed' or 'checkpoint mismatch'
   end
   for _, command in ipairs(cmsgpack.unpack(args[4])) do
     local name, key, words = command[1], keys[command[2]], command[3]

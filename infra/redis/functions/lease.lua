@@ -10,7 +10,7 @@ refuses every commit of the previous owner.
 
 Keys, both in the hash slot of the segment
   state         hash     owner; epoch; leased_until: end of the lease, epoch milliseconds; checkpoint
-  retry         set      parked keys that an operator wants to be retried
+  retry         set      parked keys whose retry an operator has requested
 
 Arguments
   owner         text     name of the worker

@@ -36,7 +36,7 @@ Arguments
     event_id           id of the event
     recorded_at        time of the original append, epoch milliseconds
     state              serialized event
-    origin             way in which the event arrived
+    origin             way by which the event arrived
 
 Outcomes, with the last position of the log
   "opened"    the log is open, since this call or since an earlier one

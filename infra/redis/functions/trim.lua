@@ -16,7 +16,7 @@ Undeclared keys, computed from the events, in the same hash slot
 Arguments
   streams_prefix  prefix of the keys of the index by stream
   allowed         position up to which events may be trimmed
-  surplus         position up to which events are trimmed whatever their age
+  surplus         position up to which events are trimmed regardless of their age
   oldest          epoch milliseconds; events recorded earlier are trimmed, up to position "allowed"
   limit           highest number of events to trim
 
