@@ -15,7 +15,7 @@ CREATE TABLE tickview.events (
     hash bytea NOT NULL
 ) PARTITION BY RANGE (recorded_at);
 COMMENT ON TABLE tickview.events IS
-    'Every event; a partition a month, which can be detached. hash = sha256(hash of the position before || all columns before hash)';
+    'All events. Each month has a partition, which can be detached. hash = sha256(hash of the previous position || all columns before hash)';
 
 CREATE INDEX events_position ON tickview.events (log, position);
 CREATE INDEX events_stream ON tickview.events (log, stream, version);
@@ -31,13 +31,13 @@ CREATE TABLE tickview.logs (
     epoch integer NOT NULL,
     hash bytea NOT NULL
 );
-COMMENT ON TABLE tickview.logs IS 'The logs: the id and the epoch that each carries, and the hash of its last archived event';
+COMMENT ON TABLE tickview.logs IS 'The logs, each with its id, its epoch and the hash of its last archived event';
 
 CREATE TABLE tickview.families (
     family text PRIMARY KEY,
     partitions integer NOT NULL
 );
-COMMENT ON TABLE tickview.families IS 'Into how many logs a log was divided when it was first opened, which never changes';
+COMMENT ON TABLE tickview.families IS 'The number of partitions of each log family, which is fixed when the family is first opened';
 
 CREATE TABLE tickview.anchors (
     log text NOT NULL,
@@ -47,7 +47,7 @@ CREATE TABLE tickview.anchors (
     PRIMARY KEY (log, month)
 );
 COMMENT ON TABLE tickview.anchors IS
-    'The position and hash of the last event before each month of a log: where a chain begins whose months before have been detached';
+    'The position and the hash of the last event before each month of a log. A hash chain begins here if the earlier months are detached';
 
 CREATE TABLE tickview.segments (
     name text NOT NULL,
@@ -62,7 +62,7 @@ CREATE TABLE tickview.segments (
     PRIMARY KEY (name, version, log)
 );
 COMMENT ON TABLE tickview.segments IS
-    'The work of the archive, and of pattern_history, on each log: checkpoint, lease and its epoch (the fence), what holds it up';
+    'The segments of the archive and of pattern_history, one per log: checkpoint, lease with its epoch (the fence), and the error that prevents progress';
 
 CREATE TABLE tickview.losses (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -76,7 +76,7 @@ CREATE TABLE tickview.losses (
     UNIQUE (log, epoch)
 );
 COMMENT ON TABLE tickview.losses IS
-    'Times that a log came back with less than others had seen: its last position as found, as restored from the archive, as seen by read models; the read models that are built anew for it';
+    'The losses of logs. After a loss, a log has fewer events than other processes had read. found: last position after the loss; restored: last position after the restoration from the archive; seen: last position that a read model had folded; rebuilt: read models that are built anew';
 
 CREATE TABLE tickview.verifications (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -85,4 +85,4 @@ CREATE TABLE tickview.verifications (
     events bigint NOT NULL,
     result jsonb NOT NULL
 );
-COMMENT ON TABLE tickview.verifications IS 'What each verification of the chains has found';
+COMMENT ON TABLE tickview.verifications IS 'The result of each verification of the hash chains';

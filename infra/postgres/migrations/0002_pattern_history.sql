@@ -1,11 +1,11 @@
--- The read model pattern_history: the states of each pattern, with the interval in which the scan showed each state
+-- The read model pattern_history: the states of each pattern, with the interval in which the scan returned each state
 -- (docs/as-of.md).
 
 CREATE TABLE tickview.live_versions (
     name text PRIMARY KEY,
     version integer NOT NULL
 );
-COMMENT ON TABLE tickview.live_versions IS 'The version of each read model in PostgreSQL that answers';
+COMMENT ON TABLE tickview.live_versions IS 'The live version of each read model in PostgreSQL';
 
 CREATE TABLE tickview.pattern_events (
     version integer NOT NULL,
@@ -15,7 +15,7 @@ CREATE TABLE tickview.pattern_events (
     recorded_at timestamptz NOT NULL,
     PRIMARY KEY (version, detection, position)
 );
-COMMENT ON TABLE tickview.pattern_events IS 'The events that speak of each detection of a pattern, whatever the tier';
+COMMENT ON TABLE tickview.pattern_events IS 'The events of each detection of a pattern, of all tiers';
 
 -- The texts have the collation "C": the order of the rows must not depend on the locale of the database.
 CREATE TABLE tickview.pattern_history (
@@ -36,7 +36,7 @@ CREATE TABLE tickview.pattern_history (
     document bytea NOT NULL
 ) PARTITION BY LIST (timeline);
 COMMENT ON TABLE tickview.pattern_history IS
-    'Each state of a pattern and the span in which the scan showed it: on the timeline of recording (what we knew then) and on that of the market (what we know now of then)';
+    'The states of each pattern, each with the span in which the scan returned it. Timeline recorded: the state that TickView knew at a time. Timeline valid: the state that TickView knows now about a time';
 
 CREATE TABLE tickview.pattern_history_recorded PARTITION OF tickview.pattern_history FOR VALUES IN ('recorded');
 CREATE TABLE tickview.pattern_history_valid PARTITION OF tickview.pattern_history FOR VALUES IN ('valid');
