@@ -1,4 +1,4 @@
-"""``tickview audit`` as an auditor runs it, and verification on a schedule."""
+"""``tickview audit`` on an archive with real processes, and the scheduled verification of the archivers."""
 
 import os
 import subprocess
@@ -23,12 +23,13 @@ from tests.events import opaque_event
 from tests.processes.roles import running_role, tickview, wait_until
 
 EVENTS = 20
+VERIFY_EVERY = 1
 CHANGE_7 = "UPDATE tickview.events SET state = '[]' WHERE position = 7"
 
 
 @pytest.fixture
 def archive(redis: Redis, database: Database) -> Database:
-    """An archive of two logs of twenty events."""
+    """An archive of two logs with twenty events each."""
     for name in ("market-0", "users"):
         log = archived_log(redis, database, name)
         log.append([opaque_event() for _ in range(EVENTS)])
@@ -36,44 +37,47 @@ def archive(redis: Redis, database: Database) -> Database:
     return database
 
 
-def run(database: Database, statement: str) -> None:
+def execute(database: Database, statement: str) -> None:
     with database.connection() as connection:
         connection.execute(statement.encode())
 
 
 def audit(database: Database, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[bytes]:
-    # Nothing of the audit needs Redis.
+    """Run a command of ``tickview audit``. The commands work without Redis."""
     return tickview("audit", *arguments, redis_url="redis://127.0.0.1:1", postgres_dsn=database.dsn, **settings)
 
 
-def answer(done: subprocess.CompletedProcess[bytes], exit_code: int = 0) -> Any:
-    assert done.returncode == exit_code, done.stderr
-    return orjson.loads(done.stdout)
+def audit_json(database: Database, *arguments: str, exit_code: int = 0, **settings: Any) -> Any:
+    """Run a command of ``tickview audit`` and return its JSON output."""
+    completed = audit(database, *arguments, "--json", **settings)
+    assert completed.returncode == exit_code, completed.stderr
+    return orjson.loads(completed.stdout)
 
 
-def test_verify_tells_programs_and_people(archive: Database) -> None:
-    told = answer(audit(archive, "verify", "--json"))
-    assert (told["ok"], told["events"], len(told["logs"])) == (True, 2 * EVENTS, 2)
-    recorded = last_verification(archive)
-    assert recorded is not None
-    assert recorded["logs"] == told["logs"]
-    run(archive, CHANGE_7)
-    told = answer(audit(archive, "verify", "--log", "users", "--json"), 3)
-    assert told["logs"][0]["misfit"]["position"] == 7
-    recorded = last_verification(archive)
-    assert recorded is not None
-    assert recorded["ok"], "a part of the archive stands for the whole"
-    people = audit(archive, "verify")
-    assert people.returncode == 3
-    assert b"changed at 7" in people.stdout
-    recorded = last_verification(archive)
-    assert recorded is not None
-    assert not recorded["ok"]
-    assert answer(audit(archive, "verify", "--from", "9", "--to", "12", "--json"))["events"] == 8
+def recorded_verification(database: Database) -> dict[str, Any]:
+    """Return the last verification in the archive."""
+    verification = last_verification(database)
+    assert verification is not None
+    return verification
+
+
+def test_verify_finds_a_changed_event_and_records_complete_verifications(archive: Database) -> None:
+    result = audit_json(archive, "verify")
+    assert (result["ok"], result["events"], len(result["logs"])) == (True, 2 * EVENTS, 2)
+    assert recorded_verification(archive)["logs"] == result["logs"]
+    execute(archive, CHANGE_7)
+    result = audit_json(archive, "verify", "--log", "users", exit_code=3)
+    assert result["logs"][0]["misfit"]["position"] == 7
+    assert recorded_verification(archive)["ok"], "the verification of one log is not recorded"
+    text = audit(archive, "verify")
+    assert text.returncode == 3
+    assert b"changed at 7" in text.stdout
+    assert not recorded_verification(archive)["ok"]
+    assert audit_json(archive, "verify", "--from", "9", "--to", "12")["events"] == 8
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
+    ("arguments", "reason"),
     [
         (["verify", "--from", "yesterday"], b"'yesterday' is neither a position nor a time"),
         (["verify", "--from", "9", "--to", "8"], b"before it begins"),
@@ -85,41 +89,42 @@ def test_verify_tells_programs_and_people(archive: Database) -> None:
         (["check", "/nowhere/head.json"], b"/nowhere/head.json cannot be read"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(archive: Database, arguments: list[str], why: bytes) -> None:
-    done = audit(archive, *arguments)
-    assert done.returncode == 1
-    assert why in done.stderr
-    assert done.stderr.count(b"\n") == 1
+def test_audit_refuses_invalid_arguments_in_one_line(archive: Database, arguments: list[str], reason: bytes) -> None:
+    completed = audit(archive, *arguments)
+    assert completed.returncode == 1
+    assert reason in completed.stderr
+    assert completed.stderr.count(b"\n") == 1
 
 
-def test_without_postgresql_it_says_so_in_one_line() -> None:
+def test_audit_without_postgresql_names_the_setting() -> None:
     for settings in ({"postgres_dsn": "postgresql://127.0.0.1:1/none"}, {}):
-        done = tickview("audit", "verify", redis_url="redis://127.0.0.1:1", **settings)
-        assert done.returncode == 1
-        assert b"TICKVIEW_POSTGRES_DSN" in done.stderr
-        assert b"Traceback" not in done.stderr
+        completed = tickview("audit", "verify", redis_url="redis://127.0.0.1:1", **settings)
+        assert completed.returncode == 1
+        assert b"TICKVIEW_POSTGRES_DSN" in completed.stderr
+        assert b"Traceback" not in completed.stderr
 
 
-def test_a_head_is_taken_signed_and_checked(archive: Database, tmp_path: Path) -> None:
+def test_heads_are_signed_and_checked(archive: Database, tmp_path: Path) -> None:
     key, file = tmp_path / "key.pem", tmp_path / "head.json"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
-    taken = audit(archive, "head", "--sign", "--json", audit_key=key)
-    file.write_bytes(taken.stdout)
-    assert {head["position"] for head in answer(taken)["heads"]} == {EVENTS}
-    told = answer(audit(archive, "check", str(file), "--json", audit_key=key))
-    assert (told["ok"], told["signature"]) == (True, "valid")
-    told = answer(audit(archive, "check", str(file), "--json"))
-    assert told["signature"] == "not checked: no key is set"
-    people = audit(archive, "check", str(file), audit_key=key)
-    assert b"today's history extends these heads" in people.stdout
-    file.write_bytes(taken.stdout.replace(b'"position": 20', b'"position": 19'))
-    told = answer(audit(archive, "check", str(file), "--json", audit_key=key), 3)
-    assert told["signature"] == "forged"
+    signed = audit(archive, "head", "--sign", "--json", audit_key=key)
+    assert signed.returncode == 0, signed.stderr
+    file.write_bytes(signed.stdout)
+    assert {head["position"] for head in orjson.loads(signed.stdout)["heads"]} == {EVENTS}
+    result = audit_json(archive, "check", str(file), audit_key=key)
+    assert (result["ok"], result["signature"]) == (True, "valid")
+    result = audit_json(archive, "check", str(file))
+    assert result["signature"] == "not checked: no key is set"
+    text = audit(archive, "check", str(file), audit_key=key)
+    assert b"today's history extends these heads" in text.stdout
+    file.write_bytes(signed.stdout.replace(b'"position": 20', b'"position": 19'))
+    result = audit_json(archive, "check", str(file), audit_key=key, exit_code=3)
+    assert result["signature"] == "forged"
     file.write_bytes(audit(archive, "head", "--json").stdout)
-    told = answer(audit(archive, "check", str(file), "--json", audit_key=key))
-    assert told["signature"] == "not signed"
-    run(archive, CHANGE_7)
-    assert not answer(audit(archive, "check", str(file), "--json"), 3)["ok"]
+    result = audit_json(archive, "check", str(file), audit_key=key)
+    assert result["signature"] == "not signed"
+    execute(archive, CHANGE_7)
+    assert not audit_json(archive, "check", str(file), exit_code=3)["ok"]
 
 
 def test_export_writes_to_standard_output_and_to_a_file(archive: Database, tmp_path: Path) -> None:
@@ -132,35 +137,37 @@ def test_export_writes_to_standard_output_and_to_a_file(archive: Database, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["events.csv"]
 
 
-MEASURED = """
+MEASURE_MEMORY = """
 import resource, sys
 from infra.cli import app
-app(sys.argv[1:], standalone_mode=False)
-sys.stderr.write(f"\\npeak={resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}")
+*arguments, small, large = sys.argv[1:]
+for last in small, large:
+    app([*arguments, "--to", last], standalone_mode=False)
+    sys.stderr.write(f"\\npeak={resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\\n")
 """
+"""Program that exports a small and a large range, and writes the peak of its memory in kB after each of the two."""
+
+SMALL, LARGE = 4_500, 22_500
+"""Numbers of events of the two exports. Both are larger than the chunk of events that an export holds in memory."""
 
 
-def test_an_export_takes_no_more_memory_for_five_times_as_much(
+def test_export_of_five_times_as_many_events_takes_no_more_memory(
     redis: Redis, database: Database, tmp_path: Path
 ) -> None:
     log = archived_log(redis, database)
-    log.append([opaque_event()._replace(state=os.urandom(3_000).hex().encode())])
-    [first] = log.read(0, 1)
+    log.append([opaque_event()._replace(state=os.urandom(1_000).hex().encode())])
+    [event] = log.read(0, 1)
     archiver = Archiver(database, log, acquire_archiver_lease(database, log.name), 1)
-    for begin in range(1, 25_001, 2_500):
-        archiver.archive([first._replace(position=n, version=n) for n in range(begin, begin + 2_500)])
-
-    def peak(form: str, last: int) -> int:
-        arguments = ["audit", "export", "--format", form, "--to", str(last), "--output", str(tmp_path / "out")]
+    for first in range(1, LARGE + 1, 2_500):
+        archiver.archive([event._replace(position=n, version=n) for n in range(first, first + 2_500)])
+    for output_format in ("jsonl", "csv", "parquet"):
+        arguments = ["audit", "export", "--format", output_format, "--output", str(tmp_path / "out")]
+        command = [sys.executable, "-c", MEASURE_MEMORY, *arguments, str(SMALL), str(LARGE)]
         environment = {**os.environ, "TICKVIEW_POSTGRES_DSN": database.dsn}
-        command = [sys.executable, "-c", MEASURED, *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=100, check=True)
-        return int(done.stderr.rpartition(b"=")[2])
-
-    for form in ("jsonl", "csv", "parquet"):
-        small, large = peak(form, 5_000), peak(form, 25_000)
-        # The events alone are 150 MB.
-        assert large - small < 60_000, f"{form}: {small} kB for 5,000 events, {large} kB for 25,000"
+        completed = subprocess.run(command, env=environment, capture_output=True, timeout=100, check=True)
+        small, large = (int(text.split()[0]) for text in completed.stderr.split(b"peak=")[1:])
+        # The further events alone are 36 MB.
+        assert large - small < 18_000, f"{output_format}: {small} kB for {SMALL} events, {large} kB for {LARGE} events"
 
 
 @pytest.fixture
@@ -175,52 +182,48 @@ def verifications(database: Database) -> int:
     return int(count)
 
 
-def test_the_archivers_verify_on_a_schedule_and_say_what_does_not_fit(
+def test_archiver_verifies_on_a_schedule_and_logs_the_changed_event(
     redis_url: str, archive: Database, log_file: IO[bytes], tmp_path: Path
 ) -> None:
-    def told() -> dict[str, Any] | None:
-        return last_verification(archive)
-
     with running_role("archive", redis_url=redis_url, postgres_dsn=archive.dsn, verify_every=1, log=log_file):
-        assert wait_until(told, "a verification")["ok"]
-        run(archive, CHANGE_7)
-        wait_until(lambda: not told()["ok"], "a verification that finds it")  # type: ignore[index]
-        said = tmp_path / "archive.log"
-        line = wait_until(
-            lambda: [line for line in said.read_bytes().splitlines() if b"does not fit" in line], "the error is logged"
-        )[0]
+        assert wait_until(lambda: last_verification(archive), "the first verification is recorded")["ok"]
+        execute(archive, CHANGE_7)
+        wait_until(lambda: not recorded_verification(archive)["ok"], "a verification has found the changed event")
+        log = tmp_path / "archive.log"
+        [line, *_] = wait_until(
+            lambda: [line for line in log.read_bytes().splitlines() if b"does not fit" in line], "the error is logged"
+        )
     entry = orjson.loads(line)
     assert (entry["level"], entry["log"], entry["position"], entry["kind"]) == ("error", "market-0", 7, "changed")
 
 
-def test_several_archivers_verify_no_more_often_than_one(redis_url: str, archive: Database) -> None:
-    settings = {"redis_url": redis_url, "postgres_dsn": archive.dsn, "verify_every": 2}
+def test_two_archivers_verify_as_rarely_as_one(redis_url: str, archive: Database) -> None:
+    settings = {"redis_url": redis_url, "postgres_dsn": archive.dsn, "verify_every": VERIFY_EVERY}
     with running_role("archive", **settings), running_role("archive", **settings):
-        wait_until(lambda: verifications(archive) >= 3, "three verifications")
+        wait_until(lambda: verifications(archive) >= 3, "three verifications are recorded")
     with archive.connection() as connection:
-        began = [
-            moment for (moment,) in connection.execute("SELECT started_at FROM tickview.verifications ORDER BY id")
-        ]
-    assert all(later - earlier >= timedelta(seconds=2) for earlier, later in pairwise(began))
+        rows = connection.execute("SELECT started_at FROM tickview.verifications ORDER BY id").fetchall()
+    starts = [start for (start,) in rows]
+    assert all(later - earlier >= timedelta(seconds=VERIFY_EVERY) for earlier, later in pairwise(starts))
 
 
 @pytest.fixture
 def auditor(archive: Database) -> Iterator[str]:
-    """The DSN of a role that may only read."""
+    """The DSN of a database user that may only read."""
     name = f"auditor_{token_hex(6)}"
-    run(archive, f"CREATE ROLE {name} LOGIN; GRANT USAGE ON SCHEMA tickview TO {name}")
-    run(archive, f"GRANT SELECT ON ALL TABLES IN SCHEMA tickview TO {name}")
+    execute(archive, f"CREATE ROLE {name} LOGIN; GRANT USAGE ON SCHEMA tickview TO {name}")
+    execute(archive, f"GRANT SELECT ON ALL TABLES IN SCHEMA tickview TO {name}")
     parameters = conninfo_to_dict(archive.dsn)
     yield make_conninfo(**{**parameters, "user": name})
-    run(archive, f"DROP OWNED BY {name}; DROP ROLE {name}")
+    execute(archive, f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
-def test_an_auditor_needs_to_read_alone(archive: Database, auditor: str, tmp_path: Path) -> None:
-    reading = Database(auditor)
-    assert answer(audit(reading, "verify", "--json"))["ok"]
+def test_auditor_needs_only_the_right_to_read(archive: Database, auditor: str, tmp_path: Path) -> None:
+    read_only = Database(auditor)
+    assert audit_json(read_only, "verify")["ok"]
     assert last_verification(archive) is None
-    taken = audit(reading, "head", "--json")
-    assert taken.returncode == 0
-    (tmp_path / "head.json").write_bytes(taken.stdout)
-    assert audit(reading, "check", str(tmp_path / "head.json")).returncode == 0
-    assert len(audit(reading, "export", "--format", "jsonl").stdout.splitlines()) == 2 * EVENTS
+    heads = audit(read_only, "head", "--json")
+    assert heads.returncode == 0
+    (tmp_path / "head.json").write_bytes(heads.stdout)
+    assert audit(read_only, "check", str(tmp_path / "head.json")).returncode == 0
+    assert len(audit(read_only, "export", "--format", "jsonl").stdout.splitlines()) == 2 * EVENTS

@@ -1,4 +1,4 @@
-"""The demo producer as a real process on a real Valkey: what it announces, that it endures, and that it ends."""
+"""The demo producer as a real process on Valkey: its announcements, its reconnection, its end, and its refusals."""
 
 import time
 from collections import Counter
@@ -24,7 +24,7 @@ from domain.events import (
 )
 from infra.redis.connections import connect
 from tests import servers
-from tests.processes import roles
+from tests.processes.roles import DEADLINE_SECONDS, running_role, start, stop, tickview
 
 FAST = ("demo", "--speed", "20")
 
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @contextmanager
-def listening(client: Redis) -> Iterator[PubSub]:
-    """A subscription to every channel of the producer, in force."""
+def subscribed(client: Redis) -> Iterator[PubSub]:
+    """Subscribe to every channel of the producer, and yield the confirmed subscription."""
     with client.pubsub() as subscription:
         subscription.subscribe(*wire.CHANNELS)
         for _ in wire.CHANNELS:
@@ -43,10 +43,10 @@ def listening(client: Redis) -> Iterator[PubSub]:
         yield subscription
 
 
-def heard_until(subscription: PubSub, condition: Callable[[list[Event]], Any]) -> list[Event]:
-    """What was announced until ``condition`` held, read as the recorder reads it."""
+def receive_until(subscription: PubSub, condition: Callable[[list[Event]], Any]) -> list[Event]:
+    """Receive messages until their events meet ``condition``. Return the events."""
     events: list[Event] = []
-    deadline = time.monotonic() + roles.DEADLINE_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition(events):
         assert time.monotonic() < deadline, Counter(type(event).__name__ for event in events)
         message = subscription.get_message(timeout=1)
@@ -61,8 +61,8 @@ def of_type(events: list[Event], event_type: type[Event]) -> list[Any]:
     return [event for event in events if isinstance(event, event_type)]
 
 
-def test_it_announces_everything_that_a_producer_announces(redis: Redis, redis_url: str) -> None:
-    wanted = {
+def test_demo_announces_every_type_of_event(redis: Redis, redis_url: str) -> None:
+    expected_types = {
         PatternDetected,
         PatternUpdated,
         PatternExpired,
@@ -72,8 +72,8 @@ def test_it_announces_everything_that_a_producer_announces(redis: Redis, redis_u
         HealthReported,
     }
     started = time.time()
-    with listening(redis) as subscription, roles.running(*FAST, redis_url=redis_url):
-        events = heard_until(subscription, lambda events: wanted <= {type(event) for event in events})
+    with subscribed(redis) as subscription, running_role(*FAST, redis_url=redis_url):
+        events = receive_until(subscription, lambda events: expected_types <= {type(event) for event in events})
     assert {event.source for event in events} == {"tickview_demo"}
     assert all(event.extra["demo"] is True for event in events)
     assert len({event.event_id for event in events}) == len(events)
@@ -85,8 +85,8 @@ def test_it_announces_everything_that_a_producer_announces(redis: Redis, redis_u
     for event in of_type(events, PatternUpdated) + of_type(events, PatternExpired):
         assert (event.symbol, event.pattern, event.detected_at) in detections
 
-    ended = {event.job_id: event for event in of_type(events, BacktestCompleted) + of_type(events, BacktestFailed)}
-    for job_id in ended:
+    ends = of_type(events, BacktestCompleted) + of_type(events, BacktestFailed)
+    for job_id in {event.job_id for event in ends}:
         progress = [event.progress for event in of_type(events, BacktestProgressed) if event.job_id == job_id]
         assert progress == sorted(set(progress))
         assert (progress[0], progress[-1]) == (0, 1)
@@ -95,34 +95,35 @@ def test_it_announces_everything_that_a_producer_announces(redis: Redis, redis_u
         assert all(value >= 0 for value in report.metrics.values())
 
 
-def test_it_ends_at_once_when_told_to(redis: Redis, redis_url: str) -> None:
-    with listening(redis) as subscription:
-        process = roles.start("demo", "--speed", "0.01", redis_url=redis_url)
-        heard_until(subscription, lambda events: of_type(events, PatternDetected))
-        assert roles.stop(process) == 0
+def test_demo_ends_soon_after_sigterm(redis: Redis, redis_url: str) -> None:
+    with subscribed(redis) as subscription:
+        # At this speed, the producer sleeps for seconds between two announcements.
+        process = start("demo", "--speed", "0.01", redis_url=redis_url)
+        receive_until(subscription, bool)
+        assert stop(process) == 0
 
 
-def test_it_goes_on_when_redis_has_come_back(tmp_path: Path) -> None:
-    with servers.valkey(tmp_path) as server, roles.running(*FAST, redis_url=server.connection_url) as process:
-        with connect(server.connection_url) as client, listening(client) as subscription:
-            heard_until(subscription, lambda events: of_type(events, PatternDetected))
+def test_demo_continues_after_a_restart_of_redis(tmp_path: Path) -> None:
+    with servers.valkey(tmp_path) as server, running_role(*FAST, redis_url=server.connection_url) as process:
+        with connect(server.connection_url) as client, subscribed(client) as subscription:
+            receive_until(subscription, lambda events: of_type(events, PatternDetected))
         server.stop()
         server.start()
-        with connect(server.connection_url) as client, listening(client) as subscription:
-            heard_until(
+        with connect(server.connection_url) as client, subscribed(client) as subscription:
+            receive_until(
                 subscription, lambda events: of_type(events, PatternDetected) and of_type(events, BacktestProgressed)
             )
         assert process.poll() is None
 
 
-def test_without_redis_it_says_what_to_do(tmp_path: Path) -> None:
-    ended = roles.tickview("demo", redis_url="", data=tmp_path)
-    assert ended.returncode == 1
-    assert len(ended.stderr.splitlines()) == 1
-    assert b"TICKVIEW_REDIS_URL" in ended.stderr
+def test_demo_without_redis_names_the_setting(tmp_path: Path) -> None:
+    completed = tickview("demo", redis_url="", data=tmp_path)
+    assert completed.returncode == 1
+    assert len(completed.stderr.splitlines()) == 1
+    assert b"TICKVIEW_REDIS_URL" in completed.stderr
 
 
-def test_a_speed_that_makes_no_sense_is_refused(redis_url: str) -> None:
-    ended = roles.tickview("demo", "--speed", "0", redis_url=redis_url)
-    assert ended.returncode == 2
-    assert b"--speed" in ended.stderr
+def test_demo_refuses_a_speed_of_zero(redis_url: str) -> None:
+    completed = tickview("demo", "--speed", "0", redis_url=redis_url)
+    assert completed.returncode == 2
+    assert b"--speed" in completed.stderr
