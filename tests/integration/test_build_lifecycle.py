@@ -1,4 +1,4 @@
-"""The life cycle of builds on a real Valkey: begin, replay, switch, removal and fingerprints."""
+"""The life cycle of builds on a real Valkey: creation, replay, switch, removal and fingerprints."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,7 +30,7 @@ def keys_of(build: Build, log: str) -> SegmentKeys:
 
 
 def begin_replay(redis: Redis, live: int, new: int, head: int = 5) -> None:
-    """Create a live and a new build with these checkpoints on the first log. Their other checkpoint is the head."""
+    """Create a live and a new build with these checkpoints on the first log. On the other log, both reach the head."""
     change_versions(redis, "patterns", lambda before: before.deployed(1).replayed(1, held=False, throttle=0))
     for log in LOGS:
         EventLog(redis, log).append([NewEvent("symbol-AAPL", "t", b"{}") for _ in range(head)])

@@ -130,5 +130,5 @@ def test_an_outage_of_redis_fails_submitted_messages_and_keeps_pubsub_messages()
                 intake.submit(message(1)).result(timeout=30)
             intake.put(message(2), timeout=1)
             server.start()
-            wait_until(lambda: intake.counts["recorded"] == 2, "the message of the outage is recorded")
+            wait_until(lambda: intake.counts["recorded"] >= 2, "the message of the outage is recorded")
             assert intake.submit(message(2)).result(timeout=10).events[0].duplicate

@@ -1,4 +1,4 @@
-"""Log lines of an outage of Redis: one line when the outage begins and one line when it ends."""
+"""Log lines of an outage of Redis: one line at the start of the outage and one line at its end."""
 
 import asyncio
 import socket
@@ -50,15 +50,15 @@ def interrupt(server: ValkeyServer) -> None:
 
 
 def events_logged(logs: list[MutableMapping[str, Any]], *events: str) -> list[str]:
-    """Return the log lines with these events, in order. A server that loads its data is available already."""
+    """Return the events that were logged, in order. The outage is over while the server loads its data."""
     return [line["event"] for line in logs if line["event"] in events and "loading" not in line.get("error", "")]
 
 
-def test_a_projector_logs_the_begin_and_the_end_of_an_outage_once(
+def test_a_projector_logs_the_start_and_the_end_of_an_outage_once(
     server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projector_thread, "IDLE_SECONDS", RETRY_SECONDS)
-    begin, recovery = "folding interrupted", "folding resumed"
+    interruption, recovery = "folding interrupted", "folding resumed"
     with connect(server.connection_url) as client, capture_logs() as logs:
         log, store = EventLog(client, "market-0"), RedisStore(client)
         [lease] = store.lease([Segment(ActivePatterns.name, FIRST_BUILD, log.name)], "worker", 600)
@@ -71,14 +71,14 @@ def test_a_projector_logs_the_begin_and_the_end_of_an_outage_once(
         finally:
             thread.request_stop()
             thread.join()
-    assert events_logged(logs, begin, recovery) == [begin, recovery]
+    assert events_logged(logs, interruption, recovery) == [interruption, recovery]
 
 
-def test_an_api_process_logs_the_begin_and_the_end_of_an_outage_once(
+def test_an_api_process_logs_the_start_and_the_end_of_an_outage_once(
     server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes_follower, "RETRY_SECONDS", RETRY_SECONDS)
-    begin, recovery = "changes cannot be read", "changes are read again"
+    interruption, recovery = "changes cannot be read", "changes are read again"
 
     async def test() -> None:
         with capture_logs() as logs:
@@ -91,6 +91,6 @@ def test_an_api_process_logs_the_begin_and_the_end_of_an_outage_once(
                     await wait_for_condition(lambda: events_logged(logs, recovery))
                 finally:
                     await cancel_and_wait(task)
-            assert events_logged(logs, begin, recovery) == [begin, recovery]
+            assert events_logged(logs, interruption, recovery) == [interruption, recovery]
 
     asyncio.run(test())
