@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.settings import Settings
+from infra.settings.settings import variable
+
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -68,6 +71,19 @@ def listed_folders(text: str, package: str) -> list[set[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_named_path_exists(page: Path) -> None:
     assert [path for path in sorted(named_paths(page.read_text())) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_named_setting_exists(page: Path) -> None:
+    named = set(re.findall(r"(?<![\w{])TICKVIEW_[A-Z_]+[A-Z]", page.read_text()))
+    assert named - {variable(name) for name in Settings.model_fields} - {"TICKVIEW_PACKAGE"} == set()
+
+
+def test_every_named_test_exists() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    code = "".join(file.read_text() for file in ROOT.glob("tests/**/*.py"))
+    assert named
+    assert {name for name in named if f"def {name}(" not in code} == set()
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
