@@ -1,4 +1,4 @@
-"""Random histories: events of few subjects, so that many concern the same one, with times out of order."""
+"""Random histories: events of few subjects, so that many events concern the same subject, with times out of order."""
 
 from hypothesis import strategies as st
 

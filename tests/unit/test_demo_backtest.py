@@ -60,7 +60,7 @@ def results_by_account(bars: Bars, directions: IntArray, hold_days: int, cost_ba
 
 @given(case=cases, hold_days=st.integers(1, 5), cost=st.sampled_from((0.0, 5.0, 20.0)))
 @settings(max_examples=300, deadline=None)
-def test_results_equal_those_of_a_day_by_day_account(
+def test_results_equal_a_day_by_day_account(
     case: tuple[list[float], list[float], list[int]], hold_days: int, cost: float
 ) -> None:
     opens, closes, signals = case

@@ -109,7 +109,7 @@ def test_the_folders_are_listed_in_the_order_of_their_layers(package: str) -> No
     assert listed_folders(ARCHITECTURE.read_text(), package) == layers(package)
 
 
-def test_a_wrong_page_is_noticed() -> None:
+def test_wrong_paths_and_links_are_found() -> None:
     text = "# One page\n\n`infra/log/gone.py` and `infra/log/` [a](gone.md) [b](#one-page) [c](#another) [d](https://example.org)\n"
     assert [path for path in sorted(named_paths(text)) if not (ROOT / path).exists()] == ["infra/log/gone.py"]
     here = ROOT / "docs" / "glossary.md"

@@ -225,12 +225,12 @@ def test_every_schema_version_has_an_upcast_to_the_next(event_type: type[Event])
 
 
 def test_every_golden_file_is_of_a_known_type_and_version() -> None:
-    known = {
+    expected_names = {
         golden_path(event_type, version).name
         for event_type in KNOWN_TYPES.values()
         for version in range(1, event_type.class_version + 1)
     }
-    assert {path.name for path in GOLDEN.iterdir()} == known
+    assert {path.name for path in GOLDEN.iterdir()} == expected_names
 
 
 def test_a_foreign_topic_is_refused() -> None:

@@ -195,7 +195,7 @@ def test_every_read_model_has_its_own_fingerprint() -> None:
 
 
 SYNTAX = r'''
-"""What Pythons from 3.11 on have parsed in different ways or shown with different fields."""
+"""Syntax that Python versions from 3.11 on parse differently or represent with different fields."""
 from __future__ import annotations
 @decorated(a, *b, c=1, **d)
 async def f(a, /, b: int = -1, *args: list[int | None], c: str | None = None, **kwargs) -> float:

@@ -87,12 +87,12 @@ def test_intervals_are_not_empty_and_contain_the_documents_of_their_rows(
 
 @pytest.mark.parametrize("timeline", TIMELINES)
 @given(histories, gaps, st.integers(0, 40))
-def test_interval_changes_turn_the_former_intervals_into_the_current_ones(
-    timeline: Timeline, events: list[Event], gaps: list[float], known: int
+def test_interval_changes_turn_the_former_intervals_into_the_current_intervals(
+    timeline: Timeline, events: list[Event], gaps: list[float], known_position: int
 ) -> None:
     for entries in by_detection(record(events, gaps)):
-        removed, added = interval_changes(ActivePatterns(), timeline, entries, known)
-        former_entries = [entry for entry in entries if entry.entry.position <= known]
+        removed, added = interval_changes(ActivePatterns(), timeline, entries, known_position)
+        former_entries = [entry for entry in entries if entry.entry.position <= known_position]
         former = {interval.identity for interval in validity_intervals(ActivePatterns(), timeline, former_entries)}
         removed_ids, added_ids = ({interval.identity for interval in intervals} for intervals in (removed, added))
         assert removed_ids <= former

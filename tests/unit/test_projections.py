@@ -71,8 +71,8 @@ def test_only_self_sufficient_events_create_a_row_without_a_predecessor(name: st
 
 @pytest.mark.parametrize("name", READ_MODELS)
 def test_a_replay_equals_folding_event_by_event(name: str) -> None:
-    given = Given(READ_MODELS[name], *EXAMPLES[name])
-    assert given.stored_rows() == given.live()
+    spec = Given(READ_MODELS[name], *EXAMPLES[name])
+    assert spec.stored_rows() == spec.live()
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
@@ -87,8 +87,8 @@ def test_folding_each_event_twice_changes_rows_only_where_events_are_counted(nam
 def test_folding_the_history_twice_changes_rows_only_where_events_are_counted(name: str) -> None:
     """The history of a workspace begins with the creation of its lists, which resets the number of their changes."""
     history = EXAMPLES[name]
-    given = Given(READ_MODELS[name], *history)
-    assert (given.when(*history).rows() == given.rows()) is (name in IDEMPOTENT | {"workspaces"})
+    spec = Given(READ_MODELS[name], *history)
+    assert (spec.when(*history).rows() == spec.rows()) is (name in IDEMPOTENT | {"workspaces"})
 
 
 class TestPatterns:
@@ -236,11 +236,11 @@ class TestSymbols:
         assert (row.listed_at, row.updated_at, row.event_id) == (NOON, NOON + 1, "c")
 
     def test_a_delisted_symbol_keeps_its_fields_and_can_be_listed_again(self) -> None:
-        given = Given(Symbols(), self.listed, self.delisted)
-        row = given.row()
+        spec = Given(Symbols(), self.listed, self.delisted)
+        row = spec.row()
         assert (row.name, row.active, row.listed_at, row.updated_at) == ("Apple", False, NOON, NOON + 2)
-        assert given.when(self.changed).row().active is False
-        assert given.when(self.listed).row().active is True
+        assert spec.when(self.changed).row().active is False
+        assert spec.when(self.listed).row().active is True
 
     def test_an_unlisted_symbol_is_not_delisted_but_a_change_creates_it(self) -> None:
         assert Given(Symbols(), self.delisted).rows() == {}

@@ -84,7 +84,7 @@ def test_an_invalid_tokens_file_is_refused(content: str) -> None:
         parse_tokens(content.encode())
 
 
-def test_a_changed_file_is_read_again_and_an_unreadable_one_is_ignored(
+def test_a_changed_file_is_read_again_and_an_unreadable_file_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infra.access.watched_file.CHECK_SECONDS", -1.0)

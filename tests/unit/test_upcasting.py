@@ -179,7 +179,7 @@ class Holdings(Projection[HoldingRow, Traded]):
 
 
 @given(st.lists(facts, max_size=20))
-def test_a_history_of_all_versions_folds_like_one_of_the_current_version(history: list[TradeFact]) -> None:
+def test_a_history_of_all_versions_folds_like_current_events(history: list[TradeFact]) -> None:
     entries = [
         LogEntry(
             position, f"symbol-{fact.ticker}", position, TOPIC, f"e{position}", 2.0, fact.stored_state(f"e{position}")

@@ -110,7 +110,7 @@ def test_invalid_samples_are_refused_with_their_reason(line: dict[str, Any]) -> 
         assert word in refusal.reason
 
 
-def test_a_batch_yields_its_valid_items_and_refuses_the_invalid_ones() -> None:
+def test_a_batch_yields_its_valid_items_and_refuses_the_invalid_items() -> None:
     invalid = {**BODY, "confidence": 7}
     result = read(
         {
@@ -129,14 +129,14 @@ def test_a_batch_yields_its_valid_items_and_refuses_the_invalid_ones() -> None:
 
 def test_a_batch_item_may_have_its_own_type_and_id() -> None:
     items = [
-        {**BODY, "event_id": "one"},
+        {**BODY, "event_id": "of-the-item"},
         {**BODY, "event_type": "pattern_expired"},
         {**BODY, "event_type": "backtest_result"},
     ]
     result = read({"type": "patterns_batch", "event_id": "of-the-batch", "patterns": items})
     assert [type(event).__name__ for event in result.events] == ["PatternDetected", "PatternExpired"]
-    assert result.events[0].event_id == "one"
-    assert result.events[1].event_id not in {"one", "of-the-batch"}
+    assert result.events[0].event_id == "of-the-item"
+    assert result.events[1].event_id not in {"of-the-item", "of-the-batch"}
     assert [refusal.code for refusal in result.refusals] == ["unknown-event-type"]
 
 
