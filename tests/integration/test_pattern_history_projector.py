@@ -92,7 +92,7 @@ def assert_page(
 
 
 def assert_every_moment_equals_the_oracle(redis: Redis, database: Database) -> None:
-    """Assert it for every moment at which a row changes, on both timelines."""
+    """Compare scans of every moment at which a row changes with the oracle, on both timelines."""
     events_by_log = {log: recorded_events(redis, log) for log in LOGS}
     moments = sorted({moment for events in events_by_log.values() for moment in moments_of_change(events)})
     queries = [
