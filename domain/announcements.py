@@ -13,7 +13,7 @@ class Message(NamedTuple):
     received_at: float
     """Time of receipt in seconds since the epoch."""
     via: str
-    """Way in: ``pubsub``, ``stream`` or ``http``."""
+    """The way by which the message arrived: ``pubsub``, ``stream`` or ``http``."""
 
 
 class RecordedEvent(NamedTuple):
@@ -29,7 +29,7 @@ class RecordedEvent(NamedTuple):
     version: int
     """Version of the stream, from 1."""
     duplicate: bool
-    """True if the log already had an event with this id. The place is then that of the first event."""
+    """True if the log already had an event with this id. Position and version then belong to the first event."""
 
 
 class Receipt(NamedTuple):
@@ -55,7 +55,7 @@ class DeadLetter(NamedTuple):
     received_at: float
     """Time of receipt in seconds since the epoch."""
     via: str
-    """Way in: ``pubsub``, ``stream`` or ``http``."""
+    """The way by which the message arrived: ``pubsub``, ``stream`` or ``http``."""
     number: int = 0
     """Running number of the dead letter, from 1. 0 before it is stored."""
     times: int = 1

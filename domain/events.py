@@ -78,7 +78,7 @@ class PatternDetected(PatternEvent):
     """Tier or time frame of the detector: ``daily``, ``intraday``, ``1min`` …"""
     confidence: Confidence
     expires_at: Timestamp | None = None
-    """Time at which the pattern ceases to be valid. None: it does not expire by itself."""
+    """Time at which the pattern ceases to be valid. None: the pattern does not expire by itself."""
     current_price: Finite | None = None
     """Price of the symbol, in the currency of its market."""
     price_change: Finite | None = None
@@ -94,7 +94,7 @@ class PatternDetected(PatternEvent):
 
 
 class PatternUpdated(PatternEvent):
-    """A detection has changed. A field that is None leaves the former value. Units are those of ``PatternDetected``."""
+    """A detection has changed. A field that is None leaves the former value. Units are as in ``PatternDetected``."""
 
     tier: str | None = None
     """Tier of the detector. None: the event applies to every tier of the detection."""

@@ -32,7 +32,7 @@ class InvalidListError(WorkspaceError):
     """A command that breaks a rule for lists.
 
     Args:
-        faults: Pairs of a field and a reason that completes the sentence which the field begins.
+        faults: Pairs of a field and a reason. The field and the reason together form a sentence.
 
     Attributes:
         faults: The first ``MAX_FAULTS`` of the faults.
@@ -79,7 +79,7 @@ def validate_symbols(symbols: Sequence[str]) -> tuple[str, ...]:
         The symbols in capitals, in the same order.
 
     Raises:
-        InvalidListError: There are more than ``MAX_SYMBOLS``, or one is not a symbol or occurs twice.
+        InvalidListError: There are more than ``MAX_SYMBOLS``, a text is not a symbol, or a symbol occurs twice.
     """
     if len(symbols) > MAX_SYMBOLS:
         raise InvalidListError([("symbols", f"should be at most {MAX_SYMBOLS:,} symbols, and are {len(symbols):,}")])

@@ -44,4 +44,4 @@ class Preset:
     updated_at: float
     """Time of the last change in seconds since the epoch."""
     version: int = 1
-    """Number of changes, from 1 for the creation. To become or cease to be the default preset is a change."""
+    """Number of changes, from 1 for the creation. Becoming or ceasing to be the default preset is a change."""

@@ -19,5 +19,8 @@ class LogEntry(NamedTuple):
     state: bytes
     """The serialized event. See ``domain.codec.encode``."""
     origin: str = ""
-    """Way in: ``pubsub``, ``stream``, ``http``, ``retry``, ``expirer`` or ``catalogue``. Empty if it is not known.
-    If TickView refused a part of the message, a space and the id of the dead letter follow."""
+    """The way by which the event arrived: ``pubsub``, ``stream``, ``http``, ``retry``, ``expirer`` or ``catalogue``.
+
+    Empty if the way is unknown. If TickView refused a part of the message, a space and the id of the dead letter
+    follow.
+    """

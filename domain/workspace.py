@@ -18,7 +18,7 @@ MAX_LISTS = 100
 """Highest number of watchlists of one user, and highest number of presets of one user."""
 
 ExpectedVersions = Collection[int]
-"""The versions of a list that a command accepts. None in place of a collection accepts every version."""
+"""The versions of a list that a command accepts. In a parameter, None accepts every version."""
 
 
 class Stamp(NamedTuple):
@@ -208,7 +208,7 @@ class Workspace:
         return self.watchlists.get(list_id) or self.presets.get(list_id)
 
     def apply(self, event: user_events.UserEvent) -> None:
-        """Apply an event to the workspace. The event must be the next of the stream."""
+        """Apply an event to the workspace. The event must be the next event of the stream."""
         match event:
             case user_events.WatchlistEvent():
                 self._apply_to_watchlists(event)
@@ -273,7 +273,7 @@ class Workspace:
 
 def _check_capacity(lists: Mapping[str, object], kind: str) -> None:
     if len(lists) >= MAX_LISTS:
-        raise InvalidListError([(kind, f"have reached the limit of {MAX_LISTS} for each user: delete one first")])
+        raise InvalidListError([(kind, f"have reached the limit of {MAX_LISTS} for each user: delete a list first")])
 
 
 def _changed(before: Any, at: float, **changes: Any) -> Any:

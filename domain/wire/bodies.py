@@ -71,7 +71,7 @@ def pattern_updated(message: MessageLevels, event_id: str, received_at: float) -
 
 
 def pattern_expired(message: MessageLevels, event_id: str, received_at: float) -> Event:
-    """Build an announced expiry. Repeated fields of the detection go to ``extra``, even ``expires_at``."""
+    """Build an announced expiry. Fields that repeat the detection go to ``extra``, even ``expires_at``."""
     fields = _pattern_fields(message) | _times_of_change(message, received_at)
     return PatternExpired(event_id=event_id, **fields, extra=message.remaining_fields())
 

@@ -66,7 +66,7 @@ def _not_json(error: orjson.JSONDecodeError) -> RefusedError:
 
 def _too_deep() -> RefusedError:
     return RefusedError(
-        "too-deep", f"the message nests objects and lists deeper than {MAX_DEPTH} levels: send a flatter one"
+        "too-deep", f"the message nests objects and lists deeper than {MAX_DEPTH} levels: send a flatter message"
     )
 
 

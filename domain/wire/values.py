@@ -20,7 +20,7 @@ MAX_TIME = 253402300800.0
 """The first second of the year 10000, in seconds since the epoch. A time must be earlier."""
 
 MIN_TEXT_SECONDS = 1e8
-"""The lowest number in a text that counts as epoch seconds (the year 1973). A lower one may be a date: 20250904."""
+"""The lowest number in a text that counts as epoch seconds (the year 1973). A lower number may be a date: 20250904."""
 
 MAX_COUNT = 2**53
 """The highest whole number that every JSON parser reads exactly (RFC 8259, section 6)."""
