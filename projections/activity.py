@@ -7,6 +7,7 @@ from domain.events import EVENT_TYPES, Event
 from projections.base import Index, Projection
 
 SECONDS_A_DAY = 86_400
+"""Seconds of one day."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ ENDED = ("completed", "failed", "cancelled")
 """The statuses of a run that has ended."""
 
 Handled = BacktestProgressed | BacktestCompleted | BacktestFailed
+"""The events that the projection folds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Backtests(Projection[BacktestRow, Handled]):
         return (event.job_id,)
 
     def evolve(self, row: BacktestRow | None, event: Handled) -> BacktestRow | None:
-        """Apply progress or the end of a run. Progress after the end, and events older than the end, change nothing."""
+        """Apply progress or the end of a run. After the end, progress and older events change nothing."""
         if row is None:
             row = BacktestRow(event.job_id, "", 0.0, event.occurred_at, event.occurred_at)
         elif (row.status in ENDED and isinstance(event, BacktestProgressed)) or (

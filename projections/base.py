@@ -32,7 +32,7 @@ class Index(Generic[Row]):
     Attributes:
         name: The name of the index, unique in its read model.
         score: Returns the score of a row. A row with the score None has no entry in the index.
-        by: Returns the group of a row. Each group has an order of its own. None: all rows are in one order.
+        by: Returns the group of a row. Each group is ordered separately. None: all rows are in one order.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Count(Generic[Row]):
 
     Attributes:
         name: The name of the count, unique in its read model.
-        by: Returns the group of a row. Each group has a number of its own. None: there is one number.
+        by: Returns the group of a row. The rows of each group are counted separately. None: all rows are counted together.
         where: Returns whether the row is counted. None: every row is counted.
     """
 
@@ -72,7 +72,7 @@ class Projection(Generic[Row, Handled]):
     name: ClassVar[str]
     """The name of the read model."""
     version: ClassVar[int]
-    """The version of the declaration, from 1. Every change of the class needs a higher one and thus a new build."""
+    """The version of the declaration, from 1. Every change of the class needs a higher version and thus a new build."""
     row: ClassVar[type[Any]]
     """The class of a row, a frozen dataclass."""
     handles: ClassVar[tuple[type[Event], ...]]
@@ -94,11 +94,11 @@ class Projection(Generic[Row, Handled]):
         """Apply an event to a row.
 
         Args:
-            row: The present row, or None if there is none.
+            row: The present row, or None if the row does not exist.
             event: The event.
 
         Returns:
-            The new row, or None if there is none from now on. The identical object means that nothing changes.
+            The new row, or None to remove the row. The identical object means that nothing changes.
         """
         raise NotImplementedError
 

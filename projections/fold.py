@@ -77,7 +77,7 @@ class DecodedEntry(NamedTuple):
     targets: tuple[str | Group, ...]
     """The keys and groups of rows that the projection's ``keys`` returned for the event."""
     error: str | None
-    """The error of decoding. None: there was none."""
+    """The error of decoding. None: the entry was decoded."""
 
 
 def decode_entries(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[DecodedEntry]:

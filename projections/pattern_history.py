@@ -1,8 +1,8 @@
 """The read model ``pattern_history``: each state of each pattern with its validity interval.
 
-It has two timelines. The timeline of recording answers what TickView knew at a time. The timeline of the market answers
-what TickView knows by now about a time. ``docs/as-of.md`` has examples. The module is pure: the events of a detection
-go in, the validity intervals come out.
+It has two timelines. The timeline ``recorded`` has the states that TickView knew at a time. The timeline ``valid`` has
+the states that TickView knows now about a time. ``docs/as-of.md`` has examples. The module is pure: the events of a
+detection go in, the validity intervals come out.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +19,7 @@ Timeline = Literal["recorded", "valid"]
 """``recorded``: by the times of recording. ``valid``: by the times of occurrence."""
 
 TIMELINES: tuple[Timeline, ...] = ("recorded", "valid")
+"""All timelines."""
 
 
 class ValidityInterval(NamedTuple):
@@ -119,7 +120,7 @@ def _in_order(timeline: Timeline, entries: Iterable[DecodedEntry]) -> list[tuple
     """Return the readable entries with their times on the timeline, ordered by time and position."""
     time_of = _TIME_OF[timeline]
     timed = [(time_of(decoded), decoded) for decoded in entries if decoded.event is not None]
-    # Times of recording never decrease along a log: on this timeline the order is that of the positions.
+    # Times of recording never decrease along a log: the timeline ``recorded`` has the order of the positions.
     return sorted(timed, key=lambda pair: (pair[0], pair[1].entry.position))
 
 

@@ -10,6 +10,7 @@ HIGH_CONFIDENCE = 0.8
 """Lowest confidence that counts as high."""
 
 Handled = PatternDetected | PatternUpdated | PatternExpired
+"""The events that the projection folds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class PatternRow:
 
 
 def detection_of(symbol: str, pattern: str, detected_at: float) -> tuple[str, str]:
-    """Return the start and the end of the pattern ids of one detection. The tier stands between both."""
+    """Return the start and the end of the pattern ids of one detection. The tier is between them."""
     return f"{symbol}:{pattern}", f"{round(detected_at * 1000)}"
 
 
@@ -123,7 +124,7 @@ class ActivePatterns(Projection[PatternRow, Handled]):
 
 
 def _was_prolonged(row: PatternRow | None, event: PatternExpired) -> bool:
-    """Return whether the row has a later ``expires_at`` than the elapsed one, or none."""
+    """Return whether the row has no ``expires_at``, or a later ``expires_at`` than the elapsed time of the event."""
     if row is None or event.reason == "announced" or event.expires_at is None:
         return False
     return row.expires_at is None or row.expires_at > event.expires_at
@@ -165,6 +166,7 @@ _CHANGEABLE = (
     "rsi",
     "correlation_id",
 )
+"""The fields that an event changes if the event has a value for them."""
 
 
 def _change(row: PatternRow, event: PatternDetected | PatternUpdated) -> PatternRow:

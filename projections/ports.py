@@ -40,7 +40,7 @@ class Progress(NamedTuple):
     position: int
     """Position of the last entry read, whether or not the projection handles its type."""
     recorded_at: float
-    """Time at which that entry was recorded, in seconds since the epoch."""
+    """Time at which the last entry was recorded, in seconds since the epoch."""
     events_per_second: float
     """Rate of folding over the last seconds."""
 
@@ -83,7 +83,7 @@ class ReadModelStore(Protocol):
             segment: The segment.
             keys: Keys of rows to load.
             groups: Groups whose members and rows to load.
-            parkable: Keys that may be parked. The result has those that are.
+            parkable: Keys that may be parked. The result names the parked keys among them.
         """
         ...
 

@@ -38,7 +38,7 @@ class Producers(Projection[ProducerRow, HealthReported]):
         return (event.source,)
 
     def evolve(self, row: ProducerRow | None, event: HealthReported) -> ProducerRow:
-        """Count the report and keep the latest report, in whatever order reports arrive."""
+        """Count the report and keep the latest report. Reports may arrive in any order."""
         reports = row.reports + 1 if row else 1
         if row and event.occurred_at < row.reported_at:
             return ProducerRow(row.source, row.status, row.reported_at, reports, row.metrics, row.event_id, row.extra)

@@ -20,6 +20,8 @@ from projections.workspaces import WorkspaceRow
 Row = TypeVar("Row")
 
 PatternSort = Literal["confidence", "detected_at", "symbol", "rs", "volume"]
+"""Sort value of a scan. ``rs`` is the relative strength, ``volume`` the relative volume."""
+
 BacktestSort = Literal[
     "started_at",
     "updated_at",
@@ -32,6 +34,7 @@ BacktestSort = Literal[
     "max_drawdown",
     "duration_days",
 ]
+"""Sort value of the list of backtest runs: a time, the progress or a metric of the results."""
 
 MAX_OFFSET = 10_000
 """Highest number of rows that a page can skip. Deeper pages need a cursor, whose cost does not grow with depth."""
@@ -133,7 +136,7 @@ class PatternQuery(NamedTuple):
     """Highest number of rows on the page."""
 
     def matches(self, row: PatternRow) -> bool:
-        """Return whether the row satisfies the filters, whatever the page."""
+        """Return whether the row satisfies the filters, regardless of the page."""
         return (
             (row.expires_at is None or row.expires_at > self.now)
             and self.may_match(row.symbol, row.pattern, row.tier)

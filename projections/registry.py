@@ -1,4 +1,4 @@
-"""The registry of projections: the current ones, and former versions that keep previous builds current."""
+"""The registry of projections: current projections, and former versions that keep previous builds current."""
 
 from collections.abc import Iterable
 from typing import Any

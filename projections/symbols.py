@@ -6,6 +6,7 @@ from domain.events import SymbolChanged, SymbolDelisted, SymbolListed
 from projections.base import Projection
 
 Handled = SymbolListed | SymbolChanged | SymbolDelisted
+"""The events that the projection folds."""
 
 DETAILS = ("name", "exchange", "market", "type", "sector", "industry", "market_cap")
 """The fields of a catalogue entry, except the symbol."""

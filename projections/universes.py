@@ -6,6 +6,7 @@ from domain.events import UniverseChanged, UniverseDefined
 from projections.base import Projection
 
 Handled = UniverseDefined | UniverseChanged
+"""The events that the projection folds."""
 
 
 @dataclass(frozen=True, slots=True)

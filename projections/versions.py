@@ -35,7 +35,7 @@ class Build(NamedTuple):
 
 
 class NoSuchBuildError(TickViewError, ValueError):
-    """The transition needs a build that does not exist. The message says which."""
+    """The transition needs a build that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Versions:
     live: Build | None = None
     """The build that answers queries."""
     previous: Build | None = None
-    """The build that was live before. Workers keep it current as long as their code knows its version."""
+    """The build that was live before. Workers keep it current as long as their code has its version."""
     building: Build | None = None
     """The build in progress."""
     held: bool = False
@@ -61,7 +61,7 @@ class Versions:
 
     @property
     def maintained(self) -> tuple[Build, ...]:
-        """The builds that workers keep current: the live, the previous and the one in progress."""
+        """The builds that workers keep current: the live build, the previous build and the build in progress."""
         return tuple(build for build in (self.live, self.previous, self.building) if build)
 
     def deployed(self, version: int) -> "Versions":
@@ -128,7 +128,7 @@ class Versions:
         )
 
     def rolled_back(self) -> "Versions":
-        """Make the previous build live and the live build the previous one.
+        """Make the previous build live. The live build becomes the previous build.
 
         Raises:
             NoSuchBuildError: There is no previous build.
