@@ -124,7 +124,7 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     access_rules(routes)
     app = host or App(media_type=falcon.MEDIA_JSON)
     if host is None:
-        # The server ignores what clients send over a WebSocket, so that Falcon need not queue it for the responder.
+        # The server ignores messages of WebSocket clients, so that Falcon need not queue them for the responder.
         app.ws_options.max_receive_queue = 0
     app.router_options.converters["parked_key"] = ParkedKeyConverter
     app.add_middleware(request_metrics)

@@ -69,7 +69,7 @@ class Catalogue:
             raise invalid(errors)
 
     def restrict(self, symbols: frozenset[str] | None, names: CatalogueNames) -> frozenset[str] | None:
-        """Restrict symbols to those in one of the sectors and in one of the universes.
+        """Restrict symbols to the symbols that are in one of the sectors and in one of the universes.
 
         A sector or universe that no longer exists has no symbols.
 

@@ -71,7 +71,7 @@ class RequestMetrics:
         """Add the collected measurements to the histogram."""
         for labels, measurements in self._unflushed.items():
             histogram = self._seconds.labels(*labels)
-            # Does the same as ``observe`` for many requests at once. ``observe`` makes two system calls per request.
+            # ``observe`` would make two system calls per request. This adds many requests at once.
             histogram._sum.inc(measurements.seconds)
             for bucket, requests in zip(histogram._buckets, measurements.buckets, strict=True):
                 if requests:

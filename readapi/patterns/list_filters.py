@@ -19,7 +19,7 @@ LIST_ID_PATTERN = "^[0-9a-f]{32}$"
 ListId = Annotated[str, StringConstraints(pattern=LIST_ID_PATTERN)]
 
 QueryParameters = Mapping[str, str | list[str]]
-"""Query parameters before validation, as they are in a query string."""
+"""Query parameters as text, before validation."""
 
 
 class CallerWorkspace:

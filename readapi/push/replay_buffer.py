@@ -64,7 +64,7 @@ def _size(commit: Commit) -> int:
 class ReplayBuffer:
     """A bounded buffer of the last commits to the live build of a read model.
 
-    Each log has a queue of its own, from which the oldest commits are removed when the log exceeds its share of the
+    Each log has a separate queue, from which the oldest commits are removed when the log exceeds its share of the
     bounds. ``add`` takes amortized constant time, ``commits_after`` time proportional to its result.
     """
 

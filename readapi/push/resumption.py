@@ -1,4 +1,4 @@
-"""Resumption: a client that reconnects with the id of its last message receives what it missed, or a reset."""
+"""Resumption: a client that reconnects with the id of its last message receives the missed changes, or a reset."""
 
 import asyncio
 from typing import NamedTuple

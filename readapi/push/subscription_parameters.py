@@ -156,7 +156,7 @@ def _renewed(
 
 
 def _apply_preset(requested: RequestedFilters, workspace: WorkspaceRow | None) -> PatternSubscriptionParameters:
-    """Parse the requested filters, completed by those of the preset. Raises Problem (400) for an unknown preset."""
+    """Parse the requested filters, completed by the preset. Raises Problem (400) for an unknown preset."""
     parameters: QueryParameters = {
         name: value if isinstance(value, str) else list(value) for name, value in requested.parameters
     }
