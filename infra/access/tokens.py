@@ -158,7 +158,7 @@ def _replace(path: Path, content: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     if path.exists():
-        # Owner and mode stay, so that every account that can read the old file can read the new one.
+        # Owner and mode stay, so that every account that can read the old file can read the new file.
         old = path.stat()
         if (old.st_uid, old.st_gid) != (new.stat().st_uid, new.stat().st_gid):
             os.chown(new, old.st_uid, old.st_gid)

@@ -210,7 +210,7 @@ class RequestRun:
         return now < self.ends_at or (self.answers < self.min_answers and now < self.ends_at + MAX_ANSWER_SECONDS)
 
     def finish(self) -> None:
-        """Count a connection that sends no more requests. The last one ends the run."""
+        """Count a connection that sends no more requests. The last connection ends the run."""
         self._active -= 1
         if self._active == 0 and not self._over.done():
             self._over.set_result(None)

@@ -67,7 +67,7 @@ def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throug
     """Measure the rate of a replay, and the rate of its Redis commands without TickView as its limit.
 
     Replay and limit alternate after each batch, so that both run under the same conditions. The commands of the limit
-    write to keys of their own.
+    write to separate keys.
 
     Returns:
         The limit and the replay, in events per second.

@@ -171,7 +171,7 @@ class EventLog(LogHandle):
         return self._complete(max(after, 0), limit, read_untrimmed(self, after, limit, upto), upto)
 
     def wait(self, after: int, limit: int, timeout: float) -> list[LogEntry]:
-        """Return the events with positions > ``after``, at most ``limit``, and wait for the first one.
+        """Return the events with positions > ``after``, at most ``limit``, and wait for the first event.
 
         Args:
             after: The last position that the caller has read.

@@ -61,7 +61,7 @@ def migrate(connection: Connection) -> list[Migration]:
             return []
         lock_schema(connection)
         connection.execute(_CREATE_MIGRATIONS_TABLE)
-        # Another process may have applied migrations while this one waited for the lock.
+        # Another process may have applied migrations while this process waited for the lock.
         pending = _pending_migrations(connection)
         for migration in pending:
             connection.execute(migration.sql)
@@ -85,6 +85,6 @@ def _pending_migrations(connection: Connection) -> list[Migration]:
     if max(applied, default=0) > newest:
         raise StartupError(
             f"The archive's schema is at migration {max(applied)}, but this release of TickView knows migrations only "
-            f"up to {newest}. Use the release that created the schema, or a later one."
+            f"up to {newest}. Use the release that created the schema, or a later release."
         )
     return [migration for migration in known if migration.number not in applied]

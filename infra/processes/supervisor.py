@@ -1,6 +1,6 @@
 """A supervisor of child processes: start, restart with exponential back-off, and stop in reverse order.
 
-Every child process leads a session of its own. Ctrl-C in a terminal therefore reaches only the supervisor, and the
+Every child process leads a separate session. Ctrl-C in a terminal therefore reaches only the supervisor, and the
 supervisor can kill a child together with the processes that the child has forked. The standard input of a child is the
 lifeline of ``infra.processes.lifeline``.
 """
@@ -31,7 +31,7 @@ _READY_POLL_SECONDS = 0.02
 """Seconds between two checks whether a program is ready."""
 
 Report = Callable[[str, str], None]
-"""Receives the name of a program and a description of what happened to it. Several threads call it."""
+"""Receives the name of a program and a description of its start or end. Several threads call it."""
 
 
 @dataclass(frozen=True)

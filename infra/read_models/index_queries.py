@@ -1,4 +1,4 @@
-"""Queries on the indexes in Redis. Each takes two round trips, whatever its filters.
+"""Queries on the indexes in Redis. Each query takes two round trips, regardless of its filters.
 
 The first pipeline reads the total and the first rows of every segment (``query.lua``). The second pipeline reads the
 documents of the page. ``docs/queries.md`` describes the cost.

@@ -53,7 +53,7 @@ class RedisCommit:
         return outcome
 
     def _send(self) -> Connection | None:
-        """Send the command on a connection of its own. Return None if the server cannot be reached."""
+        """Send the command on a separate connection. Return None if the server cannot be reached."""
         pool = self._client.connection_pool
         try:
             connection = pool.get_connection()

@@ -12,7 +12,7 @@ _NAME = re.compile(rf"(?:{_PART})(?:\.(?:{_PART}))*")
 
 
 def parse_table_name(name: str) -> tuple[str, ...]:
-    """Split a name into the table, preceded by the schema if the name has one, both without quotes.
+    """Split a name into its parts without quotes: the table, or the schema and the table.
 
     Raises:
         ValueError: The text is not the name of a table.

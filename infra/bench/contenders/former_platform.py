@@ -1,7 +1,7 @@
 """The contender ``before``: the method that the platform used before TickView.
 
 Sorted sets contain the ids of patterns by confidence, symbol, type and time, and a hash contains each pattern. A scan
-reads only the sorted set by confidence, fetches each pattern in a round trip of its own, and filters and sorts in
+reads only the sorted set by confidence, fetches each pattern in a separate round trip, and filters and sorts in
 Python. The platform stored JSON. This contender stores the documents of TickView and parses them with orjson, which is
 faster.
 """
