@@ -46,7 +46,7 @@ class Count(Generic[Row]):
 
     Attributes:
         name: The name of the count, unique in its read model.
-        by: Returns the group of a row. The rows of each group are counted separately. None: all rows are counted together.
+        by: Returns the group of a row. Each group is counted separately. None: all rows are counted together.
         where: Returns whether the row is counted. None: every row is counted.
     """
 

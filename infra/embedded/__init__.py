@@ -1,4 +1,4 @@
-"""Embedded servers, Valkey and PostgreSQL, for a machine without these servers. Both store their data in one data folder.
+"""Embedded servers, Valkey and PostgreSQL, for a machine without servers. Both store their data in one data folder.
 
 A supervisor runs both as child processes. The data folder contains their addresses, so that other processes can find
 them.

@@ -162,5 +162,5 @@ class ScanResource(CachedPatternResource):
 
 
 def too_deep(advice: str) -> Problem:
-    """Create the problem 400 for a page beyond the rows that page numbers reach. ``advice`` tells the client what to do."""
+    """Create the problem 400 for a page that page numbers cannot reach. ``advice`` tells the client what to do."""
     return invalid([{"field": "page", "reason": f"lies beyond the first {MAX_OFFSET:,} rows; {advice}"}])
