@@ -1,8 +1,7 @@
-"""``tickview status`` and ``tickview projections``: what the operator sees, and what is parked."""
+"""``tickview status`` and ``tickview projections`` on real processes: lags, counts and parked keys."""
 
 from typing import Any
 
-import orjson
 from redis import Redis
 
 from domain.codec import topic_of
@@ -12,16 +11,10 @@ from infra.log.event_log import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from tests.events import new_event, pattern_detected
-from tests.processes.roles import running_role, tickview, wait_until
+from tests.processes.roles import running_role, tickview, tickview_json, wait_until
 from tests.read_model import FIRST_BUILD
 
 TOPIC = topic_of(PatternDetected)
-
-
-def ask(*arguments: str, redis_url: str) -> Any:
-    answer = tickview(*arguments, "--json", redis_url=redis_url)
-    assert answer.returncode == 0, answer.stderr
-    return orjson.loads(answer.stdout)
 
 
 def detection(symbol: str, number: int) -> NewEvent:
@@ -34,21 +27,23 @@ def append(redis: Redis, *events: NewEvent) -> None:
         EventLog(redis, log_of(event.stream, 4)).append([event])
 
 
-def test_an_event_that_cannot_be_read_parks_its_stream_and_nothing_else(redis: Redis, redis_url: str) -> None:
+def test_unreadable_event_parks_only_its_stream(redis: Redis, redis_url: str) -> None:
     unreadable = NewEvent("symbol-AAPL", TOPIC, b'{"confidence": "a lot"}', "unreadable")
     append(redis, detection("AAPL", 1), unreadable, detection("AAPL", 2), detection("MSFT", 1))
 
     def parked() -> Any:
-        return ask("projections", "patterns", "--parked", redis_url=redis_url)["parked"]
+        return tickview_json("projections", "patterns", "--parked", redis_url=redis_url)["parked"]
 
     with running_role("project", redis_url=redis_url, lease_seconds=0.5):
-        [key] = wait_until(parked, "the stream is parked")
-        assert (key["key"], key["position"], key["events"]) == ("@symbol-AAPL", 2, 2)
-        assert "confidence" in key["error"]
-        names = {log: SegmentKeys(Segment("patterns", FIRST_BUILD, log)) for log in ("market-1", "market-2")}
-        wait_until(lambda: all(redis.hlen(keys.rows) == 1 for keys in names.values()), "the other events are folded")
-        told = ask("projections", redis_url=redis_url)["projections"]
-        assert {model["name"]: model["parked_keys"] for model in told} == {
+        [stream] = wait_until(parked, "the stream is parked")
+        assert (stream["key"], stream["position"], stream["events"]) == ("@symbol-AAPL", 2, 2)
+        assert "confidence" in stream["error"]
+        keys = {log: SegmentKeys(Segment("patterns", FIRST_BUILD, log)) for log in ("market-1", "market-2")}
+        wait_until(
+            lambda: all(redis.hlen(segment.rows) == 1 for segment in keys.values()), "the other events are folded"
+        )
+        projections = tickview_json("projections", redis_url=redis_url)["projections"]
+        assert {projection["name"]: projection["parked_keys"] for projection in projections} == {
             "patterns": 1,
             "backtests": 0,
             "activity": 1,
@@ -57,30 +52,34 @@ def test_an_event_that_cannot_be_read_parks_its_stream_and_nothing_else(redis: R
             "universes": 0,
             "workspaces": 0,
         }
-        assert ask("projections", "patterns", "--retry", "all", redis_url=redis_url) == {"retrying": ["@symbol-AAPL"]}
-        wait_until(lambda: not redis.exists(names["market-1"].retry), "it was tried again")
-        assert parked() == [key]
-    missing = tickview("projections", "patterns", "--retry", "nothing", redis_url=redis_url)
-    assert missing.returncode == 1
-    assert b"nothing is not parked" in missing.stderr
+        retry = tickview_json("projections", "patterns", "--retry", "all", redis_url=redis_url)
+        assert retry == {"retrying": ["@symbol-AAPL"]}
+        wait_until(lambda: not redis.exists(keys["market-1"].retry), "the retry is done")
+        assert parked() == [stream]
+    refused = tickview("projections", "patterns", "--retry", "nothing", redis_url=redis_url)
+    assert refused.returncode == 1
+    assert b"nothing is not parked" in refused.stderr
 
 
-def test_status_counts_what_came_in(redis: Redis, redis_url: str) -> None:
-    good = b'{"event_type": "pattern_detected", "data": {"symbol": "AAPL", "pattern": "Doji", "confidence": 0.5}}'
-    redis.xadd("tickstock.ingest", {"channel": "tickstock.events.patterns", "payload": good})
-    redis.xadd("tickstock.ingest", {"channel": "tickstock.events.patterns", "payload": good})
+def test_status_counts_recorded_duplicate_and_refused_messages(redis: Redis, redis_url: str) -> None:
+    valid = b'{"event_type": "pattern_detected", "data": {"symbol": "AAPL", "pattern": "Doji", "confidence": 0.5}}'
+    redis.xadd("tickstock.ingest", {"channel": "tickstock.events.patterns", "payload": valid})
+    redis.xadd("tickstock.ingest", {"channel": "tickstock.events.patterns", "payload": valid})
     redis.xadd("tickstock.ingest", {"channel": "tickstock.events.patterns", "payload": b"{"})
     expected = {"stream.recorded": 1, "stream.duplicates": 1, "stream.refused": 1}
     with running_role("record", redis_url=redis_url):
-        wait_until(lambda: ask("status", redis_url=redis_url)["intake"]["counts"] == expected, "the counts are there")
-    told = ask("status", redis_url=redis_url)
-    assert told["intake"]["dead_letters"] == 1
-    lags = {model["name"]: model["lag_events"] for model in told["projections"]}
+        wait_until(
+            lambda: tickview_json("status", redis_url=redis_url)["intake"]["counts"] == expected,
+            "the messages are counted",
+        )
+    status = tickview_json("status", redis_url=redis_url)
+    assert status["intake"]["dead_letters"] == 1
+    lags = {model["name"]: model["lag_events"] for model in status["projections"]}
     market = ("patterns", "backtests", "activity", "producers", "symbols", "universes")
     assert lags == {**dict.fromkeys(market, 1), "workspaces": 0}
 
 
-def test_an_unknown_read_model_is_refused(redis_url: str) -> None:
-    answer = tickview("projections", "nothing", redis_url=redis_url)
-    assert answer.returncode == 1
-    assert b"There is no read model 'nothing'. The read models are patterns" in answer.stderr
+def test_projections_refuses_an_unknown_read_model(redis_url: str) -> None:
+    refused = tickview("projections", "nothing", redis_url=redis_url)
+    assert refused.returncode == 1
+    assert b"There is no read model 'nothing'. The read models are patterns" in refused.stderr

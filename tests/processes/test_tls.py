@@ -1,4 +1,4 @@
-"""Redis and PostgreSQL over TLS and with users of their own, because their URLs say so."""
+"""Roles that connect to Redis and PostgreSQL over TLS with a user and a password from the URL."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def redis_address(certificates: Certificates) -> Iterator[str]:
         yield address
 
 
-def test_redis_over_tls_with_a_user_of_its_own(certificates: Certificates, redis_address: str) -> None:
+def test_roles_connect_to_redis_over_tls_with_a_user(certificates: Certificates, redis_address: str) -> None:
     url = f"rediss://{USER}:{PASSWORD}@{redis_address}/0?ssl_ca_certs={certificates.authority}"
     with running_role("record", redis_url=url), service(url, wait_seconds=30) as client:
         header = post(client, [detection("TLS")])
@@ -32,12 +32,12 @@ def test_redis_over_tls_with_a_user_of_its_own(certificates: Certificates, redis
         assert scan.json()["pagination"]["total"] == 1
 
 
-def test_redis_with_a_certificate_that_nobody_vouches_for_is_refused(
+def test_recorder_refuses_untrusted_certificates_and_wrong_users_of_redis(
     certificates: Certificates, redis_address: str, tmp_path: Path
 ) -> None:
-    stranger = make_certificates(tmp_path).authority
+    other_authority = make_certificates(tmp_path).authority
     urls = {
-        "another authority": f"rediss://{USER}:{PASSWORD}@{redis_address}/0?ssl_ca_certs={stranger}",
+        "another authority": f"rediss://{USER}:{PASSWORD}@{redis_address}/0?ssl_ca_certs={other_authority}",
         "no authority": f"rediss://{USER}:{PASSWORD}@{redis_address}/0",
         "another password": f"rediss://{USER}:wrong@{redis_address}/0?ssl_ca_certs={certificates.authority}",
         "no user": f"rediss://{redis_address}/0?ssl_ca_certs={certificates.authority}",
@@ -49,7 +49,7 @@ def test_redis_with_a_certificate_that_nobody_vouches_for_is_refused(
 
 
 @pytest.mark.skipif(not servers.DEBIAN_POSTGRES_15.exists(), reason="the embedded PostgreSQL is built without TLS")
-def test_postgresql_over_tls_with_a_user_of_its_own(redis_url: str, certificates: Certificates) -> None:
+def test_roles_connect_to_postgresql_over_tls_with_a_user(redis_url: str, certificates: Certificates) -> None:
     with servers.postgres_over_tls(certificates, USER, PASSWORD) as address:
         base = f"postgresql://{USER}:{PASSWORD}@{address}/tickview"
         settings = {"postgres_dsn": f"{base}?sslmode=verify-full&sslrootcert={certificates.authority}"}
@@ -59,12 +59,12 @@ def test_postgresql_over_tls_with_a_user_of_its_own(redis_url: str, certificates
         ):
             post(client, [detection("TLS")])
 
-            def archived() -> bool:
+            def is_archived() -> bool:
                 events = client.get("/api/audit/streams/symbol-TLS").json()["events"]
                 return bool(events[0]["hash"])
 
-            wait_until(archived, "the event is archived")
-        for wrong in (f"{base}?sslmode=disable", f"{base}?sslmode=verify-full&sslrootcert=system"):
-            refused = tickview("archive", redis_url=redis_url, postgres_dsn=wrong)
+            wait_until(is_archived, "the event is archived")
+        for refused_dsn in (f"{base}?sslmode=disable", f"{base}?sslmode=verify-full&sslrootcert=system"):
+            refused = tickview("archive", redis_url=redis_url, postgres_dsn=refused_dsn)
             assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1), refused.stderr
             assert PASSWORD not in refused.stderr.decode()
