@@ -1,1 +1,1 @@
-"""processes tests."""
+"""Tests of TickView as real processes."""

@@ -1,11 +1,10 @@
-"""The installed wheel works beside packages of the application that have the same names as TickView's packages."""
+"""The installed wheel of TickView beside an application that has packages with the same names."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import psutil
 import pytest
 
 from tests.processes.roles import wait_until
-from tests.servers import free_port
+from tests.servers import free_port, world_readable_folder
 
 PACKAGES = ("domain", "infra", "projections", "readapi")
 
@@ -28,10 +27,8 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's own user can reach, which pytest's are not."""
-    with tempfile.TemporaryDirectory(prefix="tickview-install-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+    with world_readable_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +53,12 @@ def environment(folder: Path) -> Path:
 
 def pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
 
 
 def application(folder: Path, packages: tuple[str, ...], code: str) -> Path:
-    """The folder of an application that has packages of these names."""
+    """Create packages with these names in the folder of an application. Return the folder."""
     for package in packages:
         (folder / package).mkdir(parents=True)
         (folder / package / "__init__.py").write_text(code)
@@ -69,8 +66,8 @@ def application(folder: Path, packages: tuple[str, ...], code: str) -> Path:
 
 
 @contextmanager
-def running(environment: Path, working_directory: Path, port: int) -> Iterator[Path]:
-    """``tickview up`` of an environment, in a working directory; yields the file of its output."""
+def running_up(environment: Path, working_directory: Path, port: int) -> Iterator[Path]:
+    """Run ``tickview up`` of an environment in a working directory. Yield the file with the output."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("TICKVIEW_", "PYTHON"))}
     variables |= {"TICKVIEW_PARTITIONS": "1", "TICKVIEW_API_PROCESSES": "1", "TICKVIEW_VERIFY_EVERY": "1"}
     output = working_directory / "output"
@@ -95,30 +92,30 @@ def running(environment: Path, working_directory: Path, port: int) -> Iterator[P
 
 
 def get(port: int, path: str) -> Any:
-    """The JSON of an answer with status 200; None for another status and for no answer."""
+    """Return the JSON of a response with status 200; None for another status and without a response."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        return json.loads(answer.read()) if answer.status == 200 else None
+        response = connection.getresponse()
+        return json.loads(response.read()) if response.status == 200 else None
     except OSError:
         return None
     finally:
         connection.close()
 
 
-def test_up_starts_every_role_whatever_the_working_directory_contains(folder: Path, environment: Path) -> None:
+def test_up_starts_every_role_beside_equally_named_packages(folder: Path, environment: Path) -> None:
     code = "raise RuntimeError('a package of the application was imported')"
     port = free_port()
-    # A module of the standard library's name reaches the processes of multiprocessing, too.
-    place = application(folder / "application", (*PACKAGES, "multiprocessing"), code)
-    with running(environment, place, port) as output:
+    # Child processes of multiprocessing would import a package with that name from the working directory.
+    working_directory = application(folder / "application", (*PACKAGES, "multiprocessing"), code)
+    with running_up(environment, working_directory, port) as output:
         wait_until(lambda: "the API answers at" in output.read_text(), "the API answers")
         wait_until(lambda: get(port, "/api/health"), "the API is healthy")
-        # The archiver verifies in a process of its own.
+        # The archiver verifies in a child process.
         wait_until(lambda: (get(port, "/api/audit/verification") or {}).get("verification"), "the archive is verified")
         assert "starting it again" not in output.read_text()
-        logs = "\n".join(log.read_text() for log in (place / ".tickview/logs").glob("*.log"))
+        logs = "\n".join(log.read_text() for log in (working_directory / ".tickview/logs").glob("*.log"))
         assert "a package of the application" not in logs
 
 
@@ -133,14 +130,17 @@ def test_up_starts_every_role_whatever_the_working_directory_contains(folder: Pa
         ("infra", "import readapi; readapi.create_app()"),
     ],
 )
-def test_a_package_of_the_application_with_the_same_name_is_named_in_one_line(
+def test_import_error_names_the_package_of_the_application(
     tmp_path: Path, environment: Path, package: str, code: str
 ) -> None:
-    place = application(tmp_path, (package,), "")
+    working_directory = application(tmp_path, (package,), "")
     # With -c, the working directory comes first on the module search path.
-    done = subprocess.run([environment / "bin/python", "-c", code], cwd=place, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        f"ImportError: TickView needs its own package '{package}', but {place}/{package}/__init__.py was imported. "
+    completed = subprocess.run(
+        [environment / "bin/python", "-c", code], cwd=working_directory, capture_output=True, text=True
+    )
+    assert completed.returncode == 1
+    assert completed.stderr.splitlines()[-1] == (
+        f"ImportError: TickView needs its own package '{package}', but "
+        f"{working_directory}/{package}/__init__.py was imported. "
         "Rename that package, or run TickView in an environment of its own."
     )

@@ -104,7 +104,7 @@ def test_replay_by_repeatedly_killed_workers_builds_the_expected_rows(redis: Red
     history = random_history(2_500, seed=4)
     append(redis, history)
     with running_release("1", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
     change_versions(redis, "patterns", lambda stored: stored.replayed(1, held=False, throttle=0))
     chance = random.Random(4)
     log = max(LOGS, key=lambda log: len(events_by_log(history)[log]))
@@ -131,7 +131,7 @@ def test_replay_by_repeatedly_killed_workers_builds_the_expected_rows(redis: Red
 def test_replay_command_builds_without_a_worker(redis: Redis, redis_url: str) -> None:
     append(redis, random_history(600, seed=5))
     with running_release("1", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
     result = tickview_json("replay", "patterns", "--verify", redis_url=redis_url, **FAST)
     assert result == {"name": "patterns", "build": "1.2", "live": True, "differences": 0, "rows": []}
     assert_build_equals_oracle(redis, Build(1, 2))
@@ -141,7 +141,7 @@ def test_difference_of_a_row_stops_the_switch_until_it_is_expected(redis: Redis,
     """One row of the live build does not match its events. The comparison finds exactly this row."""
     append(redis, without_expiry(random_history(800, seed=6)))
     with running_role("project", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
         keys = next(keys for keys in (keys_of(FIRST_BUILD, log) for log in LOGS) if redis.hlen(keys.rows))
         name, document = next(iter(redis.hscan_iter(keys.rows)))
         row = orjson.loads(document)
@@ -162,7 +162,7 @@ def test_difference_of_a_row_stops_the_switch_until_it_is_expected(redis: Redis,
 def test_throttled_replay_folds_in_small_steps(redis: Redis, redis_url: str) -> None:
     append(redis, random_history(400, seed=8))
     with running_role("project", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
         tickview_json("replay", "patterns", "--throttle", "200", redis_url=redis_url)
     for log in LOGS:
         entries = redis.xrange(keys_of(Build(1, 2), log).changes)
@@ -174,7 +174,7 @@ def test_throttled_replay_folds_in_small_steps(redis: Redis, redis_url: str) -> 
 def test_replay_with_no_switch_keeps_the_live_build(redis: Redis, redis_url: str) -> None:
     append(redis, random_history(300, seed=7))
     with running_role("project", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is done")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
         result = tickview_json("replay", "patterns", "--no-switch", redis_url=redis_url)
         assert result["live"] is False
         assert versions(redis) == replace(versions(redis), live=FIRST_BUILD, building=Build(1, 2), held=True)
