@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from domain.events import Event
-from domain.wire.bodies import EVENT_BUILDERS
 from domain.wire.channels import CHANNEL_OF, CHANNELS, DEFAULT_TYPE
+from domain.wire.event_builders import EVENT_BUILDERS
 from domain.wire.message import MessageLevels, parse_message, split_levels
 from domain.wire.refusal import Refusal, RefusedError, preview
 

@@ -22,7 +22,7 @@ from infra.bench.push_clients import ReceivedMessages, Transport, run_clients
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.processes.errors import StartupError
 from infra.settings import Settings
-from readapi.push.messages import Message, event_chunk, websocket_frame
+from readapi.push.messages import PushMessage, event_chunk, websocket_frame
 
 RESERVED_FILES = 200
 """Open files that a process needs besides its client connections."""
@@ -195,7 +195,7 @@ def _read_dropped(port: int) -> int:
 
 def measure_limit(port: int, connections: int, transport: Transport, size: int, seconds: float) -> float:
     """Measure the limit: messages per second when the server sends a constant message of ``size`` bytes."""
-    frame = {"websocket": websocket_frame, "sse": event_chunk}[transport](Message("changes", None, b"x" * size))
+    frame = {"websocket": websocket_frame, "sse": event_chunk}[transport](PushMessage("changes", None, b"x" * size))
     words = ("infra.bench.push_limit", str(port), str(connections), frame.hex())
     with run_module(port, words, {}), connected_clients(port, connections, transport) as pipe:
         began = time.time()

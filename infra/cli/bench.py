@@ -16,7 +16,7 @@ from infra.bench.projection_runner import with_postgres, with_sqlite
 from infra.cli.bench_push import push
 from infra.cli.bench_query import query
 from infra.cli.output import JsonOption, print_json, print_table
-from infra.embedded.ports import find_free_port
+from infra.embedded.tcp_ports import find_free_port
 from infra.settings import Settings
 
 app = typer.Typer(help="Measure the speed of TickView, and of the limit in the same run.", no_args_is_help=True)

@@ -16,7 +16,7 @@ from infra.bench import push as push_bench
 from infra.bench.errors import BenchmarkError
 from infra.bench.processes import benchmark_servers, is_healthy
 from infra.cli.output import JsonOption, print_json, print_table
-from infra.embedded.ports import find_free_port
+from infra.embedded.tcp_ports import find_free_port
 from infra.processes.python import module_command
 from infra.settings import Settings
 

@@ -7,7 +7,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from infra.embedded.orphans import stop_orphan
-from infra.embedded.ports import find_free_port
+from infra.embedded.tcp_ports import find_free_port
 from infra.processes.errors import StartupError
 from infra.processes.supervisor import Program, Supervisor
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from domain.announcements import DeadLetter, Receipt
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.recorder import Recorder
-from infra.serving.threads import in_thread
+from infra.serving.blocking_calls import in_thread
 
 _CURSOR = re.compile("[1-9][0-9]{0,14}", re.ASCII)
 

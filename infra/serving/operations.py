@@ -11,7 +11,7 @@ from infra.operations.archive_status import read_archive_status
 from infra.postgres.database import PING
 from infra.redis.connections import CONNECTION_ERRORS
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
-from infra.serving.threads import in_thread
+from infra.serving.blocking_calls import in_thread
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import IntakeStatus, ParkedKey, ReadModelStatus, ServerStatus

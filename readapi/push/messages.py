@@ -8,7 +8,7 @@ import orjson
 from readapi.ports.commits import CommitIds
 
 
-class Message(NamedTuple):
+class PushMessage(NamedTuple):
     """An encoded message.
 
     A client that has received the message reconnects with its ``id``. After a message without an id, the client keeps
@@ -20,13 +20,13 @@ class Message(NamedTuple):
     body: bytes
 
 
-def message(kind: str, event_id: str | None = None, **members: Any) -> Message:
+def message(kind: str, event_id: str | None = None, **members: Any) -> PushMessage:
     """Encode a message of a type, with an event id and further members."""
     identity = {} if event_id is None else {"id": event_id}
-    return Message(kind, event_id, orjson.dumps({"type": kind, **identity, **members}))
+    return PushMessage(kind, event_id, orjson.dumps({"type": kind, **identity, **members}))
 
 
-def changes_message(topic: str, event_id: str, last_commits: CommitIds, changes: Iterable[bytes]) -> Message:
+def changes_message(topic: str, event_id: str, last_commits: CommitIds, changes: Iterable[bytes]) -> PushMessage:
     """Encode a message of type ``changes``.
 
     Args:
@@ -37,10 +37,10 @@ def changes_message(topic: str, event_id: str, last_commits: CommitIds, changes:
     """
     position = ",".join(f"{log}={commit_id.position}" for log, commit_id in sorted(last_commits.items()))
     start = orjson.dumps({"type": "changes", "topic": topic, "id": event_id, "position": position})
-    return Message("changes", event_id, b'%b,"changes":[%b]}' % (start[:-1], b",".join(changes)))
+    return PushMessage("changes", event_id, b'%b,"changes":[%b]}' % (start[:-1], b",".join(changes)))
 
 
-def websocket_frame(message: Message) -> bytes:
+def websocket_frame(message: PushMessage) -> bytes:
     """Frame a message as one unmasked WebSocket text frame (RFC 6455, section 5.2)."""
     body = message.body
     size = len(body)
@@ -51,7 +51,7 @@ def websocket_frame(message: Message) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8) + body
 
 
-def event_chunk(message: Message) -> bytes:
+def event_chunk(message: PushMessage) -> bytes:
     """Frame a message as one server-sent event in one HTTP chunk (RFC 9112, section 7.1).
 
     The body fits on one ``data`` line, because encoded JSON has no line breaks.

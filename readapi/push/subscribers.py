@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from readapi.http.client_stream import Stream
-from readapi.push.messages import Message, event_chunk, message, websocket_frame
+from readapi.push.messages import PushMessage, event_chunk, message, websocket_frame
 from readapi.push.metrics import PushMetrics
 from readapi.push.subscriptions import Subscription
 
@@ -28,7 +28,7 @@ NOT_ADMITTED = "the token has expired or was revoked; connect again with a valid
 """Reason for a client whose token is no longer valid. At most 123 bytes."""
 
 Transport = Literal["sse", "websocket"]
-FRAMINGS: dict[Transport, Callable[[Message], bytes]] = {"sse": event_chunk, "websocket": websocket_frame}
+FRAMINGS: dict[Transport, Callable[[PushMessage], bytes]] = {"sse": event_chunk, "websocket": websocket_frame}
 
 
 class Subscriber:
@@ -53,7 +53,7 @@ class Subscriber:
         self.transport = transport
         self.subscription = subscription
 
-    def send(self, message: Message) -> None:
+    def send(self, message: PushMessage) -> None:
         """Send a message to this client alone."""
         self.stream.write(FRAMINGS[self.transport](message))
 
@@ -101,7 +101,7 @@ class Subscribers:
             for subscription, transports in self._groups.items()
         ]
 
-    async def broadcast(self, audience: Audience, message_for: Callable[[Subscription], Message | None]) -> int:
+    async def broadcast(self, audience: Audience, message_for: Callable[[Subscription], PushMessage | None]) -> int:
         """Write a message to every client of an audience. Drops clients for which too many bytes wait.
 
         Args:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from projections.workspaces import WorkspaceRow
 from readapi.catalogue.filters import Catalogue
-from readapi.push.messages import Message
+from readapi.push.messages import PushMessage
 from readapi.push.publisher import Publisher
 from readapi.push.subscribers import Subscriber
 from readapi.push.subscription_parameters import list_owners, renewed
@@ -113,5 +113,5 @@ class SubscriptionRenewal:
             return {}
         return {user: workspaces.get(user) or WorkspaceRow(user) for user in users}
 
-    def _reset_message(self, subscription: Subscription) -> Message | None:
+    def _reset_message(self, subscription: Subscription) -> PushMessage | None:
         return TopicUpdate("patterns", self._publisher.feeds.published, FILTERS_CHANGED).message(subscription)

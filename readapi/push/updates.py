@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from readapi.ports.commits import Commit
 from readapi.push.changes import Change, changes_of
 from readapi.push.event_ids import Topic, TopicPosition, TopicPositions, format_id
-from readapi.push.messages import Message, changes_message, message
+from readapi.push.messages import PushMessage, changes_message, message
 from readapi.push.subscriptions import Subscription, filters_digest
 
 CHANGES_PER_MESSAGE = 500
@@ -31,15 +31,15 @@ class TopicUpdate:
         self.changes: list[Change] = []
         self.recorded_at: list[float] = []
         """Time at which the last event of each commit was recorded, in epoch seconds, where the time is known."""
-        self._messages: dict[Subscription, Message | None] = {}
+        self._messages: dict[Subscription, PushMessage | None] = {}
 
-    def message(self, subscription: Subscription) -> Message | None:
+    def message(self, subscription: Subscription) -> PushMessage | None:
         """Return the message for the clients of a subscription. None if the update does not concern them."""
         if subscription not in self._messages:
             self._messages[subscription] = self._message(subscription)
         return self._messages[subscription]
 
-    def _message(self, subscription: Subscription) -> Message | None:
+    def _message(self, subscription: Subscription) -> PushMessage | None:
         topic_subscription = dict(subscription).get(self.topic)
         if topic_subscription is None:
             return None

@@ -20,7 +20,7 @@ from infra.bench.contenders.launcher import RunningContender
 from infra.bench.contenders.postgres import PostgresPatternQueries
 from infra.bench.errors import BenchmarkError
 from infra.bench.processes import run_module
-from infra.embedded.ports import find_free_port
+from infra.embedded.tcp_ports import find_free_port
 from projections.patterns import PatternRow
 from projections.queries import MAX_OFFSET, Cursor, Page, PatternQuery, ResultRow, TooDeepError
 from tests import servers

@@ -8,7 +8,7 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from readapi.ports.commits import CommitId
-from readapi.push.messages import Message, changes_message, event_chunk, message, websocket_frame
+from readapi.push.messages import PushMessage, changes_message, event_chunk, message, websocket_frame
 
 
 def read_frame(data: bytes) -> Frame:
@@ -26,7 +26,7 @@ def read_frame(data: bytes) -> Frame:
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000])
 def test_the_websockets_library_reads_a_frame(size: int) -> None:
     body = b"x" * size
-    frame = read_frame(websocket_frame(Message("changes", "1", body)))
+    frame = read_frame(websocket_frame(PushMessage("changes", "1", body)))
     assert frame.opcode is Opcode.TEXT
     assert frame.fin
     assert bytes(frame.data) == body

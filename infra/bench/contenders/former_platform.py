@@ -44,7 +44,7 @@ def fill(client: Redis, rows: Iterator[ResultRow[PatternRow]]) -> None:
             pipeline.execute()
 
 
-class ScanResource:
+class FormerScanResource:
     """The scan, with the parameters that the benchmark uses."""
 
     def __init__(self, client: Redis) -> None:
@@ -92,7 +92,7 @@ def _matches(row: PatternRow, parameters: Mapping[str, str], now: float) -> bool
     )
 
 
-class HealthResource:
+class FormerHealthResource:
     """The health check."""
 
     async def on_get(self, _req: Request, _resp: Response) -> None:
@@ -102,8 +102,8 @@ class HealthResource:
 def create_app(client: Redis) -> App[Request, Response]:
     """Return the ASGI application."""
     app = App()
-    app.add_route("/api/health", HealthResource())
-    app.add_route("/api/patterns/scan", ScanResource(client))
+    app.add_route("/api/health", FormerHealthResource())
+    app.add_route("/api/patterns/scan", FormerScanResource(client))
     return app
 
 

@@ -10,7 +10,7 @@ from redis import Redis
 from infra.bench.contenders import former_platform, postgres_table, redisearch
 from infra.bench.errors import BenchmarkError
 from infra.bench.processes import run_module, serve_api
-from infra.embedded.ports import find_free_port
+from infra.embedded.tcp_ports import find_free_port
 from infra.log.partitions import log_names
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions

@@ -16,7 +16,7 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import BusyLoadingError
 from redis.retry import Retry
 
-from infra.embedded.ports import find_free_port
+from infra.embedded.tcp_ports import find_free_port
 from infra.redis.connections import CONNECTION_ERRORS, CONNECTIONS
 from infra.serving.server import run_server
 from infra.settings import Settings
