@@ -11,6 +11,9 @@ from tests import servers
 from tests.processes.roles import running_role, wait_until
 
 TIMEOUT_SECONDS = 30.0
+
+LIMITS = httpx.Limits(keepalive_expiry=1.0)
+"""A client that reused a connection after the server's five seconds would meet the server closing it."""
 """Seconds for which a client waits for a response."""
 
 
@@ -28,7 +31,7 @@ def api(redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterat
     port = servers.free_port()
     with (
         running_role("serve", "--port", str(port), redis_url=redis_url, log=log, **settings),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS, limits=LIMITS) as client,
     ):
         wait_until(lambda: api_responds(client), "the API answers")
         yield client
