@@ -16,7 +16,6 @@ from configparser import ConfigParser
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import httpx
 import pytest
@@ -109,33 +108,44 @@ async def answer(_scope: Any, _receive: Any, _send: Any) -> None:
     await asyncio.Event().wait()
 
 
-def receive_data(make: Callable[..., Any], data: bytes) -> Any:
-    """Return a protocol of uvicorn that has received data."""
+def check_open_protocol(make: Callable[..., Any], data: bytes, check: Callable[[Any], None]) -> None:
+    """Check a protocol of uvicorn that has received data from a socket, and whose connection is open."""
 
-    async def receive() -> Any:
+    async def receive() -> None:
         config = uvicorn.Config(answer, http=HttpToolsProtocol, ws=WebSocketsSansIOProtocol, log_config=None)
         config.load()
-        transport = MagicMock(spec=asyncio.Transport)
-        transport.get_extra_info.return_value = None
-        protocol = make(config, ServerState(), {})
-        protocol.connection_made(transport)
-        protocol.data_received(data)
-        for task in protocol.tasks:
-            task.cancel()
-        return protocol
+        server_end, client_end = socket.socketpair()
+        with client_end:
+            transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: make(config, ServerState(), {}), server_end
+            )
+            client_end.sendall(data)
+            async with asyncio.timeout(10):
+                while not protocol.tasks:
+                    await asyncio.sleep(0)
+            check(protocol)
+            for task in protocol.tasks:
+                task.cancel()
+            transport.abort()
 
-    return asyncio.run(receive())
+    asyncio.run(receive())
 
 
 def test_the_http_protocol_has_what_the_adapter_reads() -> None:
-    protocol = receive_data(HttpToolsProtocol, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    assert_has(protocol, "HttpToolsProtocol", "timeout_keep_alive_task scope headers parser transport cycle pipeline")
-    assert_has(protocol, "HttpToolsProtocol", "loop flow url")
-    assert_has(protocol.parser, "httptools' HttpRequestParser", "get_http_version should_upgrade")
-    assert_has(protocol.cycle, "RequestResponseCycle", "response_started response_complete keep_alive")
-    assert inspect.iscoroutinefunction(protocol.flow.drain), f"{ADVICE}FlowControl.drain is not a coroutine"
-    assert protocol.headers == [(b"host", b"localhost")], f"{ADVICE}headers are not pairs of lower-case name and value"
-    assert protocol.parser.get_http_version() == "1.1"
+    def check(protocol: Any) -> None:
+        assert_has(
+            protocol, "HttpToolsProtocol", "timeout_keep_alive_task scope headers parser transport cycle pipeline"
+        )
+        assert_has(protocol, "HttpToolsProtocol", "loop flow url")
+        assert_has(protocol.parser, "httptools' HttpRequestParser", "get_http_version should_upgrade")
+        assert_has(protocol.cycle, "RequestResponseCycle", "response_started response_complete keep_alive")
+        assert inspect.iscoroutinefunction(protocol.flow.drain), f"{ADVICE}FlowControl.drain is not a coroutine"
+        assert protocol.headers == [(b"host", b"localhost")], (
+            f"{ADVICE}headers are not pairs of lower-case name and value"
+        )
+        assert protocol.parser.get_http_version() == "1.1"
+
+    check_open_protocol(HttpToolsProtocol, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", check)
 
 
 HANDSHAKE = (
@@ -145,14 +155,18 @@ HANDSHAKE = (
 
 
 def test_the_websocket_protocol_has_what_the_adapter_reads() -> None:
-    protocol = receive_data(WebSocketsSansIOProtocol, HANDSHAKE)
-    assert_has(protocol, "WebSocketsSansIOProtocol", "conn handshake_initiated handshake_complete transport scope loop")
-    assert_has(protocol, "WebSocketsSansIOProtocol", "close_sent disconnected writable close_timer receive")
-    assert_has(protocol.conn, "websockets' ServerProtocol", "handshake_exc data_to_send send_close")
-    assert protocol.conn.handshake_exc is None
-    assert (protocol.handshake_initiated, protocol.handshake_complete) == (True, False), ADVICE + "handshake flags"
-    assert isinstance(protocol.writable, asyncio.Event), f"{ADVICE}writable is not an event"
-    assert "websocket.http.response" in protocol.scope["extensions"], f"{ADVICE}a handshake cannot be refused"
+    def check(protocol: Any) -> None:
+        assert_has(
+            protocol, "WebSocketsSansIOProtocol", "conn handshake_initiated handshake_complete transport scope loop"
+        )
+        assert_has(protocol, "WebSocketsSansIOProtocol", "close_sent disconnected writable close_timer receive")
+        assert_has(protocol.conn, "websockets' ServerProtocol", "handshake_exc data_to_send send_close")
+        assert protocol.conn.handshake_exc is None
+        assert (protocol.handshake_initiated, protocol.handshake_complete) == (True, False), ADVICE + "handshake flags"
+        assert isinstance(protocol.writable, asyncio.Event), f"{ADVICE}writable is not an event"
+        assert "websocket.http.response" in protocol.scope["extensions"], f"{ADVICE}a handshake cannot be refused"
+
+    check_open_protocol(WebSocketsSansIOProtocol, HANDSHAKE, check)
 
 
 def test_gunicorn_has_what_the_adapter_calls() -> None:
@@ -160,7 +174,7 @@ def test_gunicorn_has_what_the_adapter_calls() -> None:
     assert_has(UvicornWorker, "UvicornWorker", "_install_sigquit_handler")
     assert {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} <= set(Worker.SIGNALS), f"{ADVICE}signals of a worker"
     with pytest.raises(StopIteration):
-        Arbiter.handle_term(MagicMock(spec=Arbiter))
+        Arbiter.handle_term(object.__new__(Arbiter))
     assert uvicorn.Config(answer, **ApiWorker.CONFIG_KWARGS).ws is WebSocketStream
     known = GunicornConfig().settings
     read_settings = (
