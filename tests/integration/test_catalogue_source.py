@@ -75,7 +75,7 @@ def test_a_missing_table_or_column_is_reported_with_the_existing_ones(database_u
     assert str(refused.value) == (
         "The platform's table market.Symbols has no column company name for name. "
         'It has 50% {of} it, Company Name, Ticker, a "sector", select. '
-        "Add the column, or name the right one in TICKVIEW_CATALOGUE_SYMBOL_COLUMNS."
+        "Add the column, or name another column in TICKVIEW_CATALOGUE_SYMBOL_COLUMNS."
     )
 
 
