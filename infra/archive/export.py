@@ -13,13 +13,13 @@ import orjson
 from psycopg import Connection
 
 from domain.codec import TOPIC_PREFIX
+from infra.archive.errors import AuditError
 from infra.archive.ranges import ArchiveRange, first_position, iso_milliseconds, last_position
 from infra.archive.row_format import ArchivedEvent, parse_row
 from infra.archive.verification.chain_walk import rows_between
 from infra.archive.verification.verify import WHOLE_ARCHIVE, archived_logs, snapshot
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
-from infra.processes.errors import StartupError
 
 Format = Literal["jsonl", "csv", "parquet"]
 
@@ -70,7 +70,7 @@ def export(
         The number of exported events.
 
     Raises:
-        StartupError: The archive does not have the log, or Parquet was chosen without pyarrow.
+        AuditError: The archive does not have the log, or Parquet was chosen without pyarrow.
     """
     write = _WRITERS[output_format]()
     done = 0
@@ -164,7 +164,7 @@ def _parquet_writer() -> Write:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise StartupError("An export to Parquet needs pyarrow. Run: pip install 'tickview[parquet]'") from error
+        raise AuditError("An export to Parquet needs pyarrow. Run: pip install 'tickview[parquet]'") from error
     types = {"position": pa.int64(), "version": pa.int64(), "recorded_at": pa.timestamp("ms", tz="UTC")}
     schema = pa.schema([(column, types.get(column, pa.string())) for column in COLUMNS])
 

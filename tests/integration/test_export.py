@@ -14,12 +14,12 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive.archiver import Archiver
+from infra.archive.errors import AuditError
 from infra.archive.export import CHUNK_EVENTS, COLUMNS, Format, export
 from infra.archive.ranges import ArchiveRange, parse_range_end
 from infra.archive.row_format import GENESIS, canonical_bytes, chain_hash
 from infra.archive.verification.verify import WHOLE_ARCHIVE
 from infra.postgres.database import Database
-from infra.processes.errors import StartupError
 from tests.archiving import acquire_archiver_lease, archived_log
 
 STATES = [
@@ -148,5 +148,5 @@ def test_an_export_of_more_than_one_chunk_is_complete(redis: Redis, database: Da
 
 
 def test_an_export_of_an_unknown_log_is_refused(archive: Database) -> None:
-    with pytest.raises(StartupError, match=r"no log market-7\. It has: market-0, users"):
+    with pytest.raises(AuditError, match=r"no log market-7\. It has: market-0, users"):
         export(archive, io.BytesIO(), "jsonl", "market-7")

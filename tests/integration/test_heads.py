@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis import Redis
 
 from infra.archive.archiver import Archiver
+from infra.archive.errors import AuditError
 from infra.archive.verification.heads import (
     HeadFile,
     check_extension,
@@ -24,7 +25,6 @@ from infra.archive.verification.heads import (
 from infra.archive.verification.verify import verify
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
-from infra.processes.errors import StartupError
 from tests.archiving import acquire_archiver_lease, archived_log
 from tests.events import opaque_event
 from tests.oracles.hash_chain import chain_hashes
@@ -123,7 +123,7 @@ def test_taking_heads_of_an_inconsistent_archive_is_refused(database: Database, 
         connection.execute(
             "UPDATE tickview.events SET hash = sha256(hash) WHERE position = %s", [archiver.lease.checkpoint]
         )
-    with pytest.raises(StartupError, match=r"last event of market-0, 10, .*tickview audit verify"):
+    with pytest.raises(AuditError, match=r"last event of market-0, 10, .*tickview audit verify"):
         take_heads(database, NOW)
 
 
@@ -201,7 +201,7 @@ def test_a_forged_head_file_is_detected(
 def test_an_invalid_head_file_is_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     file = tmp_path / "head.json"
     file.write_bytes(content)
-    with pytest.raises(StartupError) as refused:
+    with pytest.raises(AuditError) as refused:
         read_head_file(file)
     assert reason in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -210,13 +210,13 @@ def test_an_invalid_head_file_is_refused_in_one_line(tmp_path: Path, content: by
 def test_an_invalid_key_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "key.pem"
     for read in (read_private_key, read_public_key):
-        with pytest.raises(StartupError, match="TICKVIEW_AUDIT_KEY"):
+        with pytest.raises(AuditError, match="TICKVIEW_AUDIT_KEY"):
             read(file)
     file.write_bytes(b"no key")
     for read in (read_private_key, read_public_key):
-        with pytest.raises(StartupError, match="TICKVIEW_AUDIT_KEY"):
+        with pytest.raises(AuditError, match="TICKVIEW_AUDIT_KEY"):
             read(file)
     openssl("genpkey", "-algorithm", "ed448", "-out", str(file))
     for read in (read_private_key, read_public_key):
-        with pytest.raises(StartupError, match="not an Ed25519 key"):
+        with pytest.raises(AuditError, match="not an Ed25519 key"):
             read(file)

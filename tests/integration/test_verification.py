@@ -14,11 +14,11 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive.archiver import Archiver
+from infra.archive.errors import AuditError
 from infra.archive.ranges import ArchiveRange, parse_range_end
 from infra.archive.verification.tamper_detection import TamperFinding
 from infra.archive.verification.verify import WHOLE_ARCHIVE, last_verification, record_verification, verify
 from infra.postgres.database import Database
-from infra.processes.errors import StartupError
 from tests.archiving import acquire_archiver_lease, archived_log
 
 LOG = "market-0"
@@ -235,7 +235,7 @@ def test_an_unchanged_archive_verifies_completely_and_in_ranges(database: Databa
 
 
 def test_verification_of_an_unknown_log_is_refused(database: Database) -> None:
-    with pytest.raises(StartupError, match=r"no log users\. It has: market-0"):
+    with pytest.raises(AuditError, match=r"no log users\. It has: market-0"):
         verify(database, "users")
 
 

@@ -23,12 +23,12 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
+from infra.archive.errors import AuditError
 from infra.archive.ranges import iso_milliseconds
 from infra.archive.verification.chain_walk import Progress
 from infra.archive.verification.verify import LogVerification, snapshot, verify
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
-from infra.processes.errors import StartupError
 
 Signature = Literal["valid", "forged", "another key", "not signed", "not checked: no key is set"]
 
@@ -81,7 +81,7 @@ def take_heads(database: Database, now: datetime) -> HeadFile:
     """Return the present heads.
 
     Raises:
-        StartupError: The last event of a log is not the event that was archived.
+        AuditError: The last event of a log is not the event that was archived.
     """
     heads = []
     with snapshot(database) as connection:
@@ -89,7 +89,7 @@ def take_heads(database: Database, now: datetime) -> HeadFile:
             _SELECT_HEADS, [ARCHIVE, FORMAT_VERSION]
         ):
             if event_hash != log_hash:
-                raise StartupError(
+                raise AuditError(
                     f"The last event of {log}, {position}, is not the archived event. Run `tickview audit verify`."
                 )
             heads.append(
@@ -99,13 +99,13 @@ def take_heads(database: Database, now: datetime) -> HeadFile:
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:
-    """Read the key that signs. Raises StartupError if the file cannot be read or has no Ed25519 key."""
+    """Read the key that signs. Raises AuditError if the file cannot be read or has no Ed25519 key."""
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise StartupError(f"TICKVIEW_AUDIT_KEY: no private key can be read from {path}: {error}") from error
+        raise AuditError(f"TICKVIEW_AUDIT_KEY: no private key can be read from {path}: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise StartupError(f"TICKVIEW_AUDIT_KEY: the key in {path} is not an Ed25519 key")
+        raise AuditError(f"TICKVIEW_AUDIT_KEY: the key in {path} is not an Ed25519 key")
     return key
 
 
@@ -113,7 +113,7 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     """Read the key that verifies signatures. The file may have the public key or the private key.
 
     Raises:
-        StartupError: The file cannot be read or has no Ed25519 key.
+        AuditError: The file cannot be read or has no Ed25519 key.
     """
     try:
         content = path.read_bytes()
@@ -121,9 +121,9 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
             return read_private_key(path).public_key()
         key = load_pem_public_key(content)
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise StartupError(f"TICKVIEW_AUDIT_KEY: no public key can be read from {path}: {error}") from error
+        raise AuditError(f"TICKVIEW_AUDIT_KEY: no public key can be read from {path}: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise StartupError(f"TICKVIEW_AUDIT_KEY: the key in {path} is not an Ed25519 key")
+        raise AuditError(f"TICKVIEW_AUDIT_KEY: the key in {path} is not an Ed25519 key")
     return key
 
 
@@ -134,15 +134,15 @@ def sign(heads: HeadFile, key: Ed25519PrivateKey) -> HeadFile:
 
 
 def read_head_file(path: Path) -> HeadFile:
-    """Read and validate a head file. Raises StartupError if it cannot be read or is malformed."""
+    """Read and validate a head file. Raises AuditError if it cannot be read or is malformed."""
     try:
         return HeadFile.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise StartupError(f"{path} cannot be read: {error.strerror}") from error
+        raise AuditError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise StartupError(f"{path} is not a head file: {place and place + ': '}{problem['msg']}") from error
+        raise AuditError(f"{path} is not a head file: {place and place + ': '}{problem['msg']}") from error
 
 
 def check_signature(heads: HeadFile, key: Ed25519PublicKey | None) -> Signature:

@@ -11,12 +11,12 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
+from infra.archive.errors import AuditError
 from infra.archive.ranges import ArchiveRange
 from infra.archive.verification.chain_walk import Progress, walk_chain
 from infra.archive.verification.tamper_detection import TamperFinding
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
-from infra.processes.errors import StartupError
 
 THREADS = 2
 """Number of logs that are verified at the same time. One waits for the server while the other hashes. More threads do
@@ -104,7 +104,7 @@ def verify(
         head_positions: A position of each log for which the caller needs the computed hash.
 
     Raises:
-        StartupError: The archive does not have the log.
+        AuditError: The archive does not have the log.
         ArchiveUnavailableError: The archive cannot be reached.
     """
     started_at = time.time()
@@ -132,12 +132,12 @@ def verify(
 
 
 def archived_logs(connection: Connection, log: str | None = None) -> list[str]:
-    """Return the names of the archived logs, or only ``log``. Raises StartupError if the archive does not have it."""
+    """Return the names of the archived logs, or only ``log``. Raises AuditError if the archive does not have it."""
     names = [name for (name,) in connection.execute(_SELECT_LOGS, [ARCHIVE, FORMAT_VERSION])]
     if log is None:
         return names
     if log not in names:
-        raise StartupError(f"The archive has no log {log}. It has: {', '.join(names) or 'none'}")
+        raise AuditError(f"The archive has no log {log}. It has: {', '.join(names) or 'none'}")
     return [log]
 
 
