@@ -161,6 +161,7 @@ def test_a_response_that_the_client_does_not_read_is_aborted_after_the_deadline(
 ) -> None:
     with open_connection(server) as connection:
         connection.sendall(b"GET /body HTTP/1.1\r\nhost: localhost\r\n" + header + b"\r\n")
+        wait_until(lambda: sockets_of(server, connection), "the server has accepted the connection")
         wait_until(lambda: not sockets_of(server, connection), "the server has closed the connection")
         assert len(read_to_end(connection)) < len(LARGE_BODY)
 
