@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import httpx
@@ -33,6 +34,10 @@ class BodyResource:
     async def on_post(self, req: Request, resp: Response) -> None:
         """Respond with the length of the body and the value of the header ``X-Trailer``."""
         resp.media = [len(await req.stream.read()), req.get_header("X-Trailer")]
+
+
+POSITIONS = count(1)
+"""Positions of the commits: the tests share a server, which expects each commit to follow the one before."""
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +191,7 @@ def test_complete_requests_stay_open_while_a_slow_one_is_refused(server: PushSer
         receive(websocket)
         next(events)
         assert parse_refusal(read_to_end(connection)) == (408, "too-slow")
-        _, commit = detection_commit(1)
+        _, commit = detection_commit(next(POSITIONS))
         server.deliver(commit)
         assert receive(websocket)["type"] == "changes"
         assert next(events)["type"] == "changes"
@@ -280,7 +285,7 @@ def test_a_message_of_a_websocket_client_is_ignored(server: PushServer) -> None:
     with connect(url, compression=None) as websocket:
         message: Any = receive(websocket)
         websocket.send("[" * 10_000)
-        _, commit = detection_commit(2)
+        _, commit = detection_commit(next(POSITIONS))
         server.deliver(commit)
         message = receive(websocket)
         assert message["type"] == "changes"

@@ -22,6 +22,14 @@ def receive(connection: ClientConnection) -> dict[str, Any]:
     return message
 
 
+def receive_changes(connection: ClientConnection) -> dict[str, Any]:
+    """Wait for the next message with changes. Heartbeats may come before it at any time."""
+    while (message := receive(connection))["type"] == "heartbeat":
+        pass
+    assert message["type"] == "changes", message
+    return message
+
+
 def receive_until_closed(connection: ClientConnection) -> None:
     """Read messages until the server closes the connection. The end is the exception ``ConnectionClosed``."""
     while True:

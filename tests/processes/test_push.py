@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection
 from tests import servers
 from tests.processes.api_service import api, api_responds, detection, post, service
 from tests.processes.archiving_service import metric
-from tests.processes.push_clients import receive, websocket
+from tests.processes.push_clients import receive, receive_changes, websocket
 from tests.processes.roles import running_role, tickview, wait_until
 
 BACKTEST_PROGRESS = {
@@ -60,7 +60,7 @@ def test_recorded_events_reach_websockets_and_event_streams(client: httpx.Client
         assert receive(connection)["type"] == "ready"
         assert next(lines) == "event: ready"
         post(client, [detection("OTHER"), detection("LIVE", confidence=0.7)])
-        [change] = (message := receive(connection))["changes"]
+        [change] = (message := receive_changes(connection))["changes"]
         assert change["pattern"] == {**change["pattern"], "symbol": "LIVE", "conf": 0.7}
         # A scan at the position of the message returns the pushed pattern.
         scan = client.get(
@@ -75,7 +75,7 @@ def test_recorded_events_reach_websockets_and_event_streams(client: httpx.Client
             message = {"channel": "tickstock.events.backtesting.progress", "payload": BACKTEST_PROGRESS}
             line = orjson.dumps(message)
             assert tickview("publish", "-", "--via", "stream", redis_url=redis_url, stdin=line).returncode == 0
-            [change] = receive(connection)["changes"]
+            [change] = receive_changes(connection)["changes"]
         assert change["op"] == "set"
         assert (
             change["backtest"]["progress"] == client.get("/api/backtests/job-1").json()["backtest"]["progress"] == 0.25
