@@ -1,30 +1,30 @@
 """The read model ``activity``: numbers of events by day, type and source, for the dashboard's statistics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Annotated
 
 from domain.events import EVENT_TYPES, Event
-from projections.base import Index, Projection
-
-SECONDS_A_DAY = 86_400
-"""Seconds of one day."""
+from projections.base import Projection
+from projections.columns import EPOCH_SECONDS, Column
 
 
 @dataclass(frozen=True, slots=True)
 class ActivityRow:
     """The number of events of one type from one source on one day, in one partition of the market log."""
 
-    day: str
+    day: Annotated[str, Column(equality=True, sort=True)]
     """Day in UTC, for example ``2026-11-23``."""
-    event_type: str
+    event_type: Annotated[str, Column(equality=True)]
     """Name of the event class."""
-    source: str
-    events: int
+    source: Annotated[str, Column(equality=True)]
+    """Name of the producer."""
+    events: Annotated[int, Column(range=True, sort=True)]
     """Number of events, from 1."""
-    first_at: float
-    """Time of the earliest event in seconds since the epoch."""
-    latest_at: float
-    """Time of the latest event in seconds since the epoch."""
+    first_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
+    """Time of the earliest event."""
+    latest_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
+    """Time of the latest event."""
 
 
 def day_of(moment: float) -> str:
@@ -39,10 +39,9 @@ class Activity(Projection[ActivityRow, Event]):
     version = 1
     row = ActivityRow
     handles = tuple(EVENT_TYPES.values())
-    indexes = (
-        Index("day", score=lambda row: row.first_at // SECONDS_A_DAY),
-        Index("latest_at", score=lambda row: row.latest_at),
-    )
+    key = "key"
+    order = "latest_at"
+    has_replica = True
 
     def keys(self, event: Event) -> tuple[str, ...]:
         """Return the day, the type and the source of the event."""
@@ -61,3 +60,8 @@ class Activity(Projection[ActivityRow, Event]):
             min(row.first_at, moment),
             max(row.latest_at, moment),
         )
+
+    def merge(self, row: ActivityRow, other: ActivityRow) -> ActivityRow:
+        """Add the numbers of two partitions."""
+        first_at, latest_at = min(row.first_at, other.first_at), max(row.latest_at, other.latest_at)
+        return replace(row, events=row.events + other.events, first_at=first_at, latest_at=latest_at)

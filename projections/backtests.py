@@ -1,11 +1,13 @@
 """The read model ``backtests``: every backtest run with its progress and its results."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Interval
 
 from domain.events import BacktestCompleted, BacktestEvent, BacktestFailed, BacktestProgressed
-from projections.base import LOWEST, Count, Index, Projection
+from projections.base import Projection
+from projections.columns import EPOCH_SECONDS, Column
 
 METRICS = (
     "win_rate",
@@ -16,7 +18,10 @@ METRICS = (
     "max_drawdown",
     "duration_days",
 )
-"""The metrics in ``results`` by which runs can be sorted."""
+"""The metrics in ``results`` that have a column."""
+
+Metric = Annotated[float | None, Column(range=True, sort=True)]
+"""A metric of the results. None: the producer did not announce it as a number."""
 
 ENDED = ("completed", "failed", "cancelled")
 """The statuses of a run that has ended."""
@@ -27,40 +32,54 @@ Handled = BacktestProgressed | BacktestCompleted | BacktestFailed
 
 @dataclass(frozen=True, slots=True)
 class BacktestRow:
-    """One backtest run. All times are in seconds since the epoch."""
+    """One backtest run with its progress and its results."""
 
     job_id: str
-    status: str
-    progress: float
+    """Id of the backtest job, as the producer announced it."""
+    status: Annotated[str, Column(equality=True, case="lower", closed=True, known=("processing", *ENDED))]
+    """State of the run: ``processing``, ``completed``, ``failed``, ``cancelled``, or another announced state."""
+    progress: Annotated[float, Interval(ge=0, le=1), Column(range=True, sort=True)]
     """Completed part of the run, from 0 to 1."""
-    started_at: float
+    started_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
     """Time of the first event of the run."""
-    updated_at: float
+    updated_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
     """Time of the latest event of the run."""
-    ended_at: float | None = None
+    ended_at: Annotated[float | None, Column(unit=EPOCH_SECONDS)] = None
     """Time of the end. None while the run is in progress."""
     current_symbol: str | None = None
+    """Symbol that the run processes."""
     processed_symbols: int | None = None
     """Number of symbols that the run has processed."""
-    estimated_completion: float | None = None
+    estimated_completion: Annotated[float | None, Column(unit=EPOCH_SECONDS)] = None
+    """Time at which the producer expects the end."""
     results: dict[str, Any] = field(default_factory=dict)
     """Metrics by name, as the producer announced them."""
+    win_rate: Metric = None
+    """Share of winning trades."""
+    total_trades: Metric = None
+    """Number of trades."""
+    winning_trades: Metric = None
+    """Number of winning trades."""
+    roi: Metric = None
+    """Return on investment."""
+    sharpe_ratio: Metric = None
+    """Sharpe ratio: the return in relation to its risk."""
+    max_drawdown: Metric = None
+    """Largest loss from a peak."""
+    duration_days: Metric = None
+    """Number of days that the run simulates."""
     error_message: str | None = None
-    processing_time_seconds: float | None = None
+    """Reason of a failure."""
+    processing_time_seconds: Annotated[float | None, Column(unit="seconds")] = None
     """Duration of the run in seconds."""
     source: str = ""
+    """Name of the producer."""
     event_id: str = ""
     """Id of the event that last changed the row."""
     correlation_id: str | None = None
+    """Correlation id of this event, or of an earlier event of the run."""
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-def _metric(name: str) -> Callable[[BacktestRow], float]:
-    def score(row: BacktestRow) -> float:
-        value = row.results.get(name)
-        return LOWEST if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
-
-    return score
+    """Members of the producer's messages that have no column."""
 
 
 class Backtests(Projection[BacktestRow, Handled]):
@@ -70,14 +89,8 @@ class Backtests(Projection[BacktestRow, Handled]):
     version = 1
     row = BacktestRow
     handles = (BacktestProgressed, BacktestCompleted, BacktestFailed)
-    indexes = (
-        Index("started_at", score=lambda row: row.started_at),
-        Index("updated_at", score=lambda row: row.updated_at),
-        Index("progress", score=lambda row: row.progress),
-        Index("status", by=lambda row: row.status, score=lambda row: row.updated_at),
-        *(Index(metric, score=_metric(metric)) for metric in METRICS),
-    )
-    summaries = (Count("by_status", by=lambda row: row.status),)
+    key = "job_id"
+    order = "updated_at"
 
     def keys(self, event: Handled) -> tuple[str, ...]:
         """Return the job id of the run."""
@@ -134,6 +147,11 @@ def _ended(row: BacktestRow, event: BacktestCompleted | BacktestFailed) -> Backt
         current_symbol=None,
         estimated_completion=None,
         results=event.results,
+        **{metric: _number(event.results.get(metric)) for metric in METRICS},
         error_message=None if isinstance(event, BacktestCompleted) else event.error_message,
         processing_time_seconds=event.processing_time_seconds,
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else value

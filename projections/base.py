@@ -1,58 +1,60 @@
 """The declarative base of every read model: projections, indexes, counts and stored rows.
 
-A projection declares which rows an event addresses and how the event changes a row. Indexes and counts are declared as
-functions of a row. The engine compares the placement of a row before and after an event and derives all changes of
-indexes and counts, so that they always agree with the rows.
+A projection declares which rows an event addresses, how the event changes a row, and which queries the columns of the
+row allow. The engine derives all indexes and counts from the columns. It compares the placement of a row before and
+after an event and derives all changes of indexes and counts, so that they always agree with the rows.
 """
 
-import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import orjson
 
 from domain.events import Event
 from domain.streams import MARKET_LOG, family_of
+from projections.columns import GroupOf, RowColumn, columns_of
+from projections.views import View
 
 Row = TypeVar("Row")
 Handled = TypeVar("Handled", bound=Event)
 
-LOWEST = float("-inf")
-"""The score of a row without a value. It is below every bound, so that range filters exclude the row."""
+Scope = Literal["read", "operate"]
+"""The scope that a client needs to read a read model."""
 
-LOWEST_VALUE = -sys.float_info.max
-"""A bound below every value of a row, but above the score of a row without a value."""
+ENDS_INDEX = "@ends"
+"""The name of the index of the moments at which rows end. It differs from the name of every column."""
 
 
-@dataclass(frozen=True)
-class Index(Generic[Row]):
+class Index(NamedTuple):
     """An index: rows in the order of a score.
 
     Attributes:
         name: The name of the index, unique in its read model.
         score: Returns the score of a row. A row with the score None has no entry in the index.
-        by: Returns the group of a row. Each group is ordered separately. None: all rows are in one order.
+        by: Returns the group of a row. Each group is ordered separately. A row with the group None has no entry. None:
+            all rows are in one order.
     """
 
     name: str
-    score: Callable[[Row], float | None]
-    by: Callable[[Row], str] | None = None
+    score: Callable[[Any], float | None]
+    by: GroupOf | None = None
 
 
-@dataclass(frozen=True)
-class Count(Generic[Row]):
+class Count(NamedTuple):
     """A count: the number of rows.
 
     Attributes:
         name: The name of the count, unique in its read model.
-        by: Returns the group of a row. Each group is counted separately. None: all rows are counted together.
+        by: Returns the group of a row. Each group is counted separately. A row with the group None is not counted.
+            None: all rows are counted together.
         where: Returns whether the row is counted. None: every row is counted.
     """
 
     name: str
-    by: Callable[[Row], str] | None = None
-    where: Callable[[Row], bool] | None = None
+    by: GroupOf | None = None
+    where: Callable[[Any], bool] | None = None
 
 
 class Group(NamedTuple):
@@ -74,17 +76,48 @@ class Projection(Generic[Row, Handled]):
     version: ClassVar[int]
     """The version of the declaration, from 1. Every change of the class needs a higher version and thus a new build."""
     row: ClassVar[type[Any]]
-    """The class of a row, a frozen dataclass."""
+    """The class of a row, a frozen dataclass. The annotations of its fields declare the queries (``Column``)."""
+    key: ClassVar[str]
+    """The name of the key of a row in a path and in answers, usually the name of a column."""
     handles: ClassVar[tuple[type[Event], ...]]
     """The event types that the projection folds. The engine skips all others without decoding them."""
     family: ClassVar[str] = MARKET_LOG
     """The family of logs that the projection folds: ``market`` for all partitions of the market log, or ``users``."""
     tells_rows: ClassVar[bool] = True
     """Whether the changes stream carries the documents of changed rows. Otherwise it carries only their keys."""
-    indexes: ClassVar[tuple[Index[Any], ...]] = ()
-    """The indexes of the read model."""
-    summaries: ClassVar[tuple[Count[Any], ...]] = ()
-    """The counts of the read model."""
+    scope: ClassVar[Scope | None] = "read"
+    """The scope that a client needs to query the read model. None: the read model has no endpoint of its own."""
+    order: ClassVar[str | None] = None
+    """The column of numbers that orders rows, descending, if a query names no order. None: the key, ascending."""
+    ends: ClassVar[str | None] = None
+    """The column of the moment at which a row ends, in epoch seconds. Queries do not return rows that have ended, and
+    the expirer records the event that ``expiry`` returns. None: rows do not end by themselves."""
+    has_replica: ClassVar[bool] = False
+    """Whether API processes hold all rows in memory and answer from there."""
+    has_history: ClassVar[bool] = False
+    """Whether PostgreSQL keeps the validity intervals of all rows, so that queries can ask about a past moment."""
+    views: ClassVar[Mapping[str, View]] = {}
+    """The views by name. A replica encodes the first view in advance."""
+    summaries: ClassVar[tuple[Count, ...]] = ()
+    """Counts in addition to the counts by value of every column with equality filters."""
+
+    columns: ClassVar[Mapping[str, RowColumn]]
+    """The columns by name, derived from ``row``."""
+    indexes: ClassVar[tuple[Index, ...]]
+    """The indexes, derived from the columns."""
+    texts: ClassVar[Mapping[str, GroupOf]]
+    """For each column with sorted texts the function that returns the text of a row, derived from the columns."""
+    counts: ClassVar[tuple[Count, ...]]
+    """All counts: the counts by value of columns, and ``summaries``."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Derive the columns, indexes and counts."""
+        super().__init_subclass__(**options)
+        if hasattr(cls, "row"):
+            cls.columns = columns_of(cls.row)
+            cls.indexes = tuple(_indexes(cls))
+            cls.texts = {name: attrgetter(name) for name, column in cls.columns.items() if column.has_sorted_texts}
+            cls.counts = (*_counts_by_value(cls.columns), *cls.summaries)
 
     def keys(self, event: Handled) -> Iterable[str | Group]:
         """Return the keys of the rows that the event addresses, or groups of rows."""
@@ -102,6 +135,23 @@ class Projection(Generic[Row, Handled]):
         """
         raise NotImplementedError
 
+    def expiry(self, stored: "StoredRow[Row]") -> Event:
+        """Return the event that records the end of a row, with an id derived from the row. Required with ``ends``."""
+        raise NotImplementedError
+
+    def merge(self, row: Row, other: Row) -> Row:
+        """Merge two rows with the same key that were built from different logs.
+
+        Only a projection whose keys do not determine the log overrides this method. Its read model is answered from
+        replicas alone, which merge the rows of all logs.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def merges(cls) -> bool:
+        """Return whether rows of several logs can have the same key."""
+        return cls.merge is not Projection.merge
+
     def folds(self, log: str) -> bool:
         """Return whether the projection folds the log."""
         return family_of(log) == self.family
@@ -110,6 +160,33 @@ class Projection(Generic[Row, Handled]):
         """Return the group of the row with this key, or None if no event addresses groups."""
         del key
         return None
+
+
+def _indexes(projection: type[Projection[Any, Any]]) -> Iterator[Index]:
+    columns = projection.columns
+    group_score = columns[projection.order].score_of() if projection.order else _no_score
+    for name, column in columns.items():
+        if column.has_scores:
+            yield Index(name, column.score_of())
+        if column.equality:
+            yield Index(equality_index(name), group_score, column.group_of())
+    if projection.ends:
+        yield Index(ENDS_INDEX, attrgetter(projection.ends))
+
+
+def equality_index(column: str) -> str:
+    """Return the name of the index by the values of a column. It differs from the name of every column."""
+    return f"{column}="
+
+
+def _no_score(_row: Any) -> float:
+    return 0.0
+
+
+def _counts_by_value(columns: Mapping[str, RowColumn]) -> Iterator[Count]:
+    for column in columns.values():
+        if column.equality:
+            yield Count(column.count, by=column.group_of())
 
 
 class StoredRow(NamedTuple, Generic[Row]):

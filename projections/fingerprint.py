@@ -14,10 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from domain.errors import TickViewError
+from projections import columns, views
 from projections.base import Projection
 
-FOUNDATION = Projection.__module__
-"""The module of the base class. It belongs to the engine, so that a change of it changes no fingerprint."""
+FOUNDATION = {Projection.__module__, columns.__name__, views.__name__}
+"""The modules of the base class. They belong to the engine, so that a change of them changes no fingerprint."""
 
 
 class NoSourceError(TickViewError, ValueError):
@@ -40,7 +41,7 @@ def fingerprint(projection: Projection[Any, Any]) -> str:
     """
     classes = (*type(projection).__mro__, projection.row)
     pending = {cls.__module__ for cls in classes if _top_level(cls.__module__) not in sys.stdlib_module_names}
-    seen = {FOUNDATION}
+    seen = set(FOUNDATION)
     trees = []
     while pending := pending - seen:
         name = pending.pop()

@@ -11,7 +11,7 @@ from projections.placement import Placement, placement_of
 
 @dataclass
 class Mutations:
-    """The changes of one commit to rows, indexes, counts, groups and parked keys.
+    """The changes of one commit to rows, indexes, texts, counts, groups and parked keys.
 
     Indexes and counts are addressed by their name and a group. The group is empty for an index or a count without
     groups.
@@ -23,6 +23,8 @@ class Mutations:
     """For each index and group the scores to set, by key."""
     index_removals: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     """For each index and group the keys to remove."""
+    texts: dict[str, dict[str, str | None]] = field(default_factory=lambda: defaultdict(dict))
+    """For each column with sorted texts the texts to set, by key. None: the text is removed."""
     counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     """For each count and group the number to add, which may be negative but not 0."""
     groups: dict[str, set[str]] = field(default_factory=dict)
@@ -34,7 +36,7 @@ class Mutations:
 
 
 def derive(projection: Projection[Any, Any], folded: FoldResult) -> Mutations:
-    """Derive every change to rows, indexes and counts from the rows before and after a fold."""
+    """Derive every change to rows, indexes, texts and counts from the rows before and after a fold."""
     mutations = Mutations(groups=folded.groups, parked=folded.parked, tells_rows=projection.tells_rows)
     for key, evolved in folded.after.items():
         stored = folded.before[key]
@@ -44,6 +46,8 @@ def derive(projection: Projection[Any, Any], folded: FoldResult) -> Mutations:
         before, after = placement_of(projection, stored.row if stored else None), evolved.placement
         if before.indexes != after.indexes:
             _move_in_indexes(projection, mutations, key, before, after)
+        if before.texts != after.texts:
+            _change_texts(projection, mutations, key, before, after)
         if before.counts != after.counts:
             _move_in_counts(projection, mutations, before, after)
     mutations.counts = {place: change for place, change in mutations.counts.items() if change}
@@ -63,11 +67,19 @@ def _move_in_indexes(
             additions[index.name, new[0]][key] = new[1]
 
 
+def _change_texts(
+    projection: Projection[Any, Any], mutations: Mutations, key: str, before: Placement, after: Placement
+) -> None:
+    for name, old, new in zip(projection.texts, before.texts, after.texts, strict=True):
+        if old != new:
+            mutations.texts[name][key] = new
+
+
 def _move_in_counts(
     projection: Projection[Any, Any], mutations: Mutations, before: Placement, after: Placement
 ) -> None:
     changes = mutations.counts
-    for count, old, new in zip(projection.summaries, before.counts, after.counts, strict=True):
+    for count, old, new in zip(projection.counts, before.counts, after.counts, strict=True):
         if old == new:
             continue
         if old is not None:

@@ -6,17 +6,15 @@ detection go in, the validity intervals come out.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from projections.base import Group, Projection
 from projections.fold import DecodedEntry, EvolvedRow, LoadedState, fold, overlay
 from projections.patterns import PatternRow
+from projections.queries import Timeline
 
 NAME = "pattern_history"
 """The name of the read model."""
-
-Timeline = Literal["recorded", "valid"]
-"""``recorded``: by the times of recording. ``valid``: by the times of occurrence."""
 
 TIMELINES: tuple[Timeline, ...] = ("recorded", "valid")
 """All timelines."""

@@ -1,10 +1,15 @@
 """The read model ``patterns``: the active patterns, for the scan, statistics and the dashboard's summary."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from hashlib import sha256
+from typing import Annotated, Any
+
+from annotated_types import Interval
 
 from domain.events import UNKNOWN_TIER, PatternDetected, PatternExpired, PatternUpdated
-from projections.base import LOWEST, Count, Group, Index, Projection
+from projections.base import Count, Group, Projection, StoredRow
+from projections.columns import EPOCH_SECONDS, Column
+from projections.pattern_views import COMPACT, FULL
 
 HIGH_CONFIDENCE = 0.8
 """Lowest confidence that counts as high."""
@@ -15,34 +20,44 @@ Handled = PatternDetected | PatternUpdated | PatternExpired
 
 @dataclass(frozen=True, slots=True)
 class PatternRow:
-    """One active pattern with all values of its events. All times are in seconds since the epoch."""
+    """One active pattern with all values of its events."""
 
     id: str
-    symbol: str
-    pattern: str
-    tier: str
-    confidence: float
+    """Id of the pattern: ``SYMBOL:pattern:tier:epoch millisecond of detection``."""
+    symbol: Annotated[str, Column(equality=True, case="upper", sort=True)]
+    """Ticker symbol."""
+    pattern: Annotated[str, Column(equality=True, count="by_type")]
+    """Type of the pattern, spelled as the producer announces it."""
+    tier: Annotated[str, Column(equality=True, case="lower")]
+    """Tier of the detector, such as ``daily``."""
+    confidence: Annotated[float, Interval(ge=0, le=1), Column(range=True, sort=True)]
     """Confidence of the detector, from 0 to 1."""
-    detected_at: float
-    updated_at: float
+    detected_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
+    """Time of the detection."""
+    updated_at: Annotated[float, Column(unit=EPOCH_SECONDS)]
     """Time of the latest event about the pattern."""
-    expires_at: float | None = None
+    expires_at: Annotated[float | None, Column(unit=EPOCH_SECONDS)] = None
     """Time at which the pattern ceases to be valid. None: it does not expire by itself."""
-    current_price: float | None = None
-    price_change: float | None = None
+    current_price: Annotated[float | None, Column(unit="dollars")] = None
+    """Latest price of the symbol."""
+    price_change: Annotated[float | None, Column(unit="per cent")] = None
     """Change of the price in per cent."""
-    relative_strength: float | None = None
+    relative_strength: Annotated[float | None, Column(range=True, sort=True, unit="factor")] = None
     """Strength in relation to the market, as a factor."""
-    relative_volume: float | None = None
+    relative_volume: Annotated[float | None, Column(range=True, sort=True, unit="factor")] = None
     """Volume in relation to the usual volume, as a factor."""
-    rsi: float | None = None
+    rsi: Annotated[float | None, Column(range=True, sort=True)] = None
     """Relative strength index, usually from 0 to 100."""
     indicators: dict[str, Any] = field(default_factory=dict)
+    """Further indicators by name, as the producer announced them."""
     source: str = ""
+    """Name of the producer."""
     event_id: str = ""
     """Id of the event that last changed the row."""
     correlation_id: str | None = None
+    """Correlation id of this event."""
     extra: dict[str, Any] = field(default_factory=dict)
+    """Members of the producer's messages that have no column."""
 
 
 def detection_of(symbol: str, pattern: str, detected_at: float) -> tuple[str, str]:
@@ -66,10 +81,6 @@ def band_name(tenth: int) -> str:
     return f"{tenth / 10:.1f}-{(tenth + 1) / 10:.1f}"
 
 
-def _or_lowest(value: float | None) -> float:
-    return LOWEST if value is None else value
-
-
 class ActivePatterns(Projection[PatternRow, Handled]):
     """The projection of active patterns. A pattern is active until an event expires it."""
 
@@ -77,22 +88,14 @@ class ActivePatterns(Projection[PatternRow, Handled]):
     version = 1
     row = PatternRow
     handles = (PatternDetected, PatternUpdated, PatternExpired)
-    indexes = (
-        Index("confidence", score=lambda row: row.confidence),
-        Index("detected_at", score=lambda row: row.detected_at),
-        Index("relative_strength", score=lambda row: _or_lowest(row.relative_strength)),
-        Index("relative_volume", score=lambda row: _or_lowest(row.relative_volume)),
-        Index("rsi", score=lambda row: _or_lowest(row.rsi)),
-        Index("expiry", score=lambda row: row.expires_at),
-        Index("symbol", by=lambda row: row.symbol, score=lambda row: row.confidence),
-        Index("type", by=lambda row: row.pattern, score=lambda row: row.confidence),
-        Index("tier", by=lambda row: row.tier, score=lambda row: row.confidence),
-    )
+    key = "id"
+    order = "confidence"
+    ends = "expires_at"
+    has_replica = True
+    has_history = True
+    views = {"compact": COMPACT, "full": FULL}
     summaries = (
         Count("all"),
-        Count("by_type", by=lambda row: row.pattern),
-        Count("by_symbol", by=lambda row: row.symbol),
-        Count("by_tier", by=lambda row: row.tier),
         Count("by_confidence", by=confidence_band),
         Count("high_confidence", where=lambda row: row.confidence >= HIGH_CONFIDENCE),
     )
@@ -121,6 +124,24 @@ class ActivePatterns(Projection[PatternRow, Handled]):
         if event.occurred_at < row.updated_at:
             return row
         return _change(row, event)
+
+    def expiry(self, stored: StoredRow[PatternRow]) -> PatternExpired:
+        """Return the event of the expiry. Its id is derived from the row, so that the log records each expiry once."""
+        row = stored.row
+        assert row.expires_at is not None
+        identity = f"{row.id} {row.expires_at!r} {stored.position}"
+        return PatternExpired(
+            event_id="elapsed-" + sha256(identity.encode()).hexdigest()[:32],
+            occurred_at=row.expires_at,
+            source="tickview",
+            correlation_id=row.correlation_id,
+            symbol=row.symbol,
+            pattern=row.pattern,
+            detected_at=row.detected_at,
+            tier=row.tier,
+            reason="elapsed",
+            expires_at=row.expires_at,
+        )
 
 
 def _was_prolonged(row: PatternRow | None, event: PatternExpired) -> bool:

@@ -1,4 +1,4 @@
-"""The placement of a row: its entries in the indexes and its groups in the counts of a projection."""
+"""The placement of a row: its entries in the indexes, its sorted texts and its groups in the counts of a projection."""
 
 from typing import Any, NamedTuple
 
@@ -6,10 +6,12 @@ from projections.base import Projection
 
 
 class Placement(NamedTuple):
-    """The index entries and the count groups of one row, in the order of the projection's declarations."""
+    """The index entries, the texts and the count groups of one row, in the order of the projection's declarations."""
 
     indexes: tuple[tuple[str, float] | None, ...]
     """For each index the group and the score. The group is empty for an index without groups. None: no entry."""
+    texts: tuple[str | None, ...]
+    """For each column with sorted texts the text. None: the row has no text."""
     counts: tuple[str | None, ...]
     """For each count the group. The group is empty for a count without groups. None: the row is not counted."""
 
@@ -17,13 +19,13 @@ class Placement(NamedTuple):
 def placement_of(projection: Projection[Any, Any], row: Any) -> Placement:
     """Apply the projection's declarations to a row. The placement of None has no entries."""
     if row is None:
-        return Placement((None,) * len(projection.indexes), (None,) * len(projection.summaries))
+        absent = (len(projection.indexes), len(projection.texts), len(projection.counts))
+        return Placement(*((None,) * number for number in absent))
     indexes: list[tuple[str, float] | None] = []
-    for index in projection.indexes:
-        score, by = index.score(row), index.by
-        indexes.append(None if score is None else (by(row) if by else "", score))
+    for _, score_of, group_of in projection.indexes:
+        score, group = score_of(row), group_of(row) if group_of else ""
+        indexes.append(None if score is None or group is None else (group, score))
     counts: list[str | None] = []
-    for count in projection.summaries:
-        where, by = count.where, count.by
+    for _, by, where in projection.counts:
         counts.append(None if where and not where(row) else by(row) if by else "")
-    return Placement(tuple(indexes), tuple(counts))
+    return Placement(tuple(indexes), tuple([text_of(row) for text_of in projection.texts.values()]), tuple(counts))

@@ -1,10 +1,11 @@
 """The read model ``producers``: the latest health report of each producer."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from domain.events import HealthReported
-from projections.base import Count, Index, Projection
+from projections.base import Projection
+from projections.columns import EPOCH_SECONDS, Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,15 +13,19 @@ class ProducerRow:
     """The latest health report of one producer, and the number of its reports."""
 
     source: str
-    status: str
-    reported_at: float
-    """Time of the latest report in seconds since the epoch."""
-    reports: int = 1
+    """Name of the producer."""
+    status: Annotated[str, Column(equality=True, case="lower")]
+    """State that the producer reported."""
+    reported_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
+    """Time of the latest report."""
+    reports: Annotated[int, Column(range=True, sort=True)] = 1
     """Number of reports, from 1."""
     metrics: dict[str, Any] = field(default_factory=dict)
+    """Metrics by name, as the producer reported them."""
     event_id: str = ""
     """Id of the latest report's event."""
     extra: dict[str, Any] = field(default_factory=dict)
+    """Members of the report that have no column."""
 
 
 class Producers(Projection[ProducerRow, HealthReported]):
@@ -30,8 +35,8 @@ class Producers(Projection[ProducerRow, HealthReported]):
     version = 1
     row = ProducerRow
     handles = (HealthReported,)
-    indexes = (Index("reported_at", score=lambda row: row.reported_at),)
-    summaries = (Count("by_status", by=lambda row: row.status),)
+    key = "source"
+    order = "reported_at"
 
     def keys(self, event: HealthReported) -> tuple[str, ...]:
         """Return the name of the producer."""

@@ -1,79 +1,119 @@
-"""The queries of the read models: query values, results, and the ports that answer them.
+"""The queries of the read models: one form of query for all read models, results, and the ports that answer queries.
 
 Every implementation of a port gives the same answers: equal rows, in the same order, with equal totals.
 """
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from math import inf
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from operator import attrgetter
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from domain.errors import TickViewError
-from projections.activity import ActivityRow
-from projections.backtests import BacktestRow
-from projections.base import read_row
-from projections.pattern_history import Timeline
-from projections.patterns import PatternRow
-from projections.producers import ProducerRow
-from projections.workspaces import WorkspaceRow
+from projections.base import Projection, read_row
 
 Row = TypeVar("Row")
-
-PatternSort = Literal["confidence", "detected_at", "symbol", "rs", "volume"]
-"""Sort value of a scan. ``rs`` is the relative strength, ``volume`` the relative volume."""
-
-BacktestSort = Literal[
-    "started_at",
-    "updated_at",
-    "progress",
-    "win_rate",
-    "total_trades",
-    "winning_trades",
-    "roi",
-    "sharpe_ratio",
-    "max_drawdown",
-    "duration_days",
-]
-"""Sort value of the list of backtest runs: a time, the progress or a metric of the results."""
 
 MAX_OFFSET = 10_000
 """Highest number of rows that a page can skip. Deeper pages need a cursor, whose cost does not grow with depth."""
 
 MAX_GROUPS = 1_000
-"""Highest number of pattern types, and of tiers, in statistics."""
-
-TOP_SYMBOLS = 100
-"""Highest number of symbols in statistics."""
+"""Highest number of groups of a count that an answer contains."""
 
 Positions = Mapping[str, int]
 """A position for each log, by the name of the log."""
 
+AnyProjection = Projection[Any, Any] | type[Projection[Any, Any]]
+"""A projection, or its class: the declarations of a read model belong to the class."""
+
+Timeline = Literal["recorded", "valid"]
+"""Timeline of the past: ``recorded`` by the times of recording, ``valid`` by the times of occurrence."""
+
 
 class ResultRow(NamedTuple, Generic[Row]):
-    """A row with its provenance.
+    """A row with its key and its provenance.
 
     Attributes:
         row: The row.
         log: The log of the event that last changed the row.
         position: The position of that event in the log.
+        key: The key of the row.
     """
 
     row: Row
     log: str
     position: int
+    key: str
 
 
-def read_result(row_type: type[Row], log: str, document: bytes) -> ResultRow[Row]:
+def read_result(row_type: type[Row], log: str, key: str, document: bytes) -> ResultRow[Row]:
     """Deserialize a stored row of the log ``log``, and ignore unknown fields."""
     row, position = read_row(row_type, document)
-    return ResultRow(row, log, position)
+    return ResultRow(row, log, position, key)
+
+
+class Equality(NamedTuple):
+    """A filter by value: a row must have one of the values in a column.
+
+    Attributes:
+        column: The name of the column, or the name of the key.
+        values: The accepted values as texts (see ``RowColumn.group``), possibly thousands. Empty: no row matches.
+    """
+
+    column: str
+    values: frozenset[str]
+
+
+class Range(NamedTuple):
+    """A filter by bounds, both included. A row without a value in the column does not match.
+
+    Attributes:
+        column: The name of the column.
+        lowest: The lower bound.
+        highest: The upper bound.
+    """
+
+    column: str
+    lowest: float = -inf
+    highest: float = inf
+
+
+Filter = Equality | Range
+"""A filter of a query."""
 
 
 class Cursor(NamedTuple):
     """The end of a page: the sort value and the key of its last row."""
 
-    value: float | str
+    value: float | str | None
+    """The sort value. The value of a missing number is ``LOWEST``, and None is the value of a missing text."""
     key: str
+
+
+class Query(NamedTuple):
+    """A query of a read model.
+
+    A row must satisfy every filter. Rows are ordered by sort value and key. A missing value is lower than every other.
+    Descending order is the exact reverse of ascending order.
+    """
+
+    now: float
+    """Time of the query in seconds since the epoch. Rows that have ended by then do not match."""
+    filters: tuple[Filter, ...] = ()
+    """At most one filter by value and one filter by bounds for each column."""
+    sort_by: str | None = None
+    """The column to sort by. None: the key."""
+    descending: bool = False
+    offset: int = 0
+    """Number of rows to skip, from 0."""
+    after: Cursor | None = None
+    """End of the previous page. With a cursor, ``offset`` must be 0."""
+    limit: int = 30
+    """Highest number of rows on the page."""
+
+    @property
+    def page_end(self) -> int:
+        """Number of rows up to and including the first row behind the page."""
+        return self.offset + self.limit + 1
 
 
 class Page(NamedTuple, Generic[Row]):
@@ -86,12 +126,26 @@ class Page(NamedTuple, Generic[Row]):
     """Cursor of the next page. None: this is the last page."""
 
 
-class HistoryPage(NamedTuple):
-    """A page of a query about the past, with the state of the read model that answered."""
+class Counts(NamedTuple):
+    """The numbers of rows by group.
 
-    page: Page[PatternRow]
+    Attributes:
+        groups: The number of rows of each group, ordered by number and name, descending, at most ``MAX_GROUPS``.
+        total: The number of all counted rows.
+        distinct: The number of all groups that have rows.
+    """
+
+    groups: Mapping[str, int]
+    total: int
+    distinct: int
+
+
+class HistoryPage(NamedTuple):
+    """A page of a query about the past, with the state of the history that answered."""
+
+    page: Page[Any]
     version: int
-    """Version of the read model ``pattern_history``."""
+    """Version of the projection under which the history was built."""
     positions: Positions
     """The position up to which each log is folded."""
     recorded_at: Mapping[str, float]
@@ -101,77 +155,11 @@ class HistoryPage(NamedTuple):
 class TooDeepError(TickViewError, ValueError):
     """The page begins after ``MAX_OFFSET``, and there are matching rows."""
 
-
-class PatternQuery(NamedTuple):
-    """A scan of the patterns.
-
-    A row must satisfy every filter. It satisfies a filter with several values if it has one of them. It does not
-    satisfy a bound on a value that it does not have. Rows are ordered by sort value and id. A missing value is lower
-    than every other. Descending order is the exact reverse of ascending order.
-    """
-
-    now: float
-    """Time of the scan in seconds since the epoch. A row matches only if its ``expires_at`` is later or None."""
-    pattern_types: frozenset[str] = frozenset()
-    """Names of patterns. Empty: every pattern matches."""
-    symbols: frozenset[str] | None = None
-    """Symbols, possibly thousands. None: every symbol matches. Empty: no symbol matches."""
-    tiers: frozenset[str] = frozenset()
-    """Tiers. Empty: every tier matches."""
-    confidence_min: float = 0.0
-    """Lowest confidence, from 0 to 1."""
-    rs_min: float | None = None
-    """Lowest relative strength, as a factor."""
-    vol_min: float | None = None
-    """Lowest relative volume, as a factor."""
-    rsi_range: tuple[float, float] | None = None
-    """Lowest and highest relative strength index, both included."""
-    sort_by: PatternSort = "confidence"
-    descending: bool = True
-    offset: int = 0
-    """Number of rows to skip, from 0."""
-    after: Cursor | None = None
-    """End of the previous page. With a cursor, ``offset`` must be 0."""
-    limit: int = 30
-    """Highest number of rows on the page."""
-
-    def matches(self, row: PatternRow) -> bool:
-        """Return whether the row satisfies the filters, regardless of the page."""
-        return (
-            (row.expires_at is None or row.expires_at > self.now)
-            and self.may_match(row.symbol, row.pattern, row.tier)
-            and row.confidence >= self.confidence_min
-            and (self.rs_min is None or _within(row.relative_strength, self.rs_min, inf))
-            and (self.vol_min is None or _within(row.relative_volume, self.vol_min, inf))
-            and (self.rsi_range is None or _within(row.rsi, *self.rsi_range))
+    def __init__(self, query: Query, total: int) -> None:
+        super().__init__(
+            f"The page begins at row {query.offset} of {total}, but pages by number reach only the first {MAX_OFFSET} "
+            "rows. Use a cursor for the following rows."
         )
-
-    def may_match(self, symbol: str, pattern: str, tier: str) -> bool:
-        """Return whether a row with this symbol, pattern and tier can match."""
-        return (
-            (self.symbols is None or symbol in self.symbols)
-            and (not self.pattern_types or pattern in self.pattern_types)
-            and (not self.tiers or tier in self.tiers)
-        )
-
-
-def _within(value: float | None, lowest: float, highest: float) -> bool:
-    return value is not None and lowest <= value <= highest
-
-
-@dataclass(frozen=True)
-class PatternStatistics:
-    """Counts of the active patterns. Mappings are ordered by count and name, descending."""
-
-    total: int
-    high_confidence: int
-    by_type: Mapping[str, int]
-    by_tier: Mapping[str, int]
-    by_confidence: Mapping[str, int]
-    by_symbol: Mapping[str, int]
-    """Counts of the most frequent symbols, at most ``TOP_SYMBOLS``."""
-    symbols: int
-    """Number of symbols that have an active pattern."""
 
 
 def most_frequent(counts: Mapping[str, int], limit: int = MAX_GROUPS) -> dict[str, int]:
@@ -180,8 +168,43 @@ def most_frequent(counts: Mapping[str, int], limit: int = MAX_GROUPS) -> dict[st
     return {name: count for name, count in ordered[:limit] if count > 0}
 
 
-class PatternQueries(Protocol):
-    """Queries of the read model ``patterns``."""
+Matches = Callable[[str, Any], bool]
+"""Returns whether a row matches. The arguments are the key and the row."""
+
+
+def matcher(projection: AnyProjection, filters: Iterable[Filter], now: float) -> Matches:
+    """Compile filters to one function.
+
+    Args:
+        projection: The projection of the read model.
+        filters: The filters that a row must satisfy.
+        now: Time in seconds since the epoch. Rows that have ended by then do not match.
+    """
+    tests = [_test_of(projection, filter_) for filter_ in filters]
+    if projection.ends:
+        tests.append(_unended(attrgetter(projection.ends), now))
+    if len(tests) == 1:
+        return tests[0]
+    return lambda key, row: all(test(key, row) for test in tests)
+
+
+def _test_of(projection: AnyProjection, filter_: Filter) -> Matches:
+    if isinstance(filter_, Range):
+        get, (_, lowest, highest) = attrgetter(filter_.column), filter_
+        return lambda _key, row: (value := get(row)) is not None and lowest <= value <= highest
+    values = filter_.values
+    if filter_.column == projection.key:
+        return lambda key, _row: key in values
+    group_of = projection.columns[filter_.column].group_of()
+    return lambda _key, row: group_of(row) in values
+
+
+def _unended(ends: Callable[[Any], float | None], now: float) -> Matches:
+    return lambda _key, row: (moment := ends(row)) is None or moment > now
+
+
+class RowQueries(Protocol[Row]):
+    """Queries of one build of a read model."""
 
     source: str
     """Origin of the answers: ``redis`` or ``replica``."""
@@ -194,28 +217,32 @@ class PatternQueries(Protocol):
         """
         ...
 
-    async def scan(self, query: PatternQuery) -> Page[PatternRow]:
-        """Return a page of a scan.
+    async def page(self, query: Query) -> Page[Row]:
+        """Return a page of the rows that match a query.
 
         Raises:
             TooDeepError: The page begins after ``MAX_OFFSET``, and there are matching rows.
         """
         ...
 
-    async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
-        """Return a pattern that is active at ``now``, or None."""
+    async def get(self, key: str, now: float) -> ResultRow[Row] | None:
+        """Return the row with a key, or None if there is no such row, or if it has ended at ``now``."""
         ...
 
-    async def statistics(self, now: float) -> PatternStatistics:
-        """Return the counts of the patterns that are active at ``now``, in seconds since the epoch."""
+    async def get_many(self, keys: Collection[str], now: float) -> Sequence[ResultRow[Row]]:
+        """Return the rows with the keys, in the order of ``keys``, without rows that do not exist or have ended."""
+        ...
+
+    async def counts(self, names: Sequence[str], now: float) -> Mapping[str, Counts]:
+        """Return counts by name, of the rows that have not ended at ``now``, in seconds since the epoch."""
         ...
 
 
-class PatternHistoryQueries(Protocol):
-    """Queries of the read model ``pattern_history``."""
+class HistoryQueries(Protocol):
+    """Queries of a read model about the past."""
 
-    async def scan(self, query: PatternQuery, timeline: Timeline) -> HistoryPage:
-        """Return a page of the scan as of the time ``query.now``.
+    async def page(self, query: Query, timeline: Timeline) -> HistoryPage:
+        """Return a page of the rows that matched as of the time ``query.now``.
 
         Raises:
             TooDeepError: The page begins after ``MAX_OFFSET``, and there are matching rows.
@@ -224,57 +251,4 @@ class PatternHistoryQueries(Protocol):
 
     async def folded(self) -> Positions:
         """Return the position up to which each log is folded."""
-        ...
-
-
-class BacktestQueries(Protocol):
-    """Queries of the read model ``backtests``."""
-
-    async def runs(
-        self, statuses: frozenset[str], sort_by: BacktestSort, *, descending: bool, offset: int, limit: int
-    ) -> Page[BacktestRow]:
-        """Return a page of backtest runs, ordered by sort value and job id.
-
-        Args:
-            statuses: The accepted statuses. Empty: every status.
-            sort_by: The sort value.
-            descending: Whether the order is descending.
-            offset: The number of runs to skip, from 0.
-            limit: The highest number of runs on the page.
-
-        Raises:
-            TooDeepError: The page begins after ``MAX_OFFSET``, and there are matching runs.
-        """
-        ...
-
-    async def get(self, job_id: str) -> ResultRow[BacktestRow] | None:
-        """Return one run, or None."""
-        ...
-
-
-class ActivityQueries(Protocol):
-    """Queries of the read model ``activity``."""
-
-    async def since(self, day: str) -> Sequence[ActivityRow]:
-        """Return the rows from a day on (UTC, ``2026-11-23``), added up over the partitions."""
-        ...
-
-
-class WorkspaceQueries(Protocol):
-    """Queries of the read model ``workspaces``."""
-
-    async def get(self, user: str) -> ResultRow[WorkspaceRow] | None:
-        """Return the workspace of a user, or None if the user never changed a list."""
-        ...
-
-    async def get_many(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
-        """Return the workspaces of users by user id, without users who never changed a list."""
-        ...
-
-
-class ProducerQueries(Protocol):
-    """Queries of the read model ``producers``."""
-
-    async def latest(self, limit: int) -> Sequence[ResultRow[ProducerRow]]:
-        """Return the producers with the latest reports, the latest first."""
         ...

@@ -1,9 +1,11 @@
 """The read model ``symbols``: the symbols of the catalogue, for dropdowns and the sector filter."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from domain.events import SymbolChanged, SymbolDelisted, SymbolListed
 from projections.base import Projection
+from projections.columns import EPOCH_SECONDS, Column
 
 Handled = SymbolListed | SymbolChanged | SymbolDelisted
 """The events that the projection folds."""
@@ -14,22 +16,29 @@ DETAILS = ("name", "exchange", "market", "type", "sector", "industry", "market_c
 
 @dataclass(frozen=True, slots=True)
 class SymbolRow:
-    """One symbol of the catalogue, traded or delisted. All times are in seconds since the epoch."""
+    """One symbol of the catalogue, traded or delisted."""
 
-    symbol: str
-    listed_at: float
+    symbol: Annotated[str, Column(sort=True)]
+    """Ticker symbol."""
+    listed_at: Annotated[float, Column(unit=EPOCH_SECONDS)]
     """Time of the first event of the symbol."""
-    updated_at: float
+    updated_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
     """Time of the latest event of the symbol."""
-    name: str | None = None
-    exchange: str | None = None
-    market: str | None = None
-    type: str | None = None
-    sector: str | None = None
-    industry: str | None = None
-    market_cap: float | None = None
+    name: Annotated[str | None, Column(sort=True)] = None
+    """Name of the company."""
+    exchange: Annotated[str | None, Column(equality=True)] = None
+    """Exchange at which the symbol is traded."""
+    market: Annotated[str | None, Column(equality=True, closed=True)] = None
+    """Market of the symbol."""
+    type: Annotated[str | None, Column(equality=True)] = None
+    """Kind of the security."""
+    sector: Annotated[str | None, Column(equality=True, closed=True)] = None
+    """Sector of the company."""
+    industry: Annotated[str | None, Column(equality=True)] = None
+    """Industry of the company."""
+    market_cap: Annotated[float | None, Column(range=True, sort=True)] = None
     """Market capitalization in the currency of the market."""
-    active: bool = True
+    active: Annotated[bool, Column(equality=True)] = True
     """Whether the symbol is traded."""
     event_id: str = ""
     """Id of the event that last changed the row."""
@@ -41,6 +50,8 @@ class Symbols(Projection[SymbolRow, Handled]):
     name = "symbols"
     version = 1
     row = SymbolRow
+    key = "symbol"
+    has_replica = True
     handles = (SymbolListed, SymbolChanged, SymbolDelisted)
 
     def keys(self, event: Handled) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
 """The read model ``universes``: the universes of the catalogue with their symbols."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from domain.events import UniverseChanged, UniverseDefined
 from projections.base import Projection
+from projections.columns import EPOCH_SECONDS, Column
 
 Handled = UniverseDefined | UniverseChanged
 """The events that the projection folds."""
@@ -11,16 +13,20 @@ Handled = UniverseDefined | UniverseChanged
 
 @dataclass(frozen=True, slots=True)
 class UniverseRow:
-    """One universe of the catalogue. All times are in seconds since the epoch."""
+    """One universe of the catalogue with its symbols."""
 
     key: str
-    defined_at: float
+    """Key of the universe, spelled as in the catalogue."""
+    defined_at: Annotated[float, Column(unit=EPOCH_SECONDS)]
     """Time of the first event of the universe."""
-    updated_at: float
+    updated_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
     """Time of the latest event of the universe."""
-    name: str | None = None
+    name: Annotated[str | None, Column(sort=True)] = None
+    """Name of the universe."""
     description: str | None = None
+    """Description of the universe."""
     symbols: list[str] = field(default_factory=list)
+    """Symbols of the universe."""
     event_id: str = ""
     """Id of the event that last changed the row."""
 
@@ -31,6 +37,8 @@ class Universes(Projection[UniverseRow, Handled]):
     name = "universes"
     version = 1
     row = UniverseRow
+    key = "key"
+    has_replica = True
     handles = (UniverseDefined, UniverseChanged)
 
     def keys(self, event: Handled) -> tuple[str, ...]:

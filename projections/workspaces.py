@@ -57,6 +57,7 @@ class WorkspaceRow:
     """The lists of one user by id, in the order of creation. A restored list comes last."""
 
     user: str
+    """Id of the user."""
     watchlists: dict[str, WatchlistRow] = field(default_factory=dict)
     presets: dict[str, PresetRow] = field(default_factory=dict)
     default_preset: str | None = None
@@ -72,6 +73,8 @@ class Workspaces(Projection[WorkspaceRow, UserEvent]):
     handles = tuple(USER_EVENT_TYPES.values())
     family = USERS_LOG
     tells_rows = False
+    key = "user"
+    scope = None
 
     def keys(self, event: UserEvent) -> tuple[str, ...]:
         """Return the id of the user."""

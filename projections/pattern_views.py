@@ -1,0 +1,93 @@
+"""The views of ``patterns``: the compact form for the scan of the UI, and the full form with all values."""
+
+from functools import lru_cache
+
+from projections.views import Converted, Elapsed, Provenance, Remaining, View
+
+SHORT_WORDS = {
+    "ascending": "Asc",
+    "bearish": "Bear",
+    "bottom": "Bot",
+    "breakdown": "BD",
+    "breakout": "BO",
+    "bullish": "Bull",
+    "consolidation": "Cons",
+    "continuation": "Cont",
+    "descending": "Desc",
+    "engulfing": "Engulf",
+    "momentum": "Mom",
+    "rectangle": "Rect",
+    "relative": "Rel",
+    "resistance": "Res",
+    "reversal": "Rev",
+    "support": "Sup",
+    "symmetrical": "Sym",
+    "triangle": "Tri",
+    "trendline": "Trend",
+    "volume": "Vol",
+}
+"""Word in lower case -> short form in names of patterns. Other words are not shortened."""
+
+
+@lru_cache(maxsize=1_000)
+def short_name(pattern: str) -> str:
+    """Short name of the pattern type: ``WeeklyBO`` for ``Weekly_Breakout``."""
+    words = pattern.replace("_", " ").replace("-", " ").split()
+    return "".join(SHORT_WORDS.get(word.lower(), word[:1].upper() + word[1:]) for word in words) or pattern
+
+
+def two_decimals(value: float) -> float:
+    """Value with 2 decimals."""
+    return round(value, 2)
+
+
+def factor(value: float) -> str:
+    """Factor with 1 decimal: ``1.4x``."""
+    return f"{value:.1f}x"
+
+
+def dollars(price: float) -> str:
+    """Price in dollars: ``$150.25``."""
+    return f"${price:.2f}" if price >= 0 else f"-${-price:.2f}"
+
+
+def signed_percent(change: float) -> str:
+    """Change in per cent with its sign: ``+2.3%``."""
+    return f"{change:+.1f}%"
+
+
+COMPACT = View(
+    id="id",
+    symbol="symbol",
+    pattern=Converted("pattern", short_name),
+    conf=Converted("confidence", two_decimals),
+    rs=Converted("relative_strength", factor),
+    vol=Converted("relative_volume", factor),
+    price=Converted("current_price", dollars),
+    chg=Converted("price_change", signed_percent),
+    source="tier",
+    time=Elapsed("detected_at"),
+    exp=Remaining("expires_at"),
+)
+"""The members that the UI shows. The names are those of the UI."""
+
+FULL = COMPACT.extended(
+    pattern_type="pattern",
+    tier="tier",
+    confidence="confidence",
+    detected_at="detected_at",
+    updated_at="updated_at",
+    expires_at="expires_at",
+    current_price="current_price",
+    price_change="price_change",
+    relative_strength="relative_strength",
+    relative_volume="relative_volume",
+    rsi="rsi",
+    indicators="indicators",
+    producer="source",
+    event_id="event_id",
+    correlation_id="correlation_id",
+    extra="extra",
+    position=Provenance(),
+)
+"""The compact members, all columns and the provenance. ``source`` and ``pattern`` keep their compact meaning."""

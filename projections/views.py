@@ -1,0 +1,136 @@
+"""Views: the forms in which a row is shown.
+
+A view maps names of members to values: a column as it is, a column that a function converts, the time since or until a
+moment, or the provenance of the row.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+DAY = 86_400
+"""Seconds of one day."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A member that a function makes from a column. A missing value stays null.
+
+    Attributes:
+        column: The column.
+        convert: The function. Its return annotation is the type of the member, and its docstring the description.
+    """
+
+    column: str
+    convert: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Elapsed:
+    """A member with the time since a moment, in its largest whole unit: ``5m``.
+
+    Attributes:
+        column: The column of the moment, in epoch seconds.
+    """
+
+    column: str
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """A member with the time until a moment, in its largest whole unit: ``55m``. A missing moment stays null.
+
+    Attributes:
+        column: The column of the moment, in epoch seconds.
+    """
+
+    column: str
+
+
+@dataclass(frozen=True)
+class RowKey:
+    """A member with the key of the row."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """A member with the log and the position of the event that last changed the row: ``market-0=17``."""
+
+
+Member = str | Converted | Elapsed | Remaining | RowKey | Provenance
+"""A member of a view. A text is the name of a column whose value is shown as it is."""
+
+Read = Callable[[Any, float], Any]
+"""Returns the value of a member from a ``ResultRow`` and the present moment, in epoch seconds."""
+
+
+class View:
+    """A form in which a row is shown.
+
+    Args:
+        members: The members by name, in order.
+    """
+
+    def __init__(self, **members: Member) -> None:
+        self.members: Mapping[str, Member] = members
+
+    def extended(self, **members: Member) -> "View":
+        """Return a view with further members."""
+        return View(**self.members, **members)
+
+    @cached_property
+    def moving(self) -> Mapping[str, Elapsed | Remaining]:
+        """The members that change with time."""
+        return {name: member for name, member in self.members.items() if isinstance(member, Elapsed | Remaining)}
+
+    @cached_property
+    def has_moving_end(self) -> bool:
+        """Whether all members that change with time come after all others, and all depend on the row alone."""
+        names = list(self.members)
+        is_moving = [name in self.moving for name in names]
+        return is_moving == sorted(is_moving) and not any(isinstance(m, Provenance) for m in self.members.values())
+
+    def render(self, result: Any, now: float) -> dict[str, Any]:
+        """Return the document of a row.
+
+        Args:
+            result: The row with its key and its provenance, a ``projections.queries.ResultRow``.
+            now: The moment to which times refer, in epoch seconds.
+        """
+        return {name: read(result, now) for name, read in self._readers}
+
+    @cached_property
+    def _readers(self) -> list[tuple[str, Read]]:
+        return [(name, _reader(member)) for name, member in self.members.items()]
+
+
+def _reader(member: Member) -> Read:
+    match member:
+        case RowKey():
+            return lambda result, _now: result.key
+        case Provenance():
+            return lambda result, _now: f"{result.log}={result.position}"
+        case Converted(column, convert):
+            get = attrgetter(column)
+            return lambda result, _now: None if (value := get(result.row)) is None else convert(value)
+        case Elapsed(column):
+            get = attrgetter(column)
+            return lambda result, now: None if (moment := get(result.row)) is None else span(now - moment)
+        case Remaining(column):
+            get = attrgetter(column)
+            return lambda result, now: None if (moment := get(result.row)) is None else span(moment - now)
+    get = attrgetter(member)
+    return lambda result, _now: get(result.row)
+
+
+def span(seconds: float) -> str:
+    """Format a time span in its largest whole unit: ``42s``, ``5m``, ``3h``, ``2d``. A negative span is ``0s``."""
+    if seconds < 60:
+        return f"{max(int(seconds), 0)}s"
+    if seconds < 3_600:
+        return f"{int(seconds / 60)}m"
+    if seconds < DAY:
+        return f"{int(seconds / 3_600)}h"
+    return f"{int(seconds / DAY)}d"

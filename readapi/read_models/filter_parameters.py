@@ -1,0 +1,75 @@
+"""The filters of a read model as query parameters, derived from the declarations of its columns.
+
+A column with equality filters has the parameter ``<column>``, a list. A column with range filters has the parameters
+``<column>_min`` and ``<column>_max``.
+"""
+
+from collections.abc import Iterator, Mapping
+from math import inf
+from typing import Any, Literal
+
+from pydantic import Field, create_model
+
+from projections.columns import RowColumn, descriptions_of
+from projections.queries import AnyProjection, Equality, Filter, Range
+from readapi.http.parameters import ListOf, LongName, Moment, Name, Number, Parameters
+
+ParameterFields = dict[str, Any]
+"""The name of each parameter with its type and its default, as ``create_model`` expects them."""
+
+
+def filter_fields(projection: AnyProjection) -> ParameterFields:
+    """Return the parameters that filter the rows of a read model."""
+    descriptions = descriptions_of(projection.row)
+    parameters: ParameterFields = {}
+    if projection.key not in projection.columns or not projection.columns[projection.key].equality:
+        parameters[projection.key] = _optional(ListOf[LongName], "Keys of the rows.")
+    for name, column in projection.columns.items():
+        description = descriptions.get(name, "")
+        if column.equality:
+            parameters[name] = _optional(_list_type(column), f"{description} Rows with one of the values match.")
+        if column.range:
+            bound = Moment if column.is_moment else Number
+            parameters[f"{name}_min"] = _optional(bound, f"Lowest value. {description}")
+            parameters[f"{name}_max"] = _optional(bound, f"Highest value. {description}")
+    return parameters
+
+
+def _optional(annotation: Any, description: str) -> tuple[Any, Any]:
+    return annotation | None, Field(default=None, description=description)
+
+
+def _list_type(column: RowColumn) -> Any:
+    if column.kind == "boolean":
+        return ListOf[Literal["true", "false"]]
+    return ListOf[Number] if column.kind == "number" else ListOf[Name]
+
+
+def filter_model(projection: AnyProjection) -> type[Parameters]:
+    """Return the model of the filter parameters of a read model."""
+    name = "".join(map(str.capitalize, projection.name.split("_"))) + "Filters"
+    model: type[Parameters] = create_model(name, __base__=Parameters, **filter_fields(projection))
+    return model
+
+
+def filters_of(projection: AnyProjection, parameters: Mapping[str, Any]) -> tuple[Filter, ...]:
+    """Return the filters of a query.
+
+    Args:
+        projection: The projection of the read model.
+        parameters: The validated parameters by name. Other parameters than those of ``filter_fields`` are ignored.
+    """
+    return tuple(_filters(projection, parameters))
+
+
+def _filters(projection: AnyProjection, parameters: Mapping[str, Any]) -> Iterator[Filter]:
+    key, columns = projection.key, projection.columns
+    if (key not in columns or not columns[key].equality) and parameters.get(key) is not None:
+        yield Equality(key, frozenset(parameters[key]))
+    for name, column in columns.items():
+        if column.equality and (values := parameters.get(name)) is not None:
+            yield Equality(name, frozenset(map(column.group, values)))
+        if column.range:
+            lowest, highest = parameters.get(f"{name}_min"), parameters.get(f"{name}_max")
+            if lowest is not None or highest is not None:
+                yield Range(name, -inf if lowest is None else lowest, inf if highest is None else highest)

@@ -1,0 +1,51 @@
+"""The JSON documents of rows: all columns, or the members of declared views."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from projections.queries import AnyProjection, ResultRow
+from projections.views import Member, Provenance, RowKey, View
+
+POSITION = "position"
+"""The member with the log and the position of the event that last changed the row."""
+
+
+class EncodedRows(Sequence[ResultRow[Any]]):
+    """Rows whose documents in one view are mostly encoded in advance."""
+
+    view: View
+    """The view."""
+
+    def encode(self, now: float) -> bytes:
+        """Encode the documents of ``view`` as a JSON array, with the same result as ``render``.
+
+        Args:
+            now: Moment to which time spans refer, in epoch seconds.
+        """
+        raise NotImplementedError
+
+
+def all_columns(projection: AnyProjection) -> View:
+    """Return the view of the key, all columns and the provenance."""
+    columns: dict[str, Member] = {name: name for name in projection.columns}
+    return View(**{projection.key: RowKey(), **columns, POSITION: Provenance()})
+
+
+def end_of_second(now: float) -> float:
+    """Return the end of the second of ``now``. Time spans refer to it, so that answers within one second are equal."""
+    return int(now) + 1.0
+
+
+def render(rows: Sequence[ResultRow[Any]], view: View, now: float) -> bytes:
+    """Encode rows as a JSON array.
+
+    Args:
+        rows: The rows.
+        view: The view in which the rows are shown.
+        now: Moment to which time spans refer, in epoch seconds.
+    """
+    if isinstance(rows, EncodedRows) and rows.view is view:
+        return rows.encode(now)
+    return orjson.dumps([view.render(result, now) for result in rows])

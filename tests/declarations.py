@@ -1,0 +1,123 @@
+"""Random declarations of read models, with random rows and queries. Few values, so that rows often tie."""
+
+from dataclasses import MISSING, field, make_dataclass
+from typing import Annotated, Any
+
+from hypothesis import strategies as st
+
+from domain.events import Event, HealthReported
+from projections.base import Count, Projection, StoredRow
+from projections.columns import Case, Column
+from projections.queries import Cursor, Equality, Filter, Query, Range
+
+NOW = 1_000.0
+
+TEXTS = ("", "a", "A", "b:c", "Ä", "z z")
+NUMBERS = (-1.5, 0.0, 0.1 + 0.2, 7.0, 7.0, 1e-9, 100.0)
+MOMENTS = (0.0, 999.0, 1_000.0, 1_000.5, 2_000.0)
+KEYS = tuple(f"{first}{second}" for first in ("k", "K", "k:") for second in ("", "1", "2", "É", ":x"))
+
+DeclaredProjection = type[Projection[Any, HealthReported]]
+
+
+class _Declared(Projection[Any, Event]):
+    """The base of all random projections. Their rows are written directly, so that they fold nothing."""
+
+    name = "declared"
+    version = 1
+    key = "key"
+    handles = (HealthReported,)
+
+    def expiry(self, stored: StoredRow[Any]) -> Event:
+        raise AssertionError(f"rows of random declarations are not expired: {stored}")
+
+
+@st.composite
+def _columns(draw: st.DrawFn, kind: str) -> Column:
+    flag = st.booleans()
+    case: Case | None = draw(st.sampled_from((None, "upper", "lower"))) if kind == "text" else None
+    return Column(
+        equality=draw(flag),
+        case=case,
+        range=kind == "number" and draw(flag),
+        sort=kind != "boolean" and draw(flag),
+    )
+
+
+@st.composite
+def declarations(draw: st.DrawFn) -> DeclaredProjection:
+    """Make a projection whose row has two to six columns."""
+    types: dict[str, Any] = {"text": str, "number": float, "boolean": bool}
+    columns: list[tuple[str, Any, Any]] = []
+    numbers: list[str] = []
+    for name in "abcdef"[: draw(st.integers(2, 6))]:
+        kind = draw(st.sampled_from(("text", "text", "number", "number", "boolean")))
+        column = draw(_columns(kind))
+        nullable = draw(st.booleans())
+        value_type = types[kind]
+        annotation: Any = Annotated[value_type | None, column] if nullable else Annotated[value_type, column]
+        columns.append((name, annotation, MISSING))
+        if kind == "number" and column.sort:
+            numbers.append(name)
+    members: dict[str, Any] = {"order": draw(st.sampled_from((None, *numbers)))}
+    if draw(st.booleans()):
+        columns.append(("ends_at", float | None, MISSING))
+        members["ends"] = "ends_at"
+    if draw(st.booleans()):
+        members["summaries"] = (Count("all"), Count("marked", where=lambda row: bool(row.a)))
+    members["row"] = make_dataclass("Row", [(name, kind, field()) for name, kind, _ in columns], frozen=True)
+    return type("Declared", (_Declared,), members)
+
+
+def values_of(projection: DeclaredProjection, name: str) -> st.SearchStrategy[Any]:
+    """Return the values that a column can have."""
+    column = projection.columns[name]
+    pool: dict[str, tuple[Any, ...]] = {"text": TEXTS, "number": NUMBERS, "boolean": (True, False)}
+    values = st.sampled_from(MOMENTS if name == projection.ends else pool[column.kind])
+    return st.one_of(st.none(), values) if column.nullable else values
+
+
+def rows_of(projection: DeclaredProjection, *, max_size: int = 15) -> st.SearchStrategy[dict[str, Any]]:
+    """Make rows by key."""
+    row = st.builds(projection.row, **{name: values_of(projection, name) for name in projection.columns})
+    return st.dictionaries(st.sampled_from(KEYS), row, max_size=max_size)
+
+
+@st.composite
+def queries_of(draw: st.DrawFn, projection: DeclaredProjection) -> Query:
+    """Make a query with filters on some columns, an order and a page, by number or behind a cursor."""
+    filters: list[Filter] = []
+    if draw(st.integers(0, 4)) == 0:
+        filters.append(Equality("key", draw(st.frozensets(st.sampled_from(KEYS), max_size=5))))
+    for name, column in projection.columns.items():
+        if column.equality and draw(st.integers(0, 2)) == 0:
+            pool: dict[str, tuple[Any, ...]] = {"text": TEXTS, "number": NUMBERS, "boolean": (True, False)}
+            values = st.sampled_from((*pool[column.kind],))
+            filters.append(Equality(name, frozenset(map(column.group, draw(st.sets(values, max_size=3))))))
+        if column.range and draw(st.integers(0, 2)) == 0:
+            lowest, highest = (
+                draw(st.sampled_from((-float("inf"), *NUMBERS))),
+                draw(st.sampled_from((*NUMBERS, float("inf")))),
+            )
+            filters.append(Range(name, lowest, highest))
+    sortable = [name for name, column in projection.columns.items() if column.sort]
+    sort_by = draw(st.sampled_from((None, *sortable)))
+    after = draw(st.one_of(st.none(), _cursors(projection, sort_by)))
+    return Query(
+        now=draw(st.sampled_from((0.0, NOW, 1_500.0))),
+        filters=tuple(filters),
+        sort_by=sort_by,
+        descending=draw(st.booleans()),
+        offset=0 if after else draw(st.sampled_from((0, 0, 1, 3, 20))),
+        after=after,
+        limit=draw(st.sampled_from((0, 1, 2, 5, 30))),
+    )
+
+
+def _cursors(projection: DeclaredProjection, sort_by: str | None) -> st.SearchStrategy[Cursor]:
+    values: st.SearchStrategy[Any] = st.none()
+    if sort_by and projection.columns[sort_by].kind == "text":
+        values = st.one_of(st.none(), st.sampled_from(TEXTS))
+    elif sort_by:
+        values = st.sampled_from((-float("inf"), *NUMBERS))
+    return st.builds(Cursor, values, st.sampled_from(KEYS))
