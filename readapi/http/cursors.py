@@ -2,18 +2,25 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from projections.base import LOWEST
-from projections.queries import Cursor, PatternSort, Positions
+from projections.columns import LOWEST, Kind
+from projections.queries import Cursor, Positions
 from readapi.http.parameters import SortOrder
 
 _INVALID = "is not a valid cursor; take the value of next from an earlier response"
 
-Order = tuple[PatternSort, SortOrder]
-"""Sort key and direction of a page."""
+
+class Order(NamedTuple):
+    """The order of a page: the sort key as the client names it, the direction, and the kind of the sort values."""
+
+    sort_by: str
+    sort_order: SortOrder
+    kind: Kind | None
+    """``number`` or ``text``. None: rows are ordered by their keys alone."""
+
 
 HIGHEST_POSITION = 10**15 - 1
 """Highest position that a cursor or a parameter may name."""
@@ -22,7 +29,7 @@ HIGHEST_POSITION = 10**15 - 1
 def encode_cursor(end: Cursor, order: Order) -> str:
     """Encode the end of a page that is sorted in this order."""
     value = None if end.value == LOWEST else end.value
-    return _encode([*order, value, end.key])
+    return _encode([order.sort_by, order.sort_order, value, end.key])
 
 
 def decode_cursor(text: str, order: Order) -> Cursor:
@@ -32,20 +39,21 @@ def decode_cursor(text: str, order: Order) -> Cursor:
         ValueError: The text is not a result of ``encode_cursor``, or it belongs to another order.
     """
     match _decode(text):
-        case [str(sort_by), str(sort_order), value, str(key)] if _is_value_of(sort_by, value):
-            if (sort_by, sort_order) != order:
+        case [str(sort_by), str(sort_order), value, str(key)]:
+            if (sort_by, sort_order) != (order.sort_by, order.sort_order):
                 raise ValueError(f"belongs to sort_by={sort_by} and sort_order={sort_order}; use the same order")
-            end = Cursor(LOWEST if value is None else value, key)
-            if encode_cursor(end, order) == text:
+            end = Cursor(LOWEST if value is None and order.kind == "number" else value, key)
+            # Keys of rows contain no NUL, and PostgreSQL accepts no NUL in a text.
+            if _has_kind(order.kind, value) and encode_cursor(end, order) == text and "\0" not in f"{value}{key}":
                 return end
     raise ValueError(_INVALID)
 
 
-def _is_value_of(sort_by: str, value: object) -> bool:
-    """Return whether a sort key has values of this type. None stands for a missing number."""
-    if sort_by == "symbol":
-        return isinstance(value, str)
-    return value is None or isinstance(value, float)
+def _has_kind(kind: Kind | None, value: object) -> bool:
+    """Return whether a sort value has the kind. None stands for a missing value."""
+    if value is None:
+        return True
+    return isinstance(value, str) if kind == "text" else kind == "number" and isinstance(value, float)
 
 
 def encode_positions(positions: Positions) -> str:

@@ -1,6 +1,6 @@
 """The JSON documents of rows: all columns, or the members of declared views."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -27,10 +27,15 @@ class EncodedRows(Sequence[ResultRow[Any]]):
         raise NotImplementedError
 
 
+def row_members(projection: AnyProjection) -> Mapping[str, Member]:
+    """Return the members that show a row as it is: the key, all columns and the provenance."""
+    columns: dict[str, Member] = {name: name for name in projection.columns}
+    return {projection.key: RowKey(), **columns, POSITION: Provenance()}
+
+
 def all_columns(projection: AnyProjection) -> View:
     """Return the view of the key, all columns and the provenance."""
-    columns: dict[str, Member] = {name: name for name in projection.columns}
-    return View(**{projection.key: RowKey(), **columns, POSITION: Provenance()})
+    return View(**row_members(projection))
 
 
 def end_of_second(now: float) -> float:
