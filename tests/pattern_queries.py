@@ -1,4 +1,4 @@
-"""Random pattern rows and random queries. Few symbols, types and values, so that rows often tie."""
+"""Random rows of ``patterns`` and random queries. Few symbols, types and values, so that rows often tie."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from domain.streams import log_of, market_logs, symbol_stream
-from projections.patterns import PatternRow, pattern_id
-from projections.queries import PatternQuery
+from projections.patterns import ActivePatterns, PatternRow, pattern_id
+from projections.queries import Equality, Filter, Query, Range
 
 LOGS = market_logs(3)
 SYMBOLS = ("BRK.B", "BRK", "BRK-A", "X:BTCUSD", "X", "aapl", "AAPL", "ÅÄÖ")
@@ -68,29 +68,37 @@ symbol_sets = st.one_of(
     subsets_of(SYMBOLS).map(lambda symbols: symbols | MANY_SYMBOLS),
     st.just(frozenset[str]()),
 )
+
+
+def one_of(column: str, *values: str) -> Equality:
+    """Return the filter by some values of ``symbol``, ``pattern`` or ``tier``, in any case."""
+    return Equality(column, frozenset(map(ActivePatterns.columns[column].group, values)))
+
+
 bounds = st.sampled_from((-1.5, 0.0, 1.2, float("-inf")))
-FILTERS: dict[str, st.SearchStrategy[Any]] = {
-    "pattern_types": subsets_of(PATTERN_TYPES),
-    "symbols": symbol_sets,
-    "tiers": subsets_of(TIERS),
-    "confidence_min": confidences,
-    "rs_min": bounds,
-    "vol_min": bounds,
-    "rsi_range": st.sampled_from(((0.0, 70.0), (1.2, 1.2), (70.0, 30.0))),
-}
+FILTERS: tuple[st.SearchStrategy[Filter], ...] = (
+    subsets_of(PATTERN_TYPES).map(lambda names: one_of("pattern", *names)),
+    symbol_sets.map(lambda symbols: one_of("symbol", *symbols)),
+    subsets_of(TIERS).map(lambda tiers: one_of("tier", *tiers)),
+    confidences.map(lambda lowest: Range("confidence", lowest)),
+    bounds.map(lambda lowest: Range("relative_strength", lowest)),
+    bounds.map(lambda lowest: Range("relative_volume", lowest)),
+    st.sampled_from((Range("rsi", 0.0, 70.0), Range("rsi", 1.2, 1.2), Range("rsi", 70.0, 30.0))),
+)
+SORT_COLUMNS = ("confidence", "confidence", "detected_at", "symbol", "relative_strength", "relative_volume", None)
 
 
 @st.composite
-def pattern_queries(draw: st.DrawFn) -> PatternQuery:
+def pattern_queries(draw: st.DrawFn) -> Query:
     """Queries with no, one, two or four filters. The number of filters decides how a query is executed."""
-    names = draw(st.permutations(list(FILTERS)))[: draw(st.sampled_from((0, 1, 1, 2, 2, 4)))]
-    return PatternQuery(
+    filters = draw(st.permutations(FILTERS))[: draw(st.sampled_from((0, 1, 1, 2, 2, 4)))]
+    return Query(
         now=draw(st.sampled_from((0.0, NOW, NOW + 0.5, NOW + 50))),
-        sort_by=draw(st.sampled_from(("confidence", "confidence", "detected_at", "symbol", "rs", "volume"))),
+        filters=tuple(map(draw, filters)),
+        sort_by=draw(st.sampled_from(SORT_COLUMNS)),
         descending=draw(st.booleans()),
         offset=draw(st.sampled_from((0, 0, 1, 7, 40))),
         limit=draw(st.sampled_from((1, 3, 10, 100))),
-        **{name: draw(FILTERS[name]) for name in names},
     )
 
 

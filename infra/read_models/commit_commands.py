@@ -1,7 +1,7 @@
 """The write commands of a commit, which the server-side function ``commit`` runs."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import orjson
 
@@ -34,15 +34,8 @@ def build_commands(
         position: The checkpoint to which the commit leads.
         recorded_at: Time of the last event in epoch seconds; None for the retry of parked events.
     """
-    stored: list[Word] = []
-    removed: list[str] = []
-    for key, document in mutations.rows.items():
-        if document is None:
-            removed.append(key)
-        else:
-            stored += (key, document.decode())
-    yield from _split("HSET", names.rows, stored, 2)
-    yield from _split("HDEL", names.rows, removed, 1)
+    rows = {key: None if document is None else document.decode() for key, document in mutations.rows.items()}
+    yield from _hash_commands(names.rows, rows)
     for (name, group), members in mutations.index_removals.items():
         yield from _split("ZREM", names.index(name, group), members, 1)
     for (name, group), scores in mutations.index_additions.items():
@@ -50,22 +43,27 @@ def build_commands(
         for member, score in scores.items():
             pairs += (score, member)
         yield from _split("ZADD", names.index(name, group), pairs, 2)
+    for name, texts in mutations.texts.items():
+        yield from _hash_commands(names.texts(name), texts)
     increments: dict[str, list[Word]] = defaultdict(list)
     for (name, group), change in mutations.counts.items():
         increments[name] += (change, group)
     for name, pairs in increments.items():
         yield "ZINCRBY", names.count(name), pairs
-    grouped: list[Word] = []
-    emptied: list[str] = []
-    for group, keys in mutations.groups.items():
-        if keys:
-            grouped += (group, "\n".join(sorted(keys)))
-        else:
-            emptied.append(group)
-    yield from _split("HSET", names.groups, grouped, 2)
-    yield from _split("HDEL", names.groups, emptied, 1)
+    groups = {group: "\n".join(sorted(keys)) if keys else None for group, keys in mutations.groups.items()}
+    yield from _hash_commands(names.groups, groups)
     yield from _parking_commands(names, mutations.parked)
     yield "XADD", names.changes, _changes_entry(mutations, position, recorded_at)
+
+
+def _hash_commands(key: str, values: Mapping[str, str | None]) -> Iterator[Command]:
+    """Yield the commands that set the fields of a hash, and remove the fields with the value None."""
+    present: list[Word] = []
+    for name, value in values.items():
+        if value is not None:
+            present += (name, value)
+    yield from _split("HSET", key, present, 2)
+    yield from _split("HDEL", key, [name for name, value in values.items() if value is None], 1)
 
 
 def _split(name: str, key: str, words: Sequence[Word], step: int) -> Iterator[Command]:

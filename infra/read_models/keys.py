@@ -43,8 +43,11 @@ class SegmentKeys:
     ``parked``            hash        parked key -> {"error", "position", "since"}
     ``retry``             set         parked keys whose retry an operator has requested
     ``parked:<key>``      list        parked events of a key, in order, each the JSON object of its log entry
-    ``index:<name>[:g]``  sorted set  row keys, scored by a value of the row; one per group if the index has
-                                      groups
+    ``index:<name>``      sorted set  row keys, scored by the value of a column; ``index:@ends``: by the moment at
+                                      which the row ends
+    ``index:<c>=:<g>``    sorted set  keys of the rows whose value in the column c is g, scored by the projection's
+                                      order
+    ``text:<column>``     hash        row key -> text of the row in a column by which rows can be sorted
     ``count:<name>``      sorted set  group, scored by its number of rows
     ====================  ==========  ==================================================================
     """
@@ -65,6 +68,10 @@ class SegmentKeys:
     def index(self, name: str, group: str = "") -> str:
         """Return the key of an index, or of the part of the index that holds one group."""
         return f"{self.prefix}index:{name}:{group}" if group else f"{self.prefix}index:{name}"
+
+    def texts(self, column: str) -> str:
+        """Return the key of the texts of a column."""
+        return f"{self.prefix}text:{column}"
 
     def count(self, name: str) -> str:
         """Return the key of a count."""
