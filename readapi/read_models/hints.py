@@ -1,0 +1,131 @@
+"""Values of filters that no row has: an error for closed sets of values, a hint in an empty answer for open sets."""
+
+from asyncio import gather
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from projections.columns import RowColumn
+from projections.queries import AnyProjection, Counts, Equality, Filter, Query, RowQueries
+from readapi.http.problems import FieldError, invalid
+
+MAX_LISTED_VALUES = 30
+"""Highest number of known values that a text lists. If there are more, the text gives their number."""
+
+MAX_HINTS = 3
+"""Highest number of values that a hint explains. The comparison with all known values takes milliseconds each."""
+
+
+class _UnknownValue(NamedTuple):
+    """A value in a filter that no row has, with the known values of the column."""
+
+    column: str
+    value: str
+    known: Collection[str]
+
+
+class FilterValues:
+    """The values in the filters of one query, compared with the values that rows have.
+
+    Args:
+        projection: The projection of the read model.
+        filters: The filters as the client named them.
+        parameters: The parameter of each column whose parameter has another name than the column.
+    """
+
+    def __init__(
+        self, projection: AnyProjection, filters: Iterable[Filter], parameters: Mapping[str, str] | None = None
+    ) -> None:
+        self._columns = projection.columns
+        self._parameters = parameters or {}
+        self._filters = [
+            (self._columns[each.column], each.values)
+            for each in filters
+            if isinstance(each, Equality) and each.column in self._columns and self._columns[each.column].equality
+        ]
+
+    async def check(self, queries: RowQueries[Any], now: float) -> None:
+        """Check that the values of closed sets are known.
+
+        Args:
+            queries: The queries of the read model.
+            now: The time of the query, in epoch seconds.
+
+        Raises:
+            Problem: 400 with the known values.
+        """
+        unknown = await self._unknown(queries, now, is_closed=True)
+        if unknown:
+            raise invalid(
+                [unknown_value(self._parameter(each[0]), each[0].replace("_", " "), *each[1:]) for each in unknown]
+            )
+
+    async def hint(self, queries: RowQueries[Any], now: float) -> str | None:
+        """Explain why no row matches, if a filter names a value that no row has. Call this for an empty answer only.
+
+        Args:
+            queries: The queries of the read model.
+            now: The time of the query, in epoch seconds.
+        """
+        unknown = await self._unknown(queries, now, is_closed=False)
+        return "; ".join(map(self._explain, unknown[:MAX_HINTS])) or None
+
+    async def _unknown(self, queries: RowQueries[Any], now: float, *, is_closed: bool) -> list[_UnknownValue]:
+        suspects = {
+            column.name: missing
+            for column, values in self._filters
+            if column.is_closed is is_closed and (missing := values - set(map(column.group, column.values)))
+        }
+        if not suspects:
+            return []
+        counts = await queries.counts([self._columns[name].count for name in suspects], now)
+        unknown: list[_UnknownValue] = []
+        for name, values in suspects.items():
+            column = self._columns[name]
+            count = counts[column.count]
+            known = dict.fromkeys((*map(column.group, column.values), *count.groups))
+            absent = await _absent(queries, column, values, count, now)
+            unknown += [_UnknownValue(name, value, known) for value in absent]
+        return unknown
+
+    def _explain(self, unknown: _UnknownValue) -> str:
+        close = close_values(unknown.value, unknown.known)
+        advice = f"close values: {', '.join(close)}" if close else f"known: {_listed(unknown.known)}"
+        return f"at present no row has {self._parameter(unknown.column)}={unknown.value}; {advice}"
+
+    def _parameter(self, column: str) -> str:
+        return self._parameters.get(column, column)
+
+
+async def _absent(
+    queries: RowQueries[Any], column: RowColumn, values: Collection[str], count: Counts, now: float
+) -> list[str]:
+    """Return the values that no row has, in order. Beyond the counted groups, each value needs a query of its own."""
+    missing = sorted(value for value in values if value not in count.groups)
+    if count.distinct <= len(count.groups):
+        return missing
+    filters = [(Equality(column.name, frozenset((value,))),) for value in missing]
+    pages = await gather(*(queries.page(Query(now, each, limit=0)) for each in filters))
+    return [value for value, page in zip(missing, pages, strict=True) if not page.total]
+
+
+def close_values(value: str, known: Iterable[str]) -> list[str]:
+    """Return at most 3 known values that resemble a value regardless of case, the closest first, as they are stored."""
+    by_lower = {each.lower(): each for each in known}
+    return [by_lower[lower] for lower in get_close_matches(value.lower(), by_lower)]
+
+
+def unknown_value(field: str, kind: str, value: str, known: Collection[str]) -> FieldError:
+    """Describe a value that is not in a closed set.
+
+    Args:
+        field: The name of the parameter.
+        kind: What the value names, in the singular.
+        value: The value.
+        known: The known values, in order.
+    """
+    return {"field": field, "reason": f"names {value!r}, and there is no such {kind}; known: {_listed(known)}"}
+
+
+def _listed(known: Collection[str]) -> str:
+    return (", ".join(known) if len(known) <= MAX_LISTED_VALUES else f"{len(known)} others") or "none"
