@@ -8,6 +8,7 @@ from annotated_types import Interval
 from domain.events import BacktestCompleted, BacktestEvent, BacktestFailed, BacktestProgressed
 from projections.base import Projection
 from projections.columns import EPOCH_SECONDS, Column
+from projections.views import View
 
 METRICS = (
     "win_rate",
@@ -82,6 +83,10 @@ class BacktestRow:
     """Members of the producer's messages that have no column."""
 
 
+RUN = View.of_columns(BacktestRow, without=METRICS, names={"source": "producer"})
+"""The run with its results as the producer announced them."""
+
+
 class Backtests(Projection[BacktestRow, Handled]):
     """The projection of backtest runs. Progress does not change a run that has ended."""
 
@@ -91,6 +96,7 @@ class Backtests(Projection[BacktestRow, Handled]):
     handles = (BacktestProgressed, BacktestCompleted, BacktestFailed)
     key = "job_id"
     order = "updated_at"
+    views = {"run": RUN}
 
     def keys(self, event: Handled) -> tuple[str, ...]:
         """Return the job id of the run."""

@@ -1,8 +1,9 @@
 """The views of ``patterns``: the compact form for the scan of the UI, and the full form with all values."""
 
 from functools import lru_cache
+from typing import Any
 
-from projections.views import Converted, Elapsed, Provenance, Remaining, View
+from projections.views import Converted, Elapsed, Remaining, View
 
 SHORT_WORDS = {
     "ascending": "Asc",
@@ -71,23 +72,11 @@ COMPACT = View(
 )
 """The members that the UI shows. The names are those of the UI."""
 
-FULL = COMPACT.extended(
-    pattern_type="pattern",
-    tier="tier",
-    confidence="confidence",
-    detected_at="detected_at",
-    updated_at="updated_at",
-    expires_at="expires_at",
-    current_price="current_price",
-    price_change="price_change",
-    relative_strength="relative_strength",
-    relative_volume="relative_volume",
-    rsi="rsi",
-    indicators="indicators",
-    producer="source",
-    event_id="event_id",
-    correlation_id="correlation_id",
-    extra="extra",
-    position=Provenance(),
-)
-"""The compact members, all columns and the provenance. ``source`` and ``pattern`` keep their compact meaning."""
+RENAMED = {"pattern": "pattern_type", "source": "producer"}
+"""Column -> its member in the full form, where a member of the compact form has the name of the column."""
+
+
+def full_view(row: type[Any]) -> View:
+    """Return the view of the compact members, all columns of the row and the provenance."""
+    shown = [name for name, member in COMPACT.members.items() if name == member]
+    return COMPACT.extended(**View.of_columns(row, without=shown, names=RENAMED).members)

@@ -9,7 +9,7 @@ from annotated_types import Interval
 from domain.events import UNKNOWN_TIER, PatternDetected, PatternExpired, PatternUpdated
 from projections.base import Count, Group, Projection, StoredRow
 from projections.columns import EPOCH_SECONDS, Column
-from projections.pattern_views import COMPACT, FULL
+from projections.pattern_views import COMPACT, full_view
 
 HIGH_CONFIDENCE = 0.8
 """Lowest confidence that counts as high."""
@@ -93,7 +93,7 @@ class ActivePatterns(Projection[PatternRow, Handled]):
     ends = "expires_at"
     has_replica = True
     has_history = True
-    views = {"compact": COMPACT, "full": FULL}
+    views = {"compact": COMPACT, "full": full_view(PatternRow)}
     summaries = (
         Count("all"),
         Count("by_confidence", by=confidence_band),

@@ -6,6 +6,7 @@ from typing import Annotated
 from domain.events import SymbolChanged, SymbolDelisted, SymbolListed
 from projections.base import Projection
 from projections.columns import EPOCH_SECONDS, Column
+from projections.views import View
 
 Handled = SymbolListed | SymbolChanged | SymbolDelisted
 """The events that the projection folds."""
@@ -44,6 +45,22 @@ class SymbolRow:
     """Id of the event that last changed the row."""
 
 
+SUMMARY = View(
+    symbol="symbol",
+    name="name",
+    exchange="exchange",
+    market="market",
+    type="type",
+    sector="sector",
+    industry="industry",
+    market_cap="market_cap",
+)
+"""A symbol in a list."""
+
+DETAILED = SUMMARY.extended(**View.of_columns(SymbolRow, without=SUMMARY.members).members)
+"""A symbol with its provenance."""
+
+
 class Symbols(Projection[SymbolRow, Handled]):
     """The projection of symbols. A delisted symbol keeps its row, so that it can be listed again."""
 
@@ -52,6 +69,7 @@ class Symbols(Projection[SymbolRow, Handled]):
     row = SymbolRow
     key = "symbol"
     has_replica = True
+    views = {"summary": SUMMARY, "details": DETAILED}
     handles = (SymbolListed, SymbolChanged, SymbolDelisted)
 
     def keys(self, event: Handled) -> tuple[str, ...]:

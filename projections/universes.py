@@ -6,6 +6,7 @@ from typing import Annotated
 from domain.events import UniverseChanged, UniverseDefined
 from projections.base import Projection
 from projections.columns import EPOCH_SECONDS, Column
+from projections.views import Converted, View
 
 Handled = UniverseDefined | UniverseChanged
 """The events that the projection folds."""
@@ -31,6 +32,18 @@ class UniverseRow:
     """Id of the event that last changed the row."""
 
 
+def number_of(symbols: list[str]) -> int:
+    """Count the symbols."""
+    return len(symbols)
+
+
+SUMMARY = View(key="key", name="name", description="description", symbol_count=Converted("symbols", number_of))
+"""A universe in a list."""
+
+DETAILED = View.of_columns(UniverseRow, without=("defined_at",))
+"""A universe with its symbols and its provenance."""
+
+
 class Universes(Projection[UniverseRow, Handled]):
     """The projection of universes."""
 
@@ -39,6 +52,7 @@ class Universes(Projection[UniverseRow, Handled]):
     row = UniverseRow
     key = "key"
     has_replica = True
+    views = {"summary": SUMMARY, "details": DETAILED}
     handles = (UniverseDefined, UniverseChanged)
 
     def keys(self, event: Handled) -> tuple[str, ...]:

@@ -4,8 +4,8 @@ A view maps names of members to values: a column as it is, a column that a funct
 moment, or the provenance of the row.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -75,6 +75,20 @@ class View:
 
     def __init__(self, **members: Member) -> None:
         self.members: Mapping[str, Member] = members
+
+    @classmethod
+    def of_columns(
+        cls, row: type[Any], *, without: Collection[str] = (), names: Mapping[str, str] | None = None
+    ) -> "View":
+        """Return the view of the columns of a row and the provenance.
+
+        Args:
+            row: The class of the row.
+            without: Columns that the view does not have.
+            names: The member of each column whose member has another name than the column.
+        """
+        columns = [field.name for field in fields(row) if field.name not in without]
+        return cls(**{(names or {}).get(column, column): column for column in columns}, position=Provenance())
 
     def extended(self, **members: Member) -> "View":
         """Return a view with further members."""
