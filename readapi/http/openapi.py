@@ -90,6 +90,7 @@ _PROBLEMS = {
     403: "The token lacks the scope that `scope` names, `X-User-ID` names another user, or the origin of the page is "
     "not allowed.",
     404: "The resource does not exist.",
+    406: "The service cannot write the requested media type.",
     408: "The request did not arrive in time.",
     409: "The request conflicts with the present state.",
     412: "The version differs from `If-Match`. `ETag` is the present version.",
@@ -226,6 +227,10 @@ def _response(declared: Operation, status: int, body: Any, schemas: Mapping[int,
     elif body is not None:
         media_type = MEDIA_TYPE if status == HTTPStatus.UNPROCESSABLE_ENTITY else falcon.MEDIA_JSON
         response["content"] = {media_type: {"schema": schemas[id(body)]}}
+    if status == HTTPStatus.OK:
+        response.setdefault("content", {}).update(
+            {download: {"schema": {"type": "string"}} for download in declared.downloads}
+        )
     if declared.reads:
         response["headers"] = _READ_HEADERS
     elif declared.writes and status < 400:

@@ -33,6 +33,8 @@ class Operation:
     query: type[Parameters] = Parameters
     path: Mapping[str, str] = field(default_factory=dict)
     """Descriptions of the path parameters, by name."""
+    downloads: tuple[str, ...] = ()
+    """Media types other than JSON in which the client can request the response with status 200."""
     body: Any = None
     """Type of the JSON body of the request."""
     body_required: bool = True

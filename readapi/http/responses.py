@@ -1,5 +1,6 @@
 """JSON responses with entity tags (RFC 9110, section 8.8.3), cache headers and pagination."""
 
+import time
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -99,3 +100,9 @@ def send_encoded(
         return
     resp.content_type = falcon.MEDIA_JSON
     resp.data = b"%b,%b}" % (body[:-1], volatile_member) if volatile_member else body
+
+
+def performance(req: Request, source: str) -> bytes:
+    """Encode the JSON member ``performance``: response time in milliseconds, and the source of the answer."""
+    milliseconds = (time.perf_counter() - req.context.started) * 1_000
+    return b'"performance":{"api_response_time_ms":%.3f,"source":"%b"}' % (milliseconds, source.encode())
