@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
-from projections.queries import MAX_OFFSET, Page, Query, TooDeepError
+from projections.queries import MAX_OFFSET, Page, Query, RowQueries, TooDeepError
 from projections.versions import Build
 from projections.views import View
 from readapi.http.problems import Problem, invalid
@@ -24,6 +24,8 @@ class PageSource(NamedTuple):
     source: str
     """Origin of the answer: ``redis``, ``replica`` or ``archive``."""
     staleness: Staleness = FRESH
+    queries: RowQueries[Any] | None = None
+    """The queries of the live build. None for a moment in the past."""
 
     async def read(self, query: Query) -> Page[Any]:
         """Read a page. Raises Problem (400) if page numbers do not reach the page."""

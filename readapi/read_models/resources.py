@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired
 
 import orjson
 from falcon.asgi import Request, Response
@@ -28,6 +28,7 @@ from readapi.http.responses import (
 from readapi.ports.read_models import LiveBuild
 from readapi.read_models.as_of import RowHistory
 from readapi.read_models.downloads import ARROW, CSV, FILE_ENDINGS, NDJSON, download_type, open_encoder, stream
+from readapi.read_models.hints import FilterValues
 from readapi.read_models.page_parameters import PageParameters, page_parameters, unused_in_download
 from readapi.read_models.pages import PageSource, all_documents
 from readapi.read_models.rendering import all_columns, end_of_second, render
@@ -129,8 +130,15 @@ def rows_resource(served: ServedReadModel) -> Resource:
 
 
 def _present(served: ServedReadModel, live: LiveBuild[Rows]) -> PageSource:
-    name, queries, staleness = served.projection.name, live.queries, served.read_model.staleness()
-    return PageSource(queries.page, served.clock(), name, live.build, queries.source, staleness)
+    return PageSource(
+        page=live.queries.page,
+        moment=served.clock(),
+        read_model=served.projection.name,
+        build=live.build,
+        source=live.queries.source,
+        staleness=served.read_model.staleness(),
+        queries=live.queries,
+    )
 
 
 def _past(served: ServedReadModel, req: Request, resp: Response, query: PageParameters) -> PageSource:
@@ -150,12 +158,18 @@ def _past(served: ServedReadModel, req: Request, resp: Response, query: PagePara
 
 
 async def _send_page(req: Request, resp: Response, source: PageSource, query: PageParameters) -> None:
-    page = await source.read(query.query(source.moment))
+    request = query.query(source.moment)
+    values = FilterValues(query.projection, request.filters)
+    if source.queries:
+        await values.check(source.queries, source.moment)
+    page = await source.read(request)
+    hint = await values.hint(source.queries, source.moment) if source.queries and not page.total else None
     number = None if query.cursor else query.page or 1
     content = {
         "rows": orjson.Fragment(render(page.rows, query.view, end_of_second(source.moment))),
         "pagination": pagination(number, query.page_size, page.total),
         "next": encode_cursor(page.end, query.order) if page.end else None,
+        **({"hint": hint} if hint else {}),
         "cache_info": CacheInfo(read_model=source.read_model, version=source.build.version, build=str(source.build)),
         **source.staleness,
     }
@@ -269,6 +283,7 @@ def _page_type(served: ServedReadModel) -> Any:
         "rows": list[row],
         "pagination": Pagination,
         "next": str | None,
+        "hint": NotRequired[str],
         "cache_info": CacheInfo,
         "stale": bool,
         "age_seconds": int | None,

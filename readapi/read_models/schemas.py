@@ -82,21 +82,40 @@ def document_type(projection: AnyProjection, view: View, name: str, *, is_comple
     return TypedDict(name, members, total=is_complete)  # type: ignore[operator]
 
 
-def column_documents(projection: AnyProjection) -> list[dict[str, Any]]:
+class ColumnDocument(TypedDict):
+    """A column of a read model.
+
+    ``type`` is ``text``, ``number``, ``boolean`` or ``json``. ``filters`` has the names of the parameters that filter by
+    the column. ``sort`` tells whether rows can be sorted by the column. ``count`` is the name of the count of rows by
+    value. ``values`` has the values that are always known.
+    """
+
+    name: str
+    type: str
+    nullable: bool
+    unit: str | None
+    description: str
+    filters: list[str]
+    sort: bool
+    count: str | None
+    values: list[str] | None
+
+
+def column_documents(projection: AnyProjection) -> list[ColumnDocument]:
     """Describe the columns of a read model for clients."""
     descriptions = descriptions_of(projection.row)
     return [
-        {
-            "name": name,
-            "type": column.kind,
-            "nullable": column.nullable,
-            "unit": column.declared.unit,
-            "description": descriptions.get(name, ""),
-            "filters": _filters(name, column),
-            "sort": column.sort,
-            "count": column.count if column.equality else None,
-            "values": list(column.values) or None,
-        }
+        ColumnDocument(
+            name=name,
+            type=column.kind,
+            nullable=column.nullable,
+            unit=column.declared.unit,
+            description=descriptions.get(name, ""),
+            filters=_filters(name, column),
+            sort=column.sort,
+            count=column.count if column.equality else None,
+            values=list(column.values) or None,
+        )
         for name, column in projection.columns.items()
     ]
 
