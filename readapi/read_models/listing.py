@@ -19,8 +19,8 @@ class ReadModelDocument(TypedDict):
     """A read model.
 
     ``key`` is the name of the key of a row. ``scope`` is the scope that a client needs to query the rows; it is null if
-    the read model has no endpoint of its own. ``order`` is the default sort key. ``ends`` is the column of the moment at
-    which a row ends. ``counts`` and ``views`` are names. ``as_of`` tells whether queries can ask about the past.
+    the read model has no endpoint of its own. ``order`` is the default sort key. ``ends`` is the column of the moment
+    at which a row ends. ``counts`` and ``views`` are names. ``as_of`` tells whether queries can ask about the past.
     ``version`` and ``build`` are those that answer now. ``position`` has the positions up to which the build is folded.
     ``rows`` is the number of rows that have not ended; it is null while it is unknown.
     """

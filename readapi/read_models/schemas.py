@@ -85,9 +85,9 @@ def document_type(projection: AnyProjection, view: View, name: str, *, is_comple
 class ColumnDocument(TypedDict):
     """A column of a read model.
 
-    ``type`` is ``text``, ``number``, ``boolean`` or ``json``. ``filters`` has the names of the parameters that filter by
-    the column. ``sort`` tells whether rows can be sorted by the column. ``count`` is the name of the count of rows by
-    value. ``values`` has the values that are always known.
+    ``type`` is ``text``, ``number``, ``boolean`` or ``json``. ``filters`` has the names of the parameters that filter
+    by the column. ``sort`` tells whether rows can be sorted by the column. ``count`` is the name of the count of rows
+    by value. ``values`` has the values that are always known.
     """
 
     name: str
