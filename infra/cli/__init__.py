@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "infra.cli.roles:serve",
     "publish": "infra.cli.publish:publish",
     "status": "infra.cli.status:status",
+    "query": "infra.cli.query:query",
     "projections": "infra.cli.status:projections",
     "replay": "infra.cli.replay:replay",
     "rollback": "infra.cli.replay:rollback",

@@ -27,12 +27,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty
     if not rows:
         console.print(empty)
         return
+    console.print(row_table(columns, rows))
+
+
+def row_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table with these columns of the rows."""
     table = Table(box=None, header_style="bold")
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*("" if row[column] is None else escape(str(row[column])) for column in columns))
-    console.print(table)
+    return table
 
 
 def iso(moment: float) -> str:
