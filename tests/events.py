@@ -20,7 +20,6 @@ from domain.events import (
     UniverseChanged,
     UniverseDefined,
 )
-from domain.log import LogEntry
 from infra.log.event_log import NewEvent
 
 NOON = 1_757_001_600.0
@@ -114,17 +113,6 @@ def new_events(events: Iterable[Event], origin: str = "") -> list[NewEvent]:
 def opaque_event(stream: str = "symbol-AAPL", **fields: Any) -> NewEvent:
     """Build an event for tests that never read its content."""
     return NewEvent(stream, "domain.events:PatternDetected", b"{}", **fields)
-
-
-def log_entry(event: Event, position: int, recorded_at: float = 0.0) -> LogEntry:
-    """Build the entry of an event at a position of a log. The version of the stream is the position."""
-    topic = topic_of(type(event))
-    return LogEntry(position, event.stream, position, topic, event.event_id, recorded_at, encode(event))
-
-
-def log_entries(events: Iterable[Event], first: int = 1) -> list[LogEntry]:
-    """Build the entries of events at consecutive positions of a log, from ``first``."""
-    return [log_entry(event, position) for position, event in enumerate(events, first)]
 
 
 _DETECTION = {"symbol": "AAPL", "pattern": "Doji", "detected_at": NOON}

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from domain.events import Event
 from infra.catalogue.difference import symbol_changes, universe_changes
 from infra.catalogue.parsing import RefusedRow, SourceRows, SymbolEntry, UniverseEntry
+from projections.specification import Given
 from projections.symbols import DETAILS, Symbols
 from projections.universes import Universes
-from tests.unit.spec import Given
 
 SYMBOLS = ("A", "B", "C")
 

@@ -9,6 +9,7 @@ from projections.backtests import Backtests
 from projections.patterns import ActivePatterns, confidence_band, pattern_id
 from projections.producers import Producers
 from projections.registry import READ_MODELS
+from projections.specification import Given
 from projections.symbols import Symbols
 from projections.universes import Universes
 from tests.events import (
@@ -27,7 +28,6 @@ from tests.events import (
     universe_defined,
 )
 from tests.examples import EXAMPLES
-from tests.unit.spec import Given
 
 SELF_SUFFICIENT = {
     "patterns": {"PatternDetected", "PatternUpdated"},

@@ -16,10 +16,10 @@ from domain.lists import Preset, PresetDraft, Watchlist
 from domain.symbols import SYMBOL_RULE, is_symbol
 from domain.user_events import USER_EVENT_TYPES, UserEvent
 from domain.workspace import OutdatedError, Stamp, Workspace
+from projections.specification import Given
 from projections.workspaces import WorkspaceRow, Workspaces
 from tests.oracles.workspaces import apply_event, empty_workspace
 from tests.strategies import user_events
-from tests.unit.spec import Given
 
 FAMILY = ("👩\u200d👧", "👩👧", "\u200d")
 """An emoji of two parts and a joiner, its parts alone (another spelling of the name), and the joiner alone (empty)."""

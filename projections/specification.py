@@ -1,13 +1,25 @@
-"""Specifications of projections: ``Given(projection, *events).when(event)`` has the rows that a test compares."""
+"""Specifications of projections for tests: ``Given(projection, *events).when(event).rows()`` are its rows."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from domain.codec import encode, topic_of
 from domain.events import Event
 from domain.log import LogEntry
 from projections.base import Projection, StoredRow, decode_row
 from projections.fold import FoldResult, LoadedState, decode_entries, fold, overlay
 from projections.mutations import derive
-from tests.events import log_entries
+
+
+def log_entry(event: Event, position: int, recorded_at: float = 0.0) -> LogEntry:
+    """Return the entry of an event at a position of a log. The version of the stream is the position."""
+    topic = topic_of(type(event))
+    return LogEntry(position, event.stream, position, topic, event.event_id, recorded_at, encode(event))
+
+
+def log_entries(events: Iterable[Event], first: int = 1) -> list[LogEntry]:
+    """Return the entries of events at consecutive positions of a log, from ``first``."""
+    return [log_entry(event, position) for position, event in enumerate(events, first)]
 
 
 class Given:
