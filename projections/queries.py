@@ -19,6 +19,9 @@ MAX_OFFSET = 10_000
 MAX_GROUPS = 1_000
 """Highest number of groups of a count that an answer contains."""
 
+ALWAYS = -inf
+"""A moment before the end of every row, in epoch seconds."""
+
 Positions = Mapping[str, int]
 """A position for each log, by the name of the log."""
 

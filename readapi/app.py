@@ -1,14 +1,20 @@
 """The Falcon application: its ports, its routes and its middleware."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import falcon
 from falcon.asgi import App
 from prometheus_client import CollectorRegistry
 
-from projections.queries import ActivityQueries, BacktestQueries, PatternQueries, ProducerQueries, WorkspaceQueries
+from projections.activity import Activity
+from projections.backtests import Backtests
+from projections.patterns import ActivePatterns
+from projections.producers import Producers
+from projections.queries import RowQueries
+from projections.workspaces import Workspaces
 from readapi.access.guard import Guard, access_rules
 from readapi.access.origins import CrossOrigin
 from readapi.audit.resources import AuditEventsResource, AuditStreamResource, AuditVerificationResource
@@ -49,17 +55,8 @@ from readapi.users.filter_presets import PRESETS
 from readapi.users.list_resource import UserLists, collection_resource, item_resource
 from readapi.users.watchlists import WATCHLISTS
 
-
-@dataclass(frozen=True)
-class ReadModels:
-    """The live read models."""
-
-    patterns: ReadModel[PatternQueries]
-    backtests: ReadModel[BacktestQueries]
-    activity: ReadModel[ActivityQueries]
-    producers: ReadModel[ProducerQueries]
-    workspaces: ReadModel[WorkspaceQueries]
-    catalogue: Catalogue
+ReadModels = Mapping[str, ReadModel[RowQueries[Any]]]
+"""The live read models by name."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +104,16 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     registry = CollectorRegistry()
     request_metrics = RequestMetrics(registry)
     hub.metrics.register(registry)
-    clock = runtime.clock
+    clock, catalogue = runtime.clock, hub.catalogue
+    workspace = CallerWorkspace(ports.read_models[Workspaces.name])
     routes = {
-        **_push_routes(hub, CallerWorkspace(ports.read_models.workspaces)),
-        **_pattern_routes(ports, clock),
+        **_push_routes(hub, workspace),
+        **_pattern_routes(ports, catalogue, workspace, clock),
         **_backtest_routes(ports),
         **_audit_routes(ports.archive),
         **_recording_routes(ports.commands),
         **_projection_routes(ports.operations),
-        **_catalogue_routes(ports.read_models, clock),
+        **_catalogue_routes(ports.read_models, catalogue, clock),
         **_user_routes(ports, clock),
         **_health_routes(ports, request_metrics, clock),
         "/metrics": MetricsResource(request_metrics, runtime.process_registry or registry, ports.operations),
@@ -146,11 +144,12 @@ def _push_routes(hub: Hub, workspace: CallerWorkspace) -> dict[str, object]:
     }
 
 
-def _pattern_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, object]:
-    models, archive = ports.read_models, ports.archive
-    patterns, workspace = models.patterns, CallerWorkspace(models.workspaces)
+def _pattern_routes(
+    ports: Ports, catalogue: Catalogue, workspace: CallerWorkspace, clock: Callable[[], float]
+) -> dict[str, object]:
+    patterns, archive = ports.read_models[ActivePatterns.name], ports.archive
     return {
-        "/api/patterns/scan": ScanResource(patterns, archive.pattern_history, models.catalogue, workspace, clock),
+        "/api/patterns/scan": ScanResource(patterns, archive.pattern_history, catalogue, workspace, clock),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, ports.operations, clock),
@@ -159,7 +158,7 @@ def _pattern_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, objec
 
 
 def _backtest_routes(ports: Ports) -> dict[str, object]:
-    backtests = ports.read_models.backtests
+    backtests = ports.read_models[Backtests.name]
     return {
         "/api/backtests": BacktestsResource(backtests),
         "/api/backtests/{job_id}": BacktestResource(backtests, ports.archive.history),
@@ -193,19 +192,18 @@ def _projection_routes(operations: Operations) -> dict[str, object]:
     }
 
 
-def _catalogue_routes(models: ReadModels, clock: Callable[[], float]) -> dict[str, object]:
-    symbols, universes = models.catalogue.symbols, models.catalogue.universes
+def _catalogue_routes(models: ReadModels, catalogue: Catalogue, clock: Callable[[], float]) -> dict[str, object]:
     return {
-        "/api/dashboard/stats": DashboardResource(models.activity, symbols, clock),
-        "/api/symbols": SymbolsResource(symbols),
-        "/api/symbols/{symbol:path}": SymbolResource(symbols, models.patterns, clock),
-        "/api/users/universe": UniversesResource(universes),
-        "/api/users/universe/{key}": UniverseResource(universes),
+        "/api/dashboard/stats": DashboardResource(models[Activity.name], catalogue, clock),
+        "/api/symbols": SymbolsResource(catalogue),
+        "/api/symbols/{symbol:path}": SymbolResource(catalogue.symbols, models[ActivePatterns.name], clock),
+        "/api/users/universe": UniversesResource(catalogue.universes),
+        "/api/users/universe/{key}": UniverseResource(catalogue.universes),
     }
 
 
 def _user_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, object]:
-    user_lists = UserLists(ports.read_models.workspaces, ports.commands.workspaces, clock)
+    user_lists = UserLists(ports.read_models[Workspaces.name], ports.commands.workspaces, clock)
     return {
         "/api/users/watchlists": collection_resource(WATCHLISTS, user_lists),
         "/api/users/watchlists/{list_id}": item_resource(WATCHLISTS, user_lists),
@@ -216,8 +214,9 @@ def _user_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, object]:
 
 def _health_routes(ports: Ports, request_metrics: RequestMetrics, clock: Callable[[], float]) -> dict[str, object]:
     models, operations = ports.read_models, ports.operations
+    patterns, producers = models[ActivePatterns.name], models[Producers.name]
     return {
-        "/api/health": HealthResource(models.patterns, operations),
-        "/api/pattern-discovery/health": DiscoveryHealthResource(models.patterns, models.producers, operations, clock),
+        "/api/health": HealthResource(patterns, operations),
+        "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
         "/api/pattern-discovery/performance": PerformanceResource(request_metrics),
     }

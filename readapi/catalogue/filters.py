@@ -1,20 +1,19 @@
 """Filters by sector and universe: the catalogue resolves them to sets of symbols."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import NamedTuple
 
 from falcon.asgi import Request
 
-from readapi.catalogue.replicas import SymbolReplica, UniverseReplica, UnloadedReplica
+from projections.queries import ALWAYS, ResultRow, RowQueries
+from projections.symbols import SymbolRow
+from projections.universes import UniverseRow
+from readapi.catalogue.derived import Derived
+from readapi.catalogue.symbol_index import SymbolIndex, symbols_of_patterns
 from readapi.http.problems import FieldError, invalid
 from readapi.http.read_model import ReadModel
-from readapi.ports.errors import UnavailableError
-from readapi.ports.read_models import LiveBuild
-
-MAX_SUGGESTED_NAMES = 30
-"""Highest number of known names that a refusal lists. If there are more, it gives their number."""
-
-Replica = TypeVar("Replica")
+from readapi.ports.read_models import LiveRows
+from readapi.read_models.hints import unknown_value
 
 
 class CatalogueNames(NamedTuple):
@@ -35,17 +34,29 @@ class Catalogue:
     """The current symbols and universes."""
 
     def __init__(
-        self,
-        symbols: ReadModel[SymbolReplica | UnloadedReplica],
-        universes: ReadModel[UniverseReplica | UnloadedReplica],
+        self, symbols: ReadModel[RowQueries[SymbolRow]], universes: ReadModel[RowQueries[UniverseRow]]
     ) -> None:
         self.symbols = symbols
         self.universes = universes
+        self._symbol_index = Derived(SymbolIndex)
+        self._members = Derived(_members)
 
     @property
     def state(self) -> Hashable:
         """The state of the catalogue. As long as it is equal, names resolve to the same symbols."""
-        return self.symbols.live.queries.state, self.universes.live.queries.state
+        return self.symbols.live.queries.state(ALWAYS), self.universes.live.queries.state(ALWAYS)
+
+    def symbol_index(self, live: LiveRows[SymbolRow]) -> SymbolIndex:
+        """Return the index of the listed symbols of a build. Raises UnavailableError if it is not loaded yet."""
+        return self._symbol_index.of(live)
+
+    @property
+    def _sectors(self) -> Mapping[str, frozenset[str]]:
+        return self.symbol_index(self.symbols.live).sectors
+
+    @property
+    def _universes(self) -> Mapping[str, frozenset[str]]:
+        return self._members.of(self.universes.live)
 
     async def wait_for_position(self, req: Request) -> None:
         """Wait for the position that the request requires. Raises Problem (400, 504)."""
@@ -62,8 +73,8 @@ class Catalogue:
         if not names:
             return
         errors = [
-            *_unknown("sectors", "sector", names.sectors, lambda: loaded(self.symbols.live).sectors),
-            *_unknown("universe", "universe", names.universes, lambda: loaded(self.universes.live).members),
+            *_unknown("sectors", "sector", names.sectors, self._sectors if names.sectors else ()),
+            *_unknown("universe", "universe", names.universes, self._universes if names.universes else ()),
         ]
         if errors:
             raise invalid(errors)
@@ -81,17 +92,14 @@ class Catalogue:
             UnavailableError: The catalogue is not loaded yet.
         """
         if names.sectors is not None:
-            symbols = _intersection(symbols, _union(loaded(self.symbols.live).sectors, names.sectors))
+            symbols = _intersection(symbols, _union(self._sectors, names.sectors))
         if names.universes is not None:
-            symbols = _intersection(symbols, _union(loaded(self.universes.live).members, names.universes))
+            symbols = _intersection(symbols, _union(self._universes, names.universes))
         return symbols
 
 
-def loaded(live: LiveBuild[Replica | UnloadedReplica]) -> Replica:
-    """Return the replica of a build. Raises UnavailableError if it is not loaded yet."""
-    if isinstance(live.queries, UnloadedReplica):
-        raise UnavailableError("the catalogue is being loaded; try again")
-    return live.queries
+def _members(rows: Iterable[ResultRow[UniverseRow]]) -> Mapping[str, frozenset[str]]:
+    return {result.key: symbols_of_patterns(result.row.symbols) for result in rows}
 
 
 def _union(sets: Mapping[str, frozenset[str]], names: Iterable[str]) -> frozenset[str]:
@@ -104,15 +112,5 @@ def _intersection(symbols: frozenset[str] | None, others: frozenset[str]) -> fro
     return others if symbols is None else symbols & others
 
 
-def _unknown(
-    field: str, kind: str, names: frozenset[str] | None, sets: Callable[[], Mapping[str, object]]
-) -> Iterator[FieldError]:
-    if names is None:
-        return
-    known = sets()
-    for name in sorted(names - known.keys()):
-        suggestions = ", ".join(known) if len(known) <= MAX_SUGGESTED_NAMES else f"{len(known)} others"
-        yield {
-            "field": field,
-            "reason": f"names {name!r}, and there is no such {kind}; known: {suggestions or 'none'}",
-        }
+def _unknown(field: str, kind: str, names: frozenset[str] | None, known: Collection[str]) -> list[FieldError]:
+    return [unknown_value(field, kind, name, known) for name in sorted(names or ()) if name not in known]

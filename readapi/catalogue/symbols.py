@@ -2,26 +2,38 @@
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 from falcon.asgi import Request, Response
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from projections.queries import PatternQueries, PatternQuery, most_frequent
-from readapi.catalogue.filters import loaded
-from readapi.catalogue.rendering import SymbolDetails, SymbolSummary, symbol_details
-from readapi.catalogue.replicas import SymbolReplica, UnloadedReplica
+from projections.patterns import PatternRow
+from projections.queries import ALWAYS, Equality, Query, RowQueries, most_frequent
+from projections.symbols import SymbolRow, Symbols
+from readapi.catalogue.filters import Catalogue
+from readapi.catalogue.symbol_index import symbols_of_patterns
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import LongName, Parameters, check_whole_number
 from readapi.http.problems import not_found
 from readapi.http.read_model import POSITION_HEADER, ReadModel
 from readapi.http.responses import send_with_etag
-from readapi.ports.read_models import LiveBuild, format_positions
+from readapi.ports.read_models import LiveRows, format_positions
+from readapi.read_models.all_rows import all_rows
+from readapi.read_models.filter_parameters import filters_of
+from readapi.read_models.hints import FilterValues
+from readapi.read_models.rendering import render
+from readapi.read_models.schemas import document_type
 
-ROWS_PER_QUERY = 1_000
-"""Patterns read per query while the patterns of a symbol are counted."""
+SUMMARY, DETAILED = Symbols.views["summary"], Symbols.views["details"]
+
+if TYPE_CHECKING:
+    SymbolSummary = dict[str, Any]
+    SymbolDetails = dict[str, Any]
+else:
+    SymbolSummary = document_type(Symbols, SUMMARY, "SymbolSummary")
+    SymbolDetails = document_type(Symbols, DETAILED, "SymbolDetails")
 
 
 class SymbolsParameters(Parameters):
@@ -62,8 +74,9 @@ class SymbolAnswer(TypedDict):
 class SymbolsResource(Resource):
     """The listed symbols."""
 
-    def __init__(self, symbols: ReadModel[SymbolReplica | UnloadedReplica]) -> None:
-        self.read_model = symbols
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.read_model = catalogue.symbols
+        self._catalogue = catalogue
 
     @operation(
         "List or search the listed symbols.",
@@ -72,12 +85,14 @@ class SymbolsResource(Resource):
         query=SymbolsParameters,
         reads=True,
     )
-    async def on_get(
-        self, req: Request, resp: Response, query: SymbolsParameters, live: LiveBuild[SymbolReplica | UnloadedReplica]
-    ) -> None:
+    async def on_get(self, req: Request, resp: Response, query: SymbolsParameters, live: LiveRows[SymbolRow]) -> None:
         """Send the symbols."""
-        symbols = loaded(live).search(query.search or "", query.market, query.limit)
-        send_with_etag(req, resp, {"symbols": orjson.Fragment(b"[%b]" % b",".join(symbols)), "count": len(symbols)})
+        filters = filters_of(Symbols, {"market": None if query.market is None else (query.market,)})
+        await FilterValues(Symbols, filters).check(live.queries, ALWAYS)
+        symbols = self._catalogue.symbol_index(live).search(query.search or "", query.market)
+        rows = await live.queries.get_many(symbols[: query.limit], ALWAYS)
+        content = {"symbols": orjson.Fragment(render(rows, SUMMARY, ALWAYS)), "count": len(rows)}
+        send_with_etag(req, resp, content)
 
 
 class SymbolResource(Resource):
@@ -85,8 +100,8 @@ class SymbolResource(Resource):
 
     def __init__(
         self,
-        symbols: ReadModel[SymbolReplica | UnloadedReplica],
-        patterns: ReadModel[PatternQueries],
+        symbols: ReadModel[RowQueries[SymbolRow]],
+        patterns: ReadModel[RowQueries[PatternRow]],
         clock: Callable[[], float],
     ) -> None:
         self.read_model = symbols
@@ -107,34 +122,29 @@ class SymbolResource(Resource):
         resp: Response,
         _query: Parameters,
         *,
-        live: LiveBuild[SymbolReplica | UnloadedReplica],
+        live: LiveRows[SymbolRow],
         symbol: str,
     ) -> None:
         """Send the symbol."""
         patterns = await self._patterns.wait_for_position(req)
-        result = loaded(live).get(symbol.upper())
+        result = await live.queries.get(symbol.upper(), ALWAYS)
         if result is None:
             raise not_found(f"symbol {symbol!r} in the catalogue")
         # The answer is from two read models and guarantees only the positions that both have reached.
         common = {log: min(position, patterns.positions.get(log, 0)) for log, position in live.positions.items()}
         resp.set_header(POSITION_HEADER, format_positions(common))
         answer = SymbolAnswer(
-            symbol=symbol_details(result),
+            symbol=DETAILED.render(result, ALWAYS),
             patterns=await count_patterns(patterns.queries, result.row.symbol, self._clock()),
             **self._patterns.staleness(),
         )
         send_with_etag(req, resp, answer)
 
 
-async def count_patterns(queries: PatternQueries, symbol: str, now: float) -> SymbolPatterns:
+async def count_patterns(queries: RowQueries[PatternRow], symbol: str, now: float) -> SymbolPatterns:
     """Count the patterns of a symbol that are active at ``now`` (epoch seconds)."""
     by_type, by_tier = Counter[str](), Counter[str]()
-    query = PatternQuery(now, symbols=frozenset({symbol}), limit=ROWS_PER_QUERY)
-    while True:
-        page = await queries.scan(query)
-        for result in page.rows:
-            by_type[result.row.pattern] += 1
-            by_tier[result.row.tier] += 1
-        if page.end is None:
-            return {"total": page.total, "by_type": most_frequent(by_type), "by_tier": most_frequent(by_tier)}
-        query = query._replace(after=page.end)
+    async for result in all_rows(queries, Query(now, (Equality("symbol", symbols_of_patterns((symbol,))),))):
+        by_type[result.row.pattern] += 1
+        by_tier[result.row.tier] += 1
+    return {"total": by_type.total(), "by_type": most_frequent(by_type), "by_tier": most_frequent(by_tier)}

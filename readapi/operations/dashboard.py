@@ -1,20 +1,23 @@
 """``/api/dashboard/stats``: numbers of events by day, type and producer, and numbers of symbols."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.activity import ActivityRow, day_of
-from projections.queries import ActivityQueries
-from readapi.catalogue.replicas import SymbolReplica, UnloadedReplica
+from projections.queries import ALWAYS, Query, RowQueries
+from readapi.catalogue.filters import Catalogue
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Days, Parameters
 from readapi.http.read_model import ReadModel
 from readapi.http.responses import send_with_etag
-from readapi.ports.read_models import LiveBuild
+from readapi.ports.errors import UnavailableError
+from readapi.ports.read_models import LiveRows
+from readapi.read_models.all_rows import all_rows
 
 
 class DashboardParameters(Parameters):
@@ -76,12 +79,12 @@ class DashboardResource(Resource):
 
     def __init__(
         self,
-        activity: ReadModel[ActivityQueries],
-        symbols: ReadModel[SymbolReplica | UnloadedReplica],
+        activity: ReadModel[RowQueries[ActivityRow]],
+        catalogue: Catalogue,
         clock: Callable[[], float],
     ) -> None:
         self.read_model = activity
-        self._symbols = symbols
+        self._catalogue = catalogue
         self._clock = clock
 
     @operation(
@@ -92,24 +95,31 @@ class DashboardResource(Resource):
         reads=True,
     )
     async def on_get(
-        self, req: Request, resp: Response, query: DashboardParameters, live: LiveBuild[ActivityQueries]
+        self, req: Request, resp: Response, query: DashboardParameters, live: LiveRows[ActivityRow]
     ) -> None:
         """Send the statistics of the requested days."""
         today = datetime.fromtimestamp(self._clock(), UTC)
         days = [day_of((today - timedelta(days=back)).timestamp()) for back in range(query.days)]
-        rows = await live.queries.since(days[-1])
-        symbols = _symbol_counts(self._symbols.live.queries)
-        send_with_etag(req, resp, DashboardDocument(statistics=_statistics(rows, days), symbols=symbols))
+        statistics = _statistics(await _rows_since(live.queries, days[-1]), days)
+        send_with_etag(req, resp, DashboardDocument(statistics=statistics, symbols=self._symbol_counts()))
 
-
-def _symbol_counts(replica: SymbolReplica | UnloadedReplica) -> SymbolCounts | None:
-    if isinstance(replica, UnloadedReplica):
+    def _symbol_counts(self) -> SymbolCounts | None:
+        with suppress(UnavailableError):
+            total, active, by_market, by_sector = self._catalogue.symbol_index(self._catalogue.symbols.live).statistics
+            return SymbolCounts(total=total, active=active, by_market=dict(by_market), by_sector=dict(by_sector))
         return None
-    total, active, by_market, by_sector = replica.statistics
-    return SymbolCounts(total=total, active=active, by_market=dict(by_market), by_sector=dict(by_sector))
 
 
-def _statistics(rows: Sequence[ActivityRow], days: Sequence[str]) -> EventStatistics:
+async def _rows_since(queries: RowQueries[ActivityRow], day: str) -> Sequence[ActivityRow]:
+    rows: list[ActivityRow] = []
+    async for result in all_rows(queries, Query(ALWAYS, sort_by="day", descending=True)):
+        if result.row.day < day:
+            break
+        rows.append(result.row)
+    return rows
+
+
+def _statistics(rows: Iterable[ActivityRow], days: Sequence[str]) -> EventStatistics:
     by_day, by_type, by_source, today = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     latest: dict[str, float] = {}
     for row in rows:

@@ -5,7 +5,9 @@ from contextlib import suppress
 
 from falcon.asgi import Request, Response
 
-from projections.queries import PatternQueries, ProducerQueries
+from projections.patterns import PatternRow
+from projections.producers import ProducerRow
+from projections.queries import Query, RowQueries
 from readapi.http.identities import identity_of
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
@@ -22,7 +24,7 @@ from readapi.operations.health_documents import (
 )
 from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import Operations
-from readapi.ports.read_models import LiveBuild
+from readapi.ports.read_models import LiveRows
 
 MAX_PRODUCERS = 20
 """Highest number of producers in the health of pattern discovery."""
@@ -31,7 +33,7 @@ MAX_PRODUCERS = 20
 class HealthResource(Resource):
     """The health of the service."""
 
-    def __init__(self, patterns: ReadModel[PatternQueries], operations: Operations) -> None:
+    def __init__(self, patterns: ReadModel[RowQueries[PatternRow]], operations: Operations) -> None:
         self._patterns = patterns
         self._operations = operations
 
@@ -51,7 +53,9 @@ class HealthResource(Resource):
 class PatternsHealthResource(Resource):
     """The health of the read model ``patterns``."""
 
-    def __init__(self, patterns: ReadModel[PatternQueries], operations: Operations, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, patterns: ReadModel[RowQueries[PatternRow]], operations: Operations, clock: Callable[[], float]
+    ) -> None:
         self.read_model = patterns
         self._operations = operations
         self._clock = clock
@@ -59,17 +63,16 @@ class PatternsHealthResource(Resource):
     @operation(
         "Show the health of the read model of the patterns.", scope="read", responses={200: PatternsHealth}, reads=True
     )
-    async def on_get(self, _req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters, live: LiveRows[PatternRow]) -> None:
         """Send the lag, the parked keys and the size of the read model."""
         health = last_known_health(live)
         if self.read_model.stale_seconds() is None:
             with suppress(UnavailableError):
                 models = {model.name: model for model in await self._operations.read_models()}
                 health = read_model_health(models[self.read_model.name])
-        statistics = await live.queries.statistics(self._clock())
         content = PatternsHealth(
             **health,
-            total=statistics.total,
+            total=await count_rows(live, self._clock()),
             source=live.queries.source,
             replica=replica_health(live.queries),
             **self.read_model.staleness(),
@@ -82,8 +85,8 @@ class DiscoveryHealthResource(Resource):
 
     def __init__(
         self,
-        patterns: ReadModel[PatternQueries],
-        producers: ReadModel[ProducerQueries],
+        patterns: ReadModel[RowQueries[PatternRow]],
+        producers: ReadModel[RowQueries[ProducerRow]],
         operations: Operations,
         clock: Callable[[], float],
     ) -> None:
@@ -101,14 +104,20 @@ class DiscoveryHealthResource(Resource):
         patterns: int | None = None
         producers: list[ProducerReport] | None = None
         if health["status"] != "unhealthy":
-            patterns = (await self._patterns.live.queries.statistics(self._clock())).total
+            patterns = await count_rows(self._patterns.live, self._clock())
         if health["components"]["intake"] is not None:
-            latest = await self._producers.live.queries.latest(MAX_PRODUCERS)
+            latest = Query(self._clock(), sort_by="reported_at", descending=True, limit=MAX_PRODUCERS)
             producers = [
-                ProducerReport(source=row.source, status=row.status, reported_at=row.reported_at) for row, *_ in latest
+                ProducerReport(source=row.source, status=row.status, reported_at=row.reported_at)
+                for row, *_ in (await self._producers.live.queries.page(latest)).rows
             ]
         content = DiscoveryHealth(**health, patterns=patterns, producers=producers)
         send(resp, content, _http_status(health["status"]))
+
+
+async def count_rows(live: LiveRows[PatternRow], now: float) -> int:
+    """Count the patterns that are active at ``now`` (epoch seconds)."""
+    return (await live.queries.counts(["all"], now))["all"].total
 
 
 def _http_status(status: HealthStatus) -> int:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
-from projections.queries import PatternQueries
+from projections.queries import RowQueries
 from readapi.http.read_model import ReadModel
 from readapi.operations.health_documents import (
     ArchivedLogHealth,
@@ -21,8 +22,8 @@ from readapi.operations.read_model_documents import lag_events, lag_seconds, par
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import IntakeStatus, Operations, ReadModelStatus, ServerStatus
-from readapi.ports.read_models import LiveBuild
-from readapi.replica.replica import PatternReplica
+from readapi.ports.read_models import LiveRows
+from readapi.replica.replica import Replica
 
 MAX_LAG_SECONDS = 10.0
 """Lag in seconds above which a read model is degraded."""
@@ -34,9 +35,9 @@ MAX_POSTGRES_LATENCY_MS = 250.0
 """Latency in milliseconds above which PostgreSQL is degraded."""
 
 
-async def check_service(operations: Operations, patterns: ReadModel[PatternQueries]) -> ServiceHealth:
+async def check_service(operations: Operations, patterns: ReadModel[RowQueries[Any]]) -> ServiceHealth:
     """Check every component of the service."""
-    has_replica = isinstance(patterns.live.queries, PatternReplica)
+    has_replica = isinstance(patterns.live.queries, Replica)
     server_statuses = await operations.servers()
     servers = {name: server_health(name, status, has_replica=has_replica) for name, status in server_statuses.items()}
     read_models: dict[str, ReadModelHealth] = {}
@@ -95,7 +96,7 @@ def read_model_health(model: ReadModelStatus) -> ReadModelHealth:
     }
 
 
-def last_known_health(live: LiveBuild[PatternQueries]) -> ReadModelHealth:
+def last_known_health(live: LiveRows[Any]) -> ReadModelHealth:
     """Return the health of a read model whose status in Redis cannot be read."""
     return {
         "status": "degraded",
@@ -107,9 +108,9 @@ def last_known_health(live: LiveBuild[PatternQueries]) -> ReadModelHealth:
     }
 
 
-def replica_health(queries: PatternQueries) -> ReplicaHealth | None:
+def replica_health(queries: RowQueries[Any]) -> ReplicaHealth | None:
     """Return the size of the replica, or None if the queries are not answered from a replica."""
-    if not isinstance(queries, PatternReplica):
+    if not isinstance(queries, Replica):
         return None
     rows, size = len(queries), queries.nbytes
     return {"rows": rows, "bytes": size, "bytes_per_row": size // rows if rows else 0}

@@ -5,12 +5,13 @@ from collections.abc import Callable, Hashable
 
 from falcon.asgi import Request, Response
 
-from projections.queries import PatternQueries
+from projections.patterns import PatternRow
+from projections.queries import RowQueries
 from readapi.http.cohort_scheduling import yield_to_cohort
 from readapi.http.operation import Resource
 from readapi.http.read_model import MIN_POSITION_HEADER, ReadModel
 from readapi.http.responses import Encoded, send_encoded
-from readapi.ports.read_models import LiveBuild
+from readapi.ports.read_models import LiveRows
 
 MAX_ANSWERS = 500
 """Highest number of cached answers. The oldest answer is removed first."""
@@ -78,7 +79,7 @@ class CachedPatternResource(Resource):
         clock: Returns the time in epoch seconds.
     """
 
-    def __init__(self, patterns: ReadModel[PatternQueries], clock: Callable[[], float]) -> None:
+    def __init__(self, patterns: ReadModel[RowQueries[PatternRow]], clock: Callable[[], float]) -> None:
         self.read_model = patterns
         self._clock = clock
         self._cache = AnswerCache()
@@ -97,7 +98,7 @@ class CachedPatternResource(Resource):
         return True
 
     async def send_and_cache(
-        self, req: Request, resp: Response, answer: Encoded, live: LiveBuild[PatternQueries], now: float
+        self, req: Request, resp: Response, answer: Encoded, live: LiveRows[PatternRow], now: float
     ) -> None:
         """Send an answer, and cache it if its query string was requested before.
 
@@ -115,7 +116,7 @@ class CachedPatternResource(Resource):
         await yield_to_cohort()
         send_encoded(req, resp, answer, performance(req, live.queries.source))
 
-    def _state(self, live: LiveBuild[PatternQueries], now: float) -> tuple[Hashable, ...] | None:
+    def _state(self, live: LiveRows[PatternRow], now: float) -> tuple[Hashable, ...] | None:
         """Return everything on which an answer depends besides the query string. None if this needs I/O."""
         state = live.queries.state(now)
         return None if state is None else (state, int(now), self.read_model.stale_seconds())

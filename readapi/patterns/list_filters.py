@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from falcon.asgi import Request, Response
 from pydantic import StringConstraints
 
-from projections.queries import WorkspaceQueries
+from projections.queries import ALWAYS, RowQueries
 from projections.workspaces import WorkspaceRow
 from readapi.http.identities import identity_of
 from readapi.http.problems import Problem, invalid
 from readapi.http.read_model import POSITION_HEADER, ReadModel
-from readapi.ports.read_models import LiveBuild
+from readapi.ports.read_models import LiveRows
 
 LIST_ID_PATTERN = "^[0-9a-f]{32}$"
 ListId = Annotated[str, StringConstraints(pattern=LIST_ID_PATTERN)]
@@ -25,7 +25,7 @@ QueryParameters = Mapping[str, str | list[str]]
 class CallerWorkspace:
     """The workspace of the user who sends a request, read at most once per request."""
 
-    def __init__(self, workspaces: ReadModel[WorkspaceQueries]) -> None:
+    def __init__(self, workspaces: ReadModel[RowQueries[WorkspaceRow]]) -> None:
         self._workspaces = workspaces
 
     async def complete_parameters(self, req: Request) -> QueryParameters:
@@ -99,10 +99,10 @@ def watchlist_symbols(workspace: WorkspaceRow, watchlist_id: str) -> frozenset[s
     return frozenset(watchlist["symbols"])
 
 
-async def read_workspace(req: Request, live: LiveBuild[WorkspaceQueries]) -> WorkspaceRow:
+async def read_workspace(req: Request, live: LiveRows[WorkspaceRow]) -> WorkspaceRow:
     """Read the workspace of the user who sends a request. It is empty if the user has none."""
     user = identity_of(req).subject
-    result = await live.queries.get(user)
+    result = await live.queries.get(user, ALWAYS)
     return result.row if result else WorkspaceRow(user)
 
 

@@ -7,19 +7,27 @@ from itertools import islice
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
-from projections.queries import PatternQueries, PatternQuery, PatternStatistics
+from projections.patterns import PatternRow
+from projections.queries import Counts, Query
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters
 from readapi.http.responses import Performance, encode
 from readapi.patterns.answer_cache import CachedPatternResource
-from readapi.patterns.rendering import CompactPattern, compact, end_of_second
-from readapi.ports.read_models import LiveBuild
+from readapi.patterns.documents import COMPACT, CompactPattern
+from readapi.ports.read_models import LiveRows
+from readapi.read_models.rendering import end_of_second
 
 SUMMARY_PATTERNS = 5
 """Number of patterns in each list of the summary."""
 
 SUMMARY_NAMES = 10
 """Number of types and of symbols in the summary."""
+
+TOP_SYMBOLS = 100
+"""Number of symbols in the statistics."""
+
+COUNTS = ("all", "high_confidence", "by_type", "by_tier", "by_confidence", "by_symbol")
+"""The counts of the read model that the statistics show."""
 
 
 class Statistics(TypedDict):
@@ -81,23 +89,23 @@ class StatisticsResource(CachedPatternResource):
         reads=True,
         uses_cache=True,
     )
-    async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
+    async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveRows[PatternRow]) -> None:
         """Send the counts."""
         now = self._clock()
-        statistics = await live.queries.statistics(now)
-        answer = encode({"statistics": _statistics(statistics), **self.read_model.staleness()})
+        statistics = _statistics(await live.queries.counts(COUNTS, now))
+        answer = encode({"statistics": statistics, **self.read_model.staleness()})
         await self.send_and_cache(req, resp, answer, live, now)
 
 
-def _statistics(statistics: PatternStatistics) -> Statistics:
+def _statistics(counts: Mapping[str, Counts]) -> Statistics:
     return Statistics(
-        total=statistics.total,
-        high_confidence=statistics.high_confidence,
-        symbols=statistics.symbols,
-        by_type=dict(statistics.by_type),
-        by_tier=dict(statistics.by_tier),
-        by_confidence=dict(statistics.by_confidence),
-        by_symbol=dict(statistics.by_symbol),
+        total=counts["all"].total,
+        high_confidence=counts["high_confidence"].total,
+        symbols=counts["by_symbol"].distinct,
+        by_type=dict(counts["by_type"].groups),
+        by_tier=dict(counts["by_tier"].groups),
+        by_confidence=dict(counts["by_confidence"].groups),
+        by_symbol=_first(counts["by_symbol"].groups, TOP_SYMBOLS),
     )
 
 
@@ -111,28 +119,28 @@ class SummaryResource(CachedPatternResource):
         reads=True,
         uses_cache=True,
     )
-    async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[PatternQueries]) -> None:
+    async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveRows[PatternRow]) -> None:
         """Send the counts, the patterns of highest confidence and the latest patterns."""
         now = self._clock()
         queries = live.queries
-        statistics, confident, latest = await gather(
-            queries.statistics(now),
-            queries.scan(PatternQuery(now, sort_by="confidence", limit=SUMMARY_PATTERNS)),
-            queries.scan(PatternQuery(now, sort_by="detected_at", limit=SUMMARY_PATTERNS)),
+        highest = Query(now, sort_by="confidence", descending=True, limit=SUMMARY_PATTERNS)
+        counts, confident, latest = await gather(
+            queries.counts(COUNTS, now), queries.page(highest), queries.page(highest._replace(sort_by="detected_at"))
         )
+        statistics = _statistics(counts)
         summary = Summary(
-            total=statistics.total,
-            high_confidence=statistics.high_confidence,
-            symbols=statistics.symbols,
-            by_tier=dict(statistics.by_tier),
-            top_types=_first(statistics.by_type),
-            top_symbols=_first(statistics.by_symbol),
-            most_confident=[compact(result.row, end_of_second(now)) for result in confident.rows],
-            latest=[compact(result.row, end_of_second(now)) for result in latest.rows],
+            total=statistics["total"],
+            high_confidence=statistics["high_confidence"],
+            symbols=statistics["symbols"],
+            by_tier=statistics["by_tier"],
+            top_types=_first(statistics["by_type"], SUMMARY_NAMES),
+            top_symbols=_first(statistics["by_symbol"], SUMMARY_NAMES),
+            most_confident=[COMPACT.render(result, end_of_second(now)) for result in confident.rows],
+            latest=[COMPACT.render(result, end_of_second(now)) for result in latest.rows],
         )
         answer = encode({"summary": summary, **self.read_model.staleness()})
         await self.send_and_cache(req, resp, answer, live, now)
 
 
-def _first(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(islice(counts.items(), SUMMARY_NAMES))
+def _first(counts: Mapping[str, int], number: int) -> dict[str, int]:
+    return dict(islice(counts.items(), number))

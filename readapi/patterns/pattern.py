@@ -6,16 +6,18 @@ from typing import Any
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
-from projections.queries import PatternQueries, ResultRow
+from projections.patterns import PatternRow
+from projections.queries import ResultRow, RowQueries
 from readapi.audit.event_documents import MAX_RELATED_EVENTS, HistoricEvent, related_events
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
 from readapi.http.read_model import ReadModel
 from readapi.http.responses import send_with_etag
-from readapi.patterns.rendering import FullPattern, end_of_second, full
+from readapi.patterns.documents import FULL, FullPattern
 from readapi.ports.archive import History
-from readapi.ports.read_models import LiveBuild
+from readapi.ports.read_models import LiveRows
+from readapi.read_models.rendering import end_of_second
 
 
 class Provenance(TypedDict):
@@ -51,7 +53,7 @@ class PatternResource(Resource):
     """
 
     def __init__(
-        self, patterns: ReadModel[PatternQueries], history: History | None, clock: Callable[[], float]
+        self, patterns: ReadModel[RowQueries[PatternRow]], history: History | None, clock: Callable[[], float]
     ) -> None:
         self.read_model = patterns
         self._history = history
@@ -66,7 +68,13 @@ class PatternResource(Resource):
         reads=True,
     )
     async def on_get(
-        self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[PatternQueries], pattern_id: str
+        self,
+        req: Request,
+        resp: Response,
+        _query: Parameters,
+        *,
+        live: LiveRows[PatternRow],
+        pattern_id: str,
     ) -> None:
         """Send the pattern."""
         now = self._clock()
@@ -75,7 +83,7 @@ class PatternResource(Resource):
             raise not_found(f"active pattern {pattern_id!r}")
         events = await related_events(self._history, lambda history: history.of_pattern(pattern_id, MAX_RELATED_EVENTS))
         answer = PatternDetails(
-            pattern=full(result, end_of_second(now)),
+            pattern=FULL.render(result, end_of_second(now)),
             provenance=provenance_of(result),
             events=events,
             **self.read_model.staleness(),

@@ -1,14 +1,14 @@
 """``/api/patterns/scan``: filter, sort and page the active patterns."""
 
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired
 
 import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.patterns import PatternRow
-from projections.queries import MAX_OFFSET, Page, PatternQueries, TooDeepError
+from projections.queries import MAX_OFFSET, Page, RowQueries, TooDeepError
 from projections.versions import Build
 from readapi.catalogue.filters import Catalogue
 from readapi.http.cohort_scheduling import yield_to_cohort
@@ -19,10 +19,11 @@ from readapi.http.read_model import FRESH, ReadModel
 from readapi.http.responses import Pagination, Performance, encode, pagination, send_encoded
 from readapi.patterns.answer_cache import CachedPatternResource, performance
 from readapi.patterns.as_of import PatternHistory
+from readapi.patterns.documents import COMPACT, FULL, CompactPattern, FullPattern
 from readapi.patterns.list_filters import CallerWorkspace, QueryParameters
-from readapi.patterns.rendering import CompactPattern, FullPattern, end_of_second, render
 from readapi.patterns.scan_parameters import ScanParameters
-from readapi.ports.read_models import LiveBuild
+from readapi.ports.read_models import LiveRows
+from readapi.read_models.rendering import end_of_second, render
 
 
 class CacheInfo(TypedDict):
@@ -37,7 +38,8 @@ class Scan(TypedDict):
     """A page of patterns.
 
     ``next`` is the cursor of the next page, or null on the last page. If ``stale`` is true, the store has not answered
-    for ``age_seconds``, and the page shows the last known state.
+    for ``age_seconds``, and the page shows the last known state. If no pattern matches and a filter names a value that
+    no pattern has, ``hint`` names close values.
     """
 
     patterns: list[CompactPattern | FullPattern]
@@ -47,6 +49,7 @@ class Scan(TypedDict):
     stale: bool
     age_seconds: int | None
     performance: Performance
+    hint: NotRequired[str]
 
 
 class _Answer(NamedTuple):
@@ -74,7 +77,7 @@ class ScanResource(CachedPatternResource):
 
     def __init__(
         self,
-        patterns: ReadModel[PatternQueries],
+        patterns: ReadModel[RowQueries[PatternRow]],
         history: PatternHistory,
         catalogue: Catalogue,
         caller_workspace: CallerWorkspace,
@@ -85,7 +88,7 @@ class ScanResource(CachedPatternResource):
         self._catalogue = catalogue
         self._caller_workspace = caller_workspace
 
-    def _state(self, live: LiveBuild[PatternQueries], now: float) -> tuple[Hashable, ...] | None:
+    def _state(self, live: LiveRows[PatternRow], now: float) -> tuple[Hashable, ...] | None:
         state = super()._state(live, now)
         return None if state is None else (*state, self._catalogue.state)
 
@@ -93,7 +96,7 @@ class ScanResource(CachedPatternResource):
         """Add the parameters of the preset, if the request names one."""
         return await self._caller_workspace.complete_parameters(req) if "preset" in req.params else req.params
 
-    async def prepare(self, req: Request, resp: Response, query: ScanParameters) -> LiveBuild[PatternQueries] | None:
+    async def prepare(self, req: Request, resp: Response, query: ScanParameters) -> LiveRows[PatternRow] | None:
         """Return the live build. None for a moment in the past, which another read model answers."""
         await yield_to_cohort()
         if query.catalogue_names:
@@ -110,7 +113,7 @@ class ScanResource(CachedPatternResource):
         completes_parameters=True,
     )
     async def on_get(
-        self, req: Request, resp: Response, query: ScanParameters, live: LiveBuild[PatternQueries] | None
+        self, req: Request, resp: Response, query: ScanParameters, live: LiveRows[PatternRow] | None
     ) -> None:
         """Send the page."""
         watched = await self._caller_workspace.symbols(req, query.watchlist) if query.watchlist else None
@@ -123,14 +126,18 @@ class ScanResource(CachedPatternResource):
         page = answer.page
         number = None if query.cursor else query.page or 1
         content = {
-            "patterns": orjson.Fragment(render(page.rows, query.fields, end_of_second(answer.moment))),
+            "patterns": orjson.Fragment(
+                render(page.rows, FULL if "full" in query.fields else COMPACT, end_of_second(answer.moment))
+            ),
             "pagination": pagination(number, query.per_page, page.total),
-            "next": encode_cursor(page.end, (query.sort_by, query.sort_order)) if page.end else None,
+            "next": encode_cursor(page.end, query.order) if page.end else None,
             "cache_info": CacheInfo(
                 read_model=answer.read_model, version=answer.build.version, build=str(answer.build)
             ),
             **(self.read_model.staleness() if live else FRESH),
         }
+        if not page.total and (hint := await self._hint(query, live)):
+            content["hint"] = hint
         encoded = encode(content)
         if query.watchlist or query.preset:
             self._caller_workspace.set_position_header(req, resp)
@@ -140,11 +147,15 @@ class ScanResource(CachedPatternResource):
         else:
             send_encoded(req, resp, encoded, performance(req, answer.source))
 
+    async def _hint(self, query: ScanParameters, live: LiveRows[PatternRow] | None) -> str | None:
+        """Explain an empty page by the values that active patterns have. It does not suspend a request from memory."""
+        return await query.filter_values.hint((live or self.read_model.live).queries, self._clock())
+
     async def _scan_present(
-        self, query: ScanParameters, watched: frozenset[str] | None, live: LiveBuild[PatternQueries]
+        self, query: ScanParameters, watched: frozenset[str] | None, live: LiveRows[PatternRow]
     ) -> _Answer:
         now = self._clock()
-        page = await live.queries.scan(query.scan(now, self._catalogue, watched))
+        page = await live.queries.page(query.query(now, self._catalogue, watched))
         return _Answer(page, now, self.read_model.name, live.build, live.queries.source)
 
     async def _scan_past(
@@ -155,7 +166,7 @@ class ScanResource(CachedPatternResource):
         if moment > self._clock():
             name = "as_of" if timeline == "recorded" else "as_of_valid"
             raise invalid([{"field": name, "reason": "lies in the future"}])
-        pattern_query, recorded = query.scan(moment, self._catalogue, watched), self.read_model.live.positions
+        pattern_query, recorded = query.query(moment, self._catalogue, watched), self.read_model.live.positions
         result = await self._history.scan(req, resp, pattern_query, timeline, recorded)
         # The pattern history has exactly one build per version.
         return _Answer(result.page, moment, self._history.name, Build(result.version, 1), self._history.source)

@@ -1,13 +1,18 @@
-"""Query parameters of the scan: filters, order, page and moment."""
+"""Query parameters of the scan: filters, order, page and moment.
 
-from typing import Annotated, Any, Literal
+Some filters and sort keys have names of their own. The parameters of all other columns of a pattern that can be
+filtered or sorted are derived from their declarations (``readapi.read_models.filter_parameters``).
+"""
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from projections.pattern_history import Timeline
-from projections.queries import PatternQuery, PatternSort
+from pydantic import Field, StringConstraints, ValidationInfo, create_model, field_validator
+
+from projections.patterns import ActivePatterns
+from projections.queries import Equality, Filter, Query, Timeline
 from readapi.catalogue.filters import NO_NAMES, Catalogue, CatalogueNames
-from readapi.http.cursors import decode_cursor
+from readapi.http.cursors import Order, decode_cursor
 from readapi.http.parameters import (
     Fraction,
     ListOf,
@@ -23,9 +28,46 @@ from readapi.http.parameters import (
     TierName,
 )
 from readapi.patterns.list_filters import ListId
+from readapi.read_models.filter_parameters import ParameterFields, filter_fields, filters_of
+from readapi.read_models.hints import FilterValues
+
+ALIASES = {
+    "pattern_types": "pattern",
+    "symbols": "symbol",
+    "timeframe": "tier",
+    "rs_min": "relative_strength_min",
+    "vol_min": "relative_volume_min",
+}
+"""Parameter of the scan -> the derived parameter that it replaces."""
+
+REPLACED = frozenset((*ALIASES.values(), "rsi_min", "rsi_max"))
+"""The derived parameters that the scan has under another name. ``rsi_range`` replaces two of them."""
+
+SORT_ALIASES = {"rs": "relative_strength", "volume": "relative_volume"}
+"""Sort key of the scan -> the column that it stands for."""
+
+_COLUMN_PARAMETERS = {column: alias for alias, column in ALIASES.items()}
 
 
-class PatternFilters(Parameters):
+def _derived_fields() -> ParameterFields:
+    return {name: field for name, field in filter_fields(ActivePatterns).items() if name not in REPLACED}
+
+
+def _sort_keys() -> Iterable[str]:
+    names = {column: alias for alias, column in SORT_ALIASES.items()}
+    sortable = [column.name for column in ActivePatterns.columns.values() if column.sort]
+    return [names.get(column, column) for column in sortable]
+
+
+if TYPE_CHECKING:
+    DerivedFilters = Parameters
+    SortKey = str
+else:
+    DerivedFilters = create_model("DerivedFilters", __base__=Parameters, **_derived_fields())
+    SortKey = Literal[tuple(_sort_keys())]
+
+
+class PatternFilters(DerivedFilters):
     """Filters on patterns. A pattern must pass every filter. It passes a list filter if it has one of the values."""
 
     pattern_types: ListOf[Name] | None = None
@@ -73,31 +115,31 @@ class PatternFilters(Parameters):
             return symbols
         return watched if symbols is None else watched & symbols
 
-    def query(self, now: float, symbols: frozenset[str] | None, **order: Any) -> PatternQuery:
-        """Make the query for the read model.
+    def filters(self, symbols: frozenset[str] | None) -> tuple[Filter, ...]:
+        """Make the filters of the query for the read model.
 
         Args:
-            now: Moment of the query, in epoch seconds.
             symbols: The result of ``resolve_symbols``.
-            order: The fields of ``PatternQuery`` for order and page.
         """
-        return PatternQuery(
-            now=now,
-            pattern_types=frozenset(self.pattern_types or ()),
-            symbols=symbols,
-            tiers=frozenset(self.timeframe or ()),
-            confidence_min=self.confidence_min,
-            rs_min=self.rs_min,
-            vol_min=self.vol_min,
-            rsi_range=self.rsi_range,
-            **order,
-        )
+        values = {ALIASES.get(name, name): getattr(self, name) for name in self.model_fields_set}
+        # The symbols of a universe are in the case of the rows already. A converted set would have to be hashed anew.
+        values["symbol"] = None
+        values["confidence_min"] = self.confidence_min or None
+        values["rsi_min"], values["rsi_max"] = self.rsi_range or (None, None)
+        filters = filters_of(ActivePatterns, values)
+        return filters if symbols is None else (Equality("symbol", symbols), *filters)
+
+    @property
+    def filter_values(self) -> FilterValues:
+        """The values in the filters, as the client named them."""
+        named = self.filters(frozenset(self.symbols) if self.symbols else None)
+        return FilterValues(ActivePatterns, named, _COLUMN_PARAMETERS)
 
 
 class ScanParameters(PatternFilters):
     """Query parameters of the scan."""
 
-    sort_by: PatternSort = "confidence"
+    sort_by: SortKey = "confidence"
     """Sort key. Patterns with equal values are ordered by id. A missing value sorts below all others."""
     sort_order: SortOrder = "desc"
     """Sort order. ``desc`` is the exact reverse of ``asc``."""
@@ -129,10 +171,7 @@ class ScanParameters(PatternFilters):
         if cursor is not None:
             if others.data.get("page") is not None:
                 raise ValueError("cannot be combined with page")
-            end = decode_cursor(cursor, (others.data.get("sort_by", ""), others.data.get("sort_order", "")))
-            # No pattern id contains NUL, and PostgreSQL accepts no NUL in a text.
-            if "\0" in f"{end.value}{end.key}":
-                raise ValueError("is not a valid cursor")
+            decode_cursor(cursor, _order(others.data))
         return cursor
 
     @field_validator("as_of_valid")
@@ -151,7 +190,12 @@ class ScanParameters(PatternFilters):
             return "valid", self.as_of_valid
         return None
 
-    def scan(self, now: float, catalogue: Catalogue, watched: frozenset[str] | None = None) -> PatternQuery:
+    @property
+    def order(self) -> Order:
+        """The order of the patterns."""
+        return _order(self.__dict__)
+
+    def query(self, now: float, catalogue: Catalogue, watched: frozenset[str] | None = None) -> Query:
         """Make the query for one page.
 
         Args:
@@ -164,13 +208,23 @@ class ScanParameters(PatternFilters):
             UnavailableError: The catalogue is not loaded yet.
         """
         catalogue.check(self.catalogue_names)
-        after = decode_cursor(self.cursor, (self.sort_by, self.sort_order)) if self.cursor else None
-        return self.query(
+        return Query(
             now,
-            self.resolve_symbols(catalogue, watched),
-            sort_by=self.sort_by,
+            self.filters(self.resolve_symbols(catalogue, watched)),
+            sort_by=_column_of(self.sort_by),
             descending=self.sort_order == "desc",
             offset=((self.page or 1) - 1) * self.per_page,
-            after=after,
+            after=decode_cursor(self.cursor, self.order) if self.cursor else None,
             limit=self.per_page,
         )
+
+
+def _column_of(sort_by: str) -> str:
+    return SORT_ALIASES.get(sort_by, sort_by)
+
+
+def _order(parameters: Mapping[str, Any]) -> Order:
+    """Return the order of a page. Invalid parameters are missing: their order is the order of no cursor."""
+    sort_by = parameters.get("sort_by", "")
+    column = ActivePatterns.columns.get(_column_of(sort_by))
+    return Order(sort_by, parameters.get("sort_order", ""), column.kind if column else None)

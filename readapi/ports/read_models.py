@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
-from projections.queries import Positions, ResultRow
+from projections.queries import Positions, RowQueries
 from projections.versions import Build
 
 Queries = TypeVar("Queries", covariant=True)
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,13 @@ class LiveBuild(Generic[Queries]):
         return format_positions(self.positions)
 
 
+LiveRows = LiveBuild[RowQueries[Row]]
+"""The live build of a read model with rows of a type."""
+
+
 def format_positions(positions: Positions) -> str:
     """Format positions as the value of a header: ``market-0=12,market-1=7``."""
     return ",".join([f"{log}={position}" for log, position in positions.items()])
-
-
-def provenance(row: ResultRow[Any]) -> str:
-    """Format the position of the event that last changed a row as the value of a header: ``market-0=17``."""
-    return format_positions({row.log: row.position})
 
 
 class LiveBuilds(Protocol[Queries]):

@@ -12,7 +12,8 @@ from typing import Any
 from falcon.asgi import Request, Response
 
 from domain.workspace import ExpectedVersions, Stamp, Workspace
-from projections.queries import WorkspaceQueries
+from projections.queries import RowQueries
+from projections.workspaces import WorkspaceRow
 from readapi.http.bodies import read_body
 from readapi.http.identities import identity_of
 from readapi.http.operation import Resource, operation
@@ -22,7 +23,7 @@ from readapi.http.read_model import POSITION_HEADER, ReadModel
 from readapi.http.responses import send_private
 from readapi.patterns.list_filters import read_workspace
 from readapi.ports.commands import WorkspaceCommands
-from readapi.ports.read_models import LiveBuild, format_positions
+from readapi.ports.read_models import LiveRows, format_positions
 from readapi.users.list_kind import ListCommand, ListKind
 
 MAX_BODY_BYTES = 262_144
@@ -45,7 +46,7 @@ class UserLists:
     """
 
     def __init__(
-        self, workspaces: ReadModel[WorkspaceQueries], commands: WorkspaceCommands, clock: Callable[[], float]
+        self, workspaces: ReadModel[RowQueries[WorkspaceRow]], commands: WorkspaceCommands, clock: Callable[[], float]
     ) -> None:
         self.read_model = workspaces
         self._commands = commands
@@ -67,9 +68,7 @@ def collection_resource(kind: ListKind[Any, Any], lists: UserLists) -> Resource:
         read_model = lists.read_model
 
         @operation(f"List {kind.label}s.", scope="read", responses={200: kind.collection_document}, reads=True)
-        async def on_get(
-            self, req: Request, resp: Response, _query: Parameters, live: LiveBuild[WorkspaceQueries]
-        ) -> None:
+        async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveRows[WorkspaceRow]) -> None:
             """Send the client's lists in order of creation."""
             workspace = await read_workspace(req, live)
             documents = [kind.render(row, workspace) for row in kind.rows(workspace).values()]
@@ -113,7 +112,13 @@ def item_resource(kind: ListKind[Any, Any], lists: UserLists) -> Resource:
             reads=True,
         )
         async def on_get(
-            self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[WorkspaceQueries], list_id: str
+            self,
+            req: Request,
+            resp: Response,
+            _query: Parameters,
+            *,
+            live: LiveRows[WorkspaceRow],
+            list_id: str,
         ) -> None:
             """Send the list, or 404 if the client has no list with this id."""
             workspace = await read_workspace(req, live)
