@@ -4,6 +4,7 @@ Every implementation of a port gives the same answers: equal rows, in the same o
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from functools import reduce
 from math import inf
 from operator import attrgetter
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -184,11 +185,13 @@ def matcher(projection: AnyProjection, filters: Iterable[Filter], now: float) ->
         now: Time in seconds since the epoch. Rows that have ended by then do not match.
     """
     tests = [_test_of(projection, filter_) for filter_ in filters]
-    if projection.ends:
+    if projection.ends and now > ALWAYS:
         tests.append(_unended(attrgetter(projection.ends), now))
-    if len(tests) == 1:
-        return tests[0]
-    return lambda key, row: all(test(key, row) for test in tests)
+    return reduce(_both, tests) if tests else lambda _key, _row: True
+
+
+def _both(first: Matches, second: Matches) -> Matches:
+    return lambda key, row: first(key, row) and second(key, row)
 
 
 def _test_of(projection: AnyProjection, filter_: Filter) -> Matches:

@@ -50,7 +50,7 @@ from readapi.ports.archive import History
 from readapi.ports.commands import Commands
 from readapi.ports.operations import Operations
 from readapi.push.hub import Hub
-from readapi.push.resources import PatternSocketResource, PatternStreamResource, SocketResource
+from readapi.push.resources import push_routes
 from readapi.users.filter_presets import PRESETS
 from readapi.users.list_resource import UserLists, collection_resource, item_resource
 from readapi.users.watchlists import WATCHLISTS
@@ -107,7 +107,7 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     clock, catalogue = runtime.clock, hub.catalogue
     workspace = CallerWorkspace(ports.read_models[Workspaces.name])
     routes = {
-        **_push_routes(hub, workspace),
+        **push_routes(hub, workspace),
         **_pattern_routes(ports, catalogue, workspace, clock),
         **_backtest_routes(ports),
         **_audit_routes(ports.archive),
@@ -134,14 +134,6 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     for path, resource in routes.items():
         app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
     return app
-
-
-def _push_routes(hub: Hub, workspace: CallerWorkspace) -> dict[str, object]:
-    return {
-        "/api/patterns/stream": PatternStreamResource(hub, workspace),
-        "/ws/patterns": PatternSocketResource(hub, workspace),
-        "/ws": SocketResource(hub, workspace),
-    }
 
 
 def _pattern_routes(

@@ -1,13 +1,14 @@
 """The change feeds of one API process: commits received from the read models, and how far they are published."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitIds
-from readapi.push.event_ids import Topic, TopicPosition, TopicPositions
+from readapi.push.event_ids import TopicPosition, TopicPositions
 from readapi.push.replay_buffer import ReplayBuffer
+from readapi.push.topics import Topic, Topics
 from readapi.push.updates import TopicUpdate, updates_from
 
 SWITCHED = "another build of the read model answers now"
@@ -30,7 +31,7 @@ class ChangeFeed:
     """
 
     def __init__(self, topic: Topic, on_commit: Callable[[], None], buffer: ReplayBuffer) -> None:
-        self.topic: Topic = topic
+        self.topic = topic
         self.published = buffer.position
         """Position up to which the connected clients have received the changes."""
         self._buffer = buffer
@@ -60,9 +61,9 @@ class ChangeFeed:
         before, self.published = self.published, self._buffer.position
         if is_lost or not self.published.covers(before):
             reason = MISSED if before.build == self.published.build else SWITCHED
-            return [TopicUpdate(self.topic, {**positions, self.topic: self.published}, reason)]
+            return [TopicUpdate(self.topic, {**positions, self.topic.name: self.published}, reason)]
         commits = self._buffer.commits_after(before.last_commits)
-        return list(updates_from(self.topic, {**positions, self.topic: before}, commits, now))
+        return list(updates_from(self.topic, {**positions, self.topic.name: before}, commits, now))
 
     def published_after(self, position: TopicPosition) -> Iterator[Commit]:
         """Yield the published commits after a position for which ``reason_lost`` is None."""
@@ -81,26 +82,24 @@ class ChangeFeeds:
     """The change feeds of all topics.
 
     Args:
+        topics: The topics.
         on_commit: Called whenever there is something to publish.
     """
 
-    def __init__(self, on_commit: Callable[[], None]) -> None:
-        self._feeds: Mapping[Topic, ChangeFeed] = {
-            "patterns": ChangeFeed("patterns", on_commit, ReplayBuffer()),
-            "backtests": ChangeFeed("backtests", on_commit, ReplayBuffer()),
-        }
+    def __init__(self, topics: Topics, on_commit: Callable[[], None]) -> None:
+        self._feeds = {name: ChangeFeed(topic, on_commit, ReplayBuffer()) for name, topic in topics.items()}
         self._advanced = asyncio.Event()
 
     def __iter__(self) -> Iterator[ChangeFeed]:
         return iter(self._feeds.values())
 
-    def __getitem__(self, topic: Topic) -> ChangeFeed:
-        return self._feeds[topic]
+    def __getitem__(self, name: str) -> ChangeFeed:
+        return self._feeds[name]
 
     @property
     def published(self) -> TopicPositions:
         """Positions up to which the connected clients have received the changes."""
-        return {topic: feed.published for topic, feed in self._feeds.items()}
+        return {name: feed.published for name, feed in self._feeds.items()}
 
     def notify_published(self) -> None:
         """Wake up everything that waits for published positions."""
@@ -111,5 +110,5 @@ class ChangeFeeds:
         """Wait until all changes up to ``positions`` are published, at most ``seconds``."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not all(self._feeds[topic].published.covers(at) for topic, at in positions.items()):
+                while not all(self._feeds[name].published.covers(at) for name, at in positions.items()):
                     await self._advanced.wait()

@@ -8,18 +8,15 @@ restart, because commit ids come from the store. It serves as the last event ID 
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from projections.versions import Build
 from readapi.ports.commits import CommitId, CommitIds
 
 _COMMIT_ID = r"[a-z][a-z0-9-]{0,31}=[0-9]{1,18}-[0-9]{1,18}"
 _TOPIC_POSITION = re.compile(
-    rf"([a-z]{{1,16}}):([0-9]{{1,9}}\.[0-9]{{1,9}})/((?:{_COMMIT_ID}(?:,{_COMMIT_ID}){{0,63}})?)", re.ASCII
+    rf"([a-z][a-z0-9_-]{{0,63}}):([0-9]{{1,9}}\.[0-9]{{1,9}})/((?:{_COMMIT_ID}(?:,{_COMMIT_ID}){{0,63}})?)", re.ASCII
 )
-
-Topic = Literal["patterns", "backtests"]
-"""Name of a read model whose changes clients can subscribe to."""
 
 
 class TopicPosition(NamedTuple):
@@ -38,8 +35,8 @@ class TopicPosition(NamedTuple):
         )
 
 
-TopicPositions = Mapping[Topic, TopicPosition]
-"""Topic -> position in its changes."""
+TopicPositions = Mapping[str, TopicPosition]
+"""Name of a topic -> position in its changes."""
 
 _DIGEST_SEPARATOR = ";filters:"
 """Text between the positions and the digest of the filters."""
@@ -66,12 +63,12 @@ def _format(last_commits: CommitIds) -> str:
     return ",".join(f"{log}={position}-{number}" for log, (position, number) in sorted(last_commits.items()))
 
 
-def parse_id(text: str, topics: Collection[Topic]) -> TopicPositions:
+def parse_id(text: str, topics: Collection[str]) -> TopicPositions:
     """Parse the positions of an event id, as ``split_id`` returns them.
 
     Args:
         text: The positions.
-        topics: The topics of the client. The id must name each of them once, and no other topic.
+        topics: The names of the client's topics. The id must name each of them once, and no other topic.
 
     Raises:
         ValueError: The text is malformed or names other topics.

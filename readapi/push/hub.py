@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from projections.queries import AnyProjection
 from projections.workspaces import Workspaces
-from readapi.catalogue.filters import Catalogue
 from readapi.ports.commits import CommitListener
 from readapi.ports.read_models import Freshness
 from readapi.push.event_ids import TopicPositions
@@ -21,7 +21,8 @@ from readapi.push.metrics import PushMetrics
 from readapi.push.publisher import Publisher
 from readapi.push.resumption import ResumePoint, Resumption
 from readapi.push.subscribers import Subscriber, Subscribers
-from readapi.push.subscription_renewal import SubscriptionRenewal, WorkspaceSource
+from readapi.push.subscription_renewal import FilterSources, SubscriptionRenewal
+from readapi.push.topics import topics_of
 from readapi.push.updates import event_id_for
 
 HEARTBEAT_SECONDS = 15.0
@@ -38,9 +39,9 @@ class Hub:
     """Live push in one API process. Nothing is published unless ``run`` runs as a task.
 
     Args:
+        projections: The projections by name of their read models. Those that tell rows and have a scope are topics.
+        sources: What the filters of clients refer to.
         freshness: Tells how long the store has been unreachable, for heartbeats.
-        catalogue: The catalogue, which resolves ``sectors`` and ``universe``.
-        workspaces: The store of users' watchlists and presets.
         clock: Returns the time in epoch seconds.
         wait_seconds: Longest wait for another part of the system, in seconds.
         heartbeat_seconds: Seconds between two heartbeats.
@@ -48,20 +49,21 @@ class Hub:
 
     def __init__(
         self,
+        projections: Mapping[str, AnyProjection],
+        sources: FilterSources,
         freshness: Freshness,
-        catalogue: Catalogue,
-        workspaces: WorkspaceSource,
         clock: Callable[[], float],
         wait_seconds: float,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
-        self.catalogue = catalogue
+        self.topics = topics_of(projections)
+        self.catalogue = sources.catalogue
         self._freshness = freshness
         self._heartbeat_seconds = heartbeat_seconds
         self._has_work = asyncio.Event()
         wake_up = self._has_work.set
-        self._publisher = Publisher(clock, wake_up)
-        self._renewal = SubscriptionRenewal(self._publisher, catalogue, workspaces, wait_seconds, wake_up)
+        self._publisher = Publisher(self.topics, clock, wake_up)
+        self._renewal = SubscriptionRenewal(self._publisher, sources, wait_seconds, wake_up)
         self._resumption = Resumption(self._publisher, wait_seconds)
 
     @property
@@ -82,7 +84,7 @@ class Hub:
     @property
     def listeners(self) -> Mapping[str, CommitListener]:
         """Name of a read model -> listener for its commits."""
-        feeds: dict[str, CommitListener] = {feed.topic: feed for feed in self._publisher.feeds}
+        feeds: dict[str, CommitListener] = {feed.topic.name: feed for feed in self._publisher.feeds}
         return {**feeds, Workspaces.name: self._renewal.changed_workspaces}
 
     def on_catalogue_change(self) -> None:

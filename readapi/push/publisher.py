@@ -5,6 +5,7 @@ from collections.abc import Callable
 from readapi.push.change_feed import ChangeFeeds
 from readapi.push.metrics import PushMetrics
 from readapi.push.subscribers import Subscribers
+from readapi.push.topics import Topics
 from readapi.push.updates import TopicUpdate
 
 
@@ -12,22 +13,24 @@ class Publisher:
     """The change feeds of one API process, and the clients that receive them.
 
     Args:
+        topics: The topics.
         clock: Returns the time in epoch seconds.
         on_commit: Called whenever a feed has commits to publish.
     """
 
-    def __init__(self, clock: Callable[[], float], on_commit: Callable[[], None]) -> None:
+    def __init__(self, topics: Topics, clock: Callable[[], float], on_commit: Callable[[], None]) -> None:
         self.clock = clock
         self.metrics = PushMetrics()
-        self.feeds = ChangeFeeds(on_commit)
+        self.feeds = ChangeFeeds(topics, on_commit)
         self.subscribers = Subscribers(self.metrics)
 
     async def publish(self) -> None:
         """Send all commits that are not published yet."""
         for feed in self.feeds:
-            # Taken before the updates: a client that joins during the broadcast starts after these updates.
-            audience = self.subscribers.audience()
-            for update in feed.take_updates(self.feeds.published, self.clock()):
+            updates = feed.take_updates(self.feeds.published, self.clock())
+            # A client that joins during a broadcast starts after all these updates.
+            audience = self.subscribers.audience(feed.topic) if updates else []
+            for update in updates:
                 clients = await self.subscribers.broadcast(audience, update.message)
                 if update.reset_reason is not None:
                     self.metrics.reset.inc(clients)

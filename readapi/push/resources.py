@@ -1,6 +1,6 @@
-"""Resources of live push: ``/api/patterns/stream`` (SSE), ``/ws/patterns`` and ``/ws`` (WebSocket)."""
+"""Resources of live push: server-sent events and WebSockets, for the active patterns or for any topics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -9,17 +9,20 @@ from falcon import PayloadTypeError, WebSocketDisconnected
 from falcon.asgi import Request, Response, SSEvent, WebSocket
 
 from readapi.access.guard import SUBPROTOCOL
-from readapi.http.client_stream import Stream, stream_of
-from readapi.http.identities import is_admitted
+from readapi.http.client_stream import MAX_EVENT_ID_LENGTH, Stream, stream_of
+from readapi.http.identities import identity_of, is_admitted
 from readapi.http.operation import Resource, operation
 from readapi.http.problems import invalid
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.push.event_ids import parse_id, split_id
 from readapi.push.hub import Hub
+from readapi.push.pattern_parameters import PatternSubscriptionParameters
 from readapi.push.resumption import ResumePoint
 from readapi.push.subscribers import Subscriber, Transport
-from readapi.push.subscription_parameters import PatternSubscriptionParameters, SubscriptionParameters
+from readapi.push.subscription_parameters import RequestedTopic, SubscriptionParameters, TopicsParameters
 from readapi.push.subscriptions import Subscription
+from readapi.push.topics import PATTERNS
+from readapi.push.updates import event_id_for
 
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
 """Request header that an ``EventSource`` sends when it reconnects."""
@@ -31,9 +34,23 @@ def _resume_point(event_id: str | None, subscription: Subscription, field: str) 
         return None
     positions, filters_digest = split_id(event_id)
     try:
-        return ResumePoint(parse_id(positions, [topic for topic, _ in subscription]), filters_digest)
+        return ResumePoint(parse_id(positions, [each.topic.name for each in subscription]), filters_digest)
     except ValueError as error:
         raise invalid([{"field": field, "reason": str(error)}]) from error
+
+
+def _check_id_length(hub: Hub, subscription: Subscription) -> None:
+    """Check that the client can send back the ids of its messages. Raises Problem (400).
+
+    The positions in an id have more digits later. Half of the allowed length leaves room for them.
+    """
+    length, longest = len(event_id_for(subscription, hub.published)), MAX_EVENT_ID_LENGTH // 2
+    if length > longest:
+        reason = (
+            f"are too many for one connection: the ids of their messages have {length} characters, and at most "
+            f"{longest} are allowed; use a connection for each of them"
+        )
+        raise invalid([{"field": "topics", "reason": reason}])
 
 
 @contextmanager
@@ -52,40 +69,49 @@ def _connected(
         connections.dec()
 
 
-class _PushResource:
-    """Base of all resources of live push."""
+class _PushResource(Resource):
+    """Base of all resources of live push. Messages from WebSocket clients are ignored."""
 
     def __init__(self, hub: Hub, caller_workspace: CallerWorkspace) -> None:
         self._hub = hub
         self._caller_workspace = caller_workspace
 
-    async def subscription(self, req: Request, query: PatternSubscriptionParameters) -> Subscription:
-        """Resolve the subscription of a request. Raises Problem (400, 504) and UnavailableError."""
-        workspace = await self._caller_workspace.read(req) if query.needs_workspace else None
-        return query.subscription(req.params, self._hub.catalogue, workspace)
-
-
-class PatternStreamResource(_PushResource, Resource):
-    """Changes of the active patterns as server-sent events."""
-
-    @operation(
-        "Stream live changes of the active patterns as server-sent events.",
-        scope="read",
-        responses={200: "text/event-stream"},
-        query=PatternSubscriptionParameters,
-        problems=(503, 504),
-        is_stream=True,
-    )
-    async def on_get(self, req: Request, resp: Response, query: PatternSubscriptionParameters) -> None:
-        """Send events until the client disconnects or is dropped."""
+    async def stream(
+        self, req: Request, resp: Response, requested: Sequence[RequestedTopic], last_event_id: str | None
+    ) -> None:
+        """Send server-sent events until the client disconnects or is dropped. Raises Problem and UnavailableError."""
         header = req.get_header(LAST_EVENT_ID_HEADER)
-        field, event_id = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", query.last_event_id)
-        subscription = await self.subscription(req, query)
+        field, event_id = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", last_event_id)
+        subscription = await self._subscription(req, requested)
         resume_point = _resume_point(event_id, subscription, field)
         resp.set_header("Cache-Control", "no-store")
         # Without this header, nginx holds events back until they fill a buffer.
         resp.set_header("X-Accel-Buffering", "no")
         resp.sse = _EventStream(self._hub, req, stream_of(req), subscription, resume_point)
+
+    async def serve(
+        self, req: Request, ws: WebSocket, requested: Sequence[RequestedTopic], last_event_id: str | None
+    ) -> None:
+        """Accept the WebSocket and send messages until it is closed. Raises Problem before it is accepted."""
+        subscription = await self._subscription(req, requested)
+        resume_point = _resume_point(last_event_id, subscription, "last_event_id")
+        stream = stream_of(req)
+        # A browser that offers subprotocols, to send a token, closes the connection if the server selects none.
+        await ws.accept(SUBPROTOCOL if SUBPROTOCOL in ws.subprotocols else None)
+        with _connected(self._hub, req, stream, "websocket", subscription) as subscriber:
+            await self._hub.follow(subscriber, resume_point)
+            await _wait_until_closed(ws)
+
+    async def _subscription(self, req: Request, requested: Sequence[RequestedTopic]) -> Subscription:
+        """Resolve the subscription of a request. Raises Problem (400, 504) and UnavailableError."""
+        needs_workspace = any(query.needs_workspace for _, query, _ in requested)
+        workspace = await self._caller_workspace.read(req) if needs_workspace else None
+        catalogue = self._hub.catalogue
+        subscription = tuple(
+            query.subscription(topic, parameters, catalogue, workspace) for topic, query, parameters in requested
+        )
+        _check_id_length(self._hub, subscription)
+        return subscription
 
 
 @dataclass(frozen=True)
@@ -111,21 +137,6 @@ class _EventStream:
         raise StopAsyncIteration
 
 
-class _SocketResource(_PushResource):
-    """Base of the WebSocket resources. Messages from clients are ignored."""
-
-    async def _serve(self, req: Request, ws: WebSocket, query: PatternSubscriptionParameters) -> None:
-        """Accept the WebSocket and send messages until it is closed. Raises Problem before it is accepted."""
-        subscription = await self.subscription(req, query)
-        resume_point = _resume_point(query.last_event_id, subscription, "last_event_id")
-        stream = stream_of(req)
-        # A browser that offers subprotocols, to send a token, closes the connection if the server selects none.
-        await ws.accept(SUBPROTOCOL if SUBPROTOCOL in ws.subprotocols else None)
-        with _connected(self._hub, req, stream, "websocket", subscription) as subscriber:
-            await self._hub.follow(subscriber, resume_point)
-            await _wait_until_closed(ws)
-
-
 async def _wait_until_closed(ws: WebSocket) -> None:
     while True:
         try:
@@ -136,7 +147,31 @@ async def _wait_until_closed(ws: WebSocket) -> None:
             return
 
 
-class PatternSocketResource(_SocketResource):
+class _PatternResource(_PushResource):
+    """Base of the resources of the active patterns."""
+
+    def requested(self, req: Request, query: PatternSubscriptionParameters) -> list[RequestedTopic]:
+        """Return the single requested topic."""
+        return [RequestedTopic(self._hub.topics[PATTERNS], query, req.params)]
+
+
+class PatternStreamResource(_PatternResource):
+    """Changes of the active patterns as server-sent events."""
+
+    @operation(
+        "Stream live changes of the active patterns as server-sent events.",
+        scope="read",
+        responses={200: "text/event-stream"},
+        query=PatternSubscriptionParameters,
+        problems=(503, 504),
+        is_stream=True,
+    )
+    async def on_get(self, req: Request, resp: Response, query: PatternSubscriptionParameters) -> None:
+        """Send events until the client disconnects or is dropped."""
+        await self.stream(req, resp, self.requested(req, query), query.last_event_id)
+
+
+class PatternSocketResource(_PatternResource):
     """Changes of the active patterns over a WebSocket."""
 
     @operation(
@@ -148,19 +183,52 @@ class PatternSocketResource(_SocketResource):
     )
     async def on_websocket(self, req: Request, ws: WebSocket, query: PatternSubscriptionParameters) -> None:
         """Send messages until the connection is closed."""
-        await self._serve(req, ws, query)
+        await self.serve(req, ws, self.requested(req, query), query.last_event_id)
 
 
-class SocketResource(_SocketResource):
-    """Changes of several topics over a WebSocket."""
+def push_routes(hub: Hub, caller_workspace: CallerWorkspace) -> dict[str, object]:
+    """Return the resources of live push by path.
 
-    @operation(
-        "Receive live changes of several topics over a WebSocket.",
-        scope="read",
-        responses={},
-        query=SubscriptionParameters,
-        is_stream=True,
-    )
-    async def on_websocket(self, req: Request, ws: WebSocket, query: SubscriptionParameters) -> None:
-        """Send messages until the connection is closed."""
-        await self._serve(req, ws, query)
+    Args:
+        hub: Live push. Its topics determine the parameters of ``/api/stream`` and ``/ws``.
+        caller_workspace: The workspaces of clients.
+    """
+    parameters = TopicsParameters(hub.topics)
+
+    class StreamResource(_PushResource):
+        """Changes of several topics as server-sent events."""
+
+        @operation(
+            "Stream live changes of read models as server-sent events.",
+            scope="read",
+            responses={200: "text/event-stream"},
+            query=parameters.model,
+            problems=(503, 504),
+            is_stream=True,
+        )
+        async def on_get(self, req: Request, resp: Response, query: SubscriptionParameters) -> None:
+            """Send events until the client disconnects or is dropped."""
+            requested = parameters.requested(query, req.params, identity_of(req))
+            await self.stream(req, resp, requested, query.last_event_id)
+
+    class SocketResource(_PushResource):
+        """Changes of several topics over a WebSocket."""
+
+        @operation(
+            "Receive live changes of read models over a WebSocket.",
+            scope="read",
+            responses={},
+            query=parameters.model,
+            is_stream=True,
+        )
+        async def on_websocket(self, req: Request, ws: WebSocket, query: SubscriptionParameters) -> None:
+            """Send messages until the connection is closed."""
+            requested = parameters.requested(query, req.params, identity_of(req))
+            await self.serve(req, ws, requested, query.last_event_id)
+
+    return {
+        "/api/patterns/stream": PatternStreamResource(hub, caller_workspace),
+        "/api/stream": StreamResource(hub, caller_workspace),
+        "/ws/patterns": PatternSocketResource(hub, caller_workspace),
+        "/ws": SocketResource(hub, caller_workspace),
+    }

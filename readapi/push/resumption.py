@@ -3,12 +3,13 @@
 import asyncio
 from typing import NamedTuple
 
-from readapi.push.event_ids import Topic, TopicPositions, format_id
+from readapi.push.event_ids import TopicPositions, format_id
 from readapi.push.messages import message
 from readapi.push.publisher import Publisher
 from readapi.push.subscribers import Subscriber
 from readapi.push.subscription_renewal import FILTERS_CHANGED
 from readapi.push.subscriptions import filters_digest
+from readapi.push.topics import PATTERNS
 from readapi.push.updates import TopicUpdate, event_id_for, updates_from
 
 CACHED_UPDATES = 32
@@ -77,15 +78,13 @@ class Resumption:
             positions: The positions of the client.
             patterns_reset: Why patterns must be reset even if no change is lost.
         """
-        reasons: dict[Topic, str | None] = {
-            topic: self._feeds[topic].reason_lost(position) for topic, position in positions.items()
+        reasons: dict[str, str | None] = {
+            name: self._feeds[name].reason_lost(position) for name, position in positions.items()
         }
-        if patterns_reset and "patterns" in reasons:
-            reasons["patterns"] = patterns_reset
-        start = {
-            topic: self._feeds[topic].published if reason else positions[topic] for topic, reason in reasons.items()
-        }
-        resets = [TopicUpdate(topic, start, reason) for topic, reason in reasons.items() if reason]
+        if patterns_reset and PATTERNS in reasons:
+            reasons[PATTERNS] = patterns_reset
+        start = {name: self._feeds[name].published if reason else positions[name] for name, reason in reasons.items()}
+        resets = [TopicUpdate(self._feeds[name].topic, start, reason) for name, reason in reasons.items() if reason]
         self._publisher.metrics.reset.inc(len(resets))
         return start, resets
 
@@ -103,9 +102,9 @@ class Resumption:
         return update
 
     def _make_update(self, positions: TopicPositions, now: float) -> TopicUpdate | None:
-        for topic, position in positions.items():
-            commits = self._feeds[topic].published_after(position)
-            update = next(updates_from(topic, positions, commits, now), None)
+        for name, position in positions.items():
+            feed = self._feeds[name]
+            update = next(updates_from(feed.topic, positions, feed.published_after(position), now), None)
             if update is not None:
                 return update
         return None

@@ -8,6 +8,7 @@ from readapi.http.client_stream import Stream
 from readapi.push.messages import PushMessage, event_chunk, message, websocket_frame
 from readapi.push.metrics import PushMetrics
 from readapi.push.subscriptions import Subscription
+from readapi.push.topics import Topic
 
 MAX_UNSENT_BYTES = 1_048_576
 """Bytes that may wait for one client. A client with more is dropped. Clients share the memory of equal messages."""
@@ -94,11 +95,16 @@ class Subscribers:
             subscriber.subscription = subscription
             self.join(subscriber)
 
-    def audience(self) -> Audience:
-        """Return a snapshot of the groups, which later joins and leaves do not change."""
+    def audience(self, topic: Topic | None = None) -> Audience:
+        """Return a snapshot of the groups, which later joins and leaves do not change.
+
+        Args:
+            topic: The topic to which the clients have subscribed. None for all clients.
+        """
         return [
             (subscription, [(transport, list(subscribers)) for transport, subscribers in transports.items()])
             for subscription, transports in self._groups.items()
+            if topic is None or any(each.topic is topic for each in subscription)
         ]
 
     async def broadcast(self, audience: Audience, message_for: Callable[[Subscription], PushMessage | None]) -> int:

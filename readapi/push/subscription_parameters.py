@@ -1,185 +1,158 @@
-"""Query parameters of live push, and how they are resolved to a subscription.
+"""Query parameters of a subscription to several topics, derived from the declarations of the read models.
 
-Some filters depend on data that can change: ``sectors`` and ``universe`` depend on the catalogue, ``watchlist`` and
-``preset`` on the user's workspace. Such a subscription remembers the request, so that it can be resolved again.
+A parameter applies to each requested topic that has it. The parameters of each topic are validated separately, because
+topics may have parameters with equal names and different types.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Literal
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, create_model
 
-from projections.workspaces import WorkspaceRow
-from readapi.catalogue.filters import Catalogue
-from readapi.http.client_stream import MAX_EVENT_ID_LENGTH
-from readapi.http.parameters import ListOf, LongName, parse_parameters
-from readapi.http.problems import Problem, invalid
-from readapi.patterns.list_filters import ListId, QueryParameters, watchlist_symbols, with_preset
-from readapi.patterns.scan_parameters import PatternFilters
-from readapi.ports.errors import UnavailableError
-from readapi.push.event_ids import Topic
-from readapi.push.subscriptions import (
-    ALWAYS,
-    BacktestSubscription,
-    PatternSubscription,
-    RequestedFilters,
-    Subscription,
-    TopicSubscription,
-)
+from readapi.access.problems import missing_scope
+from readapi.http.identities import Identity
+from readapi.http.parameters import ListOf, Name, Parameters, optional_schema, parse_parameters
+from readapi.http.problems import FieldError, invalid
+from readapi.patterns.list_filters import QueryParameters
+from readapi.push.pattern_parameters import PatternSubscriptionParameters
+from readapi.push.topic_parameters import BacktestParameters, EventId, TopicParameters
+from readapi.push.topics import PATTERNS, Topic, Topics
+from readapi.read_models.filter_parameters import ParameterFields, filter_fields
+from readapi.read_models.page_parameters import member_names
+
+_BASES: Mapping[str, type[TopicParameters]] = {
+    PATTERNS: PatternSubscriptionParameters,
+    "backtests": BacktestParameters,
+}
+"""The parameters of the topics that have further parameters than the filters of their columns."""
+
+DEFAULT_TOPICS = (PATTERNS, "backtests")
+"""The topics of a client that names none."""
 
 
-class PatternSubscriptionParameters(PatternFilters):
-    """Query parameters of a subscription to patterns."""
+def topic_parameters(topic: Topic) -> type[TopicParameters]:
+    """Return the model of the parameters of a topic. Further parameters precede filters of columns with equal names."""
+    base = _BASES.get(topic.name, TopicParameters)
+    names: Any = Literal[member_names(topic.projection)]
+    fields: ParameterFields = {"fields": (ListOf[names] | None, base.model_fields["fields"].default)}
+    for name, field in filter_fields(topic.projection).items():
+        if name not in base.model_fields:
+            fields[name] = field
+    return create_model(base.__name__, __base__=base, **fields)
 
-    fields: ListOf[Literal["compact", "full"]] = ("compact",)
-    """Fields of each pattern. ``compact``: the fields that the UI shows. ``full``: the compact fields, all raw fields
-    and their provenance."""
-    watchlist: ListId | None = None
-    """Id of one of your watchlists. Only patterns of its symbols are sent. The subscription follows later changes of
-    the watchlist."""
-    preset: ListId | None = None
-    """Id of one of your filter presets. Its filters and ``fields`` apply wherever the request sets no other value. The
-    subscription follows later changes of the preset."""
-    last_event_id: (
-        Annotated[
-            str, StringConstraints(max_length=MAX_EVENT_ID_LENGTH), Field(json_schema_extra={"format": "event-id"})
-        ]
-        | None
-    ) = None
+
+class SubscriptionParameters(Parameters):
+    """Query parameters that concern all topics. ``TopicsParameters`` validates the others."""
+
+    model_config = ConfigDict(extra="allow")
+
+    topics: tuple[str, ...]
+    fields: ListOf[Name] | None = None
+    """Members of each row: names of columns or of views. A topic takes the names that it has. If it has none of them,
+    it sends all columns (``patterns``: the view ``compact``, ``backtests``: the view ``run``)."""
+    last_event_id: EventId | None = None
     """``id`` of the last message that you received. The changes after it are sent first. The header ``Last-Event-ID``,
     which an ``EventSource`` sends when it reconnects, takes precedence."""
 
-    @property
-    def needs_workspace(self) -> bool:
-        """Whether the filters depend on the workspace of the user."""
-        return self.watchlist is not None or self.preset is not None
 
-    def subscription(
-        self, parameters: QueryParameters, catalogue: Catalogue, workspace: WorkspaceRow | None
-    ) -> Subscription:
-        """Resolve the subscription.
+class RequestedTopic(NamedTuple):
+    """A topic of a request, with the parameters that apply to the topic."""
 
-        Args:
-            parameters: The query parameters from which this model was parsed.
-            catalogue: The catalogue.
-            workspace: The workspace of the user, if ``needs_workspace``.
-
-        Raises:
-            Problem: 400, the request names a sector, universe or list that does not exist.
-            UnavailableError: The catalogue is not loaded yet.
-        """
-        return (("patterns", self._pattern_subscription(parameters, catalogue, workspace)),)
-
-    def _pattern_subscription(
-        self, parameters: QueryParameters, catalogue: Catalogue, workspace: WorkspaceRow | None
-    ) -> PatternSubscription:
-        if not self.catalogue_names and workspace is None:
-            return PatternSubscription(self.query(ALWAYS, self.resolve_symbols(catalogue)), "full" in self.fields)
-        requested = RequestedFilters(_hashable(parameters), workspace.user if workspace else None)
-        filters = _apply_preset(requested, workspace)
-        catalogue.check(filters.catalogue_names)
-        return _resolve(filters, requested, catalogue, workspace)
+    topic: Topic
+    query: TopicParameters
+    parameters: QueryParameters
+    """The query parameters from which ``query`` was parsed."""
 
 
-class SubscriptionParameters(PatternSubscriptionParameters):
-    """Query parameters of a subscription to several topics."""
-
-    topics: ListOf[Topic] = ("patterns", "backtests")
-    """Topics to subscribe to. ``patterns``: the active patterns that match the filters. ``backtests``: progress and
-    results of backtest runs."""
-    job_ids: ListOf[LongName] | None = None
-    """Ids of the backtest runs to subscribe to. All runs if it is missing."""
-
-    def subscription(
-        self, parameters: QueryParameters, catalogue: Catalogue, workspace: WorkspaceRow | None
-    ) -> Subscription:
-        """Resolve the subscription, as in the base class."""
-        self._refuse_parameters_of_other_topics()
-        subscription: Subscription = ()
-        for topic in sorted(set(self.topics)):
-            if topic == "patterns":
-                subscription += super().subscription(parameters, catalogue, workspace)
-            else:
-                subscription += (("backtests", BacktestSubscription(frozenset(self.job_ids or ()))),)
-        return subscription
-
-    def _refuse_parameters_of_other_topics(self) -> None:
-        owners: dict[str, Topic] = dict.fromkeys(_PATTERN_FILTERS, "patterns")
-        owners["job_ids"] = "backtests"
-        for name in sorted(self.model_fields_set & owners.keys()):
-            if owners[name] not in self.topics:
-                reason = f"applies to the topic {owners[name]}, which is not among the requested topics"
-                raise invalid([{"field": name, "reason": reason}])
-
-
-_PATTERN_FILTERS = PatternSubscriptionParameters.model_fields.keys() - {"last_event_id"}
-"""Names of the parameters that select patterns and their fields."""
-
-
-def list_owners(subscription: Subscription) -> set[str]:
-    """Return the users on whose workspaces a subscription depends."""
-    requests = [topic.requested for _, topic in subscription if isinstance(topic, PatternSubscription)]
-    return {requested.user for requested in requests if requested and requested.user is not None}
-
-
-def renewed(subscription: Subscription, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]) -> Subscription:
-    """Resolve a subscription again.
+class TopicsParameters:
+    """The parameters of subscriptions to any of some topics.
 
     Args:
-        subscription: The subscription as resolved before.
-        catalogue: The current catalogue.
-        workspaces: User -> current workspace. A subscription stays unchanged if the workspace of its user is missing.
-
-    Returns:
-        A subscription that is equal to ``subscription`` if its filters select the same symbols and fields as before.
+        topics: The topics by name.
     """
-    return tuple((topic, _renewed(subscribed, catalogue, workspaces)) for topic, subscribed in subscription)
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self._models = {name: topic_parameters(topic) for name, topic in topics.items()}
+        self.model = self._model()
+        """The model of all parameters of a request."""
+
+    def _model(self) -> type[SubscriptionParameters]:
+        names: Any = Literal[tuple(self._topics)]
+        topics = Field(
+            default=tuple(name for name in DEFAULT_TOPICS if name in self._topics),
+            description="Read models to whose changes you subscribe. Your token needs the scope of each of them.",
+        )
+        fields: ParameterFields = {"topics": (ListOf[names], topics), **dict(_described(self._models))}
+        model: type[SubscriptionParameters] = create_model(
+            "SubscriptionParameters", __base__=SubscriptionParameters, **fields
+        )
+        return model
+
+    def requested(
+        self, query: SubscriptionParameters, parameters: QueryParameters, identity: Identity
+    ) -> list[RequestedTopic]:
+        """Return the requested topics with their parameters, ordered by name.
+
+        Args:
+            query: The parameters that concern all topics.
+            parameters: All query parameters of the request.
+            identity: The client.
+
+        Raises:
+            Problem: 400, a parameter is wrong or no topic has it. 403, the token lacks the scope of a topic.
+        """
+        names = sorted(set(query.topics))
+        for name in names:
+            scope = self._topics[name].projection.scope
+            if scope is not None and scope not in identity.scopes:
+                raise missing_scope(scope)
+        errors = [*self._unknown_parameters(names, parameters), *self._unknown_fields(names, query.fields or ())]
+        if errors:
+            raise invalid(errors)
+        return [self._requested(self._topics[name], query, parameters) for name in names]
+
+    def _unknown_parameters(self, topics: Collection[str], parameters: QueryParameters) -> Iterator[FieldError]:
+        known = dict.fromkeys(SubscriptionParameters.model_fields)
+        for topic in topics:
+            known |= dict.fromkeys(self._models[topic].model_fields)
+        for name in sorted(parameters.keys() - known.keys()):
+            reason = f"is not a parameter of the requested topics ({', '.join(topics)}); known: {', '.join(known)}"
+            yield {"field": name, "reason": reason}
+
+    def _unknown_fields(self, topics: Collection[str], fields: Collection[str]) -> Iterator[FieldError]:
+        known = dict.fromkeys(name for topic in topics for name in member_names(self._topics[topic].projection))
+        for number, name in enumerate(fields):
+            if name not in known:
+                yield {"field": f"fields[{number}]", "reason": f"should be one of {', '.join(known)}, and is {name!r}"}
+
+    def _requested(self, topic: Topic, query: SubscriptionParameters, parameters: QueryParameters) -> RequestedTopic:
+        model, members = self._models[topic.name], member_names(topic.projection)
+        fields = [name for name in query.fields or () if name in members]
+        own = {name: value for name, value in parameters.items() if name in model.model_fields and name != "fields"}
+        own = {**own, "fields": fields} if fields else own
+        return RequestedTopic(topic, parse_parameters(model, own), own)
 
 
-def _renewed(
-    subscribed: TopicSubscription, catalogue: Catalogue, workspaces: Mapping[str, WorkspaceRow]
-) -> TopicSubscription:
-    if not isinstance(subscribed, PatternSubscription) or subscribed.requested is None:
-        return subscribed
-    requested = subscribed.requested
-    workspace = None if requested.user is None else workspaces.get(requested.user)
-    if requested.user is not None and workspace is None:
-        return subscribed
-    try:
-        return _resolve(_apply_preset(requested, workspace), requested, catalogue, workspace)
-    except UnavailableError:
-        return subscribed
-    except Problem:
-        # A list that was deleted selects no symbol, like a universe that was deleted.
-        return replace(subscribed, query=subscribed.query._replace(symbols=frozenset()))
+def _described(models: Mapping[str, type[TopicParameters]]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Yield the parameters of all topics with their types in OpenAPI. Their values are validated for each topic."""
+    schemas = {topic: model.model_json_schema()["properties"] for topic, model in models.items()}
+    names = dict.fromkeys(name for properties in schemas.values() for name in properties)
+    for name in names.keys() - SubscriptionParameters.model_fields.keys():
+        variants = {
+            topic: optional_schema(properties[name]) for topic, properties in schemas.items() if name in properties
+        }
+        yield name, (Any, Field(default=None, json_schema_extra=_merged(variants)))
 
 
-def _apply_preset(requested: RequestedFilters, workspace: WorkspaceRow | None) -> PatternSubscriptionParameters:
-    """Parse the requested filters, completed by the preset. Raises Problem (400) for an unknown preset."""
-    parameters: QueryParameters = {
-        name: value if isinstance(value, str) else list(value) for name, value in requested.parameters
-    }
-    if workspace is not None:
-        parameters = with_preset(parameters, workspace, _PATTERN_FILTERS)
-    return parse_parameters(PatternSubscriptionParameters, parameters)
-
-
-def _resolve(
-    filters: PatternSubscriptionParameters,
-    requested: RequestedFilters,
-    catalogue: Catalogue,
-    workspace: WorkspaceRow | None,
-) -> PatternSubscription:
-    """Resolve the symbols. Raises Problem (400) if there is no such watchlist, and UnavailableError."""
-    watched = watchlist_symbols(workspace, filters.watchlist) if workspace and filters.watchlist else None
-    query = filters.query(ALWAYS, filters.resolve_symbols(catalogue, watched))
-    return PatternSubscription(query, "full" in filters.fields, requested)
-
-
-def _hashable(parameters: QueryParameters) -> tuple[tuple[str, str | tuple[str, ...]], ...]:
-    return tuple(
-        (name, value if isinstance(value, str) else tuple(value))
-        for name, value in sorted(parameters.items())
-        if name in _PATTERN_FILTERS
-    )
+def _merged(variants: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Merge the schemas of one parameter of several topics. The arguments are the schemas by topic."""
+    topics_by_description: dict[str, list[str]] = {}
+    types: list[dict[str, Any]] = []
+    for topic, schema in variants.items():
+        topics_by_description.setdefault(schema.get("description", ""), []).append(f"``{topic}``")
+        constraints = {keyword: value for keyword, value in schema.items() if keyword != "description"}
+        if constraints not in types:
+            types.append(constraints)
+    description = " ".join(f"{', '.join(topics)}: {text}" for text, topics in topics_by_description.items())
+    return {**(types[0] if len(types) == 1 else {"anyOf": types}), "description": description}

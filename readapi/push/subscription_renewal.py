@@ -1,32 +1,35 @@
 """Renewal of subscriptions: filters are resolved again when the catalogue or a user's workspace changes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
+from projections.queries import RowQueries
 from projections.workspaces import WorkspaceRow
 from readapi.catalogue.filters import Catalogue
+from readapi.http.read_model import ReadModel
 from readapi.push.messages import PushMessage
+from readapi.push.pattern_parameters import list_owners, renewed
 from readapi.push.publisher import Publisher
 from readapi.push.subscribers import Subscriber
-from readapi.push.subscription_parameters import list_owners, renewed
 from readapi.push.subscriptions import Subscription
+from readapi.push.topics import PATTERNS
 from readapi.push.updates import TopicUpdate
 from readapi.push.workspace_changes import ChangedWorkspaces
 
 FILTERS_CHANGED = "the catalogue or a list has changed, and the filters may select other symbols now"
 """Reason of a reset: the filters of a client resolve to another query than before."""
 
-ReadWorkspaces = Callable[[Collection[str]], Awaitable[Mapping[str, WorkspaceRow]]]
-"""Reads the workspaces of some users. Users without a workspace may be missing from the result."""
 
+class FilterSources(NamedTuple):
+    """What the filters of clients refer to: the catalogue and the workspaces of the users."""
 
-class WorkspaceSource(NamedTuple):
-    """The store of users' workspaces."""
-
-    read: ReadWorkspaces
+    catalogue: Catalogue
+    """The catalogue, which resolves ``sectors`` and ``universe``."""
+    workspaces: ReadModel[RowQueries[WorkspaceRow]]
+    """The read model of the workspaces, which resolve ``watchlist`` and ``preset``."""
     unavailable_errors: tuple[type[Exception], ...] = ()
-    """Errors that ``read`` raises while the store cannot be reached."""
+    """Errors that the workspaces raise while their store cannot be reached."""
 
 
 class SubscriptionRenewal:
@@ -36,8 +39,7 @@ class SubscriptionRenewal:
 
     Args:
         publisher: The feeds and the connected clients.
-        catalogue: The catalogue.
-        workspaces: The store of workspaces.
+        sources: What the filters refer to.
         wait_seconds: Longest wait for the store of workspaces, in seconds.
         on_change: Called whenever subscriptions may have to be renewed.
     """
@@ -45,17 +47,16 @@ class SubscriptionRenewal:
     def __init__(
         self,
         publisher: Publisher,
-        catalogue: Catalogue,
-        workspaces: WorkspaceSource,
+        sources: FilterSources,
         wait_seconds: float,
         on_change: Callable[[], None],
     ) -> None:
         self.changed_workspaces = ChangedWorkspaces(on_change)
         self._publisher = publisher
-        self._catalogue = catalogue
-        self._catalogue_state = catalogue.state
-        self._read_workspaces = workspaces.read
-        self._read_errors: tuple[type[Exception], ...] = (TimeoutError, *workspaces.unavailable_errors)
+        self._catalogue = sources.catalogue
+        self._catalogue_state = sources.catalogue.state
+        self._workspaces = sources.workspaces
+        self._read_errors: tuple[type[Exception], ...] = (TimeoutError, *sources.unavailable_errors)
         self._wait_seconds = wait_seconds
         self._on_change = on_change
 
@@ -107,11 +108,12 @@ class SubscriptionRenewal:
         try:
             # Publishing waits for the renewal, so a store that hangs must not block the renewal.
             async with asyncio.timeout(self._wait_seconds):
-                workspaces = await self._read_workspaces(users)
+                found = await self._workspaces.live.queries.get_many(users, self._publisher.clock())
         except self._read_errors:
             self.changed_workspaces.put_back(users)
             return {}
-        return {user: workspaces.get(user) or WorkspaceRow(user) for user in users}
+        return {user: WorkspaceRow(user) for user in users} | {result.key: result.row for result in found}
 
     def _reset_message(self, subscription: Subscription) -> PushMessage | None:
-        return TopicUpdate("patterns", self._publisher.feeds.published, FILTERS_CHANGED).message(subscription)
+        feeds = self._publisher.feeds
+        return TopicUpdate(feeds[PATTERNS].topic, feeds.published, FILTERS_CHANGED).message(subscription)

@@ -7,15 +7,12 @@ encoded once.
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from projections.queries import PatternQuery
-from readapi.push.changes import BacktestChange, PatternChange
-from readapi.push.event_ids import Topic
-
-ALWAYS = -inf
-"""A moment before every expiry, in epoch seconds: at this moment no row has expired."""
+from projections.queries import ALWAYS, Equality, Filter, Matches, matcher
+from projections.views import View
+from readapi.push.changes import Change
+from readapi.push.topics import Topic
 
 
 class RequestedFilters(NamedTuple):
@@ -27,68 +24,74 @@ class RequestedFilters(NamedTuple):
 
     parameters: tuple[tuple[str, str | tuple[str, ...]], ...]
     """Query parameters, ordered by name."""
+    model: type[Any]
+    """The model of the query parameters."""
     user: str | None
     """The user whose workspace is needed. None if the filters name no list of a user."""
 
 
 @dataclass(frozen=True)
-class PatternSubscription:
-    """A subscription to the patterns that match a query."""
+class TopicSubscription:
+    """A subscription to the rows of one topic that satisfy all filters."""
 
-    query: PatternQuery
-    """The filters, with symbols resolved. ``now`` is ``ALWAYS``: an expired row did match when it was sent."""
-    full: bool = False
-    """Whether the client receives all raw fields."""
+    topic: Topic
+    filters: tuple[Filter, ...] = ()
+    """The filters, with symbols resolved."""
+    fields: tuple[str, ...] = ()
+    """The requested views and members of each row. Empty: the default view of the topic."""
     requested: RequestedFilters | None = None
-    """The request from which ``query`` was resolved. None if the request always resolves to the same query."""
+    """The request from which ``filters`` was resolved. None if the request always resolves to the same filters."""
 
     @cached_property
     def digest(self) -> str:
         """Digest of the resolved filters, 16 hexadecimal digits. Empty if the filters cannot change."""
-        return _digest(self.query) if self.requested else ""
+        return _digest(self.filters) if self.requested else ""
 
-    def render(self, change: PatternChange) -> bytes | None:
+    @cached_property
+    def _view(self) -> View:
+        return self.topic.view(self.fields)
+
+    @cached_property
+    def _keys(self) -> frozenset[str] | None:
+        """The keys that the filters allow. None: all keys."""
+        key = self.topic.projection.key
+        allowed = [each.values for each in self.filters if isinstance(each, Equality) and each.column == key]
+        return frozenset.intersection(*allowed) if allowed else None
+
+    @cached_property
+    def _matches(self) -> Matches:
+        # An ended row did match when it was sent, so that the moment of the test is before every end.
+        return matcher(self.topic.projection, self.filters, ALWAYS)
+
+    def render(self, change: Change) -> bytes | None:
         """Return the change as JSON for clients that have received all changes before it.
 
         Returns:
             ``set`` if the new row matches, ``remove`` if the client may have the old row, None if the change does not
             concern these clients.
         """
-        if change.new is not None and self.query.matches(change.new):
-            return change.full if self.full else change.compact
-        return change.removal if self._may_have_received(change) else None
-
-    def _may_have_received(self, change: PatternChange) -> bool:
-        if change.knows_old:
-            return change.old is not None and self.query.matches(change.old)
-        return change.identity is None or self.query.may_match(*change.identity)
+        key = change.key
+        if self._keys is not None and key not in self._keys:
+            return None
+        matches, new = self._matches, change.new
+        if new is not None and matches(key, new):
+            return change.set_in(self._view)
+        if change.knows_old and ((old := change.old) is None or not matches(key, old)):
+            return None
+        return change.removal
 
 
 @lru_cache(maxsize=256)
-def _digest(query: PatternQuery) -> str:
-    """Hash a query. The digest is the same in every process. Cached, because many clients share few universes."""
-    filters = [sorted(value) if isinstance(value, frozenset) else value for value in query]
-    return sha256(repr(filters).encode()).hexdigest()[:16]
+def _digest(filters: tuple[Filter, ...]) -> str:
+    """Hash filters. The digest is the same in every process. Cached, because many clients share few universes."""
+    texts = sorted(repr([sorted(part) if isinstance(part, frozenset) else part for part in each]) for each in filters)
+    return sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class BacktestSubscription:
-    """A subscription to some backtest runs, or to all runs if ``job_ids`` is empty."""
-
-    job_ids: frozenset[str] = frozenset()
-
-    def render(self, change: BacktestChange) -> bytes | None:
-        """Return the change as JSON, or None if the change is of another run."""
-        return change.rendered if not self.job_ids or change.job_id in self.job_ids else None
-
-
-TopicSubscription = PatternSubscription | BacktestSubscription
-"""The filters of one client for one topic."""
-
-Subscription = tuple[tuple[Topic, TopicSubscription], ...]
-"""The subscription of one client: topic and filters, ordered by topic."""
+Subscription = tuple[TopicSubscription, ...]
+"""The subscription of one client: its topics with their filters, ordered by the names of the topics."""
 
 
 def filters_digest(subscription: Subscription) -> str:
     """Return the digest of a client's resolved filters. Empty if the filters cannot change."""
-    return "".join(topic.digest for _, topic in subscription if isinstance(topic, PatternSubscription))
+    return "".join(each.digest for each in subscription)

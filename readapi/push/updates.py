@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 
 from readapi.ports.commits import Commit
 from readapi.push.changes import Change, changes_of
-from readapi.push.event_ids import Topic, TopicPosition, TopicPositions, format_id
+from readapi.push.event_ids import TopicPosition, TopicPositions, format_id
 from readapi.push.messages import PushMessage, changes_message, message
 from readapi.push.subscriptions import Subscription, filters_digest
+from readapi.push.topics import Topic
 
 CHANGES_PER_MESSAGE = 500
 """Highest number of changes per message. A single commit with more changes is not split."""
@@ -40,18 +41,19 @@ class TopicUpdate:
         return self._messages[subscription]
 
     def _message(self, subscription: Subscription) -> PushMessage | None:
-        topic_subscription = dict(subscription).get(self.topic)
-        if topic_subscription is None:
+        subscribed = next((each for each in subscription if each.topic is self.topic), None)
+        if subscribed is None:
             return None
         if self.reset_reason is not None:
             event_id = event_id_for(subscription, self.positions)
-            return message("reset", event_id, topic=self.topic, reason=self.reset_reason)
-        render = topic_subscription.render
-        rendered = [text for change in self.changes if (text := render(change)) is not None]  # type: ignore[arg-type]
+            return message("reset", event_id, topic=self.topic.name, reason=self.reset_reason)
+        render = subscribed.render
+        rendered = [text for change in self.changes if (text := render(change)) is not None]
         if not rendered:
             return None
         event_id = event_id_for(subscription, self.positions)
-        return changes_message(self.topic, event_id, self.positions[self.topic].last_commits, rendered)
+        name = self.topic.name
+        return changes_message(name, event_id, self.positions[name].last_commits, rendered)
 
 
 def updates_from(
@@ -70,9 +72,9 @@ def updates_from(
         if update.changes and len(update.changes) + len(commit.changes) > CHANGES_PER_MESSAGE:
             yield update
             update = TopicUpdate(topic, update.positions)
-        build, last_commits = update.positions[topic]
+        build, last_commits = update.positions[topic.name]
         position = TopicPosition(build, {**last_commits, commit.log: commit.id})
-        update.positions = {**update.positions, topic: position}
+        update.positions = {**update.positions, topic.name: position}
         update.changes += changes_of(topic, commit, now)
         if commit.recorded_at is not None:
             update.recorded_at.append(commit.recorded_at)
@@ -82,4 +84,6 @@ def updates_from(
 
 def event_id_for(subscription: Subscription, positions: TopicPositions) -> str:
     """Return the event id of a message to the clients of a subscription."""
-    return format_id({topic: positions[topic] for topic, _ in subscription}, filters_digest(subscription))
+    return format_id(
+        {each.topic.name: positions[each.topic.name] for each in subscription}, filters_digest(subscription)
+    )

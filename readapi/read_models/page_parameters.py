@@ -128,7 +128,6 @@ def _order_fields(projection: AnyProjection) -> ParameterFields:
     columns = tuple(name for name, column in projection.columns.items() if column.sort)
     names = columns if projection.key in columns else (projection.key, *columns)
     default = projection.order or projection.key
-    members = tuple(dict.fromkeys((*projection.views, *row_members(projection))))
     return {
         "sort_by": (
             Literal[names] | None,
@@ -147,7 +146,7 @@ def _order_fields(projection: AnyProjection) -> ParameterFields:
             ),
         ),
         "fields": (
-            ListOf[Literal[members]] | None,  # type: ignore[valid-type]
+            ListOf[Literal[member_names(projection)]] | None,  # type: ignore[valid-type]
             Field(
                 default=None,
                 description="Members of each row: names of members"
@@ -180,6 +179,11 @@ def _moment_fields(projection: AnyProjection) -> ParameterFields:
             ),
         ),
     }
+
+
+def member_names(projection: AnyProjection) -> tuple[str, ...]:
+    """Return the names that a request can give to ``view_of``: the views, and the members of a row as it is."""
+    return tuple(dict.fromkeys((*projection.views, *row_members(projection))))
 
 
 def view_of(projection: AnyProjection, fields: Collection[str]) -> View:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -19,7 +19,8 @@ from websockets.sync.client import ClientConnection, connect
 from infra.serving.live_read_model import LiveReadModel
 from infra.web_server.uvicorn import PROTOCOL_OPTIONS
 from projections.patterns import PatternRow
-from projections.queries import ResultRow, WorkspaceQueries
+from projections.queries import ResultRow
+from projections.registry import READ_MODELS
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow
 from readapi.http.identities import Identity
@@ -28,8 +29,8 @@ from readapi.http.read_model import ReadModel
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.ports.commits import Commit, CommitId
 from readapi.push.hub import Hub
-from readapi.push.resources import PatternSocketResource, PatternStreamResource, SocketResource
-from readapi.push.subscription_renewal import WorkspaceSource
+from readapi.push.resources import push_routes
+from readapi.push.subscription_renewal import FilterSources
 from tests.catalogue import CatalogueFixture, symbol_row
 from tests.pattern_queries import pattern_row
 from tests.processes.roles import wait_until
@@ -63,19 +64,18 @@ class StubWorkspaceQueries:
         self.reads: list[set[str]] = []
         """The users whose workspaces each call read."""
 
-    async def get(self, user: str) -> ResultRow[WorkspaceRow] | None:
-        """Implement WorkspaceQueries."""
-        row = (await self.get_many([user])).get(user)
-        return ResultRow(row, "users", 1) if row else None
+    async def get(self, key: str, now: float) -> ResultRow[WorkspaceRow] | None:
+        """Implement RowQueries."""
+        return next(iter(await self.get_many([key], now)), None)
 
-    async def get_many(self, users: Collection[str]) -> Mapping[str, WorkspaceRow]:
-        """Implement WorkspaceQueries."""
-        self.reads.append(set(users))
+    async def get_many(self, keys: Collection[str], _now: float) -> Sequence[ResultRow[WorkspaceRow]]:
+        """Implement RowQueries."""
+        self.reads.append(set(keys))
         if self.unavailable:
             raise StoreUnavailableError
         if self.hanging:
             await asyncio.Event().wait()
-        return {user: self.rows[user] for user in users if user in self.rows}
+        return [ResultRow(self.rows[user], "users", 1, user) for user in keys if user in self.rows]
 
 
 class PushServer:
@@ -84,30 +84,29 @@ class PushServer:
     def __init__(self, heartbeat_seconds: float) -> None:
         self.freshness = StubFreshness()
         self.registry = CollectorRegistry()
+        self.scopes = {"read", "operate"}
+        """The scopes of every client."""
         self.catalogue_fixture = CatalogueFixture(
             [symbol_row("S1", sector="Energy"), symbol_row("S2", sector="Health")], {"leaders": ["S1"]}
         )
         self.workspaces = StubWorkspaceQueries()
+        live_workspaces: LiveReadModel[Any] = LiveReadModel("workspaces", 1, ("users",), lambda _: self.workspaces)
+        workspaces: ReadModel[Any] = ReadModel("workspaces", live_workspaces, 0, family="users")
         self.hub = Hub(
+            READ_MODELS,
+            FilterSources(self.catalogue_fixture.catalogue, workspaces, (StoreUnavailableError,)),
             self.freshness,
-            self.catalogue_fixture.catalogue,
-            WorkspaceSource(self.workspaces.get_many, (StoreUnavailableError,)),
             time.time,
             wait_seconds=0.2,
             heartbeat_seconds=heartbeat_seconds,
         )
-        live_workspaces: LiveReadModel[WorkspaceQueries] = LiveReadModel(
-            "workspaces", 1, ("users",), lambda _: self.workspaces
-        )
-        caller_workspace = CallerWorkspace(ReadModel("workspaces", live_workspaces, 0, family="users"))
         self.hub.metrics.register(self.registry)
         self.app = app = App()
         app.ws_options.max_receive_queue = 0
         handle_errors(app, (StoreUnavailableError,))
         app.add_middleware(self)
-        app.add_route("/api/patterns/stream", PatternStreamResource(self.hub, caller_workspace))
-        app.add_route("/ws/patterns", PatternSocketResource(self.hub, caller_workspace))
-        app.add_route("/ws", SocketResource(self.hub, caller_workspace))
+        for path, resource in push_routes(self.hub, CallerWorkspace(workspaces)).items():
+            app.add_route(path, resource)
         config = uvicorn.Config(
             app,
             **PROTOCOL_OPTIONS,
@@ -131,11 +130,11 @@ class PushServer:
 
     async def process_request(self, req: Request, _resp: Response) -> None:
         """Identify every caller, as the guard does in development."""
-        req.context.identity = Identity(req.get_header("X-User-ID") or "anonymous", frozenset(("read",)))
+        req.context.identity = Identity(req.get_header("X-User-ID") or "anonymous", frozenset(self.scopes))
 
     async def process_request_ws(self, req: Request, _ws: WebSocket) -> None:
         """Identify every caller, as the guard does in development."""
-        req.context.identity = Identity(req.get_header("X-User-ID") or "anonymous", frozenset(("read",)))
+        req.context.identity = Identity(req.get_header("X-User-ID") or "anonymous", frozenset(self.scopes))
 
     def start(self) -> None:
         self._thread.start()
@@ -172,9 +171,11 @@ class PushServer:
         return connect(f"ws://127.0.0.1:{self.port}{path}", compression=None, max_size=None, **options)
 
     @contextmanager
-    def event_stream(self, query: str = "", **headers: str) -> Iterator[Iterator[dict[str, Any]]]:
+    def event_stream(
+        self, query: str = "", path: str = "/api/patterns/stream", **headers: str
+    ) -> Iterator[Iterator[dict[str, Any]]]:
         """Open a stream of server-sent events. Yield an iterator of their messages."""
-        url = f"http://127.0.0.1:{self.port}/api/patterns/stream{query}"
+        url = f"http://127.0.0.1:{self.port}{path}{query}"
         with httpx.stream("GET", url, headers=headers, timeout=20) as response:
             assert response.status_code == 200
             assert response.headers["content-type"] == "text/event-stream"

@@ -1,102 +1,120 @@
-"""Messages of live push: they lead a client, connected or resumed, to the patterns that a scan returns."""
+"""Messages of live push: they lead a client, connected or resumed, to the rows that a query returns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.patterns import PatternRow
-from projections.queries import PatternQuery
+from projections.queries import Equality, Filter, Query, Range, ResultRow
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId
 from readapi.push.event_ids import TopicPosition, parse_id
 from readapi.push.replay_buffer import ReplayBuffer
-from readapi.push.subscriptions import ALWAYS, BacktestSubscription, PatternSubscription, Subscription
+from readapi.push.subscriptions import Subscription, TopicSubscription
+from readapi.push.topics import Topic
 from readapi.push.updates import CHANGES_PER_MESSAGE, updates_from
-from tests.oracles import queries as oracle
-from tests.pattern_queries import LOGS, NOW, log_of_pattern, pattern_queries, pattern_row, pattern_rows
-from tests.push import BUILD, PushClient, commit_of
+from readapi.read_models.rendering import all_columns
+from tests.declarations import KEYS, NOW, DeclaredProjection, declarations, queries_of, values_of
+from tests.oracles import rows as oracle
+from tests.pattern_queries import pattern_row
+from tests.push import BUILD, TOPICS, PushClient, commit_of
 
-Rows = dict[str, PatternRow]
-Batch = list[tuple[PatternRow, bool]]
-"""Rows, each with a flag: True if the batch writes the row, False if it removes the row."""
+LOGS = ("market-0", "market-1", "market-2")
+PATTERNS, BACKTESTS = TOPICS["patterns"], TOPICS["backtests"]
 
-
-@given(pattern_rows, pattern_queries())
-def test_a_query_matches_the_rows_that_the_oracle_matches(row: PatternRow, query: PatternQuery) -> None:
-    assert query.matches(row) == oracle.matches(row, query)
-    if query.matches(row):
-        assert query.may_match(row.symbol, row.pattern, row.tier)
+Rows = Mapping[str, ResultRow[Any]]
+Batch = Mapping[str, Any | None]
+"""The row that a batch of events leaves at each key. None: the batch removes the row."""
 
 
-batches = st.lists(st.lists(st.tuples(pattern_rows, st.booleans()), min_size=1, max_size=4), max_size=12)
+def log_of_key(key: str) -> str:
+    return LOGS[KEYS.index(key) % len(LOGS)]
+
+
+def batches_of(projection: DeclaredProjection) -> st.SearchStrategy[list[Batch]]:
+    row = st.builds(projection.row, **{name: values_of(projection, name) for name in projection.columns})
+    return st.lists(
+        st.dictionaries(st.sampled_from(KEYS[:6]), st.one_of(st.none(), row, row), min_size=1, max_size=4), max_size=12
+    )
 
 
 def commits_of(batches: Sequence[Batch], *, knows_old: bool) -> list[tuple[Commit, Rows]]:
     """Build one commit for each batch and log, with the rows that exist after the commit."""
-    rows: Rows = {}
-    commits = []
+    rows: dict[str, ResultRow[Any]] = {}
+    commits: list[tuple[Commit, Rows]] = []
     for position, batch in enumerate(batches, 1):
         for log in LOGS:
             changes = []
-            for row, exists in batch:
-                if log_of_pattern(row.id) == log and row.id not in {key for key, _, _ in changes}:
-                    changes.append((row.id, rows.get(row.id), row if exists else None))
-            for key, _, new in changes:
-                rows.pop(key, None)
-                if new:
-                    rows[key] = new
+            for key, new in batch.items():
+                if log_of_key(key) == log:
+                    changes.append((key, rows[key].row if key in rows else None, new))
+                    rows.pop(key, None)
+                    if new is not None:
+                        rows[key] = ResultRow(new, log, position, key)
             if changes:
                 commits.append((commit_of(log, position, *changes, knows_old=knows_old), dict(rows)))
     return commits
 
 
-def matching_ids(rows: Rows, query: PatternQuery) -> set[str]:
-    return {row.id for row in rows.values() if oracle.matches(row, query._replace(now=NOW))}
+def matching_rows(projection: DeclaredProjection, rows: Rows, filters: tuple[Filter, ...]) -> dict[str, Any]:
+    """Return the documents of the rows that match now, as a client has them."""
+    query, view = Query(NOW, filters), all_columns(projection)
+    return {
+        key: orjson.loads(orjson.dumps(view.render(result, NOW)))
+        for key, result in rows.items()
+        if oracle.matches(projection, key, result.row, query)
+    }
 
 
 def send_updates(client: PushClient, subscription: Subscription, buffer: ReplayBuffer, since: TopicPosition) -> None:
-    for update in updates_from("patterns", {"patterns": since}, buffer.commits_after(since.last_commits), NOW):
+    [subscribed] = subscription
+    topic = subscribed.topic
+    for update in updates_from(topic, {topic.name: since}, buffer.commits_after(since.last_commits), NOW):
         message = update.message(subscription)
         if message:
             client.apply(message.body)
 
 
-@given(batches, pattern_queries(), st.booleans(), st.booleans())
-def test_a_connected_client_has_the_patterns_that_a_scan_returns(
-    batches: list[Batch], query: PatternQuery, knows_old: bool, full: bool
+@given(st.data(), declarations(), st.booleans())
+def test_a_connected_client_has_the_rows_that_match(
+    data: st.DataObject, projection: DeclaredProjection, knows_old: bool
 ) -> None:
-    subscription: Subscription = (("patterns", PatternSubscription(query._replace(now=ALWAYS), full)),)
-    client, buffer = PushClient(), ReplayBuffer()
+    filters = data.draw(queries_of(projection)).filters
+    subscription = (TopicSubscription(Topic("declared", projection), filters),)
+    client, buffer = PushClient("key"), ReplayBuffer()
     buffer.start_build(BUILD, {})
-    for commit, rows in commits_of(batches, knows_old=knows_old):
+    for commit, rows in commits_of(data.draw(batches_of(projection)), knows_old=knows_old):
         before = buffer.position
         buffer.add(commit)
         send_updates(client, subscription, buffer, before)
-        assert client.pattern_ids == matching_ids(rows, query)
+        assert client.rows == matching_rows(projection, rows, filters)
 
 
-@given(batches, pattern_queries(), st.booleans(), st.integers(0, 40), st.sampled_from((3, 10, 1_000)))
-def test_a_resumed_client_has_the_patterns_of_a_scan_or_gets_a_reset(
-    batches: list[Batch], query: PatternQuery, knows_old: bool, disconnected_after: int, max_changes: int
+@given(st.data(), declarations(), st.booleans(), st.integers(0, 40), st.sampled_from((3, 10, 1_000)))
+def test_a_resumed_client_has_the_rows_that_match_or_gets_a_reset(
+    data: st.DataObject, projection: DeclaredProjection, knows_old: bool, disconnected_after: int, max_changes: int
 ) -> None:
-    subscription: Subscription = (("patterns", PatternSubscription(query._replace(now=ALWAYS))),)
-    commits = commits_of(batches, knows_old=knows_old)
+    filters = data.draw(queries_of(projection)).filters
+    subscription = (TopicSubscription(Topic("declared", projection), filters),)
+    commits = commits_of(data.draw(batches_of(projection)), knows_old=knows_old)
     buffer = ReplayBuffer(max_changes=max_changes)
     buffer.start_build(BUILD, dict.fromkeys(LOGS, CommitId(0)))
-    last_position, last_ids, rows = buffer.position, set[str](), {}
-    for number, (commit, rows) in enumerate(commits, 1):
+    last_position, last_rows, rows = buffer.position, dict[str, Any](), dict[str, ResultRow[Any]]()
+    for number, (commit, after) in enumerate(commits, 1):
         buffer.add(commit)
+        rows = dict(after)
         if number == disconnected_after:
-            last_position, last_ids = buffer.position, matching_ids(rows, query)
-    client = PushClient(last_ids)
+            last_position, last_rows = buffer.position, matching_rows(projection, rows, filters)
+    client = PushClient("key", last_rows)
     if buffer.reason_lost(last_position):
         assert sum(len(commit.changes) for commit, _ in commits) > max_changes // len(LOGS)
     else:
         send_updates(client, subscription, buffer, last_position)
-        assert client.pattern_ids == matching_ids(rows, query)
+        assert client.rows == matching_rows(projection, rows, filters)
 
 
 def test_each_missed_change_is_sent_once_and_in_order() -> None:
@@ -109,8 +127,8 @@ def test_each_missed_change_is_sent_once_and_in_order() -> None:
             commit_of("market-0", number // 2, (row.id, versions[number - 1], versions[number]), number=number % 2)
         )
     since = TopicPosition(BUILD, {"market-0": CommitId(1, 0)})
-    [update] = updates_from("patterns", {"patterns": since}, buffer.commits_after(since.last_commits), NOW)
-    message = update.message((("patterns", PatternSubscription(PatternQuery(ALWAYS))),))
+    [update] = updates_from(PATTERNS, {"patterns": since}, buffer.commits_after(since.last_commits), NOW)
+    message = update.message((TopicSubscription(PATTERNS),))
     assert message is not None
     assert [text.split(b'"price":"')[1][:5] for text in message.body.split(b'"op"')[1:]] == [
         b"$3.00",
@@ -126,20 +144,49 @@ def test_the_expiry_event_removes_an_elapsed_pattern() -> None:
     buffer.start_build(BUILD, {"market-0": CommitId(0)})
     before = buffer.position
     buffer.add(commit_of("market-0", 1, (row.id, row, None)))
-    client = PushClient({row.id})
-    send_updates(client, (("patterns", PatternSubscription(PatternQuery(ALWAYS))),), buffer, before)
-    assert client.pattern_ids == set()
+    client = PushClient("id", {row.id: {}})
+    send_updates(client, (TopicSubscription(PATTERNS),), buffer, before)
+    assert client.rows == {}
 
 
-@pytest.mark.parametrize(("symbol", "removes"), [("AAPL", True), ("MSFT", False)])
-def test_a_removal_without_the_old_row_is_sent_to_subscriptions_that_may_match(symbol: str, removes: bool) -> None:
+@pytest.mark.parametrize(
+    ("filters", "sends"),
+    [
+        ((), True),
+        ((Range("confidence", 0.9),), True),
+        ((Equality("id", frozenset({"AAPL:Doji:daily:900000"})),), True),
+        ((Equality("id", frozenset({"MSFT:Doji:daily:900000"})),), False),
+    ],
+)
+def test_a_removal_without_the_old_row_is_sent_unless_the_filters_exclude_the_key(
+    filters: tuple[Filter, ...], sends: bool
+) -> None:
     buffer = ReplayBuffer()
     buffer.start_build(BUILD, {})
     before = buffer.position
     buffer.add(commit_of("market-0", 1, ("AAPL:Doji:daily:900000", None, None), knows_old=False))
-    [update] = updates_from("patterns", {"patterns": before}, buffer.commits_after({}), NOW)
-    query = PatternQuery(ALWAYS, symbols=frozenset({symbol}))
-    assert (update.message((("patterns", PatternSubscription(query)),)) is not None) == removes
+    [update] = updates_from(PATTERNS, {"patterns": before}, buffer.commits_after({}), NOW)
+    assert (update.message((TopicSubscription(PATTERNS, filters),)) is not None) == sends
+
+
+def test_each_topic_has_its_own_form_of_a_row() -> None:
+    row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8)
+    documents = {}
+    for fields in ((), ("full",), ("symbol", "confidence")):
+        buffer = ReplayBuffer()
+        buffer.start_build(BUILD, {})
+        before = buffer.position
+        buffer.add(commit_of("market-0", 7, (row.id, None, row)))
+        client = PushClient("symbol")
+        send_updates(client, (TopicSubscription(PATTERNS, (), fields),), buffer, before)
+        documents[fields] = client.rows["AAPL"]
+    assert documents["symbol", "confidence"] == {"symbol": "AAPL", "confidence": 0.8}
+    assert documents[()]["conf"] == 0.8
+    assert documents["full",] == {**documents["full",], **documents[()], "position": "market-0=7"}
+    assert [(TOPICS[name].member, list(TOPICS[name].view(()).members)[:2]) for name in ("backtests", "producers")] == [
+        ("backtest", ["job_id", "status"]),
+        ("row", ["source", "status"]),
+    ]
 
 
 def test_messages_are_bounded_and_do_not_split_a_commit() -> None:
@@ -149,7 +196,7 @@ def test_messages_are_bounded_and_do_not_split_a_commit() -> None:
     before = buffer.position
     for number in range(1, 5):
         buffer.add(commit_of("market-0", number, *((row.id, None, row) for row in rows)))
-    updates = list(updates_from("patterns", {"patterns": before}, buffer.commits_after(before.last_commits), NOW))
+    updates = list(updates_from(PATTERNS, {"patterns": before}, buffer.commits_after(before.last_commits), NOW))
     assert len(rows) < CHANGES_PER_MESSAGE < 2 * len(rows)
     assert [len(update.changes) for update in updates] == [400] * 4
     assert [update.positions["patterns"].last_commits for update in updates] == [
@@ -181,13 +228,14 @@ def test_a_subscription_only_receives_its_backtest_runs() -> None:
     before = buffer.position
     buffer.add(Commit(BUILD, "market-0", CommitId(1), None, [], knows_old=True))
     buffer.add(commit_of("market-0", 2, ("job-1", None, None), ("job-2", None, None), knows_old=False))
-    [update] = updates_from("backtests", {"backtests": before}, buffer.commits_after({}), NOW)
-    all_runs, one_run = (
-        update.message((("backtests", BacktestSubscription(frozenset(jobs))),)) for jobs in ((), ("job-2",))
+    [update] = updates_from(BACKTESTS, {"backtests": before}, buffer.commits_after({}), NOW)
+    all_runs, one_run, no_run = (
+        update.message((TopicSubscription(BACKTESTS, filters),))
+        for filters in ((), (Equality("job_id", frozenset({"job-2"})),), (Equality("job_id", frozenset({"job-3"})),))
     )
     assert all_runs is not None
     assert one_run is not None
     assert all_runs.body.count(b'"remove"') == 2
     assert one_run.body.endswith(b'"changes":[{"op":"remove","id":"job-2"}]}')
-    assert update.message((("backtests", BacktestSubscription(frozenset({"job-3"}))),)) is None
-    assert parse_id(one_run.id, ["backtests"]) == {"backtests": buffer.position}
+    assert no_run is None
+    assert parse_id(one_run.id or "", ["backtests"]) == {"backtests": buffer.position}
