@@ -26,6 +26,9 @@ Scope = Literal["read", "operate"]
 ENDS_INDEX = "@ends"
 """The name of the index of the moments at which rows end. It differs from the name of every column."""
 
+ALL_INDEX = "@all"
+"""The name of the index of all rows by key. Only a projection without another index of all rows has it."""
+
 
 class Index(NamedTuple):
     """An index: rows in the order of a score.
@@ -106,7 +109,9 @@ class Projection(Generic[Row, Handled]):
     indexes: ClassVar[tuple[Index, ...]]
     """The indexes, derived from the columns."""
     texts: ClassVar[Mapping[str, GroupOf]]
-    """For each column with sorted texts the function that returns the text of a row, derived from the columns."""
+    """For each column with sorted texts the function that returns the text of a row, derived from the columns. If the
+    column has equality filters that ignore the case, ``equality_index`` of the column names the function that returns
+    the group of a row whose text differs from its group."""
     counts: ClassVar[tuple[Count, ...]]
     """All counts: the counts by value of columns, and ``summaries``."""
 
@@ -116,7 +121,7 @@ class Projection(Generic[Row, Handled]):
         if hasattr(cls, "row"):
             cls.columns = columns_of(cls.row)
             cls.indexes = tuple(_indexes(cls))
-            cls.texts = {name: attrgetter(name) for name, column in cls.columns.items() if column.has_sorted_texts}
+            cls.texts = dict(_texts(cls.columns))
             cls.counts = (*_counts_by_value(cls.columns), *cls.summaries)
 
     def keys(self, event: Handled) -> Iterable[str | Group]:
@@ -170,8 +175,18 @@ def _indexes(projection: type[Projection[Any, Any]]) -> Iterator[Index]:
             yield Index(name, column.score_of())
         if column.equality:
             yield Index(equality_index(name), group_score, column.group_of())
+    if not any(column.has_scores for column in columns.values()):
+        yield Index(ALL_INDEX, _no_score)
     if projection.ends:
         yield Index(ENDS_INDEX, attrgetter(projection.ends))
+
+
+def _texts(columns: Mapping[str, RowColumn]) -> Iterator[tuple[str, GroupOf]]:
+    for name, column in columns.items():
+        if column.has_sorted_texts:
+            yield name, attrgetter(name)
+            if column.equality and column.declared.case:
+                yield equality_index(name), column.folded_of()
 
 
 def equality_index(column: str) -> str:

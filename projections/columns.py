@@ -138,6 +138,16 @@ class RowColumn:
 
         return group_of
 
+    def folded_of(self) -> GroupOf:
+        """Return the function that returns the group of a row if it differs from the row's text, else None."""
+        get, group = attrgetter(self.name), self.group
+
+        def folded_of(row: Any) -> str | None:
+            value = get(row)
+            return None if value is None or (folded := group(value)) == value else folded
+
+        return folded_of
+
     def score_of(self) -> Callable[[Any], float]:
         """Return the function that returns the score of a row. The score of a missing number is ``LOWEST``."""
         get = attrgetter(self.name)

@@ -24,7 +24,7 @@ class Mutations:
     index_removals: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     """For each index and group the keys to remove."""
     texts: dict[str, dict[str, str | None]] = field(default_factory=lambda: defaultdict(dict))
-    """For each column with sorted texts the texts to set, by key. None: the text is removed."""
+    """For each of the projection's texts the texts to set, by key. None: the text is removed."""
     counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     """For each count and group the number to add, which may be negative but not 0."""
     groups: dict[str, set[str]] = field(default_factory=dict)

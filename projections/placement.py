@@ -11,7 +11,7 @@ class Placement(NamedTuple):
     indexes: tuple[tuple[str, float] | None, ...]
     """For each index the group and the score. The group is empty for an index without groups. None: no entry."""
     texts: tuple[str | None, ...]
-    """For each column with sorted texts the text. None: the row has no text."""
+    """For each of the projection's texts the text. None: the row has no text."""
     counts: tuple[str | None, ...]
     """For each count the group. The group is empty for a count without groups. None: the row is not counted."""
 

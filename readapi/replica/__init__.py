@@ -1,1 +1,1 @@
-"""The columnar replica of the active patterns, from which an API process answers scans without I/O."""
+"""The columnar replica of a read model, from which an API process answers queries without I/O."""

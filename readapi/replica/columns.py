@@ -1,34 +1,28 @@
-"""The columns of the replica: the rows of the read model as NumPy arrays, one array per attribute.
+"""The columns of a replica: the rows of a read model as NumPy arrays, one array per attribute.
 
 A column store answers a filter with one vectorized comparison over contiguous numbers instead of a loop over objects.
-Numbers are stored as they are. Texts are dictionary-encoded: a column holds small integer codes, and a dictionary maps
-codes to texts.
+Numbers are stored as they are. Texts and truth values are dictionary-encoded.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from projections.base import Index, Projection
+from projections.base import ENDS_INDEX, Count
+from projections.queries import AnyProjection, ResultRow
+from projections.views import View
+from readapi.replica.arrays import Codes, Mask, Numbers, Slots
+from readapi.replica.dictionary import Dictionary
 
-Numbers = NDArray[np.float64]
-Codes = NDArray[np.integer[Any]]
-"""Codes of texts. See ``TextDictionary``."""
+NO_END = float("inf")
+"""Number of a row that does not end, in the column ``ENDS_INDEX``."""
 
-Slots = NDArray[np.int64]
-"""Slots of rows: their indexes in every column. See ``Columns``."""
-
-Ranks = NDArray[np.int32]
-"""Ranks of rows: their positions in the order of a sorted index."""
-
-Mask = NDArray[np.bool_]
-"""One truth value for each slot."""
-
-NO_SCORE = float("inf")
-"""Number of a row that has no score in an index of the projection. It lies above every bound."""
+KEY_ORDER = "@key"
+"""The column with the same number for every row. An index of this column is ordered by key."""
 
 ROW_OVERHEAD_BYTES = 230
 """Approximate bytes of a row's Python objects (key, payload, prefix, slot) besides their content."""
@@ -38,44 +32,70 @@ _INITIAL_CAPACITY = 1_024
 _NEXT_CODE_TYPE = {1: np.int16, 2: np.int32}
 """Bytes per code -> the next wider type. Codes are as narrow as possible, because a scan reads all of them."""
 
+_HIGHEST_CODES = {1: 2**8 - 1, 2: 2**15 - 1, 4: 2**31 - 1}
+"""Bytes per code -> the highest code."""
 
-class TextDictionary:
-    """The dictionary of a text column: each text has a code, numbered in the order of first use."""
 
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        """The texts, by code."""
-        self._codes: dict[str, int] = {}
+def encoded_view(projection: AnyProjection) -> View | None:
+    """Return the view that is encoded in advance: the first view, if only its last members change with time."""
+    view = next(iter(projection.views.values()), None)
+    return view if view and view.has_moving_end else None
 
-    def code(self, text: str) -> int:
-        """Return the code of a text, and assign one if the text is new."""
-        code = self._codes.setdefault(text, len(self.texts))
-        if code == len(self.texts):
-            self.texts.append(text)
-        return code
 
-    def codes_of(self, texts: frozenset[str]) -> list[int]:
-        """Return the codes of the texts that have one."""
-        return [self._codes[text] for text in texts if text in self._codes]
+def summary_column(count: str) -> str:
+    """Return the name of the column with the groups of a count that is not by the values of a column."""
+    return f"@{count}"
+
+
+def _number_columns(projection: AnyProjection) -> Iterator[tuple[str, Callable[[Any], float]]]:
+    """Yield the columns that are filtered, sorted, or shown as time spans, each with the function of the number."""
+    view = encoded_view(projection)
+    moments = {member.column for member in view.moving.values()} - {projection.ends} if view else set()
+    for name, column in projection.columns.items():
+        if column.has_scores or name == projection.order or name in moments:
+            yield name, column.score_of()
+    if projection.ends:
+        yield ENDS_INDEX, _end_of(projection.ends)
+
+
+def _end_of(ends: str) -> Callable[[Any], float]:
+    get = attrgetter(ends)
+    return lambda row: NO_END if (moment := get(row)) is None else moment
+
+
+def _coded_columns(projection: AnyProjection) -> Iterator[tuple[str, Callable[[Any], Any], Dictionary]]:
+    """Yield the columns that are filtered by value, sorted by text or counted, each with the function of the value."""
+    for name, column in projection.columns.items():
+        if column.equality or column.has_sorted_texts:
+            yield name, attrgetter(name), Dictionary(column.group)
+    for count in projection.summaries:
+        yield summary_column(count.name), _group_of(count), Dictionary(str)
+
+
+def _group_of(count: Count) -> Callable[[Any], str | None]:
+    _, by, where = count
+    return lambda row: None if where and not where(row) else by(row) if by else ""
 
 
 class Columns:
-    """All rows of the replica in columns.
+    """All rows of a replica in columns.
 
-    A slot is a row's index in every column. The slot of a removed row is used again. The columns follow from the
-    indexes of the projection: a column of numbers for each index over all rows, a column of texts for each index by
-    group. ``put`` and ``remove`` take amortized constant time: columns grow by half when they are full.
+    A slot is a row's index in every column. The slot of a removed row is used again. ``put`` and ``remove`` take
+    amortized constant time: columns grow by half when they are full.
 
     Args:
         projection: The projection of the read model.
     """
 
-    def __init__(self, projection: Projection[Any, Any]) -> None:
-        self._number_indexes: Mapping[str, Index[Any]] = {i.name: i for i in projection.indexes if not i.by}
-        self._text_indexes: Mapping[str, Index[Any]] = {i.name: i for i in projection.indexes if i.by}
-        self.numbers: dict[str, Numbers] = {name: np.zeros(0) for name in self._number_indexes}
-        self.codes: dict[str, Codes] = {name: np.zeros(0, np.uint8) for name in self._text_indexes}
-        self.dictionaries: dict[str, TextDictionary] = {name: TextDictionary() for name in self._text_indexes}
+    def __init__(self, projection: AnyProjection) -> None:
+        self._scores = dict(_number_columns(projection))
+        self.numbers: dict[str, Numbers] = {name: np.zeros(0) for name in (*self._scores, KEY_ORDER)}
+        """The numbers of each column. The number of a missing value is ``LOWEST``, or ``NO_END``."""
+        self._values: dict[str, Callable[[Any], Any]] = {}
+        self.dictionaries: dict[str, Dictionary] = {}
+        for name, value_of, dictionary in _coded_columns(projection):
+            self._values[name], self.dictionaries[name] = value_of, dictionary
+        self.codes: dict[str, Codes] = {name: np.zeros(0, np.uint8) for name in self._values}
         self.present: Mask = np.zeros(0, np.bool_)
         """Whether the slot holds a row."""
         self.active: Mask = np.zeros(0, np.bool_)
@@ -85,7 +105,7 @@ class Columns:
         self.payloads: list[bytes] = []
         """Encoded attributes of the row that no column has. See ``row_codec``."""
         self.prefixes: list[bytes] = []
-        """Start of the row's compact JSON document, up to the values that change with time."""
+        """Start of the row's JSON document in the encoded view, up to the values that change with time."""
         self.used_slots = 0
         """Number of leading slots that hold a row or have held one."""
         self._bytes = 0
@@ -107,24 +127,29 @@ class Columns:
         """Return the slot of a row, or None if there is no such row."""
         return self._slots.get(key)
 
-    def put(self, key: str, row: Any, log: str, payload: bytes, prefix: bytes) -> int:
+    def slots(self, keys: Iterable[str]) -> Slots:
+        """Return the slots of the rows with the keys, in the order of ``keys``. Keys without a row have none."""
+        slots = [slot for slot in map(self._slots.get, keys) if slot is not None]
+        return np.array(slots, np.int64)
+
+    def put(self, result: ResultRow[Any], payload: bytes, prefix: bytes) -> int:
         """Add or replace a row. The caller sets ``active`` afterwards.
 
         Returns:
             The slot of the row.
         """
+        row, log, _, key = result
         slot = self._slots.get(key)
         if slot is None:
             slot = self._take_slot(key)
-        for name, index in self._number_indexes.items():
-            score = index.score(row)
-            self.numbers[name][slot] = NO_SCORE if score is None else score
-        for name, index in self._text_indexes.items():
-            assert index.by is not None
-            code = self.dictionaries[name].code(index.by(row))
-            if code > np.iinfo(self.codes[name].dtype).max:
-                self.codes[name] = self.codes[name].astype(_NEXT_CODE_TYPE[self.codes[name].itemsize])
-            self.codes[name][slot] = code
+        for name, score_of in self._scores.items():
+            self.numbers[name][slot] = score_of(row)
+        for name, value_of in self._values.items():
+            code = self.dictionaries[name].code(value_of(row))
+            codes = self.codes[name]
+            if code > _HIGHEST_CODES[codes.itemsize]:
+                codes = self.codes[name] = codes.astype(_NEXT_CODE_TYPE[codes.itemsize])
+            codes[slot] = code
         self.logs[slot] = log
         self._set_encoded(slot, payload, prefix)
         return slot
@@ -140,9 +165,9 @@ class Columns:
             self._slots_by_key = None
         return slot
 
-    def text(self, name: str, slot: int) -> str:
-        """Return the text of a row in a column."""
-        return self.dictionaries[name].texts[int(self.codes[name][slot])]
+    def value(self, name: str, slot: int) -> Any:
+        """Return the value of a row in a dictionary-encoded column."""
+        return self.dictionaries[name].values[self.codes[name].item(slot)]
 
     def slots_by_key(self) -> Slots:
         """Return the slots of all rows, ordered by key. Cached until a row is added or removed."""

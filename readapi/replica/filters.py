@@ -1,4 +1,4 @@
-"""The filters of a scan on the replica.
+"""The filters of a query on a replica.
 
 Each filter offers three operations of different cost, between which the scan chooses:
 
@@ -7,20 +7,27 @@ Each filter offers three operations of different cost, between which the scan ch
 - ``mark``: which of all rows pass, in one vectorized pass over a column.
 """
 
+import sys
+from collections.abc import Iterable
+
 import numpy as np
 
-from projections.base import LOWEST_VALUE
-from projections.queries import PatternQuery
-from readapi.replica.columns import Codes, Columns, Mask, Slots
+from projections.columns import LOWEST
+from projections.queries import Equality, Query, Range
+from readapi.replica.arrays import Codes, Mask, Slots
+from readapi.replica.columns import Columns
 from readapi.replica.indexes import Indexes
 
 INFINITY = float("inf")
 
-MAX_COMPARED_TEXTS = 8
-"""Highest number of texts for which codes are compared one by one. More texts use a lookup table."""
+LOWEST_NUMBER = -sys.float_info.max
+"""The lowest number that a row can have. The number of a missing value, ``LOWEST``, is below it."""
 
-MAX_COUNTED_TEXTS = 200
-"""Highest number of texts for which rows are counted. To count costs more than it saves for more texts."""
+MAX_COMPARED_CODES = 8
+"""Highest number of codes that are compared one by one. More codes use a lookup table."""
+
+MAX_COUNTED_VALUES = 200
+"""Highest number of values for which rows are counted. To count costs more than it saves for more values."""
 
 
 class RangeFilter:
@@ -29,17 +36,14 @@ class RangeFilter:
     Args:
         indexes: The indexes of the replica.
         columns: The rows.
-        number: Column of the numbers.
-        lowest: The lower bound.
-        highest: The upper bound. Infinity if there is none.
+        bounds: The column of the numbers, and the bounds.
     """
 
-    def __init__(self, indexes: Indexes, columns: Columns, number: str, lowest: float, highest: float) -> None:
+    def __init__(self, indexes: Indexes, columns: Columns, bounds: Range) -> None:
         self._indexes = indexes
         self._columns = columns
-        self.number = number
-        self._lowest = lowest
-        self._highest = highest
+        self.number = bounds.column
+        self._lowest, self._highest = max(bounds.lowest, LOWEST_NUMBER), bounds.highest
         self.rank_range = (0, 0)
         """Rank range (start, end) of the rows that pass, in the index of the number. Set by ``count``."""
 
@@ -65,40 +69,37 @@ class RangeFilter:
         return self._indexes.quantized(self.number).mark(self._lowest, self._highest, out)
 
 
-class TextFilter:
-    """A filter that passes rows with one of some texts.
+class ValueFilter:
+    """A filter that passes rows with one of some values.
 
-    ``count``, ``runs`` and ``rows`` also apply the lower bound on confidence, because the index by (text, confidence)
-    gives them this for free. ``test`` and ``mark`` do not.
+    ``count``, ``runs`` and ``rows`` also apply the bounds on the column ``order`` of the projection, because the index
+    by (value, order) gives them this for free. ``test`` and ``mark`` do not.
 
     Args:
         indexes: The indexes of the replica.
         columns: The rows.
-        text: Column of the texts.
-        names: The texts that pass.
-        confidence: Lowest confidence.
+        equality: The column of the values, and the groups of values that pass.
+        order: The bounds on the column ``order``. None: there are no bounds.
     """
 
-    number = None
-
-    def __init__(self, indexes: Indexes, columns: Columns, text: str, names: frozenset[str], confidence: float) -> None:
+    def __init__(self, indexes: Indexes, columns: Columns, equality: Equality, order: Range | None) -> None:
         self._indexes = indexes
         self._columns = columns
-        self._text = text
-        self._codes = columns.dictionaries[text].codes_of(names)
-        self._confidence = confidence
+        self._column = equality.column
+        self._codes = columns.dictionaries[equality.column].codes_of(equality.values)
+        self._lowest = max(order.lowest, LOWEST_NUMBER) if order else LOWEST
+        self._highest = order.highest if order else INFINITY
         self.rank_ranges: list[tuple[int, int]] = []
-        """Rank range (start, end) of the rows that pass, for each text. Set by ``count``."""
+        """Rank range (start, end) of the rows that pass, for each code. Set by ``count``."""
 
     def count(self) -> int:
         """Return the number of rows that pass."""
-        self._index = index = self._indexes.by_number("confidence", self._text)
-        confidence = self._confidence
-        self.rank_ranges = [index.between(confidence, INFINITY, *group) for group in index.groups(self._codes)]
+        self._index = index = self._indexes.by_group(self._column)
+        self.rank_ranges = [index.between(self._lowest, self._highest, *run) for run in index.groups(self._codes)]
         return sum([end - start for start, end in self.rank_ranges])
 
     def runs(self) -> list[Slots]:
-        """Return the rows that pass: one run for each text, ordered by confidence. Call ``count`` before."""
+        """Return the rows that pass: one run for each code, in the order of ``order``. Call ``count`` before."""
         return [self._index.slots[start:end] for start, end in self.rank_ranges if start < end]
 
     def rows(self) -> Slots:
@@ -107,17 +108,17 @@ class TextFilter:
         return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
     def test(self, slots: Slots) -> Mask:
-        """Test whether each of the rows has one of the texts."""
-        codes = self._columns.codes[self._text].take(slots)
-        return self._has_text(codes, np.empty(len(codes), np.bool_))
+        """Test whether each of the rows has one of the values."""
+        codes = self._columns.codes[self._column].take(slots)
+        return self._has_value(codes, np.empty(len(codes), np.bool_))
 
     def mark(self, out: Mask) -> Mask:
-        """Set each element of ``out`` to whether the row in the slot has one of the texts."""
-        return self._has_text(self._columns.codes[self._text][: len(out)], out)
+        """Set each element of ``out`` to whether the row in the slot has one of the values."""
+        return self._has_value(self._columns.codes[self._column][: len(out)], out)
 
-    def _has_text(self, codes: Codes, out: Mask) -> Mask:
-        if not self._codes or len(self._codes) > MAX_COMPARED_TEXTS:
-            passes = np.zeros(len(self._columns.dictionaries[self._text].texts), np.bool_)
+    def _has_value(self, codes: Codes, out: Mask) -> Mask:
+        if not self._codes or len(self._codes) > MAX_COMPARED_CODES:
+            passes = np.zeros(len(self._columns.dictionaries[self._column].values), np.bool_)
             passes[self._codes] = True
             return passes.take(codes, out=out)
         first, *others = self._codes
@@ -127,46 +128,85 @@ class TextFilter:
         return out
 
 
-Filter = RangeFilter | TextFilter
+class KeyFilter:
+    """A filter that passes rows with one of some keys.
 
-
-def filters_of(query: PatternQuery, indexes: Indexes, columns: Columns) -> tuple[list[Filter], list[Filter]]:
-    """Make the filters of a query.
-
-    Returns:
-        The filters among which the scan looks for the narrowest, and the filters whose rows are not worth counting.
-        The bound on confidence is in the second list if another filter can be counted, because text filters include it.
+    Args:
+        columns: The rows.
+        keys: The keys.
     """
-    counted: list[Filter] = []
-    uncounted: list[Filter] = []
-    for text, names in (
-        ("symbol", query.symbols),
-        ("type", query.pattern_types or None),
-        ("tier", query.tiers or None),
-    ):
-        if names is not None:
-            text_filter = TextFilter(indexes, columns, text, names, query.confidence_min)
-            (uncounted if len(names) > MAX_COUNTED_TEXTS else counted).append(text_filter)
-    if query.confidence_min > 0 or (uncounted and not counted):
-        confidence = RangeFilter(indexes, columns, "confidence", query.confidence_min, INFINITY)
-        (uncounted if counted else counted).append(confidence)
-    for number, (lowest, highest) in (
-        ("relative_strength", (query.rs_min, INFINITY)),
-        ("relative_volume", (query.vol_min, INFINITY)),
-        ("rsi", query.rsi_range or (None, INFINITY)),
-    ):
-        if lowest is not None:
-            counted.append(RangeFilter(indexes, columns, number, max(lowest, LOWEST_VALUE), highest))
-    return counted, uncounted
+
+    def __init__(self, columns: Columns, keys: Iterable[str]) -> None:
+        slots = columns.slots(keys)
+        self._passes: Mask = np.zeros(columns.capacity, np.bool_)
+        self._passes[slots] = True
+        self._rows = slots[columns.active[slots]]
+
+    def count(self) -> int:
+        """Return the number of rows that pass."""
+        return len(self._rows)
+
+    def rows(self) -> Slots:
+        """Return the rows that pass."""
+        return self._rows
+
+    def test(self, slots: Slots) -> Mask:
+        """Test whether each of the rows has one of the keys."""
+        return self._passes.take(slots)
+
+    def mark(self, out: Mask) -> Mask:
+        """Set each element of ``out`` to whether the row in the slot has one of the keys."""
+        out[:] = self._passes[: len(out)]
+        return out
 
 
-def remaining_filters(narrowest: Filter, filters: list[Filter]) -> list[Filter]:
-    """Return the filters that the rows of the narrowest filter must still be tested against."""
-    return [
-        other
-        for other in filters
-        if other is not narrowest and not (other.number == "confidence" and isinstance(narrowest, TextFilter))
-    ]
+Filter = RangeFilter | ValueFilter | KeyFilter
+
+
+class FilterPlan:
+    """The filters of a query, in the order of their use.
+
+    Args:
+        query: The query.
+        key: The name of the key.
+        indexes: The indexes of the replica.
+        columns: The rows.
+    """
+
+    def __init__(self, query: Query, key: str, indexes: Indexes, columns: Columns) -> None:
+        self.counted: list[Filter] = []
+        """The filters among which the scan looks for the narrowest."""
+        self.uncounted: list[Filter] = []
+        """The filters whose rows are not worth counting."""
+        self._order = indexes.order
+        ranges = {each.column: each for each in query.filters if isinstance(each, Range)}
+        order_bounds = ranges.pop(indexes.order, None)
+        for each in query.filters:
+            if isinstance(each, Range):
+                continue
+            if each.column == key:
+                self.counted.append(KeyFilter(columns, each.values))
+            else:
+                is_counted = len(each.values) <= MAX_COUNTED_VALUES
+                (self.counted if is_counted else self.uncounted).append(
+                    ValueFilter(indexes, columns, each, order_bounds)
+                )
+        if order_bounds:
+            # Not worth counting beside filters by value, which include the bounds.
+            (self.uncounted if self.counted else self.counted).append(RangeFilter(indexes, columns, order_bounds))
+        self.counted += [RangeFilter(indexes, columns, each) for each in ranges.values()]
+
+    @property
+    def all(self) -> list[Filter]:
+        """All filters."""
+        return [*self.counted, *self.uncounted]
+
+    def remaining(self, narrowest: Filter | None) -> list[Filter]:
+        """Return the filters that the rows of the narrowest filter must still be tested against."""
+        others = [other for other in self.all if other is not narrowest]
+        if isinstance(narrowest, ValueFilter):
+            return [other for other in others if not (isinstance(other, RangeFilter) and other.number == self._order)]
+        return others
 
 
 def passing(slots: Slots, filters: list[Filter]) -> Slots:

@@ -10,7 +10,8 @@ Spaces", VLDB 1998).
 import numpy as np
 from numpy.typing import NDArray
 
-from readapi.replica.columns import Columns, Mask, Numbers
+from readapi.replica.arrays import Mask, Numbers
+from readapi.replica.columns import Columns
 from readapi.replica.lazy_index import LazyIndex
 from readapi.replica.sorted_indexes import NumberIndex
 

@@ -1,97 +1,150 @@
-"""Compact JSON documents of rows, put together from parts that are encoded in advance.
+"""JSON documents of rows in one view, put together from parts that are encoded in advance.
 
-Only two members of a compact document change with time: the spans since the detection and until the expiry. They are
-the last members of the document. The members before them are encoded once per row (the prefix), and the spans are
-looked up in a table of encoded texts.
+The last members of the view are time spans, and the only ones that change with time. The members before them are
+encoded once per row (the prefix), and the spans are looked up in tables of encoded texts.
 """
 
-from collections.abc import Iterator
-from typing import overload
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
 
 import numpy as np
 import orjson
 
-from projections.patterns import PatternRow
-from projections.queries import ResultRow
-from readapi.patterns.rendering import RenderedRows, compact, span
-from readapi.replica.columns import NO_SCORE, Columns, Slots
-from readapi.replica.row_codec import decode_row
-
-DAY = 86_400
-"""Seconds per day."""
+from projections.base import ENDS_INDEX
+from projections.queries import AnyProjection, ResultRow
+from projections.views import DAY, Elapsed, Remaining, View, span
+from readapi.read_models.rendering import EncodedRows
+from readapi.replica.arrays import Numbers, Slots
+from readapi.replica.columns import Columns, encoded_view
+from readapi.replica.row_codec import RowCodec
 
 _SPAN_STARTS = [*range(1, 60), *range(60, 3_600, 60), *range(3_600, DAY, 3_600), DAY]
 """Seconds at which the text of a span changes, up to one day. A longer span has no entry in the tables."""
 
-_SPAN_BOUNDS = np.array(_SPAN_STARTS, np.float64)
-_SPANS = [span(start).encode() for start in (0, *_SPAN_STARTS[:-1])]
-_TIME_PARTS = [b'%b","exp":' % text for text in _SPANS]
-_EXPIRY_PARTS = [b'"%b"},' % text for text in _SPANS]
-_LONG_SPAN = len(_SPANS)
-"""Number of a span of one day or more."""
+_LOWEST_SPAN = np.finfo(np.float64).min
+"""The lowest span of a moment that is not missing."""
+
+_SPAN_BOUNDS = np.array([_LOWEST_SPAN, *_SPAN_STARTS], np.float64)
+_SPANS = [b"null", *(b'"%b"' % span(start).encode() for start in (0, *_SPAN_STARTS[:-1]))]
+"""The texts of spans between two bounds. The first text is that of a missing moment."""
 
 
-def encode_prefix(row: PatternRow) -> bytes:
-    """Encode the start of a compact document, up to and including the opening quote of ``time``."""
-    document = compact(row, row.detected_at)
-    static = {name: value for name, value in document.items() if name not in ("time", "exp")}
-    return orjson.dumps(static)[:-1] + b',"time":"'
+class _Spans:
+    """The spans of one member, each encoded with what follows it in the document.
+
+    Args:
+        member: The member.
+        column: The column of numbers with the moments.
+        end: What follows the span.
+    """
+
+    def __init__(self, member: Elapsed | Remaining, column: str, end: bytes) -> None:
+        self._is_elapsed = isinstance(member, Elapsed)
+        self._column = column
+        self._end = end
+        self._parts = [text + end for text in _SPANS]
+
+    def encode(self, columns: Columns, slots: Slots, now: float) -> list[bytes]:
+        moments = columns.numbers[self._column].take(slots)
+        spans = now - moments if self._is_elapsed else moments - now
+        parts, long_span = self._parts, len(self._parts)
+        return [
+            parts[number] if number < long_span else self._long_part(spans, index)
+            for index, number in enumerate(_SPAN_BOUNDS.searchsorted(spans, "right").tolist())
+        ]
+
+    def _long_part(self, spans: Numbers, index: int) -> bytes:
+        seconds = spans.item(index)
+        return (_SPANS[0] if seconds == np.inf else b'"%b"' % span(seconds).encode()) + self._end
 
 
-class ReplicaRows(RenderedRows):
+class RowEncoder:
+    """Encodes the documents of rows in one view.
+
+    Args:
+        view: The view. Only its last members change with time.
+        ends: The column of the moment at which a row ends.
+    """
+
+    def __init__(self, view: View, ends: str | None) -> None:
+        self.view = view
+        self._static = View(**{name: member for name, member in view.members.items() if name not in view.moving})
+        names = [orjson.dumps(name) for name in view.moving]
+        starts = [(b"," if number or self._static.members else b"") + name + b":" for number, name in enumerate(names)]
+        self._prefix_end, *ends_of_spans = [*starts, b"},"]
+        self._spans = [
+            _Spans(member, ENDS_INDEX if member.column == ends else member.column, end)
+            for member, end in zip(view.moving.values(), ends_of_spans, strict=True)
+        ]
+
+    def prefix(self, result: ResultRow[Any]) -> bytes:
+        """Encode the members that do not change with time, up to the value of the first member that does."""
+        return orjson.dumps(self._static.render(result, 0.0))[:-1] + self._prefix_end
+
+    def encode(self, columns: Columns, slots: Slots, now: float) -> bytes:
+        """Encode the documents of the rows in some slots as a JSON array."""
+        prefixes, step = columns.prefixes, len(self._spans) + 1
+        parts = [b""] * (step * len(slots))
+        parts[0::step] = [prefixes[slot] for slot in slots.tolist()]
+        for number, spans in enumerate(self._spans, 1):
+            parts[number::step] = spans.encode(columns, slots, now)
+        return b"[%b]" % b"".join(parts)[:-1]
+
+
+def encoder_of(projection: AnyProjection) -> RowEncoder | None:
+    """Return the encoder of the view that is encoded in advance, if there is one."""
+    view = encoded_view(projection)
+    return RowEncoder(view, projection.ends) if view else None
+
+
+class ReplicaRows(Sequence[ResultRow[Any]]):
     """The rows of a page, read from the columns on access.
 
     Read them before the replica changes, that is before the next ``await``.
+
+    Args:
+        columns: The rows of the replica.
+        codec: Decodes the rows.
+        slots: The slots of the rows of the page.
     """
 
-    def __init__(self, columns: Columns, slots: Slots) -> None:
+    def __init__(self, columns: Columns, codec: RowCodec, slots: Slots) -> None:
         self._columns = columns
+        self._codec = codec
         self._slots = slots
 
     def __len__(self) -> int:
         return len(self._slots)
 
     @overload
-    def __getitem__(self, index: int) -> ResultRow[PatternRow]: ...
+    def __getitem__(self, index: int) -> ResultRow[Any]: ...
     @overload
-    def __getitem__(self, index: slice) -> list[ResultRow[PatternRow]]: ...
-    def __getitem__(self, index: int | slice) -> ResultRow[PatternRow] | list[ResultRow[PatternRow]]:
+    def __getitem__(self, index: slice) -> list[ResultRow[Any]]: ...
+    def __getitem__(self, index: int | slice) -> ResultRow[Any] | list[ResultRow[Any]]:
         """Decode a row or a slice of rows."""
         if isinstance(index, slice):
-            return [row_at(self._columns, slot) for slot in self._slots[index].tolist()]
-        return row_at(self._columns, int(self._slots[index]))
+            return [self._codec.decode(slot) for slot in self._slots[index].tolist()]
+        return self._codec.decode(self._slots.item(index))
 
-    def __iter__(self) -> Iterator[ResultRow[PatternRow]]:
+    def __iter__(self) -> Iterator[ResultRow[Any]]:
         return iter(self[:])
 
-    def compact(self, now: float) -> bytes:
-        """Encode the compact documents as a JSON array. Decodes no row."""
-        prefixes = self._columns.prefixes
-        numbers = self._columns.numbers
-        ages = now - numbers["detected_at"].take(self._slots)
-        remaining = numbers["expiry"].take(self._slots) - now
-        parts = [b""] * (3 * len(ages))
-        parts[0::3] = [prefixes[slot] for slot in self._slots.tolist()]
-        parts[1::3] = [
-            _TIME_PARTS[number] if number < _LONG_SPAN else _time_part(ages[index])
-            for index, number in enumerate(_SPAN_BOUNDS.searchsorted(ages, "right").tolist())
-        ]
-        parts[2::3] = [
-            _EXPIRY_PARTS[number] if number < _LONG_SPAN else _expiry_part(remaining[index])
-            for index, number in enumerate(_SPAN_BOUNDS.searchsorted(remaining, "right").tolist())
-        ]
-        return b"[%b]" % b"".join(parts)[:-1]
 
+class EncodedReplicaRows(ReplicaRows, EncodedRows):
+    """The rows of a page, whose documents in one view are mostly encoded in advance.
 
-def _time_part(age: float) -> bytes:
-    return b'%b","exp":' % span(age).encode()
+    Args:
+        columns: The rows of the replica.
+        codec: Decodes the rows.
+        slots: The slots of the rows of the page.
+        encoder: Encodes the rows.
+    """
 
+    def __init__(self, columns: Columns, codec: RowCodec, slots: Slots, encoder: RowEncoder) -> None:
+        super().__init__(columns, codec, slots)
+        self._encoder = encoder
+        self.view = encoder.view
 
-def _expiry_part(remaining: float) -> bytes:
-    return b"null}," if remaining == NO_SCORE else b'"%b"},' % span(remaining).encode()
-
-
-def row_at(columns: Columns, slot: int) -> ResultRow[PatternRow]:
-    """Decode the row in a slot, with its provenance."""
-    row, position = decode_row(columns, slot)
-    return ResultRow(row, columns.logs[slot], position)
+    def encode(self, now: float) -> bytes:
+        """Encode the documents as a JSON array. Decodes no row."""
+        return self._encoder.encode(self._columns, self._slots, now)

@@ -1,53 +1,68 @@
-"""The replica of one build of ``patterns``: kept current change by change, and queried like the read model itself."""
+"""The replica of one build of a read model: kept current change by change, and queried like the read model itself."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 import numpy as np
 
-from projections.base import encode_row, read_row
-from projections.patterns import HIGH_CONFIDENCE, ActivePatterns, PatternRow, band_name
+from projections.base import ENDS_INDEX, Projection, encode_row
 from projections.queries import (
     MAX_OFFSET,
-    TOP_SYMBOLS,
+    Counts,
     Cursor,
     Page,
-    PatternQuery,
-    PatternStatistics,
+    Query,
     ResultRow,
     TooDeepError,
     most_frequent,
+    read_result,
 )
-from readapi.replica.columns import NO_SCORE, Columns, Slots
+from readapi.ports.commits import RowChange
+from readapi.replica.arrays import Slots
+from readapi.replica.columns import NO_END, Columns, summary_column
 from readapi.replica.indexes import Indexes
-from readapi.replica.rendering import ReplicaRows, encode_prefix, row_at
-from readapi.replica.row_codec import decode_row, encode_payload
-from readapi.replica.scanning import find_matches, sort_column
+from readapi.replica.merging import MergedRows
+from readapi.replica.rendering import EncodedReplicaRows, ReplicaRows, encoder_of
+from readapi.replica.row_codec import RowCodec
+from readapi.replica.scanning import find_matches
+
+ChangedRows = Iterable[tuple[str, bytes | None]]
+"""Changed rows: keys and new documents. The document of a removed row is None."""
 
 _replica_numbers = count()
 """Numbers that tell the replicas of this process apart."""
 
 
-class PatternReplica:
-    """All rows of one build in columns, and the queries of the port ``PatternQueries``.
+class Replica:
+    """All rows of one build in columns, and the queries of the port ``RowQueries``.
 
-    A change takes time proportional to the changed rows. The indexes follow when the next query needs them. A scan
+    A change takes time proportional to the changed rows. The indexes follow when the next query needs them. A query
     takes time proportional to the page in the best case, and one vectorized pass per filter in the worst case.
 
-    Rows expire by the clock, whether or not the event of their expiry has arrived: every query first advances the
-    replica to its moment. A replica is not safe for use in several threads.
+    Rows end by the clock, whether or not the event of their end has arrived: every query first advances the replica to
+    its moment. A replica is not safe for use in several threads.
+
+    Args:
+        projection: The projection of the read model.
     """
 
     source = "replica"
 
-    def __init__(self) -> None:
-        self._columns = Columns(ActivePatterns())
-        self._indexes = Indexes(self._columns)
+    def __init__(self, projection: Projection[Any, Any]) -> None:
+        self._projection = projection
+        self._columns = Columns(projection)
+        self._indexes = Indexes(projection, self._columns)
+        self._codec = RowCodec(projection, self._columns)
+        self._encoder = encoder_of(projection)
+        self._merged = MergedRows(projection) if projection.merges() else None
+        self._count_columns = {column.count: name for name, column in projection.columns.items() if column.equality}
+        self._count_columns |= {count.name: summary_column(count.name) for count in projection.summaries}
         self._now = 0.0
-        self._last_expired = 0.0
-        """Expiry of the row that expired last, in epoch seconds."""
-        self._next_expiry = NO_SCORE
-        """Expiry of the row that expires next, in epoch seconds. No row changes its state before it."""
+        self._last_ended = 0.0
+        """Moment at which the row that ended last has ended, in epoch seconds."""
+        self._next_end = NO_END
+        """Moment at which the next row ends, in epoch seconds. No row changes its state before it."""
         self._number = next(_replica_numbers)
         self.version = 0
         """Rises with every change that can change an answer."""
@@ -59,33 +74,38 @@ class PatternReplica:
         """Return True, because a replica without rows is loaded too."""
         return True
 
-    def put(self, log: str, rows: Iterable[tuple[str, bytes | None]]) -> None:
+    def put(self, log: str, rows: ChangedRows) -> None:
         """Apply changes of rows.
 
         Args:
             log: The log of the changes.
-            rows: Keys and new documents. The document of a removed row is None.
+            rows: The changes.
         """
-        columns = self._columns
         touched = []
         for key, document in rows:
-            slot = columns.remove(key) if document is None else self._store(log, key, document)
+            result = self._result(log, key, document)
+            slot = self._columns.remove(key) if result is None else self._store(result)
             if slot is not None:
                 touched.append(slot)
         if touched:
             self._indexes.touch(touched)
             self.version += 1
 
-    def _store(self, log: str, key: str, document: bytes) -> int:
-        stored = read_row(PatternRow, document)
-        row = stored.row
-        slot = self._columns.put(key, row, log, encode_payload(stored), encode_prefix(row))
-        expiry = NO_SCORE if row.expires_at is None else row.expires_at
-        self._columns.active[slot] = expiry > self._now
-        if expiry > self._now:
-            self._next_expiry = min(self._next_expiry, expiry)
+    def _result(self, log: str, key: str, document: bytes | None) -> ResultRow[Any] | None:
+        if self._merged:
+            return self._merged.put(log, key, document)
+        return None if document is None else read_result(self._projection.row, log, key, document)
+
+    def _store(self, result: ResultRow[Any]) -> int:
+        columns = self._columns
+        prefix = self._encoder.prefix(result) if self._encoder else b""
+        slot = columns.put(result, self._codec.encode(result), prefix)
+        end = columns.numbers[ENDS_INDEX].item(slot) if self._projection.ends else NO_END
+        columns.active[slot] = end > self._now
+        if end > self._now:
+            self._next_end = min(self._next_end, end)
         else:
-            self._last_expired = max(self._last_expired, expiry)
+            self._last_ended = max(self._last_ended, end)
         return slot
 
     def prepare(self, now: float) -> None:
@@ -93,28 +113,50 @@ class PatternReplica:
         self.advance(now)
         self._indexes.prepare()
 
+    def changes(self, log: str, rows: ChangedRows) -> list[RowChange]:
+        """Return the documents of rows before and after changes that are not yet applied.
+
+        Args:
+            log: The log of the changes.
+            rows: The changes. For a projection that merges, the result has the merged documents.
+        """
+        merged = self._merged
+        return [
+            RowChange(
+                key,
+                self.document(key),
+                _document(merged.preview(log, key, document)) if merged else document,
+            )
+            for key, document in rows
+        ]
+
     def document(self, key: str) -> bytes | None:
-        """Return the stored document of a row, expired or not. None if there is no such row."""
+        """Return the stored document of a row, ended or not. None if there is no such row."""
         slot = self._columns.slot(key)
-        return None if slot is None else encode_row(*decode_row(self._columns, slot))
+        return None if slot is None else _document(self._codec.decode(slot))
+
+    def rows(self) -> Iterator[ResultRow[Any]]:
+        """Iterate over all rows, ended or not, in the order of their keys. The replica must not change meanwhile."""
+        return map(self._codec.decode, self._columns.slots_by_key().tolist())
 
     def advance(self, now: float) -> None:
-        """Advance to ``now`` (epoch seconds): rows that expire until then become inactive.
+        """Advance to ``now`` (epoch seconds): rows that end until then become inactive.
 
         If the clock was set back, rows become active again. Takes constant time unless a row changes its state.
         """
-        if self._last_expired <= now < self._next_expiry:
+        index = self._indexes.ends
+        if index is None or self._last_ended <= now < self._next_end:
             self._now = now
             return
-        index = self._indexes.expiry.refresh()
-        expired = int(index.values.searchsorted(now, "right"))
+        index.refresh()
+        ended = int(index.values.searchsorted(now, "right"))
         active = self._columns.active
-        inactive, remaining = index.slots[:expired], index.slots[expired:]
+        inactive, remaining = index.slots[:ended], index.slots[ended:]
         changed = [*inactive[active[inactive]].tolist(), *remaining[~active[remaining]].tolist()]
         active[inactive], active[remaining] = False, True
         self._now = now
-        self._last_expired = float(index.values[expired - 1]) if expired else 0.0
-        self._next_expiry = float(index.values[expired]) if expired < len(index.values) else NO_SCORE
+        self._last_ended = float(index.values[ended - 1]) if ended else 0.0
+        self._next_end = float(index.values[ended]) if ended < len(index.values) else NO_END
         if changed:
             self._indexes.touch(changed)
             self.version += 1
@@ -124,58 +166,55 @@ class PatternReplica:
         self.advance(now)
         return self._number, self.version
 
-    async def scan(self, query: PatternQuery) -> Page[PatternRow]:
-        """Scan. Raises TooDeepError if the page lies beyond the rows that page numbers reach."""
+    async def page(self, query: Query) -> Page[Any]:
+        """Return a page. Raises TooDeepError if the page begins after ``MAX_OFFSET``, and there are matching rows."""
         self.advance(query.now)
-        total, slots, more = find_matches(query, self._indexes, self._columns)
+        total, slots, more = find_matches(query, self._projection.key, self._indexes, self._columns)
         if query.offset > MAX_OFFSET and query.offset < total:
-            raise TooDeepError(
-                f"row {query.offset} of {total}: page numbers reach {MAX_OFFSET} rows, use a cursor beyond"
-            )
+            raise TooDeepError(query, total)
         end = self._cursor(int(slots[-1]), query.sort_by) if more and len(slots) else None
-        return Page(ReplicaRows(self._columns, slots), total, end)
+        return Page(self._result_rows(slots), total, end)
 
-    def _cursor(self, slot: int, sort: str) -> Cursor:
+    def _result_rows(self, slots: Slots) -> ReplicaRows:
+        if self._encoder:
+            return EncodedReplicaRows(self._columns, self._codec, slots, self._encoder)
+        return ReplicaRows(self._columns, self._codec, slots)
+
+    def _cursor(self, slot: int, sort_by: str | None) -> Cursor:
         columns = self._columns
-        if sort == "symbol":
-            return Cursor(columns.text(sort, slot), columns.keys[slot])
-        return Cursor(float(columns.numbers[sort_column(sort)][slot]), columns.keys[slot])
+        value: float | str | None = None
+        if sort_by:
+            is_text = self._projection.columns[sort_by].has_sorted_texts
+            value = columns.value(sort_by, slot) if is_text else columns.numbers[sort_by].item(slot)
+        return Cursor(value, columns.keys[slot])
 
-    async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
-        """Return an active pattern. None if there is no such pattern."""
+    async def get(self, key: str, now: float) -> ResultRow[Any] | None:
+        """Return the row with a key, or None if there is no such row, or if it has ended at ``now``."""
         self.advance(now)
-        slot = self._columns.slot(pattern_id)
-        if slot is None or not self._columns.active[slot]:
-            return None
-        return row_at(self._columns, slot)
+        slot = self._columns.slot(key)
+        return self._codec.decode(slot) if slot is not None and self._columns.active[slot] else None
 
-    async def statistics(self, now: float) -> PatternStatistics:
-        """Count the patterns that are active at ``now`` (epoch seconds), in one pass over the columns."""
+    async def get_many(self, keys: Collection[str], now: float) -> Sequence[ResultRow[Any]]:
+        """Return the rows with the keys, in the order of ``keys``, without rows that do not exist or have ended."""
+        self.advance(now)
+        slots = self._columns.slots(keys)
+        return self._result_rows(slots[self._columns.active[slots]])
+
+    async def counts(self, names: Sequence[str], now: float) -> Mapping[str, Counts]:
+        """Return counts by name, of the rows that have not ended at ``now`` (epoch seconds), in one pass for each."""
         self.advance(now)
         active = np.flatnonzero(self._columns.active)
-        symbols = self._count_texts("symbol", active)
-        return PatternStatistics(
-            total=len(active),
-            high_confidence=int(np.count_nonzero(self._columns.numbers["confidence"][active] >= HIGH_CONFIDENCE)),
-            by_type=most_frequent(self._count_texts("type", active)),
-            by_tier=most_frequent(self._count_texts("tier", active)),
-            by_confidence=most_frequent(self._count_bands(active)),
-            by_symbol=most_frequent(symbols, TOP_SYMBOLS),
-            symbols=len(symbols),
-        )
+        return {name: self._count(self._count_columns[name], active) for name in names}
 
-    def _count_texts(self, text: str, slots: Slots) -> dict[str, int]:
-        """Count the rows of each text."""
-        counts = np.bincount(self._columns.codes[text][slots])
-        texts = self._columns.dictionaries[text].texts
-        return {texts[code]: int(counts[code]) for code in np.flatnonzero(counts)}
-
-    def _count_bands(self, slots: Slots) -> dict[str, int]:
-        """Count the rows of each band of confidence."""
-        tenths = np.minimum((self._columns.numbers["confidence"][slots] * 10).astype(np.int64), 9)
-        return {band_name(tenth): rows for tenth, rows in enumerate(np.bincount(tenths).tolist())}
+    def _count(self, column: str, slots: Slots) -> Counts:
+        groups = self._columns.dictionaries[column].count(self._columns.codes[column].take(slots))
+        return Counts(most_frequent(groups), sum(groups.values()), len(groups))
 
     @property
     def nbytes(self) -> int:
         """Approximate memory of the replica, in bytes."""
         return self._columns.nbytes + self._indexes.nbytes
+
+
+def _document(result: ResultRow[Any] | None) -> bytes | None:
+    return result and encode_row(result.row, result.position)

@@ -1,62 +1,70 @@
-"""The row codec of the replica: the attributes of a row that no column has are stored as compact JSON."""
+"""The row codec of a replica: the attributes of a row that no column has are stored as compact JSON."""
 
 from typing import Any
 
 import orjson
 
-from projections.base import LOWEST, StoredRow
-from projections.patterns import PatternRow
-from readapi.replica.columns import NO_SCORE, Columns
+from projections.base import ENDS_INDEX
+from projections.columns import LOWEST
+from projections.queries import AnyProjection, ResultRow
+from readapi.replica.columns import NO_END, Columns
 
 
-def encode_payload(stored: StoredRow[PatternRow]) -> bytes:
-    """Encode the attributes of a row that no column has: a JSON array without its brackets."""
-    row = stored.row
-    payload = orjson.dumps(
-        (
-            stored.position,
-            row.updated_at,
-            row.current_price,
-            row.price_change,
-            row.indicators,
-            row.source,
-            row.event_id,
-            row.correlation_id,
-            row.extra,
-        )
-    )
-    # The encoder's result occupies some kilobytes however short it is. The slice is a copy of the exact length.
-    return payload[1:-1]
+class RowCodec:
+    """Encodes the attributes of rows that no column has, and decodes rows from their payloads and the columns.
 
+    A payload is a JSON array without its brackets: the position, the attributes, and at the end an object with the
+    attributes that their columns cannot restore exactly, such as whole numbers. The object is missing if it is empty.
 
-def decode_row(columns: Columns, slot: int) -> StoredRow[PatternRow]:
-    """Decode the row in a slot from its payload and the columns."""
-    position, updated_at, current_price, price_change, indicators, source, event_id, correlation_id, extra = (
-        orjson.loads(b"[%b]" % columns.payloads[slot])
-    )
+    Args:
+        projection: The projection of the read model.
+        columns: The rows.
+    """
 
-    def number(name: str) -> Any:
-        value = float(columns.numbers[name][slot])
-        return None if value in (LOWEST, NO_SCORE) else value
+    def __init__(self, projection: AnyProjection, columns: Columns) -> None:
+        self._row: type[Any] = projection.row
+        self._columns = columns
+        names = projection.columns.keys()
+        self._coded = names & columns.codes.keys()
+        self._numbers = {name: name for name in names & columns.numbers.keys() - self._coded}
+        if projection.ends and projection.ends not in self._coded | self._numbers.keys():
+            self._numbers[projection.ends] = ENDS_INDEX
+        self._key = projection.key if projection.key in names - self._coded - self._numbers.keys() else None
+        in_columns = {*self._coded, *self._numbers, self._key}
+        self._attributes = [name for name in names if name not in in_columns]
 
-    row = PatternRow(
-        id=columns.keys[slot],
-        symbol=columns.text("symbol", slot),
-        pattern=columns.text("type", slot),
-        tier=columns.text("tier", slot),
-        confidence=number("confidence"),
-        detected_at=number("detected_at"),
-        updated_at=updated_at,
-        expires_at=number("expiry"),
-        current_price=current_price,
-        price_change=price_change,
-        relative_strength=number("relative_strength"),
-        relative_volume=number("relative_volume"),
-        rsi=number("rsi"),
-        indicators=indicators,
-        source=source,
-        event_id=event_id,
-        correlation_id=correlation_id,
-        extra=extra,
-    )
-    return StoredRow(row, position)
+    def encode(self, result: ResultRow[Any]) -> bytes:
+        """Encode the payload of a row."""
+        row, _, position, key = result
+        values = [position, *[getattr(row, name) for name in self._attributes]]
+        if inexact := self._inexact(key, row):
+            values.append(inexact)
+        # The encoder's result occupies some kilobytes however short it is. The slice is a copy of the exact length.
+        return orjson.dumps(values)[1:-1]
+
+    def _inexact(self, key: str, row: Any) -> dict[str, Any]:
+        """Return the attributes that the columns cannot restore exactly."""
+        inexact = {
+            name: value
+            for name in self._numbers
+            if type(value := getattr(row, name)) is not float and value is not None
+        }
+        if self._key and getattr(row, self._key) != key:
+            inexact[self._key] = getattr(row, self._key)
+        return inexact
+
+    def decode(self, slot: int) -> ResultRow[Any]:
+        """Decode the row in a slot, with its provenance."""
+        columns = self._columns
+        position, *attributes = orjson.loads(b"[%b]" % columns.payloads[slot])
+        values = dict(zip(self._attributes, attributes, strict=False))
+        for name in self._coded:
+            values[name] = columns.value(name, slot)
+        for name, column in self._numbers.items():
+            number = columns.numbers[column].item(slot)
+            values[name] = None if number in (LOWEST, NO_END) else number
+        if self._key:
+            values[self._key] = columns.keys[slot]
+        if len(attributes) > len(self._attributes):
+            values.update(attributes[-1])
+        return ResultRow(self._row(**values), columns.logs[slot], position, columns.keys[slot])

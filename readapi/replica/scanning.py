@@ -1,10 +1,10 @@
-"""The scan on the columns: how many rows pass the filters, and which rows are on the page.
+"""The query on the columns: how many rows pass the filters, and which rows are on the page.
 
 Each filter knows from a sorted index how many rows pass it, and the narrowest filter decides how the page is found:
 
 1. *Slice*: no filter, or a single bound on the sort column. The page is a slice of the sorted index.
-2. *Merge*: the narrowest filter is by text and the sort is by confidence. The rows of each text are already in order;
-   the best rows of each text that pass the other filters are merged.
+2. *Merge*: the narrowest filter is by value and the sort is by the column ``order`` of the projection. The rows of
+   each value are already in order; the best rows of each value that pass the other filters are merged.
 3. *Select*: few rows pass the narrowest filter. They are tested one by one and ordered by rank.
 4. *Mark*: every filter marks its whole column. The sorted index is walked until the page is full of marked rows.
 """
@@ -13,14 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from projections.queries import Cursor, PatternQuery
-from readapi.replica.columns import Columns, Mask, Slots
-from readapi.replica.filters import Filter, RangeFilter, filters_of, passing, remaining_filters
+from projections.queries import Cursor, Query
+from readapi.replica.arrays import Mask, Slots
+from readapi.replica.columns import KEY_ORDER, Columns
+from readapi.replica.filters import Filter, FilterPlan, RangeFilter, ValueFilter, passing
 from readapi.replica.indexes import Indexes
 from readapi.replica.sorted_indexes import SortedIndex
-
-_SORT_COLUMNS = {"rs": "relative_strength", "volume": "relative_volume"}
-"""Sort key -> column, where the names differ."""
 
 SELECTED_ROWS = 1_500
 """Highest number of rows that *select* tests in a small replica."""
@@ -29,14 +27,14 @@ SELECTED_FRACTION = 50
 """*Select* tests up to 1 / ``SELECTED_FRACTION`` of all rows in a large replica, if that is more than SELECTED_ROWS."""
 
 MERGED_FRACTION = 8
-"""*Merge* is used for up to 1 / ``MERGED_FRACTION`` of all rows, because it sorts only the best rows of each text."""
+"""*Merge* is used for up to 1 / ``MERGED_FRACTION`` of all rows, because it sorts only the best rows of each value."""
 
 MIN_WALKED_ROWS = 256
 """Lowest number of rows per step of a walk."""
 
 
 class ScanMatches(NamedTuple):
-    """The result of a scan: number of rows that pass, the rows of the page in order, and whether more rows follow."""
+    """The result of a query: number of rows that pass, the rows of the page in order, and whether more rows follow."""
 
     total: int
     slots: Slots
@@ -46,34 +44,42 @@ class ScanMatches(NamedTuple):
 NO_MATCHES = ScanMatches(0, np.zeros(0, np.int64), more=False)
 
 
-def find_matches(query: PatternQuery, indexes: Indexes, columns: Columns) -> ScanMatches:
-    """Find the rows of the page, by the cheapest of the four ways."""
-    counted, uncounted = filters_of(query, indexes, columns)
-    order = indexes.by_text("symbol") if query.sort_by == "symbol" else indexes.by_number(sort_column(query.sort_by))
-    if not counted:
+def find_matches(query: Query, key: str, indexes: Indexes, columns: Columns) -> ScanMatches:
+    """Find the rows of the page, by the cheapest of the four ways.
+
+    Args:
+        query: The query.
+        key: The name of the key.
+        indexes: The indexes of the replica.
+        columns: The rows.
+    """
+    plan = FilterPlan(query, key, indexes, columns)
+    order = indexes.sorted_by(query.sort_by)
+    if not plan.all:
         return _slice(order, 0, len(order.slots), query)
-    counts = [each.count() for each in counted]
-    fewest = min(counts)
-    narrowest = counted[counts.index(fewest)]
+    counts = [each.count() for each in plan.counted]
+    fewest = min(counts, default=len(order.slots))
     if fewest == 0:
         return NO_MATCHES
+    narrowest = plan.counted[counts.index(fewest)] if counts else None
     if isinstance(narrowest, RangeFilter):
-        if len(counted) == 1 and not uncounted and narrowest.index is order:
+        if len(plan.all) == 1 and narrowest.index is order:
             return _slice(order, *narrowest.rank_range, query)
-    elif query.sort_by == "confidence" and not query.after and fewest <= len(columns) // MERGED_FRACTION:
-        return _merge(order, narrowest.runs(), remaining_filters(narrowest, [*counted, *uncounted]), query)
+    elif isinstance(narrowest, ValueFilter) and _may_merge(query, fewest, indexes, columns):
+        return _merge(order, narrowest.runs(), plan.remaining(narrowest), query)
     few = max(SELECTED_ROWS, len(columns) // SELECTED_FRACTION)
     if fewest <= few:
-        return _select(order, passing(narrowest.rows(), remaining_filters(narrowest, [*counted, *uncounted])), query)
-    return _mark(order, [*counted, *uncounted], columns.active[: columns.used_slots], few, query)
+        rows = narrowest.rows() if narrowest else order.slots
+        return _select(order, passing(rows, plan.remaining(narrowest)), query)
+    return _mark(order, plan.all, columns.active[: columns.used_slots], few, query)
 
 
-def sort_column(sort: str) -> str:
-    """Return the column of numbers for a sort key."""
-    return _SORT_COLUMNS.get(sort, sort)
+def _may_merge(query: Query, rows: int, indexes: Indexes, columns: Columns) -> bool:
+    in_order = (query.sort_by or KEY_ORDER) == indexes.order
+    return in_order and not query.after and rows <= len(columns) // MERGED_FRACTION
 
 
-def _slice(order: SortedIndex, start: int, end: int, query: PatternQuery) -> ScanMatches:
+def _slice(order: SortedIndex, start: int, end: int, query: Query) -> ScanMatches:
     """Return the page of all rows in a rank range."""
     total = end - start
     if query.after:
@@ -87,26 +93,26 @@ def _slice(order: SortedIndex, start: int, end: int, query: PatternQuery) -> Sca
     return ScanMatches(total, slots, more=page_start + query.limit < end)
 
 
-def _select(order: SortedIndex, slots: Slots, query: PatternQuery) -> ScanMatches:
+def _select(order: SortedIndex, slots: Slots, query: Query) -> ScanMatches:
     """Return the page of some rows, given in any order. Sorts the ranks of the first rows only."""
     total = len(slots)
     ranks = order.ranks.take(slots)
     if query.after:
         start, end = _after_cursor(order, query.after, descending=query.descending, start=0, end=len(order.slots))
         ranks = ranks[(ranks >= start) & (ranks < end)]
-    needed = query.offset + query.limit + 1
+    needed = query.page_end
     if len(ranks) > needed * 2:
         ranks.partition(len(ranks) - needed if query.descending else needed)
         ranks = ranks[-needed:] if query.descending else ranks[:needed]
     ranks.sort()
-    page = (ranks[::-1] if query.descending else ranks)[query.offset : query.offset + query.limit + 1]
+    page = (ranks[::-1] if query.descending else ranks)[query.offset : query.page_end]
     return ScanMatches(total, order.slots.take(page[: query.limit]), more=len(page) > query.limit)
 
 
-def _merge(order: SortedIndex, runs: list[Slots], filters: list[Filter], query: PatternQuery) -> ScanMatches:
+def _merge(order: SortedIndex, runs: list[Slots], filters: list[Filter], query: Query) -> ScanMatches:
     """Return the page of the rows that pass some filters, from runs that are each in the order of the page."""
     total = 0
-    needed = query.offset + query.limit + 1
+    needed = query.page_end
     best: list[Slots] = []
     for run in runs:
         if filters:
@@ -127,7 +133,7 @@ def _test_all(run: Slots, filters: list[Filter]) -> Mask:
     return passes
 
 
-def _mark(order: SortedIndex, filters: list[Filter], active: Mask, few: int, query: PatternQuery) -> ScanMatches:
+def _mark(order: SortedIndex, filters: list[Filter], active: Mask, few: int, query: Query) -> ScanMatches:
     """Return the page of the active rows that all filters mark."""
     first, *others = filters
     mask = first.mark(np.empty_like(active))
@@ -139,12 +145,12 @@ def _mark(order: SortedIndex, filters: list[Filter], active: Mask, few: int, que
     return _select(order, np.flatnonzero(mask), query) if total <= few else _walk(order, mask, total, query)
 
 
-def _walk(order: SortedIndex, mask: Mask, total: int, query: PatternQuery) -> ScanMatches:
+def _walk(order: SortedIndex, mask: Mask, total: int, query: Query) -> ScanMatches:
     """Return the page of many marked rows. Walks along the order in steps that are likely to fill the page."""
     start, end = 0, len(order.slots)
     if query.after:
         start, end = _after_cursor(order, query.after, descending=query.descending, start=start, end=end)
-    needed = query.offset + query.limit + 1
+    needed = query.page_end
     # A quarter more rows than contain the needed number of marked rows on average.
     step = max(MIN_WALKED_ROWS, needed * len(order.slots) * 5 // (total * 4))
     parts: list[Slots] = []
@@ -160,7 +166,7 @@ def _walk(order: SortedIndex, mask: Mask, total: int, query: PatternQuery) -> Sc
         count += len(hits)
         parts.append(hits)
     slots = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else NO_MATCHES.slots
-    page = slots[query.offset : query.offset + query.limit + 1]
+    page = slots[query.offset : query.page_end]
     return ScanMatches(total, page[: query.limit], more=len(page) > query.limit)
 
 

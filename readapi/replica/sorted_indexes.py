@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from readapi.replica.columns import Codes, Columns, Mask, Numbers, Ranks, Slots
+from readapi.replica.arrays import Codes, Mask, Numbers, Ranks, Slots
+from readapi.replica.columns import Columns
+from readapi.replica.dictionary import text_key
 from readapi.replica.lazy_index import LazyIndex
 
 Element = TypeVar("Element", bound="np.generic[Any]")
@@ -41,7 +43,7 @@ class SortedIndex(LazyIndex):
         """The memory of the index, in bytes."""
         return self.slots.nbytes + (0 if self._ranks is None else self._ranks.nbytes)
 
-    def rank_of(self, value: float | str, key: str) -> int:
+    def rank_of(self, value: float | str | None, key: str) -> int:
         """Return the number of rows below (value, key), whether or not such a row exists. Takes logarithmic time."""
         raise NotImplementedError
 
@@ -55,13 +57,13 @@ class NumberIndex(SortedIndex):
     Args:
         columns: The rows.
         number: Column of the numbers.
-        text: Column of the groups: the rows of each text are one group. None for a single group of all rows.
+        group: Dictionary-encoded column of the groups. None for a single group of all rows.
     """
 
-    def __init__(self, columns: Columns, number: str, text: str | None = None) -> None:
+    def __init__(self, columns: Columns, number: str, group: str | None = None) -> None:
         super().__init__(columns)
         self._number = number
-        self._text = text
+        self._group = group
         self.values: Numbers = np.zeros(0)
         """Rank -> number."""
         self._groups: NDArray[np.int32] = np.zeros(0, np.int32)
@@ -79,10 +81,10 @@ class NumberIndex(SortedIndex):
         low = int(values.searchsorted(lowest))
         return start + low, end if highest == np.inf else start + max(low, int(values.searchsorted(highest, "right")))
 
-    def rank_of(self, value: float | str, key: str) -> int:
+    def rank_of(self, value: float | str | None, key: str) -> int:
         """Return the number of rows below (value, key). Only for an index without groups."""
-        assert isinstance(value, float)
-        return self._rank_of(value, key, 0, len(self.slots))
+        # Rows in the order of their keys all have the number 0.
+        return self._rank_of(float(value or 0), key, 0, len(self.slots))
 
     @property
     def nbytes(self) -> int:
@@ -97,8 +99,8 @@ class NumberIndex(SortedIndex):
         slots = self._columns.slots_by_key()
         slots = slots[self._indexed()[slots]]
         sort_keys: list[Numbers | Codes] = [self._columns.numbers[self._number][slots]]
-        if self._text:
-            sort_keys.append(self._columns.codes[self._text][slots])
+        if self._group:
+            sort_keys.append(self._columns.codes[self._group][slots])
         # lexsort is stable, so that rows with equal sort keys stay ordered by key.
         slots = slots[np.lexsort(sort_keys)]
         self._set(slots, self._columns.numbers[self._number][slots], self._codes(slots))
@@ -125,16 +127,16 @@ class NumberIndex(SortedIndex):
         self.slots, self.values, self._groups, self._ranks = slots, values, groups, None
 
     def _codes(self, slots: Slots) -> NDArray[np.int32]:
-        return self._columns.codes[self._text][slots].astype(np.int32) if self._text else self._groups
+        return self._columns.codes[self._group][slots].astype(np.int32) if self._group else self._groups
 
     def _sort_key(self, slot: int) -> tuple[int, float, str]:
-        group = int(self._columns.codes[self._text][slot]) if self._text else 0
+        group = int(self._columns.codes[self._group][slot]) if self._group else 0
         return group, float(self._columns.numbers[self._number][slot]), self._columns.keys[slot]
 
     def _new_rank(self, slot: int) -> int:
         """Return the rank at which a row must be inserted."""
         group, number, key = self._sort_key(slot)
-        return self._rank_of(number, key, *(self.groups([group])[0] if self._text else (0, len(self.slots))))
+        return self._rank_of(number, key, *(self.groups([group])[0] if self._group else (0, len(self.slots))))
 
     def _rank_of(self, value: float, key: str, start: int, end: int) -> int:
         start, end = self.between(value, value, start, end)
@@ -142,15 +144,15 @@ class NumberIndex(SortedIndex):
         return start + bisect_left(self.slots[start:end], key, key=lambda slot: keys[slot])
 
 
-class ExpiryIndex(NumberIndex):
-    """The rows ordered by expiry, expired rows included."""
+class EndsIndex(NumberIndex):
+    """The rows ordered by the moment at which they end, ended rows included."""
 
     def _indexed(self) -> Mask:
         return self._columns.present
 
 
 class TextIndex(SortedIndex):
-    """The active rows ordered by (text, key).
+    """The active rows ordered by (text, key). A missing text is the lowest.
 
     Args:
         columns: The rows.
@@ -161,14 +163,15 @@ class TextIndex(SortedIndex):
         super().__init__(columns)
         self._text = text
 
-    def rank_of(self, value: float | str, key: str) -> int:
+    def rank_of(self, value: float | str | None, key: str) -> int:
         """Return the number of rows below (value, key), whether or not such a row exists."""
-        return bisect_left(self.slots, (value, key), key=self._sort_key)
+        assert not isinstance(value, float | int)
+        return bisect_left(self.slots, (text_key(value), key), key=self._sort_key)
 
     def _rebuild(self) -> int:
         slots = self._columns.slots_by_key()
         slots = slots[self._columns.active[slots]]
-        text_ranks = alphabetical_ranks(self._columns.dictionaries[self._text].texts)
+        text_ranks = self._columns.dictionaries[self._text].ranks()
         self.slots = slots[np.argsort(text_ranks[self._columns.codes[self._text][slots]], kind="stable")]
         self._ranks = None
         return len(slots)
@@ -177,14 +180,13 @@ class TextIndex(SortedIndex):
         moved = np.fromiter(changed, np.int64, len(changed))
         self.slots = without(self.slots, ranks_of(moved, self.slots, self._columns.capacity))
         inserted = sorted(moved[self._columns.active[moved]].tolist(), key=self._sort_key)
-        ranks = [self.rank_of(*self._sort_key(slot)) for slot in inserted]
+        ranks = [bisect_left(self.slots, self._sort_key(slot), key=self._sort_key) for slot in inserted]
         self.slots = with_inserted(self.slots, ranks, np.array(inserted, np.int64))
         self._ranks = None
         return len(self.slots)
 
-    def _sort_key(self, slot: int) -> tuple[str, str]:
-        code = self._columns.codes[self._text][slot]
-        return self._columns.dictionaries[self._text].texts[code], self._columns.keys[slot]
+    def _sort_key(self, slot: int) -> tuple[tuple[bool, str], str]:
+        return text_key(self._columns.value(self._text, slot)), self._columns.keys[slot]
 
 
 def ranks_of(selected: Slots, slots: Slots, capacity: int) -> list[int]:
@@ -216,10 +218,3 @@ def with_inserted(array: NDArray[Element], ranks: Sequence[int], inserted: NDArr
     edges = [0, *ranks, len(array)]
     parts = [array[start:end] for start, end in pairwise(edges)]
     return np.concatenate([*chain.from_iterable(zip(parts, inserted[:, None], strict=False)), parts[-1]])
-
-
-def alphabetical_ranks(texts: Sequence[str]) -> NDArray[np.int32]:
-    """Return, for each code, the rank of its text among all texts."""
-    ranks = np.empty(len(texts), np.int32)
-    ranks[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(len(texts), dtype=np.int32)
-    return ranks

@@ -3,37 +3,46 @@
 --[[
 Find the first rows of a query in the indexes of a segment, and count all its rows. Writes nothing.
 
-query(index …; sort_index, expiry_index, now, descending, limit, after_value, after_id, symbol_count, symbol …,
-      [sorted, range_count, [index_number, lowest, highest] …] …) -> {total, [id, sort value] …}
+query(key …; sort, sort_key, ends_key, now, descending, limit, after, after_value, after_id,
+      filter_count, [texts_key, groups_key, value_count, value …] …,
+      [sorted, range_count, [index_key, lowest, highest] …] …) -> {total, [id, sort value] …}
 
-A row matches if each clause has the row in one of its ranges, if the row's symbol is one of the symbols (when symbols
-are given), and if the row has not expired. The symbol of a row is its id up to the third colon from the right. Rows are
-ordered by (sort value, id), ids by their bytes.
+A row matches if each clause has the row in one of its ranges, if each filter by texts has the row's text as a value,
+and if the row has not ended. There is at least one clause. Rows are ordered by (sort value, id), ids and texts by their
+bytes.
 
-Keys, all in the hash slot of the segment
-  index …       sorted set  row ids, scored by a value of the row; arguments name an index by its number, from 1
+Keys, all in the hash slot of the segment; arguments name a key by its number, from 1, or "0" for none
+  index …       sorted set  row ids, scored by a value of the row
+  texts …       hash        row id -> text of the row in a column; a row without a text has no entry
 
 Arguments
-  sort_index    number of the index to sort by; "0" sorts by symbol
-  expiry_index  number of the index of expiry times; "0" if rows do not expire
-  now           current time, epoch seconds; a row whose expiry is not after this time has expired
+  sort          "number": by the scores of an index with all rows; "text": by texts; "id": by ids only
+  sort_key      the index or the texts to sort by
+  ends_key      the index of the times at which rows end
+  now           current time, epoch seconds; a row has ended if its end is not after this time
   descending    "1" for descending order, else "0"
   limit         highest number of rows to return; 0 returns only the total
-  after_value   sort value of the row after which to begin, or ""
-  after_id      id of that row, or ""
-  symbol_count  number of symbols that follow; "-1" for no filter by symbol
-  symbol …      the symbols
+  after         "value": begin after the row with the following sort value and id; "missing": the same for a row without
+                a text; "": begin with the first row
+  after_value   sort value of that row, "0" to sort by ids
+  after_id      id of that row
+  filter_count  number of filters by texts
+  For each filter by texts:
+    texts_key    the texts of a column
+    groups_key   the values that stand for the texts of some rows: row id -> value; "0": each text is its own value
+    value_count  number of values
+    value …      the values
   For each clause:
-    sorted        "1" if the scores of its ranges are the sort values, else "0"
-    range_count   number of ranges of the clause; no two ranges of a clause have a row in common
+    sorted       "1" if the scores of its ranges are the sort values, else "0"
+    range_count  number of ranges of the clause; no two ranges of a clause have a row in common
     For each range:
-      index_number  number of its index
-      lowest        lowest score, included
-      highest       highest score, included
+      index_key  an index
+      lowest     lowest score, included
+      highest    highest score, included
 
 Reply
   total             number of rows that match, on all pages
-  [id, sort value]  the first rows in the order of the query
+  [id, sort value]  the first rows in the order of the query; the sort value of a row without a text is nil
 ]]
 
 -- Highest number of ids per command. unpack() puts its values on Lua's stack, which holds 8,000 values.
@@ -70,29 +79,50 @@ local function parse_clauses(keys, args, at)
   return clauses
 end
 
-local function parse_symbols(args, count)
-  local symbols = {}
-  for at = 9, 8 + count do
-    symbols[args[at]] = true
+-- The filters by texts that begin at an argument, and the number of the argument behind them.
+local function parse_text_filters(keys, args, at)
+  local filters = {}
+  local last = at
+  for number = 1, tonumber(args[at]) do
+    local filter = { texts = keys[tonumber(args[last + 1])], groups = keys[tonumber(args[last + 2])], values = {} }
+    if filter.groups and redis.call('EXISTS', filter.groups) == 0 then
+      filter.groups = nil
+    end
+    local first = last + 4
+    last = last + 3 + tonumber(args[last + 3])
+    for place = first, last do
+      filter.values[args[place]] = true
+    end
+    filters[number] = filter
   end
-  return symbols
+  return filters, last + 1
+end
+
+-- A sort value as it is compared: a number, a text, or false for a missing text. Without values, ids alone decide.
+local function comparable(query, value)
+  if query.sort == 'text' then
+    return value
+  end
+  return value and tonumber(value) or 0
 end
 
 local function parse(keys, args)
-  local symbols = tonumber(args[8])
+  local text_filters, first_clause = parse_text_filters(keys, args, 10)
   local query = {
-    sort_key = keys[tonumber(args[1])],
-    expiry_key = keys[tonumber(args[2])],
-    now = tonumber(args[3]),
-    descending = args[4] == '1',
-    limit = tonumber(args[5]),
-    symbols = symbols >= 0 and parse_symbols(args, symbols),
-    clauses = parse_clauses(keys, args, 9 + math.max(symbols, 0)),
+    sort = args[1],
+    sort_key = keys[tonumber(args[2])],
+    ends_key = keys[tonumber(args[3])],
+    now = tonumber(args[4]),
+    descending = args[5] == '1',
+    limit = tonumber(args[6]),
+    text_filters = text_filters,
+    clauses = parse_clauses(keys, args, first_clause),
   }
   if args[7] ~= '' then
-    query.after = { id = args[7], text = args[6], value = query.sort_key and tonumber(args[6]) or args[6] }
+    local value = args[7] == 'value' and args[8]
+    query.after = { id = args[9], text = value, value = comparable(query, value) }
   end
-  query.expired = query.expiry_key and redis.call('ZCOUNT', query.expiry_key, '-inf', args[3]) or 0
+  query.ended = query.ends_key and redis.call('ZCOUNT', query.ends_key, '-inf', args[4]) or 0
   return query
 end
 
@@ -103,10 +133,10 @@ local function comes_before(query, a, b)
   end
   if a.value == b.value then
     return bytes_before(a.id, b.id)
-  elseif query.sort_key then
+  elseif query.sort ~= 'text' then
     return a.value < b.value
   end
-  return bytes_before(a.value, b.value)
+  return not a.value or (b.value and bytes_before(a.value, b.value))
 end
 
 -- The ids with the ranks first to last of an index and, if with_scores, their scores, as two arrays.
@@ -136,18 +166,16 @@ local function select_ids(matches, ids, values)
   return selected, selected_values
 end
 
--- The symbol in a row's id. The pattern has only one possible match; the lazy ".-" finds it sooner than the greedy ".*".
-local function symbol_of(id)
-  return id:match('^(.-):[^:]*:[^:]*:[^:]*$') or id
-end
-
-local function filter_by_symbols(query, ids, values)
-  if not query.symbols then
+-- The ids whose texts are values of the filter.
+local function filter_by_texts(filter, ids, values)
+  if #ids == 0 then
     return ids, values
   end
-  local matches = {}
+  local texts, matches = redis.call('HMGET', filter.texts, unpack(ids)), {}
+  local groups = filter.groups and redis.call('HMGET', filter.groups, unpack(ids))
   for at = 1, #ids do
-    matches[at] = query.symbols[symbol_of(ids[at])]
+    local value = groups and groups[at] or texts[at]
+    matches[at] = value and filter.values[value]
   end
   return select_ids(matches, ids, values)
 end
@@ -171,24 +199,26 @@ local function filter_by_clause(clause, ids, values)
   return select_ids(matches, ids, clause.sorted and matches or values)
 end
 
-local function drop_expired(query, ids, values)
-  if query.expired == 0 or #ids == 0 then
+local function drop_ended(query, ids, values)
+  if query.ended == 0 or #ids == 0 then
     return ids, values
   end
-  local expiries, unexpired = redis.call('ZMSCORE', query.expiry_key, unpack(ids)), {}
+  local ends, unended = redis.call('ZMSCORE', query.ends_key, unpack(ids)), {}
   for at = 1, #ids do
-    unexpired[at] = not expiries[at] or tonumber(expiries[at]) > query.now
+    unended[at] = not ends[at] or tonumber(ends[at]) > query.now
   end
-  return select_ids(unexpired, ids, values)
+  return select_ids(unended, ids, values)
 end
 
--- The ids that match the symbols, the clauses from number first on, and the expiry. Small clauses come first.
+-- The ids that match the texts, the clauses from number first on, and have not ended. Small clauses come first.
 local function filter(query, first, ids, values)
-  ids, values = filter_by_symbols(query, ids, values)
+  for _, text_filter in ipairs(query.text_filters) do
+    ids, values = filter_by_texts(text_filter, ids, values)
+  end
   for number = first, #query.clauses do
     ids, values = filter_by_clause(query.clauses[number], ids, values)
   end
-  return drop_expired(query, ids, values)
+  return drop_ended(query, ids, values)
 end
 
 -- The number of members of an index that come before the row "after", this row included if "included" is true.
@@ -249,30 +279,23 @@ local function sort_and_truncate(query, rows)
   end
 end
 
--- The number of matching rows of a query with a single clause: all rows of the clause except the expired ones.
+-- The number of matching rows of a query with a single clause: all rows of the clause except the ended ones.
 local function count_single_clause(query)
   local total = query.clauses[1].count
-  for first = 0, query.expired - 1, MAX_IDS do
-    local ids = read_ids(query.expiry_key, first, math.min(first + MAX_IDS, query.expired) - 1)
+  for first = 0, query.ended - 1, MAX_IDS do
+    local ids = read_ids(query.ends_key, first, math.min(first + MAX_IDS, query.ended) - 1)
     total = total - #filter_by_clause(query.clauses[1], ids)
   end
   return total
 end
 
-local function symbols_of(ids)
-  local symbols = {}
-  for at = 1, #ids do
-    symbols[at] = symbol_of(ids[at])
-  end
-  return symbols
-end
-
--- The sort values of ids, as texts. The clauses may have supplied them as values already.
+-- The sort values of ids, or nil if ids alone decide. The clauses may have supplied them as values already.
 local function sort_values(query, ids, values)
-  if not query.sort_key then
-    return symbols_of(ids)
+  if query.sort == 'text' then
+    return redis.call('HMGET', query.sort_key, unpack(ids))
+  elseif query.sort == 'number' then
+    return values or redis.call('ZMSCORE', query.sort_key, unpack(ids))
   end
-  return values or redis.call('ZMSCORE', query.sort_key, unpack(ids))
 end
 
 -- Adds a row if it comes after the cursor and may belong to the first rows. Returns the last row that may belong to the
@@ -303,8 +326,8 @@ local function scan_smallest_clause(query, rows)
       if rows and query.limit > 0 and #ids > 0 then
         values = sort_values(query, ids, values)
         for at = 1, #ids do
-          local text = values[at]
-          local row = { id = ids[at], text = text, value = query.sort_key and tonumber(text) or text }
+          local text = values and values[at]
+          local row = { id = ids[at], text = text, value = comparable(query, text) }
           worst = add_candidate(query, rows, worst, row)
         end
       end
@@ -325,14 +348,15 @@ local function run_query(keys, args)
   if smallest.count == 0 then
     return { 0 }
   elseif #query.clauses == 1 and smallest.sorted then
-    total = query.symbols and scan_smallest_clause(query) or count_single_clause(query)
+    total = #query.text_filters > 0 and scan_smallest_clause(query) or count_single_clause(query)
     for _, range in ipairs(smallest.ranges) do
       collect_in_order(query, range, 2, rows)
     end
     if #smallest.ranges > 1 then
       sort_and_truncate(query, rows)
     end
-  elseif #query.clauses == 1 and not query.symbols and query.sort_key and expected_reads(query) < smallest.count then
+  elseif #query.clauses == 1 and #query.text_filters == 0 and query.sort == 'number'
+    and expected_reads(query) < smallest.count then
     total = count_single_clause(query)
     collect_in_order(query, { key = query.sort_key, rank = 0, count = redis.call('ZCARD', query.sort_key) }, 1, rows)
   else
@@ -341,7 +365,7 @@ local function run_query(keys, args)
   end
   local reply = { total }
   for _, row in ipairs(rows) do
-    reply[#reply + 1], reply[#reply + 2] = row.id, row.text
+    reply[#reply + 1], reply[#reply + 2] = row.id, row.text or false
   end
   return reply
 end

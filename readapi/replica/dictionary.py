@@ -1,0 +1,59 @@
+"""Dictionary encoding: a column holds small integer codes, and a dictionary maps the codes to values."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from readapi.replica.arrays import Codes
+
+
+class Dictionary:
+    """The dictionary of one column: each value has a code, numbered in the order of first use.
+
+    Values whose texts differ only in the case that filters ignore have different codes, but are in one group.
+
+    Args:
+        group: Returns the group of a value that is not None. None is in no group.
+    """
+
+    def __init__(self, group: Callable[[Any], str]) -> None:
+        self._group = group
+        self.values: list[Any] = []
+        """The values, by code."""
+        self._codes: dict[Any, int] = {}
+        self._groups: dict[str, list[int]] = {}
+        """Group -> codes of its values."""
+
+    def code(self, value: Any) -> int:
+        """Return the code of a value, and assign one if the value is new."""
+        code = self._codes.get(value)
+        if code is None:
+            code = self._codes[value] = len(self.values)
+            self.values.append(value)
+            if value is not None:
+                self._groups.setdefault(self._group(value), []).append(code)
+        return code
+
+    def codes_of(self, groups: Iterable[str]) -> list[int]:
+        """Return the codes of all values in some groups. Unknown groups have none."""
+        return [code for group in groups for code in self._groups.get(group, ())]
+
+    def count(self, codes: Codes) -> dict[str, int]:
+        """Count the codes by group. Groups without a code are missing."""
+        counts = np.bincount(codes, minlength=len(self.values)).tolist()
+        sums = {group: sum([counts[code] for code in members]) for group, members in self._groups.items()}
+        return {group: number for group, number in sums.items() if number}
+
+    def ranks(self) -> NDArray[np.int32]:
+        """Return, for each code, the rank of its text among all texts. A missing text has the lowest rank."""
+        ranks = np.empty(len(self.values), np.int32)
+        order = sorted(range(len(self.values)), key=lambda code: text_key(self.values[code]))
+        ranks[order] = np.arange(len(self.values), dtype=np.int32)
+        return ranks
+
+
+def text_key(text: str | None) -> tuple[bool, str]:
+    """Return the sort key of a text. A missing text is lower than every text."""
+    return text is not None, text or ""
