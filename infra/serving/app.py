@@ -6,8 +6,8 @@ imports this module in the forked processes only (``infra/serving/server.py``).
 
 import os
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -17,16 +17,9 @@ from domain.streams import USERS_LOG
 from infra.archive.event_history import EventHistory
 from infra.composition import open_intake, open_logs, redis_url
 from infra.log.event_log import EventLog
-from infra.read_models.queries import (
-    RedisActivityQueries,
-    RedisBacktestQueries,
-    RedisProducerQueries,
-    RedisWorkspaceQueries,
-)
 from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
-from infra.serving.catalogue import ReplicatedCatalogueModel
 from infra.serving.changes_follower import ChangesFollower
 from infra.serving.dead_letters import AsyncDeadLetters
 from infra.serving.freshness import RedisFreshness
@@ -35,14 +28,12 @@ from infra.serving.live_read_model import LiveReadModel
 from infra.serving.message_recorder import AsyncMessageRecorder
 from infra.serving.operations import RedisOperations
 from infra.serving.pattern_history import PostgresPatternHistory
-from infra.serving.replicas import ReplicatedPatterns
+from infra.serving.replicas import ReplicatedReadModel
 from infra.serving.service import METRICS_FOLDER_VARIABLE, Service
 from infra.serving.workspace_commands import AsyncWorkspaceCommands
 from infra.workspaces.repository import WorkspaceRepository
-from projections.activity import Activity
-from projections.backtests import Backtests
-from projections.producers import Producers
-from projections.queries import ActivityQueries, BacktestQueries, ProducerQueries, WorkspaceQueries
+from projections.base import Projection
+from projections.queries import RowQueries
 from projections.registry import READ_MODELS
 from projections.symbols import Symbols
 from projections.universes import Universes
@@ -50,17 +41,23 @@ from projections.versions import Build
 from projections.workspaces import Workspaces
 from readapi.app import ArchivePorts, Ports, ReadModels, Runtime, create_app
 from readapi.catalogue.filters import Catalogue
-from readapi.catalogue.replicas import SymbolReplica, UniverseReplica
 from readapi.http.asgi import Lifespan
 from readapi.http.problems import Application
 from readapi.http.read_model import ReadModel
 from readapi.patterns.as_of import PatternHistory
 from readapi.ports.commands import Commands
 from readapi.push.hub import Hub
-from readapi.push.subscription_renewal import WorkspaceSource
+from readapi.push.subscription_renewal import FilterSources
 from readapi.replica.metrics import ReplicaGauges
 
-Queries = TypeVar("Queries")
+CATALOGUE = (Symbols.name, Universes.name)
+"""The read models of the catalogue. The API derives the members of sectors and universes from all of their rows."""
+
+MAX_ROWS = 1_000_000
+"""Highest number of rows of a read model that only replicas answer. Beyond, requests for it are refused."""
+
+LiveReadModels = Mapping[str, LiveReadModel]
+"""The live builds of all read models by name."""
 
 
 def build_app(
@@ -80,13 +77,20 @@ def build_app(
     live = open_live_read_models(service, connections.queries)
     read_models = open_read_models(live, freshness, service.stores.settings.wait_seconds)
     hub = open_hub(live, read_models, freshness, service.stores.settings.wait_seconds)
-    follower = ChangesFollower(connections.changes, live, freshness)
+    follower = ChangesFollower(connections.changes, live.values(), freshness)
     intake = open_intake(service.recorder, service.stores.settings)
     ports = open_ports(service, read_models, intake)
     gauges = ReplicaGauges()
-    lifespan = ApiLifespan(connections, intake, follower, hub, lambda: gauges.show(live.patterns.replica))
+    lifespan = ApiLifespan(connections, intake, follower, hub, lambda: show_replicas(gauges, live))
     runtime = Runtime(wrap_lifespan(lifespan), CONNECTION_ERRORS, process_registry=open_process_registry())
     return create_app(ports, hub, service.guard, runtime, host)
+
+
+def show_replicas(gauges: ReplicaGauges, live: LiveReadModels) -> None:
+    """Set the metrics of all replicas."""
+    for name, model in live.items():
+        if isinstance(model, ReplicatedReadModel):
+            gauges.show(name, model.replica)
 
 
 def connect_process(service: Service) -> Connections:
@@ -100,41 +104,22 @@ def connect_process(service: Service) -> Connections:
     )
 
 
-class LiveReadModels(NamedTuple):
-    """The live builds of all read models that the API reads."""
-
-    patterns: ReplicatedPatterns
-    backtests: LiveReadModel[BacktestQueries]
-    activity: LiveReadModel[ActivityQueries]
-    producers: LiveReadModel[ProducerQueries]
-    workspaces: LiveReadModel[WorkspaceQueries]
-    symbols: ReplicatedCatalogueModel[SymbolReplica]
-    universes: ReplicatedCatalogueModel[UniverseReplica]
-
-
 def open_live_read_models(service: Service, client: AsyncRedis) -> LiveReadModels:
     """Create the live builds. They are empty until the follower loads them."""
-    logs = tuple(service.market_logs)
+    return {name: _open_live(service, client, projection) for name, projection in READ_MODELS.items()}
 
-    def open_live(
-        name: str, queries: Callable[[AsyncRedis, Build, tuple[str, ...]], Queries]
-    ) -> LiveReadModel[Queries]:
-        folded = tuple(filter(READ_MODELS[name].folds, (*logs, USERS_LOG)))
-        return LiveReadModel(name, READ_MODELS[name].version, folded, lambda build: queries(client, build, folded))
 
-    return LiveReadModels(
-        patterns=ReplicatedPatterns(
-            logs,
-            lambda build: service.open_patterns(client, build, logs),
-            service.stores.settings.replica_max_rows,
-        ),
-        backtests=open_live(Backtests.name, RedisBacktestQueries),
-        activity=open_live(Activity.name, RedisActivityQueries),
-        producers=open_live(Producers.name, RedisProducerQueries),
-        workspaces=open_live(Workspaces.name, RedisWorkspaceQueries),
-        symbols=ReplicatedCatalogueModel(Symbols(), logs, SymbolReplica),
-        universes=ReplicatedCatalogueModel(Universes(), logs, UniverseReplica),
-    )
+def _open_live(service: Service, client: AsyncRedis, projection: Projection[Any, Any]) -> LiveReadModel:
+    logs = tuple(filter(projection.folds, (*service.market_logs, USERS_LOG)))
+
+    def open_queries(build: Build) -> RowQueries[Any]:
+        return service.open_queries(client, projection, build, logs)
+
+    if not projection.has_replica:
+        return LiveReadModel(projection.name, projection.version, logs, open_queries)
+    only_replica_answers = projection.merges() or projection.name in CATALOGUE
+    max_rows = MAX_ROWS if only_replica_answers else service.stores.settings.replica_max_rows
+    return ReplicatedReadModel(projection, logs, open_queries, max_rows)
 
 
 def open_read_models(live: LiveReadModels, freshness: RedisFreshness, wait_seconds: float) -> ReadModels:
@@ -143,38 +128,23 @@ def open_read_models(live: LiveReadModels, freshness: RedisFreshness, wait_secon
     Only answers from memory can be stale, and so only the replicated read models have a freshness. The others do not
     answer while Redis is unavailable.
     """
-
-    def from_memory(model: LiveReadModel[Queries]) -> ReadModel[Queries]:
-        return ReadModel(model.name, model, wait_seconds, freshness)
-
-    def from_redis(model: LiveReadModel[Queries]) -> ReadModel[Queries]:
-        return ReadModel(model.name, model, wait_seconds, family=READ_MODELS[model.name].family)
-
-    return ReadModels(
-        patterns=from_memory(live.patterns),
-        backtests=from_redis(live.backtests),
-        activity=from_redis(live.activity),
-        producers=from_redis(live.producers),
-        workspaces=from_redis(live.workspaces),
-        catalogue=Catalogue(from_memory(live.symbols), from_memory(live.universes)),
-    )
+    return {
+        name: ReadModel(
+            name, live[name], wait_seconds, freshness if projection.has_replica else None, projection.family
+        )
+        for name, projection in READ_MODELS.items()
+    }
 
 
 def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFreshness, wait_seconds: float) -> Hub:
     """Create live push, and register it with the live builds whose changes it sends or depends on."""
-    hub = Hub(
-        freshness,
-        read_models.catalogue,
-        WorkspaceSource(lambda users: read_models.workspaces.live.queries.get_many(users), CONNECTION_ERRORS),
-        time.time,
-        wait_seconds,
-    )
-    models: Iterable[LiveReadModel[Any]] = live
-    by_name = {model.name: model for model in models}
+    catalogue = Catalogue(*(read_models[name] for name in CATALOGUE))
+    sources = FilterSources(catalogue, read_models[Workspaces.name], CONNECTION_ERRORS)
+    hub = Hub(READ_MODELS, sources, freshness, time.time, wait_seconds)
     for name, listener in hub.listeners.items():
-        by_name[name].add_commit_listener(listener)
-    for model in (live.symbols, live.universes):
-        model.add_move_listener(hub.on_catalogue_change)
+        live[name].add_commit_listener(listener)
+    for name in CATALOGUE:
+        live[name].add_move_listener(hub.on_catalogue_change)
     return hub
 
 

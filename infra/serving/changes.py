@@ -1,6 +1,6 @@
 """Commits to one build of a read model, read in order from the ``changes`` streams of its segments."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -153,17 +153,19 @@ class ChangesCursor:
         return {log: last.position for log, last in self.last_commits.items()}
 
 
-def commit(build: Build, log: str, entry: Entry, old_document: Callable[[str], bytes | None] | None = None) -> Commit:
+def commit(build: Build, log: str, entry: Entry, changes: Sequence[RowChange] | None = None) -> Commit:
     """Build the commit for a stream entry.
 
     Args:
         build: The build that the entry belongs to.
         log: The log that the entry belongs to.
         entry: The stream entry.
-        old_document: Returns the document of a row before the commit. None if the old documents are unknown.
+        changes: The changes with the old documents. None if the old documents are unknown.
     """
-    changes = [RowChange(key, old_document(key) if old_document else None, document) for key, document in entry.rows]
-    return Commit(build, log, entry.id, entry.recorded_at, changes, knows_old=old_document is not None)
+    knows_old = changes is not None
+    if changes is None:
+        changes = [RowChange(key, None, document) for key, document in entry.rows]
+    return Commit(build, log, entry.id, entry.recorded_at, changes, knows_old)
 
 
 def _entry_id(commit_id: CommitId) -> str:

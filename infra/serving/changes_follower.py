@@ -7,7 +7,7 @@ they move the positions in the answers, update the replicas, and go to the liste
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from itertools import islice
 from math import inf
 from typing import Any
@@ -52,7 +52,7 @@ class ChangesFollower:
         freshness: Records every answer and every failure of Redis.
     """
 
-    def __init__(self, client: Redis, read_models: Sequence[LiveReadModel[Any]], freshness: RedisFreshness) -> None:
+    def __init__(self, client: Redis, read_models: Collection[LiveReadModel], freshness: RedisFreshness) -> None:
         self._client = client
         self._read_models = read_models
         self._freshness = freshness
@@ -126,7 +126,7 @@ class ChangesFollower:
             await read_model.end_round(self._client, all_read=all_read)
         await asyncio.sleep(0 if loading else GATHER_SECONDS)
 
-    async def _apply(self, read_model: LiveReadModel[Any], cursor: ChangesCursor, stream: bytes, entries: Any) -> None:
+    async def _apply(self, read_model: LiveReadModel, cursor: ChangesCursor, stream: bytes, entries: Any) -> None:
         try:
             rows = 0
             for log, entry in cursor.advance(stream, entries):
@@ -138,7 +138,7 @@ class ChangesFollower:
         except CommitMissingError as error:
             self._discard(read_model, cursor, error)
 
-    def _discard(self, read_model: LiveReadModel[Any], cursor: ChangesCursor, error: CommitMissingError) -> None:
+    def _discard(self, read_model: LiveReadModel, cursor: ChangesCursor, error: CommitMissingError) -> None:
         logger.warning(
             "commit missing, build is loaded again",
             read_model=read_model.name,

@@ -3,23 +3,26 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 
 from infra.serving.changes import ChangesCursor, Entry, commit
-from projections.queries import Positions
+from projections.queries import Positions, RowQueries
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitListener
 from readapi.ports.read_models import LiveBuild
 
 logger = structlog.get_logger()
 
-Queries = TypeVar("Queries")
+Queries = RowQueries[Any]
+
+OpenQueries = Callable[[Build], Queries]
+"""Creates the queries to a build."""
 
 
-class LiveReadModel(Generic[Queries]):
+class LiveReadModel:
     """The live build of one read model. Implements ``LiveBuilds``; a ``ChangesFollower`` keeps it current.
 
     Until a build is live, the queries run on an empty build with number 0.
@@ -31,7 +34,7 @@ class LiveReadModel(Generic[Queries]):
         open_queries: Creates the queries to a build.
     """
 
-    def __init__(self, name: str, version: int, logs: Sequence[str], open_queries: Callable[[Build], Queries]) -> None:
+    def __init__(self, name: str, version: int, logs: Sequence[str], open_queries: OpenQueries) -> None:
         self.name = name
         self.logs = logs
         self._open_queries = open_queries
@@ -103,6 +106,11 @@ class LiveReadModel(Generic[Queries]):
         """Whether the read model has work to do besides waiting for commits."""
         return False
 
+    @property
+    def _tells_commits(self) -> bool:
+        """Whether the listeners receive commits now."""
+        return True
+
     async def follow_build(self, client: Redis, build: Build) -> None:
         """Follow ``build``, which is live on the server, unless it is followed already."""
         if self._cursor is None or self._cursor.build != build:
@@ -114,7 +122,7 @@ class LiveReadModel(Generic[Queries]):
     async def _start_build(self, client: Redis, build: Build) -> None:
         cursor = ChangesCursor(self.name, build, self.logs)
         await cursor.start(client)
-        if self._commit_listeners:
+        if self._commit_listeners and self._tells_commits:
             last_commits, commits = await cursor.recent_commits(client)
             for listener in self._commit_listeners:
                 listener.start_build(build, last_commits)
@@ -125,7 +133,7 @@ class LiveReadModel(Generic[Queries]):
 
     def apply(self, cursor: ChangesCursor, log: str, entry: Entry) -> None:
         """Apply the next entry that ``cursor`` has read."""
-        if self._commit_listeners and cursor is self._cursor:
+        if self._commit_listeners and self._tells_commits and cursor is self._cursor:
             next_commit = self._commit(cursor.build, log, entry)
             for listener in self._commit_listeners:
                 listener.receive(next_commit)

@@ -8,20 +8,18 @@ until the replica of the new build is complete.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 
-from infra.serving.changes import ChangesCursor, Entry, Rows, commit
-from infra.serving.live_read_model import LiveReadModel
+from infra.serving.changes import ChangesCursor, Entry, commit
+from infra.serving.live_read_model import LiveReadModel, OpenQueries
 from projections.base import Projection
-from projections.patterns import ActivePatterns
-from projections.queries import PatternQueries
 from projections.versions import Build
 from readapi.ports.commits import Commit
-from readapi.replica.replica import PatternReplica
+from readapi.replica.replica import Replica
 
 logger = structlog.get_logger()
 
@@ -32,32 +30,10 @@ RETRY_SECONDS = 30.0
 """Seconds until a read model with too many rows for a replica is checked again."""
 
 
-class Replica(Protocol):
-    """All rows of one build, in memory."""
-
-    def put(self, log: str, rows: Rows) -> None:
-        """Replace and remove rows of one log."""
-        ...
-
-    def prepare(self, now: float) -> None:
-        """Build the derived data that the first queries need. This may run in a thread.
-
-        Args:
-            now: Time of the first queries, in epoch seconds.
-        """
-        ...
-
-    def __len__(self) -> int: ...
-
-
-AnyReplica = TypeVar("AnyReplica", bound=Replica)
-Queries = TypeVar("Queries")
-
-
-class _Loading(Generic[AnyReplica]):
+class _Loading:
     """A replica that is being loaded."""
 
-    def __init__(self, cursor: ChangesCursor, replica: AnyReplica) -> None:
+    def __init__(self, cursor: ChangesCursor, replica: Replica) -> None:
         self.cursor = cursor
         self.replica = replica
         self._scan_cursors: dict[str, int] = dict.fromkeys(cursor.keys, 0)
@@ -82,14 +58,16 @@ class _Loading(Generic[AnyReplica]):
             await asyncio.sleep(0)
 
 
-class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, AnyReplica]):
+class ReplicatedReadModel(LiveReadModel):
     """The live build of a read model, answered from a replica.
+
+    While the replica answers, commits carry the old documents of the rows. If the projection merges rows of several
+    logs, commits carry merged documents, and listeners receive no commits while there is no replica to merge them.
 
     Args:
         projection: The projection of the read model.
         logs: The logs that the read model folds.
         open_queries: Creates the queries to a build that answer while there is no replica.
-        new_replica: Creates an empty replica.
         max_rows: Highest number of rows of a replica. 0 means that there is no replica.
     """
 
@@ -97,19 +75,18 @@ class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, 
         self,
         projection: Projection[Any, Any],
         logs: Sequence[str],
-        open_queries: Callable[[Build], Queries],
-        new_replica: Callable[[], AnyReplica],
+        open_queries: OpenQueries,
         max_rows: int,
     ) -> None:
         super().__init__(projection.name, projection.version, logs, open_queries)
-        self._new_replica = new_replica
+        self._projection = projection
         self._max_rows = max_rows
-        self._replica: AnyReplica | None = None
-        self._loading: _Loading[AnyReplica] | None = None
+        self._replica: Replica | None = None
+        self._loading: _Loading | None = None
         self._retry_at = 0.0
 
     @property
-    def replica(self) -> AnyReplica | None:
+    def replica(self) -> Replica | None:
         """The replica that answers queries, or None if there is none."""
         return self._replica
 
@@ -123,6 +100,16 @@ class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, 
     def is_loading(self) -> bool:
         """Whether a replica is being loaded."""
         return self._loading is not None
+
+    @property
+    def _tells_commits(self) -> bool:
+        return self._replica is not None or not self._projection.merges()
+
+    def note_missing_build(self) -> None:
+        """Let an empty replica answer: while no build is live on the server, there are no rows."""
+        current = self.current
+        if current.build.number == 0 and self._max_rows > 0 and not isinstance(current.queries, Replica):
+            self.move_to(current.build, current.positions, Replica(self._projection))
 
     async def follow_build(self, client: Redis, build: Build) -> None:
         """Follow ``build``, which is live on the server, and load its replica."""
@@ -142,7 +129,7 @@ class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, 
         if cursor is None or cursor.build != build:
             cursor = ChangesCursor(self.name, build, self.logs)
             await cursor.start(client)
-        self._loading = _Loading(cursor, self._new_replica())
+        self._loading = _Loading(cursor, Replica(self._projection))
 
     async def _fits(self, client: Redis, build: Build) -> bool:
         async with client.pipeline(transaction=False) as pipeline:
@@ -170,6 +157,9 @@ class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, 
         if self._loading and cursor is self._loading.cursor:
             self._loading.replica.put(log, entry.rows)
 
+    def _commit(self, build: Build, log: str, entry: Entry) -> Commit:
+        return commit(build, log, entry, None if self._replica is None else self._replica.changes(log, entry.rows))
+
     def discard(self, cursor: ChangesCursor) -> None:
         """Stop reading with ``cursor``, which misses a commit, and drop its replica."""
         if self._loading and cursor is self._loading.cursor:
@@ -189,11 +179,11 @@ class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, 
             self._check_bound(self._replica)
         await super().end_round(client, all_read=all_read)
 
-    async def _answer_from(self, loading: _Loading[AnyReplica]) -> None:
+    async def _answer_from(self, loading: _Loading) -> None:
         started = time.monotonic()
         await asyncio.to_thread(loading.replica.prepare, time.time())
         cursor = loading.cursor
-        if cursor is not self._cursor:
+        if cursor is not self._cursor or not self._tells_commits:
             for listener in self._commit_listeners:
                 listener.start_build(cursor.build, dict(cursor.last_commits))
         self._cursor, self._replica, self._loading = cursor, loading.replica, None
@@ -206,16 +196,6 @@ class ReplicatedReadModel(LiveReadModel[Queries | AnyReplica], Generic[Queries, 
             prepared_in=round(time.monotonic() - started, 3),
         )
 
-    def _check_bound(self, replica: AnyReplica) -> None:
+    def _check_bound(self, replica: Replica) -> None:
         if len(replica) > self._max_rows:
             self._drop_replica(len(replica))
-
-
-class ReplicatedPatterns(ReplicatedReadModel[PatternQueries, PatternReplica]):
-    """The live build of ``patterns``. While the replica answers, commits carry the old documents of the rows."""
-
-    def __init__(self, logs: Sequence[str], open_queries: Callable[[Build], PatternQueries], max_rows: int) -> None:
-        super().__init__(ActivePatterns(), logs, open_queries, PatternReplica, max_rows)
-
-    def _commit(self, build: Build, log: str, entry: Entry) -> Commit:
-        return commit(build, log, entry, None if self._replica is None else self._replica.document)

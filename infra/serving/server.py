@@ -15,8 +15,8 @@ import infra.serving.replicas  # noqa: F401 shared by the forked processes
 from infra.access.open_guard import check_exposure
 from infra.processes.errors import StartupError
 from infra.processes.logs import LIBRARY_LOGS, configure_logs
-from infra.read_models.pattern_queries import RedisPatternQueries
-from infra.serving.service import METRICS_FOLDER_VARIABLE, OpenPatterns, open_service
+from infra.read_models.row_queries import RedisRowQueries
+from infra.serving.service import METRICS_FOLDER_VARIABLE, OpenStoredQueries, open_service
 from infra.settings import Settings
 from infra.web_server.gunicorn import Server
 from readapi.http.problems import Application
@@ -24,12 +24,12 @@ from readapi.http.problems import Application
 logger = structlog.get_logger()
 
 
-def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQueries) -> None:
+def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQueries) -> None:
     """Serve the API until a signal ends the process.
 
     Args:
         settings: The settings of the service.
-        open_patterns: Creates the queries to ``patterns`` that answer while there is no replica.
+        open_queries: Creates the queries to a read model that answer while there is no replica.
 
     Raises:
         StartupError: Redis or the address cannot be used, or the address can be reached from other machines and no
@@ -37,7 +37,7 @@ def run_server(settings: Settings, open_patterns: OpenPatterns = RedisPatternQue
     """
     configure_logs(settings.log_level, "serve")
     check_exposure(settings)
-    service = open_service(settings, open_patterns)
+    service = open_service(settings, open_queries)
     listener = _listen(settings)
     metrics = tempfile.mkdtemp(prefix="tickview-metrics-")
     os.environ[METRICS_FOLDER_VARIABLE] = metrics

@@ -1,18 +1,20 @@
 """The parts of the API that are opened once, before the web server forks its processes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis as AsyncRedis
 
 from infra.access.open_guard import open_guard
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
 from infra.log.event_log import EventLog
-from infra.read_models.pattern_queries import RedisPatternQueries
+from infra.read_models.row_queries import RedisRowQueries
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.recorder import Recorder
 from infra.settings import Settings
-from projections.queries import PatternQueries
+from projections.base import Projection
+from projections.queries import RowQueries
 from projections.versions import Build
 from readapi.access.guard import Guard
 
@@ -23,8 +25,11 @@ METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 everything that it imports must therefore not import ``prometheus_client``.
 """
 
-OpenPatterns = Callable[[AsyncRedis, Build, tuple[str, ...]], PatternQueries]
-"""Creates the queries to a build of ``patterns`` that answer while there is no replica."""
+OpenStoredQueries = Callable[[AsyncRedis, Projection[Any, Any], Build, Sequence[str]], RowQueries[Any]]
+"""Creates the queries to a build of a read model that answer while there is no replica.
+
+The arguments are the client, the projection, the build, and the logs that the projection folds.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,10 @@ class Service:
     market_logs: Mapping[str, EventLog]
     dead_letters: DeadLetters
     recorder: Recorder
-    open_patterns: OpenPatterns = RedisPatternQueries
+    open_queries: OpenStoredQueries = RedisRowQueries
 
 
-def open_service(settings: Settings, open_patterns: OpenPatterns = RedisPatternQueries) -> Service:
+def open_service(settings: Settings, open_queries: OpenStoredQueries = RedisRowQueries) -> Service:
     """Open the common parts of the API.
 
     Raises:
@@ -53,4 +58,4 @@ def open_service(settings: Settings, open_patterns: OpenPatterns = RedisPatternQ
     market_logs = open_market_logs(stores)
     dead_letters = open_dead_letters(stores)
     recorder = open_recorder(stores, market_logs, dead_letters)
-    return Service(stores, guard, market_logs, dead_letters, recorder, open_patterns)
+    return Service(stores, guard, market_logs, dead_letters, recorder, open_queries)

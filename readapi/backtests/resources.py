@@ -14,11 +14,11 @@ from readapi.http.parameters import ListOf, Name, PageNumber, PageSize, Paramete
 from readapi.http.problems import not_found
 from readapi.http.read_model import ReadModel
 from readapi.http.responses import Pagination, pagination, send_with_etag
-from readapi.patterns.scan import too_deep
 from readapi.ports.archive import History
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.filter_parameters import filters_of
 from readapi.read_models.hints import FilterValues
+from readapi.read_models.pages import too_deep
 from readapi.read_models.schemas import document_type
 
 RUN = Backtests.views["run"]

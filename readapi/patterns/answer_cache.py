@@ -1,6 +1,5 @@
 """The answer cache: encoded answers of the read model ``patterns``, which are valid until the read model changes."""
 
-import time
 from collections.abc import Callable, Hashable
 
 from falcon.asgi import Request, Response
@@ -10,7 +9,7 @@ from projections.queries import RowQueries
 from readapi.http.cohort_scheduling import yield_to_cohort
 from readapi.http.operation import Resource
 from readapi.http.read_model import MIN_POSITION_HEADER, ReadModel
-from readapi.http.responses import Encoded, send_encoded
+from readapi.http.responses import Encoded, performance, send_encoded
 from readapi.ports.read_models import LiveRows
 
 MAX_ANSWERS = 500
@@ -120,9 +119,3 @@ class CachedPatternResource(Resource):
         """Return everything on which an answer depends besides the query string. None if this needs I/O."""
         state = live.queries.state(now)
         return None if state is None else (state, int(now), self.read_model.stale_seconds())
-
-
-def performance(req: Request, source: str) -> bytes:
-    """Encode the JSON member ``performance``: response time in milliseconds, and the source of the answer."""
-    milliseconds = (time.perf_counter() - req.context.started) * 1_000
-    return b'"performance":{"api_response_time_ms":%.3f,"source":"%b"}' % (milliseconds, source.encode())

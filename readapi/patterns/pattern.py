@@ -1,13 +1,12 @@
 """``/api/patterns/{id}``: one active pattern, its provenance, and the events that led to it."""
 
 from collections.abc import Callable
-from typing import Any
 
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.patterns import PatternRow
-from projections.queries import ResultRow, RowQueries
+from projections.queries import RowQueries
 from readapi.audit.event_documents import MAX_RELATED_EVENTS, HistoricEvent, related_events
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
@@ -18,16 +17,7 @@ from readapi.patterns.documents import FULL, FullPattern
 from readapi.ports.archive import History
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.rendering import end_of_second
-
-
-class Provenance(TypedDict):
-    """The event that last changed a row: its log and position, its id, its producer, and its correlation id."""
-
-    log: str
-    position: int
-    event_id: str
-    producer: str
-    correlation_id: str | None
+from readapi.read_models.resources import Provenance, provenance_of
 
 
 class PatternDetails(TypedDict):
@@ -89,14 +79,3 @@ class PatternResource(Resource):
             **self.read_model.staleness(),
         )
         send_with_etag(req, resp, answer)
-
-
-def provenance_of(result: ResultRow[Any]) -> Provenance:
-    """Return the provenance of a row."""
-    return Provenance(
-        log=result.log,
-        position=result.position,
-        event_id=result.row.event_id,
-        producer=result.row.source,
-        correlation_id=result.row.correlation_id,
-    )

@@ -8,30 +8,24 @@ from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.patterns import PatternRow
-from projections.queries import MAX_OFFSET, Page, RowQueries, TooDeepError
+from projections.queries import Page, RowQueries, TooDeepError
 from projections.versions import Build
 from readapi.catalogue.filters import Catalogue
 from readapi.http.cohort_scheduling import yield_to_cohort
 from readapi.http.cursors import encode_cursor
 from readapi.http.operation import operation
-from readapi.http.problems import Problem, invalid
+from readapi.http.problems import invalid
 from readapi.http.read_model import FRESH, ReadModel
-from readapi.http.responses import Pagination, Performance, encode, pagination, send_encoded
-from readapi.patterns.answer_cache import CachedPatternResource, performance
+from readapi.http.responses import Pagination, Performance, encode, pagination, performance, send_encoded
+from readapi.patterns.answer_cache import CachedPatternResource
 from readapi.patterns.as_of import PatternHistory
 from readapi.patterns.documents import COMPACT, FULL, CompactPattern, FullPattern
 from readapi.patterns.list_filters import CallerWorkspace, QueryParameters
 from readapi.patterns.scan_parameters import ScanParameters
 from readapi.ports.read_models import LiveRows
+from readapi.read_models.pages import too_deep
 from readapi.read_models.rendering import end_of_second, render
-
-
-class CacheInfo(TypedDict):
-    """The read model that answered: its name, its version, and the build of this version (``4.2``)."""
-
-    read_model: str
-    version: int
-    build: str
+from readapi.read_models.resources import CacheInfo
 
 
 class Scan(TypedDict):
@@ -170,8 +164,3 @@ class ScanResource(CachedPatternResource):
         result = await self._history.scan(req, resp, pattern_query, timeline, recorded)
         # The pattern history has exactly one build per version.
         return _Answer(result.page, moment, self._history.name, Build(result.version, 1), self._history.source)
-
-
-def too_deep(advice: str) -> Problem:
-    """Create the problem 400 for a page that page numbers cannot reach. ``advice`` tells the client what to do."""
-    return invalid([{"field": "page", "reason": f"lies beyond the first {MAX_OFFSET:,} rows; {advice}"}])
