@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from infra.serving.live_read_model import LiveReadModel
 from projections.base import encode_row
-from projections.symbols import SymbolRow
-from projections.universes import UniverseRow
+from projections.symbols import SymbolRow, Symbols
+from projections.universes import UniverseRow, Universes
 from readapi.catalogue.filters import Catalogue
-from readapi.catalogue.replicas import SymbolReplica, UniverseReplica, UnloadedReplica
 from readapi.http.read_model import ReadModel
+from readapi.replica.replica import Replica
 
 LOGS = ("market-0",)
 
@@ -22,16 +22,12 @@ class CatalogueFixture:
     """The replicas of symbols and universes, and the catalogue that reads them."""
 
     def __init__(self, symbols: Sequence[SymbolRow] = (), universes: Mapping[str, Sequence[str]] | None = None) -> None:
-        self.symbols, self.universes = SymbolReplica(), UniverseReplica()
+        self.symbols, self.universes = Replica(Symbols()), Replica(Universes())
         self.put_symbols(*symbols)
         for key, members in (universes or {}).items():
             self.put_universe(key, *members)
-        self.live_symbols: LiveReadModel[SymbolReplica | UnloadedReplica] = LiveReadModel(
-            "symbols", 1, LOGS, lambda _: self.symbols
-        )
-        live_universes: LiveReadModel[UniverseReplica | UnloadedReplica] = LiveReadModel(
-            "universes", 1, LOGS, lambda _: self.universes
-        )
+        self.live_symbols = LiveReadModel("symbols", 1, LOGS, lambda _: self.symbols)
+        live_universes = LiveReadModel("universes", 1, LOGS, lambda _: self.universes)
         self.catalogue = Catalogue(
             ReadModel("symbols", self.live_symbols, 0), ReadModel("universes", live_universes, 0)
         )

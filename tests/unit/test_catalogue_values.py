@@ -2,17 +2,18 @@
 
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from projections.base import encode_row
+from projections.symbols import Symbols
 from readapi.catalogue.filters import CatalogueNames
-from readapi.catalogue.replicas import UnloadedReplica
+from readapi.catalogue.symbol_index import SymbolIndex
 from readapi.http.problems import Problem
 from readapi.ports.errors import UnavailableError
 from tests.catalogue import LOGS, CatalogueFixture, symbol_row
+from tests.row_queries import OracleQueries
 
 NAMES = {
     "A": "Agilent Technologies",
@@ -25,8 +26,12 @@ NAMES = {
 }
 
 
-def search(fixture: CatalogueFixture, text: str = "", market: str | None = None, limit: int = 100) -> list[str]:
-    return [orjson.loads(document)["symbol"] for document in fixture.symbols.search(text, market, limit)]
+def index(fixture: CatalogueFixture) -> SymbolIndex:
+    return fixture.catalogue.symbol_index(fixture.live_symbols.current)
+
+
+def search(fixture: CatalogueFixture, text: str = "", market: str | None = None) -> list[str]:
+    return list(index(fixture).search(text, market))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +50,6 @@ def search(fixture: CatalogueFixture, text: str = "", market: str | None = None,
 def test_a_search_lists_symbols_that_begin_with_the_text_first(text: str, symbols: list[str]) -> None:
     fixture = CatalogueFixture([symbol_row(name, name=description) for name, description in reversed(NAMES.items())])
     assert search(fixture, text) == symbols
-    assert search(fixture, text, limit=2) == symbols[:2]
 
 
 @given(
@@ -65,19 +69,16 @@ def test_a_change_is_visible_at_once_and_a_delisted_symbol_is_not_found() -> Non
         [symbol_row("A", market="stocks", sector="Energy"), symbol_row("B", market="crypto", sector="Energy")]
     )
     assert (search(fixture), search(fixture, market="crypto")) == (["A", "B"], ["B"])
-    assert fixture.symbols.sectors == {"Energy": {"A", "B"}}
+    assert index(fixture).sectors == {"Energy": {"A", "B"}}
     state = fixture.catalogue.state
     fixture.symbols.put(LOGS[0], [])
     assert fixture.catalogue.state == state
     fixture.put_symbols(symbol_row("B", market="crypto", sector="Energy", active=False))
     assert fixture.catalogue.state != state
-    assert (search(fixture), fixture.symbols.sectors) == (["A"], {"Energy": {"A"}})
-    assert fixture.symbols.statistics == (2, 1, {"stocks": 1}, {"Energy": 1})
-    delisted = fixture.symbols.get("B")
-    assert delisted is not None
-    assert delisted.row.active is False
+    assert (search(fixture), index(fixture).sectors) == (["A"], {"Energy": {"A"}})
+    assert index(fixture).statistics == (2, 1, {"stocks": 1}, {"Energy": 1})
     fixture.symbols.put(LOGS[0], [("A", None), ("B", encode_row(symbol_row("B"), 2))])
-    assert (search(fixture), fixture.symbols.statistics.total) == (["B"], 1)
+    assert (search(fixture), index(fixture).statistics.total) == (["B"], 1)
 
 
 def names(**fields: Any) -> CatalogueNames:
@@ -120,7 +121,7 @@ def test_an_unknown_name_is_refused_with_the_known_names() -> None:
 def test_an_unloaded_catalogue_only_refuses_requests_that_filter_by_names() -> None:
     fixture = CatalogueFixture()
     build = fixture.catalogue.symbols.live.build
-    fixture.live_symbols.move_to(build, {}, UnloadedReplica())
+    fixture.live_symbols.move_to(build, {}, OracleQueries(Symbols, {}))
     assert fixture.catalogue.restrict(None, names()) is None
     fixture.catalogue.check(names())
     with pytest.raises(UnavailableError, match="being loaded"):
