@@ -30,6 +30,11 @@ def load_segment(
         model.indexes[index, group] = {
             member.decode(): score for member, score in client.zrange(name, 0, -1, withscores=True)
         }
+    for name in client.scan_iter(keys.prefix + "text:*"):
+        texts = client.hgetall(name)
+        model.texts[name.decode().removeprefix(keys.prefix + "text:")] = {
+            key.decode(): text.decode() for key, text in texts.items()
+        }
     for name in client.scan_iter(keys.prefix + "count:*"):
         count = name.decode().removeprefix(keys.prefix + "count:")
         for group, number in client.zrange(name, 0, -1, withscores=True):
@@ -44,5 +49,6 @@ def assert_same_content(actual: ReadModelContent, expected: ReadModelContent) ->
     assert actual.rows == expected.rows
     assert actual.positions == expected.positions
     assert dict(actual.indexes) == dict(expected.indexes)
+    assert dict(actual.texts) == dict(expected.texts)
     assert dict(actual.counts) == dict(expected.counts)
     assert dict(actual.groups) == dict(expected.groups)

@@ -14,7 +14,6 @@ from infra.log.event_log import EventLog
 from infra.processes.outage import OutageLog
 from infra.projecting.expirer import expire
 from infra.projecting.projector import Projector, Step
-from projections.patterns import ActivePatterns
 from projections.ports import CommitOutcome, Lease, Segment
 
 logger = structlog.get_logger()
@@ -23,7 +22,7 @@ THROTTLED_STEPS_PER_SECOND = 20
 """Steps per second of a throttled segment. Small steps keep the server free for queries in between."""
 
 IDLE_SECONDS = 0.5
-"""Longest wait for new entries, in seconds. Then the thread checks for expired patterns and retries."""
+"""Longest wait for new entries, in seconds. Then the thread checks for ended rows and retries."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class SegmentOrders:
     """The orders of a worker to a projector thread. The worker replaces them as a whole."""
 
     is_live: bool = False
-    """Whether the segment belongs to the live build. Only a live segment expires patterns."""
+    """Whether the segment belongs to the live build. Only a live segment records the end of rows."""
     throttle: int = 0
     """Highest number of events per second. 0: no limit."""
 
@@ -40,7 +39,7 @@ class ProjectorThread(Thread):
     """The thread of one projector.
 
     Args:
-        client: The client for the expiry of patterns.
+        client: The client with which the thread reads ended rows.
         log: The log of the segment.
         projector: The projector of the segment.
         batch_size: Highest number of log entries per commit, at least 1.
@@ -98,7 +97,7 @@ class ProjectorThread(Thread):
                 if step.outcome not in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED):
                     logger.warning("lease lost", **self.log_context, outcome=step.outcome.value)
                     return
-                # Entries that the segment has not read yet may extend the life of a pattern.
+                # Entries that the segment has not read yet may extend the life of a row.
                 if step.events < self._batch_size:
                     self._expire()
             except (RedisError, PersistenceError) as error:
@@ -119,8 +118,9 @@ class ProjectorThread(Thread):
         return step
 
     def _expire(self) -> None:
-        expires = self._orders.is_live and self.segment.read_model == ActivePatterns.name
+        projection = self._projector.projection
+        expires = self._orders.is_live and projection.ends is not None
         now = time.monotonic()
         if expires and now - self._expired_at >= IDLE_SECONDS:
-            expire(self._client, self._log, self.segment)
+            expire(self._client, self._log, projection, self.segment)
             self._expired_at = now

@@ -46,7 +46,7 @@ class Market:
             pass
 
     def expire(self) -> int:
-        return expire(self.redis, self.log, SEGMENT)
+        return expire(self.redis, self.log, ActivePatterns(), SEGMENT)
 
     def rows(self) -> dict[str, Any]:
         return load_segment(self.redis, ActivePatterns(), "market-0").rows

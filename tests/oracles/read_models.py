@@ -22,16 +22,27 @@ from domain.events import (
     UniverseDefined,
 )
 from domain.user_events import UserEvent
+from projections.activity import Activity
+from projections.backtests import Backtests
+from projections.base import Projection
+from projections.columns import RowColumn
+from projections.patterns import ActivePatterns
+from projections.producers import Producers
+from projections.symbols import Symbols
+from projections.universes import Universes
+from projections.workspaces import Workspaces
+from tests.oracles.rows import as_text
 from tests.oracles.workspaces import apply_event, empty_workspace
 
 
 @dataclass
 class ReadModelContent:
-    """The content of a read model of one log: rows with the position of their last change, indexes, counts, groups."""
+    """The content of a read model of one log: rows with the position of their last change, and what follows from it."""
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
     indexes: dict[tuple[str, str], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    texts: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     counts: dict[tuple[str, str], int] = field(default_factory=Counter)
     groups: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
@@ -43,6 +54,33 @@ class ReadModelContent:
             del self.rows[key], self.positions[key]
         else:
             self.rows[key], self.positions[key] = row, position
+
+    def place(self, projection: type[Projection[Any, Any]]) -> None:
+        """Fill in the indexes, the texts and the counts by value that the columns of the projection declare."""
+        names = list(projection.columns)
+        for key, row in self.rows.items():
+            order = row[projection.order] if projection.order else 0.0
+            for name in names:
+                self._place_value(key, row[name], order, projection.columns[name])
+            if not any(projection.columns[name].has_scores for name in names):
+                self.indexes["@all", ""][key] = 0.0
+            if projection.ends and row[projection.ends] is not None:
+                self.indexes["@ends", ""][key] = row[projection.ends]
+
+    def _place_value(self, key: str, value: Any, order: float, column: RowColumn) -> None:
+        declared, name = column.declared, column.name
+        if column.kind == "number" and (declared.range or declared.sort):
+            self.indexes[name, ""][key] = -inf if value is None else value
+        if value is None:
+            return
+        group = as_text(value, declared.case) if declared.equality else None
+        if group is not None:
+            self.indexes[f"{name}=", group][key] = order
+            self.counts[declared.count or f"by_{name}", group] += 1
+        if column.kind == "text" and declared.sort:
+            self.texts[name][key] = value
+            if declared.case and group not in (None, value):
+                self.texts[f"{name}="][key] = group
 
 
 def _milliseconds(moment: float) -> str:
@@ -63,7 +101,8 @@ def expected_patterns(events: list[Event]) -> ReadModelContent:
         for key in keys:
             model.put(key, _pattern(model.rows.get(key), event), position)
     for key, row in model.rows.items():
-        _place_pattern(model, key, row)
+        _summarize_pattern(model, key, row)
+    model.place(ActivePatterns)
     return model
 
 
@@ -101,17 +140,8 @@ def _pattern(row: dict[str, Any] | None, event: Event) -> dict[str, Any] | None:
     return row
 
 
-def _place_pattern(model: ReadModelContent, key: str, row: dict[str, Any]) -> None:
+def _summarize_pattern(model: ReadModelContent, key: str, row: dict[str, Any]) -> None:
     confidence = row["confidence"]
-    model.indexes["confidence", ""][key] = confidence
-    model.indexes["detected_at", ""][key] = row["detected_at"]
-    for name in ("relative_strength", "relative_volume", "rsi"):
-        model.indexes[name, ""][key] = -inf if row[name] is None else row[name]
-    if row["expires_at"] is not None:
-        model.indexes["expiry", ""][key] = row["expires_at"]
-    for name, group in (("symbol", "symbol"), ("type", "pattern"), ("tier", "tier")):
-        model.indexes[name, row[group]][key] = confidence
-        model.counts[f"by_{name}", row[group]] += 1
     model.counts["all", ""] += 1
     low = min(int(confidence * 10), 9)
     model.counts["by_confidence", f"0.{low}-{'1.0' if low == 9 else f'0.{low + 1}'}"] += 1
@@ -127,18 +157,11 @@ def expected_backtests(events: list[Event]) -> ReadModelContent:
     for position, event in enumerate(events, 1):
         if isinstance(event, BacktestProgressed | BacktestCompleted | BacktestFailed):
             model.put(event.job_id, _backtest(model.rows.get(event.job_id), event), position)
-    for key, row in model.rows.items():
-        for name in ("started_at", "updated_at", "progress"):
-            model.indexes[name, ""][key] = row[name]
-        model.indexes["status", row["status"]][key] = row["updated_at"]
-        model.counts["by_status", row["status"]] += 1
-        for name in (
-            *("win_rate", "total_trades", "winning_trades", "roi"),
-            *("sharpe_ratio", "max_drawdown", "duration_days"),
-        ):
-            value = row["results"].get(name)
-            model.indexes[name, ""][key] = value if type(value) in (int, float) else -inf
+    model.place(Backtests)
     return model
+
+
+METRICS = ("win_rate", "total_trades", "winning_trades", "roi", "sharpe_ratio", "max_drawdown", "duration_days")
 
 
 def _backtest(row: dict[str, Any] | None, event: Any) -> dict[str, Any]:
@@ -152,7 +175,7 @@ def _backtest(row: dict[str, Any] | None, event: Any) -> dict[str, Any]:
             "updated_at": event.occurred_at,
         }
         row |= {"ended_at": None, "results": {}, "error_message": None, "processing_time_seconds": None}
-        row |= {"correlation_id": None, "extra": {}}
+        row |= {"correlation_id": None, "extra": {}, **dict.fromkeys(METRICS)}
     elif (ended and (progressed or event.occurred_at < row["updated_at"])) or (
         progressed and event.progress < row["progress"] and event.occurred_at <= row["updated_at"]
     ):
@@ -168,6 +191,9 @@ def _backtest(row: dict[str, Any] | None, event: Any) -> dict[str, Any]:
         return row
     row["ended_at"] = event.occurred_at
     row["results"], row["processing_time_seconds"] = event.results, event.processing_time_seconds
+    for name in METRICS:
+        value = event.results.get(name)
+        row[name] = value if type(value) in (int, float) else None
     row["current_symbol"] = row["estimated_completion"] = None
     row.setdefault("processed_symbols", None)
     if isinstance(event, BacktestCompleted):
@@ -191,9 +217,7 @@ def expected_activity(events: list[Event]) -> ReadModelContent:
         latest = max(row.get("latest_at", -inf), event.occurred_at)
         row = {**row, "events": row["events"] + 1, "first_at": first, "latest_at": latest}
         model.put(key, row, position)
-    for key, row in model.rows.items():
-        model.indexes["day", ""][key] = row["first_at"] // 86400
-        model.indexes["latest_at", ""][key] = row["latest_at"]
+    model.place(Activity)
     return model
 
 
@@ -209,9 +233,7 @@ def expected_producers(events: list[Event]) -> ReadModelContent:
             row |= {"status": event.status, "reported_at": event.occurred_at, "metrics": event.metrics}
             row |= {"event_id": event.event_id, "extra": event.extra}
         model.put(event.source, row, position)
-    for key, row in model.rows.items():
-        model.indexes["reported_at", ""][key] = row["reported_at"]
-        model.counts["by_status", row["status"]] += 1
+    model.place(Producers)
     return model
 
 
@@ -229,6 +251,7 @@ def expected_symbols(events: list[Event]) -> ReadModelContent:
             if not isinstance(event, SymbolChanged):
                 row["active"] = isinstance(event, SymbolListed)
             model.put(event.symbol, row, position)
+    model.place(Symbols)
     return model
 
 
@@ -241,6 +264,7 @@ def expected_universes(events: list[Event]) -> ReadModelContent:
             fields["updated_at"] = fields.pop("occurred_at")
             defined_at = model.rows.get(event.key, {}).get("defined_at", event.occurred_at)
             model.put(event.key, {**fields, "defined_at": defined_at}, position)
+    model.place(Universes)
     return model
 
 
@@ -251,6 +275,7 @@ def expected_workspaces(events: list[Event]) -> ReadModelContent:
         if isinstance(event, UserEvent):
             workspace = model.rows.get(event.user)
             model.put(event.user, apply_event(workspace or empty_workspace(event.user), event), position)
+    model.place(Workspaces)
     return model
 
 

@@ -20,9 +20,11 @@ SOURCE = '''\
 """How many health reports there were."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from domain.events import HealthReported
-from projections.base import Count, Index, Projection
+from projections.base import Count, Projection
+from projections.columns import Column
 from {package}.steps import step
 
 FIRST = 1
@@ -33,7 +35,7 @@ class Row:
     """Reports of one source."""
 
     source: str
-    reports: int = 0
+    reports: Annotated[int, Column(range=True, unit="reports")] = 0
     """How many."""
 
 
@@ -48,7 +50,7 @@ class Reports(Projection[Row, HealthReported]):
     name, version = "reports", 1
     row = Row
     handles = (HealthReported,)
-    indexes = (Index("reports", score=lambda row: row.reports),)
+    key = "source"
     summaries = (Count("all"),)
 
     def keys(self, event):
@@ -75,11 +77,11 @@ CHANGES_OF_BEHAVIOUR = {
     "evolve": ("if row is None:", "if row is None or row.reports > 9:"),
     "keys": ("!r:>4", "!r:>5"),
     "group_of": ('partition("/")[0]', 'partition("/")[2]'),
-    "an index's score": ("lambda row: row.reports", "lambda row: -row.reports"),
-    "an index's name": ('Index("reports"', 'Index("number"'),
+    "the queries of a column": ("range=True", "range=True, sort=True"),
+    "the key": ('key = "source"', 'key = "reporter"'),
     "a summary": ('Count("all")', 'Count("all", by=lambda row: row.source)'),
-    "a field of the row": ("    reports: int = 0", "    reports: int = 0\n    seen: bool = False"),
-    "a field's default": ("reports: int = 0", "reports: int = 1"),
+    "a field of the row": ("    source: str\n", "    source: str\n    seen: bool\n"),
+    "a field's default": ("] = 0", "] = 1"),
     "a decorator": ("frozen=True", "frozen=True, slots=True"),
     "a constant": ("FIRST = 1", "FIRST = 2"),
     "a function": ("return reports + step()", "return reports - step()"),
@@ -97,13 +99,13 @@ CHANGES_OF_FORM = {
     "a field's docstring": ('    """How many."""', '    """The number of them."""'),
     "blank lines": ("FIRST = 1\n\n", "\nFIRST = 1\n\n\n"),
     "the order of imports": (
-        "from domain.events import HealthReported\nfrom projections.base import Count, Index, Projection",
-        "from projections.base import Projection, Index, Count\nfrom domain.events import HealthReported",
+        "from domain.events import HealthReported\nfrom projections.base import Count, Projection",
+        "from projections.base import Projection, Count\nfrom domain.events import HealthReported",
     ),
     "line breaks": ("return Row(event.source, FIRST)", "return Row(\n                event.source,\n  FIRST,\n   )"),
     "parentheses": ("return reports + step()", "return (reports + step())"),
-    "quotes": ('Index("reports"', "Index('reports'"),
-    "joined texts": ('Index("reports"', 'Index("rep" "orts"'),
+    "quotes": ('unit="reports"', "unit='reports'"),
+    "joined texts": ('unit="reports"', 'unit="rep" "orts"'),
     "joined texts, one formatted": ('f"{{event.source}}/', 'f"{{event.source}}" "/" f"'),
     "indentation": ("    return reports + step()", "  return reports + step()"),
 }
