@@ -47,6 +47,20 @@ def redis(redis_url: str) -> Iterator[Redis]:
         yield client
 
 
+@pytest.fixture(params=["valkey_url", "redis_7_0_url"])
+def every_redis_url(request: pytest.FixtureRequest) -> str:
+    """URL of each supported Redis server of the session."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture
+def every_redis(every_redis_url: str) -> Iterator[Redis]:
+    """Client of each supported Redis server of the session."""
+    with connect(every_redis_url) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def postgres_18_dsn() -> Iterator[str]:
     """DSN of the embedded PostgreSQL of the session."""

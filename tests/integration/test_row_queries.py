@@ -1,78 +1,36 @@
 """Queries of random read models on the indexes in Redis: the results equal the oracle's on every supported server."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from domain.streams import market_logs
 from infra.read_models import query_plan
 from infra.read_models.row_queries import RedisRowQueries
-from infra.redis.connections import connect, connect_async
 from projections.activity import Activity
 from projections.queries import Page, Query
 from readapi.ports.errors import UnavailableError
 from tests.declarations import KEYS, NOW, DeclaredProjection, declarations, queries_of, rows_of
+from tests.integration.pattern_query_support import (
+    assert_counts,
+    assert_page,
+    call,
+    log_of_key,
+    write_rows,
+)
 from tests.oracles import rows as oracle
-from tests.read_model import FIRST_BUILD
-from tests.segment_writer import SegmentWriter
-
-T = TypeVar("T")
-
-LOGS = market_logs(3)
 
 on_a_server = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
-class Server(NamedTuple):
-    """The URL of a server and a client of the server."""
-
-    url: str
-    client: Redis
-
-
-@pytest.fixture(params=["valkey_url", "redis_7_0_url"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Each supported Redis server."""
-    url = request.getfixturevalue(request.param)
-    with connect(url) as client:
-        yield Server(url, client)
-
-
 @pytest.fixture(params=["values by index", "values by text"], autouse=True)
 def many_values(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look up each value in its index, or compare the texts of rows."""
     monkeypatch.setattr(query_plan, "MANY_VALUES", 0 if request.param == "values by text" else 100)
-
-
-def log_of_key(key: str) -> str:
-    return LOGS[sum(key.encode()) % len(LOGS)]
-
-
-def write_rows(client: Redis, projection: Any, *generations: Mapping[str, Any]) -> dict[str, SegmentWriter]:
-    """Delete all data of the server and write rows, one generation of rows after the other."""
-    client.flushall()
-    writers = {log: SegmentWriter(client, projection(), log) for log in LOGS}
-    for rows in generations:
-        for log, writer in writers.items():
-            writer.put({key: row for key, row in rows.items() if log_of_key(key) == log})
-    return writers
-
-
-def call(url: str, projection: Any, function: Callable[[RedisRowQueries[Any]], Awaitable[T]]) -> T:
-    """Return the result of an asynchronous function that queries the read model."""
-
-    async def run() -> T:
-        async with connect_async(url) as client:
-            return await function(RedisRowQueries(client, projection(), FIRST_BUILD, LOGS))
-
-    return asyncio.run(run())
 
 
 @st.composite
@@ -92,39 +50,36 @@ def remaining(generations: list[dict[str, Any]]) -> dict[str, Any]:
     return {key: row for key, row in rows.items() if row is not None}
 
 
-def assert_page(page: Page[Any], expected: oracle.QueryResult, writers: Mapping[str, SegmentWriter]) -> None:
-    """Assert that rows, total and end of a page equal the oracle's, and that each row is the row last written."""
-    assert [result.key for result in page.rows] == expected.keys
-    assert page.total == expected.total
-    assert page.end == expected.end
-    for result in page.rows:
-        assert (result.row, result.position) == writers[result.log].rows[result.key]
-
-
 @on_a_server
 @given(histories(), st.data())
 def test_pages_equal_the_oracle(
-    server: Server, history: tuple[DeclaredProjection, list[dict[str, Any]]], data: st.DataObject
+    every_redis_url: str,
+    every_redis: Redis,
+    history: tuple[DeclaredProjection, list[dict[str, Any]]],
+    data: st.DataObject,
 ) -> None:
     projection, generations = history
-    writers = write_rows(server.client, projection, *generations)
+    writers = write_rows(every_redis, projection, *generations)
     queries = data.draw(st.lists(queries_of(projection), min_size=3, max_size=8))
 
     async def read_pages(row_queries: RedisRowQueries[Any]) -> list[Page[Any]]:
         return [await row_queries.page(query) for query in queries]
 
     rows = remaining(generations)
-    for query, page in zip(queries, call(server.url, projection, read_pages), strict=True):
+    for query, page in zip(queries, call(every_redis_url, projection, read_pages), strict=True):
         assert_page(page, oracle.page(projection, rows, query), writers)
 
 
 @on_a_server
 @given(histories(), st.data())
 def test_pages_by_cursor_make_up_the_complete_result(
-    server: Server, history: tuple[DeclaredProjection, list[dict[str, Any]]], data: st.DataObject
+    every_redis_url: str,
+    every_redis: Redis,
+    history: tuple[DeclaredProjection, list[dict[str, Any]]],
+    data: st.DataObject,
 ) -> None:
     projection, generations = history
-    write_rows(server.client, projection, *generations)
+    write_rows(every_redis, projection, *generations)
     query = data.draw(queries_of(projection))._replace(offset=0, after=None, limit=data.draw(st.integers(1, 4)))
     expected = oracle.page(projection, remaining(generations), query._replace(limit=1_000))
 
@@ -134,7 +89,7 @@ def test_pages_by_cursor_make_up_the_complete_result(
             pages.append(await queries.page(query._replace(after=pages[-1].end)))
         return pages
 
-    pages = call(server.url, projection, read_all_pages)
+    pages = call(every_redis_url, projection, read_all_pages)
     assert [result.key for page in pages for result in page.rows] == expected.keys
     assert {page.total for page in pages} == {expected.total}
     assert len(pages) == max(1, -(-expected.total // query.limit))
@@ -143,10 +98,10 @@ def test_pages_by_cursor_make_up_the_complete_result(
 @on_a_server
 @given(histories(), st.sampled_from((0.0, NOW, 1_500.0)))
 def test_rows_by_key_and_counts_equal_the_oracle(
-    server: Server, history: tuple[DeclaredProjection, list[dict[str, Any]]], now: float
+    every_redis_url: str, every_redis: Redis, history: tuple[DeclaredProjection, list[dict[str, Any]]], now: float
 ) -> None:
     projection, generations = history
-    write_rows(server.client, projection, *generations)
+    write_rows(every_redis, projection, *generations)
     rows = remaining(generations)
     names = [count.name for count in projection.counts]
     present = [key for key in KEYS if key in rows and not oracle.has_ended(projection, rows[key], now)]
@@ -155,14 +110,12 @@ def test_rows_by_key_and_counts_equal_the_oracle(
         single = [await queries.get(key, now) for key in KEYS]
         return single, await queries.get_many(KEYS, now), await queries.counts(names, now)
 
-    single, several, counts = call(server.url, projection, read)
+    single, several, counts = call(every_redis_url, projection, read)
     assert [result and (result.key, result.row, result.log) for result in single] == [
         (key, rows[key], log_of_key(key)) if key in present else None for key in KEYS
     ]
     assert list(several) == [result for result in single if result]
-    assert {name: (list(count.groups.items()), *count[1:]) for name, count in counts.items()} == {
-        name: oracle.counts(projection, rows, name, now) for name in names
-    }
+    assert_counts(counts, projection, rows, now)
 
 
 def test_a_read_model_that_merges_rows_of_several_logs_is_answered_by_replicas_only(redis_url: str) -> None:
