@@ -6,7 +6,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from infra.bench.detections import PATTERN_TYPES, symbol
-from projections.queries import PatternQuery
+from projections.queries import Equality, Query, Range
 
 
 class ScanKind(NamedTuple):
@@ -14,33 +14,40 @@ class ScanKind(NamedTuple):
 
     name: str
     description: str
-    vary: Callable[[random.Random, int], tuple[PatternQuery, str]]
+    vary: Callable[[random.Random, int], tuple[Query, str]]
 
 
-def _by_confidence(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
+def _by_confidence(chance: random.Random, symbols: int) -> tuple[Query, str]:
     del symbols
     lowest = chance.uniform(0.4, 0.6)
-    return PatternQuery(now=0, confidence_min=lowest), f"confidence_min={lowest}"
+    query = Query(0, (Range("confidence", lowest),), "confidence", descending=True)
+    return query, f"confidence_min={lowest}"
 
 
-def _two_types(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
+def _two_types(chance: random.Random, symbols: int) -> tuple[Query, str]:
     del symbols
     types = chance.sample(PATTERN_TYPES, 2)
     lowest, strength = chance.uniform(0.65, 0.75), chance.uniform(1.1, 1.3)
-    query = PatternQuery(now=0, pattern_types=frozenset(types), confidence_min=lowest, rs_min=strength)
+    filters = (
+        Equality("pattern", frozenset(types)),
+        Range("confidence", lowest),
+        Range("relative_strength", strength),
+    )
+    query = Query(0, filters, "confidence", descending=True)
     return query, f"pattern_types={','.join(types)}&confidence_min={lowest}&rs_min={strength}"
 
 
-def _three_symbols(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
+def _three_symbols(chance: random.Random, symbols: int) -> tuple[Query, str]:
     chosen = [symbol(chance.randrange(symbols)) for _ in range(3)]
-    query = PatternQuery(now=0, symbols=frozenset(chosen), confidence_min=0.5)
-    return query, f"symbols={','.join(chosen)}"
+    filters = (Equality("symbol", frozenset(chosen)), Range("confidence", 0.5))
+    return Query(0, filters, "confidence", descending=True), f"symbols={','.join(chosen)}"
 
 
-def _third_page_by_strength(chance: random.Random, symbols: int) -> tuple[PatternQuery, str]:
+def _third_page_by_strength(chance: random.Random, symbols: int) -> tuple[Query, str]:
     del symbols
     low, volume = chance.uniform(28, 32), chance.uniform(1.4, 1.6)
-    query = PatternQuery(now=0, confidence_min=0.5, rsi_range=(low, 70), vol_min=volume, sort_by="rs", offset=60)
+    filters = (Range("confidence", 0.5), Range("rsi", low, 70), Range("relative_volume", volume))
+    query = Query(0, filters, "relative_strength", descending=True, offset=60)
     return query, f"rsi_range={low},70&vol_min={volume}&sort_by=rs&page=3"
 
 

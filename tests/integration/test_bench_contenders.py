@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 from urllib.request import Request, urlopen
 
@@ -17,26 +17,21 @@ from hypothesis import strategies as st
 from infra.bench import query as query_bench
 from infra.bench.contenders import postgres_table
 from infra.bench.contenders.launcher import RunningContender
-from infra.bench.contenders.postgres import PostgresPatternQueries
+from infra.bench.contenders.postgres import PostgresScans
 from infra.bench.errors import BenchmarkError
 from infra.bench.processes import run_module
 from infra.embedded.tcp_ports import find_free_port
-from projections.patterns import PatternRow
-from projections.queries import MAX_OFFSET, Cursor, Page, PatternQuery, ResultRow, TooDeepError
+from projections.patterns import ActivePatterns, PatternRow
+from projections.queries import MAX_OFFSET, Cursor, Page, Query, ResultRow, TooDeepError
 from tests import servers
-from tests.oracles import queries as oracle
+from tests.oracles import rows as oracle
 from tests.pattern_queries import (
     NOW,
-    PATTERN_TYPES,
-    SYMBOLS,
-    TIERS,
     few_or_many_rows,
     log_of_pattern,
     many_rows,
     pattern_queries,
-    pattern_row,
     pattern_rows,
-    rows_by_id,
 )
 
 T = TypeVar("T")
@@ -50,20 +45,20 @@ class Table(NamedTuple):
     """The table of patterns, its queries, and the event loop that runs them."""
 
     connection: psycopg.Connection
-    queries: PostgresPatternQueries
+    queries: PostgresScans
     runner: asyncio.Runner
 
     def fill(self, rows: Mapping[str, PatternRow]) -> dict[str, ResultRow[PatternRow]]:
         """Replace the rows of the table. Return the rows as the queries return them."""
         result_rows = {
-            key: ResultRow(row, log_of_pattern(key), position)
+            key: ResultRow(row, log_of_pattern(key), position, key)
             for position, (key, row) in enumerate(rows.items(), start=1)
         }
         self.connection.execute("TRUNCATE patterns")
         postgres_table.copy_rows(self.connection, result_rows.values())
         return result_rows
 
-    def query(self, call: Callable[[PostgresPatternQueries], Coroutine[Any, Any, T]]) -> T:
+    def query(self, call: Callable[[PostgresScans], Coroutine[Any, Any, T]]) -> T:
         """Run a call of the queries and return its result."""
         return self.runner.run(call(self.queries))
 
@@ -77,15 +72,20 @@ def table(postgres_18_dsn: str) -> Iterator[Table]:
         asyncio.Runner() as runner,
     ):
         postgres_table.create_table(connection, [])
-        queries = PostgresPatternQueries(dsn)
+        queries = PostgresScans(dsn)
         yield Table(connection, queries, runner)
         runner.run(queries.close())
+
+
+def rows_in_upper_case(rows: list[PatternRow]) -> dict[str, PatternRow]:
+    """Return rows by id with symbols in upper case, as the benchmark has them."""
+    return {row.id: replace(row, symbol=row.symbol.upper()) for row in rows}
 
 
 def assert_page(
     page: Page[PatternRow], expected: oracle.QueryResult, result_rows: Mapping[str, ResultRow[PatternRow]]
 ) -> None:
-    assert [result.row.id for result in page.rows] == expected.ids
+    assert [result.key for result in page.rows] == expected.keys
     assert page.total == expected.total
     assert page.end == expected.end
     for result in page.rows:
@@ -94,64 +94,40 @@ def assert_page(
 
 @oracle_settings
 @given(few_or_many_rows, st.lists(pattern_queries(), min_size=4, max_size=12))
-def test_a_scan_equals_the_oracle(table: Table, rows: list[PatternRow], queries: list[PatternQuery]) -> None:
-    patterns = rows_by_id(rows)
+def test_a_scan_equals_the_oracle(table: Table, rows: list[PatternRow], queries: list[Query]) -> None:
+    patterns = rows_in_upper_case(rows)
     result_rows = table.fill(patterns)
 
-    async def scan_all(table_queries: PostgresPatternQueries) -> list[Page[PatternRow]]:
-        return [await table_queries.scan(query) for query in queries]
+    async def scan_all(table_queries: PostgresScans) -> list[Page[PatternRow]]:
+        return [await table_queries.page(query) for query in queries]
 
     for query, page in zip(queries, table.query(scan_all), strict=True):
-        assert_page(page, oracle.scan(patterns.values(), query), result_rows)
+        assert_page(page, oracle.page(ActivePatterns, patterns, query), result_rows)
 
 
 @oracle_settings
 @given(few_or_many_rows, pattern_queries(), pattern_rows)
 def test_a_cursor_continues_at_the_place_of_an_absent_row(
-    table: Table, rows: list[PatternRow], query: PatternQuery, absent: PatternRow
+    table: Table, rows: list[PatternRow], query: Query, absent: PatternRow
 ) -> None:
-    patterns = rows_by_id(rows)
+    patterns = rows_in_upper_case(rows)
     result_rows = table.fill(patterns)
-    query = query._replace(offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
+    query = query._replace(offset=0, after=Cursor(oracle.sort_value(ActivePatterns, absent, query.sort_by), absent.id))
 
-    assert_page(table.query(lambda queries: queries.scan(query)), oracle.scan(patterns.values(), query), result_rows)
+    assert_page(
+        table.query(lambda queries: queries.page(query)), oracle.page(ActivePatterns, patterns, query), result_rows
+    )
 
 
 def test_an_offset_over_the_limit_is_refused_unless_the_page_is_empty(table: Table) -> None:
     rows = many_rows(MAX_OFFSET + 500)
     table.fill(rows)
-    total = oracle.scan(rows.values(), PatternQuery(NOW)).total
+    total = oracle.page(ActivePatterns, rows, Query(NOW)).total
     assert total > MAX_OFFSET + 1
 
     with pytest.raises(TooDeepError, match=f"of {total}"):
-        table.query(lambda queries: queries.scan(PatternQuery(NOW, offset=MAX_OFFSET + 1)))
-    assert table.query(lambda queries: queries.scan(PatternQuery(NOW, offset=total))) == Page([], total, None)
-
-
-@oracle_settings
-@given(few_or_many_rows, st.sampled_from((0.0, NOW, NOW + 200)))
-def test_statistics_equal_the_oracle(table: Table, rows: list[PatternRow], now: float) -> None:
-    patterns = rows_by_id(rows)
-    table.fill(patterns)
-    statistics = asdict(table.query(lambda queries: queries.statistics(now)))
-    ordered = {name: list(value.items()) if isinstance(value, dict) else value for name, value in statistics.items()}
-    assert ordered == oracle.statistics(patterns.values(), now)
-
-
-def test_get_returns_a_pattern_until_it_expires(table: Table) -> None:
-    rows = rows_by_id(
-        pattern_row(symbol, PATTERN_TYPES[0], TIERS[0], 900.0, 0.5, expires_at=expires_at)
-        for symbol, expires_at in zip(SYMBOLS, (None, NOW, NOW + 1, None, None, None, None, None), strict=True)
-    )
-    result_rows = table.fill(rows)
-
-    async def get_all(queries: PostgresPatternQueries) -> list[Any]:
-        return [await queries.get(key, NOW) for key in (*rows, "absent")]
-
-    assert table.query(get_all) == [
-        *(None if result.row.expires_at == NOW else result for result in result_rows.values()),
-        None,
-    ]
+        table.query(lambda queries: queries.page(Query(NOW, offset=MAX_OFFSET + 1)))
+    assert table.query(lambda queries: queries.page(Query(NOW, offset=total))) == Page([], total, None)
 
 
 class FixedAnswer(NamedTuple):

@@ -20,12 +20,13 @@ from redis import Redis
 
 from infra.bench.contenders.web_app import serve_application
 from projections.base import decode_row, encode_row
-from projections.patterns import PatternRow
+from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import ResultRow
-from readapi.patterns.rendering import compact
 
 CACHE_SECONDS = 30
 """Seconds for which an answer is cached."""
+
+COMPACT = ActivePatterns.views["compact"]
 
 PREFIX = "before:"
 """Prefix of all keys."""
@@ -35,7 +36,7 @@ def fill(client: Redis, rows: Iterator[ResultRow[PatternRow]]) -> None:
     """Store rows."""
     while batch := list(islice(rows, 1_000)):
         with client.pipeline(transaction=False) as pipeline:
-            for row, _, position in batch:
+            for row, _, position, _ in batch:
                 pipeline.hset(f"{PREFIX}pattern:{row.id}", "data", encode_row(row, position))
                 pipeline.zadd(f"{PREFIX}confidence", {row.id: row.confidence})
                 pipeline.zadd(f"{PREFIX}symbol:{row.symbol}", {row.id: row.confidence})
@@ -74,7 +75,7 @@ class FormerScanResource:
         page, size = int(parameters.get("page", "1")), int(parameters.get("per_page", "30"))
         page_rows = matching[(page - 1) * size : page * size]
         return {
-            "patterns": [compact(row, now) for row in page_rows],
+            "patterns": [COMPACT.render(ResultRow(row, "", 0, row.id), now) for row in page_rows],
             "pagination": {"page": page, "per_page": size, "total": len(matching), "pages": -(-len(matching) // size)},
             "performance": {"api_response_time_ms": round((time.time() - now) * 1_000, 3), "source": "before"},
         }

@@ -110,5 +110,5 @@ def read_live_rows(client: Redis) -> Iterator[ResultRow[PatternRow]]:
         raise BenchmarkError("No build of the read model is live.")
     for log in log_names(client):
         keys = SegmentKeys(Segment(ActivePatterns.name, live, log))
-        for _, document in client.hscan_iter(keys.rows, count=ROWS_PER_CALL):
-            yield read_result(PatternRow, log, document)
+        for key, document in client.hscan_iter(keys.rows, count=ROWS_PER_CALL):
+            yield read_result(PatternRow, log, key.decode(), document)

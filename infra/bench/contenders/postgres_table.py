@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
-from projections.base import LOWEST, encode_row
+from projections.base import encode_row
+from projections.columns import LOWEST
 from projections.patterns import PatternRow
 from projections.queries import ResultRow
 

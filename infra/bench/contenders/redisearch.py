@@ -16,21 +16,13 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import BusyLoadingError
 from redis.retry import Retry
 
+from infra.bench.contenders.measured_scans import serve_scans
 from infra.embedded.tcp_ports import find_free_port
 from infra.redis.connections import CONNECTION_ERRORS, CONNECTIONS
-from infra.serving.server import run_server
-from infra.settings import Settings
-from projections.base import LOWEST, encode_row
+from projections.base import encode_row
+from projections.columns import LOWEST
 from projections.patterns import PatternRow
-from projections.queries import Page, PatternQuery, PatternSort, PatternStatistics, ResultRow, read_result
-
-SORT_FIELDS: dict[PatternSort, str] = {
-    "confidence": "confidence",
-    "detected_at": "detected_at",
-    "symbol": "symbol",
-    "rs": "relative_strength",
-    "volume": "relative_volume",
-}
+from projections.queries import Equality, Page, Query, ResultRow, read_result
 
 SORTABLE = ("confidence", "detected_at", "relative_strength", "relative_volume")
 TAGS = ("symbol", "pattern", "tier")
@@ -81,13 +73,14 @@ def _fields(result: ResultRow[PatternRow]) -> dict[str, Any]:
     fields = {
         **{name: getattr(row, name) for name in (*TAGS, "confidence", "detected_at")},
         **{name: LOWEST if value is None else value for name, value in figures.items()},
+        "id": row.id,
         "log": result.log,
         "document": encode_row(row, result.position),
     }
     return fields if row.expires_at is None else {**fields, "expires_at": row.expires_at}
 
 
-class RedisearchPatternQueries:
+class RedisearchScans:
     """The scan with numbered pages. Rows with equal sort values have no order, because there is only one sort field."""
 
     source = "redisearch"
@@ -96,41 +89,25 @@ class RedisearchPatternQueries:
         pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=60, protocol=2)
         self._client = AsyncRedis.from_pool(pool)
 
-    def state(self, now: float) -> None:
-        """Return None: the state is not known without a query."""
-
-    async def scan(self, query: PatternQuery) -> Page[PatternRow]:
-        """Return a page of the scan without a cursor."""
-        if query.symbols is not None and not query.symbols:
-            return Page([], 0, None)
+    async def page(self, query: Query) -> Page[PatternRow]:
+        """Return a page of a sorted scan without a cursor."""
         total, *reply = await self._client.execute_command(
             *("FT.SEARCH", "patterns", _search_query(query)),
-            *("SORTBY", SORT_FIELDS[query.sort_by], "DESC" if query.descending else "ASC"),
-            *("LIMIT", query.offset, query.limit, "RETURN", 2, "log", "document"),
+            *("SORTBY", query.sort_by, "DESC" if query.descending else "ASC"),
+            *("LIMIT", query.offset, query.limit, "RETURN", 3, "id", "log", "document"),
             *("TIMEOUT", SEARCH_TIMEOUT_MILLISECONDS, "DIALECT", 2),
         )
         return Page([_result_row(fields) for fields in reply[1::2]], total, None)
 
-    async def get(self, pattern_id: str, now: float) -> ResultRow[PatternRow] | None:
-        """Raise NotImplementedError: the benchmark does not measure this query."""
-        raise NotImplementedError
 
-    async def statistics(self, now: float) -> PatternStatistics:
-        """Raise NotImplementedError: the benchmark does not measure this query."""
-        raise NotImplementedError
-
-
-def _search_query(query: PatternQuery) -> str:
+def _search_query(query: Query) -> str:
     """Return the filters. Excluding expired patterns is cheaper than searching for all others."""
-    terms = [f"@confidence:[{query.confidence_min!r} +inf]", f"-@expires_at:[-inf {query.now!r}]"]
-    for name, values in (("symbol", query.symbols), ("pattern", query.pattern_types), ("tier", query.tiers)):
-        if values:
-            terms.append(f"@{name}:{{{'|'.join(map(_escape, values))}}}")
-    for name, lowest in (("relative_strength", query.rs_min), ("relative_volume", query.vol_min)):
-        if lowest is not None:
-            terms.append(f"@{name}:[{lowest!r} +inf]")
-    if query.rsi_range is not None:
-        terms.append("@rsi:[{!r} {!r}]".format(*query.rsi_range))
+    terms = [f"-@expires_at:[-inf {query.now!r}]"]
+    for each in query.filters:
+        if isinstance(each, Equality):
+            terms.append(f"@{each.column}:{{{'|'.join(map(_escape, each.values))}}}")
+        else:
+            terms.append(f"@{each.column}:[{each.lowest!r} {each.highest!r}]")
     return " ".join(terms)
 
 
@@ -140,8 +117,8 @@ def _escape(tag: str) -> str:
 
 def _result_row(fields: list[bytes]) -> ResultRow[PatternRow]:
     values = dict(zip(fields[::2], fields[1::2], strict=True))
-    return read_result(PatternRow, values[b"log"].decode(), values[b"document"])
+    return read_result(PatternRow, values[b"log"].decode(), values[b"id"].decode(), values[b"document"])
 
 
 if __name__ == "__main__":
-    run_server(Settings(), lambda _client, _build, _logs: RedisearchPatternQueries(sys.argv[1]))
+    serve_scans(RedisearchScans(sys.argv[1]))
