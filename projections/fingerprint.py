@@ -11,13 +11,30 @@ import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from domain.errors import TickViewError
 from projections.base import Projection
 
 FOUNDATION = Projection.__module__
 """The module of the base class. It belongs to the engine, so that a change of it changes no fingerprint."""
+
+
+class ProjectionCode(NamedTuple):
+    """The identity of the code of one projection. Two processes with equal identities fold the same rows."""
+
+    read_model: str
+    version: int
+    fingerprint: str
+
+    @classmethod
+    def of(cls, projection: Projection[Any, Any]) -> Self:
+        """Return the identity of a projection. Call this at start-up, as ``fingerprint``.
+
+        Raises:
+            NoSourceError: A module of the projection has no source.
+        """
+        return cls(projection.name, projection.version, fingerprint(projection))
 
 
 class NoSourceError(TickViewError, ValueError):
