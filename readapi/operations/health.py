@@ -100,7 +100,7 @@ class DiscoveryHealthResource(Resource):
         health = await check_service(self._operations, self._patterns)
         patterns: int | None = None
         producers: list[ProducerReport] | None = None
-        if health["status"] != "unhealthy":
+        if health["components"]["servers"]["redis"]["status"] != "unhealthy":
             patterns = (await self._patterns.live.queries.statistics(self._clock())).total
         if health["components"]["intake"] is not None:
             latest = await self._producers.live.queries.latest(MAX_PRODUCERS)
