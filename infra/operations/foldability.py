@@ -39,7 +39,7 @@ def check_builder(client: Redis, code: ProjectionCode) -> None:
     is_built = version in {build.version for build in read_versions(client, [name])[name].maintained}
     if builder is None or not is_built:
         raise NotFoldableError(
-            f"{_describe(code)}, no build has this version, and no worker is running. "
+            f"{_describe(code)}, but no build has this version and no worker is running. "
             "Start a worker of this code (`tickview project`): it begins the build by itself."
         )
     if builder != code:

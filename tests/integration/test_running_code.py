@@ -159,7 +159,7 @@ def test_a_command_folds_in_its_own_process_only_with_the_code_of_an_existing_ve
     store_builders(redis, [OLD, NEW])
     change_versions(redis, "patterns", lambda versions: versions.deployed(1))
     check_builder(redis, OLD)
-    with pytest.raises(NotFoldableError, match=r"no build has this version, and no worker is running"):
+    with pytest.raises(NotFoldableError, match=r"no build has this version and no worker is running"):
         check_builder(redis, NEW)
     with pytest.raises(NotFoldableError, match=r"built by code with the fingerprint a+. .*raise its version"):
         check_builder(redis, OLD._replace(fingerprint="c" * 16))

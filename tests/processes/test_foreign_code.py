@@ -87,7 +87,7 @@ def test_a_refused_replay_without_workers_leaves_the_fingerprint_to_the_workers(
     with old_worker(redis, redis_url):
         pass
     line = refusal("2", "replay", "patterns", "--expect-changes", redis_url=redis_url)
-    assert "no build has this version, and no worker is running" in line
+    assert "no build has this version and no worker is running" in line
     assert redis.hgetall(fingerprints_key("patterns")) == {b"1": CODES["1"].fingerprint.encode()}
     with running_release("2", redis_url=redis_url, **LEASE):
         wait_until(lambda: versions(redis).live == Build(2, 2), "the released version 2 is live")
