@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from domain.errors import TickViewError
 from projections import columns, views
@@ -19,6 +19,23 @@ from projections.base import Projection
 
 FOUNDATION = {Projection.__module__, columns.__name__, views.__name__}
 """The modules of the base class. They belong to the engine, so that a change of them changes no fingerprint."""
+
+
+class ProjectionCode(NamedTuple):
+    """The identity of the code of one projection. Two processes with equal identities fold the same rows."""
+
+    read_model: str
+    version: int
+    fingerprint: str
+
+    @classmethod
+    def of(cls, projection: Projection[Any, Any]) -> Self:
+        """Return the identity of a projection. Call this at start-up, as ``fingerprint``.
+
+        Raises:
+            NoSourceError: A module of the projection has no source.
+        """
+        return cls(projection.name, projection.version, fingerprint(projection))
 
 
 class NoSourceError(TickViewError, ValueError):

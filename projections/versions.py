@@ -77,7 +77,7 @@ class Versions:
         return self._begin(version, held=False, throttle=0)
 
     def replayed(self, version: int, *, held: bool, throttle: int) -> "Versions":
-        """Begin a new build of a version. If a build is in progress, apply the options to it instead.
+        """Begin a new build of a version. If a build of this or a later version is in progress, change its options.
 
         Args:
             version: The version of the projection.
@@ -91,7 +91,7 @@ class Versions:
             raise NoSuchBuildError(
                 "There is no live build yet, so there is nothing to replay. Start a worker: it begins the first build."
             )
-        if self.building:
+        if self.building and self.building.version >= version:
             return replace(self, held=self.held or held, throttle=throttle or self.throttle)
         return self._begin(version, held=held, throttle=throttle)
 

@@ -1,10 +1,7 @@
 """``tickview replay`` and ``tickview rollback``: rebuild a read model beside the live build, and switch back."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
-from threading import Event, Thread
 from typing import Annotated, Any
 
 import typer
@@ -13,20 +10,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
-from infra.composition import Stores, open_all_logs, open_redis, open_stores
+from infra.cli.own_worker import ensure_worker
+from infra.composition import open_redis, open_stores
 from infra.operations import commands
+from infra.operations.foldability import check_build
 from infra.operations.status import read_model_statuses
-from infra.processes.identity import process_name
 from infra.projecting import build_lifecycle
-from infra.projecting.worker import Worker
-from infra.projecting.worker_options import WorkerOptions
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.comparison import BuildPair, Difference, compare_builds
-from infra.read_models.keys import workers_key
-from infra.read_models.versions import change_versions, read_versions
+from infra.read_models.versions import read_versions
 from infra.settings import Settings
+from projections.fingerprint import ProjectionCode
 from projections.registry import READ_MODELS
-from projections.versions import Build, Versions
+from projections.versions import Build
 from readapi.ports.operations import ReadModelStatus
 
 DIFFERENCES_PRINTED = 100
@@ -58,18 +54,20 @@ def replay(
     """Rebuild a read model from the whole history beside the live build, then switch to the new build.
 
     A replay that was interrupted continues where it stopped. If a replay is running, this command joins it.
+    The command is refused if running workers do not have the code of this command.
 
     Exit code 3: --verify found rows that differ, and the live build stays live.
 
     Example: tickview replay patterns --verify
     """
+    commands.check_read_model_name(name)
+    code = ProjectionCode.of(READ_MODELS[name])
     stores = open_stores(Settings())
     client = stores.redis
     comparing = verify or expect_changes
-    versions = commands.replay(client, name, held=comparing or no_switch, throttle=throttle)
-    build = versions.building
-    assert build is not None
-    with _ensure_worker(stores, name, versions):
+    with ensure_worker(stores, code):
+        build = commands.replay(client, code, held=comparing or no_switch, throttle=throttle).building
+        assert build is not None
         _show_progress(client, name, build, quiet=json)
         differences, count = _compare(client, name, build, quiet=json) if comparing else ([], 0)
         if comparing and not no_switch and (expect_changes or not count):
@@ -88,6 +86,8 @@ def replay(
 def rollback(name: Name, json: JsonOption = False) -> None:
     """Switch back to the previous build at once. A second rollback switches forward again.
 
+    The command is refused if no running worker can fold the previous build.
+
     Example: tickview rollback patterns
     """
     versions = commands.rollback(open_redis(Settings()), name)
@@ -97,47 +97,13 @@ def rollback(name: Name, json: JsonOption = False) -> None:
         console.print(f"{name}: build {versions.live} is live, {versions.previous} is the previous build")
 
 
-@contextmanager
-def _ensure_worker(stores: Stores, name: str, versions: Versions) -> Iterator[None]:
-    """Run a worker in this process if no running worker has the code of the build."""
-    settings = stores.settings
-    if _has_running_worker(stores.redis, name, versions, settings.lease_seconds):
-        yield
-        return
-    worker = Worker(
-        stores.redis,
-        process_name(),
-        {name: READ_MODELS[name]},
-        open_all_logs(stores),
-        WorkerOptions(settings.lease_seconds, settings.fold_batch),
-    )
-    stop = Event()
-    thread = Thread(target=worker.run, args=(stop,), name="worker", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _has_running_worker(client: Redis, name: str, versions: Versions, seconds: float) -> bool:
-    """Return whether a running worker folds the build, or starts to within ``seconds``."""
-
-    def has_worker(build: Build) -> bool:
-        return bool(client.zcount(workers_key(name, build), time.time() * 1000, "+inf"))
-
-    assert versions.building is not None
-    deadline = time.monotonic() + seconds
-    while not has_worker(versions.building):
-        if time.monotonic() > deadline or not any(map(has_worker, versions.maintained)):
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
-
-
 def _show_progress(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
-    """Show the progress of the build until it has caught up or is live."""
+    """Show the progress of the build until it has caught up or is live.
+
+    Raises:
+        CommandError: Another build has replaced the build.
+        NotFoldableError: The last worker that could fold the build has stopped.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -156,6 +122,7 @@ def _show_progress(client: Redis, name: str, build: Build, *, quiet: bool) -> No
                 raise CommandError(
                     f"Another build replaced build {build} of {name}. `tickview projections {name}` shows all builds."
                 )
+            check_build(client, name, build)
             segments = _status(client, name).building_segments
             progress.update(
                 task,
@@ -190,9 +157,11 @@ def _compare(client: Redis, name: str, build: Build, *, quiet: bool) -> tuple[li
 
 
 def _switch(client: Redis, name: str, build: Build) -> None:
+    """Switch as soon as the build has caught up again with the logs, which have grown during the comparison."""
     while not build_lifecycle.has_caught_up(client, name, read_versions(client, [name])[name], logs_of(client, name)):
+        check_build(client, name, build)
         time.sleep(POLL_SECONDS)
-    change_versions(client, name, lambda versions: versions.switched(build))
+    commands.switch(client, name, build)
 
 
 def _documents(differences: list[Difference]) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ MODEL_COLUMNS = (
     "version",
     "live",
     "building",
+    "folded",
     "percent",
     "seconds_left",
     "lag_events",

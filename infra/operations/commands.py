@@ -5,12 +5,14 @@ from itertools import islice
 
 from redis import Redis
 
+from infra.operations.foldability import check_build, check_running
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
+from projections.fingerprint import ProjectionCode
 from projections.ports import Segment
 from projections.registry import READ_MODELS
-from projections.versions import Versions
+from projections.versions import Build, Versions
 from readapi.ports.errors import NoSuchReadModelError
 
 KEY_BATCH = 1_000
@@ -23,14 +25,23 @@ def check_read_model_name(name: str) -> None:
         raise NoSuchReadModelError(f"There is no read model {name!r}. The read models are {', '.join(READ_MODELS)}.")
 
 
-def replay(client: Redis, name: str, *, held: bool, throttle: int) -> Versions:
+def release_code() -> dict[str, ProjectionCode]:
+    """Return the code of each current read model in this process. Call this at start-up.
+
+    Raises:
+        NoSourceError: A projection is installed without its source.
+    """
+    return {name: ProjectionCode.of(projection) for name, projection in READ_MODELS.items()}
+
+
+def replay(client: Redis, code: ProjectionCode, *, held: bool, throttle: int) -> Versions:
     """Let workers build a read model again from the first event. A build that is under way is continued.
 
     The new build has the version of this code, or the version of the live build if that is higher.
 
     Args:
         client: The Redis server that holds the read models.
-        name: The name of the read model.
+        code: The code of the read model in this process.
         held: Whether the build waits for an operator before it goes live.
         throttle: Highest number of events per second and segment; 0 means no limit.
 
@@ -38,16 +49,30 @@ def replay(client: Redis, name: str, *, held: bool, throttle: int) -> Versions:
         The builds of the read model after the command.
 
     Raises:
-        NoSuchReadModelError: There is no read model with this name.
-        NoSuchBuildError: The command does not apply to the present builds.
+        NotFoldableError: No running worker carries this code, or none can fold the build.
+        NoSuchBuildError: There is no live build.
     """
-    check_read_model_name(name)
+    check_running(client, code)
 
     def begin_replay(versions: Versions) -> Versions:
-        version = max(READ_MODELS[name].version, versions.live.version if versions.live else 0)
-        return versions.replayed(version, held=held, throttle=throttle)
+        version = max(code.version, versions.live.version if versions.live else 0)
+        after = versions.replayed(version, held=held, throttle=throttle)
+        if after.building:
+            check_build(client, code.read_model, after.building)
+        return after
 
-    return change_versions(client, name, begin_replay)
+    return change_versions(client, code.read_model, begin_replay)
+
+
+def switch(client: Redis, name: str, build: Build) -> None:
+    """Make the build under way live, which has caught up and is held.
+
+    Raises:
+        NotFoldableError: No running worker can fold the build.
+        NoSuchBuildError: The build is not under way.
+    """
+    check_build(client, name, build)
+    change_versions(client, name, lambda versions: versions.switched(build))
 
 
 def rollback(client: Redis, name: str) -> Versions:
@@ -56,9 +81,17 @@ def rollback(client: Redis, name: str) -> Versions:
     Raises:
         NoSuchReadModelError: There is no read model with this name.
         NoSuchBuildError: There is no previous build.
+        NotFoldableError: No running worker can fold the previous build.
     """
     check_read_model_name(name)
-    return change_versions(client, name, Versions.rolled_back)
+
+    def roll_back(versions: Versions) -> Versions:
+        after = versions.rolled_back()
+        if after.live:
+            check_build(client, name, after.live)
+        return after
+
+    return change_versions(client, name, roll_back)
 
 
 def retry_parked(client: Redis, name: str, key: str | None = None) -> list[str]:

@@ -11,6 +11,7 @@ from redis import Redis
 from infra.log.keys import tagged_key
 from infra.log.lag import Lag, compute_lag
 from infra.log.partitions import all_log_names
+from infra.projecting.running_code import RunningCode, read_running_code
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
@@ -31,10 +32,11 @@ PARKED_KEY_LIMIT = 1_000
 def read_model_statuses(client: Redis) -> list[ReadModelStatus]:
     """Read the status of every read model: its builds, and the segments of the live build and the build under way.
 
-    The reads take three round trips.
+    The reads take five round trips.
     """
     logs = all_log_names(client)
     versions = read_versions(client, READ_MODELS)
+    running = read_running_code(client, READ_MODELS)
     # Before the first worker has run, the status describes the build that the worker will begin.
     live_builds = {name: builds.live or Build(READ_MODELS[name].version, 1) for name, builds in versions.items()}
     segments = [
@@ -59,11 +61,16 @@ def read_model_statuses(client: Redis) -> list[ReadModelStatus]:
             previous=str(builds.previous) if builds.previous else None,
             building=str(builds.building) if builds.building else None,
             held=builds.held,
+            folded=_can_fold(running[name], builds.live),
             segments=of_build(name, live_builds[name]),
             building_segments=of_build(name, builds.building),
         )
         for name, builds in versions.items()
     ]
+
+
+def _can_fold(running: RunningCode, build: Build | None) -> bool:
+    return build is not None and build.version in {code.version for code in running}
 
 
 def _segment_statuses(client: Redis, logs: Sequence[str], segments: Sequence[Segment]) -> list[SegmentStatus]:

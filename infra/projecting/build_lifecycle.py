@@ -1,6 +1,6 @@
 """Lifecycle of the builds of read models: workers begin the builds that their code needs, and switch to them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import methodcaller
 from typing import Any, NamedTuple
 
@@ -10,10 +10,11 @@ from redis import Redis
 from infra.log.keys import tagged_key
 from infra.log.lag import events_behind
 from infra.processes.errors import StartupError
+from infra.projecting.running_code import read_running_code
 from infra.read_models.keys import SegmentKeys
-from infra.read_models.versions import change_versions, fingerprint_of_version, read_versions
+from infra.read_models.versions import change_versions, read_builders, read_versions, store_builders
 from projections.base import Projection
-from projections.fingerprint import fingerprint
+from projections.fingerprint import ProjectionCode
 from projections.ports import Segment
 from projections.versions import Build, Versions
 
@@ -35,20 +36,36 @@ class ModelBuild(NamedTuple):
         return cls(segment.read_model, segment.build)
 
 
-def check_fingerprints(client: Redis, projections: Iterable[Projection[Any, Any]]) -> None:
-    """Check that each projection is the code under which its version was first run.
+def check_code(client: Redis, codes: Sequence[ProjectionCode]) -> None:
+    """Check that no other code of the same version builds a read model or runs in another worker. Store nothing.
 
     Raises:
         StartupError: A projection has changed, but its version has not.
     """
-    for projection in projections:
-        current = fingerprint(projection)
-        first = fingerprint_of_version(client, projection.name, projection.version, current)
-        if first != current:
-            raise StartupError(
-                f"The projection {projection.name} has changed, but it is still version {projection.version} "
-                f"(fingerprint {current}, was {first}). Raise its version, so that workers build the read model anew."
-            )
+    running = read_running_code(client, {code.read_model for code in codes})
+    for code, builder in zip(codes, read_builders(client, codes), strict=True):
+        for other in (builder, *running[code.read_model]):
+            _check_unchanged(code, other)
+
+
+def claim_builds(client: Redis, codes: Sequence[ProjectionCode]) -> None:
+    """Store that these codes build their versions, before a worker folds builds of these versions. Two round trips.
+
+    Raises:
+        StartupError: Another code builds one of these versions.
+    """
+    store_builders(client, codes)
+    for code, builder in zip(codes, read_builders(client, codes), strict=True):
+        _check_unchanged(code, builder)
+
+
+def _check_unchanged(code: ProjectionCode, other: ProjectionCode | None) -> None:
+    if other and other.version == code.version and other != code:
+        raise StartupError(
+            f"The projection {code.read_model} has changed, but it is still version {code.version} "
+            f"(fingerprint {code.fingerprint}, was {other.fingerprint}). "
+            "Raise its version, so that workers build the read model anew."
+        )
 
 
 def begin_builds(client: Redis, projections: Mapping[str, Projection[Any, Any]]) -> dict[str, Versions]:

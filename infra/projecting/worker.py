@@ -10,16 +10,24 @@ from redis.exceptions import RedisError
 
 from infra.log.event_log import EventLog
 from infra.processes.outage import OutageLog
-from infra.projecting.build_lifecycle import ModelBuild, begin_builds, check_fingerprints, switch_if_caught_up
+from infra.projecting.build_lifecycle import (
+    ModelBuild,
+    begin_builds,
+    check_code,
+    claim_builds,
+    switch_if_caught_up,
+)
 from infra.projecting.build_removal import DroppedBuilds
 from infra.projecting.leased_segments import LeasedSegments
 from infra.projecting.projector_thread import SegmentOrders
+from infra.projecting.running_code import announce_code, withdraw_code
 from infra.projecting.segment_sharing import FairShare, register_worker, unregister_worker
 from infra.projecting.worker_options import WorkerOptions
 from projections.base import Projection
+from projections.fingerprint import ProjectionCode
 from projections.ports import Segment
 from projections.registry import FORMER, projection_of
-from projections.versions import Versions
+from projections.versions import Build, Versions
 
 logger = structlog.get_logger()
 
@@ -34,6 +42,9 @@ class Worker:
         logs: The logs by name.
         options: The options of the worker.
         former: Projections of earlier versions. Their builds are kept current for a rollback.
+
+    Raises:
+        NoSourceError: A projection is installed without its source.
     """
 
     def __init__(
@@ -50,7 +61,11 @@ class Worker:
         self._projections = {
             name: projection for name, projection in projections.items() if any(map(projection.folds, logs))
         }
-        self._all_projections = (*self._projections.values(), *former)
+        self._all_projections = (
+            *self._projections.values(),
+            *(projection for projection in former if projection.name in self._projections),
+        )
+        self._codes = {(code.read_model, code.version): code for code in map(ProjectionCode.of, self._all_projections)}
         self._logs = logs
         self._options = options
         self._segments = LeasedSegments(client, name, logs, options)
@@ -63,26 +78,42 @@ class Worker:
         Raises:
             StartupError: A projection has changed, but its version has not.
         """
-        check_fingerprints(self._client, self._all_projections)
+        check_code(self._client, list(self._codes.values()))
         outage = OutageLog("worker interrupted", "worker resumed")
-        while not stop.is_set():
-            try:
-                self.run_round()
-                outage.recovered()
-            except RedisError as error:
-                outage.failed(error)
-            stop.wait(self._options.lease_seconds / 3)
         try:
+            while not stop.is_set():
+                try:
+                    self.run_round()
+                    outage.recovered()
+                except RedisError as error:
+                    outage.failed(error)
+                stop.wait(self._options.lease_seconds / 3)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Release all leases, and remove the worker from all registries."""
+        try:
+            # The withdrawal comes first, so that no command relies on a worker that stops.
+            withdraw_code(self._client, self._name, list(self._codes.values()))
             self._segments.release_all()
             unregister_worker(self._client, self._name, self._registered)
         except RedisError as error:
             logger.warning("leases not released, they expire by themselves", error=str(error))
 
     def run_round(self) -> None:
-        """Update the builds, renew the leases, share the segments with the other workers, remove dropped builds."""
+        """Announce the code, update the builds, renew the leases, share the segments, remove dropped builds.
+
+        Raises:
+            StartupError: Another worker has begun to fold a version with other code.
+        """
+        # The announcement comes first, so that a read model which has a build is always folded.
+        announce_code(self._client, self._name, list(self._codes.values()), self._options.lease_seconds)
         versions = begin_builds(self._client, self._projections)
+        self._claim(self._foldable(versions))
         for name in versions:
-            versions[name] = switch_if_caught_up(self._client, name, versions[name], self._logs_of(name))
+            if self._can_fold(name, versions[name].building):
+                versions[name] = switch_if_caught_up(self._client, name, versions[name], self._logs_of(name))
         builds = self._foldable(versions)
         self._segments.keep_only(builds)
         self._segments.renew()
@@ -96,8 +127,17 @@ class Worker:
             ModelBuild(name, build)
             for name in versions
             for build in versions[name].maintained
-            if projection_of(self._all_projections, name, build.version)
+            if self._can_fold(name, build)
         ]
+
+    def _can_fold(self, name: str, build: Build | None) -> bool:
+        return build is not None and (name, build.version) in self._codes
+
+    def _claim(self, builds: Sequence[ModelBuild]) -> None:
+        """Claim the builds that this worker has not folded yet."""
+        codes = {self._codes[name, build.version] for name, build in builds if (name, build) not in self._registered}
+        if codes:
+            claim_builds(self._client, sorted(codes))
 
     def _logs_of(self, read_model: str) -> list[str]:
         return sorted(filter(self._projections[read_model].folds, self._logs))

@@ -20,10 +20,18 @@ def workers_key(read_model: str, build: Build) -> str:
     return f"tickview:{{{read_model}}}:workers:{build}"
 
 
+def running_code_key(read_model: str) -> str:
+    """Return the key of the code that running workers carry for a read model.
+
+    Sorted set: ``<worker> <version> <fingerprint>``, scored by the epoch millisecond until which it counts as running.
+    """
+    return f"tickview:{{{read_model}}}:running-code"
+
+
 def fingerprints_key(read_model: str) -> str:
     """Return the key of the fingerprints of a read model.
 
-    Hash: version -> fingerprint of its code and declarations.
+    Hash: version -> fingerprint of the code that builds it.
     """
     return f"tickview:{{{read_model}}}:fingerprints"
 

@@ -1,12 +1,13 @@
 """The builds of each read model, stored in Redis as one value per read model, so that a switch is atomic."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import orjson
 from redis import Redis
 
 from infra.read_models.keys import fingerprints_key, versions_key
 from infra.redis.functions import call
+from projections.fingerprint import ProjectionCode
 from projections.versions import Build, Versions
 
 
@@ -41,13 +42,30 @@ def change_versions(client: Redis, name: str, transition: Callable[[Versions], V
             return changed
 
 
-def fingerprint_of_version(client: Redis, name: str, version: int, fingerprint: str) -> str:
-    """Return the stored fingerprint of a version. Store ``fingerprint`` if the version has none yet."""
-    with client.pipeline() as pipeline:
-        pipeline.hsetnx(fingerprints_key(name), str(version), fingerprint)
-        pipeline.hget(fingerprints_key(name), str(version))
-        _, first = pipeline.execute()
-    return str(first.decode())
+def read_builders(client: Redis, codes: Sequence[ProjectionCode]) -> list[ProjectionCode | None]:
+    """Read which code builds the version of each of these codes: the code of the first worker that folded it, or None.
+
+    The reads take one round trip.
+    """
+    with client.pipeline(transaction=False) as pipeline:
+        for code in codes:
+            pipeline.hget(fingerprints_key(code.read_model), str(code.version))
+        fingerprints: list[bytes | None] = pipeline.execute()
+    return [
+        code._replace(fingerprint=fingerprint.decode()) if fingerprint else None
+        for code, fingerprint in zip(codes, fingerprints, strict=True)
+    ]
+
+
+def store_builders(client: Redis, codes: Sequence[ProjectionCode]) -> None:
+    """Store that these codes build their versions, unless another code builds the version. One round trip.
+
+    Only a worker that folds a build of the version may call this.
+    """
+    with client.pipeline(transaction=False) as pipeline:
+        for code in codes:
+            pipeline.hsetnx(fingerprints_key(code.read_model), str(code.version), code.fingerprint)
+        pipeline.execute()
 
 
 def parse_versions(stored: bytes) -> Versions:

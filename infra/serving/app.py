@@ -162,7 +162,7 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake) -> Por
             dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder),
             workspaces=AsyncWorkspaceCommands(WorkspaceRepository(users_log, "http")),
         ),
-        operations=RedisOperations(stores.redis, health_client, archive),
+        operations=RedisOperations(stores.redis, health_client, archive, service.code),
     )
 
 

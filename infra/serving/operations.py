@@ -12,6 +12,7 @@ from infra.postgres.database import PING
 from infra.redis.connections import CONNECTION_ERRORS
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
 from infra.serving.blocking_calls import in_thread
+from projections.fingerprint import ProjectionCode
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import IntakeStatus, ParkedKey, ReadModelStatus, ServerStatus
@@ -27,12 +28,16 @@ class RedisOperations:
         health_client: Checks whether Redis answers. It has a short time-out and does not retry, because a request for
             the health of the service must not wait for a server that hangs.
         archive: The archive, if there is one.
+        code: The code of each read model in this process.
     """
 
-    def __init__(self, client: Redis, health_client: Redis, archive: ArchiveGateway | None) -> None:
+    def __init__(
+        self, client: Redis, health_client: Redis, archive: ArchiveGateway | None, code: Mapping[str, ProjectionCode]
+    ) -> None:
         self._client = client
         self._health_client = health_client
         self._archive = archive
+        self._code = code
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
         """Return the status of every read model."""
@@ -43,8 +48,11 @@ class RedisOperations:
 
         Raises:
             NoSuchReadModelError: There is no read model with this name.
+            NotFoldableError: No running worker carries the code of this process.
+            NoSuchBuildError: There is no live build.
         """
-        await in_thread(lambda: commands.replay(self._client, name, held=held, throttle=throttle))
+        commands.check_read_model_name(name)
+        await in_thread(lambda: commands.replay(self._client, self._code[name], held=held, throttle=throttle))
         return await self._read_model(name)
 
     async def rollback(self, name: str) -> ReadModelStatus:
@@ -53,6 +61,7 @@ class RedisOperations:
         Raises:
             NoSuchReadModelError: There is no read model with this name.
             NoSuchBuildError: There is no previous build.
+            NotFoldableError: No running worker can fold the previous build.
         """
         await in_thread(lambda: commands.rollback(self._client, name))
         return await self._read_model(name)

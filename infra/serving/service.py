@@ -9,11 +9,13 @@ from redis.asyncio import Redis as AsyncRedis
 from infra.access.open_guard import open_guard
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
 from infra.log.event_log import EventLog
+from infra.operations.commands import release_code
 from infra.read_models.row_queries import RedisRowQueries
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.recorder import Recorder
 from infra.settings import Settings
 from projections.base import Projection
+from projections.fingerprint import ProjectionCode
 from projections.queries import RowQueries
 from projections.versions import Build
 from readapi.access.guard import Guard
@@ -44,6 +46,8 @@ class Service:
     market_logs: Mapping[str, EventLog]
     dead_letters: DeadLetters
     recorder: Recorder
+    code: Mapping[str, ProjectionCode]
+    """The code of each read model. A replaced process has this code too, even if the files have changed since."""
     open_queries: OpenStoredQueries = RedisRowQueries
 
 
@@ -52,10 +56,11 @@ def open_service(settings: Settings, open_queries: OpenStoredQueries = RedisRowQ
 
     Raises:
         StartupError: Redis cannot be used, or a file with tokens or keys cannot be read.
+        NoSourceError: A projection is installed without its source.
     """
     guard = open_guard(settings)
     stores = open_stores(settings)
     market_logs = open_market_logs(stores)
     dead_letters = open_dead_letters(stores)
     recorder = open_recorder(stores, market_logs, dead_letters)
-    return Service(stores, guard, market_logs, dead_letters, recorder, open_queries)
+    return Service(stores, guard, market_logs, dead_letters, recorder, release_code(), open_queries)

@@ -15,7 +15,7 @@ from domain.list_rules import InvalidListError, NameTakenError, WorkspaceError
 from domain.workspace import NoSuchListError, OutdatedError
 from projections.versions import NoSuchBuildError
 from readapi.http.client_stream import NoStreamError, find_stream
-from readapi.ports.errors import NoSuchReadModelError, UnavailableError
+from readapi.ports.errors import NoSuchReadModelError, NotFoldableError, UnavailableError
 
 Application = App[Request, Response]
 
@@ -148,6 +148,7 @@ def handle_errors(app: Application, store_errors: tuple[type[Exception], ...], *
     app.add_error_handler(UnavailableError, _handle_unavailable)
     app.add_error_handler(NoSuchReadModelError, _handle_no_such_read_model)
     app.add_error_handler(NoSuchBuildError, _handle_no_such_build)
+    app.add_error_handler(NotFoldableError, _handle_not_foldable)
     app.add_error_handler(WorkspaceError, _handle_workspace_error)
     app.add_error_handler(Problem, _handle_problem)
 
@@ -207,6 +208,12 @@ async def _handle_no_such_build(
     req: Request, resp: Response | None, error: NoSuchBuildError, _params: Any, ws: WebSocket | None = None
 ) -> None:
     await _send(req, resp, Problem(HTTPStatus.CONFLICT, "no-such-build", str(error)), ws)
+
+
+async def _handle_not_foldable(
+    req: Request, resp: Response | None, error: NotFoldableError, _params: Any, ws: WebSocket | None = None
+) -> None:
+    await _send(req, resp, Problem(HTTPStatus.CONFLICT, "not-foldable", str(error)), ws)
 
 
 async def _handle_no_stream(

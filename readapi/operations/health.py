@@ -103,7 +103,7 @@ class DiscoveryHealthResource(Resource):
         health = await check_service(self._operations, self._patterns)
         patterns: int | None = None
         producers: list[ProducerReport] | None = None
-        if health["status"] != "unhealthy":
+        if health["components"]["servers"]["redis"]["status"] != "unhealthy":
             patterns = await count_rows(self._patterns.live, self._clock())
         if health["components"]["intake"] is not None:
             latest = Query(self._clock(), sort_by="reported_at", descending=True, limit=MAX_PRODUCERS)

@@ -79,17 +79,21 @@ def server_health(name: str, server: ServerStatus, *, has_replica: bool) -> Serv
 
 
 def read_model_health(model: ReadModelStatus) -> ReadModelHealth:
-    """Judge a read model. It is degraded if it lags or has parked keys."""
+    """Judge a read model. It is unhealthy if it is live but not folded, and degraded if it lags or has parked keys."""
     lag, parked = lag_seconds(model), parked_keys(model)
+    is_abandoned = model.live is not None and not model.folded
     reasons = []
+    if is_abandoned:
+        reasons.append(f"no running worker can fold version {model.version}, which is live: start one that can")
     if parked:
         reasons.append(f"{parked} keys are parked: their events could not be folded")
     if lag > MAX_LAG_SECONDS:
         reasons.append(f"the oldest event that is not folded yet is {lag:.0f} s old")
     return {
-        "status": "degraded" if reasons else "healthy",
+        "status": "unhealthy" if is_abandoned else "degraded" if reasons else "healthy",
         "reasons": reasons,
         "version": model.version,
+        "folded": model.folded,
         "lag_events": lag_events(model.segments),
         "lag_seconds": lag,
         "parked_keys": parked,
@@ -102,6 +106,7 @@ def last_known_health(live: LiveRows[Any]) -> ReadModelHealth:
         "status": "degraded",
         "reasons": ["Redis is unavailable: the response contains the last known patterns"],
         "version": live.build.version,
+        "folded": None,
         "lag_events": None,
         "lag_seconds": None,
         "parked_keys": None,

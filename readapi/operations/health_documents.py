@@ -17,11 +17,12 @@ class ComponentHealth(TypedDict):
 class ReadModelHealth(ComponentHealth):
     """The health of a read model.
 
-    ``lag_events`` and ``lag_seconds`` say how far the read model is behind the logs. Both and ``parked_keys`` are null
-    while Redis is unavailable.
+    ``folded`` says whether a running worker folds the read model. ``lag_events`` and ``lag_seconds`` say how far it is
+    behind the logs. These members and ``parked_keys`` are null while Redis is unavailable.
     """
 
     version: int
+    folded: bool | None
     lag_events: int | None
     lag_seconds: float | None
     parked_keys: int | None

@@ -87,10 +87,13 @@ class ReplayResource:
         path=NAME_PATH,
         body=ReplayOptions,
         body_required=False,
-        problems=(404, 413, 415, 503),
+        problems=(404, 409, 413, 415, 503),
     )
     async def on_post(self, req: Request, resp: Response, _query: Parameters, name: str) -> None:
-        """Start the replay. 202: workers begin the build, and the response contains its present progress."""
+        """Start the replay. 202: workers begin the build, and the response contains its present progress.
+
+        409: no running worker has the code of this process, or there is no live build yet.
+        """
         options = await read_optional_body(req, ReplayOptions, MAX_BODY_BYTES)
         model = await self._operations.replay(name, held=options.hold, throttle=options.throttle)
         send(resp, ProjectionDocument(projection=read_model_document(model)), 202)
@@ -110,7 +113,7 @@ class RollbackResource:
         problems=(404, 409, 503),
     )
     async def on_post(self, _req: Request, resp: Response, _query: Parameters, name: str) -> None:
-        """Roll back. 409: the read model has no previous build."""
+        """Roll back. 409: the read model has no previous build, or no running worker can fold the previous build."""
         model = await self._operations.rollback(name)
         send(resp, ProjectionDocument(projection=read_model_document(model)))
 

@@ -10,6 +10,8 @@ from readapi.ports.operations import ReadModelStatus, SegmentStatus
 class ReadModelDocument(TypedDict):
     """The status of a read model. Builds are named ``<version>.<number>``.
 
+    ``folded`` says whether a running worker folds the live build. Otherwise the read model does not change any more.
+
     ``lag_events`` and ``lag_seconds`` say how far the live build is behind the logs: the number of events that are not
     folded yet, and the age of the oldest of them (0 if there is none). ``events_per_second`` and ``parked_keys``
     describe the live build, too.
@@ -27,6 +29,7 @@ class ReadModelDocument(TypedDict):
     previous: str | None
     building: str | None
     held: bool
+    folded: bool
     lag_events: int
     lag_seconds: float
     events_per_second: float
@@ -49,6 +52,7 @@ def read_model_document(model: ReadModelStatus) -> ReadModelDocument:
         "previous": model.previous,
         "building": model.building,
         "held": model.held,
+        "folded": model.folded,
         "lag_events": lag_events(model.segments),
         "lag_seconds": lag_seconds(model),
         "events_per_second": rate(model.segments),

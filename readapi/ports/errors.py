@@ -16,5 +16,9 @@ class UnavailableError(TickViewError):
         self.retry_after = retry_after
 
 
+class NotFoldableError(TickViewError):
+    """A command was refused, because no running worker can fold what it would start. The message says what to do."""
+
+
 class NoSuchReadModelError(TickViewError, LookupError):
     """There is no read model with this name. The message lists the names of the read models."""

@@ -46,6 +46,8 @@ class ReadModelStatus:
     building: str | None
     held: bool
     """Whether the build under way waits for an operator's command to go live."""
+    folded: bool
+    """Whether a running worker can fold the live build. False while no build is live."""
     segments: Sequence[SegmentStatus]
     """Segments of the live build."""
     building_segments: Sequence[SegmentStatus]
@@ -113,6 +115,10 @@ class Operations(Protocol):
             held: Whether the build waits for a command before it goes live. Otherwise it goes live when it has caught
                 up.
             throttle: Highest number of events per second and segment. 0 means no limit.
+
+        Raises:
+            NotFoldableError: No running worker has the code of this process.
+            NoSuchBuildError: There is no live build yet.
         """
         ...
 
@@ -121,6 +127,7 @@ class Operations(Protocol):
 
         Raises:
             NoSuchBuildError: There is no previous build.
+            NotFoldableError: No running worker can fold the previous build.
         """
         ...
 

@@ -9,9 +9,10 @@ from infra.log.event_log import EventLog, NewEvent
 from infra.processes.errors import StartupError
 from infra.projecting import build_lifecycle
 from infra.projecting.build_removal import remove_build
+from infra.projecting.running_code import announce_code
 from infra.read_models.keys import SegmentKeys
-from infra.read_models.versions import change_versions, fingerprint_of_version, read_versions
-from projections.fingerprint import fingerprint
+from infra.read_models.versions import change_versions, read_builders, read_versions, store_builders
+from projections.fingerprint import ProjectionCode
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.registry import READ_MODELS
@@ -77,8 +78,8 @@ def test_a_held_build_does_not_go_live(redis: Redis) -> None:
 
 def test_a_dropped_build_is_removed_completely_and_alone(redis: Redis) -> None:
     change_versions(redis, "patterns", lambda _: Versions(live=Build(2, 2), dropping=(LIVE,), built=2))
-    fingerprint_of_version(redis, "patterns", 1, "old")
-    fingerprint_of_version(redis, "patterns", 2, "new")
+    old, new = ProjectionCode("patterns", 1, "old"), ProjectionCode("patterns", 2, "new")
+    store_builders(redis, [old, new])
     for log in LOGS:
         for build in (LIVE, Build(2, 2), Build(1, 10)):
             keys = keys_of(build, log)
@@ -93,13 +94,26 @@ def test_a_dropped_build_is_removed_completely_and_alone(redis: Redis) -> None:
     ]
     assert remaining == [1_500, 1_500]
     assert versions(redis).dropping == ()
-    assert fingerprint_of_version(redis, "patterns", 1, "another") == "another"
-    assert fingerprint_of_version(redis, "patterns", 2, "another") == "new"
+    assert read_builders(redis, [old, new]) == [None, new]
 
 
-def test_a_changed_projection_with_an_unchanged_version_is_refused(redis: Redis) -> None:
-    build_lifecycle.check_fingerprints(redis, [ActivePatterns()])
-    build_lifecycle.check_fingerprints(redis, [ActivePatterns()])
-    redis.hset("tickview:{patterns}:fingerprints", "1", "0" * 16)
-    with pytest.raises(StartupError, match=f"still version 1 .fingerprint {fingerprint(ActivePatterns())}, was 0000"):
-        build_lifecycle.check_fingerprints(redis, [ActivePatterns()])
+def test_of_two_workers_with_different_code_of_one_version_the_first_folds(redis: Redis) -> None:
+    """Both have started before one of them folds. The check at the start stores nothing."""
+    code = ProjectionCode.of(ActivePatterns())
+    changed = code._replace(fingerprint="0" * 16)
+    for starting in (code, changed):
+        build_lifecycle.check_code(redis, [starting])
+    assert read_builders(redis, [code]) == [None]
+    build_lifecycle.claim_builds(redis, [changed])
+    for refusal in (build_lifecycle.check_code, build_lifecycle.claim_builds):
+        with pytest.raises(StartupError, match=f"still version 1 .fingerprint {code.fingerprint}, was 0000"):
+            refusal(redis, [code])
+    assert read_builders(redis, [code]) == [changed]
+
+
+def test_a_worker_is_refused_if_other_code_of_its_version_runs_idle(redis: Redis) -> None:
+    """The other worker builds nothing, because a later version is live: no fingerprint of it is stored."""
+    code = ProjectionCode.of(ActivePatterns())
+    announce_code(redis, "idle", [code._replace(fingerprint="0" * 16)], 60)
+    with pytest.raises(StartupError, match=f"still version 1 .fingerprint {code.fingerprint}, was 0000"):
+        build_lifecycle.check_code(redis, [code])

@@ -22,6 +22,7 @@ def test_dropping_the_builds_of_all_read_models_lets_no_other_lease_expire(redis
     worker = Worker(redis, "worker", READ_MODELS, logs, WorkerOptions(lease_seconds=5, batch_size=10))
     stopped = Event()
     stopped.set()
+    code = commands.release_code()
 
     def live_builds() -> set[Build | None]:
         return {versions.live for versions in read_versions(redis, READ_MODELS).values()}
@@ -30,7 +31,7 @@ def test_dropping_the_builds_of_all_read_models_lets_no_other_lease_expire(redis
         worker.run_round()
         for number in (2, 3):
             for name in READ_MODELS:
-                commands.replay(redis, name, held=False, throttle=0)
+                commands.replay(redis, code[name], held=False, throttle=0)
             while live_builds() != {Build(1, number)}:
                 worker.run_round()
         worker.run_round()

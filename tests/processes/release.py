@@ -1,15 +1,17 @@
-"""Worker processes of the current and of the next release.
+"""Workers and commands of the current and of the next release, as processes.
 
 Release 1 is the present code. Release 2 rounds the confidences of ``patterns`` to one decimal. With ``former``, release
 2 also contains version 1 of the projection and keeps the builds of version 1 current.
 """
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, Any
 
+from infra import cli
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_market_logs, open_stores
 from infra.processes.identity import process_name
@@ -18,8 +20,9 @@ from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
 from infra.settings import Settings
 from projections.patterns import ActivePatterns, Handled, PatternRow
+from projections.registry import READ_MODELS
 from tests.processes.fork_server import ForkedProcess
-from tests.processes.roles import environment_of, stop
+from tests.processes.roles import environment_of, run_to_end, stop
 
 
 class RoundedPatterns(ActivePatterns):
@@ -75,3 +78,14 @@ def running_release(*release: str, redis_url: str, **settings: Any) -> Iterator[
         yield process
     finally:
         stop(process)
+
+
+def command_main() -> None:
+    """Run a command of ``tickview``. The arguments are the release and the arguments of the command."""
+    READ_MODELS["patterns"] = RELEASES[sys.argv.pop(1)]()
+    cli.main()
+
+
+def tickview_of(release: str, *arguments: str, redis_url: str, **settings: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a command of a release to its end."""
+    return run_to_end(command_main, (release, *arguments), environment_of(redis_url, settings))

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -30,11 +30,18 @@ def tickview(
     *arguments: str, redis_url: str, stdin: bytes = b"", **settings: Any
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end."""
+    return run_to_end(main, arguments, environment_of(redis_url, settings), stdin)
+
+
+def run_to_end(
+    entry_point: Callable[[], object], arguments: Sequence[str], environment: Mapping[str, str], stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a function in a process to its end. It reads ``arguments`` from ``sys.argv``."""
     with TemporaryFile() as standard_input, TemporaryFile() as output, TemporaryFile() as errors:
         standard_input.write(stdin)
         standard_input.seek(0)
         files = {0: standard_input, 1: output, 2: errors}
-        process = ForkedProcess(main, arguments, environment_of(redis_url, settings), files)
+        process = ForkedProcess(entry_point, arguments, environment, files)
         try:
             code = process.wait(timeout=60)
         finally:

@@ -129,7 +129,7 @@ def test_universes_are_listed_and_described(service: Service) -> None:
 
 def test_the_history_command_shows_the_events_of_a_universe(service: Service) -> None:
     settings = {"redis_url": service.redis_url, "postgres_dsn": service.postgres_dsn}
-    [event] = tickview_json("history", "universe-big", **settings)["events"]
+    event, *_ = tickview_json("history", "universe-big", **settings)["events"]
     assert (event["type"], event["source"], event["origin"]["via"]) == ("UniverseDefined", "catalogue", "catalogue")
     assert event["data"]["symbols"] == ["AAPL", "XOM", "NOWHERE"]
 

@@ -98,5 +98,7 @@ def test_without_workers_scans_are_empty_and_bounded_reads_answer_504(redis_url:
         change_versions(redis, "patterns", lambda versions: versions.deployed(1))
         redis.hset(SegmentKeys(Segment("patterns", FIRST_BUILD, "market-0")).parked, "A:Doji:daily:1", "{}")
         health = client.get("/api/health").json()
-        assert health["status"] == "degraded"
-        assert "1 keys are parked" in health["components"]["read_models"]["patterns"]["reasons"][0]
+        assert health["status"] == "unhealthy"
+        not_folded, parked = health["components"]["read_models"]["patterns"]["reasons"]
+        assert "no running worker can fold version 1" in not_folded
+        assert "1 keys are parked" in parked

@@ -55,7 +55,7 @@ def test_a_page_of_another_origin_changes_nothing(client: httpx.Client, origin: 
 
 def test_a_page_of_the_own_origin_reads_and_changes(client: httpx.Client) -> None:
     own = str(client.base_url).rstrip("/")
-    assert client.post("/api/projections/patterns/rollback", headers={"Origin": own}).status_code == 409
+    assert client.post("/api/projections/absent/rollback", headers={"Origin": own}).status_code == 404
     with websocket(client, "/ws", origin=own) as connection:
         assert receive(connection)["type"] == "ready"
 

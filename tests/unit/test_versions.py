@@ -32,7 +32,10 @@ class Builds(RuleBasedStateMachine):
     def replay(self, version: int, held: bool) -> None:
         building = self.versions.building
         self.replace_versions(self.versions.replayed(version, held=held, throttle=0))
-        assert building in (None, self.versions.building)
+        after = self.versions.building
+        assert after
+        assert after.version >= version
+        assert (after == building) is (building is not None and building.version >= version)
 
     @precondition(lambda self: self.versions.building)
     @rule()
@@ -88,6 +91,13 @@ def test_two_replays_become_one_with_the_stricter_options() -> None:
     versions = Versions().deployed(1).replayed(1, held=True, throttle=0)
     joined = versions.replayed(1, held=False, throttle=500)
     assert (joined.building, joined.held, joined.throttle) == (versions.building, True, 500)
+
+
+def test_a_replay_of_a_later_version_replaces_the_build_under_way() -> None:
+    """Otherwise a command from new code would wait for a build of old code, and switch to it."""
+    versions = Versions().deployed(1).replayed(1, held=True, throttle=7)
+    after = versions.replayed(2, held=False, throttle=0)
+    assert (after.building, after.held, after.throttle, after.dropping) == (Build(2, 3), False, 0, (Build(1, 2),))
 
 
 def test_a_command_without_its_build_is_refused() -> None:

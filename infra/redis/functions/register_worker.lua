@@ -9,7 +9,7 @@ Keys
   workers       sorted set  worker, scored by the epoch millisecond until which it counts as alive (server's clock)
 
 Arguments
-  worker        text        name of the worker
+  worker        text        name of the worker; in the registry of running code, its name and a code that it carries
   milliseconds  integer     time for which the worker counts as alive; 0 removes the worker
 
 Reply
