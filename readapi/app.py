@@ -51,6 +51,8 @@ from readapi.ports.commands import Commands
 from readapi.ports.operations import Operations
 from readapi.push.hub import Hub
 from readapi.push.resources import push_routes
+from readapi.read_models.listing import ReadModelsResource
+from readapi.read_models.resources import ServedReadModel, read_model_routes
 from readapi.users.filter_presets import PRESETS
 from readapi.users.list_resource import UserLists, collection_resource, item_resource
 from readapi.users.watchlists import WATCHLISTS
@@ -115,6 +117,7 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
         **_projection_routes(ports.operations),
         **_catalogue_routes(ports.read_models, catalogue, clock),
         **_user_routes(ports, clock),
+        **_read_model_routes(ports, clock),
         **_health_routes(ports, request_metrics, clock),
         "/metrics": MetricsResource(request_metrics, runtime.process_registry or registry, ports.operations),
     }
@@ -192,6 +195,16 @@ def _catalogue_routes(models: ReadModels, catalogue: Catalogue, clock: Callable[
         "/api/users/universe": UniversesResource(catalogue.universes),
         "/api/users/universe/{key}": UniverseResource(catalogue.universes),
     }
+
+
+def _read_model_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, object]:
+    histories = ports.archive.histories
+    models = [ServedReadModel(model, histories.get(name), clock) for name, model in ports.read_models.items()]
+    routes: dict[str, object] = {"/api/read-models": ReadModelsResource(models)}
+    for model in models:
+        if model.projection.scope is not None:
+            routes |= read_model_routes(model)
+    return routes
 
 
 def _user_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, object]:

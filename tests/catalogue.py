@@ -26,10 +26,10 @@ class CatalogueFixture:
         self.put_symbols(*symbols)
         for key, members in (universes or {}).items():
             self.put_universe(key, *members)
-        self.live_symbols = LiveReadModel("symbols", 1, LOGS, lambda _: self.symbols)
-        live_universes = LiveReadModel("universes", 1, LOGS, lambda _: self.universes)
+        self.live_symbols = LiveReadModel(Symbols(), 1, LOGS, lambda _: self.symbols)
+        live_universes = LiveReadModel(Universes(), 1, LOGS, lambda _: self.universes)
         self.catalogue = Catalogue(
-            ReadModel("symbols", self.live_symbols, 0), ReadModel("universes", live_universes, 0)
+            ReadModel(Symbols(), self.live_symbols, 0), ReadModel(Universes(), live_universes, 0)
         )
 
     def put_symbols(self, *rows: SymbolRow) -> None:

@@ -129,9 +129,7 @@ def open_read_models(live: LiveReadModels, freshness: RedisFreshness, wait_secon
     answer while Redis is unavailable.
     """
     return {
-        name: ReadModel(
-            name, live[name], wait_seconds, freshness if projection.has_replica else None, projection.family
-        )
+        name: ReadModel(projection, live[name], wait_seconds, freshness if projection.has_replica else None)
         for name, projection in READ_MODELS.items()
     }
 

@@ -9,12 +9,13 @@ import re
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from domain.streams import MARKET_LOG, USERS_LOG, family_of
+from projections.base import Projection
 from projections.queries import Positions
 from readapi.http.problems import Problem, invalid
 from readapi.ports.read_models import Freshness, LiveBuild, LiveBuilds
@@ -45,26 +46,24 @@ class ReadModel(Generic[Queries]):
     """One read model, with waits for positions and with freshness headers.
 
     Args:
-        name: The name of the read model.
+        projection: The projection of the read model.
         builds: The live builds of the read model.
         wait_seconds: Highest number of seconds that a request waits for a position.
         freshness: Says whether the store is available. None if every query reaches the store.
-        family: The family of logs that the read model folds.
     """
 
     def __init__(
         self,
-        name: str,
+        projection: Projection[Any, Any],
         builds: LiveBuilds[Queries],
         wait_seconds: float,
         freshness: Freshness | None = None,
-        family: str = MARKET_LOG,
     ) -> None:
-        self.name = name
+        self.projection = projection
+        self.name = projection.name
         self._builds = builds
         self._wait_seconds = wait_seconds
         self._freshness = freshness
-        self._family = family
 
     @property
     def live(self) -> LiveBuild[Queries]:
@@ -86,7 +85,7 @@ class ReadModel(Generic[Queries]):
 
         The wait does not count as response time. Raises Problem (400, 504).
         """
-        requested = requested_positions(req, self._family)
+        requested = requested_positions(req, self.projection.family)
         if requested is None:
             return self.live
         live = await self._builds.reached(requested, self._wait_seconds)

@@ -130,7 +130,7 @@ def _order_fields(projection: AnyProjection) -> ParameterFields:
     default = projection.order or projection.key
     return {
         "sort_by": (
-            Literal[names] | None,
+            _one_of(names) | None,
             Field(
                 default=None,
                 description=f"Sort key, ``{default}`` if it is missing. Rows with equal values are ordered by key. A "
@@ -146,7 +146,7 @@ def _order_fields(projection: AnyProjection) -> ParameterFields:
             ),
         ),
         "fields": (
-            ListOf[Literal[member_names(projection)]] | None,  # type: ignore[valid-type]
+            ListOf[_one_of(member_names(projection))] | None,  # type: ignore[misc]
             Field(
                 default=None,
                 description="Members of each row: names of members"
@@ -155,6 +155,12 @@ def _order_fields(projection: AnyProjection) -> ParameterFields:
             ),
         ),
     }
+
+
+def _one_of(names: tuple[str, ...]) -> Any:
+    """Return the type of texts that are one of these names."""
+    literal: Any = Literal
+    return literal[names]
 
 
 def _moment_fields(projection: AnyProjection) -> ParameterFields:

@@ -41,12 +41,16 @@ Rows = RowQueries[Any]
 class ServedReadModel:
     """A read model with everything that its endpoints need."""
 
-    projection: Projection[Any, Any]
     read_model: ReadModel[Rows]
     history: RowHistory | None
     """The history of the rows. None: the projection has no history."""
     clock: Callable[[], float]
     """Returns the time in epoch seconds."""
+
+    @property
+    def projection(self) -> Projection[Any, Any]:
+        """The projection of the read model."""
+        return self.read_model.projection
 
     @property
     def type_name(self) -> str:

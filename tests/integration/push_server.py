@@ -22,7 +22,7 @@ from projections.patterns import PatternRow
 from projections.queries import ResultRow
 from projections.registry import READ_MODELS
 from projections.versions import Build
-from projections.workspaces import WorkspaceRow
+from projections.workspaces import WorkspaceRow, Workspaces
 from readapi.http.identities import Identity
 from readapi.http.problems import handle_errors
 from readapi.http.read_model import ReadModel
@@ -91,7 +91,7 @@ class PushServer:
         )
         self.workspaces = StubWorkspaceQueries()
         live_workspaces: LiveReadModel[Any] = LiveReadModel("workspaces", 1, ("users",), lambda _: self.workspaces)
-        workspaces: ReadModel[Any] = ReadModel("workspaces", live_workspaces, 0, family="users")
+        workspaces: ReadModel[Any] = ReadModel(Workspaces(), live_workspaces, 0)
         self.hub = Hub(
             READ_MODELS,
             FilterSources(self.catalogue_fixture.catalogue, workspaces, (StoreUnavailableError,)),
