@@ -41,7 +41,6 @@ from readapi.operations.projections import (
     ReplayResource,
     RollbackResource,
 )
-from readapi.patterns.as_of import PatternHistory
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import StatisticsResource, SummaryResource
 from readapi.patterns.pattern import PatternResource
@@ -51,6 +50,7 @@ from readapi.ports.commands import Commands
 from readapi.ports.operations import Operations
 from readapi.push.hub import Hub
 from readapi.push.resources import push_routes
+from readapi.read_models.as_of import RowHistory
 from readapi.read_models.listing import ReadModelsResource
 from readapi.read_models.resources import ServedReadModel, read_model_routes
 from readapi.users.filter_presets import PRESETS
@@ -63,9 +63,10 @@ ReadModels = Mapping[str, ReadModel[RowQueries[Any]]]
 
 @dataclass(frozen=True)
 class ArchivePorts:
-    """The ports to the archive: the history of the patterns, and the history of all events."""
+    """The ports to the archive: the histories of read models, and the history of all events."""
 
-    pattern_history: PatternHistory
+    histories: Mapping[str, RowHistory]
+    """The history of each read model that has one, by the name of the read model."""
     history: History | None
     """The history of all events. None if there is no archive."""
 
@@ -144,7 +145,9 @@ def _pattern_routes(
 ) -> dict[str, object]:
     patterns, archive = ports.read_models[ActivePatterns.name], ports.archive
     return {
-        "/api/patterns/scan": ScanResource(patterns, archive.pattern_history, catalogue, workspace, clock),
+        "/api/patterns/scan": ScanResource(
+            patterns, archive.histories[ActivePatterns.name], catalogue, workspace, clock
+        ),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, ports.operations, clock),

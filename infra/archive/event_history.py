@@ -7,10 +7,13 @@ event is missing or repeated on the next page, whatever is recorded or archived 
 
 from collections.abc import Mapping, Sequence
 
+from psycopg.sql import SQL
+
 from domain.codec import decode
 from domain.streams import is_market_log, log_of, symbol_stream
 from infra.archive.archiver import ARCHIVE
 from infra.archive.event_pages import LOG_SCAN_LIMIT, READ_BATCH, archived_events, copy_events, log_events
+from infra.archive.row_history.tables import HistoryTables, storable
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
@@ -21,8 +24,8 @@ from readapi.ports.archive import EventFilter, EventPage, PastEvent
 
 _statements = load_statements(__package__)
 _SELECT_CHECKPOINTS = _statements["select_checkpoints"]
-_SELECT_PATTERN_CHECKPOINT = _statements["select_pattern_checkpoint"]
-_COPY_PATTERN_EVENTS = _statements["copy_pattern_events"]
+_SELECT_HISTORY_CHECKPOINT = _statements["select_history_checkpoint"]
+_COPY_UNIT_EVENTS = SQL(_statements["copy_unit_events"])
 _BEGIN_READ_ONLY_SNAPSHOT = _statements["begin_read_only_snapshot"]
 
 
@@ -80,7 +83,7 @@ class EventHistory:
         """Return the first events about a pattern, including events about all tiers of its detection.
 
         Reads at most ``LOG_SCAN_LIMIT`` events: those of the detection, and the events of the symbol that
-        ``pattern_history`` has not folded yet.
+        history of ``patterns`` has not folded yet.
 
         Raises:
             ValueError: The pattern id is malformed.
@@ -92,12 +95,15 @@ class EventHistory:
             )
         stream = symbol_stream(symbol)
         log = log_of(stream, sum(map(is_market_log, self._logs)))
-        detection = ActivePatterns().group_of(pattern_id)
+        unit, tables = storable(ActivePatterns().group_of(pattern_id)), HistoryTables(ActivePatterns)
         events: list[PastEvent] = []
         with self._database.connection() as connection:
             connection.execute(_BEGIN_READ_ONLY_SNAPSHOT)
-            version, folded = connection.execute(_SELECT_PATTERN_CHECKPOINT, [log]).fetchone() or (0, 0)
-            events += copy_events(connection, _COPY_PATTERN_EVENTS, [version, detection, log, folded, LOG_SCAN_LIMIT])
+            live = connection.execute(_SELECT_HISTORY_CHECKPOINT, [log, tables.name]).fetchone()
+            version, folded = live or (0, 0)
+            if live:
+                statement = _COPY_UNIT_EVENTS.format(events=tables.events)
+                events += copy_events(connection, statement, [version, unit, log, folded, LOG_SCAN_LIMIT])
         scanned = len(events)
         after: Positions | None = {log: folded}
         while after and scanned < LOG_SCAN_LIMIT:

@@ -6,6 +6,7 @@ from math import inf
 from typing import Any, LiteralString, NamedTuple
 
 from psycopg import Connection
+from psycopg.sql import Composed
 
 from domain.codec import TOPIC_PREFIX
 from infra.archive.row_format import ArchivedEvent, attribution, parse_row, received_rows
@@ -65,7 +66,7 @@ def archived_events(
     return list(copy_events(connection, _COPY_STREAM_PAGE if event_filter.stream else _COPY_EVENT_PAGE, values))
 
 
-def copy_events(connection: Connection, statement: LiteralString, values: Any) -> Iterator[ArchivedEvent]:
+def copy_events(connection: Connection, statement: LiteralString | Composed, values: Any) -> Iterator[ArchivedEvent]:
     """Yield the events that a binary ``COPY`` of rows of ``tickview.events`` sends."""
     with connection.cursor().copy(statement, values) as copy:
         yield from map(parse_row, received_rows(copy))

@@ -1,4 +1,4 @@
-"""Leases and checkpoints of work in PostgreSQL: of the archive and of the read model ``pattern_history``.
+"""Leases and checkpoints of work in PostgreSQL: of the archive and of the histories of read models.
 
 The protocol is that of the read models in Redis. The epoch of a lease grows with every new owner. A commit names the
 epoch and the checkpoint at which its batch begins, and changes nothing if one of the two is out of date.
@@ -44,7 +44,7 @@ class PostgresLease:
     """
 
     name: str
-    """``archive`` or the name of the read model."""
+    """``archive`` or the name of a history."""
     version: int
     log: str
     owner: str

@@ -264,23 +264,23 @@ COPY (
     ORDER BY event.recorded_at, event.log COLLATE "C", event.position LIMIT %(limit)s
 ) TO STDOUT (FORMAT binary);
 
--- name: select_pattern_checkpoint
--- Find out which version of pattern_history is live, and up to which position it has folded a log.
--- Parameters: log.
+-- name: select_history_checkpoint
+-- Find out which version of a history is live, and up to which position it has folded a log.
+-- Parameters: log, name of the history.
 -- Result: one row (version, position); no row if no version is live.
 SELECT live.version, coalesce(segment.position, 0) FROM tickview.live_versions AS live
 LEFT JOIN tickview.segments AS segment
     ON segment.name = live.name AND segment.version = live.version AND segment.log = %s
-WHERE live.name = 'pattern_history';
+WHERE live.name = %s;
 
--- name: copy_pattern_events
--- Read the events of a detection that pattern_history has folded.
--- Parameters: version, detection, log, upto (included), limit.
+-- name: copy_unit_events
+-- Read the events of a unit that a history has folded.
+-- Identifiers: events (the table of the events of each unit). Parameters: version, unit, log, upto (included), limit.
 -- Result: rows of tickview.events in binary format.
 COPY (
-    SELECT event.* FROM tickview.pattern_events AS reference
+    SELECT event.* FROM {events} AS reference
     JOIN tickview.events AS event USING (log, position, recorded_at)
-    WHERE reference.version = %s AND reference.detection = %s AND reference.log = %s AND reference.position <= %s
+    WHERE reference.version = %s AND reference.unit = %s AND reference.log = %s AND reference.position <= %s
     ORDER BY reference.position LIMIT %s
 ) TO STDOUT (FORMAT binary);
 

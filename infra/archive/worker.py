@@ -1,8 +1,9 @@
-"""The worker of ``tickview archive``, which archives one log, folds its pattern history and trims the log."""
+"""The worker of ``tickview archive``, which archives one log, folds its histories and trims the log."""
 
 import time
 from dataclasses import dataclass
 from threading import Event
+from typing import Any
 
 import structlog
 from eventsourcing.persistence import PersistenceError
@@ -10,15 +11,15 @@ from psycopg import Error as DatabaseError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from domain.streams import is_market_log
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, Archiver
 from infra.archive.leases import LeaseLostError, PostgresLease, acquire_lease, record_error, release_lease
-from infra.archive.pattern_history.worker import PatternHistoryWorker
 from infra.archive.retention import Retention, trim_log
+from infra.archive.row_history.worker import HistoryWorker
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
 from infra.postgres.database import Database
 from infra.processes.outage import OutageLog
+from projections.base import Projection
 
 logger = structlog.get_logger()
 
@@ -27,6 +28,9 @@ WAIT_SECONDS = 1.0
 
 GATHER_SECONDS = 0.05
 """Seconds to wait for further events after a batch that was not full. A larger batch costs less than two commits."""
+
+HISTORY_SECONDS = 0.5
+"""Seconds that the histories of a log share between two batches of the archiver."""
 
 TRIM_SECONDS = 1.0
 """Seconds between two trims of the log."""
@@ -43,6 +47,8 @@ class ArchiveOptions:
     batch_size: int
     """Highest number of events per transaction."""
     retention: Retention
+    histories: tuple[Projection[Any, Any], ...] = ()
+    """The projections that have a history."""
 
 
 class ArchiveWorker:
@@ -64,9 +70,11 @@ class ArchiveWorker:
         self._options = options
         self._lease_interval = options.lease_seconds / 3
         """Seconds between two extensions of the lease, and between two attempts to acquire it."""
-        self._history = (
-            PatternHistoryWorker(database, log.name, owner, options.lease_seconds) if is_market_log(log.name) else None
-        )
+        self._histories = [
+            HistoryWorker(database, projection, log.name, owner, options.lease_seconds)
+            for projection in options.histories
+            if projection.folds(log.name)
+        ]
 
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set. The worker waits for a server that is away."""
@@ -112,18 +120,19 @@ class ArchiveWorker:
                 trimmed = now
             if is_partial:
                 stop.wait(GATHER_SECONDS)
-        if self._history:
-            self._history.release()
+        for history in self._histories:
+            history.release()
         with self._database.connection() as connection:
             release_lease(connection, lease)
 
     def _work_once(self, archiver: Archiver) -> bool:
-        """Archive one batch and fold the pattern history. Return whether the batch had events but was not full."""
-        timeout = 0 if self._history and self._history.behind else min(WAIT_SECONDS, self._lease_interval)
-        archived = len(archiver.step(timeout))
-        # A full batch means that the archive is behind. The archive takes precedence over the history.
-        if self._history and archived < self._options.batch_size:
-            self._history.run_round()
+        """Archive one batch and fold the histories. Return whether the batch had events but was not full."""
+        is_behind = any(history.behind for history in self._histories)
+        archived = len(archiver.step(0 if is_behind else min(WAIT_SECONDS, self._lease_interval)))
+        # A full batch means that the archive is behind. The archive takes precedence over the histories.
+        if archived < self._options.batch_size:
+            for history in self._histories:
+                history.run_round(HISTORY_SECONDS / len(self._histories))
         return 0 < archived < self._options.batch_size
 
     def _extend_lease(self, lease: PostgresLease) -> None:

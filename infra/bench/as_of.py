@@ -9,18 +9,18 @@ from typing import NamedTuple
 from psycopg import connect
 from rich.progress import track
 
-from infra.archive.pattern_history.projector import COPY_STATES, history_row
-from infra.archive.pattern_history.versions import switch_live_version
+from infra.archive.row_history.tables import HistoryTables
+from infra.archive.row_history.versions import switch_live_version
 from infra.bench.detections import PATTERN_TYPES, TIERS, symbol
 from infra.bench.measurement import PROGRESS_CONSOLE, quantile
 from infra.bench.scans import SCAN_KINDS, ScanKind
 from infra.postgres.database import Database
 from infra.serving.archive import ArchiveGateway
-from infra.serving.pattern_history import PostgresPatternHistory
+from infra.serving.row_history import PostgresHistory
 from projections.base import encode_row
-from projections.pattern_history import ValidityInterval, microseconds
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
-from projections.queries import PatternQuery
+from projections.queries import Query
+from projections.row_history import ValidityInterval, microseconds
 
 ACTIVE_PATTERNS = 10_000
 """Approximate number of patterns that are active at any time."""
@@ -52,7 +52,7 @@ def measure(database: Database, intervals: int, symbols: int, seconds: float) ->
         seconds: Duration of the measurement of each kind of scan.
     """
     fill(database, intervals, symbols)
-    history = PostgresPatternHistory(ArchiveGateway(database), [LOG])
+    history = PostgresHistory(ArchiveGateway(database), ActivePatterns, [LOG])
     return [
         asyncio.run(_measure_scans(history, kind, _random_queries(intervals, symbols, kind), seconds))
         for kind in track(SCAN_KINDS, description="scanning the past", transient=True, console=PROGRESS_CONSOLE)
@@ -68,13 +68,15 @@ def fill(database: Database, intervals: int, symbols: int) -> None:
         transient=True,
         console=PROGRESS_CONSOLE,
     )
+    tables = HistoryTables(ActivePatterns)
     with database.connection() as connection:
-        switch_live_version(connection, ActivePatterns.version)
-        with connection.cursor().copy(COPY_STATES) as copy:
+        tables.create(connection)
+        switch_live_version(connection, tables, ActivePatterns.version)
+        with connection.cursor().copy(tables.copy_states) as copy:
             for state in states:
-                copy.write_row(history_row(ActivePatterns.version, "recorded", LOG, state))
+                copy.write_row(tables.history_row(ActivePatterns.version, "recorded", LOG, state))
     with connect(database.dsn, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE tickview.pattern_history_recorded")
+        connection.execute("VACUUM ANALYZE tickview.patterns_history_recorded")
 
 
 def synthetic_states(count: int, symbols: int, seed: int = 1) -> Iterator[ValidityInterval]:
@@ -104,11 +106,11 @@ def synthetic_states(count: int, symbols: int, seed: int = 1) -> Iterator[Validi
         )
         position = number + 1
         yield ValidityInterval(
-            microseconds(valid_from), microseconds(valid_to), row, position, encode_row(row, position)
+            row.id, microseconds(valid_from), microseconds(valid_to), row, position, encode_row(row, position)
         )
 
 
-def _random_queries(intervals: int, symbols: int, kind: ScanKind) -> Iterator[PatternQuery]:
+def _random_queries(intervals: int, symbols: int, kind: ScanKind) -> Iterator[Query]:
     """Yield scans of one kind without end, with random parameters and as of random times."""
     chance = random.Random(kind.name)  # noqa: S311 not for security
     while True:
@@ -117,12 +119,12 @@ def _random_queries(intervals: int, symbols: int, kind: ScanKind) -> Iterator[Pa
 
 
 async def _measure_scans(
-    history: PostgresPatternHistory, kind: ScanKind, queries: Iterator[PatternQuery], seconds: float
+    history: PostgresHistory, kind: ScanKind, queries: Iterator[Query], seconds: float
 ) -> AsOfScanRate:
     times: list[float] = []
     started = time.perf_counter()
     while (scan_started := time.perf_counter()) < started + seconds:
-        await history.scan(next(queries), "recorded")
+        await history.page(next(queries), "recorded")
         times.append(time.perf_counter() - scan_started)
     return _summarize(f"{kind.name}: {kind.description}", times, time.perf_counter() - started)
 

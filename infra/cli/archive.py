@@ -12,6 +12,7 @@ from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
 from infra.processes.threads import run_threads
 from infra.settings import Settings
+from projections.registry import READ_MODELS
 
 
 def archive() -> None:
@@ -30,6 +31,7 @@ def archive() -> None:
         settings.lease_seconds,
         settings.archive_batch,
         Retention(age=settings.log_retention_age, size=settings.log_retention_size),
+        tuple(projection for projection in READ_MODELS.values() if projection.has_history),
     )
 
     stop = stop_on_signals()

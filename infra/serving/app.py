@@ -27,14 +27,15 @@ from infra.serving.lifespan import ApiLifespan, Connections
 from infra.serving.live_read_model import LiveReadModel
 from infra.serving.message_recorder import AsyncMessageRecorder
 from infra.serving.operations import RedisOperations
-from infra.serving.pattern_history import PostgresPatternHistory
 from infra.serving.replicas import ReplicatedReadModel
+from infra.serving.row_history import PostgresHistory
 from infra.serving.service import METRICS_FOLDER_VARIABLE, Service
 from infra.serving.workspace_commands import AsyncWorkspaceCommands
 from infra.workspaces.repository import WorkspaceRepository
 from projections.base import Projection
 from projections.queries import RowQueries
 from projections.registry import READ_MODELS
+from projections.row_history import history_name
 from projections.symbols import Symbols
 from projections.universes import Universes
 from projections.versions import Build
@@ -44,10 +45,10 @@ from readapi.catalogue.filters import Catalogue
 from readapi.http.asgi import Lifespan
 from readapi.http.problems import Application
 from readapi.http.read_model import ReadModel
-from readapi.patterns.as_of import PatternHistory
 from readapi.ports.commands import Commands
 from readapi.push.hub import Hub
 from readapi.push.subscription_renewal import FilterSources
+from readapi.read_models.as_of import RowHistory
 from readapi.replica.metrics import ReplicaGauges
 
 CATALOGUE = (Symbols.name, Universes.name)
@@ -167,12 +168,20 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake) -> Por
 def open_archive_ports(service: Service, archive: ArchiveGateway | None, users_log: EventLog) -> ArchivePorts:
     """Create the adapters that read the past."""
     wait_seconds = service.stores.settings.wait_seconds
-    if archive is None:
-        return ArchivePorts(PatternHistory(None, wait_seconds), None)
+    market_logs = tuple(service.market_logs)
+    histories = {
+        name: RowHistory(
+            history_name(projection),
+            PostgresHistory(archive, projection, market_logs) if archive else None,
+            wait_seconds,
+        )
+        for name, projection in READ_MODELS.items()
+        if projection.has_history
+    }
     logs = {**service.market_logs, USERS_LOG: users_log}
     return ArchivePorts(
-        pattern_history=PatternHistory(PostgresPatternHistory(archive, tuple(service.market_logs)), wait_seconds),
-        history=ArchiveHistory(archive, EventHistory(archive.database, logs)),
+        histories=histories,
+        history=ArchiveHistory(archive, EventHistory(archive.database, logs)) if archive else None,
     )
 
 

@@ -1,8 +1,8 @@
--- SQL statements of the scan as of a moment.
+-- SQL statements of queries about the past.
 
 -- name: select_folded_positions
--- Find out up to which event of each log the live version of pattern_history is folded.
--- Parameters: name of the read model, logs (pattern of LIKE).
+-- Find out up to which event of each log the live version of a history is folded.
+-- Parameters: name of the history, logs (pattern of LIKE).
 -- Result: one row (log, position) per log.
 SELECT logs.log, coalesce(segment.position, 0)
 FROM tickview.logs
@@ -10,30 +10,23 @@ LEFT JOIN tickview.segments AS segment ON segment.name = %(name)s AND segment.lo
     AND segment.version = (SELECT version FROM tickview.live_versions WHERE name = %(name)s)
 WHERE logs.log LIKE %(logs)s;
 
--- name: scan
--- Read a page of the scan as of a moment. The statement is one snapshot: the live version, the folded positions, the exact
+-- name: page
+-- Read a page of the rows as of a moment. The statement is one snapshot: the live version, the folded positions, the exact
 -- total and the page. Only the rows of the page are read with their documents.
--- Identifiers: table (of the timeline); SQL: value (the expression to sort by), order (ASC or DESC), behind (the comparison
--- that is true for the rows behind the last row of the previous page: > or <).
--- Parameters: name, logs and moment; confidence_min; symbols, patterns, tiers, rs_min, vol_min, rsi_min and rsi_max,
--- each of which may be NULL; after and key (value and id of the last row of the previous page, or NULL); limit; offset.
--- Result: one row (live version, folded positions as JSON, total, value, log, document) per row of the page. If the page
--- is empty, one row without value, log and document.
+-- Identifiers: table (of the timeline); SQL: value (the expression to sort by), filters (conditions that begin with AND),
+-- order (ASC or DESC), behind (the comparison that is true for the rows behind the last row of the previous page: > or <).
+-- Parameters: name, logs and moment; those of the filters; after and key (value and key of the last row of the previous
+-- page, or NULL); limit; offset.
+-- Result: one row (live version, folded positions as JSON, total, value, log, key, document) per row of the page. If the
+-- page is empty, one row without value, log, key and document.
 WITH live AS (
     SELECT (SELECT version FROM tickview.live_versions WHERE name = %(name)s) AS version
 ), matches AS MATERIALIZED (
-    SELECT symbol, id, {value} AS value FROM {table}
-    WHERE version = (SELECT version FROM live) AND span @> %(moment)s AND confidence >= %(confidence_min)s
-        AND (%(symbols)s::text[] IS NULL OR symbol = ANY(%(symbols)s::text[]))
-        AND (%(patterns)s::text[] IS NULL OR pattern = ANY(%(patterns)s::text[]))
-        AND (%(tiers)s::text[] IS NULL OR tier = ANY(%(tiers)s::text[]))
-        AND (%(rs_min)s::float8 IS NULL OR relative_strength >= %(rs_min)s::float8)
-        AND (%(vol_min)s::float8 IS NULL OR relative_volume >= %(vol_min)s::float8)
-        AND (%(rsi_min)s::float8 IS NULL OR rsi >= %(rsi_min)s::float8)
-        AND (%(rsi_max)s::float8 IS NULL OR rsi <= %(rsi_max)s::float8)
+    SELECT key, {value} AS value FROM {table}
+    WHERE version = (SELECT version FROM live) AND span @> %(moment)s {filters}
 ), page AS (
-    SELECT * FROM matches WHERE %(key)s::text IS NULL OR (value, id) {behind} (%(after)s, %(key)s::text)
-    ORDER BY value {order}, id {order} LIMIT %(limit)s OFFSET %(offset)s
+    SELECT * FROM matches WHERE %(key)s::text IS NULL OR (value, key) {behind} (%(after)s, %(key)s::text)
+    ORDER BY value {order}, key {order} LIMIT %(limit)s OFFSET %(offset)s
 ), folded AS (
     SELECT logs.log, coalesce(segment.position, 0) AS position,
         coalesce(extract(epoch FROM segment.recorded_at)::float8, 0) AS recorded_at
@@ -44,9 +37,9 @@ WITH live AS (
 )
 SELECT live.version,
     (SELECT json_agg(json_build_array(log, position, recorded_at)) FROM folded),
-    (SELECT count(*) FROM matches), page.value, history.log, history.document
+    (SELECT count(*) FROM matches), page.value, history.log, history.key, history.document
 FROM live LEFT JOIN (
-    page JOIN {table} AS history ON history.version = (SELECT version FROM live) AND history.symbol = page.symbol
-        AND history.id = page.id AND history.span @> %(moment)s
+    page JOIN {table} AS history ON history.version = (SELECT version FROM live) AND history.key = page.key
+        AND history.span @> %(moment)s
 ) ON true
-ORDER BY page.value {order}, page.id {order};
+ORDER BY page.value {order}, page.key {order};

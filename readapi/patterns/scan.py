@@ -18,11 +18,11 @@ from readapi.http.problems import invalid
 from readapi.http.read_model import FRESH, ReadModel
 from readapi.http.responses import Pagination, Performance, encode, pagination, performance, send_encoded
 from readapi.patterns.answer_cache import CachedPatternResource
-from readapi.patterns.as_of import PatternHistory
 from readapi.patterns.documents import COMPACT, FULL, CompactPattern, FullPattern
 from readapi.patterns.list_filters import CallerWorkspace, QueryParameters
 from readapi.patterns.scan_parameters import ScanParameters
 from readapi.ports.read_models import LiveRows
+from readapi.read_models.as_of import RowHistory
 from readapi.read_models.pages import too_deep
 from readapi.read_models.rendering import end_of_second, render
 from readapi.read_models.resources import CacheInfo
@@ -72,7 +72,7 @@ class ScanResource(CachedPatternResource):
     def __init__(
         self,
         patterns: ReadModel[RowQueries[PatternRow]],
-        history: PatternHistory,
+        history: RowHistory,
         catalogue: Catalogue,
         caller_workspace: CallerWorkspace,
         clock: Callable[[], float],
@@ -161,6 +161,6 @@ class ScanResource(CachedPatternResource):
             name = "as_of" if timeline == "recorded" else "as_of_valid"
             raise invalid([{"field": name, "reason": "lies in the future"}])
         pattern_query, recorded = query.query(moment, self._catalogue, watched), self.read_model.live.positions
-        result = await self._history.scan(req, resp, pattern_query, timeline, recorded)
-        # The pattern history has exactly one build per version.
+        result = await self._history.page(req, resp, pattern_query, timeline, recorded)
+        # The history has exactly one build per version.
         return _Answer(result.page, moment, self._history.name, Build(result.version, 1), self._history.source)

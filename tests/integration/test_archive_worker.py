@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from infra.archive import worker
-from infra.archive.pattern_history import worker as pattern_history_worker
+from infra.archive.row_history import worker as pattern_history_worker
 from infra.archive.retention import Retention
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
 from infra.log.event_log import EventLog
@@ -20,7 +20,7 @@ from tests.archiving import archived_log
 from tests.events import new_events
 from tests.integration.archive_support import detections
 from tests.integration.build_support import begin_first_builds, fold_builds
-from tests.pattern_history import history_lease, scan_history
+from tests.row_history import history_lease, query_history
 from tests.processes.roles import wait_until
 
 LOG = "market-0"
@@ -66,11 +66,11 @@ def test_the_worker_folds_the_pattern_history_and_releases_its_lease(redis: Redi
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(60)))
     with running_worker(database, redis, log):
-        wait_until(checkpoint_reaches(database, "pattern_history", 120), "all events are folded")
+        wait_until(checkpoint_reaches(database, "patterns_history", 120), "all events are folded")
         log.append(new_events(detections(1, "MSFT")))
-        wait_until(checkpoint_reaches(database, "pattern_history", 122), "the later events are folded")
-    assert segment_state(database, "pattern_history") == (122, None, False)
-    assert scan_history(database, [LOG], PatternQuery(time() + 1)).page.total == 61
+        wait_until(checkpoint_reaches(database, "patterns_history", 122), "the later events are folded")
+    assert segment_state(database, "patterns_history") == (122, None, False)
+    assert query_history(database, [LOG], PatternQuery(time() + 1)).page.total == 61
 
 
 def test_the_log_of_the_users_has_no_pattern_history(redis: Redis, database: Database) -> None:
@@ -79,41 +79,41 @@ def test_the_log_of_the_users_has_no_pattern_history(redis: Redis, database: Dat
     with running_worker(database, redis, log):
         wait_until(lambda: segment_state(database, "archive", "users")[0] == 2, "the events are archived")
     with database.connection() as connection:
-        assert connection.execute("SELECT FROM tickview.segments WHERE name = 'pattern_history'").rowcount == 0
+        assert connection.execute("SELECT FROM tickview.segments WHERE name = 'patterns_history'").rowcount == 0
 
 
 def test_an_error_of_the_pattern_history_stops_neither_archiving_nor_trimming(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(2)))
     with database.connection() as connection:
-        connection.execute("ALTER TABLE tickview.pattern_history ADD CONSTRAINT broken CHECK (symbol <> 'AAPL')")
+        connection.execute("ALTER TABLE tickview.patterns_history ADD CONSTRAINT broken CHECK (symbol <> 'AAPL')")
     with running_worker(database, redis, log, Retention(age=86_400, size=2)):
-        wait_until(lambda: "broken" in (segment_state(database, "pattern_history")[1] or ""), "the error is recorded")
+        wait_until(lambda: "broken" in (segment_state(database, "patterns_history")[1] or ""), "the error is recorded")
         log.append(new_events(detections(3, "MSFT")))
         wait_until(checkpoint_reaches(database, "archive", 10), "the later events are archived")
         begin_first_builds(redis)
         fold_builds(redis, log, Build(1, 1))
         wait_until(lambda: redis.xlen(log.keys.log) == 2, "the log is trimmed")
-        assert segment_state(database, "pattern_history")[0] == 0
+        assert segment_state(database, "patterns_history")[0] == 0
         with database.connection() as connection:
-            connection.execute("ALTER TABLE tickview.pattern_history DROP CONSTRAINT broken")
+            connection.execute("ALTER TABLE tickview.patterns_history DROP CONSTRAINT broken")
         wait_until(
-            checkpoint_reaches(database, "pattern_history", 10), "the pattern history is folded after the repair"
+            checkpoint_reaches(database, "patterns_history", 10), "the pattern history is folded after the repair"
         )
-        assert segment_state(database, "pattern_history")[1] is None
-    assert scan_history(database, [LOG], PatternQuery(time() + 1)).page.total == 5
+        assert segment_state(database, "patterns_history")[1] is None
+    assert query_history(database, [LOG], PatternQuery(time() + 1)).page.total == 5
 
 
 def test_code_older_than_the_live_version_does_not_fold_the_pattern_history(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(1)))
     with database.connection() as connection:
-        connection.execute("INSERT INTO tickview.live_versions VALUES ('pattern_history', 2)")
+        connection.execute("INSERT INTO tickview.live_versions VALUES ('patterns_history', 2)")
     with running_worker(database, redis, log):
         wait_until(checkpoint_reaches(database, "archive", 2), "the events are archived")
         log.append(new_events(detections(1, "MSFT")))
         wait_until(checkpoint_reaches(database, "archive", 4), "the worker has made another round")
-    assert segment_state(database, "pattern_history") == (0, None, False)
+    assert segment_state(database, "patterns_history") == (0, None, False)
 
 
 def test_the_former_version_is_removed_once_its_lease_has_ended(redis: Redis, database: Database) -> None:
@@ -121,16 +121,16 @@ def test_the_former_version_is_removed_once_its_lease_has_ended(redis: Redis, da
     log.append(new_events(detections(1)))
     history_lease(database, LOG, version=0, seconds=0)
     with database.connection() as connection:
-        connection.execute("INSERT INTO tickview.live_versions VALUES ('pattern_history', 0)")
-        connection.execute("INSERT INTO tickview.pattern_events VALUES (0, 'a', 'market-0', 1, now())")
+        connection.execute("INSERT INTO tickview.live_versions VALUES ('patterns_history', 0)")
+        connection.execute("INSERT INTO tickview.patterns_events VALUES (0, 'a', 'market-0', 1, now())")
 
     def versions() -> set[int]:
         with database.connection() as connection:
-            rows = connection.execute("SELECT version FROM tickview.segments WHERE name = 'pattern_history'")
+            rows = connection.execute("SELECT version FROM tickview.segments WHERE name = 'patterns_history'")
             return {version for (version,) in rows}
 
     with running_worker(database, redis, log):
         wait_until(lambda: versions() == {1}, "the former version is removed")
-    assert scan_history(database, [LOG], PatternQuery(time() + 1)).version == 1
+    assert query_history(database, [LOG], PatternQuery(time() + 1)).version == 1
     with database.connection() as connection:
-        assert connection.execute("SELECT FROM tickview.pattern_events WHERE version = 0").rowcount == 0
+        assert connection.execute("SELECT FROM tickview.patterns_events WHERE version = 0").rowcount == 0

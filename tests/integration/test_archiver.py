@@ -18,7 +18,7 @@ from infra.archive import leases
 from infra.archive.archiver import COPY_EVENTS, COPY_HEADER, Archiver
 from infra.archive.leases import LeaseLostError, PostgresLease
 from infra.archive.log_archive import PostgresArchive
-from infra.archive.pattern_history.projector import COPY_STATES
+from infra.archive.row_history.projector import COPY_STATES
 from infra.log.errors import ArchiveUnavailableError, LogDivergedError
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
@@ -27,7 +27,7 @@ from tests.events import new_events, opaque_event
 from tests.integration.archive_support import CrashingDatabase
 from tests.integration.crashes import CrashError
 from tests.oracles.hash_chain import chain_hashes
-from tests.pattern_history import clear_archive
+from tests.row_history import clear_archive
 from tests.processes.roles import wait_until
 from tests.strategies import histories
 

@@ -25,7 +25,7 @@ from projections.queries import Positions
 from readapi.ports.archive import EventFilter
 from tests.archiving import acquire_archiver_lease, archived_log
 from tests.events import new_events
-from tests.pattern_history import clear_archive
+from tests.row_history import clear_archive
 from tests.strategies import market_events, pattern_events
 
 LOGS = (*market_logs(4), USERS_LOG)
@@ -284,13 +284,13 @@ def test_the_history_of_a_pattern_has_the_events_about_the_pattern(
 
 
 def store_references(database: Database, upto: int) -> None:
-    """Store the detection of each archived event up to a position, as the projector of ``pattern_history`` does."""
+    """Store the detection of each archived event up to a position, as the projector of the history of ``patterns`` does."""
     patterns = ActivePatterns()
     with database.connection() as connection:
-        connection.execute("INSERT INTO tickview.live_versions VALUES ('pattern_history', 3)")
+        connection.execute("INSERT INTO tickview.live_versions VALUES ('patterns_history', 3)")
         connection.execute(
             "INSERT INTO tickview.segments (name, version, log, position) "
-            "SELECT 'pattern_history', 3, log, least(position, %s) FROM tickview.segments WHERE name = 'archive'",
+            "SELECT 'patterns_history', 3, log, least(position, %s) FROM tickview.segments WHERE name = 'archive'",
             [upto],
         )
         rows = connection.execute(
@@ -301,7 +301,7 @@ def store_references(database: Database, upto: int) -> None:
             event: Any = decode(topic, event_id, state)
             detection = patterns.group_of(pattern_id(event.symbol, event.pattern, "any", event.detected_at))
             connection.execute(
-                "INSERT INTO tickview.pattern_events VALUES (3, %s, %s, %s, %s)",
+                "INSERT INTO tickview.patterns_events VALUES (3, %s, %s, %s, %s)",
                 [detection, log, position, recorded_at],
             )
 

@@ -33,7 +33,7 @@ from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events, opaque_event
 from tests.integration.build_support import begin_first_builds, fold_builds
 from tests.oracles.read_models import expected_patterns
-from tests.pattern_history import clear_archive
+from tests.row_history import clear_archive
 from tests.read_model import assert_same_content, load_segment
 from tests.strategies import pattern_events
 

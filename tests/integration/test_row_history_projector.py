@@ -1,4 +1,4 @@
-"""The projector of ``pattern_history`` on a real archive: scans equal the oracle at every moment."""
+"""The projector of the history of ``patterns`` on a real archive: scans equal the oracle at every moment."""
 
 from collections.abc import Sequence
 from itertools import chain, repeat
@@ -15,8 +15,8 @@ from domain.codec import decode, topic_of
 from domain.events import Event, PatternDetected
 from domain.streams import log_of, market_logs
 from infra.archive.leases import LeaseLostError
-from infra.archive.pattern_history.projector import PatternHistoryProjector
-from infra.archive.pattern_history.versions import remove_previous_version, switch_live_version
+from infra.archive.row_history.projector import PatternHistoryProjector
+from infra.archive.row_history.versions import remove_previous_version, switch_live_version
 from infra.log.event_log import EventLog, NewEvent
 from infra.postgres.database import Database
 from projections.pattern_history import TIMELINES, Timeline
@@ -28,8 +28,8 @@ from tests.integration.archive_support import CrashingDatabase, detections
 from tests.integration.crashes import CrashError
 from tests.integration.test_pattern_queries import pattern_queries
 from tests.oracles import queries as oracle
-from tests.oracles.pattern_history import RecordedEvent, moments_of_change, patterns_at
-from tests.pattern_history import clear_archive, fold_history, history_lease, scan_histories, scan_history
+from tests.oracles.row_history import RecordedEvent, moments_of_change, patterns_at
+from tests.row_history import clear_archive, fold_history, history_lease, query_histories, query_history
 from tests.strategies import histories
 
 LOGS = market_logs(2)
@@ -100,7 +100,7 @@ def assert_every_moment_equals_the_oracle(redis: Redis, database: Database) -> N
         for moment in moments
         for timeline in TIMELINES
     ]
-    for (query, timeline), answer in zip(queries, scan_histories(database, LOGS, queries), strict=True):
+    for (query, timeline), answer in zip(queries, query_histories(database, LOGS, queries), strict=True):
         assert_page(answer, query, timeline, events_by_log)
 
 
@@ -135,7 +135,7 @@ def test_a_scan_of_any_moment_equals_the_oracle(
     queries: list[tuple[PatternQuery, Timeline]] = [
         (query._replace(now=moments[choice % len(moments)]), timeline) for query, choice, timeline in choices
     ]
-    for (query, timeline), answer in zip(queries, scan_histories(database, LOGS, queries), strict=True):
+    for (query, timeline), answer in zip(queries, query_histories(database, LOGS, queries), strict=True):
         assert_page(answer, query, timeline, events_by_log)
     assert_every_moment_equals_the_oracle(redis, database)
 
@@ -153,14 +153,14 @@ def test_every_event_is_folded_once_despite_crashes_before_commits(redis: Redis,
     while folded < 40:
         with pytest.raises(CrashError):
             projector.step()
-        assert scan_history(database, LOGS, PatternQuery(time())).positions[log.name] == folded
+        assert query_history(database, LOGS, PatternQuery(time())).positions[log.name] == folded
         folded += projector.step()
     assert next(crashes, None) is None, "six batches, and a crash before each commit"
     assert projector.step() == 0
     crashing_database.close()
     assert_every_moment_equals_the_oracle(redis, database)
     with database.connection() as connection:
-        [[rows]] = connection.execute("SELECT count(*) FROM tickview.pattern_history_recorded")
+        [[rows]] = connection.execute("SELECT count(*) FROM tickview.patterns_history_recorded")
     assert rows == len({event.recorded_at for event in recorded_events(redis, log.name)}) * 20
 
 
@@ -201,7 +201,7 @@ def test_events_that_cannot_be_decoded_or_stored_are_skipped(redis: Redis, datab
     )
     archive_to_end(database, log)
     assert fold_history(database, log.name, 3) == 13
-    answer = scan_history(database, LOGS, PatternQuery(time() + 1))
+    answer = query_history(database, LOGS, PatternQuery(time() + 1))
     assert {result.position for result in answer.page.rows} == {11, 13}
     assert answer.positions == {LOGS[0]: 13, LOGS[1]: 0}
 
@@ -217,7 +217,7 @@ def test_a_detection_with_a_detached_event_does_not_change(redis: Redis, databas
     log.append(new_events(event.model_copy(update={"event_id": f"later {event.event_id}"}) for event in events[::2]))
     archive_to_end(database, log)
     assert fold_history(database, log.name) == 2
-    answer = scan_history(database, LOGS, PatternQuery(time() + 1))
+    answer = query_history(database, LOGS, PatternQuery(time() + 1))
     assert {result.position for result in answer.page.rows} == {2, 6}
     assert answer.positions[log.name] == 6
 
@@ -241,7 +241,7 @@ def test_a_version_answers_until_its_successor_caught_up_and_is_then_removed(red
     def answer_after_switch_attempt() -> tuple[int, int, dict[str, int]]:
         with database.connection() as connection:
             switch_live_version(connection, 2)
-        answer = scan_history(database, LOGS, PatternQuery(time()))
+        answer = query_history(database, LOGS, PatternQuery(time()))
         return answer.version, answer.page.total, dict(answer.positions)
 
     former_answer = (1, 20, dict.fromkeys(LOGS, 20))
@@ -264,10 +264,10 @@ def test_a_version_answers_until_its_successor_caught_up_and_is_then_removed(red
         with database.connection() as connection:
             removed.append(remove_previous_version(connection, 7))
     assert (max(removed), sum(removed)) == (21, 80)
-    for table in ("pattern_history", "pattern_events"):
+    for table in ("patterns_history", "pattern_events"):
         assert versions_of(database, table) == {2}
     with database.connection() as connection:
-        assert connection.execute("SELECT FROM tickview.segments WHERE name = 'pattern_history'").rowcount == 2
+        assert connection.execute("SELECT FROM tickview.segments WHERE name = 'patterns_history'").rowcount == 2
     assert_every_moment_equals_the_oracle(redis, database)
 
 
@@ -276,10 +276,10 @@ def test_events_of_other_applications_move_the_checkpoint(redis: Redis, database
     log.append([NewEvent("backtest-1", "another:Event", b"") for _ in range(10)])
     archive_to_end(database, log)
     assert fold_history(database, log.name, 4) == 10
-    assert scan_history(database, LOGS, PatternQuery(time())).positions[log.name] == 10
+    assert query_history(database, LOGS, PatternQuery(time())).positions[log.name] == 10
 
 
 def test_a_scan_before_the_first_fold_is_empty(database: Database) -> None:
-    answer = scan_history(database, LOGS, PatternQuery(time()))
+    answer = query_history(database, LOGS, PatternQuery(time()))
     assert (answer.version, answer.page.total, answer.page.rows) == (1, 0, [])
     assert answer.positions == dict.fromkeys(LOGS, 0)

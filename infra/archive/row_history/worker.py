@@ -1,22 +1,20 @@
-"""The worker that folds ``pattern_history`` of one log, in short rounds between the batches of the archiver."""
+"""The worker that folds a history of one log, in short rounds between the batches of the archiver."""
 
 import time
+from typing import Any
 
 import structlog
 from eventsourcing.persistence import PersistenceError
 from psycopg import Error as DatabaseError
 
 from infra.archive.leases import LeaseLostError, PostgresLease, acquire_lease, record_error, release_lease
-from infra.archive.pattern_history.projector import PatternHistoryProjector
-from infra.archive.pattern_history.versions import live_version, remove_previous_version, switch_live_version
+from infra.archive.row_history.projector import HistoryProjector
+from infra.archive.row_history.tables import HistoryTables
+from infra.archive.row_history.versions import live_version, remove_previous_version, switch_live_version
 from infra.postgres.database import Database
-from projections.pattern_history import NAME
-from projections.patterns import ActivePatterns
+from projections.base import Projection
 
 logger = structlog.get_logger()
-
-ROUND_SECONDS = 0.5
-"""Seconds after which a round ends with the current step. The archiver of the log waits for the round."""
 
 BATCH_SIZE = 500
 """Highest number of events per step. Larger steps take longer and are hardly faster per event."""
@@ -25,40 +23,47 @@ RETRY_SECONDS = 1.0
 """Seconds between two attempts after an error."""
 
 
-class PatternHistoryWorker:
-    """Folds the history of one log under the version of this code, while it has the lease on the segment."""
+class HistoryWorker:
+    """Folds a history of one log under the version of this code, while it has the lease on the segment."""
 
-    def __init__(self, database: Database, log: str, owner: str, lease_seconds: float) -> None:
+    def __init__(
+        self, database: Database, projection: Projection[Any, Any], log: str, owner: str, lease_seconds: float
+    ) -> None:
         self.behind = False
         """Whether the last round left archived events unfolded."""
         self._database = database
+        self._projection = projection
+        self._tables = HistoryTables(projection)
         self._log = log
         self._owner = owner
         self._lease_seconds = lease_seconds
-        self._projector: PatternHistoryProjector | None = None
+        self._projector: HistoryProjector | None = None
         self._is_live = False
         self._has_recorded_error = False
         self._next_lease = self._next_attempt = 0.0
 
-    def run_round(self) -> None:
-        """Fold for a short time. Raises nothing: the archive goes on after every error, and a later round retries."""
+    def run_round(self, seconds: float) -> None:
+        """Fold for some seconds, and to the end of the current step.
+
+        Raises nothing: the archive goes on after every error, and a later round retries.
+        """
         now = time.monotonic()
         if now < self._next_attempt:
             return
         try:
-            self._fold(now)
+            self._fold(now, seconds)
             if self._has_recorded_error and self._projector:
                 # Only a commit would clear the error, and there may be nothing to commit.
                 self._record_error(None)
         except LeaseLostError as error:
-            logger.warning("lease lost", read_model=NAME, log=self._log, reason=str(error))
+            logger.warning("lease lost", history=self._tables.name, log=self._log, reason=str(error))
             self._back_off(now)
         except (PersistenceError, DatabaseError) as error:
-            logger.warning("pattern history waits", log=self._log, reason=_describe(error))
+            logger.warning("history waits", history=self._tables.name, log=self._log, reason=_describe(error))
             self._record_error(_describe(error))
             self._back_off(now)
         except Exception as error:
-            logger.exception("pattern history waits", log=self._log)
+            logger.exception("history waits", history=self._tables.name, log=self._log)
             self._record_error(_describe(error))
             self._back_off(now)
 
@@ -69,14 +74,14 @@ class PatternHistoryWorker:
             with self._database.connection() as connection:
                 release_lease(connection, lease)
 
-    def _fold(self, now: float) -> None:
+    def _fold(self, now: float, seconds: float) -> None:
         if now >= self._next_lease:
             self._acquire_lease()
             self._next_lease = now + self._lease_seconds / 3
         if self._projector is None:
             self.behind = False
             return
-        until = now + min(ROUND_SECONDS, self._lease_seconds / 3)
+        until = now + min(seconds, self._lease_seconds / 3)
         while self._projector.step():
             if time.monotonic() >= until:
                 self.behind = True
@@ -87,27 +92,28 @@ class PatternHistoryWorker:
 
     def _acquire_lease(self) -> None:
         """Acquire or extend the lease. Code whose version is below the live one leaves the work to newer code."""
-        version = ActivePatterns.version
+        name, version = self._tables.name, self._projection.version
         with self._database.connection() as connection:
-            live = live_version(connection)
+            self._tables.create(connection)
+            live = live_version(connection, self._tables)
             lease: PostgresLease | None = None
             if live is None or live <= version:
-                lease = acquire_lease(connection, NAME, version, self._log, self._owner, self._lease_seconds)
+                lease = acquire_lease(connection, name, version, self._log, self._owner, self._lease_seconds)
         if lease is None:
             self._projector = None
         elif self._projector is None or self._projector.lease.epoch != lease.epoch:
-            self._projector = PatternHistoryProjector(self._database, lease, BATCH_SIZE)
+            self._projector = HistoryProjector(self._database, self._projection, lease, BATCH_SIZE)
 
     def _maintain_versions(self) -> None:
         """Make this version live when it has caught up. Then remove the previous version, some rows per round."""
         removed = 0
         with self._database.connection() as connection:
             if not self._is_live:
-                self._is_live = switch_live_version(connection, ActivePatterns.version)
+                self._is_live = switch_live_version(connection, self._tables, self._projection.version)
             elif not self.behind:
-                removed = remove_previous_version(connection)
+                removed = remove_previous_version(connection, self._tables)
         if removed:
-            logger.info("previous pattern history removed", rows=removed)
+            logger.info("previous version of a history removed", history=self._tables.name, rows=removed)
 
     def _back_off(self, now: float) -> None:
         self._projector, self.behind = None, False
@@ -119,9 +125,9 @@ class PatternHistoryWorker:
         self._has_recorded_error = reason is not None
         try:
             with self._database.connection() as connection:
-                record_error(connection, NAME, ActivePatterns.version, self._log, reason)
+                record_error(connection, self._tables.name, self._projection.version, self._log, reason)
         except (PersistenceError, DatabaseError):
-            logger.warning("error not recorded in the pattern history", log=self._log)
+            logger.warning("error of a history not recorded", history=self._tables.name, log=self._log)
 
 
 def _describe(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Scans of ``pattern_history`` on every version of PostgreSQL: the results equal the oracle's."""
+"""Scans of the history of ``patterns`` on every version of PostgreSQL: the results equal the oracle's."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.archive.pattern_history.projector import COPY_STATES, history_row
-from infra.archive.pattern_history.versions import switch_live_version
+from infra.archive.row_history.projector import COPY_STATES, history_row
+from infra.archive.row_history.versions import switch_live_version
 from infra.postgres.database import Database
 from infra.serving.archive import ArchiveGateway
 from infra.serving.pattern_history import PostgresPatternHistory
@@ -22,7 +22,7 @@ from readapi.ports.errors import UnavailableError
 from tests import servers
 from tests.integration.pattern_query_support import PATTERN_QUERIES
 from tests.oracles import queries as oracle
-from tests.pattern_history import clear_archive, scan_history
+from tests.row_history import clear_archive, query_history
 from tests.pattern_queries import NOW, few_or_many_rows, many_rows, pattern_queries, pattern_rows, rows_by_id
 
 LOG = "market-1"
@@ -75,7 +75,7 @@ def test_a_scan_equals_the_oracle(archive: Database, rows: list[PatternRow], que
     stored = rows_by_id(rows)
     write_states(archive, stored.values())
     for query in queries:
-        assert_page(scan_history(archive, [LOG], query), stored, query)
+        assert_page(query_history(archive, [LOG], query), stored, query)
 
 
 @on_a_server
@@ -86,21 +86,21 @@ def test_a_cursor_continues_at_the_place_of_its_row_even_if_the_row_is_absent(
     stored = rows_by_id(rows)
     write_states(archive, stored.values())
     query = query._replace(offset=0, after=Cursor(oracle.sort_value(absent, query.sort_by), absent.id))
-    assert_page(scan_history(archive, [LOG], query), stored, query)
+    assert_page(query_history(archive, [LOG], query), stored, query)
 
 
 @pytest.mark.parametrize("query", PATTERN_QUERIES.values(), ids=PATTERN_QUERIES)
 def test_scans_of_many_rows_equal_the_oracle(large_archive: Database, query: PatternQuery) -> None:
-    assert_page(scan_history(large_archive, [LOG], query), many_rows(MAX_OFFSET + 500), query)
+    assert_page(query_history(large_archive, [LOG], query), many_rows(MAX_OFFSET + 500), query)
 
 
 def test_a_page_beyond_the_highest_offset_is_refused_unless_it_is_empty(large_archive: Database) -> None:
     query = PatternQuery(NOW, offset=MAX_OFFSET + 1)
-    total = scan_history(large_archive, [LOG], query._replace(offset=0)).page.total
+    total = query_history(large_archive, [LOG], query._replace(offset=0)).page.total
     assert total > MAX_OFFSET + 1
     with pytest.raises(TooDeepError, match=f"of {total}"):
-        scan_history(large_archive, [LOG], query)
-    assert scan_history(large_archive, [LOG], query._replace(offset=total)).page == ([], total, None)
+        query_history(large_archive, [LOG], query)
+    assert query_history(large_archive, [LOG], query._replace(offset=total)).page == ([], total, None)
 
 
 def test_scans_distinguish_moments_by_the_microsecond(archive: Database) -> None:
@@ -115,11 +115,11 @@ def test_scans_distinguish_moments_by_the_microsecond(archive: Database) -> None
         for state in states:
             copy.write_row(history_row(1, "valid", LOG, state))
     totals = [
-        scan_history(archive, [LOG], PatternQuery(moment, confidence_min=0.15), "valid").page.total
+        query_history(archive, [LOG], PatternQuery(moment, confidence_min=0.15), "valid").page.total
         for moment in moments
     ]
     assert totals == [0, 1, 0]
-    assert scan_history(archive, [LOG], PatternQuery(moments[0])).page.total == 0, "the recorded timeline has no state"
+    assert query_history(archive, [LOG], PatternQuery(moments[0])).page.total == 0, "the recorded timeline has no state"
 
 
 def test_an_unreachable_server_is_reported_without_its_address() -> None:

@@ -22,9 +22,8 @@ from projections.pattern_history import (
     validity_intervals,
 )
 from projections.patterns import ActivePatterns, PatternRow
-from projections.specification import log_entry
-from tests.events import NOON, pattern_detected, pattern_expired, pattern_updated
-from tests.oracles.pattern_history import PastPattern, RecordedEvent, moments_of_change, patterns_at
+from tests.events import NOON, log_entry, pattern_detected, pattern_expired, pattern_updated
+from tests.oracles.row_history import PastPattern, RecordedEvent, moments_of_change, patterns_at
 from tests.strategies import histories
 
 # Recording begins in the middle of the event times of the strategies, so it falls before, among and after them.

@@ -1,13 +1,11 @@
-"""The scan as of a moment: access to the read model ``pattern_history`` in the archive."""
+"""Queries as of a moment: access to the history of a read model in the archive."""
 
 import asyncio
 import time
 
 from falcon.asgi import Request, Response
 
-from projections import pattern_history
-from projections.pattern_history import Timeline
-from projections.queries import HistoryPage, PatternHistoryQueries, PatternQuery, Positions
+from projections.queries import HistoryPage, HistoryQueries, Positions, Query, Timeline
 from readapi.http.problems import no_archive
 from readapi.http.read_model import POSITION_HEADER, position_not_reached, requested_positions
 from readapi.ports.read_models import format_positions
@@ -16,25 +14,26 @@ POLL_SECONDS = 0.05
 """Seconds between two reads of the history's positions while a request waits for a position."""
 
 
-class PatternHistory:
-    """The read model ``pattern_history``, as the scan uses it.
+class RowHistory:
+    """The history of a read model, as endpoints use it.
 
     Args:
+        name: The name of the history (see ``projections.row_history.history_name``).
         queries: The queries. None without an archive.
         wait_seconds: Longest wait for a position, in seconds.
     """
 
-    name = pattern_history.NAME
     source = "archive"
 
-    def __init__(self, queries: PatternHistoryQueries | None, wait_seconds: float) -> None:
+    def __init__(self, name: str, queries: HistoryQueries | None, wait_seconds: float) -> None:
+        self.name = name
         self._queries = queries
         self._wait_seconds = wait_seconds
 
-    async def scan(
-        self, req: Request, resp: Response, query: PatternQuery, timeline: Timeline, recorded: Positions
+    async def page(
+        self, req: Request, resp: Response, query: Query, timeline: Timeline, recorded: Positions
     ) -> HistoryPage:
-        """Scan the patterns as of ``query.now``, and set the position header of the response.
+        """Return a page of the rows as of ``query.now``, and set the position header of the response.
 
         The answer waits until the history has reached the position that the client requires. On the timeline
         ``recorded`` it also waits until the history contains every event that was recorded up to ``query.now``.
@@ -58,14 +57,14 @@ class PatternHistory:
         if required is not None:
             await self._wait_for(self._queries, required, deadline)
             req.context.started = time.perf_counter()
-        answer = await self._queries.scan(query, timeline)
+        answer = await self._queries.page(query, timeline)
         while timeline == "recorded" and (missing := _missing(answer, query.now, recorded)):
             await self._pause(deadline, answer.positions, missing)
-            answer = await self._queries.scan(query, timeline)
+            answer = await self._queries.page(query, timeline)
         resp.set_header(POSITION_HEADER, format_positions(answer.positions))
         return answer
 
-    async def _wait_for(self, queries: PatternHistoryQueries, required: Positions, deadline: float) -> None:
+    async def _wait_for(self, queries: HistoryQueries, required: Positions, deadline: float) -> None:
         while True:
             folded = await queries.folded()
             if all(folded.get(log, -1) >= position for log, position in required.items()):

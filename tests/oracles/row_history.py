@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from domain.events import Event
-from projections.pattern_history import Timeline
+from projections.queries import Timeline
 from tests.oracles.read_models import expected_patterns
 
 

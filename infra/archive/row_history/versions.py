@@ -1,17 +1,16 @@
-"""Versions of ``pattern_history``: the switch to a new live version, and the removal of a previous one."""
+"""Versions of a history: the switch to a new live version, and the removal of a previous one."""
 
 from psycopg import Connection
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 from domain.streams import MARKET_LOG
 from infra.archive.archiver import ARCHIVE
+from infra.archive.row_history.tables import HistoryTables
 from infra.postgres.statements import load_statements
-from projections.pattern_history import NAME, TIMELINES
+from projections.row_history import TIMELINES
 
 REMOVE_BATCH = 5_000
 """Highest number of rows of each table that one transaction removes."""
-
-_TABLES = ("pattern_events", *(f"{NAME}_{timeline}" for timeline in TIMELINES))
 
 _statements = load_statements(__package__)
 _SELECT_LIVE_VERSION = _statements["select_live_version"]
@@ -21,13 +20,13 @@ _DELETE_VERSION_ROWS = SQL(_statements["delete_version_rows"])
 _DELETE_VERSION_SEGMENTS = _statements["delete_version_segments"]
 
 
-def live_version(connection: Connection) -> int | None:
+def live_version(connection: Connection, tables: HistoryTables) -> int | None:
     """Return the live version, or None before the first switch."""
-    row = connection.execute(_SELECT_LIVE_VERSION, [NAME]).fetchone()
+    row = connection.execute(_SELECT_LIVE_VERSION, [tables.name]).fetchone()
     return row[0] if row else None
 
 
-def switch_live_version(connection: Connection, version: int) -> bool:
+def switch_live_version(connection: Connection, tables: HistoryTables, version: int) -> bool:
     """Make ``version`` live if it has folded every log as far as the live version.
 
     Answers therefore never lose events by a switch. The first version goes live at once. A version below the live one
@@ -36,29 +35,29 @@ def switch_live_version(connection: Connection, version: int) -> bool:
     Returns:
         Whether ``version`` is live now.
     """
-    values = {"name": NAME, "version": version, "archive": ARCHIVE, "logs": f"{MARKET_LOG}-%"}
+    values = {"name": tables.name, "version": version, "archive": ARCHIVE, "logs": f"{MARKET_LOG}-%"}
     connection.execute(_SWITCH_LIVE_VERSION, values)
-    return live_version(connection) == version
+    return live_version(connection, tables) == version
 
 
-def remove_previous_version(connection: Connection, limit: int = REMOVE_BATCH) -> int:
+def remove_previous_version(connection: Connection, tables: HistoryTables, limit: int = REMOVE_BATCH) -> int:
     """Remove rows of a version below the live one that no worker folds any more.
 
     Args:
         connection: A connection in a transaction.
+        tables: The tables of the history.
         limit: Highest number of rows to remove from each table.
 
     Returns:
         The number of removed rows.
     """
-    row = connection.execute(_SELECT_PREVIOUS_VERSION, {"name": NAME}).fetchone()
+    row = connection.execute(_SELECT_PREVIOUS_VERSION, {"name": tables.name}).fetchone()
     if row is None:
         return 0
     [version] = row
     removed = 0
-    for name in _TABLES:
-        statement = _DELETE_VERSION_ROWS.format(table=Identifier("tickview", name))
-        removed += connection.execute(statement, [version, limit]).rowcount
+    for table in (tables.events, *map(tables.timeline, TIMELINES)):
+        removed += connection.execute(_DELETE_VERSION_ROWS.format(table=table), [version, limit]).rowcount
     if not removed:
-        connection.execute(_DELETE_VERSION_SEGMENTS, [NAME, version])
+        connection.execute(_DELETE_VERSION_SEGMENTS, [tables.name, version])
     return removed

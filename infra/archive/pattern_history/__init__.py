@@ -1,1 +1,0 @@
-"""The read model ``pattern_history`` in PostgreSQL: the states of each pattern with their validity intervals."""

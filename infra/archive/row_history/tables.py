@@ -1,0 +1,155 @@
+"""The tables of a history, derived from the columns of its read model.
+
+The name of a column of values begins with its use: ``number_confidence`` for range filters and sorts, ``text_symbol``
+for sorts, ``group_symbol`` for filters by value. If the columns of a read model change, its tables get further columns.
+The others stay, and rows of a version that does not use a column have no value in it.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any, LiteralString, NamedTuple
+
+from psycopg import Connection
+from psycopg.sql import SQL, Composed, Identifier
+
+from infra.postgres.schema import lock_schema
+from infra.postgres.statements import load_statements
+from projections.columns import RowColumn
+from projections.queries import AnyProjection, Timeline
+from projections.row_history import TIMELINES, ValidityInterval, history_name
+
+_SCHEMA = "tickview"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_statements = load_statements(__package__)
+_SELECT_COLUMNS = _statements["select_columns"]
+_CREATE_TABLES = SQL(_statements["create_tables"])
+_ADD_COLUMN = SQL(_statements["add_column"])
+_CREATE_GROUP_INDEX = SQL(_statements["create_group_index"])
+_COPY_STATES = SQL(_statements["copy_states_in"])
+
+
+class ValueColumn(NamedTuple):
+    """A column of a history with values of the rows."""
+
+    name: str
+    type: LiteralString
+    value_of: Callable[[Any], Any]
+    """Returns the value of a row. None: the row has no value."""
+    has_index: bool = False
+    """Whether an index finds the rows by value."""
+
+
+class HistoryTables:
+    """The tables of the history of one read model.
+
+    Attributes:
+        name: The name of the history in ``tickview.segments`` and ``tickview.live_versions``.
+        history: The table of the states.
+        events: The table of the events of each unit.
+        columns: The columns of ``history`` with values of the rows.
+        copy_states: The statement that stores the rows of ``history_row``.
+    """
+
+    def __init__(self, projection: AnyProjection) -> None:
+        self.name = history_name(projection)
+        self.history = Identifier(_SCHEMA, self.name)
+        self.events = Identifier(_SCHEMA, f"{projection.name}_events")
+        self.columns = [column for each in projection.columns.values() for column in _value_columns(each)]
+        values = Composed([SQL(", {}").format(Identifier(column.name)) for column in self.columns])
+        self.copy_states = _COPY_STATES.format(history=self.history, values=values)
+
+    def timeline(self, timeline: Timeline) -> Identifier:
+        """Return the table of the states on a timeline, a partition of ``history``."""
+        return Identifier(_SCHEMA, f"{self.name}_{timeline}")
+
+    def history_row(self, version: int, timeline: Timeline, log: str, state: ValidityInterval) -> tuple[Any, ...]:
+        """Return the row of a state for ``copy_states``."""
+        # Writing a psycopg Range takes several times as long as writing a text.
+        end = "" if state.end is None else to_datetime(state.end)
+        span = f"[{to_datetime(state.start)},{end})"
+        values = [column.value_of(state.row) for column in self.columns]
+        return version, timeline, state.position, span, storable(state.key), log, state.document, *values
+
+    def create(self, connection: Connection) -> None:
+        """Create the tables, or add the columns that they lack.
+
+        A role that may only read can call this method once the tables are complete.
+        """
+        if self._missing_columns(connection) == []:
+            return
+        lock_schema(connection)
+        recorded, valid = map(self.timeline, TIMELINES)
+        span_index, key_index = Identifier(f"{self.name}_span"), Identifier(f"{self.name}_key")
+        connection.execute(
+            _CREATE_TABLES.format(
+                history=self.history,
+                recorded=recorded,
+                valid=valid,
+                events=self.events,
+                span_index=span_index,
+                key_index=key_index,
+            )
+        )
+        # Another process may have added columns while this process waited for the lock.
+        for column in self._missing_columns(connection) or ():
+            parts = {"history": self.history, "column": Identifier(column.name), "type": SQL(column.type)}
+            connection.execute(_ADD_COLUMN.format(**parts))
+            if column.has_index:
+                connection.execute(_CREATE_GROUP_INDEX.format(**parts))
+
+    def _missing_columns(self, connection: Connection) -> list[ValueColumn] | None:
+        """Return the columns of values that the table of the states lacks. None: the table does not exist."""
+        present = {name for (name,) in connection.execute(_SELECT_COLUMNS, [_SCHEMA, self.name])}
+        return [column for column in self.columns if column.name not in present] if present else None
+
+
+def number_column(column: str) -> str:
+    """Return the name of the column with the numbers of a column of the row."""
+    return f"number_{column}"
+
+
+def text_column(column: str) -> str:
+    """Return the name of the column with the texts of a column of the row."""
+    return f"text_{column}"
+
+
+def group_column(column: str) -> str:
+    """Return the name of the column with the texts by which filters select values of a column of the row."""
+    return f"group_{column}"
+
+
+def _value_columns(column: RowColumn) -> Iterator[ValueColumn]:
+    # The order of the rows must not depend on the locale of the database.
+    text: LiteralString = 'text COLLATE "C"'
+    if column.has_scores:
+        yield ValueColumn(number_column(column.name), "double precision", attrgetter(column.name))
+    if column.has_sorted_texts:
+        yield ValueColumn(text_column(column.name), text, _storing(attrgetter(column.name)))
+    if column.equality:
+        yield ValueColumn(group_column(column.name), text, _storing(column.group_of()), has_index=True)
+
+
+def _storing(text_of: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    def stored(row: Any) -> str | None:
+        text = text_of(row)
+        return None if text is None else storable(text)
+
+    return stored
+
+
+def storable(text: str) -> str:
+    """Return a text without NUL, which PostgreSQL does not store. Different texts stay different and in order."""
+    return text.replace("\1", "\1\2").replace("\0", "\1\1")
+
+
+def original(text: str) -> str:
+    """Return the text from which ``storable`` made this text."""
+    return text.replace("\1\1", "\0").replace("\1\2", "\1")
+
+
+def to_datetime(moment: int) -> datetime:
+    """Convert microseconds since the epoch to a datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=moment)

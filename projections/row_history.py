@@ -1,0 +1,202 @@
+"""The history of a read model: each state of each row with its validity interval.
+
+It has two timelines. The timeline ``recorded`` has the states that TickView knew at a time. The timeline ``valid`` has
+the states that TickView knows now about a time. ``docs/as-of.md`` has examples. The module is pure: the events of a
+unit go in, the validity intervals come out. A unit is a group of rows, or a row that has no group: every event that can
+change a row of the unit addresses the unit.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from domain.streams import MARKET_LOG
+from projections.base import Group, Projection
+from projections.fold import DecodedEntry, EvolvedRow, LoadedState, fold, overlay
+from projections.queries import AnyProjection, Timeline
+
+TIMELINES: tuple[Timeline, ...] = ("recorded", "valid")
+"""All timelines."""
+
+MAX_NAME_BYTES = 63
+"""Highest number of bytes in the name of a table or of its column in PostgreSQL."""
+
+_LONGEST_SUFFIX = "_history_recorded"
+"""The longest end of the name of a table. Its beginning is the name of the read model."""
+
+_LONGEST_PREFIX = "number_"
+"""The longest beginning of the name of a column. Its end is the name of the column of the row."""
+
+_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
+"""The first and the last second of the years 1 to 9999."""
+
+
+class ValidityInterval(NamedTuple):
+    """A state of a row and the interval in which queries returned the state."""
+
+    key: str
+    start: int
+    """First moment of the interval, in microseconds since the epoch."""
+    end: int | None
+    """First moment after the interval, in microseconds since the epoch. None: no end is known."""
+    row: Any
+    position: int
+    """Position of the event that produced the state."""
+    document: bytes
+    """Row and position, as ``encode_row`` writes them."""
+
+    @property
+    def identity(self) -> tuple[str, int, int | None, bytes]:
+        """A value that is equal for equal intervals with equal states."""
+        return self.key, self.start, self.end, self.document
+
+
+def history_name(projection: AnyProjection) -> str:
+    """Return the name of the history of a read model: ``patterns_history``."""
+    return f"{projection.name}_history"
+
+
+def history_refusal(projection: AnyProjection) -> str | None:
+    """Return why a read model cannot have a history, or None if it can. The subject of the text is the projection."""
+    if projection.merges():
+        return "has a history, but merges rows of several logs: the history follows each log separately"
+    if projection.family != MARKET_LOG:
+        return f"has a history, but folds the logs {projection.family!r}: only those of {MARKET_LOG!r} have one"
+    names = (projection.name + _LONGEST_SUFFIX, *(_LONGEST_PREFIX + column for column in projection.columns))
+    for name in names:
+        if len(name.encode()) > MAX_NAME_BYTES:
+            return f"has a history, but its name {name!r} in PostgreSQL is longer than {MAX_NAME_BYTES} bytes"
+    return None
+
+
+def microseconds(moment: float) -> int:
+    """Round a time in seconds since the epoch to whole microseconds, the resolution of the history.
+
+    A time outside the years 1 to 9999 becomes the nearest of their seconds.
+    """
+    return round(min(max(moment, _EARLIEST), _LATEST) * 1_000_000)
+
+
+def by_unit(projection: Projection[Any, Any], entries: Iterable[DecodedEntry]) -> dict[str, list[DecodedEntry]]:
+    """Return the entries that address each unit, in order. Each of them addresses rows of this unit only.
+
+    An entry that cannot be decoded addresses no unit.
+    """
+    units: dict[str, list[DecodedEntry]] = {}
+    for decoded in entries:
+        targets: dict[str, list[str | Group]] = {}
+        for target in decoded.targets:
+            targets.setdefault(_unit_of(projection, target), []).append(target)
+        for unit, own in targets.items():
+            units.setdefault(unit, []).append(decoded._replace(targets=tuple(own)))
+    return units
+
+
+def _unit_of(projection: Projection[Any, Any], target: str | Group) -> str:
+    return target.name if isinstance(target, Group) else projection.group_of(target) or target
+
+
+def validity_intervals(
+    projection: Projection[Any, Any], timeline: Timeline, entries: Iterable[DecodedEntry]
+) -> list[ValidityInterval]:
+    """Compute the validity intervals of all states of one unit.
+
+    An event that cannot be folded parks its row, whose state then stays.
+
+    Args:
+        projection: The projection of the rows.
+        timeline: The timeline of the intervals.
+        entries: All events of the unit (see ``by_unit``).
+
+    Returns:
+        The intervals. The intervals of one row do not overlap.
+    """
+    builder = _IntervalBuilder(projection)
+    builder.fold(_in_order(timeline, entries))
+    return builder.intervals()
+
+
+def interval_changes(
+    projection: Projection[Any, Any], timeline: Timeline, entries: Iterable[DecodedEntry], known: int
+) -> tuple[list[ValidityInterval], list[ValidityInterval]]:
+    """Compute which validity intervals new events remove and add.
+
+    Args:
+        projection: The projection of the rows.
+        timeline: The timeline of the intervals.
+        entries: All events of the unit (see ``by_unit``).
+        known: The position up to which the events are in the history already.
+
+    Returns:
+        The removed intervals and the added intervals. Equal intervals are in neither.
+    """
+    ordered = _in_order(timeline, entries)
+    former = [timed for timed in ordered if timed[1].entry.position <= known]
+    builder = _IntervalBuilder(projection)
+    builder.fold(former)
+    before = builder.intervals()
+    if ordered[: len(former)] == former:
+        builder.fold(ordered[len(former) :])
+    else:
+        builder = _IntervalBuilder(projection)
+        builder.fold(ordered)
+    after = builder.intervals()
+    unchanged = {interval.identity for interval in before} & {interval.identity for interval in after}
+    removed = [interval for interval in before if interval.identity not in unchanged]
+    added = [interval for interval in after if interval.identity not in unchanged]
+    return removed, added
+
+
+def _recorded_at(decoded: DecodedEntry) -> float:
+    return decoded.entry.recorded_at
+
+
+def _occurred_at(decoded: DecodedEntry) -> float:
+    assert decoded.event is not None
+    return decoded.event.occurred_at
+
+
+_TIME_OF: dict[Timeline, Callable[[DecodedEntry], float]] = {"recorded": _recorded_at, "valid": _occurred_at}
+
+
+def _in_order(timeline: Timeline, entries: Iterable[DecodedEntry]) -> list[tuple[float, DecodedEntry]]:
+    """Return the entries with their times on the timeline, ordered by time and position."""
+    time_of = _TIME_OF[timeline]
+    timed = [(time_of(decoded), decoded) for decoded in entries]
+    # Times of recording never decrease along a log: the timeline ``recorded`` has the order of the positions.
+    return sorted(timed, key=lambda pair: (pair[0], pair[1].entry.position))
+
+
+class _IntervalBuilder:
+    """The validity intervals of the events folded so far."""
+
+    def __init__(self, projection: Projection[Any, Any]) -> None:
+        self._projection = projection
+        self._end_of = attrgetter(projection.ends) if projection.ends else None
+        self._loaded = LoadedState()
+        self._ended: list[ValidityInterval] = []
+        self._current: dict[str, tuple[int, EvolvedRow]] = {}
+
+    def fold(self, entries: Iterable[tuple[float, DecodedEntry]]) -> None:
+        for moment, decoded in entries:
+            at = microseconds(moment)
+            folded = fold(self._projection, self._loaded, [decoded])
+            overlay(self._loaded, folded)
+            for key, evolved in folded.after.items():
+                if key in self._current:
+                    self._ended += self._interval(key, at)
+                self._current[key] = at, evolved
+
+    def intervals(self) -> list[ValidityInterval]:
+        return [*self._ended, *(interval for key in self._current for interval in self._interval(key, None))]
+
+    def _interval(self, key: str, at: int | None) -> Iterator[ValidityInterval]:
+        """Yield the interval of a state, unless it is empty. The next event or an earlier end of the row ends it."""
+        start, (stored, document, _) = self._current[key]
+        if stored is None or document is None:
+            return
+        if self._end_of and (moment := self._end_of(stored.row)) is not None:
+            end = microseconds(moment)
+            at = end if at is None else min(at, end)
+        if at is None or start < at:
+            yield ValidityInterval(key, start, at, stored.row, stored.position, document)
