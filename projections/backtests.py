@@ -96,6 +96,7 @@ class Backtests(Projection[BacktestRow, Handled]):
     handles = (BacktestProgressed, BacktestCompleted, BacktestFailed)
     key = "job_id"
     order = "updated_at"
+    has_history = True
     views = {"run": RUN}
 
     def keys(self, event: Handled) -> tuple[str, ...]:

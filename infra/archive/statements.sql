@@ -10,7 +10,7 @@ SELECT
     set_config('lock_timeout', %(lock)s, true),
     (
         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE datname = current_database() AND usename = current_user AND query ~ '^\s*COPY tickview\.'
+        WHERE datname = current_database() AND usename = current_user AND query ~ '^\s*COPY "?tickview"?\.'
             AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - %(copy)s * interval '1 second'
     );
 

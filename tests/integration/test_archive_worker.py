@@ -1,4 +1,4 @@
-"""The archive worker on real servers: archiving, the pattern history and trimming do not wait for one another."""
+"""The archive worker on real servers: archiving, histories and trimming do not wait for one another."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,21 +9,24 @@ import pytest
 from redis import Redis
 
 from infra.archive import worker
-from infra.archive.row_history import worker as pattern_history_worker
 from infra.archive.retention import Retention
+from infra.archive.row_history import worker as history_worker
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
-from projections.queries import PatternQuery
+from projections.backtests import Backtests
+from projections.patterns import ActivePatterns
+from projections.queries import Query
 from projections.versions import Build
 from tests.archiving import archived_log
-from tests.events import new_events
+from tests.events import backtest_progressed, new_events
 from tests.integration.archive_support import detections
 from tests.integration.build_support import begin_first_builds, fold_builds
-from tests.row_history import history_lease, query_history
 from tests.processes.roles import wait_until
+from tests.row_history import PATTERNS, history_lease, query_history
 
 LOG = "market-0"
+HISTORIES = (ActivePatterns(), Backtests())
 KEEP_A_DAY = Retention(age=86_400, size=100_000)
 
 
@@ -32,7 +35,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the worker wait for milliseconds instead of a second between its rounds."""
     monkeypatch.setattr(worker, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(worker, "TRIM_SECONDS", 0.05)
-    monkeypatch.setattr(pattern_history_worker, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(history_worker, "RETRY_SECONDS", 0.05)
 
 
 @contextmanager
@@ -41,7 +44,7 @@ def running_worker(
 ) -> Iterator[None]:
     """Run the archive worker of a log in a thread."""
     stop = Event()
-    archive_worker = ArchiveWorker(database, redis, log, "worker", ArchiveOptions(5, 50, retention))
+    archive_worker = ArchiveWorker(database, redis, log, "worker", ArchiveOptions(5, 50, retention, HISTORIES))
     thread = Thread(target=archive_worker.run, args=(stop,))
     thread.start()
     try:
@@ -62,49 +65,58 @@ def checkpoint_reaches(database: Database, name: str, position: int) -> Callable
     return lambda: segment_state(database, name)[0] == position
 
 
-def test_the_worker_folds_the_pattern_history_and_releases_its_lease(redis: Redis, database: Database) -> None:
+def test_the_worker_folds_the_histories_and_releases_their_leases(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(60)))
+    histories = ("patterns_history", "backtests_history")
     with running_worker(database, redis, log):
-        wait_until(checkpoint_reaches(database, "patterns_history", 120), "all events are folded")
-        log.append(new_events(detections(1, "MSFT")))
-        wait_until(checkpoint_reaches(database, "patterns_history", 122), "the later events are folded")
-    assert segment_state(database, "patterns_history") == (122, None, False)
-    assert query_history(database, [LOG], PatternQuery(time() + 1)).page.total == 61
+        for name in histories:
+            wait_until(checkpoint_reaches(database, name, 120), f"all events are folded into {name}")
+        log.append(
+            new_events([*detections(1, "MSFT"), backtest_progressed(0.5), backtest_progressed(0.75, event_id="later")])
+        )
+        for name in histories:
+            wait_until(checkpoint_reaches(database, name, 124), f"the later events are folded into {name}")
+    for name in histories:
+        assert segment_state(database, name) == (124, None, False)
+    assert query_history(database, [LOG], Query(time() + 1)).page.total == 61
+    [run] = query_history(database, [LOG], Query(time() + 1), projection=Backtests).page.rows
+    assert (run.row.progress, run.position) == (0.75, 124)
+    assert query_history(database, [LOG], Query(run.row.started_at - 1), projection=Backtests).page.total == 0
 
 
-def test_the_log_of_the_users_has_no_pattern_history(redis: Redis, database: Database) -> None:
+def test_the_log_of_the_users_has_no_history(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, "users")
     log.append(new_events(detections(1)))
     with running_worker(database, redis, log):
         wait_until(lambda: segment_state(database, "archive", "users")[0] == 2, "the events are archived")
     with database.connection() as connection:
-        assert connection.execute("SELECT FROM tickview.segments WHERE name = 'patterns_history'").rowcount == 0
+        assert connection.execute("SELECT FROM tickview.segments WHERE name LIKE '%_history'").rowcount == 0
 
 
-def test_an_error_of_the_pattern_history_stops_neither_archiving_nor_trimming(redis: Redis, database: Database) -> None:
+def test_an_error_of_a_history_stops_neither_archiving_nor_trimming(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(2)))
     with database.connection() as connection:
-        connection.execute("ALTER TABLE tickview.patterns_history ADD CONSTRAINT broken CHECK (symbol <> 'AAPL')")
+        PATTERNS.create(connection)
+        connection.execute("ALTER TABLE tickview.patterns_history ADD CONSTRAINT broken CHECK (text_symbol <> 'AAPL')")
     with running_worker(database, redis, log, Retention(age=86_400, size=2)):
         wait_until(lambda: "broken" in (segment_state(database, "patterns_history")[1] or ""), "the error is recorded")
         log.append(new_events(detections(3, "MSFT")))
         wait_until(checkpoint_reaches(database, "archive", 10), "the later events are archived")
+        wait_until(checkpoint_reaches(database, "backtests_history", 10), "the other history is folded")
         begin_first_builds(redis)
         fold_builds(redis, log, Build(1, 1))
         wait_until(lambda: redis.xlen(log.keys.log) == 2, "the log is trimmed")
         assert segment_state(database, "patterns_history")[0] == 0
         with database.connection() as connection:
             connection.execute("ALTER TABLE tickview.patterns_history DROP CONSTRAINT broken")
-        wait_until(
-            checkpoint_reaches(database, "patterns_history", 10), "the pattern history is folded after the repair"
-        )
+        wait_until(checkpoint_reaches(database, "patterns_history", 10), "the history is folded after the repair")
         assert segment_state(database, "patterns_history")[1] is None
-    assert query_history(database, [LOG], PatternQuery(time() + 1)).page.total == 5
+    assert query_history(database, [LOG], Query(time() + 1)).page.total == 5
 
 
-def test_code_older_than_the_live_version_does_not_fold_the_pattern_history(redis: Redis, database: Database) -> None:
+def test_code_older_than_the_live_version_does_not_fold_the_history(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(1)))
     with database.connection() as connection:
@@ -131,6 +143,6 @@ def test_the_former_version_is_removed_once_its_lease_has_ended(redis: Redis, da
 
     with running_worker(database, redis, log):
         wait_until(lambda: versions() == {1}, "the former version is removed")
-    assert query_history(database, [LOG], PatternQuery(time() + 1)).version == 1
+    assert query_history(database, [LOG], Query(time() + 1)).version == 1
     with database.connection() as connection:
         assert connection.execute("SELECT FROM tickview.patterns_events WHERE version = 0").rowcount == 0

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import Connection
+from psycopg.sql import Composed
 from redis import Redis
 
 from domain.log import LogEntry
@@ -18,7 +19,6 @@ from infra.archive import leases
 from infra.archive.archiver import COPY_EVENTS, COPY_HEADER, Archiver
 from infra.archive.leases import LeaseLostError, PostgresLease
 from infra.archive.log_archive import PostgresArchive
-from infra.archive.row_history.projector import COPY_STATES
 from infra.log.errors import ArchiveUnavailableError, LogDivergedError
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
@@ -27,8 +27,8 @@ from tests.events import new_events, opaque_event
 from tests.integration.archive_support import CrashingDatabase
 from tests.integration.crashes import CrashError
 from tests.oracles.hash_chain import chain_hashes
-from tests.row_history import clear_archive
 from tests.processes.roles import wait_until
+from tests.row_history import PATTERNS, clear_archive
 from tests.strategies import histories
 
 on_servers = settings(
@@ -176,12 +176,13 @@ def test_a_transaction_that_stalls_after_an_action_on_a_segment_does_not_block_t
         stall()
 
 
-@pytest.mark.parametrize("statement", [COPY_EVENTS, COPY_STATES])
+@pytest.mark.parametrize("statement", [COPY_EVENTS, PATTERNS.copy_states], ids=["events", "states"])
 def test_a_stalled_copy_does_not_block_the_next_owner(
-    database: Database, monkeypatch: pytest.MonkeyPatch, statement: LiteralString
+    database: Database, monkeypatch: pytest.MonkeyPatch, statement: LiteralString | Composed
 ) -> None:
     monkeypatch.setattr(leases, "COPY_SECONDS", 1)
     monkeypatch.setattr(leases, "LOCK_SECONDS", 1)
+    clear_archive(database)
     lease = acquire_archiver_lease(database, "market-0", "stalled", 0)
 
     def acquire() -> leases.PostgresLease | None:

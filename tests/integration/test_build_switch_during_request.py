@@ -21,10 +21,10 @@ from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.versions import Build
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
-from readapi.read_models.as_of import RowHistory
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import SummaryResource
 from readapi.patterns.scan import ScanResource
+from readapi.read_models.as_of import RowHistory
 from tests.catalogue import CatalogueFixture
 from tests.read_model import FIRST_BUILD
 from tests.segment_writer import SegmentWriter
@@ -88,7 +88,11 @@ def test_a_response_comes_from_one_build(
             app.add_route(
                 "/scan",
                 ScanResource(
-                    read_model, RowHistory("patterns_history", None, 0), CatalogueFixture().catalogue, caller_workspace, lambda: 2.0
+                    read_model,
+                    RowHistory("patterns_history", None, 0),
+                    CatalogueFixture().catalogue,
+                    caller_workspace,
+                    lambda: 2.0,
                 ),
             )
             app.add_route("/summary", SummaryResource(read_model, lambda: 2.0))

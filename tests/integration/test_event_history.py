@@ -284,7 +284,7 @@ def test_the_history_of_a_pattern_has_the_events_about_the_pattern(
 
 
 def store_references(database: Database, upto: int) -> None:
-    """Store the detection of each archived event up to a position, as the projector of the history of ``patterns`` does."""
+    """Store the detection of each archived event up to a position, as the projector of the history does."""
     patterns = ActivePatterns()
     with database.connection() as connection:
         connection.execute("INSERT INTO tickview.live_versions VALUES ('patterns_history', 3)")

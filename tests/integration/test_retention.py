@@ -33,8 +33,8 @@ from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events, opaque_event
 from tests.integration.build_support import begin_first_builds, fold_builds
 from tests.oracles.read_models import expected_patterns
-from tests.row_history import clear_archive
 from tests.read_model import assert_same_content, load_segment
+from tests.row_history import clear_archive
 from tests.strategies import pattern_events
 
 KEEP_NOTHING = Retention(age=0, size=0)

@@ -21,11 +21,11 @@ from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
 from readapi.http.responses import Encoded, encode
 from readapi.patterns.answer_cache import MAX_ANSWERS, MAX_BYTES, MAX_REQUESTS, AnswerCache
-from readapi.read_models.as_of import RowHistory
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import StatisticsResource, SummaryResource
 from readapi.patterns.scan import ScanResource
 from readapi.ports.read_models import LiveBuild
+from readapi.read_models.as_of import RowHistory
 from readapi.replica.replica import PatternReplica
 from tests.catalogue import CatalogueFixture, symbol_row
 from tests.pattern_queries import NOW, SYMBOLS, log_of_pattern, pattern_row, pattern_rows
@@ -100,7 +100,9 @@ class Api:
         lists = CallerWorkspace(ReadModel("workspaces", workspaces, 0, family="users"))
         patterns = ReadModel("patterns", served, 0, served)
         app = App(middleware=[RequestMetrics(CollectorRegistry()), IdentityFromHeader()])
-        app.add_route("/scan", ScanResource(patterns, RowHistory("patterns_history", None, 0), catalogue, lists, lambda: self.now))
+        app.add_route(
+            "/scan", ScanResource(patterns, RowHistory("patterns_history", None, 0), catalogue, lists, lambda: self.now)
+        )
         app.add_route("/stats", StatisticsResource(patterns, lambda: self.now))
         app.add_route("/summary", SummaryResource(patterns, lambda: self.now))
         self.app = app

@@ -1,33 +1,40 @@
-"""Validity intervals of patterns on both timelines: they equal the fold of the oracle at every moment."""
+"""Validity intervals of rows on both timelines: they equal the fold of the oracle at every moment."""
 
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, make_dataclass
 from itertools import accumulate, starmap
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.events import Event, PatternDetected, PatternExpired, PatternUpdated
-from projections.base import decode_row
+from domain.events import Event, HealthReported, PatternDetected, PatternExpired, PatternUpdated
+from projections.activity import Activity
+from projections.base import Group, Projection, decode_row
 from projections.fold import DecodedEntry, decode_entries
-from projections.pattern_history import (
+from projections.patterns import ActivePatterns, PatternRow
+from projections.queries import Timeline
+from projections.registry import READ_MODELS
+from projections.row_history import (
     TIMELINES,
-    Timeline,
     ValidityInterval,
-    detection_of,
+    by_unit,
+    history_refusal,
     interval_changes,
     microseconds,
     validity_intervals,
 )
-from projections.patterns import ActivePatterns, PatternRow
-from tests.events import NOON, log_entry, pattern_detected, pattern_expired, pattern_updated
-from tests.oracles.row_history import PastPattern, RecordedEvent, moments_of_change, patterns_at
+from projections.workspaces import Workspaces
+from tests.events import NOON, health_reported, log_entry, pattern_detected, pattern_expired, pattern_updated
+from tests.oracles.row_history import PROJECTIONS, PastRow, RecordedEvent, moments_of_change, rows_at
 from tests.strategies import histories
 
 # Recording begins in the middle of the event times of the strategies, so it falls before, among and after them.
 gaps = st.lists(st.sampled_from((0.0, 0.0, 0.001, 1.0, 7_000.0, 40_000.0)), min_size=40, max_size=40)
+
+on_every_timeline = pytest.mark.parametrize("timeline", TIMELINES)
+of_every_projection = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 
 
 def record(events: Iterable[Event], gaps: Iterable[float], begin: float = 878_510_000.0) -> list[RecordedEvent]:
@@ -37,67 +44,69 @@ def record(events: Iterable[Event], gaps: Iterable[float], begin: float = 878_51
     ]
 
 
-def by_detection(history: Iterable[RecordedEvent]) -> Iterable[list[DecodedEntry]]:
-    """Group the decoded entries by detection."""
-    projection = ActivePatterns()
-    detections: dict[str | None, list[DecodedEntry]] = defaultdict(list)
-    for entry in decode_entries(projection, starmap(log_entry, history)):
-        detections[detection_of(projection, entry)].append(entry)
-    return detections.values()
+def units_of(projection: Projection[Any, Any], history: Iterable[RecordedEvent]) -> Iterable[list[DecodedEntry]]:
+    """Return the decoded entries of each unit."""
+    return by_unit(projection, decode_entries(projection, starmap(log_entry, history))).values()
 
 
-def intervals_of(history: Iterable[RecordedEvent], timeline: Timeline) -> list[ValidityInterval]:
-    """Return the validity intervals of all detections."""
+def intervals_of(
+    history: Iterable[RecordedEvent], timeline: Timeline, projection: Projection[Any, Any] | None = None
+) -> list[ValidityInterval]:
+    """Return the validity intervals of all units."""
+    projection = projection or ActivePatterns()
     return [
         interval
-        for entries in by_detection(history)
-        for interval in validity_intervals(ActivePatterns(), timeline, entries)
+        for entries in units_of(projection, history)
+        for interval in validity_intervals(projection, timeline, entries)
     ]
 
 
-def patterns_from(intervals: Iterable[ValidityInterval], moment: float) -> dict[str, PastPattern]:
-    """Return the patterns of the intervals that contain a moment. Each pattern has at most one such interval."""
+def rows_from(intervals: Iterable[ValidityInterval], moment: float) -> dict[str, PastRow]:
+    """Return the rows of the intervals that contain a moment. Each row has at most one such interval."""
     instant = microseconds(moment)
     matches = [item for item in intervals if item.start <= instant and (item.end is None or instant < item.end)]
-    rows = {item.row.id: PastPattern(asdict(item.row), item.position) for item in matches}
+    rows = {item.key: PastRow(asdict(item.row), item.position) for item in matches}
     assert len(rows) == len(matches)
     return rows
 
 
-@pytest.mark.parametrize("timeline", TIMELINES)
-@given(histories, gaps)
+@on_every_timeline
+@of_every_projection
+@given(events=histories, gaps=gaps)
 def test_the_intervals_at_a_moment_equal_the_fold_of_the_events_known_by_the_moment(
-    timeline: Timeline, events: list[Event], gaps: list[float]
+    projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float]
 ) -> None:
     history = record(events, gaps)
-    intervals = intervals_of(history, timeline)
+    intervals = intervals_of(history, timeline, projection)
     for moment in moments_of_change(history):
-        assert patterns_from(intervals, moment) == patterns_at(history, timeline, moment)
+        assert rows_from(intervals, moment) == rows_at(projection, history, timeline, moment)
 
 
-@pytest.mark.parametrize("timeline", TIMELINES)
-@given(histories, gaps)
+@on_every_timeline
+@of_every_projection
+@given(events=histories, gaps=gaps)
 def test_intervals_are_not_empty_and_contain_the_documents_of_their_rows(
-    timeline: Timeline, events: list[Event], gaps: list[float]
+    projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float]
 ) -> None:
-    for interval in intervals_of(record(events, gaps), timeline):
+    for interval in intervals_of(record(events, gaps), timeline, projection):
         assert interval.end is None or interval.start < interval.end
-        assert decode_row(PatternRow, interval.document) == (interval.row, interval.position)
+        assert decode_row(projection.row, interval.document) == (interval.row, interval.position)
 
 
-@pytest.mark.parametrize("timeline", TIMELINES)
-@given(histories, gaps, st.integers(0, 40))
+@on_every_timeline
+@of_every_projection
+@given(events=histories, gaps=gaps, known_position=st.integers(0, 40))
 def test_interval_changes_turn_the_former_intervals_into_the_current_intervals(
-    timeline: Timeline, events: list[Event], gaps: list[float], known_position: int
+    projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float], known_position: int
 ) -> None:
-    for entries in by_detection(record(events, gaps)):
-        removed, added = interval_changes(ActivePatterns(), timeline, entries, known_position)
+    for entries in units_of(projection, record(events, gaps)):
+        removed, added = interval_changes(projection, timeline, entries, known_position)
         former_entries = [entry for entry in entries if entry.entry.position <= known_position]
-        former = {interval.identity for interval in validity_intervals(ActivePatterns(), timeline, former_entries)}
+        former = {interval.identity for interval in validity_intervals(projection, timeline, former_entries)}
         removed_ids, added_ids = ({interval.identity for interval in intervals} for intervals in (removed, added))
         assert removed_ids <= former
         assert not removed_ids & added_ids
-        current = {interval.identity for interval in validity_intervals(ActivePatterns(), timeline, entries)}
+        current = {interval.identity for interval in validity_intervals(projection, timeline, entries)}
         assert former - removed_ids | added_ids == current
 
 
@@ -161,23 +170,63 @@ def test_events_recorded_in_one_millisecond_make_one_interval() -> None:
     assert confidences(history, "recorded") == [(0, 3, 0.9)]
 
 
-@pytest.mark.parametrize("timeline", TIMELINES)
-def test_an_unreadable_event_is_ignored(timeline: Timeline) -> None:
-    entries = decode_entries(
-        ActivePatterns(),
-        starmap(
-            log_entry, record([pattern_detected(occurred_at=NOON), pattern_expired(occurred_at=NOON + 9)], [5], NOON)
-        ),
-    )
-    entries.append(replace_state(entries[0], b"no JSON"))
-    assert len(validity_intervals(ActivePatterns(), timeline, entries)) == 1
+@dataclass(frozen=True)
+class Mention:
+    """A row of ``Mentions``."""
+
+    reports: int
 
 
-def replace_state(entry: DecodedEntry, state: bytes) -> DecodedEntry:
-    [unreadable] = decode_entries(ActivePatterns(), [entry.entry._replace(state=state, position=3)])
-    assert unreadable.event is None
-    assert detection_of(ActivePatterns(), unreadable) is None
-    return unreadable
+class Mentions(Projection[Mention, HealthReported]):
+    """Counts reports by source, and of each source that a report names: an event addresses several units."""
+
+    name = "mentions"
+    version = 1
+    row = Mention
+    key = "source"
+    handles = (HealthReported,)
+
+    def keys(self, event: HealthReported) -> tuple[str | Group, ...]:
+        return event.source, *map(str, event.metrics.get("also", ())), Group(f"all {event.status}")
+
+    def group_of(self, key: str) -> str | None:
+        return "all ok" if key.startswith("ok") else None
+
+    def evolve(self, row: Mention | None, event: HealthReported) -> Mention:
+        del event
+        return Mention(row.reports + 1 if row else 1)
+
+
+def test_an_event_about_rows_of_several_units_is_folded_into_each_unit() -> None:
+    reports = [
+        health_reported(source="ok-1", status="ok", metrics={"also": ["b", "ok-2"]}),
+        health_reported(source="b", status="bad", metrics={"also": ["c"]}),
+        health_reported(source="c", status="ok"),
+    ]
+    history = record(reports, [1, 1], NOON)
+    units = by_unit(Mentions(), decode_entries(Mentions(), starmap(log_entry, history)))
+    assert {unit: [entry.entry.position for entry in entries] for unit, entries in units.items()} == {
+        "all ok": [1, 3],
+        "b": [1, 2],
+        "all bad": [2],
+        "c": [2, 3],
+    }
+    last = rows_from(intervals_of(history, "recorded", Mentions()), NOON + 9)
+    assert {key: (row["reports"], position) for key, (row, position) in last.items()} == {
+        "ok-1": (2, 3),
+        "ok-2": (2, 3),
+        "b": (2, 2),
+        "c": (2, 3),
+    }
+
+
+def test_an_unreadable_event_is_ignored() -> None:
+    history = record([pattern_detected(occurred_at=NOON)], [], NOON)
+    [entry] = starmap(log_entry, history)
+    entries = decode_entries(ActivePatterns(), [entry, entry._replace(state=b"no JSON", position=2)])
+    assert entries[1].event is None
+    [unit] = by_unit(ActivePatterns(), entries).values()
+    assert unit == entries[:1]
 
 
 class FailingPatterns(ActivePatterns):
@@ -191,7 +240,7 @@ class FailingPatterns(ActivePatterns):
         return super().evolve(row, event)
 
 
-@pytest.mark.parametrize("timeline", TIMELINES)
+@on_every_timeline
 def test_an_event_that_cannot_be_folded_only_parks_its_pattern(timeline: Timeline) -> None:
     events = [
         pattern_detected(occurred_at=NOON, tier="intraday"),
@@ -199,10 +248,10 @@ def test_an_event_that_cannot_be_folded_only_parks_its_pattern(timeline: Timelin
         pattern_updated(occurred_at=NOON + 2, tier="daily", confidence=0.9),
         pattern_updated(occurred_at=NOON + 3, confidence=0.1),
     ]
-    entries = decode_entries(FailingPatterns(), starmap(log_entry, record(events, [1, 1, 1], NOON)))
+    history = record(events, [1, 1, 1], NOON)
     result = {
         (item.row.tier, item.row.confidence, item.end is None)
-        for item in validity_intervals(FailingPatterns(), timeline, entries)
+        for item in intervals_of(history, timeline, FailingPatterns())
     }
     assert result == {("daily", 0.7, True), ("intraday", 0.7, False), ("intraday", 0.1, True)}
 
@@ -210,3 +259,21 @@ def test_an_event_that_cannot_be_folded_only_parks_its_pattern(timeline: Timelin
 def test_moments_are_converted_to_microseconds() -> None:
     assert microseconds(1_757_001_600.123456) == 1_757_001_600_123_456
     assert microseconds(253_402_300_799.9) < 253_402_300_800_000_000
+    assert microseconds(float("inf")) == microseconds(253_402_300_799)
+    assert microseconds(-1e300) < microseconds(-62_135_596_799)
+
+
+def test_merging_read_models_and_the_log_of_the_users_have_no_history() -> None:
+    refused = {name for name, projection in READ_MODELS.items() if history_refusal(projection)}
+    assert refused == {Activity.name, Workspaces.name}
+    assert "merges rows" in str(history_refusal(Activity))
+    assert "folds the logs 'users'" in str(history_refusal(Workspaces))
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "is_refused"), [("x" * 46, "y" * 56, False), ("x" * 47, "y", True), ("x", "é" * 29, True)]
+)
+def test_names_that_postgresql_would_shorten_are_refused(name: str, column: str, is_refused: bool) -> None:
+    members = {"name": name, "row": make_dataclass("Row", [(column, str)], frozen=True)}
+    refusal = history_refusal(type("Named", (Mentions,), members))
+    assert ("is longer than 63 bytes" in (refusal or "")) == is_refused
