@@ -144,10 +144,9 @@ def _pattern_routes(
     ports: Ports, catalogue: Catalogue, workspace: CallerWorkspace, clock: Callable[[], float]
 ) -> dict[str, object]:
     patterns, archive = ports.read_models[ActivePatterns.name], ports.archive
+    history = archive.histories[ActivePatterns.name]
     return {
-        "/api/patterns/scan": ScanResource(
-            patterns, archive.histories[ActivePatterns.name], catalogue, workspace, clock
-        ),
+        "/api/patterns/scan": ScanResource(patterns, history, catalogue, workspace, clock),
         "/api/patterns/stats": StatisticsResource(patterns, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, ports.operations, clock),

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import httpx
 import pytest
 from falcon.asgi import App
+from infra.read_models.pattern_queries import RedisPatternQueries
+from infra.read_models.queries import RedisWorkspaceQueries
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
-from infra.read_models.pattern_queries import RedisPatternQueries
-from infra.read_models.queries import RedisWorkspaceQueries
 from infra.redis.connections import connect_async
 from infra.serving.live_read_model import LiveReadModel
 from projections.patterns import ActivePatterns, PatternRow, pattern_id

@@ -25,8 +25,9 @@ from projections.row_history import (
     microseconds,
     validity_intervals,
 )
+from projections.specification import log_entry
 from projections.workspaces import Workspaces
-from tests.events import NOON, health_reported, log_entry, pattern_detected, pattern_expired, pattern_updated
+from tests.events import NOON, health_reported, pattern_detected, pattern_expired, pattern_updated
 from tests.oracles.row_history import PROJECTIONS, PastRow, RecordedEvent, moments_of_change, rows_at
 from tests.strategies import histories
 
