@@ -6,7 +6,7 @@ Every implementation of a port gives the same answers: equal rows, in the same o
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import reduce
 from math import inf
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from domain.errors import TickViewError
@@ -168,7 +168,7 @@ class TooDeepError(TickViewError, ValueError):
 
 def most_frequent(counts: Mapping[str, int], limit: int = MAX_GROUPS) -> dict[str, int]:
     """Return the highest positive counts, ordered by count and name, descending."""
-    ordered = sorted(counts.items(), key=lambda item: (item[1], item[0]), reverse=True)
+    ordered = sorted(sorted(counts.items(), reverse=True), key=itemgetter(1), reverse=True)
     return {name: count for name, count in ordered[:limit] if count > 0}
 
 

@@ -4,7 +4,7 @@ A view maps names of members to values: a column as it is, a column that a funct
 moment, or the provenance of the row.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from operator import attrgetter
@@ -59,7 +59,10 @@ class Provenance:
     """A member with the log and the position of the event that last changed the row: ``market-0=17``."""
 
 
-Member = str | Converted | Elapsed | Remaining | RowKey | Provenance
+Computed = Converted | Elapsed | Remaining | RowKey | Provenance
+"""A member of a view that is not a column as it is."""
+
+Member = str | Computed
 """A member of a view. A text is the name of a column whose value is shown as it is."""
 
 Read = Callable[[Any, float], Any]
@@ -113,14 +116,34 @@ class View:
             result: The row with its key and its provenance, a ``projections.queries.ResultRow``.
             now: The moment to which times refer, in epoch seconds.
         """
-        return {name: read(result, now) for name, read in self._readers}
+        # Most members are columns. One function reads all of them, which is faster than one function for each.
+        document = self._blank.copy()
+        document.update(zip(self._columns, self._read_columns(result.row), strict=True))
+        for name, read in self._readers:
+            document[name] = read(result, now)
+        return document
+
+    @cached_property
+    def _blank(self) -> dict[str, Any]:
+        return dict.fromkeys(self.members)
+
+    @cached_property
+    def _columns(self) -> Mapping[str, str]:
+        return {name: member for name, member in self.members.items() if isinstance(member, str)}
+
+    @cached_property
+    def _read_columns(self) -> Callable[[Any], Sequence[Any]]:
+        columns = list(self._columns.values())
+        if len(columns) > 1:
+            return attrgetter(*columns)
+        return lambda row: [getattr(row, column) for column in columns]
 
     @cached_property
     def _readers(self) -> list[tuple[str, Read]]:
-        return [(name, _reader(member)) for name, member in self.members.items()]
+        return [(name, _reader(member)) for name, member in self.members.items() if not isinstance(member, str)]
 
 
-def _reader(member: Member) -> Read:
+def _reader(member: Computed) -> Read:
     match member:
         case RowKey():
             return lambda result, _now: result.key
@@ -135,8 +158,6 @@ def _reader(member: Member) -> Read:
         case Remaining(column):
             get = attrgetter(column)
             return lambda result, now: None if (moment := get(result.row)) is None else span(moment - now)
-    get = attrgetter(member)
-    return lambda result, _now: get(result.row)
 
 
 def span(seconds: float) -> str:

@@ -4,9 +4,10 @@ A column with equality filters has the parameter ``<column>``, a list. A column 
 ``<column>_min`` and ``<column>_max``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, create_model
 
@@ -63,13 +64,40 @@ def filters_of(projection: AnyProjection, parameters: Mapping[str, Any]) -> tupl
 
 
 def _filters(projection: AnyProjection, parameters: Mapping[str, Any]) -> Iterator[Filter]:
-    key, columns = projection.key, projection.columns
-    if (key not in columns or not columns[key].equality) and parameters.get(key) is not None:
-        yield Equality(key, frozenset(parameters[key]))
-    for name, column in columns.items():
-        if column.equality and (values := parameters.get(name)) is not None:
-            yield Equality(name, frozenset(map(column.group, values)))
-        if column.range:
-            lowest, highest = parameters.get(f"{name}_min"), parameters.get(f"{name}_max")
+    get = parameters.get
+    for name, group, lower_bound, upper_bound in _filterable(projection):  # type: ignore[arg-type]
+        if (values := get(name)) is not None and group:
+            yield Equality(name, frozenset(map(group, values)))
+        if lower_bound:
+            lowest, highest = get(lower_bound), get(upper_bound)
             if lowest is not None or highest is not None:
                 yield Range(name, -inf if lowest is None else lowest, inf if highest is None else highest)
+
+
+class _Filterable(NamedTuple):
+    """A column with filters."""
+
+    name: str
+    group: Callable[[Any], str] | None
+    """Returns the group of a value. None: there is no filter by value."""
+    lower_bound: str
+    """The name of the parameter. Empty: there is no filter by bounds."""
+    upper_bound: str
+
+
+@cache
+def _filterable(projection: AnyProjection) -> Sequence[_Filterable]:
+    """Return the columns with filters. Every scan needs them, so that they are computed once."""
+    key, columns = projection.key, projection.columns
+    filterable = [
+        _Filterable(
+            name,
+            column.group if column.equality else None,
+            *((f"{name}_min", f"{name}_max") if column.range else ("", "")),
+        )
+        for name, column in columns.items()
+        if column.equality or column.range
+    ]
+    if key not in columns or not columns[key].equality:
+        filterable.insert(0, _Filterable(key, str, "", ""))
+    return filterable

@@ -1,8 +1,9 @@
 """Values of filters that no row has: an error for closed sets of values, a hint in an empty answer for open sets."""
 
-from asyncio import gather
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
+from heapq import nlargest
 from typing import Any, NamedTuple
 
 from projections.columns import RowColumn
@@ -13,7 +14,10 @@ MAX_LISTED_VALUES = 30
 """Highest number of known values that a text lists. If there are more, the text gives their number."""
 
 MAX_HINTS = 3
-"""Highest number of values that a hint explains. The comparison with all known values takes milliseconds each."""
+"""Highest number of values that a hint explains. The comparison of each with the known values takes a millisecond."""
+
+MAX_COMPARED = 30
+"""Number of known values that are compared with an unknown value in full: those that share most pairs of characters."""
 
 
 class _UnknownValue(NamedTuple):
@@ -104,15 +108,22 @@ async def _absent(
     missing = sorted(value for value in values if value not in count.groups)
     if count.distinct <= len(count.groups):
         return missing
-    filters = [(Equality(column.name, frozenset((value,))),) for value in missing]
-    pages = await gather(*(queries.page(Query(now, each, limit=0)) for each in filters))
-    return [value for value, page in zip(missing, pages, strict=True) if not page.total]
+    filters = {value: (Equality(column.name, frozenset((value,))),) for value in missing}
+    return [value for value in missing if not (await queries.page(Query(now, filters[value], limit=0))).total]
 
 
 def close_values(value: str, known: Iterable[str]) -> list[str]:
     """Return at most 3 known values that resemble a value regardless of case, the closest first, as they are stored."""
-    by_lower = {each.lower(): each for each in known}
-    return [by_lower[lower] for lower in get_close_matches(value.lower(), by_lower)]
+    by_lower, pairs = {each.lower(): each for each in known}, _pairs(value.lower())
+    candidates = nlargest(MAX_COMPARED, by_lower, key=lambda lower: len(pairs & _pairs(lower)))
+    return [by_lower[lower] for lower in get_close_matches(value.lower(), candidates)]
+
+
+@lru_cache(maxsize=5_000)
+def _pairs(text: str) -> frozenset[str]:
+    """Return the pairs of adjacent characters in a text. Its start and its end count as characters."""
+    framed = f"\0{text}\0"
+    return frozenset(framed[place : place + 2] for place in range(len(framed) - 1))
 
 
 def unknown_value(field: str, kind: str, value: str, known: Collection[str]) -> FieldError:

@@ -1,21 +1,28 @@
 """Pure functions of the API: short names, time spans, compact rows, cursors, positions."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.patterns import PatternRow
-from projections.queries import Cursor
-from readapi.http.cursors import decode_cursor, encode_cursor
+from projections.pattern_views import COMPACT, short_name
+from projections.patterns import ActivePatterns, PatternRow
+from projections.queries import Cursor, ResultRow
+from projections.views import span
+from readapi.http.cursors import Order, decode_cursor, encode_cursor
 from readapi.http.problems import Problem
 from readapi.http.read_model import highest_positions, parse_positions
-from readapi.patterns.rendering import compact, short_name, span
 from readapi.ports.read_models import format_positions
 
 LOGS = st.from_regex("[a-z][a-z0-9-]{0,20}", fullmatch=True)
+KEYS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
 POSITIONS = st.dictionaries(LOGS, st.integers(0, 10**15 - 1), min_size=1, max_size=8)
+
+
+def compact(row: PatternRow, now: float) -> dict[str, Any]:
+    return COMPACT.render(ResultRow(row, "market-0", 17, row.id), now)
 
 
 @pytest.mark.parametrize(
@@ -83,21 +90,30 @@ def test_a_negative_price_and_change_carry_their_sign() -> None:
     assert (compact(row, 0.0)["price"], compact(row, 0.0)["chg"]) == ("-$37.63", "-5.1%")
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False) | st.just(-math.inf), st.text())
+def test_a_full_row_has_the_compact_members_and_every_column() -> None:
+    row = PatternRow("A:Doji:daily:0", "A", "Doji", "daily", 1.0, 0.0, 0.0, source="detector")
+    full = ActivePatterns.views["full"].render(ResultRow(row, "market-0", 17, row.id), 0.0)
+    assert full.items() >= compact(row, 0.0).items()
+    renamed = {"pattern": "pattern_type", "source": "producer"}
+    columns = {renamed.get(name, name): getattr(row, name) for name in ActivePatterns.columns}
+    assert full == compact(row, 0.0) | columns | {"position": "market-0=17"}
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.just(-math.inf), KEYS)
 def test_a_cursor_survives_encoding_and_is_bound_to_its_order(value: float, key: str) -> None:
-    order = ("rs", "asc")
+    order = Order("rs", "asc", "number")
     cursor = encode_cursor(Cursor(value, key), order)
     assert decode_cursor(cursor, order) == Cursor(value, key)
     assert cursor.isascii()
     assert not set(cursor) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
     with pytest.raises(ValueError, match="use the same order"):
-        decode_cursor(cursor, ("rs", "desc"))
+        decode_cursor(cursor, order._replace(sort_order="desc"))
 
 
 @given(st.text())
 def test_any_other_text_is_refused_as_a_cursor(text: str) -> None:
     with pytest.raises(ValueError, match="not a valid cursor"):
-        decode_cursor(text, ("symbol", "asc"))
+        decode_cursor(text, Order("symbol", "asc", "text"))
 
 
 @given(POSITIONS)
