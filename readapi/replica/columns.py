@@ -69,7 +69,8 @@ def _coded_columns(projection: AnyProjection) -> Iterator[tuple[str, Callable[[A
         if column.equality or column.has_sorted_texts:
             yield name, attrgetter(name), Dictionary(column.group)
     for count in projection.summaries:
-        yield summary_column(count.name), _group_of(count), Dictionary(str)
+        if count.by or count.where:
+            yield summary_column(count.name), _group_of(count), Dictionary(str)
 
 
 def _group_of(count: Count) -> Callable[[Any], str | None]:

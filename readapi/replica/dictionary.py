@@ -1,6 +1,6 @@
 """Dictionary encoding: a column holds small integer codes, and a dictionary maps the codes to values."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,12 @@ class Dictionary:
         self.values: list[Any] = []
         """The values, by code."""
         self._codes: dict[Any, int] = {}
-        self._groups: dict[str, list[int]] = {}
-        """Group -> codes of its values."""
+        self._groups: list[str | None] = []
+        """The groups of the values, by code."""
+        self._first: dict[str, int] = {}
+        """Group -> code of its first value."""
+        self._others: dict[str, list[int]] = {}
+        """Group -> codes of its other values. Most groups have one value."""
 
     def code(self, value: Any) -> int:
         """Return the code of a value, and assign one if the value is new."""
@@ -32,19 +36,28 @@ class Dictionary:
         if code is None:
             code = self._codes[value] = len(self.values)
             self.values.append(value)
-            if value is not None:
-                self._groups.setdefault(self._group(value), []).append(code)
+            group = None if value is None else self._group(value)
+            self._groups.append(group)
+            if group is not None and self._first.setdefault(group, code) != code:
+                self._others.setdefault(group, []).append(code)
         return code
 
-    def codes_of(self, groups: Iterable[str]) -> list[int]:
+    def codes_of(self, groups: Collection[str]) -> list[int]:
         """Return the codes of all values in some groups. Unknown groups have none."""
-        return [code for group in groups for code in self._groups.get(group, ())]
+        first, others = self._first, self._others
+        codes = [first[group] for group in groups if group in first]
+        return codes + [code for group in groups for code in others.get(group, ())] if others else codes
 
     def count(self, codes: Codes) -> dict[str, int]:
         """Count the codes by group. Groups without a code are missing."""
-        counts = np.bincount(codes, minlength=len(self.values)).tolist()
-        sums = {group: sum([counts[code] for code in members]) for group, members in self._groups.items()}
-        return {group: number for group, number in sums.items() if number}
+        counts = np.bincount(codes)
+        counted = np.flatnonzero(counts)
+        sums: dict[str, int] = {}
+        for code, number in zip(counted.tolist(), counts[counted].tolist(), strict=True):
+            group = self._groups[code]
+            if group is not None:
+                sums[group] = sums.get(group, 0) + number
+        return sums
 
     def ranks(self) -> NDArray[np.int32]:
         """Return, for each code, the rank of its text among all texts. A missing text has the lowest rank."""

@@ -178,9 +178,9 @@ class FilterPlan:
         """The filters among which the scan looks for the narrowest."""
         self.uncounted: list[Filter] = []
         """The filters whose rows are not worth counting."""
-        self._order = indexes.order
         ranges = {each.column: each for each in query.filters if isinstance(each, Range)}
-        order_bounds = ranges.pop(indexes.order, None)
+        bounds = ranges.pop(indexes.order, None)
+        self._order = RangeFilter(indexes, columns, bounds) if bounds else None
         for each in query.filters:
             if isinstance(each, Range):
                 continue
@@ -188,25 +188,18 @@ class FilterPlan:
                 self.counted.append(KeyFilter(columns, each.values))
             else:
                 is_counted = len(each.values) <= MAX_COUNTED_VALUES
-                (self.counted if is_counted else self.uncounted).append(
-                    ValueFilter(indexes, columns, each, order_bounds)
-                )
-        if order_bounds:
+                (self.counted if is_counted else self.uncounted).append(ValueFilter(indexes, columns, each, bounds))
+        if self._order:
             # Not worth counting beside filters by value, which include the bounds.
-            (self.uncounted if self.counted else self.counted).append(RangeFilter(indexes, columns, order_bounds))
+            (self.uncounted if self.counted else self.counted).append(self._order)
         self.counted += [RangeFilter(indexes, columns, each) for each in ranges.values()]
-
-    @property
-    def all(self) -> list[Filter]:
+        self.all = [*self.counted, *self.uncounted]
         """All filters."""
-        return [*self.counted, *self.uncounted]
 
     def remaining(self, narrowest: Filter | None) -> list[Filter]:
         """Return the filters that the rows of the narrowest filter must still be tested against."""
-        others = [other for other in self.all if other is not narrowest]
-        if isinstance(narrowest, ValueFilter):
-            return [other for other in others if not (isinstance(other, RangeFilter) and other.number == self._order)]
-        return others
+        included = self._order if isinstance(narrowest, ValueFilter) else None
+        return [other for other in self.all if other is not narrowest and other is not included]
 
 
 def passing(slots: Slots, filters: list[Filter]) -> Slots:

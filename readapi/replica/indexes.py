@@ -51,7 +51,7 @@ class Indexes:
         """Return the index in the order of a column, or of the key if the column is None, up to date."""
         if column is None:
             return self.by_number(KEY_ORDER)
-        return self.by_text(column) if self._projection.columns[column].kind == "text" else self.by_number(column)
+        return self.by_text(column) if column in self._projection.texts else self.by_number(column)
 
     def quantized(self, number: str) -> QuantizedColumn:
         """Return the quantized column of numbers, which ``mark`` brings up to date."""

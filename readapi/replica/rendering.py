@@ -14,7 +14,7 @@ from projections.base import ENDS_INDEX
 from projections.queries import AnyProjection, ResultRow
 from projections.views import DAY, Elapsed, Remaining, View, span
 from readapi.read_models.rendering import EncodedRows
-from readapi.replica.arrays import Numbers, Slots
+from readapi.replica.arrays import Slots
 from readapi.replica.columns import Columns, encoded_view
 from readapi.replica.row_codec import RowCodec
 
@@ -27,6 +27,9 @@ _LOWEST_SPAN = np.finfo(np.float64).min
 _SPAN_BOUNDS = np.array([_LOWEST_SPAN, *_SPAN_STARTS], np.float64)
 _SPANS = [b"null", *(b'"%b"' % span(start).encode() for start in (0, *_SPAN_STARTS[:-1]))]
 """The texts of spans between two bounds. The first text is that of a missing moment."""
+
+_LONG_SPAN = len(_SPANS)
+"""Number of a span of one day or more, or of a missing moment if it counts as infinite."""
 
 
 class _Spans:
@@ -42,19 +45,20 @@ class _Spans:
         self._is_elapsed = isinstance(member, Elapsed)
         self._column = column
         self._end = end
-        self._parts = [text + end for text in _SPANS]
+        self._parts = [*(text + end for text in _SPANS), b""]
 
     def encode(self, columns: Columns, slots: Slots, now: float) -> list[bytes]:
         moments = columns.numbers[self._column].take(slots)
         spans = now - moments if self._is_elapsed else moments - now
-        parts, long_span = self._parts, len(self._parts)
-        return [
-            parts[number] if number < long_span else self._long_part(spans, index)
-            for index, number in enumerate(_SPAN_BOUNDS.searchsorted(spans, "right").tolist())
-        ]
+        numbers = _SPAN_BOUNDS.searchsorted(spans, "right").tolist()
+        parts = list(map(self._parts.__getitem__, numbers))
+        if _LONG_SPAN in numbers:
+            for index, seconds in enumerate(spans.tolist()):
+                if numbers[index] == _LONG_SPAN:
+                    parts[index] = self._long_part(seconds)
+        return parts
 
-    def _long_part(self, spans: Numbers, index: int) -> bytes:
-        seconds = spans.item(index)
+    def _long_part(self, seconds: float) -> bytes:
         return (_SPANS[0] if seconds == np.inf else b'"%b"' % span(seconds).encode()) + self._end
 
 
@@ -85,7 +89,7 @@ class RowEncoder:
         """Encode the documents of the rows in some slots as a JSON array."""
         prefixes, step = columns.prefixes, len(self._spans) + 1
         parts = [b""] * (step * len(slots))
-        parts[0::step] = [prefixes[slot] for slot in slots.tolist()]
+        parts[0::step] = map(prefixes.__getitem__, slots.tolist())
         for number, spans in enumerate(self._spans, 1):
             parts[number::step] = spans.encode(columns, slots, now)
         return b"[%b]" % b"".join(parts)[:-1]

@@ -172,7 +172,7 @@ class Replica:
         total, slots, more = find_matches(query, self._projection.key, self._indexes, self._columns)
         if query.offset > MAX_OFFSET and query.offset < total:
             raise TooDeepError(query, total)
-        end = self._cursor(int(slots[-1]), query.sort_by) if more and len(slots) else None
+        end = self._cursor(slots.item(-1), query.sort_by) if more and len(slots) else None
         return Page(self._result_rows(slots), total, end)
 
     def _result_rows(self, slots: Slots) -> ReplicaRows:
@@ -182,11 +182,12 @@ class Replica:
 
     def _cursor(self, slot: int, sort_by: str | None) -> Cursor:
         columns = self._columns
-        value: float | str | None = None
-        if sort_by:
-            is_text = self._projection.columns[sort_by].has_sorted_texts
-            value = columns.value(sort_by, slot) if is_text else columns.numbers[sort_by].item(slot)
-        return Cursor(value, columns.keys[slot])
+        key = columns.keys[slot]
+        if sort_by is None:
+            return Cursor(None, key)
+        if sort_by in self._projection.texts:
+            return Cursor(columns.value(sort_by, slot), key)
+        return Cursor(columns.numbers[sort_by].item(slot), key)
 
     async def get(self, key: str, now: float) -> ResultRow[Any] | None:
         """Return the row with a key, or None if there is no such row, or if it has ended at ``now``."""
@@ -207,7 +208,10 @@ class Replica:
         return {name: self._count(self._count_columns[name], active) for name in names}
 
     def _count(self, column: str, slots: Slots) -> Counts:
-        groups = self._columns.dictionaries[column].count(self._columns.codes[column].take(slots))
+        if column in self._columns.codes:
+            groups = self._columns.dictionaries[column].count(self._columns.codes[column].take(slots))
+        else:
+            groups = {"": len(slots)} if len(slots) else {}
         return Counts(most_frequent(groups), sum(groups.values()), len(groups))
 
     @property
