@@ -117,7 +117,7 @@ def _open_live(service: Service, client: AsyncRedis, projection: Projection[Any,
         return service.open_queries(client, projection, build, logs)
 
     if not projection.has_replica:
-        return LiveReadModel(projection.name, projection.version, logs, open_queries)
+        return LiveReadModel(projection, logs, open_queries)
     only_replica_answers = projection.merges() or projection.name in CATALOGUE
     max_rows = MAX_ROWS if only_replica_answers else service.stores.settings.replica_max_rows
     return ReplicatedReadModel(projection, logs, open_queries, max_rows)

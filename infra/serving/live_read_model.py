@@ -9,6 +9,7 @@ import structlog
 from redis.asyncio import Redis
 
 from infra.serving.changes import ChangesCursor, Entry, commit
+from projections.base import Projection
 from projections.queries import Positions, RowQueries
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitListener
@@ -28,20 +29,19 @@ class LiveReadModel:
     Until a build is live, the queries run on an empty build with number 0.
 
     Args:
-        name: Name of the read model.
-        version: Version of the projection in this release.
+        projection: The projection of the read model.
         logs: The logs that the read model folds.
         open_queries: Creates the queries to a build.
     """
 
-    def __init__(self, name: str, version: int, logs: Sequence[str], open_queries: OpenQueries) -> None:
-        self.name = name
+    def __init__(self, projection: Projection[Any, Any], logs: Sequence[str], open_queries: OpenQueries) -> None:
+        self.name = projection.name
         self.logs = logs
         self._open_queries = open_queries
         self._commit_listeners: list[CommitListener] = []
         self._move_listeners: list[Callable[[], None]] = []
         self._cursor: ChangesCursor | None = None
-        empty_build = Build(version, 0)
+        empty_build = Build(projection.version, 0)
         self._current = LiveBuild(empty_build, open_queries(empty_build), dict.fromkeys(logs, 0))
         self._moved = asyncio.Event()
 

@@ -78,7 +78,7 @@ class ReplicatedReadModel(LiveReadModel):
         open_queries: OpenQueries,
         max_rows: int,
     ) -> None:
-        super().__init__(projection.name, projection.version, logs, open_queries)
+        super().__init__(projection, logs, open_queries)
         self._projection = projection
         self._max_rows = max_rows
         self._replica: Replica | None = None

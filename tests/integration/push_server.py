@@ -90,7 +90,7 @@ class PushServer:
             [symbol_row("S1", sector="Energy"), symbol_row("S2", sector="Health")], {"leaders": ["S1"]}
         )
         self.workspaces = StubWorkspaceQueries()
-        live_workspaces: LiveReadModel[Any] = LiveReadModel("workspaces", 1, ("users",), lambda _: self.workspaces)
+        live_workspaces = LiveReadModel(Workspaces(), ("users",), lambda _: self.workspaces)
         workspaces: ReadModel[Any] = ReadModel(Workspaces(), live_workspaces, 0)
         self.hub = Hub(
             READ_MODELS,

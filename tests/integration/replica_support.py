@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 
 from redis import Redis
 
-from infra.read_models.pattern_queries import RedisPatternQueries
+from infra.read_models.row_queries import RedisRowQueries
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect_async
 from infra.serving.changes_follower import ChangesFollower
 from infra.serving.freshness import RedisFreshness
-from infra.serving.replicas import ReplicatedPatterns
+from infra.serving.replicas import ReplicatedReadModel
 from projections.patterns import ActivePatterns, PatternRow
-from projections.queries import PatternQuery
+from projections.queries import Query
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitIds, CommitListener
 from tests.pattern_queries import (
@@ -25,7 +25,7 @@ from tests.segment_writer import SegmentWriter
 from tests.tasks import cancel_and_wait
 
 SECOND_BUILD = Build(1, 2)
-ALL_PATTERNS = PatternQuery(now=0.0, limit=100)
+ALL_PATTERNS = Query(now=0.0, limit=100)
 
 
 class PatternRows:
@@ -77,10 +77,13 @@ def switch(redis: Redis) -> None:
 @asynccontextmanager
 async def following(
     url: str, max_rows: int = 100_000, listener: CommitListener | None = None
-) -> AsyncIterator[ReplicatedPatterns]:
+) -> AsyncIterator[ReplicatedReadModel]:
     """Follow the changes of the patterns while the context is open."""
     async with connect_async(url) as querying_client, connect_async(url) as following_client:
-        patterns = ReplicatedPatterns(LOGS, lambda build: RedisPatternQueries(querying_client, build, LOGS), max_rows)
+        projection = ActivePatterns()
+        patterns = ReplicatedReadModel(
+            projection, LOGS, lambda build: RedisRowQueries(querying_client, projection, build, LOGS), max_rows
+        )
         if listener:
             patterns.add_commit_listener(listener)
         task = asyncio.create_task(ChangesFollower(following_client, [patterns], RedisFreshness()).run())
@@ -91,17 +94,17 @@ async def following(
             await cancel_and_wait(task)
 
 
-def answers_from_replica(patterns: ReplicatedPatterns, build: Build = FIRST_BUILD) -> bool:
+def answers_from_replica(patterns: ReplicatedReadModel, build: Build = FIRST_BUILD) -> bool:
     return patterns.current.queries.source == "replica" and patterns.current.build == build
 
 
-async def scan_ids_at_end(patterns: ReplicatedPatterns, stored_patterns: PatternRows) -> set[str]:
+async def scan_ids_at_end(patterns: ReplicatedReadModel, stored_patterns: PatternRows) -> set[str]:
     """Wait until the follower has received all rows written, then scan all pages and return the ids."""
     assert await patterns.reached(stored_patterns.positions, 60)
     ids: set[str] = set()
     query = ALL_PATTERNS
     while True:
-        page = await patterns.current.queries.scan(query)
+        page = await patterns.current.queries.page(query)
         ids |= {result.row.id for result in page.rows}
         if page.end is None:
             return ids

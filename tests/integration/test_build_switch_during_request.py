@@ -6,19 +6,21 @@ loop later than in the repetition before.
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 from falcon.asgi import App
-from infra.read_models.pattern_queries import RedisPatternQueries
-from infra.read_models.queries import RedisWorkspaceQueries
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
+from infra.read_models.row_queries import RedisRowQueries
 from infra.redis.connections import connect_async
 from infra.serving.live_read_model import LiveReadModel
+from projections.base import Projection
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.versions import Build
+from projections.workspaces import Workspaces
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
 from readapi.patterns.list_filters import CallerWorkspace
@@ -76,15 +78,15 @@ def test_a_response_comes_from_one_build(
 
     async def test() -> None:
         async with connect_async(redis_url) as client:
-            live_patterns = LiveReadModel("patterns", 1, [LOG], lambda build: RedisPatternQueries(client, build, [LOG]))
-            read_model = ReadModel("patterns", live_patterns, wait_seconds=60)
+
+            def open_live(projection: Projection[Any, Any], log: str) -> LiveReadModel:
+                return LiveReadModel(projection, [log], lambda build: RedisRowQueries(client, projection, build, [log]))
+
+            live_patterns = open_live(ActivePatterns(), LOG)
+            read_model = ReadModel(ActivePatterns(), live_patterns, wait_seconds=60)
             app = App(middleware=[RequestMetrics(CollectorRegistry())])
-            live_workspaces = LiveReadModel(
-                "workspaces", 1, ["users"], lambda build: RedisWorkspaceQueries(client, build, ["users"])
-            )
-            caller_workspace = CallerWorkspace(
-                ReadModel("workspaces", live_workspaces, wait_seconds=60, family="users")
-            )
+            live_workspaces = open_live(Workspaces(), "users")
+            caller_workspace = CallerWorkspace(ReadModel(Workspaces(), live_workspaces, wait_seconds=60))
             app.add_route(
                 "/scan",
                 ScanResource(

@@ -9,16 +9,17 @@ import pytest
 from redis import Redis
 
 from infra.read_models.keys import SegmentKeys
+from infra.read_models.row_queries import RedisRowQueries
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect_async
-from infra.serving import catalogue, replicas
-from infra.serving.catalogue import ReplicatedCatalogueModel
+from infra.serving import replicas
 from infra.serving.changes_follower import ChangesFollower
 from infra.serving.freshness import RedisFreshness
+from infra.serving.replicas import ReplicatedReadModel
 from projections.ports import Segment
 from projections.symbols import SymbolRow, Symbols
 from projections.versions import Build
-from readapi.catalogue.replicas import SymbolReplica, UnloadedReplica
+from readapi.replica.replica import Replica
 from tests.catalogue import symbol_row
 from tests.read_model import FIRST_BUILD
 from tests.segment_writer import SegmentWriter
@@ -26,7 +27,6 @@ from tests.tasks import cancel_and_wait, wait_for_condition
 
 LOG = "market-0"
 SECOND = Build(1, 2)
-LiveSymbols = ReplicatedCatalogueModel[SymbolReplica]
 
 
 def deploy(redis: Redis) -> None:
@@ -38,11 +38,14 @@ def symbol_rows(count: int, first: int = 0) -> dict[str, SymbolRow]:
 
 
 @asynccontextmanager
-async def following(url: str) -> AsyncIterator[tuple[LiveSymbols, list[object]]]:
+async def following(url: str, max_rows: int = 100_000) -> AsyncIterator[tuple[ReplicatedReadModel, list[object]]]:
     """Follow the symbols. Yield the read model and the table after each of its moves."""
     tables: list[object] = []
     async with connect_async(url) as client:
-        symbols: LiveSymbols = ReplicatedCatalogueModel(Symbols(), [LOG], SymbolReplica)
+        projection = Symbols()
+        symbols = ReplicatedReadModel(
+            projection, [LOG], lambda build: RedisRowQueries(client, projection, build, [LOG]), max_rows
+        )
         symbols.add_move_listener(lambda: tables.append(symbols.current.queries))
         task = asyncio.create_task(ChangesFollower(client, [symbols], RedisFreshness()).run())
         try:
@@ -52,10 +55,10 @@ async def following(url: str) -> AsyncIterator[tuple[LiveSymbols, list[object]]]
             await cancel_and_wait(task)
 
 
-def known_symbols(symbols: LiveSymbols) -> set[str] | None:
+def known_symbols(symbols: ReplicatedReadModel) -> set[str] | None:
     """Return the symbols in the replica, or None while no replica is loaded."""
     table = symbols.current.queries
-    return None if isinstance(table, UnloadedReplica) else set(table.rows)
+    return {result.key for result in table.rows()} if isinstance(table, Replica) else None
 
 
 def test_the_catalogue_is_empty_before_the_first_build_and_unloaded_until_it_is_complete(
@@ -73,8 +76,8 @@ def test_the_catalogue_is_empty_before_the_first_build_and_unloaded_until_it_is_
             await asyncio.to_thread(deploy, redis)
             await wait_for_condition(lambda: known_symbols(symbols))
             assert known_symbols(symbols) == set(symbol_rows(1_000))
-            assert {len(table) for table in tables if isinstance(table, SymbolReplica)} == {1_000}
-            assert any(isinstance(table, UnloadedReplica) for table in tables)
+            assert {len(table) for table in tables if isinstance(table, Replica)} == {1_000}
+            assert any(isinstance(table, RedisRowQueries) for table in tables)
             await asyncio.to_thread(writer.put, {"S0": None, **symbol_rows(1, 1_000)})
             await wait_for_condition(lambda: known_symbols(symbols) == set(symbol_rows(1_000, 1)))
 
@@ -122,8 +125,8 @@ def test_a_missing_commit_unloads_the_catalogue_until_it_is_loaded_again(redis: 
             redis.hincrby(keys.state, "changes", 1)  # a commit that the follower does not read
             await asyncio.to_thread(writer.put, symbol_rows(1, 500))
             await wait_for_condition(lambda: known_symbols(symbols) == set(writer.rows))
-            assert isinstance(tables[0], UnloadedReplica)
-            assert not any(len(table) == 100 for table in tables if isinstance(table, SymbolReplica))
+            assert isinstance(tables[0], RedisRowQueries)
+            assert not any(len(table) == 100 for table in tables if isinstance(table, Replica))
 
     asyncio.run(test())
 
@@ -143,8 +146,8 @@ def test_the_former_build_answers_after_a_switch_until_the_new_build_is_loaded(
             change_versions(redis, "symbols", lambda versions: versions.replayed(1, held=False, throttle=0))
             change_versions(redis, "symbols", lambda versions: versions.switched(SECOND))
             await wait_for_condition(lambda: symbols.current.build == SECOND)
-            assert {len(table) for table in tables if isinstance(table, SymbolReplica)} <= {10, 1_000}
-            assert not any(isinstance(table, UnloadedReplica) for table in tables)
+            assert {len(table) for table in tables if isinstance(table, Replica)} <= {10, 1_000}
+            assert not any(isinstance(table, RedisRowQueries) for table in tables)
 
     asyncio.run(test())
 
@@ -152,14 +155,13 @@ def test_the_former_build_answers_after_a_switch_until_the_new_build_is_loaded(
 def test_a_catalogue_over_the_size_limit_is_unloaded(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalogue, "MAX_SYMBOLS", 50)
     monkeypatch.setattr(replicas, "RETRY_SECONDS", 0.05)
     deploy(redis)
     writer = SegmentWriter(redis, Symbols(), LOG)
     writer.put(symbol_rows(50))
 
     async def test() -> None:
-        async with following(redis_url) as (symbols, _):
+        async with following(redis_url, max_rows=50) as (symbols, _):
             await wait_for_condition(lambda: known_symbols(symbols))
             await asyncio.to_thread(writer.put, symbol_rows(1, 50))
             await wait_for_condition(lambda: known_symbols(symbols) is None)

@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from infra.read_models.keys import SegmentKeys
+from infra.read_models.row_queries import RedisRowQueries
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect_async
 from infra.serving.changes_follower import ChangesFollower
 from infra.serving.freshness import RedisFreshness
 from infra.serving.live_read_model import LiveReadModel
+from projections.backtests import Backtests
+from projections.base import Projection
+from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.versions import Build, Versions
 from tests.read_model import FIRST_BUILD
@@ -23,8 +27,8 @@ SECOND = Build(1, 2)
 
 
 class LiveReadModels(NamedTuple):
-    patterns: LiveReadModel[Build]
-    backtests: LiveReadModel[Build]
+    patterns: LiveReadModel
+    backtests: LiveReadModel
 
 
 def segment(number: int, build: Build = FIRST_BUILD, read_model: str = "patterns") -> Segment:
@@ -53,11 +57,13 @@ def switch(redis: Redis, name: str = "patterns") -> None:
 
 @asynccontextmanager
 async def following(url: str) -> AsyncIterator[LiveReadModels]:
-    """Follow both read models. The queries of each build are the build itself."""
+    """Follow both read models."""
     async with connect_async(url) as client:
-        read_models = LiveReadModels(
-            *(LiveReadModel(name, 1, LOGS, lambda build: build) for name in LiveReadModels._fields)
-        )
+
+        def open_live(projection: Projection[Any, Any]) -> LiveReadModel:
+            return LiveReadModel(projection, LOGS, lambda build: RedisRowQueries(client, projection, build, LOGS))
+
+        read_models = LiveReadModels(open_live(ActivePatterns()), open_live(Backtests()))
         follower = ChangesFollower(client, read_models, RedisFreshness())
         await follower.load()
         task = asyncio.create_task(follower.run())
@@ -76,7 +82,7 @@ def test_an_empty_build_answers_before_the_first_build(redis_url: str, redis: Re
     async def test() -> None:
         async with following(redis_url) as read_models:
             before_first_build = read_models.patterns.current
-            assert before_first_build.build == before_first_build.queries == Build(1, 0)
+            assert before_first_build.build == Build(1, 0)
             assert before_first_build.positions == {"market-0": 0, "market-1": 0}
             assert await read_models.patterns.reached({"market-0": 0}, 0) == before_first_build
             wait = asyncio.create_task(read_models.patterns.reached({"market-0": 3}, 60))
@@ -84,7 +90,7 @@ def test_an_empty_build_answers_before_the_first_build(redis_url: str, redis: Re
             await asyncio.to_thread(deploy, redis)
             reached = await wait
             assert reached is not None
-            assert (reached.build, reached.queries, reached.positions["market-0"]) == (FIRST_BUILD, FIRST_BUILD, 3)
+            assert (reached.build, reached.positions["market-0"]) == (FIRST_BUILD, 3)
 
     run(test)
 
@@ -149,11 +155,13 @@ def test_a_switch_is_followed_and_an_earlier_snapshot_does_not_change(redis_url:
             await asyncio.to_thread(switch, redis)
             await wait_for_condition(lambda: read_models.patterns.current.build == SECOND)
             switched = read_models.patterns.current
-            assert (switched.queries, switched.positions) == (SECOND, {"market-0": 8, "market-1": 0})
-            assert (snapshot.build, snapshot.queries, snapshot.positions["market-0"]) == (FIRST_BUILD, FIRST_BUILD, 9)
+            assert switched.positions == {"market-0": 8, "market-1": 0}
+            assert switched.queries is not snapshot.queries
+            assert (snapshot.build, snapshot.positions["market-0"]) == (FIRST_BUILD, 9)
             assert read_models.backtests.current.build == FIRST_BUILD
             await asyncio.to_thread(change_versions, redis, "patterns", Versions.rolled_back)
-            await wait_for_condition(lambda: read_models.patterns.current == snapshot)
+            await wait_for_condition(lambda: read_models.patterns.current.build == FIRST_BUILD)
+            assert read_models.patterns.current.positions == snapshot.positions
 
     run(test)
 

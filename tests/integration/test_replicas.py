@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from infra.read_models.keys import SegmentKeys
-from infra.read_models.pattern_queries import RedisPatternQueries
+from infra.read_models.row_queries import RedisRowQueries
 from infra.redis.connections import connect_async
 from infra.serving import replicas
-from projections.patterns import PatternRow
+from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import Segment
-from projections.queries import Page, PatternQueries, PatternQuery
+from projections.queries import Query, RowQueries
 from projections.versions import Build
 from tests.integration.replica_support import (
     ALL_PATTERNS,
@@ -30,7 +30,7 @@ from tests.integration.replica_support import (
     scan_ids_at_end,
     switch,
 )
-from tests.oracles import queries as oracle
+from tests.oracles import rows as oracle
 from tests.pattern_queries import (
     LOGS,
     NOW,
@@ -48,10 +48,6 @@ on_a_server = settings(
 )
 
 
-def assert_page(page: Page[PatternRow], expected: oracle.QueryResult) -> None:
-    assert ([result.row.id for result in page.rows], page.total, page.end) == expected
-
-
 @on_a_server
 @given(
     few_or_many_rows,
@@ -63,7 +59,7 @@ def test_the_replica_and_redis_answer_as_the_oracle(
     redis_url: str,
     rows: list[PatternRow],
     changes: list[tuple[PatternRow, bool]],
-    queries: list[PatternQuery],
+    queries: list[Query],
 ) -> None:
     redis.flushall()
     deploy(redis)
@@ -75,19 +71,20 @@ def test_the_replica_and_redis_answer_as_the_oracle(
             await wait_for_condition(lambda: answers_from_replica(patterns))
             await asyncio.to_thread(stored_patterns.put, {row.id: None if removed else row for row, removed in changes})
             await scan_ids_at_end(patterns, stored_patterns)
-            implementations: tuple[PatternQueries, ...] = (
+            implementations: tuple[RowQueries[PatternRow], ...] = (
                 patterns.current.queries,
-                RedisPatternQueries(client, FIRST_BUILD, LOGS),
+                RedisRowQueries(client, ActivePatterns(), FIRST_BUILD, LOGS),
             )
             assert [implementation.source for implementation in implementations] == ["replica", "redis"]
             for query in queries:
-                expected = oracle.scan(stored_patterns.rows.values(), query)
-                pages = [await implementation.scan(query) for implementation in implementations]
+                expected = oracle.page(ActivePatterns, stored_patterns.rows, query)
+                pages = [await implementation.page(query) for implementation in implementations]
                 for page in pages:
-                    assert_page(page, expected)
+                    assert ([result.key for result in page.rows], page.total, page.end) == expected
                 assert list(pages[0].rows) == list(pages[1].rows)
-                statistics = [await implementation.statistics(query.now) for implementation in implementations]
-                assert statistics[0] == statistics[1]
+                names = [count.name for count in ActivePatterns.counts]
+                counts = [await implementation.counts(names, query.now) for implementation in implementations]
+                assert counts[0] == counts[1]
                 for row in list(stored_patterns.rows.values())[:5]:
                     rows_read = [await implementation.get(row.id, query.now) for implementation in implementations]
                     assert rows_read[0] == rows_read[1]
@@ -209,10 +206,10 @@ def test_after_a_switch_the_former_build_answers_until_the_new_build_is_loaded(
             seen: set[tuple[Build, str, int]] = set()
             while not answers_from_replica(patterns, SECOND_BUILD):
                 current = patterns.current
-                seen.add((current.build, current.queries.source, (await current.queries.scan(ALL_PATTERNS)).total))
+                seen.add((current.build, current.queries.source, (await current.queries.page(ALL_PATTERNS)).total))
                 await asyncio.sleep(0)
             assert seen == {(FIRST_BUILD, "replica", 300)}
-            assert (await patterns.current.queries.scan(ALL_PATTERNS)).total == 3_000
+            assert (await patterns.current.queries.page(ALL_PATTERNS)).total == 3_000
             assert [build for build, _ in recorder.builds] == [FIRST_BUILD, SECOND_BUILD]
             await asyncio.to_thread(
                 stored_patterns[SECOND_BUILD].put, dict.fromkeys(list(stored_patterns[SECOND_BUILD].rows)[:100])
@@ -292,8 +289,8 @@ def test_the_replica_excludes_elapsed_rows(redis: Redis, redis_url: str) -> None
         async with following(redis_url) as patterns:
             await wait_for_condition(lambda: answers_from_replica(patterns))
             queries = patterns.current.queries
-            before = await queries.scan(PatternQuery(now=NOW - 0.001))
-            after = await queries.scan(PatternQuery(now=NOW))
+            before = await queries.page(Query(now=NOW - 0.001))
+            after = await queries.page(Query(now=NOW))
             assert (before.total, after.total) == (100, 98)
             state = queries.state(NOW)
             assert state is not None

@@ -15,7 +15,7 @@ from projections.base import encode_row
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import Positions, ResultRow, RowQueries
 from projections.versions import Build
-from projections.workspaces import WorkspaceRow
+from projections.workspaces import WorkspaceRow, Workspaces
 from readapi.http.identities import Identity
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
@@ -61,7 +61,7 @@ class LiveReplica:
         return self.seconds_away
 
 
-class Workspaces(dict[str, WorkspaceRow]):
+class StoredWorkspaces(dict[str, WorkspaceRow]):
     """A build of ``workspaces`` in memory that is always live."""
 
     def __init__(self) -> None:
@@ -95,12 +95,12 @@ class Api:
     """The resources of patterns with middleware, and a clock that a test sets."""
 
     def __init__(
-        self, served: LiveReplica, workspaces: Workspaces, now: float, fixture: CatalogueFixture | None = None
+        self, served: LiveReplica, workspaces: StoredWorkspaces, now: float, fixture: CatalogueFixture | None = None
     ) -> None:
         self.now = now
         catalogue = (fixture or CatalogueFixture()).catalogue
-        lists = CallerWorkspace(ReadModel("workspaces", workspaces, 0, family="users"))
-        patterns = ReadModel("patterns", served, 0, served)
+        lists = CallerWorkspace(ReadModel(Workspaces(), workspaces, 0))
+        patterns = ReadModel(ActivePatterns(), served, 0, served)
         app = App(middleware=[RequestMetrics(CollectorRegistry()), IdentityFromHeader()])
         app.add_route(
             "/scan", ScanResource(patterns, RowHistory("patterns_history", None, 0), catalogue, lists, lambda: self.now)
@@ -123,7 +123,7 @@ class Api:
 @pytest.mark.parametrize("event_loop_turns", range(8))
 def test_a_change_during_a_request_invalidates_the_cached_answer(event_loop_turns: int) -> None:
     replica = Replica(ActivePatterns())
-    api = Api(LiveReplica(replica), Workspaces(), NOW)
+    api = Api(LiveReplica(replica), StoredWorkspaces(), NOW)
 
     def detect(number: int) -> None:
         row = pattern_row("AAPL", "Doji", "daily", NOW - number, 0.8)
@@ -168,7 +168,7 @@ class ServedPatterns:
 
     def __init__(self, rows: list[PatternRow]) -> None:
         self._replica = Replica(ActivePatterns())
-        self._served, self._workspaces = LiveReplica(self._replica), Workspaces()
+        self._served, self._workspaces = LiveReplica(self._replica), StoredWorkspaces()
         for user in USERS:
             self._workspaces.put_lists(user, [])
         self._fixture = CatalogueFixture(
@@ -220,7 +220,7 @@ def test_a_cached_answer_equals_a_new_answer(rows: list[PatternRow], steps: list
 
 def test_a_cached_answer_is_returned_without_a_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     replica = Replica(ActivePatterns())
-    api = Api(LiveReplica(replica), Workspaces(), NOW)
+    api = Api(LiveReplica(replica), StoredWorkspaces(), NOW)
     first = api.get("/scan")
     assert api.get("/scan") == first
     monkeypatch.setattr(Replica, "page", None)
