@@ -40,8 +40,8 @@ ALIASES = {
 }
 """Parameter of the scan -> the derived parameter that it replaces."""
 
-REPLACED = frozenset((*ALIASES.values(), "rsi_min", "rsi_max"))
-"""The derived parameters that the scan has under another name. ``rsi_range`` replaces two of them."""
+REPLACED = frozenset((*ALIASES.values(), "confidence_min", "rsi_min", "rsi_max"))
+"""The derived parameters in whose place the scan has a parameter of its own. ``rsi_range`` replaces two of them."""
 
 SORT_ALIASES = {"rs": "relative_strength", "volume": "relative_volume"}
 """Sort key of the scan -> the column that it stands for."""
@@ -59,16 +59,8 @@ def _sort_keys() -> Iterable[str]:
     return [names.get(column, column) for column in sortable]
 
 
-if TYPE_CHECKING:
-    DerivedFilters = Parameters
-    SortKey = str
-else:
-    DerivedFilters = create_model("DerivedFilters", __base__=Parameters, **_derived_fields())
-    SortKey = Literal[tuple(_sort_keys())]
-
-
-class PatternFilters(DerivedFilters):
-    """Filters on patterns. A pattern must pass every filter. It passes a list filter if it has one of the values."""
+class _NamedFilters(Parameters):
+    """The filters that have names of their own."""
 
     pattern_types: ListOf[Name] | None = None
     """Pattern types, spelled as the producer announces them (``Weekly_Breakout``)."""
@@ -88,6 +80,18 @@ class PatternFilters(DerivedFilters):
     """Lowest relative volume. A pattern without relative volume does not pass."""
     rsi_range: Range | None = None
     """Lowest and highest RSI, both included: ``30,70``. A pattern without RSI does not pass."""
+
+
+if TYPE_CHECKING:
+    AllFilters = _NamedFilters
+    SortKey = str
+else:
+    AllFilters = create_model("AllFilters", __base__=_NamedFilters, **_derived_fields())
+    SortKey = Literal[tuple(_sort_keys())]
+
+
+class PatternFilters(AllFilters):
+    """Filters on patterns. A pattern must pass every filter. It passes a list filter if it has one of the values."""
 
     @property
     def catalogue_names(self) -> CatalogueNames:

@@ -14,6 +14,7 @@ from pydantic import Field, create_model
 from projections.columns import RowColumn, descriptions_of
 from projections.queries import AnyProjection, Equality, Filter, Range
 from readapi.http.parameters import ListOf, LongName, Moment, Name, Number, Parameters
+from readapi.http.problems import invalid
 
 ParameterFields = dict[str, Any]
 """The name of each parameter with its type and its default, as ``create_model`` expects them."""
@@ -59,6 +60,9 @@ def filters_of(projection: AnyProjection, parameters: Mapping[str, Any]) -> tupl
     Args:
         projection: The projection of the read model.
         parameters: The validated parameters by name. Other parameters than those of ``filter_fields`` are ignored.
+
+    Raises:
+        Problem: 400, the highest value of a column is below its lowest value.
     """
     return tuple(_filters(projection, parameters))
 
@@ -70,6 +74,8 @@ def _filters(projection: AnyProjection, parameters: Mapping[str, Any]) -> Iterat
             yield Equality(name, frozenset(map(group, values)))
         if lower_bound:
             lowest, highest = get(lower_bound), get(upper_bound)
+            if lowest is not None and highest is not None and lowest > highest:
+                raise invalid([{"field": upper_bound, "reason": f"is below the lowest value, {lowest:g}"}])
             if lowest is not None or highest is not None:
                 yield Range(name, -inf if lowest is None else lowest, inf if highest is None else highest)
 

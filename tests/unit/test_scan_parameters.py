@@ -1,0 +1,70 @@
+"""The parameters of the scan: names of their own, and the derived names of every other column."""
+
+from math import inf
+
+import pytest
+
+from projections.patterns import ActivePatterns
+from projections.queries import Equality, Filter, Range
+from readapi.http.parameters import parse_parameters
+from readapi.http.problems import Problem
+from readapi.patterns.list_filters import QueryParameters
+from readapi.patterns.scan_parameters import ALIASES, SORT_ALIASES, ScanParameters
+from readapi.read_models.filter_parameters import filter_fields
+from tests.catalogue import CatalogueFixture, symbol_row
+
+CATALOGUE = CatalogueFixture([symbol_row("A", sector="Energy"), symbol_row("B")], {"u": ["A", "B"]}).catalogue
+
+
+def scan(**parameters: str | list[str]) -> ScanParameters:
+    query: QueryParameters = parameters
+    return parse_parameters(ScanParameters, query)
+
+
+def filters(**parameters: str | list[str]) -> set[Filter]:
+    return set(scan(**parameters).query(0.0, CATALOGUE).filters)
+
+
+def test_parameters_with_names_of_their_own_filter_the_columns() -> None:
+    assert filters() == {Range("confidence", 0.5)}
+    assert filters(
+        confidence_min="0", pattern_types="Doji,bull flag", symbols=["aapl"], timeframe="Daily", rsi_range="30,70"
+    ) == {
+        Equality("pattern", frozenset(("Doji", "bull flag"))),
+        Equality("symbol", frozenset(("AAPL",))),
+        Equality("tier", frozenset(("daily",))),
+        Range("rsi", 30, 70),
+    }
+    assert filters(confidence_min="0", rs_min="1.5", vol_min="-1") == {
+        Range("relative_strength", 1.5),
+        Range("relative_volume", -1),
+    }
+
+
+def test_sectors_and_universes_are_resolved_to_symbols() -> None:
+    assert filters(confidence_min="0", universe="u") == {Equality("symbol", frozenset("AB"))}
+    assert filters(confidence_min="0", universe="u", sectors="Energy") == {Equality("symbol", frozenset("A"))}
+    assert filters(confidence_min="0", universe="u", symbols="B,C") == {Equality("symbol", frozenset("B"))}
+
+
+def test_every_filter_and_sort_key_of_the_read_model_is_a_parameter() -> None:
+    own_names = {column: name for name, column in ALIASES.items()} | {"rsi_min": "rsi_range", "rsi_max": "rsi_range"}
+    derived = [own_names.get(name, name) for name in filter_fields(ActivePatterns)]
+    assert set(derived) <= ScanParameters.model_fields.keys()
+    own_sort_keys = {column: name for name, column in SORT_ALIASES.items()}
+    for name, column in ActivePatterns.columns.items():
+        if column.sort:
+            assert scan(sort_by=own_sort_keys.get(name, name)).query(0.0, CATALOGUE).sort_by == name
+        else:
+            with pytest.raises(Problem, match="sort_by"):
+                scan(sort_by=name)
+
+
+def test_columns_without_names_of_their_own_are_filtered_by_the_derived_names() -> None:
+    assert filters(confidence_max="0.9", detected_at_min="1970-01-01T00:01:00Z", relative_strength_max="3") == {
+        Range("confidence", 0.5, 0.9),
+        Range("detected_at", 60),
+        Range("relative_strength", -inf, 3),
+    }
+    with pytest.raises(Problem, match="confidence_max is below the lowest value"):
+        filters(confidence_max="0.4")
