@@ -7,7 +7,7 @@ sorted and counted by the field. The engine derives indexes, counts and queries 
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from types import NoneType, UnionType
@@ -211,6 +211,13 @@ def _check(column: RowColumn) -> None:
     ]
     if refused:
         raise ColumnError(f"Column {column.name} is of the kind {column.kind}, which does not allow {refused[0]}.")
+
+
+def reader(columns: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
+    """Return the function that reads the values of some columns of a row, in their order."""
+    if len(columns) > 1:
+        return attrgetter(*columns)
+    return lambda row: [getattr(row, column) for column in columns]
 
 
 def descriptions_of(row: type[Any]) -> Mapping[str, str]:

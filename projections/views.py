@@ -10,6 +10,8 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
+from projections.columns import reader
+
 DAY = 86_400
 """Seconds of one day."""
 
@@ -133,10 +135,7 @@ class View:
 
     @cached_property
     def _read_columns(self) -> Callable[[Any], Sequence[Any]]:
-        columns = list(self._columns.values())
-        if len(columns) > 1:
-            return attrgetter(*columns)
-        return lambda row: [getattr(row, column) for column in columns]
+        return reader(list(self._columns.values()))
 
     @cached_property
     def _readers(self) -> list[tuple[str, Read]]:

@@ -27,6 +27,9 @@ KEY_ORDER = "@key"
 ROW_OVERHEAD_BYTES = 230
 """Approximate bytes of a row's Python objects (key, payload, prefix, slot) besides their content."""
 
+MAX_VALUES_PER_ROW = 2
+"""Values of a dictionary for each row, above which values that no row has any more are removed."""
+
 _INITIAL_CAPACITY = 1_024
 
 _NEXT_CODE_TYPE = {1: np.int16, 2: np.int32}
@@ -170,6 +173,21 @@ class Columns:
         """Return the value of a row in a dictionary-encoded column."""
         return self.dictionaries[name].values[self.codes[name].item(slot)]
 
+    def remove_unused_values(self) -> list[str]:
+        """Remove the values that no row has any more from dictionaries that mostly consist of them.
+
+        Returns:
+            The columns whose codes have changed.
+        """
+        bound = MAX_VALUES_PER_ROW * max(len(self), _INITIAL_CAPACITY)
+        names = [name for name, dictionary in self.dictionaries.items() if len(dictionary.values) > bound]
+        for name in names:
+            used = np.flatnonzero(self.present)
+            dictionary, codes = self.dictionaries[name].without_unused(self.codes[name][used])
+            self.dictionaries[name], self.codes[name] = dictionary, np.zeros_like(self.codes[name])
+            self.codes[name][used] = codes
+        return names
+
     def slots_by_key(self) -> Slots:
         """Return the slots of all rows, ordered by key. Cached until a row is added or removed."""
         if self._slots_by_key is None:
@@ -181,7 +199,8 @@ class Columns:
         """Approximate memory of all rows, in bytes, with the overhead of Python objects."""
         arrays: list[NDArray[Any]] = [*self.numbers.values(), *self.codes.values(), self.present, self.active]
         lists: list[Any] = [self._slots, self._free, self.keys, self.logs, self.payloads, self.prefixes]
-        objects = self._bytes + ROW_OVERHEAD_BYTES * len(self)
+        dictionaries = sum(dictionary.nbytes for dictionary in self.dictionaries.values())
+        objects = self._bytes + ROW_OVERHEAD_BYTES * len(self) + dictionaries
         return sum(array.nbytes for array in arrays) + sum(map(sys.getsizeof, lists)) + objects
 
     def _set_encoded(self, slot: int, payload: bytes, prefix: bytes) -> None:

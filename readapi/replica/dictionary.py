@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from readapi.replica.arrays import Codes
 
+VALUE_BYTES = 300
+"""Approximate bytes of one value with its code and its group."""
+
 
 class Dictionary:
     """The dictionary of one column: each value has a code, numbered in the order of first use.
@@ -47,6 +50,22 @@ class Dictionary:
         first, others = self._first, self._others
         codes = [first[group] for group in groups if group in first]
         return codes + [code for group in groups for code in others.get(group, ())] if others else codes
+
+    def without_unused(self, codes: Codes) -> tuple["Dictionary", Codes]:
+        """Return a dictionary of the used values alone, and the codes in it.
+
+        Args:
+            codes: The codes of all rows, and of no others.
+        """
+        used, positions = np.unique(codes, return_inverse=True)
+        dictionary = Dictionary(self._group)
+        new_codes = np.array([dictionary.code(self.values[code]) for code in used.tolist()], codes.dtype)
+        return dictionary, new_codes[positions]
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate memory of the dictionary, in bytes."""
+        return VALUE_BYTES * len(self.values)
 
     def count(self, codes: Codes) -> dict[str, int]:
         """Count the codes by group. Groups without a code are missing."""

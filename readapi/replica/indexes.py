@@ -1,6 +1,6 @@
 """The lazy indexes of a replica, each created when the first query needs it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from projections.base import ENDS_INDEX
 from projections.queries import AnyProjection
@@ -70,6 +70,12 @@ class Indexes:
                 self.sorted_by(name)
             if column.range:
                 self.quantized(name).refresh()
+
+    def reset_groups(self, columns: Collection[str]) -> None:
+        """Let the indexes by the groups of some columns be rebuilt, because the codes have changed."""
+        for (_, group), index in self._number_indexes.items():
+            if group in columns:
+                index.reset()
 
     def touch(self, slots: Sequence[int]) -> None:
         """Note that the rows in these slots were added, changed or removed."""

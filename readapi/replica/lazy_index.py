@@ -26,6 +26,10 @@ class LazyIndex:
             if len(self._changed) > self._size // REBUILD_FRACTION + REBUILD_FRACTION:
                 self._changed = None
 
+    def reset(self) -> None:
+        """Let the next query rebuild the index."""
+        self._changed = None
+
     def refresh(self) -> Self:
         """Bring the index up to date and return it."""
         if self._changed is None:

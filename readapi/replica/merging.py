@@ -7,6 +7,9 @@ from typing import Any
 from projections.base import Projection
 from projections.queries import ResultRow, read_result
 
+PART_BYTES = 1_000
+"""Approximate bytes of one part."""
+
 
 class MergedRows:
     """The rows of a projection that merges, each as its parts: the rows with one key, by log.
@@ -31,6 +34,11 @@ class MergedRows:
     def preview(self, log: str, key: str, document: bytes | None) -> ResultRow[Any] | None:
         """Return the result of ``put`` without the change."""
         return self._merge(self._with(log, key, document))
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate memory of all parts, in bytes."""
+        return PART_BYTES * sum(map(len, self._parts.values()))
 
     def _with(self, log: str, key: str, document: bytes | None) -> Mapping[str, ResultRow[Any]]:
         others = {name: part for name, part in self._parts.get(key, {}).items() if name != log}

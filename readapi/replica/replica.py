@@ -89,6 +89,7 @@ class Replica:
                 touched.append(slot)
         if touched:
             self._indexes.touch(touched)
+            self._indexes.reset_groups(self._columns.remove_unused_values())
             self.version += 1
 
     def _result(self, log: str, key: str, document: bytes | None) -> ResultRow[Any] | None:
@@ -217,7 +218,8 @@ class Replica:
     @property
     def nbytes(self) -> int:
         """Approximate memory of the replica, in bytes."""
-        return self._columns.nbytes + self._indexes.nbytes
+        merged = self._merged.nbytes if self._merged else 0
+        return self._columns.nbytes + self._indexes.nbytes + merged
 
 
 def _document(result: ResultRow[Any] | None) -> bytes | None:

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from projections.base import ENDS_INDEX
-from projections.columns import LOWEST
+from projections.columns import LOWEST, reader
 from projections.queries import AnyProjection, ResultRow
 from readapi.replica.columns import NO_END, Columns
 
@@ -32,11 +32,13 @@ class RowCodec:
         self._key = projection.key if projection.key in names - self._coded - self._numbers.keys() else None
         in_columns = {*self._coded, *self._numbers, self._key}
         self._attributes = [name for name in names if name not in in_columns]
+        self._read_attributes = reader(self._attributes)
+        self._read_numbers = reader(list(self._numbers))
 
     def encode(self, result: ResultRow[Any]) -> bytes:
         """Encode the payload of a row."""
         row, _, position, key = result
-        values = [position, *[getattr(row, name) for name in self._attributes]]
+        values = [position, *self._read_attributes(row)]
         if inexact := self._inexact(key, row):
             values.append(inexact)
         # The encoder's result occupies some kilobytes however short it is. The slice is a copy of the exact length.
@@ -46,8 +48,8 @@ class RowCodec:
         """Return the attributes that the columns cannot restore exactly."""
         inexact = {
             name: value
-            for name in self._numbers
-            if type(value := getattr(row, name)) is not float and value is not None
+            for name, value in zip(self._numbers, self._read_numbers(row), strict=True)
+            if type(value) is not float and value is not None
         }
         if self._key and getattr(row, self._key) != key:
             inexact[self._key] = getattr(row, self._key)

@@ -19,7 +19,7 @@ from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import MAX_OFFSET, Equality, Query, Range, ResultRow, TooDeepError
 from projections.views import Elapsed, Remaining, RowKey, View
 from readapi.read_models.rendering import EncodedRows, render
-from readapi.replica import lazy_index, scanning
+from readapi.replica import columns, lazy_index, scanning
 from readapi.replica.replica import Replica
 from tests.declarations import KEYS, declarations, queries_of, rows_of
 from tests.oracles import rows as oracle
@@ -31,7 +31,10 @@ AnyProjection = type[Projection[Any, Any]]
 
 @pytest.fixture(params=["few rows", "merged runs", "marked columns", "moved rows"])
 def search_strategy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Force a way to find rows: few rows one by one; merged runs; marked columns in short steps; no rebuilt orders."""
+    """Force a way to find rows: few rows one by one; merged runs; marked columns in short steps; no rebuilt orders.
+
+    The last strategy also removes unused values from the dictionaries after every change.
+    """
     monkeypatch.setattr(scanning, "MERGED_FRACTION", 1 if request.param == "merged runs" else 1_000_000)
     if request.param in ("marked columns", "moved rows"):
         monkeypatch.setattr(scanning, "SELECTED_ROWS", 0)
@@ -39,6 +42,7 @@ def search_strategy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(scanning, "MIN_WALKED_ROWS", 2)
     if request.param == "moved rows":
         monkeypatch.setattr(lazy_index, "REBUILD_FRACTION", 1_000_000)
+        monkeypatch.setattr(columns, "MAX_VALUES_PER_ROW", 0)
 
 
 def put(replica: Replica, rows: Mapping[str, Any]) -> None:
@@ -149,6 +153,18 @@ def test_queries_of_many_rows_are_answered_as_the_oracle_answers() -> None:
         Query(NOW, offset=MAX_OFFSET),
     ):
         check_page(ActivePatterns, replica, rows, query)
+
+
+def test_values_that_no_row_has_any_more_are_forgotten() -> None:
+    replica = Replica(ActivePatterns())
+    [row] = many_rows(1).values()
+    sizes: list[int] = []
+    for first in range(0, 20_000, 1_000):
+        texts = {str(number): replace(row, symbol=f"S{number}") for number in range(first, first + 1_000)}
+        put(replica, texts)
+        put(replica, dict.fromkeys(texts))
+        sizes.append(replica.nbytes)
+    assert max(sizes) == max(sizes[:4])
 
 
 def test_a_too_deep_page_is_refused_only_if_it_has_rows() -> None:
