@@ -146,7 +146,9 @@ class Replica:
         If the clock was set back, rows become active again. Takes constant time unless a row changes its state.
         """
         index = self._indexes.ends
-        if index is None or self._last_ended <= now < self._next_end:
+        if index is None:
+            return
+        if self._last_ended <= now < self._next_end:
             self._now = now
             return
         index.refresh()
