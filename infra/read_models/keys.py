@@ -52,10 +52,11 @@ class SegmentKeys:
     ``retry``             set         parked keys whose retry an operator has requested
     ``parked:<key>``      list        parked events of a key, in order, each the JSON object of its log entry
     ``index:<name>``      sorted set  row keys, scored by the value of a column; ``index:@ends``: by the moment at
-                                      which the row ends
+                                      which the row ends; ``index:@all``: by 0
     ``index:<c>=:<g>``    sorted set  keys of the rows whose value in the column c is g, scored by the projection's
                                       order
-    ``text:<column>``     hash        row key -> text of the row in a column by which rows can be sorted
+    ``text:<column>``     hash        row key -> text of the row in a column by which rows can be sorted;
+                                      ``text:<c>=``: row key -> text in the case of the filters, if it differs
     ``count:<name>``      sorted set  group, scored by its number of rows
     ====================  ==========  ==================================================================
     """

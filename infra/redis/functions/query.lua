@@ -146,20 +146,21 @@ local function read_ids(key, first, last, with_scores)
   end
   local reply = redis.call('ZRANGE', key, first, last, 'WITHSCORES')
   local ids, scores = {}, {}
-  for at = 1, #reply, 2 do
-    ids[#ids + 1], scores[#scores + 1] = reply[at], reply[at + 1]
+  for at = 1, #reply / 2 do
+    ids[at], scores[at] = reply[2 * at - 1], reply[2 * at]
   end
   return ids, scores
 end
 
 -- The ids whose place is in the table matches, and their values if there are values.
 local function select_ids(matches, ids, values)
-  local selected, selected_values = {}, values and {}
+  local selected, selected_values, count = {}, values and {}, 0
   for at = 1, #ids do
     if matches[at] then
-      selected[#selected + 1] = ids[at]
+      count = count + 1
+      selected[count] = ids[at]
       if values then
-        selected_values[#selected] = values[at]
+        selected_values[count] = values[at]
       end
     end
   end
@@ -171,11 +172,11 @@ local function filter_by_texts(filter, ids, values)
   if #ids == 0 then
     return ids, values
   end
-  local texts, matches = redis.call('HMGET', filter.texts, unpack(ids)), {}
+  local accepted, matches = filter.values, {}
+  local texts = redis.call('HMGET', filter.texts, unpack(ids))
   local groups = filter.groups and redis.call('HMGET', filter.groups, unpack(ids))
   for at = 1, #ids do
-    local value = groups and groups[at] or texts[at]
-    matches[at] = value and filter.values[value]
+    matches[at] = accepted[groups and groups[at] or texts[at]]
   end
   return select_ids(matches, ids, values)
 end
