@@ -96,8 +96,8 @@ def queries_of(draw: st.DrawFn, projection: DeclaredProjection) -> Query:
             filters.append(Equality(name, frozenset(map(column.group, draw(st.sets(values, max_size=3))))))
         if column.range and draw(st.integers(0, 2)) == 0:
             lowest, highest = (
-                draw(st.sampled_from((-float("inf"), *NUMBERS))),
-                draw(st.sampled_from((*NUMBERS, float("inf")))),
+                draw(st.sampled_from((-float("inf"), -float("inf"), *NUMBERS))),
+                draw(st.sampled_from((*NUMBERS, float("inf"), float("inf")))),
             )
             filters.append(Range(name, lowest, highest))
     sortable = [name for name, column in projection.columns.items() if column.sort]
