@@ -223,9 +223,13 @@ def reader(columns: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
 def descriptions_of(row: type[Any]) -> Mapping[str, str]:
     """Return the docstrings of the fields of a row class, without line breaks. A field without docstring is missing.
 
-    The function reads the source of the class.
+    The function reads the source of the class. A class that a program has made has no source and no docstrings.
     """
-    tree = ast.parse(textwrap.dedent(inspect.getsource(row)))
+    try:
+        source = inspect.getsource(row)
+    except (OSError, TypeError):
+        return {}
+    tree = ast.parse(textwrap.dedent(source))
     [definition] = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     descriptions: dict[str, str] = {}
     for field, following in zip(definition.body, definition.body[1:], strict=False):

@@ -188,7 +188,7 @@ async def _send_download(
     encoder = open_encoder(media_type, member_types(served.projection, query.view))
     batch = query.batches(source.moment)
     first = await source.read(batch)
-    resp.content_type = media_type
+    resp.content_type = f"{media_type}; charset=utf-8" if media_type == CSV else media_type
     resp.downloadable_as = f"{served.projection.name}.{FILE_ENDINGS[media_type]}"
     resp.set_header("Cache-Control", "no-cache")
     resp.stream = stream(encoder, all_documents(source, batch, query.view, first))
