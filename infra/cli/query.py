@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from http.client import HTTPResponse
 from typing import Annotated, Any
 from urllib.error import HTTPError, URLError
@@ -85,6 +86,7 @@ class _Rows:
     """The rows of one read model that match some parameters, as the API answers."""
 
     def __init__(self, settings: Settings, name: str, parameters: Mapping[str, str]) -> None:
+        self._name = name
         self._base = api_url(settings)
         self._url = f"{self._base}/api/read-models/{quote(name, safe='')}?{urlencode(parameters)}"
         self._token = settings.token.get_secret_value() if settings.token else None
@@ -116,7 +118,11 @@ class _Rows:
             with urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 see above
                 yield response
         except HTTPError as error:
-            if error.code != 304:
+            if error.code == HTTPStatus.NOT_FOUND:
+                raise CommandError(
+                    f"There is no read model {self._name} that can be queried. GET /api/read-models lists all."
+                ) from error
+            if error.code != HTTPStatus.NOT_MODIFIED:
                 raise CommandError(_reason(error)) from error
             yield None
         except URLError as error:
