@@ -1,4 +1,4 @@
-"""``GET /api/patterns/scan?as_of=…`` on real processes: past results, pages, positions, refusals, and outages."""
+"""Queries with ``as_of=…`` on real processes: past results, pages, positions, refusals, and outages."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pytest
 from readapi.http.read_model import parse_positions
 from tests import servers
 from tests.processes.api_service import api, detection, post
-from tests.processes.archiving_service import archiving_service
+from tests.processes.archiving_service import archiving_service, backtest_progress
 from tests.processes.roles import wait_until
 
 SCAN = "/api/patterns/scan"
@@ -212,10 +212,26 @@ def test_while_postgresql_is_away_only_scans_of_the_past_fail(redis_url: str) ->
 
 
 def test_scan_as_of_now_repeats_the_present_scan(scenario: Scenario) -> None:
-    """A scan of the past waits until the pattern history is current, even if the request names no position."""
+    """A scan of the past waits until the history is current, even if the request names no position."""
     for number in range(20):
         header = post(scenario.client, [detection(f"N{number}")])
         query = "confidence_min=0&per_page=100"
         present = without_durations(scan_result(scenario.client, query, header))
         past = without_durations(scan_result(scenario.client, f"{query}&as_of={time.time()!r}", {}))
         assert past == present
+
+
+def test_the_rows_of_another_read_model_are_answered_as_of_a_moment(scenario: Scenario) -> None:
+    """The scan and the endpoints of all read models share one engine; ``backtests`` has no groups and no end."""
+    client, path = scenario.client, "/api/read-models/backtests"
+    moments = [time.time()]
+    for progress in (0.25, 0.5):
+        header = post(client, [backtest_progress("job-past", progress)])
+        assert client.get(path, headers=header).status_code == 200
+        moments.append(time.time())
+    progresses = []
+    for moment in moments:
+        answer = client.get(f"{path}?as_of={moment!r}&status=processing&sort_by=progress", headers=header).json()
+        assert answer["cache_info"]["read_model"] == "backtests_history"
+        progresses.append([row["progress"] for row in answer["rows"]])
+    assert progresses == [[], [0.25], [0.5]]
