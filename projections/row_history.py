@@ -19,13 +19,7 @@ TIMELINES: tuple[Timeline, ...] = ("recorded", "valid")
 """All timelines."""
 
 MAX_NAME_BYTES = 63
-"""Highest number of bytes in the name of a table or of its column in PostgreSQL."""
-
-_LONGEST_SUFFIX = "_history_recorded"
-"""The longest end of the name of a table. Its beginning is the name of the read model."""
-
-_LONGEST_PREFIX = "number_"
-"""The longest beginning of the name of a column. Its end is the name of the column of the row."""
+"""Highest number of bytes in the name of a table or an index in PostgreSQL."""
 
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
 """The first and the last second of the years 1 to 9999."""
@@ -62,10 +56,11 @@ def history_refusal(projection: AnyProjection) -> str | None:
         return "has a history, but merges rows of several logs: the history follows each log separately"
     if projection.family != MARKET_LOG:
         return f"has a history, but folds the logs {projection.family!r}: only those of {MARKET_LOG!r} have one"
-    names = (projection.name + _LONGEST_SUFFIX, *(_LONGEST_PREFIX + column for column in projection.columns))
+    history = history_name(projection)
+    names = (f"{history}_recorded", *(f"{history}_{column}=" for column in projection.columns))
     for name in names:
         if len(name.encode()) > MAX_NAME_BYTES:
-            return f"has a history, but its name {name!r} in PostgreSQL is longer than {MAX_NAME_BYTES} bytes"
+            return f"has a history, but the name {name!r} in PostgreSQL is longer than {MAX_NAME_BYTES} bytes"
     return None
 
 

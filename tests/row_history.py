@@ -28,6 +28,7 @@ def history_lease(
     """Acquire the lease of the projector that folds the history of ``patterns``."""
     with database.connection() as connection:
         PATTERNS.create(connection)
+        PATTERNS.create_indexes(connection)
         lease = acquire_lease(connection, PATTERNS.name, version, log, owner, seconds)
     assert lease is not None
     return lease
@@ -56,6 +57,7 @@ def write_states(
     tables = HistoryTables(projection)
     with database.connection() as connection:
         tables.create(connection)
+        tables.create_indexes(connection)
         switch_live_version(connection, tables, projection.version)
         with connection.cursor().copy(tables.copy_states) as copy:
             for timeline, state in states:

@@ -71,6 +71,7 @@ def fill(database: Database, intervals: int, symbols: int) -> None:
     tables = HistoryTables(ActivePatterns)
     with database.connection() as connection:
         tables.create(connection)
+        tables.create_indexes(connection)
         switch_live_version(connection, tables, ActivePatterns.version)
         with connection.cursor().copy(tables.copy_states) as copy:
             for state in states:

@@ -272,7 +272,14 @@ def test_merging_read_models_and_the_log_of_the_users_have_no_history() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "column", "is_refused"), [("x" * 46, "y" * 56, False), ("x" * 47, "y", True), ("x", "é" * 29, True)]
+    ("name", "column", "is_refused"),
+    [
+        ("x" * 46, "y" * 7, False),
+        ("x" * 47, "y", True),
+        ("x" * 46, "y" * 8, True),
+        ("x", "é" * 26, False),
+        ("x", "é" * 27, True),
+    ],
 )
 def test_names_that_postgresql_would_shorten_are_refused(name: str, column: str, is_refused: bool) -> None:
     members = {"name": name, "row": make_dataclass("Row", [(column, str)], frozen=True)}

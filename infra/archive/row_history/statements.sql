@@ -1,21 +1,25 @@
 -- SQL statements of the histories of read models (docs/as-of.md).
 
--- name: select_columns
--- Read the names of the columns of a table.
+-- name: select_parts
+-- Read the names of the columns and of the indexes of a table.
 -- Parameters: schema, name of the table.
--- Result: one row (name) per column; no row if the table does not exist.
-SELECT attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-WHERE relnamespace = to_regnamespace(%s) AND relname = %s AND attnum > 0 AND NOT attisdropped;
+-- Result: one row (name) per column and per index; no row if the table does not exist.
+WITH present AS (SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relname = %s)
+SELECT attname FROM pg_attribute JOIN present ON attrelid = oid WHERE attnum > 0 AND NOT attisdropped
+UNION ALL
+SELECT relname FROM pg_index JOIN present ON indrelid = present.oid JOIN pg_class ON pg_class.oid = indexrelid;
 
 -- name: create_tables
--- Create the tables of a history, without the columns of values. A unit is a group of rows whose events are folded
--- together, or a row that has no group.
+-- Create the tables of a history. A unit is a group of rows whose events are folded together, or a row that has no group.
+-- The values are before the document, because PostgreSQL takes longer to read what is behind it.
 -- Identifiers: history, recorded and valid (its partitions), span_index and key_index (its indexes), events.
+-- SQL: values (the definitions of the columns of values, each before a comma).
 CREATE TABLE IF NOT EXISTS {history} (
     version integer NOT NULL,
     timeline text NOT NULL,
     position bigint NOT NULL,
     span tstzrange NOT NULL,
+    {values}
     key text COLLATE "C" NOT NULL,
     log text NOT NULL,
     document bytea NOT NULL
@@ -37,14 +41,14 @@ CREATE TABLE IF NOT EXISTS {events} (
 COMMENT ON TABLE {events} IS 'The events of each unit: a group of rows, or a row that has no group';
 
 -- name: add_column
--- Add a column of values to the table of a history.
+-- Add a column of values to the table of a history that an earlier version has created.
 -- Identifiers: history, column; SQL: type.
 ALTER TABLE {history} ADD COLUMN {column} {type};
 
 -- name: create_group_index
--- Create an index by which filters find the states with a value.
--- Identifiers: history, column.
-CREATE INDEX ON {history} (version, {column});
+-- Create an index by which filters find the states with a value. Other sessions can read the table meanwhile.
+-- Identifiers: index, history, column.
+CREATE INDEX IF NOT EXISTS {index} ON {history} (version, {column});
 
 -- name: select_archived
 -- Find out up to which event a log is archived.

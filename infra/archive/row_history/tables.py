@@ -21,10 +21,16 @@ from projections.row_history import TIMELINES, ValidityInterval, history_name
 
 _SCHEMA = "tickview"
 
+NUMBER: LiteralString = "double precision"
+"""The type of numbers."""
+
+TEXT: LiteralString = 'text COLLATE "C"'
+"""The type of texts. The order of the rows must not depend on the locale of the database."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _statements = load_statements(__package__)
-_SELECT_COLUMNS = _statements["select_columns"]
+_SELECT_PARTS = _statements["select_parts"]
 _CREATE_TABLES = SQL(_statements["create_tables"])
 _ADD_COLUMN = SQL(_statements["add_column"])
 _CREATE_GROUP_INDEX = SQL(_statements["create_group_index"])
@@ -38,8 +44,8 @@ class ValueColumn(NamedTuple):
     type: LiteralString
     value_of: Callable[[Any], Any]
     """Returns the value of a row. None: the row has no value."""
-    has_index: bool = False
-    """Whether an index finds the rows by value."""
+    index_name: str | None = None
+    """The name of the index by which filters find the rows with a value. None: the column has no index."""
 
 
 class HistoryTables:
@@ -57,7 +63,9 @@ class HistoryTables:
         self.name = history_name(projection)
         self.history = Identifier(_SCHEMA, self.name)
         self.events = Identifier(_SCHEMA, f"{projection.name}_events")
-        self.columns = [column for each in projection.columns.values() for column in _value_columns(each)]
+        columns = [column for each in projection.columns.values() for column in _value_columns(self.name, each)]
+        # PostgreSQL reads values of fixed length faster if they are before those of variable length.
+        self.columns = sorted(columns, key=lambda column: column.type != NUMBER)
         values = Composed([SQL(", {}").format(Identifier(column.name)) for column in self.columns])
         self.copy_states = _COPY_STATES.format(history=self.history, values=values)
 
@@ -78,32 +86,46 @@ class HistoryTables:
 
         A role that may only read can call this method once the tables are complete.
         """
-        if self._missing_columns(connection) == []:
+        present = self._parts(connection)
+        if present and not self._missing_columns(present):
             return
         lock_schema(connection)
         recorded, valid = map(self.timeline, TIMELINES)
-        span_index, key_index = Identifier(f"{self.name}_span"), Identifier(f"{self.name}_key")
+        definitions = [SQL("{} {}, ").format(Identifier(column.name), SQL(column.type)) for column in self.columns]
         connection.execute(
             _CREATE_TABLES.format(
                 history=self.history,
+                values=Composed(definitions),
                 recorded=recorded,
                 valid=valid,
                 events=self.events,
-                span_index=span_index,
-                key_index=key_index,
+                span_index=Identifier(f"{self.name}_span"),
+                key_index=Identifier(f"{self.name}_key"),
             )
         )
         # Another process may have added columns while this process waited for the lock.
-        for column in self._missing_columns(connection) or ():
-            parts = {"history": self.history, "column": Identifier(column.name), "type": SQL(column.type)}
-            connection.execute(_ADD_COLUMN.format(**parts))
-            if column.has_index:
-                connection.execute(_CREATE_GROUP_INDEX.format(**parts))
+        for column in self._missing_columns(self._parts(connection)):
+            connection.execute(
+                _ADD_COLUMN.format(history=self.history, column=Identifier(column.name), type=SQL(column.type))
+            )
 
-    def _missing_columns(self, connection: Connection) -> list[ValueColumn] | None:
-        """Return the columns of values that the table of the states lacks. None: the table does not exist."""
-        present = {name for (name,) in connection.execute(_SELECT_COLUMNS, [_SCHEMA, self.name])}
-        return [column for column in self.columns if column.name not in present] if present else None
+    def create_indexes(self, connection: Connection) -> None:
+        """Create the indexes that the tables lack, in a transaction of its own.
+
+        On large tables this takes minutes. Queries can read the tables meanwhile, but nothing can be folded.
+        """
+        present = self._parts(connection)
+        for column in self.columns:
+            if column.index_name and column.index_name not in present:
+                index, name = Identifier(column.index_name), Identifier(column.name)
+                connection.execute(_CREATE_GROUP_INDEX.format(index=index, history=self.history, column=name))
+
+    def _parts(self, connection: Connection) -> set[str]:
+        """Return the names of the columns and indexes of the table of the states. Empty: it does not exist."""
+        return {name for (name,) in connection.execute(_SELECT_PARTS, [_SCHEMA, self.name])}
+
+    def _missing_columns(self, present: set[str]) -> list[ValueColumn]:
+        return [column for column in self.columns if column.name not in present]
 
 
 def number_column(column: str) -> str:
@@ -121,15 +143,13 @@ def group_column(column: str) -> str:
     return f"group_{column}"
 
 
-def _value_columns(column: RowColumn) -> Iterator[ValueColumn]:
-    # The order of the rows must not depend on the locale of the database.
-    text: LiteralString = 'text COLLATE "C"'
+def _value_columns(history: str, column: RowColumn) -> Iterator[ValueColumn]:
     if column.has_scores:
-        yield ValueColumn(number_column(column.name), "double precision", attrgetter(column.name))
+        yield ValueColumn(number_column(column.name), NUMBER, attrgetter(column.name))
     if column.has_sorted_texts:
-        yield ValueColumn(text_column(column.name), text, _storing(attrgetter(column.name)))
+        yield ValueColumn(text_column(column.name), TEXT, _storing(attrgetter(column.name)))
     if column.equality:
-        yield ValueColumn(group_column(column.name), text, _storing(column.group_of()), has_index=True)
+        yield ValueColumn(group_column(column.name), TEXT, _storing(column.group_of()), f"{history}_{column.name}=")
 
 
 def _storing(text_of: Callable[[Any], str | None]) -> Callable[[Any], str | None]:

@@ -94,14 +94,18 @@ class HistoryWorker:
         """Acquire or extend the lease. Code whose version is below the live one leaves the work to newer code."""
         name, version = self._tables.name, self._projection.version
         with self._database.connection() as connection:
-            self._tables.create(connection)
             live = live_version(connection, self._tables)
             lease: PostgresLease | None = None
             if live is None or live <= version:
                 lease = acquire_lease(connection, name, version, self._log, self._owner, self._lease_seconds)
+            if lease:
+                self._tables.create(connection)
         if lease is None:
             self._projector = None
-        elif self._projector is None or self._projector.lease.epoch != lease.epoch:
+            return
+        with self._database.connection() as connection:
+            self._tables.create_indexes(connection)
+        if self._projector is None or self._projector.lease.epoch != lease.epoch:
             self._projector = HistoryProjector(self._database, self._projection, lease, BATCH_SIZE)
 
     def _maintain_versions(self) -> None:
