@@ -3,7 +3,7 @@
 from infra.bench import as_of
 from infra.bench.scans import SCAN_KINDS
 from infra.postgres.database import Database
-from projections.queries import PatternQuery
+from projections.queries import Query
 from tests.row_history import query_history
 
 
@@ -17,5 +17,5 @@ def test_every_kind_of_scan_is_measured_on_a_history_of_the_requested_size(datab
         [[states]] = connection.execute("SELECT count(*) FROM tickview.patterns_history_recorded")
     assert states == 40_000
     for moment in (as_of.FIRST_START + 25_000, as_of.FIRST_START + 39_000):
-        total = query_history(database, [as_of.LOG], PatternQuery(moment)).page.total
+        total = query_history(database, [as_of.LOG], Query(moment)).page.total
         assert 0.9 < total / as_of.ACTIVE_PATTERNS < 1.1
