@@ -94,6 +94,7 @@ def test_symbols_are_listed_filtered_and_cached_by_etag(service: Service) -> Non
     assert listed("search=app") == ["AAPL"]
     assert listed("limit=2") == ["AAPL", "BRK/B"]
     for query, reason in (
+        ("market=metals", "names 'metals', and there is no such market; known: "),
         ("limit=5001", "less than or equal to 5000"),
         ("limit=0", "greater"),
         ("search=", "1 to 200 printable"),

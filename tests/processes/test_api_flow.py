@@ -209,6 +209,9 @@ def test_backtests_are_filtered_sorted_and_paged(client: httpx.Client) -> None:
     assert {run["status"] for run in running} == {"processing"}
     assert client.get("/api/backtests/unknown").status_code == 404
     assert client.get("/api/backtests?sort_by=confidence").status_code == 400
+    refused = client.get("/api/backtests?status=done")
+    assert refused.status_code == 400
+    assert "no such status; known: processing, completed, failed, cancelled" in refused.json()["detail"]
 
 
 def test_dead_letters_are_listed_retried_and_discarded(client: httpx.Client) -> None:

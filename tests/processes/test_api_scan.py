@@ -81,11 +81,22 @@ def matching_numbers(client: httpx.Client, query: str) -> set[int]:
             ),
         ),
         ("symbols=NONE", lambda _: False),
+        ("confidence_max=0.4", lambda row: row["confidence"] <= 0.4),
+        ("relative_strength_max=1.2&rsi_range=0,45", lambda row: row.get("rs", 9) <= 1.2 and row.get("rsi", 99) <= 45),
     ],
 )
 def test_scans_return_the_patterns_that_match_the_filters(client: httpx.Client, query: str, matches: Any) -> None:
     expected = {number for number, row in enumerate(all_detections()) if matches(row)}
     assert matching_numbers(client, query) == expected
+
+
+def test_an_empty_page_names_values_that_resemble_an_unknown_value(client: httpx.Client) -> None:
+    assert scan(client, "pattern_types=doji&symbols=APPL,MSFT")["hint"] == (
+        "at present no row has symbols=APPL; close values: AAPL; "
+        "at present no row has pattern_types=doji; close values: Doji"
+    )
+    for query in ("symbols=AAPL", "symbols=AAPL,APPL", "symbols=AAPL&rs_min=99"):
+        assert "hint" not in scan(client, query)
 
 
 def test_scans_return_confidences_from_one_half_by_default(client: httpx.Client) -> None:
@@ -103,6 +114,7 @@ def test_scans_return_confidences_from_one_half_by_default(client: httpx.Client)
         ("symbol", "symbol"),
         ("rs", "relative_strength"),
         ("volume", "relative_volume"),
+        ("rsi", "rsi"),
     ],
 )
 def test_scans_are_sorted_by_the_field_and_then_by_id(

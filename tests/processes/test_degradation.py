@@ -119,7 +119,7 @@ def test_scans_continue_from_the_replica_while_redis_is_stopped(tmp_path: Path) 
             assert client.get(SCAN).json()["pagination"]["total"] == 2
             assert client.get(SCAN).json()["performance"]["source"] == "replica"
             wait_until(lambda: client.get("/api/health").json()["status"] == "healthy", "the service is healthy again")
-            replica_rows = r'tickview_replica_rows\{pid="\d+"\} 2\.0'
+            replica_rows = r'tickview_replica_rows\{pid="\d+",read_model="patterns"\} 2\.0'
             wait_until(
                 lambda: re.search(replica_rows, client.get("/metrics").text), "the metrics show the size of the replica"
             )

@@ -31,6 +31,12 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "per_page": st.integers(1, 100) | st.just("7"),
     "fields": st.sampled_from(("full", ["compact", "full"], "compact,full")),
     "watchlist": st.just("0" * 32),
+    "id": st.lists(st.sampled_from(("A:Doji:daily:0", "B")), min_size=1, max_size=2),
+    "confidence_max": numbers,
+    "detected_at_min": st.just("2026-11-25T09:00:00Z") | st.floats(0, 2e9),
+    "detected_at_max": st.just("2026-11-25") | st.floats(0, 2e9),
+    "relative_strength_max": numbers,
+    "relative_volume_max": numbers,
 }
 
 
