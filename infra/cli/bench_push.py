@@ -14,7 +14,7 @@ import typer
 
 from infra.bench import push as push_bench
 from infra.bench.errors import BenchmarkError
-from infra.bench.processes import benchmark_servers, is_healthy
+from infra.bench.processes import answers, benchmark_servers
 from infra.cli.output import JsonOption, print_json, print_table
 from infra.embedded.tcp_ports import find_free_port
 from infra.processes.python import module_command
@@ -87,7 +87,7 @@ def _run_role(url: str, *arguments: str) -> Iterator[None]:
 def _wait_for_patterns(port: int, patterns: int) -> None:
     """Wait until the API knows all patterns."""
     deadline = time.monotonic() + 120
-    while not (is_healthy(port) and _total(port) >= patterns):
+    while not (answers(port) and _total(port) >= patterns):
         if time.monotonic() > deadline:
             raise BenchmarkError(f"The API does not know all {patterns:,} patterns after 120 seconds.")
         time.sleep(0.1)
