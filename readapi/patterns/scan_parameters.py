@@ -125,11 +125,13 @@ class PatternFilters(AllFilters):
         Args:
             symbols: The result of ``resolve_symbols``.
         """
-        values = {ALIASES.get(name, name): getattr(self, name) for name in self.model_fields_set}
+        given = self.__dict__
+        values = {ALIASES.get(name, name): given[name] for name in self.model_fields_set}
         # The symbols of a universe are in the case of the rows already. A converted set would have to be hashed anew.
-        values["symbol"] = None
+        values.pop("symbol", None)
         values["confidence_min"] = self.confidence_min or None
-        values["rsi_min"], values["rsi_max"] = self.rsi_range or (None, None)
+        if self.rsi_range:
+            values["rsi_min"], values["rsi_max"] = self.rsi_range
         filters = filters_of(ActivePatterns, values)
         return filters if symbols is None else (Equality("symbol", symbols), *filters)
 

@@ -4,16 +4,16 @@ A column with equality filters has the parameter ``<column>``, a list. A column 
 ``<column>_min`` and ``<column>_max``.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from math import inf
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, create_model
+from pydantic import Field
 
 from projections.columns import RowColumn, descriptions_of
 from projections.queries import AnyProjection, Equality, Filter, Range
-from readapi.http.parameters import ListOf, LongName, Moment, Name, Number, Parameters
+from readapi.http.parameters import ListOf, LongName, Moment, Name, Number
 from readapi.http.problems import invalid
 
 ParameterFields = dict[str, Any]
@@ -47,13 +47,6 @@ def _list_type(column: RowColumn) -> Any:
     return ListOf[Number] if column.kind == "number" else ListOf[Name]
 
 
-def filter_model(projection: AnyProjection) -> type[Parameters]:
-    """Return the model of the filter parameters of a read model."""
-    name = "".join(map(str.capitalize, projection.name.split("_"))) + "Filters"
-    model: type[Parameters] = create_model(name, __base__=Parameters, **filter_fields(projection))
-    return model
-
-
 def filters_of(projection: AnyProjection, parameters: Mapping[str, Any]) -> tuple[Filter, ...]:
     """Return the filters of a query.
 
@@ -64,20 +57,17 @@ def filters_of(projection: AnyProjection, parameters: Mapping[str, Any]) -> tupl
     Raises:
         Problem: 400, the highest value of a column is below its lowest value.
     """
-    return tuple(_filters(projection, parameters))
-
-
-def _filters(projection: AnyProjection, parameters: Mapping[str, Any]) -> Iterator[Filter]:
-    get = parameters.get
-    for name, group, lower_bound, upper_bound in _filterable(projection):  # type: ignore[arg-type]
-        if (values := get(name)) is not None and group:
-            yield Equality(name, frozenset(map(group, values)))
-        if lower_bound:
-            lowest, highest = get(lower_bound), get(upper_bound)
-            if lowest is not None and highest is not None and lowest > highest:
-                raise invalid([{"field": upper_bound, "reason": f"is below the lowest value, {lowest:g}"}])
-            if lowest is not None or highest is not None:
-                yield Range(name, -inf if lowest is None else lowest, inf if highest is None else highest)
+    get, filters = parameters.get, list[Filter]()
+    for name, group, lower_bound, upper_bound in _filterable(projection, frozenset(parameters)):  # type: ignore[arg-type]
+        if group and (values := get(name)) is not None:
+            filters.append(Equality(name, frozenset(map(group, values))))
+        lowest, highest = get(lower_bound), get(upper_bound)
+        if lowest is None and highest is None:
+            continue
+        if lowest is not None and highest is not None and lowest > highest:
+            raise invalid([{"field": upper_bound, "reason": f"is below the lowest value, {lowest:g}"}])
+        filters.append(Range(name, -inf if lowest is None else lowest, inf if highest is None else highest))
+    return tuple(filters)
 
 
 class _Filterable(NamedTuple):
@@ -91,9 +81,9 @@ class _Filterable(NamedTuple):
     upper_bound: str
 
 
-@cache
-def _filterable(projection: AnyProjection) -> Sequence[_Filterable]:
-    """Return the columns with filters. Every scan needs them, so that they are computed once."""
+@lru_cache(maxsize=1_000)
+def _filterable(projection: AnyProjection, parameters: frozenset[str]) -> Sequence[_Filterable]:
+    """Return the columns that some of the parameters filter. Every scan needs them, so that they are cached."""
     key, columns = projection.key, projection.columns
     filterable = [
         _Filterable(
@@ -106,4 +96,4 @@ def _filterable(projection: AnyProjection) -> Sequence[_Filterable]:
     ]
     if key not in columns or not columns[key].equality:
         filterable.insert(0, _Filterable(key, str, "", ""))
-    return filterable
+    return [each for each in filterable if not parameters.isdisjoint((each.name, each.lower_bound, each.upper_bound))]
