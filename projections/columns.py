@@ -128,13 +128,13 @@ class RowColumn:
 
     def group_of(self) -> GroupOf:
         """Return the function that returns the group of a row."""
-        get, group = attrgetter(self.name), self.group
-        if self.kind == "text" and not self.nullable and self.declared.case is None:
-            return get
+        get, convert = attrgetter(self.name), _CASES[self.declared.case] if self.kind == "text" else self.group
+        if not self.nullable:
+            return get if convert is str else lambda row: convert(get(row))
 
         def group_of(row: Any) -> str | None:
             value = get(row)
-            return None if value is None else group(value)
+            return None if value is None else convert(value)
 
         return group_of
 

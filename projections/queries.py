@@ -187,10 +187,11 @@ def matcher(projection: AnyProjection, filters: Iterable[Filter], now: float) ->
     tests = [_test_of(projection, filter_) for filter_ in filters]
     if projection.ends and now > ALWAYS:
         tests.append(_unended(attrgetter(projection.ends), now))
-    return reduce(_both, tests) if tests else lambda _key, _row: True
+    # The first test is called first and alone: it rejects most rows.
+    return reduce(_both, reversed(tests)) if tests else lambda _key, _row: True
 
 
-def _both(first: Matches, second: Matches) -> Matches:
+def _both(second: Matches, first: Matches) -> Matches:
     return lambda key, row: first(key, row) and second(key, row)
 
 

@@ -70,15 +70,14 @@ class TopicSubscription:
             ``set`` if the new row matches, ``remove`` if the client may have the old row, None if the change does not
             concern these clients.
         """
-        key = change.key
-        if self._keys is not None and key not in self._keys:
-            return None
-        matches, new = self._matches, change.new
+        key, matches, new = change.key, self._matches, change.new
         if new is not None and matches(key, new):
             return change.set_in(self._view)
-        if change.knows_old and ((old := change.old) is None or not matches(key, old)):
-            return None
-        return change.removal
+        if change.knows_old:
+            may_have_old = (old := change.old) is not None and matches(key, old)
+        else:
+            may_have_old = self._keys is None or key in self._keys
+        return change.removal if may_have_old else None
 
 
 @lru_cache(maxsize=256)
