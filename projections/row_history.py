@@ -6,7 +6,8 @@ unit go in, the validity intervals come out. A unit is a group of rows, or a row
 change a row of the unit addresses the unit.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -43,6 +44,13 @@ class ValidityInterval(NamedTuple):
     def identity(self) -> tuple[str, int, int | None, bytes]:
         """A value that is equal for equal intervals with equal states."""
         return self.key, self.start, self.end, self.document
+
+
+class IntervalChanges(NamedTuple):
+    """The validity intervals that events remove and add. Equal intervals are in neither."""
+
+    removed: list[ValidityInterval]
+    added: list[ValidityInterval]
 
 
 def history_name(projection: AnyProjection) -> str:
@@ -91,57 +99,6 @@ def _unit_of(projection: Projection[Any, Any], target: str | Group) -> str:
     return target.name if isinstance(target, Group) else projection.group_of(target) or target
 
 
-def validity_intervals(
-    projection: Projection[Any, Any], timeline: Timeline, entries: Iterable[DecodedEntry]
-) -> list[ValidityInterval]:
-    """Compute the validity intervals of all states of one unit.
-
-    An event that cannot be folded parks its row, whose state then stays.
-
-    Args:
-        projection: The projection of the rows.
-        timeline: The timeline of the intervals.
-        entries: All events of the unit (see ``by_unit``).
-
-    Returns:
-        The intervals. The intervals of one row do not overlap.
-    """
-    builder = _IntervalBuilder(projection)
-    builder.fold(_in_order(timeline, entries))
-    return builder.intervals()
-
-
-def interval_changes(
-    projection: Projection[Any, Any], timeline: Timeline, entries: Iterable[DecodedEntry], known: int
-) -> tuple[list[ValidityInterval], list[ValidityInterval]]:
-    """Compute which validity intervals new events remove and add.
-
-    Args:
-        projection: The projection of the rows.
-        timeline: The timeline of the intervals.
-        entries: All events of the unit (see ``by_unit``).
-        known: The position up to which the events are in the history already.
-
-    Returns:
-        The removed intervals and the added intervals. Equal intervals are in neither.
-    """
-    ordered = _in_order(timeline, entries)
-    former = [timed for timed in ordered if timed[1].entry.position <= known]
-    builder = _IntervalBuilder(projection)
-    builder.fold(former)
-    before = builder.intervals()
-    if ordered[: len(former)] == former:
-        builder.fold(ordered[len(former) :])
-    else:
-        builder = _IntervalBuilder(projection)
-        builder.fold(ordered)
-    after = builder.intervals()
-    unchanged = {interval.identity for interval in before} & {interval.identity for interval in after}
-    removed = [interval for interval in before if interval.identity not in unchanged]
-    added = [interval for interval in after if interval.identity not in unchanged]
-    return removed, added
-
-
 def _recorded_at(decoded: DecodedEntry) -> float:
     return decoded.entry.recorded_at
 
@@ -154,36 +111,47 @@ def _occurred_at(decoded: DecodedEntry) -> float:
 _TIME_OF: dict[Timeline, Callable[[DecodedEntry], float]] = {"recorded": _recorded_at, "valid": _occurred_at}
 
 
-def _in_order(timeline: Timeline, entries: Iterable[DecodedEntry]) -> list[tuple[float, DecodedEntry]]:
-    """Return the entries with their times on the timeline, ordered by time and position."""
-    time_of = _TIME_OF[timeline]
-    timed = [(time_of(decoded), decoded) for decoded in entries]
-    # Times of recording never decrease along a log: the timeline ``recorded`` has the order of the positions.
-    return sorted(timed, key=lambda pair: (pair[0], pair[1].entry.position))
+class UnitHistory:
+    """The states of one unit on one timeline, after the events that were folded so far.
 
+    An event that cannot be folded parks its row, whose state then stays.
+    """
 
-class _IntervalBuilder:
-    """The validity intervals of the events folded so far."""
-
-    def __init__(self, projection: Projection[Any, Any]) -> None:
+    def __init__(self, projection: Projection[Any, Any], timeline: Timeline) -> None:
         self._projection = projection
+        self._time_of = _TIME_OF[timeline]
         self._end_of = attrgetter(projection.ends) if projection.ends else None
         self._loaded = LoadedState()
-        self._ended: list[ValidityInterval] = []
         self._current: dict[str, tuple[int, EvolvedRow]] = {}
+        self._last = -inf, 0
 
-    def fold(self, entries: Iterable[tuple[float, DecodedEntry]]) -> None:
-        for moment, decoded in entries:
-            at = microseconds(moment)
+    def precedes(self, entries: Iterable[DecodedEntry]) -> bool:
+        """Return whether all entries come after the folded ones on the timeline."""
+        return all(self._last < self._place_of(decoded) for decoded in entries)
+
+    def change(self, entries: Iterable[DecodedEntry]) -> IntervalChanges:
+        """Fold further events of the unit (see ``by_unit``). The unit must precede them."""
+        before = self._present()
+        ended: list[ValidityInterval] = []
+        for decoded in sorted(entries, key=self._place_of):
+            self._last = self._place_of(decoded)
+            at = microseconds(self._last[0])
             folded = fold(self._projection, self._loaded, [decoded])
             overlay(self._loaded, folded)
             for key, evolved in folded.after.items():
                 if key in self._current:
-                    self._ended += self._interval(key, at)
+                    ended += self._interval(key, at)
                 self._current[key] = at, evolved
+        return _difference(before, [*ended, *self._present()])
 
-    def intervals(self) -> list[ValidityInterval]:
-        return [*self._ended, *(interval for key in self._current for interval in self._interval(key, None))]
+    def _place_of(self, decoded: DecodedEntry) -> tuple[float, int]:
+        """Return the place of an entry on the timeline: its time and its position."""
+        # Times of recording never decrease along a log: the timeline ``recorded`` has the order of the positions.
+        return self._time_of(decoded), decoded.entry.position
+
+    def _present(self) -> list[ValidityInterval]:
+        """Return the last interval of each row."""
+        return [interval for key in self._current for interval in self._interval(key, None)]
 
     def _interval(self, key: str, at: int | None) -> Iterator[ValidityInterval]:
         """Yield the interval of a state, unless it is empty. The next event or an earlier end of the row ends it."""
@@ -195,3 +163,33 @@ class _IntervalBuilder:
             at = end if at is None else min(at, end)
         if at is None or start < at:
             yield ValidityInterval(key, start, at, stored.row, stored.position, document)
+
+
+def refold(
+    projection: Projection[Any, Any], timeline: Timeline, entries: Sequence[DecodedEntry], known: int
+) -> tuple[UnitHistory, IntervalChanges]:
+    """Fold all events of a unit anew.
+
+    Args:
+        projection: The projection of the rows.
+        timeline: The timeline of the intervals.
+        entries: All events of the unit (see ``by_unit``).
+        known: The position up to which the events are in the history already.
+
+    Returns:
+        The history of the unit, and which intervals the events behind ``known`` change.
+    """
+    history = UnitHistory(projection, timeline)
+    before = history.change(decoded for decoded in entries if decoded.entry.position <= known).added
+    later = [decoded for decoded in entries if decoded.entry.position > known]
+    if history.precedes(later):
+        return history, history.change(later)
+    history = UnitHistory(projection, timeline)
+    return history, _difference(before, history.change(entries).added)
+
+
+def _difference(before: Sequence[ValidityInterval], after: Sequence[ValidityInterval]) -> IntervalChanges:
+    unchanged = {interval.identity for interval in before} & {interval.identity for interval in after}
+    removed = [interval for interval in before if interval.identity not in unchanged]
+    added = [interval for interval in after if interval.identity not in unchanged]
+    return IntervalChanges(removed, added)

@@ -229,6 +229,24 @@ def test_a_detection_with_a_detached_event_does_not_change(redis: Redis, databas
     assert answer.positions[log.name] == 6
 
 
+def test_the_events_of_a_unit_that_changed_lately_are_not_read_again(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database, LOGS[0])
+    events = detections(1)
+    log.append(new_events(events))
+    archive_to_end(database, log)
+    projector = history_projector(database, history_lease(database, log.name))
+    with database.connection() as connection:
+        switch_live_version(connection, PATTERNS, 1)
+    assert projector.step() == 2
+    with database.connection() as connection:
+        connection.execute("DELETE FROM tickview.events")
+    log.append(new_events(event.model_copy(update={"event_id": f"later {event.event_id}"}) for event in events))
+    archive_to_end(database, log)
+    assert projector.step() == 2
+    [result] = query_history(database, LOGS, Query(time() + 1)).page.rows
+    assert result.position == 4
+
+
 def versions_of(database: Database, table: str) -> set[int]:
     with database.connection() as connection:
         statement = SQL("SELECT DISTINCT version FROM {}").format(Identifier("tickview", table))

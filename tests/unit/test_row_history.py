@@ -18,12 +18,12 @@ from projections.queries import Timeline
 from projections.registry import READ_MODELS
 from projections.row_history import (
     TIMELINES,
+    UnitHistory,
     ValidityInterval,
     by_unit,
     history_refusal,
-    interval_changes,
     microseconds,
-    validity_intervals,
+    refold,
 )
 from projections.specification import log_entry
 from projections.workspaces import Workspaces
@@ -58,7 +58,7 @@ def intervals_of(
     return [
         interval
         for entries in units_of(projection, history)
-        for interval in validity_intervals(projection, timeline, entries)
+        for interval in UnitHistory(projection, timeline).change(entries).added
     ]
 
 
@@ -97,18 +97,42 @@ def test_intervals_are_not_empty_and_contain_the_documents_of_their_rows(
 @on_every_timeline
 @of_every_projection
 @given(events=histories, gaps=gaps, known_position=st.integers(0, 40))
-def test_interval_changes_turn_the_former_intervals_into_the_current_intervals(
+def test_a_fold_from_the_beginning_turns_the_former_intervals_into_the_current_intervals(
     projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float], known_position: int
 ) -> None:
     for entries in units_of(projection, record(events, gaps)):
-        removed, added = interval_changes(projection, timeline, entries, known_position)
+        _, changes = refold(projection, timeline, entries, known_position)
         former_entries = [entry for entry in entries if entry.entry.position <= known_position]
-        former = {interval.identity for interval in validity_intervals(projection, timeline, former_entries)}
-        removed_ids, added_ids = ({interval.identity for interval in intervals} for intervals in (removed, added))
-        assert removed_ids <= former
-        assert not removed_ids & added_ids
-        current = {interval.identity for interval in validity_intervals(projection, timeline, entries)}
-        assert former - removed_ids | added_ids == current
+        former = identities(UnitHistory(projection, timeline).change(former_entries).added)
+        removed, added = map(identities, changes)
+        assert removed <= former
+        assert not removed & added
+        assert former - removed | added == identities(UnitHistory(projection, timeline).change(entries).added)
+
+
+@on_every_timeline
+@of_every_projection
+@given(events=histories, gaps=gaps, known_position=st.integers(0, 40))
+def test_later_events_continue_a_history_like_a_fold_from_the_beginning(
+    projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float], known_position: int
+) -> None:
+    for entries in units_of(projection, record(events, gaps)):
+        former_entries = [entry for entry in entries if entry.entry.position <= known_position]
+        history, _ = refold(projection, timeline, former_entries, 0)
+        present = identities(UnitHistory(projection, timeline).change(former_entries).added)
+        for entry in entries[len(former_entries) :]:
+            if not history.precedes([entry]):
+                assert timeline == "valid"
+                break
+            removed, added = map(identities, history.change([entry]))
+            assert removed <= present
+            present = present - removed | added
+        else:
+            assert present == identities(UnitHistory(projection, timeline).change(entries).added)
+
+
+def identities(intervals: Iterable[ValidityInterval]) -> set[Any]:
+    return {interval.identity for interval in intervals}
 
 
 def confidences(history: list[RecordedEvent], timeline: Timeline) -> list[tuple[float, float | None, float]]:

@@ -1,9 +1,11 @@
 """The projector of a history: it folds archived events into the states of rows and their intervals.
 
-The projector folds the units of a batch twice, without the batch and with it. Only the states that differ are written.
+Only the states that a batch changes are written. The projector keeps the last states of the units that changed last.
+The events of another unit, or of one with an event that is late on a timeline, are folded from the beginning.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ from infra.postgres.statements import load_statements
 from projections.base import Projection
 from projections.fold import DecodedEntry, decode_entries
 from projections.queries import Timeline
-from projections.row_history import TIMELINES, ValidityInterval, by_unit, interval_changes
+from projections.row_history import TIMELINES, IntervalChanges, UnitHistory, ValidityInterval, by_unit, refold
 
 logger = structlog.get_logger()
 
@@ -35,11 +37,14 @@ _SELECT_UNIT_EVENTS = SQL(_statements["select_unit_events"])
 _COPY_EVENTS_AT = _statements["copy_events_at"]
 _DELETE_STATES = SQL(_statements["delete_states"])
 
+KEPT_UNITS = 1_000
+"""Highest number of units whose last states the projector keeps."""
+
 State = tuple[Timeline, ValidityInterval]
 """A state of a row on one timeline."""
 
-References = dict[str, dict[int, datetime]]
-"""For each unit the positions of its events, with the times of recording."""
+Units = dict[str, list[DecodedEntry]]
+"""Events by unit."""
 
 
 class _Batch(NamedTuple):
@@ -62,6 +67,7 @@ class HistoryProjector:
         self._projection = projection
         self._tables = HistoryTables(projection)
         self._batch_size = batch_size
+        self._kept: OrderedDict[str, dict[Timeline, UnitHistory]] = OrderedDict()
 
     def step(self) -> int:
         """Fold the next batch of archived events and move the checkpoint.
@@ -74,15 +80,16 @@ class HistoryProjector:
         Raises:
             LeaseLostError: Another worker has the lease. Nothing was committed.
         """
-        with self._database.connection() as connection:
-            batch = self._next_batch(connection)
-            if batch is None:
-                return 0
-            advance_checkpoint(connection, self.lease, batch.upto, batch.recorded_at)
-            references = self._store_references(connection, decode_entries(self._projection, batch.entries))
-            obsolete, new = self._changes(self._units(connection, references))
-            self._delete(connection, obsolete)
-            self._insert(connection, new)
+        try:
+            with self._database.connection() as connection:
+                batch = self._next_batch(connection)
+                if batch is None:
+                    return 0
+                advance_checkpoint(connection, self.lease, batch.upto, batch.recorded_at)
+                self._fold(connection, batch.entries)
+        except BaseException:
+            self._kept.clear()
+            raise
         self.lease.checkpoint = batch.upto
         return len(batch.entries)
 
@@ -97,12 +104,40 @@ class HistoryProjector:
         # The checkpoint also passes the months that were detached from the archive.
         return _Batch(entries, upto, recorded_at.timestamp())
 
-    def _store_references(self, connection: Connection, entries: Iterable[DecodedEntry]) -> References:
-        """Store which units each event is about, and return all events of these units."""
-        units = by_unit(self._projection, filter(self._is_readable, entries))
+    def _fold(self, connection: Connection, entries: Iterable[LogEntry]) -> None:
+        """Fold events into the states of their units, and write the states that change."""
+        decoded = decode_entries(self._projection, entries)
+        units = by_unit(self._projection, filter(self._is_readable, decoded))
+        if not units:
+            return
+        self._store_references(connection, units)
+        obsolete: list[State] = []
+        new: list[State] = []
+        for timeline, changes in self._changes(units, self._complete(connection, units)):
+            obsolete += ((timeline, interval) for interval in changes.removed)
+            new += ((timeline, interval) for interval in changes.added)
+        self._delete(connection, obsolete)
+        self._insert(connection, new)
+
+    def _changes(self, units: Units, complete: Units) -> Iterator[tuple[Timeline, IntervalChanges]]:
+        """Yield how the events of a batch change the intervals of each unit that is kept or complete."""
+        for unit, events in units.items():
+            if unit in complete:
+                kept = self._kept[unit] = {}
+                for timeline in TIMELINES:
+                    checkpoint = self.lease.checkpoint
+                    kept[timeline], changes = refold(self._projection, timeline, complete[unit], checkpoint)
+                    yield timeline, changes
+            elif unit in self._kept:
+                for timeline, history in self._kept[unit].items():
+                    yield timeline, history.change(events)
+                self._kept.move_to_end(unit)
+        while len(self._kept) > KEPT_UNITS:
+            self._kept.popitem(last=False)
+
+    def _store_references(self, connection: Connection, units: Units) -> None:
+        """Store which units each event is about."""
         events = [(storable(unit), decoded.entry) for unit, own in units.items() for decoded in own]
-        if not events:
-            return {}
         values = {
             "version": self.lease.version,
             "log": self.lease.log,
@@ -111,12 +146,6 @@ class HistoryProjector:
             "moments": [entry.recorded_at for _, entry in events],
         }
         connection.execute(_INSERT_UNIT_EVENTS.format(events=self._tables.events), values)
-        references: References = {}
-        key = [self.lease.version, list({unit for unit, _ in events}), self.lease.log]
-        rows = connection.execute(_SELECT_UNIT_EVENTS.format(events=self._tables.events), key)
-        for unit, position, recorded_at in rows:
-            references.setdefault(original(unit), {})[position] = recorded_at
-        return references
 
     def _is_readable(self, decoded: DecodedEntry) -> bool:
         """Return whether an entry was decoded and addresses keys that PostgreSQL can index. Else log the reason."""
@@ -133,39 +162,49 @@ class HistoryProjector:
         )
         return False
 
-    def _units(self, connection: Connection, references: References) -> list[list[DecodedEntry]]:
-        """Read all events of each unit. A unit of which the archive lacks an event is left out."""
-        if not references:
-            return []
+    def _complete(self, connection: Connection, units: Units) -> Units:
+        """Read all events of the units that are not kept, or that have a late event.
+
+        A unit of which the archive lacks an event is left out, and is no longer kept.
+        """
+        names = [unit for unit, events in units.items() if not self._continues(unit, events)]
+        for unit in names:
+            self._kept.pop(unit, None)
+        if not names:
+            return {}
+        references = self._references(connection, names)
         moments = {position: moment for events in references.values() for position, moment in events.items()}
         values = [self.lease.log, list(moments), min(moments.values()), max(moments.values())]
-        entries = copy_entries(connection, _COPY_EVENTS_AT, values)
-        units = by_unit(self._projection, decode_entries(self._projection, entries))
-        complete = []
-        for unit, events in references.items():
-            missing = events.keys() - {decoded.entry.position for decoded in units.get(unit, ())}
-            if missing:
-                logger.error(
-                    "history of a row not updated: an event is not in the archive",
-                    history=self._tables.name,
-                    log=self.lease.log,
-                    unit=unit,
-                    position=min(missing),
-                )
-            else:
-                complete.append(units[unit])
-        return complete
+        entries = decode_entries(self._projection, copy_entries(connection, _COPY_EVENTS_AT, values))
+        archived = by_unit(self._projection, entries)
+        return {unit: archived[unit] for unit, events in references.items() if self._has_all(unit, events, archived)}
 
-    def _changes(self, units: Iterable[Sequence[DecodedEntry]]) -> tuple[list[State], list[State]]:
-        """Return the states that the batch makes obsolete, and the states that it adds."""
-        obsolete: list[State] = []
-        new: list[State] = []
-        for events in units:
-            for timeline in TIMELINES:
-                before, after = interval_changes(self._projection, timeline, events, self.lease.checkpoint)
-                obsolete += ((timeline, interval) for interval in before)
-                new += ((timeline, interval) for interval in after)
-        return obsolete, new
+    def _continues(self, unit: str, events: Sequence[DecodedEntry]) -> bool:
+        """Return whether a unit is kept, and the events come after its own on both timelines."""
+        kept = self._kept.get(unit)
+        return kept is not None and all(history.precedes(events) for history in kept.values())
+
+    def _references(self, connection: Connection, units: Sequence[str]) -> dict[str, dict[int, datetime]]:
+        """Return for each unit the positions of its events, with the times of recording."""
+        references: dict[str, dict[int, datetime]] = {}
+        key = [self.lease.version, list(map(storable, units)), self.lease.log]
+        rows = connection.execute(_SELECT_UNIT_EVENTS.format(events=self._tables.events), key)
+        for unit, position, recorded_at in rows:
+            references.setdefault(original(unit), {})[position] = recorded_at
+        return references
+
+    def _has_all(self, unit: str, positions: Iterable[int], archived: Units) -> bool:
+        """Return whether the archive has the events of a unit at all positions. Else log the first that is missing."""
+        missing = set(positions) - {decoded.entry.position for decoded in archived.get(unit, ())}
+        if missing:
+            logger.error(
+                "history of a row not updated: an event is not in the archive",
+                history=self._tables.name,
+                log=self.lease.log,
+                unit=unit,
+                position=min(missing),
+            )
+        return not missing
 
     def _delete(self, connection: Connection, states: Sequence[State]) -> None:
         if not states:
