@@ -9,6 +9,7 @@ Each filter offers three operations of different cost, between which the scan ch
 
 import sys
 from collections.abc import Iterable
+from math import inf
 
 import numpy as np
 
@@ -17,8 +18,6 @@ from projections.queries import Equality, Query, Range
 from readapi.replica.arrays import Codes, Mask, Slots
 from readapi.replica.columns import Columns
 from readapi.replica.indexes import Indexes
-
-INFINITY = float("inf")
 
 LOWEST_NUMBER = -sys.float_info.max
 """The lowest number that a row can have. The number of a missing value, ``LOWEST``, is below it."""
@@ -62,7 +61,7 @@ class RangeFilter:
         """Test whether each of the rows passes."""
         numbers = self._columns.numbers[self.number].take(slots)
         passes = numbers >= self._lowest
-        return passes if self._highest == INFINITY else passes & (numbers <= self._highest)
+        return passes if self._highest == inf else passes & (numbers <= self._highest)
 
     def mark(self, out: Mask) -> Mask:
         """Set each element of ``out`` to whether the row in the slot passes. Undefined without an active row."""
@@ -88,7 +87,7 @@ class ValueFilter:
         self._column = equality.column
         self._codes = columns.dictionaries[equality.column].codes_of(equality.values)
         self._lowest = max(order.lowest, LOWEST_NUMBER) if order else LOWEST
-        self._highest = order.highest if order else INFINITY
+        self._highest = order.highest if order else inf
         self.rank_ranges: list[tuple[int, int]] = []
         """Rank range (start, end) of the rows that pass, for each code. Set by ``count``."""
 
@@ -174,26 +173,32 @@ class FilterPlan:
     """
 
     def __init__(self, query: Query, key: str, indexes: Indexes, columns: Columns) -> None:
+        ranges: list[Filter] = []
+        bounds: Range | None = None
+        values: list[Equality] = []
+        for each in query.filters:
+            if isinstance(each, Equality):
+                values.append(each)
+            elif each.column == indexes.order:
+                bounds = each
+            else:
+                ranges.append(RangeFilter(indexes, columns, each))
         self.counted: list[Filter] = []
         """The filters among which the scan looks for the narrowest."""
         self.uncounted: list[Filter] = []
         """The filters whose rows are not worth counting."""
-        ranges = {each.column: each for each in query.filters if isinstance(each, Range)}
-        bounds = ranges.pop(indexes.order, None)
-        self._order = RangeFilter(indexes, columns, bounds) if bounds else None
-        for each in query.filters:
-            if isinstance(each, Range):
-                continue
-            if each.column == key:
-                self.counted.append(KeyFilter(columns, each.values))
+        for equality in values:
+            if equality.column == key:
+                self.counted.append(KeyFilter(columns, equality.values))
             else:
-                is_counted = len(each.values) <= MAX_COUNTED_VALUES
-                (self.counted if is_counted else self.uncounted).append(ValueFilter(indexes, columns, each, bounds))
+                is_counted = len(equality.values) <= MAX_COUNTED_VALUES
+                (self.counted if is_counted else self.uncounted).append(ValueFilter(indexes, columns, equality, bounds))
+        self._order = RangeFilter(indexes, columns, bounds) if bounds else None
         if self._order:
             # Not worth counting beside filters by value, which include the bounds.
             (self.uncounted if self.counted else self.counted).append(self._order)
-        self.counted += [RangeFilter(indexes, columns, each) for each in ranges.values()]
-        self.all = [*self.counted, *self.uncounted]
+        self.counted += ranges
+        self.all = self.counted + self.uncounted
         """All filters."""
 
     def remaining(self, narrowest: Filter | None) -> list[Filter]:

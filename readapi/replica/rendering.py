@@ -68,10 +68,12 @@ class RowEncoder:
     Args:
         view: The view. Only its last members change with time.
         ends: The column of the moment at which a row ends.
+        columns: The rows of the replica.
     """
 
-    def __init__(self, view: View, ends: str | None) -> None:
+    def __init__(self, view: View, ends: str | None, columns: Columns) -> None:
         self.view = view
+        self._columns = columns
         self._static = View(**{name: member for name, member in view.members.items() if name not in view.moving})
         names = [orjson.dumps(name) for name in view.moving]
         starts = [(b"," if number or self._static.members else b"") + name + b":" for number, name in enumerate(names)]
@@ -85,20 +87,20 @@ class RowEncoder:
         """Encode the members that do not change with time, up to the value of the first member that does."""
         return orjson.dumps(self._static.render(result, 0.0))[:-1] + self._prefix_end
 
-    def encode(self, columns: Columns, slots: Slots, now: float) -> bytes:
+    def encode(self, slots: Slots, now: float) -> bytes:
         """Encode the documents of the rows in some slots as a JSON array."""
-        prefixes, step = columns.prefixes, len(self._spans) + 1
+        columns, step = self._columns, len(self._spans) + 1
         parts = [b""] * (step * len(slots))
-        parts[0::step] = map(prefixes.__getitem__, slots.tolist())
+        parts[0::step] = map(columns.prefixes.__getitem__, slots.tolist())
         for number, spans in enumerate(self._spans, 1):
             parts[number::step] = spans.encode(columns, slots, now)
         return b"[%b]" % b"".join(parts)[:-1]
 
 
-def encoder_of(projection: AnyProjection) -> RowEncoder | None:
+def encoder_of(projection: AnyProjection, columns: Columns) -> RowEncoder | None:
     """Return the encoder of the view that is encoded in advance, if there is one."""
     view = encoded_view(projection)
-    return RowEncoder(view, projection.ends) if view else None
+    return RowEncoder(view, projection.ends, columns) if view else None
 
 
 class ReplicaRows(Sequence[ResultRow[Any]]):
@@ -107,13 +109,11 @@ class ReplicaRows(Sequence[ResultRow[Any]]):
     Read them before the replica changes, that is before the next ``await``.
 
     Args:
-        columns: The rows of the replica.
-        codec: Decodes the rows.
+        codec: Decodes the rows of the replica.
         slots: The slots of the rows of the page.
     """
 
-    def __init__(self, columns: Columns, codec: RowCodec, slots: Slots) -> None:
-        self._columns = columns
+    def __init__(self, codec: RowCodec, slots: Slots) -> None:
         self._codec = codec
         self._slots = slots
 
@@ -138,17 +138,16 @@ class EncodedReplicaRows(ReplicaRows, EncodedRows):
     """The rows of a page, whose documents in one view are mostly encoded in advance.
 
     Args:
-        columns: The rows of the replica.
-        codec: Decodes the rows.
+        codec: Decodes the rows of the replica.
         slots: The slots of the rows of the page.
         encoder: Encodes the rows.
     """
 
-    def __init__(self, columns: Columns, codec: RowCodec, slots: Slots, encoder: RowEncoder) -> None:
-        super().__init__(columns, codec, slots)
+    def __init__(self, codec: RowCodec, slots: Slots, encoder: RowEncoder) -> None:
+        super().__init__(codec, slots)
         self._encoder = encoder
         self.view = encoder.view
 
     def encode(self, now: float) -> bytes:
         """Encode the documents as a JSON array. Decodes no row."""
-        return self._encoder.encode(self._columns, self._slots, now)
+        return self._encoder.encode(self._slots, now)

@@ -54,7 +54,7 @@ class Replica:
         self._columns = Columns(projection)
         self._indexes = Indexes(projection, self._columns)
         self._codec = RowCodec(projection, self._columns)
-        self._encoder = encoder_of(projection)
+        self._encoder = encoder_of(projection, self._columns)
         self._merged = MergedRows(projection) if projection.merges() else None
         self._count_columns = {column.count: name for name, column in projection.columns.items() if column.equality}
         self._count_columns |= {count.name: summary_column(count.name) for count in projection.summaries}
@@ -180,8 +180,8 @@ class Replica:
 
     def _result_rows(self, slots: Slots) -> ReplicaRows:
         if self._encoder:
-            return EncodedReplicaRows(self._columns, self._codec, slots, self._encoder)
-        return ReplicaRows(self._columns, self._codec, slots)
+            return EncodedReplicaRows(self._codec, slots, self._encoder)
+        return ReplicaRows(self._codec, slots)
 
     def _cursor(self, slot: int, sort_by: str | None) -> Cursor:
         columns = self._columns

@@ -116,7 +116,7 @@ def _merge(order: SortedIndex, runs: list[Slots], filters: list[Filter], query: 
     best: list[Slots] = []
     for run in runs:
         if filters:
-            passed = np.flatnonzero(_test_all(run, filters))
+            passed = _test_all(run, filters).nonzero()[0]
             total += len(passed)
             best.append(run.take(passed[-needed:] if query.descending else passed[:needed]))
         else:
@@ -142,7 +142,7 @@ def _mark(order: SortedIndex, filters: list[Filter], active: Mask, few: int, que
         mask &= each.mark(marked)
     mask &= active
     total = int(np.count_nonzero(mask))
-    return _select(order, np.flatnonzero(mask), query) if total <= few else _walk(order, mask, total, query)
+    return _select(order, mask.nonzero()[0], query) if total <= few else _walk(order, mask, total, query)
 
 
 def _walk(order: SortedIndex, mask: Mask, total: int, query: Query) -> ScanMatches:

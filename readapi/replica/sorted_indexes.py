@@ -7,6 +7,7 @@ a row is its position in the order: rows are put in order by sorting their ranks
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import chain, pairwise
+from math import inf
 from typing import Any, TypeVar
 
 import numpy as np
@@ -79,7 +80,7 @@ class NumberIndex(SortedIndex):
         """Return the rank range of the numbers between two bounds, both included, within a rank range of one group."""
         values = self.values[start:end]
         low = int(values.searchsorted(lowest))
-        return start + low, end if highest == np.inf else start + max(low, int(values.searchsorted(highest, "right")))
+        return start + low, end if highest == inf else start + max(low, int(values.searchsorted(highest, "right")))
 
     def rank_of(self, value: float | str | None, key: str) -> int:
         """Return the number of rows below (value, key). Only for an index without groups."""
