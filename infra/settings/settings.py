@@ -134,8 +134,8 @@ class Settings(BaseSettings):
     api_processes: Annotated[int, Field(ge=1, le=64)] = 2
     """Number of processes that answer API requests."""
     replica_max_rows: Annotated[int, Field(ge=0)] = 250_000
-    """Highest number of active patterns that each API process holds in memory, about 1 kB each. With more patterns, or
-    with 0, Redis answers the queries."""
+    """Highest number of rows of a read model that each API process holds in memory, about 1 kB each. With more rows, or
+    with 0, Redis answers the queries. The catalogue and the read model of the dashboard are always held in memory."""
     wait_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
     """Seconds for which a read waits for the positions in its header ``TickView-Min-Position``."""
     tokens_file: Path | None = None
