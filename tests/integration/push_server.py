@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from infra.serving.live_read_model import LiveReadModel
 from infra.web_server.uvicorn import PROTOCOL_OPTIONS
 from projections.patterns import PatternRow
-from projections.queries import ResultRow
+from projections.queries import AnyProjection, ResultRow
 from projections.registry import READ_MODELS
 from projections.versions import Build
 from projections.workspaces import WorkspaceRow, Workspaces
@@ -81,7 +81,7 @@ class StubWorkspaceQueries:
 class PushServer:
     """A live-push server in a thread, with its hub."""
 
-    def __init__(self, heartbeat_seconds: float) -> None:
+    def __init__(self, heartbeat_seconds: float, projections: Mapping[str, AnyProjection]) -> None:
         self.freshness = StubFreshness()
         self.registry = CollectorRegistry()
         self.scopes = {"read", "operate"}
@@ -90,10 +90,11 @@ class PushServer:
             [symbol_row("S1", sector="Energy"), symbol_row("S2", sector="Health")], {"leaders": ["S1"]}
         )
         self.workspaces = StubWorkspaceQueries()
-        live_workspaces = LiveReadModel(Workspaces(), ("users",), lambda _: self.workspaces)
+        queries: Any = self.workspaces
+        live_workspaces = LiveReadModel(Workspaces(), ("users",), lambda _: queries)
         workspaces: ReadModel[Any] = ReadModel(Workspaces(), live_workspaces, 0)
         self.hub = Hub(
-            READ_MODELS,
+            projections,
             FilterSources(self.catalogue_fixture.catalogue, workspaces, (StoreUnavailableError,)),
             self.freshness,
             time.time,
@@ -198,9 +199,11 @@ def parse_events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def running_push_server(heartbeat_seconds: float = 3_600) -> Iterator[PushServer]:
+def running_push_server(
+    heartbeat_seconds: float = 3_600, projections: Mapping[str, AnyProjection] = READ_MODELS
+) -> Iterator[PushServer]:
     """Run a live-push server whose hub has received the first build."""
-    server = PushServer(heartbeat_seconds)
+    server = PushServer(heartbeat_seconds, projections)
     server.start()
     try:
         server.start_build()

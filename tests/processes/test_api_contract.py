@@ -44,16 +44,17 @@ def test_schemathesis_finds_no_contradiction(client: httpx.Client) -> None:
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(FOLDER / "schemathesis.toml")),
         *("run", f"{client.base_url}/openapi.json", "--max-examples", "25"),
         *("--header", f"Authorization: {client.headers['Authorization']}"),
-        # The stream never ends. tests/integration/test_push_server.py tests it.
+        # The streams never end. tests/integration/test_push_server.py tests them.
         *("--exclude-path", "/api/patterns/stream"),
+        *("--exclude-path", "/api/stream"),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.processes.schemathesis_hooks", "PYTHONPATH": "."}
     result = subprocess.run(
         command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=110, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    # schemathesis counts all operations except the one that returns the document. The stream is excluded above.
-    assert "39 selected / 40 total" in result.stdout
+    # schemathesis counts all operations except the one that returns the document. The streams are excluded above.
+    assert "39 selected / 41 total" in result.stdout
 
 
 def test_the_document_is_openapi_3_1_and_describes_every_operation(client: httpx.Client) -> None:
@@ -67,6 +68,7 @@ def test_the_document_is_openapi_3_1_and_describes_every_operation(client: httpx
         "get /api/patterns/health",
         "get /api/patterns/stream",
         "get /api/patterns/{pattern_id}",
+        "get /api/stream",
         "get /api/backtests",
         "get /api/backtests/{job_id}",
         "get /api/audit/events",

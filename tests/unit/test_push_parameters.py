@@ -1,0 +1,49 @@
+"""The parameters of subscriptions to several topics, as OpenAPI describes them."""
+
+from typing import Any
+
+from readapi.http.parameters import optional_schema
+from readapi.push.subscription_parameters import TopicsParameters, topic_parameters
+from readapi.push.topics import topics_of
+from tests.push import TOPICS
+
+
+def described(*topics: str) -> dict[str, Any]:
+    parameters = TopicsParameters({name: TOPICS[name] for name in topics})
+    return {
+        name: optional_schema(schema) for name, schema in parameters.model.model_json_schema()["properties"].items()
+    }
+
+
+def test_topics_are_the_read_models_that_tell_rows_and_that_clients_may_read() -> None:
+    assert list(TOPICS) == ["activity", "backtests", "patterns", "producers", "symbols", "universes"]
+    assert topics_of({}) == {}
+
+
+def test_a_parameter_is_described_for_each_topic_that_has_it() -> None:
+    properties = described("activity", "patterns", "producers")
+    assert properties["rs_min"]["type"] == "number"
+    assert properties["rs_min"]["description"].startswith("``patterns``: Lowest relative strength.")
+    assert properties["reports_min"]["description"].startswith("``producers``: Lowest value. Number of reports")
+    source = properties["source"]
+    assert "``activity``: Name of the producer." in source["description"]
+    assert "``producers``: " in source["description"]
+    # The type is that of each topic: keys may be longer than other values.
+    assert [variant["items"]["pattern"] for variant in source["anyOf"]] == [
+        topic_parameters(TOPICS[name]).model_json_schema()["properties"]["source"]["anyOf"][0]["items"]["pattern"]
+        for name in ("activity", "producers")
+    ]
+    assert properties["topics"]["items"]["enum"] == ["activity", "patterns", "producers"]
+    assert properties["topics"]["default"] == ["patterns"]
+
+
+def test_the_parameters_of_the_scan_keep_their_meaning_beside_those_of_the_columns() -> None:
+    properties = described("patterns", "symbols")
+    assert properties["confidence_min"] == {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "default": 0.5,
+        "description": "``patterns``: Lowest confidence, from 0 to 1.",
+    }
+    assert {"symbols", "sectors", "watchlist", "confidence_max", "rsi_range", "sector"} <= properties.keys()
