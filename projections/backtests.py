@@ -96,7 +96,7 @@ class Backtests(Projection[BacktestRow, Handled]):
     handles = (BacktestProgressed, BacktestCompleted, BacktestFailed)
     key = "job_id"
     order = "updated_at"
-    has_history = True
+    history = "backtest_history"
     views = {"run": RUN}
 
     def keys(self, event: Handled) -> tuple[str, ...]:

@@ -97,8 +97,9 @@ class Projection(Generic[Row, Handled]):
     the expirer records the event that ``expiry`` returns. None: rows do not end by themselves."""
     has_replica: ClassVar[bool] = False
     """Whether API processes hold all rows in memory and answer from there."""
-    has_history: ClassVar[bool] = False
-    """Whether PostgreSQL keeps the validity intervals of all rows, so that queries can ask about a past moment."""
+    history: ClassVar[str | None] = None
+    """The name of the history in PostgreSQL, which has the validity intervals of all rows. With a history, queries can
+    ask about a past moment. None: the read model has no history."""
     views: ClassVar[Mapping[str, View]] = {}
     """The views by name. A replica encodes the first view in advance."""
     summaries: ClassVar[tuple[Count, ...]] = ()

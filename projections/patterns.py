@@ -92,7 +92,7 @@ class ActivePatterns(Projection[PatternRow, Handled]):
     order = "confidence"
     ends = "expires_at"
     has_replica = True
-    has_history = True
+    history = "pattern_history"
     views = {"compact": COMPACT, "full": full_view(PatternRow)}
     summaries = (
         Count("all"),

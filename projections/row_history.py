@@ -53,18 +53,15 @@ class IntervalChanges(NamedTuple):
     added: list[ValidityInterval]
 
 
-def history_name(projection: AnyProjection) -> str:
-    """Return the name of the history of a read model: ``patterns_history``."""
-    return f"{projection.name}_history"
-
-
 def history_refusal(projection: AnyProjection) -> str | None:
     """Return why a read model cannot have a history, or None if it can. The subject of the text is the projection."""
+    history = projection.history
+    if history is None:
+        return None
     if projection.merges():
         return "has a history, but merges rows of several logs: the history follows each log separately"
     if projection.family != MARKET_LOG:
         return f"has a history, but folds the logs {projection.family!r}: only those of {MARKET_LOG!r} have one"
-    history = history_name(projection)
     names = (f"{history}_recorded", *(f"{history}_{column}=" for column in projection.columns))
     for name in names:
         if len(name.encode()) > MAX_NAME_BYTES:

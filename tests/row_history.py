@@ -19,7 +19,7 @@ from projections.row_history import ValidityInterval
 PATTERNS = HistoryTables(ActivePatterns)
 """The tables of the history of ``patterns``."""
 
-_TABLES = ("events", "logs", "anchors", "segments", "live_versions", "patterns_events", "patterns_history")
+_TABLES = ("events", "logs", "anchors", "segments", "live_versions", "patterns_events", "pattern_history")
 
 
 def history_lease(

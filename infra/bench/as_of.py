@@ -77,7 +77,7 @@ def fill(database: Database, intervals: int, symbols: int) -> None:
             for state in states:
                 copy.write_row(tables.history_row(ActivePatterns.version, "recorded", LOG, state))
     with connect(database.dsn, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE tickview.patterns_history_recorded")
+        connection.execute("VACUUM ANALYZE tickview.pattern_history_recorded")
 
 
 def synthetic_states(count: int, symbols: int, seed: int = 1) -> Iterator[ValidityInterval]:

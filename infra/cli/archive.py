@@ -31,7 +31,7 @@ def archive() -> None:
         settings.lease_seconds,
         settings.archive_batch,
         Retention(age=settings.log_retention_age, size=settings.log_retention_size),
-        tuple(projection for projection in READ_MODELS.values() if projection.has_history),
+        tuple(projection for projection in READ_MODELS.values() if projection.history),
     )
 
     stop = stop_on_signals()

@@ -35,7 +35,6 @@ from infra.workspaces.repository import WorkspaceRepository
 from projections.base import Projection
 from projections.queries import RowQueries
 from projections.registry import READ_MODELS
-from projections.row_history import history_name
 from projections.symbols import Symbols
 from projections.universes import Universes
 from projections.versions import Build
@@ -171,12 +170,12 @@ def open_archive_ports(service: Service, archive: ArchiveGateway | None, users_l
     market_logs = tuple(service.market_logs)
     histories = {
         name: RowHistory(
-            history_name(projection),
+            projection.history,
             PostgresHistory(archive, projection, market_logs) if archive else None,
             wait_seconds,
         )
         for name, projection in READ_MODELS.items()
-        if projection.has_history
+        if projection.history
     }
     logs = {**service.market_logs, USERS_LOG: users_log}
     return ArchivePorts(

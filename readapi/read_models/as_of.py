@@ -18,7 +18,7 @@ class RowHistory:
     """The history of a read model, as endpoints use it.
 
     Args:
-        name: The name of the history (see ``projections.row_history.history_name``).
+        name: The name of the history (see ``Projection.history``).
         queries: The queries. None without an archive.
         wait_seconds: Longest wait for a position, in seconds.
     """

@@ -77,7 +77,7 @@ async def _document(served: ServedReadModel) -> ReadModelDocument:
         views=list(projection.views),
         order=projection.order or projection.key,
         ends=projection.ends,
-        as_of=projection.has_history,
+        as_of=projection.history is not None,
         version=live.build.version,
         build=str(live.build),
         position=live.formatted_positions,

@@ -164,7 +164,7 @@ def _one_of(names: tuple[str, ...]) -> Any:
 
 
 def _moment_fields(projection: AnyProjection) -> ParameterFields:
-    if not projection.has_history:
+    if projection.history is None:
         return {}
     return {
         "as_of": (

@@ -68,7 +68,7 @@ def checkpoint_reaches(database: Database, name: str, position: int) -> Callable
 def test_the_worker_folds_the_histories_and_releases_their_leases(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(60)))
-    histories = ("patterns_history", "backtests_history")
+    histories = ("pattern_history", "backtest_history")
     with running_worker(database, redis, log):
         for name in histories:
             wait_until(checkpoint_reaches(database, name, 120), f"all events are folded into {name}")
@@ -99,20 +99,20 @@ def test_an_error_of_a_history_stops_neither_archiving_nor_trimming(redis: Redis
     log.append(new_events(detections(2)))
     with database.connection() as connection:
         PATTERNS.create(connection)
-        connection.execute("ALTER TABLE tickview.patterns_history ADD CONSTRAINT broken CHECK (text_symbol <> 'AAPL')")
+        connection.execute("ALTER TABLE tickview.pattern_history ADD CONSTRAINT broken CHECK (text_symbol <> 'AAPL')")
     with running_worker(database, redis, log, Retention(age=86_400, size=2)):
-        wait_until(lambda: "broken" in (segment_state(database, "patterns_history")[1] or ""), "the error is recorded")
+        wait_until(lambda: "broken" in (segment_state(database, "pattern_history")[1] or ""), "the error is recorded")
         log.append(new_events(detections(3, "MSFT")))
         wait_until(checkpoint_reaches(database, "archive", 10), "the later events are archived")
-        wait_until(checkpoint_reaches(database, "backtests_history", 10), "the other history is folded")
+        wait_until(checkpoint_reaches(database, "backtest_history", 10), "the other history is folded")
         begin_first_builds(redis)
         fold_builds(redis, log, Build(1, 1))
         wait_until(lambda: redis.xlen(log.keys.log) == 2, "the log is trimmed")
-        assert segment_state(database, "patterns_history")[0] == 0
+        assert segment_state(database, "pattern_history")[0] == 0
         with database.connection() as connection:
-            connection.execute("ALTER TABLE tickview.patterns_history DROP CONSTRAINT broken")
-        wait_until(checkpoint_reaches(database, "patterns_history", 10), "the history is folded after the repair")
-        assert segment_state(database, "patterns_history")[1] is None
+            connection.execute("ALTER TABLE tickview.pattern_history DROP CONSTRAINT broken")
+        wait_until(checkpoint_reaches(database, "pattern_history", 10), "the history is folded after the repair")
+        assert segment_state(database, "pattern_history")[1] is None
     assert query_history(database, [LOG], Query(time() + 1)).page.total == 5
 
 
@@ -120,12 +120,12 @@ def test_code_older_than_the_live_version_does_not_fold_the_history(redis: Redis
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(1)))
     with database.connection() as connection:
-        connection.execute("INSERT INTO tickview.live_versions VALUES ('patterns_history', 2)")
+        connection.execute("INSERT INTO tickview.live_versions VALUES ('pattern_history', 2)")
     with running_worker(database, redis, log):
         wait_until(checkpoint_reaches(database, "archive", 2), "the events are archived")
         log.append(new_events(detections(1, "MSFT")))
         wait_until(checkpoint_reaches(database, "archive", 4), "the worker has made another round")
-    assert segment_state(database, "patterns_history") == (0, None, False)
+    assert segment_state(database, "pattern_history") == (0, None, False)
 
 
 def test_the_former_version_is_removed_once_its_lease_has_ended(redis: Redis, database: Database) -> None:
@@ -133,12 +133,12 @@ def test_the_former_version_is_removed_once_its_lease_has_ended(redis: Redis, da
     log.append(new_events(detections(1)))
     history_lease(database, LOG, version=0, seconds=0)
     with database.connection() as connection:
-        connection.execute("INSERT INTO tickview.live_versions VALUES ('patterns_history', 0)")
+        connection.execute("INSERT INTO tickview.live_versions VALUES ('pattern_history', 0)")
         connection.execute("INSERT INTO tickview.patterns_events VALUES (0, 'a', 'market-0', 1, now())")
 
     def versions() -> set[int]:
         with database.connection() as connection:
-            rows = connection.execute("SELECT version FROM tickview.segments WHERE name = 'patterns_history'")
+            rows = connection.execute("SELECT version FROM tickview.segments WHERE name = 'pattern_history'")
             return {version for (version,) in rows}
 
     with running_worker(database, redis, log):

@@ -91,7 +91,7 @@ def test_a_response_comes_from_one_build(
                 "/scan",
                 ScanResource(
                     read_model,
-                    RowHistory("patterns_history", None, 0),
+                    RowHistory("pattern_history", None, 0),
                     CatalogueFixture().catalogue,
                     caller_workspace,
                     lambda: 2.0,

@@ -287,10 +287,10 @@ def store_references(database: Database, upto: int) -> None:
     """Store the detection of each archived event up to a position, as the projector of the history does."""
     patterns = ActivePatterns()
     with database.connection() as connection:
-        connection.execute("INSERT INTO tickview.live_versions VALUES ('patterns_history', 3)")
+        connection.execute("INSERT INTO tickview.live_versions VALUES ('pattern_history', 3)")
         connection.execute(
             "INSERT INTO tickview.segments (name, version, log, position) "
-            "SELECT 'patterns_history', 3, log, least(position, %s) FROM tickview.segments WHERE name = 'archive'",
+            "SELECT 'pattern_history', 3, log, least(position, %s) FROM tickview.segments WHERE name = 'archive'",
             [upto],
         )
         rows = connection.execute(

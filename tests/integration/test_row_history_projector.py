@@ -167,7 +167,7 @@ def test_every_event_is_folded_once_despite_crashes_before_commits(redis: Redis,
     crashing_database.close()
     assert_every_moment_equals_the_oracle(redis, database)
     with database.connection() as connection:
-        [[rows]] = connection.execute("SELECT count(*) FROM tickview.patterns_history_recorded")
+        [[rows]] = connection.execute("SELECT count(*) FROM tickview.pattern_history_recorded")
     assert rows == len({event.recorded_at for event in recorded_events(redis, log.name)}) * 20
 
 
@@ -289,10 +289,10 @@ def test_a_version_answers_until_its_successor_caught_up_and_is_then_removed(red
         with database.connection() as connection:
             removed.append(remove_previous_version(connection, PATTERNS, 7))
     assert (max(removed), sum(removed)) == (21, 80)
-    for table in ("patterns_history", "patterns_events"):
+    for table in ("pattern_history", "patterns_events"):
         assert versions_of(database, table) == {2}
     with database.connection() as connection:
-        assert connection.execute("SELECT FROM tickview.segments WHERE name = 'patterns_history'").rowcount == 2
+        assert connection.execute("SELECT FROM tickview.segments WHERE name = 'pattern_history'").rowcount == 2
     assert_every_moment_equals_the_oracle(redis, database)
 
 

@@ -143,7 +143,7 @@ def test_response_names_its_read_model_source_and_positions(scenario: Scenario) 
     query = f"{SCAN}?as_of={scenario.second.moment!r}"
     response = scenario.client.get(query, headers=scenario.header)
     content = response.json()
-    assert content["cache_info"] == {"read_model": "patterns_history", "version": 1, "build": "1.1"}
+    assert content["cache_info"] == {"read_model": "pattern_history", "version": 1, "build": "1.1"}
     assert content["performance"]["source"] == "archive"
     positions = parse_positions(response.headers["TickView-Position"])
     min_positions = parse_positions(scenario.header["TickView-Min-Position"])
@@ -157,7 +157,7 @@ def test_response_names_its_read_model_source_and_positions(scenario: Scenario) 
 def test_scan_answers_504_for_a_position_that_is_not_reached(scenario: Scenario) -> None:
     response = scenario.client.get(f"{SCAN}?as_of=5", headers={"TickView-Min-Position": "market-9=0"})
     assert response.status_code == 504
-    assert "patterns_history" in response.json()["detail"]
+    assert "pattern_history" in response.json()["detail"]
     assert "market-9 is not a log of this read model" in response.json()["detail"]
     assert scenario.client.get(f"{SCAN}?as_of=5", headers={"TickView-Min-Position": "5"}).status_code == 400
 
@@ -232,6 +232,6 @@ def test_the_rows_of_another_read_model_are_answered_as_of_a_moment(scenario: Sc
     progresses = []
     for moment in moments:
         answer = client.get(f"{path}?as_of={moment!r}&status=processing&sort_by=progress", headers=header).json()
-        assert answer["cache_info"]["read_model"] == "backtests_history"
+        assert answer["cache_info"]["read_model"] == "backtest_history"
         progresses.append([row["progress"] for row in answer["rows"]])
     assert progresses == [[], [0.25], [0.5]]

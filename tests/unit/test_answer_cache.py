@@ -103,7 +103,7 @@ class Api:
         patterns = ReadModel(ActivePatterns(), served, 0, served)
         app = App(middleware=[RequestMetrics(CollectorRegistry()), IdentityFromHeader()])
         app.add_route(
-            "/scan", ScanResource(patterns, RowHistory("patterns_history", None, 0), catalogue, lists, lambda: self.now)
+            "/scan", ScanResource(patterns, RowHistory("pattern_history", None, 0), catalogue, lists, lambda: self.now)
         )
         app.add_route("/stats", StatisticsResource(patterns, lambda: self.now))
         app.add_route("/summary", SummaryResource(patterns, lambda: self.now))

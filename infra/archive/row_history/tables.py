@@ -17,7 +17,7 @@ from infra.postgres.schema import lock_schema
 from infra.postgres.statements import load_statements
 from projections.columns import RowColumn
 from projections.queries import AnyProjection, Timeline
-from projections.row_history import TIMELINES, ValidityInterval, history_name
+from projections.row_history import TIMELINES, ValidityInterval
 
 _SCHEMA = "tickview"
 
@@ -60,7 +60,8 @@ class HistoryTables:
     """
 
     def __init__(self, projection: AnyProjection) -> None:
-        self.name = history_name(projection)
+        assert projection.history is not None
+        self.name = projection.history
         self.history = Identifier(_SCHEMA, self.name)
         self.events = Identifier(_SCHEMA, f"{projection.name}_events")
         columns = [column for each in projection.columns.values() for column in _value_columns(self.name, each)]
