@@ -6,7 +6,7 @@ indexes and counts, so that they always agree with the rows.
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -75,7 +75,7 @@ class Projection(Generic[Row, Handled]):
     """The version of the declaration, from 1. Every change of the class needs a higher version and thus a new build."""
     row: ClassVar[type[Any]]
     """The class of a row, a frozen dataclass."""
-    handles: ClassVar[tuple[type[Event], ...]]
+    handles: ClassVar[Collection[type[Event]]]
     """The event types that the projection folds. The engine skips all others without decoding them."""
     family: ClassVar[str] = MARKET_LOG
     """The family of logs that the projection folds: ``market`` for all partitions of the market log, or ``users``."""
