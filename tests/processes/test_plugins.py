@@ -136,7 +136,7 @@ def service(installation: Installation, postgres_18_dsn: str) -> Iterator[Servic
         url = stack.enter_context(servers.valkey()).connection_url
         dsn = stack.enter_context(servers.new_database(postgres_18_dsn))
         variables = {"TICKVIEW_REDIS_URL": url, "TICKVIEW_POSTGRES_DSN": dsn, "TICKVIEW_PORT": str(port)}
-        installed = installation.with_variables(**variables, TICKVIEW_API_PROCESSES="1", TICKVIEW_LEASE_SECONDS="1")
+        installed = installation.with_variables(**variables, TICKVIEW_API_PROCESSES="1")
         for role in ROLES:
             stack.enter_context(installed.running(role))
         redis = stack.enter_context(connect(url))
