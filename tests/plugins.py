@@ -100,7 +100,7 @@ class PluginFolder:
 
     def write(self, source: str = PLUGIN, name: str = "halting", *, schema: bool = True) -> str:
         """Write a module, also in place of an older one, with the golden schemas of its events. Return its name."""
-        file = self.path / f"{name.replace('.', '/')}.py"
+        name, file = name.removesuffix(".__init__"), self.path / f"{name.replace('.', '/')}.py"
         file.parent.mkdir(exist_ok=True)
         file.write_text(source)
         sys.modules.pop(name, None)

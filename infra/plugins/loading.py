@@ -14,7 +14,7 @@ from domain.errors import TickViewError
 from domain.event_types import check_event_type, register_event_type
 from domain.events import Event
 from domain.wire.channels import Channel, register_channel
-from infra.plugins.schemas import check_schema
+from infra.plugins.schemas import check_schema, schema_path
 from infra.processes.errors import StartupError
 from projections.base import Projection
 from projections.registry import register_projection
@@ -92,22 +92,30 @@ def _parts_of_module(name: str) -> Iterator[Part]:
         module = import_module(name)
     except Exception as error:
         raise StartupError(f"TICKVIEW_PLUGINS names {name}, which cannot be imported: {_describe(error)}.") from error
-    public = {attribute: value for attribute, value in vars(module).items() if not attribute.startswith("_")}
-    kinds = {attribute: _kind_of(value, module) for attribute, value in public.items()}
-    if not any(kinds.values()):
+    parts = [
+        Part(kind, f"{attribute} in {name} (TICKVIEW_PLUGINS)", value)
+        for attribute, value in vars(module).items()
+        if not attribute.startswith("_") and (kind := _kind_of(value, module))
+    ]
+    if not parts:
         raise StartupError(f"TICKVIEW_PLUGINS names {name}, which defines no read model, no event and no channel.")
-    for attribute, kind in kinds.items():
-        if kind:
-            yield Part(kind, f"{attribute} in {name} (TICKVIEW_PLUGINS)", public[attribute])
+    events = [part.value for part in parts if part.kind == "events"]
+    yield from (part for part in parts if not (part.kind == "events" and _is_only_base(part.value, events)))
+
+
+def _is_only_base(event_type: type[Event], others: Iterable[type[Event]]) -> bool:
+    """Return whether other event types derive from a class that is no event type itself: it has no golden schema."""
+    derived = [other for other in others if other is not event_type and issubclass(other, event_type)]
+    return bool(derived) and not schema_path(event_type, event_type.class_version).is_file()
 
 
 def _kind_of(value: Any, module: ModuleType) -> Kind | None:
-    """Return the kind of a part. None for anything else, and for a class that another module defines."""
+    """Return the kind of a part. None for anything else, and for a class that the module has from another package."""
     if isinstance(value, Channel):
         return "channels"
     if isinstance(value, Projection):
         return "projections"
-    if isinstance(value, type) and value.__module__ == module.__name__:
+    if isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}."):
         return "events" if issubclass(value, Event) else "projections" if issubclass(value, Projection) else None
     return None
 

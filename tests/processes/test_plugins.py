@@ -90,6 +90,7 @@ def installation() -> Iterator[Installation]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TICKVIEW_", "PYTHON"))}
         path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
         installation = Installation(environment, source, {**inherited, **OFFLINE, "PATH": path})
+        run_commands(installation, "The package")
         run_commands(installation, "The events")
         run_commands(installation, "Install it")
         yield installation
@@ -166,8 +167,8 @@ def test_the_page_has_files_and_commands() -> None:
         "halts/channel.py",
         "halts/read_model.py",
     }
-    headings = ("The events", "Install it", "Use it", "What TickView refuses")
-    assert [len(commands_of(heading)) for heading in headings] == [2, 2, 4, 1]
+    headings = ("The package", "The events", "Install it", "Use it", "What TickView refuses")
+    assert [len(commands_of(heading)) for heading in headings] == [1, 2, 2, 4, 1]
 
 
 def test_messages_of_pubsub_are_recorded_folded_archived_and_counted(service: Service) -> None:
@@ -217,6 +218,18 @@ def test_the_commands_of_the_page_replay_verify_and_roll_back(service: Service) 
     assert (status["version"], status["live"], status["previous"], status["parked_keys"]) == (1, "1.1", "1.2", 0)
     wait_until(lambda: service.rows("1.1") == service.rows("1.2"), "both builds are current")
     assert "halts" in {model["name"] for model in service.get("/api/projections")["projections"]}
+
+
+def test_modules_of_the_setting_are_loaded_beside_the_package(service: Service) -> None:
+    module = service.installation.source / "more" / "more_halts.py"
+    module.parent.mkdir()
+    copy = files_of_the_page()["halts/read_model.py"].replace('name = "halts"', 'name = "more_halts"')
+    module.write_text(copy)
+    both = service.installation.with_variables(
+        TICKVIEW_PLUGINS="more_halts, halts.events", PYTHONPATH=str(module.parent)
+    )
+    names = {model["name"] for model in both.tickview("projections")["projections"]}
+    assert {"patterns", "halts", "more_halts"} <= names
 
 
 def test_a_refused_plugin_ends_a_command_with_the_line_of_the_page(service: Service) -> None:

@@ -61,6 +61,25 @@ def test_names_with_an_underscore_and_classes_of_other_modules_are_no_parts(fold
     assert not {"halts", "exchange.halts"} & {*READ_MODELS, *CHANNELS}
 
 
+def test_a_package_may_import_its_parts_from_its_modules(folder: PluginFolder) -> None:
+    folder.write("", "halting.__init__")
+    folder.write(PLUGIN, "halting.parts")
+    folder.write("from halting.parts import HALTS, Halted, Halts\n", "halting.__init__")
+    load_plugins(["halting"])
+    assert {"halts", "exchange.halts", "Halted"} <= {*READ_MODELS, *CHANNELS, *EVENT_TYPES}
+
+
+def test_a_base_class_of_events_is_an_event_if_it_has_a_golden_schema(folder: PluginFolder) -> None:
+    derived = "class HaltedByNews(Halted):\n    pass\n"
+    name = folder.write(EVENT + derived + READ_MODEL.replace("(Halted,)", "(HaltedByNews,)"))
+    folder.schema(1).unlink()
+    load_plugins([name])
+    assert {"Halted", "HaltedByNews"} & EVENT_TYPES.keys() == {"HaltedByNews"}
+    write_schema(sys.modules[name].Halted)
+    load_plugins([name])
+    assert {"Halted", "HaltedByNews"} <= EVENT_TYPES.keys()
+
+
 def test_an_instance_in_a_module_is_a_part(folder: PluginFolder) -> None:
     source = PLUGIN.replace("class Halts(", "class _Halts(") + "\nhalts = _Halts()\n"
     load_plugins([folder.write(source)])
