@@ -6,14 +6,12 @@ from typing import Any
 import orjson
 
 from domain.errors import TickViewError
-from domain.events import EVENT_TYPES, Event
+from domain.event_types import EVENT_TYPES
+from domain.events import Event
 from domain.user_events import USER_EVENT_TYPES
 
 TOPIC_PREFIX = "domain.events:"
 """The prefix of every stored topic. It is part of the stored data and does not follow the module of the class."""
-
-KNOWN_TYPES: dict[str, type[Event]] = {**EVENT_TYPES, **USER_EVENT_TYPES}
-"""Every event type of every log, by the name of its class."""
 
 
 class UnknownEventTypeError(TickViewError, ValueError):
@@ -52,7 +50,8 @@ def decode(topic: str, event_id: str, state: bytes) -> Event:
         UnknownEventTypeError: The topic names no event type of this version of TickView.
         ValueError: The state does not fit the event type, or a newer version of TickView wrote it.
     """
-    event_type = KNOWN_TYPES.get(topic.removeprefix(TOPIC_PREFIX))
+    name = topic.removeprefix(TOPIC_PREFIX)
+    event_type = EVENT_TYPES.get(name) or USER_EVENT_TYPES.get(name)
     if event_type is None:
         raise UnknownEventTypeError(
             f"{topic} is not an event type of this version of TickView. Run the version that recorded the event, "

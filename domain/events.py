@@ -259,24 +259,3 @@ class PositionLost(Event):
     def stream(self) -> str:
         """The name of the stream of events about the log."""
         return log_stream(self.log)
-
-
-EVENT_TYPES: dict[str, type[Event]] = {
-    event_type.__name__: event_type
-    for event_type in (
-        PatternDetected,
-        PatternUpdated,
-        PatternExpired,
-        BacktestProgressed,
-        BacktestCompleted,
-        BacktestFailed,
-        HealthReported,
-        SymbolListed,
-        SymbolChanged,
-        SymbolDelisted,
-        UniverseDefined,
-        UniverseChanged,
-        PositionLost,
-    )
-}
-"""Every event type of the market log by the name of its class."""

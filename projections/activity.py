@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
 
-from domain.events import EVENT_TYPES, Event
+from domain.event_types import EVENT_TYPES
+from domain.events import Event
 from projections.base import Projection
 from projections.columns import EPOCH_SECONDS, Column
 
@@ -38,7 +39,7 @@ class Activity(Projection[ActivityRow, Event]):
     name = "activity"
     version = 1
     row = ActivityRow
-    handles = tuple(EVENT_TYPES.values())
+    handles = EVENT_TYPES.values()
     key = "key"
     order = "latest_at"
     has_replica = True

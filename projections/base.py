@@ -5,7 +5,7 @@ row allow. The engine derives all indexes and counts from the columns. It compar
 after an event and derives all changes of indexes and counts, so that they always agree with the rows.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
@@ -82,7 +82,7 @@ class Projection(Generic[Row, Handled]):
     """The class of a row, a frozen dataclass. The annotations of its fields declare the queries (``Column``)."""
     key: ClassVar[str]
     """The name of the key of a row in a path and in answers, usually the name of a column."""
-    handles: ClassVar[tuple[type[Event], ...]]
+    handles: ClassVar[Collection[type[Event]]]
     """The event types that the projection folds. The engine skips all others without decoding them."""
     family: ClassVar[str] = MARKET_LOG
     """The family of logs that the projection folds: ``market`` for all partitions of the market log, or ``users``."""

@@ -46,9 +46,9 @@ def fingerprint(projection: Projection[Any, Any]) -> str:
     """Compute the fingerprint of a projection.
 
     It covers the module of the projection, the modules of its base classes and of its row, and the modules of the same
-    top-level package that these import. It covers neither the engine nor other packages; events have schema versions.
-    The names of modules do not matter. The function reads the source files. Call it at start-up, while the files are
-    still those that Python has imported.
+    top-level package that these import. It covers neither the engine nor other packages, nor modules that define the
+    handled events, because events have schema versions. The names of modules do not matter. The function reads the
+    source files. Call it at start-up, while the files are still those that Python has imported.
 
     Returns:
         16 hexadecimal digits.
@@ -58,7 +58,8 @@ def fingerprint(projection: Projection[Any, Any]) -> str:
     """
     classes = (*type(projection).__mro__, projection.row)
     pending = {cls.__module__ for cls in classes if _top_level(cls.__module__) not in sys.stdlib_module_names}
-    seen = set(FOUNDATION)
+    events = {cls.__module__ for event_type in projection.handles for cls in event_type.__mro__}
+    seen = FOUNDATION | (events - pending)
     trees = []
     while pending := pending - seen:
         name = pending.pop()

@@ -1,4 +1,4 @@
-"""The registry of projections: current projections, and former versions that keep previous builds current."""
+"""The registry of projections. TickView's own projections and those of plug-ins are registered in the same way."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,20 +6,47 @@ from typing import Any
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.base import Projection
+from projections.checks import ProjectionError, check_projection
 from projections.patterns import ActivePatterns
 from projections.producers import Producers
 from projections.symbols import Symbols
 from projections.universes import Universes
 from projections.workspaces import Workspaces
 
-READ_MODELS: dict[str, Projection[Any, Any]] = {
-    projection.name: projection
-    for projection in (ActivePatterns(), Backtests(), Activity(), Producers(), Symbols(), Universes(), Workspaces())
-}
+READ_MODELS: dict[str, Projection[Any, Any]] = {}
 """Every current projection by the name of its read model."""
 
-FORMER: tuple[Projection[Any, Any], ...] = ()
+FORMER: list[Projection[Any, Any]] = []
 """Projections of earlier versions. Workers keep builds of these versions current, so that a rollback stays possible."""
+
+
+def register_projection(projection: Projection[Any, Any]) -> None:
+    """Register a projection. Registering a class again changes nothing.
+
+    One package may register several versions of a read model. The highest version is the current projection, and the
+    others are former ones.
+
+    Raises:
+        ProjectionError: The object is no complete projection, or its name and version belong to another one.
+    """
+    check_projection(projection)
+    name, version = projection.name, projection.version
+    current = READ_MODELS.get(name)
+    for other in (current, *FORMER):
+        if other is None or other.name != name:
+            continue
+        if type(other) is type(projection):
+            return
+        module = type(other).__module__
+        if _package(other) != _package(projection):
+            raise ProjectionError(f"has the name {name}, which {module} already uses: choose another name")
+        if other.version == version:
+            raise ProjectionError(f"has the name {name} and the version {version}, as a class of {module} already has")
+    if current is None or version > current.version:
+        READ_MODELS[name] = projection
+        FORMER.extend([current] if current else [])
+    else:
+        FORMER.append(projection)
 
 
 def projection_of(projections: Iterable[Projection[Any, Any]], name: str, version: int) -> Projection[Any, Any] | None:
@@ -28,3 +55,11 @@ def projection_of(projections: Iterable[Projection[Any, Any]], name: str, versio
         if (projection.name, projection.version) == (name, version):
             return projection
     return None
+
+
+def _package(projection: Projection[Any, Any]) -> str:
+    return type(projection).__module__.partition(".")[0]
+
+
+for _projection in (ActivePatterns(), Backtests(), Activity(), Producers(), Symbols(), Universes(), Workspaces()):
+    register_projection(_projection)

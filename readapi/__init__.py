@@ -60,7 +60,7 @@ def init_app(app: "App[Any, Any]") -> None:
 
     Raises:
         TypeError: The application is not a ``falcon.asgi.App``.
-        StartupError: Redis cannot be used, or a file with tokens or keys cannot be read.
+        StartupError: Redis or a plug-in cannot be used, or a file with tokens or keys cannot be read.
         pydantic.ValidationError: A setting is invalid.
     """
     from falcon.asgi import App
@@ -74,7 +74,7 @@ def create_app() -> AsgiApplication:
     """Create an ASGI application to mount under Starlette, FastAPI or Django, at any prefix.
 
     Raises:
-        StartupError: Redis cannot be used, or a file with tokens or keys cannot be read.
+        StartupError: Redis or a plug-in cannot be used, or a file with tokens or keys cannot be read.
         pydantic.ValidationError: A setting is invalid.
     """
     from readapi.http.mounting import without_prefix

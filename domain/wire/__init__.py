@@ -10,9 +10,12 @@ from domain.wire.channels import (
     HEALTH,
     INGEST_STREAM,
     PATTERNS,
+    Batch,
+    Channel,
 )
+from domain.wire.message import MessageLevels
 from domain.wire.reader import MAX_BYTES, ReadResult, channel_for, read
-from domain.wire.refusal import Code, Refusal
+from domain.wire.refusal import Code, Refusal, RefusedError
 
 __all__ = [
     "BACKTEST_PROGRESS",
@@ -22,9 +25,13 @@ __all__ = [
     "INGEST_STREAM",
     "MAX_BYTES",
     "PATTERNS",
+    "Batch",
+    "Channel",
     "Code",
+    "MessageLevels",
     "ReadResult",
     "Refusal",
+    "RefusedError",
     "channel_for",
     "read",
 ]

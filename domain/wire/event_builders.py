@@ -1,6 +1,9 @@
-"""Builders of events: one function for each event type of the wire format reads the fields of a message."""
+"""Builders of events: one function for each event type of the wire format reads the fields of a message.
 
-from collections.abc import Callable
+They take a message, the event id and the time of receipt in seconds since the epoch. They raise RefusedError for a
+field that they cannot read.
+"""
+
 from typing import Any
 
 from domain.events import (
@@ -122,25 +125,11 @@ def system_health(message: MessageLevels, event_id: str, received_at: float) -> 
     """Build a health report of a producer."""
     return HealthReported(
         event_id=event_id,
-        **_announcement_fields(message, received_at),
+        **announcement_fields(message, received_at),
         status=text(required(message.take("status"))),
         metrics=optional(mapping, message.take("metrics")) or {},
         extra=message.remaining_fields(),
     )
-
-
-EVENT_BUILDERS: dict[str, Callable[[MessageLevels, str, float], Event]] = {
-    "pattern_detected": pattern_detected,
-    "pattern_updated": pattern_updated,
-    "pattern_expired": pattern_expired,
-    "backtest_progress": backtest_progress,
-    "backtest_result": backtest_result,
-    "system_health": system_health,
-}
-"""The builder of each event type. Builders take a message, the event id and the time of receipt in epoch seconds.
-
-They raise RefusedError for a field that they cannot read.
-"""
 
 
 def _pattern_fields(message: MessageLevels) -> dict[str, Any]:
@@ -192,11 +181,11 @@ def _take_measures(message: MessageLevels, fields: dict[str, Any]) -> None:
 
 def _backtest_fields(message: MessageLevels, received_at: float) -> dict[str, Any]:
     """Read the common fields of backtest events."""
-    return {"job_id": job_id(required(message.take("job_id"))), **_announcement_fields(message, received_at)}
+    return {"job_id": job_id(required(message.take("job_id"))), **announcement_fields(message, received_at)}
 
 
-def _announcement_fields(message: MessageLevels, received_at: float) -> dict[str, Any]:
-    """Read the producer and the time of an event about the producer's own work."""
+def announcement_fields(message: MessageLevels, received_at: float) -> dict[str, Any]:
+    """Read the source, the time of occurrence and the correlation id of an event about the producer's own work."""
     source = message.take_outer("source")
     if source[1] is None:
         source = message.take("source")

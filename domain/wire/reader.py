@@ -1,22 +1,22 @@
 """The reader of one message: from a channel and a payload to events and refusals."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic import ValidationError
 
+from domain.codec import decode, encode, topic_of
+from domain.event_types import EVENT_TYPES
 from domain.events import Event
-from domain.wire.channels import CHANNEL_OF, CHANNELS, DEFAULT_TYPE
-from domain.wire.event_builders import EVENT_BUILDERS
+from domain.streams import USER_PREFIX
+from domain.wire.channels import CHANNEL_OF, CHANNELS, Channel, EventBuilder
 from domain.wire.message import MessageLevels, parse_message, split_levels
 from domain.wire.refusal import Refusal, RefusedError, preview
 
 MAX_BYTES = 1_048_576
 """Default for the highest number of bytes in a message."""
-
-_EXPECTED_TYPES = f"expected one of {', '.join(CHANNEL_OF)}"
-_EXPECTED_ITEM_TYPES = "expected one of pattern_detected, pattern_updated, pattern_expired"
 
 
 class ReadResult(NamedTuple):
@@ -39,17 +39,18 @@ def read(channel: str, payload: bytes, received_at: float, *, max_bytes: int = M
         max_bytes: The highest accepted number of bytes.
     """
     try:
-        if channel not in CHANNELS:
+        declaration = CHANNELS.get(channel)
+        if declaration is None:
             raise RefusedError(
                 "unknown-channel", f"the channel {preview(channel)} is unknown: expected {' or '.join(CHANNELS)}"
             )
         content = parse_message(payload, max_bytes)
         message = MessageLevels(split_levels(content))
-        event_type = _event_type(message, channel)
-        if event_type == "patterns_batch":
-            return _read_batch(channel, message, received_at, max_bytes)
+        event_type = _event_type(message, declaration, channel)
+        if event_type in declaration.batches:
+            return _read_batch(channel, event_type, message, received_at, max_bytes)
         event_id = message.take_event_id() or _derived_id(channel.encode(), content)
-        return ReadResult((EVENT_BUILDERS[event_type](message, event_id, received_at),), ())
+        return ReadResult((_build(declaration.builders[event_type], message, event_id, received_at),), ())
     except RefusedError as refused:
         return ReadResult((), (refused.refusal,))
 
@@ -57,22 +58,30 @@ def read(channel: str, payload: bytes, received_at: float, *, max_bytes: int = M
 def channel_for(payload: Mapping[str, Any]) -> str | None:
     """Return the channel of a message by its event type, or None if the type is missing or unknown."""
     event_type = MessageLevels(split_levels(payload)).take_event_type()[1]
-    return CHANNEL_OF.get(_normalize(event_type))
+    declaration = CHANNEL_OF.get(_normalize(event_type))
+    return declaration.names[0] if declaration else None
 
 
-def _event_type(message: MessageLevels, channel: str) -> str:
+def _event_type(message: MessageLevels, declaration: Channel, channel: str) -> str:
     name, value = message.take_event_type()
-    if value is None and channel not in DEFAULT_TYPE:
-        raise RefusedError("missing-field", f"event_type is missing or empty: {_EXPECTED_TYPES}")
-    event_type = DEFAULT_TYPE[channel] if value is None else _normalize(value)
-    if event_type not in CHANNEL_OF:
-        raise RefusedError("unknown-event-type", f"unknown event type: {name} is {preview(value)}, {_EXPECTED_TYPES}")
-    if CHANNEL_OF[event_type] != channel:
+    event_type = declaration.default_type if value is None else _normalize(value)
+    if event_type is None:
+        raise RefusedError("missing-field", f"event_type is missing or empty: {_expected(CHANNEL_OF)}")
+    known = CHANNEL_OF.get(event_type)
+    if known is None:
+        raise RefusedError(
+            "unknown-event-type", f"unknown event type: {name} is {preview(value)}, {_expected(CHANNEL_OF)}"
+        )
+    if known is not declaration:
         raise RefusedError(
             "wrong-channel",
-            f"{event_type} belongs on {CHANNEL_OF[event_type]}, not on {channel}: publish the message there",
+            f"{event_type} belongs on {' or '.join(known.names)}, not on {channel}: publish the message there",
         )
     return event_type
+
+
+def _expected(event_types: Iterable[str]) -> str:
+    return f"expected one of {', '.join(event_types)}"
 
 
 def _normalize(event_type: Any) -> str:
@@ -84,37 +93,80 @@ def _derived_id(context: bytes, content: Any) -> str:
     return blake2b(context + b"\0" + canonical, digest_size=16).hexdigest()
 
 
-def _read_batch(channel: str, batch: MessageLevels, received_at: float, max_bytes: int) -> ReadResult:
+def _build(builder: EventBuilder, message: MessageLevels, event_id: str, received_at: float) -> Event:
+    """Build an event. A failure of the builder is a refusal, so that it never stops the recorder.
+
+    The builder may be part of a plug-in.
+    """
+    try:
+        event = builder(message, event_id, received_at)
+        _check_event(event)
+    except RefusedError:
+        raise
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise RefusedError("invalid-event", f"{field} of {error.title} is invalid: {first['msg']}") from error
+    except Exception as error:
+        name = f"{builder.__module__}.{getattr(builder, '__qualname__', repr(builder))}"
+        problem = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        raise RefusedError(
+            "reader-failed", f"{name} failed: {problem}: correct the reader, then retry the dead letter"
+        ) from error
+    return event
+
+
+def _check_event(event: Event) -> None:
+    """Check that an event can be recorded and read again. TickView's own event types guarantee both."""
+    event_type = type(event)
+    if event_type.__module__ == Event.__module__:
+        return
+    if EVENT_TYPES.get(event_type.__name__) is not event_type:
+        raise TypeError(f"{event_type.__name__} is no registered event type")
+    if not event.stream or not event.stream.isprintable() or event.stream.startswith(USER_PREFIX):
+        raise ValueError(f"the stream {event.stream!r} is no name of a stream of the market")
+    if decode(topic_of(event_type), event.event_id, encode(event)) != event:
+        raise ValueError(f"{event_type.__name__} does not have the same content when it is read again")
+
+
+def _read_batch(
+    channel: str, event_type: str, message: MessageLevels, received_at: float, max_bytes: int
+) -> ReadResult:
     """Read a batch. The fields of the batch itself, such as its source, apply to each of its items."""
-    items = batch.take("patterns")[1]
+    declaration = CHANNELS[channel]
+    field, item_type = declaration.batches[event_type]
+    items = message.take(field)[1]
     if not isinstance(items, list) or not items:
-        raise RefusedError("empty-batch", f"patterns is {preview(items)}: expected a list of at least one pattern")
-    envelope = orjson.dumps(batch.levels, option=orjson.OPT_SORT_KEYS)
+        raise RefusedError("empty-batch", f"{field} is {preview(items)}: expected a list of at least one item")
+    envelope = orjson.dumps(message.levels, option=orjson.OPT_SORT_KEYS)
     if len(envelope) * len(items) > max_bytes:
         raise RefusedError(
             "too-large",
-            f"the {len(envelope)} bytes of the batch beside its {len(items)} patterns are stored with each pattern, "
+            f"the {len(envelope)} bytes of the batch beside its {len(items)} {field} are stored with each item, "
             f"together more than the {max_bytes} bytes allowed: send smaller batches",
         )
     context = channel.encode() + b"\0" + blake2b(envelope, digest_size=16).digest()
     events, refusals = [], []
     for index, item in enumerate(items):
         try:
-            events.append(_read_item(context, batch, item, received_at))
+            event_type, item_message = _read_item(declaration, item_type, message, item)
+            event_id = item_message.take_event_id() or _derived_id(context, item)
+            events.append(_build(declaration.builders[event_type], item_message, event_id, received_at))
         except RefusedError as refused:
-            refusals.append(Refusal(refused.refusal.code, f"patterns[{index}]: {refused.refusal.reason}"))
+            refusals.append(Refusal(refused.refusal.code, f"{field}[{index}]: {refused.refusal.reason}"))
     return ReadResult(tuple(events), tuple(refusals))
 
 
-def _read_item(context: bytes, batch: MessageLevels, item: Any, received_at: float) -> Event:
+def _read_item(declaration: Channel, item_type: str, batch: MessageLevels, item: Any) -> tuple[str, MessageLevels]:
+    """Return the event type and the levels of an item. The levels of the batch are its outermost levels."""
     if not isinstance(item, dict):
         raise RefusedError("not-an-object", f"the item is {preview(item)}, not an object: expected a JSON object")
     message = MessageLevels([dict(level) for level in batch.levels] + split_levels(item), shared=len(batch.levels))
     name, value = message.take_event_type()
-    event_type = "pattern_detected" if value is None else _normalize(value)
-    if event_type not in EVENT_BUILDERS or CHANNEL_OF[event_type] != CHANNEL_OF["patterns_batch"]:
+    event_type = item_type if value is None else _normalize(value)
+    if event_type not in declaration.builders:
         raise RefusedError(
-            "unknown-event-type", f"unknown event type: {name} is {preview(value)}, {_EXPECTED_ITEM_TYPES}"
+            "unknown-event-type",
+            f"unknown event type: {name} is {preview(value)}, {_expected(declaration.builders)}",
         )
-    event_id = message.take_event_id() or _derived_id(context, item)
-    return EVENT_BUILDERS[event_type](message, event_id, received_at)
+    return event_type, message

@@ -8,6 +8,7 @@ from domain.errors import TickViewError
 Code = Literal[
     "control-character",
     "empty-batch",
+    "invalid-event",
     "missing-field",
     "not-a-name",
     "not-a-number",
@@ -16,6 +17,7 @@ Code = Literal[
     "not-an-object",
     "not-json",
     "out-of-range",
+    "reader-failed",
     "too-deep",
     "too-large",
     "unknown-channel",

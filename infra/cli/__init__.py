@@ -35,6 +35,7 @@ COMMANDS = {
     "demo": "infra.cli.demo:demo",
     "dead-letters": "infra.cli.dead_letters:app",
     "config": "infra.cli.config:config",
+    "new": "infra.cli.new:app",
     "token": "infra.cli.token:app",
     "audit": "infra.cli.audit:app",
     "bench": "infra.cli.bench:app",

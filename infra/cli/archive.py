@@ -8,10 +8,10 @@ from infra.archive.worker import ArchiveOptions, ArchiveWorker
 from infra.cli.roles import stop_on_signals
 from infra.composition import Stores, open_all_logs, open_database, open_redis
 from infra.log.event_log import EventLog
+from infra.plugins import configure
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
 from infra.processes.threads import run_threads
-from infra.settings import Settings
 from projections.registry import READ_MODELS
 
 
@@ -22,7 +22,7 @@ def archive() -> None:
 
     Example: TICKVIEW_REDIS_URL=redis://localhost TICKVIEW_POSTGRES_DSN=postgresql://localhost tickview archive
     """
-    settings = Settings()
+    settings = configure()
     configure_logs(settings.log_level, "archive")
     database = open_database(settings, writable=True)
     stores = Stores(settings, open_redis(settings), database)

@@ -21,7 +21,7 @@ from infra.bench.measurement import PROGRESS_CONSOLE
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_database
-from infra.settings import Settings
+from infra.plugins import configure
 
 MISMATCH = 3
 """Exit code of a failed verification or check."""
@@ -50,7 +50,7 @@ def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None
     Example: tickview audit verify --log market-0 --from 2026-01-01
     """
     bounds = _parse_range(start, end)
-    database = open_database(Settings())
+    database = open_database(configure())
     with _progress_bars() as progress:
         verification = verify_archive(database, log, bounds, progress)
     if log is None and bounds == ArchiveRange():
@@ -90,7 +90,7 @@ def head(
 
     Example: tickview audit head --json > head.json
     """
-    settings = Settings()
+    settings = configure()
     if sign and settings.audit_key is None:
         raise CommandError(
             "There is no key to sign with. Set TICKVIEW_AUDIT_KEY to the PEM file of an Ed25519 private key."
@@ -118,7 +118,7 @@ def check(
 
     Example: tickview audit check head.json
     """
-    settings = Settings()
+    settings = configure()
     taken = heads_.read_head_file(head_file)
     key = heads_.read_public_key(settings.audit_key) if settings.audit_key else None
     signature = heads_.check_signature(taken, key)
@@ -152,7 +152,7 @@ def export(
     bounds = _parse_range(start, end)
     if form == "parquet" and output is None:
         raise CommandError("Parquet needs an output file. Add --output FILE.")
-    database = open_database(Settings())
+    database = open_database(configure())
     with _progress_bars() as progress, _output_file(output) as out:
         count = export_archive(database, out, form, log, bounds, lambda done, total: progress("exporting", done, total))
     PROGRESS_CONSOLE.print(f"{count:,} events exported", style="dim")

@@ -16,6 +16,7 @@ from infra.catalogue.synchronization import Synchronizer, SyncReport, read_sourc
 from infra.cli.output import JsonOption, console, print_json
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
+from infra.plugins import configure
 from infra.processes.logs import configure_logs
 from infra.settings import Settings
 from readapi.ports.read_models import format_positions
@@ -65,7 +66,7 @@ def sync(
         raise typer.BadParameter("needs --watch", param_hint="--every")
     if watch and json:
         raise typer.BadParameter("cannot be combined with --watch, which writes log lines", param_hint="--json")
-    settings = Settings()
+    settings = configure()
     stores = open_stores(settings)
     logs = open_market_logs(stores)
     recorder = open_recorder(stores, logs, open_dead_letters(stores))

@@ -8,8 +8,8 @@ from domain.announcements import DeadLetter
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
+from infra.plugins import configure
 from infra.recording.dead_letters import DeadLetters
-from infra.settings import Settings
 
 app = typer.Typer(help="List, show, retry and discard messages that could not be read.", no_args_is_help=True)
 
@@ -85,7 +85,7 @@ def discard(ids: Ids = None, every: All = False, json: JsonOption = False) -> No
 
 
 def _open() -> tuple[DeadLetters, Stores]:
-    stores = open_stores(Settings())
+    stores = open_stores(configure())
     return open_dead_letters(stores), stores
 
 

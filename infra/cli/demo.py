@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from infra.composition import redis_url
+from infra.plugins import configure
 from infra.processes.errors import StartupError
 from infra.processes.logs import configure_logs
-from infra.settings import Settings
 
 DEFAULT_SPEED = 0.2
 """Trading days per second and symbol."""
@@ -28,6 +28,6 @@ def demo(
         raise StartupError(
             f"The demo needs the package {error.name}. Install it with: pip install 'tickview[demo]'"
         ) from error
-    settings = Settings()
+    settings = configure()
     configure_logs(settings.log_level, "demo")
     run(redis_url(settings), speed)

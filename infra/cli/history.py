@@ -13,7 +13,7 @@ from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import Stores, open_database, open_logs, open_redis
 from infra.log.partitions import log_names
-from infra.settings import Settings
+from infra.plugins import configure
 from projections.queries import Positions
 from readapi.audit.event_documents import event_documents, event_type, parse_state
 from readapi.ports.archive import EventFilter, PastEvent
@@ -61,7 +61,7 @@ def history(
 
     Example: tickview history symbol-AAPL --limit 20
     """
-    settings = Settings()
+    settings = configure()
     database = open_database(settings)
     try:
         stores = Stores(settings, open_redis(settings), database)
@@ -83,8 +83,8 @@ def history(
 def _read_events(event_history: EventHistory, subject: str, limit: int) -> Sequence[PastEvent]:
     if _is_pattern(subject):
         return event_history.of_pattern(subject, limit)
-    events = _read_stream(event_history, subject, limit) if _STREAM.fullmatch(subject) else []
-    # A producer may give a backtest any id, also one that looks like a stream.
+    # A producer may give a backtest any id, also one that looks like a stream. A plug-in may give a stream any name.
+    events = _read_stream(event_history, subject, limit)
     return events or _read_stream(event_history, backtest_stream(subject), limit)
 
 
@@ -106,7 +106,9 @@ def _is_pattern(subject: str) -> bool:
 def _describe(subject: str) -> str:
     if _is_pattern(subject):
         return f"pattern {subject}"
-    return f"stream {subject}" if _STREAM.fullmatch(subject) else f"stream {backtest_stream(subject)}"
+    if _STREAM.fullmatch(subject):
+        return f"stream {subject}"
+    return f"the streams {subject} and {backtest_stream(subject)}"
 
 
 def _row(event: PastEvent) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from domain.wire import INGEST_STREAM
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json
 from infra.composition import api_url, redis_url
+from infra.plugins import configure
 from infra.redis.connections import connect
 from infra.settings import Settings
 
@@ -54,7 +55,7 @@ def publish(
 
     Example: tickview publish samples.jsonl --via stream
     """
-    settings = Settings()
+    settings = configure()
     send = _sender(via, settings)
     sent = 0
     outcomes: list[Any] = []

@@ -15,11 +15,11 @@ from infra.composition import open_redis, open_stores
 from infra.operations import commands
 from infra.operations.foldability import check_build
 from infra.operations.status import read_model_statuses
+from infra.plugins import configure
 from infra.projecting import build_lifecycle
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.comparison import BuildPair, Difference, compare_builds
 from infra.read_models.versions import read_versions
-from infra.settings import Settings
 from projections.fingerprint import ProjectionCode
 from projections.registry import READ_MODELS
 from projections.versions import Build
@@ -34,7 +34,7 @@ DIFFERENCES_FOUND = 3
 POLL_SECONDS = 0.2
 """Seconds between two reads of the progress of a build."""
 
-Name = Annotated[str, typer.Argument(help="Name of the read model: " + ", ".join(READ_MODELS) + ".")]
+Name = Annotated[str, typer.Argument(help="Name of the read model, as `tickview projections` lists it.")]
 
 
 def replay(
@@ -60,9 +60,10 @@ def replay(
 
     Example: tickview replay patterns --verify
     """
+    settings = configure()
     commands.check_read_model_name(name)
     code = ProjectionCode.of(READ_MODELS[name])
-    stores = open_stores(Settings())
+    stores = open_stores(settings)
     client = stores.redis
     comparing = verify or expect_changes
     with ensure_worker(stores, code):
@@ -90,7 +91,7 @@ def rollback(name: Name, json: JsonOption = False) -> None:
 
     Example: tickview rollback patterns
     """
-    versions = commands.rollback(open_redis(Settings()), name)
+    versions = commands.rollback(open_redis(configure()), name)
     if json:
         print_json({"name": name, "live": str(versions.live), "previous": str(versions.previous)})
     else:

@@ -15,13 +15,13 @@ from infra.composition import (
     open_stores,
     redis_url,
 )
+from infra.plugins import configure
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
 from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
 from infra.recording.role import run_recorder
 from infra.redis.connections import connect
-from infra.settings import Settings
 from projections.registry import READ_MODELS
 
 
@@ -38,7 +38,7 @@ def record() -> None:
 
     Example: TICKVIEW_REDIS_URL=redis://localhost tickview record
     """
-    settings = Settings()
+    settings = configure()
     configure_logs(settings.log_level, "record")
     stores = open_stores(settings)
     recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
@@ -57,7 +57,7 @@ def project() -> None:
 
     Example: TICKVIEW_REDIS_URL=redis://localhost tickview project
     """
-    settings = Settings()
+    settings = configure()
     configure_logs(settings.log_level, "project")
     stores = open_stores(settings)
     Worker(
@@ -80,4 +80,4 @@ def serve(
     from infra.serving.server import run_server
 
     changes: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    run_server(Settings(**changes))
+    run_server(configure(**changes))

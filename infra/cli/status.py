@@ -13,6 +13,7 @@ from infra.log.errors import ArchiveUnavailableError
 from infra.operations import commands
 from infra.operations import status as service_status
 from infra.operations.archive_status import read_archive_status
+from infra.plugins import configure
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from readapi.operations.read_model_documents import read_model_document
@@ -60,7 +61,7 @@ def status(json: JsonOption = False) -> None:
 
     Example: tickview status --json
     """
-    settings = Settings()
+    settings = configure()
     client = open_redis(settings)
     intake = service_status.read_intake(client)
     models = [read_model_document(model) for model in service_status.read_model_statuses(client)]
@@ -118,7 +119,7 @@ def projections(
 
     Example: tickview projections patterns --parked
     """
-    client = open_redis(Settings())
+    client = open_redis(configure())
     if name is None:
         models = [read_model_document(model) for model in service_status.read_model_statuses(client)]
         return print_json({"projections": models}) if json else print_table(MODEL_COLUMNS, models, "no read models")
@@ -141,7 +142,7 @@ def projections(
 
 def _retry(name: str, key: str, *, json: bool) -> None:
     """Request that the workers fold parked keys again."""
-    chosen = commands.retry_parked(open_redis(Settings()), name, None if key == "all" else key)
+    chosen = commands.retry_parked(open_redis(configure()), name, None if key == "all" else key)
     if not chosen and key != "all":
         raise CommandError(
             f"{key} is not parked in {name}. `tickview projections {name} --parked` lists the parked keys."

@@ -16,6 +16,7 @@ from infra.access.open_guard import check_exposure
 from infra.cli.roles import stop_on_signals
 from infra.embedded import Servers, hold_data_folder, publish_servers, start_servers
 from infra.embedded.tcp_ports import find_free_port
+from infra.plugins import configure
 from infra.processes.errors import StartupError
 from infra.processes.python import module_command
 from infra.processes.supervisor import Program, Supervisor
@@ -52,7 +53,7 @@ def up(
 
     Example: tickview up --demo
     """
-    settings = Settings(data=data.resolve(), port=port)
+    settings = configure(data=data.resolve(), port=port)
     roles = [[role] for role in ROLES]
     if demo:
         roles.append(_DEMO_CATALOGUE)

@@ -15,7 +15,7 @@ from domain.workspace import Stamp, Workspace
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import open_logs, open_stores
-from infra.settings import Settings
+from infra.plugins import configure
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
 
 app = typer.Typer(
@@ -93,7 +93,7 @@ def _operator() -> str:
 
 
 def _open_repository() -> WorkspaceRepository:
-    return WorkspaceRepository(open_logs(open_stores(Settings()), [USERS_LOG])[USERS_LOG], "cli")
+    return WorkspaceRepository(open_logs(open_stores(configure()), [USERS_LOG])[USERS_LOG], "cli")
 
 
 def _row(user_list: Watchlist | Preset, workspace: Workspace) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from typing import Any
 
 from falcon.asgi import App
 
+from infra.plugins import configure
 from infra.serving.app import build_app
 from infra.serving.service import open_service
-from infra.settings import Settings
 from readapi.http.mounting import LazyLifespan
 
 
@@ -16,7 +16,7 @@ def add_to(host: App[Any, Any] | None) -> App[Any, Any]:
     Implements ``EmbeddedService``.
 
     Raises:
-        StartupError: Redis cannot be used, or a file with tokens or keys cannot be read.
+        StartupError: Redis or a plug-in cannot be used, or a file with tokens or keys cannot be read.
         pydantic.ValidationError: A setting is invalid.
     """
-    return build_app(open_service(Settings()), host, LazyLifespan)
+    return build_app(open_service(configure()), host, LazyLifespan)

@@ -159,6 +159,9 @@ class Settings(BaseSettings):
     """Number of requests that each API process answers at once after a pause, per token or address."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of the messages in the logs."""
+    plugins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Modules that bring read models, events and channels, separated by commas: ``my.module,other.module``. Parts that
+    installed packages bring by entry points need no setting."""
 
     platform_redis_host: Annotated[str | None, Field(validation_alias=AliasChoices("REDIS_HOST"))] = None
     """Host of the platform's Redis. Ignored if ``TICKVIEW_REDIS_URL`` is set."""
@@ -222,12 +225,12 @@ class Settings(BaseSettings):
         """Whether the API authenticates its clients."""
         return self.tokens_file is not None or self.jwt_issuer is not None
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "plugins", mode="before")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return [origin.strip() for origin in value.split(",") if origin.strip()]
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("cors_origins")
     @classmethod

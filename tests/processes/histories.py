@@ -8,7 +8,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import seed as fixed_seed
 from redis import Redis
 
-from domain.events import EVENT_TYPES, Event, PatternEvent
+from domain.event_types import EVENT_TYPES
+from domain.events import Event, PatternEvent
 from domain.streams import log_of, market_logs
 from infra.log.event_log import EventLog
 from tests.events import new_events

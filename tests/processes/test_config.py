@@ -26,6 +26,43 @@ def test_every_command_refuses_invalid_settings_in_one_line(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("up", "record", "project", "archive", "serve", "publish -", "status", "projections", "replay patterns"),
+        *("rollback patterns", "history x", "catalogue sync", "workspaces show x", "demo", "dead-letters list"),
+        *("audit verify", "audit head", "audit check x", "audit export --format csv"),
+    ],
+)
+def test_commands_refuse_an_unknown_plugin_in_one_line(tmp_path: Path, command: str) -> None:
+    settings = {"data": str(tmp_path / "data"), "plugins": "nowhere.halts"}
+    refused = tickview(*command.split(), redis_url="redis://unused.invalid", **settings)
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert refused.stderr.decode() == (
+        "tickview: TICKVIEW_PLUGINS names nowhere.halts, which cannot be imported: "
+        "ModuleNotFoundError: No module named 'nowhere'.\n"
+    )
+    assert not (tmp_path / "data").exists()
+
+
+def test_commands_without_events_need_no_plugins(tmp_path: Path) -> None:
+    settings = {"plugins": "nowhere.halts", "tokens_file": str(tmp_path / "tokens.json")}
+    for command in ("config", "config --markdown", "token create --subject anna --scope read", "replay --help"):
+        completed = tickview(*command.split(), redis_url="redis://unused.invalid", **settings)
+        assert completed.returncode == 0, completed.stderr
+
+
+def test_new_event_schema_refuses_what_is_no_event_class_in_one_line() -> None:
+    for event, problem in {
+        "nowhere:Halted": b"nowhere:Halted cannot be imported: ModuleNotFoundError: No module named 'nowhere'.",
+        "domain.events:Event": b"domain.events:Event has no stream: define the property stream, which names the stream "
+        b"of an event.",
+        "domain.streams:log_of": b"domain.streams:log_of is no event class: derive it from domain.events.Event.",
+    }.items():
+        refused = tickview("new", "event-schema", event, redis_url="redis://unused.invalid")
+        assert (refused.returncode, refused.stderr) == (1, b"tickview: " + problem + b"\n")
+
+
 def test_serve_refuses_invalid_options_and_missing_files_in_one_line(tmp_path: Path) -> None:
     refused = tickview("serve", "--port", "70000", redis_url="redis://unused.invalid")
     [line] = refused.stderr.decode().splitlines()

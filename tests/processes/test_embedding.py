@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 import readapi
+from infra.processes.errors import StartupError
 from tests import servers
 from tests.processes.api_service import detection, post, scan_source
 from tests.processes.push_clients import receive, websocket
@@ -134,6 +135,12 @@ def test_an_embedded_service_requires_tokens(redis_url: str, tmp_path: Any) -> N
             assert client.get("/api/patterns/scan").status_code == 401
             assert client.get("/api/health").json() == {"status": "healthy"}
             assert get_own_route(client).json() == {"own": True}
+
+
+def test_a_service_with_an_unknown_plugin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKVIEW_PLUGINS", "nowhere.halts")
+    with pytest.raises(StartupError, match=r"TICKVIEW_PLUGINS names nowhere\.halts, which cannot be imported"):
+        readapi.create_app()
 
 
 def test_init_app_refuses_a_wsgi_application() -> None:

@@ -82,7 +82,7 @@ def test_histories_of_streams_patterns_and_backtests(client: httpx.Client, redis
 
     unknown = tickview("history", "job-2", redis_url=redis_url, postgres_dsn=database_url)
     assert (unknown.returncode, unknown.stdout) == (1, b"")
-    assert unknown.stderr == b"tickview: There are no events of stream backtest-job-2.\n"
+    assert unknown.stderr == b"tickview: There are no events of the streams job-2 and backtest-job-2.\n"
 
 
 def test_audit_api_returns_every_field_of_an_event_and_filters_by_it(client: httpx.Client, database_url: str) -> None:

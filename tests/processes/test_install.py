@@ -2,10 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
-import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -15,12 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.processes.installation import PACKAGES, build_wheel, new_environment
 from tests.processes.roles import wait_until
 from tests.servers import free_port, world_readable_folder
-
-PACKAGES = ("domain", "infra", "projections", "readapi")
-
-CHECKOUT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -33,28 +27,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def environment(folder: Path) -> Path:
-    """A new virtual environment: TickView from its wheel, all other packages from the environment of the tests."""
-    source, environment = folder / "source", folder / "environment"
-    ignored = shutil.ignore_patterns("__pycache__")
-    for package in PACKAGES:
-        shutil.copytree(CHECKOUT / package, source / package, ignore=ignored)
-    for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(CHECKOUT / file, source)
-    offline = ("--no-deps", "--no-index", "--quiet")
-    pip("wheel", *offline, "--no-build-isolation", "--wheel-dir", str(folder), str(source))
-    [wheel] = folder.glob("tickview-*.whl")
-    venv.create(environment, with_pip=False, symlinks=True)
-    pip("--python", str(environment / "bin/python"), "install", *offline, str(wheel))
-    [packages] = environment.glob("lib/python*/site-packages")
-    others = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    (packages / "others.pth").write_text("\n".join(others))
-    return environment
-
-
-def pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    completed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert completed.returncode == 0, completed.stderr
+    return new_environment(folder / "environment", build_wheel(folder))
 
 
 def application(folder: Path, packages: tuple[str, ...], code: str) -> Path:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError, create_model
 
 from domain import codec
-from domain.codec import KNOWN_TYPES
+from domain.event_types import EVENT_TYPES
 from domain.events import (
     BacktestCompleted,
     BacktestFailed,
@@ -32,8 +32,10 @@ from domain.events import (
     UniverseChanged,
     UniverseDefined,
 )
+from domain.schemas import schema_of
 from domain.streams import USERS_LOG, log_of, market_logs
 from domain.user_events import (
+    USER_EVENT_TYPES,
     DefaultPresetChosen,
     PresetChanged,
     PresetCreated,
@@ -46,6 +48,9 @@ from domain.user_events import (
     WatchlistRenamed,
     WatchlistRestored,
 )
+
+KNOWN_TYPES: dict[str, type[Event]] = {**EVENT_TYPES, **USER_EVENT_TYPES}
+"""Every event type of every log by the name of its class."""
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "events"
 
@@ -140,18 +145,6 @@ EXAMPLES: tuple[Event, ...] = (
 
 def golden_path(event_type: type[Event], version: int) -> Path:
     return GOLDEN / f"{event_type.__name__}.v{version}.json"
-
-
-def schema_of(event_type: type[Event]) -> Any:
-    """Return the JSON schema of an event type without titles and descriptions."""
-
-    def shape(node: Any) -> Any:
-        if isinstance(node, dict):
-            prose = ("title", "description")
-            return {key: shape(value) for key, value in node.items() if not (key in prose and isinstance(value, str))}
-        return [shape(item) for item in node] if isinstance(node, list) else node
-
-    return shape(event_type.model_json_schema())
 
 
 def golden_of(event: Event) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from domain.events import EVENT_TYPES, PositionLost
+from domain.event_types import EVENT_TYPES
+from domain.events import PositionLost
 from domain.user_events import USER_EVENT_TYPES
 from projections.activity import Activity
 from projections.backtests import Backtests

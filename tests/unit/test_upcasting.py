@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import codec
+from domain.event_types import EVENT_TYPES, register_event_type
 from domain.events import Event
 from domain.log import LogEntry
 from projections.base import Projection
@@ -66,9 +67,9 @@ VERSIONS: tuple[type[Event], ...] = (TradedV1, TradedV2, Traded)
 
 @pytest.fixture(autouse=True, scope="module")
 def _register_traded() -> Iterator[None]:
-    codec.KNOWN_TYPES["Traded"] = Traded
+    register_event_type(Traded)
     yield
-    del codec.KNOWN_TYPES["Traded"]
+    del EVENT_TYPES["Traded"]
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def mutated_messages(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     return channel, message
 
 
-channels = st.sampled_from(wire.CHANNELS)
+channels = st.sampled_from(list(wire.CHANNELS))
 
 
 @given(channels | st.text(), st.binary())

@@ -1,0 +1,238 @@
+"""The plug-in of ``docs/plugins.md``: its wheel installed beside that of TickView, with real roles.
+
+The files and the commands come from the page. The roles share one Valkey and one PostgreSQL.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from redis import Redis
+
+from infra.redis.connections import connect
+from tests import servers
+from tests.processes.installation import CHECKOUT, OFFLINE, build_wheel, new_environment
+from tests.processes.roles import stop, wait_until
+
+PAGE = (CHECKOUT / "docs" / "plugins.md").read_text()
+
+CHANNEL = "exchange.halts"
+
+ROLES = ("record", "project", "archive", "serve")
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def files_of_the_page() -> dict[str, str]:
+    """Return the content of each file by its path, which the first line of its block names."""
+    return dict(re.findall(r"^```\w+\n# (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+
+
+def commands_of(heading: str) -> list[tuple[str, str]]:
+    """Return the commands below a heading of the page, each with its output."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", "".join(blocks), re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An environment with TickView and the plug-in, the source of the plug-in, and the environment variables."""
+
+    environment: Path
+    source: Path
+    variables: Mapping[str, str]
+
+    def run(self, commands: str) -> subprocess.CompletedProcess[str]:
+        """Run commands of a shell in the folder of the plug-in."""
+        return subprocess.run(
+            ["bash", "-c", commands], cwd=self.source, env=self.variables, capture_output=True, text=True, check=False
+        )
+
+    def tickview(self, *arguments: str) -> Any:
+        """Run a command with ``--json`` and return its output."""
+        completed = self.run(shlex.join(["tickview", *arguments, "--json"]))
+        assert completed.returncode == 0, completed.stderr
+        return orjson.loads(completed.stdout)
+
+    def with_variables(self, **variables: str) -> "Installation":
+        """Return the installation with more environment variables."""
+        return Installation(self.environment, self.source, {**self.variables, **variables})
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a role until the context ends."""
+        process = subprocess.Popen([self.environment / "bin/tickview", *arguments], cwd=self.source, env=self.variables)
+        try:
+            yield process
+        finally:
+            stop(process)
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    """The plug-in, written, built and installed as the page says."""
+    with servers.world_readable_folder() as folder:
+        environment = new_environment(folder / "environment", build_wheel(folder))
+        source = folder / "plugin"
+        for path, content in files_of_the_page().items():
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            (source / path).write_text(content)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TICKVIEW_", "PYTHON"))}
+        path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        installation = Installation(environment, source, {**inherited, **OFFLINE, "PATH": path})
+        run_commands(installation, "The package")
+        run_commands(installation, "The events")
+        run_commands(installation, "Install it")
+        yield installation
+
+
+def run_commands(installation: Installation, heading: str) -> None:
+    """Run the commands below a heading of the page. Each of them has the output of the page, except for blank lines."""
+    for command, output in commands_of(heading):
+        completed = installation.run(command)
+        lines = [line for line in completed.stdout.splitlines() if line]
+        assert (completed.returncode, lines) == (0, output.splitlines()), completed.stderr
+
+
+@dataclass(frozen=True)
+class Service:
+    """All roles with the plug-in, and clients of their servers."""
+
+    installation: Installation
+    redis: Redis
+    api: httpx.Client
+
+    def rows(self, build: str) -> dict[str, Any]:
+        """Return the rows of a build of the read model ``halts``, from all partitions."""
+        keys = [f"tickview:{{halts/market-{partition}}}:{build}:rows" for partition in range(4)]
+        hashes = [self.redis.hgetall(key) for key in keys]
+        return {key.decode(): orjson.loads(row) for rows in hashes for key, row in rows.items()}
+
+    def status(self) -> Any:
+        """Return the status of the read model ``halts``."""
+        models = self.installation.tickview("projections")["projections"]
+        return next(model for model in models if model["name"] == "halts")
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """Return the JSON of a successful response."""
+        response = self.api.get(path, params=parameters)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+@pytest.fixture(scope="module")
+def service(installation: Installation, postgres_18_dsn: str) -> Iterator[Service]:
+    port = servers.free_port()
+    with ExitStack() as stack:
+        url = stack.enter_context(servers.valkey()).connection_url
+        dsn = stack.enter_context(servers.new_database(postgres_18_dsn))
+        variables = {"TICKVIEW_REDIS_URL": url, "TICKVIEW_POSTGRES_DSN": dsn, "TICKVIEW_PORT": str(port)}
+        installed = installation.with_variables(**variables, TICKVIEW_API_PROCESSES="1")
+        for role in ROLES:
+            stack.enter_context(installed.running(role))
+        redis = stack.enter_context(connect(url))
+        api = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+        wait_until(lambda: redis.pubsub_numsub(CHANNEL)[0][1], "the recorder listens to the channel of the plug-in")
+        wait_until(lambda: redis.exists("tickview:{halts}:versions"), "a worker has begun the read model")
+        wait_until(lambda: responds(api), "the API answers")
+        yield Service(installed, redis, api)
+
+
+def responds(api: httpx.Client) -> bool:
+    try:
+        return api.get("/api/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def halted(symbol: str, **fields: Any) -> dict[str, Any]:
+    """Build the message that announces a halt."""
+    return {"event_type": "trading_halted", "source": "exchange", "symbol": symbol, "reason": "news", **fields}
+
+
+def test_the_page_has_files_and_commands() -> None:
+    assert files_of_the_page().keys() == {
+        "pyproject.toml",
+        "halts/events.py",
+        "halts/channel.py",
+        "halts/read_model.py",
+    }
+    headings = ("The package", "The events", "Install it", "Use it", "What TickView refuses")
+    assert [len(commands_of(heading)) for heading in headings] == [1, 2, 2, 4, 1]
+
+
+def test_messages_of_pubsub_are_recorded_folded_archived_and_counted(service: Service) -> None:
+    message = halted("PUBSUB", event_id="halt-1", timestamp=1_757_000_000.0, venue="XNAS")
+    service.redis.publish(CHANNEL, orjson.dumps(message))
+    wait_until(lambda: "PUBSUB" in service.rows("1.1"), "the event is folded")
+    row = service.rows("1.1")["PUBSUB"]
+    assert {"symbol": "PUBSUB", "reason": "news", "since": 1_757_000_000.0}.items() <= row.items()
+    [event] = wait_until(lambda: archived_events(service, "symbol-PUBSUB"), "the event is archived")
+    assert (event["type"], event["event_id"], event["data"]["extra"]) == ("TradingHalted", "halt-1", {"venue": "XNAS"})
+    keys = [f"tickview:{{activity/market-{partition}}}:1.1:rows" for partition in range(4)]
+    counted = "2025-09-04/TradingHalted/exchange"
+    wait_until(lambda: any(service.redis.hexists(key, counted) for key in keys), "activity counts the event")
+    assert service.installation.tickview("history", "symbol-PUBSUB")["events"][0]["hash"] == event["hash"]
+    service.redis.publish(CHANNEL, orjson.dumps({"event_type": "trading_resumed", "symbol": "PUBSUB"}))
+    wait_until(lambda: "PUBSUB" not in service.rows("1.1"), "the halt has ended")
+
+
+def archived_events(service: Service, stream: str) -> list[Any]:
+    """Return the events of a stream if the archive has them."""
+    events: list[Any] = service.get("/api/audit/events", stream=stream)["events"]
+    return [event for event in events if event["hash"]]
+
+
+def test_messages_are_accepted_over_http(service: Service) -> None:
+    response = service.api.post("/api/events", json=[halted("HTTP"), {"channel": CHANNEL, "payload": halted("HTTP2")}])
+    assert response.status_code == 201, response.text
+    assert [event["type"] for event in response.json()["events"]] == ["TradingHalted"] * 2
+    wait_until(lambda: {"HTTP", "HTTP2"} <= service.rows("1.1").keys(), "the events are folded")
+
+
+def test_unreadable_messages_become_dead_letters_with_the_reason(service: Service) -> None:
+    service.redis.publish(CHANNEL, b'{"event_type": "trading_halted", "symbol": "UNREADABLE"}')
+
+    def letters() -> list[Any]:
+        stored = service.get("/api/dead-letters")["dead_letters"]
+        return [letter for letter in stored if letter["channel"] == CHANNEL]
+
+    [letter] = wait_until(letters, "the dead letter is stored")
+    assert (letter["code"], letter["reason"]) == ("missing-field", "reason is missing or empty: the field is required")
+
+
+def test_the_commands_of_the_page_replay_verify_and_roll_back(service: Service) -> None:
+    run_commands(service.installation, "Use it")
+    wait_until(lambda: "AAPL" in service.rows("1.1"), "the event is folded")
+    status = service.status()
+    assert (status["version"], status["live"], status["previous"], status["parked_keys"]) == (1, "1.1", "1.2", 0)
+    wait_until(lambda: service.rows("1.1") == service.rows("1.2"), "both builds are current")
+    assert "halts" in {model["name"] for model in service.get("/api/projections")["projections"]}
+
+
+def test_modules_of_the_setting_are_loaded_beside_the_package(service: Service) -> None:
+    module = service.installation.source / "more" / "more_halts.py"
+    module.parent.mkdir()
+    copy = files_of_the_page()["halts/read_model.py"].replace('name = "halts"', 'name = "more_halts"')
+    module.write_text(copy)
+    both = service.installation.with_variables(
+        TICKVIEW_PLUGINS="more_halts, halts.events", PYTHONPATH=str(module.parent)
+    )
+    names = {model["name"] for model in both.tickview("projections")["projections"]}
+    assert {"patterns", "halts", "more_halts"} <= names
+
+
+def test_a_refused_plugin_ends_a_command_with_the_line_of_the_page(service: Service) -> None:
+    [(command, output)] = commands_of("What TickView refuses")
+    refused = service.installation.run(command)
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", output)

@@ -1,0 +1,234 @@
+"""Refusals of plug-ins: a part that does not fit ends the start in one line. A builder that fails ends nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from domain import wire
+from domain.event_types import EVENT_TYPES
+from infra.plugins.loading import load_plugins
+from infra.processes.errors import StartupError
+from tests.plugins import PLUGIN, PLUGIN_2, READ_MODEL, PluginFolder, plugin_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[PluginFolder]:
+    with plugin_folder(tmp_path) as folder:
+        yield folder
+
+
+def refusal(*modules: str) -> str:
+    """Load plug-ins that are refused. Return the message, which has one line."""
+    with pytest.raises(StartupError) as refused:
+        load_plugins(modules)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+FIELD = "    symbol: str\n"
+
+REFUSED_PARTS = {
+    "a read model without name": ('name = "halts"', "", "Halts in halting (TICKVIEW_PLUGINS) has no name: "),
+    "a read model without version": ("version = 1", "", "has no version: "),
+    "a read model without row": ("row = Row", "", "has no row: "),
+    "a read model without handles": ("handles = (Halted,)", "", "has no handles: "),
+    "a read model without keys": ("def keys(", "def _keys(", "has no keys: "),
+    "a read model without evolve": ("def evolve(", "def _evolve(", "has no evolve: "),
+    "a row that can change": ("@dataclass(frozen=True)", "@dataclass", "has a row that is no frozen dataclass"),
+    "a row that is no dataclass": ("@dataclass(frozen=True)\n", "", "has a row that is no frozen dataclass"),
+    "a row with a reserved field": ("    halts: int", "    position: int", "has a row with the field position"),
+    "a read model of no event": ("handles = (Halted,)", "handles = ()", "handles no event"),
+    "a read model of an unknown event": ("(Halted,)\n", "(Event,)\n", "handles Event, which is no registered event"),
+    "a bad name": ('name = "halts"', 'name = "Halts of today"', "has the name 'Halts of today': expected small"),
+    "a bad version": ("version = 1", 'version = "1"', "has the version '1': expected a whole number"),
+    "bad logs": ("version = 1", 'version, family = 1, "all"', "folds the logs 'all'"),
+    "indexes in a list": ("version = 1", "version, indexes = 1, []", "has indexes that are no tuple of Index"),
+    "counts that are indexes": (
+        "version = 1",
+        'version, summaries = 1, (Index("a", score=len),)',
+        "has summaries that are no tuple of Count",
+    ),
+    "two counts of one name": (
+        "version = 1",
+        'version, summaries = 1, (Count("a"), Count("a"))',
+        "has the name a twic",
+    ),
+    "a bad name of an index": ("version = 1", 'version, indexes = 1, (Index("a b", score=len),)', "has the name 'a b'"),
+    "a projection that cannot be created": (
+        "    def keys(",
+        "    def __init__(self, size):\n        pass\n\n    def keys(",
+        "Halts in halting (TICKVIEW_PLUGINS) cannot be used: TypeError: ",
+    ),
+    "a taken name": ('"halts"', '"patterns"', "has the name patterns, which projections.patterns already uses"),
+    "a taken event type": (
+        "Halted",
+        "PatternDetected",
+        "has the name PatternDetected, which domain.events already use",
+    ),
+    "a taken event type of users": ("Halted", "WatchlistCreated", "which domain.user_events already uses"),
+    "an event without stream": ("def stream(", "def _stream(", "Halted in halting (TICKVIEW_PLUGINS) has no stream: "),
+    "an event of a user": (
+        "from domain.events import Event",
+        "from domain.user_events import UserEvent as Event",
+        "is an event of a user's workspace",
+    ),
+    "an event that can change": (FIELD, f"    model_config = {{'frozen': False}}\n{FIELD}", "is not frozen"),
+    "a missing upcast": (FIELD, f"    class_version: ClassVar[int] = 2\n{FIELD}", "not the method upcast_v1_v2"),
+    "a bad class_version": (FIELD, f"    class_version: ClassVar[int] = 0\n{FIELD}", "has the class_version 0"),
+    "an upcast too many": (
+        "    @property",
+        "    def upcast_v1_v2(state): ...\n\n    @property",
+        "has the method upcast_v1_v2, but its class_version is 1",
+    ),
+    "a taken channel": (
+        '"exchange.halts", ',
+        '"tickstock.health.status", ',
+        "HALTS in halting (TICKVIEW_PLUGINS) has the name tickstock.health.status, which belongs to another channel",
+    ),
+    "a taken event type of the wire": ('"halted"', '"pattern_detected"', "has the event type pattern_detected, which"),
+    "a name that is no tuple": ('("exchange.halts", "exchange.halts.eu")', '"exchange"', "has the names 'exchange'"),
+    "a channel without builders": ('{"halted": halted}', "{}", "has no builder"),
+    "a builder that is no function": ('{"halted": halted}', '{"halted": Halted.stream}', "or one that is no function"),
+    "an event type in capitals": ('{"halted": halted}', '{"Halted": halted}', "has the event type 'Halted'"),
+    "a batch without builder": (
+        '{"halted": halted}',
+        '{"halted": halted}, {"halts": Batch("items", item_type="other")}',
+        "has the batch halts, whose items have no builder",
+    ),
+}
+"""A part of the module -> its replacement, and the words of the refusal."""
+
+
+@pytest.mark.parametrize(("old", "new", "message"), REFUSED_PARTS.values(), ids=REFUSED_PARTS)
+def test_a_part_that_does_not_fit_is_refused(folder: PluginFolder, old: str, new: str, message: str) -> None:
+    assert old in PLUGIN
+    assert message in refusal(folder.write(PLUGIN.replace(old, new)))
+
+
+def test_two_read_models_of_one_version_are_refused(folder: PluginFolder) -> None:
+    twice = PLUGIN + READ_MODEL.replace("class Halts(", "class MoreHalts(").replace("class Row", "class OtherRow")
+    assert refusal(folder.write(twice)) == (
+        "MoreHalts in halting (TICKVIEW_PLUGINS) has the name halts and the version 1, "
+        "as a class of halting already has."
+    )
+
+
+def test_a_read_model_of_another_package_is_refused(folder: PluginFolder) -> None:
+    first = folder.write()
+    second = folder.write(f"from halting import Halted\n{READ_MODEL.replace('version = 1', 'version = 2')}", "other")
+    assert "has the name halts, which halting already uses: choose another name." in refusal(first, second)
+
+
+def test_an_event_without_a_golden_schema_is_refused(folder: PluginFolder) -> None:
+    assert refusal(folder.write(schema=False)) == (
+        f"Halted in halting (TICKVIEW_PLUGINS) has no golden schema {folder.schema(1)}: "
+        "write it with `tickview new event-schema halting:Halted`, and package the file."
+    )
+    assert "Halted" not in EVENT_TYPES
+
+
+def test_an_event_with_another_schema_than_its_golden_file_is_refused(folder: PluginFolder) -> None:
+    folder.write()
+    message = refusal(folder.write(PLUGIN.replace("symbol: str", "symbol: str | None"), schema=False))
+    assert message == (
+        f"Halted in halting (TICKVIEW_PLUGINS) has another schema than {folder.schema(1)}: raise "
+        "class_version to 2, write upcast_v1_v2, then run `tickview new event-schema halting:Halted`."
+    )
+
+
+def test_a_golden_schema_that_cannot_be_read_is_refused(folder: PluginFolder) -> None:
+    name = folder.write()
+    folder.schema(1).write_text("{")
+    assert "Halted.v1.json that cannot be read: Expecting property name" in refusal(name)
+
+
+def test_a_missing_golden_schema_of_an_older_version_is_refused(folder: PluginFolder) -> None:
+    name = folder.write(PLUGIN_2)
+    assert f"has no golden schema {folder.schema(1)}: restore the file." in refusal(name)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("import nowhere", "which cannot be imported: ModuleNotFoundError: No module named 'nowhere'."),
+        ("raise RuntimeError('two\\nlines')", "which cannot be imported: RuntimeError: two lines."),
+        ("x = 1", "which defines no read model, no event and no channel."),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_refused(folder: PluginFolder, source: str, problem: str) -> None:
+    assert refusal(folder.write(source, schema=False)) == f"TICKVIEW_PLUGINS names halting, {problem}"
+
+
+def test_an_unknown_module_is_refused() -> None:
+    assert refusal("no.such.module").startswith("TICKVIEW_PLUGINS names no.such.module, which cannot be imported: ")
+
+
+ENTRY_POINTS = {
+    "no module": ("events", "nowhere:Halted", "(halting 1.5) cannot be loaded: ModuleNotFoundError: "),
+    "no attribute": ("events", "halting:Nothing", "(halting 1.5) cannot be loaded: AttributeError: "),
+    "no event": ("events", "halting:Halts", "(halting 1.5): halting:Halts is no event class: "),
+    "no channel": ("channels", "halting:Halts", "(halting 1.5): halting:Halts is no channel: "),
+    "no projection": ("projections", "halting:HALTS", "(halting 1.5): halting:HALTS is no projection: "),
+    "another class": ("projections", "halting:Row", "(halting 1.5): halting:Row is no projection: "),
+    "no registered event": ("projections", "halting:Halts", "(halting 1.5): halting:Halts handles Halted, which is no"),
+}
+
+
+@pytest.mark.parametrize(("kind", "value", "message"), ENTRY_POINTS.values(), ids=ENTRY_POINTS)
+def test_an_entry_point_that_does_not_fit_is_refused(folder: PluginFolder, kind: str, value: str, message: str) -> None:
+    folder.write()
+    folder.install(**{kind: value})
+    assert refusal().startswith(f"The entry point mine in tickview.{kind} {message}")
+
+
+ATTRIBUTES = 'event_id="1", occurred_at=1, source="s", symbol="A"'
+
+FAILING_BUILDERS = {
+    "an error": ('raise KeyError("symbol")', "reader-failed", "halting.halted failed: KeyError: 'symbol'"),
+    "an error of two lines": (r'raise RecursionError("a\nb")', "reader-failed", "RecursionError: a b"),
+    "no event": ("return None", "reader-failed", "NoneType is no registered event type"),
+    "an unknown event type": (
+        f'return type("Other", (Halted,), {{}})({ATTRIBUTES})',
+        "reader-failed",
+        "Other is no registered event type",
+    ),
+    "an event that cannot be stored": (
+        f'return Halted({ATTRIBUTES}, extra={{"set": {{1}}}})',
+        "reader-failed",
+        "not JSON serializable",
+    ),
+    "an event that changes by storing": (
+        f'return Halted({ATTRIBUTES}, extra={{"tuple": (1,)}})',
+        "reader-failed",
+        "does not have the same content",
+    ),
+    "an event with an invalid field": (
+        f"return Halted({ATTRIBUTES.replace('=1,', '=-1,')})",
+        "invalid-event",
+        "occurred_at of Halted is invalid: Input should be greater than or equal to 0",
+    ),
+    "a refusal": (
+        'raise RefusedError("missing-field", "symbol is missing")',
+        "missing-field",
+        "symbol is missing",
+    ),
+}
+"""The first statement of the builder -> the code of the refusal, and words of its reason."""
+
+
+@pytest.mark.parametrize(("statement", "code", "reason"), FAILING_BUILDERS.values(), ids=FAILING_BUILDERS)
+def test_a_builder_that_fails_refuses_the_message(folder: PluginFolder, statement: str, code: str, reason: str) -> None:
+    source = PLUGIN.replace("    return Halted(\n", f"    {statement}\n    return Halted(\n")
+    load_plugins([folder.write(source)])
+    events, [refused] = wire.read("exchange.halts", b"{}", 5.0)
+    assert (events, refused.code) == ((), code)
+    assert reason in refused.reason
+
+
+@pytest.mark.parametrize("stream", ["user-anna", "", "a\nb"])
+def test_an_event_outside_of_the_market_is_refused(folder: PluginFolder, stream: str) -> None:
+    load_plugins([folder.write(PLUGIN.replace('f"halt-{self.symbol}"', repr(stream)))])
+    _, [refused] = wire.read("exchange.halts", b'{"symbol": "A"}', 5.0)
+    assert (refused.code, "is no name of a stream of the market" in refused.reason) == ("reader-failed", True)
