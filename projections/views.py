@@ -99,6 +99,14 @@ class View:
         """Return a view with further members."""
         return View(**self.members, **members)
 
+    @property
+    def columns(self) -> set[str]:
+        """The columns that the members show."""
+        shown = (
+            member if isinstance(member, str) else getattr(member, "column", None) for member in self.members.values()
+        )
+        return {column for column in shown if column is not None}
+
     @cached_property
     def moving(self) -> Mapping[str, Elapsed | Remaining]:
         """The members that change with time."""
