@@ -94,13 +94,11 @@ class RowEncoder:
         parts[0::step] = map(columns.prefixes.__getitem__, slots.tolist())
         for number, spans in enumerate(self._spans, 1):
             parts[number::step] = spans.encode(columns, slots, now)
-        return b"[%b]" % b"".join(parts)[:-1]
-
-
-def encoder_of(projection: AnyProjection, columns: Columns) -> RowEncoder | None:
-    """Return the encoder of the view that is encoded in advance, if there is one."""
-    view = encoded_view(projection)
-    return RowEncoder(view, projection.ends, columns) if view else None
+        if not parts:
+            return b"[]"
+        parts[0] = b"[" + parts[0]
+        parts[-1] = parts[-1][:-1] + b"]"
+        return b"".join(parts)
 
 
 class ReplicaRows(Sequence[ResultRow[Any]]):
@@ -139,11 +137,11 @@ class EncodedReplicaRows(ReplicaRows, EncodedRows):
 
     Args:
         codec: Decodes the rows of the replica.
-        slots: The slots of the rows of the page.
         encoder: Encodes the rows.
+        slots: The slots of the rows of the page.
     """
 
-    def __init__(self, codec: RowCodec, slots: Slots, encoder: RowEncoder) -> None:
+    def __init__(self, codec: RowCodec, encoder: RowEncoder, slots: Slots) -> None:
         super().__init__(codec, slots)
         self._encoder = encoder
         self.view = encoder.view
@@ -151,3 +149,9 @@ class EncodedReplicaRows(ReplicaRows, EncodedRows):
     def encode(self, now: float) -> bytes:
         """Encode the documents as a JSON array. Decodes no row."""
         return self._encoder.encode(self._slots, now)
+
+
+def encoder_of(projection: AnyProjection, columns: Columns) -> RowEncoder | None:
+    """Return the encoder of the view that is encoded in advance, if there is one."""
+    view = encoded_view(projection)
+    return RowEncoder(view, projection.ends, columns) if view else None

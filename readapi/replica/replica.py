@@ -1,6 +1,7 @@
 """The replica of one build of a read model: kept current change by change, and queried like the read model itself."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -55,6 +56,11 @@ class Replica:
         self._indexes = Indexes(projection, self._columns)
         self._codec = RowCodec(projection, self._columns)
         self._encoder = encoder_of(projection, self._columns)
+        self._result_rows: Callable[[Slots], ReplicaRows] = (
+            partial(EncodedReplicaRows, self._codec, self._encoder)
+            if self._encoder
+            else partial(ReplicaRows, self._codec)
+        )
         self._merged = MergedRows(projection) if projection.merges() else None
         self._count_columns = {column.count: name for name, column in projection.columns.items() if column.equality}
         self._count_columns |= {count.name: summary_column(count.name) for count in projection.summaries}
@@ -177,11 +183,6 @@ class Replica:
             raise TooDeepError(query, total)
         end = self._cursor(slots.item(-1), query.sort_by) if more and len(slots) else None
         return Page(self._result_rows(slots), total, end)
-
-    def _result_rows(self, slots: Slots) -> ReplicaRows:
-        if self._encoder:
-            return EncodedReplicaRows(self._codec, slots, self._encoder)
-        return ReplicaRows(self._codec, slots)
 
     def _cursor(self, slot: int, sort_by: str | None) -> Cursor:
         columns = self._columns
