@@ -61,10 +61,7 @@ class Provenance:
     """A member with the log and the position of the event that last changed the row: ``market-0=17``."""
 
 
-Computed = Converted | Elapsed | Remaining | RowKey | Provenance
-"""A member of a view that is not a column as it is."""
-
-Member = str | Computed
+Member = str | Converted | Elapsed | Remaining | RowKey | Provenance
 """A member of a view. A text is the name of a column whose value is shown as it is."""
 
 Read = Callable[[Any, float], Any]
@@ -126,39 +123,44 @@ class View:
             result: The row with its key and its provenance, a ``projections.queries.ResultRow``.
             now: The moment to which times refer, in epoch seconds.
         """
-        # Most members are columns. One function reads all of them, which is faster than one function for each.
-        document = self._blank.copy()
-        document.update(zip(self._columns, self._read_columns(result.row), strict=True))
-        for name, read in self._readers:
-            document[name] = read(result, now)
-        return document
-
-    @cached_property
-    def _blank(self) -> dict[str, Any]:
-        return dict.fromkeys(self.members)
-
-    @cached_property
-    def _columns(self) -> Mapping[str, str]:
-        return {name: member for name, member in self.members.items() if isinstance(member, str)}
+        # One function reads the columns of all members, which is faster than one function for each.
+        values = list(self._read_columns(result.row))
+        for place, convert in self._converters:
+            if (value := values[place]) is not None:
+                values[place] = convert(value)
+        for place, read in self._readers:
+            values[place] = read(result, now)
+        return dict(zip(self.members, values, strict=True))
 
     @cached_property
     def _read_columns(self) -> Callable[[Any], Sequence[Any]]:
-        return reader(list(self._columns.values()))
+        """The function that returns the column of each member. A member without a column gets any column."""
+        columns = [member if isinstance(member, str) else getattr(member, "column", "") for member in self._members]
+        return reader([column or max(columns) for column in columns])
 
     @cached_property
-    def _readers(self) -> list[tuple[str, Read]]:
-        return [(name, _reader(member)) for name, member in self.members.items() if not isinstance(member, str)]
+    def _members(self) -> Sequence[Member]:
+        return list(self.members.values())
+
+    @cached_property
+    def _converters(self) -> Sequence[tuple[int, Callable[[Any], Any]]]:
+        return [(place, member.convert) for place, member in enumerate(self._members) if isinstance(member, Converted)]
+
+    @cached_property
+    def _readers(self) -> Sequence[tuple[int, Read]]:
+        return [
+            (place, _reader(member))
+            for place, member in enumerate(self._members)
+            if not isinstance(member, str | Converted)
+        ]
 
 
-def _reader(member: Computed) -> Read:
+def _reader(member: Elapsed | Remaining | RowKey | Provenance) -> Read:
     match member:
         case RowKey():
             return lambda result, _now: result.key
         case Provenance():
             return lambda result, _now: f"{result.log}={result.position}"
-        case Converted(column, convert):
-            get = attrgetter(column)
-            return lambda result, _now: None if (value := get(result.row)) is None else convert(value)
         case Elapsed(column):
             get = attrgetter(column)
             return lambda result, now: None if (moment := get(result.row)) is None else span(now - moment)
