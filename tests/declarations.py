@@ -1,6 +1,6 @@
 """Random declarations of read models, with random rows and queries. Few values, so that rows often tie."""
 
-from dataclasses import MISSING, field, make_dataclass
+from dataclasses import MISSING, dataclass, field, make_dataclass
 from typing import Annotated, Any
 
 from hypothesis import strategies as st
@@ -34,7 +34,7 @@ class _Declared(Projection[Any, Event]):
 
 @st.composite
 def _columns(draw: st.DrawFn, kind: str) -> Column:
-    flag = st.booleans()
+    flag = st.sampled_from((True, True, True, False))
     case: Case | None = draw(st.sampled_from((None, "upper", "lower"))) if kind == "text" else None
     return Column(
         equality=draw(flag),
@@ -44,8 +44,31 @@ def _columns(draw: st.DrawFn, kind: str) -> Column:
     )
 
 
+@dataclass(frozen=True)
+class RichRow:
+    """A row with every kind of column, which may all be missing."""
+
+    a: Annotated[str | None, Column(equality=True, case="lower", sort=True)]
+    b: Annotated[float | None, Column(range=True, sort=True)]
+    c: Annotated[bool | None, Column(equality=True)]
+    ends: float | None
+
+
+class Rich(_Declared):
+    """A declaration with all that filters and orders can combine. Random declarations seldom have it."""
+
+    row = RichRow
+    order = "b"
+    ends = "ends"
+
+
+def declarations() -> st.SearchStrategy[DeclaredProjection]:
+    """Make projections, every second of them rich."""
+    return st.one_of(st.just(Rich), _random_declarations())
+
+
 @st.composite
-def declarations(draw: st.DrawFn) -> DeclaredProjection:
+def _random_declarations(draw: st.DrawFn) -> DeclaredProjection:
     """Make a projection whose row has two to six columns."""
     types: dict[str, Any] = {"text": str, "number": float, "boolean": bool}
     columns: list[tuple[str, Any, Any]] = []
@@ -59,7 +82,7 @@ def declarations(draw: st.DrawFn) -> DeclaredProjection:
         columns.append((name, annotation, MISSING))
         if kind == "number" and column.sort:
             numbers.append(name)
-    members: dict[str, Any] = {"order": draw(st.sampled_from((None, *numbers)))}
+    members: dict[str, Any] = {"order": draw(st.sampled_from((None, *numbers, *numbers)))}
     if draw(st.booleans()):
         columns.append(("ends_at", float | None, MISSING))
         members["ends"] = "ends_at"

@@ -2,17 +2,15 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.events import HealthReported
 from projections.backtests import BacktestRow, Backtests
 from projections.base import Projection, encode_row
-from projections.columns import Column
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import MAX_OFFSET, Equality, Query, Range, ResultRow, TooDeepError
 from readapi.replica import columns, lazy_index, scanning
@@ -74,29 +72,9 @@ def check_rows(projection: AnyProjection, replica: Replica, rows: Mapping[str, A
         assert replica.document(key) == encode_row(row, 7)
 
 
-@dataclass(frozen=True)
-class RichRow:
-    a: Annotated[str | None, Column(equality=True, case="lower", sort=True)]
-    b: Annotated[float | None, Column(range=True, sort=True)]
-    c: Annotated[bool | None, Column(equality=True)]
-    ends: float | None
-
-
-class Rich(Projection[RichRow, HealthReported]):
-    """A declaration with all that filters and orders can combine. Random declarations seldom have it."""
-
-    name = "rich"
-    version = 1
-    row = RichRow
-    handles = (HealthReported,)
-    key = "key"
-    order = "b"
-    ends = "ends"
-
-
 @pytest.mark.usefixtures("search_strategy")
 @settings(max_examples=100, deadline=None)
-@given(st.data(), st.one_of(st.just(Rich), declarations()))
+@given(st.data(), declarations())
 def test_every_declaration_is_answered_as_the_oracle_answers(data: st.DataObject, projection: AnyProjection) -> None:
     replica, rows = Replica(projection()), dict[str, Any]()
     for _ in range(data.draw(st.integers(1, 4))):
