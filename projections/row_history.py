@@ -185,7 +185,9 @@ def refold(
     return history, _difference(before, history.change(entries).added)
 
 
-def _difference(before: Sequence[ValidityInterval], after: Sequence[ValidityInterval]) -> IntervalChanges:
+def _difference(before: list[ValidityInterval], after: list[ValidityInterval]) -> IntervalChanges:
+    if not before:
+        return IntervalChanges(before, after)
     unchanged = {interval.identity for interval in before} & {interval.identity for interval in after}
     removed = [interval for interval in before if interval.identity not in unchanged]
     added = [interval for interval in after if interval.identity not in unchanged]

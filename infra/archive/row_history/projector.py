@@ -37,7 +37,7 @@ _SELECT_UNIT_EVENTS = SQL(_statements["select_unit_events"])
 _COPY_EVENTS_AT = _statements["copy_events_at"]
 _DELETE_STATES = SQL(_statements["delete_states"])
 
-KEPT_UNITS = 1_000
+KEPT_UNITS = 2_000
 """Highest number of units whose last states the projector keeps."""
 
 State = tuple[Timeline, ValidityInterval]
