@@ -31,6 +31,11 @@ def register_projection(projection: Projection[Any, Any]) -> None:
     """
     check_projection(projection)
     name, version = projection.name, projection.version
+    for other in READ_MODELS.values():
+        if other.name != name and other.history is not None and other.history == projection.history:
+            raise ProjectionError(
+                f"has the history {other.history}, which {other.name} already has: choose another name"
+            )
     current = READ_MODELS.get(name)
     for other in (current, *FORMER):
         if other is None or other.name != name:
@@ -55,6 +60,15 @@ def projection_of(projections: Iterable[Projection[Any, Any]], name: str, versio
         if (projection.name, projection.version) == (name, version):
             return projection
     return None
+
+
+def _check_history(projection: Projection[Any, Any]) -> None:
+    """Check that no other read model has a history of the same name, and thus the same tables."""
+    for other in READ_MODELS.values():
+        if other.history is not None and other.history == projection.history and other.name != projection.name:
+            raise ProjectionError(
+                f"has the history {other.history}, which {other.name} already has: choose another name"
+            )
 
 
 def _package(projection: Projection[Any, Any]) -> str:

@@ -6,6 +6,7 @@ unit go in, the validity intervals come out. A unit is a group of rows, or a row
 change a row of the unit addresses the unit.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from operator import attrgetter
@@ -21,6 +22,8 @@ TIMELINES: tuple[Timeline, ...] = ("recorded", "valid")
 
 MAX_NAME_BYTES = 63
 """Highest number of bytes in the name of a table or an index in PostgreSQL."""
+
+_NAME = re.compile("[a-z][a-z0-9_]*_history")
 
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
 """The first and the last second of the years 1 to 9999."""
@@ -62,8 +65,10 @@ def history_refusal(projection: AnyProjection) -> str | None:
         return "has a history, but merges rows of several logs: the history follows each log separately"
     if projection.family != MARKET_LOG:
         return f"has a history, but folds the logs {projection.family!r}: only those of {MARKET_LOG!r} have one"
-    names = (f"{history}_recorded", *(f"{history}_{column}=" for column in projection.columns))
-    for name in names:
+    if not _NAME.fullmatch(history):
+        return f"has the history {history!r}: expected small letters, digits and _, a letter first and _history last"
+    indexes = (f"{history}_{column}=" for column in projection.columns)
+    for name in (f"{history}_recorded", f"{projection.name}_events", *indexes):
         if len(name.encode()) > MAX_NAME_BYTES:
             return f"has a history, but the name {name!r} in PostgreSQL is longer than {MAX_NAME_BYTES} bytes"
     return None

@@ -97,7 +97,7 @@ def test_queries_of_any_declaration_equal_the_oracle_at_any_moment(
     """Each row changes at some moments, on each timeline at others. A table gets the columns of two declarations."""
     name = next(names)
     for projection in (declared, data.draw(declarations())):
-        projection.name, projection.version = name, projection.version + (projection is not declared)
+        projection.history, projection.version = f"{name}_history", projection.version + (projection is not declared)
         past = {
             timeline: [(moment, data.draw(rows_of(projection))) for moment in (0.0, 999.0, 1_200.0)]
             for timeline in TIMELINES

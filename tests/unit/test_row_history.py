@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from domain.events import Event, HealthReported, PatternDetected, PatternExpired, PatternUpdated
 from projections.activity import Activity
 from projections.base import Group, Projection, decode_row
+from projections.checks import ProjectionError
 from projections.fold import DecodedEntry, decode_entries
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import Timeline
-from projections.registry import READ_MODELS
+from projections.registry import READ_MODELS, register_projection
 from projections.row_history import (
     TIMELINES,
     UnitHistory,
@@ -311,3 +312,15 @@ def test_names_that_postgresql_would_shorten_are_refused(name: str, column: str,
     members = {"name": name, "history": f"{name}_history", "row": make_dataclass("Row", [(column, str)], frozen=True)}
     refusal = history_refusal(type("Named", (Mentions,), members))
     assert ("is longer than 63 bytes" in (refusal or "")) == is_refused
+
+
+@pytest.mark.parametrize("history", ["events", "_history", "Its_history", "its_history_recorded", "its history"])
+def test_a_history_whose_tables_could_be_others_is_refused(history: str) -> None:
+    assert f"has the history {history!r}" in str(history_refusal(type("Named", (Mentions,), {"history": history})))
+
+
+def test_two_read_models_cannot_share_a_history() -> None:
+    shared = type("Shared", (Mentions,), {"history": ActivePatterns.history})()
+    with pytest.raises(ProjectionError, match="has the history pattern_history, which patterns already has"):
+        register_projection(shared)
+    assert Mentions.name not in READ_MODELS
