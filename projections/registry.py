@@ -30,12 +30,8 @@ def register_projection(projection: Projection[Any, Any]) -> None:
         ProjectionError: The object is no complete projection, or its name and version belong to another one.
     """
     check_projection(projection)
+    _check_history(projection)
     name, version = projection.name, projection.version
-    for other in READ_MODELS.values():
-        if other.name != name and other.history is not None and other.history == projection.history:
-            raise ProjectionError(
-                f"has the history {other.history}, which {other.name} already has: choose another name"
-            )
     current = READ_MODELS.get(name)
     for other in (current, *FORMER):
         if other is None or other.name != name:
