@@ -28,6 +28,9 @@ from readapi.http.problems import FieldError, invalid
 MAX_VALUES = 100
 """Highest number of values in one list."""
 
+YEAR_10_000 = 253_402_300_800
+"""The beginning of the year 10000, in epoch seconds."""
+
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _ISO_8601 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?"
@@ -105,9 +108,11 @@ Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_check_num
 # U+FFFD, the replacement character, marks bytes of the query string that are not UTF-8.
 NAME_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,64}$"
 LONG_NAME_PATTERN = "^[^\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
+LISTED_KEY_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
 _PATTERN_RULES = {
     NAME_PATTERN: "should be 1 to 64 printable characters",
     LONG_NAME_PATTERN: "should be 1 to 200 printable characters",
+    LISTED_KEY_PATTERN: "should be 1 to 200 printable characters",
     SYMBOL_PATTERN: SYMBOL_RULE,
 }
 
@@ -116,6 +121,8 @@ _TYPE_RULES = dict.fromkeys(("model_type", "dict_type"), "should be an object")
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 LongName = Annotated[str, StringConstraints(pattern=LONG_NAME_PATTERN)]
+ListedKey = Annotated[str, StringConstraints(pattern=LISTED_KEY_PATTERN)]
+"""The key of a row in a list of keys, without a comma, which separates the keys."""
 TierName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, to_lower=True)]
 Symbol = Annotated[str, StringConstraints(pattern=SYMBOL_PATTERN, to_upper=True)]
 
@@ -132,9 +139,16 @@ Range = Annotated[
 """A range: ``low,high``, both included."""
 
 Moment = Annotated[
-    Annotated[float, Field(ge=0, lt=253402300800, allow_inf_nan=False)],
+    Annotated[float, Field(ge=0, lt=YEAR_10_000, allow_inf_nan=False)],
     BeforeValidator(_parse_moment),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "format": "moment"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "exclusiveMaximum": YEAR_10_000},
+                {"type": "string", "format": "moment"},
+            ]
+        }
+    ),
 ]
 """A time up to the year 9999, in epoch seconds or in ISO 8601. A time without a zone is in UTC."""
 

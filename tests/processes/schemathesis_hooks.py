@@ -6,11 +6,18 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, Response
 
+from projections.registry import READ_MODELS
 from readapi.http.read_model import MIN_POSITION_HEADER, POSITIONS_PATTERN
 
-INEXPRESSIBLE = {"cursor", "rsi_range", "as_of", "as_of_valid", "to", "sectors", "universe", "watchlist", "preset"}
+UPPER_BOUNDS = {
+    f"{name}_max" for model in READ_MODELS.values() for name, column in model.columns.items() if column.range
+}
+CLOSED_SETS = {name for model in READ_MODELS.values() for name, column in model.columns.items() if column.is_closed}
+LISTS = {"sectors", "universe", "watchlist", "preset"}
+
+INEXPRESSIBLE = {"cursor", "rsi_range", "as_of", "as_of_valid", "to"} | LISTS | UPPER_BOUNDS | CLOSED_SETS
 """Parameters with rules that JSON Schema cannot express: their values depend on other parameters, on the time, on the
-catalogue or on the lists of the user."""
+rows of a read model or on the lists of the user."""
 
 HEALTH = {"/api/health", "/api/pattern-discovery/health"}
 """Paths that answer an error status with a health document instead of a problem document."""
