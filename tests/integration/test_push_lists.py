@@ -142,6 +142,20 @@ def test_a_preset_may_filter_by_a_watchlist_or_a_universe(server: PushServer) ->
         assert symbols_in(receive(connection)) == ["S4"]
 
 
+def test_a_preset_applies_to_the_patterns_among_several_topics(server: PushServer) -> None:
+    path = f"/ws?topics=patterns,symbols&preset={PRESET}&fields=symbol"
+    with server.websocket(path, additional_headers={"X-User-ID": "alice"}) as connection:
+        assert receive(connection)["type"] == "ready"
+        server.deliver(detection_commit(3)[1])
+        server.deliver(detection_commit(2)[1])
+        assert receive(connection)["changes"] == [{"op": "set", "pattern": {"symbol": "S2"}}]
+        set_workspace(server, workspace(preset={"symbols": ["S4"], "fields": ["full"]}))
+        reset = receive(connection)
+        assert (reset["topic"], reset["reason"]) == ("patterns", FILTERS_CHANGED)
+        server.deliver(detection_commit(4)[1])
+        assert receive(connection)["changes"] == [{"op": "set", "pattern": {"symbol": "S4"}}]
+
+
 def test_a_client_resumes_only_if_its_watchlist_has_the_same_symbols(server: PushServer) -> None:
     with as_alice(server, f"watchlist={WATCHLIST}") as connection:
         last_id = receive(connection)["id"]
