@@ -4,6 +4,7 @@ Subscriptions are immutable and hashable. Clients with equal subscriptions form 
 encoded once.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -63,21 +64,25 @@ class TopicSubscription:
         # An ended row did match when it was sent, so that the moment of the test is before every end.
         return matcher(self.topic.projection, self.filters, ALWAYS)
 
-    def render(self, change: Change) -> bytes | None:
-        """Return the change as JSON for clients that have received all changes before it.
+    def render(self, changes: Iterable[Change]) -> list[bytes]:
+        """Return the changes that concern clients who have received all changes before them, as JSON.
 
-        Returns:
-            ``set`` if the new row matches, ``remove`` if the client may have the old row, None if the change does not
-            concern these clients.
+        A change is ``set`` if the new row matches, and ``remove`` if the client may have the old row.
         """
-        key, matches, new = change.key, self._matches, change.new
-        if new is not None and matches(key, new):
-            return change.set_in(self._view)
-        if change.knows_old:
-            may_have_old = (old := change.old) is not None and matches(key, old)
-        else:
-            may_have_old = self._keys is None or key in self._keys
-        return change.removal if may_have_old else None
+        matches, view, keys = self._matches, self._view, self._keys
+        rendered: list[bytes] = []
+        for change in changes:
+            key, new = change.key, change.new
+            if new is not None and matches(key, new):
+                rendered.append(change.set_in(view))
+                continue
+            if change.knows_old:
+                may_have_old = (old := change.old) is not None and matches(key, old)
+            else:
+                may_have_old = keys is None or key in keys
+            if may_have_old:
+                rendered.append(change.removal)
+        return rendered
 
 
 @lru_cache(maxsize=256)

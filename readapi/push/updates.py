@@ -47,8 +47,7 @@ class TopicUpdate:
         if self.reset_reason is not None:
             event_id = event_id_for(subscription, self.positions)
             return message("reset", event_id, topic=self.topic.name, reason=self.reset_reason)
-        render = subscribed.render
-        rendered = [text for change in self.changes if (text := render(change)) is not None]
+        rendered = subscribed.render(self.changes)
         if not rendered:
             return None
         event_id = event_id_for(subscription, self.positions)
