@@ -82,6 +82,20 @@ def test_recorded_events_reach_websockets_and_event_streams(client: httpx.Client
         )
 
 
+def test_the_changes_of_a_read_model_that_merges_logs_are_pushed_with_merged_rows(client: httpx.Client) -> None:
+    path = "/ws?topics=activity&event_type=PatternDetected&events_min=2&fields=event_type,events"
+    with websocket(client, path) as connection:
+        assert receive(connection)["type"] == "ready"
+        # The symbols are in different partitions of the log.
+        post(client, [detection(f"MERGED{number}") for number in range(12)])
+        events = 0
+        while events < 12:
+            for change in receive_changes(connection)["changes"]:
+                assert change["row"]["event_type"] == "PatternDetected"
+                assert change["row"]["events"] > events
+                events = change["row"]["events"]
+
+
 def test_a_client_that_resumes_after_the_api_was_killed_misses_nothing(redis_url: str, client: httpx.Client) -> None:
     with api(redis_url, api_processes=1) as other:
         [worker] = workers_of(other)
