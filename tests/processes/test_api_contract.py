@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from infra.access.tokens import create_token
+from projections.registry import READ_MODELS
 from readapi.http.identities import SCOPES
 from tests import servers
 from tests.processes.api_service import detection, post, service
@@ -54,7 +55,7 @@ def test_schemathesis_finds_no_contradiction(client: httpx.Client) -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     # schemathesis counts all operations except the one that returns the document. The streams are excluded above.
-    assert "39 selected / 41 total" in result.stdout
+    assert "58 selected / 60 total" in result.stdout
 
 
 def test_the_document_is_openapi_3_1_and_describes_every_operation(client: httpx.Client) -> None:
@@ -104,6 +105,13 @@ def test_the_document_is_openapi_3_1_and_describes_every_operation(client: httpx
         "get /api/pattern-discovery/performance",
         "get /metrics",
         "get /openapi.json",
+        "get /api/read-models",
+        *(
+            f"get /api/read-models/{name}{path}"
+            for name, projection in READ_MODELS.items()
+            if projection.scope
+            for path in ("", f"/{{{projection.key}}}", "/counts/{count}")
+        ),
     }
     ids = [methods[method]["operationId"] for methods in document["paths"].values() for method in methods]
     assert len(set(ids)) == len(ids)
