@@ -37,6 +37,9 @@ class AnswerCache:
         self._requested: set[int] = set()
         """Hashes of query strings."""
 
+    def __contains__(self, query_string: str) -> bool:
+        return query_string in self._answers
+
     def get(self, state: Hashable, query_string: str) -> Encoded | None:
         """Return the answer to a query string in this state. None if it is not cached."""
         return self._answers.get(query_string) if state == self._state else None
@@ -85,7 +88,8 @@ class CachedPatternResource(Resource):
 
     def send_cached(self, req: Request, resp: Response) -> bool:
         """Send the cached answer and return True. Return False if no cached answer is valid."""
-        if req.get_header(MIN_POSITION_HEADER) is not None:
+        # Most requests of a varied load end here, before their state is computed.
+        if req.query_string not in self._cache or req.get_header(MIN_POSITION_HEADER) is not None:
             return False
         live = self.read_model.live
         state = self._state(live, self._clock())
