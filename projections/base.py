@@ -6,7 +6,7 @@ after an event and derives all changes of indexes and counts, so that they alway
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
@@ -117,9 +117,9 @@ class Projection(Generic[Row, Handled]):
     """All counts: the counts by value of columns, and ``summaries``."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Derive the columns, indexes and counts."""
+        """Derive the columns, indexes and counts. ``check_projection`` refuses a class whose parts do not fit."""
         super().__init_subclass__(**options)
-        if hasattr(cls, "row"):
+        if is_dataclass(getattr(cls, "row", None)):
             cls.columns = columns_of(cls.row)
             cls.indexes = tuple(_indexes(cls))
             cls.texts = dict(_texts(cls.columns))
@@ -169,8 +169,8 @@ class Projection(Generic[Row, Handled]):
 
 
 def _indexes(projection: type[Projection[Any, Any]]) -> Iterator[Index]:
-    columns = projection.columns
-    group_score = columns[projection.order].score_of() if projection.order else _no_score
+    columns, order = projection.columns, projection.order
+    group_score = columns[order].score_of() if order and order in columns else _no_score
     for name, column in columns.items():
         if column.has_scores:
             yield Index(name, column.score_of())

@@ -171,7 +171,10 @@ def columns_of(row: type[Any]) -> Mapping[str, RowColumn]:
         ColumnError: A column declares a query that its type does not allow.
     """
     hints = get_type_hints(row, include_extras=True)
-    return {field.name: _column(field.name, hints[field.name]) for field in fields(row)}
+    columns = {field.name: _column(field.name, hints[field.name]) for field in fields(row)}
+    for column in columns.values():
+        _check(row, column)
+    return columns
 
 
 def _column(name: str, annotation: Any) -> RowColumn:
@@ -179,9 +182,7 @@ def _column(name: str, annotation: Any) -> RowColumn:
     members = get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
     present = [member for member in members if member is not NoneType]
     kind, values = _kind_of(_split(present[0])[0]) if len(present) == 1 else ("json", ())
-    column = RowColumn(name, annotation, kind, len(present) < len(members), (*values, *declared.known), declared)
-    _check(column)
-    return column
+    return RowColumn(name, annotation, kind, len(present) < len(members), (*values, *declared.known), declared)
 
 
 def _split(annotation: Any) -> tuple[Any, Column]:
@@ -199,7 +200,7 @@ def _kind_of(base: Any) -> tuple[Kind, tuple[str, ...]]:
     return kinds.get(base, "json"), ()
 
 
-def _check(column: RowColumn) -> None:
+def _check(row: type[Any], column: RowColumn) -> None:
     refused = [
         query
         for query, is_declared, kinds in (
@@ -210,7 +211,9 @@ def _check(column: RowColumn) -> None:
         if is_declared and column.kind not in kinds
     ]
     if refused:
-        raise ColumnError(f"Column {column.name} is of the kind {column.kind}, which does not allow {refused[0]}.")
+        raise ColumnError(
+            f"Column {column.name} of {row.__name__} has the kind {column.kind}, which does not allow {refused[0]}."
+        )
 
 
 def reader(columns: Sequence[str]) -> Callable[[Any], Sequence[Any]]:

@@ -47,18 +47,23 @@ HALTS = Channel(("exchange.halts", "exchange.halts.eu"), {"halted": halted})
 
 READ_MODEL = """
 from dataclasses import dataclass
+from typing import Annotated
 
 from projections.base import Count, Index, Projection
+from projections.columns import Column
+from projections.views import View
 
 @dataclass(frozen=True)
 class Row:
-    symbol: str
-    halts: int
+    symbol: Annotated[str, Column(equality=True)]
+    halts: Annotated[int, Column(range=True, sort=True)]
 
 class Halts(Projection[Row, Halted]):
     name = "halts"
     version = 1
     row = Row
+    key = "symbol"
+    order = "halts"
     handles = (Halted,)
 
     def keys(self, event):

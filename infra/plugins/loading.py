@@ -121,4 +121,5 @@ def _kind_of(value: Any, module: ModuleType) -> Kind | None:
 
 
 def _describe(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    """Return an error in one line without a full stop, which the message adds."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(".")

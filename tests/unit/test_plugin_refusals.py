@@ -33,35 +33,81 @@ REFUSED_PARTS = {
     "a read model without name": ('name = "halts"', "", "Halts in halting (TICKVIEW_PLUGINS) has no name: "),
     "a read model without version": ("version = 1", "", "has no version: "),
     "a read model without row": ("row = Row", "", "has no row: "),
+    "a read model without key": ('key = "symbol"', "", "has no key: "),
     "a read model without handles": ("handles = (Halted,)", "", "has no handles: "),
     "a read model without keys": ("def keys(", "def _keys(", "has no keys: "),
     "a read model without evolve": ("def evolve(", "def _evolve(", "has no evolve: "),
     "a row that can change": ("@dataclass(frozen=True)", "@dataclass", "has a row that is no frozen dataclass"),
     "a row that is no dataclass": ("@dataclass(frozen=True)\n", "", "has a row that is no frozen dataclass"),
-    "a row with a reserved field": ("    halts: int", "    position: int", "has a row with the field position"),
+    "a row with a reserved field": ("    halts: ", "    position: ", "has a row with the field position"),
     "a read model of no event": ("handles = (Halted,)", "handles = ()", "handles no event"),
     "a read model of an unknown event": ("(Halted,)\n", "(Event,)\n", "handles Event, which is no registered event"),
     "a bad name": ('name = "halts"', 'name = "Halts of today"', "has the name 'Halts of today': expected small"),
     "a bad version": ("version = 1", 'version = "1"', "has the version '1': expected a whole number"),
     "bad logs": ("version = 1", 'version, family = 1, "all"', "folds the logs 'all'"),
-    "indexes in a list": ("version = 1", "version, indexes = 1, []", "has indexes that are no tuple of Index"),
     "counts that are indexes": (
         "version = 1",
         'version, summaries = 1, (Index("a", score=len),)',
         "has summaries that are no tuple of Count",
     ),
+    "counts in a list": ("version = 1", "version, summaries = 1, []", "has summaries that are no tuple of Count"),
     "two counts of one name": (
         "version = 1",
         'version, summaries = 1, (Count("a"), Count("a"))',
-        "has the name a twic",
+        "has the count a twice: give each count a name of its own",
     ),
-    "a bad name of an index": ("version = 1", 'version, indexes = 1, (Index("a b", score=len),)', "has the name 'a b'"),
+    "a count with the name of a count by value": (
+        "version = 1",
+        'version, summaries = 1, (Count("by_symbol"),)',
+        "has the count by_symbol twice",
+    ),
+    "a bad name of a count": (
+        "version = 1",
+        'version, summaries = 1, (Count("a b"),)',
+        "has the count 'a b': expected",
+    ),
+    "a bad key": ('key = "symbol"', 'key = "the symbol"', "has the key 'the symbol': expected small letters"),
+    "an order by no column": ('order = "halts"', 'order = "price"', "has the order 'price', which is no column of num"),
+    "an order by texts": (
+        'order = "halts"',
+        'order = "symbol"',
+        "has the order 'symbol', which is no column of numbers",
+    ),
+    "an order that the column does not allow": (
+        "Column(range=True, sort=True)",
+        "Column(range=True)",
+        "has the order 'halts', which is no column of numbers that allows to sort",
+    ),
+    "an end by no column": ("version = 1", 'version, ends = 1, "price"', "ends rows by 'price', which is no column of"),
+    "an end by texts": ("version = 1", 'version, ends = 1, "symbol"', "ends rows by 'symbol', which is no column of"),
+    "ends without expiry": ("version = 1", 'version, ends = 1, "halts"', "but no expiry: define the method expiry"),
+    "a view that is none": ("version = 1", 'version, views = 1, {"a": "halts"}', "the view 'a', which is no View"),
+    "a view of an unknown column": (
+        "version = 1",
+        'version, views = 1, {"short": View(halts="halts", cost="price")}',
+        "has the view 'short' of the column 'price', which the row does not have",
+    ),
+    "a history of rows that are merged": (
+        "    def keys(",
+        '    history = "halts_history"\n\n    def merge(self, row, other):\n        return row\n\n    def keys(',
+        "has a history, but merges rows of several logs",
+    ),
+    "a history of another form": ("version = 1", 'version, history = 1, "halts"', "has the history 'halts': expected"),
+    "a history of another read model": (
+        "version = 1",
+        'version, history = 1, "pattern_history"',
+        "has the history pattern_history, which patterns already has",
+    ),
     "a projection that cannot be created": (
         "    def keys(",
         "    def __init__(self, size):\n        pass\n\n    def keys(",
         "Halts in halting (TICKVIEW_PLUGINS) cannot be used: TypeError: ",
     ),
-    "a taken name": ('"halts"', '"patterns"', "has the name patterns, which projections.patterns already uses"),
+    "a taken name": (
+        'name = "halts"',
+        'name = "patterns"',
+        "has the name patterns, which projections.patterns already uses",
+    ),
     "a taken event type": (
         "Halted",
         "PatternDetected",
@@ -155,6 +201,13 @@ def test_a_missing_golden_schema_of_an_older_version_is_refused(folder: PluginFo
         ("import nowhere", "which cannot be imported: ModuleNotFoundError: No module named 'nowhere'."),
         ("raise RuntimeError('two\\nlines')", "which cannot be imported: RuntimeError: two lines."),
         ("x = 1", "which defines no read model, no event and no channel."),
+        (
+            PLUGIN.replace("Column(equality=True)", "Column(range=True)"),
+            (
+                "which cannot be imported: ColumnError: Column symbol of Row has the kind text, which does not allow "
+                "range."
+            ),
+        ),
     ],
 )
 def test_a_module_that_cannot_be_used_is_refused(folder: PluginFolder, source: str, problem: str) -> None:
@@ -167,6 +220,11 @@ def test_an_unknown_module_is_refused() -> None:
 
 ENTRY_POINTS = {
     "no module": ("events", "nowhere:Halted", "(halting 1.5) cannot be loaded: ModuleNotFoundError: "),
+    "a column that its type does not allow": (
+        "projections",
+        "listing:Halts",
+        "(halting 1.5) cannot be loaded: ColumnError: Column halts of Row has the kind json, which does not allow ra",
+    ),
     "no attribute": ("events", "halting:Nothing", "(halting 1.5) cannot be loaded: AttributeError: "),
     "no event": ("events", "halting:Halts", "(halting 1.5): halting:Halts is no event class: "),
     "no channel": ("channels", "halting:Halts", "(halting 1.5): halting:Halts is no channel: "),
@@ -179,6 +237,7 @@ ENTRY_POINTS = {
 @pytest.mark.parametrize(("kind", "value", "message"), ENTRY_POINTS.values(), ids=ENTRY_POINTS)
 def test_an_entry_point_that_does_not_fit_is_refused(folder: PluginFolder, kind: str, value: str, message: str) -> None:
     folder.write()
+    (folder.path / "listing.py").write_text(PLUGIN.replace("[int, ", "[list[int], "))
     folder.install(**{kind: value})
     assert refusal().startswith(f"The entry point mine in tickview.{kind} {message}")
 
