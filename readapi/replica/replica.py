@@ -70,6 +70,9 @@ class Replica:
         self._next_end = NO_END
         """Moment at which the next row ends, in epoch seconds. No row changes its state before it."""
         self._number = next(_replica_numbers)
+        self._counted: dict[str, Counts] = {}
+        """The counts by name, as of ``_counted_version``."""
+        self._counted_version = 0
         self.version = 0
         """Rises with every change that can change an answer."""
 
@@ -206,10 +209,17 @@ class Replica:
         return self._result_rows(slots[self._columns.active[slots]])
 
     async def counts(self, names: Sequence[str], now: float) -> Mapping[str, Counts]:
-        """Return counts by name, of the rows that have not ended at ``now`` (epoch seconds), in one pass for each."""
+        """Return counts by name, of the rows that have not ended at ``now`` (epoch seconds).
+
+        A count takes one pass over the rows. It is kept until a row changes.
+        """
         self.advance(now)
-        active = np.flatnonzero(self._columns.active)
-        return {name: self._count(self._count_columns[name], active) for name in names}
+        if self._counted_version != self.version:
+            self._counted, self._counted_version = {}, self.version
+        if missing := [name for name in names if name not in self._counted]:
+            active = np.flatnonzero(self._columns.active)
+            self._counted |= {name: self._count(self._count_columns[name], active) for name in missing}
+        return {name: self._counted[name] for name in names}
 
     def _count(self, column: str, slots: Slots) -> Counts:
         if column in self._columns.codes:
