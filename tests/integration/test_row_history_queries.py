@@ -43,8 +43,8 @@ on_a_server = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
-names = (f"declared_{number}" for number in count())
-"""Names of read models. A table has the columns of all projections that ever had its name."""
+numbers = count()
+"""Numbers in the names of histories. A table has the columns of all projections that ever had its name."""
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +90,14 @@ def assert_page(answer: HistoryPage, projection: AnyProjection, rows: Mapping[st
 
 
 @on_a_server
-@given(data=st.data(), declared=declarations())
+@given(st.data(), st.tuples(declarations(), declarations()))
 def test_queries_of_any_declaration_equal_the_oracle_at_any_moment(
-    every_database: Database, data: st.DataObject, declared: DeclaredProjection
+    every_database: Database, data: st.DataObject, declared: tuple[DeclaredProjection, DeclaredProjection]
 ) -> None:
     """Each row changes at some moments, on each timeline at others. A table gets the columns of two declarations."""
-    name = next(names)
-    for projection in (declared, data.draw(declarations())):
-        projection.history, projection.version = f"{name}_history", projection.version + (projection is not declared)
+    history = f"declared_{next(numbers)}_history"
+    for version, declaration in enumerate(declared, 1):
+        projection = type("Versioned", (declaration,), {"history": history, "version": version})
         past = {
             timeline: [(moment, data.draw(rows_of(projection))) for moment in (0.0, 999.0, 1_200.0)]
             for timeline in TIMELINES
