@@ -136,7 +136,10 @@ class View:
     def _read_columns(self) -> Callable[[Any], Sequence[Any]]:
         """The function that returns the column of each member. A member without a column gets any column."""
         columns = [member if isinstance(member, str) else getattr(member, "column", "") for member in self._members]
-        return reader([column or max(columns) for column in columns])
+        any_column = max(columns, default="")
+        if not any_column:
+            return lambda _row: [None] * len(columns)
+        return reader([column or any_column for column in columns])
 
     @cached_property
     def _members(self) -> Sequence[Member]:

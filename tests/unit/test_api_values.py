@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from projections.pattern_views import COMPACT, short_name
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import Cursor, ResultRow
-from projections.views import span
+from projections.views import Elapsed, Provenance, Remaining, RowKey, View, span
 from readapi.http.cursors import Order, decode_cursor, encode_cursor
 from readapi.http.problems import Problem
 from readapi.http.read_model import highest_positions, parse_positions
@@ -97,6 +97,15 @@ def test_a_full_row_has_the_compact_members_and_every_column() -> None:
     renamed = {"pattern": "pattern_type", "source": "producer"}
     columns = {renamed.get(name, name): getattr(row, name) for name in ActivePatterns.columns}
     assert full == compact(row, 0.0) | columns | {"position": "market-0=17"}
+
+
+def test_a_view_may_have_any_members() -> None:
+    row = PatternRow("A:Doji:daily:0", "A", "Doji", "daily", 1.0, 0.0, 0.0)
+    result = ResultRow(row, "market-0", 17, row.id)
+    assert View().render(result, 0.0) == {}
+    assert View(position=Provenance(), key=RowKey()).render(result, 0.0) == {"position": "market-0=17", "key": row.id}
+    assert View(age=Elapsed("detected_at"), key=RowKey()).render(result, 60.0) == {"age": "1m", "key": row.id}
+    assert View(left=Remaining("expires_at"), rsi="rsi").render(result, 0.0) == {"left": None, "rsi": None}
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.just(-math.inf), KEYS)
