@@ -22,6 +22,15 @@ class Order(NamedTuple):
     """``number`` or ``text``. None: rows are ordered by their keys alone."""
 
 
+class PageRequest(NamedTuple):
+    """The page that a client requests: its number or its cursor, its size and its order."""
+
+    number: int | None
+    cursor: str | None
+    size: int
+    order: Order
+
+
 HIGHEST_POSITION = 10**15 - 1
 """Highest position that a cursor or a parameter may name."""
 

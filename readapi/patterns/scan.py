@@ -1,31 +1,25 @@
 """``/api/patterns/scan``: filter, sort and page the active patterns."""
 
 from collections.abc import Callable, Hashable
-from typing import NamedTuple, NotRequired
+from typing import NotRequired
 
-import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.patterns import PatternRow
-from projections.queries import Page, RowQueries, TooDeepError
-from projections.versions import Build
+from projections.queries import RowQueries
 from readapi.catalogue.filters import Catalogue
 from readapi.http.cohort_scheduling import yield_to_cohort
-from readapi.http.cursors import encode_cursor
 from readapi.http.operation import operation
-from readapi.http.problems import invalid
-from readapi.http.read_model import FRESH, ReadModel
-from readapi.http.responses import Pagination, Performance, encode, pagination, performance, send_encoded
+from readapi.http.read_model import ReadModel
+from readapi.http.responses import Pagination, Performance, encode, performance, send_encoded
 from readapi.patterns.answer_cache import CachedPatternResource
 from readapi.patterns.documents import COMPACT, FULL, CompactPattern, FullPattern
 from readapi.patterns.list_filters import CallerWorkspace, QueryParameters
 from readapi.patterns.scan_parameters import ScanParameters
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
-from readapi.read_models.pages import too_deep
-from readapi.read_models.rendering import end_of_second, render
-from readapi.read_models.resources import CacheInfo
+from readapi.read_models.pages import CacheInfo, PageSource, check_past, envelope, live_pages, past_pages
 
 
 class Scan(TypedDict):
@@ -44,16 +38,6 @@ class Scan(TypedDict):
     age_seconds: int | None
     performance: Performance
     hint: NotRequired[str]
-
-
-class _Answer(NamedTuple):
-    """A page as of a moment (epoch seconds), and the read model that answered."""
-
-    page: Page[PatternRow]
-    moment: float
-    read_model: str
-    build: Build
-    source: str
 
 
 class ScanResource(CachedPatternResource):
@@ -111,27 +95,10 @@ class ScanResource(CachedPatternResource):
     ) -> None:
         """Send the page."""
         watched = await self._caller_workspace.symbols(req, query.watchlist) if query.watchlist else None
-        try:
-            answer = await (
-                self._scan_present(query, watched, live) if live else self._scan_past(req, resp, query, watched)
-            )
-        except TooDeepError:
-            raise too_deep("use the cursor in next to read further pages") from None
-        page = answer.page
-        number = None if query.cursor else query.page or 1
-        content = {
-            "patterns": orjson.Fragment(
-                render(page.rows, FULL if "full" in query.fields else COMPACT, end_of_second(answer.moment))
-            ),
-            "pagination": pagination(number, query.per_page, page.total),
-            "next": encode_cursor(page.end, query.order) if page.end else None,
-            "cache_info": CacheInfo(
-                read_model=answer.read_model, version=answer.build.version, build=str(answer.build)
-            ),
-            **(self.read_model.staleness() if live else FRESH),
-        }
-        if not page.total and (hint := await self._hint(query, live)):
-            content["hint"] = hint
+        source = self._source(req, resp, query, live)
+        answer = await source.read(query.query(source.moment, self._catalogue, watched))
+        hint = None if answer.page.total else await self._hint(query, live)
+        content = envelope("patterns", answer, FULL if "full" in query.fields else COMPACT, query.requested_page, hint)
         encoded = encode(content)
         if query.watchlist or query.preset:
             self._caller_workspace.set_position_header(req, resp)
@@ -145,22 +112,12 @@ class ScanResource(CachedPatternResource):
         """Explain an empty page by the values that active patterns have. It does not suspend a request from memory."""
         return await query.filter_values.hint((live or self.read_model.live).queries, self._clock())
 
-    async def _scan_present(
-        self, query: ScanParameters, watched: frozenset[str] | None, live: LiveRows[PatternRow]
-    ) -> _Answer:
+    def _source(
+        self, req: Request, resp: Response, query: ScanParameters, live: LiveRows[PatternRow] | None
+    ) -> PageSource:
         now = self._clock()
-        page = await live.queries.page(query.query(now, self._catalogue, watched))
-        return _Answer(page, now, self.read_model.name, live.build, live.queries.source)
-
-    async def _scan_past(
-        self, req: Request, resp: Response, query: ScanParameters, watched: frozenset[str] | None
-    ) -> _Answer:
+        if live:
+            return live_pages(self.read_model, live, now)
         assert query.past is not None
-        timeline, moment = query.past
-        if moment > self._clock():
-            name = "as_of" if timeline == "recorded" else "as_of_valid"
-            raise invalid([{"field": name, "reason": "lies in the future"}])
-        pattern_query, recorded = query.query(moment, self._catalogue, watched), self.read_model.live.positions
-        result = await self._history.page(req, resp, pattern_query, timeline, recorded)
-        # The history has exactly one build per version.
-        return _Answer(result.page, moment, self._history.name, Build(result.version, 1), self._history.source)
+        check_past(query.past, now)
+        return past_pages(self.read_model, self._history, req, resp, query.past)

@@ -5,18 +5,17 @@ filtered or sorted are derived from their declarations (``readapi.read_models.fi
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationInfo, create_model, field_validator
+from pydantic import ValidationInfo, create_model, field_validator
 
 from projections.patterns import ActivePatterns
-from projections.queries import Equality, Filter, Query, Timeline
+from projections.queries import Equality, Filter, Query
 from readapi.catalogue.filters import NO_NAMES, Catalogue, CatalogueNames
-from readapi.http.cursors import Order, decode_cursor
+from readapi.http.cursors import Order, PageRequest, decode_cursor
 from readapi.http.parameters import (
     Fraction,
     ListOf,
-    Moment,
     Name,
     Number,
     PageNumber,
@@ -30,6 +29,8 @@ from readapi.http.parameters import (
 from readapi.patterns.list_filters import ListId
 from readapi.read_models.filter_parameters import ParameterFields, filter_fields, filters_of
 from readapi.read_models.hints import FilterValues
+from readapi.read_models.moment_parameters import MomentParameters
+from readapi.read_models.page_parameters import CursorText
 
 ALIASES = {
     "pattern_types": "pattern",
@@ -142,7 +143,7 @@ class PatternFilters(AllFilters):
         return FilterValues(ActivePatterns, named, _COLUMN_PARAMETERS)
 
 
-class ScanParameters(PatternFilters):
+class ScanParameters(MomentParameters, PatternFilters):
     """Query parameters of the scan."""
 
     sort_by: SortKey = "confidence"
@@ -153,16 +154,8 @@ class ScanParameters(PatternFilters):
     """Page number, from 1. Page numbers reach the first 10,000 patterns. Use ``cursor`` beyond."""
     per_page: PageSize = 30
     """Patterns per page."""
-    cursor: Annotated[str, StringConstraints(max_length=500), Field(json_schema_extra={"format": "cursor"})] | None = (
-        None
-    )
+    cursor: CursorText | None = None
     """The value of ``next`` on the previous page, in place of ``page``. Deep pages cost no more than the first page."""
-    as_of: Moment | None = None
-    """Answer as the scan would have answered at this moment, from the events recorded until then. ISO 8601 (UTC if
-    there is no offset) or epoch seconds, not in the future. Needs the archive."""
-    as_of_valid: Moment | None = None
-    """Answer with the patterns that were active in the market at this moment, from all events known now. Same
-    format as ``as_of``. Needs the archive."""
     fields: ListOf[Literal["compact", "full"]] = ("compact",)
     """Fields of each pattern. ``compact``: the fields that the UI shows. ``full``: the compact fields, all raw fields
     and their provenance."""
@@ -180,21 +173,10 @@ class ScanParameters(PatternFilters):
             decode_cursor(cursor, _order(others.data))
         return cursor
 
-    @field_validator("as_of_valid")
-    @classmethod
-    def _check_single_moment(cls, moment: float | None, others: ValidationInfo) -> float | None:
-        if moment is not None and others.data.get("as_of") is not None:
-            raise ValueError("cannot be combined with as_of")
-        return moment
-
     @property
-    def past(self) -> tuple[Timeline, float] | None:
-        """The timeline and the moment in the past, in epoch seconds. None for the present."""
-        if self.as_of is not None:
-            return "recorded", self.as_of
-        if self.as_of_valid is not None:
-            return "valid", self.as_of_valid
-        return None
+    def requested_page(self) -> PageRequest:
+        """The requested page."""
+        return PageRequest(self.page, self.cursor, self.per_page, self.order)
 
     @property
     def order(self) -> Order:

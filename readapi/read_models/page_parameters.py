@@ -5,17 +5,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, ValidationInfo, create_model, field_validator
 
-from projections.queries import AnyProjection, Cursor, Query, Timeline
+from projections.queries import AnyProjection, Query, Timeline
 from projections.views import Member, View
-from readapi.http.cursors import Order, decode_cursor
-from readapi.http.parameters import ListOf, Moment, PageNumber, PageSize, Parameters, SortOrder
+from readapi.http.cursors import Order, PageRequest, decode_cursor
+from readapi.http.parameters import ListOf, PageNumber, PageSize, Parameters, SortOrder
 from readapi.read_models.filter_parameters import ParameterFields, filter_fields, filters_of
+from readapi.read_models.moment_parameters import MomentParameters
 from readapi.read_models.rendering import all_columns, row_members
 
 CursorText = Annotated[str, StringConstraints(max_length=500), Field(json_schema_extra={"format": "cursor"})]
-
-ROWS_PER_BATCH = 1_000
-"""Number of rows per query of a download."""
 
 
 class PageParameters(Parameters):
@@ -44,13 +42,6 @@ class PageParameters(Parameters):
                 decode_cursor(cursor, order_of(cls.projection, others.data["sort_by"], others.data["sort_order"]))
         return cursor
 
-    @field_validator("as_of_valid", check_fields=False)
-    @classmethod
-    def _check_single_moment(cls, moment: float | None, others: ValidationInfo) -> float | None:
-        if moment is not None and others.data.get("as_of") is not None:
-            raise ValueError("cannot be combined with as_of")
-        return moment
-
     @property
     def order(self) -> Order:
         """The order of the rows."""
@@ -62,13 +53,13 @@ class PageParameters(Parameters):
         return self.per_page or 30
 
     @property
+    def requested_page(self) -> PageRequest:
+        """The requested page."""
+        return PageRequest(self.page, self.cursor, self.page_size, self.order)
+
+    @property
     def past(self) -> tuple[Timeline, float] | None:
-        """The timeline and the moment in the past, in epoch seconds. None for the present."""
-        timelines: tuple[tuple[str, Timeline], ...] = (("as_of", "recorded"), ("as_of_valid", "valid"))
-        for name, timeline in timelines:
-            moment: float | None = getattr(self, name, None)
-            if moment is not None:
-                return timeline, moment
+        """The timeline and the moment in the past. None: this read model answers about the present only."""
         return None
 
     @property
@@ -89,14 +80,9 @@ class PageParameters(Parameters):
             limit=self.page_size,
         )
 
-    def batches(self, now: float) -> Query:
-        """Make the first query for all rows. ``following`` makes the next queries."""
-        return self.query(now)._replace(offset=0, after=None, limit=ROWS_PER_BATCH)
 
-
-def following(query: Query, end: Cursor | None) -> Query | None:
-    """Return the query for the rows behind a page that ends at ``end``. None behind the last page."""
-    return query._replace(after=end) if end else None
+class PastPageParameters(MomentParameters, PageParameters):
+    """The parameters of a read model that has a history."""
 
 
 def page_parameters(projection: AnyProjection, name: str) -> type[PageParameters]:
@@ -106,8 +92,9 @@ def page_parameters(projection: AnyProjection, name: str) -> type[PageParameters
         projection: The projection of the read model.
         name: The name of the model.
     """
-    fields = {**filter_fields(projection), **_order_fields(projection), **_moment_fields(projection)}
-    model: type[PageParameters] = create_model(name, __base__=PageParameters, **fields)
+    fields = {**filter_fields(projection), **_order_fields(projection)}
+    base: type[PageParameters] = PastPageParameters if projection.history else PageParameters
+    model: type[PageParameters] = create_model(name, __base__=base, **fields)
     model.projection, model.all_columns = projection, all_columns(projection)
     return model
 
@@ -161,30 +148,6 @@ def _one_of(names: tuple[str, ...]) -> Any:
     """Return the type of texts that are one of these names."""
     literal: Any = Literal
     return literal[names]
-
-
-def _moment_fields(projection: AnyProjection) -> ParameterFields:
-    if projection.history is None:
-        return {}
-    return {
-        "as_of": (
-            Moment | None,
-            Field(
-                default=None,
-                description="Answer as the read model would have answered at this moment, from the events recorded "
-                "until then. ISO 8601 (UTC if there is no offset) or epoch seconds, not in the future. Needs the "
-                "archive.",
-            ),
-        ),
-        "as_of_valid": (
-            Moment | None,
-            Field(
-                default=None,
-                description="Answer with the rows that were valid at this moment, from all events known now. Same "
-                "format as ``as_of``. Needs the archive.",
-            ),
-        ),
-    }
 
 
 def member_names(projection: AnyProjection) -> tuple[str, ...]:

@@ -1,22 +1,39 @@
-"""The pages of a read model for one request, from the live build or from the history."""
+"""The pages of a read model for one request, from the live build or from the history, and their JSON envelope."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
-from projections.queries import MAX_OFFSET, Page, Query, RowQueries, TooDeepError
+import orjson
+from falcon.asgi import Request, Response
+from typing_extensions import TypedDict
+
+from projections.queries import MAX_OFFSET, Page, Query, Timeline, TooDeepError
 from projections.versions import Build
 from projections.views import View
+from readapi.http.cursors import PageRequest, encode_cursor
 from readapi.http.problems import Problem, invalid
-from readapi.http.read_model import FRESH, Staleness
-from readapi.read_models.downloads import Documents
-from readapi.read_models.page_parameters import following
-from readapi.read_models.rendering import end_of_second
+from readapi.http.read_model import FRESH, ReadModel, Staleness
+from readapi.http.responses import pagination
+from readapi.ports.read_models import LiveRows
+from readapi.read_models.as_of import RowHistory
+from readapi.read_models.rendering import end_of_second, render
+
+ROWS_PER_BATCH = 1_000
+"""Number of rows per query of a download."""
 
 
-class PageSource(NamedTuple):
-    """The build that answers a request."""
+class CacheInfo(TypedDict):
+    """The read model that answered: its name, its version, and the build of this version (``4.2``)."""
 
-    page: Callable[[Query], Awaitable[Page[Any]]]
+    read_model: str
+    version: int
+    build: str
+
+
+class Answer(NamedTuple):
+    """A page of rows as of a moment, and the build that answered."""
+
+    page: Page[Any]
     moment: float
     """Moment of the answer, in epoch seconds."""
     read_model: str
@@ -24,15 +41,81 @@ class PageSource(NamedTuple):
     source: str
     """Origin of the answer: ``redis``, ``replica`` or ``archive``."""
     staleness: Staleness = FRESH
-    queries: RowQueries[Any] | None = None
-    """The queries of the live build. None for a moment in the past."""
 
-    async def read(self, query: Query) -> Page[Any]:
+    def rows(self, view: View) -> bytes:
+        """Encode the rows of the page as a JSON array."""
+        return render(self.page.rows, view, end_of_second(self.moment))
+
+    def documents(self, view: View) -> list[dict[str, Any]]:
+        """Return the documents of the rows of the page."""
+        now = end_of_second(self.moment)
+        return [view.render(result, now) for result in self.page.rows]
+
+
+class PageSource(NamedTuple):
+    """The source of the answers to one request, all as of one moment."""
+
+    moment: float
+    """The moment, in epoch seconds."""
+    answer: Callable[[Query], Awaitable[Answer]]
+    """Answers a query. Raises TooDeepError."""
+
+    async def read(self, query: Query) -> Answer:
         """Read a page. Raises Problem (400) if page numbers do not reach the page."""
         try:
-            return await self.page(query)
+            return await self.answer(query)
         except TooDeepError:
             raise too_deep("use the cursor in next to read further pages") from None
+
+    async def following(self, query: Query, first: Answer) -> AsyncIterator[Answer]:
+        """Yield the first answer to a query and the answers to all pages behind it."""
+        answer, end = first, first.page.end
+        yield answer
+        while end is not None:
+            answer = await self.answer(query._replace(after=end))
+            end = answer.page.end
+            yield answer
+
+
+def live_pages(read_model: ReadModel[Any], live: LiveRows[Any], moment: float) -> PageSource:
+    """Answer from a live build at ``moment``, the present time in epoch seconds."""
+
+    async def answer(query: Query) -> Answer:
+        page = await live.queries.page(query)
+        return Answer(page, moment, read_model.name, live.build, live.queries.source, read_model.staleness())
+
+    return PageSource(moment, answer)
+
+
+def past_pages(
+    read_model: ReadModel[Any], history: RowHistory, req: Request, resp: Response, past: tuple[Timeline, float]
+) -> PageSource:
+    """Answer from the history of a read model as of a moment.
+
+    Args:
+        read_model: The read model.
+        history: Its history.
+        req: The request.
+        resp: The response, which gets the position of the history.
+        past: The timeline and the moment in epoch seconds.
+    """
+    timeline, moment = past
+    recorded = read_model.live.positions
+
+    async def answer(query: Query) -> Answer:
+        result = await history.page(req, resp, query, timeline, recorded)
+        # The history has exactly one build per version.
+        return Answer(result.page, moment, history.name, Build(result.version, 1), history.source)
+
+    return PageSource(moment, answer)
+
+
+def check_past(past: tuple[Timeline, float], now: float) -> None:
+    """Check that a moment does not lie behind ``now``, in epoch seconds. Raises Problem (400)."""
+    timeline, moment = past
+    if moment > now:
+        name = "as_of" if timeline == "recorded" else "as_of_valid"
+        raise invalid([{"field": name, "reason": "lies in the future"}])
 
 
 def too_deep(advice: str) -> Problem:
@@ -40,21 +123,29 @@ def too_deep(advice: str) -> Problem:
     return invalid([{"field": "page", "reason": f"lies beyond the first {MAX_OFFSET:,} rows; {advice}"}])
 
 
-async def all_documents(source: PageSource, query: Query, view: View, first: Page[Any]) -> AsyncIterator[Documents]:
-    """Yield the documents of all rows in batches.
+def envelope(member: str, answer: Answer, view: View, request: PageRequest, hint: str | None) -> dict[str, Any]:
+    """Return the JSON document of a page.
 
     Args:
-        source: The build that answers.
-        query: The query for the first batch.
+        member: The name of the member with the rows.
+        answer: The page and the build that answered.
         view: The view in which the rows are shown.
-        first: The first batch, which is read already.
+        request: The page that the client requested.
+        hint: The explanation of an empty page, if there is one.
     """
-    now = end_of_second(source.moment)
-    page = first
-    while True:
-        yield [view.render(result, now) for result in page.rows]
-        next_query = following(query, page.end)
-        if next_query is None:
-            return
-        query = next_query
-        page = await source.page(query)
+    page, build = answer.page, answer.build
+    content = {
+        member: orjson.Fragment(answer.rows(view)),
+        "pagination": pagination(None if request.cursor else request.number or 1, request.size, page.total),
+        "next": encode_cursor(page.end, request.order) if page.end else None,
+        "cache_info": CacheInfo(read_model=answer.read_model, version=build.version, build=str(build)),
+        **answer.staleness,
+    }
+    if hint:
+        content["hint"] = hint
+    return content
+
+
+def all_rows(query: Query) -> Query:
+    """Return the query for the first batch of all rows that match a query."""
+    return query._replace(offset=0, after=None, limit=ROWS_PER_BATCH)

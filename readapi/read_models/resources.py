@@ -4,14 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired
 
-import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.base import Projection
 from projections.queries import ResultRow, RowQueries
-from projections.versions import Build
-from readapi.http.cursors import encode_cursor
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import invalid, not_found
@@ -20,18 +17,17 @@ from readapi.http.responses import (
     Pagination,
     Performance,
     encode,
-    pagination,
     performance,
     send_encoded,
     send_with_etag,
 )
-from readapi.ports.read_models import LiveBuild
+from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
 from readapi.read_models.downloads import ARROW, CSV, FILE_ENDINGS, NDJSON, download_type, open_encoder, stream
 from readapi.read_models.hints import FilterValues
 from readapi.read_models.page_parameters import PageParameters, page_parameters, unused_in_download
-from readapi.read_models.pages import PageSource, all_documents
-from readapi.read_models.rendering import all_columns, end_of_second, render
+from readapi.read_models.pages import CacheInfo, PageSource, all_rows, check_past, envelope, live_pages, past_pages
+from readapi.read_models.rendering import all_columns, end_of_second
 from readapi.read_models.schemas import document_type, member_types
 
 Rows = RowQueries[Any]
@@ -56,14 +52,6 @@ class ServedReadModel:
     def type_name(self) -> str:
         """The beginning of the names of the types in the OpenAPI document."""
         return "".join(map(str.capitalize, self.projection.name.split("_")))
-
-
-class CacheInfo(TypedDict):
-    """The read model that answered: its name, its version, and the build of this version (``4.2``)."""
-
-    read_model: str
-    version: int
-    build: str
 
 
 class Provenance(TypedDict):
@@ -107,7 +95,7 @@ def rows_resource(served: ServedReadModel) -> Resource:
     class RowsResource(Resource):
         read_model = served.read_model
 
-        async def prepare(self, req: Request, resp: Response, query: PageParameters) -> LiveBuild[Rows] | None:
+        async def prepare(self, req: Request, resp: Response, query: PageParameters) -> LiveRows[Any] | None:
             """Return the live build. None for a moment in the past, which the history answers."""
             return None if query.past else await self.read_model.prepare(req, resp)
 
@@ -120,64 +108,40 @@ def rows_resource(served: ServedReadModel) -> Resource:
             problems=(406,),
             reads=True,
         )
-        async def on_get(
-            self, req: Request, resp: Response, query: PageParameters, live: LiveBuild[Rows] | None
-        ) -> None:
+        async def on_get(self, req: Request, resp: Response, query: PageParameters, live: LiveRows[Any] | None) -> None:
             """Send one page as JSON, or all rows as CSV, NDJSON or Arrow."""
-            source = _present(served, live) if live else _past(served, req, resp, query)
+            source = _source(served, req, resp, query, live)
             if media_type := download_type(req):
                 await _send_download(resp, served, source, query, media_type)
             else:
-                await _send_page(req, resp, source, query)
+                await _send_page(req, resp, source, query, live)
 
     return RowsResource()
 
 
-def _present(served: ServedReadModel, live: LiveBuild[Rows]) -> PageSource:
-    return PageSource(
-        page=live.queries.page,
-        moment=served.clock(),
-        read_model=served.projection.name,
-        build=live.build,
-        source=live.queries.source,
-        staleness=served.read_model.staleness(),
-        queries=live.queries,
-    )
-
-
-def _past(served: ServedReadModel, req: Request, resp: Response, query: PageParameters) -> PageSource:
+def _source(
+    served: ServedReadModel, req: Request, resp: Response, query: PageParameters, live: LiveRows[Any] | None
+) -> PageSource:
+    now = served.clock()
+    if live:
+        return live_pages(served.read_model, live, now)
     assert query.past is not None
     assert served.history is not None
-    history, (timeline, moment) = served.history, query.past
-    if moment > served.clock():
-        name = "as_of" if timeline == "recorded" else "as_of_valid"
-        raise invalid([{"field": name, "reason": "lies in the future"}])
-    recorded = served.read_model.live.positions
-
-    async def page(query: Any) -> Any:
-        return (await history.page(req, resp, query, timeline, recorded)).page
-
-    # The history has exactly one build per version.
-    return PageSource(page, moment, history.name, Build(served.projection.version, 1), history.source)
+    check_past(query.past, now)
+    return past_pages(served.read_model, served.history, req, resp, query.past)
 
 
-async def _send_page(req: Request, resp: Response, source: PageSource, query: PageParameters) -> None:
-    request = query.query(source.moment)
-    values = FilterValues(query.projection, request.filters)
-    if source.queries:
-        await values.check(source.queries, source.moment)
-    page = await source.read(request)
-    hint = await values.hint(source.queries, source.moment) if source.queries and not page.total else None
-    number = None if query.cursor else query.page or 1
-    content = {
-        "rows": orjson.Fragment(render(page.rows, query.view, end_of_second(source.moment))),
-        "pagination": pagination(number, query.page_size, page.total),
-        "next": encode_cursor(page.end, query.order) if page.end else None,
-        **({"hint": hint} if hint else {}),
-        "cache_info": CacheInfo(read_model=source.read_model, version=source.build.version, build=str(source.build)),
-        **source.staleness,
-    }
-    send_encoded(req, resp, encode(content), performance(req, source.source))
+async def _send_page(
+    req: Request, resp: Response, source: PageSource, query: PageParameters, live: LiveRows[Any] | None
+) -> None:
+    rows_query = query.query(source.moment)
+    values = FilterValues(query.projection, rows_query.filters)
+    if live:
+        await values.check(live.queries, source.moment)
+    answer = await source.read(rows_query)
+    hint = await values.hint(live.queries, source.moment) if live and not answer.page.total else None
+    content = envelope("rows", answer, query.view, query.requested_page, hint)
+    send_encoded(req, resp, encode(content), performance(req, answer.source))
 
 
 async def _send_download(
@@ -185,13 +149,13 @@ async def _send_download(
 ) -> None:
     if unused := unused_in_download(query):
         raise invalid([{"field": name, "reason": "does not apply to a download of all rows"} for name in unused])
-    encoder = open_encoder(media_type, member_types(served.projection, query.view))
-    batch = query.batches(source.moment)
-    first = await source.read(batch)
+    view, rows_query = query.view, all_rows(query.query(source.moment))
+    encoder = open_encoder(media_type, member_types(served.projection, view))
+    answers = source.following(rows_query, await source.read(rows_query))
     resp.content_type = f"{media_type}; charset=utf-8" if media_type == CSV else media_type
     resp.downloadable_as = f"{served.projection.name}.{FILE_ENDINGS[media_type]}"
     resp.set_header("Cache-Control", "no-cache")
-    resp.stream = stream(encoder, all_documents(source, batch, query.view, first))
+    resp.stream = stream(encoder, (answer.documents(view) async for answer in answers))
 
 
 def row_resource(served: ServedReadModel) -> Resource:
@@ -211,7 +175,7 @@ def row_resource(served: ServedReadModel) -> Resource:
             reads=True,
         )
         async def on_get(
-            self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[Rows], **path: str
+            self, req: Request, resp: Response, _query: Parameters, *, live: LiveRows[Any], **path: str
         ) -> None:
             """Send the row, or 404 if there is no such row."""
             now, key = served.clock(), path[projection.key]
@@ -257,7 +221,7 @@ def counts_resource(served: ServedReadModel) -> Resource:
             reads=True,
         )
         async def on_get(
-            self, req: Request, resp: Response, _query: Parameters, *, live: LiveBuild[Rows], count: str
+            self, req: Request, resp: Response, _query: Parameters, *, live: LiveRows[Any], count: str
         ) -> None:
             """Send the count, or 404 if the read model declares no such count."""
             if count not in names:

@@ -77,11 +77,11 @@ def filter_parameters(query: Query) -> list[tuple[str, str]]:
 
 
 def is_writable(query: Query) -> bool:
-    """Return whether a client can write the filters: each has values, no text is empty, and no bound is infinite."""
+    """Return whether the API accepts the filters: each has values, no text is empty, and the bounds are ascending."""
     return all(
         (each.values and "" not in each.values)
         if isinstance(each, Equality)
-        else abs(each.lowest) != float("inf") and abs(each.highest) != float("inf")
+        else -float("inf") < each.lowest <= each.highest < float("inf")
         for each in query.filters
     )
 
