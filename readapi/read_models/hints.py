@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from heapq import nlargest
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from projections.columns import RowColumn
@@ -40,13 +41,13 @@ class FilterValues:
     def __init__(
         self, projection: AnyProjection, filters: Iterable[Filter], parameters: Mapping[str, str] | None = None
     ) -> None:
+        self._key = projection.key
         self._columns = projection.columns
         self._parameters = parameters or {}
-        self._filters = [
-            (self._columns[each.column], each.values)
-            for each in filters
-            if isinstance(each, Equality) and each.column in self._columns and self._columns[each.column].equality
-        ]
+        by_value = [each for each in filters if isinstance(each, Equality)]
+        has_values = {name for name, column in self._columns.items() if column.equality}
+        self._filters = [(self._columns[each.column], each.values) for each in by_value if each.column in has_values]
+        self._keys = [key for each in by_value if each.column not in has_values for key in sorted(each.values)]
 
     async def check(self, queries: RowQueries[Any], now: float) -> None:
         """Check that the values of closed sets are known.
@@ -71,8 +72,13 @@ class FilterValues:
             queries: The queries of the read model.
             now: The time of the query, in epoch seconds.
         """
-        unknown = await self._unknown(queries, now, is_closed=False)
-        return "; ".join(map(self._explain, unknown[:MAX_HINTS])) or None
+        unknown = map(self._explain, await self._unknown(queries, now, is_closed=False))
+        absent = (f"at present no row has {self._key}={key}" for key in await self._absent_keys(queries, now))
+        return "; ".join(islice(chain(unknown, absent), MAX_HINTS)) or None
+
+    async def _absent_keys(self, queries: RowQueries[Any], now: float) -> list[str]:
+        present = {result.key for result in await queries.get_many(self._keys, now)} if self._keys else ()
+        return [key for key in self._keys if key not in present]
 
     async def _unknown(self, queries: RowQueries[Any], now: float, *, is_closed: bool) -> list[_UnknownValue]:
         suspects = {

@@ -48,7 +48,11 @@ def test_there_is_no_hint_without_an_unknown_value() -> None:
     assert hint_of() is None
     assert hint_of(*values(symbol="AAPL", pattern="Weekly_Breakout"), Range("confidence", 2.0)) is None
     assert hint_of(Equality("symbol", frozenset())) is None
-    assert hint_of(*values(id="unknown")) is None
+    assert hint_of(*values(id="AAPL")) is None
+
+
+def test_a_hint_names_keys_that_no_row_has() -> None:
+    assert hint_of(*values(id="AAPL,unknown")) == "at present no row has id=unknown"
 
 
 def test_a_hint_explains_a_few_values_only() -> None:
