@@ -99,8 +99,9 @@ def specification_source(name: str, event_type: type[Event]) -> str:
     return f'''"""The specification of the read model ``{name}``."""
 
 from {event_type.__module__} import {event}
-from {name} import {projection}
 from projections.specification import Given
+
+from {name} import {projection}
 
 
 def an_event() -> {event}:
@@ -126,6 +127,11 @@ def test_a_late_event_counts_but_does_not_replace_the_latest() -> None:
 '''
 
 
+def is_name_taken(name: str, event_type: type[Event]) -> bool:
+    """Return whether the class of a new read model would have the name of a class that its files import."""
+    return _class_name(name) in {event_type.__name__, "Annotated", "Column", "Given", "Projection"}
+
+
 def _literal(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
@@ -146,6 +152,7 @@ def _fields(event_type: type[Event]) -> Iterator[_Field]:
         present = [str] if is_literal else [member for member in members if member is not NoneType]
         if len(present) == 1 and present[0] in _SIMPLE_TYPES:
             description = descriptions.get(name, f"Value of the field ``{name}``.")
+            description = description.replace("\\", "\\\\").replace('"', '\\"')
             yield _Field(name, _SIMPLE_TYPES[present[0]], not is_literal and NoneType in members, description)
 
 
