@@ -4,13 +4,10 @@ A view maps names of members to values: a column as it is, a column that a funct
 moment, or the provenance of the row.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from operator import attrgetter
 from typing import Any
-
-from projections.columns import reader
 
 DAY = 86_400
 """Seconds of one day."""
@@ -64,8 +61,8 @@ class Provenance:
 Member = str | Converted | Elapsed | Remaining | RowKey | Provenance
 """A member of a view. A text is the name of a column whose value is shown as it is."""
 
-Read = Callable[[Any, float], Any]
-"""Returns the value of a member from a ``ResultRow`` and the present moment, in epoch seconds."""
+Render = Callable[[Any, float], dict[str, Any]]
+"""Returns the document of a ``ResultRow`` at the present moment, in epoch seconds."""
 
 
 class View:
@@ -116,60 +113,39 @@ class View:
         is_moving = [name in self.moving for name in names]
         return is_moving == sorted(is_moving) and not any(isinstance(m, Provenance) for m in self.members.values())
 
-    def render(self, result: Any, now: float) -> dict[str, Any]:
-        """Return the document of a row.
+    @cached_property
+    def render(self) -> Render:
+        """The function that returns the document of a row.
 
-        Args:
-            result: The row with its key and its provenance, a ``projections.queries.ResultRow``.
-            now: The moment to which times refer, in epoch seconds.
+        Its arguments are a row with its key and its provenance (``projections.queries.ResultRow``), and the moment to
+        which times refer, in epoch seconds. The function is compiled from the members like the methods of dataclasses:
+        to read the members in a loop takes nearly twice as long.
         """
-        # One function reads the columns of all members, which is faster than one function for each.
-        values = list(self._read_columns(result.row))
-        for place, convert in self._converters:
-            if (value := values[place]) is not None:
-                values[place] = convert(value)
-        for place, read in self._readers:
-            values[place] = read(result, now)
-        return dict(zip(self.members, values, strict=True))
-
-    @cached_property
-    def _read_columns(self) -> Callable[[Any], Sequence[Any]]:
-        """The function that returns the column of each member. A member without a column gets any column."""
-        columns = [member if isinstance(member, str) else getattr(member, "column", "") for member in self._members]
-        any_column = max(columns, default="")
-        if not any_column:
-            return lambda _row: [None] * len(columns)
-        return reader([column or any_column for column in columns])
-
-    @cached_property
-    def _members(self) -> Sequence[Member]:
-        return list(self.members.values())
-
-    @cached_property
-    def _converters(self) -> Sequence[tuple[int, Callable[[Any], Any]]]:
-        return [(place, member.convert) for place, member in enumerate(self._members) if isinstance(member, Converted)]
-
-    @cached_property
-    def _readers(self) -> Sequence[tuple[int, Read]]:
-        return [
-            (place, _reader(member))
-            for place, member in enumerate(self._members)
-            if not isinstance(member, str | Converted)
-        ]
+        names: dict[str, Any] = {"span": span}
+        members = ", ".join(f"{name!r}: {_expression(member, names)}" for name, member in self.members.items())
+        exec(f"def render(result, now):\n    row = result.row\n    return {{{members}}}", names)  # noqa: S102 see above
+        render: Render = names["render"]
+        return render
 
 
-def _reader(member: Elapsed | Remaining | RowKey | Provenance) -> Read:
+def _expression(member: Member, names: dict[str, Any]) -> str:
+    """Return the expression of a member. Functions that it calls get a name in ``names``."""
     match member:
         case RowKey():
-            return lambda result, _now: result.key
+            return "result.key"
         case Provenance():
-            return lambda result, _now: f"{result.log}={result.position}"
+            return 'f"{result.log}={result.position}"'
         case Elapsed(column):
-            get = attrgetter(column)
-            return lambda result, now: None if (moment := get(result.row)) is None else span(now - moment)
+            value = f"span(now - row.{column})"
         case Remaining(column):
-            get = attrgetter(column)
-            return lambda result, now: None if (moment := get(result.row)) is None else span(moment - now)
+            value = f"span(row.{column} - now)"
+        case Converted(column, convert):
+            function = f"convert_{len(names)}"
+            names[function] = convert
+            value = f"{function}(row.{column})"
+        case column:
+            return f"row.{column}"
+    return f"None if row.{column} is None else {value}"
 
 
 def span(seconds: float) -> str:
