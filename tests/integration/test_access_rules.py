@@ -10,6 +10,7 @@ from falcon.asgi import App, Request, Response
 from infra.serving.app import build_app
 from infra.serving.service import open_service
 from infra.settings import Settings
+from projections.registry import READ_MODELS
 from readapi.access.guard import AccessRule, access_rules
 from readapi.http.operation import Resource, operation
 
@@ -32,7 +33,19 @@ class RecordingApp(App[Request, Response]):
 def documented_rules() -> set[AccessRule]:
     """Return the rules in the table of docs/security.md."""
     rows = re.findall(r"^\| (\w+) \| `([^`]+)` \| (`\w+`|–) \|$", SECURITY.read_text(), re.MULTILINE)
-    return {AccessRule(method, path, None if scope == "–" else scope.strip("`")) for method, path, scope in rows}
+    return {
+        AccessRule(method, route, None if scope == "–" else scope.strip("`"))
+        for method, path, scope in rows
+        for route in routes(path)
+    }
+
+
+def routes(path: str) -> list[str]:
+    """Return the routes of a documented path: one for each read model if it names ``/api/read-models/{name}``."""
+    if not path.startswith("/api/read-models/{name}"):
+        return [path]
+    projections = [projection for projection in READ_MODELS.values() if projection.scope]
+    return [path.format(name=each.name, key=f"{{{each.key}}}", count="{count}") for each in projections]
 
 
 def test_the_documentation_lists_the_access_rule_of_every_route(redis_url: str) -> None:

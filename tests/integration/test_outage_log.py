@@ -14,6 +14,7 @@ from infra.log.event_log import EventLog
 from infra.projecting import projector_thread
 from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
+from infra.read_models.row_queries import RedisRowQueries
 from infra.read_models.store import RedisStore
 from infra.redis.connections import connect, connect_async
 from infra.serving import changes_follower
@@ -83,7 +84,11 @@ def test_an_api_process_logs_the_start_and_the_end_of_an_outage_once(
     async def test() -> None:
         with capture_logs() as logs:
             async with connect_async(server.connection_url) as client:
-                read_model = LiveReadModel(ActivePatterns.name, 1, ["market-0"], str)
+                read_model = LiveReadModel(
+                    ActivePatterns(),
+                    ["market-0"],
+                    lambda build: RedisRowQueries(client, ActivePatterns(), build, ["market-0"]),
+                )
                 follower = ChangesFollower(client, [read_model], RedisFreshness())
                 task = asyncio.create_task(follower.run())
                 try:

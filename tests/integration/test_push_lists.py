@@ -146,8 +146,8 @@ def test_a_preset_applies_to_the_patterns_among_several_topics(server: PushServe
     path = f"/ws?topics=patterns,symbols&preset={PRESET}&fields=symbol"
     with server.websocket(path, additional_headers={"X-User-ID": "alice"}) as connection:
         assert receive(connection)["type"] == "ready"
-        server.deliver(detection_commit(3)[1])
         server.deliver(detection_commit(2)[1])
+        server.deliver(detection_commit(3)[1])
         assert receive(connection)["changes"] == [{"op": "set", "pattern": {"symbol": "S2"}}]
         set_workspace(server, workspace(preset={"symbols": ["S4"], "fields": ["full"]}))
         reset = receive(connection)
