@@ -40,7 +40,7 @@ from tests.row_history import query_histories, query_history, write_states
 LOG = "market-1"
 
 on_a_server = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 numbers = count()

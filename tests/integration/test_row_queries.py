@@ -23,7 +23,7 @@ from tests.integration.pattern_query_support import (
 from tests.oracles import rows as oracle
 
 on_a_server = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
