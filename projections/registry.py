@@ -1,8 +1,12 @@
 """The registry of projections. TickView's own projections and those of plug-ins are registered in the same way."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any
 
+from projections import previous
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.base import Projection
@@ -67,9 +71,27 @@ def _check_history(projection: Projection[Any, Any]) -> None:
             )
 
 
+def _former_projections(package: ModuleType) -> Iterator[Projection[Any, Any]]:
+    """Yield the projections that the modules of a package define."""
+    for module in iter_modules(package.__path__, f"{package.__name__}."):
+        for value in vars(import_module(module.name)).values():
+            if isinstance(value, type) and issubclass(value, Projection) and value.__module__ == module.name:
+                yield value()
+
+
 def _package(projection: Projection[Any, Any]) -> str:
     return type(projection).__module__.partition(".")[0]
 
 
-for _projection in (ActivePatterns(), Backtests(), Activity(), Producers(), Symbols(), Universes(), Workspaces()):
+_CURRENT: tuple[Projection[Any, Any], ...] = (
+    ActivePatterns(),
+    Backtests(),
+    Activity(),
+    Producers(),
+    Symbols(),
+    Universes(),
+    Workspaces(),
+)
+
+for _projection in (*_CURRENT, *_former_projections(previous)):
     register_projection(_projection)
