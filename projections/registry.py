@@ -1,6 +1,7 @@
 """The registry of projections. TickView's own projections and those of plug-ins are registered in the same way."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, fields
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -47,6 +48,7 @@ def register_projection(projection: Projection[Any, Any]) -> None:
             raise ProjectionError(f"has the name {name}, which {module} already uses: choose another name")
         if other.version == version:
             raise ProjectionError(f"has the name {name} and the version {version}, as a class of {module} already has")
+        _check_new_columns(*sorted((other, projection), key=lambda each: each.version))
     if current is None or version > current.version:
         READ_MODELS[name] = projection
         FORMER.extend([current] if current else [])
@@ -77,6 +79,17 @@ def _former_projections(package: ModuleType) -> Iterator[Projection[Any, Any]]:
         for value in vars(import_module(module.name)).values():
             if isinstance(value, type) and issubclass(value, Projection) and value.__module__ == module.name:
                 yield value()
+
+
+def _check_new_columns(older: Projection[Any, Any], newer: Projection[Any, Any]) -> None:
+    """Check that each new column has a default: after a rollback, API processes read older rows as newer ones."""
+    known = {field.name for field in fields(older.row)}
+    for field in fields(newer.row):
+        if field.name not in known and field.default is MISSING and field.default_factory is MISSING:
+            raise ProjectionError(
+                f"is kept beside another version of {older.name}, but the new column {field.name} of version "
+                f"{newer.version} has no default: give it one, which queries show after a rollback"
+            )
 
 
 def _package(projection: Projection[Any, Any]) -> str:

@@ -21,6 +21,7 @@ from redis import Redis
 from infra.redis.connections import connect
 from tests import servers
 from tests.processes.installation import CHECKOUT, OFFLINE, build_wheel, new_environment
+from tests.processes.push_clients import receive, receive_changes, websocket
 from tests.processes.roles import stop, wait_until
 
 PAGE = (CHECKOUT / "docs" / "plugins.md").read_text()
@@ -211,6 +212,67 @@ def test_unreadable_messages_become_dead_letters_with_the_reason(service: Servic
     assert (letter["code"], letter["reason"]) == ("missing-field", "reason is missing or empty: the field is required")
 
 
+@pytest.fixture(scope="module")
+def halts_of_two_symbols(service: Service) -> dict[str, str]:
+    """Publish two halts. Return the header of a request whose answer includes them."""
+    messages = [
+        halted("BRK.B", timestamp=1_757_000_000.0),
+        halted("TSLA", reason="volatility", timestamp=1_757_000_060.0),
+    ]
+    response = service.api.post("/api/events", json=messages)
+    assert response.status_code == 201, response.text
+    return {"TickView-Min-Position": response.headers["TickView-Position"]}
+
+
+def test_the_read_model_is_served(service: Service, halts_of_two_symbols: dict[str, str]) -> None:
+    def get(path: str) -> Any:
+        response = service.api.get(f"/api/read-models{path}", headers=halts_of_two_symbols)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    listed = {model["name"]: model for model in get("")["read_models"]}
+    assert (listed["halts"]["key"], listed["halts"]["sorts"]) == ("symbol", ["symbol", "since"])
+    assert {"symbol", "reason", "since_min", "since_max"} <= set(listed["halts"]["filters"])
+    rows = get("/halts?symbol=BRK.B,TSLA&since_min=1757000000&sort_by=symbol&sort_order=desc")["rows"]
+    assert [(row["symbol"], row["reason"]) for row in rows] == [("TSLA", "volatility"), ("BRK.B", "news")]
+    assert get("/halts/BRK.B")["row"]["since"] == 1_757_000_000.0
+    assert get("/halts/counts/by_reason")["counts"]["volatility"] == 1
+    refused = service.api.get("/api/read-models/halts?reasons=news")
+    assert (refused.status_code, "known: " in refused.json()["detail"]) == (400, True)
+
+
+def test_the_read_model_has_a_schema_of_its_own(service: Service) -> None:
+    document = service.get("/openapi.json")
+    operation = document["paths"]["/api/read-models/halts"]["get"]
+    assert {"symbol", "reason", "since_min", "since_max"} <= {each["name"] for each in operation["parameters"]}
+    row = document["components"]["schemas"]["HaltsRow"]
+    assert row["properties"]["since"]["description"].startswith("Time of the halt.")
+
+
+def test_the_read_model_is_queried_by_the_command(service: Service, halts_of_two_symbols: dict[str, str]) -> None:
+    del halts_of_two_symbols
+    rows = service.installation.tickview("query", "halts", "symbol=BRK.B,TSLA", "--sort", "-since")["rows"]
+    assert [row["symbol"] for row in rows] == ["TSLA", "BRK.B"]
+
+
+def test_the_read_model_is_pushed(service: Service) -> None:
+    with (
+        websocket(service.api, "/ws?topics=halts&symbol=PUSHED") as connection,
+        service.api.stream("GET", "/api/stream", params={"topics": "halts", "symbol": "PUSHED"}) as events,
+    ):
+        lines = events.iter_lines()
+        assert receive(connection)["type"] == "ready"
+        assert next(lines) == "event: ready"
+        for message in (halted("OTHER"), halted("PUSHED", reason="audit")):
+            service.redis.publish(CHANNEL, orjson.dumps(message))
+        [change] = receive_changes(connection)["changes"]
+        assert (change["op"], change["row"]["symbol"], change["row"]["reason"]) == ("set", "PUSHED", "audit")
+        sent = next(line for line in lines if line.startswith('data: {"type":"changes"'))
+        assert orjson.loads(sent.removeprefix("data: "))["changes"] == [change]
+        service.redis.publish(CHANNEL, orjson.dumps({"event_type": "trading_resumed", "symbol": "PUSHED"}))
+        assert receive_changes(connection)["changes"] == [{"op": "remove", "id": "PUSHED"}]
+
+
 def test_the_commands_of_the_page_replay_verify_and_roll_back(service: Service) -> None:
     run_commands(service.installation, "Use it")
     wait_until(lambda: "AAPL" in service.rows("1.1"), "the event is folded")
@@ -218,6 +280,13 @@ def test_the_commands_of_the_page_replay_verify_and_roll_back(service: Service) 
     assert (status["version"], status["live"], status["previous"], status["parked_keys"]) == (1, "1.1", "1.2", 0)
     wait_until(lambda: service.rows("1.1") == service.rows("1.2"), "both builds are current")
     assert "halts" in {model["name"] for model in service.get("/api/projections")["projections"]}
+    wait_until(lambda: build_of(service) == "1.1", "the API follows the rollback")
+
+
+def build_of(service: Service) -> str:
+    """Return the build from which the API answers."""
+    build: str = service.get("/api/read-models/halts")["cache_info"]["build"]
+    return build
 
 
 def test_modules_of_the_setting_are_loaded_beside_the_package(service: Service) -> None:

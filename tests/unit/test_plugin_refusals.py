@@ -9,7 +9,8 @@ from domain import wire
 from domain.event_types import EVENT_TYPES
 from infra.plugins.loading import load_plugins
 from infra.processes.errors import StartupError
-from tests.plugins import PLUGIN, PLUGIN_2, READ_MODEL, PluginFolder, plugin_folder
+from projections.registry import READ_MODELS
+from tests.plugins import EVENT, PLUGIN, PLUGIN_2, READ_MODEL, PluginFolder, plugin_folder
 
 
 @pytest.fixture
@@ -159,6 +160,28 @@ def test_two_read_models_of_one_version_are_refused(folder: PluginFolder) -> Non
         "MoreHalts in halting (TICKVIEW_PLUGINS) has the name halts and the version 1, "
         "as a class of halting already has."
     )
+
+
+def two_versions(new_column: str, *order: int) -> str:
+    """Return a module with two versions of a read model. The second has a new column."""
+    newer = (
+        READ_MODEL.replace("version = 1", "version = 2").replace("Row", "Row2").replace("class Halts(", "class Halts2(")
+    )
+    newer = newer.replace("sort=True)]\n", f"sort=True)]\n{new_column}")
+    return EVENT + "".join({1: READ_MODEL, 2: newer}[version] for version in order)
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_a_new_column_without_a_default_is_refused(folder: PluginFolder, order: tuple[int, int]) -> None:
+    assert (
+        "is kept beside another version of halts, but the new column cost of version 2 has no default: give it one"
+    ) in refusal(folder.write(two_versions("    cost: float\n", *order)))
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_a_new_column_with_a_default_is_accepted(folder: PluginFolder, order: tuple[int, int]) -> None:
+    load_plugins([folder.write(two_versions("    cost: float = 0.0\n", *order))])
+    assert READ_MODELS["halts"].version == 2
 
 
 def test_a_read_model_of_another_package_is_refused(folder: PluginFolder) -> None:
