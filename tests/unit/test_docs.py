@@ -2,12 +2,17 @@
 
 import re
 from configparser import ConfigParser
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from infra.settings import Settings
 from infra.settings.settings import variable
+from projections.base import Projection
+from projections.columns import Column
+from projections.views import Member
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
@@ -107,6 +112,19 @@ def test_each_walk_names_each_file_once() -> None:
 @pytest.mark.parametrize("package", ["infra", "readapi"])
 def test_the_folders_are_listed_in_the_order_of_their_layers(package: str) -> None:
     assert listed_folders(ARCHITECTURE.read_text(), package) == layers(package)
+
+
+def test_the_reference_lists_every_part_of_a_declaration() -> None:
+    derived = {"columns", "indexes", "texts", "counts"}
+    methods = {"keys", "evolve", "expiry", "merge", "group_of"}
+    assert methods <= vars(Projection).keys()
+    reference = (ROOT / "docs" / "read-models.md").read_text().split("\n## Reference\n")[1]
+    listed = set(re.findall(r"^\| `(\w+)", reference, re.MULTILINE))
+    assert {*Projection.__annotations__} - derived | methods <= listed
+    assert {field.name for field in fields(Column)} <= listed
+    assert {member.__name__ for member in get_args(Member) if member is not str} <= set(
+        re.findall(r"`(\w+)\(", reference)
+    )
 
 
 def test_wrong_paths_and_links_are_found() -> None:
