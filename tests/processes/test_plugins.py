@@ -4,13 +4,9 @@ The files and the commands come from the page. The roles share one Valkey and on
 """
 
 import os
-import re
-import shlex
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,63 +16,16 @@ from redis import Redis
 
 from infra.redis.connections import connect
 from tests import servers
-from tests.processes.installation import CHECKOUT, OFFLINE, build_wheel, new_environment
+from tests.processes.installation import OFFLINE, build_wheel, new_environment
+from tests.processes.plugin_installation import Installation, commands_of, files_of_the_page, run_commands
 from tests.processes.push_clients import receive, receive_changes, websocket
-from tests.processes.roles import stop, wait_until
-
-PAGE = (CHECKOUT / "docs" / "plugins.md").read_text()
+from tests.processes.roles import wait_until
 
 CHANNEL = "exchange.halts"
 
 ROLES = ("record", "project", "archive", "serve")
 
 pytestmark = pytest.mark.timeout(180)
-
-
-def files_of_the_page() -> dict[str, str]:
-    """Return the content of each file by its path, which the first line of its block names."""
-    return dict(re.findall(r"^```\w+\n# (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-
-
-def commands_of(heading: str) -> list[tuple[str, str]]:
-    """Return the commands below a heading of the page, each with its output."""
-    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    return re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", "".join(blocks), re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Installation:
-    """An environment with TickView and the plug-in, the source of the plug-in, and the environment variables."""
-
-    environment: Path
-    source: Path
-    variables: Mapping[str, str]
-
-    def run(self, commands: str) -> subprocess.CompletedProcess[str]:
-        """Run commands of a shell in the folder of the plug-in."""
-        return subprocess.run(
-            ["bash", "-c", commands], cwd=self.source, env=self.variables, capture_output=True, text=True, check=False
-        )
-
-    def tickview(self, *arguments: str) -> Any:
-        """Run a command with ``--json`` and return its output."""
-        completed = self.run(shlex.join(["tickview", *arguments, "--json"]))
-        assert completed.returncode == 0, completed.stderr
-        return orjson.loads(completed.stdout)
-
-    def with_variables(self, **variables: str) -> "Installation":
-        """Return the installation with more environment variables."""
-        return Installation(self.environment, self.source, {**self.variables, **variables})
-
-    @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a role until the context ends."""
-        process = subprocess.Popen([self.environment / "bin/tickview", *arguments], cwd=self.source, env=self.variables)
-        try:
-            yield process
-        finally:
-            stop(process)
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +44,6 @@ def installation() -> Iterator[Installation]:
         run_commands(installation, "The events")
         run_commands(installation, "Install it")
         yield installation
-
-
-def run_commands(installation: Installation, heading: str) -> None:
-    """Run the commands below a heading of the page. Each of them has the output of the page, except for blank lines."""
-    for command, output in commands_of(heading):
-        completed = installation.run(command)
-        lines = [line for line in completed.stdout.splitlines() if line]
-        assert (completed.returncode, lines) == (0, output.splitlines()), completed.stderr
 
 
 @dataclass(frozen=True)
