@@ -8,15 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.list_rules import InvalidListError
+from projections.patterns import ActivePatterns
 from readapi.http.parameters import parse_parameters
 from readapi.http.problems import Problem
 from readapi.patterns.list_filters import as_query_parameters
 from readapi.patterns.scan_parameters import ScanParameters
+from readapi.read_models.filter_parameters import filter_fields
 from readapi.users.filter_presets import SINGLE_SCAN_PARAMETERS, normalize_parameters
 from readapi.users.list_resource import expected_versions
 
 numbers = st.integers(-100, 100) | st.floats(-100, 100, allow_nan=False)
-VALUES: dict[str, st.SearchStrategy[Any]] = {
+NAMED: dict[str, st.SearchStrategy[Any]] = {
     "symbols": st.lists(st.sampled_from(("AAPL", "brk.b", "^GSPC")), min_size=1, max_size=3),
     "pattern_types": st.lists(st.sampled_from(("Weekly_Breakout", "é pattern", "1", "1.50")), min_size=1, max_size=3),
     "sectors": st.lists(st.sampled_from(("Energy", "Real Estate")), min_size=1, max_size=3),
@@ -31,13 +33,20 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "per_page": st.integers(1, 100) | st.just("7"),
     "fields": st.sampled_from(("full", ["compact", "full"], "compact,full")),
     "watchlist": st.just("0" * 32),
-    "id": st.lists(st.sampled_from(("A:Doji:daily:0", "B")), min_size=1, max_size=2),
-    "confidence_max": numbers,
     "detected_at_min": st.just("2026-11-25T09:00:00Z") | st.floats(0, 2e9),
     "detected_at_max": st.just("2026-11-25") | st.floats(0, 2e9),
-    "relative_strength_max": numbers,
-    "relative_volume_max": numbers,
 }
+"""The values of the parameters that the scan declares itself, and of the moments."""
+
+texts = st.lists(st.sampled_from(("A:Doji:daily:0", "B")), min_size=1, max_size=2)
+DERIVED = {
+    name: numbers if name.endswith(("_min", "_max")) else texts
+    for name in filter_fields(ActivePatterns)
+    if name in ScanParameters.model_fields and name not in NAMED
+}
+"""The values of the parameters that the scan derives from the columns of a pattern."""
+
+VALUES = NAMED | DERIVED
 
 
 def test_the_strategies_cover_every_parameter_of_a_preset() -> None:
