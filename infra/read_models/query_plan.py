@@ -94,6 +94,18 @@ def plan_query(projection: AnyProjection, query: Query) -> Plan:
     return Plan(clauses, text_filters, order)
 
 
+def column_without_index(projection: AnyProjection, query: Query) -> str | None:
+    """Return a column by which the query filters or sorts and of which there is no index, or None."""
+    columns = projection.columns.values()
+    by_value = {column.name for column in columns if column.equality}
+    by_bounds = {column.name for column in columns if column.has_scores}
+    for filter_ in query.filters:
+        if filter_.column not in (by_value if isinstance(filter_, Equality) else by_bounds):
+            return filter_.column
+    sortable = {None, *(column.name for column in columns if column.sort)}
+    return None if query.sort_by in sortable else query.sort_by
+
+
 def _order(projection: AnyProjection, sort_by: str | None) -> Order:
     if sort_by is None:
         index = _index_of_all_rows(projection)

@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from redis.asyncio import Redis
 
 from infra.read_models.keys import SegmentKeys
-from infra.read_models.query_plan import plan_query, query_arguments
+from infra.read_models.query_plan import column_without_index, plan_query, query_arguments
 from infra.read_models.row_counts import read_counts
 from infra.redis.functions import command, with_functions_async
 from projections.base import Projection
@@ -28,6 +28,7 @@ from projections.queries import (
     matcher,
     read_result,
 )
+from projections.registry import FORMER, projection_of
 from projections.versions import Build
 from readapi.ports.errors import UnavailableError
 
@@ -55,6 +56,8 @@ class RedisRowQueries(Generic[Row]):
     The rows of a read model that merges rows of several logs cannot be ordered without merging them. Its queries raise
     ``UnavailableError``, because only replicas answer them.
 
+    A build of a former version, live before a switch or after a rollback, has the indexes of the former projection.
+
     Args:
         client: An asynchronous client of the server that has the read model.
         projection: The projection of the read model.
@@ -67,6 +70,8 @@ class RedisRowQueries(Generic[Row]):
     def __init__(self, client: Redis, projection: Projection[Row, Any], build: Build, logs: Sequence[str]) -> None:
         self._client = client
         self._projection = projection
+        self._build = build
+        self._indexed = projection_of(FORMER, projection.name, build.version) or projection
         self._keys = {log: SegmentKeys(Segment(projection.name, build, log)) for log in logs}
 
     @property
@@ -83,13 +88,15 @@ class RedisRowQueries(Generic[Row]):
 
         Raises:
             TooDeepError: The page begins after ``MAX_OFFSET``, and there are matching rows.
-            UnavailableError: Only replicas answer queries of this read model.
+            UnavailableError: Only replicas answer queries of this read model, or the build has no index of a column.
         """
         values = {each.column: each.values for each in query.filters if isinstance(each, Equality)}
         if not all(values.values()):
             return Page([], 0, None)
         if self._projection.key in values:
             return await self._page_of_keys(query, values[self._projection.key])
+        if self._indexed is not self._projection:
+            self._check_indexes(query)
         if query.offset > MAX_OFFSET:
             total, _ = await self._find(query._replace(offset=0, limit=0))
             return _page_behind_the_end(query, total)
@@ -100,6 +107,12 @@ class RedisRowQueries(Generic[Row]):
             if len(rows) == len(page):
                 break
         return Page(rows, total, Cursor(page[-1].value, page[-1].key) if has_more and page else None)
+
+    def _check_indexes(self, query: Query) -> None:
+        """Raise ``UnavailableError`` if the former version, which built the rows, has no index for the query."""
+        if column := column_without_index(self._indexed, query):
+            name = self._projection.name
+            raise UnavailableError(f"the live build {self._build} of {name} has no index of the column {column}")
 
     async def get(self, key: str, now: float) -> ResultRow[Row] | None:
         """Return the row with a key, or None if there is no such row, or if it has ended at ``now``."""
@@ -120,8 +133,8 @@ class RedisRowQueries(Generic[Row]):
 
     async def _find(self, query: Query) -> tuple[int, list[_Location]]:
         """Find the total, and the locations of the page's rows and of the following row."""
-        plan = plan_query(self._projection, query)
-        has_ends = self._projection.ends is not None
+        plan = plan_query(self._indexed, query)
+        has_ends = self._indexed.ends is not None
 
         async def query_segments() -> list[list[Any]]:
             async with self._client.pipeline(transaction=False) as pipeline:

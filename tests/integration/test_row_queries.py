@@ -1,16 +1,20 @@
 """Queries of random read models on the indexes in Redis: the results equal the oracle's on every supported server."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from infra.read_models import query_plan
+from domain.events import SymbolListed
+from infra.read_models import query_plan, row_queries
 from infra.read_models.row_queries import RedisRowQueries
 from projections.activity import Activity
-from projections.queries import Page, Query
+from projections.base import Projection
+from projections.columns import Column
+from projections.queries import Equality, Filter, Page, Query, Range
 from readapi.ports.errors import UnavailableError
 from tests.declarations import KEYS, NOW, DeclaredProjection, declarations, queries_of, rows_of
 from tests.integration.pattern_query_support import (
@@ -127,3 +131,74 @@ def test_a_read_model_that_merges_rows_of_several_logs_is_answered_by_replicas_o
     ):
         with pytest.raises(UnavailableError, match="activity"):
             call(redis_url, Activity, function)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """A row of version 1."""
+
+    symbol: Annotated[str, Column(equality=True)]
+    price: Annotated[float, Column(range=True, sort=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradedQuote:
+    """A row of version 2. Its first index of all rows is one that version 1 does not have."""
+
+    volume: Annotated[float | None, Column(range=True, sort=True)] = None
+    symbol: Annotated[str, Column(equality=True, sort=True)]
+    price: Annotated[float, Column(range=True, sort=True)]
+    venue: Annotated[str | None, Column(equality=True, sort=True)] = None
+
+
+class Quotes(Projection[Quote, SymbolListed]):
+    name, version, row, key, handles = "quotes", 1, Quote, "id", (SymbolListed,)
+
+
+class TradedQuotes(Projection[TradedQuote, SymbolListed]):
+    name, version, row, key, handles = "quotes", 2, TradedQuote, "id", (SymbolListed,)
+
+
+@pytest.fixture
+def former_build(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The live build of version 1, to which code of version 2 has rolled back."""
+    monkeypatch.setattr(row_queries, "FORMER", [Quotes()])
+    write_rows(redis, Quotes, {symbol: Quote(symbol=symbol, price=price) for symbol, price in PRICES.items()})
+
+
+PRICES = {"AAPL": 3.0, "MSFT": 2.0, "TSLA": 1.0}
+
+
+@pytest.mark.usefixtures("former_build")
+@pytest.mark.parametrize(
+    ("filters", "sort_by", "expected"),
+    [
+        ((), None, ["AAPL", "MSFT", "TSLA"]),
+        ((), "price", ["TSLA", "MSFT", "AAPL"]),
+        ((Range("price", 2.0),), "price", ["MSFT", "AAPL"]),
+        ((Equality("symbol", frozenset({"AAPL", "TSLA"})),), "price", ["TSLA", "AAPL"]),
+    ],
+)
+def test_a_build_of_the_former_version_is_queried_by_its_own_indexes(
+    redis_url: str, filters: tuple[Filter, ...], sort_by: str | None, expected: list[str]
+) -> None:
+    page = call(redis_url, TradedQuotes, lambda queries: queries.page(Query(NOW, filters, sort_by)))
+    assert [row.key for row in page.rows] == expected
+    assert {row.row.volume for row in page.rows} == {None}
+
+
+@pytest.mark.usefixtures("former_build")
+@pytest.mark.parametrize(
+    ("filters", "sort_by", "column"),
+    [
+        ((Equality("venue", frozenset({"XNAS"})),), None, "venue"),
+        ((Range("volume", 1.0),), None, "volume"),
+        ((), "volume", "volume"),
+        ((), "symbol", "symbol"),
+    ],
+)
+def test_a_build_of_the_former_version_has_no_index_of_a_new_column(
+    redis_url: str, filters: tuple[Filter, ...], sort_by: str | None, column: str
+) -> None:
+    with pytest.raises(UnavailableError, match=f"build 1.1 of quotes has no index of the column {column}"):
+        call(redis_url, TradedQuotes, lambda queries: queries.page(Query(NOW, filters, sort_by)))

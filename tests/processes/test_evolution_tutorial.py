@@ -157,8 +157,12 @@ def test_the_new_release_replaces_the_old_one_and_rolls_back(releases: Releases,
         follow(5, shell)
         wait_until(lambda: venues(client) == ["XNAS"] * WITH_VENUE + ["XNYS"], "the second rollback leads to 2.2")
         shell.run("tickview rollback patterns")
-        wait_until(lambda: scan(client)["cache_info"]["build"] == "1.1", "the rollback leads to 1.1")
-        assert scan(client)["pagination"]["total"] == DETECTIONS + 1
+        for each in (client, redis_client):
+            wait_until(lambda each=each: scan(each)["cache_info"]["build"] == "1.1", "the rollback leads to 1.1")
+            assert scan(each)["pagination"]["total"] == DETECTIONS + 1
+        assert "no row has venue=XNAS" in scan(client, venue="XNAS")["hint"]
+        refused = redis_client.get("/api/patterns/scan?sort_by=venue")
+        assert (refused.status_code, "build 1.1 of patterns" in refused.json()["detail"]) == (503, True)
 
 
 def scan(client: httpx.Client, **parameters: Any) -> Any:
