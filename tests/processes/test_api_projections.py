@@ -28,7 +28,7 @@ DETECTION = pattern_detected(event_id="repaired", symbol="BTC/USD", occurred_at=
 @contextmanager
 def service_with_build(redis_url: str) -> Iterator[httpx.Client]:
     """Run a service until its read models have a build, then yield a client of the API."""
-    with service(redis_url, lease_seconds=0.4, wait_seconds=30) as client:
+    with service(redis_url, lease_seconds=2, wait_seconds=30) as client:
         wait_until(lambda: patterns_state(client)["live"], "the first build is live")
         yield client
 

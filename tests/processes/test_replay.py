@@ -25,7 +25,7 @@ from tests.processes.release import running_release, start_release
 from tests.processes.roles import running_role, tickview, tickview_json, wait_until
 from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 
-FAST = {"lease_seconds": 0.4}
+FAST = {"lease_seconds": 1.5}
 """Settings with which a worker soon replaces a killed one."""
 
 

@@ -19,7 +19,7 @@ from tests.processes.roles import wait_until
 
 CONNECTIONS = 3
 
-SMALL_STEPS = {"lease_seconds": 0.4, "fold_batch": 20}
+SMALL_STEPS = {"lease_seconds": 2, "fold_batch": 20}
 """Settings of the workers. The batches are small, so that a switch takes several commits."""
 
 PATTERNS_BEFORE_LOAD = 60

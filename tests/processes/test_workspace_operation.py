@@ -50,7 +50,7 @@ def test_lists_survive_a_restart_of_redis(tmp_path: Path) -> None:
 
 
 def test_the_read_model_of_lists_supports_replay_rollback_and_parked_keys(redis_url: str, redis: Redis) -> None:
-    with service(redis_url, lease_seconds=0.5) as client:
+    with service(redis_url, lease_seconds=2) as client:
 
         def state() -> dict[str, Any]:
             return read_model_state(client, "workspaces")
