@@ -19,11 +19,11 @@ def begin_first_builds(redis: Redis) -> None:
         change_versions(redis, name, methodcaller("deployed", projection.version))
 
 
-def fold_builds(redis: Redis, log: EventLog, build: Build, upto: int | None = None, batch_size: int = 100) -> None:
-    """Fold this build of every read model up to the position ``upto``, or to the end of the log."""
+def fold_builds(redis: Redis, log: EventLog, number: int, upto: int | None = None, batch_size: int = 100) -> None:
+    """Fold the build with this number of every read model up to the position ``upto``, or to the end of the log."""
     for name, projection in READ_MODELS.items():
         store = RedisStore(redis)
-        [lease] = store.lease([Segment(name, build, log.name)], "worker", 60)
+        [lease] = store.lease([Segment(name, Build(projection.version, number), log.name)], "worker", 60)
         assert lease is not None
         projector = Projector(projection, log, store, lease)
         while upto is None or lease.checkpoint < upto:

@@ -17,7 +17,6 @@ from infra.postgres.database import Database
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns
 from projections.queries import Query
-from projections.versions import Build
 from tests.archiving import archived_log
 from tests.events import backtest_progressed, new_events
 from tests.integration.archive_support import detections
@@ -106,7 +105,7 @@ def test_an_error_of_a_history_stops_neither_archiving_nor_trimming(redis: Redis
         wait_until(checkpoint_reaches(database, "archive", 10), "the later events are archived")
         wait_until(checkpoint_reaches(database, "backtest_history", 10), "the other history is folded")
         begin_first_builds(redis)
-        fold_builds(redis, log, Build(1, 1))
+        fold_builds(redis, log, 1)
         wait_until(lambda: redis.xlen(log.keys.log) == 2, "the log is trimmed")
         assert segment_state(database, "pattern_history")[0] == 0
         with database.connection() as connection:
@@ -120,7 +119,9 @@ def test_code_older_than_the_live_version_does_not_fold_the_history(redis: Redis
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(1)))
     with database.connection() as connection:
-        connection.execute("INSERT INTO tickview.live_versions VALUES ('pattern_history', 2)")
+        connection.execute(
+            "INSERT INTO tickview.live_versions VALUES ('pattern_history', %s)", [ActivePatterns.version + 1]
+        )
     with running_worker(database, redis, log):
         wait_until(checkpoint_reaches(database, "archive", 2), "the events are archived")
         log.append(new_events(detections(1, "MSFT")))
@@ -142,7 +143,7 @@ def test_the_former_version_is_removed_once_its_lease_has_ended(redis: Redis, da
             return {version for (version,) in rows}
 
     with running_worker(database, redis, log):
-        wait_until(lambda: versions() == {1}, "the former version is removed")
-    assert query_history(database, [LOG], Query(time() + 1)).version == 1
+        wait_until(lambda: versions() == {ActivePatterns.version}, "the former version is removed")
+    assert query_history(database, [LOG], Query(time() + 1)).version == ActivePatterns.version
     with database.connection() as connection:
         assert connection.execute("SELECT FROM tickview.patterns_events WHERE version = 0").rowcount == 0

@@ -19,7 +19,8 @@ from projections.registry import READ_MODELS
 from projections.versions import Build, Versions
 
 LOGS = ["market-0", "market-1"]
-LIVE, NEW = Build(1, 1), Build(1, 2)
+VERSION = ActivePatterns.version
+LIVE, NEW = Build(VERSION, 1), Build(VERSION, 2)
 
 
 def versions(redis: Redis) -> Versions:
@@ -32,7 +33,9 @@ def keys_of(build: Build, log: str) -> SegmentKeys:
 
 def begin_replay(redis: Redis, live: int, new: int, head: int = 5) -> None:
     """Create a live and a new build with these checkpoints on the first log. On the other log, both reach the head."""
-    change_versions(redis, "patterns", lambda before: before.deployed(1).replayed(1, held=False, throttle=0))
+    change_versions(
+        redis, "patterns", lambda before: before.deployed(VERSION).replayed(VERSION, held=False, throttle=0)
+    )
     for log in LOGS:
         EventLog(redis, log).append([NewEvent("symbol-AAPL", "t", b"{}") for _ in range(head)])
         redis.hset(keys_of(LIVE, log).state, "checkpoint", live if log == LOGS[0] else head)
@@ -43,14 +46,15 @@ def test_many_starting_workers_begin_one_build(redis: Redis) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: build_lifecycle.begin_builds(redis, READ_MODELS), range(16)))
     stored = read_versions(redis, READ_MODELS)
-    assert {name: (entry.live, entry.built) for name, entry in stored.items()} == dict.fromkeys(READ_MODELS, (LIVE, 1))
+    first = {name: (Build(projection.version, 1), 1) for name, projection in READ_MODELS.items()}
+    assert {name: (entry.live, entry.built) for name, entry in stored.items()} == first
 
 
 def test_concurrent_replay_commands_begin_one_build(redis: Redis) -> None:
     build_lifecycle.begin_builds(redis, READ_MODELS)
 
     def replay(_: int) -> Versions:
-        return change_versions(redis, "patterns", lambda before: before.replayed(1, held=False, throttle=0))
+        return change_versions(redis, "patterns", lambda before: before.replayed(VERSION, held=False, throttle=0))
 
     with ThreadPoolExecutor(8) as pool:
         assert {after.building for after in pool.map(replay, range(16))} == {NEW}
@@ -72,16 +76,16 @@ def test_a_build_far_from_the_head_does_not_go_live(redis: Redis) -> None:
 
 def test_a_held_build_does_not_go_live(redis: Redis) -> None:
     begin_replay(redis, 5, 5)
-    change_versions(redis, "patterns", lambda before: before.replayed(1, held=True, throttle=0))
+    change_versions(redis, "patterns", lambda before: before.replayed(VERSION, held=True, throttle=0))
     assert build_lifecycle.switch_if_caught_up(redis, "patterns", versions(redis), LOGS).live == LIVE
 
 
 def test_a_dropped_build_is_removed_completely_and_alone(redis: Redis) -> None:
-    change_versions(redis, "patterns", lambda _: Versions(live=Build(2, 2), dropping=(LIVE,), built=2))
-    old, new = ProjectionCode("patterns", 1, "old"), ProjectionCode("patterns", 2, "new")
+    change_versions(redis, "patterns", lambda _: Versions(live=Build(VERSION + 1, 2), dropping=(LIVE,), built=2))
+    old, new = ProjectionCode("patterns", VERSION, "old"), ProjectionCode("patterns", VERSION + 1, "new")
     store_builders(redis, [old, new])
     for log in LOGS:
-        for build in (LIVE, Build(2, 2), Build(1, 10)):
+        for build in (LIVE, Build(VERSION + 1, 2), Build(VERSION, 10)):
             keys = keys_of(build, log)
             with redis.pipeline(transaction=False) as pipeline:
                 for number in range(1_500):
@@ -90,7 +94,8 @@ def test_a_dropped_build_is_removed_completely_and_alone(redis: Redis) -> None:
     remove_build(redis, "patterns", LIVE, LOGS)
     assert not list(redis.scan_iter(keys_of(LIVE, "*").prefix.replace("{", "?").replace("}", "?") + "*"))
     remaining = [
-        sum(1 for _ in redis.scan_iter(keys_of(build, LOGS[0]).prefix + "*")) for build in (Build(2, 2), Build(1, 10))
+        sum(1 for _ in redis.scan_iter(keys_of(build, LOGS[0]).prefix + "*"))
+        for build in (Build(VERSION + 1, 2), Build(VERSION, 10))
     ]
     assert remaining == [1_500, 1_500]
     assert versions(redis).dropping == ()
@@ -106,7 +111,7 @@ def test_of_two_workers_with_different_code_of_one_version_the_first_folds(redis
     assert read_builders(redis, [code]) == [None]
     build_lifecycle.claim_builds(redis, [changed])
     for refusal in (build_lifecycle.check_code, build_lifecycle.claim_builds):
-        with pytest.raises(StartupError, match=f"still version 1 .fingerprint {code.fingerprint}, was 0000"):
+        with pytest.raises(StartupError, match=f"still version {VERSION} .fingerprint {code.fingerprint}, was 0000"):
             refusal(redis, [code])
     assert read_builders(redis, [code]) == [changed]
 
@@ -115,5 +120,5 @@ def test_a_worker_is_refused_if_other_code_of_its_version_runs_idle(redis: Redis
     """The other worker builds nothing, because a later version is live: no fingerprint of it is stored."""
     code = ProjectionCode.of(ActivePatterns())
     announce_code(redis, "idle", [code._replace(fingerprint="0" * 16)], 60)
-    with pytest.raises(StartupError, match=f"still version 1 .fingerprint {code.fingerprint}, was 0000"):
+    with pytest.raises(StartupError, match=f"still version {VERSION} .fingerprint {code.fingerprint}, was 0000"):
         build_lifecycle.check_code(redis, [code])

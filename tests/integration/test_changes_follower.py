@@ -82,7 +82,7 @@ def test_an_empty_build_answers_before_the_first_build(redis_url: str, redis: Re
     async def test() -> None:
         async with following(redis_url) as read_models:
             before_first_build = read_models.patterns.current
-            assert before_first_build.build == Build(1, 0)
+            assert before_first_build.build == Build(ActivePatterns.version, 0)
             assert before_first_build.positions == {"market-0": 0, "market-1": 0}
             assert await read_models.patterns.reached({"market-0": 0}, 0) == before_first_build
             wait = asyncio.create_task(read_models.patterns.reached({"market-0": 3}, 60))

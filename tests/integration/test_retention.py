@@ -56,7 +56,7 @@ def test_trimming_keeps_events_that_are_not_archived_or_not_folded(redis: Redis,
 
     assert trim_log(log, redis, archived=1_200, retention=KEEP_NOTHING) == 0  # no read model has a build
     begin_first_builds(redis)
-    fold_builds(redis, log, Build(1, 1), upto=700)
+    fold_builds(redis, log, 1, upto=700)
     assert trim_log(log, redis, archived=0, retention=KEEP_NOTHING) == 0
     assert positions_in_redis(redis, log) == everything
     assert trim_log(log, redis, archived=300, retention=KEEP_NOTHING) == 300
@@ -64,11 +64,13 @@ def test_trimming_keeps_events_that_are_not_archived_or_not_folded(redis: Redis,
     assert trim_log(log, redis, archived=1_200, retention=KEEP_NOTHING) == 400
     assert positions_in_redis(redis, log) == everything[700:]
 
-    fold_builds(redis, log, Build(1, 1))
-    change_versions(redis, "patterns", lambda versions: versions.replayed(1, held=True, throttle=0))
+    fold_builds(redis, log, 1)
+    change_versions(
+        redis, "patterns", lambda versions: versions.replayed(ActivePatterns.version, held=True, throttle=0)
+    )
     assert trim_log(log, redis, archived=1_200, retention=KEEP_NOTHING) == 0  # the build under way has folded no event
-    change_versions(redis, "patterns", lambda versions: versions.switched(Build(1, 2)))
-    fold_builds(redis, log, Build(1, 2))
+    change_versions(redis, "patterns", lambda versions: versions.switched(Build(ActivePatterns.version, 2)))
+    fold_builds(redis, log, 2)
     assert trim_log(log, redis, archived=1_200, retention=KEEP_NOTHING) == 499
     assert positions_in_redis(redis, log) == [1_200]  # the last event stays under all settings
 
@@ -181,7 +183,7 @@ def test_a_replay_during_trimming_equals_the_oracle(redis: Redis, database: Data
     begin_first_builds(redis)
     log = archived_log(redis, database)
     log.append(new_events(history))
-    fold_builds(redis, log, Build(1, 1))
+    fold_builds(redis, log, 1)
     archive_to_end(database, log)
     done = Signal()
 
@@ -195,7 +197,7 @@ def test_a_replay_during_trimming_equals_the_oracle(redis: Redis, database: Data
     trimming.start()
     try:
         store = RedisStore(redis)
-        build = Build(1, 2)
+        build = Build(ActivePatterns.version, 2)
         while True:
             [lease] = store.lease([Segment("patterns", build, log.name)], "replay", 60)
             assert lease is not None
@@ -277,7 +279,7 @@ def test_a_new_archive_begins_at_the_first_event_of_the_log_and_only_on_demand(
     log.append([opaque_event()._replace(topic="t:One") for _ in range(10)])
     archive_to_end(database, log)
     begin_first_builds(redis)
-    fold_builds(redis, log, Build(1, 1))
+    fold_builds(redis, log, 1)
     trim_log(log, redis, archived=6, retention=KEEP_NOTHING)
     with database.connection() as connection:  # as if the log got another PostgreSQL
         connection.execute("TRUNCATE tickview.events, tickview.logs, tickview.segments, tickview.anchors")

@@ -40,6 +40,7 @@ from tests.row_history import (
 from tests.strategies import histories
 
 LOGS = market_logs(2)
+VERSION = ActivePatterns.version
 ALL_ROWS = 1_000
 
 MIDDLE_MOMENT = 878_550_000
@@ -155,7 +156,7 @@ def test_every_event_is_folded_once_despite_crashes_before_commits(redis: Redis,
     crashing_database = CrashingDatabase(database.dsn, crashes)
     projector = history_projector(crashing_database, history_lease(database, log.name), 7)
     with database.connection() as connection:
-        switch_live_version(connection, PATTERNS, 1)
+        switch_live_version(connection, PATTERNS, VERSION)
     folded = 0
     while folded < 40:
         with pytest.raises(CrashError):
@@ -184,7 +185,7 @@ def test_the_commit_of_a_stalled_owner_is_refused(redis: Redis, database: Databa
         stalled.step()
     assert [successor.step() for _ in range(3)] == [8, 4, 0]
     with database.connection() as connection:
-        switch_live_version(connection, PATTERNS, 1)
+        switch_live_version(connection, PATTERNS, VERSION)
     assert_every_moment_equals_the_oracle(redis, database)
 
 
@@ -236,7 +237,7 @@ def test_the_events_of_a_unit_that_changed_lately_are_not_read_again(redis: Redi
     archive_to_end(database, log)
     projector = history_projector(database, history_lease(database, log.name))
     with database.connection() as connection:
-        switch_live_version(connection, PATTERNS, 1)
+        switch_live_version(connection, PATTERNS, VERSION)
     assert projector.step() == 2
     with database.connection() as connection:
         connection.execute("DELETE FROM tickview.events")
@@ -261,15 +262,17 @@ def test_a_version_answers_until_its_successor_caught_up_and_is_then_removed(red
         log.append(new_events(detections(10, symbol)))
         archive_to_end(database, log)
         assert fold_history(database, log.name) == 20
-    successors = [history_projector(database, history_lease(database, log.name, version=2), 15) for log in logs]
+    successors = [
+        history_projector(database, history_lease(database, log.name, version=VERSION + 1), 15) for log in logs
+    ]
 
     def answer_after_switch_attempt() -> tuple[int, int, dict[str, int]]:
         with database.connection() as connection:
-            switch_live_version(connection, PATTERNS, 2)
+            switch_live_version(connection, PATTERNS, VERSION + 1)
         answer = query_history(database, LOGS, Query(time()))
         return answer.version, answer.page.total, dict(answer.positions)
 
-    former_answer = (1, 20, dict.fromkeys(LOGS, 20))
+    former_answer = (VERSION, 20, dict.fromkeys(LOGS, 20))
     assert answer_after_switch_attempt() == former_answer
     for projector, read in zip((*successors, successors[0]), (15, 15, 5), strict=True):
         assert projector.step() == read
@@ -277,20 +280,22 @@ def test_a_version_answers_until_its_successor_caught_up_and_is_then_removed(red
     logs[1].append(new_events(detections(1, "NVDA")))
     archive_to_end(database, logs[1])
     assert successors[1].step() == 7
-    assert answer_after_switch_attempt() == (2, 21, {LOGS[0]: 20, LOGS[1]: 22})
+    assert answer_after_switch_attempt() == (VERSION + 1, 21, {LOGS[0]: 20, LOGS[1]: 22})
     assert_every_moment_equals_the_oracle(redis, database)
 
     with database.connection() as connection:
-        assert not switch_live_version(connection, PATTERNS, 1)
+        assert not switch_live_version(connection, PATTERNS, VERSION)
         assert remove_previous_version(connection, PATTERNS, 7) == 0, "the previous version has a lease"
-        connection.execute("UPDATE tickview.segments SET leased_until = now() WHERE version = 1 AND name <> 'archive'")
+        connection.execute(
+            "UPDATE tickview.segments SET leased_until = now() WHERE version = %s AND name <> 'archive'", [VERSION]
+        )
     removed = []
     while not removed or removed[-1]:
         with database.connection() as connection:
             removed.append(remove_previous_version(connection, PATTERNS, 7))
     assert (max(removed), sum(removed)) == (21, 80)
     for table in ("pattern_history", "patterns_events"):
-        assert versions_of(database, table) == {2}
+        assert versions_of(database, table) == {VERSION + 1}
     with database.connection() as connection:
         assert connection.execute("SELECT FROM tickview.segments WHERE name = 'pattern_history'").rowcount == 2
     assert_every_moment_equals_the_oracle(redis, database)
@@ -306,5 +311,5 @@ def test_events_of_other_applications_move_the_checkpoint(redis: Redis, database
 
 def test_a_scan_before_the_first_fold_is_empty(database: Database) -> None:
     answer = query_history(database, LOGS, Query(time()))
-    assert (answer.version, answer.page.total, answer.page.rows) == (1, 0, [])
+    assert (answer.version, answer.page.total, answer.page.rows) == (VERSION, 0, [])
     assert answer.positions == dict.fromkeys(LOGS, 0)

@@ -23,6 +23,12 @@ from tests.processes.roles import wait_until
 OLD, NEW = ProjectionCode("patterns", 1, "a" * 16), ProjectionCode("patterns", 2, "b" * 16)
 
 
+class FirstPatterns(ActivePatterns):
+    """The first version of the projection, whatever the present one is."""
+
+    version = 1
+
+
 class NextPatterns(ActivePatterns):
     """The next version of the projection."""
 
@@ -68,9 +74,9 @@ def test_the_announcement_of_a_dead_worker_expires(redis: Redis) -> None:
 def test_a_worker_announces_current_and_former_code_until_it_stops(redis: Redis) -> None:
     stopped = Event()
     stopped.set()
-    worker = worker_of(redis, ActivePatterns(), current=NextPatterns())
+    worker = worker_of(redis, FirstPatterns(), current=NextPatterns())
     worker.run_round()
-    assert set(running(redis)) == {ProjectionCode.of(ActivePatterns()), ProjectionCode.of(NextPatterns())}
+    assert set(running(redis)) == {ProjectionCode.of(FirstPatterns()), ProjectionCode.of(NextPatterns())}
     # The worker folds only the build of version 2, and so it stores only this fingerprint.
     assert redis.hkeys(fingerprints_key("patterns")) == [b"2"]
     worker.run(stopped)
@@ -79,7 +85,7 @@ def test_a_worker_announces_current_and_former_code_until_it_stops(redis: Redis)
 
 def test_a_worker_makes_no_build_live_that_it_cannot_fold(redis: Redis) -> None:
     """The workers of the new release have stopped after their build has caught up."""
-    worker = worker_of(redis, current=ActivePatterns())
+    worker = worker_of(redis, current=FirstPatterns())
     stopped = Event()
     stopped.set()
     try:
@@ -97,7 +103,7 @@ def test_a_worker_makes_no_build_live_that_it_cannot_fold(redis: Redis) -> None:
 def test_a_worker_of_an_old_release_leaves_the_fingerprints_alone(redis: Redis) -> None:
     """Version 2 is live and version 1 has no build any more."""
     change_versions(redis, "patterns", lambda _: Versions(live=Build(2, 2), built=2))
-    worker = worker_of(redis, current=ActivePatterns())
+    worker = worker_of(redis, current=FirstPatterns())
     worker.run_round()
     assert not redis.exists(fingerprints_key("patterns"))
 
