@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from projections.patterns import ActivePatterns
 from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.roles import wait_until
@@ -51,7 +52,8 @@ def test_a_read_with_the_position_of_a_write_returns_its_pattern(client: httpx.C
     positions = dict(pair.split("=") for pair in read.headers["TickView-Position"].split(","))
     assert int(positions[event["log"]]) >= event["position"]
     assert read.json()["performance"]["source"] in ("redis", "replica")
-    assert read.json()["cache_info"] == {"read_model": "patterns", "version": 1, "build": "1.1"}
+    version = ActivePatterns.version
+    assert read.json()["cache_info"] == {"read_model": "patterns", "version": version, "build": f"{version}.1"}
 
 
 def test_a_pattern_names_the_event_that_last_changed_it(client: httpx.Client) -> None:
@@ -259,7 +261,7 @@ def test_health_reports_read_models_servers_and_producers(client: httpx.Client) 
     assert models.keys() == {"patterns", "backtests", "activity", "producers", "symbols", "universes", "workspaces"}
     patterns = models["patterns"]
     progress = {name: patterns[name] for name in ("version", "lag_events", "percent", "seconds_left")}
-    assert progress == {"version": 1, "lag_events": 0, "percent": 100, "seconds_left": 0}
+    assert progress == {"version": ActivePatterns.version, "lag_events": 0, "percent": 100, "seconds_left": 0}
     assert [segment["log"] for segment in patterns["segments"]] == [f"market-{number}" for number in range(4)]
     assert all(segment["owner"] for segment in patterns["segments"])
     health = client.get("/api/health").json()

@@ -59,7 +59,8 @@ def test_every_read_model_is_listed_with_its_declaration_and_state(scenario: Sce
     listed = {model["name"]: model for model in scenario.get("").json()["read_models"]}
     assert set(listed) == set(READ_MODELS)
     patterns = listed["patterns"]
-    assert (patterns["key"], patterns["version"], patterns["rows"], patterns["as_of"]) == ("id", 1, 4, True)
+    version = READ_MODELS["patterns"].version
+    assert (patterns["key"], patterns["version"], patterns["rows"], patterns["as_of"]) == ("id", version, 4, True)
     assert patterns["position"].startswith("market-0=")
     columns = {column["name"]: column for column in patterns["columns"]}
     assert columns["confidence"]["filters"] == ["confidence_min", "confidence_max"]

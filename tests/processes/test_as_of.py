@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from projections.patterns import ActivePatterns
 from readapi.http.read_model import parse_positions
 from tests import servers
 from tests.processes.api_service import api, detection, post
@@ -143,7 +144,8 @@ def test_response_names_its_read_model_source_and_positions(scenario: Scenario) 
     query = f"{SCAN}?as_of={scenario.second.moment!r}"
     response = scenario.client.get(query, headers=scenario.header)
     content = response.json()
-    assert content["cache_info"] == {"read_model": "pattern_history", "version": 1, "build": "1.1"}
+    version = ActivePatterns.version
+    assert content["cache_info"] == {"read_model": "pattern_history", "version": version, "build": f"{version}.1"}
     assert content["performance"]["source"] == "archive"
     positions = parse_positions(response.headers["TickView-Position"])
     min_positions = parse_positions(scenario.header["TickView-Min-Position"])
