@@ -73,7 +73,7 @@ def check_rows(projection: AnyProjection, replica: Replica, rows: Mapping[str, A
 
 
 @pytest.mark.usefixtures("search_strategy")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data(), declarations())
 def test_every_declaration_is_answered_as_the_oracle_answers(data: st.DataObject, projection: AnyProjection) -> None:
     replica, rows = Replica(projection()), dict[str, Any]()
@@ -89,7 +89,7 @@ def test_every_declaration_is_answered_as_the_oracle_answers(data: st.DataObject
 
 
 @pytest.mark.usefixtures("search_strategy")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(few_or_many_rows, st.lists(st.tuples(changes, pattern_queries()), min_size=3, max_size=12))
 def test_patterns_between_changes_are_answered_as_the_oracle_answers(
     rows: list[PatternRow], steps: list[tuple[list[tuple[PatternRow, bool]], Query]]
@@ -106,7 +106,7 @@ def test_patterns_between_changes_are_answered_as_the_oracle_answers(
 
 
 @pytest.mark.usefixtures("search_strategy")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(few_or_many_rows, pattern_queries())
 def test_pages_by_cursor_contain_every_row_in_order(rows: list[PatternRow], query: Query) -> None:
     rows_by_id = {row.id: row for row in rows}

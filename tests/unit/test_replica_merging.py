@@ -14,7 +14,7 @@ from readapi.replica.replica import Replica
 from tests.declarations import KEYS
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_rows_of_several_logs_are_merged(data: st.DataObject) -> None:
     replica, parts = Replica(Activity()), dict[str, dict[str, tuple[ActivityRow, int]]]()

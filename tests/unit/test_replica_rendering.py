@@ -47,7 +47,7 @@ def check_rendering(projection: Projection[Any, Any], rows: Mapping[str, Any], n
     assert render(results, view, now) == render(list(results), view, now)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(pattern_rows, max_size=20), st.sampled_from((899.0, 950.0, NOW, NOW + 0.5, NOW + 90_000, NOW + 1e6)))
 def test_compact_documents_are_encoded_in_advance(rows: list[PatternRow], now: float) -> None:
     ends = (None, now + 0.5, now + 59.5, now + 60, now + 3_599, now + 86_399, now + 86_400, now + 1e7)
