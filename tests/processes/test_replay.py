@@ -16,6 +16,7 @@ from infra.log.event_log import EventLog
 from infra.projecting.projector_thread import THROTTLED_STEPS_PER_SECOND
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
+from projections.base import ENDS_INDEX
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.versions import Build, Versions
@@ -40,7 +41,7 @@ def keys_of(build: Build, log: str) -> SegmentKeys:
 def at_the_head(redis: Redis, build: Build) -> bool:
     """Check that a build has every event of its logs, and that the expirer has nothing to append."""
     live = versions(redis).live or build
-    due = sum(redis.zcount(keys_of(live, log).index("expiry"), "-inf", time.time()) for log in LOGS)
+    due = sum(redis.zcount(keys_of(live, log).index(ENDS_INDEX), "-inf", time.time()) for log in LOGS)
     heads = [EventLog(redis, log).head() for log in LOGS]
     return not due and heads == [int(redis.hget(keys_of(build, log).state, "checkpoint") or 0) for log in LOGS]
 

@@ -13,6 +13,7 @@ from domain.events import Event
 from infra.log.event_log import EventLog
 from infra.read_models.keys import SegmentKeys
 from infra.redis.connections import connect
+from projections.base import ENDS_INDEX
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from tests import servers
@@ -45,7 +46,7 @@ def assert_folded(redis: Redis, history: list[Event], logs: dict[str, EventLog] 
     logs = logs or {name: EventLog(redis, name) for name in LOGS}
 
     def at_the_end() -> bool:
-        due = sum(redis.zcount(keys_of("patterns", log).index("expiry"), "-inf", time.time()) for log in LOGS)
+        due = sum(redis.zcount(keys_of("patterns", log).index(ENDS_INDEX), "-inf", time.time()) for log in LOGS)
         heads = {name: log.head() for name, log in logs.items()}
         return due == 0 and all(
             int(state(redis, name, log, "checkpoint")) == heads[log] for name in MODELS for log in LOGS
