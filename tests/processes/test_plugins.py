@@ -191,7 +191,8 @@ def test_the_read_model_has_a_schema_of_its_own(service: Service) -> None:
 
 
 def test_the_read_model_is_queried_by_the_command(service: Service, halts_of_two_symbols: dict[str, str]) -> None:
-    del halts_of_two_symbols
+    # The command does not wait for positions.
+    assert service.api.get("/api/read-models/halts", headers=halts_of_two_symbols).status_code == 200
     rows = service.installation.tickview("query", "halts", "symbol=BRK.B,TSLA", "--sort", "-since")["rows"]
     assert [row["symbol"] for row in rows] == ["TSLA", "BRK.B"]
 
