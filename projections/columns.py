@@ -6,8 +6,9 @@ sorted and counted by the field. The engine derives indexes, counts and queries 
 
 import ast
 import inspect
+import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from types import NoneType, UnionType
@@ -20,6 +21,9 @@ EPOCH_SECONDS = "epoch seconds"
 
 LOWEST = float("-inf")
 """The score of a row without a value. It is below every bound, so that range filters exclude the row."""
+
+LOWEST_NUMBER = -sys.float_info.max
+"""The lowest number that a row can have. It is above ``LOWEST``."""
 
 Case = Literal["upper", "lower"]
 """The case to which a text is converted before it is compared."""
@@ -214,13 +218,6 @@ def _check(row: type[Any], column: RowColumn) -> None:
         raise ColumnError(
             f"Column {column.name} of {row.__name__} has the kind {column.kind}, which does not allow {refused[0]}."
         )
-
-
-def reader(columns: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
-    """Return the function that reads the values of some columns of a row, in their order."""
-    if len(columns) > 1:
-        return attrgetter(*columns)
-    return lambda row: [getattr(row, column) for column in columns]
 
 
 def descriptions_of(row: type[Any]) -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 ``infra/redis/functions/query.lua`` runs a plan in one segment. ``docs/queries.md`` describes the cost.
 """
 
-import sys
 from collections.abc import Collection, Sequence
 from math import inf
 from typing import Literal, NamedTuple
@@ -11,14 +10,12 @@ from typing import Literal, NamedTuple
 from infra.read_models.keys import SegmentKeys
 from infra.redis.functions import Argument
 from projections.base import ALL_INDEX, ENDS_INDEX, equality_index
+from projections.columns import LOWEST_NUMBER
 from projections.queries import AnyProjection, Equality, Query, Range
 
 MANY_VALUES = 100
 """Highest number of values of a column with sorted texts that are looked up in the index of each value. With more
 values, as with the symbols of a universe, the server compares the text of each row."""
-
-LOWEST_VALUE = -sys.float_info.max
-"""A bound below every value of a row, and above ``LOWEST``, the score of a row without a value."""
 
 
 class ScoreRange(NamedTuple):
@@ -118,7 +115,7 @@ def _index_of_all_rows(projection: AnyProjection) -> str:
 
 
 def _bounds(bounds: Range) -> tuple[float, float]:
-    return max(bounds.lowest, LOWEST_VALUE), bounds.highest
+    return max(bounds.lowest, LOWEST_NUMBER), bounds.highest
 
 
 def _has_many_texts(projection: AnyProjection, equality: Equality) -> bool:

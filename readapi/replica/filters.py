@@ -7,20 +7,16 @@ Each filter offers three operations of different cost, between which the scan ch
 - ``mark``: which of all rows pass, in one vectorized pass over a column.
 """
 
-import sys
 from collections.abc import Iterable
 from math import inf
 
 import numpy as np
 
-from projections.columns import LOWEST
+from projections.columns import LOWEST, LOWEST_NUMBER
 from projections.queries import Equality, Query, Range
 from readapi.replica.arrays import Codes, Mask, Slots
 from readapi.replica.columns import Columns
 from readapi.replica.indexes import Indexes
-
-LOWEST_NUMBER = -sys.float_info.max
-"""The lowest number that a row can have. The number of a missing value, ``LOWEST``, is below it."""
 
 MAX_COMPARED_CODES = 8
 """Highest number of codes that are compared one by one. More codes use a lookup table."""

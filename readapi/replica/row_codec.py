@@ -1,11 +1,13 @@
 """The row codec of a replica: the attributes of a row that no column has are stored as compact JSON."""
 
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import orjson
 
 from projections.base import ENDS_INDEX
-from projections.columns import LOWEST, reader
+from projections.columns import LOWEST
 from projections.queries import AnyProjection, ResultRow
 from readapi.replica.columns import NO_END, Columns
 
@@ -32,8 +34,8 @@ class RowCodec:
         self._key = projection.key if projection.key in names - self._coded - self._numbers.keys() else None
         in_columns = {*self._coded, *self._numbers, self._key}
         self._attributes = [name for name in names if name not in in_columns]
-        self._read_attributes = reader(self._attributes)
-        self._read_numbers = reader(list(self._numbers))
+        self._read_attributes = _reader(self._attributes)
+        self._read_numbers = _reader(list(self._numbers))
 
     def encode(self, result: ResultRow[Any]) -> bytes:
         """Encode the payload of a row."""
@@ -70,3 +72,10 @@ class RowCodec:
         if len(attributes) > len(self._attributes):
             values.update(attributes[-1])
         return ResultRow(self._row(**values), columns.logs[slot], position, columns.keys[slot])
+
+
+def _reader(columns: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
+    """Return the function that reads the values of some columns of a row, in their order."""
+    if len(columns) > 1:
+        return attrgetter(*columns)
+    return lambda row: [getattr(row, column) for column in columns]

@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Composable, Identifier, Placeholder
 from psycopg_pool import AsyncConnectionPool
 
 from infra.bench.contenders.measured_scans import serve_scans
-from infra.read_models.query_plan import LOWEST_VALUE
+from projections.columns import LOWEST_NUMBER
 from projections.patterns import PatternRow
 from projections.queries import MAX_OFFSET, Cursor, Equality, Page, Query, TooDeepError, read_result
 
@@ -89,7 +89,7 @@ def _values(query: Query) -> dict[str, Any]:
             values[f"is {each.column}"] = list(each.values)
         else:
             # A row without the value must not match, however low the bound is.
-            values[f"from {each.column}"] = max(each.lowest, LOWEST_VALUE)
+            values[f"from {each.column}"] = max(each.lowest, LOWEST_NUMBER)
             if each.highest < float("inf"):
                 values[f"to {each.column}"] = each.highest
     if query.after is not None:
