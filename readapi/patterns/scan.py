@@ -19,7 +19,7 @@ from readapi.patterns.list_filters import CallerWorkspace, QueryParameters
 from readapi.patterns.scan_parameters import ScanParameters
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
-from readapi.read_models.pages import CacheInfo, PageSource, check_past, envelope, live_pages, past_pages
+from readapi.read_models.pages import CacheInfo, PageSource, envelope, live_pages, past_pages
 
 
 class Scan(TypedDict):
@@ -119,5 +119,4 @@ class ScanResource(CachedPatternResource):
         if live:
             return live_pages(self.read_model, live, now)
         assert query.past is not None
-        check_past(query.past, now)
-        return past_pages(self.read_model, self._history, req, resp, query.past)
+        return past_pages(self.read_model, self._history, req, resp, query.past, now)

@@ -24,7 +24,7 @@ def filter_fields(projection: AnyProjection) -> ParameterFields:
     """Return the parameters that filter the rows of a read model."""
     descriptions = descriptions_of(projection.row)
     parameters: ParameterFields = {}
-    if projection.key not in projection.columns or not projection.columns[projection.key].equality:
+    if _has_separate_key_filter(projection):
         parameters[projection.key] = _optional(ListOf[ListedKey], "Keys of the rows.")
     for name, column in projection.columns.items():
         description = descriptions.get(name, "")
@@ -35,6 +35,12 @@ def filter_fields(projection: AnyProjection) -> ParameterFields:
             parameters[f"{name}_min"] = _optional(bound, f"Lowest value. {description}")
             parameters[f"{name}_max"] = _optional(bound, f"Highest value. {description}")
     return parameters
+
+
+def _has_separate_key_filter(projection: AnyProjection) -> bool:
+    """Return whether rows are filtered by their keys although no column has this filter."""
+    column = projection.columns.get(projection.key)
+    return column is None or not column.equality
 
 
 def _optional(annotation: Any, description: str) -> tuple[Any, Any]:
@@ -84,16 +90,15 @@ class _Filterable(NamedTuple):
 @lru_cache(maxsize=1_000)
 def _filterable(projection: AnyProjection, parameters: frozenset[str]) -> Sequence[_Filterable]:
     """Return the columns that some of the parameters filter. Every scan needs them, so that they are cached."""
-    key, columns = projection.key, projection.columns
     filterable = [
         _Filterable(
             name,
             column.group if column.equality else None,
             *((f"{name}_min", f"{name}_max") if column.range else ("", "")),
         )
-        for name, column in columns.items()
+        for name, column in projection.columns.items()
         if column.equality or column.range
     ]
-    if key not in columns or not columns[key].equality:
-        filterable.insert(0, _Filterable(key, str, "", ""))
+    if _has_separate_key_filter(projection):
+        filterable.insert(0, _Filterable(projection.key, str, "", ""))
     return [each for each in filterable if not parameters.isdisjoint((each.name, each.lower_bound, each.upper_bound))]

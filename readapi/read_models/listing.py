@@ -11,6 +11,7 @@ from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.responses import send_with_etag
 from readapi.ports.errors import UnavailableError
+from readapi.read_models.page_parameters import sort_keys
 from readapi.read_models.resources import ServedReadModel
 from readapi.read_models.schemas import ColumnDocument, column_documents
 
@@ -65,14 +66,13 @@ class ReadModelsResource(Resource):
 async def _document(served: ServedReadModel) -> ReadModelDocument:
     projection, live = served.projection, served.read_model.live
     columns = column_documents(projection)
-    sorts = [column["name"] for column in columns if column["sort"]]
     return ReadModelDocument(
         name=projection.name,
         key=projection.key,
         scope=projection.scope,
         columns=columns,
         filters=list(dict.fromkeys((projection.key, *(name for column in columns for name in column["filters"])))),
-        sorts=sorts if projection.key in sorts else [projection.key, *sorts],
+        sorts=list(sort_keys(projection)),
         counts=[count.name for count in projection.counts],
         views=list(projection.views),
         order=projection.order or projection.key,

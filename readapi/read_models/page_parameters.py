@@ -111,13 +111,17 @@ def _is_sortable(projection: AnyProjection, name: str) -> bool:
     return name in projection.columns and projection.columns[name].sort
 
 
-def _order_fields(projection: AnyProjection) -> ParameterFields:
+def sort_keys(projection: AnyProjection) -> tuple[str, ...]:
+    """Return the names by which rows can be sorted: the columns with sorts, and always the key."""
     columns = tuple(name for name, column in projection.columns.items() if column.sort)
-    names = columns if projection.key in columns else (projection.key, *columns)
+    return columns if projection.key in columns else (projection.key, *columns)
+
+
+def _order_fields(projection: AnyProjection) -> ParameterFields:
     default = projection.order or projection.key
     return {
         "sort_by": (
-            _one_of(names) | None,
+            _one_of(sort_keys(projection)) | None,
             Field(
                 default=None,
                 description=f"Sort key, ``{default}`` if it is missing. Rows with equal values are ordered by key. A "

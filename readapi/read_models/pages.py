@@ -18,9 +18,6 @@ from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
 from readapi.read_models.rendering import end_of_second, render
 
-ROWS_PER_BATCH = 1_000
-"""Number of rows per query of a download."""
-
 
 class CacheInfo(TypedDict):
     """The read model that answered: its name, its version, and the build of this version (``4.2``)."""
@@ -41,10 +38,6 @@ class Answer(NamedTuple):
     source: str
     """Origin of the answer: ``redis``, ``replica`` or ``archive``."""
     staleness: Staleness = FRESH
-
-    def rows(self, view: View) -> bytes:
-        """Encode the rows of the page as a JSON array."""
-        return render(self.page.rows, view, end_of_second(self.moment))
 
     def documents(self, view: View) -> list[dict[str, Any]]:
         """Return the documents of the rows of the page."""
@@ -88,7 +81,12 @@ def live_pages(read_model: ReadModel[Any], live: LiveRows[Any], moment: float) -
 
 
 def past_pages(
-    read_model: ReadModel[Any], history: RowHistory, req: Request, resp: Response, past: tuple[Timeline, float]
+    read_model: ReadModel[Any],
+    history: RowHistory,
+    req: Request,
+    resp: Response,
+    past: tuple[Timeline, float],
+    now: float,
 ) -> PageSource:
     """Answer from the history of a read model as of a moment.
 
@@ -98,8 +96,15 @@ def past_pages(
         req: The request.
         resp: The response, which gets the position of the history.
         past: The timeline and the moment in epoch seconds.
+        now: The present time in epoch seconds.
+
+    Raises:
+        Problem: 400, the moment lies in the future.
     """
     timeline, moment = past
+    if moment > now:
+        name = "as_of" if timeline == "recorded" else "as_of_valid"
+        raise invalid([{"field": name, "reason": "lies in the future"}])
     recorded = read_model.live.positions
 
     async def answer(query: Query) -> Answer:
@@ -108,14 +113,6 @@ def past_pages(
         return Answer(result.page, moment, history.name, Build(result.version, 1), history.source)
 
     return PageSource(moment, answer)
-
-
-def check_past(past: tuple[Timeline, float], now: float) -> None:
-    """Check that a moment does not lie behind ``now``, in epoch seconds. Raises Problem (400)."""
-    timeline, moment = past
-    if moment > now:
-        name = "as_of" if timeline == "recorded" else "as_of_valid"
-        raise invalid([{"field": name, "reason": "lies in the future"}])
 
 
 def too_deep(advice: str) -> Problem:
@@ -135,7 +132,7 @@ def envelope(member: str, answer: Answer, view: View, request: PageRequest, hint
     """
     page, build = answer.page, answer.build
     content = {
-        member: orjson.Fragment(answer.rows(view)),
+        member: orjson.Fragment(render(page.rows, view, end_of_second(answer.moment))),
         "pagination": pagination(None if request.cursor else request.number or 1, request.size, page.total),
         "next": encode_cursor(page.end, request.order) if page.end else None,
         "cache_info": CacheInfo(read_model=answer.read_model, version=build.version, build=str(build)),
@@ -144,8 +141,3 @@ def envelope(member: str, answer: Answer, view: View, request: PageRequest, hint
     if hint:
         content["hint"] = hint
     return content
-
-
-def all_rows(query: Query) -> Query:
-    """Return the query for the first batch of all rows that match a query."""
-    return query._replace(offset=0, after=None, limit=ROWS_PER_BATCH)

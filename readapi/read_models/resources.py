@@ -13,20 +13,14 @@ from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import invalid, not_found
 from readapi.http.read_model import ReadModel
-from readapi.http.responses import (
-    Pagination,
-    Performance,
-    encode,
-    performance,
-    send_encoded,
-    send_with_etag,
-)
+from readapi.http.responses import Pagination, Performance, encode, performance, send_encoded, send_with_etag
 from readapi.ports.read_models import LiveRows
+from readapi.read_models.all_rows import first_batch
 from readapi.read_models.as_of import RowHistory
 from readapi.read_models.downloads import ARROW, CSV, FILE_ENDINGS, NDJSON, download_type, open_encoder, stream
 from readapi.read_models.hints import FilterValues
 from readapi.read_models.page_parameters import PageParameters, page_parameters, unused_in_download
-from readapi.read_models.pages import CacheInfo, PageSource, all_rows, check_past, envelope, live_pages, past_pages
+from readapi.read_models.pages import CacheInfo, PageSource, envelope, live_pages, past_pages
 from readapi.read_models.rendering import all_columns, end_of_second
 from readapi.read_models.schemas import document_type, member_types
 
@@ -127,8 +121,7 @@ def _source(
         return live_pages(served.read_model, live, now)
     assert query.past is not None
     assert served.history is not None
-    check_past(query.past, now)
-    return past_pages(served.read_model, served.history, req, resp, query.past)
+    return past_pages(served.read_model, served.history, req, resp, query.past, now)
 
 
 async def _send_page(
@@ -149,7 +142,7 @@ async def _send_download(
 ) -> None:
     if unused := unused_in_download(query):
         raise invalid([{"field": name, "reason": "does not apply to a download of all rows"} for name in unused])
-    view, rows_query = query.view, all_rows(query.query(source.moment))
+    view, rows_query = query.view, first_batch(query.query(source.moment))
     encoder = open_encoder(media_type, member_types(served.projection, view))
     answers = source.following(rows_query, await source.read(rows_query))
     resp.content_type = f"{media_type}; charset=utf-8" if media_type == CSV else media_type
