@@ -157,5 +157,6 @@ def _table(answer: Answer) -> Any:
     columns = [name for name in rows[0] if not any(isinstance(row[name], dict | list) for row in rows)]
     shown = f"{len(rows)} of {pagination['total']} rows"
     if answer["next"]:
-        shown += f"; page={(pagination['page'] or 1) + 1} shows the next rows, and --csv prints all"
+        following = f"page={pagination['page'] + 1}" if pagination["page"] else f"cursor={answer['next']}"
+        shown += f"; {following} shows the next rows, and --csv prints all"
     return Group(row_table(columns, rows), shown)

@@ -78,7 +78,7 @@ class {projection}(Projection[{projection}Row, {event}]):
         return (event.stream,)
 
     def evolve(self, row: {projection}Row | None, event: {event}) -> {projection}Row:
-        """Count the event, and keep the values of the latest event. Events may arrive in any order."""
+        """Count the event, and keep the values of the latest event, also if an earlier event arrives after it."""
         events = row.events + 1 if row else 1
         if row and event.occurred_at < row.latest_at:
             return replace(row, events=events)

@@ -149,6 +149,11 @@ def test_the_query_command_prints_rows_as_a_table_json_and_csv(scenario: Scenari
     assert (code, [row["symbol"] for row in orjson.loads(text)["rows"]]) == (0, ["TSLA", "BRK.B", "MSFT", "AAPL"])
     code, text = query("patterns", "fields=symbol", "--csv", "--as-of", str(scenario.before_last))
     assert (code, text.split()) == (0, ["symbol", "BRK.B", "MSFT", "AAPL"])
+    code, table = query("patterns", "fields=symbol", "per_page=1")
+    assert (code, "1 of 4 rows; page=2 shows the next rows" in table) == (0, True)
+    page = orjson.loads(query("patterns", "per_page=1", "--json")[1])
+    code, table = query("patterns", "fields=symbol", "per_page=1", f"cursor={page['next']}")
+    assert (code, "1 of 4 rows; cursor=" in table, page["next"] in table) == (0, True, False)
     for arguments, reason in (
         (("patterns", "sector=x"), "known: sort_by"),
         (("absent",), "no read model absent"),
