@@ -1,7 +1,7 @@
 """Workers and commands of the current and of the next release, as processes.
 
-Release 1 is the present code. Release 2 rounds the confidences of ``patterns`` to one decimal. With ``former``, release
-2 also contains version 1 of the projection and keeps the builds of version 1 current.
+Release ``1`` is the present code. Release ``2`` rounds the confidences of ``patterns`` to one decimal, and is the next
+version. With ``former``, release ``2`` also contains the present projection and keeps its builds current.
 """
 
 import subprocess
@@ -21,17 +21,27 @@ from infra.projecting.worker_options import WorkerOptions
 from infra.settings import Settings
 from projections.patterns import ActivePatterns, Handled, PatternRow
 from projections.registry import READ_MODELS
+from projections.versions import Build
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.roles import environment_of, run_to_end, stop
+
+PRESENT_VERSION = ActivePatterns.version
+NEXT_VERSION = PRESENT_VERSION + 1
+SECOND_BUILD = Build(PRESENT_VERSION, 2)
+"""The build with which release ``1`` replays."""
+NEXT_BUILD = Build(NEXT_VERSION, 2)
+"""The build with which release ``2`` follows the first build of release ``1``."""
+REPLAYED_NEXT_BUILD = Build(NEXT_VERSION, 3)
+"""The build with which release ``2`` replays after that."""
 
 
 class RoundedPatterns(ActivePatterns):
     """Active patterns with rounded confidences."""
 
-    version = 2
+    version = NEXT_VERSION
 
     def evolve(self, row: PatternRow | None, event: Handled) -> PatternRow | None:
-        """Evolve as version 1 does, then round the confidence to one decimal."""
+        """Evolve as the present version does, then round the confidence to one decimal."""
         evolved = super().evolve(row, event)
         return (
             evolved if evolved is row or evolved is None else replace(evolved, confidence=round(evolved.confidence, 1))
@@ -39,10 +49,10 @@ class RoundedPatterns(ActivePatterns):
 
 
 class ChangedPatterns(ActivePatterns):
-    """Active patterns with a changed ``evolve`` under the old version number."""
+    """Active patterns with a changed ``evolve`` under the present version number."""
 
     def evolve(self, row: PatternRow | None, event: Handled) -> PatternRow | None:
-        """Evolve as version 1 does, but never remove a row."""
+        """Evolve as the present version does, but never remove a row."""
         return super().evolve(row, event) or row
 
 

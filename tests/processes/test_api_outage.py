@@ -100,5 +100,5 @@ def test_without_workers_scans_are_empty_and_bounded_reads_answer_504(redis_url:
         health = client.get("/api/health").json()
         assert health["status"] == "unhealthy"
         not_folded, parked = health["components"]["read_models"]["patterns"]["reasons"]
-        assert "no running worker can fold version 1" in not_folded
+        assert f"no running worker can fold version {FIRST_BUILD.version}" in not_folded
         assert "1 keys are parked" in parked

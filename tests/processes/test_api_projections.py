@@ -19,8 +19,11 @@ from projections.ports import Segment
 from tests import servers
 from tests.events import pattern_detected
 from tests.processes.api_service import detection, post, read_model_state, service
+from tests.processes.release import PRESENT_VERSION, SECOND_BUILD
 from tests.processes.roles import wait_until
 from tests.read_model import FIRST_BUILD
+
+FIRST, SECOND = str(FIRST_BUILD), str(SECOND_BUILD)
 
 DETECTION = pattern_detected(event_id="repaired", symbol="BTC/USD", occurred_at=1.0, detected_at=1.0)
 
@@ -62,22 +65,23 @@ def test_a_replay_becomes_live_and_can_be_rolled_back(client: httpx.Client) -> N
     started = command(client, "replay")
     assert started.status_code == 202
     state = started.json()["projection"]
-    assert (state["live"], state["building"], state["held"], state["building_version"]) == ("1.1", "1.2", False, 1)
+    assert (state["live"], state["building"], state["held"]) == (FIRST, SECOND, False)
+    assert state["building_version"] == PRESENT_VERSION
     assert [segment["log"] for segment in state["building_segments"]] == [f"market-{number}" for number in range(4)]
-    wait_until(lambda: patterns_state(client)["live"] == "1.2", "the replay is live")
+    wait_until(lambda: patterns_state(client)["live"] == SECOND, "the replay is live")
     after = patterns_state(client)
-    assert (after["previous"], after["building"], after["building_segments"]) == ("1.1", None, [])
+    assert (after["previous"], after["building"], after["building_segments"]) == (FIRST, None, [])
 
     def answers_from(build: str) -> bool:
         scan = client.get("/api/patterns/scan", headers=header).json()
         assert [row["symbol"] for row in scan["patterns"]] == ["DETECTED"]
         return bool(scan["cache_info"]["build"] == build)
 
-    wait_until(lambda: answers_from("1.2"), "scans read the replayed build")
+    wait_until(lambda: answers_from(SECOND), "scans read the replayed build")
     rolled_back = command(client, "rollback")
     state = rolled_back.json()["projection"]
-    assert (rolled_back.status_code, state["live"], state["previous"]) == (200, "1.1", "1.2")
-    wait_until(lambda: answers_from("1.1"), "scans read the previous build")
+    assert (rolled_back.status_code, state["live"], state["previous"]) == (200, FIRST, SECOND)
+    wait_until(lambda: answers_from(FIRST), "scans read the previous build")
 
 
 def test_a_held_replay_waits_and_a_second_replay_joins_its_build(client: httpx.Client) -> None:
@@ -86,7 +90,7 @@ def test_a_held_replay_waits_and_a_second_replay_joins_its_build(client: httpx.C
     assert (held.status_code, again.status_code) == (202, 202)
     for response in (held, again):
         state = response.json()["projection"]
-        assert (state["live"], state["building"], state["held"]) == ("1.1", "1.2", True)
+        assert (state["live"], state["building"], state["held"]) == (FIRST, SECOND, True)
     post(client, [detection("NEW")])
 
     def folded() -> int:
@@ -94,7 +98,7 @@ def test_a_held_replay_waits_and_a_second_replay_joins_its_build(client: httpx.C
 
     wait_until(lambda: folded() == 1, "the held build is current")
     assert (patterns_state(client)["percent"], patterns_state(client)["seconds_left"]) == (100, 0)
-    assert (patterns_state(client)["live"], patterns_state(client)["building"]) == ("1.1", "1.2")
+    assert (patterns_state(client)["live"], patterns_state(client)["building"]) == (FIRST, SECOND)
 
 
 @pytest.mark.parametrize(

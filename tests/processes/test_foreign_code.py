@@ -16,11 +16,21 @@ from infra.read_models.keys import fingerprints_key
 from infra.read_models.versions import change_versions, read_versions
 from projections.fingerprint import ProjectionCode
 from projections.patterns import ActivePatterns
-from projections.versions import Build, Versions
+from projections.versions import Versions
 from tests.processes.api_service import api, read_model_state
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.histories import append, random_history
-from tests.processes.release import RELEASES, running_release, start_release, tickview_of
+from tests.processes.release import (
+    NEXT_BUILD,
+    NEXT_VERSION,
+    PRESENT_VERSION,
+    RELEASES,
+    REPLAYED_NEXT_BUILD,
+    SECOND_BUILD,
+    running_release,
+    start_release,
+    tickview_of,
+)
 from tests.processes.roles import running_role, start, tickview, tickview_json, wait_until
 from tests.read_model import FIRST_BUILD
 
@@ -61,19 +71,19 @@ def test_a_replay_of_a_version_that_only_the_command_has_is_refused(
 ) -> None:
     with old_worker(redis, redis_url):
         line = refusal("2", "replay", "patterns", *options, redis_url=redis_url)
-        assert f"This code has version 2 of patterns (fingerprint {CODES['2'].fingerprint})" in line
-        assert f"the running workers carry version 1 (fingerprint {CODES['1'].fingerprint})" in line
+        assert f"This code has version {NEXT_VERSION} of patterns (fingerprint {CODES['2'].fingerprint})" in line
+        assert f"the running workers carry version {PRESENT_VERSION} (fingerprint {CODES['1'].fingerprint})" in line
         assert "Start a worker of this code (`tickview project`)" in line
         assert versions(redis) == Versions(live=FIRST_BUILD, built=1)
-        assert redis.hkeys(fingerprints_key("patterns")) == [b"1"]
+        assert redis.hkeys(fingerprints_key("patterns")) == [str(PRESENT_VERSION).encode()]
 
 
 def test_a_replay_of_changed_code_with_an_unchanged_version_is_refused(redis: Redis, redis_url: str) -> None:
     """The old workers would build with their code, and no row would differ."""
     with old_worker(redis, redis_url):
         line = refusal("changed", "replay", "patterns", "--verify", redis_url=redis_url)
-        assert f"version 1 of patterns (fingerprint {CODES['changed'].fingerprint})" in line
-        assert f"carry version 1 (fingerprint {CODES['1'].fingerprint})" in line
+        assert f"version {PRESENT_VERSION} of patterns (fingerprint {CODES['changed'].fingerprint})" in line
+        assert f"carry version {PRESENT_VERSION} (fingerprint {CODES['1'].fingerprint})" in line
         assert "The projection has changed: raise its version" in line
         assert versions(redis) == Versions(live=FIRST_BUILD, built=1)
     line = refusal("changed", "replay", "patterns", "--verify", redis_url=redis_url)
@@ -83,35 +93,40 @@ def test_a_replay_of_changed_code_with_an_unchanged_version_is_refused(redis: Re
 
 
 def test_a_refused_replay_without_workers_leaves_the_fingerprint_to_the_workers(redis: Redis, redis_url: str) -> None:
-    """Otherwise a draft of version 2 on a developer's machine would lock out the released version 2."""
+    """Otherwise a draft of the next version on a developer's machine would lock out the released next version."""
     with old_worker(redis, redis_url):
         pass
     line = refusal("2", "replay", "patterns", "--expect-changes", redis_url=redis_url)
     assert "no build has this version and no worker is running" in line
-    assert redis.hgetall(fingerprints_key("patterns")) == {b"1": CODES["1"].fingerprint.encode()}
+    assert redis.hgetall(fingerprints_key("patterns")) == {
+        str(PRESENT_VERSION).encode(): CODES["1"].fingerprint.encode()
+    }
     with running_release("2", redis_url=redis_url, **LEASE):
-        wait_until(lambda: versions(redis).live == Build(2, 2), "the released version 2 is live")
-    assert redis.hget(fingerprints_key("patterns"), "2") == CODES["2"].fingerprint.encode()
+        wait_until(lambda: versions(redis).live == NEXT_BUILD, "the released next version is live")
+    assert redis.hget(fingerprints_key("patterns"), str(NEXT_VERSION)) == CODES["2"].fingerprint.encode()
 
 
 def test_commands_during_a_rolling_deploy_start_what_a_worker_folds(redis: Redis, redis_url: str) -> None:
     with old_worker(redis, redis_url):
         with running_release("2", redis_url=redis_url, **LEASE):
-            wait_until(lambda: versions(redis).live == Build(2, 2), "the new worker has switched by itself")
+            wait_until(lambda: versions(redis).live == NEXT_BUILD, "the new worker has switched by itself")
             assert announced(redis) == {CODES["1"], CODES["2"]}
             replay = tickview_of("2", "replay", "patterns", "--verify", redis_url=redis_url, **LEASE)
             assert replay.returncode == 0, replay.stderr
-            assert (versions(redis).live, versions(redis).previous) == (Build(2, 3), Build(2, 2))
+            assert (versions(redis).live, versions(redis).previous) == (REPLAYED_NEXT_BUILD, NEXT_BUILD)
             # A former version is not announced by the new workers, but the old workers still run.
-            change_versions(redis, "patterns", lambda _: Versions(live=Build(2, 3), previous=FIRST_BUILD, built=3))
+            change_versions(
+                redis, "patterns", lambda _: Versions(live=REPLAYED_NEXT_BUILD, previous=FIRST_BUILD, built=3)
+            )
         wait_until(lambda: announced(redis) == {CODES["1"]}, "the new worker has stopped")
-        assert tickview_json("rollback", "patterns", redis_url=redis_url)["live"] == "1.1"
+        assert tickview_json("rollback", "patterns", redis_url=redis_url)["live"] == str(FIRST_BUILD)
         line = refusal("2", "rollback", "patterns", redis_url=redis_url)
-        assert "No running worker can fold build 2.3 of patterns: the running workers carry version 1" in line
-        assert "Start a worker that carries version 2" in line
+        assert f"No running worker can fold build {REPLAYED_NEXT_BUILD} of patterns: the running workers" in line
+        assert f"carry version {PRESENT_VERSION}" in line
+        assert f"Start a worker that carries version {NEXT_VERSION}" in line
         assert versions(redis).live == FIRST_BUILD
     line = refusal("1", "rollback", "patterns", redis_url=redis_url)
-    assert "No running worker can fold build 2.3 of patterns: no worker is running" in line
+    assert f"No running worker can fold build {REPLAYED_NEXT_BUILD} of patterns: no worker is running" in line
 
 
 def test_a_slow_worker_of_the_new_release_leaves_time_to_compare_before_the_switch(
@@ -122,7 +137,7 @@ def test_a_slow_worker_of_the_new_release_leaves_time_to_compare_before_the_swit
         old_worker(redis, redis_url),
         running_release("2", redis_url=redis_url, replay_throttle=1, **LEASE),
     ):
-        wait_until(lambda: versions(redis).building == Build(2, 2), "the new worker has begun its build")
+        wait_until(lambda: versions(redis).building == NEXT_BUILD, "the new worker has begun its build")
         options = ("--json", "--throttle", "1000000")
         compared = tickview_of("2", "replay", "patterns", "--verify", *options, redis_url=redis_url, **LEASE)
         assert compared.returncode == 3, compared.stderr
@@ -130,12 +145,12 @@ def test_a_slow_worker_of_the_new_release_leaves_time_to_compare_before_the_swit
         assert versions(redis).live == FIRST_BUILD
         switched = tickview_of("2", "replay", "patterns", "--expect-changes", redis_url=redis_url, **LEASE)
         assert switched.returncode == 0, switched.stderr
-        assert versions(redis).live == Build(2, 2)
+        assert versions(redis).live == NEXT_BUILD
 
 
 def test_a_worker_with_former_code_announces_it_and_makes_the_rollback_possible(redis: Redis, redis_url: str) -> None:
     with old_worker(redis, redis_url), running_release("2", "former", redis_url=redis_url, **LEASE):
-        wait_until(lambda: versions(redis).live == Build(2, 2), "the new worker has switched")
+        wait_until(lambda: versions(redis).live == NEXT_BUILD, "the new worker has switched")
     with running_release("2", "former", redis_url=redis_url, **LEASE):
         wait_until(lambda: announced(redis) == {CODES["1"], CODES["2"]}, "the new worker carries both versions")
         rollback = tickview_of("2", "rollback", "patterns", redis_url=redis_url)
@@ -148,12 +163,13 @@ def test_a_killed_worker_counts_as_running_for_the_time_of_its_lease(redis: Redi
     with old_worker(redis, redis_url):
         dying = start_release("2", redis_url=redis_url, **LEASE)
         wait_until(lambda: CODES["2"] in announced(redis), "the new worker runs")
-        wait_until(lambda: versions(redis).live == Build(2, 2), "the new version is live")
-        assert tickview_json("rollback", "patterns", redis_url=redis_url)["live"] == "1.1"
+        wait_until(lambda: versions(redis).live == NEXT_BUILD, "the new version is live")
+        assert tickview_json("rollback", "patterns", redis_url=redis_url)["live"] == str(FIRST_BUILD)
         dying.kill()
         wait_until(lambda: announced(redis) == {CODES["1"]}, "the dead worker does not count as running any more")
-        assert "No running worker can fold build 2.2" in refusal("1", "rollback", "patterns", redis_url=redis_url)
-        assert "carry version 1" in refusal("2", "replay", "patterns", redis_url=redis_url)
+        line = refusal("1", "rollback", "patterns", redis_url=redis_url)
+        assert f"No running worker can fold build {NEXT_BUILD}" in line
+        assert f"carry version {PRESENT_VERSION}" in refusal("2", "replay", "patterns", redis_url=redis_url)
         assert versions(redis).live == FIRST_BUILD
 
 
@@ -165,14 +181,14 @@ def test_a_replay_ends_when_its_last_worker_dies(redis: Redis, redis_url: str) -
         wait_until(lambda: versions(redis).building, "the build is under way")
         worker.kill()
         assert command.wait(timeout=30) == 1
-        assert (versions(redis).live, versions(redis).building) == (FIRST_BUILD, Build(1, 2))
+        assert (versions(redis).live, versions(redis).building) == (FIRST_BUILD, SECOND_BUILD)
 
 
 def test_the_api_refuses_commands_that_no_worker_can_fold(redis: Redis, redis_url: str) -> None:
     """The API process has release 1. Its answers are problem details with the reason."""
     with api(redis_url, **LEASE) as client:
         with old_worker(redis, redis_url), running_release("2", redis_url=redis_url, **LEASE):
-            wait_until(lambda: versions(redis).live == Build(2, 2), "the new worker has switched")
+            wait_until(lambda: versions(redis).live == NEXT_BUILD, "the new worker has switched")
         refused = client.post("/api/projections/patterns/replay")
         assert (refused.status_code, refused.headers["Content-Type"]) == (409, "application/problem+json")
         assert refused.json()["type"] == "urn:tickview:problem:not-foldable"
@@ -181,11 +197,11 @@ def test_the_api_refuses_commands_that_no_worker_can_fold(redis: Redis, redis_ur
             wait_until(lambda: announced(redis) == {CODES["2"]}, "the new worker runs")
             refused = client.post("/api/projections/patterns/replay", json={"hold": True})
             assert refused.status_code == 409
-            assert f"carry version 2 (fingerprint {CODES['2'].fingerprint})" in refused.json()["detail"]
+            assert f"carry version {NEXT_VERSION} (fingerprint {CODES['2'].fingerprint})" in refused.json()["detail"]
             refused = client.post("/api/projections/patterns/rollback")
             assert (refused.status_code, refused.json()["type"]) == (409, "urn:tickview:problem:not-foldable")
-            assert "No running worker can fold build 1.1" in refused.json()["detail"]
-        assert versions(redis) == Versions(live=Build(2, 2), previous=FIRST_BUILD, built=2)
+            assert f"No running worker can fold build {FIRST_BUILD}" in refused.json()["detail"]
+        assert versions(redis) == Versions(live=NEXT_BUILD, previous=FIRST_BUILD, built=2)
 
 
 def test_a_live_read_model_that_no_worker_folds_is_unhealthy(redis: Redis, redis_url: str) -> None:
@@ -206,12 +222,14 @@ def test_a_live_read_model_that_no_worker_folds_is_unhealthy(redis: Redis, redis
                 "the worker folds every read model",
             )
             assert health() == (200, "healthy")
-            change_versions(redis, "patterns", lambda _: Versions(live=Build(2, 2), built=2))
+            change_versions(redis, "patterns", lambda _: Versions(live=NEXT_BUILD, built=2))
             assert health() == (503, "unhealthy")
             components = client.get("/api/health").json()["components"]
             patterns = components["read_models"]["patterns"]
-            assert (patterns["folded"], patterns["version"]) == (False, 2)
-            assert patterns["reasons"] == ["no running worker can fold version 2, which is live: start one that can"]
+            assert (patterns["folded"], patterns["version"]) == (False, NEXT_VERSION)
+            assert patterns["reasons"] == [
+                f"no running worker can fold version {NEXT_VERSION}, which is live: start one that can"
+            ]
             assert components["read_models"]["backtests"]["status"] == "healthy"
             assert client.get("/api/patterns/health").json()["folded"] is False
             discovery = client.get("/api/pattern-discovery/health")

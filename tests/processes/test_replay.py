@@ -22,7 +22,13 @@ from projections.ports import Segment
 from projections.versions import Build, Versions
 from tests.oracles.read_models import ReadModelContent, expected_patterns
 from tests.processes.histories import LOGS, append, events_by_log, random_history
-from tests.processes.release import running_release, start_release
+from tests.processes.release import (
+    NEXT_BUILD,
+    PRESENT_VERSION,
+    SECOND_BUILD,
+    running_release,
+    start_release,
+)
 from tests.processes.roles import running_role, tickview, tickview_json, wait_until
 from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 
@@ -61,7 +67,7 @@ def assert_build_equals_oracle(redis: Redis, build: Build) -> None:
 
 
 def rounded_confidences(events: list[Event]) -> dict[str, float]:
-    """Return the confidences of the rows of version 2."""
+    """Return the confidences of the rows of the next version."""
     model: ReadModelContent = expected_patterns(events)
     return {key: round(row["confidence"], 1) for key, row in model.rows.items()}
 
@@ -79,23 +85,23 @@ def test_deploy_builds_and_switches_and_its_rollback_loses_no_event(redis: Redis
     history = without_expiry(random_history(1_500, seed=3))
     append(redis, history[:1_000])
     with running_release("1", redis_url=redis_url, **FAST):
-        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "version 1 is built")
+        wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
         with running_release("2", "former", redis_url=redis_url, **FAST):
-            wait_until(lambda: versions(redis).live == Build(2, 2), "version 2 is live")
+            wait_until(lambda: versions(redis).live == NEXT_BUILD, "the next version is live")
             assert versions(redis).previous == FIRST_BUILD
-        assert versions(redis).live == Build(2, 2)
+        assert versions(redis).live == NEXT_BUILD
     with running_release("2", "former", redis_url=redis_url, **FAST):
         append(redis, history[1_000:])
         wait_until(
-            lambda: at_the_head(redis, Build(2, 2)) and at_the_head(redis, FIRST_BUILD), "both builds are current"
+            lambda: at_the_head(redis, NEXT_BUILD) and at_the_head(redis, FIRST_BUILD), "both builds are current"
         )
         for log in LOGS:
-            rows = load_segment(redis, ActivePatterns(), log, Build(2, 2)).rows
+            rows = load_segment(redis, ActivePatterns(), log, NEXT_BUILD).rows
             assert {key: row["confidence"] for key, row in rows.items()} == rounded_confidences(
                 recorded_events(redis, log)
             )
         rollback = tickview_json("rollback", "patterns", redis_url=redis_url)
-        assert rollback == {"name": "patterns", "live": "1.1", "previous": "2.2"}
+        assert rollback == {"name": "patterns", "live": str(FIRST_BUILD), "previous": str(NEXT_BUILD)}
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the previous build is current")
         assert_build_equals_oracle(redis, FIRST_BUILD)
         assert versions(redis).live == FIRST_BUILD
@@ -106,12 +112,12 @@ def test_replay_by_repeatedly_killed_workers_builds_the_expected_rows(redis: Red
     append(redis, history)
     with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
-    change_versions(redis, "patterns", lambda stored: stored.replayed(1, held=False, throttle=0))
+    change_versions(redis, "patterns", lambda stored: stored.replayed(PRESENT_VERSION, held=False, throttle=0))
     chance = random.Random(4)
     log = max(LOGS, key=lambda log: len(events_by_log(history)[log]))
 
     def checkpoint() -> int:
-        return int(redis.hget(keys_of(Build(1, 2), log).state, "checkpoint") or 0)
+        return int(redis.hget(keys_of(SECOND_BUILD, log).state, "checkpoint") or 0)
 
     checkpoints = []
     for _ in range(4):
@@ -124,9 +130,9 @@ def test_replay_by_repeatedly_killed_workers_builds_the_expected_rows(redis: Red
     assert checkpoints == sorted(checkpoints)
     assert versions(redis).live == FIRST_BUILD
     with running_release("1", redis_url=redis_url, **FAST):
-        wait_until(lambda: versions(redis).live == Build(1, 2), "the replay is live")
-        wait_until(lambda: at_the_head(redis, Build(1, 2)), "the replay is current")
-        assert_build_equals_oracle(redis, Build(1, 2))
+        wait_until(lambda: versions(redis).live == SECOND_BUILD, "the replay is live")
+        wait_until(lambda: at_the_head(redis, SECOND_BUILD), "the replay is current")
+        assert_build_equals_oracle(redis, SECOND_BUILD)
 
 
 def test_replay_command_builds_without_a_worker(redis: Redis, redis_url: str) -> None:
@@ -134,8 +140,8 @@ def test_replay_command_builds_without_a_worker(redis: Redis, redis_url: str) ->
     with running_release("1", redis_url=redis_url, **FAST):
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
     result = tickview_json("replay", "patterns", "--verify", redis_url=redis_url, **FAST)
-    assert result == {"name": "patterns", "build": "1.2", "live": True, "differences": 0, "rows": []}
-    assert_build_equals_oracle(redis, Build(1, 2))
+    assert result == {"name": "patterns", "build": str(SECOND_BUILD), "live": True, "differences": 0, "rows": []}
+    assert_build_equals_oracle(redis, SECOND_BUILD)
 
 
 def test_difference_of_a_row_stops_the_switch_until_it_is_expected(redis: Redis, redis_url: str) -> None:
@@ -157,7 +163,7 @@ def test_difference_of_a_row_stops_the_switch_until_it_is_expected(redis: Redis,
         assert versions(redis).live == FIRST_BUILD
         switch = tickview_json("replay", "patterns", "--expect-changes", redis_url=redis_url)
         assert switch["build"] == result["build"]
-        assert versions(redis).live == Build(1, 2)
+        assert versions(redis).live == SECOND_BUILD
 
 
 def test_throttled_replay_folds_in_small_steps(redis: Redis, redis_url: str) -> None:
@@ -166,7 +172,7 @@ def test_throttled_replay_folds_in_small_steps(redis: Redis, redis_url: str) -> 
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
         tickview_json("replay", "patterns", "--throttle", "200", redis_url=redis_url)
     for log in LOGS:
-        entries = redis.xrange(keys_of(Build(1, 2), log).changes)
+        entries = redis.xrange(keys_of(SECOND_BUILD, log).changes)
         positions = [0, *(int(identity.split(b"-")[0]) for identity, _ in entries)]
         assert positions[-1] > 40
         assert max(after - before for before, after in pairwise(positions)) <= 200 / THROTTLED_STEPS_PER_SECOND
@@ -178,18 +184,18 @@ def test_replay_with_no_switch_keeps_the_live_build(redis: Redis, redis_url: str
         wait_until(lambda: at_the_head(redis, FIRST_BUILD), "the first build is current")
         result = tickview_json("replay", "patterns", "--no-switch", redis_url=redis_url)
         assert result["live"] is False
-        assert versions(redis) == replace(versions(redis), live=FIRST_BUILD, building=Build(1, 2), held=True)
+        assert versions(redis) == replace(versions(redis), live=FIRST_BUILD, building=SECOND_BUILD, held=True)
 
 
 def test_worker_refuses_changed_code_of_the_same_version(redis: Redis, redis_url: str) -> None:
     with running_release("1", redis_url=redis_url, **FAST):
-        wait_until(lambda: versions(redis).live, "version 1 has run")
+        wait_until(lambda: versions(redis).live, "the present version has run")
     with TemporaryFile() as log:
         changed = start_release("changed", redis_url=redis_url, log=log, **FAST)
         assert changed.wait(timeout=30) != 0
         log.seek(0)
         errors = log.read()
-    assert b"The projection patterns has changed, but it is still version 1" in errors
+    assert f"The projection patterns has changed, but it is still version {PRESENT_VERSION}".encode() in errors
 
 
 def test_rollback_without_a_previous_build_is_refused(redis_url: str) -> None:

@@ -1,7 +1,8 @@
 """Scans without a pause during a deployment, rollbacks and a replay: no request fails, no response mixes two builds.
 
-Version 2 of ``patterns`` rounds confidences to one decimal (``release.py``), so that each response shows the version of
-its build. A producer announces patterns all the time. Each response must contain every pattern up to its position.
+The next version of ``patterns`` rounds confidences to one decimal (``release.py``), so that each response shows the
+version of its build. A producer announces patterns all the time. Each response must contain every pattern up to its
+position.
 """
 
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from typing import NamedTuple
 import httpx
 
 from tests.processes.api_service import TIMEOUT_SECONDS, api, detection, post, read_model_state
-from tests.processes.release import running_release
+from tests.processes.release import NEXT_BUILD, NEXT_VERSION, REPLAYED_NEXT_BUILD, running_release
 from tests.processes.roles import wait_until
+from tests.read_model import FIRST_BUILD
 
 CONNECTIONS = 3
 
@@ -31,7 +33,7 @@ OTHER_EVENTS = 3_000
 """Number of events that patterns do not fold. They prolong a build."""
 
 MIN_CONFIDENCE = 0.78
-"""A confidence between 0.76 and 0.8: version 1 leaves 0.76 as it is, version 2 rounds it to 0.8."""
+"""A confidence between 0.76 and 0.8: the present version leaves 0.76 as it is, the next one rounds it to 0.8."""
 
 SCANS = {
     "/api/patterns/scan?per_page=100&fields=full&confidence_min=0": 0.0,
@@ -130,7 +132,7 @@ class Load:
 
 def confidence_in(version: int, confidence: float) -> float:
     """Return the confidence that a version stores for an announced confidence."""
-    return round(confidence, 1) if version == 2 else confidence
+    return round(confidence, 1) if version == NEXT_VERSION else confidence
 
 
 def check(result: ScanResult, recorded: dict[str, RecordedPattern]) -> None:
@@ -158,6 +160,7 @@ def check(result: ScanResult, recorded: dict[str, RecordedPattern]) -> None:
 
 
 def test_every_scan_during_a_switch_is_answered_by_one_build(redis_url: str) -> None:
+    first, following, replayed = map(str, (FIRST_BUILD, NEXT_BUILD, REPLAYED_NEXT_BUILD))
     with ExitStack() as stack:
         stack.enter_context(running_release("1", redis_url=redis_url, **SMALL_STEPS))
         client = stack.enter_context(api(redis_url, wait_seconds=30))
@@ -166,24 +169,24 @@ def test_every_scan_during_a_switch_is_answered_by_one_build(redis_url: str) -> 
             load.announce(client)
         post_other_events(client)
         stack.enter_context(load.run())
-        load.wait_for_build("1.1", "the first build answers")
+        load.wait_for_build(first, "the first build answers")
         # Deployment: the new release builds its version beside the build of the old version.
         stack.enter_context(running_release("2", "former", redis_url=redis_url, **SMALL_STEPS))
-        load.wait_for_build("2.2", "the new version answers")
-        assert builds(client) == ("2.2", "1.1", None)
+        load.wait_for_build(following, "the new version answers")
+        assert builds(client) == (following, first, None)
         # Rollbacks, back and forth.
-        for live in ("1.1", "2.2") * 3:
+        for live in (first, following) * 3:
             rollback = client.post("/api/projections/patterns/rollback")
             assert (rollback.status_code, rollback.json()["projection"]["live"]) == (200, live)
             load.wait_for_build(live, "the previous build answers")
         # Replay: an API process of the old release must build the live version again, not its own version.
         replay = client.post("/api/projections/patterns/replay", json={"throttle": 2_000})
-        assert (replay.status_code, replay.json()["projection"]["building"]) == (202, "2.3")
-        load.wait_for_build("2.3", "the replayed build answers")
-        assert builds(client) == ("2.3", "2.2", None)
+        assert (replay.status_code, replay.json()["projection"]["building"]) == (202, replayed)
+        load.wait_for_build(replayed, "the replayed build answers")
+        assert builds(client) == (replayed, following, None)
         wait_until(lambda: load.sent == PATTERNS, "every pattern is sent")
         wait_until(lambda: len(load.recorded) == PATTERNS, "every pattern is recorded")
-    assert load.builds() == ["1.1", "2.2", "2.3"]
+    assert load.builds() == [first, following, replayed]
     assert len(load.results) > 500
     for result in load.results:
         check(result, load.recorded)

@@ -16,17 +16,18 @@ from infra.redis.connections import connect
 from projections.base import ENDS_INDEX
 from projections.ports import Segment
 from projections.registry import READ_MODELS
+from projections.versions import Build
 from tests import servers
 from tests.oracles.read_models import ORACLES
 from tests.processes.histories import LOGS, append, events_by_log, random_history
 from tests.processes.roles import killed_role, running_role, start, stop, wait_until
-from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
+from tests.read_model import assert_same_content, load_segment
 
 LEASE_SECONDS = 0.5
 
 
 def keys_of(read_model: str, log: str) -> SegmentKeys:
-    return SegmentKeys(Segment(read_model, FIRST_BUILD, log))
+    return SegmentKeys(Segment(read_model, Build(READ_MODELS[read_model].version, 1), log))
 
 
 MODELS = {name: projection for name, projection in READ_MODELS.items() if projection.folds(LOGS[0])}
@@ -58,7 +59,8 @@ def assert_folded(redis: Redis, history: list[Event], logs: dict[str, EventLog] 
         recorded = [decode(entry.topic, entry.event_id, entry.state) for entry in entries]
         assert {event.event_id for event in events_by_log(history)[log]} <= {event.event_id for event in recorded}
         for name, projection in MODELS.items():
-            assert_same_content(load_segment(redis, projection, log), ORACLES[name](recorded))
+            build = Build(projection.version, 1)
+            assert_same_content(load_segment(redis, projection, log, build), ORACLES[name](recorded))
 
 
 def test_killed_and_suspended_workers_leave_correct_read_models(redis: Redis, redis_url: str, tmp_path: Path) -> None:
