@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from projections.columns import LOWEST, Kind
-from projections.queries import Cursor, Positions
+from projections.queries import Cursor, Filter, Positions, Query
 from readapi.http.parameters import SortOrder
 
 _INVALID = "is not a valid cursor; take the value of next from an earlier response"
@@ -20,6 +20,8 @@ class Order(NamedTuple):
     sort_order: SortOrder
     kind: Kind | None
     """``number`` or ``text``. None: rows are ordered by their keys alone."""
+    column: str | None
+    """The column that the sort key stands for. None: rows are ordered by their keys alone."""
 
 
 class PageRequest(NamedTuple):
@@ -29,6 +31,24 @@ class PageRequest(NamedTuple):
     cursor: str | None
     size: int
     order: Order
+
+    def query(self, now: float, filters: tuple[Filter, ...]) -> Query:
+        """Make the query for the page.
+
+        Args:
+            now: Moment of the query, in epoch seconds.
+            filters: The filters of the query.
+        """
+        number, cursor, size, order = self
+        return Query(
+            now,
+            filters,
+            order.column,
+            order.sort_order == "desc",
+            (number - 1) * size if number else 0,
+            decode_cursor(cursor, order) if cursor else None,
+            size,
+        )
 
 
 HIGHEST_POSITION = 10**15 - 1

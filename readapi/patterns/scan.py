@@ -19,7 +19,7 @@ from readapi.patterns.list_filters import CallerWorkspace, QueryParameters
 from readapi.patterns.scan_parameters import ScanParameters
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
-from readapi.read_models.pages import CacheInfo, PageSource, envelope, live_pages, past_pages
+from readapi.read_models.pages import CacheInfo, LivePages, Pages, PastPages, envelope
 
 
 class Scan(TypedDict):
@@ -95,8 +95,8 @@ class ScanResource(CachedPatternResource):
     ) -> None:
         """Send the page."""
         watched = await self._caller_workspace.symbols(req, query.watchlist) if query.watchlist else None
-        source = self._source(req, resp, query, live)
-        answer = await source.read(query.query(source.moment, self._catalogue, watched))
+        pages = self._pages(req, resp, query, live)
+        answer = await pages.read(query.query(pages.moment, self._catalogue, watched))
         hint = None if answer.page.total else await self._hint(query, live)
         content = envelope("patterns", answer, FULL if "full" in query.fields else COMPACT, query.requested_page, hint)
         encoded = encode(content)
@@ -112,11 +112,9 @@ class ScanResource(CachedPatternResource):
         """Explain an empty page by the values that active patterns have. It does not suspend a request from memory."""
         return await query.filter_values.hint((live or self.read_model.live).queries, self._clock())
 
-    def _source(
-        self, req: Request, resp: Response, query: ScanParameters, live: LiveRows[PatternRow] | None
-    ) -> PageSource:
+    def _pages(self, req: Request, resp: Response, query: ScanParameters, live: LiveRows[PatternRow] | None) -> Pages:
         now = self._clock()
         if live:
-            return live_pages(self.read_model, live, now)
+            return LivePages(self.read_model, live, now)
         assert query.past is not None
-        return past_pages(self.read_model, self._history, req, resp, query.past, now)
+        return PastPages(self.read_model, self._history, req, resp, query.past, now)

@@ -4,8 +4,8 @@ Some filters and sort keys have names of their own. The parameters of all other 
 filtered or sorted are derived from their declarations (``readapi.read_models.filter_parameters``).
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationInfo, create_model, field_validator
 
@@ -27,37 +27,43 @@ from readapi.http.parameters import (
     TierName,
 )
 from readapi.patterns.list_filters import ListId
-from readapi.read_models.filter_parameters import ParameterFields, filter_fields, filters_of
+from readapi.read_models.filter_parameters import FilterParameters, ParameterFields, filter_fields
 from readapi.read_models.hints import FilterValues
 from readapi.read_models.moment_parameters import MomentParameters
 from readapi.read_models.page_parameters import CursorText
 
 ALIASES = {
-    "pattern_types": "pattern",
-    "symbols": "symbol",
-    "timeframe": "tier",
-    "rs_min": "relative_strength_min",
-    "vol_min": "relative_volume_min",
+    "pattern": "pattern_types",
+    "symbol": "symbols",
+    "tier": "timeframe",
+    "relative_strength_min": "rs_min",
+    "relative_volume_min": "vol_min",
 }
-"""Parameter of the scan -> the derived parameter that it replaces."""
+"""Derived parameter -> the parameter of the scan that replaces it."""
 
-REPLACED = frozenset((*ALIASES.values(), "confidence_min", "rsi_min", "rsi_max"))
+REPLACED = frozenset((*ALIASES, "confidence_min", "rsi_min", "rsi_max"))
 """The derived parameters in whose place the scan has a parameter of its own. ``rsi_range`` replaces two of them."""
 
-SORT_ALIASES = {"rs": "relative_strength", "volume": "relative_volume"}
-"""Sort key of the scan -> the column that it stands for."""
+SORT_ALIASES = {"relative_strength": "rs", "relative_volume": "volume"}
+"""Column -> its sort key in the scan, if it has another name."""
 
-_COLUMN_PARAMETERS = {column: alias for alias, column in ALIASES.items()}
+_FILTERS = FilterParameters(ActivePatterns, ALIASES)
 
 
 def _derived_fields() -> ParameterFields:
     return {name: field for name, field in filter_fields(ActivePatterns).items() if name not in REPLACED}
 
 
-def _sort_keys() -> Iterable[str]:
-    names = {column: alias for alias, column in SORT_ALIASES.items()}
-    sortable = [column.name for column in ActivePatterns.columns.values() if column.sort]
-    return [names.get(column, column) for column in sortable]
+def _orders() -> Iterator[Order]:
+    for name, column in ActivePatterns.columns.items():
+        if column.sort:
+            sort_by = SORT_ALIASES.get(name, name)
+            yield Order(sort_by, "asc", column.kind, name)
+            yield Order(sort_by, "desc", column.kind, name)
+
+
+_ORDERS = {(order.sort_by, order.sort_order): order for order in _orders()}
+"""All orders, by sort key and sort order."""
 
 
 class _NamedFilters(Parameters):
@@ -88,7 +94,7 @@ if TYPE_CHECKING:
     SortKey = str
 else:
     AllFilters = create_model("AllFilters", __base__=_NamedFilters, **_derived_fields())
-    SortKey = Literal[tuple(_sort_keys())]
+    SortKey = Literal[tuple(dict.fromkeys(sort_by for sort_by, _ in _ORDERS))]
 
 
 class PatternFilters(AllFilters):
@@ -126,21 +132,21 @@ class PatternFilters(AllFilters):
         Args:
             symbols: The result of ``resolve_symbols``.
         """
-        given = self.__dict__
-        values = {ALIASES.get(name, name): given[name] for name in self.model_fields_set}
+        values = self.__dict__.copy()
         # The symbols of a universe are in the case of the rows already. A converted set would have to be hashed anew.
-        values.pop("symbol", None)
-        values["confidence_min"] = self.confidence_min or None
+        values["symbols"] = None
+        if not self.confidence_min:
+            values["confidence_min"] = None
         if self.rsi_range:
             values["rsi_min"], values["rsi_max"] = self.rsi_range
-        filters = filters_of(ActivePatterns, values)
-        return filters if symbols is None else (Equality("symbol", symbols), *filters)
+        filters = _FILTERS.filters(values)
+        return tuple(filters) if symbols is None else (Equality("symbol", symbols), *filters)
 
     @property
     def filter_values(self) -> FilterValues:
         """The values in the filters, as the client named them."""
         named = self.filters(frozenset(self.symbols) if self.symbols else None)
-        return FilterValues(ActivePatterns, named, _COLUMN_PARAMETERS)
+        return FilterValues(ActivePatterns, named, ALIASES)
 
 
 class ScanParameters(MomentParameters, PatternFilters):
@@ -170,18 +176,15 @@ class ScanParameters(MomentParameters, PatternFilters):
         if cursor is not None:
             if others.data.get("page") is not None:
                 raise ValueError("cannot be combined with page")
-            decode_cursor(cursor, _order(others.data))
+            order = _ORDERS.get((others.data.get("sort_by", ""), others.data.get("sort_order", "")))
+            if order:
+                decode_cursor(cursor, order)
         return cursor
 
     @property
     def requested_page(self) -> PageRequest:
         """The requested page."""
-        return PageRequest(self.page, self.cursor, self.per_page, self.order)
-
-    @property
-    def order(self) -> Order:
-        """The order of the patterns."""
-        return _order(self.__dict__)
+        return PageRequest(self.page, self.cursor, self.per_page, _ORDERS[self.sort_by, self.sort_order])
 
     def query(self, now: float, catalogue: Catalogue, watched: frozenset[str] | None = None) -> Query:
         """Make the query for one page.
@@ -196,23 +199,4 @@ class ScanParameters(MomentParameters, PatternFilters):
             UnavailableError: The catalogue is not loaded yet.
         """
         catalogue.check(self.catalogue_names)
-        return Query(
-            now,
-            self.filters(self.resolve_symbols(catalogue, watched)),
-            sort_by=_column_of(self.sort_by),
-            descending=self.sort_order == "desc",
-            offset=((self.page or 1) - 1) * self.per_page,
-            after=decode_cursor(self.cursor, self.order) if self.cursor else None,
-            limit=self.per_page,
-        )
-
-
-def _column_of(sort_by: str) -> str:
-    return SORT_ALIASES.get(sort_by, sort_by)
-
-
-def _order(parameters: Mapping[str, Any]) -> Order:
-    """Return the order of a page. Invalid parameters are missing: their order is the order of no cursor."""
-    sort_by = parameters.get("sort_by", "")
-    column = ActivePatterns.columns.get(_column_of(sort_by))
-    return Order(sort_by, parameters.get("sort_order", ""), column.kind if column else None)
+        return self.requested_page.query(now, self.filters(self.resolve_symbols(catalogue, watched)))

@@ -4,10 +4,10 @@ A column with equality filters has the parameter ``<column>``, a list. A column 
 ``<column>_min`` and ``<column>_max``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
 from math import inf
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import Field
 
@@ -53,52 +53,77 @@ def _list_type(column: RowColumn) -> Any:
     return ListOf[Number] if column.kind == "number" else ListOf[Name]
 
 
-def filters_of(projection: AnyProjection, parameters: Mapping[str, Any]) -> tuple[Filter, ...]:
-    """Return the filters of a query.
+class _ValueParameter(NamedTuple):
+    """The parameter with the accepted values of a column."""
+
+    parameter: str
+    column: str
+    group: Callable[[Any], str]
+    """Returns the group of a value."""
+
+
+class _BoundParameters(NamedTuple):
+    """The parameters with the bounds of a column."""
+
+    lowest: str
+    highest: str
+    column: str
+
+
+class FilterParameters:
+    """The filters of a read model, read from the values of its parameters.
 
     Args:
         projection: The projection of the read model.
-        parameters: The validated parameters by name. Other parameters than those of ``filter_fields`` are ignored.
-
-    Raises:
-        Problem: 400, the highest value of a column is below its lowest value.
+        aliases: A parameter of ``filter_fields`` -> the parameter that has its place, if it has another name.
     """
-    get, filters = parameters.get, list[Filter]()
-    for name, group, lower_bound, upper_bound in _filterable(projection, frozenset(parameters)):  # type: ignore[arg-type]
-        if group and (values := get(name)) is not None:
-            filters.append(Equality(name, frozenset(map(group, values))))
-        lowest, highest = get(lower_bound), get(upper_bound)
-        if lowest is None and highest is None:
-            continue
-        if lowest is not None and highest is not None and lowest > highest:
-            raise invalid([{"field": upper_bound, "reason": f"is below the lowest value, {lowest:g}"}])
-        filters.append(Range(name, -inf if lowest is None else lowest, inf if highest is None else highest))
-    return tuple(filters)
 
+    def __init__(self, projection: AnyProjection, aliases: Mapping[str, str] | None = None) -> None:
+        names = aliases or {}
+        self._values = [
+            _ValueParameter(names.get(name, name), name, column.group)
+            for name, column in projection.columns.items()
+            if column.equality
+        ]
+        if _has_separate_key_filter(projection):
+            self._values.append(_ValueParameter(projection.key, projection.key, str))
+        self._bounds = [
+            _BoundParameters(names.get(f"{name}_min", f"{name}_min"), names.get(f"{name}_max", f"{name}_max"), name)
+            for name, column in projection.columns.items()
+            if column.range
+        ]
 
-class _Filterable(NamedTuple):
-    """A column with filters."""
+    def filters(self, parameters: Mapping[str, Any]) -> list[Filter]:
+        """Return the filters of a query.
 
-    name: str
-    group: Callable[[Any], str] | None
-    """Returns the group of a value. None: there is no filter by value."""
-    lower_bound: str
-    """The name of the parameter. Empty: there is no filter by bounds."""
-    upper_bound: str
+        Args:
+            parameters: The validated parameters by name. Parameters that are no filters are ignored.
+
+        Raises:
+            Problem: 400, the highest value of a column is below its lowest value.
+        """
+        get = parameters.get
+        filters: list[Filter] = [
+            Equality(column, frozenset(map(group, values)))
+            for parameter, column, group in self._values
+            if (values := get(parameter)) is not None
+        ]
+        for lowest_name, highest_name, column in self._bounds:
+            lowest, highest = get(lowest_name), get(highest_name)
+            if highest is not None:
+                if lowest is not None and lowest > highest:
+                    raise invalid([{"field": highest_name, "reason": f"is below the lowest value, {lowest:g}"}])
+                filters.append(Range(column, -inf if lowest is None else lowest, highest))
+            elif lowest is not None:
+                filters.append(Range(column, lowest))
+        return filters
 
 
 @lru_cache(maxsize=1_000)
-def _filterable(projection: AnyProjection, parameters: frozenset[str]) -> Sequence[_Filterable]:
-    """Return the columns that some of the parameters filter. Every scan needs them, so that they are cached."""
-    filterable = [
-        _Filterable(
-            name,
-            column.group if column.equality else None,
-            *((f"{name}_min", f"{name}_max") if column.range else ("", "")),
-        )
-        for name, column in projection.columns.items()
-        if column.equality or column.range
-    ]
-    if _has_separate_key_filter(projection):
-        filterable.insert(0, _Filterable(projection.key, str, "", ""))
-    return [each for each in filterable if not parameters.isdisjoint((each.name, each.lower_bound, each.upper_bound))]
+def _filter_parameters(projection: Hashable) -> FilterParameters:
+    return FilterParameters(cast("AnyProjection", projection))
+
+
+def filters_of(projection: AnyProjection, parameters: Mapping[str, Any]) -> tuple[Filter, ...]:
+    """Return the filters of a query, as ``FilterParameters.filters`` does."""
+    return tuple(_filter_parameters(cast("Hashable", projection)).filters(parameters))

@@ -43,19 +43,10 @@ class PageParameters(Parameters):
         return cursor
 
     @property
-    def order(self) -> Order:
-        """The order of the rows."""
-        return order_of(self.projection, self.sort_by, self.sort_order)
-
-    @property
-    def page_size(self) -> int:
-        """Rows per page."""
-        return self.per_page or 30
-
-    @property
     def requested_page(self) -> PageRequest:
         """The requested page."""
-        return PageRequest(self.page, self.cursor, self.page_size, self.order)
+        order = order_of(self.projection, self.sort_by, self.sort_order)
+        return PageRequest(self.page, self.cursor, self.per_page or 30, order)
 
     @property
     def past(self) -> tuple[Timeline, float] | None:
@@ -69,16 +60,7 @@ class PageParameters(Parameters):
 
     def query(self, now: float) -> Query:
         """Make the query for one page. ``now`` is the moment of the query, in epoch seconds."""
-        order = self.order
-        return Query(
-            now,
-            filters_of(self.projection, self.__dict__),
-            sort_by=order.sort_by if order.kind else None,
-            descending=order.sort_order == "desc",
-            offset=((self.page or 1) - 1) * self.page_size,
-            after=decode_cursor(self.cursor, order) if self.cursor else None,
-            limit=self.page_size,
-        )
+        return self.requested_page.query(now, filters_of(self.projection, self.__dict__))
 
 
 class PastPageParameters(MomentParameters, PageParameters):
@@ -103,12 +85,11 @@ def order_of(projection: AnyProjection, sort_by: str | None, sort_order: SortOrd
     """Return the order of rows, with the default order where the request names none."""
     key = sort_by or projection.order or projection.key
     is_descending = sort_by is None and projection.order is not None
-    kind = projection.columns[key].kind if _is_sortable(projection, key) else None
-    return Order(key, sort_order or ("desc" if is_descending else "asc"), kind)
-
-
-def _is_sortable(projection: AnyProjection, name: str) -> bool:
-    return name in projection.columns and projection.columns[name].sort
+    direction: SortOrder = sort_order or ("desc" if is_descending else "asc")
+    column = projection.columns.get(key)
+    if column is None or not column.sort:
+        return Order(key, direction, None, None)
+    return Order(key, direction, column.kind, key)
 
 
 def sort_keys(projection: AnyProjection) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The pages of a read model for one request, from the live build or from the history, and their JSON envelope."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -18,6 +19,9 @@ from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
 from readapi.read_models.rendering import end_of_second, render
 
+CURSOR_ADVICE = "use the cursor in next to read further pages"
+"""What to do if page numbers do not reach the page."""
+
 
 class CacheInfo(TypedDict):
     """The read model that answered: its name, its version, and the build of this version (``4.2``)."""
@@ -27,16 +31,21 @@ class CacheInfo(TypedDict):
     build: str
 
 
+@lru_cache(maxsize=100)
+def cache_info(read_model: str, build: Build) -> CacheInfo:
+    """Return the member ``cache_info`` of answers from a build of a read model."""
+    return CacheInfo(read_model=read_model, version=build.version, build=str(build))
+
+
 class Answer(NamedTuple):
-    """A page of rows as of a moment, and the build that answered."""
+    """A page of rows as of a moment, and where it comes from."""
 
     page: Page[Any]
     moment: float
     """Moment of the answer, in epoch seconds."""
-    read_model: str
-    build: Build
     source: str
     """Origin of the answer: ``redis``, ``replica`` or ``archive``."""
+    cache_info: CacheInfo
     staleness: Staleness = FRESH
 
     def documents(self, view: View) -> list[dict[str, Any]]:
@@ -45,50 +54,53 @@ class Answer(NamedTuple):
         return [view.render(result, now) for result in self.page.rows]
 
 
-class PageSource(NamedTuple):
-    """The source of the answers to one request, all as of one moment."""
+class Pages:
+    """The pages of a read model for one request, all as of one moment."""
 
     moment: float
     """The moment, in epoch seconds."""
-    answer: Callable[[Query], Awaitable[Answer]]
-    """Answers a query. Raises TooDeepError."""
 
     async def read(self, query: Query) -> Answer:
         """Read a page. Raises Problem (400) if page numbers do not reach the page."""
-        try:
-            return await self.answer(query)
-        except TooDeepError:
-            raise too_deep("use the cursor in next to read further pages") from None
+        raise NotImplementedError
 
     async def following(self, query: Query, first: Answer) -> AsyncIterator[Answer]:
         """Yield the first answer to a query and the answers to all pages behind it."""
         answer, end = first, first.page.end
         yield answer
         while end is not None:
-            answer = await self.answer(query._replace(after=end))
+            answer = await self.read(query._replace(after=end))
             end = answer.page.end
             yield answer
 
 
-def live_pages(read_model: ReadModel[Any], live: LiveRows[Any], moment: float) -> PageSource:
-    """Answer from a live build at ``moment``, the present time in epoch seconds."""
+class LivePages(Pages):
+    """The pages of a live build.
 
-    async def answer(query: Query) -> Answer:
-        page = await live.queries.page(query)
-        return Answer(page, moment, read_model.name, live.build, live.queries.source, read_model.staleness())
+    Args:
+        read_model: The read model.
+        live: The build.
+        moment: The present time, in epoch seconds.
+    """
 
-    return PageSource(moment, answer)
+    def __init__(self, read_model: ReadModel[Any], live: LiveRows[Any], moment: float) -> None:
+        self._read_model = read_model
+        self._live = live
+        self.moment = moment
+
+    async def read(self, query: Query) -> Answer:
+        """Read a page, as in the base class."""
+        live, read_model = self._live, self._read_model
+        try:
+            page = await live.queries.page(query)
+        except TooDeepError:
+            raise too_deep(CURSOR_ADVICE) from None
+        info = cache_info(read_model.name, live.build)
+        return Answer(page, self.moment, live.queries.source, info, read_model.staleness())
 
 
-def past_pages(
-    read_model: ReadModel[Any],
-    history: RowHistory,
-    req: Request,
-    resp: Response,
-    past: tuple[Timeline, float],
-    now: float,
-) -> PageSource:
-    """Answer from the history of a read model as of a moment.
+class PastPages(Pages):
+    """The pages of the history of a read model as of a moment.
 
     Args:
         read_model: The read model.
@@ -101,18 +113,33 @@ def past_pages(
     Raises:
         Problem: 400, the moment lies in the future.
     """
-    timeline, moment = past
-    if moment > now:
-        name = "as_of" if timeline == "recorded" else "as_of_valid"
-        raise invalid([{"field": name, "reason": "lies in the future"}])
-    recorded = read_model.live.positions
 
-    async def answer(query: Query) -> Answer:
-        result = await history.page(req, resp, query, timeline, recorded)
+    def __init__(
+        self,
+        read_model: ReadModel[Any],
+        history: RowHistory,
+        req: Request,
+        resp: Response,
+        past: tuple[Timeline, float],
+        now: float,
+    ) -> None:
+        self._timeline, self.moment = past
+        if self.moment > now:
+            name = "as_of" if self._timeline == "recorded" else "as_of_valid"
+            raise invalid([{"field": name, "reason": "lies in the future"}])
+        self._history = history
+        self._request, self._response = req, resp
+        self._recorded = read_model.live.positions
+
+    async def read(self, query: Query) -> Answer:
+        """Read a page, as in the base class."""
+        history = self._history
+        try:
+            result = await history.page(self._request, self._response, query, self._timeline, self._recorded)
+        except TooDeepError:
+            raise too_deep(CURSOR_ADVICE) from None
         # The history has exactly one build per version.
-        return Answer(result.page, moment, history.name, Build(result.version, 1), history.source)
-
-    return PageSource(moment, answer)
+        return Answer(result.page, self.moment, history.source, cache_info(history.name, Build(result.version, 1)))
 
 
 def too_deep(advice: str) -> Problem:
@@ -130,12 +157,12 @@ def envelope(member: str, answer: Answer, view: View, request: PageRequest, hint
         request: The page that the client requested.
         hint: The explanation of an empty page, if there is one.
     """
-    page, build = answer.page, answer.build
+    page = answer.page
     content = {
         member: orjson.Fragment(render(page.rows, view, end_of_second(answer.moment))),
         "pagination": pagination(None if request.cursor else request.number or 1, request.size, page.total),
         "next": encode_cursor(page.end, request.order) if page.end else None,
-        "cache_info": CacheInfo(read_model=answer.read_model, version=build.version, build=str(build)),
+        "cache_info": answer.cache_info,
         **answer.staleness,
     }
     if hint:

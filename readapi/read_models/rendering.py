@@ -12,8 +12,8 @@ POSITION = "position"
 """The member with the log and the position of the event that last changed the row."""
 
 
-class EncodedRows(Sequence[ResultRow[Any]]):
-    """Rows whose documents in one view are mostly encoded in advance."""
+class EncodedRows:
+    """Base class of rows whose documents in one view are mostly encoded in advance."""
 
     view: View
     """The view."""

@@ -20,7 +20,7 @@ from readapi.read_models.as_of import RowHistory
 from readapi.read_models.downloads import ARROW, CSV, FILE_ENDINGS, NDJSON, download_type, open_encoder, stream
 from readapi.read_models.hints import FilterValues
 from readapi.read_models.page_parameters import PageParameters, page_parameters, unused_in_download
-from readapi.read_models.pages import CacheInfo, PageSource, envelope, live_pages, past_pages
+from readapi.read_models.pages import CacheInfo, LivePages, Pages, PastPages, envelope
 from readapi.read_models.rendering import all_columns, end_of_second
 from readapi.read_models.schemas import document_type, member_types
 
@@ -104,47 +104,47 @@ def rows_resource(served: ServedReadModel) -> Resource:
         )
         async def on_get(self, req: Request, resp: Response, query: PageParameters, live: LiveRows[Any] | None) -> None:
             """Send one page as JSON, or all rows as CSV, NDJSON or Arrow."""
-            source = _source(served, req, resp, query, live)
+            pages = _pages(served, req, resp, query, live)
             if media_type := download_type(req):
-                await _send_download(resp, served, source, query, media_type)
+                await _send_download(resp, served, pages, query, media_type)
             else:
-                await _send_page(req, resp, source, query, live)
+                await _send_page(req, resp, pages, query, live)
 
     return RowsResource()
 
 
-def _source(
+def _pages(
     served: ServedReadModel, req: Request, resp: Response, query: PageParameters, live: LiveRows[Any] | None
-) -> PageSource:
+) -> Pages:
     now = served.clock()
     if live:
-        return live_pages(served.read_model, live, now)
+        return LivePages(served.read_model, live, now)
     assert query.past is not None
     assert served.history is not None
-    return past_pages(served.read_model, served.history, req, resp, query.past, now)
+    return PastPages(served.read_model, served.history, req, resp, query.past, now)
 
 
 async def _send_page(
-    req: Request, resp: Response, source: PageSource, query: PageParameters, live: LiveRows[Any] | None
+    req: Request, resp: Response, pages: Pages, query: PageParameters, live: LiveRows[Any] | None
 ) -> None:
-    rows_query = query.query(source.moment)
+    rows_query = query.query(pages.moment)
     values = FilterValues(query.projection, rows_query.filters)
     if live:
-        await values.check(live.queries, source.moment)
-    answer = await source.read(rows_query)
-    hint = await values.hint(live.queries, source.moment) if live and not answer.page.total else None
+        await values.check(live.queries, pages.moment)
+    answer = await pages.read(rows_query)
+    hint = await values.hint(live.queries, pages.moment) if live and not answer.page.total else None
     content = envelope("rows", answer, query.view, query.requested_page, hint)
     send_encoded(req, resp, encode(content), performance(req, answer.source))
 
 
 async def _send_download(
-    resp: Response, served: ServedReadModel, source: PageSource, query: PageParameters, media_type: str
+    resp: Response, served: ServedReadModel, pages: Pages, query: PageParameters, media_type: str
 ) -> None:
     if unused := unused_in_download(query):
         raise invalid([{"field": name, "reason": "does not apply to a download of all rows"} for name in unused])
-    view, rows_query = query.view, first_batch(query.query(source.moment))
+    view, rows_query = query.view, first_batch(query.query(pages.moment))
     encoder = open_encoder(media_type, member_types(served.projection, view))
-    answers = source.following(rows_query, await source.read(rows_query))
+    answers = pages.following(rows_query, await pages.read(rows_query))
     resp.content_type = f"{media_type}; charset=utf-8" if media_type == CSV else media_type
     resp.downloadable_as = f"{served.projection.name}.{FILE_ENDINGS[media_type]}"
     resp.set_header("Cache-Control", "no-cache")

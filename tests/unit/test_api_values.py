@@ -110,7 +110,7 @@ def test_a_view_may_have_any_members() -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.just(-math.inf), KEYS)
 def test_a_cursor_survives_encoding_and_is_bound_to_its_order(value: float, key: str) -> None:
-    order = Order("rs", "asc", "number")
+    order = Order("rs", "asc", "number", "relative_strength")
     cursor = encode_cursor(Cursor(value, key), order)
     assert decode_cursor(cursor, order) == Cursor(value, key)
     assert cursor.isascii()
@@ -122,7 +122,7 @@ def test_a_cursor_survives_encoding_and_is_bound_to_its_order(value: float, key:
 @given(st.text())
 def test_any_other_text_is_refused_as_a_cursor(text: str) -> None:
     with pytest.raises(ValueError, match="not a valid cursor"):
-        decode_cursor(text, Order("symbol", "asc", "text"))
+        decode_cursor(text, Order("symbol", "asc", "text", "symbol"))
 
 
 @given(POSITIONS)

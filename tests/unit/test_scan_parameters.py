@@ -48,13 +48,12 @@ def test_sectors_and_universes_are_resolved_to_symbols() -> None:
 
 
 def test_every_filter_and_sort_key_of_the_read_model_is_a_parameter() -> None:
-    own_names = {column: name for name, column in ALIASES.items()} | {"rsi_min": "rsi_range", "rsi_max": "rsi_range"}
+    own_names = ALIASES | {"rsi_min": "rsi_range", "rsi_max": "rsi_range"}
     derived = [own_names.get(name, name) for name in filter_fields(ActivePatterns)]
     assert set(derived) <= ScanParameters.model_fields.keys()
-    own_sort_keys = {column: name for name, column in SORT_ALIASES.items()}
     for name, column in ActivePatterns.columns.items():
         if column.sort:
-            assert scan(sort_by=own_sort_keys.get(name, name)).query(0.0, CATALOGUE).sort_by == name
+            assert scan(sort_by=SORT_ALIASES.get(name, name)).query(0.0, CATALOGUE).sort_by == name
         else:
             with pytest.raises(Problem, match="sort_by"):
                 scan(sort_by=name)
