@@ -24,19 +24,22 @@ def test_dropping_the_builds_of_all_read_models_lets_no_other_lease_expire(redis
     stopped.set()
     code = commands.release_code()
 
-    def live_builds() -> set[Build | None]:
-        return {versions.live for versions in read_versions(redis, READ_MODELS).values()}
+    def live_builds() -> dict[str, Build | None]:
+        return {name: versions.live for name, versions in read_versions(redis, READ_MODELS).items()}
+
+    def builds(number: int) -> dict[str, Build]:
+        return {name: Build(projection.version, number) for name, projection in READ_MODELS.items()}
 
     try:
         worker.run_round()
         for number in (2, 3):
             for name in READ_MODELS:
                 commands.replay(redis, code[name], held=False, throttle=0)
-            while live_builds() != {Build(1, number)}:
+            while live_builds() != builds(number):
                 worker.run_round()
         worker.run_round()
         states = [
-            SegmentKeys(Segment(name, Build(1, number), log)).state
+            SegmentKeys(Segment(name, Build(projection.version, number), log)).state
             for name, projection in READ_MODELS.items()
             for number in (2, 3)
             for log in LOGS

@@ -27,6 +27,8 @@ from tests.processes.roles import environment_of, run_to_end, stop
 
 PRESENT_VERSION = ActivePatterns.version
 NEXT_VERSION = PRESENT_VERSION + 1
+FIRST_BUILD = Build(PRESENT_VERSION, 1)
+"""The build with which release ``1`` begins."""
 SECOND_BUILD = Build(PRESENT_VERSION, 2)
 """The build with which release ``1`` replays."""
 NEXT_BUILD = Build(NEXT_VERSION, 2)

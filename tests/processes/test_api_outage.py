@@ -13,8 +13,8 @@ from infra.redis.connections import connect
 from projections.ports import Segment
 from tests import servers
 from tests.processes.api_service import api, api_responds, detection, post, service
+from tests.processes.release import FIRST_BUILD, PRESENT_VERSION
 from tests.processes.roles import start, stop, tickview, wait_until
-from tests.read_model import FIRST_BUILD
 
 
 def test_without_a_replica_requests_answer_503_until_redis_is_back(tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_without_workers_scans_are_empty_and_bounded_reads_answer_504(redis_url:
         models = [model for model in models if model["name"] != "workspaces"]
         assert {model["lag_events"] for model in models} == {1}
         assert {model["seconds_left"] for model in models} == {None}
-        change_versions(redis, "patterns", lambda versions: versions.deployed(1))
+        change_versions(redis, "patterns", lambda versions: versions.deployed(PRESENT_VERSION))
         redis.hset(SegmentKeys(Segment("patterns", FIRST_BUILD, "market-0")).parked, "A:Doji:daily:1", "{}")
         health = client.get("/api/health").json()
         assert health["status"] == "unhealthy"
         not_folded, parked = health["components"]["read_models"]["patterns"]["reasons"]
-        assert f"no running worker can fold version {FIRST_BUILD.version}" in not_folded
+        assert f"no running worker can fold version {PRESENT_VERSION}" in not_folded
         assert "1 keys are parked" in parked

@@ -19,9 +19,8 @@ from projections.ports import Segment
 from tests import servers
 from tests.events import pattern_detected
 from tests.processes.api_service import detection, post, read_model_state, service
-from tests.processes.release import PRESENT_VERSION, SECOND_BUILD
+from tests.processes.release import FIRST_BUILD, PRESENT_VERSION, SECOND_BUILD
 from tests.processes.roles import wait_until
-from tests.read_model import FIRST_BUILD
 
 FIRST, SECOND = str(FIRST_BUILD), str(SECOND_BUILD)
 

@@ -23,6 +23,7 @@ from projections.versions import Build, Versions
 from tests.oracles.read_models import ReadModelContent, expected_patterns
 from tests.processes.histories import LOGS, append, events_by_log, random_history
 from tests.processes.release import (
+    FIRST_BUILD,
     NEXT_BUILD,
     PRESENT_VERSION,
     SECOND_BUILD,
@@ -30,7 +31,7 @@ from tests.processes.release import (
     start_release,
 )
 from tests.processes.roles import running_role, tickview, tickview_json, wait_until
-from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
+from tests.read_model import assert_same_content, load_segment
 
 FAST = {"lease_seconds": 1.5}
 """Settings with which a worker soon replaces a killed one."""

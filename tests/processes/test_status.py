@@ -11,8 +11,8 @@ from infra.log.event_log import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from tests.events import new_event, pattern_detected
+from tests.processes.release import FIRST_BUILD
 from tests.processes.roles import running_role, tickview, tickview_json, wait_until
-from tests.read_model import FIRST_BUILD
 
 TOPIC = topic_of(PatternDetected)
 

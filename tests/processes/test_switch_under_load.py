@@ -15,9 +15,8 @@ from typing import NamedTuple
 import httpx
 
 from tests.processes.api_service import TIMEOUT_SECONDS, api, detection, post, read_model_state
-from tests.processes.release import NEXT_BUILD, NEXT_VERSION, REPLAYED_NEXT_BUILD, running_release
+from tests.processes.release import FIRST_BUILD, NEXT_BUILD, NEXT_VERSION, REPLAYED_NEXT_BUILD, running_release
 from tests.processes.roles import wait_until
-from tests.read_model import FIRST_BUILD
 
 CONNECTIONS = 3
 
