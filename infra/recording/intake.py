@@ -68,6 +68,11 @@ class Intake:
         """Start the thread."""
         self._thread.start()
 
+    def check_thread(self) -> None:
+        """Raise RuntimeError if the thread has ended before ``close``."""
+        if not self._thread.is_alive():
+            raise RuntimeError(f"The thread {self._thread.name} ended before a stop was requested.")
+
     def close(self) -> None:
         """Record the messages in the queue, then end the thread."""
         self._stop.set()

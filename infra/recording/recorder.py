@@ -68,6 +68,10 @@ class Recorder:
             self._dead_letters.discard(letter.id)
         return _receipt(message, reading, recorded[0])
 
+    def refuse(self, message: Message, refusal: Refusal) -> None:
+        """Store a message as a dead letter without reading it. Raises RedisError."""
+        self._store([_letter(message, [refusal])])
+
     def record_events(self, events: Sequence[Event], origin: str) -> list[RecordedEvent]:
         """Record events that do not come from a message.
 

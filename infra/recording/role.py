@@ -8,8 +8,9 @@ from redis import Redis
 from infra.processes.identity import process_name
 from infra.processes.threads import run_threads
 from infra.recording.counters import CountersFlush
+from infra.recording.ingest_reader import IngestReader
 from infra.recording.intake import Intake
-from infra.recording.listeners import IngestReader, listen
+from infra.recording.pubsub_listener import listen
 from infra.recording.recorder import Recorder
 
 logger = structlog.get_logger()
@@ -38,7 +39,12 @@ def run_recorder(
         Thread(target=listen, args=(subscriber, intake, stop), name="pub/sub", daemon=True),
         Thread(target=reader.run, args=(stop,), name="ingest stream", daemon=True),
     ]
+
+    def every_second() -> None:
+        intake.check_thread()
+        counters.flush()
+
     logger.info("recorder started")
-    run_threads(threads, stop, counters.flush)
+    run_threads(threads, stop, every_second)
     intake.close()
     counters.flush()

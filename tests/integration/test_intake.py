@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 from domain.announcements import Message, Receipt
 from domain.wire import PATTERNS
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
-from infra.recording import listeners
+from infra.recording import pubsub_listener
 from infra.recording.intake import BacklogFullError, Intake
-from infra.recording.listeners import listen
+from infra.recording.pubsub_listener import listen
 from infra.recording.recorder import Recorder
 from infra.redis.connections import connect
 from infra.redis.functions import load
@@ -94,7 +94,7 @@ def test_a_message_to_a_full_backlog_is_refused_at_once() -> None:
 def test_a_full_backlog_delays_pubsub_messages_then_drops_and_counts_them(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listeners, "BACKLOG_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(pubsub_listener, "BACKLOG_WAIT_SECONDS", 0.2)
     recorder, stop = BlockedRecorder(), Event()
     with running_intake(Intake(recorder.record, backlog=2, batch_size=1, batch_seconds=0)) as intake:
         listener = Thread(target=listen, args=(redis, intake, stop))

@@ -10,7 +10,7 @@ from domain.streams import market_logs
 from domain.wire import CHANNELS, INGEST_STREAM, PATTERNS
 from infra.log.event_log import EventLog
 from infra.recording.dead_letters import DeadLetters
-from infra.recording.listeners import CLAIM_AFTER_SECONDS, GROUP
+from infra.recording.ingest_reader import CLAIM_AFTER_SECONDS, GROUP
 from infra.redis.connections import connect
 from tests import servers
 from tests.processes.roles import killed_role, running_role, tickview, tickview_json, wait_until

@@ -1,0 +1,183 @@
+"""Reader of the ingest stream, through a consumer group that loses no message."""
+
+import time
+from collections.abc import Iterable
+from threading import Event
+from typing import Any
+
+import structlog
+from eventsourcing.persistence import PersistenceError
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from domain.announcements import Message
+from domain.wire import INGEST_STREAM, Refusal
+from infra.processes.outage import OutageLog
+from infra.recording.counters import Counters, count_receipts
+from infra.recording.intake import RETRY_SECONDS
+from infra.recording.recorder import Recorder
+
+logger = structlog.get_logger()
+
+GROUP = "tickview"
+"""Consumer group of all recorders."""
+
+ATTEMPTS_KEY = "tickview:ingest:attempts"
+"""Redis hash: id of an entry -> number of attempts to record it after its consumer had died or hung."""
+
+MAX_ATTEMPTS = 3
+"""Highest number of these attempts. After them, the entry becomes a dead letter."""
+
+POLL_SECONDS = 0.5
+"""Longest wait for an entry, in seconds, before the reader checks whether it should stop."""
+
+CLAIM_AFTER_SECONDS = 10.0
+"""Seconds after which an unacknowledged entry is claimed from its consumer, which counts as dead."""
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+"""An entry of a Redis stream: its id and its fields. No fields: the entry was trimmed while it was pending."""
+
+
+class IngestReader:
+    """A consumer of the ingest stream. It also claims the entries of consumers that died.
+
+    A consumer may have died of an entry. Claimed entries are therefore tried a second time one by one, and become dead
+    letters after ``MAX_ATTEMPTS``.
+
+    Args:
+        client: The client of the server that holds the stream.
+        recorder: The recorder of the messages.
+        consumer: A name that no other consumer of the group has.
+        batch_size: Highest number of entries per batch.
+    """
+
+    def __init__(self, client: Redis, recorder: Recorder, consumer: str, batch_size: int) -> None:
+        self._client = client
+        self._recorder = recorder
+        self._consumer = consumer
+        self._batch_size = batch_size
+        self._claim_at = 0.0
+        self._has_unrecorded = False
+        self._attempted: set[bytes] = set()
+        """Ids of the claimed entries that are not acknowledged yet."""
+        self.counts = Counters()
+
+    def run(self, stop: Event) -> None:
+        """Record entries until ``stop`` is set. An entry that cannot be recorded stays pending and is tried again."""
+        outage = OutageLog("ingest stream cannot be recorded", "ingest stream is recorded again")
+        while not stop.is_set():
+            try:
+                if claimed := self._claim():
+                    self._record_claimed(claimed)
+                else:
+                    self._record(self._read())
+                outage.recovered()
+            except (RedisError, PersistenceError) as error:
+                if "NOGROUP" in str(error):
+                    self._create_group()
+                    continue
+                outage.failed(error)
+                self._has_unrecorded = True
+                stop.wait(RETRY_SECONDS)
+
+    def _create_group(self) -> None:
+        """Create the group at the beginning of the stream, before the entries added while no recorder ran."""
+        try:
+            self._client.xgroup_create(INGEST_STREAM, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def _read(self) -> list[Entry]:
+        """Read the consumer's own pending entries after a failure, otherwise new entries."""
+        start = "0" if self._has_unrecorded else ">"
+        reply: Any = self._client.xreadgroup(
+            GROUP, self._consumer, {INGEST_STREAM: start}, count=self._batch_size, block=round(POLL_SECONDS * 1000)
+        )
+        entries = reply[0][1] if reply else []
+        self._has_unrecorded = self._has_unrecorded and bool(entries)
+        return list(entries)
+
+    def _claim(self) -> list[Entry]:
+        """Claim entries that any consumer, this one included, read and did not acknowledge in time."""
+        if time.monotonic() < self._claim_at:
+            return []
+        idle = round(CLAIM_AFTER_SECONDS * 1000)
+        entries: Any
+        _, entries, trimmed = self._client.xautoclaim(
+            INGEST_STREAM, GROUP, self._consumer, min_idle_time=idle, count=self._batch_size
+        )
+        self._report_trimmed(trimmed)
+        if not entries:
+            self._claim_at = time.monotonic() + CLAIM_AFTER_SECONDS / 2
+        return list(entries)
+
+    def _record_claimed(self, entries: list[Entry]) -> None:
+        """Record claimed entries: together at the first attempt, then one by one, so that only a bad entry remains."""
+        ids = [identity for identity, _ in entries]
+        attempts: Any = self._client.hmget(ATTEMPTS_KEY, ids)
+        self._attempted.update(ids)
+        first = [entry for entry, number in zip(entries, attempts, strict=True) if number is None]
+        if first:
+            self._count_attempt(identity for identity, _ in first)
+            self._record(first)
+        for entry, number in zip(entries, attempts, strict=True):
+            if number is None:
+                continue
+            if int(number) >= MAX_ATTEMPTS:
+                self._refuse(entry)
+            else:
+                self._count_attempt([entry[0]])
+                self._record([entry])
+
+    def _count_attempt(self, ids: Iterable[bytes]) -> None:
+        with self._client.pipeline() as pipeline:
+            for identity in ids:
+                pipeline.hincrby(ATTEMPTS_KEY, identity, 1)
+            pipeline.execute()
+
+    def _refuse(self, entry: Entry) -> None:
+        """Store an entry as a dead letter, without reading its message."""
+        identity, fields = entry
+        if fields:
+            reason = f"{MAX_ATTEMPTS + 1} recorders took the message and stopped before they had recorded it"
+            self._recorder.refuse(_message(identity, fields), Refusal("reader-failed", reason))
+            self.counts.add({"refused": 1})
+        self._acknowledge([identity])
+
+    def _record(self, entries: list[Entry]) -> None:
+        if not entries:
+            return
+        messages = [_message(identity, fields) for identity, fields in entries if fields]
+        receipts = self._recorder.record(messages)
+        self._acknowledge([identity for identity, _ in entries])
+        self._report_trimmed([identity for identity, fields in entries if not fields])
+        self.counts.add(count_receipts(receipts))
+
+    def _acknowledge(self, ids: list[bytes]) -> None:
+        with self._client.pipeline() as pipeline:
+            pipeline.xack(INGEST_STREAM, GROUP, *ids)
+            pipeline.xdel(INGEST_STREAM, *ids)
+            if attempted := self._attempted.intersection(ids):
+                pipeline.hdel(ATTEMPTS_KEY, *attempted)
+            pipeline.execute()
+        self._attempted.difference_update(ids)
+
+    def _report_trimmed(self, ids: list[bytes]) -> None:
+        """Report entries that somebody removed from the stream before they were recorded."""
+        if ids:
+            self._client.hdel(ATTEMPTS_KEY, *ids)
+            self.counts.add({"trimmed": len(ids)})
+            logger.error("entries of the ingest stream were trimmed before they were recorded", entries=len(ids))
+
+
+def _message(identity: bytes, fields: dict[bytes, bytes]) -> Message:
+    now = time.time()
+    added_at = int(identity.split(b"-")[0]) / 1000
+    return Message(
+        fields.get(b"channel", b"").decode(errors="replace"),
+        fields.get(b"payload", b""),
+        # A producer may give ids of its own, which need not be milliseconds.
+        added_at if added_at <= now else now,
+        "stream",
+    )

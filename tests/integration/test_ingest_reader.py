@@ -1,0 +1,167 @@
+"""The reader of the ingest stream: no entry stops it, whatever its id, its content or its fate."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import orjson
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from domain.announcements import Message, Receipt
+from domain.wire import INGEST_STREAM, PATTERNS
+from infra.composition import Stores, open_dead_letters, open_market_logs
+from infra.log.event_log import EventLog
+from infra.recording import ingest_reader
+from infra.recording.dead_letters import DeadLetters
+from infra.recording.ingest_reader import ATTEMPTS_KEY, GROUP, MAX_ATTEMPTS, IngestReader
+from infra.recording.recorder import Recorder
+from infra.redis.functions import load
+from infra.settings import Settings
+from tests.processes.roles import wait_until
+
+
+class Crash(BaseException):
+    """The end of a recorder process in the middle of its work."""
+
+
+class InterruptedRecorder(Recorder):
+    """A recorder that calls ``interrupt`` with the messages before it records them."""
+
+    interrupt: Callable[[Sequence[Message]], None] = staticmethod(lambda _: None)
+
+    def record(self, messages: Sequence[Message]) -> list[Receipt]:
+        self.interrupt(messages)
+        return super().record(messages)
+
+
+class StopWhen(Event):
+    """An event that is set as soon as a condition holds."""
+
+    def __init__(self, condition: Callable[[], bool]) -> None:
+        super().__init__()
+        self._condition = condition
+
+    def is_set(self) -> bool:
+        return self._condition()
+
+
+class Intake:
+    """The ingest stream of one server, with all that receives its messages."""
+
+    def __init__(self, redis: Redis, url: str) -> None:
+        load(redis)
+        stores = Stores(Settings(redis_url=url), redis, None)
+        self.redis = redis
+        self.logs: dict[str, EventLog] = open_market_logs(stores)
+        self.dead_letters: DeadLetters = open_dead_letters(stores)
+        self.recorder = InterruptedRecorder(self.logs, self.dead_letters, stores.settings.max_message_bytes)
+        redis.xgroup_create(INGEST_STREAM, GROUP, id="0", mkstream=True)
+
+    def add(self, symbol: str, identity: str = "*") -> bytes:
+        """Add the announcement of a pattern that names no time. Return its payload."""
+        data = {"symbol": symbol, "pattern": "Doji", "confidence": 0.5}
+        payload = orjson.dumps({"event_type": "pattern_detected", "data": data})
+        self.redis.xadd(INGEST_STREAM, {"channel": PATTERNS, "payload": payload}, id=identity)
+        return payload
+
+    def recorded_symbols(self) -> list[str]:
+        """Return the symbols of all recorded detections."""
+        entries = [entry for log in self.logs.values() for entry in log.read(0, 100)]
+        return sorted(orjson.loads(entry.state)["symbol"] for entry in entries)
+
+    def is_empty(self) -> bool:
+        """Return whether no entry waits, pending or not."""
+        pending = self.redis.xpending(INGEST_STREAM, GROUP)["pending"]
+        return not pending and not self.redis.xlen(INGEST_STREAM)
+
+    def reader(self, consumer: str) -> IngestReader:
+        return IngestReader(self.redis, self.recorder, consumer, 10)
+
+    @contextmanager
+    def reading(self, consumer: str) -> Iterator[IngestReader]:
+        """Run a reader in a thread. At the end, the thread must still be alive."""
+        reader, stop = self.reader(consumer), Event()
+        thread = Thread(target=reader.run, args=(stop,))
+        thread.start()
+        try:
+            yield reader
+            assert thread.is_alive()
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.fixture
+def intake(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Intake:
+    monkeypatch.setattr(ingest_reader, "CLAIM_AFTER_SECONDS", 0.02)
+    return Intake(redis, redis_url)
+
+
+@pytest.mark.parametrize("identity", ["1795934642196000-0", "9223372036854775807-0", "18446744073709551614-0"])
+def test_an_entry_whose_id_is_no_time_is_received_now(intake: Intake, identity: str) -> None:
+    before = time.time()
+    intake.add("AAPL", identity)
+    with intake.reading("reader"):
+        wait_until(intake.recorded_symbols, "the entry is recorded")
+        wait_until(intake.is_empty, "the entry is acknowledged")
+    [entry] = [entry for log in intake.logs.values() for entry in log.read(0, 100)]
+    assert before <= orjson.loads(entry.state)["occurred_at"] <= time.time()
+
+
+def test_entries_of_a_dead_reader_that_were_trimmed_are_counted(intake: Intake) -> None:
+    for symbol in ("AAPL", "MSFT"):
+        intake.add(symbol)
+    assert len(intake.redis.xreadgroup(GROUP, "dead", {INGEST_STREAM: ">"})[0][1]) == 2
+    intake.redis.xtrim(INGEST_STREAM, maxlen=0, approximate=False)
+    intake.add("TSLA")
+    with intake.reading("reader") as reader:
+        wait_until(lambda: reader.counts["trimmed"] == 2, "the trimmed entries are counted")
+        wait_until(lambda: intake.recorded_symbols() == ["TSLA"], "the next entry is recorded")
+        wait_until(intake.is_empty, "all entries are acknowledged")
+
+
+def test_own_entries_that_were_trimmed_during_an_outage_are_counted(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_reader, "CLAIM_AFTER_SECONDS", 60)
+
+    def trim_and_fail_once(_: Sequence[Message]) -> None:
+        intake.recorder.interrupt = lambda _: None
+        intake.redis.xtrim(INGEST_STREAM, maxlen=1, approximate=False)
+        raise RedisError("Redis was away for a moment.")
+
+    for symbol in ("AAPL", "MSFT"):
+        intake.add(symbol)
+    intake.recorder.interrupt = trim_and_fail_once
+    with intake.reading("reader") as reader:
+        wait_until(lambda: reader.counts["trimmed"] == 1, "the trimmed entry is counted")
+        wait_until(intake.is_empty, "all entries are acknowledged")
+    assert intake.recorded_symbols() == ["MSFT"]
+
+
+def test_an_entry_that_ends_its_readers_becomes_a_dead_letter(intake: Intake) -> None:
+    """The other entries of its batch are recorded once. The dead letter has the payload and the reason."""
+    intake.add("AAPL")
+    fatal = intake.add("FATAL")
+    intake.add("MSFT")
+
+    def end_the_process(messages: Sequence[Message]) -> None:
+        if any(message.payload == fatal for message in messages):
+            raise Crash
+
+    intake.recorder.interrupt = end_the_process
+    crashes = 0
+    while not intake.is_empty():
+        try:
+            intake.reader(f"reader {crashes}").run(StopWhen(intake.is_empty))
+        except Crash:
+            crashes += 1
+    assert crashes == MAX_ATTEMPTS + 1
+    assert intake.recorded_symbols() == ["AAPL", "MSFT"]
+    [letter] = intake.dead_letters.page(None, 10)
+    assert (letter.payload, letter.code, letter.via) == (fatal, "reader-failed", "stream")
+    assert f"{crashes} recorders took the message and stopped" in letter.reason
+    assert not intake.redis.exists(ATTEMPTS_KEY)
