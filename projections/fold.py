@@ -78,6 +78,8 @@ class DecodedEntry(NamedTuple):
     """The keys and groups of rows that the projection's ``keys`` returned for the event."""
     error: str | None
     """The error of decoding. None: the entry was decoded."""
+    needs_row: bool = False
+    """Whether the event changes the row only if it exists: the event addressed the group of the row, not its key."""
 
 
 def decode_entries(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[DecodedEntry]:
@@ -171,11 +173,15 @@ def fold_parked(
 def decode_parked_entries(
     projection: Projection[Any, Any], key: str, entries: Iterable[LogEntry]
 ) -> list[DecodedEntry]:
-    """Decode the parked entries of a key. Entries that are parked under the key of a row address only that row."""
+    """Decode the parked entries of a key. Entries that are parked under the key of a row address only that row.
+
+    A parked key is a member of its group, because it may become a row. Events that address the group are therefore
+    parked behind it. If it becomes no row, they must not create one.
+    """
     decoded = [_decode_entry(projection, entry) for entry in entries]
     if key.startswith(STREAM_KEY_PREFIX):
         return decoded
-    return [entry._replace(targets=(key,)) for entry in decoded]
+    return [entry._replace(targets=(key,), needs_row=key not in entry.targets) for entry in decoded]
 
 
 class _Folding:
@@ -197,7 +203,8 @@ class _Folding:
             self._park(stream_key, decoded.entry, decoded.error)
         else:
             for key in self._resolve(decoded.targets):
-                self._evolve(key, decoded.entry, decoded.event)
+                if not decoded.needs_row or self._stored(key) or key in self._parked_keys:
+                    self._evolve(key, decoded.entry, decoded.event)
 
     def _resolve(self, targets: Iterable[str | Group]) -> list[str]:
         keys: dict[str, None] = {}

@@ -14,6 +14,7 @@ from infra.read_models.store import RedisStore
 from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import CommitOutcome
 from projections.versions import Build
+from tests.events import pattern_expired, pattern_updated
 from tests.integration.projector_support import (
     LOG,
     acquire_lease,
@@ -121,6 +122,23 @@ def test_folding_ahead_parks_the_same_events_as_folding_batch_by_batch(
         parked_keys(redis, SegmentKeys(segment_of(faulty, build))) for build in (ahead_build, FIRST_BUILD)
     )
     assert parked_ahead == parked
+
+
+def test_a_retry_creates_no_row_from_an_event_for_all_tiers(redis: Redis) -> None:
+    """The expiry of an unknown pattern is parked, and so is the update behind it, which speaks of existing rows."""
+    store, faulty = RedisStore(redis), FaultyPatterns()
+    keys = SegmentKeys(segment_of(faulty))
+    expired = pattern_expired(symbol="BRK", tier="daily", event_id="1", extra={"poison": "evolve"})
+    append(open_log(redis), [expired, pattern_updated(symbol="BRK", confidence=0.8, event_id="2")])
+    lease = acquire_lease(store, segment_of(faulty))
+    projector = Projector(faulty, open_log(redis), store, lease)
+    assert projector.step(10, 0) == (CommitOutcome.COMMITTED, 2)
+    [key] = redis.hkeys(keys.parked)
+    assert redis.llen(keys.parked_events(key.decode())) == 2
+    faulty.broken = False
+    redis.sadd(keys.retry, key)
+    assert projector.retry_parked() is CommitOutcome.COMMITTED
+    assert not redis.exists(keys.parked, keys.rows, keys.groups)
 
 
 def test_a_retry_discards_batches_that_were_folded_ahead(redis: Redis) -> None:
