@@ -35,7 +35,7 @@ class Performance(TypedDict):
 
 def pagination(page: int | None, per_page: int, total: int) -> Pagination:
     """Describe the position of a page among ``total`` rows."""
-    return Pagination(page=page, per_page=per_page, total=total, pages=-(-total // per_page))
+    return {"page": page, "per_page": per_page, "total": total, "pages": -(-total // per_page)}
 
 
 def send(resp: Response, content: Any, status: int = 200) -> None:

@@ -27,7 +27,7 @@ from readapi.http.parameters import (
     TierName,
 )
 from readapi.patterns.list_filters import ListId
-from readapi.read_models.filter_parameters import FilterParameters, ParameterFields, filter_fields
+from readapi.read_models.filter_parameters import FilterParameters, ParameterFields, filter_fields, range_filter
 from readapi.read_models.hints import FilterValues
 from readapi.read_models.moment_parameters import MomentParameters
 from readapi.read_models.page_parameters import CursorText
@@ -47,7 +47,8 @@ REPLACED = frozenset((*ALIASES, "confidence_min", "rsi_min", "rsi_max"))
 SORT_ALIASES = {"relative_strength": "rs", "relative_volume": "volume"}
 """Column -> its sort key in the scan, if it has another name."""
 
-_FILTERS = FilterParameters(ActivePatterns, ALIASES)
+_FILTERS = FilterParameters(ActivePatterns, ALIASES, without=("symbol", "confidence", "rsi"))
+"""The filters that follow from their parameters alone."""
 
 
 def _derived_fields() -> ParameterFields:
@@ -132,14 +133,14 @@ class PatternFilters(AllFilters):
         Args:
             symbols: The result of ``resolve_symbols``.
         """
-        values = self.__dict__.copy()
-        # The symbols of a universe are in the case of the rows already. A converted set would have to be hashed anew.
-        values["symbols"] = None
-        if not self.confidence_min:
-            values["confidence_min"] = None
+        given = self.__dict__
+        filters = _FILTERS.filters(given)
+        highest = given["confidence_max"]
+        # Every pattern passes the lower bound 0.
+        if self.confidence_min or highest is not None:
+            filters.append(range_filter("confidence", self.confidence_min, highest, "confidence_max"))
         if self.rsi_range:
-            values["rsi_min"], values["rsi_max"] = self.rsi_range
-        filters = _FILTERS.filters(values)
+            filters.append(range_filter("rsi", *self.rsi_range, "rsi_range"))
         return tuple(filters) if symbols is None else (Equality("symbol", symbols), *filters)
 
     @property

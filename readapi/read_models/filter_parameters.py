@@ -4,7 +4,7 @@ A column with equality filters has the parameter ``<column>``, a list. A column 
 ``<column>_min`` and ``<column>_max``.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from functools import lru_cache
 from math import inf
 from typing import Any, Literal, NamedTuple, cast
@@ -76,21 +76,24 @@ class FilterParameters:
     Args:
         projection: The projection of the read model.
         aliases: A parameter of ``filter_fields`` -> the parameter that has its place, if it has another name.
+        without: The columns whose parameters are not read.
     """
 
-    def __init__(self, projection: AnyProjection, aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, projection: AnyProjection, aliases: Mapping[str, str] | None = None, without: Collection[str] = ()
+    ) -> None:
         names = aliases or {}
         self._values = [
             _ValueParameter(names.get(name, name), name, column.group)
             for name, column in projection.columns.items()
-            if column.equality
+            if column.equality and name not in without
         ]
         if _has_separate_key_filter(projection):
             self._values.append(_ValueParameter(projection.key, projection.key, str))
         self._bounds = [
             _BoundParameters(names.get(f"{name}_min", f"{name}_min"), names.get(f"{name}_max", f"{name}_max"), name)
             for name, column in projection.columns.items()
-            if column.range
+            if column.range and name not in without
         ]
 
     def filters(self, parameters: Mapping[str, Any]) -> list[Filter]:
@@ -110,13 +113,28 @@ class FilterParameters:
         ]
         for lowest_name, highest_name, column in self._bounds:
             lowest, highest = get(lowest_name), get(highest_name)
-            if highest is not None:
-                if lowest is not None and lowest > highest:
-                    raise invalid([{"field": highest_name, "reason": f"is below the lowest value, {lowest:g}"}])
-                filters.append(Range(column, -inf if lowest is None else lowest, highest))
-            elif lowest is not None:
-                filters.append(Range(column, lowest))
+            if lowest is not None or highest is not None:
+                filters.append(range_filter(column, lowest, highest, highest_name))
         return filters
+
+
+def range_filter(column: str, lowest: float | None, highest: float | None, highest_name: str) -> Range:
+    """Return a filter by bounds. A bound that is None is no bound.
+
+    Args:
+        column: The column.
+        lowest: The lower bound.
+        highest: The upper bound.
+        highest_name: The parameter of the upper bound.
+
+    Raises:
+        Problem: 400, the upper bound is below the lower bound.
+    """
+    if highest is None:
+        return Range(column, -inf if lowest is None else lowest)
+    if lowest is not None and lowest > highest:
+        raise invalid([{"field": highest_name, "reason": f"is below the lowest value, {lowest:g}"}])
+    return Range(column, -inf if lowest is None else lowest, highest)
 
 
 @lru_cache(maxsize=1_000)

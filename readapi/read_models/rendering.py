@@ -13,16 +13,17 @@ POSITION = "position"
 
 
 class EncodedRows:
-    """Base class of rows whose documents in one view are mostly encoded in advance."""
+    """Base class of rows whose documents in one view may mostly be encoded in advance."""
 
-    view: View
-    """The view."""
-
-    def encode(self, now: float) -> bytes:
-        """Encode the documents of ``view`` as a JSON array, with the same result as ``render``.
+    def encode(self, view: View, now: float) -> bytes | None:
+        """Encode the documents as a JSON array, with the same result as ``render``.
 
         Args:
+            view: The view in which the rows are shown.
             now: Moment to which time spans refer, in epoch seconds.
+
+        Returns:
+            The array, or None if documents in this view are not encoded in advance.
         """
         raise NotImplementedError
 
@@ -51,6 +52,5 @@ def render(rows: Sequence[ResultRow[Any]], view: View, now: float) -> bytes:
         view: The view in which the rows are shown.
         now: Moment to which time spans refer, in epoch seconds.
     """
-    if isinstance(rows, EncodedRows) and rows.view is view:
-        return rows.encode(now)
-    return orjson.dumps([view.render(result, now) for result in rows])
+    encoded = rows.encode(view, now) if isinstance(rows, EncodedRows) else None
+    return orjson.dumps([view.render(result, now) for result in rows]) if encoded is None else encoded

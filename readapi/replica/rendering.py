@@ -101,19 +101,26 @@ class RowEncoder:
         return b"".join(parts)
 
 
-class ReplicaRows(Sequence[ResultRow[Any]]):
+class ReplicaRows(EncodedRows, Sequence[ResultRow[Any]]):
     """The rows of a page, read from the columns on access.
 
     Read them before the replica changes, that is before the next ``await``.
 
     Args:
         codec: Decodes the rows of the replica.
+        encoder: Encodes the rows in one view without decoding them. None: no view is encoded in advance.
         slots: The slots of the rows of the page.
     """
 
-    def __init__(self, codec: RowCodec, slots: Slots) -> None:
+    def __init__(self, codec: RowCodec, encoder: RowEncoder | None, slots: Slots) -> None:
         self._codec = codec
+        self._encoder = encoder
         self._slots = slots
+
+    def encode(self, view: View, now: float) -> bytes | None:
+        """Encode the documents as a JSON array, as in the base class."""
+        encoder = self._encoder
+        return encoder.encode(self._slots, now) if encoder and encoder.view is view else None
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -130,25 +137,6 @@ class ReplicaRows(Sequence[ResultRow[Any]]):
 
     def __iter__(self) -> Iterator[ResultRow[Any]]:
         return iter(self[:])
-
-
-class EncodedReplicaRows(ReplicaRows, EncodedRows):
-    """The rows of a page, whose documents in one view are mostly encoded in advance.
-
-    Args:
-        codec: Decodes the rows of the replica.
-        encoder: Encodes the rows.
-        slots: The slots of the rows of the page.
-    """
-
-    def __init__(self, codec: RowCodec, encoder: RowEncoder, slots: Slots) -> None:
-        super().__init__(codec, slots)
-        self._encoder = encoder
-        self.view = encoder.view
-
-    def encode(self, now: float) -> bytes:
-        """Encode the documents as a JSON array. Decodes no row."""
-        return self._encoder.encode(self._slots, now)
 
 
 def encoder_of(projection: AnyProjection, columns: Columns) -> RowEncoder | None:

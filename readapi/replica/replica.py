@@ -1,7 +1,6 @@
 """The replica of one build of a read model: kept current change by change, and queried like the read model itself."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -24,7 +23,7 @@ from readapi.replica.arrays import Slots
 from readapi.replica.columns import NO_END, Columns, summary_column
 from readapi.replica.indexes import Indexes
 from readapi.replica.merging import MergedRows
-from readapi.replica.rendering import EncodedReplicaRows, ReplicaRows, encoder_of
+from readapi.replica.rendering import ReplicaRows, encoder_of
 from readapi.replica.row_codec import RowCodec
 from readapi.replica.scanning import find_matches
 
@@ -56,11 +55,6 @@ class Replica:
         self._indexes = Indexes(projection, self._columns)
         self._codec = RowCodec(projection, self._columns)
         self._encoder = encoder_of(projection, self._columns)
-        self._result_rows: Callable[[Slots], ReplicaRows] = (
-            partial(EncodedReplicaRows, self._codec, self._encoder)
-            if self._encoder
-            else partial(ReplicaRows, self._codec)
-        )
         self._merged = MergedRows(projection) if projection.merges() else None
         self._count_columns = {column.count: name for name, column in projection.columns.items() if column.equality}
         self._count_columns |= {count.name: summary_column(count.name) for count in projection.summaries}
@@ -185,7 +179,7 @@ class Replica:
         if query.offset > MAX_OFFSET and query.offset < total:
             raise TooDeepError(query, total)
         end = self._cursor(slots.item(-1), query.sort_by) if more and len(slots) else None
-        return Page(self._result_rows(slots), total, end)
+        return Page(ReplicaRows(self._codec, self._encoder, slots), total, end)
 
     def _cursor(self, slot: int, sort_by: str | None) -> Cursor:
         columns = self._columns
@@ -206,7 +200,7 @@ class Replica:
         """Return the rows with the keys, in the order of ``keys``, without rows that do not exist or have ended."""
         self.advance(now)
         slots = self._columns.slots(keys)
-        return self._result_rows(slots[self._columns.active[slots]])
+        return ReplicaRows(self._codec, self._encoder, slots[self._columns.active[slots]])
 
     async def counts(self, names: Sequence[str], now: float) -> Mapping[str, Counts]:
         """Return counts by name, of the rows that have not ended at ``now`` (epoch seconds).

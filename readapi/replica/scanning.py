@@ -122,8 +122,8 @@ def _merge(order: SortedIndex, runs: list[Slots], filters: list[Filter], query: 
         else:
             total += len(run)
             best.append(run[-needed:] if query.descending else run[:needed])
-    matches = _select(order, np.concatenate(best), query)
-    return matches._replace(total=total)
+    _, slots, more = _select(order, best[0] if len(best) == 1 else np.concatenate(best), query)
+    return ScanMatches(total, slots, more)
 
 
 def _test_all(run: Slots, filters: list[Filter]) -> Mask:

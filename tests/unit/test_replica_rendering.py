@@ -44,6 +44,7 @@ def check_rendering(projection: Projection[Any, Any], rows: Mapping[str, Any], n
     [view, *_] = projection.views.values()
     results = asyncio.run(replica.get_many(list(rows), now))
     assert isinstance(results, EncodedRows)
+    assert results.encode(view, now) is not None
     assert render(results, view, now) == render(list(results), view, now)
 
 
