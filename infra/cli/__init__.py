@@ -2,7 +2,8 @@
 
 import sys
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from eventsourcing.persistence import PersistenceError
@@ -72,13 +73,22 @@ app = typer.Typer(
     name="tickview",
     cls=LazyCommands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"tickview {version('tickview')}")
+        raise typer.Exit
+
+
 @app.callback()
-def tickview() -> None:
+def tickview(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Record, query, archive and audit stock-chart patterns and backtests."""
 
 

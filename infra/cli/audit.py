@@ -18,13 +18,10 @@ from infra.archive.verification import heads as heads_
 from infra.archive.verification.verify import Verification, record_verification
 from infra.archive.verification.verify import verify as verify_archive
 from infra.bench.measurement import PROGRESS_CONSOLE
-from infra.cli.errors import CommandError
+from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_database
 from infra.plugins import configure
-
-MISMATCH = 3
-"""Exit code of a failed verification or check."""
 
 app = typer.Typer(help="Verify the archive, print and check its heads, and export its events.", no_args_is_help=True)
 
@@ -45,7 +42,7 @@ ToOption = Annotated[
 def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None, json: JsonOption = False) -> None:
     """Recompute the hash chains of the archive. Print the first event of each log that does not match.
 
-    Exit code 3: an event does not match.
+    Exit code 3: an event does not match. Exit code 1: there is no event in the range.
 
     Example: tickview audit verify --log market-0 --from 2026-01-01
     """
@@ -53,6 +50,8 @@ def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None
     database = open_database(configure())
     with _progress_bars() as progress:
         verification = verify_archive(database, log, bounds, progress)
+    if bounds != ArchiveRange() and not any(each.events or each.finding for each in verification.logs):
+        raise CommandError("The archive has no event in this range, so that nothing was verified.")
     if log is None and bounds == ArchiveRange():
         try:
             record_verification(database, verification)
@@ -65,7 +64,7 @@ def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None
     else:
         _print_verification(verification)
     if not verification.ok:
-        raise typer.Exit(MISMATCH)
+        raise typer.Exit(NEGATIVE_OUTCOME)
 
 
 def _print_verification(verification: Verification) -> None:
@@ -134,7 +133,7 @@ def check(
         console.print(f"signature: {signature}")
         console.print("today's history extends these heads" if ok else "today's history does not match this file")
     if not ok:
-        raise typer.Exit(MISMATCH)
+        raise typer.Exit(NEGATIVE_OUTCOME)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from domain.errors import TickViewError
 from infra.catalogue.parsing import RefusedRow
 from infra.catalogue.synchronization import Synchronizer, SyncReport, read_source
+from infra.cli.errors import NEGATIVE_OUTCOME
 from infra.cli.output import JsonOption, console, print_json
 from infra.cli.roles import stop_on_signals
 from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
@@ -24,9 +25,6 @@ from readapi.ports.read_models import format_positions
 app = typer.Typer(help="Synchronize the catalogue of symbols and universes.", no_args_is_help=True)
 
 logger = structlog.get_logger()
-
-ROWS_REFUSED = 3
-"""Exit code when some rows were refused and all other rows were recorded."""
 
 REFUSALS_PRINTED = 20
 """Highest number of refused rows in the output."""
@@ -117,7 +115,7 @@ def _print_result(result: SyncReport, *, dry_run: bool, json: bool) -> None:
     else:
         _print_text(result, dry_run=dry_run)
     if result.refused:
-        raise typer.Exit(ROWS_REFUSED)
+        raise typer.Exit(NEGATIVE_OUTCOME)
 
 
 def _print_text(result: SyncReport, *, dry_run: bool) -> None:

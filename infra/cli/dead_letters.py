@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from domain.announcements import DeadLetter
-from infra.cli.errors import CommandError
+from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
 from infra.plugins import configure
@@ -54,6 +54,8 @@ def show(letter_id: Annotated[str, typer.Argument(help="Id of the dead letter.")
 def retry(ids: Ids = None, every: All = False, json: JsonOption = False) -> None:
     """Read dead letters again, for example after an update. Record the messages that can be read now.
 
+    Exit code 3: a dead letter was refused again.
+
     Example: tickview dead-letters retry --all
     """
     letters, stores = _open()
@@ -68,16 +70,26 @@ def retry(ids: Ids = None, every: All = False, json: JsonOption = False) -> None
         print_json({"retried": outcomes})
     else:
         print_table(("id", "outcome", "events", "reason"), outcomes, "no dead letters")
+    if any(outcome["outcome"] == "refused" for outcome in outcomes):
+        raise typer.Exit(NEGATIVE_OUTCOME)
 
 
 @app.command()
-def discard(ids: Ids = None, every: All = False, json: JsonOption = False) -> None:
-    """Remove dead letters permanently.
+def discard(
+    ids: Ids = None,
+    every: All = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before all dead letters are removed.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Remove dead letters permanently. With --all, the command asks first.
 
     Example: tickview dead-letters discard 5f0c…
     """
     letters = _open()[0]
-    discarded = [letter.id for letter in _chosen(letters, ids, every) if letters.discard(letter.id)]
+    chosen = _chosen(letters, ids, every)
+    if every and chosen and not yes:
+        typer.confirm(f"Remove {len(chosen)} dead letters permanently?", abort=True, err=True)
+    discarded = [letter.id for letter in chosen if letters.discard(letter.id)]
     if json:
         print_json({"discarded": discarded})
     else:

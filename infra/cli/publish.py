@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from domain.wire import INGEST_STREAM
-from infra.cli.errors import CommandError
+from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.output import JsonOption, console, print_json
 from infra.composition import api_url, redis_url
 from infra.plugins import configure
@@ -53,6 +53,8 @@ def publish(
     Each line is {"channel": …, "payload": …}, or only a payload if --channel is given. A payload that is a string is
     sent unchanged, so that malformed messages can be sent, too.
 
+    Exit code 3: TickView refused a message (--via http), or nobody heard it (--via pubsub).
+
     Example: tickview publish samples.jsonl --via stream
     """
     settings = configure()
@@ -64,13 +66,18 @@ def publish(
         while batch := list(islice(messages, BATCH_SIZE)):
             outcomes += send(batch)
             sent += len(batch)
+    refused = [refusal for outcome in outcomes for refusal in outcome.get("refused", ())]
+    unheard = sum(outcome.get("unheard", 0) for outcome in outcomes)
     if json:
-        print_json({"sent": sent, "via": via.value, "outcomes": outcomes})
+        print_json({"sent": sent, "via": via.value, "unheard": unheard, "outcomes": outcomes})
     else:
         console.print(f"{sent} messages sent via {via.value}")
-        for outcome in outcomes:
-            if outcome.get("refused"):
-                console.print(f"refused: {outcome['refused'][0]['reason']}", markup=False)
+        for refusal in refused:
+            console.print(f"refused: {refusal['reason']}", markup=False)
+        if unheard:
+            console.print(f"{unheard} of them were heard by nobody: start a recorder (`tickview record`), then repeat")
+    if refused or unheard:
+        raise typer.Exit(NEGATIVE_OUTCOME)
 
 
 def _open(file: str) -> Any:
@@ -113,8 +120,8 @@ def _sender(via: Route, settings: Settings) -> Callable[[list[OutgoingMessage]],
                     pipeline.publish(message.channel, message.payload)
                 else:
                     pipeline.xadd(INGEST_STREAM, {"channel": message.channel, "payload": message.payload})
-            pipeline.execute()
-        return []
+            replies = pipeline.execute()
+        return [{"unheard": replies.count(0)}] if via is Route.PUBSUB else []
 
     return send
 

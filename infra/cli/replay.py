@@ -8,7 +8,7 @@ import typer
 from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from infra.cli.errors import CommandError
+from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.cli.own_worker import ensure_worker
 from infra.composition import open_redis, open_stores
@@ -27,9 +27,6 @@ from readapi.ports.operations import ReadModelStatus
 
 DIFFERENCES_PRINTED = 100
 """Highest number of differences in the output."""
-
-DIFFERENCES_FOUND = 3
-"""Exit code of ``--verify`` when rows differ."""
 
 POLL_SECONDS = 0.2
 """Seconds between two reads of the progress of a build."""
@@ -81,7 +78,7 @@ def replay(
     else:
         _print_result(name, build, differences, count, live=live, compared=comparing)
     if count and not expect_changes:
-        raise typer.Exit(DIFFERENCES_FOUND)
+        raise typer.Exit(NEGATIVE_OUTCOME)
 
 
 def rollback(name: Name, json: JsonOption = False) -> None:

@@ -119,6 +119,8 @@ def projections(
 
     Example: tickview projections patterns --parked
     """
+    if name is None and (parked or retry is not None):
+        raise CommandError("--parked and --retry need the NAME of a read model, for example patterns.")
     client = open_redis(configure())
     if name is None:
         models = [read_model_document(model) for model in service_status.read_model_statuses(client)]

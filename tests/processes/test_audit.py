@@ -74,6 +74,8 @@ def test_verify_finds_a_changed_event_and_records_complete_verifications(archive
     assert b"changed at 7" in text.stdout
     assert not recorded_verification(archive)["ok"]
     assert audit_json(archive, "verify", "--from", "9", "--to", "12")["events"] == 8
+    empty = audit(archive, "verify", "--from", str(10 * EVENTS))
+    assert (empty.returncode, b"no event in this range" in empty.stderr) == (1, True), empty
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The settings of commands: ``tickview config``, and refusals in one line before a command does anything."""
 
+from importlib import metadata
 from pathlib import Path
 
 import orjson
@@ -50,6 +51,13 @@ def test_commands_without_events_need_no_plugins(tmp_path: Path) -> None:
     for command in ("config", "config --markdown", "token create --subject anna --scope read", "replay --help"):
         completed = tickview(*command.split(), redis_url="redis://unused.invalid", **settings)
         assert completed.returncode == 0, completed.stderr
+
+
+def test_the_version_and_the_completion_of_commands_are_printed() -> None:
+    version = tickview("--version", redis_url="redis://unused.invalid")
+    assert (version.returncode, version.stdout) == (0, f"tickview {metadata.version('tickview')}\n".encode())
+    completion = tickview("--show-completion", "bash", redis_url="redis://unused.invalid")
+    assert (completion.returncode, b"_TICKVIEW_COMPLETE" in completion.stdout) == (0, True)
 
 
 def test_new_event_schema_refuses_what_is_no_event_class_in_one_line() -> None:

@@ -13,6 +13,7 @@ from infra.recording.dead_letters import DeadLetters
 from infra.recording.ingest_reader import CLAIM_AFTER_SECONDS, GROUP
 from infra.redis.connections import connect
 from tests import servers
+from tests.processes.api_service import api
 from tests.processes.roles import killed_role, running_role, tickview, tickview_json, wait_until
 
 SAMPLES = Path(__file__).parent.parent / "wire"
@@ -162,6 +163,15 @@ def test_publish_sends_by_pubsub_and_by_the_ingest_stream(redis: Redis, redis_ur
         wait_until(lambda: len(recorded_ids(redis)) == 15, "fifteen distinct events are recorded")
 
 
+def test_publish_fails_if_nobody_hears_a_message_or_one_is_refused(redis_url: str) -> None:
+    lines = orjson.dumps(detection(1)) + b"\n" + orjson.dumps({"channel": PATTERNS, "payload": "{"})
+    unheard = tickview("publish", "-", redis_url=redis_url, stdin=lines)
+    assert (unheard.returncode, b"2 of them were heard by nobody: start a recorder" in unheard.stdout) == (3, True)
+    with api(redis_url) as client:
+        refused = post(client.base_url.port, redis_url, [detection(1), {"channel": PATTERNS, "payload": "{"}])
+    assert (refused.returncode, refused.stdout.count(b"refused: ")) == (3, 1), refused.stdout
+
+
 def test_publish_names_the_invalid_line(redis_url: str) -> None:
     completed = tickview("publish", "-", redis_url=redis_url, stdin=b'{"channel": "a", "payload": {}}\n{"a": 1}\n')
     assert completed.returncode == 1
@@ -178,11 +188,19 @@ def test_dead_letters_command_lists_shows_retries_and_discards(redis: Redis, red
     [letter] = tickview_json("dead-letters", "list", redis_url=redis_url)["dead_letters"]
     details = tickview_json("dead-letters", "show", letter["id"], redis_url=redis_url)
     assert details["payload"].encode() == invalid
-    retried = tickview_json("dead-letters", "retry", "--all", redis_url=redis_url)
-    assert retried["retried"][0]["outcome"] == "refused"
+    retried = tickview("dead-letters", "retry", "--all", "--json", redis_url=redis_url)
+    assert (retried.returncode, orjson.loads(retried.stdout)["retried"][0]["outcome"]) == (3, "refused")
     assert dead_letters(redis).get(letter["id"]).retries == 1
-    assert tickview("dead-letters", "discard", letter["id"], redis_url=redis_url).returncode == 0
+    for answer in (b"", b"n\n"):
+        kept = tickview("dead-letters", "discard", "--all", redis_url=redis_url, stdin=answer)
+        assert (kept.returncode, b"Remove 1 dead letters permanently?" in kept.stderr) == (1, True), kept
+    assert dead_letters(redis).stats().count == 1
+    assert tickview("dead-letters", "discard", "--all", redis_url=redis_url, stdin=b"y\n").returncode == 0
     assert dead_letters(redis).stats().count == 0
+    redis.xadd(INGEST_STREAM, {"channel": PATTERNS, "payload": invalid})
+    with running_role("record", redis_url=redis_url):
+        wait_until(lambda: dead_letters(redis).stats().count == 1, "the message is a dead letter again")
+    assert tickview("dead-letters", "discard", "--all", "--yes", redis_url=redis_url).returncode == 0
     discarded = tickview("dead-letters", "show", letter["id"], redis_url=redis_url)
     assert discarded.returncode == 1
     assert b"There is no dead letter" in discarded.stderr

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from domain.codec import topic_of
@@ -77,6 +78,12 @@ def test_status_counts_recorded_duplicate_and_refused_messages(redis: Redis, red
     lags = {model["name"]: model["lag_events"] for model in status["projections"]}
     market = ("patterns", "backtests", "activity", "producers", "symbols", "universes")
     assert lags == {**dict.fromkeys(market, 1), "workspaces": 0}
+
+
+@pytest.mark.parametrize("options", [["--retry", "all"], ["--parked"]])
+def test_projections_refuses_options_that_need_a_name(redis_url: str, options: list[str]) -> None:
+    refused = tickview("projections", *options, redis_url=redis_url)
+    assert (refused.returncode, b"need the NAME of a read model" in refused.stderr) == (1, True)
 
 
 def test_projections_refuses_an_unknown_read_model(redis_url: str) -> None:
