@@ -36,7 +36,7 @@ def settings_in_effect(settings: Settings) -> list[SettingInEffect]:
 
 def _value_and_source(settings: Settings, name: str) -> tuple[Any, str]:
     value = getattr(settings, name)
-    if _is_set(name):
+    if _is_set(name) and name in settings.model_fields_set:
         return value, variable(name)
     if name in _PLATFORM_PREFIXES and value is not None:
         parts = [field for field in Settings.model_fields if field.startswith(_PLATFORM_PREFIXES[name])]

@@ -254,6 +254,18 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name} is not a setting. {hint}")
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_unused_platform_variables(cls, values: Any) -> Any:
+        # Kubernetes sets REDIS_PORT to an address for a service named redis, whether or not TickView uses it.
+        uses = {
+            "REDIS_": values.get("REDIS_HOST") and not values.get("redis_url"),
+            "TICKSTOCK_DB_": values.get("TICKSTOCK_DB_HOST")
+            and not (values.get("postgres_dsn") and values.get("catalogue_dsn")),
+        }
+        unused = tuple(prefix for prefix, is_used in uses.items() if not is_used)
+        return {name: value for name, value in values.items() if not name.startswith(unused)}
+
     @model_validator(mode="after")
     def _check_durability(self) -> Self:
         if "replicas" in self.model_fields_set and self.durability != "replicated":

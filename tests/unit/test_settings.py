@@ -7,7 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
 from infra.access.open_guard import check_exposure
-from infra.cli.settings_page import validation_problems
+from infra.cli.settings_page import settings_in_effect, validation_problems
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from infra.settings.urls import without_password
@@ -42,6 +42,32 @@ def test_the_variable_of_tickview_takes_precedence(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("REDIS_HOST", "cache")
     monkeypatch.setenv("TICKVIEW_REDIS_URL", "redis://other:1")
     assert Settings().redis_url == "redis://other:1"
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        {"TICKVIEW_REDIS_URL": "redis://other:1", "REDIS_HOST": "cache"},
+        {"TICKSTOCK_DB_HOST": "db", "TICKVIEW_POSTGRES_DSN": "postgresql://a", "TICKVIEW_CATALOGUE_DSN": "dbname=b"},
+        {},
+    ],
+)
+def test_a_variable_of_the_platform_that_is_not_used_is_not_refused(
+    monkeypatch: pytest.MonkeyPatch, used: dict[str, str]
+) -> None:
+    """Kubernetes sets REDIS_PORT to an address for a service named redis."""
+    for name in ("TICKVIEW_REDIS_URL", "TICKVIEW_POSTGRES_DSN"):
+        monkeypatch.delenv(name, raising=False)
+    unusable = {"REDIS_PORT": "tcp://10.0.0.7:6379", "REDIS_DB": "main", "TICKSTOCK_DB_PORT": "tcp://10.0.0.8:5432"}
+    for name, value in (unusable | used).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert (settings.redis_url, settings.postgres_dsn) == (
+        used.get("TICKVIEW_REDIS_URL"),
+        used.get("TICKVIEW_POSTGRES_DSN"),
+    )
+    shown = {setting.variable: setting for setting in settings_in_effect(settings)}
+    assert (shown["REDIS_PORT"].value, shown["REDIS_PORT"].source) == ("6379", "default")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_refusal_names_the_variable_and_not_its_value() -> None:
     assert problems_of(TICKVIEW_PORT="s3cret") == [
         "TICKVIEW_PORT: Input should be a valid integer, unable to parse string as an integer"
     ]
-    [problem] = problems_of(REDIS_PORT="70000")
+    [problem] = problems_of(REDIS_HOST="cache", REDIS_PORT="tcp://10.0.0.7:6379")
     assert problem.startswith("REDIS_PORT: ")
     [problem] = problems_of(TICKVIEW_REDIS_URL="http://user:s3cret@cache")
     assert problem == "TICKVIEW_REDIS_URL: must begin with redis://, rediss:// (TLS) or unix://"
