@@ -5,12 +5,12 @@ from threading import Thread
 from infra.archive.retention import Retention
 from infra.archive.verification.schedule import verify_regularly
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
-from infra.cli.roles import stop_on_signals
 from infra.composition import Stores, open_all_logs, open_database, open_redis
 from infra.log.event_log import EventLog
 from infra.plugins import configure
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
+from infra.processes.stop_signals import stop_on_signals
 from infra.processes.threads import run_threads
 from projections.registry import READ_MODELS
 

@@ -15,10 +15,10 @@ from infra.catalogue.parsing import RefusedRow
 from infra.catalogue.synchronization import Synchronizer, SyncReport, read_source
 from infra.cli.errors import NEGATIVE_OUTCOME
 from infra.cli.output import JsonOption, console, print_json
-from infra.cli.roles import stop_on_signals
 from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
 from infra.plugins import configure
 from infra.processes.logs import configure_logs
+from infra.processes.stop_signals import stop_on_signals
 from infra.settings import Settings
 from readapi.ports.read_models import format_positions
 

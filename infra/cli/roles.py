@@ -1,7 +1,5 @@
 """``tickview record``, ``project`` and ``serve``: roles that each run as a process."""
 
-import signal
-from threading import Event
 from typing import Any
 
 import typer
@@ -18,19 +16,12 @@ from infra.composition import (
 from infra.plugins import configure
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
+from infra.processes.stop_signals import stop_on_signals
 from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
 from infra.recording.role import run_recorder
 from infra.redis.connections import connect
 from projections.registry import READ_MODELS
-
-
-def stop_on_signals() -> Event:
-    """Return an event that SIGTERM, SIGINT and SIGHUP (a closed terminal) set."""
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def record() -> None:

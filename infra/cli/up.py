@@ -13,12 +13,12 @@ from rich.text import Text
 
 import infra.demo
 from infra.access.open_guard import check_exposure
-from infra.cli.roles import stop_on_signals
 from infra.embedded import Servers, hold_data_folder, publish_servers, start_servers
 from infra.embedded.tcp_ports import find_free_port
 from infra.plugins import configure
 from infra.processes.errors import StartupError
 from infra.processes.python import module_command
+from infra.processes.stop_signals import stop_on_signals
 from infra.processes.supervisor import Program, Supervisor
 from infra.settings import Settings
 from infra.settings.urls import without_password

@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import IO, Any
 
 from infra import cli
-from infra.cli.roles import stop_on_signals
 from infra.composition import open_market_logs, open_stores
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
+from infra.processes.stop_signals import stop_on_signals
 from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
 from infra.settings import Settings
