@@ -206,6 +206,21 @@ def test_dead_letters_command_lists_shows_retries_and_discards(redis: Redis, red
     assert b"There is no dead letter" in discarded.stderr
 
 
+def test_a_recorder_records_while_no_log_line_can_be_written(redis: Redis, redis_url: str) -> None:
+    """Each message that becomes a dead letter is logged. The log file is on a full disk."""
+    with Path("/dev/full").open("wb") as full, running_role("record", redis_url=redis_url, log=full) as recorder:
+        wait_until(lambda: subscribers(redis) == 1, "the recorder has subscribed")
+        for number in range(2):
+            redis.publish(PATTERNS, b"{" * (number + 1))
+            redis.xadd(INGEST_STREAM, {"channel": PATTERNS, "payload": b"[" * (number + 1)})
+            count = 2 * number + 2
+            wait_until(lambda count=count: dead_letters(redis).stats().count == count, "dead letters are stored")
+        add_detections(redis, 3)
+        redis.publish(PATTERNS, payload_of(detection(4)))
+        wait_until(lambda: len(recorded_ids(redis)) == 4, "messages of both ways are recorded")
+        assert recorder.poll() is None
+
+
 def test_recorder_without_redis_exits_with_one_line(tmp_path: Path) -> None:
     completed = tickview("record", redis_url=f"redis://127.0.0.1:{servers.free_port()}", data=tmp_path)
     assert completed.returncode == 1
