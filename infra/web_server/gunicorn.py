@@ -22,6 +22,13 @@ STOP_SECONDS = 3
 KILL_SECONDS = STOP_SECONDS + 2
 """Seconds after which a process that does not stop is killed."""
 
+IDLE_SECONDS = 75
+"""Seconds after which an idle connection is closed.
+
+Clients and proxies keep idle connections for up to 60 seconds. If the server closes one of them first, it may do so at
+the moment at which the client sends its next request, which then gets no response.
+"""
+
 LISTENERS = 16
 """Number of listeners of one process on each socket.
 
@@ -94,7 +101,8 @@ class Server(BaseApplication):  # type: ignore[misc]
     """
 
     def __init__(self, options: Mapping[str, Any], load: Callable[[], Any]) -> None:
-        self._options = {"worker_class": ApiWorker, "graceful_timeout": KILL_SECONDS, **options}
+        own = {"worker_class": ApiWorker, "graceful_timeout": KILL_SECONDS, "keepalive": IDLE_SECONDS}
+        self._options = {**own, **options}
         self._load = load
         super().__init__()
 

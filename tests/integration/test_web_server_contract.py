@@ -30,7 +30,7 @@ from uvicorn.server import ServerState
 from uvicorn_worker import UvicornWorker
 from websockets.sync.client import connect
 
-from infra.web_server.gunicorn import KILL_SECONDS, LISTENERS, ApiArbiter, ApiWorker, Server
+from infra.web_server.gunicorn import IDLE_SECONDS, KILL_SECONDS, LISTENERS, ApiArbiter, ApiWorker, Server
 from infra.web_server.request_limits import HEAD_BYTES, LimitedHttpProtocol
 from infra.web_server.uvicorn import HttpStream, WebSocketStream
 from tests import servers
@@ -177,12 +177,16 @@ def test_gunicorn_has_what_the_adapter_calls() -> None:
         Arbiter.handle_term(object.__new__(Arbiter))
     assert uvicorn.Config(answer, **ApiWorker.CONFIG_KWARGS).ws is WebSocketStream
     known = GunicornConfig().settings
-    read_settings = (
-        "worker_class graceful_timeout bind workers proc_name control_socket_disable on_exit logconfig_dict loglevel"
-    )
-    assert set(read_settings.split()) <= set(known), (
-        f"{ADVICE}unknown settings {set(read_settings.split()) - set(known)}"
-    )
+    read_settings = {
+        *("worker_class", "bind", "workers", "proc_name", "on_exit", "loglevel", "logconfig_dict"),
+        *("graceful_timeout", "keepalive", "control_socket_disable"),
+    }
+    assert read_settings <= set(known), f"{ADVICE}unknown settings {read_settings - set(known)}"
+
+
+def test_idle_connections_outlive_those_of_clients() -> None:
+    """Otherwise a client may send a request into a connection that the server is closing."""
+    assert Server({}, lambda: answer).cfg.keepalive == IDLE_SECONDS > 60
 
 
 def test_the_versions_of_the_libraries_have_an_upper_bound() -> None:

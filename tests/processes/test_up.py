@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import psutil
 import pytest
@@ -145,12 +146,18 @@ def test_up_with_demo_serves_the_catalogue_of_the_demo(data: Path) -> None:
     with running_up(data, free_port(), "--demo") as up:
         wait_until(lambda: count_at(up, "/api/users/universe") == 2, "the API has the universes")
         wait_until(lambda: count_at(up, "/api/symbols") == 53, "the API has the symbols")
-        [apple, *_] = json.loads(up.get("/api/symbols?search=AAPL&limit=1")[1])["symbols"]
+        # Another API process may still load the symbols.
+        [apple] = wait_until(lambda: symbols_of(up, "search=AAPL&limit=1"), "every API process has the symbols")
         assert (apple["name"], apple["sector"]) == ("Apple Inc.", "Technology")
         processes = up.processes()
         up.process.send_signal(signal.SIGTERM)
         assert up.process.wait(timeout=10) == 0
         assert_all_end(processes, seconds=0)
+
+
+def symbols_of(up: Up, query: str) -> Any:
+    """Return the symbols that match, or None while the API process does not know them."""
+    return json.loads(up.get(f"/api/symbols?{query}")[1]).get("symbols")
 
 
 def count_at(up: Up, path: str) -> int | None:
