@@ -6,6 +6,9 @@ A client that reconnects with the id of its last message receives from the buffe
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import count
+from operator import itemgetter
 
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId, CommitIds
@@ -23,6 +26,9 @@ CHANGE_BYTES = 250
 ORIGIN = CommitId(0, 0)
 """The commit id before every commit."""
 
+Arrival = tuple[int, Commit]
+"""A commit with its running number among the commits of all logs that this process has received."""
+
 
 @dataclass(slots=True)
 class _LogBuffer:
@@ -30,28 +36,28 @@ class _LogBuffer:
 
     floor: CommitId
     last: CommitId
-    commits: deque[Commit] = field(default_factory=deque)
+    commits: deque[Arrival] = field(default_factory=deque)
     changes: int = 0
     bytes: int = 0
 
-    def append(self, commit: Commit) -> None:
-        self.commits.append(commit)
+    def append(self, number: int, commit: Commit) -> None:
+        self.commits.append((number, commit))
         self.last = commit.id
         self.changes += len(commit.changes)
         self.bytes += _size(commit)
 
     def shrink(self, max_changes: int, max_bytes: int) -> None:
         while self.changes > max_changes or self.bytes > max_bytes:
-            oldest = self.commits.popleft()
+            _, oldest = self.commits.popleft()
             self.floor = oldest.id
             self.changes -= len(oldest.changes)
             self.bytes -= _size(oldest)
 
-    def after(self, commit_id: CommitId) -> Iterator[Commit]:
+    def after(self, commit_id: CommitId) -> Iterator[Arrival]:
         """Return the commits after an id, in order, in time proportional to their number."""
         end = len(self.commits)
         newest_first = []
-        while end and self.commits[end - 1].id > commit_id:
+        while end and self.commits[end - 1][1].id > commit_id:
             end -= 1
             newest_first.append(self.commits[end])
         return reversed(newest_first)
@@ -74,6 +80,7 @@ class ReplayBuffer:
         self.build = Build(0, 0)
         """The build of the commits. 0.0 before the first build is known."""
         self._logs: dict[str, _LogBuffer] = {}
+        self._numbers = count()
 
     def start_build(self, build: Build, last_commits: CommitIds) -> None:
         """Discard all commits and start with a build, directly after its ``last_commits``."""
@@ -83,7 +90,7 @@ class ReplayBuffer:
     def add(self, commit: Commit) -> None:
         """Add the next commit of a log. Removes the oldest commits of the log if it exceeds its share."""
         log = self._logs.setdefault(commit.log, _LogBuffer(ORIGIN, ORIGIN))
-        log.append(commit)
+        log.append(next(self._numbers), commit)
         log.shrink(self._max_changes // len(self._logs), self._max_bytes // len(self._logs))
 
     @property
@@ -92,9 +99,12 @@ class ReplayBuffer:
         return TopicPosition(self.build, {name: log.last for name, log in self._logs.items()})
 
     def commits_after(self, last_commits: CommitIds) -> Iterator[Commit]:
-        """Yield the commits after ``last_commits``, in order for each log."""
-        for name, log in self._logs.items():
-            yield from log.after(last_commits.get(name, ORIGIN))
+        """Yield the commits after ``last_commits``, in the order in which they arrived.
+
+        A row that is merged from several logs has its last state in the commit that arrived last, whatever its log.
+        """
+        logs = [log.after(last_commits.get(name, ORIGIN)) for name, log in self._logs.items()]
+        return map(itemgetter(1), merge(*logs, key=itemgetter(0)))
 
     def reason_lost(self, position: TopicPosition) -> str | None:
         """Say why the buffer does not have all commits after a position. None if the buffer has them."""

@@ -204,6 +204,18 @@ def test_messages_are_bounded_and_do_not_split_a_commit() -> None:
     ]
 
 
+def test_commits_of_several_logs_are_sent_in_the_order_of_their_arrival() -> None:
+    """Otherwise the last change of a row that is merged from these logs could have an earlier state."""
+    buffer = ReplayBuffer()
+    buffer.start_build(BUILD, {"market-0": CommitId(0), "market-1": CommitId(0)})
+    arrivals = [("market-1", 1), ("market-0", 1), ("market-1", 2), ("market-0", 2)]
+    for log, position in arrivals:
+        buffer.add(commit_of(log, position))
+    assert [(commit.log, commit.id.position) for commit in buffer.commits_after({})] == arrivals
+    behind = {"market-0": CommitId(1), "market-1": CommitId(1)}
+    assert [(commit.log, commit.id.position) for commit in buffer.commits_after(behind)] == arrivals[2:]
+
+
 def test_the_replay_buffer_is_bounded_in_bytes() -> None:
     row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8, extra={"padding": "x" * 2_000})
     buffer = ReplayBuffer(max_bytes=100_000)
