@@ -30,7 +30,7 @@ class SegmentOrders:
     """The orders of a worker to a projector thread. The worker replaces them as a whole."""
 
     is_live: bool = False
-    """Whether the live build has the segment. The thread records ended rows only for the live build."""
+    """True if the segment belongs to the live build. The thread records ended rows of the live build only."""
     throttle: int = 0
     """Highest number of events per second. 0: no limit."""
 
