@@ -132,3 +132,19 @@ def test_an_outage_of_redis_fails_submitted_messages_and_keeps_pubsub_messages()
             server.start()
             wait_until(lambda: intake.counts["recorded"] >= 2, "the message of the outage is recorded")
             assert intake.submit(message(2)).result(timeout=10).events[0].duplicate
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_by_a_defect_is_noticed() -> None:
+    """The recorder calls ``check_thread`` every second, so that the defect ends the process."""
+
+    def record(_: list[Message]) -> list[Receipt]:
+        raise ZeroDivisionError
+
+    intake = Intake(record, backlog=1, batch_size=1, batch_seconds=0)
+    intake.start()
+    intake.check_thread()
+    intake.put(message(0), 0)
+    intake.close()
+    with pytest.raises(RuntimeError, match="The thread intake ended before a stop was requested"):
+        intake.check_thread()
