@@ -37,7 +37,7 @@ class CrashingDatabase(Database):
 
 def detections(count: int, symbol: str = "AAPL") -> list[Event]:
     """Return ``count`` detections of different moments, each announced with one confidence and then with another."""
-    now = time()
+    now = round(time(), 3)
     fields = {"source": "test", "symbol": symbol, "pattern": "Doji", "tier": "daily", "occurred_at": now}
     return [
         PatternDetected.model_validate(
