@@ -71,12 +71,15 @@ def log_state(log: LogHandle) -> LogState:
 
 
 def open_without_archive(log: LogHandle) -> None:
-    """Open a log that has no archive, with the events that it holds.
+    """Open a log that has no archive, with the events that it holds. A log that is open stays unchanged.
 
     Raises:
         LogNotOpenError: The log has an archive, so that only a comparison with the archive may open it.
     """
     state = log_state(log)
+    if state.opened:
+        # An archiver may have opened the log, and begun its archive, since the caller looked.
+        return
     if state.archived:
         raise LogNotOpenError(
             f"The server of log {log.name} was restarted or replaced. The archive may hold events that the log has "

@@ -19,7 +19,7 @@ from infra.archive.archiver import Archiver
 from infra.archive.leases import LeaseLostError
 from infra.log.errors import ArchiveUnavailableError, LogDivergedError, LogNotOpenError
 from infra.log.event_log import EventLog
-from infra.log.maintenance import log_state
+from infra.log.maintenance import log_state, mark_archived, open_without_archive
 from infra.postgres.database import Database
 from infra.projecting.projector import Projector
 from infra.read_models.pending_commit import RedisCommit
@@ -259,6 +259,15 @@ def test_a_restarted_archived_log_does_not_open_without_its_archive(server: Valk
     with pytest.raises(LogDivergedError, match="this PostgreSQL database does not know the log"):
         partition.record(detection())
     assert partition.log.head() == 2
+
+
+def test_a_log_that_an_archiver_has_just_opened_needs_no_archive_to_be_opened(redis: Redis) -> None:
+    """Two processes open a new log. The archiver is the first, and begins the archive before the other goes on."""
+    log = EventLog(redis, LOG)
+    log.open()
+    mark_archived(log)
+    open_without_archive(log)
+    assert [number for number, *_ in log.append(new_events([detection()]))] == [1]
 
 
 def test_another_number_of_partitions_than_in_the_archive_is_refused(
