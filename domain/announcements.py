@@ -47,7 +47,7 @@ class DeadLetter(NamedTuple):
     id: str
     channel: str
     payload: bytes
-    """The bytes of the message, unchanged."""
+    """The bytes of the message, unchanged unless they are too many. Empty in a list of dead letters."""
     code: str
     """The code of the first refusal."""
     reason: str
@@ -62,3 +62,5 @@ class DeadLetter(NamedTuple):
     """Number of times that TickView received this message."""
     retries: int = 0
     """Number of retries that an operator requested."""
+    payload_bytes: int = 0
+    """Number of stored bytes of the message. 0 before it is stored."""

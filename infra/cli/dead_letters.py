@@ -61,7 +61,10 @@ def retry(ids: Ids = None, every: All = False, json: JsonOption = False) -> None
     letters, stores = _open()
     recorder = open_recorder(stores, open_market_logs(stores), letters)
     outcomes = []
-    for letter in _chosen(letters, ids, every):
+    for letter_id in _chosen(letters, ids, every):
+        letter = letters.get(letter_id)
+        if letter is None:  # It was discarded, or dropped because of its age, since it was chosen.
+            continue
         receipt = recorder.retry(letter)
         outcome = "refused" if receipt.refusals else "recorded"
         reason = receipt.refusals[0].reason if receipt.refusals else None
@@ -89,7 +92,7 @@ def discard(
     chosen = _chosen(letters, ids, every)
     if every and chosen and not yes:
         typer.confirm(f"Remove {len(chosen)} dead letters permanently?", abort=True, err=True)
-    discarded = [letter.id for letter in chosen if letters.discard(letter.id)]
+    discarded = [letter_id for letter_id in chosen if letters.discard(letter_id)]
     if json:
         print_json({"discarded": discarded})
     else:
@@ -108,15 +111,17 @@ def _get(letters: DeadLetters, letter_id: str) -> DeadLetter:
     return letter
 
 
-def _chosen(letters: DeadLetters, ids: list[str] | None, every: bool) -> list[DeadLetter]:
-    """Return the dead letters with these ids, or all dead letters."""
+def _chosen(letters: DeadLetters, ids: list[str] | None, every: bool) -> list[str]:
+    """Return these ids, after a check that each is the id of a dead letter, or the ids of all dead letters."""
     if bool(ids) == every:
         raise CommandError("Give either the ids of dead letters or --all.")
     if ids:
-        return [_get(letters, letter_id) for letter_id in ids]
-    chosen: list[DeadLetter] = []
-    while page := letters.page(chosen[-1].number if chosen else None, PAGE_SIZE):
-        chosen += page
+        return [_get(letters, letter_id).id for letter_id in ids]
+    chosen: list[str] = []
+    before: int | None = None
+    while page := letters.page(before, PAGE_SIZE):
+        chosen += (letter.id for letter in page)
+        before = page[-1].number
     return chosen
 
 
@@ -130,5 +135,5 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
         "retries": letter.retries,
         "code": letter.code,
         "reason": letter.reason,
-        "bytes": len(letter.payload),
+        "bytes": letter.payload_bytes,
     }

@@ -5,7 +5,7 @@ one dead letter.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -24,6 +24,19 @@ INDEX_KEY = PREFIX + "index"
 
 STATS_KEY = PREFIX + "stats"
 """Hash of the totals ``bytes`` and ``dropped``."""
+
+
+MAX_CHANNEL = 1_000
+"""Highest number of characters of a stored channel."""
+
+MAX_REASON = 4_000
+"""Highest number of characters of a stored reason."""
+
+SHARE = 4
+"""A message takes at most this part of the highest total size, so that it never drops all other dead letters."""
+
+SUMMARY = ("channel", "code", "reason", "received_at", "via", "number", "times", "retries", "payload_bytes")
+"""The fields of a dead letter in a list: all but the message."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +65,14 @@ class DeadLetters:
     Args:
         client: The client of the server that holds the dead letters.
         max_count: Highest number of dead letters.
-        max_bytes: Highest total size of their payloads, in bytes.
+        max_bytes: Highest total size of their payloads, channels and reasons, in bytes.
         max_age: Highest age, in seconds since the receipt of the message.
     """
 
     def __init__(self, client: Redis, *, max_count: int, max_bytes: int, max_age: float) -> None:
         self._client = client
         self._bounds = (max_count, max_bytes)
+        self._max_payload = max_bytes // SHARE
         self._max_age = max_age
 
     def store(self, letters: Sequence[DeadLetter]) -> int:
@@ -69,43 +83,51 @@ class DeadLetters:
         now = time.time()
         arguments: list[Argument] = [now, *self._bounds, now - self._max_age]
         for letter in letters:
+            payload, reason = letter.payload, letter.reason[:MAX_REASON]
+            if len(payload) > self._max_payload:
+                payload = payload[: self._max_payload]
+                reason += f"; only the first {len(payload)} of {len(letter.payload)} bytes are stored"
+            channel = letter.channel[:MAX_CHANNEL]
             fields: list[Argument] = [
-                *("channel", letter.channel, "payload", letter.payload, "received_at", letter.received_at),
-                *("via", letter.via, "code", letter.code, "reason", letter.reason, "retries", 0),
+                *("channel", channel, "payload", payload, "received_at", letter.received_at),
+                *("via", letter.via, "code", letter.code, "reason", reason, "retries", 0),
+                *("payload_bytes", len(payload)),
             ]
-            arguments += [letter.id, len(letter.payload), len(fields) // 2, *fields]
+            size = len(payload) + len(channel.encode()) + len(reason.encode())
+            arguments += [letter.id, size, len(fields) // 2, *fields]
         keys = [INDEX_KEY, STATS_KEY, *(_letter_key(letter.id) for letter in letters)]
         dropped: int = call(self._client, "store_dead_letters", keys, arguments)
         return dropped
 
     def page(self, before: int | None, limit: int) -> list[DeadLetter]:
-        """Return at most ``limit`` dead letters with running numbers below ``before``, the newest first.
+        """Return at most ``limit`` dead letters with running numbers below ``before``, newest first, without payloads.
 
-        ``before`` is None for the first page.
+        ``before`` is None for the first page. Dead letters that are too old, but not removed yet, are left out.
         """
-        self.store([])
         upper = "+inf" if before is None else f"({before}"
         ids: Any = self._client.zrange(INDEX_KEY, upper, "-inf", desc=True, byscore=True, offset=0, num=limit)
-        return [letter for letter in self._fetch([identity.decode() for identity in ids]) if letter]
+        with self._client.pipeline(transaction=False) as pipeline:
+            for identity in ids:
+                pipeline.hmget(_letter_key(identity.decode()), SUMMARY)
+            rows = pipeline.execute()
+        letters = [
+            _parse_letter(identity.decode(), dict(zip(SUMMARY, row, strict=True)))
+            for identity, row in zip(ids, rows, strict=True)
+            if row[0] is not None
+        ]
+        oldest = time.time() - self._max_age
+        return [letter for letter in letters if letter.received_at >= oldest]
 
     def get(self, identity: str) -> DeadLetter | None:
         """Return the dead letter with an id, or None."""
-        return self._fetch([identity])[0]
-
-    def _fetch(self, ids: Sequence[str]) -> list[DeadLetter | None]:
-        with self._client.pipeline(transaction=False) as pipeline:
-            for identity in ids:
-                pipeline.hgetall(_letter_key(identity))
-            return [
-                _parse_letter(identity, fields) if fields else None
-                for identity, fields in zip(ids, pipeline.execute(), strict=True)
-            ]
+        fields: Any = self._client.hgetall(_letter_key(identity))
+        return _parse_letter(identity, {name.decode(): value for name, value in fields.items()}) if fields else None
 
     def record_failed_retry(self, letter: DeadLetter, refusals: Sequence[Refusal]) -> None:
         """Store the reasons of a retry that was refused, and count the retry."""
         key = _letter_key(letter.id)
         with self._client.pipeline() as pipeline:
-            pipeline.hset(key, mapping={"code": refusals[0].code, "reason": join_reasons(refusals)})
+            pipeline.hset(key, mapping={"code": refusals[0].code, "reason": join_reasons(refusals)[:MAX_REASON]})
             pipeline.hincrby(key, "retries", 1)
             pipeline.execute()
 
@@ -128,16 +150,17 @@ def _letter_key(identity: str) -> str:
     return PREFIX + "letter:" + identity
 
 
-def _parse_letter(identity: str, fields: dict[bytes, bytes]) -> DeadLetter:
+def _parse_letter(identity: str, fields: Mapping[str, bytes]) -> DeadLetter:
     return DeadLetter(
         id=identity,
-        channel=fields[b"channel"].decode(),
-        payload=fields[b"payload"],
-        code=fields[b"code"].decode(),
-        reason=fields[b"reason"].decode(),
-        received_at=float(fields[b"received_at"]),
-        via=fields[b"via"].decode(),
-        number=int(fields[b"number"]),
-        times=int(fields[b"times"]),
-        retries=int(fields[b"retries"]),
+        channel=fields["channel"].decode(),
+        payload=fields.get("payload", b""),
+        code=fields["code"].decode(),
+        reason=fields["reason"].decode(),
+        received_at=float(fields["received_at"]),
+        via=fields["via"].decode(),
+        number=int(fields["number"]),
+        times=int(fields["times"]),
+        retries=int(fields["retries"]),
+        payload_bytes=int(fields["payload_bytes"]),
     )

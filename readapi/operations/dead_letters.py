@@ -156,7 +156,7 @@ def _summary(letter: DeadLetter) -> DeadLetterSummary:
         "via": letter.via,
         "times": letter.times,
         "retries": letter.retries,
-        "payload_bytes": len(letter.payload),
+        "payload_bytes": letter.payload_bytes,
     }
 
 

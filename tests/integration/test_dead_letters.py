@@ -12,6 +12,10 @@ def letter(payload: bytes) -> DeadLetter:
     return DeadLetter(letter_id("c", payload), "c", payload, "not-json", "it is not JSON", time.time(), "http")
 
 
+def id_of(payload: bytes) -> str:
+    return letter_id("c", payload)
+
+
 def open_dead_letters(redis: Redis, *, count: int = 100, size: int = 1_000_000, age: float = 60) -> DeadLetters:
     return DeadLetters(redis, max_count=count, max_bytes=size, max_age=age)
 
@@ -20,47 +24,69 @@ def test_a_repeated_message_is_one_dead_letter(redis: Redis) -> None:
     letters = open_dead_letters(redis)
     letters.store([letter(b"a"), letter(b"b")])
     letters.store([letter(b"a")])
-    assert [(stored.payload, stored.times) for stored in letters.page(None, 10)] == [(b"b", 1), (b"a", 2)]
+    assert [(stored.id, stored.times) for stored in letters.page(None, 10)] == [(id_of(b"b"), 1), (id_of(b"a"), 2)]
 
 
 def test_the_oldest_dead_letters_are_dropped_over_the_limit_of_count(redis: Redis) -> None:
     letters = open_dead_letters(redis, count=3)
     assert letters.store([letter(b"%d" % number) for number in range(5)]) == 2
-    assert [stored.payload for stored in letters.page(None, 10)] == [b"4", b"3", b"2"]
+    assert [stored.id for stored in letters.page(None, 10)] == [id_of(b"4"), id_of(b"3"), id_of(b"2")]
     assert letters.stats().dropped == 2
     assert len(redis.keys("*letter:*")) == 3
 
 
 def test_the_oldest_dead_letters_are_dropped_over_the_limit_of_bytes(redis: Redis) -> None:
-    letters = open_dead_letters(redis, size=2_500)
-    letters.store([letter(bytes([number]) * 1_000) for number in range(4)])
+    """The channel and the reason count, too."""
+    letters = open_dead_letters(redis, size=10_500)
+    letters.store([letter(bytes([number]) * 1_000) for number in range(11)])
     stats = letters.stats()
-    assert (stats.count, stats.bytes, stats.dropped) == (2, 2_000, 2)
+    assert (stats.count, stats.bytes, stats.dropped) == (10, 10 * (1_000 + len("c") + len("it is not JSON")), 1)
+
+
+def test_a_message_that_is_too_large_is_cut_and_leaves_the_others(redis: Redis) -> None:
+    letters = open_dead_letters(redis, size=10_000)
+    letters.store([letter(b"a"), letter(b"x" * 1_000_000)])
+    large, small = letters.page(None, 10)
+    assert (small.id, large.payload_bytes) == (id_of(b"a"), 2_500)
+    assert "only the first 2500 of 1000000 bytes are stored" in large.reason
+    stored = letters.get(large.id)
+    assert stored is not None
+    assert stored.payload == b"x" * 2_500
+
+
+def test_long_channels_and_reasons_are_cut(redis: Redis) -> None:
+    letters = open_dead_letters(redis)
+    letters.store([letter(b"a")._replace(channel="c" * 1_000_000, reason="r" * 1_000_000)])
+    [stored] = letters.page(None, 10)
+    assert (len(stored.channel), len(stored.reason)) == (1_000, 4_000)
 
 
 def test_a_message_of_ten_megabytes_is_stored_completely(redis: Redis) -> None:
-    letters = open_dead_letters(redis, size=64_000_000)
+    letters = open_dead_letters(redis, size=100_000_000)
     body = b"\xff" * 10_000_000
     letters.store([letter(body)])
-    [stored] = letters.page(None, 1)
-    assert stored.payload == body
+    stored = letters.get(id_of(body))
+    assert stored is not None
+    assert (stored.payload, stored.payload_bytes) == (body, len(body))
 
 
 def test_old_dead_letters_are_dropped(redis: Redis) -> None:
     open_dead_letters(redis, age=60).store([letter(b"a")])
-    assert open_dead_letters(redis, age=-1).page(None, 10) == []
-    assert open_dead_letters(redis).stats().dropped == 1
+    expired = open_dead_letters(redis, age=-1)
+    assert expired.page(None, 10) == []
+    assert expired.store([]) == 1
+    assert expired.stats().dropped == 1
 
 
 def test_pages_contain_each_dead_letter_once(redis: Redis) -> None:
     letters = open_dead_letters(redis)
     letters.store([letter(b"%d" % number) for number in range(25)])
-    payloads = []
+    ids: list[str] = []
     before = None
     while page := letters.page(before, 7):
-        payloads += [stored.payload for stored in page]
+        ids += [stored.id for stored in page]
         before = page[-1].number
-    assert payloads == [b"%d" % number for number in reversed(range(25))]
+    assert ids == [id_of(b"%d" % number) for number in reversed(range(25))]
 
 
 def test_a_discarded_dead_letter_is_gone(redis: Redis) -> None:

@@ -161,7 +161,9 @@ def test_an_entry_that_ends_its_readers_becomes_a_dead_letter(intake: Intake) ->
             crashes += 1
     assert crashes == MAX_ATTEMPTS + 1
     assert intake.recorded_symbols() == ["AAPL", "MSFT"]
-    [letter] = intake.dead_letters.page(None, 10)
+    [listed] = intake.dead_letters.page(None, 10)
+    letter = intake.dead_letters.get(listed.id)
+    assert letter is not None
     assert (letter.payload, letter.code, letter.via) == (fatal, "reader-failed", "stream")
     assert f"{crashes} recorders took the message and stopped" in letter.reason
     assert not intake.redis.exists(ATTEMPTS_KEY)
