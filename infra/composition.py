@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from domain.streams import USERS_LOG, market_logs
 from infra.archive.log_archive import PostgresArchive
@@ -19,11 +19,11 @@ from infra.log.event_log import EventLog
 from infra.log.handle import LogOptions
 from infra.log.partitions import fix_partitions
 from infra.postgres.database import Database
-from infra.processes.errors import StartupError
+from infra.processes.errors import StartupError, UnreachableServerError
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.intake import Intake
 from infra.recording.recorder import Recorder
-from infra.redis.connections import connect
+from infra.redis.connections import CONNECTION_ERRORS, connect
 from infra.redis.functions import load
 from infra.settings import Settings
 from infra.settings.urls import without_password
@@ -67,21 +67,41 @@ def api_url(settings: Settings) -> str:
 
 
 def open_redis(settings: Settings) -> Redis:
-    """Open a client of Redis, check the server, and load TickView's server-side functions.
+    """Open a client of Redis, and load TickView's server-side functions. The server may be full or unsafe.
 
     Raises:
-        StartupError: The server cannot be reached, or it cannot provide the configured durability.
+        UnreachableServerError: The server cannot be reached, or it loads its data.
+        StartupError: The server refuses the user or the functions.
     """
-    url = redis_url(settings)
-    client = connect(url)
+    client = connect(redis_url(settings))
     try:
         client.ping()
-        check_durability(client, settings.durability, settings.replicas)
         load(client)
+    except RedisError as error:
+        raise _unusable(settings, error) from error
+    return client
+
+
+def _unusable(settings: Settings, error: RedisError) -> StartupError:
+    """Return the error of a command that Redis did not execute."""
+    is_unreachable = isinstance(error, CONNECTION_ERRORS) and not isinstance(error, AuthenticationError)
+    error_class = UnreachableServerError if is_unreachable else StartupError
+    return error_class(f"Redis at {without_password(redis_url(settings))} cannot be used: {error}")
+
+
+def open_safe_redis(settings: Settings) -> Redis:
+    """Open Redis for a process that records events or keeps them.
+
+    Raises:
+        StartupError: The server cannot be reached, cannot provide the configured durability, or may delete data.
+    """
+    client = open_redis(settings)
+    try:
+        check_durability(client, settings.durability, settings.replicas)
     except UnsuitableServerError as error:
         raise StartupError(str(error)) from error
     except RedisError as error:
-        raise StartupError(f"Redis at {without_password(url)} cannot be used: {error}") from error
+        raise _unusable(settings, error) from error
     return client
 
 
@@ -116,13 +136,18 @@ class Stores:
     database: Database | None
 
 
+def unopened_stores(settings: Settings) -> Stores:
+    """Prepare Redis and PostgreSQL for their first use. Nothing connects and nothing is checked yet."""
+    return Stores(settings, connect(redis_url(settings)), lazy_database(settings))
+
+
 def open_stores(settings: Settings) -> Stores:
     """Open Redis, and prepare PostgreSQL for its first use.
 
     Raises:
-        StartupError: Redis cannot be reached, or it cannot provide the configured durability.
+        StartupError: Redis cannot be reached, cannot provide the configured durability, or may delete data.
     """
-    return Stores(settings, open_redis(settings), lazy_database(settings))
+    return Stores(settings, open_safe_redis(settings), lazy_database(settings))
 
 
 def open_archive(stores: Stores) -> PostgresArchive | None:
@@ -147,13 +172,23 @@ def open_market_logs(stores: Stores) -> dict[str, EventLog]:
     Raises:
         StartupError: The market log has a number of partitions that differs from the setting.
     """
+    check_partitions(stores)
+    return open_logs(stores, market_logs(stores.settings.partitions))
+
+
+def check_partitions(stores: Stores) -> None:
+    """Check the number of partitions of the market log, or fix it.
+
+    Raises:
+        StartupError: The market log has a number of partitions that differs from the setting.
+        RedisError: Redis cannot be reached.
+    """
     partitions = fix_partitions(stores.redis, stores.settings.partitions)
     if partitions != stores.settings.partitions:
         raise StartupError(
             f"TICKVIEW_PARTITIONS={stores.settings.partitions}, but the market log has {partitions} partitions, "
             f"and their number cannot change. Set TICKVIEW_PARTITIONS={partitions}."
         )
-    return open_logs(stores, market_logs(partitions))
 
 
 def open_all_logs(stores: Stores) -> dict[str, EventLog]:

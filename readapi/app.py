@@ -30,7 +30,13 @@ from readapi.http.request_metrics import RequestMetrics
 from readapi.operations.dashboard import DashboardResource
 from readapi.operations.dead_letters import DeadLetterResource, DeadLetterRetryResource, DeadLettersResource
 from readapi.operations.events import EventsResource
-from readapi.operations.health import DiscoveryHealthResource, HealthResource, PatternsHealthResource
+from readapi.operations.health import (
+    DiscoveryHealthResource,
+    HealthResource,
+    LiveResource,
+    PatternsHealthResource,
+    ReadyResource,
+)
 from readapi.operations.metrics import MetricsResource
 from readapi.operations.performance import PerformanceResource
 from readapi.operations.projections import (
@@ -47,6 +53,7 @@ from readapi.patterns.pattern import PatternResource
 from readapi.patterns.scan import ScanResource
 from readapi.ports.archive import History
 from readapi.ports.commands import Commands
+from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import Operations
 from readapi.push.hub import Hub
 from readapi.push.resources import push_routes
@@ -87,7 +94,9 @@ class Runtime:
 
     lifespan: Lifespan
     store_errors: tuple[type[Exception], ...] = ()
-    """Errors that the read models raise while their store cannot be reached. The application answers with 503."""
+    """Base classes of the errors that the store of the read models raises."""
+    describe_store_error: Callable[[Exception], UnavailableError | None] = lambda _: None
+    """Returns why the store is unavailable (503), or None if an error of these classes is a defect (500)."""
     clock: Callable[[], float] = time.time
     """Returns the time in epoch seconds."""
     process_registry: CollectorRegistry | None = None
@@ -120,7 +129,12 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
         **_user_routes(ports, clock),
         **_read_model_routes(ports, clock),
         **_health_routes(ports, request_metrics, clock),
-        "/metrics": MetricsResource(request_metrics, runtime.process_registry or registry, ports.operations),
+        "/metrics": MetricsResource(
+            request_metrics,
+            runtime.process_registry or registry,
+            ports.operations,
+            ports.read_models[ActivePatterns.name],
+        ),
     }
     routes["/openapi.json"] = DocumentResource(document(routes, guarded=guard.authenticator is not None))
     access_rules(routes)
@@ -134,7 +148,7 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     if guard.origins and host is None:
         app.add_middleware(CrossOrigin(guard.origins))
     app.add_middleware(runtime.lifespan)
-    handle_errors(app, runtime.store_errors, is_host=host is not None)
+    handle_errors(app, runtime.store_errors, runtime.describe_store_error, is_host=host is not None)
     for path, resource in routes.items():
         app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
     return app
@@ -224,6 +238,8 @@ def _health_routes(ports: Ports, request_metrics: RequestMetrics, clock: Callabl
     patterns, producers = models[ActivePatterns.name], models[Producers.name]
     return {
         "/api/health": HealthResource(patterns, operations),
+        "/api/health/live": LiveResource(),
+        "/api/health/ready": ReadyResource(models.values()),
         "/api/pattern-discovery/health": DiscoveryHealthResource(patterns, producers, operations, clock),
         "/api/pattern-discovery/performance": PerformanceResource(request_metrics),
     }

@@ -15,6 +15,7 @@ from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, Archiver
 from infra.archive.leases import LeaseLostError, PostgresLease, acquire_lease, record_error, release_lease
 from infra.archive.retention import Retention, trim_log
 from infra.archive.row_history.worker import HistoryWorker
+from infra.heartbeats.progress import Progress
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
 from infra.postgres.database import Database
@@ -70,6 +71,7 @@ class ArchiveWorker:
         self._options = options
         self._lease_interval = options.lease_seconds / 3
         """Seconds between two extensions of the lease, and between two attempts to acquire it."""
+        self.progress = Progress()
         self._histories = [
             HistoryWorker(database, projection, log.name, owner, options.lease_seconds)
             for projection in options.histories
@@ -85,7 +87,8 @@ class ArchiveWorker:
                     self._log.open()
                 lease = self._acquire_lease()
                 if lease is None:
-                    stop.wait(self._lease_interval)
+                    self.progress.made()
+                    self.progress.wait(stop, self._lease_interval)
                 else:
                     outage.recovered()
                     self._work(lease, stop)
@@ -93,6 +96,7 @@ class ArchiveWorker:
                 logger.warning("lease lost", log=self._log.name, reason=str(error))
             except (RedisError, PersistenceError, DatabaseError) as error:
                 outage.failed(error)
+                self.progress.failed(error)
                 # Without PostgreSQL, recording the error takes until the timeout of the connection.
                 if not stop.is_set():
                     self._record_error(" ".join(str(error).split()))
@@ -111,6 +115,7 @@ class ArchiveWorker:
         extended = trimmed = time.monotonic()
         while not stop.is_set():
             is_partial = self._work_once(archiver)
+            self.progress.made()
             now = time.monotonic()
             if now - extended >= self._lease_interval:
                 self._extend_lease(lease)

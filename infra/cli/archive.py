@@ -5,8 +5,8 @@ from threading import Thread
 from infra.archive.retention import Retention
 from infra.archive.verification.schedule import verify_regularly
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
-from infra.composition import Stores, open_all_logs, open_database, open_redis
-from infra.log.event_log import EventLog
+from infra.composition import Stores, open_all_logs, open_database, open_safe_redis
+from infra.heartbeats.heartbeats import Heartbeats
 from infra.plugins import configure
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
@@ -25,7 +25,7 @@ def archive() -> None:
     settings = configure()
     configure_logs(settings.log_level, "archive")
     database = open_database(settings, writable=True)
-    stores = Stores(settings, open_redis(settings), database)
+    stores = Stores(settings, open_safe_redis(settings), database)
     owner = process_name()
     options = ArchiveOptions(
         settings.lease_seconds,
@@ -36,12 +36,15 @@ def archive() -> None:
 
     stop = stop_on_signals()
 
-    def archive_thread(log: EventLog) -> Thread:
-        worker = ArchiveWorker(database, stores.redis, log, owner, options)
-        return Thread(target=worker.run, args=(stop,), name=log.name, daemon=True)
-
-    threads = [archive_thread(log) for log in open_all_logs(stores).values()]
+    logs = open_all_logs(stores)
+    workers = [ArchiveWorker(database, stores.redis, log, owner, options) for log in logs.values()]
+    threads = [
+        Thread(target=worker.run, args=(stop,), name=name, daemon=True)
+        for name, worker in zip(logs, workers, strict=True)
+    ]
     if settings.verify_every:
         arguments = (database, settings.verify_every, stop)
         threads.append(Thread(target=verify_regularly, args=arguments, name="verification", daemon=True))
-    run_threads(threads, stop)
+    heartbeats = Heartbeats(stores.redis, owner, {"archive": lambda: [worker.progress for worker in workers]})
+    run_threads(threads, stop, heartbeats.beat)
+    heartbeats.withdraw("archive")

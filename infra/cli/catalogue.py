@@ -15,11 +15,13 @@ from infra.catalogue.parsing import RefusedRow
 from infra.catalogue.synchronization import Synchronizer, SyncReport, read_source
 from infra.cli.errors import NEGATIVE_OUTCOME
 from infra.cli.output import JsonOption, console, print_json
-from infra.composition import open_dead_letters, open_market_logs, open_recorder, open_stores
+from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
+from infra.heartbeats.heartbeats import Heartbeats
+from infra.heartbeats.progress import Progress
 from infra.plugins import configure
+from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
 from infra.processes.stop_signals import stop_on_signals
-from infra.settings import Settings
 from readapi.ports.read_models import format_positions
 
 app = typer.Typer(help="Synchronize the catalogue of symbols and universes.", no_args_is_help=True)
@@ -74,30 +76,34 @@ def sync(
         return synchronizer.synchronize(read_source(settings, symbols, universes), dry_run=dry_run, force=force)
 
     if watch:
-        _watch(settings, synchronize_once, every or DEFAULT_INTERVAL)
+        _watch(stores, synchronize_once, every or DEFAULT_INTERVAL)
     else:
         _print_result(synchronize_once(time.sleep), dry_run=dry_run, json=json)
 
 
-def _watch(
-    settings: Settings, synchronize_once: Callable[[Callable[[float], object]], SyncReport], seconds: float
-) -> None:
+def _watch(stores: Stores, synchronize_once: Callable[[Callable[[float], object]], SyncReport], seconds: float) -> None:
     """Synchronize repeatedly. Log a failed round and continue with the next one."""
-    configure_logs(settings.log_level, "catalogue")
+    configure_logs(stores.settings.log_level, "catalogue")
     stop = stop_on_signals()
+    progress = Progress()
+    heartbeats = Heartbeats(stores.redis, process_name(), {"catalogue": lambda: [progress]})
 
     def pause(seconds: float) -> None:
-        if stop.wait(seconds):
+        progress.wait(stop, seconds, heartbeats.beat)
+        if stop.is_set():
+            heartbeats.withdraw("catalogue")
             raise typer.Exit
 
     while True:
         try:
             result = synchronize_once(pause)
+            progress.made()
             logger.info("catalogue synchronized", symbols=result.symbols, universes=result.universes)
             for refused in result.refused[:REFUSALS_PRINTED]:
                 logger.warning("row refused", where=refused.where, reason=refused.reason)
         except (TickViewError, RedisError, PersistenceError) as error:
             logger.warning("catalogue not synchronized", error=str(error))
+            progress.failed(error)
         pause(seconds)
 
 

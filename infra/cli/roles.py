@@ -35,7 +35,7 @@ def record() -> None:
     recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
     run_recorder(
         stores.redis,
-        connect(redis_url(settings)),
+        connect(redis_url(settings), retries=0),
         recorder,
         open_intake(recorder, settings),
         batch_size=settings.batch_size,

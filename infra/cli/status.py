@@ -4,20 +4,27 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from psycopg import Error as DatabaseError
 from redis import Redis
 
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import lazy_database, open_redis
+from infra.heartbeats.heartbeats import read_liveness
 from infra.log.errors import ArchiveUnavailableError
+from infra.log.handle import LogOptions
 from infra.operations import commands
 from infra.operations import status as service_status
 from infra.operations.archive_status import read_archive_status
+from infra.operations.server_status import postgres_status, redis_status
 from infra.plugins import configure
 from infra.processes.errors import StartupError
 from infra.settings import Settings
+from readapi.operations.health_checks import ServiceState, judge_service
+from readapi.operations.health_documents import ServiceHealth
 from readapi.operations.read_model_documents import read_model_document
 from readapi.ports.archive import ArchiveStatus, LogLoss
+from readapi.ports.operations import ROLES, WAYS, Gap, ServerStatus
 
 ARCHIVE_COLUMNS = (
     "log",
@@ -57,37 +64,78 @@ SEGMENT_COLUMNS = (
 
 
 def status(json: JsonOption = False) -> None:
-    """Show the counts of incoming messages, the progress of read models and archive, and the losses of logs.
+    """Show the health, the counts of incoming messages, and the progress of read models and archive.
 
     Example: tickview status --json
     """
     settings = configure()
     client = open_redis(settings)
-    intake = service_status.read_intake(client)
-    models = [read_model_document(model) for model in service_status.read_model_statuses(client)]
-    archive, note = _archive(client, settings)
+    state, note = _read_state(client, settings)
+    health = judge_service(state, has_replica=False)
+    models = [read_model_document(model) for model in state.read_models]
+    intake, archive = state.intake, state.archive
+    assert intake is not None, "Redis answers"
     if json:
         archive_document = asdict(archive) if archive else {"error": note} if note else None
-        print_json({"intake": asdict(intake), "projections": models, "archive": archive_document})
+        shown = {name: health[name] for name in ("status", "servers", "roles", "verification")}
+        print_json({**shown, "intake": asdict(intake), "projections": models, "archive": archive_document})
         return
+    _print_health(health)
     for name, number in sorted(intake.counts.items()):
         console.print(f"{name:22} {number}")
-    console.print(f"{'dead letters':22} {intake.dead_letters} (dropped: {intake.dead_letters_dropped})\n")
+    console.print(f"{'dead letters':22} {intake.dead_letters} (dropped: {intake.dead_letters_dropped})")
+    for gap in intake.gaps:
+        console.print(_describe_gap(gap), markup=False, highlight=False, soft_wrap=True)
+    console.print()
     print_table(MODEL_COLUMNS, models, "no read models")
     _print_archive(archive, note)
 
 
-def _archive(client: Redis, settings: Settings) -> tuple[ArchiveStatus | None, str | None]:
-    """Return the status of the archive, or the reason why it is unknown; neither if no archive is configured."""
-    database = lazy_database(settings)
-    if database is None:
-        return None, None
-    try:
-        return read_archive_status(database, client), None
-    except (ArchiveUnavailableError, StartupError) as error:
-        return None, " ".join(str(error).split())
-    finally:
-        database.close()
+def _read_state(client: Redis, settings: Settings) -> tuple[ServiceState, str | None]:
+    """Return the state of the service, and the reason if the state of the archive is unknown."""
+    servers = {"redis": redis_status(client, LogOptions.from_settings(settings))}
+    archive: ArchiveStatus | None = None
+    note: str | None = None
+    if database := lazy_database(settings):
+        try:
+            servers["postgres"] = postgres_status(database)
+            archive = read_archive_status(database, client)
+        except (ArchiveUnavailableError, StartupError, DatabaseError) as error:
+            servers["postgres"] = ServerStatus(up=False)
+            note = " ".join(str(error).split())
+        finally:
+            database.close()
+    state = ServiceState(
+        servers,
+        read_liveness(client, (*ROLES, *WAYS)),
+        service_status.read_intake(client),
+        service_status.read_model_statuses(client),
+        archive,
+    )
+    return state, note
+
+
+def _print_health(health: ServiceHealth) -> None:
+    """Print the status of the service, and one line for each reason why a part is not healthy."""
+    console.print(f"{'health':22} {health['status']}")
+    single = {name: health[name] for name in ("intake", "archive", "verification")}
+    for name, part in (
+        *health["servers"].items(),
+        *health["roles"].items(),
+        *health["read_models"].items(),
+        *single.items(),
+    ):
+        for reason in part["reasons"] if part else ():
+            console.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    roles = ", ".join(f"{name} {role['processes']}" for name, role in health["roles"].items())
+    console.print(f"{'processes':22} {roles}\n", highlight=False)
+
+
+def _describe_gap(gap: Gap) -> str:
+    """Describe a time in which a recorder did not hear messages."""
+    heard = f"{gap.others} other recorders heard them" if gap.others else "messages may be lost"
+    seconds = gap.ended_at - gap.began_at
+    return f"{iso(gap.began_at)} {gap.way} was not heard for {seconds:.1f} s by {gap.recorder}, {heard}: {gap.reason}"
 
 
 def _print_archive(archive: ArchiveStatus | None, note: str | None) -> None:

@@ -4,7 +4,9 @@ Redis documents the commands at https://redis.io/docs/latest/commands/wait/ and
 https://redis.io/docs/latest/commands/waitaof/.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 from redis import Redis, RedisCluster
@@ -13,14 +15,18 @@ from redis.exceptions import NoPermissionError, ResponseError
 from infra.log.errors import NotDurableError, UnsuitableServerError
 from infra.redis import functions
 from infra.redis.cluster import run_on_key_node
+from infra.redis.server_state import eviction_fault
 from infra.settings import Durability
 
 WAIT_MILLISECONDS = 5_000
 """Milliseconds for which an append waits to become durable. It is shorter than the time-out of a connection."""
 
+CHECK_SECONDS = 1.0
+"""Seconds after which the next append checks the configuration of the server again."""
+
 
 def check_durability(client: Redis | RedisCluster, durability: Durability, replicas: int) -> None:
-    """Check that every primary server behind ``client`` can provide the durability.
+    """Check that every primary server behind ``client`` can provide the durability, and deletes no acknowledged event.
 
     Args:
         client: A client of a server or of a cluster.
@@ -44,18 +50,21 @@ def wait_command(node: Redis, durability: Durability, replicas: int) -> tuple[st
     The command is empty if every write is durable when the server replies.
 
     Raises:
-        UnsuitableServerError: The server cannot provide the durability.
+        UnsuitableServerError: The server cannot provide the durability, or may delete what it has acknowledged.
     """
-    version = _read_version(node)
+    info = _read_info(node)
+    version = _version(info)
     if version < (7, 0):
         raise UnsuitableServerError(
             f"the server is version {_format_version(version)}: use Redis 7.0 or later, or Valkey 7.2 or later"
         )
+    if fault := eviction_fault(info):
+        raise UnsuitableServerError(f"the server {fault}")
     if durability == "replicated":
-        _check_replicas(node, replicas)
+        _check_replicas(info, replicas)
         return ("WAIT", replicas, WAIT_MILLISECONDS)
     if durability == "fsynced":
-        _check_append_only_file(node)
+        _check_append_only_file(info)
         if version >= (7, 2):
             return ("WAITAOF", 1, 0, WAIT_MILLISECONDS)
         _check_fsync_always(node, version)
@@ -78,7 +87,8 @@ class DurableFunctions:
         self._client = client
         self._durability = durability
         self._replicas = replicas
-        self._wait: tuple[str | int, ...] | None = None
+        self._wait: tuple[str | int, ...] = ()
+        self._checked_at = -inf
 
     def call(self, name: str, keys: Sequence[str], arguments: Sequence[functions.Argument]) -> Any:
         """Call the function of ``<name>.lua``, wait until its writes are durable, and return its reply.
@@ -91,8 +101,9 @@ class DurableFunctions:
         command = functions.command(name, keys, arguments)
 
         def call_and_wait(node: Redis) -> Any:
-            if self._wait is None:
+            if time.monotonic() - self._checked_at > CHECK_SECONDS:
                 self._wait = wait_command(node, self._durability, self._replicas)
+                self._checked_at = time.monotonic()
             wait = self._wait
             return functions.with_functions(node, lambda: _call_and_wait(node, command, wait))
 
@@ -123,9 +134,14 @@ def _call_and_wait(node: Redis, command: list[functions.Argument], wait: tuple[s
     return reply
 
 
-def _read_version(node: Redis) -> tuple[int, int]:
+def _read_info(node: Redis) -> dict[str, Any]:
+    info: dict[str, Any] = node.info()
+    return info
+
+
+def _version(info: Mapping[str, Any]) -> tuple[int, int]:
     # Valkey reports in this field the Redis version that it is compatible with: 7.2.
-    major, minor, *_ = node.info("server")["redis_version"].split(".")
+    major, minor, *_ = info["redis_version"].split(".")
     return int(major), int(minor)
 
 
@@ -133,8 +149,8 @@ def _format_version(version: tuple[int, int]) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def _check_replicas(node: Redis, replicas: int) -> None:
-    connected = node.info("replication")["connected_slaves"]
+def _check_replicas(info: Mapping[str, Any], replicas: int) -> None:
+    connected = info["connected_slaves"]
     if connected < replicas:
         raise UnsuitableServerError(
             f"TICKVIEW_DURABILITY=replicated needs {replicas} replicas and the server has {connected}: "
@@ -142,8 +158,8 @@ def _check_replicas(node: Redis, replicas: int) -> None:
         )
 
 
-def _check_append_only_file(node: Redis) -> None:
-    if not node.info("persistence")["aof_enabled"]:
+def _check_append_only_file(info: Mapping[str, Any]) -> None:
+    if not info["aof_enabled"]:
         raise UnsuitableServerError(
             "TICKVIEW_DURABILITY=fsynced needs an append-only file: "
             "set 'appendonly yes' on the server, or TICKVIEW_DURABILITY=written"

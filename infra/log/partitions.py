@@ -10,7 +10,8 @@ LOGS_KEY = "tickview:logs"
 
 def fix_partitions(client: Redis, partitions: int) -> int:
     """Store the number of partitions of the market log, unless it is stored already. Return the stored number."""
-    client.hsetnx(LOGS_KEY, MARKET_LOG, partitions)
+    if not client.hexists(LOGS_KEY, MARKET_LOG):  # A full server refuses the write, even if it changes nothing.
+        client.hsetnx(LOGS_KEY, MARKET_LOG, partitions)
     return int(client.hget(LOGS_KEY, MARKET_LOG) or partitions)
 
 

@@ -17,6 +17,7 @@ from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
 from infra.recording.counters import COUNTS_KEY
 from infra.recording.dead_letters import INDEX_KEY, STATS_KEY
+from infra.recording.gaps import read_gaps
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
@@ -149,4 +150,5 @@ def read_intake(client: Redis) -> IntakeStatus:
         counts={name.decode(): int(number) for name, number in counts.items()},
         dead_letters=letters,
         dead_letters_dropped=int(dropped or 0),
+        gaps=read_gaps(client),
     )

@@ -5,3 +5,7 @@ from domain.errors import TickViewError
 
 class StartupError(TickViewError):
     """A role or a command cannot start. The message says what is wrong, where, and what to do."""
+
+
+class UnreachableServerError(StartupError):
+    """A server cannot be reached now. A later attempt may succeed."""

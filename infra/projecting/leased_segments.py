@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 from redis import Redis
 
+from infra.heartbeats.progress import Progress
 from infra.log.event_log import EventLog
 from infra.projecting.build_lifecycle import ModelBuild
 from infra.projecting.projector import Projector
@@ -39,6 +40,11 @@ class LeasedSegments:
     def of_build(self, build: ModelBuild) -> list[Segment]:
         """Return the segments of one build, in the order in which they were acquired."""
         return [segment for segment in self._threads if ModelBuild.of(segment) == build]
+
+    def progress(self, *, expiring: bool = False) -> list[Progress]:
+        """Return the progress of all running threads, or of those that record the end of rows."""
+        threads = (thread for thread in self._threads.values() if thread.is_alive())
+        return [thread.progress for thread in threads if thread.expires or not expiring]
 
     def acquire(self, segments: Sequence[Segment]) -> list[Lease]:
         """Lease segments. Return the leases of the segments that no other worker holds."""

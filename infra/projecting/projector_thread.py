@@ -10,6 +10,7 @@ from eventsourcing.persistence import PersistenceError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from infra.heartbeats.progress import Progress
 from infra.log.event_log import EventLog
 from infra.processes.outage import OutageLog
 from infra.projecting.expirer import expire
@@ -59,6 +60,7 @@ class ProjectorThread(Thread):
         self._retry_requested = Event()
         self._expired_at = 0.0
         self._outage = OutageLog("folding interrupted", "folding resumed", **self.log_context)
+        self.progress = Progress()
 
     @property
     def lease(self) -> Lease:
@@ -102,9 +104,11 @@ class ProjectorThread(Thread):
                     self._expire()
             except (RedisError, PersistenceError) as error:
                 self._outage.failed(error)
+                self.progress.failed(error)
                 self._stop_requested.wait(IDLE_SECONDS)
             else:
                 self._outage.recovered()
+                self.progress.made()
                 if throttle:
                     self._stop_requested.wait(max(0.0, step.events / throttle - (time.monotonic() - started)))
 
@@ -117,10 +121,13 @@ class ProjectorThread(Thread):
             return step._replace(outcome=self._projector.retry_parked())
         return step
 
+    @property
+    def expires(self) -> bool:
+        """Whether the thread records the end of rows."""
+        return self._orders.is_live and self._projector.projection.ends is not None
+
     def _expire(self) -> None:
-        projection = self._projector.projection
-        expires = self._orders.is_live and projection.ends is not None
         now = time.monotonic()
-        if expires and now - self._expired_at >= IDLE_SECONDS:
-            expire(self._client, self._log, projection, self.segment)
+        if self.expires and now - self._expired_at >= IDLE_SECONDS:
+            expire(self._client, self._log, self._projector.projection, self.segment)
             self._expired_at = now

@@ -8,6 +8,8 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from infra.heartbeats.heartbeats import Heartbeats
+from infra.heartbeats.progress import Progress
 from infra.log.event_log import EventLog
 from infra.processes.outage import OutageLog
 from infra.projecting.build_lifecycle import (
@@ -71,6 +73,15 @@ class Worker:
         self._segments = LeasedSegments(client, name, logs, options)
         self._dropped = DroppedBuilds(client, self._logs_of)
         self._registered: list[ModelBuild] = []
+        self._progress = Progress()
+        self._heartbeats = Heartbeats(
+            client,
+            name,
+            {
+                "project": lambda: [self._progress, *self._segments.progress()],
+                "expire": lambda: self._segments.progress(expiring=True),
+            },
+        )
 
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set, then release all leases.
@@ -85,9 +96,11 @@ class Worker:
                 try:
                     self.run_round()
                     outage.recovered()
+                    self._progress.made()
                 except RedisError as error:
                     outage.failed(error)
-                stop.wait(self._options.lease_seconds / 3)
+                    self._progress.failed(error)
+                self._progress.wait(stop, self._options.lease_seconds / 3, self._heartbeats.beat)
         finally:
             self._leave()
 
@@ -98,6 +111,7 @@ class Worker:
             withdraw_code(self._client, self._name, list(self._codes.values()))
             self._segments.release_all()
             unregister_worker(self._client, self._name, self._registered)
+            self._heartbeats.withdraw("project", "expire")
         except RedisError as error:
             logger.warning("leases not released, they expire by themselves", error=str(error))
 

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from domain.announcements import Message
 from domain.wire import INGEST_STREAM, Refusal
+from infra.heartbeats.progress import Progress
 from infra.processes.outage import OutageLog
 from infra.recording.counters import Counters, count_receipts
 from infra.recording.intake import RETRY_SECONDS
@@ -61,6 +62,7 @@ class IngestReader:
         self._attempted: set[bytes] = set()
         """Ids of the claimed entries that are not acknowledged yet."""
         self.counts = Counters()
+        self.progress = Progress()
 
     def run(self, stop: Event) -> None:
         """Record entries until ``stop`` is set. An entry that cannot be recorded stays pending and is tried again."""
@@ -72,11 +74,13 @@ class IngestReader:
                 else:
                     self._record(self._read())
                 outage.recovered()
+                self.progress.made()
             except (RedisError, PersistenceError) as error:
                 if "NOGROUP" in str(error):
                     self._create_group()
                     continue
                 outage.failed(error)
+                self.progress.failed(error)
                 self._has_unrecorded = True
                 stop.wait(RETRY_SECONDS)
 

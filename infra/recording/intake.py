@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
 from domain.errors import TickViewError
+from infra.heartbeats.progress import Progress
 from infra.processes.outage import OutageLog
 from infra.recording.counters import Counters, count_receipts
 
@@ -63,20 +64,27 @@ class Intake:
         self._outage = OutageLog("messages cannot be recorded", "messages are recorded again")
         self._thread = Thread(target=self._run, name="intake", daemon=True)
         self.counts = Counters()
+        self.progress = Progress()
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread records messages."""
+        return self._thread.is_alive()
+
     def check_thread(self) -> None:
         """Raise RuntimeError if the thread has ended before ``close``."""
-        if not self._thread.is_alive():
+        if not self.is_running:
             raise RuntimeError(f"The thread {self._thread.name} ended before a stop was requested.")
 
     def close(self) -> None:
-        """Record the messages in the queue, then end the thread."""
+        """Record the messages in the queue, then end the thread. Do nothing if it was not started."""
         self._stop.set()
-        self._thread.join()
+        if self.is_running:
+            self._thread.join()
 
     def put(self, message: Message, timeout: float) -> None:
         """Add a message without a waiting sender. The intake tries to record it until it succeeds.
@@ -107,6 +115,8 @@ class Intake:
     def _run(self) -> None:
         while not (self._stop.is_set() and self._queue.empty()):
             batch = self._gather()
+            if not batch:
+                self.progress.made()
             while batch and (batch := self._record_batch(batch)):
                 if self._stop.wait(RETRY_SECONDS):
                     logger.error("messages lost at shutdown", messages=len(batch))
@@ -136,11 +146,13 @@ class Intake:
             receipts = self._record([message for message, _ in batch])
         except (RedisError, PersistenceError) as error:
             self._outage.failed(error)
+            self.progress.failed(error)
             for _, future in batch:
                 if future:
                     future.set_exception(error)
             return [queued for queued in batch if queued.receipt is None]
         self._outage.recovered()
+        self.progress.made()
         for (_, future), receipt in zip(batch, receipts, strict=True):
             if future:
                 future.set_result(receipt)

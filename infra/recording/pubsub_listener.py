@@ -1,18 +1,42 @@
-"""Listener for messages over pub/sub. Redis keeps no message for a listener that is away."""
+"""Listener for messages over pub/sub. Redis keeps no message for a listener that is away.
+
+A connection can be open and yet deliver nothing, and a user can have no right to a channel. The listener therefore
+publishes a canary once per second, on a channel of its own, and must hear it. A time in which it may have heard nothing
+is stored as a gap.
+"""
 
 import time
 from threading import Event
+from typing import Any
 
 import structlog
 from redis import Redis
+from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from domain.announcements import Message
+from domain.errors import TickViewError
 from domain.wire import CHANNELS
+from infra.heartbeats.heartbeats import read_liveness
+from infra.heartbeats.progress import Progress
 from infra.processes.outage import OutageLog
+from infra.recording.gaps import store_gap
 from infra.recording.intake import RETRY_SECONDS, BacklogFullError, Intake
+from readapi.ports.operations import Gap
 
 logger = structlog.get_logger()
+
+WAY = "pubsub"
+
+CANARY_PREFIX = "tickstock.canary."
+"""Prefix of the channels of the canaries. It has the first part of the producers' channels, so that an ACL rule which
+allows ``tickstock.*`` allows the canaries, too."""
+
+CANARY_SECONDS = 1.0
+"""Seconds between two canaries."""
+
+DEAF_SECONDS = 4.0
+"""Seconds without a published canary after which the connection is replaced."""
 
 BACKLOG_WAIT_SECONDS = 2.0
 """Longest wait for room in the backlog, in seconds, before a pub/sub message is dropped. Redis buffers only little."""
@@ -21,29 +45,135 @@ POLL_SECONDS = 0.5
 """Longest wait for a message, in seconds, before the listener checks whether it should stop."""
 
 
-def listen(client: Redis, intake: Intake, stop: Event) -> None:
-    """Put the messages on the producer's channels into the intake until ``stop`` is set.
+class DeafError(TickViewError):
+    """The connection is open, but delivers nothing, or leads to a replica."""
 
-    Counts the messages ``dropped`` because the backlog was full, and the ``gaps``: interruptions of the connection
-    during which messages may have been missed.
+
+class PubsubListener:
+    """Puts the messages on the producers' channels into the intake.
+
+    Counts the messages ``dropped`` because the backlog was full, and the ``gaps``.
+
+    Args:
+        subscriber: The client of the subscription. It must not retry, so that no interruption is hidden.
+        client: The client that publishes the canaries and stores the gaps.
+        intake: The intake, which also counts.
+        process: The name of this recorder.
     """
-    outage = OutageLog("pub/sub interrupted, messages may be missed", "pub/sub resumed")
-    with client.pubsub(ignore_subscribe_messages=True) as pubsub:
-        pubsub.subscribe(*CHANNELS)
+
+    def __init__(self, subscriber: Redis, client: Redis, intake: Intake, process: str) -> None:
+        self._subscriber = subscriber
+        self._client = client
+        self._intake = intake
+        self._process = process
+        self._canary_channel = CANARY_PREFIX + process
+        self._outage = OutageLog("pub/sub interrupted, messages may be missed", "pub/sub resumed")
+        self._reason = "no recorder was running"
+        self._last_heard: float | None = None
+        """Epoch second of the last message. None: this process has not heard any."""
+        self._published_at: float | None = None
+        """Moment of the oldest canary that is not heard yet, on the monotonic clock."""
+        self._next_canary = 0.0
+        self._unstored: list[Gap] = []
+        self.progress = Progress()
+
+    def run(self, stop: Event) -> None:
+        """Listen until ``stop`` is set."""
         while not stop.is_set():
             try:
-                published = pubsub.get_message(timeout=POLL_SECONDS)
-            except RedisError as error:
-                intake.counts.add({"gaps": 1})
-                outage.failed(error)
+                with self._subscriber.pubsub() as pubsub:
+                    self._listen(pubsub, stop)
+            except (RedisError, DeafError) as error:
+                self._reason = " ".join(str(error).split())
+                self.progress.failed(error)
+                self._outage.failed(error)
                 stop.wait(RETRY_SECONDS)
+
+    def _listen(self, pubsub: PubSub, stop: Event) -> None:
+        """Listen on one connection until it fails."""
+        self._published_at = None
+        unconfirmed = {*CHANNELS, self._canary_channel}
+        pubsub.subscribe(*unconfirmed)
+        while not stop.is_set():
+            if not unconfirmed:
+                self._publish_canary()
+            received = pubsub.get_message(timeout=POLL_SECONDS)
+            if received is None:
+                self._check_hearing()
                 continue
-            outage.recovered()
-            if published is None:
-                continue
-            message = Message(published["channel"].decode(), published["data"], time.time(), "pubsub")
-            try:
-                intake.put(message, BACKLOG_WAIT_SECONDS)
-            except BacklogFullError as error:
-                intake.counts.add({"dropped": 1})
-                logger.error("pub/sub message dropped", channel=message.channel, error=str(error))
+            channel = received["channel"].decode()
+            if received["type"] == "subscribe":
+                unconfirmed.discard(channel)
+                if not unconfirmed:
+                    self._end_gap()
+            else:
+                self._hear(channel, received["data"])
+
+    def _publish_canary(self) -> None:
+        """Publish a canary if one is due. Raises DeafError if the subscription does not lead to the primary server."""
+        now = time.monotonic()
+        if now < self._next_canary:
+            return
+        self._next_canary = now + CANARY_SECONDS
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.publish(self._canary_channel, "")
+                pipeline.info("replication")
+                receivers, replication = pipeline.execute()
+        except RedisError as error:
+            # The subscription may be intact. It is replaced only if a published canary is not heard.
+            self.progress.failed(error)
+            return
+        if replication["role"] != "master":
+            # A replica accepts PUBLISH, and delivers what its primary tells it, for as long as it can reach it.
+            raise DeafError("the server has become a replica")
+        if not receivers:
+            # A replica delivers messages, too, but only while it can reach the new primary.
+            raise DeafError("the subscription leads to another server than the commands")
+        if self._published_at is None:
+            self._published_at = now
+
+    def _check_hearing(self) -> None:
+        """Raise DeafError if a canary is overdue. The connection must have nothing more to read."""
+        if self._published_at is not None and time.monotonic() - self._published_at > DEAF_SECONDS:
+            raise DeafError(f"the connection is open, but has delivered no message for {DEAF_SECONDS:g} s")
+
+    def _hear(self, channel: str, payload: Any) -> None:
+        self._last_heard = time.time()
+        if channel == self._canary_channel:
+            self._published_at = None
+            self._outage.recovered()
+            self._store_gaps()
+            self.progress.made()
+            return
+        try:
+            self._intake.put(Message(channel, payload, self._last_heard, WAY), BACKLOG_WAIT_SECONDS)
+        except BacklogFullError as error:
+            self._intake.counts.add({"dropped": 1})
+            logger.error("pub/sub message dropped", channel=channel, error=str(error))
+
+    def _end_gap(self) -> None:
+        """Note the gap before this moment, at which the server has confirmed all subscriptions."""
+        now = time.time()
+        ages = dict(read_liveness(self._client, [WAY])[WAY].ages)
+        ages.pop(self._process, None)
+        others = sum(1 for age in ages.values() if age <= DEAF_SECONDS)
+        began = self._last_heard
+        if began is None and ages and not others:
+            began = now - min(ages.values())
+        self._last_heard = now
+        if began is None:
+            return
+        gap = Gap(WAY, self._process, round(began, 3), round(now, 3), self._reason, others)
+        self._unstored.append(gap)
+        self._intake.counts.add({"gaps": 1})
+        logger.warning("gap in listening to pub/sub", seconds=round(now - began, 3), reason=gap.reason, others=others)
+
+    def _store_gaps(self) -> None:
+        """Store the noted gaps. A full server refuses them: the next canary tries again."""
+        try:
+            while self._unstored:
+                store_gap(self._client, self._unstored[0])
+                self._unstored.pop(0)
+        except RedisError as error:
+            logger.warning("gap not stored", error=str(error))

@@ -1,6 +1,6 @@
 """Redis connections: clients with time-outs and retries that suit a long-running service."""
 
-from redis import Redis
+from redis import ConnectionPool, Redis
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -8,6 +8,8 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+
+from infra.redis.connection_classes import async_connection_options, connection_options
 
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
 """The errors that a client raises while its server cannot be reached. Every other error is a defect of the code or of
@@ -41,13 +43,16 @@ def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int =
         seconds: Seconds for which one attempt waits for an answer.
         retries: The number of further attempts after a failed attempt.
     """
-    return Redis.from_url(
-        url,
-        socket_timeout=seconds,
-        socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        health_check_interval=_HEALTH_CHECK_SECONDS,
-        retry=Retry(_BACKOFF, retries, supported_errors=CONNECTION_ERRORS),
+    pool = ConnectionPool(
+        **{
+            "socket_timeout": seconds,
+            "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "health_check_interval": _HEALTH_CHECK_SECONDS,
+            "retry": Retry(_BACKOFF, retries, supported_errors=CONNECTION_ERRORS),
+            **connection_options(url),
+        }
     )
+    return Redis.from_pool(pool)
 
 
 def connect_async(url: str) -> AsyncRedis:
@@ -55,13 +60,15 @@ def connect_async(url: str) -> AsyncRedis:
 
     While all ``CONNECTIONS`` are in use, a further command waits for a free connection.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS,
-        timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        health_check_interval=_HEALTH_CHECK_SECONDS,
-        retry=AsyncRetry(_BACKOFF, _RETRIES, supported_errors=CONNECTION_ERRORS),
+    pool = BlockingConnectionPool(
+        **{
+            "max_connections": CONNECTIONS,
+            "timeout": SOCKET_TIMEOUT_SECONDS,
+            "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "health_check_interval": _HEALTH_CHECK_SECONDS,
+            "retry": AsyncRetry(_BACKOFF, _RETRIES, supported_errors=CONNECTION_ERRORS),
+            **async_connection_options(url),
+        }
     )
     return AsyncRedis.from_pool(pool)

@@ -12,14 +12,17 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import RedisError
 
 from domain.streams import USERS_LOG
 from infra.archive.event_history import EventHistory
-from infra.composition import open_intake, open_logs, redis_url
+from infra.composition import check_partitions, open_intake, open_logs, redis_url
 from infra.log.event_log import EventLog
+from infra.log.handle import LogOptions
 from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
+from infra.serving.blocking_calls import unavailability
 from infra.serving.changes_follower import ChangesFollower
 from infra.serving.dead_letters import AsyncDeadLetters
 from infra.serving.freshness import RedisFreshness
@@ -81,8 +84,15 @@ def build_app(
     intake = open_intake(service.recorder, service.stores.settings)
     ports = open_ports(service, read_models, intake)
     gauges = ReplicaGauges()
-    lifespan = ApiLifespan(connections, intake, follower, hub, lambda: show_replicas(gauges, live))
-    runtime = Runtime(wrap_lifespan(lifespan), CONNECTION_ERRORS, process_registry=open_process_registry())
+    lifespan = ApiLifespan(
+        connections,
+        intake,
+        follower,
+        hub,
+        lambda: check_partitions(service.stores),
+        lambda: show_replicas(gauges, live),
+    )
+    runtime = Runtime(wrap_lifespan(lifespan), (RedisError,), unavailability, process_registry=open_process_registry())
     return create_app(ports, hub, service.guard, runtime, host)
 
 
@@ -160,7 +170,9 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake) -> Por
             dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder),
             workspaces=AsyncWorkspaceCommands(WorkspaceRepository(users_log, "http")),
         ),
-        operations=RedisOperations(stores.redis, health_client, archive, service.code),
+        operations=RedisOperations(
+            stores.redis, health_client, archive, service.code, LogOptions.from_settings(stores.settings)
+        ),
     )
 
 

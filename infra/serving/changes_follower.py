@@ -16,6 +16,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from infra.heartbeats.progress import Progress
 from infra.read_models.keys import versions_key
 from infra.read_models.versions import parse_versions
 from infra.serving.changes import ChangesCursor, CommitMissingError
@@ -57,6 +58,7 @@ class ChangesFollower:
         self._read_models = read_models
         self._freshness = freshness
         self._versions_read_at = -inf
+        self.progress = Progress()
 
     async def load(self) -> None:
         """Read which builds are live, and start to follow new builds. One round trip if there is no new build.
@@ -96,7 +98,9 @@ class ChangesFollower:
                 if time.monotonic() > self._versions_read_at + VERSIONS_SECONDS:
                     await self.load()
                 await self._read()
+                self.progress.made()
             except RedisError as error:
+                self.progress.failed(error)
                 self._freshness.failed(error)
                 self._versions_read_at = -inf
                 await asyncio.sleep(RETRY_SECONDS)

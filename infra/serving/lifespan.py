@@ -11,11 +11,13 @@ from typing import Any
 import structlog
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import RedisError
 
+from infra.heartbeats.heartbeats import Heartbeats
 from infra.postgres.database import Database
+from infra.processes.identity import process_name
 from infra.recording.counters import CountersFlush
 from infra.recording.intake import Intake
-from infra.redis.connections import CONNECTION_ERRORS
 from infra.serving.changes_follower import ChangesFollower
 from readapi.push.hub import Hub
 
@@ -54,6 +56,7 @@ class ApiLifespan:
         intake: Started at the beginning, closed at the end.
         follower: Loads the live builds before the first request, then runs in the background.
         hub: Live push, runs in the background.
+        check_partitions: Checks the number of partitions of the market log. Raises RedisError or StartupError.
         report_replica: Updates the metrics of the replica.
     """
 
@@ -63,20 +66,28 @@ class ApiLifespan:
         intake: Intake,
         follower: ChangesFollower,
         hub: Hub,
+        check_partitions: Callable[[], None],
         report_replica: Callable[[], None],
     ) -> None:
         self._connections = connections
         self._intake = intake
         self._counters = CountersFlush(connections.commands, {"http": intake.counts})
+        self._heartbeats = Heartbeats(
+            connections.commands,
+            process_name(),
+            {"serve": lambda: [follower.progress], "http": lambda: [intake.progress]},
+        )
         self._follower = follower
         self._hub = hub
+        self._check_partitions = check_partitions
         self._report_replica = report_replica
         self._tasks: list[asyncio.Task[None]] = []
 
     async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
         """Start the background work. If Redis is available, load the live builds before the first request."""
-        self._intake.start()
-        with suppress(*CONNECTION_ERRORS):
+        with suppress(RedisError):
+            await self._start_intake()
+        with suppress(RedisError):
             await self._follower.load()
         self._tasks = [_start_task(work) for work in (self._follower.run(), self._hub.run(), self._report())]
 
@@ -86,13 +97,31 @@ class ApiLifespan:
             task.cancel()
         await asyncio.to_thread(self._intake.close)
         await asyncio.to_thread(self._counters.flush)
+        await asyncio.to_thread(self._heartbeats.withdraw, "serve", "http")
         await self._connections.close()
 
+    async def _start_intake(self) -> None:
+        """Check the number of partitions, which no event must be recorded without, then start the intake.
+
+        Raises:
+            RedisError: Redis cannot be reached.
+            StartupError: The market log has a number of partitions that differs from the setting.
+        """
+        await asyncio.to_thread(self._check_partitions)
+        self._intake.start()
+
     async def _report(self) -> None:
+        while not self._intake.is_running:
+            try:
+                await self._start_intake()
+            except RedisError:
+                await asyncio.sleep(REPORT_SECONDS)
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             self._report_replica()
+            self._intake.check_thread()
             await asyncio.to_thread(self._counters.flush)
+            await asyncio.to_thread(self._heartbeats.beat)
 
 
 def _start_task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
 from infra.recording.intake import BacklogFullError, Intake
+from infra.serving.blocking_calls import unavailability
 from readapi.ports.errors import UnavailableError
 
 RECORD_SECONDS = 10.0
@@ -30,6 +31,8 @@ class AsyncMessageRecorder:
         Raises:
             UnavailableError: The backlog is full, or the event log cannot be written or does not answer.
         """
+        if not self._intake.is_running:
+            raise UnavailableError("Redis cannot be reached; send the same messages again")
         now = time.time()
         try:
             futures = [self._intake.submit(Message(channel, payload, now, "http")) for channel, payload in messages]
@@ -45,7 +48,10 @@ class AsyncMessageRecorder:
         receipts = []
         for outcome in outcomes:
             if isinstance(outcome, RedisError | PersistenceError):
-                raise UnavailableError("the event log cannot be written now; send the same messages again") from outcome
+                reason = unavailability(outcome) or UnavailableError("the event log cannot be used now")
+                raise UnavailableError(
+                    f"nothing was recorded, send the same messages again: {reason}", reason.retry_after
+                ) from outcome
             if isinstance(outcome, BaseException):
                 raise outcome
             receipts.append(outcome)

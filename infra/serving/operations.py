@@ -1,21 +1,21 @@
 """Status and operator commands of the service, for the API."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 
 from redis import Redis
 
+from infra.heartbeats.heartbeats import read_liveness
+from infra.log.handle import LogOptions
 from infra.operations import commands, status
 from infra.operations.archive_status import read_archive_status
-from infra.postgres.database import PING
-from infra.redis.connections import CONNECTION_ERRORS
+from infra.operations.server_status import postgres_status, redis_status
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
 from infra.serving.blocking_calls import in_thread
 from projections.fingerprint import ProjectionCode
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.errors import UnavailableError
-from readapi.ports.operations import IntakeStatus, ParkedKey, ReadModelStatus, ServerStatus
+from readapi.ports.operations import ROLES, WAYS, IntakeStatus, Liveness, ParkedKey, ReadModelStatus, ServerStatus
 
 
 class RedisOperations:
@@ -29,15 +29,22 @@ class RedisOperations:
             the health of the service must not wait for a server that hangs.
         archive: The archive, if there is one.
         code: The code of each read model in this process.
+        log_options: The durability that the server must provide.
     """
 
     def __init__(
-        self, client: Redis, health_client: Redis, archive: ArchiveGateway | None, code: Mapping[str, ProjectionCode]
+        self,
+        client: Redis,
+        health_client: Redis,
+        archive: ArchiveGateway | None,
+        code: Mapping[str, ProjectionCode],
+        log_options: LogOptions,
     ) -> None:
         self._client = client
         self._health_client = health_client
         self._archive = archive
         self._code = code
+        self._log_options = log_options
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
         """Return the status of every read model."""
@@ -90,9 +97,13 @@ class RedisOperations:
         """Return the counts of received messages."""
         return await in_thread(lambda: status.read_intake(self._client))
 
+    async def liveness(self) -> Mapping[str, Liveness]:
+        """Return the processes of each role and of each way in."""
+        return await in_thread(lambda: read_liveness(self._client, (*ROLES, *WAYS)))
+
     async def servers(self) -> Mapping[str, ServerStatus]:
         """Return the status of ``redis``, and of ``postgres`` where there is an archive."""
-        servers = {"redis": await asyncio.to_thread(self._redis_status)}
+        servers = {"redis": await asyncio.to_thread(redis_status, self._health_client, self._log_options)}
         if self._archive:
             servers["postgres"] = await _postgres_status(self._archive)
         return servers
@@ -108,28 +119,9 @@ class RedisOperations:
             return None
         return await archive.run(lambda: read_archive_status(archive.database, self._client), STATUS_TIMEOUT_SECONDS)
 
-    def _redis_status(self) -> ServerStatus:
-        try:
-            info = self._health_client.info("server")
-            started = time.perf_counter()
-            self._health_client.ping()
-            milliseconds = round((time.perf_counter() - started) * 1_000, 3)
-        except CONNECTION_ERRORS:
-            return ServerStatus(up=False)
-        version = info.get("valkey_version") or info["redis_version"]
-        return ServerStatus(up=True, version=str(version), latency_ms=milliseconds)
-
 
 async def _postgres_status(archive: ArchiveGateway) -> ServerStatus:
-    def ping() -> ServerStatus:
-        with archive.database.connection() as connection:
-            connection.execute(PING)
-            started = time.perf_counter()
-            connection.execute(PING)
-            milliseconds = round((time.perf_counter() - started) * 1_000, 3)
-            return ServerStatus(True, connection.info.parameter_status("server_version"), milliseconds)
-
     try:
-        return await archive.run(ping, STATUS_TIMEOUT_SECONDS)
+        return await archive.run(lambda: postgres_status(archive.database), STATUS_TIMEOUT_SECONDS)
     except UnavailableError:
         return ServerStatus(up=False)

@@ -4,12 +4,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis as AsyncRedis
 
+from domain.streams import market_logs
 from infra.access.open_guard import open_guard
-from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
+from infra.composition import (
+    Stores,
+    open_dead_letters,
+    open_logs,
+    open_market_logs,
+    open_recorder,
+    open_stores,
+    unopened_stores,
+)
 from infra.log.event_log import EventLog
 from infra.operations.commands import release_code
+from infra.processes.errors import UnreachableServerError
 from infra.read_models.row_queries import RedisRowQueries
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.recorder import Recorder
@@ -19,6 +30,8 @@ from projections.fingerprint import ProjectionCode
 from projections.queries import RowQueries
 from projections.versions import Build
 from readapi.access.guard import Guard
+
+logger = structlog.get_logger()
 
 METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder in which ``prometheus_client`` collects the metrics of all processes.
@@ -54,13 +67,20 @@ class Service:
 def open_service(settings: Settings, open_queries: OpenStoredQueries = RedisRowQueries) -> Service:
     """Open the common parts of the API.
 
+    The API starts while Redis cannot be reached, too. It then checks Redis before it records (``ApiLifespan``).
+
     Raises:
         StartupError: Redis cannot be used, or a file with tokens or keys cannot be read.
         NoSourceError: A projection is installed without its source.
     """
     guard = open_guard(settings)
-    stores = open_stores(settings)
-    market_logs = open_market_logs(stores)
+    try:
+        stores = open_stores(settings)
+        logs = open_market_logs(stores)
+    except UnreachableServerError as error:
+        logger.warning("the API starts without Redis, and answers when Redis comes", error=str(error))
+        stores = unopened_stores(settings)
+        logs = open_logs(stores, market_logs(settings.partitions))
     dead_letters = open_dead_letters(stores)
-    recorder = open_recorder(stores, market_logs, dead_letters)
-    return Service(stores, guard, market_logs, dead_letters, recorder, release_code(), open_queries)
+    recorder = open_recorder(stores, logs, dead_letters)
+    return Service(stores, guard, logs, dead_letters, recorder, release_code(), open_queries)

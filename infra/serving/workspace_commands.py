@@ -8,6 +8,7 @@ from eventsourcing.persistence import MapperDeserialisationError, PersistenceErr
 from redis.exceptions import RedisError
 
 from domain.workspace import Workspace
+from infra.serving.blocking_calls import unavailability
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
 from readapi.ports.commands import CommandResult
 from readapi.ports.errors import UnavailableError
@@ -40,4 +41,7 @@ class AsyncWorkspaceCommands:
             raise UnavailableError("this release cannot read the history of these lists", DEPLOYMENT_SECONDS) from error
         except (RedisError, PersistenceError) as error:
             logger.warning("workspace command not recorded", error=str(error))
-            raise UnavailableError("the lists cannot be changed now; read them, then send the request again") from error
+            reason = unavailability(error) or UnavailableError("the event log cannot be used now")
+            raise UnavailableError(
+                f"the lists cannot be changed now, read them, then send the request again: {reason}", reason.retry_after
+            ) from error

@@ -1,6 +1,6 @@
 """Problem details (RFC 9457): the responses to requests that cannot be served, and the handlers that send them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NotRequired
 
@@ -131,12 +131,19 @@ def workspace_problem(error: WorkspaceError) -> Problem:
     raise error
 
 
-def handle_errors(app: Application, store_errors: tuple[type[Exception], ...], *, is_host: bool = False) -> None:
+def handle_errors(
+    app: Application,
+    store_errors: tuple[type[Exception], ...],
+    describe_store_error: Callable[[Exception], UnavailableError | None],
+    *,
+    is_host: bool = False,
+) -> None:
     """Register the error handlers, which turn errors into problems.
 
     Args:
         app: The application.
-        store_errors: The errors that queries raise while the store of the read models is unavailable.
+        store_errors: The base classes of the errors that queries to the store of the read models raise.
+        describe_store_error: Returns why the store is unavailable, or None if such an error is a defect.
         is_host: Whether ``app`` is the host of TickView. The host keeps its handlers for all other errors.
     """
     if not is_host:
@@ -144,7 +151,7 @@ def handle_errors(app: Application, store_errors: tuple[type[Exception], ...], *
         app.add_error_handler(falcon.HTTPError, _handle_http_error)
     app.add_error_handler(NoStreamError, _handle_no_stream)
     for error in store_errors:
-        app.add_error_handler(error, _handle_store_error)
+        app.add_error_handler(error, _store_error_handler(describe_store_error, is_host=is_host))
     app.add_error_handler(UnavailableError, _handle_unavailable)
     app.add_error_handler(NoSuchReadModelError, _handle_no_such_read_model)
     app.add_error_handler(NoSuchBuildError, _handle_no_such_build)
@@ -173,11 +180,22 @@ async def _send(req: Request, resp: Response | None, problem: Problem, ws: WebSo
     resp.set_headers(dict(problem.headers))
 
 
-async def _handle_store_error(
-    req: Request, resp: Response | None, error: Exception, _params: Any, ws: WebSocket | None = None
-) -> None:
-    logger.warning("read-model store unavailable", path=req.path, error=str(error))
-    await _send(req, resp, unavailable("the store of the read models cannot be reached; try again"), ws)
+def _store_error_handler(
+    describe: Callable[[Exception], UnavailableError | None], *, is_host: bool
+) -> Callable[..., Awaitable[None]]:
+    async def handle(
+        req: Request, resp: Response | None, error: Exception, params: Any, ws: WebSocket | None = None
+    ) -> None:
+        reason = describe(error)
+        if reason is None and is_host:
+            raise error
+        if reason is None:
+            await _handle_unexpected_error(req, resp, error, params, ws)
+            return
+        logger.warning("read-model store unavailable", path=req.path, error=str(error))
+        await _handle_unavailable(req, resp, reason, params, ws)
+
+    return handle
 
 
 async def _handle_problem(

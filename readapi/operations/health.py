@@ -1,7 +1,8 @@
-"""Health endpoints: ``/api/health``, ``/api/patterns/health`` and ``/api/pattern-discovery/health``."""
+"""The health endpoints: of the service, of its read models, and of one API process for orchestrators."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
 from falcon.asgi import Request, Response
 
@@ -13,12 +14,20 @@ from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.read_model import ReadModel
 from readapi.http.responses import send
-from readapi.operations.health_checks import check_service, last_known_health, read_model_health, replica_health
+from readapi.operations.health_checks import (
+    check_service,
+    has_replica,
+    last_known_health,
+    read_model_health,
+    replica_health,
+)
 from readapi.operations.health_documents import (
     DiscoveryHealth,
     HealthStatus,
+    LiveStatus,
     PatternsHealth,
     ProducerReport,
+    ReadyStatus,
     ServiceHealth,
     ServiceStatus,
 )
@@ -43,11 +52,41 @@ class HealthResource(Resource):
         responses={200: ServiceHealth | ServiceStatus, 503: ServiceHealth | ServiceStatus},
     )
     async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
-        """Send the status, and to clients with the scope ``read`` the components. 503 means unhealthy."""
+        """Send the status, and to clients with the scope ``read`` the parts. 503 means unhealthy."""
         health = await check_service(self._operations, self._patterns)
         may_read = "read" in identity_of(req).scopes
         content = health if may_read else ServiceStatus(status=health["status"])
         send(resp, content, _http_status(health["status"]))
+
+
+class LiveResource(Resource):
+    """Whether the process runs, for orchestrators."""
+
+    @operation("Show that this API process runs.", scope=None, responses={200: LiveStatus})
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
+        """Answer without any other part of the service."""
+        send(resp, LiveStatus(status="live"))
+
+
+class ReadyResource(Resource):
+    """Whether the process can answer requests, for orchestrators."""
+
+    def __init__(self, read_models: Iterable[ReadModel[RowQueries[Any]]]) -> None:
+        self._read_models = list(read_models)
+
+    @operation(
+        "Show whether this API process can answer requests.",
+        scope=None,
+        responses={200: ReadyStatus, 503: ReadyStatus},
+    )
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
+        """Send 200 if the process has loaded all read models, and 503 otherwise. It may answer from memory."""
+        reasons = [
+            f"no build of the read model {model.name} is loaded"
+            for model in self._read_models
+            if not model.live.build.number
+        ]
+        send(resp, ReadyStatus(status="not ready" if reasons else "ready", reasons=reasons), 503 if reasons else 200)
 
 
 class PatternsHealthResource(Resource):
@@ -103,9 +142,10 @@ class DiscoveryHealthResource(Resource):
         health = await check_service(self._operations, self._patterns)
         patterns: int | None = None
         producers: list[ProducerReport] | None = None
-        if health["components"]["servers"]["redis"]["status"] != "unhealthy":
+        is_redis_up = health["intake"] is not None
+        if is_redis_up or has_replica(self._patterns):
             patterns = await count_rows(self._patterns.live, self._clock())
-        if health["components"]["intake"] is not None:
+        if is_redis_up:
             latest = Query(self._clock(), sort_by="reported_at", descending=True, limit=MAX_PRODUCERS)
             producers = [
                 ProducerReport(source=row.source, status=row.status, reported_at=row.reported_at)

@@ -1,7 +1,7 @@
 """Health checks: the rules by which a component, and thus the service, is healthy, degraded or unhealthy."""
 
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from projections.queries import RowQueries
@@ -10,18 +10,30 @@ from readapi.operations.health_documents import (
     ArchivedLogHealth,
     ArchiveHealth,
     ComponentHealth,
-    Components,
+    GapDocument,
     HealthStatus,
     IntakeHealth,
     ReadModelHealth,
     ReplicaHealth,
+    RoleHealth,
     ServerHealth,
     ServiceHealth,
+    VerificationHealth,
+    WayHealth,
 )
 from readapi.operations.read_model_documents import lag_events, lag_seconds, parked_keys
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.errors import UnavailableError
-from readapi.ports.operations import IntakeStatus, Operations, ReadModelStatus, ServerStatus
+from readapi.ports.operations import (
+    ROLES,
+    WAYS,
+    Gap,
+    IntakeStatus,
+    Liveness,
+    Operations,
+    ReadModelStatus,
+    ServerStatus,
+)
 from readapi.ports.read_models import LiveRows
 from readapi.replica.replica import Replica
 
@@ -35,23 +47,88 @@ MAX_POSTGRES_LATENCY_MS = 250.0
 """Latency in milliseconds above which PostgreSQL is degraded."""
 
 
+@dataclass(frozen=True)
+class ServiceState:
+    """The state of all parts of the service. Without Redis, only ``servers`` is known."""
+
+    servers: Mapping[str, ServerStatus]
+    liveness: Mapping[str, Liveness] | None = None
+    intake: IntakeStatus | None = None
+    read_models: Sequence[ReadModelStatus] = ()
+    archive: ArchiveStatus | None = None
+
+
 async def check_service(operations: Operations, patterns: ReadModel[RowQueries[Any]]) -> ServiceHealth:
-    """Check every component of the service."""
-    has_replica = isinstance(patterns.live.queries, Replica)
-    server_statuses = await operations.servers()
-    servers = {name: server_health(name, status, has_replica=has_replica) for name, status in server_statuses.items()}
-    read_models: dict[str, ReadModelHealth] = {}
+    """Check every part of the service."""
+    return judge_service(await read_service_state(operations), has_replica=has_replica(patterns))
+
+
+def has_replica(read_model: ReadModel[RowQueries[Any]]) -> bool:
+    """Return whether a replica answers the queries to a read model."""
+    return isinstance(read_model.live.queries, Replica)
+
+
+async def read_service_state(operations: Operations) -> ServiceState:
+    """Read the state of every part that can be reached."""
+    servers = await operations.servers()
+    if not servers["redis"].up:
+        return ServiceState(servers)
+    try:
+        archive = await operations.archive()
+    except UnavailableError:  # The health of the server ``postgres`` reports this failure.
+        archive = None
+    liveness, intake = await operations.liveness(), await operations.intake()
+    return ServiceState(servers, liveness, intake, await operations.read_models(), archive)
+
+
+def judge_service(state: ServiceState, *, has_replica: bool) -> ServiceHealth:
+    """Judge every part of the service. ``has_replica`` says whether a replica can answer scans without Redis."""
+    servers = {name: server_health(name, status, has_replica=has_replica) for name, status in state.servers.items()}
+    roles: dict[str, RoleHealth] = {}
     intake: IntakeHealth | None = None
-    archive: ArchiveHealth | None = None
-    if server_statuses["redis"].up:
-        read_models = {model.name: read_model_health(model) for model in await operations.read_models()}
-        intake = intake_health(await operations.intake())
-        with suppress(UnavailableError):  # The health of the server ``postgres`` reports this failure.
-            archive = archive_health(await operations.archive())
-    checked: list[ComponentHealth] = [*servers.values(), *read_models.values()]
-    checked += [component for component in (intake, archive) if component]
-    components = Components(servers=servers, read_models=read_models, intake=intake, archive=archive)
-    return ServiceHealth(status=worst(component["status"] for component in checked), components=components)
+    if state.liveness is not None and state.intake is not None:
+        expected = expected_roles(state.liveness, has_archive="postgres" in state.servers)
+        roles = {role: role_health(role, state.liveness[role]) for role in expected}
+        intake = intake_health(state.intake, state.liveness)
+    read_models = {model.name: read_model_health(model) for model in state.read_models}
+    archive = archive_health(state.archive)
+    verification = verification_health(state.archive)
+    parts: list[ComponentHealth] = [*servers.values(), *roles.values(), *read_models.values()]
+    parts += [part for part in (intake, archive, verification) if part]
+    return ServiceHealth(
+        status=worst(part["status"] for part in parts),
+        servers=servers,
+        roles=roles,
+        intake=intake,
+        read_models=read_models,
+        archive=archive,
+        verification=verification,
+    )
+
+
+def expected_roles(liveness: Mapping[str, Liveness], *, has_archive: bool) -> list[str]:
+    """Return the roles that must run: ``archive`` with an archive, ``catalogue`` where it has run."""
+    optional = {"archive": has_archive, "catalogue": liveness["catalogue"].age_seconds is not None}
+    return [role for role in ROLES if optional.get(role, True)]
+
+
+def role_health(role: str, liveness: Liveness) -> RoleHealth:
+    """Judge a role. Without a worker, answers become wrong: the service is unhealthy. Else it is degraded."""
+    reasons = [
+        f"process {process} runs, but does not work: {error or 'a thread hangs'}"
+        for process, error in liveness.stalled.items()
+    ]
+    if not liveness.processes:
+        age = liveness.age_seconds
+        last = "" if age is None else f": the last heartbeat is {age:.0f} s old"
+        reasons.insert(0, f"no process does the work of this role{last}")
+    impaired: HealthStatus = "unhealthy" if role == "project" and not liveness.processes else "degraded"
+    return {
+        "status": impaired if reasons else "healthy",
+        "reasons": reasons,
+        "processes": liveness.processes,
+        "age_seconds": liveness.age_seconds,
+    }
 
 
 def worst(statuses: Iterable[HealthStatus]) -> HealthStatus:
@@ -64,12 +141,13 @@ def server_health(name: str, server: ServerStatus, *, has_replica: bool) -> Serv
     """Judge a database server.
 
     Without PostgreSQL, only requests for the past fail: the service is degraded. Without Redis, the service is
-    degraded if a replica answers scans, and unhealthy otherwise.
+    degraded if a replica answers scans, and unhealthy otherwise. A Redis that deletes data makes it unhealthy.
     """
-    reasons = [] if server.up else ["does not answer"]
+    reasons = [*([] if server.up else ["does not answer"]), *server.failures, *server.warnings]
     if name == "postgres" and server.latency_ms is not None and server.latency_ms > MAX_POSTGRES_LATENCY_MS:
         reasons.append(f"takes {server.latency_ms:.0f} ms to answer")
-    impaired: HealthStatus = "degraded" if name == "postgres" or has_replica else "unhealthy"
+    can_answer = name == "postgres" or has_replica or server.up
+    impaired: HealthStatus = "degraded" if can_answer and not server.failures else "unhealthy"
     return {
         "status": impaired if reasons else "healthy",
         "reasons": reasons,
@@ -121,23 +199,57 @@ def replica_health(queries: RowQueries[Any]) -> ReplicaHealth | None:
     return {"rows": rows, "bytes": size, "bytes_per_row": size // rows if rows else 0}
 
 
-def intake_health(intake: IntakeStatus) -> IntakeHealth:
+def intake_health(intake: IntakeStatus, liveness: Mapping[str, Liveness]) -> IntakeHealth:
     """Judge the intake.
 
-    Dead letters alone are the producer's fault. The intake is degraded if dead letters had to be deleted.
+    Dead letters alone are the producer's fault. The intake is degraded if a way is not heard, or if dead letters had to
+    be deleted.
     """
     dropped = intake.dead_letters_dropped
+    reasons = [f"{dropped} dead letters were deleted because the store was full"] if dropped else []
+    reasons += [reason for way in WAYS for reason in _reasons_not_heard(way, liveness[way])]
     return {
-        "status": "degraded" if dropped else "healthy",
-        "reasons": [f"{dropped} dead letters were deleted because the store was full"] if dropped else [],
+        "status": "degraded" if reasons else "healthy",
+        "reasons": reasons,
+        "pubsub": _way_health("pubsub", intake, liveness),
+        "stream": _way_health("stream", intake, liveness),
+        "http": _way_health("http", intake, liveness),
+        "gaps": [_gap_document(gap) for gap in intake.gaps],
         "counts": dict(intake.counts),
         "dead_letters": intake.dead_letters,
         "dead_letters_dropped": dropped,
     }
 
 
+def _gap_document(gap: Gap) -> GapDocument:
+    return {
+        "way": gap.way,
+        "recorder": gap.recorder,
+        "began_at": gap.began_at,
+        "ended_at": gap.ended_at,
+        "reason": gap.reason,
+        "others": gap.others,
+    }
+
+
+def _way_health(way: str, intake: IntakeStatus, liveness: Mapping[str, Liveness]) -> WayHealth:
+    hearing = liveness[way]
+    gaps = intake.counts.get(f"{way}.gaps", 0)
+    return {"heard": hearing.processes > 0, "age_seconds": hearing.age_seconds, "gaps": gaps}
+
+
+def _reasons_not_heard(way: str, liveness: Liveness) -> list[str]:
+    reasons = [
+        f"process {process} does not hear {way}: {error or 'a thread hangs'}"
+        for process, error in liveness.stalled.items()
+    ]
+    if not liveness.processes:
+        reasons.insert(0, f"no process hears {way}")
+    return reasons
+
+
 def archive_health(archive: ArchiveStatus | None) -> ArchiveHealth | None:
-    """Judge the archive. It is degraded if it lags, makes no progress or failed its last verification."""
+    """Judge the archive. It is degraded if it lags or makes no progress."""
     if archive is None:
         return None
     reasons = [f"the archiving of {log.log} is blocked: {log.error}" for log in archive.logs if log.error]
@@ -146,13 +258,6 @@ def archive_health(archive: ArchiveStatus | None) -> ArchiveHealth | None:
         for log in archive.logs
         if log.lag_seconds > MAX_ARCHIVE_LAG_SECONDS
     ]
-    verification = archive.verification
-    for verified in verification["logs"] if verification else ():
-        if violation := verified["misfit"]:
-            reasons.append(
-                f"event {violation['position']} of {verified['log']} does not match the hash chain: "
-                f"it is {violation['kind']}"
-            )
     return {
         "status": "degraded" if reasons else "healthy",
         "reasons": reasons,
@@ -162,5 +267,23 @@ def archive_health(archive: ArchiveStatus | None) -> ArchiveHealth | None:
             )
             for log in archive.logs
         },
-        "verified_at": verification["finished_at"] if verification else None,
+    }
+
+
+def verification_health(archive: ArchiveStatus | None) -> VerificationHealth | None:
+    """Judge the last verification. The service is degraded if an event does not match the hash chain."""
+    if archive is None or archive.verification is None:
+        return None
+    verification = archive.verification
+    reasons = [
+        f"event {violation['position']} of {verified['log']} does not match the hash chain: it is {violation['kind']}"
+        for verified in verification["logs"]
+        if (violation := verified["misfit"])
+    ]
+    return {
+        "status": "healthy" if verification["ok"] else "degraded",
+        "reasons": reasons,
+        "ok": verification["ok"],
+        "events": verification["events"],
+        "finished_at": verification["finished_at"],
     }

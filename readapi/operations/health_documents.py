@@ -35,12 +35,54 @@ class ServerHealth(ComponentHealth):
     latency_ms: float | None
 
 
+class RoleHealth(ComponentHealth):
+    """The health of a role.
+
+    ``processes`` is the number of processes that do their work. ``age_seconds`` is the age of the latest heartbeat, or
+    null if no process has run or all have ended in order.
+    """
+
+    processes: int
+    age_seconds: float | None
+
+
+class WayHealth(TypedDict):
+    """Whether a way by which messages arrive is heard.
+
+    ``heard`` says whether a process has heard it within the last ten seconds. ``age_seconds`` is the time since it was
+    last heard, or null if it never was. ``gaps`` counts the times in which a process did not hear it.
+    """
+
+    heard: bool
+    age_seconds: float | None
+    gaps: int
+
+
+class GapDocument(TypedDict):
+    """A time in which a recorder did not hear a way, so that messages may be lost.
+
+    Times are in epoch seconds. ``others`` is the number of other recorders that heard the way at the end of the gap.
+    """
+
+    way: str
+    recorder: str
+    began_at: float
+    ended_at: float
+    reason: str
+    others: int
+
+
 class IntakeHealth(ComponentHealth):
     """The health of the intake of messages.
 
-    ``counts`` are the messages received since the first start, by ``<way>.<result>``, for example ``http.recorded``.
+    ``gaps`` are the latest ten, the newest first. ``counts`` are the messages received since the first start, by
+    ``<way>.<result>``, for example ``http.recorded``.
     """
 
+    pubsub: WayHealth
+    stream: WayHealth
+    http: WayHealth
+    gaps: list[GapDocument]
     counts: dict[str, int]
     dead_letters: int
     dead_letters_dropped: int
@@ -60,38 +102,52 @@ class ArchivedLogHealth(TypedDict):
 
 
 class ArchiveHealth(ComponentHealth):
-    """The health of the archive.
-
-    ``verified_at`` is the end of the last verification in epoch seconds, or null if the archive was never verified.
-    """
+    """The health of the archive."""
 
     logs: dict[str, ArchivedLogHealth]
-    verified_at: float | None
 
 
-class Components(TypedDict):
-    """The components of the service.
+class VerificationHealth(ComponentHealth):
+    """The result of the last verification of the archive. ``finished_at`` is in epoch seconds."""
 
-    ``read_models`` is empty and ``intake`` is null while Redis is unavailable. ``archive`` is null while Redis or
-    PostgreSQL is unavailable, and if the service has no archive.
-    """
-
-    servers: dict[str, ServerHealth]
-    read_models: dict[str, ReadModelHealth]
-    intake: IntakeHealth | None
-    archive: ArchiveHealth | None
+    ok: bool
+    events: int
+    finished_at: float
 
 
 class ServiceStatus(TypedDict):
-    """The health of the service, which is the worst health of its components."""
+    """The health of the service, which is the worst health of its parts."""
 
     status: HealthStatus
 
 
 class ServiceHealth(ServiceStatus):
-    """The health of the service and of its components."""
+    """The health of the service and of its parts.
 
-    components: Components
+    ``roles`` and ``read_models`` are empty and ``intake`` is null while Redis is unavailable. ``archive`` is null while
+    Redis or PostgreSQL is unavailable, and if the service has no archive. ``verification`` is null in the same cases,
+    and if the archive was never verified.
+    """
+
+    servers: dict[str, ServerHealth]
+    roles: dict[str, RoleHealth]
+    intake: IntakeHealth | None
+    read_models: dict[str, ReadModelHealth]
+    archive: ArchiveHealth | None
+    verification: VerificationHealth | None
+
+
+class LiveStatus(TypedDict):
+    """The answer of a process that runs."""
+
+    status: Literal["live"]
+
+
+class ReadyStatus(TypedDict):
+    """Whether a process can answer requests for read models. ``reasons`` say why it cannot."""
+
+    status: Literal["ready", "not ready"]
+    reasons: list[str]
 
 
 class ReplicaHealth(TypedDict):

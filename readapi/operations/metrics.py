@@ -1,17 +1,21 @@
 """``/metrics``: Prometheus metrics of requests, read models, intake and archive."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from falcon.asgi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from projections.queries import RowQueries
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
+from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
+from readapi.operations.health_checks import ServiceState, has_replica, judge_service, read_service_state
+from readapi.operations.health_documents import ServiceHealth
 from readapi.ports.archive import ArchiveStatus, Verification
-from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import IntakeStatus, Operations, ReadModelStatus
 
 
@@ -22,32 +26,75 @@ class MetricsResource(Resource):
         request_metrics: The measurements of this API process, which are flushed before the response.
         process_registry: The metrics that the API processes collect, merged from all of them.
         operations: The source of the status metrics, which are read for each response.
+        patterns: The read model that answers scans.
     """
 
     def __init__(
-        self, request_metrics: RequestMetrics, process_registry: CollectorRegistry, operations: Operations
+        self,
+        request_metrics: RequestMetrics,
+        process_registry: CollectorRegistry,
+        operations: Operations,
+        patterns: ReadModel[RowQueries[Any]],
     ) -> None:
         self._request_metrics = request_metrics
         self._process_registry = process_registry
         self._operations = operations
+        self._patterns = patterns
 
-    @operation("Show metrics for Prometheus.", scope="read", responses={200: "text/plain"}, problems=(503,))
+    @operation("Show metrics for Prometheus.", scope="read", responses={200: "text/plain"})
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
-        """Send the metrics in the text format."""
+        """Send the metrics in the text format. While Redis is unavailable, they tell only this and the requests."""
         self._request_metrics.flush()
+        state = await read_service_state(self._operations)
+        health = judge_service(state, has_replica=has_replica(self._patterns))
         status_registry = CollectorRegistry()
-        status_registry.register(
-            _StatusCollector(await self._operations.read_models(), await self._operations.intake())
-        )
-        status_registry.register(await _archive_collector(self._operations))
+        status_registry.register(_HealthCollector(health))
+        status_registry.register(_StatusCollector(state.read_models, state.intake))
+        status_registry.register(_ArchiveCollector(state.archive, is_up=_is_archive_up(state)))
         resp.content_type = CONTENT_TYPE_LATEST
         resp.data = generate_latest(self._process_registry) + generate_latest(status_registry)
+
+
+class _HealthCollector(Collector):
+    """The health of the service at the time of the request."""
+
+    def __init__(self, health: ServiceHealth) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        health = self._health
+        yield GaugeMetricFamily(
+            "tickview_healthy", "Whether the service is healthy (1, else 0).", int(health["status"] == "healthy")
+        )
+        roles = GaugeMetricFamily(
+            "tickview_role_up", "Whether a process does the work of the role (1, else 0).", labels=("role",)
+        )
+        for name, role in health["roles"].items():
+            roles.add_metric((name,), int(role["processes"] > 0))
+        yield roles
+        servers = GaugeMetricFamily(
+            "tickview_server_healthy", "Whether a database server has no fault (1, else 0).", labels=("server",)
+        )
+        for name, server in health["servers"].items():
+            servers.add_metric((name,), int(server["status"] == "healthy"))
+        yield servers
+        if intake := health["intake"]:
+            heard = GaugeMetricFamily(
+                "tickview_intake_heard", "Whether a process hears the way of messages (1, else 0).", labels=("way",)
+            )
+            for way, is_heard in (
+                ("pubsub", intake["pubsub"]["heard"]),
+                ("stream", intake["stream"]["heard"]),
+                ("http", intake["http"]["heard"]),
+            ):
+                heard.add_metric((way,), int(is_heard))
+            yield heard
 
 
 class _StatusCollector(Collector):
     """The status of the read models and of the intake at the time of the request."""
 
-    def __init__(self, models: Sequence[ReadModelStatus], intake: IntakeStatus) -> None:
+    def __init__(self, models: Sequence[ReadModelStatus], intake: IntakeStatus | None) -> None:
         self._models = models
         self._intake = intake
 
@@ -63,6 +110,8 @@ class _StatusCollector(Collector):
                 for segment in model.segments:
                     gauge.add_metric((model.name, segment.log), getattr(segment, name))
             yield gauge
+        if self._intake is None:
+            return
         intake = CounterMetricFamily("tickview_intake", "Received messages by way and result.", labels=("way", "what"))
         for name, count in self._intake.counts.items():
             intake.add_metric(name.split(".", 1), count)
@@ -100,12 +149,9 @@ class _ArchiveCollector(Collector):
             yield from _verification_metrics(self._status.verification)
 
 
-async def _archive_collector(operations: Operations) -> _ArchiveCollector:
-    try:
-        status = await operations.archive()
-    except UnavailableError:
-        return _ArchiveCollector(None, is_up=False)
-    return _ArchiveCollector(status, is_up=None if status is None else True)
+def _is_archive_up(state: ServiceState) -> bool | None:
+    postgres = state.servers.get("postgres")
+    return None if postgres is None else postgres.up
 
 
 def _verification_metrics(verification: Verification) -> Iterator[Metric]:

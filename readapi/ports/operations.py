@@ -76,6 +76,22 @@ class ParkedKey:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """A time in which a recorder did not hear one way in, so that messages may be lost."""
+
+    way: str
+    recorder: str
+    """Name of the process."""
+    began_at: float
+    """Epoch seconds."""
+    ended_at: float
+    """Epoch seconds."""
+    reason: str
+    others: int
+    """Number of other recorders that heard this way when the gap ended. Their messages are not lost."""
+
+
+@dataclass(frozen=True)
 class IntakeStatus:
     """Counts of received messages and events, over all processes and since the first start."""
 
@@ -85,6 +101,8 @@ class IntakeStatus:
     """Number of stored dead letters."""
     dead_letters_dropped: int
     """Number of dead letters that were deleted because the store was full."""
+    gaps: Sequence[Gap]
+    """The latest gaps, the newest first."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,41 @@ class ServerStatus:
     up: bool
     version: str | None = None
     latency_ms: float | None = None
+    failures: Sequence[str] = ()
+    """Faults by which data are lost. Each text is a clause whose subject is the server."""
+    warnings: Sequence[str] = ()
+    """Faults by which the server refuses writes."""
+
+
+ROLES = ("record", "project", "archive", "expire", "serve", "catalogue")
+"""The roles that processes of TickView have. A worker has the roles ``project`` and ``expire``."""
+
+WAYS = ("pubsub", "stream", "http")
+"""The ways by which messages arrive."""
+
+
+ALIVE_SECONDS = 8.0
+"""Age of a heartbeat, in seconds, up to which its process counts as alive. A process beats once per second."""
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """The processes of a role, or the processes that hear one way in."""
+
+    ages: Mapping[str, float]
+    """Process -> age of its heartbeat in seconds. A process that ended in order is not among them."""
+    stalled: Mapping[str, str]
+    """Process that runs but does not work -> the error that prevents the work. Empty text: a thread hangs."""
+
+    @property
+    def processes(self) -> int:
+        """The number of processes whose threads all do their work."""
+        return sum(1 for age in self.ages.values() if age <= ALIVE_SECONDS)
+
+    @property
+    def age_seconds(self) -> float | None:
+        """The age of the latest heartbeat, in seconds. None if no process has a heartbeat."""
+        return round(min(self.ages.values()), 3) if self.ages else None
 
 
 class Operations(Protocol):
@@ -141,6 +194,10 @@ class Operations(Protocol):
 
     async def intake(self) -> IntakeStatus:
         """Return the counts of received messages."""
+        ...
+
+    async def liveness(self) -> Mapping[str, Liveness]:
+        """Return the processes of each of ``ROLES`` and ``WAYS``."""
         ...
 
     async def servers(self) -> Mapping[str, ServerStatus]:

@@ -28,6 +28,7 @@ from readapi.http.problems import handle_errors
 from readapi.http.read_model import ReadModel
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.ports.commits import Commit, CommitId
+from readapi.ports.errors import UnavailableError
 from readapi.push.hub import Hub
 from readapi.push.resources import push_routes
 from readapi.push.subscription_renewal import FilterSources
@@ -104,7 +105,7 @@ class PushServer:
         self.hub.metrics.register(self.registry)
         self.app = app = App()
         app.ws_options.max_receive_queue = 0
-        handle_errors(app, (StoreUnavailableError,))
+        handle_errors(app, (StoreUnavailableError,), lambda _: UnavailableError("the store cannot be reached"))
         app.add_middleware(self)
         for path, resource in push_routes(self.hub, CallerWorkspace(workspaces)).items():
             app.add_route(path, resource)

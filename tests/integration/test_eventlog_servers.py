@@ -76,6 +76,7 @@ def test_an_append_that_is_not_on_disk_is_reported_and_may_be_repeated() -> None
 
 def test_an_append_that_is_on_no_replica_is_reported_and_may_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durability, "WAIT_MILLISECONDS", 2_000)
+    monkeypatch.setattr(durability, "CHECK_SECONDS", 60)
     event = opaque_event(event_id="once")
     with servers.valkey() as primary, connect(primary.connection_url) as client:
         replica_of = {"replicaof": ("127.0.0.1", primary.port), "repl-diskless-sync-delay": 0}
@@ -90,6 +91,30 @@ def test_an_append_that_is_on_no_replica_is_reported_and_may_be_repeated(monkeyp
         with servers.valkey(**replica_of) as replica, connect(replica.connection_url) as replica_client:
             wait_until(lambda: client.execute_command("WAIT", 1, 100) == 1, "the replica follows")
             assert log.append([event]) == [Appended(2, 2, duplicate=True)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "unsuitable"), [("maxmemory-policy", "volatile-lru"), ("appendonly", "no")], ids=str
+)
+def test_a_server_that_becomes_unsuitable_refuses_appends_within_a_second(setting: str, unsuitable: str) -> None:
+    with servers.valkey() as server, connect(server.connection_url) as client:
+        log = EventLog(client, "market-0", LogOptions())
+        log.append([opaque_event()])
+        suitable = client.config_get(setting)[setting]
+        client.config_set(setting, unsuitable)
+
+        def is_refused() -> bool:
+            try:
+                log.append([opaque_event()])
+            except UnsuitableServerError as error:
+                return setting in str(error) or "append-only file" in str(error)
+            except NotDurableError:
+                pass
+            return False
+
+        wait_until(is_refused, "the log refuses appends")
+        client.config_set(setting, suitable)
+        wait_until(lambda: not is_refused(), "the log accepts appends again")
 
 
 @pytest.mark.parametrize("appendfsync", ["always", "everysec"])

@@ -14,7 +14,7 @@ from domain.wire import PATTERNS
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.recording import pubsub_listener
 from infra.recording.intake import BacklogFullError, Intake
-from infra.recording.pubsub_listener import listen
+from infra.recording.pubsub_listener import PubsubListener
 from infra.recording.recorder import Recorder
 from infra.redis.connections import connect
 from infra.redis.functions import load
@@ -97,7 +97,7 @@ def test_a_full_backlog_delays_pubsub_messages_then_drops_and_counts_them(
     monkeypatch.setattr(pubsub_listener, "BACKLOG_WAIT_SECONDS", 0.2)
     recorder, stop = BlockedRecorder(), Event()
     with running_intake(Intake(recorder.record, backlog=2, batch_size=1, batch_seconds=0)) as intake:
-        listener = Thread(target=listen, args=(redis, intake, stop))
+        listener = Thread(target=PubsubListener(redis, redis, intake, "recorder").run, args=(stop,))
         listener.start()
         wait_until(lambda: redis.publish(PATTERNS, b"{}"), "the listener has subscribed")
         assert recorder.entered.wait(10)

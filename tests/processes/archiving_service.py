@@ -56,7 +56,7 @@ def wait_until_archived(client: httpx.Client) -> None:
     """Wait until the archive has every recorded event."""
 
     def is_archived() -> bool:
-        archive = client.get("/api/health").json()["components"]["archive"]
+        archive = client.get("/api/health").json()["archive"]
         return bool(archive) and all(log["lag_events"] == 0 for log in archive["logs"].values())
 
     wait_until(is_archived, "every event is archived")

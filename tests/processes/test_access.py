@@ -185,7 +185,7 @@ def test_a_token_in_the_query_string_does_not_authenticate(guarded: GuardedServi
 def test_health_shows_the_status_to_everybody_and_the_components_to_readers(guarded: GuardedService) -> None:
     assert guarded.client.get("/api/health").json().keys() == {"status"}
     assert guarded.request("GET", "/api/health", guarded.tokens["produce"]).json().keys() == {"status"}
-    assert "components" in guarded.request("GET", "/api/health", guarded.tokens["read"]).json()
+    assert "roles" in guarded.request("GET", "/api/health", guarded.tokens["read"]).json()
     assert guarded.request("GET", "/api/health", "tickview_0_0").status_code == 401
 
 

@@ -99,6 +99,6 @@ def test_without_workers_scans_are_empty_and_bounded_reads_answer_504(redis_url:
         redis.hset(SegmentKeys(Segment("patterns", FIRST_BUILD, "market-0")).parked, "A:Doji:daily:1", "{}")
         health = client.get("/api/health").json()
         assert health["status"] == "unhealthy"
-        not_folded, parked = health["components"]["read_models"]["patterns"]["reasons"]
+        not_folded, parked = health["read_models"]["patterns"]["reasons"]
         assert f"no running worker can fold version {PRESENT_VERSION}" in not_folded
         assert "1 keys are parked" in parked

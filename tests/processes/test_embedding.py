@@ -35,7 +35,11 @@ class Host(NamedTuple):
 
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
-    with servers.valkey() as server, running_role("project", redis_url=server.connection_url):
+    with (
+        servers.valkey() as server,
+        running_role("project", redis_url=server.connection_url),
+        running_role("record", redis_url=server.connection_url),
+    ):
         yield server.connection_url
 
 
@@ -81,7 +85,7 @@ def test_the_service_works_in_a_host_application(host: Host) -> None:
     assert scan.json()["pagination"]["total"] == 1, scan.text
     refused = client.get("/api/patterns/scan?nonsense=1")
     assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json")
-    assert client.get("/api/health").json()["status"] == "healthy"
+    wait_until(lambda: client.get("/api/health").json()["status"] == "healthy", "the service is healthy")
     document = client.get("/openapi.json").json()
     assert document["servers"] == [{"url": HOSTS[name] or "/"}]
     assert "/api/patterns/scan" in document["paths"]
@@ -133,7 +137,7 @@ def test_an_embedded_service_requires_tokens(redis_url: str, tmp_path: Any) -> N
     for name in ("falcon_app", "starlette_app"):
         with hosted(name, redis_url, tokens_file=tokens_file) as client:
             assert client.get("/api/patterns/scan").status_code == 401
-            assert client.get("/api/health").json() == {"status": "healthy"}
+            wait_until(lambda: client.get("/api/health").json() == {"status": "healthy"}, "the service is healthy")
             assert get_own_route(client).json() == {"own": True}
 
 

@@ -213,7 +213,7 @@ def test_a_live_read_model_that_no_worker_folds_is_unhealthy(redis: Redis, redis
 
         def health() -> tuple[int, str]:
             response = client.get("/api/health")
-            return response.status_code, response.json()["components"]["read_models"]["patterns"]["status"]
+            return response.status_code, response.json()["read_models"]["patterns"]["status"]
 
         with running_role("project", redis_url=redis_url, **LEASE):
             wait_until(
@@ -223,7 +223,7 @@ def test_a_live_read_model_that_no_worker_folds_is_unhealthy(redis: Redis, redis
             assert health() == (200, "healthy")
             change_versions(redis, "patterns", lambda _: Versions(live=NEXT_BUILD, built=2))
             assert health() == (503, "unhealthy")
-            components = client.get("/api/health").json()["components"]
+            components = client.get("/api/health").json()
             patterns = components["read_models"]["patterns"]
             assert (patterns["folded"], patterns["version"]) == (False, NEXT_VERSION)
             assert patterns["reasons"] == [

@@ -72,7 +72,7 @@ def test_the_read_model_of_lists_supports_replay_rollback_and_parked_keys(redis_
         wait_until(lambda: client.get("/api/projections/workspaces/parked").json()["parked"], "the key is parked")
         [parked] = client.get("/api/projections/workspaces/parked").json()["parked"]
         assert (parked["key"], parked["log"], parked["position"]) == ("@user-alice", "users", 2)
-        assert client.get("/api/health").json()["components"]["read_models"]["workspaces"]["parked_keys"] == 1
+        assert client.get("/api/health").json()["read_models"]["workspaces"]["parked_keys"] == 1
         assert alice.request("GET", location, 200).json()["watchlist"]["name"] == "Tech"
         refused = alice.request("PUT", location, 503, json={"name": "Technology"})
         assert (refused.headers["Retry-After"], "cannot read" in refused.json()["detail"]) == ("60", True)

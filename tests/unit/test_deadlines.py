@@ -170,7 +170,7 @@ class NeverResponding(Resource):
 def test_a_request_past_its_deadline_gets_status_503_with_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("readapi.http.operation.RESPONSE_SECONDS", SHORT)
     app = App()
-    handle_errors(app, ())
+    handle_errors(app, (), lambda _: None)
     app.add_route("/", NeverResponding())
     response = falcon.testing.TestClient(app).simulate_get("/")
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")

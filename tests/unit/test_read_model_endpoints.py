@@ -46,7 +46,7 @@ class Api:
         replica.put("market-0", [(key, encode_row(row, number)) for number, (key, row) in enumerate(rows.items(), 1)])
         model = ReadModel(projection(), LiveReplica(replica), 0)
         app: App[Request, Response] = App(middleware=[RequestMetrics(CollectorRegistry())])
-        handle_errors(app, (), is_host=False)
+        handle_errors(app, (), lambda _: None, is_host=False)
         for path, resource in read_model_routes(ServedReadModel(model, None, lambda: now)).items():
             app.add_route(path, resource)
         self._client = falcon.testing.TestClient(app)

@@ -49,16 +49,34 @@ def command(
     return ["FCALL_RO" if read_only else "FCALL", registered_name, len(keys), *keys, *arguments]
 
 
+_LIST = ("FUNCTION", "LIST", "LIBRARYNAME", "tickview_*")
+
+
 def load(client: Redis) -> None:
-    """Register all functions of this release on the server."""
-    for _, text in _libraries().values():
+    """Register the functions of this release that the server does not have.
+
+    A full server refuses to register functions, but runs those that it has.
+    """
+    for text in _missing(client.execute_command(*_LIST)):
         client.execute_command("FUNCTION", "LOAD", "REPLACE", text)
 
 
 async def load_async(client: AsyncRedis) -> None:
-    """Register all functions of this release on the server of an asynchronous client."""
-    for _, text in _libraries().values():
+    """Register the functions of this release that the server of an asynchronous client does not have."""
+    for text in _missing(await client.execute_command(*_LIST)):
         await client.execute_command("FUNCTION", "LOAD", "REPLACE", text)
+
+
+def _missing(libraries: Any) -> list[str]:
+    """Return the texts of the functions that the reply to ``FUNCTION LIST`` does not contain."""
+    known = {value for library in libraries for value in _values(library)}
+    return [text for name, text in _libraries().values() if name.encode() not in known]
+
+
+def _values(library: Any) -> list[Any]:
+    """Return the values of a library, which RESP2 describes by a list and RESP3 by a map."""
+    values = library.values() if isinstance(library, dict) else library[1::2]
+    return [value for value in values if isinstance(value, bytes)]
 
 
 def with_functions(client: Redis, operation: Callable[[], T]) -> T:

@@ -1,0 +1,44 @@
+"""The state of a Redis server as its ``INFO`` tells: reasons why the server may lose data or refuses writes."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+SAFE_POLICY = "noeviction"
+"""The only ``maxmemory-policy`` under which a full server deletes no events, identities or rows."""
+
+
+class ServerFaults(NamedTuple):
+    """The faults of a server. Each text is a clause whose subject is the server."""
+
+    failures: list[str]
+    """Faults by which data are lost."""
+    warnings: list[str]
+    """Faults by which the server refuses writes."""
+
+
+def eviction_fault(info: Mapping[str, Any]) -> str | None:
+    """Return why a server with this ``INFO`` may delete data when its memory is full. None: it does not."""
+    policy = info["maxmemory_policy"]
+    if policy == SAFE_POLICY:
+        return None
+    return f"deletes data when its memory is full (maxmemory-policy {policy}): set 'maxmemory-policy {SAFE_POLICY}'"
+
+
+def server_faults(info: Mapping[str, Any]) -> ServerFaults:
+    """Return the faults that the ``INFO`` of a server shows. See https://redis.io/docs/latest/commands/info/."""
+    failures, warnings = [], []
+    if fault := eviction_fault(info):
+        failures.append(fault)
+    if evicted := info["evicted_keys"]:
+        failures.append(
+            f"has deleted {evicted} keys because its memory was full, so that events and read models may be "
+            "incomplete: verify the archive, replay the read models, then use CONFIG RESETSTAT"
+        )
+    if info["role"] != "master":
+        warnings.append("is a replica and refuses writes: connect to the primary server")
+    used, maximum = info["used_memory"], info["maxmemory"]
+    if maximum and used >= maximum:
+        warnings.append(f"is full and refuses writes ({used} of {maximum} bytes): raise maxmemory")
+    if info["aof_enabled"] and info["aof_last_write_status"] != "ok":
+        warnings.append("cannot write its append-only file and refuses writes: check the free space of its disk")
+    return ServerFaults(failures, warnings)

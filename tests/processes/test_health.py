@@ -1,0 +1,200 @@
+"""Health tells within ten seconds that a role does not work, that a way in is deaf, or that Redis is unsafe."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from domain.wire import PATTERNS
+from tests.processes.api_service import api
+from tests.processes.roles import killed_role, running_role, tickview_json, wait_until
+from tests.processes.test_recorder import detection, payload_of, recorded_ids, subscribers
+from tests.tcp_proxy import TcpProxy
+
+NOTICED_SECONDS = 10.0
+"""Seconds within which health names a fault."""
+
+
+def health_of(client: httpx.Client) -> dict[str, Any]:
+    document: dict[str, Any] = client.get("/api/health").json()
+    return document
+
+
+def reasons(health: dict[str, Any]) -> str:
+    """Return all reasons of a health document in one text."""
+    parts = [health["intake"], health["archive"], health["verification"]]
+    for group in ("servers", "roles", "read_models"):
+        parts += health[group].values()
+    return "; ".join(reason for part in parts if part for reason in part["reasons"])
+
+
+def wait_for_health(client: httpx.Client, status: str = "healthy") -> dict[str, Any]:
+    try:
+        wait_until(lambda: health_of(client)["status"] == status, f"the service is {status}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {reasons(health_of(client))}") from error
+    return health_of(client)
+
+
+@contextmanager
+def fault_noticed() -> Iterator[None]:
+    """Assert that the fault at the beginning is noticed within the promised time."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < NOTICED_SECONDS + 2, "the machine may be slow for two seconds"
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[httpx.Client]:
+    """The API and a worker, without a recorder."""
+    with running_role("project", redis_url=redis_url, lease_seconds=2), api(redis_url) as client:
+        yield client
+
+
+def metric(client: httpx.Client, name: str) -> float:
+    [value] = [line.split()[-1] for line in client.get("/metrics").text.splitlines() if line.startswith(name + " ")]
+    return float(value)
+
+
+def test_health_names_a_killed_recorder_and_the_gap_until_the_next(redis_url: str, client: httpx.Client) -> None:
+    assert "no process hears pubsub" in reasons(health_of(client))
+    with killed_role("record", redis_url=redis_url):
+        health = wait_for_health(client)
+        assert health["roles"].keys() == {"record", "project", "expire", "serve"}
+        assert all(role["processes"] >= 1 and role["age_seconds"] < 8 for role in health["roles"].values())
+        assert [health["intake"][way]["heard"] for way in ("pubsub", "stream", "http")] == [True] * 3
+        assert (health["intake"]["gaps"], health["intake"]["pubsub"]["gaps"]) == ([], 0)
+        assert metric(client, 'tickview_role_up{role="record"}') == metric(client, "tickview_healthy") == 1
+    killed_at = time.time()
+    with fault_noticed():
+        health = wait_for_health(client, "degraded")
+    assert health["roles"]["record"]["processes"] == 0
+    assert "no process hears pubsub" in reasons(health)
+    assert metric(client, 'tickview_role_up{role="record"}') == metric(client, "tickview_healthy") == 0
+    assert metric(client, 'tickview_intake_heard{way="pubsub"}') == 0
+    status = tickview_json("status", redis_url=redis_url)
+    assert (status["status"], status["roles"]["record"]["processes"]) == ("degraded", 0)
+    with running_role("record", redis_url=redis_url):
+        health = wait_for_health(client)
+        [gap] = health["intake"]["gaps"]
+        assert (gap["way"], gap["reason"], gap["others"]) == ("pubsub", "no recorder was running", 0)
+        assert killed_at - 3 < gap["began_at"] < killed_at < gap["ended_at"] < time.time()
+        wait_until(lambda: health_of(client)["intake"]["pubsub"]["gaps"] == 1, "the gap is counted")
+    assert health_of(client)["roles"]["record"]["processes"] == 0, "a recorder that ends in order is missed at once"
+
+
+def test_a_closed_subscription_is_a_gap_and_later_messages_are_recorded(
+    redis_url: str, redis: Redis, client: httpx.Client
+) -> None:
+    with running_role("record", redis_url=redis_url):
+        wait_for_health(client)
+        redis.client_kill_filter(_type="pubsub")
+        [gap] = wait_until(lambda: health_of(client)["intake"]["gaps"], "the gap is stored")
+        assert gap["ended_at"] - gap["began_at"] < 5
+        wait_until(lambda: subscribers(redis) == 1, "the recorder has subscribed again")
+        redis.publish(PATTERNS, payload_of(detection(1)))
+        wait_until(lambda: len(recorded_ids(redis)) == 1, "the message is recorded")
+
+
+def test_a_second_recorder_closes_the_gap_of_the_first(redis_url: str, redis: Redis, client: httpx.Client) -> None:
+    with running_role("record", redis_url=redis_url), running_role("record", redis_url=redis_url):
+        wait_until(lambda: health_of(client)["roles"]["record"]["processes"] == 2, "both recorders work")
+        first, *_ = redis.client_list(_type="pubsub")
+        redis.client_kill_filter(_id=first["id"])
+        [gap] = wait_until(lambda: health_of(client)["intake"]["gaps"], "the gap is stored")
+        assert gap["others"] == 1
+
+
+def test_a_muted_subscription_is_replaced(redis_url: str, redis: Redis, client: httpx.Client) -> None:
+    port = int(redis_url.rpartition(":")[2])
+    with TcpProxy(port) as proxy, running_role("record", redis_url=f"redis://127.0.0.1:{proxy.port}"):
+        wait_for_health(client)
+        with fault_noticed():
+            assert proxy.mute(b"SUBSCRIBE") == 1
+            [gap] = wait_until(lambda: health_of(client)["intake"]["gaps"], "the gap is stored")
+        assert "has delivered no message" in gap["reason"]
+        wait_for_health(client)
+        redis.publish(PATTERNS, payload_of(detection(1)))
+        wait_until(lambda: len(recorded_ids(redis)) == 1, "the message is recorded")
+
+
+def test_health_names_a_recorder_without_channel_rights(client: httpx.Client, redis_url: str, redis: Redis) -> None:
+    redis.acl_setuser("producer", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all"])
+    try:
+        with running_role("record", redis_url=redis_url.replace("//", "//producer:secret@")):
+            wait_until(lambda: "NoPermissionError" in reasons(health_of(client)), "health names the missing right")
+            health = health_of(client)
+            assert (health["status"], health["intake"]["pubsub"]["heard"]) == ("degraded", False)
+            assert health["intake"]["stream"]["heard"]
+            redis.execute_command("ACL", "SETUSER", "producer", "&tickstock.*")
+            wait_for_health(client)
+            with fault_noticed():
+                redis.execute_command("ACL", "SETUSER", "producer", "resetchannels")
+                health = wait_for_health(client, "degraded")
+            assert "NoPermissionError" in reasons(health)
+            redis.execute_command("ACL", "SETUSER", "producer", "allchannels")
+            gaps = wait_for_health(client)["intake"]["gaps"]
+            assert "permission" in gaps[0]["reason"].lower()
+            redis.publish(PATTERNS, payload_of(detection(1)))
+            wait_until(lambda: len(recorded_ids(redis)) == 1, "the message is recorded")
+    finally:
+        redis.acl_deluser("producer")
+
+
+def test_health_names_suspended_roles(client: httpx.Client, redis_url: str) -> None:
+    with running_role("record", redis_url=redis_url) as recorder:
+        wait_for_health(client)
+        with fault_noticed():
+            os.kill(recorder.pid, signal.SIGSTOP)
+            health = wait_for_health(client, "degraded")
+        assert health["roles"]["record"]["processes"] == 0
+        os.kill(recorder.pid, signal.SIGCONT)
+        wait_for_health(client)
+
+
+def test_without_a_worker_the_service_is_unhealthy(redis_url: str) -> None:
+    with api(redis_url) as client, running_role("record", redis_url=redis_url):
+        with killed_role("project", redis_url=redis_url, lease_seconds=2):
+            wait_for_health(client)
+        with fault_noticed():
+            wait_for_health(client, "unhealthy")
+            wait_until(lambda: not health_of(client)["roles"]["project"]["processes"], "the role has no process")
+
+
+def test_health_names_a_redis_that_evicts_keys_or_loses_its_append_only_file(
+    client: httpx.Client, redis_url: str, redis: Redis
+) -> None:
+    with running_role("record", redis_url=redis_url):
+        wait_for_health(client)
+        for setting, unsafe, safe, status, reason in (
+            ("maxmemory-policy", "allkeys-lru", "noeviction", "unhealthy", "maxmemory-policy allkeys-lru"),
+            ("appendonly", "no", "yes", "degraded", "append-only file"),
+        ):
+            redis.config_set(setting, unsafe)
+            try:
+                with fault_noticed():
+                    health = wait_for_health(client, status)
+                assert reason in reasons(health)
+                refused = client.post("/api/events", json=detection(1)["payload"])
+                assert (refused.status_code, reason in refused.json()["detail"]) == (503, True), refused.text
+                assert tickview_json("status", redis_url=redis_url)["status"] == status
+            finally:
+                redis.config_set(setting, safe)
+            wait_for_health(client)
+
+
+def test_a_process_is_live_at_once_and_ready_when_its_read_models_are_loaded(redis_url: str) -> None:
+    with api(redis_url) as client:
+        live, ready = client.get("/api/health/live"), client.get("/api/health/ready")
+        assert (live.status_code, live.json()) == (200, {"status": "live"})
+        assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
+        assert "no build of the read model patterns is loaded" in ready.json()["reasons"]
+        with running_role("project", redis_url=redis_url):
+            wait_until(lambda: client.get("/api/health/ready").status_code == 200, "the process is ready")
+        assert client.get("/api/health/ready").json() == {"status": "ready", "reasons": []}

@@ -1,0 +1,88 @@
+"""A TCP proxy in front of a server, whose connections can be muted: they stay open and deliver nothing."""
+
+import select
+import socket
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+POLL_SECONDS = 0.05
+"""Seconds between two checks whether the proxy should end."""
+
+
+class TcpProxy:
+    """A proxy that forwards everything until connections are muted.
+
+    Args:
+        port: The port of the server on this machine. A change applies to new connections.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.server_port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._ending = Event()
+        self._connections: list[_Connection] = []
+        self._accepting = Thread(target=self._accept)
+
+    def __enter__(self) -> Self:
+        self._accepting.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        for connection in self._connections:
+            connection.thread.join()
+        self._listener.close()
+
+    def mute(self, request: bytes) -> int:
+        """Mute the open connections that have sent ``request``. Later connections work. Return their number."""
+        muted = [connection for connection in self._connections if connection.is_open and request in connection.sent]
+        for connection in muted:
+            connection.muted = True
+        return len(muted)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # the listener has been shut down
+                return
+            self._connections.append(_Connection(client, self.server_port, self._ending))
+
+
+class _Connection:
+    """A connection through the proxy, with the thread that forwards its data."""
+
+    def __init__(self, client: socket.socket, server_port: int, ending: Event) -> None:
+        self.muted = False
+        self.sent = b""
+        self._client = client
+        self._server_port = server_port
+        self._ending = ending
+        self.thread = Thread(target=self._forward)
+        self.thread.start()
+
+    @property
+    def is_open(self) -> bool:
+        return self.thread.is_alive()
+
+    def _forward(self) -> None:
+        with self._client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
+            while not self._ending.is_set():
+                readable, _, _ = select.select([self._client, server], [], [], POLL_SECONDS)
+                for source in readable:
+                    try:
+                        data = source.recv(1_000_000)
+                        if not data:
+                            return
+                        if source is self._client:
+                            self.sent += data[:10_000]
+                        if not self.muted:
+                            (server if source is self._client else self._client).sendall(data)
+                    except ConnectionError:
+                        return
