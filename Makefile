@@ -13,7 +13,7 @@ run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C s
 	$(BIN)/tickview up --demo
 
 # Most of the process tests is waiting, so that more workers than cores pay off. They come first: they take longest.
-test: lint $(VENV)/dev redis-server  ## Lint and the whole test suite on real servers, with branch coverage
+test: lint $(VENV)/dev servers  ## Lint and the whole test suite on real servers, with branch coverage
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
 		--cov --cov-report=term:skip-covered tests/processes tests/integration tests/unit
 
@@ -29,10 +29,10 @@ lint: $(VENV)/dev
 unit: $(VENV)/dev  ## Pure functions
 	$(PYTEST) --numprocesses=2 tests/unit
 
-integration: $(VENV)/dev redis-server  ## On real servers, in the process of the test
+integration: $(VENV)/dev servers  ## On real servers, in the process of the test
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/integration
 
-processes: $(VENV)/dev redis-server  ## Real processes, real HTTP
+processes: $(VENV)/dev servers  ## Real processes, real HTTP
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/processes
 
 benchmarks: $(VENV)/dev  ## The figures of docs/performance.md
@@ -41,9 +41,10 @@ benchmarks: $(VENV)/dev  ## The figures of docs/performance.md
 constraints: $(VENV)/dev  ## Write the versions that are installed now to constraints.txt
 	$(BIN)/pip freeze --exclude-editable | sed '1i # The tested versions of all dependencies, written by `make constraints`.' > constraints.txt
 
-.PHONY: redis-server
-redis-server:  ## Redis 7.0, beside the embedded Valkey 9
-	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)
+.PHONY: servers
+servers:  ## Redis 7.0 beside the embedded Valkey 9, and PgBouncer
+	@(command -v redis-server && command -v pgbouncer) >/dev/null || \
+		(apt-get update -qq && apt-get install -y -qq redis-server pgbouncer)
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import BusyLoadingError
@@ -172,6 +173,31 @@ def postgres(binaries: Path | None = None, data: Path | None = None) -> Iterator
             yield start_postgres(supervisor, data)
         else:
             yield run_postgres(supervisor, data, binaries, "postgres" if os.geteuid() == 0 else None)
+
+
+@contextmanager
+def pgbouncer(dsn: str) -> Iterator[str]:
+    """Run Debian's PgBouncer in transaction mode in front of a database. Yield the DSN of the database through it."""
+    program = shutil.which("pgbouncer")
+    assert program, "pgbouncer is not installed: apt-get install pgbouncer"
+    server, port = conninfo_to_dict(dsn), free_port()
+    target = " ".join(f"{name}={server[name]}" for name in ("host", "port", "dbname", "user") if server.get(name))
+    with world_readable_folder() as folder:
+        file = folder / "pgbouncer.ini"
+        file.write_text(
+            f"[databases]\ntickview = {target}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+            "unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 4\n"
+        )
+        account = ["-u", Path(str(server["host"])).owner()] if os.geteuid() == 0 else []
+        process = subprocess.Popen(
+            [program, *account, str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+        )
+        try:
+            wait_until_listening(port)
+            yield f"postgresql://127.0.0.1:{port}/tickview"
+        finally:
+            process.terminate()
+            process.wait(timeout=STOP_SECONDS)
 
 
 @contextmanager

@@ -101,6 +101,17 @@ COPY (
     WHERE log = %s AND position > %s AND position <= %s ORDER BY position LIMIT %s
 ) TO STDOUT (FORMAT binary);
 
+-- name: select_batch_end
+-- Find the end of a batch of events of a log that is bounded by bytes. The first event may have more bytes.
+-- Parameters: bytes, log, after (excluded), upto (included), limit.
+-- Result: last position of the batch; null if there is no event.
+SELECT coalesce(max(position) FILTER (WHERE total <= %s), min(position)) FROM (
+    SELECT position, sum(octet_length(state)) OVER (ORDER BY position) AS total FROM (
+        SELECT position, state FROM tickview.events
+        WHERE log = %s AND position > %s AND position <= %s ORDER BY position LIMIT %s
+    ) AS events
+) AS batch;
+
 -- name: copy_stream_events_ascending
 -- Read events of a stream, the lowest version first.
 -- Parameters: log, stream, lowest version, highest version, limit.

@@ -87,7 +87,7 @@ def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throug
         task = bar.add_task("replaying", total=events)
         while projector.lease.checkpoint < events:
             started = time.perf_counter()
-            outcome, size = projector.step(batch_size, 0)
+            outcome, size, _ = projector.step(batch_size, 0)
             folding += time.perf_counter() - started
             if outcome is not CommitOutcome.COMMITTED:
                 raise BenchmarkError(f"A commit was refused: {outcome.value}.")

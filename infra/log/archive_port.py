@@ -27,6 +27,10 @@ class Archive(Protocol):
         """Return the archived events with positions > ``after`` and <= ``upto``, in order, at most ``limit``."""
         ...
 
+    def read_batch(self, log: str, after: int, upto: int, limit: int) -> list[LogEntry]:
+        """Return the first of these events: at most ``BATCH_BYTES``, or one event. Empty only if there is none."""
+        ...
+
     def read_stream(self, log: str, versions: StreamRange) -> list[LogEntry]:
         """Return the archived events of a stream in a range of versions, ordered by version."""
         ...

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from domain.log import LogEntry
+from infra.log.bounds import BATCH_BYTES
 from infra.log.handle import LogHandle
+from infra.redis import functions
 from infra.redis.cluster import run_on_key_node
 
 RawEntry = tuple[bytes, dict[bytes, bytes]]
@@ -16,6 +18,17 @@ def read_untrimmed(log: LogHandle, after: int, limit: int, upto: int | None = No
     key, first, last = log.keys.log, entry_id(after + 1), "+" if upto is None else entry_id(upto)
     raw: Any = run_on_key_node(log.client, key, lambda node: node.xrange(key, first, last, count=limit))
     return parse_entries(raw)
+
+
+def read_bounded(log: LogHandle, after: int, limit: int) -> list[LogEntry]:
+    """Return the first events after ``after`` that are not trimmed: at most ``limit`` and ``BATCH_BYTES``, or one."""
+    command = functions.command("read_log", [log.keys.log], [after, "+", limit, BATCH_BYTES], read_only=True)
+    raw: Any = run_on_key_node(
+        log.client,
+        log.keys.log,
+        lambda node: functions.with_functions(node, lambda: node.execute_command(*command)),
+    )
+    return parse_entries((identity, pair_fields(fields)) for identity, fields in raw)
 
 
 def entry_id(position: int) -> str:

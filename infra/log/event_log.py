@@ -5,6 +5,7 @@
 
 import time
 from collections.abc import Sequence
+from math import inf
 from secrets import token_urlsafe
 from typing import Any, NamedTuple
 
@@ -13,10 +14,10 @@ from redis import Redis, RedisCluster
 
 from domain.log import LogEntry
 from infra.log.archive_port import Archive, StreamRange
-from infra.log.entries import entry_id, pair_fields, parse_entries, read_untrimmed
+from infra.log.entries import entry_id, pair_fields, parse_entries, read_bounded, read_untrimmed
 from infra.log.errors import LogNotOpenError, TrackingConflictError, VersionConflictError
 from infra.log.handle import DEFAULT_LOG_OPTIONS, LogHandle, LogOptions
-from infra.log.history import fill_from_archive, read_archived_stream
+from infra.log.history import fill_from_archive, read_archived_batch, read_archived_stream
 from infra.log.maintenance import open_without_archive
 from infra.redis import functions
 from infra.redis.cluster import run_on_key_node
@@ -27,6 +28,9 @@ which stays silent until the time-out is dead."""
 
 STREAM_BATCH = 500
 """Highest number of events of one stream per server call. It bounds the time for which one call blocks the server."""
+
+LARGE_SECONDS = 0.5
+"""Seconds between two reads of the last position of a large event."""
 
 MAX_OPEN_ATTEMPTS = 3
 """Highest number of times that one append opens the log. The server may be replaced between two attempts."""
@@ -80,6 +84,8 @@ class EventLog(LogHandle):
     ) -> None:
         super().__init__(client, name, options)
         self._archive = archive
+        self._last_large = 0
+        self._large_read_at = -inf
 
     def append(self, events: Sequence[NewEvent], *, tracking: Tracking | None = None) -> list[Appended]:
         """Append all events and move the tracking position, or do neither.
@@ -170,23 +176,49 @@ class EventLog(LogHandle):
             return []
         return self._complete(max(after, 0), limit, read_untrimmed(self, after, limit, upto), upto)
 
+    def read_batch(self, after: int, limit: int) -> list[LogEntry]:
+        """Return the events with positions > ``after``, at most ``limit`` and ``BATCH_BYTES``, or one event.
+
+        Raises:
+            HistoryGapError: Neither the log nor the archive has an event of the range.
+        """
+        return self.wait(after, limit, 0)
+
     def wait(self, after: int, limit: int, timeout: float) -> list[LogEntry]:
-        """Return the events with positions > ``after``, at most ``limit``, and wait for the first event.
+        """Return a batch of the events with positions > ``after``, and wait for the first event.
 
         Args:
             after: The last position that the caller has read.
-            limit: The highest number of events to return.
+            limit: The highest number of events to return. There are fewer if they have more than ``BATCH_BYTES``.
             timeout: Seconds to wait. If no event arrives, the result is empty.
 
         Raises:
             HistoryGapError: Neither the log nor the archive has an event of the range.
         """
+        after = max(after, 0)
         deadline = time.monotonic() + timeout
         while True:
             seconds = min(deadline - time.monotonic(), MAX_BLOCK_SECONDS)
-            entries = self._read_next(after, limit, max(int(seconds * 1000), 0))
+            if after < self._last_large_position():
+                entries = read_bounded(self, after, limit)
+            else:
+                entries = self._read_next(after, limit, max(int(seconds * 1000), 0))
+            if entries and entries[0].position > after + 1:
+                return read_archived_batch(self._archive, self.name, after, entries[0].position - 1, limit)
             if entries or time.monotonic() >= deadline:
-                return self._complete(max(after, 0), limit, entries, None)
+                return entries
+
+    def _last_large_position(self) -> int:
+        """Return the last position known to hold a large event. Batches before it are bounded by the server.
+
+        The position is read anew at most twice per second: what is appended in between is no large backlog.
+        """
+        now = time.monotonic()
+        if now > self._large_read_at + LARGE_SECONDS:
+            key = self.keys.meta
+            self._last_large = int(run_on_key_node(self.client, key, lambda node: node.hget(key, "large")) or 0)
+            self._large_read_at = now
+        return self._last_large
 
     def _complete(self, after: int, limit: int, entries: list[LogEntry], upto: int | None) -> list[LogEntry]:
         """Return ``entries``, which the log has after position ``after``, preceded by the trimmed events.

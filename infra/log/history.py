@@ -29,6 +29,20 @@ def fill_from_archive(
     return archived + entries[: limit - len(archived)]
 
 
+def read_archived_batch(archive: Archive | None, log: str, after: int, upto: int, limit: int) -> list[LogEntry]:
+    """Return the first archived events with positions > ``after`` and <= ``upto``, bounded by number and bytes.
+
+    Raises:
+        HistoryGapError: There is no archive, or an event of the range is missing.
+        ArchiveUnavailableError: The archive cannot be reached.
+    """
+    entries = archive.read_batch(log, after, upto, limit) if archive else []
+    last = entries[-1].position if entries else upto
+    if len(entries) < last - after:
+        raise HistoryGapError(_describe_gap(archive, f"events of positions {after + 1} to {last} of log {log}"))
+    return entries
+
+
 def read_archived_stream(archive: Archive | None, log: str, versions: StreamRange) -> list[LogEntry]:
     """Return the archived events of a stream in a range of versions.
 

@@ -5,29 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from psycopg import Connection, Error, OperationalError, connect
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import Connection, Error, OperationalError
 from psycopg.errors import IdleInTransactionSessionTimeout, LockNotAvailable, QueryCanceled
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infra.log.errors import ArchiveBusyError, ArchiveUnavailableError
 from infra.postgres.schema import migrate
+from infra.postgres.sessions import CONNECT_SECONDS, complete_dsn, configure_session, open_session
 from infra.postgres.statements import load_statements
 from infra.processes.errors import StartupError
 
 POOL_SIZE = 8
 """Highest number of connections of one process."""
-
-CONNECT_SECONDS = 3
-"""Seconds that the server may take to accept a new connection."""
-
-CONNECTION_SETTINGS: dict[str, str | int | None] = {
-    "connect_timeout": CONNECT_SECONDS,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-}
-"""Default settings of every connection. A host that disappears is noticed within a minute instead of two hours."""
 
 _statements = load_statements(__package__)
 PING = _statements["ping"]
@@ -46,7 +35,7 @@ class Database:
 
     def __init__(self, dsn: str) -> None:
         try:
-            self.dsn = make_conninfo(dsn, **{**CONNECTION_SETTINGS, **conninfo_to_dict(dsn)})
+            self.dsn = complete_dsn(dsn)
         except Error as error:
             raise StartupError(f"TICKVIEW_POSTGRES_DSN: {_one_line(error)}") from error
         self._pool: ConnectionPool[Connection] | None = None
@@ -64,7 +53,7 @@ class Database:
         """
         started = time.monotonic()
         try:
-            with connect(self.dsn) as connection:
+            with open_session(self.dsn) as connection:
                 migrate(connection)
                 [[read_only]] = connection.execute(_SHOW_READ_ONLY)
         except (LockNotAvailable, QueryCanceled) as error:
@@ -94,21 +83,28 @@ class Database:
                 started = time.monotonic()
                 yield connection
         except PoolTimeout as error:
+            # The pool may hold only connections that the server has ended. The next caller opens a new pool.
+            self._discard_pool()
             raise ArchiveUnavailableError(f"PostgreSQL cannot be reached within {CONNECT_SECONDS} s") from error
         except (OperationalError, IdleInTransactionSessionTimeout) as error:
             raise _translate_error(error, time.monotonic() - started) from error
 
     def close(self) -> None:
         """Close the pool."""
-        if self._pool:
-            self._pool.close()
+        self._discard_pool()
+
+    def _discard_pool(self) -> None:
+        with self._pool_lock:
+            pool, self._pool = self._pool, None
+        if pool:
+            pool.close()
 
     def _open_pool(self) -> "ConnectionPool[Connection]":
         with self._pool_lock:
             if self._pool is None:
                 started = time.monotonic()
                 try:
-                    with connect(self.dsn) as connection:
+                    with open_session(self.dsn) as connection:
                         migrate(connection)
                 except Error as error:
                     raise _translate_error(error, time.monotonic() - started) from error
@@ -121,6 +117,7 @@ class Database:
                     # caller connects again.
                     reconnect_timeout=CONNECT_SECONDS,
                     check=ConnectionPool.check_connection,
+                    configure=configure_session,
                     open=True,
                 )
             return self._pool

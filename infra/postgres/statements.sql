@@ -38,3 +38,7 @@ SELECT number FROM tickview.migrations;
 -- Record an applied migration.
 -- Parameters: the number and the name of the migration.
 INSERT INTO tickview.migrations (number, name) VALUES (%s, %s);
+
+-- name: set_session
+-- Make the settings on which statements and their results depend. The server must not end idle sessions.
+SET datestyle TO ISO; SET standard_conforming_strings TO on; SET idle_session_timeout TO 0;

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from domain.log import LogEntry
+from infra.log.bounds import is_full
 from infra.log.event_log import EventLog
 from projections.base import Projection
 from projections.fold import (
@@ -54,6 +55,8 @@ class Step(NamedTuple):
     outcome: CommitOutcome
     events: int
     """The number of log entries in the batch. 0: the log had no new entry."""
+    has_more: bool
+    """Whether the batch ended because of its size, so that the log may have further entries."""
 
 
 class _LoadedBatch(NamedTuple):
@@ -107,14 +110,15 @@ class Projector:
         if batch is None or batch.after != self.lease.checkpoint:
             entries = self._log.wait(self.lease.checkpoint, batch_size, timeout)
             if not entries:
-                return Step(CommitOutcome.COMMITTED, 0)
+                return Step(CommitOutcome.COMMITTED, 0, has_more=False)
             batch = self._fold(self.lease.checkpoint, self._load(entries))
         for parked in batch.folded.parked:
             if parked.error is not None:
                 logger.error("event parked", key=parked.key, position=parked.entry.position, error=parked.error)
         entries, last = batch.entries, batch.entries[-1]
         # Read before the commit is sent: the server executes commands in order, so a later read would wait for it.
-        following = self._log.read(last.position, batch_size) if len(entries) == batch_size else []
+        has_more = is_full(entries, batch_size)
+        following = self._log.read_batch(last.position, batch_size) if has_more else []
         loaded = self._load(following) if following else None
         progress = Progress(last.position, last.recorded_at, self._rate.record(len(entries)))
         commit = self._store.begin_commit(self.lease, progress, batch.mutations)
@@ -126,7 +130,7 @@ class Projector:
             outcome = commit.result()
         if outcome is not CommitOutcome.COMMITTED:
             self._ahead = None
-        return Step(outcome, len(entries))
+        return Step(outcome, len(entries), has_more)
 
     def _load(self, entries: list[LogEntry]) -> _LoadedBatch:
         decoded = decode_entries(self.projection, entries)

@@ -100,7 +100,7 @@ class ProjectorThread(Thread):
                     logger.warning("lease lost", **self.log_context, outcome=step.outcome.value)
                     return
                 # Entries that the segment has not read yet may extend the life of a row.
-                if step.events < self._batch_size:
+                if not step.has_more:
                     self._expire()
             except (RedisError, PersistenceError) as error:
                 self._outage.failed(error)

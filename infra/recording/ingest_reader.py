@@ -1,7 +1,7 @@
 """Reader of the ingest stream, through a consumer group that loses no message."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import Event
 from typing import Any
 
@@ -13,6 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 from domain.announcements import Message
 from domain.wire import INGEST_STREAM, Refusal
 from infra.heartbeats.progress import Progress
+from infra.log.bounds import BATCH_BYTES
 from infra.processes.outage import OutageLog
 from infra.recording.counters import Counters, count_receipts
 from infra.recording.intake import RETRY_SECONDS
@@ -25,6 +26,9 @@ GROUP = "tickview"
 
 ATTEMPTS_KEY = "tickview:ingest:attempts"
 """Redis hash: id of an entry -> number of attempts to record it after its consumer had died or hung."""
+
+FIRST_COUNT = 16
+"""Highest number of entries of the first batch, whose size is not known."""
 
 MAX_ATTEMPTS = 3
 """Highest number of these attempts. After them, the entry becomes a dead letter."""
@@ -57,6 +61,7 @@ class IngestReader:
         self._recorder = recorder
         self._consumer = consumer
         self._batch_size = batch_size
+        self._count = min(batch_size, FIRST_COUNT)
         self._claim_at = 0.0
         self._has_unrecorded = False
         self._attempted: set[bytes] = set()
@@ -96,11 +101,22 @@ class IngestReader:
         """Read the consumer's own pending entries after a failure, otherwise new entries."""
         start = "0" if self._has_unrecorded else ">"
         reply: Any = self._client.xreadgroup(
-            GROUP, self._consumer, {INGEST_STREAM: start}, count=self._batch_size, block=round(POLL_SECONDS * 1000)
+            GROUP, self._consumer, {INGEST_STREAM: start}, count=self._count, block=round(POLL_SECONDS * 1000)
         )
-        entries = reply[0][1] if reply else []
+        entries: list[Entry] = list(reply[0][1]) if reply else []
         self._has_unrecorded = self._has_unrecorded and bool(entries)
-        return list(entries)
+        self._adapt_count(entries)
+        return entries
+
+    def _adapt_count(self, entries: Sequence[Entry]) -> None:
+        """Choose the number of entries of the next batch, by the size of these entries.
+
+        Redis bounds a batch by the number of entries only. The number therefore grows in steps, as long as larger
+        batches of such entries would not have more than ``BATCH_BYTES``.
+        """
+        if entries:
+            mean = sum(len(value) for _, fields in entries for value in fields.values()) // len(entries) + 1
+            self._count = max(1, min(self._batch_size, 4 * self._count, BATCH_BYTES // mean))
 
     def _claim(self) -> list[Entry]:
         """Claim entries that any consumer, this one included, read and did not acknowledge in time."""
@@ -109,7 +125,7 @@ class IngestReader:
         idle = round(CLAIM_AFTER_SECONDS * 1000)
         entries: Any
         _, entries, trimmed = self._client.xautoclaim(
-            INGEST_STREAM, GROUP, self._consumer, min_idle_time=idle, count=self._batch_size
+            INGEST_STREAM, GROUP, self._consumer, min_idle_time=idle, count=self._count
         )
         self._report_trimmed(trimmed)
         if not entries:

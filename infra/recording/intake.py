@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from domain.announcements import Message, Receipt
 from domain.errors import TickViewError
 from infra.heartbeats.progress import Progress
+from infra.log.bounds import BATCH_BYTES
 from infra.processes.outage import OutageLog
 from infra.recording.counters import Counters, count_receipts
 
@@ -129,11 +130,13 @@ class Intake:
         except Empty:
             return []
         deadline = time.monotonic() + self._batch_seconds
-        while len(batch) < self._batch_size:
+        size = len(batch[0].message.payload)
+        while len(batch) < self._batch_size and size < BATCH_BYTES:
             try:
                 batch.append(self._queue.get(timeout=max(0.0, deadline - time.monotonic())))
             except Empty:
                 break
+            size += len(batch[-1].message.payload)
         # From here on, a sender that disconnects cannot cancel the recording of its message.
         return [
             QueuedMessage(message, future if future and future.set_running_or_notify_cancel() else None)

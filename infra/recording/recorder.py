@@ -14,6 +14,7 @@ from domain.codec import encode, topic_of
 from domain.events import Event
 from domain.streams import log_of
 from domain.wire import ReadResult, Refusal, read
+from infra.log.bounds import split_by_bytes
 from infra.log.event_log import EventLog, NewEvent
 from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
 
@@ -89,13 +90,18 @@ class Recorder:
         return read(message.channel, message.payload, message.received_at, max_bytes=self._max_message_bytes)
 
     def _append(self, events: Sequence[tuple[Event, str]]) -> list[RecordedEvent]:
-        """Append events with their origins, with one append per log. Return the result in the order of ``events``."""
+        """Append events with their origins, with one append per log, or several if the events are large.
+
+        Returns:
+            The result in the order of ``events``.
+        """
         numbers_by_log: dict[str, list[int]] = defaultdict(list)
         for number, (event, _) in enumerate(events):
             numbers_by_log[log_of(event.stream, len(self._logs))].append(number)
         recorded: dict[int, RecordedEvent] = {}
         for log, numbers in numbers_by_log.items():
-            appended = self._logs[log].append([_new_event(*events[number]) for number in numbers])
+            new_events = [_new_event(*events[number]) for number in numbers]
+            appended = [place for batch in split_by_bytes(new_events) for place in self._logs[log].append(batch)]
             for number, place in zip(numbers, appended, strict=True):
                 event, _ = events[number]
                 recorded[number] = RecordedEvent(event.event_id, type(event).__name__, event.stream, log, *place)

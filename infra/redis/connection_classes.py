@@ -116,8 +116,8 @@ _CLASSES: dict[type[Any], type[Any]] = {
 }
 
 
-_IGNORED_OPTIONS = ("protocol", "decode_responses")
-"""Options of a URL that are not passed on, because the replies would have other types."""
+_IGNORED_OPTIONS = ("protocol", "decode_responses", "socket_timeout")
+"""Options of a URL that are not passed on: replies would have other types, or blocking reads would time out."""
 
 
 def connection_options(url: str) -> dict[str, Any]:

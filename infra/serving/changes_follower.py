@@ -7,7 +7,7 @@ they move the positions in the answers, update the replicas, and go to the liste
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from math import inf
 from typing import Any
@@ -37,6 +37,9 @@ GATHER_SECONDS = 0.005
 ENTRIES_AT_ONCE = 100
 """Highest number of entries of one stream that one command reads."""
 
+READ_BYTES = 32 * 1024 * 1024
+"""Approximate number of bytes of the entries of one stream that one command reads."""
+
 ROWS_AT_ONCE = 200
 """Approximate number of rows after which the event loop gets a turn for requests."""
 
@@ -58,6 +61,7 @@ class ChangesFollower:
         self._read_models = read_models
         self._freshness = freshness
         self._versions_read_at = -inf
+        self._count = ENTRIES_AT_ONCE
         self.progress = Progress()
 
     async def load(self) -> None:
@@ -120,15 +124,23 @@ class ChangesFollower:
         if not positions:
             await asyncio.sleep(BLOCK_MILLISECONDS / 1_000)
             return
-        reply: Any = await self._client.xread(positions, ENTRIES_AT_ONCE, None if loading else BLOCK_MILLISECONDS)
+        count = self._count
+        reply: Any = await self._client.xread(positions, count, None if loading else BLOCK_MILLISECONDS)
         self._freshness.answered()
         streams = reply.items() if isinstance(reply, dict) else reply or ()
+        self._adapt_count([entry for _, entries in streams for entry in entries])
         for stream, entries in streams:
             await self._apply(*cursors[stream], stream, entries)
-        all_read = all(len(entries) < ENTRIES_AT_ONCE for _, entries in streams)
+        all_read = all(len(entries) < count for _, entries in streams)
         for read_model in self._read_models:
             await read_model.end_round(self._client, all_read=all_read)
         await asyncio.sleep(0 if loading else GATHER_SECONDS)
+
+    def _adapt_count(self, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
+        """Choose the number of entries of the next read so that entries of this size have at most ``READ_BYTES``."""
+        if entries:
+            mean = sum(len(value) for _, fields in entries for value in fields.values()) // len(entries) + 1
+            self._count = max(1, min(ENTRIES_AT_ONCE, READ_BYTES // mean))
 
     async def _apply(self, read_model: LiveReadModel, cursor: ChangesCursor, stream: bytes, entries: Any) -> None:
         try:

@@ -49,11 +49,11 @@ def check_postgres_dsn(dsn: str) -> None:
         ValueError: The string is neither a URI nor keywords and values. The message does not contain the string.
     """
     try:
-        port = str(conninfo_to_dict(dsn).get("port", "0"))
+        ports = str(conninfo_to_dict(dsn).get("port", "")).split(",")
     except (Error, UnicodeDecodeError):
-        port = ""
+        ports = ["invalid"]
     # An unquoted / in a password makes libpq read a part of the password as the port, and show it in later errors.
-    if not port.replace(",", "").isdigit():
+    if not all(port == "" or port.isdigit() for port in ports):
         raise ValueError(
             "is neither a PostgreSQL URI (postgresql://user:password@host/name) nor keywords and values "
             "(host=… dbname=…). Check the port and the parameters, and percent-encode special characters in the "

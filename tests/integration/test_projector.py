@@ -99,7 +99,7 @@ def test_the_commit_of_a_stalled_worker_is_fenced(redis: Redis) -> None:
     projector = Projector(ActivePatterns(), log, store, stalled)
     while not (successor := store.lease([stalled.segment], "successor", 30)[0]):
         time.sleep(0.01)
-    outcome, _ = projector.step(10, 0)
+    outcome, *_ = projector.step(10, 0)
     assert outcome is CommitOutcome.FENCED
     assert not redis.exists(SegmentKeys(stalled.segment).rows)
     assert Projector(ActivePatterns(), log, store, successor).step(10, 0)[0] is CommitOutcome.COMMITTED

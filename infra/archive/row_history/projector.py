@@ -16,7 +16,7 @@ from psycopg.sql import SQL
 from domain.log import LogEntry
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.leases import PostgresLease, advance_checkpoint
-from infra.archive.log_archive import copy_entries, read_events
+from infra.archive.log_archive import copy_entries, read_batch
 from infra.archive.row_history.tables import HistoryTables, original, storable, to_datetime
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
@@ -98,8 +98,8 @@ class HistoryProjector:
         if row is None or row[0] <= self.lease.checkpoint:
             return None
         upto, recorded_at = row
-        entries = read_events(connection, self.lease.log, self.lease.checkpoint, upto, self._batch_size)
-        if len(entries) == self._batch_size:
+        entries = read_batch(connection, self.lease.log, self.lease.checkpoint, upto, self._batch_size)
+        if entries:
             return _Batch(entries, entries[-1].position, entries[-1].recorded_at)
         # The checkpoint also passes the months that were detached from the archive.
         return _Batch(entries, upto, recorded_at.timestamp())

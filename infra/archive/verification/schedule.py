@@ -10,7 +10,8 @@ import structlog
 from eventsourcing.persistence import PersistenceError
 
 from infra.archive.verification.verify import last_verification, record_verification, verify
-from infra.postgres.database import CONNECT_SECONDS, Database
+from infra.postgres.database import Database
+from infra.postgres.sessions import open_session
 from infra.postgres.statements import load_statements
 from infra.processes.outage import OutageLog
 
@@ -55,7 +56,7 @@ def _is_due(database: Database, interval: float) -> bool:
 
 
 def _verify_exclusively(database: Database, interval: float, stop: Event) -> None:
-    with psycopg.connect(database.dsn, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
+    with open_session(database.dsn) as connection:
         [[is_locked]] = connection.execute(_TRY_VERIFICATION_LOCK, [_LOCK])
         # Another process may have verified between the check and the lock.
         if not is_locked or not _is_due(database, interval):

@@ -100,7 +100,7 @@ SELECT NOT EXISTS (
 );
 
 -- name: try_verification_lock
--- Try to get the lock under which one process verifies. The lock ends with the session.
+-- Try to get the lock under which one process verifies. The lock ends with the transaction, which may idle for long.
 -- Parameters: number of the advisory lock.
 -- Result: one row with a boolean.
-SELECT pg_try_advisory_lock(%s);
+SELECT pg_try_advisory_xact_lock(%s) FROM set_config('idle_in_transaction_session_timeout', '0', true);

@@ -11,7 +11,7 @@ Keys, all in the hash slot of the log
   log         stream      entry "<position>-0": stream, version, topic, event_id, recorded_at (ms), state, origin
   meta        hash        id; epoch; position: last position of the log; recorded_at: time of the last event, epoch
                           milliseconds; duplicates: number of dropped events; reign: server incarnation under which the
-                          log is open
+                          log is open; large: last position of an event with a large state
   versions    hash        stream -> its last version
   tracking    hash        application -> "<position> <token of the call that set it>"
   positions … list        one per stream of the call: the positions of its events, in order of version
@@ -51,6 +51,9 @@ local MAX_VALUES = 1000
 
 -- Number of arguments per event.
 local ARGUMENTS_PER_EVENT = 6
+
+-- Bytes of a state from which an event is large: readers bound batches of such events by their bytes.
+local LARGE_STATE = 8192
 
 local function call_in_chunks(command, key, values)
   local replies = {}
@@ -179,6 +182,9 @@ local function append(keys, args)
     local at = string.format('%d', event.position)
     redis.call('XADD', log, at .. '-0', 'stream', stream_names[event.stream], 'version', event.version,
       'topic', event.topic, 'event_id', event.id, 'recorded_at', recorded_at, 'state', event.state, 'origin', event.origin)
+    if #event.state >= LARGE_STATE then
+      redis.call('HSET', meta, 'large', at)
+    end
     positions[event.stream] = positions[event.stream] or {}
     table.insert(positions[event.stream], at)
     table.insert(new_ids, event.id)

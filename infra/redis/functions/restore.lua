@@ -48,6 +48,9 @@ Outcomes, with the last position of the log
 local ARGUMENTS_PER_EVENT = 8
 
 -- As in append.lua.
+local LARGE_STATE = 8192
+
+-- As in append.lua.
 local function server_incarnation()
   return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
 end
@@ -78,6 +81,9 @@ local function store_event(keys, args, event)
     redis.call('XADD', keys[1], position .. '-0', 'stream', name, 'version', event.version, 'topic', event.topic,
       'event_id', event.id, 'recorded_at', event.recorded_at, 'state', event.state, 'origin', event.origin)
     redis.call('RPUSH', keys[4 + event.stream], position)
+    if #event.state >= LARGE_STATE then
+      redis.call('HSET', keys[2], 'large', position)
+    end
   end
   redis.call('HSET', keys[3], name, event.version)
   redis.call('HSET', keys[2], 'position', position, 'recorded_at', event.recorded_at)
