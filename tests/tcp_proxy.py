@@ -46,6 +46,13 @@ class TcpProxy:
             connection.muted = True
         return len(muted)
 
+    def drop(self) -> int:
+        """Close all open connections. Return their number."""
+        open_connections = [connection for connection in self._connections if connection.is_open]
+        for connection in open_connections:
+            connection.ended = True
+        return len(open_connections)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -60,6 +67,7 @@ class _Connection:
 
     def __init__(self, client: socket.socket, server_port: int, ending: Event) -> None:
         self.muted = False
+        self.ended = False
         self.sent = b""
         self._client = client
         self._server_port = server_port
@@ -72,8 +80,13 @@ class _Connection:
         return self.thread.is_alive()
 
     def _forward(self) -> None:
-        with self._client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
-            while not self._ending.is_set():
+        try:
+            server = socket.create_connection(("127.0.0.1", self._server_port))
+        except ConnectionRefusedError:
+            self._client.close()
+            return
+        with self._client, server:
+            while not (self._ending.is_set() or self.ended):
                 readable, _, _ = select.select([self._client, server], [], [], POLL_SECONDS)
                 for source in readable:
                     try:

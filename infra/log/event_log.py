@@ -172,9 +172,21 @@ class EventLog(LogHandle):
         Raises:
             HistoryGapError: Neither the log nor the archive has an event of the range.
         """
-        if upto is not None and upto <= max(after, 0):
+        after = max(after, 0)
+        if upto is not None and upto <= after:
             return []
-        return self._complete(max(after, 0), limit, read_untrimmed(self, after, limit, upto), upto)
+        entries = read_untrimmed(self, after, limit, upto)
+        last_missing = after
+        if not entries and upto is not None:
+            # The head is read before the entries, because events may be appended in between: they are not missing.
+            last_missing = min(upto, self.head())
+            entries = read_untrimmed(self, after, limit, upto)
+        if entries:
+            last_missing = entries[0].position - 1
+        if last_missing <= after:
+            return entries
+        # Positions have no gaps, and the last event is never trimmed: the archive has the missing events.
+        return fill_from_archive(self._archive, self.name, after, last_missing, limit, entries)
 
     def read_batch(self, after: int, limit: int) -> list[LogEntry]:
         """Return the events with positions > ``after``, at most ``limit`` and ``BATCH_BYTES``, or one event.
@@ -204,7 +216,10 @@ class EventLog(LogHandle):
             else:
                 entries = self._read_next(after, limit, max(int(seconds * 1000), 0))
             if entries and entries[0].position > after + 1:
-                return read_archived_batch(self._archive, self.name, after, entries[0].position - 1, limit)
+                last_missing = entries[0].position - 1
+                archived = read_archived_batch(self._archive, self.name, after, last_missing, limit)
+                is_complete = archived[-1].position == last_missing
+                return [*archived, *entries[: limit - len(archived)]] if is_complete else archived
             if entries or time.monotonic() >= deadline:
                 return entries
 
@@ -219,21 +234,6 @@ class EventLog(LogHandle):
             self._last_large = int(run_on_key_node(self.client, key, lambda node: node.hget(key, "large")) or 0)
             self._large_read_at = now
         return self._last_large
-
-    def _complete(self, after: int, limit: int, entries: list[LogEntry], upto: int | None) -> list[LogEntry]:
-        """Return ``entries``, which the log has after position ``after``, preceded by the trimmed events.
-
-        Positions have no gaps, and the last event is never trimmed. If the first entry is not the next position, the
-        archive has the events in between.
-        """
-        last_missing = after
-        if entries:
-            last_missing = entries[0].position - 1
-        elif upto is not None:
-            last_missing = min(upto, self.head())
-        if last_missing <= after:
-            return entries
-        return fill_from_archive(self._archive, self.name, after, last_missing, limit, entries)
 
     def read_stream(
         self,

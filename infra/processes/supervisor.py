@@ -18,11 +18,12 @@ from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
+from infra.processes.disk import full_disk, rotate_log
 from infra.processes.errors import StartupError
 from infra.processes.lifeline import SUPERVISED
 
-LOG_BYTES = 8 * 1024 * 1024
-"""Bytes of a log file above which it is renamed when its process starts. Only the latest renamed file stays."""
+LOG_CHECK_SECONDS = 5.0
+"""Seconds between two checks of the size of a log file."""
 
 _LAST_LINE_BYTES = 400
 """Bytes of the end of a log file that contain the reported last line."""
@@ -165,7 +166,7 @@ class Supervisor:
             try:
                 child.spawn(self._lifeline)
             except OSError as error:
-                return f"cannot be started: {error}"
+                return f"cannot be started: {full_disk(child.program.log.parent) or error}"
         self._report(child.program.name, child.description)
         return child.wait()
 
@@ -194,8 +195,7 @@ class _Child:
         self.started = time.monotonic()
         log = self.program.log
         log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > LOG_BYTES:
-            log.replace(log.with_name(f"{log.name}.1"))
+        rotate_log(log)
         with log.open("ab") as output:
             self._log_start = output.tell()
             self.process = Popen(  # noqa: S603 - only TickView defines programs
@@ -209,12 +209,18 @@ class _Child:
             )
 
     def wait(self) -> str:
-        """Wait for the end of the process, kill the rest of its process group, and return how the process ended."""
+        """Wait for the end of the process, kill the rest of its process group, and return how the process ended.
+
+        The log is rotated meanwhile.
+        """
+        while not self.ends_within(LOG_CHECK_SECONDS):
+            rotate_log(self.program.log)
         code = self.process.wait()
         self._kill_group()
         ending = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         line = self._last_line()
-        return f"{ending}: {line}" if line else ending
+        reasons = [reason for reason in (line, full_disk(self.program.log.parent)) if reason]
+        return ": ".join([ending, *reasons])
 
     def ends_within(self, seconds: float) -> bool:
         with suppress(TimeoutExpired):

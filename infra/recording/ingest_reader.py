@@ -39,6 +39,10 @@ POLL_SECONDS = 0.5
 CLAIM_AFTER_SECONDS = 10.0
 """Seconds after which an unacknowledged entry is claimed from its consumer, which counts as dead."""
 
+DEAD_AFTER_SECONDS = 3_600.0
+"""Seconds without a read after which a consumer without pending entries is removed. A living one reads twice a second.
+"""
+
 Entry = tuple[bytes, dict[bytes, bytes]]
 """An entry of a Redis stream: its id and its fields. No fields: the entry was trimmed while it was pending."""
 
@@ -130,7 +134,15 @@ class IngestReader:
         self._report_trimmed(trimmed)
         if not entries:
             self._claim_at = time.monotonic() + CLAIM_AFTER_SECONDS / 2
+            self._remove_dead_consumers()
         return list(entries)
+
+    def _remove_dead_consumers(self) -> None:
+        """Remove the consumers that ended long ago. Their entries were claimed, and their names never come back."""
+        consumers: Any = self._client.xinfo_consumers(INGEST_STREAM, GROUP)
+        for consumer in consumers:
+            if not consumer["pending"] and consumer["idle"] > DEAD_AFTER_SECONDS * 1_000:
+                self._client.xgroup_delconsumer(INGEST_STREAM, GROUP, consumer["name"])
 
     def _record_claimed(self, entries: list[Entry]) -> None:
         """Record claimed entries: together at the first attempt, then one by one, so that only a bad entry remains."""

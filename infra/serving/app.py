@@ -18,7 +18,6 @@ from domain.streams import USERS_LOG
 from infra.archive.event_history import EventHistory
 from infra.composition import check_partitions, open_intake, open_logs, redis_url
 from infra.log.event_log import EventLog
-from infra.log.handle import LogOptions
 from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
@@ -170,9 +169,7 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake) -> Por
             dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder),
             workspaces=AsyncWorkspaceCommands(WorkspaceRepository(users_log, "http")),
         ),
-        operations=RedisOperations(
-            stores.redis, health_client, archive, service.code, LogOptions.from_settings(stores.settings)
-        ),
+        operations=RedisOperations(stores.redis, health_client, archive, service.code, stores.settings),
     )
 
 

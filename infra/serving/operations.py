@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from redis import Redis
 
@@ -10,8 +11,10 @@ from infra.log.handle import LogOptions
 from infra.operations import commands, status
 from infra.operations.archive_status import read_archive_status
 from infra.operations.server_status import postgres_status, redis_status
+from infra.processes.disk import full_disk
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
 from infra.serving.blocking_calls import in_thread
+from infra.settings import Settings
 from projections.fingerprint import ProjectionCode
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.errors import UnavailableError
@@ -29,7 +32,7 @@ class RedisOperations:
             the health of the service must not wait for a server that hangs.
         archive: The archive, if there is one.
         code: The code of each read model in this process.
-        log_options: The durability that the server must provide.
+        settings: The durability that Redis must provide, and the folder of the embedded servers.
     """
 
     def __init__(
@@ -38,13 +41,14 @@ class RedisOperations:
         health_client: Redis,
         archive: ArchiveGateway | None,
         code: Mapping[str, ProjectionCode],
-        log_options: LogOptions,
+        settings: Settings,
     ) -> None:
         self._client = client
         self._health_client = health_client
         self._archive = archive
         self._code = code
-        self._log_options = log_options
+        self._log_options = LogOptions.from_settings(settings)
+        self._data = settings.data
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
         """Return the status of every read model."""
@@ -106,6 +110,9 @@ class RedisOperations:
         servers = {"redis": await asyncio.to_thread(redis_status, self._health_client, self._log_options)}
         if self._archive:
             servers["postgres"] = await _postgres_status(self._archive)
+        if fault := full_disk(self._data):
+            # The servers of `tickview up` have their data here. Others are not affected.
+            servers = {name: replace(server, warnings=[*server.warnings, fault]) for name, server in servers.items()}
         return servers
 
     async def archive(self) -> ArchiveStatus | None:

@@ -7,6 +7,7 @@ faster.
 import os
 import socket
 import tempfile
+from pathlib import Path
 from shutil import rmtree
 
 import structlog
@@ -53,12 +54,24 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
         "workers": settings.api_processes,
         "proc_name": "tickview serve",
         "control_socket_disable": True,
+        "child_exit": lambda _, worker: _retire(metrics, worker.pid),
         "on_exit": lambda _: rmtree(metrics, ignore_errors=True),
         "logconfig_dict": LIBRARY_LOGS,
         "loglevel": "warning",
     }
     logger.info("serving", address="http://{}:{}".format(*listener.getsockname()), processes=settings.api_processes)
     Server(options, load).run()
+
+
+def _retire(metrics: str, process: int) -> None:
+    """Merge the metrics of a process that has ended. A failure costs its metrics, and must not end the server."""
+    # Imported after the first forks, because prometheus_client opens the files of a process when it is imported.
+    from infra.serving.metric_files import retire_process
+
+    try:
+        retire_process(Path(metrics), process)
+    except (OSError, ValueError) as error:
+        logger.warning("metrics of an ended process lost", process=process, error=str(error))
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -1,6 +1,7 @@
 """``/metrics``: Prometheus metrics of requests, read models, intake and archive."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from falcon.asgi import Request, Response
@@ -17,6 +18,9 @@ from readapi.operations.health_checks import ServiceState, has_replica, judge_se
 from readapi.operations.health_documents import ServiceHealth
 from readapi.ports.archive import ArchiveStatus, Verification
 from readapi.ports.operations import IntakeStatus, Operations, ReadModelStatus
+
+MERGE_ATTEMPTS = 3
+"""Highest number of attempts to read the metrics of all processes while one of them ends."""
 
 
 class MetricsResource(Resource):
@@ -52,7 +56,13 @@ class MetricsResource(Resource):
         status_registry.register(_StatusCollector(state.read_models, state.intake))
         status_registry.register(_ArchiveCollector(state.archive, is_up=_is_archive_up(state)))
         resp.content_type = CONTENT_TYPE_LATEST
-        resp.data = generate_latest(self._process_registry) + generate_latest(status_registry)
+        resp.data = self._process_metrics() + generate_latest(status_registry)
+
+    def _process_metrics(self) -> bytes:
+        for _ in range(MERGE_ATTEMPTS - 1):
+            with suppress(FileNotFoundError):  # The files of a process that ended have just been merged.
+                return generate_latest(self._process_registry)
+        return generate_latest(self._process_registry)
 
 
 class _HealthCollector(Collector):

@@ -72,7 +72,7 @@ def run_to_end(client: Redis, projection: Projection[Any, Any], batches: Iterato
     current = acquire_lease(store, segment_of(projection), f"worker-{worker}")
     while current.checkpoint < log.head():
         try:
-            outcome, _ = Projector(projection, log, store, current).step(next(batches, 1_000), 0)
+            outcome, *_ = Projector(projection, log, store, current).step(next(batches, 1_000), 0)
             assert outcome in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED)
         except CrashError:
             store.release([current])
@@ -91,7 +91,7 @@ def run_ahead(
     projector = Projector(projection, log, store, current)
     while current.checkpoint < log.head():
         try:
-            outcome, _ = projector.step(batch_size, 0)
+            outcome, *_ = projector.step(batch_size, 0)
             assert outcome is CommitOutcome.COMMITTED
         except CrashError:
             continue

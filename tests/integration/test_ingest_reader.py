@@ -111,6 +111,23 @@ def test_an_entry_whose_id_is_no_time_is_received_now(intake: Intake, identity: 
     assert before <= orjson.loads(entry.state)["occurred_at"] <= time.time()
 
 
+def test_consumers_that_ended_are_removed_when_they_have_no_entries(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_reader, "DEAD_AFTER_SECONDS", 1.0)
+    monkeypatch.setattr(ingest_reader, "CLAIM_AFTER_SECONDS", 0.2)
+    intake.add("AAPL")
+    assert len(intake.redis.xreadgroup(GROUP, "dead with an entry", {INGEST_STREAM: ">"})[0][1]) == 1
+    intake.redis.xgroup_createconsumer(INGEST_STREAM, GROUP, "dead")
+
+    def consumers() -> set[bytes]:
+        return {consumer["name"] for consumer in intake.redis.xinfo_consumers(INGEST_STREAM, GROUP)}
+
+    with intake.reading("reader"):
+        wait_until(lambda: consumers() == {b"reader"}, "the dead consumers are removed")
+    assert intake.recorded_symbols() == ["AAPL"]
+
+
 def test_entries_of_a_dead_reader_that_were_trimmed_are_counted(intake: Intake) -> None:
     for symbol in ("AAPL", "MSFT"):
         intake.add(symbol)

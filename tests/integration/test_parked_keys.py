@@ -132,7 +132,7 @@ def test_a_retry_creates_no_row_from_an_event_for_all_tiers(redis: Redis) -> Non
     append(open_log(redis), [expired, pattern_updated(symbol="BRK", confidence=0.8, event_id="2")])
     lease = acquire_lease(store, segment_of(faulty))
     projector = Projector(faulty, open_log(redis), store, lease)
-    assert projector.step(10, 0) == (CommitOutcome.COMMITTED, 2)
+    assert projector.step(10, 0)[:2] == (CommitOutcome.COMMITTED, 2)
     [key] = redis.hkeys(keys.parked)
     assert redis.llen(keys.parked_events(key.decode())) == 2
     faulty.broken = False
@@ -151,11 +151,11 @@ def test_a_retry_discards_batches_that_were_folded_ahead(redis: Redis) -> None:
     store, faulty = RedisStore(redis), FaultyPatterns()
     keys = SegmentKeys(segment_of(faulty))
     projector = Projector(faulty, open_log(redis), store, acquire_lease(store, segment_of(faulty)))
-    assert projector.step(1, 0) == (CommitOutcome.COMMITTED, 1)
+    assert projector.step(1, 0)[:2] == (CommitOutcome.COMMITTED, 1)
     faulty.broken = False
     redis.sadd(keys.retry, "AAPL:Doji:daily:1757001600000")
     assert projector.retry_parked() is CommitOutcome.COMMITTED
-    assert projector.step(1, 0) == (CommitOutcome.COMMITTED, 1)
+    assert projector.step(1, 0)[:2] == (CommitOutcome.COMMITTED, 1)
     assert redis.hlen(keys.parked) == 0
     assert_same_content(load_segment(redis, faulty, LOG), expected_patterns(history))
 

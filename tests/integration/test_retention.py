@@ -26,6 +26,7 @@ from infra.postgres.database import Database
 from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
+from infra.redis.connections import connect
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.versions import Build
@@ -149,6 +150,30 @@ def test_readers_get_the_same_events_before_and_after_trimming(
     assert read() == before
     log.append([opaque_event(stream)])
     assert log.read_stream(stream)[-1].position == len(case.streams) + 2
+
+
+def test_events_that_are_appended_during_a_read_of_the_head_are_not_missing(redis: Redis, redis_url: str) -> None:
+    log = EventLog(redis, "market-0")
+    log.append([opaque_event()])
+    ended = Signal()
+
+    def append() -> None:
+        with connect(redis_url) as client:
+            busy_log = EventLog(client, "market-0")
+            while not ended.is_set():
+                busy_log.append([opaque_event()])
+
+    thread = Thread(target=append)
+    thread.start()
+    try:
+        position = 0
+        while position < 2_000:
+            entries = log.read(position, 1_000, upto=1_000_000)
+            assert [entry.position for entry in entries] == list(range(position + 1, position + len(entries) + 1))
+            position += len(entries)
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_a_log_without_its_archive_names_the_missing_events(redis: Redis, database: Database) -> None:

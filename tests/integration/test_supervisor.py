@@ -12,8 +12,12 @@ from threading import Event
 import psutil
 import pytest
 
+from infra.processes import disk
+from infra.processes import supervisor as supervisor_module
+from infra.processes.disk import LOG_BYTES
 from infra.processes.errors import StartupError
-from infra.processes.supervisor import LOG_BYTES, Backoff, Program, Supervisor
+from infra.processes.supervisor import Backoff, Program, Supervisor
+from tests.processes.roles import wait_until
 
 DEADLINE_SECONDS = 30
 """Seconds that a report or the end of a process may take on a slow machine."""
@@ -155,6 +159,27 @@ def test_a_stop_does_not_wait_for_the_restart_of_a_program(tmp_path: Path) -> No
 def test_a_program_that_cannot_start_is_an_error_with_the_reason(tmp_path: Path, argv: list[str], reason: str) -> None:
     with running_supervisor() as (supervisor, _), pytest.raises(StartupError, match=reason):
         supervisor.start(Program("broken", argv, tmp_path / "broken.log"), lambda _: False)
+
+
+def test_a_log_file_stays_small_while_its_process_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "LOG_BYTES", 10_000)
+    monkeypatch.setattr(supervisor_module, "LOG_CHECK_SECONDS", 0.02)
+    program = python(tmp_path, "prints", "import time\nwhile True: print('x' * 99, flush=True); time.sleep(0.0005)")
+    rotated = program.log.with_name("prints.log.1")
+    with running_supervisor() as (supervisor, _):
+        supervisor.start(program)
+        for _ in range(3):
+            wait_until(rotated.exists, "the log is rotated")
+            wait_until(lambda: program.log.stat().st_size, "the process goes on writing")
+            assert program.log.stat().st_size < 1_000_000
+            rotated.unlink()
+
+
+def test_the_report_of_an_end_names_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "FULL_BYTES", 2**62)
+    with running_supervisor() as (supervisor, reports):
+        supervisor.start(python(tmp_path, "ends", "print('last words')"))
+        assert f"last words: the disk of {tmp_path / 'logs'} is full" in reports.next_with("ended with exit code 0")
 
 
 def test_a_large_log_file_is_renamed_at_the_start(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_schemathesis_finds_no_contradiction(client: httpx.Client) -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     # schemathesis counts all operations except the one that returns the document. The streams are excluded above.
-    assert "58 selected / 60 total" in result.stdout
+    assert "60 selected / 62 total" in result.stdout
 
 
 def test_the_document_is_openapi_3_1_and_describes_every_operation(client: httpx.Client) -> None:
@@ -102,6 +102,8 @@ def test_the_document_is_openapi_3_1_and_describes_every_operation(client: httpx
         "get /api/users/universe",
         "get /api/users/universe/{key}",
         "get /api/health",
+        "get /api/health/live",
+        "get /api/health/ready",
         "get /api/pattern-discovery/health",
         "get /api/pattern-discovery/performance",
         "get /metrics",

@@ -31,13 +31,15 @@ def test_without_a_replica_requests_answer_503_until_redis_is_back(tmp_path: Pat
                 ("GET", "/api/backtests"),
                 ("GET", "/api/dead-letters"),
                 ("GET", "/api/projections"),
-                ("GET", "/metrics"),
                 ("POST", "/api/dead-letters/0/retry"),
             ):
                 response = client.request(method, path)
                 assert (response.status_code, response.headers["Retry-After"]) == (503, "1"), path
                 assert response.headers["content-type"] == "application/problem+json"
                 assert response.json()["type"] == "urn:tickview:problem:unavailable"
+            metrics = client.get("/metrics")
+            assert metrics.status_code == 200
+            assert 'tickview_server_healthy{server="redis"} 0.0' in metrics.text
             refused = client.post("/api/events", json=detection("DURING"))
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
             health = client.get("/api/health")

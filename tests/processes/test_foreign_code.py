@@ -220,7 +220,7 @@ def test_a_live_read_model_that_no_worker_folds_is_unhealthy(redis: Redis, redis
                 lambda: set(states(client.get("/api/projections").json()["projections"]).values()) == {True},
                 "the worker folds every read model",
             )
-            assert health() == (200, "healthy")
+            wait_until(lambda: health() == (200, "healthy"), "the role project has a heartbeat")
             change_versions(redis, "patterns", lambda _: Versions(live=NEXT_BUILD, built=2))
             assert health() == (503, "unhealthy")
             components = client.get("/api/health").json()

@@ -167,10 +167,20 @@ def test_no_log_contains_a_secret(tmp_path: Path, postgres_18_dsn: str) -> None:
         assert secret not in text, role
 
 
-@pytest.mark.parametrize("command", ["record", "project", "archive", "serve", "status"])
+@pytest.mark.parametrize("command", ["record", "project", "archive", "status"])
 def test_no_startup_error_contains_a_secret(tmp_path: Path, command: str) -> None:
     url = f"redis://user:{SECRET}@127.0.0.1:{servers.free_port()}/0"
     dsn = f"postgresql://user:{SECRET}@127.0.0.1:{servers.free_port()}/none"
     result = tickview(command, redis_url=url, postgres_dsn=dsn, data=tmp_path, port=servers.free_port())
     assert result.returncode == 1
     assert SECRET not in (result.stderr + result.stdout).decode()
+
+
+def test_the_log_of_an_api_that_starts_without_servers_contains_no_secret(tmp_path: Path) -> None:
+    url = f"redis://user:{SECRET}@127.0.0.1:{servers.free_port()}/0"
+    dsn = f"postgresql://user:{SECRET}@127.0.0.1:{servers.free_port()}/none"
+    with (tmp_path / "log").open("wb") as log, api(url, log, postgres_dsn=dsn) as client:
+        assert SECRET not in client.get("/api/health").text
+    text = (tmp_path / "log").read_text()
+    assert "the API starts without Redis" in text
+    assert SECRET not in text
