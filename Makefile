@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: run test quick lint unit integration processes chaos benchmarks constraints clean
+.PHONY: run test quick lint unit integration processes chaos soak benchmarks constraints clean
 
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
@@ -38,6 +38,9 @@ processes: $(VENV)/dev servers  ## Real processes, real HTTP
 
 chaos: $(VENV)/dev servers  ## Faults of every part for MINUTES, from SEED; and planted bugs, which must be found
 	CHAOS_MINUTES=$(MINUTES) $(if $(SEED),CHAOS_SEED=$(SEED)) CHAOS_PLANTED=1 $(PYTEST) tests/chaos
+
+soak: $(VENV)/dev servers  ## A steady load for MINUTES: memory, keys and files stay bounded
+	SOAK_MINUTES=$(MINUTES) $(PYTEST) -s tests/soak
 
 benchmarks: $(VENV)/dev  ## The figures of docs/performance.md
 	$(PYTEST) tests/benchmarks

@@ -11,7 +11,7 @@ from infra.bench import as_of as as_of_bench
 from infra.bench import ingest as ingest_bench
 from infra.bench import replay as replay_bench
 from infra.bench.measurement import Throughput
-from infra.bench.processes import benchmark_servers, serve_api
+from infra.bench.processes import benchmark_servers, isolate_environment, serve_api
 from infra.bench.projection_runner import with_postgres, with_sqlite
 from infra.cli.bench_push import push
 from infra.cli.bench_query import query
@@ -22,6 +22,12 @@ from infra.settings import Settings
 app = typer.Typer(help="Measure the speed of TickView, and of the limit in the same run.", no_args_is_help=True)
 app.command()(query)
 app.command()(push)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure the speed of TickView, and of the limit in the same run."""
+    isolate_environment()
 
 
 @app.command()

@@ -1,10 +1,7 @@
 """``tickview bench push``: the latency from the message of a producer to thousands of sockets."""
 
-import os
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import Annotated, Any
 from urllib.request import urlopen
@@ -14,10 +11,9 @@ import typer
 
 from infra.bench import push as push_bench
 from infra.bench.errors import BenchmarkError
-from infra.bench.processes import answers, benchmark_servers
+from infra.bench.processes import answers, benchmark_servers, start_module
 from infra.cli.output import JsonOption, print_json, print_table
 from infra.embedded.tcp_ports import find_free_port
-from infra.processes.python import module_command
 from infra.settings import Settings
 
 
@@ -45,8 +41,9 @@ def push(
     with benchmark_servers() as (client, url, _), ExitStack() as roles:
         push_bench.record_patterns(client, settings, patterns, 4_000)
         port = find_free_port("127.0.0.1")
+        role_settings = {"redis_url": url, "log_level": "error", "api_processes": 1}
         for role in (("record",), ("project",), ("serve", "--port", str(port))):
-            roles.enter_context(_run_role(url, *role))
+            roles.enter_context(start_module(("infra.cli", *role), role_settings))
         _wait_for_patterns(port, patterns)
         pushed = push_bench.measure(client, port, connections, transport.value, rate, seconds)
         roles.close()
@@ -70,18 +67,6 @@ def push(
         print_json({"connections": connections, "patterns": patterns, "transport": transport.value, **row})
     else:
         print_table(list(row), [row], "")
-
-
-@contextmanager
-def _run_role(url: str, *arguments: str) -> Iterator[None]:
-    environment = {**os.environ, "TICKVIEW_REDIS_URL": url, "TICKVIEW_LOG_LEVEL": "error"}
-    environment["TICKVIEW_API_PROCESSES"] = "1"
-    process = subprocess.Popen(module_command("infra.cli", *arguments), env=environment)  # noqa: S603
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _wait_for_patterns(port: int, patterns: int) -> None:

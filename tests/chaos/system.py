@@ -148,8 +148,13 @@ def suspended(processes: Sequence[psutil.Process]) -> Iterator[None]:
 
 
 @contextmanager
-def running_system(bug: str | None = None) -> Iterator[System]:
-    """Run the system until the context ends, with a planted bug if there is one."""
+def running_system(bug: str | None = None, **settings: str) -> Iterator[System]:
+    """Run the system until the context ends, with a planted bug if there is one.
+
+    Args:
+        bug: The bug.
+        settings: Further environment variables of all roles.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(servers.world_readable_folder())
         valkey = stack.enter_context(servers.valkey(folder / "valkey"))
@@ -160,6 +165,7 @@ def running_system(bug: str | None = None) -> Iterator[System]:
             "TICKVIEW_REDIS_URL": f"redis://127.0.0.1:{proxy.port}",
             "TICKVIEW_LEASE_SECONDS": "2",
             "TICKVIEW_API_PROCESSES": "1",
+            **settings,
         }
         if bug:
             environment |= {"CHAOS_BUG": bug, "PYTHONPATH": str(Path(__file__).parent / "planted")}

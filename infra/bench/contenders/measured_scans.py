@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
+from infra.processes.lifeline import stop_with_supervisor
 from infra.read_models.row_queries import RedisRowQueries
 from infra.serving.server import run_server
 from infra.settings import Settings
@@ -54,4 +55,5 @@ def serve_scans(store: ScanStore) -> None:
             return MeasuredScans(store, client, projection, build, logs)
         return RedisRowQueries(client, projection, build, logs)
 
+    stop_with_supervisor()
     run_server(Settings(), open_queries)

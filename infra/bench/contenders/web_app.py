@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from infra.processes.lifeline import stop_with_supervisor
 from infra.web_server.gunicorn import Server
 
 TIMEOUT_SECONDS = 600
@@ -11,6 +12,7 @@ TIMEOUT_SECONDS = 600
 
 def serve_application(port: int, load: Callable[[], Any]) -> None:
     """Serve the application that ``load`` returns until a signal ends the process."""
+    stop_with_supervisor()
     options = {
         "bind": f"127.0.0.1:{port}",
         "workers": 1,

@@ -1,0 +1,129 @@
+"""Soak: half the peak rate with reads and push, and a tenfold burst. Memory, keys and files stay bounded.
+
+``make soak MINUTES=15`` prints the figures of ``docs/reliability.md``.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import psutil
+import psycopg
+import pytest
+from redis import Redis
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.system import ROLES, System, running_system
+from tests.processes.roles import wait_until
+from tests.soak.load import LIFE_SECONDS, STREAM, Load
+
+MINUTES = float(os.environ.get("SOAK_MINUTES", "15"))
+
+RATE = int(os.environ.get("SOAK_RATE", "250"))
+"""Events per second on each of two ways."""
+
+BURST_SECONDS = 20.0
+BURST_FACTOR = 10
+
+SAMPLES = 12
+"""Number of rows of the table."""
+
+SETTLE_SECONDS = 120.0
+
+SETTINGS = {"TICKVIEW_LOG_RETENTION_SIZE": "20000", "TICKVIEW_LOG_RETENTION_AGE": "60", "TICKVIEW_VERIFY_EVERY": "60"}
+
+pytestmark = pytest.mark.timeout(60 * MINUTES + 600)
+
+
+class Figures(NamedTuple):
+    """The state of the system at one moment."""
+
+    minutes: float
+    events: int
+    memory: dict[str, int]
+    """Role -> megabytes of all its processes. Shared memory counts once per process."""
+    redis: int
+    """Megabytes of Redis."""
+    keys: int
+    waiting: int
+    """Entries of the ingest stream that are not recorded yet."""
+    lag: float
+    """Seconds by which the patterns are behind the log."""
+    slowest_scan: float
+
+
+def take_figures(system: System, redis: Redis, load: Load, client: httpx.Client, began: float) -> Figures:
+    memory = {
+        role: sum(process.memory_info().rss for process in system.processes_of(role)) // 1_000_000 for role in ROLES
+    }
+    slowest, load.totals.slowest_scan = load.totals.slowest_scan, 0.0
+    return Figures(
+        (time.monotonic() - began) / 60,
+        load.totals.posted + load.totals.added,
+        memory,
+        int(redis.info("memory")["used_memory"]) // 1_000_000,
+        int(redis.dbsize()),
+        int(redis.xlen(STREAM)),
+        client.get("/api/health").json()["read_models"]["patterns"]["lag_seconds"],
+        slowest,
+    )
+
+
+def print_figures(figures: list[Figures], load: Load) -> None:
+    table = Table(
+        "minute", "events", *(f"{role} MB" for role in ROLES), "redis MB", "keys", "waiting", "lag s", "scan s"
+    )
+    for each in figures:
+        row = [f"{each.minutes:.1f}", each.events, *(each.memory[role] for role in ROLES), each.redis, each.keys]
+        table.add_row(*map(str, [*row, each.waiting, f"{each.lag:.1f}", f"{each.slowest_scan:.2f}"]))
+    console = Console(width=160)
+    console.print(table)
+    console.print(load.totals)
+
+
+def archived_events(dsn: str) -> int:
+    """Count the detections in the archive."""
+    with psycopg.connect(dsn) as connection:
+        [[count]] = connection.execute("SELECT count(*) FROM tickview.events WHERE topic LIKE '%PatternDetected%'")
+    return int(count)
+
+
+def test_nothing_grows_without_a_bound() -> None:
+    with (
+        running_system(**SETTINGS) as system,
+        Redis.from_url(system.redis_url) as redis,
+        httpx.Client(base_url=system.api_url, timeout=30) as client,
+    ):
+        load, began, figures = Load(system.api_url, system.redis_url, RATE), time.monotonic(), list[Figures]()
+        with load.running():
+            for number in range(SAMPLES):
+                if number == SAMPLES // 2:
+                    load.rate = RATE * BURST_FACTOR
+                    time.sleep(BURST_SECONDS)
+                    load.rate = RATE
+                time.sleep(max(0.0, began + (number + 1) * 60 * MINUTES / SAMPLES - time.monotonic()))
+                figures.append(take_figures(system, redis, load, client, began))
+        print_figures(figures, load)
+        wait_until(lambda: not redis.xlen(STREAM), "the ingest stream is recorded")
+        sent = load.totals.posted + load.totals.added
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while archived_events(system.postgres_dsn) != sent and time.monotonic() < deadline:
+            time.sleep(1)
+        assert archived_events(system.postgres_dsn) == sent, "an event is lost or doubled"
+        check_bounds(figures, system, redis)
+
+
+def check_bounds(figures: list[Figures], system: System, redis: Redis) -> None:
+    """Compare the end with the time before the burst, when everything had its steady size."""
+    steady, end = figures[SAMPLES // 2 - 1], figures[-1]
+    for role in ROLES:
+        assert end.memory[role] <= 1.5 * steady.memory[role] + 50, role
+    assert end.redis <= 2 * steady.redis + 50
+    assert end.keys <= 2 * steady.keys + 1_000
+    assert end.lag < LIFE_SECONDS
+    assert len(redis.xinfo_consumers(STREAM, "tickview")) <= 2
+    assert max(log.stat().st_size for log in Path(system.data / "logs").iterdir()) < 20_000_000
+    assert all(psutil.pid_exists(process.pid) for role in ROLES for process in system.processes_of(role))
