@@ -14,6 +14,7 @@ from redis import Redis, RedisCluster
 
 from domain.log import LogEntry
 from infra.log.archive_port import Archive, StreamRange
+from infra.log.bounds import split_by_bytes
 from infra.log.entries import entry_id, pair_fields, parse_entries, read_bounded, read_untrimmed
 from infra.log.errors import LogNotOpenError, TrackingConflictError, VersionConflictError
 from infra.log.handle import DEFAULT_LOG_OPTIONS, LogHandle, LogOptions
@@ -218,8 +219,9 @@ class EventLog(LogHandle):
             if entries and entries[0].position > after + 1:
                 last_missing = entries[0].position - 1
                 archived = read_archived_batch(self._archive, self.name, after, last_missing, limit)
-                is_complete = archived[-1].position == last_missing
-                return [*archived, *entries[: limit - len(archived)]] if is_complete else archived
+                if archived[-1].position < last_missing:
+                    return archived
+                return next(split_by_bytes([*archived, *entries]))[:limit]
             if entries or time.monotonic() >= deadline:
                 return entries
 

@@ -261,7 +261,7 @@ def events_arriving(client: Redis, projections: dict[Build, Projection[Any, Any]
             append(client, LOGS[0], [first, repeated, *([expiry_of(first)] if number % 3 == 0 else [])])
             steps[0] += 1
             head = EventLog(client, LOGS[0]).head()
-            while not stop.is_set() and head - min(worker.lease.checkpoint for worker in projectors) > 20:
+            while not stop.is_set() and head - min(worker.lease.checkpoint for worker in projectors) > 3:
                 stop.wait(0.001)
 
     def fold(index: int, batch: int) -> None:
