@@ -19,9 +19,11 @@ class TcpProxy:
 
     def __init__(self, port: int) -> None:
         self.server_port = port
+        self.muting: bytes | None = None
+        """A request that mutes its connection before the server receives it."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._ending = Event()
+        self.ending = Event()
         self._connections: list[_Connection] = []
         self._accepting = Thread(target=self._accept)
 
@@ -32,7 +34,7 @@ class TcpProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending.set()
+        self.ending.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         for connection in self._connections:
@@ -59,19 +61,18 @@ class TcpProxy:
                 client, _ = self._listener.accept()
             except OSError:  # the listener has been shut down
                 return
-            self._connections.append(_Connection(client, self.server_port, self._ending))
+            self._connections.append(_Connection(client, self))
 
 
 class _Connection:
     """A connection through the proxy, with the thread that forwards its data."""
 
-    def __init__(self, client: socket.socket, server_port: int, ending: Event) -> None:
+    def __init__(self, client: socket.socket, proxy: TcpProxy) -> None:
         self.muted = False
         self.ended = False
         self.sent = b""
         self._client = client
-        self._server_port = server_port
-        self._ending = ending
+        self._proxy = proxy
         self.thread = Thread(target=self._forward)
         self.thread.start()
 
@@ -81,12 +82,12 @@ class _Connection:
 
     def _forward(self) -> None:
         try:
-            server = socket.create_connection(("127.0.0.1", self._server_port))
+            server = socket.create_connection(("127.0.0.1", self._proxy.server_port))
         except ConnectionRefusedError:
             self._client.close()
             return
         with self._client, server:
-            while not (self._ending.is_set() or self.ended):
+            while not (self._proxy.ending.is_set() or self.ended):
                 readable, _, _ = select.select([self._client, server], [], [], POLL_SECONDS)
                 for source in readable:
                     try:
@@ -95,6 +96,7 @@ class _Connection:
                             return
                         if source is self._client:
                             self.sent += data[:10_000]
+                            self.muted |= self._proxy.muting is not None and self._proxy.muting in data
                         if not self.muted:
                             (server if source is self._client else self._client).sendall(data)
                     except ConnectionError:

@@ -71,8 +71,8 @@ class PubsubListener:
         self._reason = "no recorder was running"
         self._last_heard: float | None = None
         """Epoch second of the last message. None: this process has not heard any."""
-        self._published_at: float | None = None
-        """Moment of the oldest canary that is not heard yet, on the monotonic clock."""
+        self._waiting_since: float | None = None
+        """Moment of the subscription or of the oldest canary that is not heard yet, on the monotonic clock."""
         self._next_canary = 0.0
         self._new_gaps: list[NewGap] = []
         self.progress = Progress()
@@ -91,7 +91,7 @@ class PubsubListener:
 
     def _listen(self, pubsub: PubSub, stop: Event) -> None:
         """Listen on one connection until it fails."""
-        self._published_at = None
+        self._waiting_since = time.monotonic()
         unconfirmed = {*CHANNELS, self._canary_channel}
         pubsub.subscribe(*unconfirmed)
         while not stop.is_set():
@@ -130,18 +130,18 @@ class PubsubListener:
         if not receivers:
             # A replica delivers messages, too, but only while it can reach the new primary.
             raise DeafError("the subscription leads to another server than the commands")
-        if self._published_at is None:
-            self._published_at = now
+        if self._waiting_since is None:
+            self._waiting_since = now
 
     def _check_hearing(self) -> None:
-        """Raise DeafError if a canary is overdue. The connection must have nothing more to read."""
-        if self._published_at is not None and time.monotonic() - self._published_at > DEAF_SECONDS:
+        """Raise DeafError if a confirmation or a canary is overdue. The connection must have nothing more to read."""
+        if self._waiting_since is not None and time.monotonic() - self._waiting_since > DEAF_SECONDS:
             raise DeafError(f"the connection is open, but has delivered no message for {DEAF_SECONDS:g} s")
 
     def _hear(self, channel: str, payload: Any) -> None:
         self._last_heard = time.time()
         if channel == self._canary_channel:
-            self._published_at = None
+            self._waiting_since = None
             self._outage.recovered()
             self._store_gaps()
             self.progress.made()

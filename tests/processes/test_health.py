@@ -129,6 +129,18 @@ def test_a_muted_subscription_is_replaced(redis_url: str, redis: Redis, client: 
         wait_until(lambda: len(recorded_ids(redis)) == 1, "the message is recorded")
 
 
+def test_a_subscription_that_is_never_confirmed_is_replaced(redis_url: str, redis: Redis, client: httpx.Client) -> None:
+    port = int(redis_url.rpartition(":")[2])
+    with TcpProxy(port) as proxy:
+        proxy.muting = b"SUBSCRIBE"
+        with running_role("record", redis_url=f"redis://127.0.0.1:{proxy.port}"):
+            wait_until(lambda: "has delivered no message" in reasons(health_of(client)), "health names the reason")
+            proxy.muting = None
+            wait_for_health(client)
+            redis.publish(PATTERNS, payload_of(detection(1)))
+            wait_until(lambda: len(recorded_ids(redis)) == 1, "the message is recorded")
+
+
 def test_health_names_a_recorder_without_channel_rights(client: httpx.Client, redis_url: str, redis: Redis) -> None:
     redis.acl_setuser("producer", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all"])
     try:
