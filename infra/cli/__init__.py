@@ -14,6 +14,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from domain.errors import TickViewError
+from infra.cli.output import escape_unencodable
 from infra.processes.lifeline import stop_with_supervisor
 from infra.processes.logs import configure_logs
 from infra.processes.python import ignore_working_directory
@@ -95,6 +96,7 @@ def tickview(
 def main() -> None:
     """Run the command. Print an error that the user can correct in one line, with exit code 1."""
     ignore_working_directory()
+    escape_unencodable()
     stop_with_supervisor()
     configure_logs("error", "tickview")
     try:

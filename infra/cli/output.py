@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import orjson
@@ -18,8 +19,17 @@ console = Console(width=None if sys.stdout.isatty() else 200)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document, indented."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+    """Print one JSON document, indented and in UTF-8, whatever the encoding of the terminal is (RFC 8259)."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str))
+    sys.stdout.buffer.flush()
+
+
+def escape_unencodable() -> None:
+    """Let the output contain escapes for characters that its encoding lacks, such as letters with accents in ASCII."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], empty: str) -> None:

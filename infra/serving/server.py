@@ -40,7 +40,7 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
     check_exposure(settings)
     service = open_service(settings, open_queries)
     listener = _listen(settings)
-    metrics = tempfile.mkdtemp(prefix="tickview-metrics-")
+    metrics = _create_metrics_folder()
     os.environ[METRICS_FOLDER_VARIABLE] = metrics
 
     def load() -> Application:
@@ -61,6 +61,15 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
     }
     logger.info("serving", address="http://{}:{}".format(*listener.getsockname()), processes=settings.api_processes)
     Server(options, load).run()
+
+
+def _create_metrics_folder() -> str:
+    try:
+        return tempfile.mkdtemp(prefix="tickview-metrics-")
+    except OSError as error:
+        raise StartupError(
+            f"no temporary folder is writable ({error.strerror}): set TMPDIR to a folder for the metrics"
+        ) from error
 
 
 def _retire(metrics: str, process: int) -> None:
