@@ -1,5 +1,6 @@
 """The write commands of a commit, which the server-side function ``commit`` runs."""
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -101,5 +102,8 @@ def _changes_entry(mutations: Mutations, position: int, recorded_at: float | Non
     changes = mutations.rows if mutations.tells_rows else dict.fromkeys(mutations.rows)
     rows = b",".join(b"[%b,%b]" % (orjson.dumps(key), document or b"null") for key, document in changes.items())
     keep = max(100, min(10_000, CHANGES_KEPT // max(1, len(mutations.rows))))
-    entry: list[Word] = ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]
-    return entry if recorded_at is None else [*entry, "recorded_at", recorded_at]
+    if recorded_at is None:  # Parked events are folded at a position that has an entry already.
+        return ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]
+    # The milliseconds tell this commit from a commit of the same position that the server has lost.
+    entry_id = f"{position}-{time.time_ns() // 1_000_000 % 1_000_000}"
+    return ["MAXLEN", "~", keep, entry_id, "rows", f"[{rows.decode()}]", "recorded_at", recorded_at]

@@ -1,7 +1,7 @@
 """Health checks: the rules by which a component, and thus the service, is healthy, degraded or unhealthy."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from projections.queries import RowQueries
@@ -77,8 +77,12 @@ async def read_service_state(operations: Operations) -> ServiceState:
         archive = await operations.archive()
     except UnavailableError:  # The health of the server ``postgres`` reports this failure.
         archive = None
-    liveness, intake = await operations.liveness(), await operations.intake()
-    return ServiceState(servers, liveness, intake, await operations.read_models(), archive)
+    try:
+        liveness, intake = await operations.liveness(), await operations.intake()
+        return ServiceState(servers, liveness, intake, await operations.read_models(), archive)
+    except UnavailableError as error:
+        redis = replace(servers["redis"], warnings=[*servers["redis"].warnings, f"cannot be asked: {error}"])
+        return ServiceState({**servers, "redis": redis}, archive=archive)
 
 
 def judge_service(state: ServiceState, *, has_replica: bool) -> ServiceHealth:

@@ -37,11 +37,13 @@ class _LogBuffer:
     floor: CommitId
     last: CommitId
     commits: deque[Arrival] = field(default_factory=deque)
+    ids: set[CommitId] = field(default_factory=set)
     changes: int = 0
     bytes: int = 0
 
     def append(self, number: int, commit: Commit) -> None:
         self.commits.append((number, commit))
+        self.ids.add(commit.id)
         self.last = commit.id
         self.changes += len(commit.changes)
         self.bytes += _size(commit)
@@ -49,6 +51,7 @@ class _LogBuffer:
     def shrink(self, max_changes: int, max_bytes: int) -> None:
         while self.changes > max_changes or self.bytes > max_bytes:
             _, oldest = self.commits.popleft()
+            self.ids.discard(oldest.id)
             self.floor = oldest.id
             self.changes -= len(oldest.changes)
             self.bytes -= _size(oldest)
@@ -110,6 +113,10 @@ class ReplayBuffer:
         """Say why the buffer does not have all commits after a position. None if the buffer has them."""
         if position.build != self.build:
             return f"the id is of build {position.build}, but build {self.build} of the read model answers now"
-        if any(position.last_commits.get(name, ORIGIN) < log.floor for name, log in self._logs.items()):
-            return "the changes after the id are no longer in the replay buffer"
+        for name, log in self._logs.items():
+            commit_id = position.last_commits.get(name, ORIGIN)
+            if commit_id < log.floor:
+                return "the changes after the id are no longer in the replay buffer"
+            if log.floor < commit_id <= log.last and commit_id not in log.ids:
+                return "the id is of a commit that Redis has lost"
         return None

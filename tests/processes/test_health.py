@@ -164,6 +164,20 @@ def test_health_names_a_recorder_without_channel_rights(client: httpx.Client, re
         redis.acl_deluser("producer")
 
 
+def test_health_names_a_right_that_the_api_lacks(redis_url: str, redis: Redis) -> None:
+    redis.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], channels=["*"], commands=["+@all"])
+    try:
+        with api(redis_url.replace("//", "//reader:secret@"), replica_max_rows=0) as client:
+            redis.execute_command("ACL", "SETUSER", "reader", "-zrange", "-hgetall")
+            health = client.get("/api/health")
+            assert (health.status_code, health.json()["status"]) == (200, "degraded")
+            [reason] = health.json()["servers"]["redis"]["reasons"]
+            assert "the Redis user lacks a right" in reason
+            assert client.get("/api/dead-letters").status_code == 503
+    finally:
+        redis.acl_deluser("reader")
+
+
 def test_health_names_suspended_roles(client: httpx.Client, redis_url: str) -> None:
     with running_role("record", redis_url=redis_url) as recorder:
         wait_for_health(client)

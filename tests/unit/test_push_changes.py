@@ -138,6 +138,23 @@ def test_each_missed_change_is_sent_once_and_in_order() -> None:
     assert message.id == "patterns:1.1/market-0=2-1"
 
 
+def test_a_position_after_a_commit_that_redis_has_lost_is_not_resumed() -> None:
+    row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8)
+    buffer = ReplayBuffer(max_changes=2)
+    buffer.start_build(BUILD, {"market-0": CommitId(1, 40)})
+    for position in (2, 3):
+        buffer.add(commit_of("market-0", position, (row.id, None, row), number=50))
+
+    def reason(position: int, number: int) -> str | None:
+        return buffer.reason_lost(TopicPosition(BUILD, {"market-0": CommitId(position, number)}))
+
+    assert [reason(1, 40), reason(2, 50), reason(3, 50)] == [None, None, None]
+    assert reason(2, 45) == reason(3, 7) == "the id is of a commit that Redis has lost"
+    buffer.add(commit_of("market-0", 4, (row.id, None, row), number=50))
+    assert reason(2, 50) is None, "the last commit before the buffer"
+    assert reason(1, 40) == "the changes after the id are no longer in the replay buffer"
+
+
 def test_the_expiry_event_removes_an_elapsed_pattern() -> None:
     row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8, expires_at=NOW - 1)
     buffer = ReplayBuffer()
