@@ -54,7 +54,7 @@ class ProjectorThread(Thread):
         self._client = client
         self._log = log
         self._projector = projector
-        self._batch_size = batch_size
+        self._batch_size = self._limit = batch_size
         self._orders = orders
         self._stop_requested = Event()
         self._retry_requested = Event()
@@ -105,17 +105,20 @@ class ProjectorThread(Thread):
             except (RedisError, PersistenceError) as error:
                 self._outage.failed(error)
                 self.progress.failed(error)
+                # The server also closes the connection of a command that is too large for it.
+                self._limit = max(1, self._limit // 2)
                 self._stop_requested.wait(IDLE_SECONDS)
             else:
                 self._outage.recovered()
                 self.progress.made()
+                self._limit = min(self._batch_size, 2 * self._limit)
                 if throttle:
                     self._stop_requested.wait(max(0.0, step.events / throttle - (time.monotonic() - started)))
 
     def _step(self, throttle: int) -> Step:
         """Fold one batch, and the parked keys whose retry is requested."""
-        events = throttle // THROTTLED_STEPS_PER_SECOND if throttle else self._batch_size
-        step = self._projector.step(min(max(events, 1), self._batch_size), IDLE_SECONDS)
+        events = throttle // THROTTLED_STEPS_PER_SECOND if throttle else self._limit
+        step = self._projector.step(min(max(events, 1), self._limit), IDLE_SECONDS)
         if step.outcome is CommitOutcome.COMMITTED and self._retry_requested.is_set():
             self._retry_requested.clear()
             return step._replace(outcome=self._projector.retry_parked())

@@ -1,6 +1,6 @@
-"""A worker on a real server: while it drops old builds, it extends the leases of the builds that stay."""
+"""A worker on a real server: it extends leases while it drops old builds, and divides batches that are too large."""
 
-from threading import Event
+from threading import Event, Thread
 
 from redis import Redis
 
@@ -10,9 +10,14 @@ from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
+from infra.redis.connections import connect
+from projections.backtests import Backtests
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
+from tests import servers
+from tests.events import backtest_completed, new_events
+from tests.processes.roles import wait_until
 
 LOGS = ["market-0", "market-1", "market-2", "market-3", "users"]
 
@@ -48,3 +53,22 @@ def test_dropping_the_builds_of_all_read_models_lets_no_other_lease_expire(redis
         assert {redis.hget(state, "epoch") for state in states} == {b"1"}
     finally:
         worker.run(stopped)
+
+
+def test_a_batch_that_the_server_refuses_because_of_its_size_is_divided() -> None:
+    """The server closes the connection of a commit with more than one megabyte."""
+    stop = Event()
+    with servers.valkey(**{"proto-max-bulk-len": "1mb"}) as server, connect(server.connection_url) as redis:
+        log = EventLog(redis, LOGS[0])
+        for number in range(60):
+            log.append(new_events([backtest_completed(job_id=f"job-{number}", results={"note": "x" * 40_000})]))
+        projections = {Backtests.name: READ_MODELS[Backtests.name]}
+        worker = Worker(redis, "worker", projections, {log.name: log}, WorkerOptions(lease_seconds=5, batch_size=1_000))
+        thread = Thread(target=worker.run, args=(stop,))
+        thread.start()
+        rows = SegmentKeys(Segment(Backtests.name, Build(Backtests.version, 1), log.name)).rows
+        try:
+            wait_until(lambda: redis.hlen(rows) == 60, "all events are folded")
+        finally:
+            stop.set()
+            thread.join()
