@@ -4,6 +4,7 @@ A page takes two round trips, regardless of its filters. The first pipeline read
 segment (``query.lua``). The second pipeline reads the documents of the page. ``docs/queries.md`` describes the cost.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -37,6 +38,9 @@ Row = TypeVar("Row")
 MAX_ATTEMPTS = 3
 """Highest number of attempts of a query whose rows are removed between the two round trips. After the last attempt the
 page has only the rows that exist."""
+
+LOSS_SECONDS = 10.0
+"""Seconds for which rows are not answered while workers fold lost changes again."""
 
 KEYS_PER_READ = 100
 """Highest number of keys per read of rows by key. A row may have nearly a megabyte."""
@@ -73,6 +77,10 @@ class RedisRowQueries(Generic[Row]):
         self._build = build
         self._indexed = projection_of(FORMER, projection.name, build.version) or projection
         self._keys = {log: SegmentKeys(Segment(projection.name, build, log)) for log in logs}
+        self._checkpoints: dict[str, int] = {}
+        """Log -> highest checkpoint that was read with rows."""
+        self._lost_at: dict[str, float] = {}
+        """Log -> moment at which a lower checkpoint was read first, on the monotonic clock."""
 
     @property
     def _segments(self) -> Mapping[str, SegmentKeys]:
@@ -178,13 +186,31 @@ class RedisRowQueries(Generic[Row]):
         async with self._client.pipeline(transaction=False) as pipeline:
             for names in self._segments.values():
                 pipeline.hmget(names.rows, keys)
+                pipeline.hget(names.state, "checkpoint")
             replies = await pipeline.execute()
+        self._check_checkpoints(replies[1::2])
         return [
             read_result(self._projection.row, log, key, document)
-            for key, *documents in zip(keys, *replies, strict=True)
+            for key, *documents in zip(keys, *replies[::2], strict=True)
             for log, document in zip(self._segments, documents, strict=True)
             if document is not None
         ]
+
+    def _check_checkpoints(self, checkpoints: Sequence[bytes | None]) -> None:
+        """Raise ``UnavailableError`` if a segment is behind a checkpoint that was read before.
+
+        A server that has lost its end would otherwise answer that there is no row which a client has seen. What is not
+        folded again within ``LOSS_SECONDS`` counts as lost for ever.
+        """
+        now = time.monotonic()
+        for log, value in zip(self._segments, checkpoints, strict=True):
+            checkpoint = int(value or 0)
+            is_behind = checkpoint < self._checkpoints.get(log, 0)
+            if is_behind and now - self._lost_at.setdefault(log, now) <= LOSS_SECONDS:
+                name = self._projection.name
+                raise UnavailableError(f"Redis has lost the latest changes of {name}, and workers fold them again")
+            self._checkpoints[log] = checkpoint
+            self._lost_at.pop(log, None)
 
     async def _page_of_keys(self, query: Query, keys: Collection[str]) -> Page[Row]:
         """Read the rows with the keys, and match, sort and cut them here."""

@@ -129,7 +129,9 @@ class LiveReadModel:
                 for recent in commits:
                     listener.receive(recent)
         self._cursor = cursor
-        self.move_to(build, cursor.positions, self._open_queries(build))
+        # Queries to the same build remember what they have answered before the server lost commits.
+        keeps_queries = build == self._current.build and self._current.queries.source == "redis"
+        self.move_to(build, cursor.positions, None if keeps_queries else self._open_queries(build))
 
     def apply(self, cursor: ChangesCursor, log: str, entry: Entry) -> None:
         """Apply the next entry that ``cursor`` has read."""

@@ -10,14 +10,18 @@ from redis import Redis
 
 from domain.events import SymbolListed
 from infra.read_models import query_plan, row_queries
+from infra.read_models.keys import SegmentKeys
 from infra.read_models.row_queries import RedisRowQueries
 from projections.activity import Activity
 from projections.base import Projection
 from projections.columns import Column
+from projections.ports import Segment
 from projections.queries import Equality, Filter, Page, Query, Range
+from projections.symbols import Symbols
 from readapi.ports.errors import UnavailableError
 from tests.declarations import KEYS, NOW, DeclaredProjection, declarations, queries_of, rows_of
 from tests.integration.pattern_query_support import (
+    LOGS,
     assert_counts,
     assert_page,
     call,
@@ -25,6 +29,7 @@ from tests.integration.pattern_query_support import (
     write_rows,
 )
 from tests.oracles import rows as oracle
+from tests.read_model import FIRST_BUILD
 
 on_a_server = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -120,6 +125,27 @@ def test_rows_by_key_and_counts_equal_the_oracle(
     ]
     assert list(several) == [result for result in single if result]
     assert_counts(counts, projection, rows, now)
+
+
+def test_a_row_that_was_read_is_not_missing_after_redis_has_lost_it(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server loses its end. Workers fold the lost events again, or they are lost for ever."""
+    state = SegmentKeys(Segment(Symbols.name, FIRST_BUILD, LOGS[0])).state
+    redis.hset(state, "checkpoint", 5)
+
+    async def read(queries: RedisRowQueries[Any]) -> None:
+        assert await queries.get("AAPL", NOW) is None
+        redis.hset(state, "checkpoint", 4)
+        with pytest.raises(UnavailableError, match="Redis has lost the latest changes of symbols"):
+            await queries.get("AAPL", NOW)
+        redis.hset(state, "checkpoint", 5)
+        assert await queries.get("AAPL", NOW) is None
+        redis.hset(state, "checkpoint", 3)
+        monkeypatch.setattr(row_queries, "LOSS_SECONDS", -1)
+        assert await queries.get("AAPL", NOW) is None
+
+    call(redis_url, Symbols, read)
 
 
 def test_a_read_model_that_merges_rows_of_several_logs_is_answered_by_replicas_only(redis_url: str) -> None:
