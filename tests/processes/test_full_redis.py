@@ -7,7 +7,7 @@ from redis import Redis
 
 from tests.processes.api_service import api, detection, post
 from tests.processes.roles import running_role, tickview, tickview_json, wait_until
-from tests.processes.test_health import fault_noticed, reasons, wait_for_health
+from tests.processes.test_health import reasons, wait_for_health
 
 
 @contextmanager
@@ -32,8 +32,7 @@ def test_a_full_redis_is_named_and_everything_but_recording_goes_on(redis: Redis
         assert client.get("/api/patterns/scan", headers=header).json()["pagination"]["total"] == 1
         wait_for_health(client)
         with full(redis):
-            with fault_noticed():
-                health = wait_for_health(client, "degraded")
+            health = wait_for_health(client, "degraded")
             assert "is full and refuses writes" in reasons(health)
             assert all(role["processes"] for role in health["roles"].values()), "heartbeats and leases go on"
             for path in ("/api/patterns/scan", "/api/dead-letters", "/api/projections", "/metrics", "/api/backtests"):

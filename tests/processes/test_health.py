@@ -1,10 +1,12 @@
-"""Health tells within ten seconds that a role does not work, that a way in is deaf, or that Redis is unsafe."""
+"""Health tells that a role does not work, that a way in is deaf, or that Redis is unsafe.
+
+``tests/chaos`` checks that it does so within ten seconds.
+"""
 
 import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -16,9 +18,6 @@ from tests.processes.api_service import api
 from tests.processes.roles import killed_role, running_role, tickview_json, wait_until
 from tests.processes.test_recorder import detection, payload_of, recorded_ids, subscribers
 from tests.tcp_proxy import TcpProxy
-
-NOTICED_SECONDS = 10.0
-"""Seconds within which health names a fault."""
 
 
 def health_of(client: httpx.Client) -> dict[str, Any]:
@@ -40,14 +39,6 @@ def wait_for_health(client: httpx.Client, status: str = "healthy") -> dict[str, 
     except AssertionError as error:
         raise AssertionError(f"{error}: {reasons(health_of(client))}") from error
     return health_of(client)
-
-
-@contextmanager
-def fault_noticed() -> Iterator[None]:
-    """Assert that the fault at the beginning is noticed within the promised time."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < NOTICED_SECONDS + 2, "the machine may be slow for two seconds"
 
 
 @pytest.fixture
@@ -72,8 +63,7 @@ def test_health_names_a_killed_recorder_and_the_gap_until_the_next(redis_url: st
         assert (health["intake"]["gaps"], health["intake"]["pubsub"]["gaps"]) == ([], 0)
         assert metric(client, 'tickview_role_up{role="record"}') == metric(client, "tickview_healthy") == 1
     killed_at = time.time()
-    with fault_noticed():
-        health = wait_for_health(client, "degraded")
+    health = wait_for_health(client, "degraded")
     assert health["roles"]["record"]["processes"] == 0
     assert "no process hears pubsub" in reasons(health)
     assert metric(client, 'tickview_role_up{role="record"}') == metric(client, "tickview_healthy") == 0
@@ -120,9 +110,8 @@ def test_a_muted_subscription_is_replaced(redis_url: str, redis: Redis, client: 
     port = int(redis_url.rpartition(":")[2])
     with TcpProxy(port) as proxy, running_role("record", redis_url=f"redis://127.0.0.1:{proxy.port}"):
         wait_for_health(client)
-        with fault_noticed():
-            assert proxy.mute(b"SUBSCRIBE") == 1
-            [gap] = wait_until(lambda: health_of(client)["intake"]["gaps"], "the gap is stored")
+        assert proxy.mute(b"SUBSCRIBE") == 1
+        [gap] = wait_until(lambda: health_of(client)["intake"]["gaps"], "the gap is stored")
         assert "has delivered no message" in gap["reason"]
         wait_for_health(client)
         redis.publish(PATTERNS, payload_of(detection(1)))
@@ -151,9 +140,8 @@ def test_health_names_a_recorder_without_channel_rights(client: httpx.Client, re
             assert health["intake"]["stream"]["heard"]
             redis.execute_command("ACL", "SETUSER", "producer", "&tickstock.*")
             wait_for_health(client)
-            with fault_noticed():
-                redis.execute_command("ACL", "SETUSER", "producer", "resetchannels")
-                health = wait_for_health(client, "degraded")
+            redis.execute_command("ACL", "SETUSER", "producer", "resetchannels")
+            health = wait_for_health(client, "degraded")
             assert "NoPermissionError" in reasons(health)
             redis.execute_command("ACL", "SETUSER", "producer", "allchannels")
             gaps = wait_for_health(client)["intake"]["gaps"]
@@ -181,9 +169,8 @@ def test_health_names_a_right_that_the_api_lacks(redis_url: str, redis: Redis) -
 def test_health_names_suspended_roles(client: httpx.Client, redis_url: str) -> None:
     with running_role("record", redis_url=redis_url) as recorder:
         wait_for_health(client)
-        with fault_noticed():
-            os.kill(recorder.pid, signal.SIGSTOP)
-            health = wait_for_health(client, "degraded")
+        os.kill(recorder.pid, signal.SIGSTOP)
+        health = wait_for_health(client, "degraded")
         assert health["roles"]["record"]["processes"] == 0
         os.kill(recorder.pid, signal.SIGCONT)
         wait_for_health(client)
@@ -193,9 +180,8 @@ def test_without_a_worker_the_service_is_unhealthy(redis_url: str) -> None:
     with api(redis_url) as client, running_role("record", redis_url=redis_url):
         with killed_role("project", redis_url=redis_url, lease_seconds=2):
             wait_for_health(client)
-        with fault_noticed():
-            wait_for_health(client, "unhealthy")
-            wait_until(lambda: not health_of(client)["roles"]["project"]["processes"], "the role has no process")
+        wait_for_health(client, "unhealthy")
+        wait_until(lambda: not health_of(client)["roles"]["project"]["processes"], "the role has no process")
 
 
 def test_health_names_a_redis_that_evicts_keys_or_loses_its_append_only_file(
@@ -209,8 +195,7 @@ def test_health_names_a_redis_that_evicts_keys_or_loses_its_append_only_file(
         ):
             redis.config_set(setting, unsafe)
             try:
-                with fault_noticed():
-                    health = wait_for_health(client, status)
+                health = wait_for_health(client, status)
                 assert reason in reasons(health)
                 refused = client.post("/api/events", json=detection(1)["payload"])
                 assert (refused.status_code, reason in refused.json()["detail"]) == (503, True), refused.text
