@@ -51,6 +51,7 @@ def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str
             oracle.check_gaps(logs, sent, redis)
             oracle.check_archive(logs, system.postgres_dsn)
             oracle.check_dead_letters(client, sent)
+            oracle.wait_until_shown(client, logs)
             oracle.check_read_model(client, logs)
             oracle.check_activity(client, logs)
             oracle.check_stored_indexes(redis, logs)

@@ -70,6 +70,15 @@ def wait_until_settled(client: httpx.Client, redis: Redis) -> None:
     raise AssertionError(f"the service has not settled within {SETTLE_SECONDS:g} s: {health}")
 
 
+def wait_until_shown(client: httpx.Client, logs: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Wait until the API answers with all events. It may still wait for a connection that delivers nothing."""
+    positions = ",".join(f"{log}={len(events)}" for log, events in logs.items())
+    deadline = time.monotonic() + SETTLE_SECONDS
+    for path in ("/api/patterns/scan", "/api/read-models/activity"):
+        while (answer := client.get(path, headers={"TickView-Min-Position": positions})).status_code != 200:
+            assert time.monotonic() < deadline, answer.text
+
+
 def read_logs(redis: Redis) -> dict[str, list[dict[str, Any]]]:
     """Return the events of each log, in order, and check that positions have no gaps."""
     logs: dict[str, list[dict[str, Any]]] = {}

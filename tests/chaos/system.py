@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -65,7 +66,9 @@ class System:
         return []
 
     def second_process_of(self, role: str) -> list[psutil.Process]:
-        """Return the second process of a role, if it has one."""
+        """Return the second process of a role, if it has one. It must not have ended: nobody kills it."""
+        for process in self.seconds:
+            assert process.status() != psutil.STATUS_ZOMBIE, f"a second process has ended\n{self.logs()}"
         return [process for process in self.seconds if process.cmdline()[-1] == role]
 
     def kill_role(self, chance: random.Random) -> str:
@@ -169,19 +172,25 @@ def running_system(bug: str | None = None, **settings: str) -> Iterator[System]:
         }
         if bug:
             environment |= {"CHAOS_BUG": bug, "PYTHONPATH": str(Path(__file__).parent / "planted")}
-        up = stack.enter_context(running("up", "--port", str(port), "--data", str(folder), **environment))
+        arguments = ("up", "--port", str(port), "--data", str(folder))
+        up = stack.enter_context(running(folder / "up.log", *arguments, **environment))
         url = f"http://127.0.0.1:{port}"
         _wait_for_api(url)
         environment["TICKVIEW_POSTGRES_DSN"] = f"postgresql://postgres@/postgres?host={folder / 'postgres'}"
-        seconds = [stack.enter_context(running(role, **environment)) for role in SECOND_ROLES]
+        seconds = [
+            stack.enter_context(running(folder / "logs" / f"second-{role}.log", role, **environment))
+            for role in SECOND_ROLES
+        ]
+        _wait_for_second_processes(url)
         yield System(valkey, proxy, [up, *seconds], url, folder)
 
 
 @contextmanager
-def running(*arguments: str, **environment: str) -> Iterator[psutil.Process]:
-    """Run a command of TickView until the context ends. Its output is dropped; roles under ``up`` have logs."""
+def running(log: Path, *arguments: str, **environment: str) -> Iterator[psutil.Process]:
+    """Run a command of TickView until the context ends."""
     command = module_command("infra.cli", *arguments)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
         yield psutil.Process(process.pid)
     finally:
@@ -191,10 +200,21 @@ def running(*arguments: str, **environment: str) -> Iterator[psutil.Process]:
 
 
 def _wait_for_api(url: str) -> None:
+    _wait_for_health(url, lambda health: health["status"] == "healthy")
+
+
+def _wait_for_second_processes(url: str) -> None:
+    """Wait until all processes work: one that starts ends if it cannot reach a server, and nobody restarts it."""
+    _wait_for_health(url, lambda health: all(health["roles"][role]["processes"] >= 2 for role in SECOND_ROLES))
+
+
+def _wait_for_health(url: str, condition: Callable[[dict[str, Any]], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
+    health: dict[str, Any] = {}
     while time.monotonic() < deadline:
         with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/api/health", timeout=5).json()["status"] == "healthy":
+            health = httpx.get(f"{url}/api/health", timeout=5).json()
+            if condition(health):
                 return
         time.sleep(0.1)
-    raise AssertionError(f"the service is not healthy within {START_SECONDS:g} s")
+    raise AssertionError(f"the service is not ready within {START_SECONDS:g} s: {health}")
