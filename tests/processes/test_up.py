@@ -127,7 +127,7 @@ def assert_all_end(processes: dict[int, psutil.Process], seconds: float) -> None
 
 def test_up_starts_servers_and_roles_and_ends_them_on_sigterm(data: Path) -> None:
     with running_up(data, free_port()) as up:
-        assert up.get("/api/health")[0] == 200
+        wait_until(lambda: up.get("/api/health")[0] == 200, "the roles work")
         names = [line.split()[0] for line in up.lines if "pid" in line]
         assert sorted(names[:2]) == ["postgres", "valkey"]
         assert tuple(names[2:]) == ROLES
@@ -205,7 +205,7 @@ def test_roles_end_after_up_is_killed_and_the_next_up_starts(data: Path) -> None
         assert_all_end(roles, seconds=20)
         assert find_servers(data) is None
         with running_up(data, port) as next_up:
-            assert next_up.get("/api/health")[0] == 200
+            wait_until(lambda: next_up.get("/api/health")[0] == 200, "the roles work")
 
 
 def test_up_restarts_a_killed_role_and_a_killed_server(shared_up: Up) -> None:
