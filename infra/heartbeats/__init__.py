@@ -1,1 +1,1 @@
-"""Heartbeats: every process of TickView reports that its threads do their work, so that a stop of any is noticed."""
+"""Heartbeats: every process of TickView reports that its threads do their work, so that a stopped thread is noticed."""

@@ -28,7 +28,7 @@ class Progress:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the thread has done its work at least once."""
+        """True once the thread has done its work for the first time."""
         return self._made is not None
 
     @property

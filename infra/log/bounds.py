@@ -1,6 +1,6 @@
 """Bounds in bytes of what is read, appended or committed at once. Bounds in events alone do not bound the memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 BATCH_BYTES = 8 * 1024 * 1024
@@ -23,6 +23,19 @@ def size_of(events: Iterable[_HasState]) -> int:
 def is_full(events: Sequence[_HasState], limit: int) -> bool:
     """Return whether a batch may have ended because of a bound, so that further events may follow it."""
     return len(events) >= limit or size_of(events) >= BATCH_BYTES // 2
+
+
+def entries_within(limit: int, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> int:
+    """Return how many stream entries of the mean size of these entries have at most ``limit`` bytes. At least 1.
+
+    Redis bounds the entries of one read by their number only.
+
+    Args:
+        limit: The number of bytes.
+        entries: Entries with their ids and fields. At least one.
+    """
+    mean = sum(len(value) for _, fields in entries for value in fields.values()) // len(entries) + 1
+    return max(1, limit // mean)
 
 
 def split_by_bytes(events: Iterable[Event]) -> Iterator[list[Event]]:

@@ -22,7 +22,7 @@ def read_untrimmed(log: LogHandle, after: int, limit: int, upto: int | None = No
 
 def read_bounded(log: LogHandle, after: int, limit: int) -> list[LogEntry]:
     """Return the first events after ``after`` that are not trimmed: at most ``limit`` and ``BATCH_BYTES``, or one."""
-    command = functions.command("read_log", [log.keys.log], [after, "+", limit, BATCH_BYTES], read_only=True)
+    command = functions.command("read_log", [log.keys.log], [after, limit, BATCH_BYTES], read_only=True)
     raw: Any = run_on_key_node(
         log.client,
         log.keys.log,

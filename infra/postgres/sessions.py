@@ -1,7 +1,7 @@
 """Sessions of PostgreSQL: their settings are made and checked here, whatever the server, database or role prescribe.
 
-The sessions work through PgBouncer in transaction mode, too: they use no prepared statements, and no setting that
-PgBouncer does not restore (https://www.pgbouncer.org/config.html#track_extra_parameters).
+The sessions work through PgBouncer in transaction mode, too: they use no prepared statements, and the results
+of no query depend on a setting that PgBouncer does not restore (https://www.pgbouncer.org/config.html#track_extra_parameters).
 """
 
 from psycopg import Connection, IsolationLevel, connect
@@ -20,7 +20,8 @@ CONNECTION_SETTINGS: dict[str, str | int | None] = {
     "keepalives_count": 3,
     "client_encoding": "UTF8",
 }
-"""Default settings of every connection. A host that disappears is noticed within a minute instead of two hours."""
+"""Default settings of every connection. Texts are UTF-8. A host that disappears is noticed within a minute instead of
+two hours."""
 
 ENCODING = "UTF8"
 """The encoding of a database that can store every event."""
@@ -46,7 +47,7 @@ def open_session(dsn: str) -> Connection:
 
 
 def configure_session(connection: Connection) -> None:
-    """Make the settings of a new connection, in one round trip.
+    """Make the settings of a new connection.
 
     Raises:
         StartupError: The database has an encoding that cannot store every event.

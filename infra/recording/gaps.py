@@ -23,7 +23,6 @@ MAX_GAPS = 1_000
 GAPS_SHOWN = 10
 """Highest number of gaps that health and status show."""
 
-
 OTHERS_SECONDS = 2.5
 """Seconds after a gap after which every other recorder that lives has written a heartbeat."""
 
@@ -34,7 +33,8 @@ class NewGap:
 
     Attributes:
         gap: The gap, as long as no other recorder is known to have listened.
-        is_first: Whether the gap ended with the first subscription of its recorder. It is none if others listened.
+        is_first: Whether the gap ended with the first subscription of its recorder. Such a gap is deleted if another
+            recorder listened.
         ended: Moment of the end on the monotonic clock.
     """
 

@@ -1,7 +1,7 @@
 """Reader of the ingest stream, through a consumer group that loses no message."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from threading import Event
 from typing import Any
 
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 from domain.announcements import Message
 from domain.wire import INGEST_STREAM, Refusal
 from infra.heartbeats.progress import Progress
-from infra.log.bounds import BATCH_BYTES
+from infra.log.bounds import BATCH_BYTES, entries_within
 from infra.processes.outage import OutageLog
 from infra.recording.counters import Counters, count_receipts
 from infra.recording.intake import RETRY_SECONDS
@@ -27,11 +27,11 @@ GROUP = "tickview"
 ATTEMPTS_KEY = "tickview:ingest:attempts"
 """Redis hash: id of an entry -> number of attempts to record it after its consumer had died or hung."""
 
-FIRST_COUNT = 16
-"""Highest number of entries of the first batch, whose size is not known."""
-
 MAX_ATTEMPTS = 3
 """Highest number of these attempts. After them, the entry becomes a dead letter."""
+
+FIRST_COUNT = 16
+"""Highest number of entries of the first batch, whose size is not known."""
 
 POLL_SECONDS = 0.5
 """Longest wait for an entry, in seconds, before the reader checks whether it should stop."""
@@ -109,18 +109,9 @@ class IngestReader:
         )
         entries: list[Entry] = list(reply[0][1]) if reply else []
         self._has_unrecorded = self._has_unrecorded and bool(entries)
-        self._adapt_count(entries)
+        if entries:  # The number grows in steps, because the next entries may be larger than these.
+            self._count = min(self._batch_size, 4 * self._count, entries_within(BATCH_BYTES, entries))
         return entries
-
-    def _adapt_count(self, entries: Sequence[Entry]) -> None:
-        """Choose the number of entries of the next batch, by the size of these entries.
-
-        Redis bounds a batch by the number of entries only. The number therefore grows in steps, as long as larger
-        batches of such entries would not have more than ``BATCH_BYTES``.
-        """
-        if entries:
-            mean = sum(len(value) for _, fields in entries for value in fields.values()) // len(entries) + 1
-            self._count = max(1, min(self._batch_size, 4 * self._count, BATCH_BYTES // mean))
 
     def _claim(self) -> list[Entry]:
         """Claim entries that any consumer, this one included, read and did not acknowledge in time."""

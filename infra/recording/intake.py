@@ -73,7 +73,7 @@ class Intake:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread records messages."""
+        """True while the thread that records messages runs."""
         return self._thread.is_alive()
 
     def check_thread(self) -> None:

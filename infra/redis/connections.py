@@ -12,8 +12,7 @@ from redis.retry import Retry
 from infra.redis.connection_classes import async_connection_options, connection_options
 
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
-"""The errors that a client raises while its server cannot be reached. Every other error is a defect of the code or of
-the data."""
+"""The errors that a client raises while its server cannot be reached."""
 
 SOCKET_TIMEOUT_SECONDS = 10.0
 """Seconds without an answer after which a connection counts as dead. Every blocking read is shorter."""

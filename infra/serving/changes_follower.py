@@ -7,7 +7,7 @@ they move the positions in the answers, update the replicas, and go to the liste
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from itertools import islice
 from math import inf
 from typing import Any
@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from infra.heartbeats.progress import Progress
+from infra.log.bounds import entries_within
 from infra.read_models.keys import versions_key
 from infra.read_models.versions import parse_versions
 from infra.serving.changes import ChangesCursor, CommitMissingError
@@ -128,19 +129,14 @@ class ChangesFollower:
         reply: Any = await self._client.xread(positions, count, None if loading else BLOCK_MILLISECONDS)
         self._freshness.answered()
         streams = reply.items() if isinstance(reply, dict) else reply or ()
-        self._adapt_count([entry for _, entries in streams for entry in entries])
+        if received := [entry for _, entries in streams for entry in entries]:
+            self._count = min(ENTRIES_AT_ONCE, entries_within(READ_BYTES, received))
         for stream, entries in streams:
             await self._apply(*cursors[stream], stream, entries)
         all_read = all(len(entries) < count for _, entries in streams)
         for read_model in self._read_models:
             await read_model.end_round(self._client, all_read=all_read)
         await asyncio.sleep(0 if loading else GATHER_SECONDS)
-
-    def _adapt_count(self, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
-        """Choose the number of entries of the next read so that entries of this size have at most ``READ_BYTES``."""
-        if entries:
-            mean = sum(len(value) for _, fields in entries for value in fields.values()) // len(entries) + 1
-            self._count = max(1, min(ENTRIES_AT_ONCE, READ_BYTES // mean))
 
     async def _apply(self, read_model: LiveReadModel, cursor: ChangesCursor, stream: bytes, entries: Any) -> None:
         try:

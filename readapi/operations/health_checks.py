@@ -118,10 +118,7 @@ def expected_roles(liveness: Mapping[str, Liveness], *, has_archive: bool) -> li
 
 def role_health(role: str, liveness: Liveness) -> RoleHealth:
     """Judge a role. Without a worker, answers become wrong: the service is unhealthy. Else it is degraded."""
-    reasons = [
-        f"process {process} runs, but does not work: {error or 'a thread hangs'}"
-        for process, error in liveness.stalled.items()
-    ]
+    reasons = stalled_reasons(liveness, "runs, but does not work")
     if not liveness.processes:
         age = liveness.age_seconds
         last = "" if age is None else f": the last heartbeat is {age:.0f} s old"
@@ -133,6 +130,11 @@ def role_health(role: str, liveness: Liveness) -> RoleHealth:
         "processes": liveness.processes,
         "age_seconds": liveness.age_seconds,
     }
+
+
+def stalled_reasons(liveness: Liveness, fault: str) -> list[str]:
+    """Return a reason for each process that has the fault, with its last error."""
+    return [f"process {process} {fault}: {error or 'a thread hangs'}" for process, error in liveness.stalled.items()]
 
 
 def worst(statuses: Iterable[HealthStatus]) -> HealthStatus:
@@ -243,10 +245,7 @@ def _way_health(way: str, intake: IntakeStatus, liveness: Mapping[str, Liveness]
 
 
 def _reasons_not_heard(way: str, liveness: Liveness) -> list[str]:
-    reasons = [
-        f"process {process} does not hear {way}: {error or 'a thread hangs'}"
-        for process, error in liveness.stalled.items()
-    ]
+    reasons = stalled_reasons(liveness, f"does not hear {way}")
     if not liveness.processes:
         reasons.insert(0, f"no process hears {way}")
     return reasons

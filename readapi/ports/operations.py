@@ -88,7 +88,7 @@ class Gap:
     """Epoch seconds."""
     reason: str
     others: int
-    """Number of other recorders that heard this way when the gap ended. Their messages are not lost."""
+    """Number of other recorders that heard this way when the gap ended. They recorded the messages of the gap."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def command(
 
 
 _LIST = ("FUNCTION", "LIST", "LIBRARYNAME", "tickview_*")
+"""The command that lists the functions of all releases of TickView."""
 
 
 def load(client: Redis) -> None:

@@ -3,14 +3,13 @@
 --[[
 Read the next events of a log, bounded by their number and by the bytes of their states.
 
-read_log(log; after, upto, limit, bytes) -> {entry, …}
+read_log(log; after, limit, bytes) -> {entry, …}
 
 Keys
   log    stream   entries as in append.lua
 
 Arguments
   after  integer  position after which the events begin
-  upto   text     highest position, or "+"
   limit  integer  highest number of events
   bytes  integer  highest number of bytes of all states; the first event may have more
 
@@ -30,12 +29,12 @@ local function size_of(fields)
 end
 
 local function read_log(keys, args)
-  local first, last = '(' .. args[1] .. '-0', args[2] == '+' and '+' or args[2] .. '-0'
-  local left, bytes = tonumber(args[3]), tonumber(args[4])
+  local first = '(' .. args[1] .. '-0'
+  local left, bytes = tonumber(args[2]), tonumber(args[3])
   local reply = {}
   while left > 0 do
     local chunk = math.min(left, CHUNK)
-    local entries = redis.call('XRANGE', keys[1], first, last, 'COUNT', chunk)
+    local entries = redis.call('XRANGE', keys[1], first, '+', 'COUNT', chunk)
     for _, entry in ipairs(entries) do
       bytes = bytes - size_of(entry[2])
       if bytes < 0 and #reply > 0 then
