@@ -17,9 +17,13 @@ class Progress:
         self.error = ""
         """Why the last attempt failed. Empty: it did not fail."""
 
-    def made(self) -> None:
-        """Record that the thread has done its work, or had nothing to do."""
-        self._made = time.monotonic()
+    def made(self, until: float | None = None) -> None:
+        """Record that the thread has done its work, or had nothing to do.
+
+        Args:
+            until: Moment on the monotonic clock up to which the thread has done its work. None: now.
+        """
+        self._made = time.monotonic() if until is None else until
         self.error = ""
 
     def failed(self, error: Exception) -> None:

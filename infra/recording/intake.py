@@ -33,6 +33,8 @@ class QueuedMessage(NamedTuple):
     message: Message
     receipt: "Future[Receipt] | None"
     """The future of a sender that waits for the receipt. None: no sender waits."""
+    put_at: float
+    """Moment on the monotonic clock at which the message was put into the queue."""
 
 
 class BacklogFullError(TickViewError):
@@ -93,7 +95,7 @@ class Intake:
         Raises:
             BacklogFullError: The queue has no room within ``timeout`` seconds.
         """
-        self._put(QueuedMessage(message, None), timeout)
+        self._put(message, None, timeout)
 
     def submit(self, message: Message) -> "Future[Receipt]":
         """Add a message whose sender waits. The future fails at once if the message cannot be recorded now.
@@ -102,10 +104,11 @@ class Intake:
             BacklogFullError: The queue has no room.
         """
         future: Future[Receipt] = Future()
-        self._put(QueuedMessage(message, future), 0)
+        self._put(message, future, 0)
         return future
 
-    def _put(self, queued: QueuedMessage, timeout: float) -> None:
+    def _put(self, message: Message, receipt: "Future[Receipt] | None", timeout: float) -> None:
+        queued = QueuedMessage(message, receipt, time.monotonic())
         try:
             self._queue.put(queued, block=timeout > 0, timeout=timeout or None)
         except Full:
@@ -139,25 +142,26 @@ class Intake:
             size += len(batch[-1].message.payload)
         # From here on, a sender that disconnects cannot cancel the recording of its message.
         return [
-            QueuedMessage(message, future if future and future.set_running_or_notify_cancel() else None)
-            for message, future in batch
+            QueuedMessage(message, future if future and future.set_running_or_notify_cancel() else None, put_at)
+            for message, future, put_at in batch
         ]
 
     def _record_batch(self, batch: list[QueuedMessage]) -> list[QueuedMessage]:
         """Record a batch. Return the messages to try again."""
         try:
-            receipts = self._record([message for message, _ in batch])
+            receipts = self._record([queued.message for queued in batch])
         except (RedisError, PersistenceError) as error:
             self._outage.failed(error)
             self.progress.failed(error)
-            for _, future in batch:
-                if future:
-                    future.set_exception(error)
+            for queued in batch:
+                if queued.receipt:
+                    queued.receipt.set_exception(error)
             return [queued for queued in batch if queued.receipt is None]
         self._outage.recovered()
-        self.progress.made()
-        for (_, future), receipt in zip(batch, receipts, strict=True):
-            if future:
-                future.set_result(receipt)
+        # The messages behind the batch are lost if this process is killed.
+        self.progress.made(until=batch[-1].put_at)
+        for queued, receipt in zip(batch, receipts, strict=True):
+            if queued.receipt:
+                queued.receipt.set_result(receipt)
         self.counts.add(count_receipts(receipts))
         return []

@@ -1,13 +1,12 @@
 """Listener for messages over pub/sub. Redis keeps no message for a listener that is away.
 
 A connection can be open and yet deliver nothing, and a user can have no right to a channel. The listener therefore
-publishes a canary once per second, on a channel of its own, and must hear it. A time in which it may have heard nothing
-is stored as a gap.
+publishes a canary once per second, on a channel of its own, and must hear it. A listener that hears a canary has heard
+all messages that were published before it. A time without that certainty is stored as a gap.
 """
 
 import time
 from threading import Event
-from typing import Any
 
 import structlog
 from redis import Redis
@@ -69,10 +68,12 @@ class PubsubListener:
         self._canary_channel = CANARY_PREFIX + process
         self._outage = OutageLog("pub/sub interrupted, messages may be missed", "pub/sub resumed")
         self._reason = "no recorder was running"
-        self._last_heard: float | None = None
-        """Epoch second of the last message. None: this process has not heard any."""
+        self._heard_until: float | None = None
+        """Moment on the monotonic clock up to which all messages were heard. None: this process has not heard any."""
         self._waiting_since: float | None = None
         """Moment of the subscription or of the oldest canary that is not heard yet, on the monotonic clock."""
+        self._canaries: dict[bytes, float] = {}
+        """The canaries that may still be heard -> moment before the publication, on the monotonic clock."""
         self._next_canary = 0.0
         self._new_gaps: list[NewGap] = []
         self.progress = Progress()
@@ -91,7 +92,8 @@ class PubsubListener:
 
     def _listen(self, pubsub: PubSub, stop: Event) -> None:
         """Listen on one connection until it fails."""
-        self._waiting_since = time.monotonic()
+        self._waiting_since = subscribed_at = time.monotonic()
+        self._canaries.clear()
         unconfirmed = {*CHANNELS, self._canary_channel}
         pubsub.subscribe(*unconfirmed)
         while not stop.is_set():
@@ -105,7 +107,7 @@ class PubsubListener:
             if received["type"] == "subscribe":
                 unconfirmed.discard(channel)
                 if not unconfirmed:
-                    self._end_gap()
+                    self._end_gap(subscribed_at)
             else:
                 self._hear(channel, received["data"])
 
@@ -115,9 +117,11 @@ class PubsubListener:
         if now < self._next_canary:
             return
         self._next_canary = now + CANARY_SECONDS
+        canary = b"%f" % now
+        self._canaries[canary] = now
         try:
             with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.publish(self._canary_channel, "")
+                pipeline.publish(self._canary_channel, canary)
                 pipeline.info("replication")
                 receivers, replication = pipeline.execute()
         except RedisError as error:
@@ -138,32 +142,43 @@ class PubsubListener:
         if self._waiting_since is not None and time.monotonic() - self._waiting_since > DEAF_SECONDS:
             raise DeafError(f"the connection is open, but has delivered no message for {DEAF_SECONDS:g} s")
 
-    def _hear(self, channel: str, payload: Any) -> None:
-        self._last_heard = time.time()
+    def _hear(self, channel: str, payload: bytes) -> None:
         if channel == self._canary_channel:
-            self._waiting_since = None
-            self._outage.recovered()
-            self._store_gaps()
-            self.progress.made()
+            self._hear_canary(payload)
             return
         try:
-            self._intake.put(Message(channel, payload, self._last_heard, WAY), BACKLOG_WAIT_SECONDS)
+            self._intake.put(Message(channel, payload, time.time(), WAY), BACKLOG_WAIT_SECONDS)
         except BacklogFullError as error:
             self._intake.counts.add({"dropped": 1})
             logger.error("pub/sub message dropped", channel=channel, error=str(error))
 
-    def _end_gap(self) -> None:
-        """Note the gap before this moment, at which the server has confirmed all subscriptions."""
-        now, began, is_first = time.time(), self._last_heard, self._last_heard is None
-        if began is None:
-            ages = read_liveness(self._client, [WAY])[WAY].ages
-            latest = min((age for process, age in ages.items() if process != self._process), default=None)
-            began = None if latest is None else now - latest
-        self._last_heard = now
-        if began is not None:
-            gap = Gap(WAY, self._process, round(began, 3), round(now, 3), self._reason, others=0)
+    def _hear_canary(self, canary: bytes) -> None:
+        published = self._canaries.get(canary)
+        if published is None:  # another client has published it
+            return
+        self._canaries = {later: moment for later, moment in self._canaries.items() if moment > published}
+        # The canary may have waited in a buffer, with messages behind it that are lost if the connection ends now.
+        self._heard_until = published
+        self._waiting_since = None
+        self._outage.recovered()
+        self._store_gaps()
+        self.progress.made(until=published)
+
+    def _end_gap(self, subscribed_at: float) -> None:
+        """Note the gap before this moment. The server has confirmed all subscriptions some time after the request."""
+        now, is_first = time.monotonic(), self._heard_until is None
+        seconds = self._seconds_unheard() if self._heard_until is None else now - self._heard_until
+        self._heard_until = subscribed_at
+        if seconds is not None:
+            ended = time.time()
+            gap = Gap(WAY, self._process, round(ended - seconds, 3), round(ended, 3), self._reason, others=0)
             self._new_gaps.append(NewGap(gap, is_first))
-            logger.warning("gap in listening to pub/sub", seconds=round(now - began, 3), reason=gap.reason)
+            logger.warning("gap in listening to pub/sub", seconds=round(seconds, 3), reason=gap.reason)
+
+    def _seconds_unheard(self) -> float | None:
+        """Return the seconds since another recorder last heard messages, or None if no other recorder is known."""
+        ages = read_liveness(self._client, [WAY])[WAY].ages
+        return min((age for process, age in ages.items() if process != self._process), default=None)
 
     def _store_gaps(self) -> None:
         """Store and correct the new gaps. A full server refuses them: the next canary tries again."""

@@ -26,8 +26,8 @@ class Sent:
 
     events: set[str] = field(default_factory=set)
     rubbish: set[str] = field(default_factory=set)
-    published: dict[str, float] = field(default_factory=dict)
-    """Ids of events that were published, without an acknowledgement -> epoch second of the last attempt."""
+    published: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Ids of events that were published, without an acknowledgement -> epoch seconds before and after that."""
 
 
 class Producer:
@@ -120,10 +120,11 @@ class Publisher(Producer):
         self._client = client
 
     def _deliver(self, payload: str, event_id: str | None, _stop: Event) -> None:
-        if event_id is not None:
-            self._sent.published[event_id] = time.time()
+        began = time.time()
         with suppress(RedisError):
             self._client.publish(CHANNEL, payload)
+        if event_id is not None:
+            self._sent.published[event_id] = began, time.time()
 
 
 @contextmanager

@@ -92,6 +92,27 @@ def test_a_closed_subscription_is_a_gap_and_later_messages_are_recorded(
         wait_until(lambda: len(recorded_ids(redis)) == 1, "the message is recorded")
 
 
+def test_messages_that_a_suspended_recorder_loses_lie_in_a_gap(
+    redis_url: str, redis: Redis, client: httpx.Client
+) -> None:
+    limit = redis.config_get("client-output-buffer-limit")
+    with running_role("record", redis_url=redis_url) as recorder:
+        wait_for_health(client)
+        try:
+            os.kill(recorder.pid, signal.SIGSTOP)
+            redis.config_set("client-output-buffer-limit", "pubsub 1000 0 0")
+            published_at = time.time()
+            redis.publish(PATTERNS, payload_of(detection(1)))
+            wait_until(lambda: redis.publish(PATTERNS, b"x" * 1_000_000) == 0, "the server closes the subscription")
+        finally:
+            redis.config_set("client-output-buffer-limit", limit["client-output-buffer-limit"])
+        wait_until(lambda: time.time() > published_at + 2, "the recorder hears the first message late")
+        os.kill(recorder.pid, signal.SIGCONT)
+        [gap] = wait_until(lambda: health_of(client)["intake"]["gaps"], "the gap is stored")
+        assert published_at - 3 < gap["began_at"] < published_at
+        assert len(recorded_ids(redis)) == 1
+
+
 def test_a_second_recorder_closes_the_gap_of_the_first(redis_url: str, redis: Redis, client: httpx.Client) -> None:
     with running_role("record", redis_url=redis_url), running_role("record", redis_url=redis_url):
         wait_until(lambda: health_of(client)["roles"]["record"]["processes"] == 2, "both recorders work")
