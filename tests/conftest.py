@@ -1,11 +1,12 @@
 """Fixtures of all test folders: one real server of each kind per session, and empty databases per test."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 from redis import Redis
 
 from infra.postgres.database import Database
@@ -16,6 +17,19 @@ from tests import servers
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("any machine"), max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "any machine"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Exclude property tests from the coverage: hundreds of examples of the same branches would take twice the time."""
+    # The marker no_cover of pytest-cov has no effect in the processes of pytest-xdist.
+    tracer = sys.gettrace()
+    if is_hypothesis_test(getattr(item, "function", None)):
+        sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Sessions of PostgreSQL do not depend on the settings of the database, and survive the end of their connections."""
 
-import time
 from datetime import UTC, datetime
 
 import psycopg
@@ -40,6 +39,17 @@ def backends(dsn: str) -> list[int]:
         return [pid for (pid,) in rows]
 
 
+def idle_seconds(dsn: str, session: int) -> float:
+    """Return the time for which a session has been idle. Fail if the session has ended."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT extract(epoch FROM clock_timestamp() - state_change) FROM pg_stat_activity WHERE pid = %s",
+            [session],
+        ).fetchone()
+    assert row is not None, "the session has ended"
+    return float(row[0])
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -55,16 +65,15 @@ def test_settings_of_the_database_change_no_result(database: Database, settings:
     set_for_database(database.dsn, **settings)
     with open_database(database.dsn) as other:
         with other.connection() as connection:
+            session = connection.info.backend_pid
             now, text, isolation = (
                 connection.execute("SELECT now(), 'a\\b', current_setting('transaction_isolation')").fetchone()
                 or (None,) * 3
             )
-            [session] = backends(other.dsn)
         assert isinstance(now, datetime)
         assert abs((now - datetime.now(UTC)).total_seconds()) < 60
         assert (text, isolation) == ("a\\b", "read committed")
-        time.sleep(0.3)  # longer than the time-out of idle sessions
-        assert backends(other.dsn) == [session]
+        wait_until(lambda: idle_seconds(other.dsn, session) > 0.3, "the session is idle for longer than the time-out")
 
 
 def test_sessions_that_the_server_ended_are_replaced(database: Database) -> None:
