@@ -135,6 +135,11 @@ def fold(projection: Projection[Any, Any], loaded: LoadedState, entries: Sequenc
     return folding.result()
 
 
+def park_stream(entry: LogEntry, error: str) -> FoldResult:
+    """Park an entry that can be folded but not committed. The later events of its stream are parked behind it."""
+    return FoldResult(parked=[Parked(STREAM_KEY_PREFIX + entry.stream, entry, error)])
+
+
 def overlay(loaded: LoadedState, folded: FoldResult) -> None:
     """Bring a state that was loaded before the commit of ``folded`` up to the state after the commit."""
     for key, evolved in folded.after.items():

@@ -1,5 +1,6 @@
 """The placement of a row: its entries in the indexes, its sorted texts and its groups in the counts of a projection."""
 
+from math import isnan
 from typing import Any, NamedTuple
 
 from projections.base import Projection
@@ -17,13 +18,19 @@ class Placement(NamedTuple):
 
 
 def placement_of(projection: Projection[Any, Any], row: Any) -> Placement:
-    """Apply the projection's declarations to a row. The placement of None has no entries."""
+    """Apply the projection's declarations to a row. The placement of None has no entries.
+
+    Raises:
+        ValueError: A score is not a number (NaN), which no index can order.
+    """
     if row is None:
         absent = (len(projection.indexes), len(projection.texts), len(projection.counts))
         return Placement(*((None,) * number for number in absent))
     indexes: list[tuple[str, float] | None] = []
-    for _, score_of, group_of in projection.indexes:
+    for name, score_of, group_of in projection.indexes:
         score, group = score_of(row), group_of(row) if group_of else ""
+        if score is not None and isnan(score):
+            raise ValueError(f"the score of the row in the index {name} is not a number (NaN)")
         indexes.append(None if score is None or group is None else (group, score))
     counts: list[str | None] = []
     for _, by, where in projection.counts:

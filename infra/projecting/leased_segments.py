@@ -42,9 +42,11 @@ class LeasedSegments:
         return [segment for segment in self._threads if ModelBuild.of(segment) == build]
 
     def progress(self, *, expiring: bool = False) -> list[Progress]:
-        """Return the progress of all running threads, or of those that record the end of rows."""
-        threads = (thread for thread in self._threads.values() if thread.is_alive())
-        return [thread.progress for thread in threads if thread.expires or not expiring]
+        """Return the progress of all running threads in folding, or in recording the end of rows."""
+        threads = [thread for thread in self._threads.values() if thread.is_alive()]
+        if expiring:
+            return [thread.expiry_progress for thread in threads if thread.expires]
+        return [thread.progress for thread in threads]
 
     def acquire(self, segments: Sequence[Segment]) -> list[Lease]:
         """Lease segments. Return the leases of the segments that no other worker holds."""

@@ -2,23 +2,34 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import structlog
+from eventsourcing.persistence import PersistenceError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from domain.errors import TickViewError
 from domain.log import LogEntry
 from infra.log.bounds import is_full
 from infra.log.event_log import EventLog
+from infra.redis.server_errors import find_server_error
 from projections.base import Projection
 from projections.fold import (
     DecodedEntry,
     FoldResult,
     LoadedState,
+    Parked,
     decode_entries,
     decode_parked_entries,
+    describe_error,
     fold,
     fold_parked,
     overlay,
+    park_stream,
     required_keys,
 )
 from projections.mutations import Mutations, derive
@@ -28,6 +39,14 @@ logger = structlog.get_logger()
 
 RETRY_BATCH = 500
 """Highest number of parked events that one commit folds again."""
+
+OUTAGES = (RedisConnectionError, RedisTimeoutError, PersistenceError)
+"""Errors that have nothing to do with the data of a batch."""
+
+
+class BatchRefusedError(TickViewError):
+    """The data of a batch prevent its commit, or the server refuses the data."""
+
 
 RATE_SECONDS = 5.0
 """Seconds over which the rate of folding is measured."""
@@ -99,13 +118,23 @@ class Projector:
         self._rate = RateMeter()
         self._ahead: _FoldedBatch | None = None
 
-    def step(self, batch_size: int, timeout: float) -> Step:
+    def step(self, batch_size: int, timeout: float, *, reads_ahead: bool = True) -> Step:
         """Fold and commit the next batch. The checkpoint moves past every entry, handled by the projection or not.
 
         Args:
             batch_size: Highest number of log entries to fold, at least 1.
             timeout: Seconds to wait for a first entry.
+            reads_ahead: Whether to read and fold the following batch during the commit.
+
+        Raises:
+            BatchRefusedError: A smaller batch may succeed. An error of the following batch counts, too.
+            RedisError: The server cannot do its work now.
+            PersistenceError: The log cannot be read now.
         """
+        with _data_errors_refused():
+            return self._step(batch_size, timeout, reads_ahead)
+
+    def _step(self, batch_size: int, timeout: float, reads_ahead: bool) -> Step:
         batch, self._ahead = self._ahead, None
         if batch is None or batch.after != self.lease.checkpoint:
             entries = self._log.wait(self.lease.checkpoint, batch_size, timeout)
@@ -118,7 +147,7 @@ class Projector:
         entries, last = batch.entries, batch.entries[-1]
         # Read before the commit is sent: the server executes commands in order, so a later read would wait for it.
         has_more = is_full(entries, batch_size)
-        following = self._log.read_batch(last.position, batch_size) if has_more else []
+        following = self._log.read_batch(last.position, batch_size) if has_more and reads_ahead else []
         loaded = self._load(following) if following else None
         progress = Progress(last.position, last.recorded_at, self._rate.record(len(entries)))
         commit = self._store.begin_commit(self.lease, progress, batch.mutations)
@@ -141,6 +170,17 @@ class Projector:
         folded = fold(self.projection, batch.loaded, batch.decoded)
         return _FoldedBatch(after, batch.entries, folded, derive(self.projection, folded))
 
+    def park_next(self, error: str) -> Step:
+        """Park the next entry of the log with an error, because it can be folded but not committed."""
+        self._ahead = None
+        entries = self._log.wait(self.lease.checkpoint, 1, 0)
+        for entry in entries:
+            logger.error("event parked", stream=entry.stream, position=entry.position, error=error)
+            progress = Progress(entry.position, entry.recorded_at, self._rate.record(1))
+            mutations = derive(self.projection, park_stream(entry, error))
+            return Step(self._store.begin_commit(self.lease, progress, mutations).result(), 1, has_more=True)
+        return Step(CommitOutcome.COMMITTED, 0, has_more=False)
+
     def retry_parked(self) -> CommitOutcome:
         """Fold again the parked events of every key whose retry an operator has requested. The checkpoint stays.
 
@@ -156,11 +196,40 @@ class Projector:
         return outcome
 
     def _retry_key(self, key: str) -> CommitOutcome:
-        entries = self._store.parked_entries(self.lease.segment, key, RETRY_BATCH)
+        """Fold parked events of a key again, fewer if their commit is refused. A single one stays parked."""
+        limit = RETRY_BATCH
+        while True:
+            entries = self._store.parked_entries(self.lease.segment, key, limit)
+            try:
+                with _data_errors_refused():
+                    folded = self._fold_parked(key, entries)
+                    return self._commit_retry(key, entries, folded)
+            except BatchRefusedError as error:
+                if len(entries) <= 1:
+                    folded = FoldResult(parked=[Parked(key, entry, str(error)) for entry in entries])
+                    return self._commit_retry(key, entries, folded)
+                limit = len(entries) // 2
+
+    def _fold_parked(self, key: str, entries: Sequence[LogEntry]) -> FoldResult:
         decoded = decode_parked_entries(self.projection, key, entries)
         loaded = self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
-        folded = fold_parked(self.projection, loaded, key, decoded)
+        return fold_parked(self.projection, loaded, key, decoded)
+
+    def _commit_retry(self, key: str, entries: Sequence[LogEntry], folded: FoldResult) -> CommitOutcome:
         still_parked = sum(1 for parked in folded.parked if parked.key == key)
         done = len(entries) - still_parked
         logger.info("parked events tried again", key=key, folded=done, still_parked=still_parked)
         return self._store.commit_retry(self.lease, key, done, derive(self.projection, folded))
+
+
+@contextmanager
+def _data_errors_refused() -> Iterator[None]:
+    """Raise BatchRefusedError for every error that the data of a batch have caused."""
+    try:
+        yield
+    except OUTAGES:
+        raise
+    except Exception as error:
+        if isinstance(error, RedisError) and find_server_error(error):
+            raise
+        raise BatchRefusedError(describe_error(error)) from error

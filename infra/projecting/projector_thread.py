@@ -8,19 +8,23 @@ from typing import Any
 import structlog
 from eventsourcing.persistence import PersistenceError
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from infra.heartbeats.progress import Progress
 from infra.log.event_log import EventLog
 from infra.processes.outage import OutageLog
-from infra.projecting.expirer import expire
-from infra.projecting.projector import Projector, Step
+from infra.projecting.expirer import ExpiryError, expire
+from infra.projecting.projector import BatchRefusedError, Projector, Step
 from projections.ports import CommitOutcome, Lease, Segment
 
 logger = structlog.get_logger()
 
 THROTTLED_STEPS_PER_SECOND = 20
 """Steps per second of a throttled segment. Small steps keep the server free for queries in between."""
+
+REFUSALS = 3
+"""Number of refused attempts to commit a single event before it is parked."""
 
 IDLE_SECONDS = 0.5
 """Longest wait for new entries, in seconds. Then the thread checks for ended rows and retries."""
@@ -55,12 +59,16 @@ class ProjectorThread(Thread):
         self._log = log
         self._projector = projector
         self._batch_size = self._limit = batch_size
+        self._refusals: list[str] = []
+        """The errors of the last attempts to commit a single event."""
         self._orders = orders
         self._stop_requested = Event()
         self._retry_requested = Event()
         self._expired_at = 0.0
         self._outage = OutageLog("folding interrupted", "folding resumed", **self.log_context)
+        self._expiry_outage = OutageLog("rows not ended", "rows ended again", **self.log_context)
         self.progress = Progress()
+        self.expiry_progress = Progress()
 
     @property
     def lease(self) -> Lease:
@@ -99,14 +107,15 @@ class ProjectorThread(Thread):
                 if step.outcome not in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED):
                     logger.warning("lease lost", **self.log_context, outcome=step.outcome.value)
                     return
-                # Entries that the segment has not read yet may extend the life of a row.
-                if not step.has_more:
+                if step.has_more:
+                    # Entries that the segment has not read yet may extend the life of a row.
+                    self.expiry_progress.made()
+                else:
                     self._expire()
-            except (RedisError, PersistenceError) as error:
+            except (RedisError, PersistenceError, BatchRefusedError) as error:
                 self._outage.failed(error)
                 self.progress.failed(error)
-                # The server also closes the connection of a command that is too large for it.
-                self._limit = max(1, self._limit // 2)
+                self._reduce_batch(error)
                 self._stop_requested.wait(IDLE_SECONDS)
             else:
                 self._outage.recovered()
@@ -115,10 +124,31 @@ class ProjectorThread(Thread):
                 if throttle:
                     self._stop_requested.wait(max(0.0, step.events / throttle - (time.monotonic() - started)))
 
+    def _reduce_batch(self, error: Exception) -> None:
+        """Halve the next batch. Note the error if a single event is refused."""
+        if self._limit == 1 and (isinstance(error, BatchRefusedError) or self._closes_connection(error)):
+            self._refusals.append(str(error))
+        self._limit = max(1, self._limit // 2)
+
+    def _closes_connection(self, error: Exception) -> bool:
+        """Return whether the server works, but closes the connection of a command that is too large for it."""
+        if not isinstance(error, RedisConnectionError):
+            return False
+        try:
+            return bool(self._client.ping())
+        except RedisError:
+            return False
+
     def _step(self, throttle: int) -> Step:
-        """Fold one batch, and the parked keys whose retry is requested."""
+        """Fold one batch, and the parked keys whose retry is requested. Park an event that is always refused."""
+        if len(self._refusals) >= REFUSALS:
+            step = self._projector.park_next(self._refusals[-1])
+            self._refusals.clear()
+            return step
         events = throttle // THROTTLED_STEPS_PER_SECOND if throttle else self._limit
-        step = self._projector.step(min(max(events, 1), self._limit), IDLE_SECONDS)
+        limit = min(max(events, 1), self._limit)
+        step = self._projector.step(limit, IDLE_SECONDS, reads_ahead=self._limit == self._batch_size)
+        self._refusals.clear()
         if step.outcome is CommitOutcome.COMMITTED and self._retry_requested.is_set():
             self._retry_requested.clear()
             return step._replace(outcome=self._projector.retry_parked())
@@ -130,7 +160,16 @@ class ProjectorThread(Thread):
         return self._orders.is_live and self._projector.projection.ends is not None
 
     def _expire(self) -> None:
+        """Record the ends of rows that are due. Rows that cannot be ended do not interrupt the folding."""
         now = time.monotonic()
-        if self.expires and now - self._expired_at >= IDLE_SECONDS:
+        if not self.expires or now - self._expired_at < IDLE_SECONDS:
+            return
+        self._expired_at = now
+        try:
             expire(self._client, self._log, self._projector.projection, self.segment)
-            self._expired_at = now
+        except ExpiryError as error:
+            self._expiry_outage.failed(error)
+            self.expiry_progress.failed(error)
+        else:
+            self._expiry_outage.recovered()
+            self.expiry_progress.made()

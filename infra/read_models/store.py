@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from redis import Redis
 
+from domain.errors import TickViewError
 from domain.log import LogEntry
 from infra.read_models.commit_commands import (
     Command,
@@ -23,8 +24,15 @@ from projections.fold import LoadedState
 from projections.mutations import Mutations
 from projections.ports import CommitOutcome, Lease, Progress, Segment
 
+MAX_COMMIT_BYTES = 64 * 1024 * 1024
+"""Size of the largest commit. Redis refuses arguments of more than 512 MB, and closes the connection."""
+
 RETRY_BATCH = 100
 """Approximate number of parked keys to retry that one command reads."""
+
+
+class CommitTooLargeError(TickViewError):
+    """The changes of a commit have more than ``MAX_COMMIT_BYTES``."""
 
 
 class RedisStore:
@@ -105,11 +113,19 @@ class RedisStore:
         """Send write commands that move the checkpoint of the lease to ``position``, all or none.
 
         The server refuses them if the lease's epoch is outdated (``infra/redis/functions/commit.lua``).
+
+        Raises:
+            CommitTooLargeError: The commands are too large.
         """
         key_numbers = {SegmentKeys(lease.segment).state: 1}
         packed = msgspec.msgpack.encode(
             [(name, key_numbers.setdefault(key, len(key_numbers) + 1), words) for name, key, words in commands]
         )
+        if len(packed) > MAX_COMMIT_BYTES:
+            raise CommitTooLargeError(
+                f"the changes have {len(packed):,} bytes, and a commit at most {MAX_COMMIT_BYTES:,}: "
+                "let the event change fewer or smaller rows"
+            )
         words = command("commit", list(key_numbers), [lease.epoch, lease.checkpoint, position, packed])
         return RedisCommit(self._client, lease, position, words)
 

@@ -45,6 +45,7 @@ SERVER_ERRORS = {
     "OOM": ServerError(Reaction.REFUSE, "the memory of Redis is full: raise maxmemory"),
     "MISCONF": ServerError(Reaction.REFUSE, "Redis cannot write to its disk: check its free space"),
     "NOPERM": ServerError(Reaction.REFUSE, "the Redis user lacks a right: see docs/security.md"),
+    "WRONGTYPE": ServerError(Reaction.REFUSE, "another program has overwritten a key of TickView in Redis"),
     "NOAUTH": ServerError(Reaction.REFUSE, "Redis requires a user and a password"),
     "WRONGPASS": ServerError(Reaction.REFUSE, "Redis refuses the user or the password"),
 }

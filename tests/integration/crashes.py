@@ -1,5 +1,5 @@
 """The error with which tests let a process crash."""
 
 
-class CrashError(Exception):
-    """The process crashed."""
+class CrashError(BaseException):
+    """The process crashed. No code handles a crash, so that it is no ``Exception``."""

@@ -3,15 +3,17 @@
 import time
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from domain.codec import decode
 from domain.events import Event, PatternDetected, PatternExpired
 from infra.log.event_log import EventLog
-from infra.projecting.expirer import expire
+from infra.projecting.expirer import EXPIRY_BATCH, ExpiryError, expire
 from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
-from projections.patterns import ActivePatterns
+from projections.base import StoredRow
+from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import Lease, Segment
 from tests.events import new_events, pattern_detected, pattern_updated
 from tests.read_model import FIRST_BUILD, load_segment
@@ -45,8 +47,8 @@ class Market:
         while projector.step(100, 0)[1]:
             pass
 
-    def expire(self) -> int:
-        return expire(self.redis, self.log, ActivePatterns(), SEGMENT)
+    def expire(self, projection: ActivePatterns | None = None) -> int:
+        return expire(self.redis, self.log, projection or ActivePatterns(), SEGMENT)
 
     def rows(self) -> dict[str, Any]:
         return load_segment(self.redis, ActivePatterns(), "market-0").rows
@@ -102,3 +104,23 @@ def test_a_repeated_detection_of_an_expired_pattern_is_expired_again(redis: Redi
     market.project()
     assert market.rows() == {}
     assert len(market.expiries()) == 2
+
+
+def test_a_row_that_cannot_be_ended_does_not_stop_the_others(redis: Redis) -> None:
+    class Faulty(ActivePatterns):
+        """The real projection with a bug in the end of some rows."""
+
+        def expiry(self, stored: StoredRow[PatternRow]) -> PatternExpired:
+            if stored.row.symbol.startswith("BAD"):
+                raise LookupError("expiry fails")
+            return super().expiry(stored)
+
+    market = Market(redis)
+    bad = [detection(f"BAD{number}", NOW - 50 + number / 1_000) for number in range(EXPIRY_BATCH + 1)]
+    market.record(*bad, detection("AAPL", NOW - 1))
+    market.project()
+    for _ in range(2):
+        with pytest.raises(ExpiryError, match=rf"^{len(bad)} rows .* BAD0:.*LookupError: expiry fails"):
+            market.expire(Faulty())
+        assert [event.symbol for event in market.expiries()] == ["AAPL"]
+    assert market.expire() == EXPIRY_BATCH

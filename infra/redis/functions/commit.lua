@@ -5,7 +5,8 @@ Commit a batch of a segment: run its write commands behind the fence, all or not
 
 commit(state, key …; epoch, expected, position, commands) -> outcome
 
-Nothing is written before the epoch of the lease and the checkpoint have been checked.
+Nothing is written before the epoch of the lease, the checkpoint and the type of each key have been checked: the server
+does not undo the commands that ran before a command that fails.
 
 Keys, all in the hash slot of the segment
   state     hash     the segment's state; epoch: of its lease; checkpoint: position up to which it has been folded;
@@ -30,6 +31,21 @@ Outcomes
   "fenced"               the lease has another epoch, so that the fence refuses the commit; nothing is written
 ]]
 
+local TYPES = {
+  HSET = 'hash', HDEL = 'hash', ZADD = 'zset', ZREM = 'zset', ZINCRBY = 'zset', XADD = 'stream', RPUSH = 'list',
+  LTRIM = 'list', SREM = 'set',
+}
+
+local function find_wrong_type(keys, commands)
+  for _, command in ipairs(commands) do
+    local key = keys[command[2]]
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= TYPES[command[1]] then
+      return redis.error_reply('WRONGTYPE The key ' .. key .. ' is a ' .. found .. ', not a ' .. TYPES[command[1]])
+    end
+  end
+end
+
 local function increment_counts(key, words)
   for at = 1, #words, 2 do
     if tonumber(redis.call('ZINCRBY', key, words[at], words[at + 1])) == 0 then
@@ -47,7 +63,12 @@ local function commit(keys, args)
   if checkpoint ~= tonumber(args[2]) then
     return checkpoint >= tonumber(args[3]) and 'already committed' or 'checkpoint mismatch'
   end
-  for _, command in ipairs(cmsgpack.unpack(args[4])) do
+  local commands = cmsgpack.unpack(args[4])
+  local wrong = find_wrong_type(keys, commands)
+  if wrong then
+    return wrong
+  end
+  for _, command in ipairs(commands) do
     local name, key, words = command[1], keys[command[2]], command[3]
     if name == 'ZINCRBY' then
       increment_counts(key, words)
