@@ -52,7 +52,10 @@ def test_each_error_of_a_server_has_its_reaction(client: Redis) -> None:
     assert reaction_to(write) is Reaction.REFUSE
     client.connection_pool.disconnect()
 
-    assert reaction_to(lambda: client.incr("list") if client.rpush("list", "a") else None) is None, "a defect"
+    client.rpush("list", "a")
+    assert reaction_to(lambda: client.incr("list")) is Reaction.REFUSE
+    client.set("text", "a")
+    assert reaction_to(lambda: client.incr("text")) is None, "a defect"
 
 
 def test_a_busy_server_is_waited_for(client: Redis) -> None:
