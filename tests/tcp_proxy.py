@@ -1,7 +1,8 @@
-"""A TCP proxy in front of a server, whose connections can be muted: they stay open and deliver nothing."""
+"""A TCP proxy in front of a server. It can close, half-close, mute and delay its connections."""
 
 import select
 import socket
+from contextlib import suppress
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,8 @@ class TcpProxy:
         self.server_port = port
         self.muting: bytes | None = None
         """A request that mutes its connection before the server receives it."""
+        self.delay = 0.0
+        """Seconds by which everything is delayed."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.ending = Event()
@@ -43,17 +46,25 @@ class TcpProxy:
 
     def mute(self, request: bytes) -> int:
         """Mute the open connections that have sent ``request``. Later connections work. Return their number."""
-        muted = [connection for connection in self._connections if connection.is_open and request in connection.sent]
+        muted = [connection for connection in self._open_connections() if request in connection.sent]
         for connection in muted:
             connection.muted = True
         return len(muted)
 
     def drop(self) -> int:
         """Close all open connections. Return their number."""
-        open_connections = [connection for connection in self._connections if connection.is_open]
-        for connection in open_connections:
+        for connection in (open_connections := self._open_connections()):
             connection.ended = True
         return len(open_connections)
+
+    def half_close(self) -> int:
+        """End the replies of all open connections. Later requests still reach the server. Return their number."""
+        for connection in (open_connections := self._open_connections()):
+            connection.half_close()
+        return len(open_connections)
+
+    def _open_connections(self) -> "list[_Connection]":
+        return [connection for connection in self._connections if connection.is_open]
 
     def _accept(self) -> None:
         while True:
@@ -80,6 +91,11 @@ class _Connection:
     def is_open(self) -> bool:
         return self.thread.is_alive()
 
+    def half_close(self) -> None:
+        """End the replies: the client reads the end of the connection, and the server does not."""
+        with suppress(OSError):  # the client has closed the connection
+            self._client.shutdown(socket.SHUT_WR)
+
     def _forward(self) -> None:
         try:
             server = socket.create_connection(("127.0.0.1", self._proxy.server_port))
@@ -97,6 +113,7 @@ class _Connection:
                         if source is self._client:
                             self.sent += data[:10_000]
                             self.muted |= self._proxy.muting is not None and self._proxy.muting in data
+                        self._proxy.ending.wait(self._proxy.delay)
                         if not self.muted:
                             (server if source is self._client else self._client).sendall(data)
                     except ConnectionError:

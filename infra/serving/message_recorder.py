@@ -50,7 +50,7 @@ class AsyncMessageRecorder:
             if isinstance(outcome, RedisError | PersistenceError):
                 reason = unavailability(outcome) or UnavailableError("the event log cannot be used now")
                 raise UnavailableError(
-                    f"nothing was recorded, send the same messages again: {reason}", reason.retry_after
+                    f"the messages are not safely recorded, send them again: {reason}", reason.retry_after
                 ) from outcome
             if isinstance(outcome, BaseException):
                 raise outcome

@@ -3,14 +3,19 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
 
 import httpx
 from redis import Redis
 
 from tests.chaos import oracle
-from tests.chaos.producers import running_producers
+from tests.chaos.list_owners import ListOwner
+from tests.chaos.losses import Losses
+from tests.chaos.producers import producers
+from tests.chaos.sent import Sent
 from tests.chaos.system import System, running_system, suspended
 
 Fault = Callable[[random.Random], str]
@@ -25,50 +30,88 @@ STALLED_ROLES = ("record", "project", "archive")
 def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str | None = None) -> None:
     """Run chaos for some seconds.
 
+    In the last third of the time, servers lose data, and promises with exceptions for lost data are judged apart.
+
     Args:
-        seconds: Duration of the faults, more than ``STALL_SECONDS``.
+        seconds: Duration of the faults, more than twice ``STALL_SECONDS``.
         seed: The seed of all choices. Processes run in parallel, so that a repetition is only similar.
-        bug: A bug to plant, see ``planted/sitecustomize.py``.
-        fault: The name of the only fault, see ``System``. None: all faults.
+        bug: A bug to plant, see ``planted/sitecustomize.py``. It must be found before data is lost.
+        fault: The name of the only fault, see ``System`` and ``Losses``. None: all faults.
 
     Raises:
         AssertionError: The oracle found a fault. The message has the seed, the faults and the logs.
     """
-    chance = random.Random(seed)
+    chance, sent = random.Random(seed), Sent()
     with (
         running_system(bug) as system,
         httpx.Client(base_url=system.api_url, timeout=20) as client,
         Redis.from_url(system.redis_url) as redis,
+        producers(system.api_url, system.redis_url, seed, sent) as senders,
     ):
-        with sampling(system) as samples, running_producers(system.api_url, system.redis_url, seed) as sent:
-            stalls = [stall(system, chance.choice(STALLED_ROLES))]
-            choices = [getattr(system, fault)] if fault else system.faults
-            faults = cause_faults(choices, chance, seconds - STALL_SECONDS)
+        owners = [ListOwner(name, seed, client, sent) for name in ("alice", "bob")]
+        judge = partial(judge_promises, system, client, redis, sent, owners)
+        loops = [*(sender.run for sender in senders), *(owner.run for owner in owners)]
+        losses = Losses(system, sent)
+        faults: list[str] = []
         try:
-            oracle.wait_until_settled(client, redis)
-            logs = oracle.read_logs(redis)
-            oracle.check_events(logs, sent)
-            oracle.check_gaps(logs, sent, redis)
-            oracle.check_archive(logs, system.postgres_dsn)
-            oracle.check_dead_letters(client, sent)
-            oracle.wait_until_shown(client, logs)
-            oracle.check_read_model(client, logs)
-            oracle.check_activity(client, logs)
-            oracle.check_stored_indexes(redis, logs)
+            with sampling(system) as samples, running_threads(loops):
+                stalls = [stall(system, chance.choice(STALLED_ROLES))]
+                cause_faults(_choose(system, system.faults, fault), chance, seconds * 2 / 3 - STALL_SECONDS, faults)
+            logs = judge()
             oracle.check_samples(samples, logs)
             oracle.check_health(samples, stalls)
+            if bug is None:
+                with running_threads(loops):
+                    choices = [*losses.faults, system.kill_role, system.suspend_role]
+                    cause_faults(_choose(losses, choices, fault), chance, seconds / 3, faults)
+                judge()
         except AssertionError as error:
             raise AssertionError(f"CHAOS_SEED={seed}: {error}\nfaults: {faults}\n{system.logs()}") from error
 
 
-def cause_faults(choices: Sequence[Fault], chance: random.Random, seconds: float) -> list[str]:
-    """Cause one fault after the other. Return their descriptions."""
+def judge_promises(
+    system: System, client: httpx.Client, redis: Redis, sent: Sent, owners: Sequence[ListOwner]
+) -> oracle.Logs:
+    """Wait until the service has settled, and judge what it has recorded and shows. Return the events of all logs."""
+    oracle.wait_until_settled(client, redis)
+    logs = oracle.read_logs(redis)
+    oracle.check_events(logs, sent)
+    oracle.check_gaps(logs, sent, redis)
+    oracle.check_archive(logs, system.postgres_dsn)
+    oracle.check_dead_letters(client, sent)
+    oracle.wait_until_shown(client, logs)
+    oracle.check_read_model(client, logs)
+    oracle.check_activity(client, logs)
+    oracle.check_stored_indexes(redis, logs)
+    oracle.check_lists(owners, sent)
+    return logs
+
+
+def _choose(owner: object, faults: Sequence[Fault], name: str | None) -> Sequence[Fault]:
+    """Return the fault with a name if its owner has it, else all faults."""
+    return [getattr(owner, name)] if name and hasattr(owner, name) else faults
+
+
+def cause_faults(choices: Sequence[Fault], chance: random.Random, seconds: float, faults: list[str]) -> None:
+    """Cause one fault after the other, and add their descriptions to ``faults``."""
     end = time.monotonic() + seconds
-    faults = []
     while time.monotonic() < end:
         faults.append(chance.choice(choices)(chance))
         time.sleep(chance.uniform(0.2, 2))
-    return faults
+
+
+@contextmanager
+def running_threads(loops: Sequence[Callable[[Event], None]]) -> Iterator[None]:
+    """Run each loop in a thread until the context ends. A loop ends when its event is set."""
+    stop = Event()
+    with ThreadPoolExecutor(len(loops)) as threads:
+        running = [threads.submit(loop, stop) for loop in loops]
+        try:
+            yield
+        finally:
+            stop.set()
+        for loop in running:
+            loop.result()
 
 
 def stall(system: System, role: str) -> tuple[float, float]:

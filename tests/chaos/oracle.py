@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,17 @@ import httpx
 import psycopg
 from redis import Redis
 
-from tests.chaos.producers import STREAM, Sent
+from tests.chaos.list_owners import ListOwner
+from tests.chaos.producers import STREAM
+from tests.chaos.sent import Sent
 
 LOGS = [f"market-{number}" for number in range(4)]
+
+Logs = Mapping[str, list[dict[str, Any]]]
+"""The events of each log, in order."""
+
+LOST = "domain.events:PositionLost"
+"""The topic of an event in the place of a lost event, so that its position is not given out again."""
 
 ALL = {"confidence_min": 0}
 """Parameters of a scan without its default filter."""
@@ -64,13 +72,15 @@ def wait_until_settled(client: httpx.Client, redis: Redis) -> None:
             health = client.get("/api/health").json()
             lags = [model["lag_events"] for model in health["read_models"].values()]
             lags += [log["lag_events"] for log in health["archive"]["logs"].values()]
-            if health["status"] == "healthy" and not any(lags) and not redis.xlen(STREAM):
+            models = client.get("/api/projections").json()["projections"]
+            builds = [model for model in models if model["building_version"] is not None]
+            if health["status"] == "healthy" and not any(lags) and not builds and not redis.xlen(STREAM):
                 return
         time.sleep(0.2)
     raise AssertionError(f"the service has not settled within {SETTLE_SECONDS:g} s: {health}")
 
 
-def wait_until_shown(client: httpx.Client, logs: Mapping[str, list[dict[str, Any]]]) -> None:
+def wait_until_shown(client: httpx.Client, logs: Logs) -> None:
     """Wait until the API answers with all events. It may still wait for a connection that delivers nothing."""
     positions = ",".join(f"{log}={len(events)}" for log, events in logs.items())
     deadline = time.monotonic() + SETTLE_SECONDS
@@ -79,9 +89,9 @@ def wait_until_shown(client: httpx.Client, logs: Mapping[str, list[dict[str, Any
             assert time.monotonic() < deadline, answer.text
 
 
-def read_logs(redis: Redis) -> dict[str, list[dict[str, Any]]]:
+def read_logs(redis: Redis) -> Logs:
     """Return the events of each log, in order, and check that positions have no gaps."""
-    logs: dict[str, list[dict[str, Any]]] = {}
+    logs = {}
     for log in LOGS:
         entries: Any = redis.xrange(f"tickview:{{{log}}}:log")
         assert [identity for identity, _ in entries] == [b"%d-0" % position for position in range(1, len(entries) + 1)]
@@ -92,27 +102,28 @@ def read_logs(redis: Redis) -> dict[str, list[dict[str, Any]]]:
     return logs
 
 
-def check_events(logs: Mapping[str, list[dict[str, Any]]], sent: Sent) -> None:
+def check_events(logs: Logs, sent: Sent) -> None:
     """Check that every acknowledged event is in the logs, and no event twice."""
     numbers = Counter(event["id"] for events in logs.values() for event in events)
-    missing = sent.events - numbers.keys()
+    missing = sent.events_to_find() - numbers.keys()
     assert not missing, f"{len(missing)} acknowledged events are lost: {sorted(missing)[:5]}"
     doubled = [identity for identity, number in numbers.items() if number > 1]
     assert not doubled, f"{len(doubled)} events are doubled: {doubled[:5]}"
 
 
-def check_gaps(logs: Mapping[str, list[dict[str, Any]]], sent: Sent, redis: Redis) -> None:
+def check_gaps(logs: Logs, sent: Sent, redis: Redis) -> None:
     """Check that every published event that was not heard lies in a stored gap."""
     recorded = {event["id"] for events in logs.values() for event in events}
     entries: Any = redis.xrange("tickview:intake:gaps")
     gaps = [json.loads(fields[b"gap"]) for _, fields in entries]
-    for identity in sent.published.keys() - recorded:
-        before, after = sent.published[identity]
+    for identity, (before, after) in sent.published_to_explain().items():
+        if identity in recorded:
+            continue
         covered = any(gap["began_at"] <= after and before <= gap["ended_at"] for gap in gaps)
         assert covered, f"{identity} was published from {before} to {after} and lost without a gap: {gaps}"
 
 
-def check_archive(logs: Mapping[str, list[dict[str, Any]]], dsn: str) -> None:
+def check_archive(logs: Logs, dsn: str) -> None:
     """Check that the archive has exactly the events of the logs."""
     with psycopg.connect(dsn) as connection:
         for log, events in logs.items():
@@ -135,7 +146,7 @@ def check_dead_letters(client: httpx.Client, sent: Sent) -> None:
         cursor = {"cursor": page["next"]}
     # Over HTTP, the stored payload is the JSON of the message, which may be formatted in another way.
     stored = {json.dumps(json.loads(payload), sort_keys=True) for payload in payloads}
-    expected = {json.dumps(json.loads(payload), sort_keys=True) for payload in sent.rubbish}
+    expected = {json.dumps(json.loads(payload), sort_keys=True) for payload in sent.rubbish_to_find()}
     assert expected <= stored, f"{len(expected - stored)} messages are lost"
 
 
@@ -143,13 +154,15 @@ def fold(events: list[dict[str, Any]]) -> dict[tuple[str, float], float]:
     """Return the confidence of each pattern. The latest announcement counts, the later of two in the log if equal."""
     rows: dict[tuple[str, float], tuple[float, float]] = {}
     for event in events:
+        if event["topic"] == LOST:
+            continue
         key = event["symbol"], round(event["detected_at"], 3)
         if key not in rows or event["occurred_at"] >= rows[key][0]:
             rows[key] = event["occurred_at"], event["confidence"]
     return {key: confidence for key, (_, confidence) in rows.items()}
 
 
-def check_read_model(client: httpx.Client, logs: Mapping[str, list[dict[str, Any]]]) -> None:
+def check_read_model(client: httpx.Client, logs: Logs) -> None:
     """Check that rows, indexes and counts equal those of the oracle's fold."""
     expected = fold([event for events in logs.values() for event in events])
     found: dict[tuple[str, float], float] = {}
@@ -172,7 +185,7 @@ def check_read_model(client: httpx.Client, logs: Mapping[str, list[dict[str, Any
     assert counted["total"] == len(expected)
 
 
-def check_activity(client: httpx.Client, logs: Mapping[str, list[dict[str, Any]]]) -> None:
+def check_activity(client: httpx.Client, logs: Logs) -> None:
     """Check the numbers of events, which an event that is folded twice would change for ever."""
     expected = Counter(event["topic"].rpartition(":")[2] for events in logs.values() for event in events)
     rows = client.get("/api/read-models/activity", params={"per_page": 100}).json()["rows"]
@@ -182,7 +195,7 @@ def check_activity(client: httpx.Client, logs: Mapping[str, list[dict[str, Any]]
     assert found == expected
 
 
-def check_stored_indexes(redis: Redis, logs: Mapping[str, list[dict[str, Any]]]) -> None:
+def check_stored_indexes(redis: Redis, logs: Logs) -> None:
     """Check the rows, the index and the counts of the patterns in Redis, log by log."""
     build = json.loads(str(redis.get("tickview:{patterns}:versions").decode()))["live"]  # type: ignore[union-attr]
     for log, events in logs.items():
@@ -196,7 +209,16 @@ def check_stored_indexes(redis: Redis, logs: Mapping[str, list[dict[str, Any]]])
         assert {symbol.decode(): number for symbol, number in counts} == symbols, log
 
 
-def check_samples(samples: list[Sample], logs: Mapping[str, list[dict[str, Any]]]) -> None:
+def check_lists(owners: Iterable[ListOwner], sent: Sent) -> None:
+    """Check that every user reads the last change of the list, and has never read anything else."""
+    for owner in owners:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not owner.check():
+            assert time.monotonic() < deadline, "a list cannot be read"
+    assert not sent.faults
+
+
+def check_samples(samples: list[Sample], logs: Logs) -> None:
     """Check that each scan told at least the patterns up to the positions that it named, and no pattern too many."""
     final = sum(len(fold(events)) for events in logs.values())
     for sample in samples:

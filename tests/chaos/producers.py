@@ -5,8 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from threading import Event, Thread
+from threading import Event
 
 import httpx
 from redis import Redis
@@ -14,20 +13,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from tests.chaos.sent import Attempt, Sent
+
 CHANNEL = "tickstock.events.patterns"
 STREAM = "tickstock.ingest"
 BEGINNING = 1_790_000_000.0
 RETRY_SECONDS = 0.2
-
-
-@dataclass
-class Sent:
-    """What was sent: ids of acknowledged events, messages that must be dead letters, and published events."""
-
-    events: set[str] = field(default_factory=set)
-    rubbish: set[str] = field(default_factory=set)
-    published: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Ids of events that were published, without an acknowledgement -> epoch seconds before and after that."""
 
 
 class Producer:
@@ -61,13 +52,16 @@ class Producer:
             stop.wait(self._chance.uniform(0, 0.02))
 
     def _deliver(self, payload: str, event_id: str | None, stop: Event) -> None:
+        began = time.time()
         while not self._send(payload):
             if stop.wait(RETRY_SECONDS):
                 return
+            began = time.time()
+        attempt = Attempt(began, time.time())
         if event_id is None:
-            self._sent.rubbish.add(payload)
+            self._sent.rubbish[payload] = attempt
         else:
-            self._sent.events.add(event_id)
+            self._sent.events[event_id] = attempt
 
     def _message(self) -> tuple[str, str | None]:
         """Return a message and the id of its event, or None for rubbish."""
@@ -124,28 +118,18 @@ class Publisher(Producer):
         with suppress(RedisError):
             self._client.publish(CHANNEL, payload)
         if event_id is not None:
-            self._sent.published[event_id] = began, time.time()
+            self._sent.published[event_id] = Attempt(began, time.time())
 
 
 @contextmanager
-def running_producers(api_url: str, redis_url: str, seed: int) -> Iterator[Sent]:
-    """Run a producer for each way in until the context ends. Yield what they note."""
-    sent, stop = Sent(), Event()
+def producers(api_url: str, redis_url: str, seed: int, sent: Sent) -> Iterator[list[Producer]]:
+    """Yield a producer for each way in. They note their messages in ``sent``."""
     with (
         httpx.Client(base_url=api_url, timeout=15) as http,
         Redis.from_url(redis_url, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as redis,
     ):
-        producers = [
+        yield [
             Producer("http", seed, lambda payload: post(http, payload), sent),
             Producer("stream", seed, lambda payload: add_to_stream(redis, payload), sent),
             Publisher("pubsub", seed, redis, sent),
         ]
-        threads = [Thread(target=producer.run, args=(stop,)) for producer in producers]
-        for thread in threads:
-            thread.start()
-        try:
-            yield sent
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()

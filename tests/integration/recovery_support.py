@@ -91,9 +91,8 @@ class Partition:
 
 
 def append_only_file(server: ValkeyServer) -> Path:
-    """Return the file with every write since the first start of the server."""
-    [file] = server.data_dir.glob("appendonlydir/*.incr.aof")
-    return file
+    """Return the file to which the server appends its writes."""
+    return max(server.data_dir.glob("appendonlydir/*.incr.aof"), key=lambda file: file.stat().st_mtime_ns)
 
 
 def aof_size(server: ValkeyServer) -> int:
