@@ -5,9 +5,11 @@ missing after a read.
 """
 
 import asyncio
+import sys
 from http import HTTPStatus
 from typing import Literal
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -70,7 +72,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _unread_timer: asyncio.TimerHandle | None = None
     _bytes_without_body = 0
     """Bytes received since the request began, or since the last part of its body."""
-    _last_read_bytes = 0
+    _last_read = b""
+    _ignores_upgrade = False
+    """Whether the request asks for another protocol than WebSocket."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer: the head of the first request is due."""
@@ -79,7 +83,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse the data, then check the limits."""
-        self._last_read_bytes = len(data)
+        self._last_read = data
         was_idle, latest = self.timeout_keep_alive_task is not None, self.scope
         super().data_received(data)
         if was_idle and self.scope is latest:
@@ -95,7 +99,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a head begins."""
         super().on_message_begin()
-        self._incoming, self._bytes_without_body = "head", 0
+        self._incoming, self._bytes_without_body, self._ignores_upgrade = "head", 0, False
 
     def on_headers_complete(self) -> None:
         """Check the head, then start the request.
@@ -103,12 +107,17 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         Raises:
             ValueError: The request must be refused. The parser then calls ``send_400_response``.
         """
-        if self._bytes_without_body + self._last_read_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
+        if self._bytes_without_body + len(self._last_read) > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
             raise ValueError("the head is too large")
         version, hosts = self.parser.get_http_version(), [name for name, _ in self.headers].count(b"host")
         if version not in HTTP_VERSIONS or hosts > 1 or (hosts == 0 and version == "1.1"):
             raise ValueError("unknown version, or not exactly one host")
-        self._incoming, self._bytes_without_body = "body", -self._last_read_bytes
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("no proxy")
+            self._ignores_upgrade = True
+            return
+        self._incoming, self._bytes_without_body = "body", -len(self._last_read)
         super().on_headers_complete()
         if not self.parser.should_upgrade():
             # Trailers after the body must not become headers of the request.
@@ -116,13 +125,29 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Note that a part of the body has arrived."""
-        self._bytes_without_body = -self._last_read_bytes
+        self._bytes_without_body = -len(self._last_read)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the whole request has arrived."""
-        self._incoming = None
-        super().on_message_complete()
+        if not self._ignores_upgrade:
+            self._incoming = None
+            super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read the request again without its header Upgrade (RFC 9110, section 7.8: a server may ignore the header).
+
+        The parser takes everything behind the head for another protocol. It would read the body as the next request.
+        """
+        upgrade = sys.exception()
+        assert isinstance(upgrade, httptools.HttpParserUpgrade)
+        version = self.parser.get_http_version().encode()
+        head = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self._last_read = b"\r\n".join([*head, b"", b""]) + self._last_read[upgrade.args[0] :]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn
+        super().data_received(self._last_read)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that uvicorn cannot parse or that ``on_headers_complete`` has refused."""

@@ -56,6 +56,7 @@ OVERRIDDEN: dict[type, tuple[type, dict[str, tuple[str, ...]]]] = {
             "on_response_complete": (),
             "timeout_keep_alive_handler": (),
             "connection_lost": ("exc",),
+            "_unsupported_upgrade_warning": (),
         },
     ),
     HttpStream: (HttpToolsProtocol, {"on_message_begin": (), "connection_lost": ("exc",), "shutdown": ()}),
@@ -136,8 +137,12 @@ def test_the_http_protocol_has_what_the_adapter_reads() -> None:
         assert_has(
             protocol, "HttpToolsProtocol", "timeout_keep_alive_task scope headers parser transport cycle pipeline"
         )
-        assert_has(protocol, "HttpToolsProtocol", "loop flow url")
-        assert_has(protocol.parser, "httptools' HttpRequestParser", "get_http_version should_upgrade")
+        assert_has(protocol, "HttpToolsProtocol", "loop flow url _should_upgrade")
+        assert_has(
+            protocol.parser,
+            "httptools' HttpRequestParser",
+            "get_http_version get_method should_upgrade set_dangerous_leniencies",
+        )
         assert_has(protocol.cycle, "RequestResponseCycle", "response_started response_complete keep_alive")
         assert inspect.iscoroutinefunction(protocol.flow.drain), f"{ADVICE}FlowControl.drain is not a coroutine"
         assert protocol.headers == [(b"host", b"localhost")], (
