@@ -14,6 +14,9 @@ from domain.wire.values import Field
 MAX_DEPTH = 64
 """Highest number of nested objects and lists. It is far below the limit of every JSON parser in use."""
 
+MAX_VALUES = 100_000
+"""Highest number of names and values in all objects and lists. An empty object has 2 bytes, and 64 in memory."""
+
 MAX_LEVELS = 4
 """Highest number of levels of a message. A deeper object stays a value of the innermost level."""
 
@@ -32,7 +35,8 @@ def parse_message(payload: bytes, max_bytes: int) -> dict[str, Any]:
         The JSON object.
 
     Raises:
-        RefusedError: The payload is too large, no JSON object, nested too deeply or holds a NUL character.
+        RefusedError: The payload is too large, no JSON object, nested too deeply, has too many values, or holds a NUL
+            character.
     """
     if len(payload) > max_bytes:
         raise RefusedError(
@@ -42,7 +46,8 @@ def parse_message(payload: bytes, max_bytes: int) -> dict[str, Any]:
         message = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise _not_json(error) from error
-    if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH or b"\\u0000" in payload:
+    brackets = payload.count(b"{") + payload.count(b"[")
+    if brackets > MAX_DEPTH or brackets + payload.count(b",") > MAX_VALUES or b"\\u0000" in payload:
         _check_contents(message)
     if not isinstance(message, dict):
         kind = "a list" if isinstance(message, list) else "a single value"
@@ -71,9 +76,14 @@ def _too_deep() -> RefusedError:
 
 
 def _check_contents(message: Any) -> None:
-    """Refuse deep nesting and NUL characters. PostgreSQL cannot store a NUL character in a text."""
-    values = [message]
+    """Refuse deep nesting, too many values and NUL characters. PostgreSQL cannot store a NUL character in a text."""
+    values, number = [message], 0
     for _ in range(MAX_DEPTH + 1):
+        number += len(values)
+        if number > MAX_VALUES:
+            raise RefusedError(
+                "too-large", f"the message has more than the {MAX_VALUES} names and values allowed: split it"
+            )
         if any(isinstance(value, str) and "\0" in value for value in values):
             raise RefusedError("control-character", "a text in the message holds a NUL character: remove it")
         inner = [value for value in values if isinstance(value, list)]

@@ -18,6 +18,16 @@ from domain.wire.refusal import Refusal, RefusedError, preview
 MAX_BYTES = 1_048_576
 """Default for the highest number of bytes in a message."""
 
+MAX_ITEMS = 10_000
+"""Highest number of items in a batch."""
+
+MAX_REASONS = 10
+"""Highest number of items of a batch whose refusals are told one by one."""
+
+STORED_FACTOR = 2
+"""The events of a message have at most this number times the bytes of the largest message. JSON numbers can grow: the
+event stores ``1e15`` as ``1000000000000000.0``."""
+
 
 class ReadResult(NamedTuple):
     """The events and the refusals of one message. At least one of both is not empty. A batch may have both."""
@@ -48,9 +58,13 @@ def read(channel: str, payload: bytes, received_at: float, *, max_bytes: int = M
         message = MessageLevels(split_levels(content))
         event_type = _event_type(message, declaration, channel)
         if event_type in declaration.batches:
-            return _read_batch(channel, event_type, message, received_at, max_bytes)
-        event_id = message.take_event_id() or _derived_id(channel.encode(), content)
-        return ReadResult((_build(declaration.builders[event_type], message, event_id, received_at),), ())
+            result = _read_batch(channel, event_type, message, received_at, max_bytes)
+        else:
+            event_id = message.take_event_id() or _derived_id(channel.encode(), content)
+            result = ReadResult((_build(declaration.builders[event_type], message, event_id, received_at),), ())
+        if len(payload) > max_bytes // 4:  # smaller messages cannot grow beyond the bound
+            _check_stored_bytes(result.events, STORED_FACTOR * max_bytes)
+        return result
     except RefusedError as refused:
         return ReadResult((), (refused.refusal,))
 
@@ -129,6 +143,15 @@ def _check_event(event: Event) -> None:
         raise ValueError(f"{event_type.__name__} does not have the same content when it is read again")
 
 
+def _check_stored_bytes(events: Iterable[Event], limit: int) -> None:
+    """Refuse a message whose events have too many bytes when they are stored."""
+    stored = sum(len(encode(event)) for event in events)
+    if stored > limit:
+        raise RefusedError(
+            "too-large", f"the events of the message have {stored} bytes, more than the {limit} allowed: split it"
+        )
+
+
 def _read_batch(
     channel: str, event_type: str, message: MessageLevels, received_at: float, max_bytes: int
 ) -> ReadResult:
@@ -138,6 +161,8 @@ def _read_batch(
     items = message.take(field)[1]
     if not isinstance(items, list) or not items:
         raise RefusedError("empty-batch", f"{field} is {preview(items)}: expected a list of at least one item")
+    if len(items) > MAX_ITEMS:
+        raise RefusedError("too-large", f"{field} has {len(items)} items, more than the {MAX_ITEMS} allowed: split it")
     envelope = orjson.dumps(message.levels, option=orjson.OPT_SORT_KEYS)
     if len(envelope) * len(items) > max_bytes:
         raise RefusedError(
@@ -154,7 +179,15 @@ def _read_batch(
             events.append(_build(declaration.builders[event_type], item_message, event_id, received_at))
         except RefusedError as refused:
             refusals.append(Refusal(refused.refusal.code, f"{field}[{index}]: {refused.refusal.reason}"))
-    return ReadResult(tuple(events), tuple(refusals))
+    return ReadResult(tuple(events), tuple(_shorten(refusals, field)))
+
+
+def _shorten(refusals: list[Refusal], field: str) -> list[Refusal]:
+    """Return the first refusals, and one with the number of all others."""
+    shown, others = refusals[:MAX_REASONS], refusals[MAX_REASONS:]
+    if others:
+        shown.append(Refusal(others[0].code, f"{field}: {len(others)} more items cannot be read"))
+    return shown
 
 
 def _read_item(declaration: Channel, item_type: str, batch: MessageLevels, item: Any) -> tuple[str, MessageLevels]:

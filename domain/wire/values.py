@@ -25,7 +25,7 @@ MIN_TEXT_SECONDS = 1e8
 MAX_COUNT = 2**53
 """The highest whole number that every JSON parser reads exactly (RFC 8259, section 6)."""
 
-_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.:\-^=/_]{0,31}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@+=~\-]{0,127}")
 

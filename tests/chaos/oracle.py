@@ -224,7 +224,9 @@ def check_samples(samples: list[Sample], logs: Logs) -> None:
     for sample in samples:
         if sample.positions is not None:
             named = sum(len(fold(logs[log][:position])) for log, position in sample.positions.items())
-            assert named <= sample.total <= final, sample
+            assert named <= sample.total <= final, (
+                f"{named} patterns are in the named positions, {final} in all: {sample}"
+            )
 
 
 def check_health(samples: list[Sample], stalls: list[tuple[float, float]]) -> None:

@@ -202,3 +202,31 @@ def test_the_channel_of_a_payload_follows_from_its_event_type(payload: dict[str,
     before = json.dumps(payload)
     assert wire.channel_for(payload) == channel
     assert json.dumps(payload) == before
+
+
+def test_a_batch_tells_ten_refusals_and_the_number_of_the_others() -> None:
+    result = read({"event_type": "patterns_batch", "patterns": [1] * 5_000})
+    assert len(result.refusals) == 11
+    assert result.refusals[-1].reason == "patterns: 4990 more items cannot be read"
+    assert sum(len(refusal.reason) for refusal in result.refusals) < 2_000
+
+
+def test_a_batch_of_too_many_items_is_refused() -> None:
+    (refusal,) = read({"event_type": "patterns_batch", "patterns": [1] * 10_001}).refusals
+    assert (refusal.code, "10001 items" in refusal.reason) == ("too-large", True)
+
+
+@pytest.mark.parametrize("value", [{}, [], {"a": 0}], ids=str)
+def test_a_message_of_too_many_values_is_refused(value: Any) -> None:
+    assert read({**DETECTION, "note": [value] * 30_000}).refusals == ()
+    (refusal,) = read({**DETECTION, "note": [value] * 100_000}).refusals
+    assert (refusal.code, "values" in refusal.reason) == ("too-large", True)
+
+
+def test_a_message_whose_numbers_grow_too_much_is_refused() -> None:
+    payload = message_bytes({**DETECTION, "note": "numbers"}).replace(
+        b'"numbers"', b"[%b]" % b",".join([b"1e15"] * 50_000)
+    )
+    assert wire.read(wire.PATTERNS, payload, RECEIVED_AT).refusals == ()
+    (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload)).refusals
+    assert (refusal.code, "the events of the message have" in refusal.reason) == ("too-large", True)
