@@ -1,12 +1,13 @@
 """The guard of the API: created from the settings, with an authenticator for static tokens and JWTs."""
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from infra.access.tokens import PREFIX, identify_token, parse_tokens
 from infra.access.watched_file import WatchedFile
 from infra.processes.errors import StartupError
 from infra.settings import Settings
-from readapi.access.guard import Guard, is_loopback
+from readapi.access.guard import Guard
 from readapi.access.rate_limits import RateLimits
 from readapi.http.identities import Identity
 
@@ -51,9 +52,9 @@ def open_guard(settings: Settings) -> Guard:
         StartupError: The file of the tokens or of the keys cannot be read.
     """
     if not settings.authenticates:
-        return Guard(origins=settings.cors_origins)
+        return Guard(origins=settings.cors_origins, trusted_proxies=settings.trusted_proxies)
     rates = RateLimits(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
-    return Guard(TokenAuthenticator(settings), settings.cors_origins, rates)
+    return Guard(TokenAuthenticator(settings), settings.cors_origins, rates, settings.trusted_proxies)
 
 
 def check_exposure(settings: Settings) -> None:
@@ -62,11 +63,20 @@ def check_exposure(settings: Settings) -> None:
     Raises:
         StartupError: The API would serve other machines without authentication.
     """
-    if not settings.authenticates and not (
-        settings.host.lower() == "localhost" or is_loopback(settings.host.strip("[]"))
-    ):
+    if not settings.authenticates and not _is_loopback(settings.host):
         raise StartupError(
             f"TICKVIEW_HOST={settings.host} can be reached from other machines, but no authentication is configured. "
             "Set TICKVIEW_TOKENS_FILE (see `tickview token create --help`) or TICKVIEW_JWT_ISSUER, "
             "or listen on 127.0.0.1."
         )
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)

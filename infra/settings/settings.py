@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.processes.lifeline import SUPERVISED
@@ -152,6 +152,9 @@ class Settings(BaseSettings):
     """Token that ``tickview publish --via http`` sends to the API."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may read API responses in a browser (CORS), separated by commas: ``https://ui.example``."""
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
+    """Addresses or networks of the proxies whose headers ``Forwarded`` and ``X-Forwarded-For`` count, separated by
+    commas: ``127.0.0.1,10.0.0.0/8``. Without authentication, a request that another proxy has forwarded is refused."""
     rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1_000.0
     """Requests per second that each API process answers per token, or per address if a request has no token. 0: no
     limit. Without authentication there is no limit."""
@@ -225,7 +228,7 @@ class Settings(BaseSettings):
         """Whether the API authenticates its clients."""
         return self.tokens_file is not None or self.jwt_issuer is not None
 
-    @field_validator("cors_origins", "plugins", mode="before")
+    @field_validator("cors_origins", "plugins", "trusted_proxies", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -241,7 +244,8 @@ class Settings(BaseSettings):
                     f"{origin!r} is not an origin. Write each origin without a path, such as https://ui.example. "
                     "The wildcard * is not allowed."
                 )
-        return origins
+        # Browsers leave out the default port of the scheme.
+        return tuple(origin.removesuffix(":443" if origin.startswith("https:") else ":80") for origin in origins)
 
     @model_validator(mode="before")
     @classmethod

@@ -112,6 +112,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         version, hosts = self.parser.get_http_version(), [name for name, _ in self.headers].count(b"host")
         if version not in HTTP_VERSIONS or hosts > 1 or (hosts == 0 and version == "1.1"):
             raise ValueError("unknown version, or not exactly one host")
+        if not self.url.startswith(b"/"):
+            self._take_host_of_target()
         if self.parser.should_upgrade() and not self._should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("no proxy")
@@ -184,6 +186,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._set_request_timer()
         if self._unread_timer is not None:
             self._unread_timer.cancel()
+
+    def _take_host_of_target(self) -> None:
+        """Let the host of an absolute request target replace the header Host (RFC 9112, section 3.2.2)."""
+        target = httptools.parse_url(self.url)
+        if target.host is None or target.userinfo:
+            raise ValueError("no host, or a user")
+        host = b"[%b]" % target.host if b":" in target.host else target.host
+        host += b":%d" % target.port if target.port else b""
+        self.headers[:] = [(name, host if name == b"host" else value) for name, value in self.headers]
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

@@ -7,14 +7,16 @@ even if the page's site resolves its own name to this machine (DNS rebinding).
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any, NamedTuple
 
 from falcon.asgi import Request, Response, WebSocket
 
 from readapi.access import problems
+from readapi.access.client_address import Networks, client_address
 from readapi.access.origins import check_origin
 from readapi.access.rate_limits import RateLimits
+from readapi.http.bodies import check_media_type
 from readapi.http.identities import ANONYMOUS, SCOPES, SUBJECT_RULE, Authenticator, Identity, Scope, is_subject
 from readapi.http.operation import Operation, operation_of
 from readapi.http.problems import invalid
@@ -47,6 +49,7 @@ class Guard:
         authenticator: Authenticates tokens. None means development mode.
         origins: The origins of the pages that may read responses and send requests that change data.
         rates: The rate limits. None means no limits.
+        trusted_proxies: The addresses of the proxies whose headers name the client.
     """
 
     def __init__(
@@ -54,10 +57,12 @@ class Guard:
         authenticator: Authenticator | None = None,
         origins: Iterable[str] = (),
         rates: RateLimits | None = None,
+        trusted_proxies: Networks = (),
     ) -> None:
         self.authenticator = authenticator
         self.origins = frozenset(origins)
         self._rates = rates
+        self._trusted_proxies = trusted_proxies
 
     async def process_resource(self, req: Request, _resp: Response, resource: object, _params: Any) -> None:
         """Check a request that matches a route. Raises Problem (400, 401, 403, 429)."""
@@ -75,16 +80,18 @@ class Guard:
         if changes_data:
             check_origin(req, self.origins)
         authenticator = self.authenticator
-        identity = self._identify(req, declared, authenticator) if authenticator else _local_identity(req)
+        identity = self._identify(req, declared, authenticator) if authenticator else self._local_identity(req)
         req.context.identity = identity
         if declared.scope is not None and declared.scope not in identity.scopes:
             raise problems.unauthenticated() if identity is ANONYMOUS else problems.missing_scope(declared.scope)
+        if changes_data:
+            _check_body_headers(req)
 
     def _identify(self, req: Request, declared: Operation, authenticator: Authenticator) -> Identity:
         token = token_of(req)
         identity = authenticator.identify(token) if token else None
         if self._rates:
-            client = _signed_part(token) if token and identity else network_of(req.remote_addr)
+            client = _signed_part(token) if token and identity else self._network_of(req)
             seconds = self._rates.spend(client)
             if seconds is not None:
                 raise problems.too_many_requests(seconds)
@@ -97,6 +104,23 @@ class Guard:
         if declared.is_stream:
             req.context.is_admitted = lambda: authenticator.identify(token) == identity
         return identity
+
+    def _network_of(self, req: Request) -> str:
+        """Return the network of the client, or that of the proxy if the client is unknown."""
+        address = client_address(req, self._trusted_proxies)
+        return network_of(req.remote_addr if address is None else str(address))
+
+    def _local_identity(self, req: Request) -> Identity:
+        """Return the identity of a client in development mode. Raises Problem (400, 403)."""
+        address, host = client_address(req, self._trusted_proxies), req.get_header("Host")
+        if not (address and address.is_loopback and (host is None or _LOCAL_HOST.fullmatch(host))):
+            raise problems.not_local()
+        user = req.get_header(USER_HEADER)
+        if user is None:
+            return DEVELOPER
+        if not is_subject(user):
+            raise invalid([{"field": USER_HEADER, "reason": SUBJECT_RULE}])
+        return Identity(user, DEVELOPER.scopes)
 
 
 def token_of(req: Request) -> str | None:
@@ -138,29 +162,19 @@ def network_of(address: str) -> str:
     return str(parsed.ipv4_mapped or IPv6Network((parsed, 64), strict=False))
 
 
-def _local_identity(req: Request) -> Identity:
-    """Return the identity of a client in development mode. Raises Problem (400, 403)."""
-    client, host = req.scope.get("client"), req.get_header("Host")
-    if not (client and is_loopback(client[0]) and (host is None or _LOCAL_HOST.fullmatch(host))):
-        raise problems.not_local()
-    user = req.get_header(USER_HEADER)
-    if user is None:
-        return DEVELOPER
-    if not is_subject(user):
-        raise invalid([{"field": USER_HEADER, "reason": SUBJECT_RULE}])
-    return Identity(user, DEVELOPER.scopes)
+def _check_body_headers(req: Request) -> None:
+    """Refuse a request that changes data and has another body than JSON. Raises Problem (415, 417).
 
-
-def is_loopback(address: str) -> bool:
-    """Check whether an IP address is a loopback address."""
-    if address == "127.0.0.1":
-        return True
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_loopback
+    A form of a foreign page can send other content types without asking the service first.
+    """
+    if req.content_type is not None:
+        check_media_type(req)
+    encoding = req.get_header("Content-Encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise problems.encoded_body(encoding)
+    expectation = req.get_header("Expect")
+    if expectation is not None and expectation.lower() != "100-continue":
+        raise problems.unknown_expectation(expectation)
 
 
 class AccessRule(NamedTuple):

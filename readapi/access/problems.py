@@ -61,6 +61,18 @@ def not_local() -> Problem:
     return Problem(HTTPStatus.FORBIDDEN, "not-local", detail)
 
 
+def encoded_body(encoding: str) -> Problem:
+    """Create the problem 415 for a compressed body."""
+    detail = f"a body with the Content-Encoding {encoding[:200]!a} is not accepted: send it without compression"
+    return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded-body", detail, headers={"Accept-Encoding": "identity"})
+
+
+def unknown_expectation(expectation: str) -> Problem:
+    """Create the problem 417 for an expectation other than 100-continue."""
+    detail = f"the expectation {expectation[:200]!a} is unknown: leave out the header Expect"
+    return Problem(HTTPStatus.EXPECTATION_FAILED, "unknown-expectation", detail)
+
+
 def too_many_requests(retry_after: int) -> Problem:
     """Create the problem 429 for a client above its rate limit. ``retry_after`` is in seconds."""
     return Problem(

@@ -16,7 +16,7 @@ Body = TypeVar("Body", bound=Parameters)
 
 async def read_json(req: Request, max_bytes: int) -> Any:
     """Read the body as JSON. Raises Problem (400, 413, 415)."""
-    _check_media_type(req)
+    check_media_type(req)
     return _parse(await _read(req, max_bytes))
 
 
@@ -30,7 +30,7 @@ async def read_optional_body(req: Request, model: type[Body], max_bytes: int) ->
     body = await _read(req, max_bytes)
     if not body:
         return model()
-    _check_media_type(req)
+    check_media_type(req)
     return _validate(model, _parse(body))
 
 
@@ -46,7 +46,8 @@ def _validate(model: type[Body], content: Any) -> Body:
         raise invalid(field_errors(model, error, "body")) from error
 
 
-def _check_media_type(req: Request) -> None:
+def check_media_type(req: Request) -> None:
+    """Refuse a body that is not JSON. Raises Problem (415)."""
     media_type = (req.content_type or "").partition(";")[0].strip().lower()
     if media_type != falcon.MEDIA_JSON:
         actual = f"it is {media_type}" if media_type else "there is none"

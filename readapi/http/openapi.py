@@ -95,7 +95,8 @@ _PROBLEMS = {
     409: "The request conflicts with the present state.",
     412: "The version differs from `If-Match`. `ETag` is the present version.",
     413: "The body, or a message in the body, is too large.",
-    415: "The `Content-Type` of the body is not JSON.",
+    415: "The `Content-Type` of the body is not JSON, or the body is compressed.",
+    417: "The header `Expect` is not `100-continue`.",
     422: "The content is not allowed. `errors` or `refused` names each fault and the reason.",
     429: "The client exceeded the rate limit. Try again after `Retry-After`.",
     431: "The request line and the headers are too large.",
@@ -160,7 +161,9 @@ def _operation(path: str, method: str, declared: Operation, schemas: Mapping[int
         "operationId": method + "".join(map(str.capitalize, words)),
         "summary": declared.summary,
         "parameters": [*_parameters(declared)],
-        "responses": {str(status): response for status, response in sorted(_responses(declared, schemas).items())},
+        "responses": {
+            str(status): response for status, response in sorted(_responses(method, declared, schemas).items())
+        },
     }
     if declared.body is not None:
         content = {falcon.MEDIA_JSON: {"schema": schemas[id(declared.body)]}}
@@ -204,7 +207,7 @@ def _parameters(declared: Operation) -> Iterator[dict[str, Any]]:
         yield _IF_MATCH
 
 
-def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
+def _responses(method: str, declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
     responses = {status: _response(declared, status, body, schemas) for status, body in declared.responses.items()}
     if declared.reads:
         responses[304] = {
@@ -212,7 +215,12 @@ def _responses(declared: Operation, schemas: Mapping[int, Any]) -> dict[int, dic
             "headers": _READ_HEADERS,
         }
     problem = {MEDIA_TYPE: {"schema": schemas[id(ProblemDocument)]}}
-    for status in (*_PROBLEMS_OF_EVERY_OPERATION, *declared.problems, *((503, 504) if declared.reads else ())):
+    statuses = {*_PROBLEMS_OF_EVERY_OPERATION, *declared.problems}
+    if declared.reads:
+        statuses |= {503, 504}
+    if method != "get":
+        statuses |= {415, 417}
+    for status in statuses:
         responses[status] = {"description": _PROBLEMS[status], "content": problem}
     if 503 in responses and 503 not in declared.responses:
         retry_after = {"schema": {"type": "integer"}, "description": "Seconds to wait before the next attempt."}

@@ -97,7 +97,7 @@ class EventsResource:
         scope="produce",
         responses={201: IngestResult, 207: IngestResult, 422: RefusedProblem},
         body=Message | Messages,
-        problems=(413, 415, 503),
+        problems=(413, 503),
         writes=True,
     )
     async def on_post(self, req: Request, resp: Response, _query: Parameters) -> None:

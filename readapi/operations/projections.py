@@ -87,7 +87,7 @@ class ReplayResource:
         path=NAME_PATH,
         body=ReplayOptions,
         body_required=False,
-        problems=(404, 409, 413, 415, 503),
+        problems=(404, 409, 413, 503),
     )
     async def on_post(self, req: Request, resp: Response, _query: Parameters, name: str) -> None:
         """Start the replay. 202: workers begin the build, and the response contains its present progress.

@@ -84,6 +84,8 @@ class _PushResource(Resource):
         field, event_id = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", last_event_id)
         subscription = await self._subscription(req, requested)
         resume_point = _resume_point(event_id, subscription, field)
+        # Falcon sets the content type of a stream, but not in the answer to HEAD, which has no stream.
+        resp.content_type = "text/event-stream"
         resp.set_header("Cache-Control", "no-store")
         # Without this header, nginx holds events back until they fill a buffer.
         resp.set_header("X-Accel-Buffering", "no")

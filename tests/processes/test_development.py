@@ -1,5 +1,6 @@
 """The API without authentication: full access from this machine, no access from elsewhere. Also ``tickview token``."""
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,93 @@ def test_a_page_of_the_own_origin_reads_and_changes(client: httpx.Client) -> Non
     assert client.post("/api/projections/absent/rollback", headers={"Origin": own}).status_code == 404
     with websocket(client, "/ws", origin=own) as connection:
         assert receive(connection)["type"] == "ready"
+
+
+FORWARDED = [
+    {"X-Forwarded-For": "203.0.113.9"},
+    {"X-Forwarded-For": "127.0.0.1"},
+    {"Forwarded": "for=127.0.0.1"},
+    {"X-Real-IP": "127.0.0.1"},
+    {"X-Forwarded-Proto": "https"},
+    {"CF-Connecting-IP": "127.0.0.1"},
+    {"Via": "1.1 proxy"},
+]
+
+
+@pytest.mark.parametrize("headers", FORWARDED, ids=str)
+def test_a_forwarded_request_is_not_local(client: httpx.Client, headers: dict[str, str]) -> None:
+    for refused in (
+        client.get("/api/patterns/scan", headers=headers),
+        client.post("/api/projections/patterns/rollback", headers=headers),
+    ):
+        assert (refused.status_code, refused.json()["type"]) == (403, "urn:tickview:problem:not-local")
+    with pytest.raises(InvalidStatus) as closed:
+        websocket(client, "/ws", additional_headers=headers)
+    assert closed.value.response.status_code == 403
+
+
+def test_a_trusted_proxy_names_the_client(valkey_url: str) -> None:
+    def status(**headers: str) -> int:
+        return client.get("/api/dead-letters", headers=headers).status_code
+
+    with api(valkey_url, trusted_proxies="127.0.0.1, 10.0.0.0/8", api_processes=1) as client:
+        assert status() == 200
+        assert status(**{"X-Forwarded-For": "127.0.0.1"}) == 200
+        assert status(**{"X-Forwarded-For": "::1, 10.1.2.3"}) == 200
+        assert status(Forwarded='for="[::1]:4711";proto=http, for=10.1.2.3') == 200
+        assert status(**{"X-Forwarded-For": "203.0.113.9"}) == 403
+        assert status(**{"X-Forwarded-For": "127.0.0.1, 203.0.113.9"}) == 403, "the client wrote the first address"
+        assert status(**{"X-Forwarded-For": "203.0.113.9, 10.1.2.3"}) == 403
+        assert status(**{"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=127.0.0.1"}) == 403, "a contradiction"
+        assert status(Forwarded="for=_hidden") == status(Forwarded="for=unknown") == status(Via="1.1 a") == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "kind"),
+    [
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported-media-type"),
+        ({"Content-Type": "text/plain"}, 415, "unsupported-media-type"),
+        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, 415, "encoded-body"),
+        ({"Content-Encoding": "identity, br"}, 415, "encoded-body"),
+        ({"Expect": "200-maybe"}, 417, "unknown-expectation"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/projections/absent/rollback"),
+        ("POST", "/api/events"),
+        ("DELETE", "/api/dead-letters/" + "0" * 32),
+    ],
+)
+def test_a_body_that_a_form_can_send_is_refused(
+    client: httpx.Client, headers: dict[str, str], status: int, kind: str, method: str, path: str
+) -> None:
+    refused = client.request(method, path, headers=headers)
+    assert (refused.status_code, refused.json()["type"]) == (status, f"urn:tickview:problem:{kind}")
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://evil.example/api/patterns/scan", "localhost", 403),
+        ("http://localhost/api/patterns/scan", "evil.example", 200),
+        ("http://[::1]:8000/api/patterns/scan", "evil.example", 200),
+        ("http://localhost@evil.example/api/patterns/scan", "localhost", 400),
+        ("http:///api/patterns/scan", "localhost", 400),
+    ],
+)
+def test_an_absolute_target_is_judged_by_its_host(client: httpx.Client, target: str, host: str, status: int) -> None:
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert int(connection.recv(65_536).split()[1]) == status
+
+
+@pytest.mark.parametrize("path", ["/api/patterns/stream", "/api/stream"])
+def test_the_head_of_a_stream_has_its_content_type(client: httpx.Client, path: str) -> None:
+    response = client.head(path)
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "text/event-stream")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "tickview.example"])  # noqa: S104

@@ -105,3 +105,15 @@ def test_an_unknown_tickview_variable_is_refused() -> None:
         "TICKVIEW_RATELIMIT is not a setting. Did you mean TICKVIEW_RATE_LIMIT?"
     ]
     assert problems_of(TICKVIEW_XYZZY="5") == ["TICKVIEW_XYZZY is not a setting. `tickview config` lists all settings."]
+
+
+def test_origins_have_no_default_port() -> None:
+    origins = ("https://ui.example:443", "http://ui.example:80", "https://ui.example:80", "http://[::1]:443")
+    expected = ("https://ui.example", "http://ui.example", "https://ui.example:80", "http://[::1]:443")
+    assert Settings(cors_origins=origins).cors_origins == expected
+
+
+def test_a_trusted_proxy_is_an_address_or_a_network() -> None:
+    [problem] = problems_of(TICKVIEW_TRUSTED_PROXIES="127.0.0.1, proxy.example")
+    assert problem.startswith("TICKVIEW_TRUSTED_PROXIES")
+    assert "network" in problem
