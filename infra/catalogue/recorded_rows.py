@@ -9,6 +9,7 @@ from redis import Redis
 from infra.catalogue.errors import CatalogueError
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
+from infra.redis.scans import scan_hash
 from projections.base import Projection, read_row
 from projections.ports import Segment
 from projections.queries import Positions
@@ -51,8 +52,8 @@ class RecordedRows:
         return {
             key.decode(): read_row(projection.row, document).row
             for log in self._heads
-            for key, document in self._client.hscan_iter(
-                SegmentKeys(Segment(projection.name, build, log)).rows, count=SCAN_BATCH
+            for key, document in scan_hash(
+                self._client, SegmentKeys(Segment(projection.name, build, log)).rows, SCAN_BATCH
             )
         }
 

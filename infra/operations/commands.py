@@ -9,6 +9,7 @@ from infra.operations.foldability import check_build, check_running
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
+from infra.redis.scans import scan_hash
 from projections.fingerprint import ProjectionCode
 from projections.ports import Segment
 from projections.registry import READ_MODELS
@@ -128,6 +129,6 @@ def _parked_keys(client: Redis, segment_keys: SegmentKeys, key: str | None) -> I
         if client.hexists(segment_keys.parked, key):
             yield [key]
         return
-    parked_keys = (parked.decode() for parked, _ in client.hscan_iter(segment_keys.parked, count=KEY_BATCH))
+    parked_keys = (parked.decode() for parked, _ in scan_hash(client, segment_keys.parked, KEY_BATCH))
     while batch := list(islice(parked_keys, KEY_BATCH)):
         yield batch

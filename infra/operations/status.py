@@ -18,6 +18,7 @@ from infra.read_models.versions import read_versions
 from infra.recording.counters import COUNTS_KEY
 from infra.recording.dead_letters import INDEX_KEY, STATS_KEY
 from infra.recording.gaps import read_gaps
+from infra.redis.scans import scan_hash
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
@@ -126,7 +127,7 @@ def read_parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
     parked_keys: list[dict[str, Any]] = []
     for log in logs_of(client, read_model):
         keys = SegmentKeys(Segment(read_model, live, log))
-        scan = islice(client.hscan_iter(keys.parked, count=PARKED_KEY_LIMIT), PARKED_KEY_LIMIT)
+        scan = islice(scan_hash(client, keys.parked, PARKED_KEY_LIMIT), PARKED_KEY_LIMIT)
         descriptions = [(key.decode(), orjson.loads(description)) for key, description in scan]
         with client.pipeline(transaction=False) as pipeline:
             for key, _ in descriptions:

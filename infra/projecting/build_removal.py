@@ -10,6 +10,7 @@ from redis import Redis
 from infra.projecting.build_lifecycle import ModelBuild
 from infra.read_models.keys import SegmentKeys, fingerprints_key
 from infra.read_models.versions import change_versions
+from infra.redis.scans import scan_keys
 from projections.ports import Segment
 from projections.versions import Build, Versions
 
@@ -54,7 +55,7 @@ def remove_build(client: Redis, name: str, build: Build, logs: Sequence[str]) ->
     """Remove every key of a dropped build. Several workers may do this at the same time, and repeat it."""
     for log in logs:
         keys: list[bytes] = []
-        for key in client.scan_iter(SegmentKeys(Segment(name, build, log)).prefix + "*", count=UNLINK_BATCH):
+        for key in scan_keys(client, SegmentKeys(Segment(name, build, log)).prefix, UNLINK_BATCH):
             keys.append(key)
             if len(keys) == UNLINK_BATCH:
                 client.unlink(*keys)

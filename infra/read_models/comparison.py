@@ -11,6 +11,7 @@ from redis import Redis
 
 from domain.errors import TickViewError
 from infra.read_models.keys import SegmentKeys
+from infra.redis.scans import scan_hash
 from projections.ports import Segment
 from projections.versions import Build
 
@@ -113,7 +114,7 @@ class _RowsAtCheckpoint:
 
 def _scan_keys(client: Redis, rows: str) -> Iterator[list[bytes]]:
     """Yield all keys of a hash in batches. HSCAN may return a key more than once."""
-    keys = iter(client.hscan_iter(rows, count=ROWS_PER_BATCH))
+    keys = scan_hash(client, rows, ROWS_PER_BATCH)
     while batch := [key for key, _ in islice(keys, ROWS_PER_BATCH)]:
         yield batch
 

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
+from infra.redis.scans import server_process
 from infra.serving.changes import ChangesCursor, Entry, commit
 from infra.serving.live_read_model import LiveReadModel, OpenQueries
 from projections.base import Projection
@@ -37,18 +38,23 @@ class _Loading:
         self.cursor = cursor
         self.replica = replica
         self._scan_cursors: dict[str, int] = dict.fromkeys(cursor.keys, 0)
+        self._process: str | None = None
 
     @property
     def has_all_pages(self) -> bool:
         """Whether all pages are loaded, so that only commits are missing."""
         return not self._scan_cursors
 
-    async def load_pages(self, client: Redis) -> None:
-        """Load the next page of each log."""
+    async def load_pages(self, client: Redis) -> bool:
+        """Load the next page of each log. Return False if the server was replaced, so that rows would be missing."""
         async with client.pipeline(transaction=False) as pipeline:
+            pipeline.info("server")
             for log, scan_cursor in self._scan_cursors.items():
                 pipeline.hscan(self.cursor.keys[log].rows, scan_cursor, count=PAGE_ROWS)
-            replies = await pipeline.execute()
+            info, *replies = await pipeline.execute()
+        self._process = self._process or server_process(info)
+        if server_process(info) != self._process:
+            return False
         for log, (scan_cursor, rows) in zip(list(self._scan_cursors), replies, strict=True):
             self.replica.put(log, [(key.decode(), document) for key, document in rows.items()])
             if scan_cursor == 0:
@@ -56,6 +62,7 @@ class _Loading:
             else:
                 self._scan_cursors[log] = scan_cursor
             await asyncio.sleep(0)
+        return True
 
 
 class ReplicatedReadModel(LiveReadModel):
@@ -171,8 +178,11 @@ class ReplicatedReadModel(LiveReadModel):
         """Finish one round of reading: load the next pages, or let the loaded replica answer."""
         loading = self._loading
         if loading and not loading.has_all_pages:
-            await loading.load_pages(client)
-            self._check_bound(loading.replica)
+            if await loading.load_pages(client):
+                self._check_bound(loading.replica)
+            else:
+                logger.info("Redis replaced, replica is loaded again", read_model=self.name)
+                self._loading = None
         elif loading and all_read:
             await self._answer_from(loading)
         if self._replica is not None:
