@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
-from rich.console import Console
 from rich.progress import track
+
+from infra.processes.terminal import TerminalConsole
 
 Item = TypeVar("Item")
 
-PROGRESS_CONSOLE = Console(stderr=True)
+PROGRESS_CONSOLE = TerminalConsole(stderr=True)
 """Console for progress: standard error, so that standard output contains only results."""
 
 

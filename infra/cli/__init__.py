@@ -9,7 +9,6 @@ import typer
 from eventsourcing.persistence import PersistenceError
 from pydantic import ValidationError
 from redis.exceptions import RedisError
-from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
@@ -18,6 +17,7 @@ from infra.cli.output import escape_unencodable
 from infra.processes.lifeline import stop_with_supervisor
 from infra.processes.logs import configure_logs
 from infra.processes.python import ignore_working_directory
+from infra.processes.terminal import TerminalConsole
 
 COMMANDS = {
     "up": "infra.cli.up:up",
@@ -119,4 +119,4 @@ def main() -> None:
 
 
 def _print_error(message: str) -> None:
-    Console(stderr=True).print(f"[bold red]tickview:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    TerminalConsole(stderr=True).print(f"[bold red]tickview:[/] {escape(message)}", highlight=False, soft_wrap=True)

@@ -8,20 +8,22 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from infra.processes.terminal import TerminalConsole, escape_controls_in_json
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-console = Console(width=None if sys.stdout.isatty() else 200)
+console = TerminalConsole(width=None if sys.stdout.isatty() else 200)
 """Console for results. A file or pipe gets lines of 200 characters, so that tables are not folded."""
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, indented and in UTF-8, whatever the encoding of the terminal is (RFC 8259)."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE, default=str))
+    document = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str)
+    sys.stdout.buffer.write(escape_controls_in_json(document) + b"\n")
     sys.stdout.buffer.flush()
 
 

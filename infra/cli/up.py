@@ -8,7 +8,6 @@ from threading import Event
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 import infra.demo
@@ -20,6 +19,7 @@ from infra.processes.errors import StartupError
 from infra.processes.python import module_command
 from infra.processes.stop_signals import stop_on_signals
 from infra.processes.supervisor import Program, Supervisor
+from infra.processes.terminal import TerminalConsole
 from infra.settings import Settings
 from infra.settings.urls import without_password
 
@@ -36,7 +36,7 @@ _DEMO_CATALOGUE = [
 _HEALTH_INTERVAL_SECONDS = 0.1
 """Seconds between two requests for the health of the API while it starts."""
 
-_console = Console()
+_console = TerminalConsole()
 
 
 def up(

@@ -8,6 +8,8 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict
 
+from infra.processes.terminal import escape_log_values
+
 logger = structlog.get_logger()
 
 
@@ -46,8 +48,10 @@ def configure_logs(level: str, role: str) -> None:
     def add_role(_logger: object, _method: str, event: EventDict) -> EventDict:
         return {"role": role, **event}
 
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    renderers: list[structlog.types.Processor] = (
+        [escape_log_values, structlog.dev.ConsoleRenderer()]
+        if sys.stderr.isatty()
+        else [structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[
@@ -55,7 +59,7 @@ def configure_logs(level: str, role: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", UnfailingStream(sys.stderr))),

@@ -184,3 +184,24 @@ def test_the_log_of_an_api_that_starts_without_servers_contains_no_secret(tmp_pa
     text = (tmp_path / "log").read_text()
     assert "the API starts without Redis" in text
     assert SECRET not in text
+
+
+def test_commands_print_no_control_characters_of_messages(client: httpx.Client, valkey_url: str) -> None:
+    hostile = "\x1b]0;title\x07\x9b31m\u202e"
+    unreadable = {"channel": hostile, "payload": f"{hostile} is no JSON"}
+    [refused] = client.post("/api/events", json=[unreadable]).json()["refused"]
+    readable = detection("HOSTILE")
+    readable["data"]["note"] = hostile
+    assert client.post("/api/events", json=readable).status_code == 201
+    for arguments in (
+        ("dead-letters", "list"),
+        ("dead-letters", "list", "--json"),
+        ("dead-letters", "show", refused["dead_letter"]),
+        ("dead-letters", "show", refused["dead_letter"], "--json"),
+        ("dead-letters", "retry", refused["dead_letter"]),
+        ("dead-letters", "discard", hostile.encode()),
+    ):
+        printed = tickview(*arguments, redis_url=valkey_url)
+        output = (printed.stdout + printed.stderr).decode()
+        assert "title" in output or "refused" in output, arguments
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(output), arguments
