@@ -27,6 +27,10 @@ Timestamp = Annotated[float, Field(ge=0, lt=253402300800, description="seconds s
 NO_VALUES: Any = Field(default_factory=dict, json_schema_extra={"default": {}})
 """Default of a dictionary field: a new empty dictionary. A factory is faster than pydantic's deep copy of a default."""
 
+OWN_IDS = "tickview:"
+"""Beginning of the ids of events that TickView itself records. The ids of producers must not begin with it: a producer
+that used the id of a later event would prevent that event."""
+
 UNKNOWN_TIER = "unknown"
 """Tier of a detection whose producer names no tier."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Interval
 
-from domain.events import UNKNOWN_TIER, PatternDetected, PatternExpired, PatternUpdated
+from domain.events import OWN_IDS, UNKNOWN_TIER, PatternDetected, PatternExpired, PatternUpdated
 from projections.base import Count, Group, Projection, StoredRow
 from projections.columns import EPOCH_SECONDS, Column
 from projections.pattern_views import COMPACT, full_view
@@ -131,7 +131,7 @@ class ActivePatterns(Projection[PatternRow, Handled]):
         assert row.expires_at is not None
         identity = f"{row.id} {row.expires_at!r} {stored.position}"
         return PatternExpired(
-            event_id="elapsed-" + sha256(identity.encode()).hexdigest()[:32],
+            event_id=f"{OWN_IDS}elapsed-" + sha256(identity.encode()).hexdigest()[:32],
             occurred_at=row.expires_at,
             source="tickview",
             correlation_id=row.correlation_id,

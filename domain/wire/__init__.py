@@ -15,7 +15,7 @@ from domain.wire.channels import (
 )
 from domain.wire.message import MessageLevels
 from domain.wire.reader import MAX_BYTES, ReadResult, channel_for, read
-from domain.wire.refusal import Code, Refusal, RefusedError
+from domain.wire.refusal import Code, Refusal, RefusedError, preview, shorten
 
 __all__ = [
     "BACKTEST_PROGRESS",
@@ -33,5 +33,7 @@ __all__ = [
     "Refusal",
     "RefusedError",
     "channel_for",
+    "preview",
     "read",
+    "shorten",
 ]

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from domain.codec import decode, encode, topic_of
 from domain.event_types import EVENT_TYPES
-from domain.events import Event
+from domain.events import OWN_IDS, Event
 from domain.streams import USER_PREFIX
 from domain.wire.channels import CHANNEL_OF, CHANNELS, Channel, EventBuilder
 from domain.wire.message import MessageLevels, parse_message, split_levels
-from domain.wire.refusal import Refusal, RefusedError, preview
+from domain.wire.refusal import Refusal, RefusedError, preview, shorten
 
 MAX_BYTES = 1_048_576
 """Default for the highest number of bytes in a message."""
@@ -21,8 +21,8 @@ MAX_BYTES = 1_048_576
 MAX_ITEMS = 10_000
 """Highest number of items in a batch."""
 
-MAX_REASONS = 10
-"""Highest number of items of a batch whose refusals are told one by one."""
+CONTENT_LENGTH = 16
+"""Number of hexadecimal digits of the digest of a content."""
 
 STORED_FACTOR = 2
 """The events of a message have at most this number times the bytes of the largest message. JSON numbers can grow: the
@@ -34,6 +34,8 @@ class ReadResult(NamedTuple):
 
     events: tuple[Event, ...]
     refusals: tuple[Refusal, ...]
+    contents: tuple[str, ...] = ()
+    """For each event a digest of the message or of the item of the batch. Equal ids must have equal contents."""
 
 
 def read(channel: str, payload: bytes, received_at: float, *, max_bytes: int = MAX_BYTES) -> ReadResult:
@@ -60,8 +62,9 @@ def read(channel: str, payload: bytes, received_at: float, *, max_bytes: int = M
         if event_type in declaration.batches:
             result = _read_batch(channel, event_type, message, received_at, max_bytes)
         else:
-            event_id = message.take_event_id() or _derived_id(channel.encode(), content)
-            result = ReadResult((_build(declaration.builders[event_type], message, event_id, received_at),), ())
+            event_id, digest = _identify(message, channel.encode(), content)
+            event = _build(declaration.builders[event_type], message, event_id, received_at)
+            result = ReadResult((event,), (), (digest,))
         if len(payload) > max_bytes // 4:  # smaller messages cannot grow beyond the bound
             _check_stored_bytes(result.events, STORED_FACTOR * max_bytes)
         return result
@@ -100,6 +103,19 @@ def _expected(event_types: Iterable[str]) -> str:
 
 def _normalize(event_type: Any) -> str:
     return event_type.strip().lower() if isinstance(event_type, str) else ""
+
+
+def _identify(message: MessageLevels, context: bytes, content: Any) -> tuple[str, str]:
+    """Return the id of an event, and the digest of the content that has the id."""
+    event_id = message.take_event_id()
+    if event_id is None:
+        derived = _derived_id(context, content)
+        return derived, derived[:CONTENT_LENGTH]
+    if event_id.startswith(OWN_IDS):
+        raise RefusedError(
+            "reserved-id", f"event_id is {preview(event_id)}: ids that begin with {OWN_IDS} are reserved"
+        )
+    return event_id, _derived_id(b"", content)[:CONTENT_LENGTH]
 
 
 def _derived_id(context: bytes, content: Any) -> str:
@@ -171,23 +187,16 @@ def _read_batch(
             f"together more than the {max_bytes} bytes allowed: send smaller batches",
         )
     context = channel.encode() + b"\0" + blake2b(envelope, digest_size=16).digest()
-    events, refusals = [], []
+    events, contents, refusals = [], [], []
     for index, item in enumerate(items):
         try:
             event_type, item_message = _read_item(declaration, item_type, message, item)
-            event_id = item_message.take_event_id() or _derived_id(context, item)
+            event_id, digest = _identify(item_message, context, item)
             events.append(_build(declaration.builders[event_type], item_message, event_id, received_at))
+            contents.append(digest)
         except RefusedError as refused:
             refusals.append(Refusal(refused.refusal.code, f"{field}[{index}]: {refused.refusal.reason}"))
-    return ReadResult(tuple(events), tuple(_shorten(refusals, field)))
-
-
-def _shorten(refusals: list[Refusal], field: str) -> list[Refusal]:
-    """Return the first refusals, and one with the number of all others."""
-    shown, others = refusals[:MAX_REASONS], refusals[MAX_REASONS:]
-    if others:
-        shown.append(Refusal(others[0].code, f"{field}: {len(others)} more items cannot be read"))
-    return shown
+    return ReadResult(tuple(events), tuple(shorten(refusals)), tuple(contents))
 
 
 def _read_item(declaration: Channel, item_type: str, batch: MessageLevels, item: Any) -> tuple[str, MessageLevels]:

@@ -1,6 +1,7 @@
 """Refusals: the reasons why a message, or one item of a batch, cannot be read."""
 
 import reprlib
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from domain.errors import TickViewError
@@ -18,6 +19,8 @@ Code = Literal[
     "not-json",
     "out-of-range",
     "reader-failed",
+    "reserved-id",
+    "same-id",
     "too-deep",
     "too-large",
     "unknown-channel",
@@ -37,6 +40,10 @@ class Refusal(NamedTuple):
     """One printable sentence: the field, its value (shortened), and the expected value."""
 
 
+MAX_REFUSALS = 10
+"""Highest number of items of a batch whose refusals are told one by one."""
+
+
 class RefusedError(TickViewError):
     """The message or the item of a batch cannot be read as an event.
 
@@ -47,6 +54,14 @@ class RefusedError(TickViewError):
     def __init__(self, code: Code, reason: str) -> None:
         super().__init__(reason)
         self.refusal = Refusal(code, reason)
+
+
+def shorten(refusals: Sequence[Refusal]) -> list[Refusal]:
+    """Return the first ``MAX_REFUSALS`` refusals, and one with the number of all others."""
+    shown, others = list(refusals[:MAX_REFUSALS]), refusals[MAX_REFUSALS:]
+    if others:
+        shown.append(Refusal(others[0].code, f"{len(others)} more items are refused"))
+    return shown
 
 
 _limited = reprlib.Repr()

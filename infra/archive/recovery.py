@@ -14,7 +14,7 @@ from psycopg import Connection
 from redis import Redis
 
 from domain.codec import encode, topic_of
-from domain.events import PositionLost
+from domain.events import OWN_IDS, PositionLost
 from domain.log import LogEntry
 from domain.streams import MARKET_LOG, is_market_log, log_stream
 from infra.archive.row_format import parse_row, received_rows
@@ -182,7 +182,9 @@ def _placeholders(log: LogHandle, after: int, upto: int) -> Iterator[EventToRest
     now = datetime.now(UTC).timestamp()
     versions: Any = run_on_key_node(log.client, log.keys.versions, lambda node: node.hget(log.keys.versions, stream))
     for version, position in enumerate(range(after + 1, upto + 1), int(versions or 0) + 1):
-        event = PositionLost(event_id=f"lost-{log.name}-{position}", occurred_at=now, source="tickview", log=log.name)
+        event = PositionLost(
+            event_id=f"{OWN_IDS}lost-{log.name}-{position}", occurred_at=now, source="tickview", log=log.name
+        )
         entry = LogEntry(position, stream, version, topic_of(PositionLost), event.event_id, now, encode(event))
         yield EventToRestore(entry, store_entry=True)
 

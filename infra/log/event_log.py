@@ -49,6 +49,8 @@ class NewEvent(NamedTuple):
     """The version that the event must get; None for the next version of the stream."""
     origin: str = ""
     """The way by which the event arrived: see ``LogEntry``."""
+    content: str = ""
+    """A digest of the content that has the id, without blanks. Empty: the content is not compared."""
 
 
 class Appended(NamedTuple):
@@ -57,6 +59,8 @@ class Appended(NamedTuple):
     position: int
     version: int
     duplicate: bool
+    differs: bool = False
+    """Whether the original event of a duplicate has other content."""
 
 
 class EventLog(LogHandle):
@@ -127,11 +131,12 @@ class EventLog(LogHandle):
             expected = "" if event.expected_version is None else event.expected_version
             # The client repeats a call whose reply is lost. A random id makes the log drop the repeated event.
             event_id = event.event_id or token_urlsafe(12)
-            arguments += (streams[event.stream], event.topic, event_id, expected, event.state, event.origin)
+            arguments += (streams[event.stream], event.topic, event_id, expected)
+            arguments += (event.state, event.origin, event.content)
         outcome, *numbers = self._append_opened(keys, arguments)
         if outcome == b"appended":
             triples = zip(*[iter(numbers)] * 3, strict=True)
-            return [Appended(position, version, bool(duplicate)) for position, version, duplicate in triples]
+            return [Appended(position, version, kind > 0, kind > 1) for position, version, kind in triples]
         if outcome == b"tracked":
             raise TrackingConflictError(
                 f"{tracking} is not after the tracking position {numbers[0]} in log {self.name}"

@@ -6,6 +6,7 @@ Every message takes this path, from pub/sub, from the ingest stream or over HTTP
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import structlog
 
@@ -13,9 +14,9 @@ from domain.announcements import DeadLetter, Message, Receipt, RecordedEvent
 from domain.codec import encode, topic_of
 from domain.events import Event
 from domain.streams import log_of
-from domain.wire import ReadResult, Refusal, read
+from domain.wire import ReadResult, Refusal, preview, read, shorten
 from infra.log.bounds import split_by_bytes
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import Appended, EventLog, NewEvent
 from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
 
 logger = structlog.get_logger()
@@ -45,29 +46,26 @@ class Recorder:
             PersistenceError: The log cannot append.
         """
         readings = [self._read(message) for message in messages]
-        recorded = self._append_readings(readings, list(map(_origin, messages, readings)))
+        outcomes = self._append_readings(readings, list(map(_origin, messages, readings)))
         letters = [
-            _letter(message, reading.refusals)
-            for message, reading in zip(messages, readings, strict=True)
-            if reading.refusals
+            _letter(message, outcome.refusals)
+            for message, outcome in zip(messages, outcomes, strict=True)
+            if outcome.refusals
         ]
         if letters:
             self._store(letters)
-        return [
-            _receipt(message, reading, events)
-            for message, reading, events in zip(messages, readings, recorded, strict=True)
-        ]
+        return list(map(_receipt, messages, outcomes))
 
     def retry(self, letter: DeadLetter) -> Receipt:
         """Read a dead letter again and record its events. Discard the dead letter if nothing is refused now."""
         message = Message(letter.channel, letter.payload, letter.received_at, letter.via)
         reading = self._read(message)
-        recorded = self._append_readings([reading], [f"retry {letter.id}"])
-        if reading.refusals:
-            self._dead_letters.record_failed_retry(letter, reading.refusals)
+        [outcome] = self._append_readings([reading], [f"retry {letter.id}"])
+        if outcome.refusals:
+            self._dead_letters.record_failed_retry(letter, outcome.refusals)
         else:
             self._dead_letters.discard(letter.id)
-        return _receipt(message, reading, recorded[0])
+        return _receipt(message, outcome)
 
     def refuse(self, message: Message, refusal: Refusal) -> None:
         """Store a message as a dead letter without reading it. Raises RedisError."""
@@ -84,37 +82,41 @@ class Recorder:
             RedisError: The log cannot be written.
             PersistenceError: The log cannot append.
         """
-        return self._append([(event, origin) for event in events])
+        return [event for event in self._append([_new_event(event, origin) for event in events], events) if event]
 
     def _read(self, message: Message) -> ReadResult:
         return read(message.channel, message.payload, message.received_at, max_bytes=self._max_message_bytes)
 
-    def _append(self, events: Sequence[tuple[Event, str]]) -> list[RecordedEvent]:
-        """Append events with their origins, with one append per log, or several if the events are large.
+    def _append(self, new_events: Sequence[NewEvent], events: Sequence[Event]) -> list[RecordedEvent | None]:
+        """Append events, with one append per log, or several if the events are large.
+
+        Args:
+            new_events: The events as the log stores them.
+            events: The same events, in the same order.
 
         Returns:
-            The result in the order of ``events``.
+            The result in the order of the events. None: the log has another event with the id.
         """
         numbers_by_log: dict[str, list[int]] = defaultdict(list)
-        for number, (event, _) in enumerate(events):
+        for number, event in enumerate(new_events):
             numbers_by_log[log_of(event.stream, len(self._logs))].append(number)
-        recorded: dict[int, RecordedEvent] = {}
+        recorded: dict[int, RecordedEvent | None] = {}
         for log, numbers in numbers_by_log.items():
-            new_events = [_new_event(*events[number]) for number in numbers]
-            appended = [place for batch in split_by_bytes(new_events) for place in self._logs[log].append(batch)]
+            batches = split_by_bytes([new_events[number] for number in numbers])
+            appended = [place for batch in batches for place in self._logs[log].append(batch)]
             for number, place in zip(numbers, appended, strict=True):
-                event, _ = events[number]
-                recorded[number] = RecordedEvent(event.event_id, type(event).__name__, event.stream, log, *place)
+                recorded[number] = None if place.differs else _recorded_event(events[number], log, place)
         return [recorded[number] for number in range(len(events))]
 
-    def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[str]) -> list[list[RecordedEvent]]:
-        """Append the events of all readings at once. Return the recorded events of each reading."""
-        recorded = iter(
-            self._append(
-                [(event, origin) for reading, origin in zip(readings, origins, strict=True) for event in reading.events]
-            )
-        )
-        return [list(islice(recorded, len(reading.events))) for reading in readings]
+    def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[str]) -> list["_Outcome"]:
+        """Append the events of all readings at once. Return the outcome of each reading."""
+        new_events = [
+            _new_event(event, origin, content)
+            for reading, origin in zip(readings, origins, strict=True)
+            for event, content in zip(reading.events, reading.contents, strict=True)
+        ]
+        recorded = iter(self._append(new_events, [event for reading in readings for event in reading.events]))
+        return [_outcome(reading, list(islice(recorded, len(reading.events)))) for reading in readings]
 
     def _store(self, letters: Sequence[DeadLetter]) -> None:
         dropped = self._dead_letters.store(letters)
@@ -126,8 +128,32 @@ class Recorder:
             logger.error("old dead letters dropped", dropped=dropped)
 
 
-def _new_event(event: Event, origin: str) -> NewEvent:
-    return NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id, origin=origin)
+class _Outcome(NamedTuple):
+    """The recorded events of a message, and the refusals of its other parts."""
+
+    events: list[RecordedEvent]
+    refusals: list[Refusal]
+
+
+def _outcome(reading: ReadResult, recorded: Sequence[RecordedEvent | None]) -> _Outcome:
+    """Turn each event whose id belongs to another content into a refusal."""
+    conflicts = [event for event, place in zip(reading.events, recorded, strict=True) if place is None]
+    refusals = [
+        Refusal("same-id", f"the event_id {preview(event.event_id)} was recorded before: same id, other content")
+        for event in conflicts
+    ]
+    return _Outcome([place for place in recorded if place], [*reading.refusals, *shorten(refusals)])
+
+
+def _new_event(event: Event, origin: str, content: str = "") -> NewEvent:
+    topic = topic_of(type(event))
+    return NewEvent(event.stream, topic, encode(event), event.event_id, origin=origin, content=content)
+
+
+def _recorded_event(event: Event, log: str, place: Appended) -> RecordedEvent:
+    return RecordedEvent(
+        event.event_id, type(event).__name__, event.stream, log, place.position, place.version, place.duplicate
+    )
 
 
 def _origin(message: Message, reading: ReadResult) -> str:
@@ -149,6 +175,6 @@ def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
     )
 
 
-def _receipt(message: Message, reading: ReadResult, events: Sequence[RecordedEvent]) -> Receipt:
-    letter = letter_id(message.channel, message.payload) if reading.refusals else None
-    return Receipt(tuple(events), reading.refusals, letter)
+def _receipt(message: Message, outcome: _Outcome) -> Receipt:
+    letter = letter_id(message.channel, message.payload) if outcome.refusals else None
+    return Receipt(tuple(outcome.events), tuple(outcome.refusals), letter)

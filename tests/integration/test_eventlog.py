@@ -48,14 +48,17 @@ class Oracle:
     """A naive event log in memory that defines the expected behaviour."""
 
     entries: list[LogEntry] = field(default_factory=list)
+    contents: list[str] = field(default_factory=list)
 
     def append(self, events: list[NewEvent]) -> list[Appended]:
-        entries = list(self.entries)
+        entries, contents = list(self.entries), list(self.contents)
         results = []
         for event in events:
             originals = [entry for entry in entries if event.event_id and entry.event_id == event.event_id]
             if originals:
-                results.append(Appended(originals[0].position, originals[0].version, duplicate=True))
+                content = contents[originals[0].position - 1]
+                differs = "" not in (content, event.content) and content != event.content
+                results.append(Appended(originals[0].position, originals[0].version, duplicate=True, differs=differs))
                 continue
             versions = [entry.version for entry in entries if entry.stream == event.stream]
             allowed = [max(versions) + 1] if versions else [1, 0]
@@ -66,8 +69,9 @@ class Oracle:
             entries.append(
                 LogEntry(position, event.stream, version, event.topic, event.event_id, 0.0, event.state, event.origin)
             )
+            contents.append(event.content)
             results.append(Appended(position, version, duplicate=False))
-        self.entries = entries
+        self.entries, self.contents = entries, contents
         return results
 
 
@@ -80,6 +84,7 @@ new_events = st.builds(
     event_id=st.sampled_from(["", *"pqrstuvw"]),
     expected_version=st.none() | st.integers(-1, 6),
     origin=st.sampled_from(["", "http"]),
+    content=st.sampled_from(["", "0f", "f0"]),
 )
 version_bounds = st.none() | st.integers(-1, 6)
 

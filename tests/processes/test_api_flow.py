@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
+from domain.wire import PATTERNS
 from projections.patterns import ActivePatterns
 from tests import servers
 from tests.processes.api_service import detection, post, service
@@ -83,6 +85,25 @@ def test_a_repeated_message_is_recorded_once(client: httpx.Client) -> None:
     again = client.post("/api/events", json=[message, message])
     assert again.status_code == 201
     assert again.json()["events"] == [{**first, "duplicate": True}] * 2
+
+
+def test_an_id_that_comes_again_with_other_content_becomes_a_dead_letter(client: httpx.Client) -> None:
+    message = {**detection("SAMEID"), "event_id": "the-same-id"}
+    other = {**detection("SAMEID", confidence=0.4), "event_id": "the-same-id"}
+    [first] = client.post("/api/events", json=message).json()["events"]
+    as_text = {"channel": PATTERNS, "payload": orjson.dumps(message).decode()}
+    [again] = client.post("/api/events", json=as_text).json()["events"]
+    assert again == {**first, "duplicate": True}
+    answer = client.post("/api/events", json=[message, other])
+    assert answer.status_code == 207
+    [refused] = answer.json()["refused"]
+    assert (refused["index"], refused["code"]) == (1, "same-id")
+    assert "same id, other content" in refused["reason"]
+    [event] = answer.json()["events"]
+    assert event == {**first, "duplicate": True}
+    letter = client.get(f"/api/dead-letters/{refused['dead_letter']}").json()["dead_letter"]
+    assert orjson.loads(letter["payload"]) == other
+    assert client.post(f"/api/dead-letters/{refused['dead_letter']}/retry").status_code == 422
 
 
 def test_messages_come_with_a_channel_or_as_a_bare_payload(client: httpx.Client) -> None:

@@ -207,7 +207,7 @@ def test_the_channel_of_a_payload_follows_from_its_event_type(payload: dict[str,
 def test_a_batch_tells_ten_refusals_and_the_number_of_the_others() -> None:
     result = read({"event_type": "patterns_batch", "patterns": [1] * 5_000})
     assert len(result.refusals) == 11
-    assert result.refusals[-1].reason == "patterns: 4990 more items cannot be read"
+    assert result.refusals[-1].reason == "4990 more items are refused"
     assert sum(len(refusal.reason) for refusal in result.refusals) < 2_000
 
 
@@ -230,3 +230,20 @@ def test_a_message_whose_numbers_grow_too_much_is_refused() -> None:
     assert wire.read(wire.PATTERNS, payload, RECEIVED_AT).refusals == ()
     (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload)).refusals
     assert (refusal.code, "the events of the message have" in refusal.reason) == ("too-large", True)
+
+
+@pytest.mark.parametrize("event_id", ["tickview:", "tickview:elapsed-0"])
+def test_an_id_of_the_service_is_refused(event_id: str) -> None:
+    (refusal,) = read({**DETECTION, "event_id": event_id}).refusals
+    assert (refusal.code, event_id in refusal.reason) == ("reserved-id", True)
+    batch = read({"event_type": "patterns_batch", "patterns": [{**BODY, "event_id": event_id}, BODY]})
+    assert [refusal.code for refusal in batch.refusals] == ["reserved-id"]
+    assert len(batch.events) == 1
+
+
+def test_equal_content_has_an_equal_digest() -> None:
+    message = {**DETECTION, "event_id": "a"}
+    assert read(message).contents == read(dict(reversed(message.items()))).contents
+    assert read(message).contents != read({**message, "confidence": 0.7}).contents
+    batches = [read({"event_type": "patterns_batch", "sent_at": moment, "patterns": [message]}) for moment in (1, 2)]
+    assert batches[0].contents == batches[1].contents, "the envelope of a batch is no content of its items"

@@ -5,7 +5,7 @@ Append events to a log and move a tracking position, all or nothing.
 
 append(log, meta, versions, tracking, positions …;
        ids_prefix, window, application, tracked, token, stream_count, stream …,
-       [stream_number, topic, event_id, expected_version, state, origin] …) -> reply
+       [stream_number, topic, event_id, expected_version, state, origin, content] …) -> reply
 
 Keys, all in the hash slot of the log
   log         stream      entry "<position>-0": stream, version, topic, event_id, recorded_at (ms), state, origin
@@ -16,7 +16,8 @@ Keys, all in the hash slot of the log
   tracking    hash        application -> "<position> <token of the call that set it>"
   positions … list        one per stream of the call: the positions of its events, in order of version
 Undeclared keys, computed from the server's clock, in the same hash slot
-  <ids_prefix><n> hash    event id -> "<position> <version>", for the n-th dedupe window since 1970
+  <ids_prefix><n> hash    event id -> "<position> <version>" or "<position> <version> <content>", for the n-th dedupe
+                          window since 1970
 
 Arguments
   ids_prefix        prefix of the keys of the dedupe windows
@@ -33,6 +34,7 @@ Arguments
     expected_version  version that the event must get, or "" for the next version
     state             serialized event
     origin            way by which the event arrived
+    content           digest of the content that has the id, without blanks, or "" if it is not compared
 
 Replies
   {"unopened"}
@@ -43,14 +45,14 @@ Replies
       The event cannot get its expected version. Nothing is written.
   {"appended", [position, version, is_duplicate] …}
       All events are in the log. is_duplicate is 1 for an event that was dropped, which has the position and the version
-      of the original event, and else 0.
+      of the original event; 2 if the original event has other content; and else 0.
 ]]
 
 -- Highest number of values per command. unpack() puts its values on Lua's stack, which holds 8,000 values.
 local MAX_VALUES = 1000
 
 -- Number of arguments per event.
-local ARGUMENTS_PER_EVENT = 6
+local ARGUMENTS_PER_EVENT = 7
 
 -- Bytes of a state from which an event is large: readers bound batches of such events by their bytes.
 local LARGE_STATE = 8192
@@ -88,17 +90,18 @@ local function parse_event(args, first, number)
     expected = tonumber(args[at + 3]),
     state = args[at + 4],
     origin = args[at + 5],
+    content = args[at + 6],
   }
 end
 
--- Event id -> {position, version}, for the ids that the dedupe windows contain.
+-- Event id -> {position, version, content}, for the ids that the dedupe windows contain.
 local function find_duplicates(ids, windows)
   local known = {}
   for _, window in ipairs(windows) do
     for index, value in ipairs(call_in_chunks('HMGET', window, ids)) do
       if value then
-        local position, version = value:match('^(%d+) (%d+)$')
-        known[ids[index]] = { tonumber(position), tonumber(version) }
+        local position, version, content = value:match('^(%d+) (%d+) ?(%S*)$')
+        known[ids[index]] = { tonumber(position), tonumber(version), content }
       end
     end
   end
@@ -147,7 +150,11 @@ local function append(keys, args)
   local reply, fresh = { 'appended' }, {}
   for number, event in ipairs(events) do
     local original = known[event.id]
-    local duplicate = original and 1 or 0
+    local duplicate = 0
+    if original then
+      local differs = event.content ~= '' and original[3] ~= '' and event.content ~= original[3]
+      duplicate = differs and 2 or 1
+    end
     if not original then
       local previous = last[event.stream]
       local version = previous and previous + 1 or (event.expected == 0 and 0 or 1)
@@ -157,7 +164,7 @@ local function append(keys, args)
       position = position + 1
       event.position, event.version = position, version
       last[event.stream] = version
-      original = { position, version }
+      original = { position, version, event.content }
       known[event.id] = original
       fresh[#fresh + 1] = event
     end
@@ -188,7 +195,8 @@ local function append(keys, args)
     positions[event.stream] = positions[event.stream] or {}
     table.insert(positions[event.stream], at)
     table.insert(new_ids, event.id)
-    table.insert(new_ids, string.format('%s %d', at, event.version))
+    local suffix = event.content == '' and '' or ' ' .. event.content
+    table.insert(new_ids, string.format('%s %d%s', at, event.version, suffix))
   end
   for stream, list in pairs(positions) do
     call_in_chunks('RPUSH', keys[4 + stream], list)
