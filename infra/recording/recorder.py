@@ -131,18 +131,21 @@ class Recorder:
 class _Outcome(NamedTuple):
     """The recorded events of a message, and the refusals of its other parts."""
 
-    events: list[RecordedEvent]
-    refusals: list[Refusal]
+    events: Sequence[RecordedEvent]
+    refusals: Sequence[Refusal]
 
 
-def _outcome(reading: ReadResult, recorded: Sequence[RecordedEvent | None]) -> _Outcome:
+def _outcome(reading: ReadResult, recorded: list[RecordedEvent | None]) -> _Outcome:
     """Turn each event whose id belongs to another content into a refusal."""
-    conflicts = [event for event, place in zip(reading.events, recorded, strict=True) if place is None]
+    places = [place for place in recorded if place]
+    if len(places) == len(recorded):
+        return _Outcome(places, reading.refusals)
     refusals = [
         Refusal("same-id", f"the event_id {preview(event.event_id)} was recorded before: same id, other content")
-        for event in conflicts
+        for event, place in zip(reading.events, recorded, strict=True)
+        if place is None
     ]
-    return _Outcome([place for place in recorded if place], [*reading.refusals, *shorten(refusals)])
+    return _Outcome(places, [*reading.refusals, *shorten(refusals)])
 
 
 def _new_event(event: Event, origin: str, content: str = "") -> NewEvent:
