@@ -42,6 +42,7 @@ def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str
         AssertionError: The oracle found a fault. The message has the seed, the faults and the logs.
     """
     chance, sent = random.Random(seed), Sent()
+    before_losses = seconds if bug else seconds * 2 / 3
     with (
         running_system(bug) as system,
         httpx.Client(base_url=system.api_url, timeout=20) as client,
@@ -56,14 +57,14 @@ def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str
         try:
             with sampling(system) as samples, running_threads(loops):
                 stalls = [stall(system, chance.choice(STALLED_ROLES))]
-                cause_faults(_choose(system, system.faults, fault), chance, seconds * 2 / 3 - STALL_SECONDS, faults)
+                cause_faults(_choose(system, system.faults, fault), chance, before_losses - STALL_SECONDS, faults)
             logs = judge()
             oracle.check_samples(samples, logs)
             oracle.check_health(samples, stalls)
             if bug is None:
                 with running_threads(loops):
                     choices = [*losses.faults, system.kill_role, system.suspend_role]
-                    cause_faults(_choose(losses, choices, fault), chance, seconds / 3, faults)
+                    cause_faults(_choose(losses, choices, fault), chance, seconds - before_losses, faults)
                 judge()
         except AssertionError as error:
             raise AssertionError(f"CHAOS_SEED={seed}: {error}\nfaults: {faults}\n{system.logs()}") from error
