@@ -21,6 +21,7 @@ from domain.wire.message import MessageLevels
 from domain.wire.refusal import RefusedError, preview
 from domain.wire.values import (
     count,
+    end,
     fraction,
     identifier,
     job_id,
@@ -169,7 +170,7 @@ def _times_of_change(message: MessageLevels, received_at: float) -> dict[str, fl
 
 def _take_measures(message: MessageLevels, fields: dict[str, Any]) -> None:
     """Read the price, the expiry and the indicators into ``fields``."""
-    fields["expires_at"] = optional(moment, message.take("expires_at"))
+    fields["expires_at"] = optional(end, message.take("expires_at"))
     fields["current_price"] = optional(number, message.take("current_price"))
     fields["price_change"] = optional(number, message.take("price_change"))
     indicators = optional(mapping, message.take("indicators")) or {}

@@ -19,8 +19,18 @@ T = TypeVar("T")
 MAX_TIME = 253402300800.0
 """The first second of the year 10000, in seconds since the epoch. A time must be earlier."""
 
-MIN_TEXT_SECONDS = 1e8
-"""The lowest number in a text that counts as epoch seconds (the year 1973). A lower number may be a date: 20250904."""
+MIN_SECONDS, MAX_SECONDS = 1e8, 1e11
+"""The numbers from the first to below the second count as epoch seconds (the years 1973 to 5138)."""
+
+SUBDIVISIONS = (1e3, 1e6, 1e9)
+"""Milliseconds, microseconds and nanoseconds per second."""
+
+MIN_SUBDIVIDED, MAX_SUBDIVIDED = 1e9, 4_102_444_800.0
+"""The times, in epoch seconds, that count as milliseconds, microseconds or nanoseconds: from September 2001 to the year
+2100. Other numbers have other meanings, such as .NET ticks (1990 in nanoseconds) and FILETIME (1974)."""
+
+NO_END = 253370764800.0
+"""The first second of the year 9999, in seconds since the epoch. An end in this year means that there is no end."""
 
 MAX_COUNT = 2**53
 """The highest whole number that every JSON parser reads exactly (RFC 8259, section 6)."""
@@ -86,9 +96,9 @@ def _parse_number(text: str) -> float | None:
 def moment(field: Field) -> float:
     """Read a time from 1970 to 9999.
 
-    A number is a time in seconds, milliseconds, microseconds or nanoseconds since the epoch. The magnitude decides:
-    numbers below 1e11 (the year 5138) are seconds, numbers below 1e14 milliseconds, numbers below 1e17 microseconds.
-    A text is such a number or a time in ISO 8601. A time in ISO 8601 without a zone is in UTC.
+    A number is a time in seconds since the epoch (1973 to 5138), or in milliseconds, microseconds or nanoseconds (2001
+    to 2100), or the digits of a date or a time (20250904, 20250904103000). Every other number is refused. A text is
+    such a number or a time in ISO 8601. A time without a zone is in UTC.
 
     Returns:
         The time in seconds since the epoch.
@@ -96,37 +106,52 @@ def moment(field: Field) -> float:
     value = field[1]
     seconds: float | None = None
     if type(value) is float or type(value) is int:
-        seconds = _epoch_seconds(value)
+        seconds = _read_time(value)
     elif isinstance(value, str):
         seconds = _parse_time(value.strip())
     if seconds is None or not 0 <= seconds < MAX_TIME:
         raise RefusedError(
             "not-a-time",
-            f"{field[0]} is {preview(value)}, which is not a time from 1970 to 9999: "
-            "expected epoch seconds, epoch milliseconds or ISO 8601",
+            f"{field[0]} is {preview(value)}, which is not a time: expected epoch seconds, epoch milliseconds (2001 to "
+            "2100) or ISO 8601",
         )
     return seconds
 
 
-def _epoch_seconds(value: float) -> float:
-    if value < 1e11:
+def end(field: Field) -> float | None:
+    """Read the time of an end. Return None for a time in the year 9999, which means that there is no end."""
+    seconds = moment(field)
+    return None if seconds >= NO_END else seconds
+
+
+def _read_time(value: float) -> float | None:
+    if MIN_SECONDS <= value < MAX_SECONDS:
         return float(value)
-    if value < 1e14:
-        return value / 1_000
-    if value < 1e17:
-        return value / 1_000_000
-    return value / 1_000_000_000
+    for subdivision in SUBDIVISIONS:
+        if MIN_SUBDIVIDED <= value / subdivision < MAX_SUBDIVIDED:
+            return value / subdivision
+    return _read_digits(str(int(value))) if 1e7 <= value < 1e14 and value == int(value) else None
+
+
+def _read_digits(digits: str) -> float | None:
+    """Read the digits of a date or of a time: YYYYMMDD or YYYYMMDDhhmmss. Return None for other digits."""
+    if len(digits) not in (8, 14):
+        return None
+    return _parse_iso_8601(digits[:8] + ("T" + digits[8:] if digits[8:] else ""))
 
 
 def _parse_time(text: str) -> float | None:
     value = _parse_number(text)
-    if value is not None and value >= MIN_TEXT_SECONDS:
-        return _epoch_seconds(value)
+    return _parse_iso_8601(text.upper()) if value is None else _read_time(value)
+
+
+def _parse_iso_8601(text: str) -> float | None:
     try:
-        time = datetime.fromisoformat(text.upper())
+        time = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    # The last microseconds of 9999 are rounded to the year 10000.
+    return min((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp(), MAX_TIME - 1)
 
 
 def symbol(field: Field) -> str:

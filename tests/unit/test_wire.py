@@ -1,6 +1,7 @@
 """Reading messages of producers: sample messages become the expected events or refusals; batches, sizes, ids."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -247,3 +248,45 @@ def test_equal_content_has_an_equal_digest() -> None:
     assert read(message).contents != read({**message, "confidence": 0.7}).contents
     batches = [read({"event_type": "patterns_batch", "sent_at": moment, "patterns": [message]}) for moment in (1, 2)]
     assert batches[0].contents == batches[1].contents, "the envelope of a batch is no content of its items"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (20250904, "2025-09-04T00:00:00"),
+        ("20250904", "2025-09-04T00:00:00"),
+        (20250904.0, "2025-09-04T00:00:00"),
+        (20250904103000, "2025-09-04T10:30:00"),
+        ("20250904103000", "2025-09-04T10:30:00"),
+        (1756981800, "2025-09-04T10:30:00"),
+        (1756981800000, "2025-09-04T10:30:00"),
+        ("1756981800000000", "2025-09-04T10:30:00"),
+        (1756981800000000000, "2025-09-04T10:30:00"),
+        (315532800, "1980-01-01T00:00:00"),
+    ],
+)
+def test_a_number_is_read_as_the_time_that_it_says(value: Any, expected: str) -> None:
+    (event,) = read({**DETECTION, "timestamp": value}).events
+    assert event.occurred_at == datetime.fromisoformat(expected + "+00:00").timestamp()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0, 1, -1, 20251304, 20250904253000, 99999999, "7"),
+        638_925_786_000_000_000,  # .NET ticks
+        133_986_426_000_000_000,  # FILETIME
+        253_402_300_799,  # the end of 9999 in seconds
+        915_148_800_000,  # 1999 in milliseconds
+        4_102_444_800_000,  # 2100 in milliseconds
+    ],
+)
+def test_a_number_that_may_be_no_time_is_refused(value: Any) -> None:
+    (refusal,) = read({**DETECTION, "timestamp": value}).refusals
+    assert (refusal.code, str(value)[:8] in refusal.reason) == ("not-a-time", True)
+
+
+@pytest.mark.parametrize("value", ["9999-12-31T23:59:59.9999999", "9999-12-31", "9999-12-31T23:59:59Z"])
+def test_an_end_in_the_year_9999_is_no_end(value: str) -> None:
+    (event,) = read({**DETECTION, "expires_at": value}).events
+    assert event.expires_at is None  # type: ignore[attr-defined]
