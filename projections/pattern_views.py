@@ -37,6 +37,11 @@ def short_name(pattern: str) -> str:
     return "".join(SHORT_WORDS.get(word.lower(), word[:1].upper() + word[1:]) for word in words) or pattern
 
 
+def decimal(value: float, decimals: int, sign: str = "") -> str:
+    """Value with these decimals, and with an exponent from a billion on: a number can have 309 digits."""
+    return f"{value:{sign}.{decimals}{'f' if abs(value) < 1e9 else 'e'}}"
+
+
 def two_decimals(value: float) -> float:
     """Value with 2 decimals."""
     return round(value, 2)
@@ -44,17 +49,17 @@ def two_decimals(value: float) -> float:
 
 def factor(value: float) -> str:
     """Factor with 1 decimal: ``1.4x``."""
-    return f"{value:.1f}x"
+    return f"{decimal(value, 1)}x"
 
 
 def dollars(price: float) -> str:
     """Price in dollars: ``$150.25``."""
-    return f"${price:.2f}" if price >= 0 else f"-${-price:.2f}"
+    return f"${decimal(price, 2)}" if price >= 0 else f"-${decimal(-price, 2)}"
 
 
 def signed_percent(change: float) -> str:
     """Change in per cent with its sign: ``+2.3%``."""
-    return f"{change:+.1f}%"
+    return f"{decimal(change, 1, '+')}%"
 
 
 COMPACT = View(

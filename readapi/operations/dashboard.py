@@ -19,6 +19,9 @@ from readapi.ports.errors import UnavailableError
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.all_rows import all_rows
 
+MAX_SOURCES = 100
+"""Highest number of producers in the statistics."""
+
 
 class DashboardParameters(Parameters):
     """The period of the statistics."""
@@ -47,7 +50,8 @@ class TodayStatistics(TypedDict):
 class EventStatistics(TypedDict):
     """Numbers of events in the requested period. An event belongs to the day on which it occurred.
 
-    ``latest`` is the time of the last event of each type, in epoch seconds.
+    ``by_source`` has the 100 producers with the most events, and ``sources`` is the number of all producers. ``latest``
+    is the time of the last event of each type, in epoch seconds.
     """
 
     total: int
@@ -55,6 +59,7 @@ class EventStatistics(TypedDict):
     by_day: list[DayStatistics]
     by_type: dict[str, int]
     by_source: dict[str, int]
+    sources: int
     latest: dict[str, float]
 
 
@@ -100,7 +105,7 @@ class DashboardResource(Resource):
         """Send the statistics of the requested days."""
         today = datetime.fromtimestamp(self._clock(), UTC)
         days = [day_of((today - timedelta(days=back)).timestamp()) for back in range(query.days)]
-        statistics = _statistics(await _rows_since(live.queries, days[-1]), days)
+        statistics = _statistics(await _rows_between(live.queries, days[-1], days[0]), days)
         send_with_etag(req, resp, DashboardDocument(statistics=statistics, symbols=self._symbol_counts()))
 
     def _symbol_counts(self) -> SymbolCounts | None:
@@ -110,12 +115,14 @@ class DashboardResource(Resource):
         return None
 
 
-async def _rows_since(queries: RowQueries[ActivityRow], day: str) -> Sequence[ActivityRow]:
+async def _rows_between(queries: RowQueries[ActivityRow], first: str, last: str) -> Sequence[ActivityRow]:
+    """Return the rows of a period. An event of a later day, which is still to come, does not count."""
     rows: list[ActivityRow] = []
     async for result in all_rows(queries, Query(ALWAYS, sort_by="day", descending=True)):
-        if result.row.day < day:
+        if result.row.day < first:
             break
-        rows.append(result.row)
+        if result.row.day <= last:
+            rows.append(result.row)
     return rows
 
 
@@ -138,8 +145,9 @@ def _statistics(rows: Iterable[ActivityRow], days: Sequence[str]) -> EventStatis
             "backtests_completed": today["BacktestCompleted"],
             "backtests_failed": today["BacktestFailed"],
         },
-        "by_day": [{"day": day, "events": by_day[day]} for day in sorted({*days, *by_day})],
+        "by_day": [{"day": day, "events": by_day[day]} for day in sorted(days)],
         "by_type": dict(by_type.most_common()),
-        "by_source": dict(by_source.most_common()),
+        "by_source": dict(by_source.most_common(MAX_SOURCES)),
+        "sources": len(by_source),
         "latest": latest,
     }

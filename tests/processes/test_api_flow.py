@@ -278,6 +278,18 @@ def test_statistics_summary_and_dashboard_agree(client: httpx.Client) -> None:
     assert sum(day["events"] for day in dashboard["by_day"]) == dashboard["total"] == sum(dashboard["by_type"].values())
 
 
+def test_the_statistics_are_bounded_whatever_producers_send(client: httpx.Client) -> None:
+    messages: list[dict[str, Any]] = []
+    for number in range(150):
+        message = {**detection("MANY"), "source": f"producer-{number}"}
+        messages += [message, {**message, "timestamp": message["timestamp"] + (number + 1) * 86_400}]
+    after = post(client, messages)
+    statistics = client.get("/api/dashboard/stats", headers=after, params={"days": 7}).json()["statistics"]
+    assert (len(statistics["by_source"]), statistics["sources"] >= 150) == (100, True)
+    assert len(statistics["by_day"]) == 7
+    assert statistics["total"] == sum(day["events"] for day in statistics["by_day"])
+
+
 def test_health_reports_read_models_servers_and_producers(client: httpx.Client) -> None:
     header = post(client, [{"event_type": "system_health", "source": "p-1", "status": "healthy", "metrics": {}}])
     for path in ("/api/patterns/scan", "/api/backtests", "/api/dashboard/stats", "/api/patterns/health"):
