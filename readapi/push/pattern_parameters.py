@@ -16,7 +16,7 @@ from readapi.http.problems import Problem
 from readapi.patterns.list_filters import ListId, QueryParameters, watchlist_symbols, with_preset
 from readapi.patterns.scan_parameters import PatternFilters
 from readapi.ports.errors import UnavailableError
-from readapi.push.subscriptions import RequestedFilters, Subscription, TopicSubscription
+from readapi.push.subscriptions import RequestedFilters, Subscription, TopicSubscription, shared_filters
 from readapi.push.topic_parameters import EventId, TopicParameters
 from readapi.push.topics import Topic
 from readapi.read_models.filter_parameters import filters_of
@@ -62,7 +62,7 @@ class PatternSubscriptionParameters(PatternFilters, TopicParameters):
         # The scan gives its parameters their meaning. Further parameters are derived from the columns.
         derived = {name: value for name, value in self if name not in PatternSubscriptionParameters.model_fields}
         filters = self.filters(self.resolve_symbols(catalogue, watched)) + filters_of(topic.projection, derived)
-        return TopicSubscription(topic, filters, self.fields)
+        return TopicSubscription(topic, shared_filters(filters), self.fields)
 
 
 def list_owners(subscription: Subscription) -> set[str]:

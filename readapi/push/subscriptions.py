@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from projections.queries import ALWAYS, Equality, Filter, Matches, matcher
 from projections.views import View
@@ -85,7 +86,21 @@ class TopicSubscription:
         return rendered
 
 
-@lru_cache(maxsize=256)
+_values: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
+"""The values of the filters of all subscriptions, by their hash. The values themselves as keys would never be freed."""
+
+
+def shared_filters(filters: Iterable[Filter]) -> tuple[Filter, ...]:
+    """Return equal filters whose values are those of other subscriptions: a universe can have megabytes of symbols."""
+    return tuple(each._replace(values=_shared(each.values)) if isinstance(each, Equality) else each for each in filters)
+
+
+def _shared(values: frozenset[str]) -> frozenset[str]:
+    known = _values.setdefault(hash(values), values)
+    return known if known == values else values
+
+
+@lru_cache(maxsize=32)
 def _digest(filters: tuple[Filter, ...]) -> str:
     """Hash filters. The digest is the same in every process. Cached, because many clients share few universes."""
     texts = sorted(repr([sorted(part) if isinstance(part, frozenset) else part for part in each]) for each in filters)

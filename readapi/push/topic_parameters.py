@@ -10,7 +10,7 @@ from readapi.catalogue.filters import Catalogue
 from readapi.http.client_stream import MAX_EVENT_ID_LENGTH
 from readapi.http.parameters import ListedKey, ListOf, Parameters
 from readapi.patterns.list_filters import QueryParameters
-from readapi.push.subscriptions import TopicSubscription
+from readapi.push.subscriptions import TopicSubscription, shared_filters
 from readapi.push.topics import Topic
 from readapi.read_models.filter_parameters import filters_of
 
@@ -45,7 +45,7 @@ class TopicParameters(Parameters):
             UnavailableError: The catalogue is not loaded yet.
         """
         del parameters, catalogue, workspace
-        return TopicSubscription(topic, self.topic_filters(topic), self.fields or ())
+        return TopicSubscription(topic, shared_filters(self.topic_filters(topic)), self.fields or ())
 
     def topic_filters(self, topic: Topic) -> tuple[Filter, ...]:
         """Return the filters of the topic."""
