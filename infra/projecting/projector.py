@@ -171,15 +171,23 @@ class Projector:
         return _FoldedBatch(after, batch.entries, folded, derive(self.projection, folded))
 
     def park_next(self, error: str) -> Step:
-        """Park the next entry of the log with an error, because it can be folded but not committed."""
+        """Park the next entry of the log with an error, because it can be folded but not committed.
+
+        Raises:
+            BatchRefusedError: The entry cannot be parked either.
+            RedisError: The server cannot do its work now.
+            PersistenceError: The log cannot be read now.
+        """
         self._ahead = None
-        entries = self._log.wait(self.lease.checkpoint, 1, 0)
-        for entry in entries:
+        with _data_errors_refused():
+            entries = self._log.wait(self.lease.checkpoint, 1, 0)
+            if not entries:
+                return Step(CommitOutcome.COMMITTED, 0, has_more=False)
+            [entry] = entries
             logger.error("event parked", stream=entry.stream, position=entry.position, error=error)
             progress = Progress(entry.position, entry.recorded_at, self._rate.record(1))
             mutations = derive(self.projection, park_stream(entry, error))
             return Step(self._store.begin_commit(self.lease, progress, mutations).result(), 1, has_more=True)
-        return Step(CommitOutcome.COMMITTED, 0, has_more=False)
 
     def retry_parked(self) -> CommitOutcome:
         """Fold again the parked events of every key whose retry an operator has requested. The checkpoint stays.
