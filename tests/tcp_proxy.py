@@ -10,6 +10,9 @@ from typing import Self
 POLL_SECONDS = 0.05
 """Seconds between two checks whether the proxy should end."""
 
+KEPT_BYTES = 10_000
+"""Number of bytes that are kept of each connection, for ``mute``."""
+
 
 class TcpProxy:
     """A proxy that forwards everything until connections are muted.
@@ -111,7 +114,7 @@ class _Connection:
                         if not data:
                             return
                         if source is self._client:
-                            self.sent += data[:10_000]
+                            self.sent += data[: max(0, KEPT_BYTES - len(self.sent))]
                             self.muted |= self._proxy.muting is not None and self._proxy.muting in data
                         self._proxy.ending.wait(self._proxy.delay)
                         if not self.muted:
