@@ -74,7 +74,7 @@ def test_health_names_a_killed_recorder_and_the_gap_until_the_next(redis_url: st
         health = wait_for_health(client)
         [gap] = health["intake"]["gaps"]
         assert (gap["way"], gap["reason"], gap["others"]) == ("pubsub", "no recorder was running", 0)
-        assert killed_at - 3 < gap["began_at"] < killed_at < gap["ended_at"] < time.time()
+        assert killed_at - 10 < gap["began_at"] < killed_at < gap["ended_at"] < time.time()
         wait_until(lambda: health_of(client)["intake"]["pubsub"]["gaps"] == 1, "the gap is counted")
     assert health_of(client)["roles"]["record"]["processes"] == 0, "a recorder that ends in order is missed at once"
 
@@ -86,7 +86,7 @@ def test_a_closed_subscription_is_a_gap_and_later_messages_are_recorded(
         wait_for_health(client)
         redis.client_kill_filter(_type="pubsub")
         [gap] = wait_until(lambda: health_of(client)["intake"]["gaps"], "the gap is stored")
-        assert gap["ended_at"] - gap["began_at"] < 5
+        assert gap["ended_at"] - gap["began_at"] < 15
         wait_until(lambda: subscribers(redis) == 1, "the recorder has subscribed again")
         redis.publish(PATTERNS, payload_of(detection(1)))
         wait_until(lambda: len(recorded_ids(redis)) == 1, "the message is recorded")
@@ -109,7 +109,7 @@ def test_messages_that_a_suspended_recorder_loses_lie_in_a_gap(
         wait_until(lambda: time.time() > published_at + 2, "the recorder hears the first message late")
         os.kill(recorder.pid, signal.SIGCONT)
         [gap] = wait_until(lambda: health_of(client)["intake"]["gaps"], "the gap is stored")
-        assert published_at - 3 < gap["began_at"] < published_at
+        assert published_at - 10 < gap["began_at"] < published_at
         assert len(recorded_ids(redis)) == 1
 
 
