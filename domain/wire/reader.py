@@ -21,7 +21,7 @@ MAX_BYTES = 1_048_576
 MAX_ITEMS = 10_000
 """Highest number of items in a batch."""
 
-CONTENT_LENGTH = 16
+DIGEST_LENGTH = 16
 """Number of hexadecimal digits of the digest of a content."""
 
 STORED_FACTOR = 2
@@ -110,12 +110,12 @@ def _identify(message: MessageLevels, context: bytes, content: Any) -> tuple[str
     event_id = message.take_event_id()
     if event_id is None:
         derived = _derived_id(context, content)
-        return derived, derived[:CONTENT_LENGTH]
+        return derived, derived[:DIGEST_LENGTH]
     if event_id.startswith(OWN_IDS):
         raise RefusedError(
             "reserved-id", f"event_id is {preview(event_id)}: ids that begin with {OWN_IDS} are reserved"
         )
-    return event_id, _derived_id(b"", content)[:CONTENT_LENGTH]
+    return event_id, _derived_id(b"", content)[:DIGEST_LENGTH]
 
 
 def _derived_id(context: bytes, content: Any) -> str:

@@ -1,12 +1,12 @@
 """The guard of the API: created from the settings, with an authenticator for static tokens and JWTs."""
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from infra.access.tokens import PREFIX, identify_token, parse_tokens
 from infra.access.watched_file import WatchedFile
 from infra.processes.errors import StartupError
 from infra.settings import Settings
+from readapi.access.client_address import parse_address
 from readapi.access.guard import Guard
 from readapi.access.rate_limits import RateLimits
 from readapi.http.identities import Identity
@@ -72,11 +72,5 @@ def check_exposure(settings: Settings) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    address = parse_address(host)
+    return host.lower() == "localhost" or (address is not None and address.is_loopback)

@@ -60,7 +60,7 @@ class Appended(NamedTuple):
     version: int
     duplicate: bool
     differs: bool = False
-    """Whether the original event of a duplicate has other content."""
+    """True for a duplicate whose original event has other content."""
 
 
 class EventLog(LogHandle):

@@ -199,8 +199,8 @@ class RedisRowQueries(Generic[Row]):
     def _check_checkpoints(self, checkpoints: Sequence[bytes | None]) -> None:
         """Raise ``UnavailableError`` if a segment is behind a checkpoint that was read before.
 
-        A server that has lost its end would otherwise answer that there is no row which a client has seen. What is not
-        folded again within ``LOSS_SECONDS`` counts as lost for ever.
+        A server that has lost its end would otherwise answer that there is no row which a client has seen. Changes
+        that are not folded again within ``LOSS_SECONDS`` count as lost for ever.
         """
         now = time.monotonic()
         for log, value in zip(self._segments, checkpoints, strict=True):

@@ -74,7 +74,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     """Bytes received since the request began, or since the last part of its body."""
     _last_read = b""
     _ignores_upgrade = False
-    """Whether the request asks for another protocol than WebSocket."""
+    """True while the parser reads the head of a request that asks for another protocol than WebSocket."""
+    _reread = b""
+    """The request without its header Upgrade, and the data behind its head, which the parser must read again."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer: the head of the first request is due."""
@@ -86,6 +88,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._last_read = data
         was_idle, latest = self.timeout_keep_alive_task is not None, self.scope
         super().data_received(data)
+        # Without recursion: one packet can have a thousand such requests.
+        while self._reread:
+            self._last_read, self._reread = self._reread, b""
+            super().data_received(self._last_read)
         if was_idle and self.scope is latest:
             # The data was empty lines. uvicorn has cancelled its keep-alive timer, although no request has begun.
             self._incoming = "head"
@@ -137,7 +143,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Read the request again without its header Upgrade (RFC 9110, section 7.8: a server may ignore the header).
+        """Prepare to read the request without its header Upgrade, which a server may ignore (RFC 9110, section 7.8).
 
         The parser takes everything behind the head for another protocol. It would read the body as the next request.
         """
@@ -146,10 +152,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version().encode()
         head = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
         head += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
-        self._last_read = b"\r\n".join([*head, b"", b""]) + self._last_read[upgrade.args[0] :]
+        self._reread = b"\r\n".join([*head, b"", b""]) + self._last_read[upgrade.args[0] :]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn
-        super().data_received(self._last_read)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that uvicorn cannot parse or that ``on_headers_complete`` has refused."""

@@ -32,7 +32,7 @@ def client_address(req: Request, trusted: Networks) -> Address | None:
         each other or name no address.
     """
     client = req.scope.get("client")
-    peer = _parse(client[0]) if client else None
+    peer = parse_address(client[0]) if client else None
     if peer is None or FORWARDING_HEADERS.isdisjoint([name for name, _ in req.scope["headers"]]):
         return peer
     if not _is_in(peer, trusted):
@@ -61,15 +61,15 @@ def _first_untrusted(chain: Sequence[str], trusted: Networks) -> Address | None:
     """Return the last address that is not that of a trusted proxy. Proxies append to the chain."""
     address = None
     for node in reversed(chain):
-        address = _parse(node)
+        address = parse_address(node)
         if address is None or not _is_in(address, trusted):
             break
     return address
 
 
 @lru_cache(1_024)
-def _parse(node: str) -> Address | None:
-    """Parse an address with or without a port. Return None for a name."""
+def parse_address(node: str) -> Address | None:
+    """Parse an IP address with or without brackets and a port. Return None for a name."""
     if node.startswith("["):
         node = node[1:].partition("]")[0]
     elif node.count(":") == 1:

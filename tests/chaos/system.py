@@ -24,6 +24,9 @@ ROLES = ("record", "project", "archive", "serve")
 SECOND_ROLES = ("project", "archive")
 """Roles with a second process, which takes over the leases of a suspended one. It is suspended, but never killed."""
 
+DELAY_SECONDS = 3.0
+"""Duration of the fault that delays connections."""
+
 START_SECONDS = 60.0
 """Seconds within which the API answers after the start."""
 
@@ -157,7 +160,7 @@ class System:
     def delay_connections(self, chance: random.Random) -> str:
         """Delay everything between the roles and Valkey for some seconds."""
         self.proxy.delay = chance.uniform(0.05, 0.5)
-        time.sleep(3)
+        time.sleep(DELAY_SECONDS)
         description, self.proxy.delay = f"delay connections by {self.proxy.delay:.2f} s", 0.0
         return description
 

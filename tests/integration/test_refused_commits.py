@@ -84,6 +84,14 @@ def test_an_event_whose_commit_is_too_large_is_parked_until_a_fix(redis: Redis) 
     assert_same_content(load_segment(redis, projection, LOG), expected_backtests([*HISTORY]))
 
 
+def test_a_row_that_cannot_be_read_parks_its_stream_alone(redis: Redis) -> None:
+    redis.hset(KEYS.rows, "job-3", "no row")
+    with folding(redis, SwollenBacktests(0)):
+        wait_until(lambda: redis.hlen(KEYS.rows) == len(HISTORY), "all other events are folded")
+        assert redis.hkeys(KEYS.parked) == [STREAM_KEY]
+    assert redis.hget(KEYS.rows, "job-3") == b"no row"
+
+
 def test_an_event_is_parked_if_the_server_closes_the_connection_of_its_commit() -> None:
     with (
         servers.valkey(**{"proto-max-bulk-len": "1mb"}) as server,
