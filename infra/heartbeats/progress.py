@@ -12,10 +12,14 @@ class Progress:
     """
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
         self._made: float | None = None
         self.error = ""
         """Why the last attempt failed. Empty: it did not fail."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Note that the thread begins now, if that is later than the creation of this object."""
+        self._begun = time.monotonic()
 
     def made(self, until: float | None = None) -> None:
         """Record that the thread has done its work, or had nothing to do.

@@ -65,28 +65,30 @@ class Intake:
         self._batch_seconds = batch_seconds
         self._stop = Event()
         self._outage = OutageLog("messages cannot be recorded", "messages are recorded again")
-        self._thread = Thread(target=self._run, name="intake", daemon=True)
+        self._thread: Thread | None = None
         self.counts = Counters()
         self.progress = Progress()
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread. It belongs to the process that calls this method, not to the process that created this."""
+        self.progress.begin()
+        self._thread = Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
 
     @property
     def is_running(self) -> bool:
         """True while the thread that records messages runs."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def check_thread(self) -> None:
         """Raise RuntimeError if the thread has ended before ``close``."""
         if not self.is_running:
-            raise RuntimeError(f"The thread {self._thread.name} ended before a stop was requested.")
+            raise RuntimeError("The thread of the intake ended before a stop was requested.")
 
     def close(self) -> None:
         """Record the messages in the queue, then end the thread. Do nothing if it was not started."""
         self._stop.set()
-        if self.is_running:
+        if self._thread is not None:
             self._thread.join()
 
     def put(self, message: Message, timeout: float) -> None:

@@ -1,7 +1,7 @@
 """Composition of the API in one process: adapters, live read models, live push, and the Falcon application.
 
-This module imports ``prometheus_client``, which opens its files when it is imported. ``tickview serve`` therefore
-imports this module in the forked processes only (``infra/serving/server.py``).
+This module imports ``prometheus_client``, which reads the folder of its files when it is imported. ``tickview serve``
+therefore names the folder first (``infra/serving/server.py``).
 """
 
 import os

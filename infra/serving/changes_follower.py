@@ -65,6 +65,11 @@ class ChangesFollower:
         self._count = ENTRIES_AT_ONCE
         self.progress = Progress()
 
+    def begin(self) -> None:
+        """Start the measurement of progress and freshness in the process that is going to run this follower."""
+        self.progress.begin()
+        self._freshness.begin()
+
     async def load(self) -> None:
         """Read which builds are live, and start to follow new builds. One round trip if there is no new build.
 

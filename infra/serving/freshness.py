@@ -12,8 +12,12 @@ class RedisFreshness:
     """The last contact of the changes follower with Redis. Implements ``Freshness``."""
 
     def __init__(self) -> None:
-        self._contact_at = time.monotonic()
         self._outage = OutageLog("changes cannot be read", "changes are read again")
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the measurement in this process. Until the first contact, the time counts from now."""
+        self._contact_at = time.monotonic()
 
     def age(self) -> float | None:
         """Return the seconds since the last contact if Redis is unavailable, else None."""

@@ -72,11 +72,6 @@ class ApiLifespan:
         self._connections = connections
         self._intake = intake
         self._counters = CountersFlush(connections.commands, {"http": intake.counts})
-        self._heartbeats = Heartbeats(
-            connections.commands,
-            process_name(),
-            {"serve": lambda: [follower.progress], "http": lambda: [intake.progress]},
-        )
         self._follower = follower
         self._hub = hub
         self._check_partitions = check_partitions
@@ -84,7 +79,13 @@ class ApiLifespan:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def process_startup(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
-        """Start the background work. If Redis is available, load the live builds before the first request."""
+        """Start the background work. If Redis is available, load the live builds before the first request.
+
+        The application may have been built in another process, long before: only from here on, the process is known.
+        """
+        self._follower.begin()
+        heartbeats = {"serve": lambda: [self._follower.progress], "http": lambda: [self._intake.progress]}
+        self._heartbeats = Heartbeats(self._connections.commands, process_name(), heartbeats)
         with suppress(RedisError):
             await self._start_intake()
         with suppress(RedisError):

@@ -1,9 +1,9 @@
 """``tickview serve``: gunicorn, with the API in each of its processes.
 
-The replicas, and with them NumPy, are imported before the fork, so that the processes share their memory and start
-faster.
+The API is built before the fork, so that the processes share its memory, and a replaced process starts at once.
 """
 
+import gc
 import os
 import socket
 import tempfile
@@ -12,7 +12,6 @@ from shutil import rmtree
 
 import structlog
 
-import infra.serving.replicas  # noqa: F401 shared by the forked processes
 from infra.access.open_guard import check_exposure
 from infra.processes.errors import StartupError
 from infra.processes.logs import LIBRARY_LOGS, configure_logs
@@ -20,7 +19,6 @@ from infra.read_models.row_queries import RedisRowQueries
 from infra.serving.service import METRICS_FOLDER_VARIABLE, OpenStoredQueries, open_service
 from infra.settings import Settings
 from infra.web_server.gunicorn import Server
-from readapi.http.problems import Application
 
 logger = structlog.get_logger()
 
@@ -42,25 +40,35 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
     listener = _listen(settings)
     metrics = _create_metrics_folder()
     os.environ[METRICS_FOLDER_VARIABLE] = metrics
+    # Imported here, because prometheus_client reads the folder when it is imported.
+    from infra.serving.app import build_app
+    from infra.serving.metric_files import retire_process
 
-    def load() -> Application:
-        # Imported in the forked process, because prometheus_client opens the files of a process when it is imported.
-        from infra.serving.app import build_app
+    application = build_app(service)
+    # This process answers no request. Its values, all zero, would be shown beside those of the API processes.
+    retire_process(Path(metrics), os.getpid())
+    # The garbage collector writes to the objects that it visits. Without the freeze, the processes would copy them.
+    gc.freeze()
 
-        return build_app(service)
+    def retire(process: int) -> None:
+        """Merge the metrics of a process that has ended. A failure costs its metrics, and must not end the server."""
+        try:
+            retire_process(Path(metrics), process)
+        except (OSError, ValueError) as error:
+            logger.warning("metrics of an ended process lost", process=process, error=str(error))
 
     options = {
         "bind": f"fd://{listener.fileno()}",
         "workers": settings.api_processes,
         "proc_name": "tickview serve",
         "control_socket_disable": True,
-        "child_exit": lambda _, worker: _retire(metrics, worker.pid),
+        "child_exit": lambda _, worker: retire(worker.pid),
         "on_exit": lambda _: rmtree(metrics, ignore_errors=True),
         "logconfig_dict": LIBRARY_LOGS,
         "loglevel": "warning",
     }
     logger.info("serving", address="http://{}:{}".format(*listener.getsockname()), processes=settings.api_processes)
-    Server(options, load).run()
+    Server(options, application).run()
 
 
 def _create_metrics_folder() -> str:
@@ -70,17 +78,6 @@ def _create_metrics_folder() -> str:
         raise StartupError(
             f"no temporary folder is writable ({error.strerror}): set TMPDIR to a folder for the metrics"
         ) from error
-
-
-def _retire(metrics: str, process: int) -> None:
-    """Merge the metrics of a process that has ended. A failure costs its metrics, and must not end the server."""
-    # Imported after the first forks, because prometheus_client opens the files of a process when it is imported.
-    from infra.serving.metric_files import retire_process
-
-    try:
-        retire_process(Path(metrics), process)
-    except (OSError, ValueError) as error:
-        logger.warning("metrics of an ended process lost", process=process, error=str(error))
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -36,8 +36,8 @@ logger = structlog.get_logger()
 METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable with the folder in which ``prometheus_client`` collects the metrics of all processes.
 
-``prometheus_client`` reads it when it is imported, and then opens a file for the importing process. This module and
-everything that it imports must therefore not import ``prometheus_client``.
+``prometheus_client`` reads it when it is imported. This module and everything that it imports must therefore not import
+``prometheus_client``.
 """
 
 OpenStoredQueries = Callable[[AsyncRedis, Projection[Any, Any], Build, Sequence[str]], RowQueries[Any]]

@@ -6,7 +6,7 @@ handles SIGQUIT with a flag that uvicorn does not read, so that the worker would
 """
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -97,13 +97,13 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     Args:
         options: Settings of gunicorn.
-        load: Creates the ASGI application. It is called in each worker process.
+        application: The ASGI application. All worker processes have it by the fork.
     """
 
-    def __init__(self, options: Mapping[str, Any], load: Callable[[], Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], application: Any) -> None:
         own = {"worker_class": ApiWorker, "graceful_timeout": KILL_SECONDS, "keepalive": IDLE_SECONDS}
         self._options = {**own, **options}
-        self._load = load
+        self._application = application
         super().__init__()
 
     def load_config(self) -> None:
@@ -112,8 +112,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Create the application in a worker process."""
-        return self._load()
+        """Return the application to gunicorn, which calls this method in each worker process."""
+        return self._application
 
     def run(self) -> None:
         """Serve until a signal ends the process."""

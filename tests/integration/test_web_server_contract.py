@@ -191,7 +191,7 @@ def test_gunicorn_has_what_the_adapter_calls() -> None:
 
 def test_idle_connections_outlive_those_of_clients() -> None:
     """Otherwise a client may send a request into a connection that the server is closing."""
-    assert Server({}, lambda: answer).cfg.keepalive == IDLE_SECONDS > 60
+    assert Server({}, answer).cfg.keepalive == IDLE_SECONDS > 60
 
 
 def test_the_versions_of_the_libraries_have_an_upper_bound() -> None:
@@ -231,7 +231,7 @@ async def application(scope, receive, send):
 
 options = {"bind": f"127.0.0.1:{sys.argv[1]}", "workers": 1, "control_socket_disable": True,
            "logconfig_dict": LIBRARY_LOGS, "loglevel": "warning"}
-Server(options, lambda: application).run()
+Server(options, application).run()
 """
 """A server that answers with the kind of stream in the scope, and reports its orderly end."""
 

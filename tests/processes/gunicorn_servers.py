@@ -36,15 +36,11 @@ class LoopTurnCounter:
 
 def serve_loop_turns() -> None:
     """Serve a ``LoopTurnCounter``. The argument is the port."""
-
-    def load() -> Any:
-        counter = LoopTurnCounter()
-        app = falcon.asgi.App(middleware=[counter])
-        app.add_route("/", counter)
-        return app
-
+    counter = LoopTurnCounter()
+    app = falcon.asgi.App(middleware=[counter])
+    app.add_route("/", counter)
     options = {"bind": f"127.0.0.1:{sys.argv[1]}", "workers": 1, "control_socket_disable": True, "loglevel": "warning"}
-    Server(options, load).run()
+    Server(options, app).run()
 
 
 def serve_and_signal_at_fork() -> None:

@@ -109,4 +109,4 @@ def create_app(client: Redis) -> App[Request, Response]:
 
 
 if __name__ == "__main__":
-    serve_application(int(sys.argv[1]), lambda: create_app(Redis.from_url(sys.argv[2])))
+    serve_application(int(sys.argv[1]), create_app(Redis.from_url(sys.argv[2])))

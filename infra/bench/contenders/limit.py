@@ -34,4 +34,4 @@ def create_app() -> App[Request, Response]:
 
 
 if __name__ == "__main__":
-    serve_application(int(sys.argv[1]), create_app)
+    serve_application(int(sys.argv[1]), create_app())

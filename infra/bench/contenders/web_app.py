@@ -1,6 +1,5 @@
 """The web server of the API for another application: gunicorn with the same worker, in one process."""
 
-from collections.abc import Callable
 from typing import Any
 
 from infra.processes.lifeline import stop_with_supervisor
@@ -10,8 +9,8 @@ TIMEOUT_SECONDS = 600
 """Seconds after which gunicorn ends a busy worker and closes an idle connection."""
 
 
-def serve_application(port: int, load: Callable[[], Any]) -> None:
-    """Serve the application that ``load`` returns until a signal ends the process."""
+def serve_application(port: int, application: Any) -> None:
+    """Serve an application until a signal ends the process."""
     stop_with_supervisor()
     options = {
         "bind": f"127.0.0.1:{port}",
@@ -23,4 +22,4 @@ def serve_application(port: int, load: Callable[[], Any]) -> None:
         "control_socket_disable": True,
         "loglevel": "warning",
     }
-    Server(options, load).run()
+    Server(options, application).run()
