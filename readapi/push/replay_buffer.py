@@ -9,10 +9,14 @@ from dataclasses import dataclass, field
 from heapq import merge
 from itertools import count
 from operator import itemgetter
+from typing import NamedTuple
 
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId, CommitIds
 from readapi.push.event_ids import TopicPosition
+
+MAX_COMMITS = 20_000
+"""Highest number of commits in the buffer of one read model, with or without changes. Each log has an equal share."""
 
 MAX_CHANGES = 50_000
 """Highest number of row changes in the buffer of one read model. Each log has an equal share."""
@@ -30,34 +34,56 @@ Arrival = tuple[int, Commit]
 """A commit with its running number among the commits of all logs that this process has received."""
 
 
+class Bounds(NamedTuple):
+    """Bounds of a buffer. Each is the highest number allowed."""
+
+    commits: int = MAX_COMMITS
+    changes: int = MAX_CHANGES
+    bytes: int = MAX_BYTES
+
+    def share(self, parts: int) -> "Bounds":
+        """Return the bounds of one of several equal parts."""
+        return Bounds(*(bound // parts for bound in self))
+
+
 @dataclass(slots=True)
 class _LogBuffer:
-    """The last commits of one log: the commits after ``floor``, up to and including ``last``."""
+    """The last commits of one log: the commits after ``floor``, up to and including ``last``.
+
+    Most commits to a read model that seldom changes have no changes. The buffer holds only the ids of such commits.
+    """
 
     floor: CommitId
     last: CommitId
     commits: deque[Arrival] = field(default_factory=deque)
+    """The commits with changes."""
+    order: deque[CommitId] = field(default_factory=deque)
+    """The ids of all commits, the oldest first."""
     ids: set[CommitId] = field(default_factory=set)
+    """The ids of all commits."""
     changes: int = 0
     bytes: int = 0
 
     def append(self, number: int, commit: Commit) -> None:
-        self.commits.append((number, commit))
+        if commit.changes:
+            self.commits.append((number, commit))
+        self.order.append(commit.id)
         self.ids.add(commit.id)
         self.last = commit.id
         self.changes += len(commit.changes)
         self.bytes += _size(commit)
 
-    def shrink(self, max_changes: int, max_bytes: int) -> None:
-        while self.changes > max_changes or self.bytes > max_bytes:
-            _, oldest = self.commits.popleft()
-            self.ids.discard(oldest.id)
-            self.floor = oldest.id
-            self.changes -= len(oldest.changes)
-            self.bytes -= _size(oldest)
+    def shrink(self, bounds: Bounds) -> None:
+        while len(self.order) > bounds.commits or self.changes > bounds.changes or self.bytes > bounds.bytes:
+            self.floor = self.order.popleft()
+            self.ids.discard(self.floor)
+            if self.commits and self.commits[0][1].id == self.floor:
+                _, oldest = self.commits.popleft()
+                self.changes -= len(oldest.changes)
+                self.bytes -= _size(oldest)
 
     def after(self, commit_id: CommitId) -> Iterator[Arrival]:
-        """Return the commits after an id, in order, in time proportional to their number."""
+        """Return the commits with changes after an id, in order, in time proportional to their number."""
         end = len(self.commits)
         newest_first = []
         while end and self.commits[end - 1][1].id > commit_id:
@@ -77,9 +103,8 @@ class ReplayBuffer:
     bounds. ``add`` takes amortized constant time, ``commits_after`` time proportional to its result.
     """
 
-    def __init__(self, max_changes: int = MAX_CHANGES, max_bytes: int = MAX_BYTES) -> None:
-        self._max_changes = max_changes
-        self._max_bytes = max_bytes
+    def __init__(self, bounds: Bounds = Bounds()) -> None:  # noqa: B008 immutable
+        self._bounds = bounds
         self.build = Build(0, 0)
         """The build of the commits. 0.0 before the first build is known."""
         self._logs: dict[str, _LogBuffer] = {}
@@ -94,7 +119,7 @@ class ReplayBuffer:
         """Add the next commit of a log. Removes the oldest commits of the log if it exceeds its share."""
         log = self._logs.setdefault(commit.log, _LogBuffer(ORIGIN, ORIGIN))
         log.append(next(self._numbers), commit)
-        log.shrink(self._max_changes // len(self._logs), self._max_bytes // len(self._logs))
+        log.shrink(self._bounds.share(len(self._logs)))
 
     @property
     def position(self) -> TopicPosition:
@@ -102,7 +127,7 @@ class ReplayBuffer:
         return TopicPosition(self.build, {name: log.last for name, log in self._logs.items()})
 
     def commits_after(self, last_commits: CommitIds) -> Iterator[Commit]:
-        """Yield the commits after ``last_commits``, in the order in which they arrived.
+        """Yield the commits with changes after ``last_commits``, in the order in which they arrived.
 
         A row that is merged from several logs has its last state in the commit that arrived last, whatever its log.
         """

@@ -13,7 +13,7 @@ from projections.queries import Equality, Filter, Query, Range, ResultRow
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId
 from readapi.push.event_ids import TopicPosition, parse_id
-from readapi.push.replay_buffer import ReplayBuffer
+from readapi.push.replay_buffer import Bounds, ReplayBuffer
 from readapi.push.subscriptions import Subscription, TopicSubscription
 from readapi.push.topics import Topic
 from readapi.push.updates import CHANGES_PER_MESSAGE, updates_from
@@ -101,7 +101,7 @@ def test_a_resumed_client_has_the_rows_that_match_or_gets_a_reset(
     filters = data.draw(queries_of(projection)).filters
     subscription = (TopicSubscription(Topic("declared", projection), filters),)
     commits = commits_of(data.draw(batches_of(projection)), knows_old=knows_old)
-    buffer = ReplayBuffer(max_changes=max_changes)
+    buffer = ReplayBuffer(Bounds(changes=max_changes))
     buffer.start_build(BUILD, dict.fromkeys(LOGS, CommitId(0)))
     last_position, last_rows, rows = buffer.position, dict[str, Any](), dict[str, ResultRow[Any]]()
     for number, (commit, after) in enumerate(commits, 1):
@@ -140,7 +140,7 @@ def test_each_missed_change_is_sent_once_and_in_order() -> None:
 
 def test_a_position_after_a_commit_that_redis_has_lost_is_not_resumed() -> None:
     row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8)
-    buffer = ReplayBuffer(max_changes=2)
+    buffer = ReplayBuffer(Bounds(changes=2))
     buffer.start_build(BUILD, {"market-0": CommitId(1, 40)})
     for position in (2, 3):
         buffer.add(commit_of("market-0", position, (row.id, None, row), number=50))
@@ -227,7 +227,7 @@ def test_commits_of_several_logs_are_sent_in_the_order_of_their_arrival() -> Non
     buffer.start_build(BUILD, {"market-0": CommitId(0), "market-1": CommitId(0)})
     arrivals = [("market-1", 1), ("market-0", 1), ("market-1", 2), ("market-0", 2)]
     for log, position in arrivals:
-        buffer.add(commit_of(log, position))
+        buffer.add(commit_of(log, position, ("job-1", None, None)))
     assert [(commit.log, commit.id.position) for commit in buffer.commits_after({})] == arrivals
     behind = {"market-0": CommitId(1), "market-1": CommitId(1)}
     assert [(commit.log, commit.id.position) for commit in buffer.commits_after(behind)] == arrivals[2:]
@@ -235,7 +235,7 @@ def test_commits_of_several_logs_are_sent_in_the_order_of_their_arrival() -> Non
 
 def test_the_replay_buffer_is_bounded_in_bytes() -> None:
     row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8, extra={"padding": "x" * 2_000})
-    buffer = ReplayBuffer(max_bytes=100_000)
+    buffer = ReplayBuffer(Bounds(bytes=100_000))
     buffer.start_build(BUILD, {"market-0": CommitId(0)})
     for number in range(1, 1_001):
         buffer.add(commit_of("market-0", number, (row.id, row, row)))
@@ -249,6 +249,22 @@ def test_the_replay_buffer_is_bounded_in_bytes() -> None:
         buffer.reason_lost(TopicPosition(Build(1, 2), {}))
         == "the id is of build 1.2, but build 1.1 of the read model answers now"
     )
+
+
+def test_the_replay_buffer_is_bounded_in_commits_without_changes() -> None:
+    """Most commits to a read model that seldom changes have no changes. They would fill the memory of the process."""
+    row = pattern_row("AAPL", "Doji", "daily", 900.0, 0.8)
+    buffer = ReplayBuffer(Bounds(commits=100))
+    buffer.start_build(BUILD, {"market-0": CommitId(0)})
+    for number in range(1, 1_001):
+        buffer.add(commit_of("market-0", number, *([(row.id, None, row)] if number % 50 == 0 else [])))
+    assert [commit.id.position for commit in buffer.commits_after({})] == [950, 1_000]
+    positions = [TopicPosition(BUILD, {"market-0": CommitId(number)}) for number in (899, 900, 977)]
+    assert list(map(buffer.reason_lost, positions)) == [
+        "the changes after the id are no longer in the replay buffer",
+        None,
+        None,
+    ]
 
 
 def test_a_subscription_only_receives_its_backtest_runs() -> None:
