@@ -22,6 +22,7 @@ from infra.redis.cluster import UNREACHABLE_ERRORS
 from infra.redis.connections import connect
 from tests import servers
 from tests.events import opaque_event
+from tests.integration.cluster import cluster_node, form_cluster
 from tests.processes.roles import wait_until
 
 
@@ -235,10 +236,8 @@ def test_a_log_follows_its_slot_to_another_node_of_a_cluster() -> None:
     configurations = [cluster_node(bus) for bus in buses]
     with servers.valkey(**configurations[0]) as first, servers.valkey(**configurations[1]) as second:
         nodes = [connect(server.connection_url) for server in (first, second)]
-        nodes[0].execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
-        nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", second.port, buses[1])
+        form_cluster(nodes, [first.port, second.port], buses)
         ids = [node.execute_command("CLUSTER", "MYID") for node in nodes]
-        wait_until(lambda: all(knows_cluster(node) for node in nodes), "both nodes know the cluster")
 
         with RedisCluster.from_url(first.connection_url) as cluster:
             check_durability(cluster, "fsynced", 1)
@@ -257,16 +256,6 @@ def test_a_log_follows_its_slot_to_another_node_of_a_cluster() -> None:
             assert nodes[0].dbsize() == 0
         for node in nodes:
             node.close()
-
-
-def cluster_node(bus_port: int) -> dict[str, object]:
-    """Return the settings of a node that remains a primary when it loses its last slot."""
-    return {"cluster-enabled": "yes", "cluster-port": bus_port, "cluster-allow-replica-migration": "no"}
-
-
-def knows_cluster(node: Redis) -> bool:
-    information = node.execute_command("CLUSTER", "INFO")
-    return b"cluster_state:ok" in information and b"cluster_known_nodes:2" in information
 
 
 def move_slot(source: Redis, target: Redis, ids: list[object], target_port: int) -> None:

@@ -1,6 +1,7 @@
 """The reaction to the errors of real servers, and the connections that leave a server which has become a replica."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -9,8 +10,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from infra.redis.connections import connect
-from infra.redis.server_errors import Reaction, find_server_error
+from infra.redis.server_errors import SERVER_ERRORS, Reaction, ServerError, find_server_error
 from tests import servers
+from tests.integration.cluster import cluster_node, form_cluster
 from tests.processes.roles import wait_until
 
 BUSY_SCRIPT = "while true do end"
@@ -29,10 +31,28 @@ def client(request: pytest.FixtureRequest) -> Iterator[Redis]:
 
 def reaction_to(operation: Callable[[], object]) -> Reaction | None:
     """Run an operation that fails, and return the reaction to its error."""
+    found = error_of(operation)
+    return found.reaction if found else None
+
+
+def error_of(operation: Callable[[], object]) -> ServerError | None:
+    """Run an operation that fails, and return its error as the table describes it."""
     with pytest.raises(RedisError) as raised:
         operation()
-    found = find_server_error(raised.value)
-    return found.reaction if found else None
+    return find_server_error(raised.value)
+
+
+def wait_for_error(client: Redis, expected: ServerError) -> None:
+    """Wait until the server answers reads with this error."""
+
+    def is_met() -> bool:
+        try:
+            client.get("key")
+        except RedisError as error:
+            return find_server_error(error) == expected
+        return False
+
+    wait_until(is_met, expected.reason)
 
 
 def test_each_error_of_a_server_has_its_reaction(client: Redis) -> None:
@@ -58,6 +78,55 @@ def test_each_error_of_a_server_has_its_reaction(client: Redis) -> None:
     assert reaction_to(lambda: client.incr("text")) is None, "a defect"
 
 
+def test_a_replica_without_its_primary_is_waited_for(client: Redis) -> None:
+    client.config_set("replica-serve-stale-data", "no")
+    client.replicaof("127.0.0.1", "1")
+    assert error_of(lambda: client.get("key")) == SERVER_ERRORS["MASTERDOWN"]
+
+
+def test_writes_without_a_disk_are_refused(client: Redis) -> None:
+    (Path(client.config_get("dir")["dir"]) / "dump.rdb").mkdir()  # The snapshot cannot take the name of a folder.
+    client.config_set("save", "1 1")
+    client.set("key", "value")
+
+    def has_failed() -> bool:
+        return client.info("persistence")["rdb_last_bgsave_status"] == "err"
+
+    wait_until(has_failed, "the server could not save")
+    assert error_of(lambda: client.set("key", "value")) == SERVER_ERRORS["MISCONF"]
+    client.config_set("save", "")  # The server would refuse to stop.
+
+
+def test_a_server_that_loads_its_data_is_waited_for() -> None:
+    options = {"enable-debug-command": "yes", "loading-process-events-interval-bytes": 1_024}
+    with servers.valkey(**options) as server, connect(server.connection_url, retries=0) as client:
+        client.mset({f"key-{number}": "value" for number in range(10_000)})
+        client.config_set("key-load-delay", 1_000)
+        with connect(server.connection_url) as other:
+            reload = Thread(target=lambda: other.execute_command("DEBUG", "RELOAD"))
+            reload.start()
+            wait_for_error(client, SERVER_ERRORS["LOADING"])
+            client.config_set("key-load-delay", 0)
+            reload.join()
+
+
+def test_a_cluster_that_is_down_or_moves_keys_is_waited_for() -> None:
+    buses = [servers.free_port() for _ in range(2)]
+    with (
+        servers.valkey(**cluster_node(buses[0])) as first,
+        servers.valkey(**cluster_node(buses[1])) as second,
+        connect(first.connection_url) as source,
+        connect(second.connection_url) as target,
+    ):
+        assert error_of(lambda: source.set("key", "value")) == SERVER_ERRORS["CLUSTERDOWN"]
+        form_cluster([source, target], [first.port, second.port], buses)
+        source.set("{slot}present", "value")
+        slot = source.execute_command("CLUSTER", "KEYSLOT", "{slot}")
+        target_id = target.execute_command("CLUSTER", "MYID")
+        source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+        assert error_of(lambda: source.mget("{slot}present", "{slot}moved")) == SERVER_ERRORS["TRYAGAIN"]
+
+
 def test_a_busy_server_is_waited_for(client: Redis) -> None:
     client.config_set("busy-reply-threshold", 1)
 
@@ -68,15 +137,7 @@ def test_a_busy_server_is_waited_for(client: Redis) -> None:
     thread = Thread(target=keep_busy)
     thread.start()
 
-    def is_busy() -> bool:
-        try:
-            client.get("key")
-        except RedisError as error:
-            found = find_server_error(error)
-            return found is not None and found.reaction is Reaction.WAIT
-        return False
-
-    wait_until(is_busy, "the server refuses commands while the script runs")
+    wait_for_error(client, SERVER_ERRORS["BUSY"])
     client.script_kill()
     thread.join()
 
