@@ -15,6 +15,7 @@ from tests.chaos import oracle
 from tests.chaos.list_owners import ListOwner
 from tests.chaos.losses import Losses
 from tests.chaos.producers import producers
+from tests.chaos.progress import stalls_of, watching
 from tests.chaos.sent import Sent
 from tests.chaos.system import System, running_system, suspended
 
@@ -55,11 +56,14 @@ def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str
         losses = Losses(system, sent)
         faults: list[str] = []
         try:
-            with sampling(system) as samples, running_threads(loops):
-                stalls = [stall(system, chance.choice(STALLED_ROLES))]
+            with sampling(system) as samples, watching(system) as progress, running_threads(loops):
+                stalled = chance.choice(STALLED_ROLES)
+                stall(system, stalled)
                 cause_faults(_choose(system, system.faults, fault), chance, before_losses - STALL_SECONDS, faults)
             logs = judge()
             oracle.check_samples(samples, logs)
+            stalls = stalls_of(progress)
+            assert any(each.work.startswith(stalled) for each in stalls), f"the stall of {stalled} was not seen"
             oracle.check_health(samples, stalls)
             if bug is None:
                 with running_threads(loops):
@@ -115,12 +119,10 @@ def running_threads(loops: Sequence[Callable[[Event], None]]) -> Iterator[None]:
             loop.result()
 
 
-def stall(system: System, role: str) -> tuple[float, float]:
-    """Suspend a whole role for longer than ten seconds. Return the beginning and the end of the stall."""
-    began = time.monotonic()
+def stall(system: System, role: str) -> None:
+    """Suspend a whole role for longer than ten seconds."""
     with suspended([*system.processes_of(role), *system.second_process_of(role)]):
         time.sleep(STALL_SECONDS)
-        return began, time.monotonic()
 
 
 @contextmanager

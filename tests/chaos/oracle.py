@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import psycopg
@@ -45,6 +45,20 @@ class Sample:
     positions: Mapping[str, int] | None = None
     """The positions that a scan named, and the total that it told."""
     total: int = 0
+
+
+class Stall(NamedTuple):
+    """A time in which work was waiting, and none was done."""
+
+    work: str
+    began: float
+    """Monotonic time."""
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        """The duration."""
+        return self.ended - self.began
 
 
 def take_sample(client: httpx.Client) -> Sample:
@@ -229,9 +243,10 @@ def check_samples(samples: list[Sample], logs: Logs) -> None:
             )
 
 
-def check_health(samples: list[Sample], stalls: list[tuple[float, float]]) -> None:
-    """Check that the service was never ``healthy`` during a stall of more than ten seconds."""
-    for began, ended in stalls:
-        told = [sample for sample in samples if began + STALL_SECONDS < sample.moment < ended]
-        assert told, "no sample was taken during the stall"
-        assert all(sample.health != "healthy" for sample in told), f"healthy during a stall of {ended - began:.0f} s"
+def check_health(samples: list[Sample], stalls: Iterable[Stall]) -> None:
+    """Check that the service was never ``healthy`` later than ten seconds after the beginning of a stall."""
+    for stall in stalls:
+        told = [sample for sample in samples if stall.began + STALL_SECONDS < sample.moment < stall.ended]
+        assert told or stall.seconds < STALL_SECONDS + 2, "no sample was taken during a stall"
+        wrong = sum(sample.health == "healthy" for sample in told)
+        assert not wrong, f"{wrong} of {len(told)} times healthy during a stall of {stall.seconds:.1f} s: {stall.work}"
