@@ -14,6 +14,10 @@ TOPIC_PREFIX = "domain.events:"
 """The prefix of every stored topic. It is part of the stored data and does not follow the module of the class."""
 
 
+ENCRYPTED_PREFIX = b'{"encrypted":'
+"""The first bytes of every encrypted state. A state that ``encode`` wrote begins with another field."""
+
+
 class UnknownEventTypeError(TickViewError, ValueError):
     """The stored topic names no event type of this version of TickView."""
 
@@ -35,6 +39,11 @@ def encode(event: Event) -> bytes:
     return orjson.dumps(state)
 
 
+def is_encrypted(state: bytes) -> bool:
+    """Return whether a stored state is encrypted with the key of a user."""
+    return state.startswith(ENCRYPTED_PREFIX)
+
+
 def decode(topic: str, event_id: str, state: bytes) -> Event:
     """Restore an event from its stored state and upcast it to the schema version of this code.
 
@@ -48,7 +57,7 @@ def decode(topic: str, event_id: str, state: bytes) -> Event:
 
     Raises:
         UnknownEventTypeError: The topic names no event type of this version of TickView.
-        ValueError: The state does not fit the event type, or a newer version of TickView wrote it.
+        ValueError: The state does not fit the event type, a newer version of TickView wrote it, or it is encrypted.
     """
     name = topic.removeprefix(TOPIC_PREFIX)
     event_type = EVENT_TYPES.get(name) or USER_EVENT_TYPES.get(name)
@@ -57,6 +66,8 @@ def decode(topic: str, event_id: str, state: bytes) -> Event:
             f"{topic} is not an event type of this version of TickView. Run the version that recorded the event, "
             "or install the plug-in that defines its type."
         )
+    if is_encrypted(state):
+        raise ValueError("the state is encrypted, and the key of the user is missing or does not fit")
     fields: dict[str, Any] = orjson.loads(state)
     version: int = fields.pop("class_version", 1)
     if version > event_type.class_version:

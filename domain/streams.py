@@ -37,6 +37,11 @@ def user_stream(user: str) -> str:
     return f"{USER_PREFIX}{user}"
 
 
+def user_of(stream: str) -> str | None:
+    """Return the id of the user whose workspace a stream is. None for all other streams."""
+    return stream.removeprefix(USER_PREFIX) if stream.startswith(USER_PREFIX) else None
+
+
 def log_stream(log: str) -> str:
     """Return the name of the stream of events about the log itself."""
     return f"log-{log}"

@@ -5,6 +5,8 @@ Each class stands for one action of a user, or of an operator on behalf of a use
 
 from typing import Any
 
+from pydantic import Field
+
 from domain.events import Event, Timestamp
 from domain.streams import user_stream
 
@@ -123,6 +125,17 @@ class DefaultPresetChosen(UserEvent):
     """Id of the new default preset. None: the user has no default preset."""
 
 
+class UserForgotten(UserEvent):
+    """The lists of the user were forgotten: the keys of all earlier events of the user are destroyed.
+
+    The event is never encrypted, and has no content besides the id of the user, which the name of the stream contains.
+    An event whose key is destroyed is read as this event.
+    """
+
+    generation: int = Field(ge=1)
+    """The highest generation of the user's keys that is destroyed."""
+
+
 USER_EVENT_TYPES: dict[str, type[Event]] = {
     event_type.__name__: event_type
     for event_type in (
@@ -137,6 +150,7 @@ USER_EVENT_TYPES: dict[str, type[Event]] = {
         PresetDeleted,
         PresetRestored,
         DefaultPresetChosen,
+        UserForgotten,
     )
 }
 """Every event type of the users' log by the name of its class."""

@@ -54,6 +54,8 @@ class Workspace:
         watchlists: The watchlists by id, in the order of creation.
         presets: The filter presets by id, in the order of creation.
         default_preset: The id of the default preset, or None.
+        generation: The lowest generation of the key with which the next events may be encrypted, from 1. Each
+            ``UserForgotten`` raises it.
     """
 
     def __init__(self, user: str) -> None:
@@ -62,6 +64,7 @@ class Workspace:
         self.watchlists: dict[str, Watchlist] = {}
         self.presets: dict[str, Preset] = {}
         self.default_preset: str | None = None
+        self.generation = 1
         self._pending: list[user_events.UserEvent] = []
 
     @property
@@ -219,6 +222,9 @@ class Workspace:
                     if list_id is not None:
                         self.presets[list_id] = _changed(self.presets[list_id], event.occurred_at)
                 self.default_preset = event.list_id
+            case user_events.UserForgotten():
+                self.watchlists, self.presets, self.default_preset = {}, {}, None
+                self.generation = max(self.generation, event.generation + 1)
         self.version += 1
 
     def _apply_to_watchlists(self, event: user_events.WatchlistEvent) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from domain.errors import TickViewError
 from domain.event_types import EVENT_TYPES
 from domain.streams import MARKET_LOG, USERS_LOG
-from domain.user_events import USER_EVENT_TYPES
+from domain.user_events import USER_EVENT_TYPES, UserForgotten
 from projections.base import Count, Projection
 from projections.row_history import history_refusal
 from projections.views import View
@@ -74,6 +74,8 @@ def _check_handles(projection: Projection[Any, Any]) -> None:
         name = getattr(event_type, "__name__", repr(event_type))
         if known.get(name) is not event_type:
             raise ProjectionError(f"handles {name}, which is no registered event type: register the event, too")
+    if projection.family == USERS_LOG and UserForgotten not in handled:
+        raise ProjectionError("folds the events of users, but not UserForgotten: handle it, and remove the user's rows")
 
 
 def _check_counts(projection: Projection[Any, Any]) -> None:

@@ -17,6 +17,7 @@ from domain.user_events import (
     PresetRenamed,
     PresetRestored,
     UserEvent,
+    UserForgotten,
     WatchlistChanged,
     WatchlistCreated,
     WatchlistDeleted,
@@ -68,7 +69,7 @@ class Workspaces(Projection[WorkspaceRow, UserEvent]):
     """The projection of users' lists."""
 
     name = "workspaces"
-    version = 1
+    version = 2
     row = WorkspaceRow
     handles = tuple(USER_EVENT_TYPES.values())
     family = USERS_LOG
@@ -80,8 +81,13 @@ class Workspaces(Projection[WorkspaceRow, UserEvent]):
         """Return the id of the user."""
         return (event.user,)
 
-    def evolve(self, row: WorkspaceRow | None, event: UserEvent) -> WorkspaceRow:
-        """Apply an event to one list. An event about a list that the user does not have changes nothing."""
+    def evolve(self, row: WorkspaceRow | None, event: UserEvent) -> WorkspaceRow | None:
+        """Apply an event to one list. An event about a list that the user does not have changes nothing.
+
+        A user who was forgotten has no row.
+        """
+        if isinstance(event, UserForgotten):
+            return None
         before = row or WorkspaceRow(event.user)
         watchlists, presets, default = before.watchlists, before.presets, before.default_preset
         match event:

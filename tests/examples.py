@@ -10,6 +10,7 @@ from domain.user_events import (
     PresetDeleted,
     PresetRenamed,
     PresetRestored,
+    UserForgotten,
     WatchlistChanged,
     WatchlistCreated,
     WatchlistDeleted,
@@ -65,6 +66,7 @@ _USERS: tuple[Event, ...] = (
     _user_event(PresetDeleted, 8, list_id="p"),
     _user_event(PresetRestored, 9, list_id="p", name="Weak", parameters={}, created_at=NOON, version=4),
     _user_event(DefaultPresetChosen, 10, list_id="p"),
+    _user_event(UserForgotten, 11, generation=1),
 )
 
 EXAMPLES: dict[str, tuple[Event, ...]] = {

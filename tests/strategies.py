@@ -25,6 +25,7 @@ from domain.user_events import (
     PresetDeleted,
     PresetRenamed,
     PresetRestored,
+    UserForgotten,
     WatchlistChanged,
     WatchlistCreated,
     WatchlistDeleted,
@@ -142,6 +143,7 @@ user_events: st.SearchStrategy[Event] = st.one_of(
     st.builds(PresetDeleted, **_list),
     st.builds(PresetRestored, **_named, **_restored, parameters=extras),
     st.builds(DefaultPresetChosen, **{**_list, "list_id": st.none() | _list["list_id"]}),
+    st.builds(UserForgotten, **_common, user=_list["user"], generation=st.integers(1, 3)),
 )
 """User events in any order, also in orders that no workspace produces."""
 

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from psycopg import Connection
 
 from domain.log import LogEntry
+from domain.streams import USERS_LOG, user_of
 from infra.archive.leases import PostgresLease, advance_checkpoint, limit_waiting
 from infra.archive.months import create_month_partition, next_month, start_of_month
 from infra.archive.recovery import different_log_error, unknown_log_error
@@ -21,6 +22,9 @@ from infra.log.event_log import EventLog
 from infra.log.maintenance import LogState, log_state, mark_archived
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
+from infra.user_keys.archived_keys import archive_keys
+from infra.user_keys.encryption import UserKey
+from infra.user_keys.key_store import UserKeys, destroyed_keys
 
 ARCHIVE = "archive"
 """Name of the archive's segments in ``tickview.segments``."""
@@ -83,15 +87,24 @@ class Archiver:
         for month in months.values():
             with self._database.connection() as connection:
                 create_month_partition(connection, month)
-        last = entries[-1]
+        last, keys = entries[-1], self._keys_of(entries)
         with self._database.connection() as connection:
             advance_checkpoint(connection, self.lease, last.position, last.recorded_at)
+            archive_keys(connection, keys)
             last_hash, anchors = self._send(connection, entries, months)
             connection.execute(_UPDATE_LOG_HASH, [last_hash, self._log.name])
             for anchor in anchors:
                 connection.execute(_INSERT_ANCHOR, anchor)
         self.lease.checkpoint, self._hash = last.position, last_hash
         self._month_end = next_month(start_of_month(last.recorded_at)).timestamp()
+
+    def _keys_of(self, entries: Sequence[LogEntry]) -> dict[str, UserKey]:
+        """Return the keys of the users of a batch. Destroy keys whose destruction was recorded, but not completed."""
+        if self._log.name != USERS_LOG:
+            return {}
+        keys = UserKeys(self._log)
+        keys.merge(destroyed_keys(entries))
+        return keys.read({user for entry in entries if (user := user_of(entry.stream))})
 
     def _new_months(self, entries: Sequence[LogEntry]) -> dict[int, datetime]:
         """Return the months that begin in this batch, by the position of the first event of each month."""

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from psycopg.sql import SQL
 
 from domain.codec import decode
-from domain.streams import is_market_log, log_of, symbol_stream
+from domain.log import LogEntry
+from domain.streams import USERS_LOG, is_market_log, log_of, symbol_stream
 from infra.archive.archiver import ARCHIVE
 from infra.archive.event_pages import LOG_SCAN_LIMIT, READ_BATCH, archived_events, copy_events, log_events
+from infra.archive.row_format import ArchivedEvent, attribution
 from infra.archive.row_history.tables import HistoryTables, storable
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
+from infra.user_keys.key_store import UserKeys
 from projections.base import Group
 from projections.patterns import ActivePatterns
 from projections.queries import Positions
@@ -38,6 +41,7 @@ class EventHistory:
     def __init__(self, database: Database, logs: Mapping[str, EventLog]) -> None:
         self._database = database
         self._logs = logs
+        self._keys = UserKeys(logs[USERS_LOG]) if USERS_LOG in logs else None
 
     def events(self, event_filter: EventFilter, after: Positions, limit: int) -> EventPage:
         """Return a page of events that pass a filter.
@@ -68,7 +72,17 @@ class EventHistory:
         page = events[:limit]
         reached = page if len(events) > limit or horizon is None else [*page, horizon]
         is_last = len(events) <= limit and horizon is None
-        return EventPage(page, None if is_last else _advance(after, reached))
+        return EventPage(self._reveal(page), None if is_last else _advance(after, reached))
+
+    def _reveal(self, events: Sequence[ArchivedEvent]) -> list[ArchivedEvent]:
+        """Decrypt the states of the events of users. The hashes are those of the encrypted states."""
+        if self._keys is None:
+            return list(events)
+        entries = self._keys.reveal([event.entry for event in events])
+        return [
+            event if entry is event.entry else _revealed(event, entry)
+            for event, entry in zip(events, entries, strict=True)
+        ]
 
     def has_stream(self, stream: str) -> bool:
         """Return whether a stream ever had an event."""
@@ -117,6 +131,14 @@ class EventHistory:
         names = sorted({*checkpoints, *self._logs})
         first = max(event_filter.from_position or 1, 1)
         return {log: max(after.get(log, 0), first - 1) for log in names if event_filter.log in (None, log)}
+
+
+def _revealed(event: ArchivedEvent, entry: LogEntry) -> ArchivedEvent:
+    """Return an event with its decrypted entry, or without content if its key is destroyed."""
+    if entry.topic != event.entry.topic:
+        return event._replace(is_forgotten=True)
+    source, correlation_id = attribution(entry.state)
+    return event._replace(entry=entry, source=source, correlation_id=correlation_id)
 
 
 def _is_about(event: PastEvent, pattern_id: str) -> bool:

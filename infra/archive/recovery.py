@@ -16,7 +16,7 @@ from redis import Redis
 from domain.codec import encode, topic_of
 from domain.events import OWN_IDS, PositionLost
 from domain.log import LogEntry
-from domain.streams import MARKET_LOG, is_market_log, log_stream
+from domain.streams import MARKET_LOG, USERS_LOG, is_market_log, log_stream
 from infra.archive.row_format import parse_row, received_rows
 from infra.log.entries import read_untrimmed
 from infra.log.errors import LogDivergedError, LogNotOpenError
@@ -26,6 +26,8 @@ from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from infra.read_models.checkpoints import fence_log, request_rebuilds
 from infra.redis.cluster import run_on_key_node
+from infra.user_keys.archived_keys import restore_keys
+from infra.user_keys.key_store import UserKeys
 
 logger = structlog.get_logger()
 
@@ -148,6 +150,8 @@ def _restore(
         loss = {"log": log.name, "epoch": epoch, "found": state.position, "restored": restored, "seen": seen}
         connection.execute(_INSERT_LOSS, {**loss, "rebuilt": " ".join(rebuilt)})
         logger.warning("log lost its end", **loss, rebuilt=rebuilt)
+    if log.name == USERS_LOG:  # Before the events, because a worker parks an event without a key.
+        restore_keys(connection, UserKeys(log))
     for batch in _batches(_archived_events(connection, log, state.position, archived.position, restore_limit)):
         restore(log, batch, identity=archived.id)
     for batch in _batches(_placeholders(log, restored, seen)):

@@ -54,6 +54,8 @@ class ArchivedEvent(NamedTuple):
     correlation_id: str | None
     hash: bytes | None
     """None for an event that is not archived yet."""
+    is_forgotten: bool = False
+    """Whether the state cannot be decrypted, because the key of the user is destroyed."""
 
 
 def canonical_bytes(log: str, entry: LogEntry) -> bytes:

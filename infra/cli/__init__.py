@@ -34,6 +34,7 @@ COMMANDS = {
     "history": "infra.cli.history:history",
     "catalogue": "infra.cli.catalogue:app",
     "workspaces": "infra.cli.workspaces:app",
+    "users": "infra.cli.users:app",
     "demo": "infra.cli.demo:demo",
     "dead-letters": "infra.cli.dead_letters:app",
     "config": "infra.cli.config:config",

@@ -27,6 +27,9 @@ PAGE_SIZE = 1_000
 SUMMARY_CHARACTERS = 80
 """Longest summary of an event in the table."""
 
+FORGOTTEN = "[forgotten]"
+"""The summary of an event whose content is lost, because the key of its user was destroyed."""
+
 _STREAM = re.compile("(symbol|universe|backtest|source|user|log)-.+")
 _PATTERN_ID = re.compile("[^:].*:[^:]+:[^:]+:[0-9]+")
 
@@ -123,7 +126,7 @@ def _row(event: PastEvent) -> dict[str, Any]:
         "source": event.source,
         "event_id": entry.event_id,
         "origin": entry.origin,
-        "content": summarize(entry.state),
+        "content": FORGOTTEN if event.is_forgotten else summarize(entry.state),
     }
 
 

@@ -1,22 +1,21 @@
 """``tickview workspaces``: show the watchlists and filter presets of a user, and restore deleted lists."""
 
-import getpass
 import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from eventsourcing.persistence import MapperDeserialisationError
 
 from domain.list_rules import WorkspaceError
 from domain.lists import Preset, Watchlist
 from domain.streams import USERS_LOG
 from domain.workspace import Stamp, Workspace
 from infra.cli.errors import CommandError
+from infra.cli.operator import operator_name
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import open_logs, open_stores
 from infra.plugins import configure
-from infra.workspaces.repository import ConflictError, WorkspaceRepository
+from infra.workspaces.repository import ConflictError, UnreadableEventError, WorkspaceRepository
 
 app = typer.Typer(
     help="Show the watchlists and filter presets of a user, and restore deleted lists.", no_args_is_help=True
@@ -36,7 +35,7 @@ def show(user: User, json: JsonOption = False) -> None:
     workspaces = _open_repository()
     try:
         workspace, deleted = workspaces.load(user), workspaces.deleted_lists(user)
-    except MapperDeserialisationError as error:
+    except UnreadableEventError as error:
         raise CommandError(str(error)) from error
     watchlists, presets = list(workspace.watchlists.values()), list(workspace.presets.values())
     if json:
@@ -66,7 +65,7 @@ def restore(
 
     Example: tickview workspaces restore alice 5f2e8f0c6b7d4f9d8f1f0a3c5e7b9d1f
     """
-    stamp = Stamp(_operator(), time.time())
+    stamp = Stamp(operator_name(), time.time())
     workspaces = _open_repository()
     try:
         deleted_list = workspaces.deleted_lists(user).get(list_id)
@@ -76,20 +75,13 @@ def restore(
                 f"`tickview workspaces show {user}` prints the deleted lists."
             )
         workspace, _ = workspaces.execute(user, lambda workspace: workspace.restore(stamp, deleted_list, name))
-    except (WorkspaceError, ConflictError, MapperDeserialisationError) as error:
+    except (WorkspaceError, ConflictError, UnreadableEventError) as error:
         raise CommandError(f"{list_id} of {user} cannot be restored: {error}") from error
     restored: Any = workspace.get(list_id)
     if json:
         print_json(asdict(restored))
     else:
         console.print(f"{restored.name} of {user} is restored, at version {restored.version}", markup=False)
-
-
-def _operator() -> str:
-    try:
-        return f"operator {getpass.getuser()}"
-    except (KeyError, OSError):  # The user of a container may have no name.
-        return "operator"
 
 
 def _open_repository() -> WorkspaceRepository:

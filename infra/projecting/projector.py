@@ -2,8 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -14,9 +15,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from domain.errors import TickViewError
 from domain.log import LogEntry
+from domain.streams import USERS_LOG
 from infra.log.bounds import is_full
 from infra.log.event_log import EventLog
 from infra.redis.server_errors import find_server_error
+from infra.user_keys.key_store import UserKeys
 from projections.base import Projection
 from projections.fold import (
     DecodedEntry,
@@ -115,6 +118,7 @@ class Projector:
         self.lease = lease
         self._log = log
         self._store = store
+        self._keys = UserKeys(log) if log.name == USERS_LOG else None
         self._rate = RateMeter()
         self._ahead: _FoldedBatch | None = None
 
@@ -162,9 +166,18 @@ class Projector:
         return Step(outcome, len(entries), has_more)
 
     def _load(self, entries: list[LogEntry]) -> _LoadedBatch:
-        decoded = decode_entries(self.projection, entries)
+        decoded = self._decode(entries, partial(decode_entries, self.projection))
         loaded = self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
         return _LoadedBatch(entries, decoded, loaded)
+
+    def _decode(
+        self, entries: Sequence[LogEntry], decode: Callable[[Sequence[LogEntry]], list[DecodedEntry]]
+    ) -> list[DecodedEntry]:
+        """Decode entries. The events of users are decrypted only in memory: an entry that is parked stays encrypted."""
+        if self._keys is None:
+            return decode(entries)
+        stored = {entry.position: entry for entry in entries}
+        return [each._replace(entry=stored[each.entry.position]) for each in decode(self._keys.reveal(entries))]
 
     def _fold(self, after: int, batch: _LoadedBatch) -> _FoldedBatch:
         folded = fold(self.projection, batch.loaded, batch.decoded)
@@ -219,7 +232,7 @@ class Projector:
                 limit = len(entries) // 2
 
     def _fold_parked(self, key: str, entries: Sequence[LogEntry]) -> FoldResult:
-        decoded = decode_parked_entries(self.projection, key, entries)
+        decoded = self._decode(entries, partial(decode_parked_entries, self.projection, key))
         loaded = self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
         return fold_parked(self.projection, loaded, key, decoded)
 

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
-from eventsourcing.persistence import MapperDeserialisationError, PersistenceError
+from eventsourcing.persistence import PersistenceError
 from redis.exceptions import RedisError
 
 from domain.workspace import Workspace
 from infra.serving.blocking_calls import unavailability
-from infra.workspaces.repository import ConflictError, WorkspaceRepository
+from infra.workspaces.repository import ConflictError, UnreadableEventError, WorkspaceRepository
 from readapi.ports.commands import CommandResult
 from readapi.ports.errors import UnavailableError
 
@@ -36,7 +36,7 @@ class AsyncWorkspaceCommands:
             return await asyncio.to_thread(self._workspaces.execute, user, command)
         except ConflictError as error:
             raise UnavailableError(str(error)) from error
-        except MapperDeserialisationError as error:
+        except UnreadableEventError as error:
             logger.error("workspace unreadable", error=str(error))
             raise UnavailableError("this release cannot read the history of these lists", DEPLOYMENT_SECONDS) from error
         except (RedisError, PersistenceError) as error:

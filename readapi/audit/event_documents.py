@@ -38,7 +38,8 @@ class HistoricEvent(TypedDict):
     ``recorded_at`` is the time of the log's clock and ``occurred_at`` the time of the producer's clock, both in epoch
     seconds; ``occurred_at`` is null if the producer gave no time. ``hash`` is the hash chain's value (hexadecimal)
     and null until the event is archived. ``data`` is the stored state. If the state is not JSON, ``data`` is null and
-    ``data_base64`` contains its bytes.
+    ``data_base64`` contains its bytes. ``forgotten`` is true if the event belongs to a user whose key was destroyed:
+    its content is lost, and both are null. The hash chain covers the encrypted states of the events of users.
     """
 
     log: str
@@ -55,6 +56,7 @@ class HistoricEvent(TypedDict):
     origin: EventOrigin
     data: Any
     data_base64: str | None
+    forgotten: bool
 
 
 class EventHistoryPage(TypedDict):
@@ -96,6 +98,7 @@ def _event_document(event: PastEvent) -> HistoricEvent:
     occurred_at = state.get("occurred_at") if isinstance(state, dict) else None
     via, _, letter = entry.origin.partition(" ")
     is_json = state is not NOT_JSON
+    has_data = not event.is_forgotten
     return {
         "log": event.log,
         "position": entry.position,
@@ -110,8 +113,9 @@ def _event_document(event: PastEvent) -> HistoricEvent:
         "occurred_at": occurred_at if isinstance(occurred_at, int | float) else None,
         "origin": {"via": via or None, "dead_letter": letter or None},
         # The stored text is sent unchanged, so that numbers keep their notation.
-        "data": orjson.Fragment(entry.state) if is_json else None,
-        "data_base64": None if is_json else b64encode(entry.state).decode(),
+        "data": orjson.Fragment(entry.state) if is_json and has_data else None,
+        "data_base64": b64encode(entry.state).decode() if has_data and not is_json else None,
+        "forgotten": event.is_forgotten,
     }
 
 

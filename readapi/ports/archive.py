@@ -38,6 +38,11 @@ class PastEvent(Protocol):
         """The hash in the hash chain of the log, or None until the event is archived."""
         ...
 
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the content is unreadable, because the key of the user is destroyed."""
+        ...
+
 
 @dataclass(frozen=True)
 class EventFilter:

@@ -23,17 +23,20 @@ from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect
+from infra.user_keys.key_store import UserKeys
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
+from infra.workspaces.snapshots import Snapshots
 from projections.ports import Segment
+from projections.versions import Build
 from projections.workspaces import Workspaces
 from tests import servers
 from tests.archiving import archive_to_end, archived_log
 from tests.integration.recovery_support import aof_size, restart_truncated
-from tests.read_model import FIRST_BUILD, load_segment
+from tests.read_model import load_segment
 
 AT = Stamp("alice", 1.0)
-SEGMENT = Segment("workspaces", FIRST_BUILD, "users")
-SNAPSHOTS = "tickview:{users}:workspaces:1"
+SEGMENT = Segment("workspaces", Build(Workspaces.version, 1), "users")
+SNAPSHOTS = "tickview:{users}:workspaces:2"
 
 
 def create_watchlist(list_id: str, name: str, *symbols: str) -> Callable[[Workspace], None]:
@@ -49,7 +52,7 @@ def change_watchlist(list_id: str, name: str, version: int | None = None) -> Cal
 
 def fold(redis: Redis, log: EventLog) -> None:
     """Fold the log of the users into the read model ``workspaces``."""
-    change_versions(redis, "workspaces", lambda versions: versions.deployed(1))
+    change_versions(redis, "workspaces", lambda versions: versions.deployed(Workspaces.version))
     store = RedisStore(redis)
     [lease] = store.lease([SEGMENT], "worker", 60)
     assert lease is not None
@@ -201,7 +204,7 @@ def test_a_workspace_is_the_same_with_and_without_a_snapshot(
     assert (from_snapshot.watchlists, from_snapshot.version) == (from_events.watchlists, from_events.version)
     assert workspaces.deleted_lists("alice").keys() == created - from_events.watchlists.keys()
     fold(redis, log)
-    rows = load_segment(redis, Workspaces(), "users").rows
+    rows = load_segment(redis, Workspaces(), "users", SEGMENT.build).rows
     watchlists = {key: orjson.loads(orjson.dumps(watchlist)) for key, watchlist in from_events.watchlists.items()}
     assert rows == (
         {"alice": {"user": "alice", "watchlists": watchlists, "presets": {}, "default_preset": None}}
@@ -215,9 +218,11 @@ def test_a_snapshot_of_another_epoch_of_the_log_is_ignored(
 ) -> None:
     workspaces.execute("alice", create_watchlist("a", "Tech"))
     workspaces.execute("alice", create_watchlist("b", "Banks"))
-    snapshot = redis.hget(SNAPSHOTS, "alice")
-    assert snapshot is not None
-    redis.hset(SNAPSHOTS, "alice", snapshot.replace(b"Banks", b"Tanks"))
+    snapshots, key = Snapshots(log, UserKeys(log)), UserKeys(log).read(["alice"])["alice"]
+    workspace, _, incarnation = snapshots.load("alice")
+    workspace.change_watchlist(AT, "b", "Tanks", None)
+    workspace.version -= 1
+    snapshots.store(workspace, key, incarnation)
     assert workspaces.load("alice").watchlists["b"].name == "Tanks"
     redis.hincrby(log.keys.meta, "epoch", 1)
     assert workspaces.load("alice").watchlists["b"].name == "Banks"
@@ -290,4 +295,8 @@ def test_lost_events_are_restored_before_a_command_decides(tmp_path: Path, datab
         assert workspaces.execute("alice", create_watchlist("d", "Fourth")).positions == {"users": 5}
         assert list(workspaces.load("alice").watchlists) == ["b", "c", "d"]
         fold(redis, log)
-        assert load_segment(redis, Workspaces(), "users").rows["alice"]["watchlists"].keys() == {"b", "c", "d"}
+        assert load_segment(redis, Workspaces(), "users", SEGMENT.build).rows["alice"]["watchlists"].keys() == {
+            "b",
+            "c",
+            "d",
+        }

@@ -18,6 +18,8 @@ def apply_event(workspace: WorkspaceDocument, event: UserEvent) -> WorkspaceDocu
     workspace = deepcopy(workspace)
     fields = event.model_dump(mode="json")
     event_type = type(event).__name__
+    if event_type == "UserForgotten":
+        return empty_workspace(fields["user"])
     if event_type == "DefaultPresetChosen":
         for list_id in (workspace["default_preset"], fields["list_id"]):
             if list_id in workspace["presets"]:

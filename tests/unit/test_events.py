@@ -42,6 +42,7 @@ from domain.user_events import (
     PresetDeleted,
     PresetRenamed,
     PresetRestored,
+    UserForgotten,
     WatchlistChanged,
     WatchlistCreated,
     WatchlistDeleted,
@@ -139,6 +140,7 @@ EXAMPLES: tuple[Event, ...] = (
     PresetDeleted(**LIST),
     PresetRestored(**RESTORED, parameters=PARAMETERS),
     DefaultPresetChosen(**LIST),
+    UserForgotten(**COMMON, user="alice", generation=2),
 )
 """One event of each type. Every field differs from its default."""
 
@@ -304,7 +306,7 @@ def test_an_event_survives_encoding(example: Event, data: st.DataObject) -> None
             + ["symbol-BRK.B"] * 3
             + ["universe-mega_cap"] * 2
             + ["log-market-1"]
-            + ["user-alice"] * 11,
+            + ["user-alice"] * 12,
             strict=True,
         )
     ),

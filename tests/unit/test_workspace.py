@@ -14,7 +14,7 @@ from domain.codec import decode, encode, topic_of
 from domain.list_rules import EMOJI_JOINER, InvalidListError, NameTakenError, WorkspaceError, name_key, validate_name
 from domain.lists import Preset, PresetDraft, Watchlist
 from domain.symbols import SYMBOL_RULE, is_symbol
-from domain.user_events import USER_EVENT_TYPES, UserEvent
+from domain.user_events import USER_EVENT_TYPES, UserEvent, UserForgotten
 from domain.workspace import OutdatedError, Stamp, Workspace
 from projections.specification import Given
 from projections.workspaces import WorkspaceRow, Workspaces
@@ -275,9 +275,10 @@ def events_of_each_type() -> list[UserEvent]:
     workspace.delete_preset(AT, "p")
     for item in deleted:
         workspace.restore(AT, item)
-    events = workspace.collect_events()
+    forgotten = UserForgotten(event_id="", occurred_at=2.0, source="operator", user="alice", generation=1)
+    events = [*workspace.collect_events(), forgotten]
     assert {type(event) for event in events} == set(USER_EVENT_TYPES.values())
-    return list(events)
+    return events
 
 
 @given(
@@ -290,4 +291,17 @@ def test_the_read_model_folds_any_events_in_any_order(history: list[UserEvent]) 
     for event in history:
         model = apply_event(model, event)
     rows = Given(Workspaces(), *history).rows()
-    assert rows == ({"alice": WorkspaceRow(**model)} if history else {})
+    has_row = bool(history) and not isinstance(history[-1], UserForgotten)
+    assert rows == ({"alice": WorkspaceRow(**model)} if has_row else {})
+
+
+def test_a_forgotten_user_starts_again_with_the_next_generation_of_keys() -> None:
+    workspace = alice()
+    workspace.collect_events()
+    forgotten = UserForgotten(event_id="", occurred_at=2.0, source="operator", user="alice", generation=3)
+    workspace.apply(forgotten)
+    assert (as_document(workspace), workspace.generation) == (empty_workspace("alice"), 4)
+    workspace.apply(forgotten.model_copy(update={"generation": 1}))
+    assert (workspace.version, workspace.generation) == (5, 4)
+    workspace.create_watchlist(AT, "v", "Tech", [])
+    assert workspace.version == 6
