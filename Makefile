@@ -3,12 +3,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 4
-MINUTES ?= 5
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: run test quick lint unit integration processes chaos soak benchmarks constraints clean
+.PHONY: run test quick lint unit integration processes chaos soak fuzz benchmarks constraints clean
 
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
@@ -16,7 +15,7 @@ run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C s
 # Most of the process tests is waiting, so that more workers than cores pay off. They come first: they take longest.
 test: lint $(VENV)/dev servers  ## Lint and the whole test suite on real servers, with branch coverage
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
-		--cov --cov-report=term:skip-covered tests/chaos tests/processes tests/integration tests/unit
+		--cov --cov-report=term:skip-covered tests/chaos tests/processes tests/integration tests/unit tests/fuzz
 
 quick: lint  ## In under a minute: lint, unit tests with fewer examples, one end-to-end test
 	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 tests/unit tests/processes/test_api_flow.py::test_a_read_with_the_position_of_a_write_returns_its_pattern
@@ -36,11 +35,17 @@ integration: $(VENV)/dev servers  ## On real servers, in the process of the test
 processes: $(VENV)/dev servers  ## Real processes, real HTTP
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/processes
 
+chaos soak: MINUTES ?= 5
+fuzz: MINUTES ?= 1
+
 chaos: $(VENV)/dev servers  ## Faults of every part for MINUTES, from SEED; and planted bugs, which must be found
 	CHAOS_MINUTES=$(MINUTES) $(if $(SEED),CHAOS_SEED=$(SEED)) CHAOS_PLANTED=1 $(PYTEST) tests/chaos
 
 soak: $(VENV)/dev servers  ## A steady load for MINUTES: memory, keys and files stay bounded
 	SOAK_MINUTES=$(MINUTES) $(PYTEST) -s tests/soak
+
+fuzz: $(VENV)/dev servers  ## Hostile input for MINUTES per fuzzer: over HTTP, as raw bytes, and to the readers
+	FUZZ_MINUTES=$(MINUTES) $(PYTEST) --no-cov tests/fuzz
 
 benchmarks: $(VENV)/dev  ## The figures of docs/performance.md
 	$(PYTEST) tests/benchmarks

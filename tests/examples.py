@@ -64,9 +64,9 @@ _USERS: tuple[Event, ...] = (
     _user_event(PresetRenamed, 6, list_id="p", name="Weak"),
     _user_event(PresetChanged, 7, list_id="p", parameters={"confidence_min": 0.1}),
     _user_event(PresetDeleted, 8, list_id="p"),
+    _user_event(UserForgotten, 9, generation=1),
     _user_event(PresetRestored, 9, list_id="p", name="Weak", parameters={}, created_at=NOON, version=4),
     _user_event(DefaultPresetChosen, 10, list_id="p"),
-    _user_event(UserForgotten, 11, generation=1),
 )
 
 EXAMPLES: dict[str, tuple[Event, ...]] = {

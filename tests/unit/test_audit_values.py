@@ -91,6 +91,7 @@ def test_a_document_contains_all_of_the_event() -> None:
         "origin": {"via": "retry", "dead_letter": "f00"},
         "data": orjson.loads(state),
         "data_base64": None,
+        "forgotten": False,
     }
     assert state in orjson.dumps(event_documents([archived_event(state)])), "the document contains the stored text"
 

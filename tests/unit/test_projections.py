@@ -37,7 +37,7 @@ SELF_SUFFICIENT = {
     "producers": {"HealthReported"},
     "symbols": {"SymbolListed", "SymbolChanged"},
     "universes": {"UniverseDefined", "UniverseChanged"},
-    "workspaces": set(USER_EVENT_TYPES),
+    "workspaces": set(USER_EVENT_TYPES) - {"UserForgotten"},
 }
 """The event types that create a row without a predecessor. An update of a pattern needs a tier and a confidence."""
 
