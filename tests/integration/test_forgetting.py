@@ -302,6 +302,20 @@ def test_a_late_archiver_does_not_bring_a_destroyed_key_back(
     assert archived_key(database) == (1, None)
 
 
+def test_a_postgresql_from_before_the_forgetting_loses_the_key_again(
+    database: Database, log: EventLog, workspaces: WorkspaceRepository
+) -> None:
+    workspaces.execute("alice", create_watchlist("a", MARK))
+    archive_to_end(database, log)
+    key = UserKeys(log).read(["alice"])["alice"]
+    forget(log, database)
+    with database.connection() as connection:
+        connection.execute("UPDATE tickview.user_keys SET secret = %s", [key.secret])
+    archive_to_end(database, log)
+    assert archived_key(database) == (1, None)
+    assert verify(database).ok
+
+
 @pytest.fixture
 def durable(tmp_path: Path) -> Iterator[tuple[Any, Redis]]:
     with servers.valkey(data=tmp_path / "valkey") as server, connect(server.connection_url) as client:

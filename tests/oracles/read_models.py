@@ -21,7 +21,7 @@ from domain.events import (
     UniverseChanged,
     UniverseDefined,
 )
-from domain.user_events import UserEvent
+from domain.user_events import UserEvent, UserForgotten
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.base import Projection
@@ -273,8 +273,8 @@ def expected_workspaces(events: list[Event]) -> ReadModelContent:
     model = ReadModelContent()
     for position, event in enumerate(events, 1):
         if isinstance(event, UserEvent):
-            workspace = model.rows.get(event.user)
-            model.put(event.user, apply_event(workspace or empty_workspace(event.user), event), position)
+            workspace = apply_event(model.rows.get(event.user) or empty_workspace(event.user), event)
+            model.put(event.user, None if isinstance(event, UserForgotten) else workspace, position)
     model.place(Workspaces)
     return model
 
