@@ -68,8 +68,10 @@ def decode(topic: str, event_id: str, state: bytes) -> Event:
         )
     if is_encrypted(state):
         raise ValueError("the state is encrypted, and the key of the user is missing or does not fit")
-    fields: dict[str, Any] = orjson.loads(state)
-    version: int = fields.pop("class_version", 1)
+    fields: Any = orjson.loads(state)
+    version = fields.pop("class_version", 1) if isinstance(fields, dict) else None
+    if type(version) is not int:
+        raise ValueError(f"{topic} is stored in a state that is no JSON object with a whole number as class_version")
     if version > event_type.class_version:
         raise ValueError(
             f"{topic} is stored in schema version {version}, but this version of TickView reads it only up to "

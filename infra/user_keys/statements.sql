@@ -11,11 +11,14 @@ WHERE stored.generation < excluded.generation
     OR (stored.generation = excluded.generation AND excluded.secret IS NULL AND stored.secret IS NOT NULL);
 
 -- name: destroy_forgotten_keys
--- Destroy the keys that events of the archive say are destroyed. A restored backup of the table may have them again.
+-- Destroy the keys that events of the archive say are destroyed. A restored backup of the table may have them again. A
+-- state of any other form must not prevent the opening of the log: it destroys no key.
 -- Parameters: topic of the events, log.
 UPDATE tickview.user_keys AS stored SET secret = NULL, changed_at = now()
 FROM (
-    SELECT substr(stream, 6) AS user_id, max((convert_from(state, 'UTF8')::jsonb ->> 'generation')::integer) AS generation
+    SELECT
+        substr(stream, 6) AS user_id,
+        max(substring(encode(state, 'escape') FROM '"generation":([0-9]{1,9})')::integer) AS generation
     FROM tickview.events WHERE topic = %s AND log = %s GROUP BY stream
 ) AS forgotten
 WHERE stored.user_id = forgotten.user_id AND stored.generation <= forgotten.generation AND stored.secret IS NOT NULL;

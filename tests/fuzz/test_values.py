@@ -12,12 +12,16 @@ import pytest
 from hypothesis import strategies as st
 
 from domain import wire
+from domain.codec import TOPIC_PREFIX, decode, encode
+from domain.event_types import EVENT_TYPES
+from domain.user_events import USER_EVENT_TYPES
 from infra.user_keys.encryption import DecryptionError, Place, UserKey, decrypt, encrypt
 from projections.columns import Kind
 from projections.queries import Cursor
 from readapi.http.cursors import Order, decode_cursor, decode_positions, encode_cursor, encode_positions
 from readapi.http.parameters import SortOrder
 from readapi.push.event_ids import parse_id, split_id
+from tests.examples import EXAMPLES
 from tests.fuzz.budget import TIMEOUT_SECONDS, fuzz
 from tests.fuzz.mutations import mutated
 from tests.unit.test_wire import RECEIVED_AT, check, samples
@@ -118,6 +122,16 @@ def test_any_text_is_parsed_as_an_event_id_or_refused() -> None:
 
     ids = mutated([b"patterns:1.3/market-0=1234-0,market-1=77-0;filters:0f1e2d3c4b5a6978"])
     fuzz(read, st.text() | ids.map(lambda data: data.decode("latin-1")))
+
+
+def test_any_stored_state_is_decoded_or_refused() -> None:
+    def read(topic: str, state: bytes) -> None:
+        refusal = refusal_of(lambda: decode(topic, "id", state))
+        assert refusal != ""
+
+    topics = st.sampled_from([f"{TOPIC_PREFIX}{name}" for name in (*EVENT_TYPES, *USER_EVENT_TYPES)])
+    states = [encode(event) for history in EXAMPLES.values() for event in history]
+    fuzz(read, topics | st.text(), st.binary() | mutated(states))
 
 
 def test_any_bytes_are_decrypted_unchanged_or_refused() -> None:

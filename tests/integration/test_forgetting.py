@@ -356,6 +356,7 @@ def test_an_old_backup_of_the_key_table_does_not_bring_a_destroyed_key_back(
     WorkspaceRepository(log, "http").execute("alice", create_watchlist("a", MARK))
     key = UserKeys(log).read(["alice"])["alice"]
     forget(log, database)
+    log.append([NewEvent(f"user-{n}", topic_of(UserForgotten), state) for n, state in enumerate((b"\xff{", b"[]"))])
     archive_to_end(database, log)
     with database.connection() as connection:
         connection.execute("UPDATE tickview.user_keys SET secret = %s", [key.secret])

@@ -58,6 +58,7 @@ def fold(redis: Redis, log: EventLog) -> None:
     assert lease is not None
     while Projector(Workspaces(), log, store, lease).step(1, 0)[1]:
         pass
+    store.release([lease])
 
 
 class ConcurrentCommand:

@@ -238,6 +238,14 @@ def test_a_state_without_required_fields_is_refused() -> None:
         codec.decode(codec.topic_of(PatternDetected), "e", b'{"source":"s"}')
 
 
+@pytest.mark.parametrize(
+    "state", [b"[]", b"7", b"null", b'"text"', b'{"class_version":"1"}', b"\xff", b"", b'{"encrypted":1}']
+)
+def test_a_state_of_another_form_is_refused(state: bytes) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        codec.decode(codec.topic_of(PatternDetected), "e", state)
+
+
 def test_an_event_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         EXAMPLES[0].source = "somebody else"
