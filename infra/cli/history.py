@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from domain.codec import is_encrypted
 from domain.streams import USERS_LOG, backtest_stream, market_logs
 from infra.archive.event_history import EventHistory
 from infra.cli.errors import CommandError
@@ -132,6 +133,8 @@ def _row(event: PastEvent) -> dict[str, Any]:
 
 def summarize(state: bytes) -> str:
     """Summarize the stored state of an event: ``pattern=Doji tier=daily confidence=0.8``."""
+    if is_encrypted(state):
+        return "[encrypted: the key is missing]"
     fields = parse_state(state)
     if not isinstance(fields, dict):
         return f"{len(state)} bytes"

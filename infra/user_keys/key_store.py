@@ -51,14 +51,15 @@ class UserKeys:
             lowest: The lowest generation that the key may have.
 
         Returns:
-            The key. None if the log must be opened first, and everything read again: its server may have lost keys.
+            The key. None if the log must be opened and everything be read again: its server may have lost keys, or the
+            user is being forgotten.
         """
         if stored and stored.secret and stored.generation >= lowest:
             return stored
         if stored and not stored.secret:
             lowest = max(lowest, stored.generation + 1)
         merged = self._merge({user: UserKey.create(lowest)}, must_be_open=True)
-        return merged[0] if merged else None
+        return merged[0] if merged and merged[0].secret else None
 
     def _merge(self, keys: Mapping[str, UserKey], *, must_be_open: bool) -> list[UserKey]:
         arguments: list[Argument] = [int(must_be_open)]

@@ -11,7 +11,8 @@ from typing import Literal
 
 import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from readapi.http.problems import MEDIA_TYPE, Problem
 
@@ -70,6 +71,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     """The part of a request for which the timer is set."""
     _request_timer: asyncio.TimerHandle | None = None
     _unread_timer: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
+    """The last request that was started. Further requests of the connection may wait behind it."""
     _bytes_without_body = 0
     """Bytes received since the request began, or since the last part of its body."""
     _last_read = b""
@@ -156,6 +159,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Start a request, and remember it: uvicorn knows only the last request of a connection."""
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that uvicorn cannot parse or that ``on_headers_complete`` has refused."""
         del msg
@@ -185,8 +193,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all timers."""
+        """Stop all timers. Tell the running request, although another one may wait behind it."""
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         self._incoming = None
         self._set_request_timer()
         if self._unread_timer is not None:

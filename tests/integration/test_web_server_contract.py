@@ -57,6 +57,7 @@ OVERRIDDEN: dict[type, tuple[type, dict[str, tuple[str, ...]]]] = {
             "timeout_keep_alive_handler": (),
             "connection_lost": ("exc",),
             "_unsupported_upgrade_warning": (),
+            "_start_asgi_task": ("cycle", "app"),
         },
     ),
     HttpStream: (HttpToolsProtocol, {"on_message_begin": (), "connection_lost": ("exc",), "shutdown": ()}),
@@ -144,6 +145,7 @@ def test_the_http_protocol_has_what_the_adapter_reads() -> None:
             "get_http_version get_method should_upgrade set_dangerous_leniencies",
         )
         assert_has(protocol.cycle, "RequestResponseCycle", "response_started response_complete keep_alive")
+        assert_has(protocol.cycle, "RequestResponseCycle", "disconnected message_event")
         assert inspect.iscoroutinefunction(protocol.flow.drain), f"{ADVICE}FlowControl.drain is not a coroutine"
         assert protocol.headers == [(b"host", b"localhost")], (
             f"{ADVICE}headers are not pairs of lower-case name and value"
@@ -151,6 +153,36 @@ def test_the_http_protocol_has_what_the_adapter_reads() -> None:
         assert protocol.parser.get_http_version() == "1.1"
 
     check_open_protocol(HttpToolsProtocol, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", check)
+
+
+def test_the_running_request_is_told_of_the_lost_connection_although_another_one_waits() -> None:
+    async def pipeline_and_close() -> list[str]:
+        began, ended, received = asyncio.Event(), asyncio.Event(), list[str]()
+
+        async def application(_scope: Any, receive: Any, send: Any) -> None:
+            received.append((await receive())["type"])
+            began.set()
+            received.append((await receive())["type"])
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"nobody reads this"})
+            ended.set()
+
+        config = uvicorn.Config(
+            application, http=LimitedHttpProtocol, ws=WebSocketsSansIOProtocol, lifespan="off", log_config=None
+        )
+        config.load()
+        server_end, client_end = socket.socketpair()
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: LimitedHttpProtocol(config, ServerState(), {}), server_end
+        )
+        with client_end:
+            client_end.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n" * 2)
+            await began.wait()
+        await ended.wait()
+        return received
+
+    received = asyncio.run(asyncio.wait_for(pipeline_and_close(), 10))
+    assert received == ["http.request", "http.disconnect"]
 
 
 HANDSHAKE = (
