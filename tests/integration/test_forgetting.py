@@ -228,8 +228,9 @@ def test_a_parked_key_keeps_no_readable_event(redis: Redis, log: EventLog, works
     assert folded_names(redis) == []
 
 
-def test_erasure_keeps_later_rows_and_later_parked_events(redis: Redis, log: EventLog) -> None:
-    names = SegmentKeys(SEGMENT)
+def test_erasure_keeps_later_rows_and_later_parked_events(every_redis: Redis) -> None:
+    every_redis.flushall()
+    redis, log, names = every_redis, EventLog(every_redis, "users"), SegmentKeys(SEGMENT)
     unreadable = [NewEvent("user-alice", topic_of(WatchlistCreated), b"{}", f"{number}") for number in range(3)]
     log.append(unreadable)
     WorkspaceRepository(log, "http").execute("bob", create_watchlist("b", "Banks"))
@@ -375,12 +376,12 @@ merges = st.lists(
 @settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 @given(merges)
 def test_merges_commute_and_agree_in_redis_and_postgresql(
-    redis: Redis, database: Database, merges: tuple[list[UserKey], list[UserKey]]
+    every_redis: Redis, database: Database, merges: tuple[list[UserKey], list[UserKey]]
 ) -> None:
-    keys = UserKeys(EventLog(redis, "users"))
+    keys = UserKeys(EventLog(every_redis, "users"))
     outcomes = []
     for order in merges:
-        redis.delete(keys.key)
+        every_redis.delete(keys.key)
         with database.connection() as connection:
             connection.execute("DELETE FROM tickview.user_keys")
         for key in order:
