@@ -1,7 +1,6 @@
 """Erasure of the row of one key from all builds of a read model, also from builds that no worker folds."""
 
 import time
-from collections.abc import Iterable
 
 from redis import Redis
 
@@ -11,7 +10,6 @@ from infra.redis.functions import call
 from projections.base import ALL_INDEX
 from projections.fold import STREAM_KEY_PREFIX
 from projections.ports import Segment
-from projections.versions import Versions
 
 POLL_SECONDS = 0.05
 """Seconds between two reads of the checkpoints."""
@@ -45,14 +43,15 @@ def wait_until_folded(client: Redis, read_model: str, log: str, position: int, s
     """Wait until every build on which a worker works has folded the log up to a position.
 
     Returns:
-        Whether this was reached in time. False also if no worker works on a build.
+        Whether the live build has folded the log up to this position. True also if there is no build yet.
     """
     deadline = time.monotonic() + seconds
     while True:
-        states = [_state(client, segment) for segment in _segments(client, read_model, log, dropping=False)]
-        behind = [is_leased for checkpoint, is_leased in states if checkpoint < position]
-        if not behind or not any(behind) or time.monotonic() > deadline:
-            return not behind
+        versions = read_versions(client, [read_model])[read_model]
+        states = {build: _state(client, Segment(read_model, build, log)) for build in versions.maintained}
+        is_behind = any(is_leased and checkpoint < position for checkpoint, is_leased in states.values())
+        if not is_behind or time.monotonic() > deadline:
+            return versions.live is None or states[versions.live][0] >= position
         time.sleep(POLL_SECONDS)
 
 
@@ -62,7 +61,7 @@ def _state(client: Redis, segment: Segment) -> tuple[int, bool]:
     return int(checkpoint or 0), int(leased_until or 0) > time.time() * 1000
 
 
-def _segments(client: Redis, read_model: str, log: str, *, dropping: bool = True) -> Iterable[Segment]:
-    versions: Versions = read_versions(client, [read_model])[read_model]
-    builds = (*versions.maintained, *(versions.dropping if dropping else ()))
-    return [Segment(read_model, build, log) for build in builds]
+def _segments(client: Redis, read_model: str, log: str) -> list[Segment]:
+    """Return the segments of all builds, also of those that are about to be removed."""
+    versions = read_versions(client, [read_model])[read_model]
+    return [Segment(read_model, build, log) for build in (*versions.maintained, *versions.dropping)]

@@ -72,7 +72,7 @@ class Forgetting:
     plain_events: int
     """Number of events without encryption, which stay readable in the log and in the archive."""
     is_folded: bool
-    """Whether the workers have removed the lists from the read model. False: they do so when they run."""
+    """Whether the workers have folded the event into the live build. False: they do so when they run."""
 
 
 def forget_user(client: Redis, log: EventLog, database: Database | None, user: str, stamp: Stamp) -> Forgetting:
