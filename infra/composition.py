@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
+from domain.horizon import Horizon
 from domain.streams import USERS_LOG, market_logs
+from domain.wire import Bounds
 from infra.archive.log_archive import PostgresArchive
 from infra.embedded import find_servers
 from infra.log.durability import check_durability
@@ -213,7 +215,9 @@ def open_dead_letters(stores: Stores) -> DeadLetters:
 
 def open_recorder(stores: Stores, market_logs: Mapping[str, EventLog], dead_letters: DeadLetters) -> Recorder:
     """Return a recorder that records messages in the market log, and refused messages as dead letters."""
-    return Recorder(market_logs, dead_letters, stores.settings.max_message_bytes)
+    settings = stores.settings
+    horizon = Horizon(settings.time_horizon, settings.expiry_horizon, settings.beyond_horizon == "clamp")
+    return Recorder(market_logs, dead_letters, Bounds(settings.max_message_bytes, horizon))
 
 
 def open_intake(recorder: Recorder, settings: Settings) -> Intake:

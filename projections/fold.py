@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from domain.codec import decode, topic_of
-from domain.events import Event
+from domain.events import Event, PatternEvent
+from domain.horizon import is_from_the_future
 from domain.log import LogEntry
 from projections.base import Group, Projection, StoredRow, encode_row
 from projections.placement import Placement, placement_of
@@ -79,7 +80,8 @@ class DecodedEntry(NamedTuple):
     error: str | None
     """The error of decoding. None: the entry was decoded."""
     needs_row: bool = False
-    """Whether the event changes the row only if it exists: the event addressed the group of the row, not its key."""
+    """Whether the event changes the row only if it exists: the event addressed the group of the row, not its key, or
+    the key contains a time from the future."""
 
 
 def decode_entries(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[DecodedEntry]:
@@ -91,9 +93,24 @@ def decode_entries(projection: Projection[Any, Any], entries: Iterable[LogEntry]
 def _decode_entry(projection: Projection[Any, Any], entry: LogEntry) -> DecodedEntry:
     try:
         event = decode(entry.topic, entry.event_id, entry.state)
-        return DecodedEntry(entry, event, tuple(projection.keys(event)), None)
+        if is_from_the_future(event.occurred_at, entry.recorded_at):
+            event = event.model_copy(update={"occurred_at": entry.recorded_at})
+        targets = tuple(projection.keys(event))
+        return DecodedEntry(entry, event, targets, None, _depends_on_the_future(projection, entry, event, targets))
     except Exception as error:  # noqa: BLE001 any error of a projection parks the entry, so that no event is lost
         return DecodedEntry(entry, None, (), describe_error(error))
+
+
+def _depends_on_the_future(
+    projection: Projection[Any, Any], entry: LogEntry, event: Event, targets: tuple[str | Group, ...]
+) -> bool:
+    """Return whether the keys of the rows contain a time of detection from the future.
+
+    Such a row would be the latest for ever. It cannot get another time, because later events name it by this time.
+    """
+    if not isinstance(event, PatternEvent) or not is_from_the_future(event.detected_at, entry.recorded_at):
+        return False
+    return targets != tuple(projection.keys(event.model_copy(update={"detected_at": entry.recorded_at})))
 
 
 def required_keys(
@@ -186,7 +203,7 @@ def decode_parked_entries(
     decoded = [_decode_entry(projection, entry) for entry in entries]
     if key.startswith(STREAM_KEY_PREFIX):
         return decoded
-    return [entry._replace(targets=(key,), needs_row=key not in entry.targets) for entry in decoded]
+    return [entry._replace(targets=(key,), needs_row=entry.needs_row or key not in entry.targets) for entry in decoded]
 
 
 class _Folding:

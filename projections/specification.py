@@ -11,9 +11,16 @@ from projections.fold import FoldResult, LoadedState, decode_entries, fold, over
 from projections.mutations import derive
 
 
-def log_entry(event: Event, position: int, recorded_at: float = 0.0) -> LogEntry:
-    """Return the entry of an event at a position of a log. The version of the stream is the position."""
+def log_entry(event: Event, position: int, recorded_at: float | None = None) -> LogEntry:
+    """Return the entry of an event at a position of a log. The version of the stream is the position.
+
+    Args:
+        event: The event.
+        position: The position, from 1.
+        recorded_at: The time of recording in seconds since the epoch. None: the time of the event.
+    """
     topic = topic_of(type(event))
+    recorded_at = event.occurred_at if recorded_at is None else recorded_at
     return LogEntry(position, event.stream, position, topic, event.event_id, recorded_at, encode(event))
 
 

@@ -38,7 +38,7 @@ PATTERNS = ("Doji", "Hammer", "Weekly_Breakout")
 TIERS = ("daily", "intraday", "unknown")
 METRICS = ("win_rate", "total_trades", "sharpe_ratio")
 
-moments = st.integers(1_757_000_000, 1_757_200_000).map(lambda second: second / 2)
+moments = st.integers(0, 180_000).map(lambda number: 1_757_000_000 + number / 2)
 values = st.one_of(st.none(), st.floats(-10, 100).map(lambda value: round(value, 2)))
 confidences = st.sampled_from((0.0, 0.3, 0.5, 0.75, 0.8, 0.91, 1.0))
 sources = st.sampled_from(("tickstock_pl", "fallback_detector"))

@@ -14,7 +14,7 @@ from domain.wire.channels import (
     Channel,
 )
 from domain.wire.message import MessageLevels
-from domain.wire.reader import MAX_BYTES, ReadResult, channel_for, read
+from domain.wire.reader import MAX_BYTES, Bounds, ReadResult, channel_for, read
 from domain.wire.refusal import Code, Refusal, RefusedError, preview, shorten
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "MAX_BYTES",
     "PATTERNS",
     "Batch",
+    "Bounds",
     "Channel",
     "Code",
     "MessageLevels",

@@ -1,6 +1,7 @@
 """The reader of one message: from a channel and a payload to events and refusals."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from domain.codec import decode, encode, topic_of
 from domain.event_types import EVENT_TYPES
 from domain.events import OWN_IDS, Event
+from domain.horizon import Horizon, clamp
 from domain.streams import USER_PREFIX
 from domain.wire.channels import CHANNEL_OF, CHANNELS, Channel, EventBuilder
 from domain.wire.message import MessageLevels, parse_message, split_levels
@@ -38,7 +40,25 @@ class ReadResult(NamedTuple):
     """For each event a digest of the message or of the item of the batch. Equal ids must have equal contents."""
 
 
-def read(channel: str, payload: bytes, received_at: float, *, max_bytes: int = MAX_BYTES) -> ReadResult:
+class Bounds(NamedTuple):
+    """The bounds of a message.
+
+    Attributes:
+        max_bytes: The highest accepted number of bytes.
+        horizon: How far ahead of ``now`` the times of an event may be.
+        now: The present time in seconds since the epoch. None: the times are not bounded.
+    """
+
+    max_bytes: int = MAX_BYTES
+    horizon: Horizon = Horizon()
+    now: float | None = None
+
+
+UNBOUNDED_TIMES = Bounds()
+"""The default bounds: times are not bounded."""
+
+
+def read(channel: str, payload: bytes, received_at: float, bounds: Bounds = UNBOUNDED_TIMES) -> ReadResult:
     """Read a message. The function does not raise: a message that it cannot read gives a refusal.
 
     The id of an event is the producer's ``event_id``, or else it is derived from the channel and the content. The same
@@ -48,8 +68,9 @@ def read(channel: str, payload: bytes, received_at: float, *, max_bytes: int = M
         channel: The name of the channel.
         payload: The bytes of the message.
         received_at: The time of receipt in seconds since the epoch. It replaces times that the message does not give.
-        max_bytes: The highest accepted number of bytes.
+        bounds: The bounds of the message.
     """
+    max_bytes = bounds.max_bytes
     try:
         declaration = CHANNELS.get(channel)
         if declaration is None:
@@ -60,10 +81,10 @@ def read(channel: str, payload: bytes, received_at: float, *, max_bytes: int = M
         message = MessageLevels(split_levels(content))
         event_type = _event_type(message, declaration, channel)
         if event_type in declaration.batches:
-            result = _read_batch(channel, event_type, message, received_at, max_bytes)
+            result = _read_batch(channel, event_type, message, received_at, bounds)
         else:
             event_id, digest = _identify(message, channel.encode(), content)
-            event = _build(declaration.builders[event_type], message, event_id, received_at)
+            event = _bound(_build(declaration.builders[event_type], message, event_id, received_at), bounds)
             result = ReadResult((event,), (), (digest,))
         if len(payload) > max_bytes // 4:  # smaller messages cannot grow beyond the bound
             _check_stored_bytes(result.events, STORED_FACTOR * max_bytes)
@@ -146,6 +167,21 @@ def _build(builder: EventBuilder, message: MessageLevels, event_id: str, receive
     return event
 
 
+def _bound(event: Event, bounds: Bounds) -> Event:
+    """Refuse an event with a time beyond the horizon, or replace the time."""
+    if bounds.now is None or not (exceeded := bounds.horizon.exceeded(event, bounds.now)):
+        return event
+    if bounds.horizon.clamps:
+        return clamp(event, bounds.now, exceeded)
+    field, limit = next(iter(exceeded.items()))
+    claimed = datetime.fromtimestamp(getattr(event, field), UTC).isoformat(timespec="seconds")
+    raise RefusedError(
+        "in-the-future",
+        f"{field} is {claimed}, more than {limit - bounds.now:.0f} s ahead: check the clock and the time zone of the "
+        "producer",
+    )
+
+
 def _check_event(event: Event) -> None:
     """Check that an event can be recorded and read again. TickView's own event types guarantee both."""
     event_type = type(event)
@@ -169,7 +205,7 @@ def _check_stored_bytes(events: Iterable[Event], limit: int) -> None:
 
 
 def _read_batch(
-    channel: str, event_type: str, message: MessageLevels, received_at: float, max_bytes: int
+    channel: str, event_type: str, message: MessageLevels, received_at: float, bounds: Bounds
 ) -> ReadResult:
     """Read a batch. The fields of the batch itself, such as its source, apply to each of its items."""
     declaration = CHANNELS[channel]
@@ -180,11 +216,11 @@ def _read_batch(
     if len(items) > MAX_ITEMS:
         raise RefusedError("too-large", f"{field} has {len(items)} items, more than the {MAX_ITEMS} allowed: split it")
     envelope = orjson.dumps(message.levels, option=orjson.OPT_SORT_KEYS)
-    if len(envelope) * len(items) > max_bytes:
+    if len(envelope) * len(items) > bounds.max_bytes:
         raise RefusedError(
             "too-large",
             f"the {len(envelope)} bytes of the batch beside its {len(items)} {field} are stored with each item, "
-            f"together more than the {max_bytes} bytes allowed: send smaller batches",
+            f"together more than the {bounds.max_bytes} bytes allowed: send smaller batches",
         )
     context = channel.encode() + b"\0" + blake2b(envelope, digest_size=16).digest()
     events, contents, refusals = [], [], []
@@ -192,7 +228,8 @@ def _read_batch(
         try:
             event_type, item_message = _read_item(declaration, item_type, message, item)
             event_id, digest = _identify(item_message, context, item)
-            events.append(_build(declaration.builders[event_type], item_message, event_id, received_at))
+            event = _build(declaration.builders[event_type], item_message, event_id, received_at)
+            events.append(_bound(event, bounds))
             contents.append(digest)
         except RefusedError as refused:
             refusals.append(Refusal(refused.refusal.code, f"{field}[{index}]: {refused.refusal.reason}"))

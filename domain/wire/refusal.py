@@ -9,6 +9,7 @@ from domain.errors import TickViewError
 Code = Literal[
     "control-character",
     "empty-batch",
+    "in-the-future",
     "invalid-event",
     "missing-field",
     "not-a-name",

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from domain.announcements import Message
 from domain.wire import INGEST_STREAM, Refusal
+from domain.wire.values import MIN_SECONDS
 from infra.heartbeats.progress import Progress
 from infra.log.bounds import BATCH_BYTES, entries_within
 from infra.processes.outage import OutageLog
@@ -201,6 +202,6 @@ def _message(identity: bytes, fields: dict[bytes, bytes]) -> Message:
         fields.get(b"channel", b"").decode(errors="replace"),
         fields.get(b"payload", b""),
         # A producer may give ids of its own, which need not be milliseconds.
-        added_at if added_at <= now else now,
+        added_at if MIN_SECONDS <= added_at <= now else now,
         "stream",
     )

@@ -3,6 +3,7 @@
 Every message takes this path, from pub/sub, from the ingest stream or over HTTP.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -14,7 +15,7 @@ from domain.announcements import DeadLetter, Message, Receipt, RecordedEvent
 from domain.codec import encode, topic_of
 from domain.events import Event
 from domain.streams import log_of
-from domain.wire import ReadResult, Refusal, preview, read, shorten
+from domain.wire import Bounds, ReadResult, Refusal, preview, read, shorten
 from infra.log.bounds import split_by_bytes
 from infra.log.event_log import Appended, EventLog, NewEvent
 from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
@@ -28,13 +29,13 @@ class Recorder:
     Args:
         logs: All partitions of the market log, by name.
         dead_letters: The store of dead letters.
-        max_message_bytes: Size of the largest message that is read.
+        bounds: The bounds of messages. Their present time is that of the call.
     """
 
-    def __init__(self, logs: Mapping[str, EventLog], dead_letters: DeadLetters, max_message_bytes: int) -> None:
+    def __init__(self, logs: Mapping[str, EventLog], dead_letters: DeadLetters, bounds: Bounds) -> None:
         self._logs = logs
         self._dead_letters = dead_letters
-        self._max_message_bytes = max_message_bytes
+        self._bounds = bounds
 
     def record(self, messages: Sequence[Message]) -> list[Receipt]:
         """Record messages. On return, every event is as durable as configured, and every dead letter is stored.
@@ -85,7 +86,9 @@ class Recorder:
         return [event for event in self._append([_new_event(event, origin) for event in events], events) if event]
 
     def _read(self, message: Message) -> ReadResult:
-        return read(message.channel, message.payload, message.received_at, max_bytes=self._max_message_bytes)
+        # Not the time of receipt: the producer chooses it by the id of an entry of the ingest stream.
+        bounds = self._bounds._replace(now=time.time())
+        return read(message.channel, message.payload, message.received_at, bounds)
 
     def _append(self, new_events: Sequence[NewEvent], events: Sequence[Event]) -> list[RecordedEvent | None]:
         """Append events, with one append per log, or several if the events are large.

@@ -10,6 +10,7 @@ import orjson
 from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.horizon import LONGEST_SECONDS, Horizon
 from infra.processes.lifeline import SUPERVISED
 from infra.settings.platform_servers import build_postgres_dsn, build_redis_url
 from infra.settings.table_names import parse_table_name
@@ -110,6 +111,14 @@ class Settings(BaseSettings):
     """Highest number of received messages that wait in the recorder."""
     max_message_bytes: Annotated[int, Field(ge=1_024)] = 1_048_576
     """Largest message in bytes. The recorder stores a larger message as a dead letter."""
+
+    time_horizon: Annotated[float, Field(ge=0, le=LONGEST_SECONDS)] = Horizon().seconds
+    """Seconds by which the time of an event or of a detection may be ahead of its receipt, because clocks differ."""
+    expiry_horizon: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Horizon().end_seconds
+    """Seconds by which an expected time, such as the expiry of a pattern, may be ahead of the receipt."""
+    beyond_horizon: Literal["refuse", "clamp"] = "refuse"
+    """Treatment of a time beyond its horizon: refuse the message, or replace the time. The time of receipt replaces the
+    time of an event; the horizon replaces an expiry."""
 
     dead_letters_max_count: Annotated[int, Field(ge=1)] = 10_000
     """Highest number of stored dead letters. Beyond it, the oldest are dropped."""

@@ -11,7 +11,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
-from domain.wire import INGEST_STREAM, PATTERNS
+from domain.horizon import Horizon
+from domain.wire import INGEST_STREAM, PATTERNS, Bounds
 from infra.composition import Stores, open_dead_letters, open_market_logs
 from infra.log.event_log import EventLog
 from infra.recording import ingest_reader
@@ -57,7 +58,7 @@ class Intake:
         self.redis = redis
         self.logs: dict[str, EventLog] = open_market_logs(stores)
         self.dead_letters: DeadLetters = open_dead_letters(stores)
-        self.recorder = InterruptedRecorder(self.logs, self.dead_letters, stores.settings.max_message_bytes)
+        self.recorder = InterruptedRecorder(self.logs, self.dead_letters, Bounds())
         redis.xgroup_create(INGEST_STREAM, GROUP, id="0", mkstream=True)
 
     def add(self, symbol: str, identity: str = "*") -> bytes:
@@ -100,7 +101,7 @@ def intake(redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Int
     return Intake(redis, redis_url)
 
 
-@pytest.mark.parametrize("identity", ["1795934642196000-0", "9223372036854775807-0", "18446744073709551614-0"])
+@pytest.mark.parametrize("identity", ["5-1", "1795934642196000-0", "9223372036854775807-0", "18446744073709551614-0"])
 def test_an_entry_whose_id_is_no_time_is_received_now(intake: Intake, identity: str) -> None:
     before = time.time()
     intake.add("AAPL", identity)
@@ -184,3 +185,16 @@ def test_an_entry_that_ends_its_readers_becomes_a_dead_letter(intake: Intake) ->
     assert (letter.payload, letter.code, letter.via) == (fatal, "reader-failed", "stream")
     assert f"{crashes} recorders took the message and stopped" in letter.reason
     assert not intake.redis.exists(ATTEMPTS_KEY)
+
+
+def test_a_refused_time_from_the_future_is_recorded_by_a_retry_with_a_farther_horizon(intake: Intake) -> None:
+    data = {"symbol": "AAPL", "pattern": "Doji", "confidence": 0.5, "timestamp": time.time() + 3_600}
+    payload = orjson.dumps({"event_type": "pattern_detected", "data": data})
+    [receipt] = intake.recorder.record([Message(PATTERNS, payload, time.time(), "http")])
+    assert [refusal.code for refusal in receipt.refusals] == ["in-the-future"]
+    letter = intake.dead_letters.get(receipt.dead_letter or "")
+    assert letter is not None
+    assert intake.recorder.retry(letter).refusals != ()
+    Recorder(intake.logs, intake.dead_letters, Bounds(horizon=Horizon(seconds=3_601))).retry(letter)
+    assert intake.recorded_symbols() == ["AAPL"]
+    assert intake.dead_letters.get(letter.id) is None

@@ -39,7 +39,7 @@ on_every_timeline = pytest.mark.parametrize("timeline", TIMELINES)
 of_every_projection = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 
 
-def record(events: Iterable[Event], gaps: Iterable[float], begin: float = 878_510_000.0) -> list[RecordedEvent]:
+def record(events: Iterable[Event], gaps: Iterable[float], begin: float = 1_757_010_000.0) -> list[RecordedEvent]:
     moments = accumulate(gaps, initial=begin)
     return [
         RecordedEvent(*numbered, moment) for *numbered, moment in zip(events, range(1, 1_000), moments, strict=False)

@@ -153,8 +153,8 @@ def test_a_batch_that_multiplies_its_fields_too_often_is_refused() -> None:
 
 def test_a_message_of_exactly_the_size_limit_is_read() -> None:
     payload = message_bytes(DETECTION)
-    assert wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload)).refusals == ()
-    (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload) - 1).refusals
+    assert wire.read(wire.PATTERNS, payload, RECEIVED_AT, wire.Bounds(len(payload))).refusals == ()
+    (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT, wire.Bounds(len(payload) - 1)).refusals
     assert refusal == (
         "too-large",
         f"the message has {len(payload)} bytes, more than the {len(payload) - 1} allowed: split it",
@@ -229,7 +229,7 @@ def test_a_message_whose_numbers_grow_too_much_is_refused() -> None:
         b'"numbers"', b"[%b]" % b",".join([b"1e15"] * 50_000)
     )
     assert wire.read(wire.PATTERNS, payload, RECEIVED_AT).refusals == ()
-    (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT, max_bytes=len(payload)).refusals
+    (refusal,) = wire.read(wire.PATTERNS, payload, RECEIVED_AT, wire.Bounds(len(payload))).refusals
     assert (refusal.code, "the events of the message have" in refusal.reason) == ("too-large", True)
 
 
