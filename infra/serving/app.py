@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from domain.streams import USERS_LOG
 from infra.archive.event_history import EventHistory
 from infra.composition import check_partitions, open_intake, open_logs, redis_url
+from infra.log.clock import LogClock
 from infra.log.event_log import EventLog
 from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
@@ -25,7 +26,7 @@ from infra.serving.blocking_calls import unavailability
 from infra.serving.changes_follower import ChangesFollower
 from infra.serving.dead_letters import AsyncDeadLetters
 from infra.serving.freshness import RedisFreshness
-from infra.serving.lifespan import ApiLifespan, Connections
+from infra.serving.lifespan import ApiLifespan, BackgroundWork, Connections
 from infra.serving.live_read_model import LiveReadModel
 from infra.serving.message_recorder import AsyncMessageRecorder
 from infra.serving.operations import RedisOperations
@@ -81,13 +82,12 @@ def build_app(
     hub = open_hub(live, read_models, freshness, service.stores.settings.wait_seconds)
     follower = ChangesFollower(connections.changes, live.values(), freshness)
     intake = open_intake(service.recorder, service.stores.settings)
-    ports = open_ports(service, read_models, intake)
+    log_clock = LogClock(connections.commands, tuple(service.market_logs))
+    ports = open_ports(service, read_models, intake, log_clock)
     gauges = ReplicaGauges()
     lifespan = ApiLifespan(
         connections,
-        intake,
-        follower,
-        hub,
+        BackgroundWork(intake, follower, hub, log_clock),
         lambda: check_partitions(service.stores),
         lambda: show_replicas(gauges, live),
     )
@@ -155,7 +155,7 @@ def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFres
     return hub
 
 
-def open_ports(service: Service, read_models: ReadModels, intake: Intake) -> Ports:
+def open_ports(service: Service, read_models: ReadModels, intake: Intake, log_clock: LogClock) -> Ports:
     """Create the adapters behind the ports of the API."""
     stores = service.stores
     users_log = open_logs(stores, [USERS_LOG])[USERS_LOG]
@@ -163,7 +163,7 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake) -> Por
     health_client = connect(redis_url(stores.settings), seconds=STATUS_TIMEOUT_SECONDS, retries=0)
     return Ports(
         read_models=read_models,
-        archive=open_archive_ports(service, archive, users_log),
+        archive=open_archive_ports(service, archive, users_log, log_clock),
         commands=Commands(
             messages=AsyncMessageRecorder(intake),
             dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder),
@@ -173,7 +173,9 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake) -> Por
     )
 
 
-def open_archive_ports(service: Service, archive: ArchiveGateway | None, users_log: EventLog) -> ArchivePorts:
+def open_archive_ports(
+    service: Service, archive: ArchiveGateway | None, users_log: EventLog, log_clock: LogClock
+) -> ArchivePorts:
     """Create the adapters that read the past."""
     wait_seconds = service.stores.settings.wait_seconds
     market_logs = tuple(service.market_logs)
@@ -182,6 +184,7 @@ def open_archive_ports(service: Service, archive: ArchiveGateway | None, users_l
             projection.history,
             PostgresHistory(archive, projection, market_logs) if archive else None,
             wait_seconds,
+            log_clock.now,
         )
         for name, projection in READ_MODELS.items()
         if projection.history

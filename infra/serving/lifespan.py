@@ -14,10 +14,12 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from infra.heartbeats.heartbeats import Heartbeats
+from infra.log.clock import LogClock
 from infra.postgres.database import Database
 from infra.processes.identity import process_name
 from infra.recording.counters import CountersFlush
 from infra.recording.intake import Intake
+from infra.redis.cluster import UNREACHABLE_ERRORS
 from infra.serving.changes_follower import ChangesFollower
 from readapi.push.hub import Hub
 
@@ -48,14 +50,26 @@ class Connections:
             await asyncio.to_thread(self.database.close)
 
 
+@dataclass(frozen=True)
+class BackgroundWork:
+    """The parts of one API process that work in the background."""
+
+    intake: Intake
+    """Started at the beginning, closed at the end."""
+    follower: ChangesFollower
+    """Loads the live builds before the first request."""
+    hub: Hub
+    """Live push."""
+    log_clock: LogClock
+    """Measured before the first request, and from time to time."""
+
+
 class ApiLifespan:
     """Falcon middleware that starts and stops the background work of one API process. Implements ``Lifespan``.
 
     Args:
         connections: Closed at the end.
-        intake: Started at the beginning, closed at the end.
-        follower: Loads the live builds before the first request, then runs in the background.
-        hub: Live push, runs in the background.
+        work: The parts that work in the background.
         check_partitions: Checks the number of partitions of the market log. Raises RedisError or StartupError.
         report_replica: Updates the metrics of the replica.
     """
@@ -63,17 +77,16 @@ class ApiLifespan:
     def __init__(
         self,
         connections: Connections,
-        intake: Intake,
-        follower: ChangesFollower,
-        hub: Hub,
+        work: BackgroundWork,
         check_partitions: Callable[[], None],
         report_replica: Callable[[], None],
     ) -> None:
         self._connections = connections
-        self._intake = intake
-        self._counters = CountersFlush(connections.commands, {"http": intake.counts})
-        self._follower = follower
-        self._hub = hub
+        self._intake = work.intake
+        self._counters = CountersFlush(connections.commands, {"http": work.intake.counts})
+        self._follower = work.follower
+        self._hub = work.hub
+        self._log_clock = work.log_clock
         self._check_partitions = check_partitions
         self._report_replica = report_replica
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,6 +99,7 @@ class ApiLifespan:
         self._follower.begin()
         heartbeats = {"serve": lambda: [self._follower.progress], "http": lambda: [self._intake.progress]}
         self._heartbeats = Heartbeats(self._connections.commands, process_name(), heartbeats)
+        await self._measure_log_clock()
         with suppress(RedisError):
             await self._start_intake()
         with suppress(RedisError):
@@ -123,6 +137,12 @@ class ApiLifespan:
             self._intake.check_thread()
             await asyncio.to_thread(self._counters.flush)
             await asyncio.to_thread(self._heartbeats.beat)
+            await self._measure_log_clock()
+
+    async def _measure_log_clock(self) -> None:
+        # The heartbeats log an outage.
+        with suppress(*UNREACHABLE_ERRORS, RedisError):
+            await asyncio.to_thread(self._log_clock.measure)
 
 
 def _start_task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

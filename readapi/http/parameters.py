@@ -33,7 +33,7 @@ YEAR_10_000 = 253_402_300_800
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _ISO_8601 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?"
 )
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
 
@@ -84,7 +84,7 @@ def _parse_moment(value: object) -> object:
 
 
 def parse_iso_8601(value: str) -> float:
-    """Convert a time in ISO 8601 to epoch seconds. A time without a zone is in UTC.
+    """Convert a time in ISO 8601 to epoch seconds. A time without a zone is in UTC. Digits after microseconds are cut.
 
     Raises:
         ValueError: The text is not a time in the supported form of ISO 8601.

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from falcon.asgi import Request, Response
 
@@ -21,12 +22,16 @@ class RowHistory:
         name: The name of the history (see ``Projection.history``).
         queries: The queries. None without an archive.
         wait_seconds: Longest wait for a position, in seconds.
+        log_time: Returns the time in epoch seconds by the clock of the log, infinity while it is unknown.
     """
 
     source = "archive"
 
-    def __init__(self, name: str, queries: HistoryQueries | None, wait_seconds: float) -> None:
+    def __init__(
+        self, name: str, queries: HistoryQueries | None, wait_seconds: float, log_time: Callable[[], float]
+    ) -> None:
         self.name = name
+        self.log_time = log_time
         self._queries = queries
         self._wait_seconds = wait_seconds
 

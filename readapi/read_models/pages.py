@@ -111,7 +111,7 @@ class PastPages(Pages):
         now: The present time in epoch seconds.
 
     Raises:
-        Problem: 400, the moment lies in the future.
+        Problem: 400, the moment lies in the future, by the clock of this process or by the clock of the log.
     """
 
     def __init__(
@@ -124,9 +124,10 @@ class PastPages(Pages):
         now: float,
     ) -> None:
         self._timeline, self.moment = past
-        if self.moment > now:
+        if self.moment > min(now, history.log_time()):
             name = "as_of" if self._timeline == "recorded" else "as_of_valid"
-            raise invalid([{"field": name, "reason": "lies in the future"}])
+            clock = "" if self.moment > now else f" of the log, whose time is {history.log_time():.3f} (epoch seconds)"
+            raise invalid([{"field": name, "reason": f"lies in the future{clock}"}])
         self._history = history
         self._request, self._response = req, resp
         self._recorded = read_model.live.positions

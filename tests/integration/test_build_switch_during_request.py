@@ -6,6 +6,7 @@ loop later than in the repetition before.
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import httpx
@@ -91,7 +92,7 @@ def test_a_response_comes_from_one_build(
                 "/scan",
                 ScanResource(
                     read_model,
-                    RowHistory("pattern_history", None, 0),
+                    RowHistory("pattern_history", None, 0, lambda: inf),
                     CatalogueFixture().catalogue,
                     caller_workspace,
                     lambda: 2.0,

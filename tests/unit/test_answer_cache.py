@@ -1,6 +1,7 @@
 """The cache of answers: a cached answer equals a new answer after any changes, at any time and for any user."""
 
 import asyncio
+from math import inf
 from typing import Any
 
 import falcon.testing
@@ -102,9 +103,8 @@ class Api:
         lists = CallerWorkspace(ReadModel(Workspaces(), workspaces, 0))
         patterns = ReadModel(ActivePatterns(), served, 0, served)
         app = App(middleware=[RequestMetrics(CollectorRegistry()), IdentityFromHeader()])
-        app.add_route(
-            "/scan", ScanResource(patterns, RowHistory("pattern_history", None, 0), catalogue, lists, lambda: self.now)
-        )
+        history = RowHistory("pattern_history", None, 0, lambda: inf)
+        app.add_route("/scan", ScanResource(patterns, history, catalogue, lists, lambda: self.now))
         app.add_route("/stats", StatisticsResource(patterns, lambda: self.now))
         app.add_route("/summary", SummaryResource(patterns, lambda: self.now))
         self.app = app
