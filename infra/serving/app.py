@@ -34,6 +34,7 @@ from infra.serving.replicas import ReplicatedReadModel
 from infra.serving.row_history import PostgresHistory
 from infra.serving.service import METRICS_FOLDER_VARIABLE, Service
 from infra.serving.workspace_commands import AsyncWorkspaceCommands
+from infra.settings import Settings
 from infra.workspaces.repository import WorkspaceRepository
 from projections.base import Projection
 from projections.queries import RowQueries
@@ -48,7 +49,8 @@ from readapi.http.asgi import Lifespan
 from readapi.http.problems import Application
 from readapi.http.read_model import ReadModel
 from readapi.ports.commands import Commands
-from readapi.push.hub import Hub
+from readapi.push.connections import PushBounds
+from readapi.push.hub import Hub, PushTimes
 from readapi.push.subscription_renewal import FilterSources
 from readapi.read_models.as_of import RowHistory
 from readapi.replica.metrics import ReplicaGauges
@@ -79,7 +81,7 @@ def build_app(
     freshness = RedisFreshness()
     live = open_live_read_models(service, connections.queries)
     read_models = open_read_models(live, freshness, service.stores.settings.wait_seconds)
-    hub = open_hub(live, read_models, freshness, service.stores.settings.wait_seconds)
+    hub = open_hub(live, read_models, freshness, service.stores.settings)
     follower = ChangesFollower(connections.changes, live.values(), freshness)
     intake = open_intake(service.recorder, service.stores.settings)
     log_clock = LogClock(connections.commands, tuple(service.market_logs))
@@ -143,11 +145,16 @@ def open_read_models(live: LiveReadModels, freshness: RedisFreshness, wait_secon
     }
 
 
-def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFreshness, wait_seconds: float) -> Hub:
+def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFreshness, settings: Settings) -> Hub:
     """Create live push, and register it with the live builds whose changes it sends or depends on."""
     catalogue = Catalogue(*(read_models[name] for name in CATALOGUE))
     sources = FilterSources(catalogue, read_models[Workspaces.name], CONNECTION_ERRORS)
-    hub = Hub(READ_MODELS, sources, freshness, time.time, wait_seconds)
+    bounds = PushBounds(
+        unsent_bytes=settings.push_unsent_bytes,
+        connections=settings.push_connections if settings.authenticates else 0,
+        filters=settings.push_filters,
+    )
+    hub = Hub(READ_MODELS, sources, freshness, time.time, bounds, PushTimes(settings.wait_seconds))
     for name, listener in hub.listeners.items():
         live[name].add_commit_listener(listener)
     for name in CATALOGUE:

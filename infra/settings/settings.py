@@ -169,6 +169,15 @@ class Settings(BaseSettings):
     limit. Without authentication there is no limit."""
     rate_burst: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2_000.0
     """Number of requests that each API process answers at once after a pause, per token or address."""
+    push_connections: Annotated[int, Field(ge=0)] = 500
+    """Highest number of live connections of a user to each API process. 0: no limit. Without authentication there is no
+    limit."""
+    push_filters: Annotated[int, Field(ge=1)] = 5_000
+    """Highest number of different combinations of topics, filters and fields of the live connections to each API
+    process."""
+    push_unsent_bytes: Annotated[int, Field(ge=1_048_576)] = 67_108_864
+    """Highest number of bytes that wait in each API process for all clients of live push together. Beyond it, the
+    clients that are most behind are dropped."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of the messages in the logs."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()

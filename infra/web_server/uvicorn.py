@@ -115,6 +115,10 @@ class WebSocketStream(WebSocketsSansIOProtocol):
         # While this timer is set, uvicorn closes the connection as soon as the client answers the close frame.
         self.close_timer = self.loop.call_later(END_SECONDS, self.transport.abort)
 
+    def abort(self) -> None:
+        """End the connection at once, and free the unsent bytes."""
+        self.transport.abort()
+
     async def wait_ended(self) -> None:
         """Wait for the end of the connection, which ``receive`` reports."""
         while (await self.receive())["type"] != "websocket.disconnect":
@@ -186,6 +190,10 @@ class HttpStream(LimitedHttpProtocol):
         if self.cycle is not None:
             self.cycle.keep_alive = False
         self.loop.call_later(END_SECONDS, self.transport.abort)
+
+    def abort(self) -> None:
+        """End the connection at once, and free the unsent bytes."""
+        self.transport.abort()
 
     async def wait_ended(self) -> None:
         """Wait for the end of the event stream."""

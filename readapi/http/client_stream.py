@@ -52,6 +52,10 @@ class Stream(Protocol):
         """
         ...
 
+    def abort(self) -> None:
+        """End the connection at once, and free the unsent bytes."""
+        ...
+
     async def wait_ended(self) -> None:
         """Wait for the end of the connection, whichever side ends it."""
         ...

@@ -10,11 +10,13 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 from projections.queries import AnyProjection
 from projections.workspaces import Workspaces
 from readapi.ports.commits import CommitListener
 from readapi.ports.read_models import Freshness
+from readapi.push.connections import Connections, PushBounds
 from readapi.push.event_ids import TopicPositions
 from readapi.push.messages import message
 from readapi.push.metrics import PushMetrics
@@ -35,6 +37,18 @@ MAX_PAUSE_SECONDS = 0.1
 """Longest pause after a round of publishing, in seconds."""
 
 
+class PushTimes(NamedTuple):
+    """The durations of live push, in seconds.
+
+    Attributes:
+        wait_seconds: Longest wait for another part of the system.
+        heartbeat_seconds: Time between two heartbeats.
+    """
+
+    wait_seconds: float
+    heartbeat_seconds: float = HEARTBEAT_SECONDS
+
+
 class Hub:
     """Live push in one API process. Nothing is published unless ``run`` runs as a task.
 
@@ -43,8 +57,8 @@ class Hub:
         sources: What the filters of clients refer to.
         freshness: Tells how long the store has been unreachable, for heartbeats.
         clock: Returns the time in epoch seconds.
-        wait_seconds: Longest wait for another part of the system, in seconds.
-        heartbeat_seconds: Seconds between two heartbeats.
+        bounds: The bounds of this process.
+        times: The durations of this process.
     """
 
     def __init__(
@@ -53,18 +67,19 @@ class Hub:
         sources: FilterSources,
         freshness: Freshness,
         clock: Callable[[], float],
-        wait_seconds: float,
-        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        bounds: PushBounds,
+        times: PushTimes,
     ) -> None:
         self.topics = topics_of(projections)
         self.catalogue = sources.catalogue
         self._freshness = freshness
-        self._heartbeat_seconds = heartbeat_seconds
+        self._heartbeat_seconds = times.heartbeat_seconds
+        self.connections = Connections(bounds)
         self._has_work = asyncio.Event()
         wake_up = self._has_work.set
-        self._publisher = Publisher(self.topics, clock, wake_up)
-        self._renewal = SubscriptionRenewal(self._publisher, sources, wait_seconds, wake_up)
-        self._resumption = Resumption(self._publisher, wait_seconds)
+        self._publisher = Publisher(self.topics, clock, wake_up, bounds.unsent_bytes)
+        self._renewal = SubscriptionRenewal(self._publisher, sources, times.wait_seconds, wake_up)
+        self._resumption = Resumption(self._publisher, times.wait_seconds)
 
     @property
     def metrics(self) -> PushMetrics:
@@ -109,6 +124,7 @@ class Hub:
                 await self._renewal.renew()
                 await self.subscribers.expel_unadmitted()
                 await self._send_heartbeat()
+                self._resumption.forget_updates()
                 next_heartbeat = time.monotonic() + self._heartbeat_seconds
 
     async def _send_heartbeat(self) -> None:

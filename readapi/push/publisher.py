@@ -16,13 +16,16 @@ class Publisher:
         topics: The topics.
         clock: Returns the time in epoch seconds.
         on_commit: Called whenever a feed has commits to publish.
+        max_unsent_bytes: Highest number of bytes that wait for all clients together.
     """
 
-    def __init__(self, topics: Topics, clock: Callable[[], float], on_commit: Callable[[], None]) -> None:
+    def __init__(
+        self, topics: Topics, clock: Callable[[], float], on_commit: Callable[[], None], max_unsent_bytes: int
+    ) -> None:
         self.clock = clock
         self.metrics = PushMetrics()
         self.feeds = ChangeFeeds(topics, on_commit)
-        self.subscribers = Subscribers(self.metrics)
+        self.subscribers = Subscribers(self.metrics, max_unsent_bytes)
 
     async def publish(self) -> None:
         """Send all commits that are not published yet."""

@@ -63,7 +63,8 @@ def _connected(
     connections.inc()
     stream.open()
     try:
-        yield subscriber
+        with hub.connections.opened(identity_of(req).subject, subscription):
+            yield subscriber
     finally:
         hub.leave(subscriber)
         connections.dec()
@@ -105,7 +106,7 @@ class _PushResource(Resource):
             await _wait_until_closed(ws)
 
     async def _subscription(self, req: Request, requested: Sequence[RequestedTopic]) -> Subscription:
-        """Resolve the subscription of a request. Raises Problem (400, 504) and UnavailableError."""
+        """Resolve the subscription of a request. Raises Problem (400, 429, 504) and UnavailableError."""
         needs_workspace = any(query.needs_workspace for _, query, _ in requested)
         workspace = await self._caller_workspace.read(req) if needs_workspace else None
         catalogue = self._hub.catalogue
@@ -113,6 +114,7 @@ class _PushResource(Resource):
             query.subscription(topic, parameters, catalogue, workspace) for topic, query, parameters in requested
         )
         _check_id_length(self._hub, subscription)
+        self._hub.connections.check(identity_of(req).subject, subscription)
         return subscription
 
 

@@ -42,6 +42,7 @@ class Resumption:
         self._feeds = publisher.feeds
         self._wait_seconds = wait_seconds
         self._updates: dict[tuple[str, int], TopicUpdate] = {}
+        self._second = 0
 
     async def resume(self, subscriber: Subscriber, resume_point: ResumePoint) -> bool:
         """Send ``ready``, resets where changes are lost, and all changes after the resume point.
@@ -92,6 +93,9 @@ class Resumption:
         """Return the next update after some positions, from the cache if possible. None if there is none."""
         now = self._publisher.clock()
         key = format_id(positions), int(now)
+        if key[1] != self._second:
+            self._updates.clear()
+            self._second = key[1]
         update = self._updates.get(key)
         if update is None:
             update = self._make_update(positions, now)
@@ -100,6 +104,10 @@ class Resumption:
                 if len(self._updates) > CACHED_UPDATES:
                     del self._updates[next(iter(self._updates))]
         return update
+
+    def forget_updates(self) -> None:
+        """Empty the cache, which has megabytes after many clients have resumed."""
+        self._updates.clear()
 
     def _make_update(self, positions: TopicPositions, now: float) -> TopicUpdate | None:
         for name, position in positions.items():
@@ -111,14 +119,14 @@ class Resumption:
 
     async def _drained(self, subscriber: Subscriber) -> bool:
         """Wait until the client has taken its data, and let other tasks run. Drop the client if it takes too long."""
+        await self._publisher.subscribers.relieve([subscriber])
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await subscriber.stream.drain()
         except TimeoutError:
             self._publisher.subscribers.drop(subscriber)
             return False
-        await asyncio.sleep(0)
-        return True
+        return not subscriber.stream.is_ended
 
 
 def _send(subscriber: Subscriber, update: TopicUpdate) -> None:

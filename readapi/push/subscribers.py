@@ -1,7 +1,7 @@
 """The connected clients of live push, grouped by subscription, and the bounds that apply to each client."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Literal
 
 from readapi.http.client_stream import Stream
@@ -21,6 +21,12 @@ CODE_TOO_SLOW = 4008
 
 TOO_SLOW = "too slow: more than 1 MiB was waiting; connect again with the last id"
 """Reason for a client that is dropped because it is too slow. At most 123 bytes."""
+
+OVERLOADED = "too slow: too much is waiting for all clients together; connect again with the last id"
+"""Reason for a client that is dropped because too many bytes wait for all clients. At most 123 bytes."""
+
+SMALL_MESSAGE_BYTES = 16_384
+"""Bytes that the operating system takes at once from the message to a client for which nothing waits."""
 
 CODE_NOT_ADMITTED = 4001
 """WebSocket close code for a client whose token is no longer valid."""
@@ -68,10 +74,17 @@ class Subscribers:
 
     A broadcast encodes each message once per subscription, frames it once per transport, and writes the same bytes to
     every client of the group. The cost per client is one ``write``.
+
+    Args:
+        metrics: The metrics of dropped clients.
+        max_unsent_bytes: Highest number of bytes that wait for all clients together. Clients of a group share them.
     """
 
-    def __init__(self, metrics: PushMetrics) -> None:
+    def __init__(self, metrics: PushMetrics, max_unsent_bytes: int) -> None:
         self._metrics = metrics
+        self._max_unsent_bytes = max_unsent_bytes
+        self._behind: set[Subscriber] = set()
+        """The clients for which bytes may wait, those that were dropped with bytes among them."""
         self._groups: dict[Subscription, dict[Transport, set[Subscriber]]] = {}
 
     def join(self, subscriber: Subscriber) -> None:
@@ -108,7 +121,7 @@ class Subscribers:
         ]
 
     async def broadcast(self, audience: Audience, message_for: Callable[[Subscription], PushMessage | None]) -> int:
-        """Write a message to every client of an audience. Drops clients for which too many bytes wait.
+        """Write a message to every client of an audience. Drop clients for which too many bytes wait.
 
         Args:
             audience: The clients.
@@ -117,21 +130,31 @@ class Subscribers:
         Returns:
             Number of clients written to.
         """
-        written = 0
+        written = unchecked_bytes = 0
         for subscription, transports in audience:
             message = message_for(subscription)
             if message is None:
                 continue
             for transport, subscribers in transports:
                 data = FRAMINGS[transport](message)
+                is_large = len(data) > SMALL_MESSAGE_BYTES
                 for subscriber in subscribers:
-                    if subscriber.stream.unsent_bytes > MAX_UNSENT_BYTES:
+                    unsent = subscriber.stream.unsent_bytes
+                    if unsent > MAX_UNSENT_BYTES:
                         self.drop(subscriber)
                         continue
                     subscriber.stream.write(data)
+                    if unsent or is_large:
+                        self._behind.add(subscriber)
                     written += 1
                     if written % WRITES_PER_TURN == 0:
                         await asyncio.sleep(0)
+                unchecked_bytes += len(data)
+                if unchecked_bytes > self._max_unsent_bytes // 4:
+                    await self.relieve()
+                    unchecked_bytes = 0
+        if self._behind:
+            await self.relieve()
         return written
 
     async def expel_unadmitted(self) -> None:
@@ -143,9 +166,53 @@ class Subscribers:
             if number % WRITES_PER_TURN == 0:
                 await asyncio.sleep(0)
 
-    def drop(self, subscriber: Subscriber) -> None:
+    async def relieve(self, further: Iterable[Subscriber] = ()) -> None:
+        """Drop the clients that are most behind, until few enough bytes wait for all clients together.
+
+        A dropped client has some time to read what waits for it. The connected clients may have half of the bytes, and
+        the dropped clients the other half: beyond, their connections are aborted.
+
+        Args:
+            further: Clients that were written to without a broadcast.
+        """
+        self._behind.update(further)
+        await asyncio.sleep(0)  # The operating system takes what was written just now.
+        unsent = {subscriber: number for subscriber in self._behind if (number := subscriber.stream.unsent_bytes)}
+        self._behind = set(unsent)
+        connected = {subscriber: unsent[subscriber] for subscriber in unsent if not subscriber.stream.is_ended}
+        dropped = {subscriber: unsent[subscriber] for subscriber in unsent if subscriber.stream.is_ended}
+        for subscriber in self._most_behind(connected):
+            self.drop(subscriber, OVERLOADED)
+        for subscriber in self._most_behind(dropped):
+            subscriber.stream.abort()
+
+    def _most_behind(self, unsent: Mapping[Subscriber, int]) -> list[Subscriber]:
+        """Return the clients without which half of the allowed bytes wait. ``unsent`` has the bytes of each client."""
+        descending = sorted(unsent, key=unsent.__getitem__, reverse=True)
+        groups: dict[Hashable, list[int]] = {}
+        for subscriber in descending:
+            groups.setdefault(self._group_of(subscriber), []).append(unsent[subscriber])
+        # The bytes of the client of a group that is most behind include those of the others.
+        excess = sum(numbers[0] for numbers in groups.values()) - self._max_unsent_bytes // 2
+        chosen = []
+        for subscriber in descending:
+            if excess <= 0:
+                break
+            numbers = groups[self._group_of(subscriber)]
+            excess -= numbers.pop(0) - (numbers[0] if numbers else 0)
+            chosen.append(subscriber)
+        return chosen
+
+    def _group_of(self, subscriber: Subscriber) -> Hashable:
+        """Return a value that is equal for clients with the same messages. A client that is resuming is alone."""
+        subscription, transport = subscriber.subscription, subscriber.transport
+        is_member = subscriber in self._groups.get(subscription, {}).get(transport, ())
+        return (subscription, transport) if is_member else subscriber
+
+    def drop(self, subscriber: Subscriber, reason: str = TOO_SLOW) -> None:
         """Disconnect a client because it is too slow."""
-        if self._end(subscriber, CODE_TOO_SLOW, TOO_SLOW):
+        if self._end(subscriber, CODE_TOO_SLOW, reason):
+            self._behind.add(subscriber)
             self._metrics.dropped.inc()
 
     def _end(self, subscriber: Subscriber, code: int, reason: str) -> bool:

@@ -13,11 +13,16 @@ CHANGES_PER_MESSAGE = 500
 """Highest number of changes per message. A single commit with more changes is not split."""
 
 
+MAX_REMEMBERED_BYTES = 2_097_152
+"""Highest number of bytes of the messages that one update remembers. Beyond, messages are encoded for each client."""
+
+
 class TopicUpdate:
     """One step forward in a topic, from which the messages to all clients are made.
 
     An update either has changes that lead to ``positions``, or it is a reset: clients must load the topic anew and
-    continue at ``positions``. The message for a subscription is encoded once and shared by all its clients.
+    continue at ``positions``. The message for a subscription is encoded once and shared by all its clients, as far
+    as ``MAX_REMEMBERED_BYTES`` allows.
 
     Args:
         topic: The topic that moves.
@@ -33,12 +38,17 @@ class TopicUpdate:
         self.recorded_at: list[float] = []
         """Time at which the last event of each commit was recorded, in epoch seconds, where the time is known."""
         self._messages: dict[Subscription, PushMessage | None] = {}
+        self._remembered_bytes = 0
 
     def message(self, subscription: Subscription) -> PushMessage | None:
         """Return the message for the clients of a subscription. None if the update does not concern them."""
-        if subscription not in self._messages:
-            self._messages[subscription] = self._message(subscription)
-        return self._messages[subscription]
+        if subscription in self._messages:
+            return self._messages[subscription]
+        message = self._message(subscription)
+        self._remembered_bytes += 0 if message is None else len(message.body)
+        if self._remembered_bytes <= MAX_REMEMBERED_BYTES:
+            self._messages[subscription] = message
+        return message
 
     def _message(self, subscription: Subscription) -> PushMessage | None:
         subscribed = next((each for each in subscription if each.topic is self.topic), None)

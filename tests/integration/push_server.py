@@ -29,7 +29,8 @@ from readapi.http.read_model import ReadModel
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.ports.commits import Commit, CommitId
 from readapi.ports.errors import UnavailableError
-from readapi.push.hub import Hub
+from readapi.push.connections import PushBounds
+from readapi.push.hub import Hub, PushTimes
 from readapi.push.resources import push_routes
 from readapi.push.subscription_renewal import FilterSources
 from tests.catalogue import CatalogueFixture, symbol_row
@@ -39,6 +40,10 @@ from tests.push import BUILD, commit_of
 
 FILTERS_CHANGED = "the catalogue or a list has changed, and the filters may select other symbols now"
 """Reason of a reset after a change of the catalogue or of a list."""
+
+
+UNBOUNDED = PushBounds()
+"""The bounds of a server unless a test sets others."""
 
 
 class StubFreshness:
@@ -82,7 +87,7 @@ class StubWorkspaceQueries:
 class PushServer:
     """A live-push server in a thread, with its hub."""
 
-    def __init__(self, heartbeat_seconds: float, projections: Mapping[str, AnyProjection]) -> None:
+    def __init__(self, heartbeat_seconds: float, projections: Mapping[str, AnyProjection], bounds: PushBounds) -> None:
         self.freshness = StubFreshness()
         self.registry = CollectorRegistry()
         self.scopes = {"read", "operate"}
@@ -99,8 +104,8 @@ class PushServer:
             FilterSources(self.catalogue_fixture.catalogue, workspaces, (StoreUnavailableError,)),
             self.freshness,
             time.time,
-            wait_seconds=0.2,
-            heartbeat_seconds=heartbeat_seconds,
+            bounds,
+            PushTimes(0.2, heartbeat_seconds),
         )
         self.hub.metrics.register(self.registry)
         self.app = app = App()
@@ -201,10 +206,12 @@ def parse_events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def running_push_server(
-    heartbeat_seconds: float = 3_600, projections: Mapping[str, AnyProjection] = READ_MODELS
+    heartbeat_seconds: float = 3_600,
+    projections: Mapping[str, AnyProjection] = READ_MODELS,
+    bounds: PushBounds = UNBOUNDED,
 ) -> Iterator[PushServer]:
     """Run a live-push server whose hub has received the first build."""
-    server = PushServer(heartbeat_seconds, projections)
+    server = PushServer(heartbeat_seconds, projections, bounds)
     server.start()
     try:
         server.start_build()

@@ -16,7 +16,7 @@ from readapi.push.event_ids import TopicPosition, parse_id
 from readapi.push.replay_buffer import Bounds, ReplayBuffer
 from readapi.push.subscriptions import Subscription, TopicSubscription
 from readapi.push.topics import Topic
-from readapi.push.updates import CHANGES_PER_MESSAGE, updates_from
+from readapi.push.updates import CHANGES_PER_MESSAGE, MAX_REMEMBERED_BYTES, updates_from
 from readapi.read_models.rendering import all_columns
 from tests.declarations import KEYS, NOW, DeclaredProjection, declarations, queries_of, values_of
 from tests.oracles import rows as oracle
@@ -284,3 +284,14 @@ def test_a_subscription_only_receives_its_backtest_runs() -> None:
     assert one_run.body.endswith(b'"changes":[{"op":"remove","id":"job-2"}]}')
     assert no_run is None
     assert parse_id(one_run.id or "", ["backtests"]) == {"backtests": buffer.position}
+
+
+@pytest.mark.parametrize(("size", "is_remembered"), [(1_000, True), (MAX_REMEMBERED_BYTES, False)])
+def test_an_update_remembers_few_bytes_of_messages(size: int, is_remembered: bool) -> None:
+    row = pattern_row("AAPL", "Doji", "daily", NOW, 0.8, extra={"padding": "x" * size})
+    start = {"patterns": TopicPosition(BUILD, {"market-0": CommitId(0)})}
+    [update] = updates_from(PATTERNS, start, [commit_of("market-0", 1, (row.id, None, row))], NOW)
+    subscription = (TopicSubscription(PATTERNS, fields=("full",)),)
+    first, second = update.message(subscription), update.message(subscription)
+    assert first == second
+    assert (first is second) == is_remembered
