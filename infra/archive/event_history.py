@@ -13,7 +13,7 @@ from domain.codec import decode
 from domain.log import LogEntry
 from domain.streams import USERS_LOG, is_market_log, log_of, symbol_stream
 from infra.archive.archiver import ARCHIVE
-from infra.archive.event_pages import LOG_SCAN_LIMIT, READ_BATCH, archived_events, copy_events, log_events
+from infra.archive.event_pages import LOG_SCAN_LIMIT, READ_BATCH, archived_events, copy_events, first_within, log_events
 from infra.archive.row_format import ArchivedEvent, attribution
 from infra.archive.row_history.tables import HistoryTables, storable
 from infra.log.event_log import EventLog
@@ -51,13 +51,13 @@ class EventHistory:
             after: The position of each log behind which the page begins. A log that is missing is read from its
                 beginning.
             limit: Highest number of events. A page with fewer events is not always the last, because a log that is far
-                ahead of the archive is read in parts.
+                ahead of the archive is read in parts, and because large events end a page.
         """
         with self._database.connection() as connection:
             checkpoints = dict(connection.execute(_SELECT_CHECKPOINTS, [ARCHIVE]).fetchall())
             begin = self._first_positions(event_filter, after, checkpoints)
-            events = archived_events(connection, event_filter, begin, checkpoints, limit + 1)
-        ends = []
+            events, end = archived_events(connection, event_filter, begin, checkpoints, limit + 1)
+        ends = [end] if end else []
         for name, position in begin.items():
             if name in self._logs:
                 behind = max(position, checkpoints.get(name, 0))
@@ -65,13 +65,14 @@ class EventHistory:
                 events += tail.events
                 ends += [tail.end] if tail.end else []
         events.sort(key=_order)
-        # Behind the end of a log that was read in part, earlier events of that log may still come.
+        # Behind the end of a source that was read in part, earlier events of that source may still come.
         horizon = min(ends, key=_order, default=None)
         if horizon is not None:
             events = [event for event in events if _order(event) <= _order(horizon)]
-        page = events[:limit]
-        reached = page if len(events) > limit or horizon is None else [*page, horizon]
-        is_last = len(events) <= limit and horizon is None
+        page = first_within(events, limit).events
+        is_cut = len(page) < len(events)
+        reached = page if is_cut or horizon is None else [*page, horizon]
+        is_last = not is_cut and horizon is None
         return EventPage(self._reveal(page), None if is_last else _advance(after, reached))
 
     def _reveal(self, events: Sequence[ArchivedEvent]) -> list[ArchivedEvent]:
@@ -96,8 +97,8 @@ class EventHistory:
     def of_pattern(self, pattern_id: str, limit: int) -> list[PastEvent]:
         """Return the first events about a pattern, including events about all tiers of its detection.
 
-        Reads at most ``LOG_SCAN_LIMIT`` events: those of the detection, and the events of the symbol that
-        history of ``patterns`` has not folded yet.
+        Reads at most ``LOG_SCAN_LIMIT`` events: those of the detection, and the events of the symbol that the
+        history of ``patterns`` has not folded yet. Returns at most ``PAGE_BYTES`` of them or one event.
 
         Raises:
             ValueError: The pattern id is malformed.
@@ -111,20 +112,22 @@ class EventHistory:
         log = log_of(stream, sum(map(is_market_log, self._logs)))
         unit, tables = storable(ActivePatterns().group_of(pattern_id)), HistoryTables(ActivePatterns)
         events: list[PastEvent] = []
+        scanned = 0
         with self._database.connection() as connection:
             connection.execute(_BEGIN_READ_ONLY_SNAPSHOT)
             live = connection.execute(_SELECT_HISTORY_CHECKPOINT, [log, tables.name]).fetchone()
             version, folded = live or (0, 0)
             if live:
                 statement = _COPY_UNIT_EVENTS.format(events=tables.events)
-                events += copy_events(connection, statement, [version, unit, log, folded, LOG_SCAN_LIMIT])
-        scanned = len(events)
+                copied = copy_events(connection, statement, [version, unit, log, folded, LOG_SCAN_LIMIT])
+                events += first_within((event for event in copied if _is_about(event, pattern_id)), limit).events
         after: Positions | None = {log: folded}
         while after and scanned < LOG_SCAN_LIMIT:
             page = self.events(EventFilter(stream=stream, log=log), after, READ_BATCH)
-            events += page.events
+            related = (event for event in page.events if _is_about(event, pattern_id))
+            events = first_within([*events, *related], limit).events
             scanned, after = scanned + READ_BATCH, page.next
-        return [event for event in events if _is_about(event, pattern_id)][:limit]
+        return events
 
     def _first_positions(self, event_filter: EventFilter, after: Positions, checkpoints: Positions) -> dict[str, int]:
         """Return the logs that a filter selects, each with the position behind which a page begins."""

@@ -1,15 +1,16 @@
 """Pages of past events that pass a filter: the archived events, and the events of a log that are not archived yet."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from math import inf
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
 
 from psycopg import Connection
 from psycopg.sql import Composed
 
 from domain.codec import TOPIC_PREFIX
 from infra.archive.row_format import ArchivedEvent, attribution, parse_row, received_rows
+from infra.log.bounds import is_full, size_of
 from infra.log.event_log import EventLog
 from infra.postgres.statements import load_statements
 from projections.queries import Positions
@@ -21,6 +22,10 @@ LOG_SCAN_LIMIT = 10_000
 READ_BATCH = 1_000
 """Number of events read from a log at once."""
 
+PAGE_BYTES = 4 * 1024 * 1024
+"""Highest number of bytes of the states of the events on a page, or one event. As JSON values they take several times
+as much memory."""
+
 LAST_POSITION = 2**53
 """A position that no log will ever reach."""
 
@@ -29,18 +34,33 @@ _COPY_EVENT_PAGE = _statements["copy_event_page"]
 _COPY_STREAM_PAGE = _statements["copy_stream_page"]
 
 
-class LogEvents(NamedTuple):
-    """The events of a log behind the archive's checkpoint that pass a filter."""
+Event = TypeVar("Event", bound=PastEvent)
 
-    events: list[ArchivedEvent]
-    end: ArchivedEvent | None
-    """The last event that was read, if the log may have more; None if the log was read to its end."""
+
+class FirstEvents(NamedTuple, Generic[Event]):
+    """The first events of a source that pass a filter."""
+
+    events: list[Event]
+    end: Event | None
+    """The last event that was read, if the source may have more; None if the source was read to its end."""
+
+
+def first_within(events: Iterable[Event], limit: int) -> FirstEvents[Event]:
+    """Return the first events: at most ``limit``, and at most ``PAGE_BYTES`` or one event. Read all events."""
+    kept: list[Event] = []
+    size, is_cut = 0, False
+    for event in events:
+        size += len(event.entry.state)
+        is_cut = is_cut or len(kept) >= limit or (bool(kept) and size > PAGE_BYTES)
+        if not is_cut:
+            kept.append(event)
+    return FirstEvents(kept, kept[-1] if is_cut and kept else None)
 
 
 def archived_events(
     connection: Connection, event_filter: EventFilter, after: Positions, checkpoints: Positions, limit: int
-) -> list[ArchivedEvent]:
-    """Return the first archived events that pass a filter.
+) -> FirstEvents[ArchivedEvent]:
+    """Return the first archived events that pass a filter, at most ``PAGE_BYTES`` of them or one event.
 
     Args:
         connection: A connection to the archive.
@@ -63,7 +83,8 @@ def archived_events(
         "to_time": _moment(event_filter.to_time),
         "limit": limit,
     }
-    return list(copy_events(connection, _COPY_STREAM_PAGE if event_filter.stream else _COPY_EVENT_PAGE, values))
+    statement = _COPY_STREAM_PAGE if event_filter.stream else _COPY_EVENT_PAGE
+    return first_within(copy_events(connection, statement, values), limit)
 
 
 def copy_events(connection: Connection, statement: LiteralString | Composed, values: Any) -> Iterator[ArchivedEvent]:
@@ -72,19 +93,22 @@ def copy_events(connection: Connection, statement: LiteralString | Composed, val
         yield from map(parse_row, received_rows(copy))
 
 
-def log_events(log: EventLog, after: int, event_filter: EventFilter, limit: int) -> LogEvents:
+def log_events(log: EventLog, after: int, event_filter: EventFilter, limit: int) -> FirstEvents[ArchivedEvent]:
     """Return the first events of a log behind the position ``after`` that pass a filter."""
     passed: list[ArchivedEvent] = []
-    position = after
+    position, last = after, _last_position(event_filter)
     while True:
-        entries = log.read(position, READ_BATCH, _last_position(event_filter))
+        batch = log.read_batch(position, READ_BATCH)
+        entries = [entry for entry in batch if entry.position <= last]
         events = [ArchivedEvent(log.name, entry, *attribution(entry.state), None) for entry in entries]
         passed += [event for event in events if _passes(event, event_filter)]
-        if len(entries) < READ_BATCH or entries[-1].recorded_at >= (event_filter.to_time or inf):
-            return LogEvents(passed, None)
+        is_end = len(entries) < len(batch) or not is_full(batch, READ_BATCH)
+        if is_end or entries[-1].recorded_at >= (event_filter.to_time or inf):
+            return FirstEvents(passed, None)
         position = entries[-1].position
-        if len(passed) >= limit or position - after >= LOG_SCAN_LIMIT:
-            return LogEvents(passed, events[-1])
+        size = size_of(event.entry for event in passed)
+        if len(passed) >= limit or size >= PAGE_BYTES or position - after >= LOG_SCAN_LIMIT:
+            return FirstEvents(passed, events[-1])
 
 
 def _passes(event: PastEvent, event_filter: EventFilter) -> bool:

@@ -202,6 +202,7 @@ def test_pages_equal_the_matching_events_of_a_complete_list(
         recorded.archive(*step)
     event_filter = data.draw(filters(recorded.events))
     monkeypatch.setattr(event_pages, "READ_BATCH", data.draw(st.sampled_from((1, 3, 1_000)), label="read batch"))
+    monkeypatch.setattr(event_pages, "PAGE_BYTES", data.draw(st.sampled_from((1, 500, 4_000_000)), label="page bytes"))
     monkeypatch.setattr(event_pages, "LOG_SCAN_LIMIT", data.draw(st.sampled_from((1, 5, 10_000)), label="scan limit"))
     events = read_all_pages(recorded, event_filter, scenario.limit, scenario.archived_between)
     assert without_hash(events) == [event for event in recorded.events if matches(event, event_filter)]
@@ -331,3 +332,19 @@ def test_the_history_includes_logs_that_only_the_archive_has(redis: Redis, datab
     [event] = history.events(EventFilter(), {}, 10).events
     assert (event.log, event.entry.event_id) == ("market-3", "only")
     assert event.hash is not None
+
+
+def test_a_page_of_large_events_ends_early(redis: Redis, database: Database) -> None:
+    recorded = RecordedLogs(redis, database)
+    states = [b'{"padding":"%b"}' % (b"x" * (event_pages.PAGE_BYTES // 3)) for _ in range(9)]
+    for number, state in enumerate(states):
+        recorded.logs["market-0"].append([NewEvent("symbol-AAPL", "elsewhere:Thing", state, f"id-{number}")])
+    recorded.archive("market-0", 5)
+    sizes, after = [], dict[str, int]()
+    while True:
+        page = recorded.history.events(EventFilter(), after, 100)
+        sizes.append(len(page.events))
+        if page.next is None:
+            break
+        after = dict(page.next)
+    assert (sum(sizes), max(sizes)) == (len(states), 2)
