@@ -96,9 +96,11 @@ class ScanResource(CachedPatternResource):
         """Send the page."""
         watched = await self._caller_workspace.symbols(req, query.watchlist) if query.watchlist else None
         pages = self._pages(req, resp, query, live)
-        answer = await pages.read(query.query(pages.moment, self._catalogue, watched))
+        view = FULL if "full" in query.fields else COMPACT
+        page = await pages.read_encoded(query.query(pages.moment, self._catalogue, watched), view)
+        answer = page.answer
         hint = None if answer.page.total else await self._hint(query, live)
-        content = envelope("patterns", answer, FULL if "full" in query.fields else COMPACT, query.requested_page, hint)
+        content = envelope("patterns", page, query.requested_page, hint)
         encoded = encode(content)
         if query.watchlist or query.preset:
             self._caller_workspace.set_position_header(req, resp)

@@ -17,7 +17,10 @@ from readapi.http.read_model import FRESH, ReadModel, Staleness
 from readapi.http.responses import pagination
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
-from readapi.read_models.rendering import end_of_second, render
+from readapi.read_models.rendering import end_of_second, render_within
+
+PAGE_BYTES = 4 * 1024 * 1024
+"""Highest number of bytes of the rows on a page, or one row."""
 
 CURSOR_ADVICE = "use the cursor in next to read further pages"
 """What to do if page numbers do not reach the page."""
@@ -54,6 +57,13 @@ class Answer(NamedTuple):
         return [view.render(result, now) for result in self.page.rows]
 
 
+class EncodedAnswer(NamedTuple):
+    """An answer with its rows as a JSON array."""
+
+    answer: Answer
+    rows: bytes
+
+
 class Pages:
     """The pages of a read model for one request, all as of one moment."""
 
@@ -63,6 +73,18 @@ class Pages:
     async def read(self, query: Query) -> Answer:
         """Read a page. Raises Problem (400) if page numbers do not reach the page."""
         raise NotImplementedError
+
+    async def read_encoded(self, query: Query, view: View) -> EncodedAnswer:
+        """Read a page and encode its rows, at most ``PAGE_BYTES`` or one row.
+
+        Large rows end a page early: its cursor leads to the others. Raises Problem (400) as ``read``.
+        """
+        answer = await self.read(query)
+        rows, number = render_within(answer.page.rows, view, end_of_second(answer.moment), PAGE_BYTES)
+        while number < len(answer.page.rows):
+            answer = await self.read(query._replace(limit=number))
+            rows, number = render_within(answer.page.rows, view, end_of_second(answer.moment), PAGE_BYTES)
+        return EncodedAnswer(answer, rows)
 
     async def following(self, query: Query, first: Answer) -> AsyncIterator[Answer]:
         """Yield the first answer to a query and the answers to all pages behind it."""
@@ -148,19 +170,18 @@ def too_deep(advice: str) -> Problem:
     return invalid([{"field": "page", "reason": f"lies beyond the first {MAX_OFFSET:,} rows; {advice}"}])
 
 
-def envelope(member: str, answer: Answer, view: View, request: PageRequest, hint: str | None) -> dict[str, Any]:
+def envelope(member: str, encoded: EncodedAnswer, request: PageRequest, hint: str | None) -> dict[str, Any]:
     """Return the JSON document of a page.
 
     Args:
         member: The name of the member with the rows.
-        answer: The page and the build that answered.
-        view: The view in which the rows are shown.
+        encoded: The page with its encoded rows, and the build that answered.
         request: The page that the client requested.
         hint: The explanation of an empty page, if there is one.
     """
-    page = answer.page
+    answer, page = encoded.answer, encoded.answer.page
     content = {
-        member: orjson.Fragment(render(page.rows, view, end_of_second(answer.moment))),
+        member: orjson.Fragment(encoded.rows),
         "pagination": pagination(None if request.cursor else request.number or 1, request.size, page.total),
         "next": encode_cursor(page.end, request.order) if page.end else None,
         "cache_info": answer.cache_info,

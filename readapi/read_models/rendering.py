@@ -54,3 +54,29 @@ def render(rows: Sequence[ResultRow[Any]], view: View, now: float) -> bytes:
     """
     encoded = rows.encode(view, now) if isinstance(rows, EncodedRows) else None
     return orjson.dumps([view.render(result, now) for result in rows]) if encoded is None else encoded
+
+
+def render_within(rows: Sequence[ResultRow[Any]], view: View, now: float, max_bytes: int) -> tuple[bytes, int]:
+    """Encode the first rows as a JSON array.
+
+    Args:
+        rows: The rows.
+        view: The view in which the rows are shown.
+        now: Moment to which time spans refer, in epoch seconds.
+        max_bytes: Highest number of bytes of the encoded rows. The first row may have more.
+
+    Returns:
+        The array, and the number of rows in the array.
+    """
+    encoded = rows.encode(view, now) if isinstance(rows, EncodedRows) else None
+    if encoded is not None and len(encoded) <= max_bytes:
+        return encoded, len(rows)
+    documents: list[bytes] = []
+    size = 0
+    for index in range(len(rows)):  # Iteration would decode all rows at once.
+        document = orjson.dumps(view.render(rows[index], now))
+        size += len(document)
+        if documents and size > max_bytes:
+            break
+        documents.append(document)
+    return b"[%b]" % b",".join(documents), len(documents)

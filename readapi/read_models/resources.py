@@ -131,9 +131,10 @@ async def _send_page(
     values = FilterValues(query.projection, rows_query.filters)
     if live:
         await values.check(live.queries, pages.moment)
-    answer = await pages.read(rows_query)
+    page = await pages.read_encoded(rows_query, query.view)
+    answer = page.answer
     hint = await values.hint(live.queries, pages.moment) if live and not answer.page.total else None
-    content = envelope("rows", answer, query.view, query.requested_page, hint)
+    content = envelope("rows", page, query.requested_page, hint)
     send_encoded(req, resp, encode(content), performance(req, answer.source))
 
 

@@ -2,13 +2,14 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import falcon.testing
 import orjson
 import pyarrow as pa
+import pytest
 from falcon.asgi import App, Request, Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from readapi.http.problems import handle_errors
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
 from readapi.ports.read_models import LiveBuild
+from readapi.read_models import pages
 from readapi.read_models.resources import ServedReadModel, read_model_routes
 from readapi.replica.replica import Replica
 from tests.declarations import NOW, DeclaredProjection, declarations, queries_of, rows_of
@@ -102,19 +104,41 @@ def test_pages_cursors_and_downloads_have_the_rows_of_the_oracle(data: st.DataOb
     api = Api(projection, rows, NOW)
     parameters = filter_parameters(query)
     expected = oracle.page(projection, rows, query._replace(limit=100))
-    listed: list[str] = []
-    cursor = None
-    while True:
-        content = api.page([*parameters, ("per_page", "3"), *([("cursor", cursor)] if cursor else [])])
-        assert content["pagination"]["total"] == expected.total
-        listed += [row["key"] for row in content["rows"]]
-        cursor = content["next"]
-        if cursor is None:
-            break
-    assert listed == expected.keys
+    listed = list(pages_behind_cursors(api, parameters))
+    assert {content["pagination"]["total"] for content in listed} == {expected.total}
+    assert [row["key"] for content in listed for row in content["rows"]] == expected.keys
     second = api.page([*parameters, ("per_page", "3"), ("page", "2")])
     assert [row["key"] for row in second["rows"]] == expected.keys[3:6]
     _check_downloads(api, f"?{urlencode(parameters)}", projection, [(key, rows[key]) for key in expected.keys])
+
+
+def pages_behind_cursors(api: Api, parameters: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield the pages of three rows from the first to the last."""
+    cursor = None
+    while True:
+        content = api.page([*parameters, ("per_page", "3"), *([("cursor", cursor)] if cursor else [])])
+        yield content
+        cursor = content["next"]
+        if cursor is None:
+            return
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_pages_that_large_rows_end_early_lead_to_all_rows(data: st.DataObject) -> None:
+    projection = data.draw(declarations())
+    rows = data.draw(rows_of(projection))
+    query = data.draw(queries_of(projection).filter(is_writable))._replace(now=NOW, offset=0, after=None, limit=100)
+    api, parameters = Api(projection, rows, NOW), filter_parameters(query)
+    max_bytes = data.draw(st.sampled_from((1, 300, 600)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "PAGE_BYTES", max_bytes)
+        listed = list(pages_behind_cursors(api, parameters))
+    for content in listed:
+        assert content["pagination"]["per_page"] == 3
+        assert len(content["rows"]) <= 1 or sum(len(orjson.dumps(row)) for row in content["rows"]) <= max_bytes
+    keys = [row["key"] for content in listed for row in content["rows"]]
+    assert keys == oracle.page(projection, rows, query).keys
 
 
 def _check_downloads(api: Api, path: str, projection: DeclaredProjection, expected: list[tuple[str, Any]]) -> None:
