@@ -170,6 +170,9 @@ class ProjectorThread(Thread):
         except ExpiryError as error:
             self._expiry_outage.failed(error)
             self.expiry_progress.failed(error)
+        except (RedisError, PersistenceError) as error:
+            self.expiry_progress.failed(error)
+            raise
         else:
             self._expiry_outage.recovered()
             self.expiry_progress.made()

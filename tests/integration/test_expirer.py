@@ -11,6 +11,7 @@ from domain.events import Event, PatternDetected, PatternExpired
 from infra.log.event_log import EventLog
 from infra.projecting.expirer import EXPIRY_BATCH, ExpiryError, expire
 from infra.projecting.projector import Projector
+from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
 from projections.base import StoredRow
 from projections.patterns import ActivePatterns, PatternRow
@@ -42,8 +43,8 @@ class Market:
     def record(self, *events: Event) -> None:
         self.log.append(new_events(events))
 
-    def project(self) -> None:
-        projector = Projector(ActivePatterns(), self.log, self._store, self._lease)
+    def project(self, projection: ActivePatterns | None = None) -> None:
+        projector = Projector(projection or ActivePatterns(), self.log, self._store, self._lease)
         while projector.step(100, 0)[1]:
             pass
 
@@ -124,3 +125,37 @@ def test_a_row_that_cannot_be_ended_does_not_stop_the_others(redis: Redis) -> No
             market.expire(Faulty())
         assert [event.symbol for event in market.expiries()] == ["AAPL"]
     assert market.expire() == EXPIRY_BATCH
+
+
+def test_an_end_whose_id_another_event_has_is_an_error(redis: Redis) -> None:
+    market = Market(redis)
+    market.record(detection("AAPL", NOW - 10), detection("MSFT", NOW - 10))
+    market.project()
+    [row] = [PatternRow(**row) for row in market.rows().values() if row["symbol"] == "AAPL"]
+    end = ActivePatterns().expiry(StoredRow(row, 1))
+    market.record(pattern_detected(event_id=end.event_id, symbol="TSLA"))
+    assert market.expire() == 2, "the event with the id may still end the row"
+    market.project()
+    for _ in range(2):
+        with pytest.raises(ExpiryError, match=r"^1 rows .* AAPL:.*: the event at position 3 has the id of the end"):
+            market.expire()
+    assert {row["symbol"] for row in market.rows().values()} == {"AAPL", "TSLA"}
+
+
+def test_a_parked_row_is_no_refused_end(redis: Redis) -> None:
+    market = Market(redis)
+    market.record(detection("AAPL", NOW - 10))
+    market.project()
+    [key] = market.rows()
+    market.expire()
+
+    class Faulty(ActivePatterns):
+        """The real projection with a bug in the fold of expiries."""
+
+        def evolve(self, row: PatternRow | None, event: Event) -> PatternRow | None:  # type: ignore[override]
+            del row, event
+            raise LookupError
+
+    market.project(Faulty())
+    assert redis.hkeys(SegmentKeys(SEGMENT).parked) == [key.encode()]
+    assert market.expire() == 1

@@ -14,6 +14,10 @@ import pytest
 from redis import Redis
 
 from domain.wire import PATTERNS
+from infra.log.event_log import EventLog
+from projections.base import StoredRow
+from projections.patterns import ActivePatterns, PatternRow, pattern_id
+from tests.events import NOON, health_reported, new_events
 from tests.processes.api_service import api
 from tests.processes.roles import killed_role, running_role, tickview_json, wait_until
 from tests.processes.test_recorder import detection, payload_of, recorded_ids, subscribers
@@ -235,3 +239,18 @@ def test_a_process_is_live_at_once_and_ready_when_its_read_models_are_loaded(red
         with running_role("project", redis_url=redis_url):
             wait_until(lambda: client.get("/api/health/ready").status_code == 200, "the process is ready")
         assert client.get("/api/health/ready").json() == {"status": "ready", "reasons": []}
+
+
+def test_health_tells_that_the_log_refuses_the_end_of_a_row(redis: Redis, client: httpx.Client) -> None:
+    """Another event has the id of the end. Ids of this form are reserved, but an earlier release has accepted them."""
+    moment, expires_at = NOON, time.time() + 1
+    data = {"symbol": "AAPL", "pattern": "Doji", "tier": "daily", "confidence": 0.5, "timestamp": moment}
+    message = {"event_type": "pattern_detected", "data": {**data, "expires_at": expires_at}}
+    [recorded] = client.post("/api/events", json=message).json()["events"]
+    row = PatternRow(
+        pattern_id("AAPL", "Doji", "daily", moment), "AAPL", "Doji", "daily", 0.5, moment, moment, expires_at
+    )
+    end = ActivePatterns().expiry(StoredRow(row, recorded["position"]))
+    EventLog(redis, recorded["log"]).append(new_events([health_reported(event_id=end.event_id)]))
+    wait_until(lambda: "has the id of the end" in str(health_of(client)["roles"]["expire"]), "health names the error")
+    assert metric(client, 'tickview_role_up{role="expire"}') == 0

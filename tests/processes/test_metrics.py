@@ -46,6 +46,37 @@ def test_metrics_of_a_killed_process_do_not_show_its_clients_and_keep_its_reques
         assert not [file for file in folder.iterdir() if file.stem.rpartition("_")[2] in ended]
 
 
+def series_of(client: httpx.Client) -> set[str]:
+    """Return the names of all series with their labels."""
+    return {line.rpartition(" ")[0] for line in client.get("/metrics").text.splitlines() if not line.startswith("#")}
+
+
+def test_values_of_producers_and_clients_make_no_series(redis_url: str) -> None:
+    def send(number: int) -> None:
+        name = f"value-{number}"
+        data = {"symbol": f"S{number}", "pattern": name, "tier": name, "confidence": 0.5, "source": name}
+        detection = {"event_type": "pattern_detected", "source": name, "data": data}
+        run = {"event_type": "backtest_progress", "job_id": name, "status": name, "source": name, "progress": 0.5}
+        report = {"event_type": "system_health", "source": name, "status": name, "metrics": {name: 1}}
+        messages = [detection, run, report, {"event_type": name}, {"channel": name, "payload": {name: 1}}]
+        assert client.post("/api/events", json=messages).status_code == 207
+        headers = {"X-User-ID": name, "User-Agent": name}
+        assert client.get(f"/api/patterns/scan?pattern_types={name}", headers=headers).status_code == 200
+        assert client.get(f"/{name}", headers=headers).status_code == 404
+        assert client.request(f"VALUE{number}", "/api/patterns/scan").status_code in (400, 405)
+
+    with running_role("project", redis_url=redis_url), api(redis_url, api_processes=1) as client:
+        wait_until(lambda: client.get("/api/health/ready").status_code == 200, "the API is ready")
+        send(0)
+        wait_until(lambda: value(client, "tickview_intake_total") > 0, "the messages are counted")
+        before = series_of(client)
+        for number in range(1, 20):
+            send(number)
+        added = series_of(client) - before
+        assert not [series for series in added if "value" in series.lower()]
+        assert len(added) < 10, added
+
+
 def sockets(process: psutil.Process) -> list[Any]:
     try:
         return [each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
