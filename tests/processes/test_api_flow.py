@@ -282,12 +282,21 @@ def test_the_statistics_are_bounded_whatever_producers_send(client: httpx.Client
     messages: list[dict[str, Any]] = []
     for number in range(150):
         message = {**detection("MANY"), "source": f"producer-{number}"}
-        messages += [message, {**message, "timestamp": message["timestamp"] + (number + 1) * 86_400}]
+        messages += [message, {**message, "timestamp": message["timestamp"] - (number + 1) * 86_400}]
     after = post(client, messages)
     statistics = client.get("/api/dashboard/stats", headers=after, params={"days": 7}).json()["statistics"]
     assert (len(statistics["by_source"]), statistics["sources"] >= 150) == (100, True)
     assert len(statistics["by_day"]) == 7
     assert statistics["total"] == sum(day["events"] for day in statistics["by_day"])
+
+
+def test_a_message_from_the_future_is_refused_with_the_reason(client: httpx.Client) -> None:
+    message = detection("FUTURE", timestamp=32_472_144_000)
+    refused = client.post("/api/events", json=message)
+    assert (refused.status_code, refused.json()["refused"][0]["code"]) == (422, "in-the-future")
+    assert "2999-" in refused.json()["detail"]
+    letter = client.get(f"/api/dead-letters/{refused.json()['refused'][0]['dead_letter']}").json()["dead_letter"]
+    assert (letter["code"], letter["via"]) == ("in-the-future", "http")
 
 
 def test_health_reports_read_models_servers_and_producers(client: httpx.Client) -> None:
