@@ -36,10 +36,11 @@ class Horizon(NamedTuple):
 
     def exceeded(self, event: Event, now: float) -> dict[str, float]:
         """Return the fields of the event whose times are beyond the horizon, each with its highest time."""
-        limits = ((OCCURRENCES, now + self.seconds), (ENDS, now + self.end_seconds))
-        return {
-            field: limit for fields, limit in limits for field in fields if (getattr(event, field, None) or 0.0) > limit
-        }
+        latest, latest_end, fields = now + self.seconds, now + self.end_seconds, vars(event)
+        # getattr() of a field that the event does not have takes as long as all of this.
+        exceeded = {field: latest for field in OCCURRENCES if (fields.get(field) or 0.0) > latest}
+        exceeded.update((field, latest_end) for field in ENDS if (fields.get(field) or 0.0) > latest_end)
+        return exceeded
 
 
 def clamp(event: Event, now: float, exceeded: dict[str, float]) -> Event:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import Any
 
 import orjson
 import pytest
@@ -13,7 +14,7 @@ from redis.exceptions import RedisError
 from domain.announcements import Message, Receipt
 from domain.horizon import Horizon
 from domain.wire import INGEST_STREAM, PATTERNS, Bounds
-from infra.composition import Stores, open_dead_letters, open_market_logs
+from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.log.event_log import EventLog
 from infra.recording import ingest_reader
 from infra.recording.dead_letters import DeadLetters
@@ -198,3 +199,24 @@ def test_a_refused_time_from_the_future_is_recorded_by_a_retry_with_a_farther_ho
     Recorder(intake.logs, intake.dead_letters, Bounds(horizon=Horizon(seconds=3_601))).retry(letter)
     assert intake.recorded_symbols() == ["AAPL"]
     assert intake.dead_letters.get(letter.id) is None
+
+
+def test_the_settings_say_what_happens_to_times_from_the_future(intake: Intake, redis: Redis, redis_url: str) -> None:
+    data = {"symbol": "AAPL", "pattern": "Doji", "confidence": 0.5, "timestamp": time.time() + 3_600}
+    message = Message(PATTERNS, orjson.dumps({"event_type": "pattern_detected", "data": data}), time.time(), "http")
+
+    def record(**settings: Any) -> Receipt:
+        stores = Stores(Settings(redis_url=redis_url, **settings), redis, None)
+        [receipt] = open_recorder(stores, intake.logs, intake.dead_letters).record([message])
+        return receipt
+
+    assert [refusal.code for refusal in record().refusals] == ["in-the-future"]
+    before = time.time()
+    assert record(beyond_horizon="clamp").refusals == ()
+    [entry] = [entry for log in intake.logs.values() for entry in log.read(0, 100)]
+    state = orjson.loads(entry.state)
+    assert before <= state["detected_at"] == state["occurred_at"] <= time.time()
+    assert state["extra"]["tickview:claimed"]["detected_at"] == data["timestamp"]
+    assert [event.duplicate for event in record(time_horizon=3_601).events] == [True], (
+        "the id does not depend on the time"
+    )
