@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from infra.heartbeats.heartbeats import Heartbeats
 from infra.log.clock import LogClock
 from infra.postgres.database import Database
 from infra.processes.identity import process_name
+from infra.processes.memory import return_free_memory
 from infra.recording.counters import CountersFlush
 from infra.recording.intake import Intake
 from infra.redis.cluster import UNREACHABLE_ERRORS
@@ -27,6 +29,9 @@ logger = structlog.get_logger()
 
 REPORT_SECONDS = 1.0
 """Seconds between two updates of the intake's counts and of the replica's metrics."""
+
+REPORTS_PER_TRIM = 10
+"""Number of these updates after which free memory returns to the operating system."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +136,15 @@ class ApiLifespan:
                 await self._start_intake()
             except RedisError:
                 await asyncio.sleep(REPORT_SECONDS)
-        while True:
+        for number in count(1):
             await asyncio.sleep(REPORT_SECONDS)
             self._report_replica()
             self._intake.check_thread()
             await asyncio.to_thread(self._counters.flush)
             await asyncio.to_thread(self._heartbeats.beat)
             await self._measure_log_clock()
+            if number % REPORTS_PER_TRIM == 0:
+                await asyncio.to_thread(return_free_memory)
 
     async def _measure_log_clock(self) -> None:
         # The heartbeats log an outage.

@@ -1,0 +1,22 @@
+"""The return of free memory: what a burst has taken does not stay with the process."""
+
+import platform
+
+import psutil
+import pytest
+
+from infra.processes.memory import return_free_memory
+
+BLOCK, BLOCKS = 50_000, 2_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library returns memory on request")
+def test_the_memory_of_freed_objects_returns_to_the_operating_system() -> None:
+    process = psutil.Process()
+    blocks = [bytes([number % 256]) * BLOCK for number in range(BLOCKS)]
+    last = blocks[-1]
+    del blocks
+    before = process.memory_info().rss
+    return_free_memory()
+    assert before - process.memory_info().rss > BLOCK * BLOCKS // 2
+    assert len(last) == BLOCK
