@@ -113,7 +113,9 @@ def check(
 ) -> None:
     """Check that the present history extends the heads of an earlier time.
 
-    Exit code 3: the history does not extend the heads, or the signature is invalid.
+    With TICKVIEW_AUDIT_KEY, the file must have a valid signature. Logs that the file does not name are listed, too.
+
+    Exit code 3: the history does not extend the heads, the file is incomplete, or its signature is missing or invalid.
 
     Example: tickview audit check head.json
     """
@@ -124,8 +126,8 @@ def check(
     database = open_database(settings)
     with _progress_bars() as progress:
         results = heads_.check_extension(database, taken, progress)
-    rows = [{**result.head.model_dump(), "extends": result.extends, "detail": result.detail} for result in results]
-    ok = all(result.extends for result in results) and signature not in heads_.REJECTED_SIGNATURES
+    rows = [result.document() for result in results]
+    ok = all(result.extends for result in results) and heads_.is_accepted(signature, key)
     if json:
         print_json({"ok": ok, "taken_at": taken.taken_at, "signature": signature, "heads": rows})
     else:

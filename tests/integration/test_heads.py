@@ -16,6 +16,7 @@ from infra.archive.verification.heads import (
     HeadFile,
     check_extension,
     check_signature,
+    is_accepted,
     read_head_file,
     read_private_key,
     read_public_key,
@@ -25,7 +26,7 @@ from infra.archive.verification.heads import (
 from infra.archive.verification.verify import verify
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
-from tests.archiving import acquire_archiver_lease, archived_log
+from tests.archiving import acquire_archiver_lease, archive_to_end, archived_log
 from tests.events import opaque_event
 from tests.oracles.hash_chain import chain_hashes
 
@@ -118,6 +119,71 @@ def test_a_history_that_fails_verification_does_not_extend_its_heads(
     assert reason in detail
 
 
+@pytest.mark.parametrize("named", [[], ["users"]], ids=["no log is named", "another log is named"])
+def test_a_head_file_that_does_not_name_an_older_log_is_incomplete(
+    redis: Redis, database: Database, archiver: Archiver, named: list[str]
+) -> None:
+    assert archiver.lease.checkpoint == 10
+    users = archived_log(redis, database, "users")
+    users.append([opaque_event()])
+    archive_to_end(database, users)
+    complete = take_heads(database, datetime.now(UTC))
+    kept = [head for head in complete.heads if head.log in named]
+    results = check_extension(database, complete.model_copy(update={"heads": kept}), lambda *_: None)
+    assert {result.log: result.extends for result in results} == {"market-0": False, "users": bool(named)}
+    [market] = [result for result in results if result.log == "market-0"]
+    assert market.head is None
+    assert "the file is incomplete" in market.detail
+    assert market.document()["position"] is None
+
+
+def test_a_log_that_began_after_the_heads_were_taken_is_reported_and_accepted(
+    redis: Redis, database: Database, archiver: Archiver
+) -> None:
+    assert archiver.lease.checkpoint == 10
+    head_file = take_heads(database, datetime.now(UTC))
+    users = archived_log(redis, database, "users")
+    archive_to_end(database, users)
+    results = check_extension(database, head_file, lambda *_: None)
+    assert [(result.log, result.extends, result.detail) for result in results[1:]] == [
+        ("users", True, "the log has no events")
+    ]
+    archive_more(users, Archiver(database, users, acquire_archiver_lease(database, "users"), 100), 1)
+    _, later = check_extension(database, head_file, lambda *_: None)
+    assert later.extends
+    assert "began after the heads were taken" in later.detail
+    with database.connection() as connection:
+        connection.execute("UPDATE tickview.events SET state = '[]' WHERE log = 'users' AND position = 1")
+    _, changed = check_extension(database, head_file, lambda *_: None)
+    assert not changed.extends
+    assert "event 1 does not fit: changed" in changed.detail
+
+
+def test_a_log_whose_first_month_was_detached_does_not_count_as_new(
+    redis: Redis, database: Database, archiver: Archiver
+) -> None:
+    [event] = archived_log(redis, database).read(0, 1)
+    users = archived_log(redis, database, "users")
+    users.open()
+    moments = [datetime(2025, 11, 3, tzinfo=UTC), datetime(2025, 12, 3, tzinfo=UTC)]
+    events = [
+        event._replace(position=position, version=position, recorded_at=moment.timestamp())
+        for position, moment in enumerate(moments, 1)
+    ]
+    Archiver(database, users, acquire_archiver_lease(database, "users"), 100).archive(events)
+    with database.connection() as connection:
+        connection.execute("ALTER TABLE tickview.events DETACH PARTITION tickview.events_2025_11")
+    head_file = HeadFile(heads=[], taken_at="2025-11-20T00:00:00.000Z")
+    results = check_extension(database, head_file, lambda *_: None)
+    assert [(result.log, result.extends) for result in results] == [("market-0", True), ("users", False)]
+    assert archiver.lease.checkpoint == 10
+
+
+def test_a_head_file_with_an_invalid_time_is_refused(database: Database) -> None:
+    with pytest.raises(AuditError, match="taken_at"):
+        check_extension(database, HeadFile(heads=[], taken_at="yesterday"), lambda *_: None)
+
+
 def test_taking_heads_of_an_inconsistent_archive_is_refused(database: Database, archiver: Archiver) -> None:
     with database.connection() as connection:
         connection.execute(
@@ -152,7 +218,10 @@ def test_a_signature_is_checked_with_the_private_or_the_public_key(
     assert check_signature(head_file, read_public_key(public)) == "valid"
     assert check_signature(head_file, None) == "not checked: no key is set"
     assert check_signature(head_file, Ed25519PrivateKey.generate().public_key()) == "another key"
-    assert check_signature(head_file.model_copy(update={"signature": None}), read_public_key(public)) == "not signed"
+    unsigned = check_signature(head_file.model_copy(update={"signature": None}), read_public_key(public))
+    assert unsigned == "not signed"
+    assert not is_accepted(unsigned, read_public_key(public))
+    assert is_accepted(unsigned, None)
 
 
 def change_position(document: dict[str, object]) -> None:

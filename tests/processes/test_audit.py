@@ -122,9 +122,13 @@ def test_heads_are_signed_and_checked(archive: Database, tmp_path: Path) -> None
     file.write_bytes(signed.stdout.replace(b'"position": 20', b'"position": 19'))
     result = audit_json(archive, "check", str(file), audit_key=key, exit_code=3)
     assert result["signature"] == "forged"
+    for unsigned in ({"signature": None}, {"signature": None, "heads": []}, {"heads": []}):
+        file.write_bytes(orjson.dumps({**orjson.loads(signed.stdout), **unsigned}))
+        result = audit_json(archive, "check", str(file), audit_key=key, exit_code=3)
+        assert result["signature"] == ("not signed" if "signature" in unsigned else "forged")
+    assert [(row["log"], row["extends"]) for row in result["heads"]] == [("market-0", False), ("users", False)]
     file.write_bytes(audit(archive, "head", "--json").stdout)
-    result = audit_json(archive, "check", str(file), audit_key=key)
-    assert result["signature"] == "not signed"
+    assert audit_json(archive, "check", str(file))["signature"] == "not signed"
     execute(archive, CHANGE_7)
     assert not audit_json(archive, "check", str(file), exit_code=3)["ok"]
 

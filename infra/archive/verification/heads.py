@@ -7,7 +7,7 @@ document without these two fields, as JSON in UTF-8 with sorted keys and without
 
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -32,10 +32,9 @@ from infra.postgres.statements import load_statements
 
 Signature = Literal["valid", "forged", "another key", "not signed", "not checked: no key is set"]
 
-REJECTED_SIGNATURES: tuple[Signature, ...] = ("forged", "another key")
-"""Results of a signature check with which a head file proves nothing."""
-
-_SELECT_HEADS = load_statements(__package__)["select_heads"]
+_statements = load_statements(__package__)
+_SELECT_HEADS = _statements["select_heads"]
+_SELECT_BEGINNING = _statements["select_beginning"]
 
 
 class Head(BaseModel):
@@ -70,11 +69,18 @@ class HeadFile(BaseModel):
 
 
 class Extension(NamedTuple):
-    """Whether today's history of a log extends a head."""
+    """Whether today's history of a log extends its head in a head file."""
 
-    head: Head
+    log: str
+    head: Head | None
+    """None: the head file does not name the log."""
     extends: bool
     detail: str
+
+    def document(self) -> dict[str, Any]:
+        """Return the result as it is printed."""
+        head = self.head.model_dump() if self.head else dict.fromkeys(Head.model_fields)
+        return {**head, "log": self.log, "extends": self.extends, "detail": self.detail}
 
 
 def take_heads(database: Database, now: datetime) -> HeadFile:
@@ -158,30 +164,77 @@ def check_signature(heads: HeadFile, key: Ed25519PublicKey | None) -> Signature:
     return "valid"
 
 
+def is_accepted(signature: Signature, key: Ed25519PublicKey | None) -> bool:
+    """Return whether a head file with this result of the signature check proves anything.
+
+    With a key, only a valid signature counts: otherwise anybody could remove the signature and change the heads.
+    """
+    return key is None or signature == "valid"
+
+
 def check_extension(database: Database, heads: HeadFile, progress: Progress) -> list[Extension]:
-    """Compare heads with the present chains. Each chain is recomputed from its beginning to its present end."""
+    """Compare heads with the present chains. Each chain is recomputed from its beginning to its present end.
+
+    Returns:
+        A result for each head, and one for each archived log that the head file does not name. Such a log extends the
+        file only if the log has no event that is older than the file.
+
+    Raises:
+        AuditError: ``taken_at`` of the head file is no time.
+    """
+    taken_at = _parse_time(heads.taken_at)
     positions = {head.log: head.position for head in heads.heads}
     verification = verify(database, progress=progress, head_positions=positions)
     logs = {log.log: log for log in verification.logs}
-    return [_extension(head, logs.get(head.log)) for head in heads.heads]
+    results = [_extension(head, logs.get(head.log)) for head in heads.heads]
+    with snapshot(database) as connection:
+        for log in verification.logs:
+            if log.log not in positions:
+                [[beginning]] = connection.execute(_SELECT_BEGINNING, {"log": log.log})
+                results.append(_unnamed_log(log, beginning, taken_at))
+    return results
+
+
+def _parse_time(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise AuditError(f"taken_at of the head file is {text!r}, which is no time in ISO 8601.") from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _unnamed_log(log: LogVerification, beginning: datetime | None, taken_at: datetime) -> Extension:
+    """Judge a log that the head file does not name, and whose first event was recorded at ``beginning``."""
+    if log.finding:
+        detail = f"event {log.finding.position} does not fit: {log.finding.kind}: {log.finding.detail}"
+        return Extension(log.log, None, False, f"the head file does not name this log, and {detail}")
+    if beginning is None:
+        return Extension(log.log, None, True, "the log has no events")
+    since = iso_milliseconds(beginning)
+    if beginning <= taken_at:
+        detail = f"the head file does not name this log, which has events since {since}: the file is incomplete"
+        return Extension(log.log, None, False, detail)
+    return Extension(log.log, None, True, f"the log began after the heads were taken, at {since}")
 
 
 def _extension(head: Head, log: LogVerification | None) -> Extension:
     if log is None:
-        return Extension(head, False, "the archive has no such log")
+        return Extension(head.log, head, False, "the archive has no such log")
     finding = log.finding
     if finding and finding.position <= head.position:
-        return Extension(head, False, f"event {finding.position} does not fit: {finding.kind}: {finding.detail}")
+        return Extension(
+            head.log, head, False, f"event {finding.position} does not fit: {finding.kind}: {finding.detail}"
+        )
     if log.head_hash is None:
         reason = "the archive ends before it" if (log.last or 0) < head.position else "its month has been detached"
-        return Extension(head, False, f"event {head.position} is not in the archive: {reason}")
+        return Extension(head.log, head, False, f"event {head.position} is not in the archive: {reason}")
     if log.head_hash.hex() != head.hash:
         detail = f"the history up to the head was changed: event {head.position} now has the hash {log.head_hash.hex()}"
-        return Extension(head, False, detail)
+        return Extension(head.log, head, False, detail)
     if finding:
         detail = f"the events up to {head.position} are unchanged, but event {finding.position} is {finding.kind}"
-        return Extension(head, False, detail)
-    return Extension(head, True, f"{(log.last or head.position) - head.position} events have come since")
+        return Extension(head.log, head, False, detail)
+    return Extension(head.log, head, True, f"{(log.last or head.position) - head.position} events have come since")
 
 
 def _pem(key: Ed25519PublicKey) -> str:

@@ -79,6 +79,19 @@ SELECT segments.log, segments.position, logs.hash, events.hash, events.recorded_
 FROM tickview.segments JOIN tickview.logs USING (log) LEFT JOIN tickview.events USING (log, position)
 WHERE segments.name = %s AND segments.version = %s AND segments.position > 0 ORDER BY segments.log;
 
+-- name: select_beginning
+-- Find out when the first event of a log was recorded. If it was detached with its month, the beginning of the month.
+-- Parameters: log.
+-- Result: one row (time), which is NULL if the log has no events.
+SELECT coalesce(
+    (
+        SELECT min(month)::timestamp AT TIME ZONE 'UTC' FROM tickview.anchors WHERE log = %(log)s AND position < (
+            SELECT position FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1
+        ) - 1
+    ),
+    (SELECT recorded_at FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1)
+);
+
 -- name: insert_verification
 -- Record the result of a verification of the whole archive.
 -- Parameters: start and end (epoch seconds), number of events, result (JSON).
