@@ -81,6 +81,11 @@ def _former_projections(package: ModuleType) -> Iterator[Projection[Any, Any]]:
                 yield value()
 
 
+def all_projections() -> list[Projection[Any, Any]]:
+    """Return every projection of this process, current and former."""
+    return [*READ_MODELS.values(), *FORMER]
+
+
 def _check_new_columns(older: Projection[Any, Any], newer: Projection[Any, Any]) -> None:
     """Check that each new column has a default: after a rollback, API processes read older rows as newer ones."""
     known = {field.name for field in fields(older.row)}

@@ -91,14 +91,16 @@ def by_unit(projection: Projection[Any, Any], entries: Iterable[DecodedEntry]) -
     for decoded in entries:
         targets: dict[str, list[str | Group]] = {}
         for target in decoded.targets:
-            targets.setdefault(_unit_of(projection, target), []).append(target)
+            unit = target.name if isinstance(target, Group) else unit_of(projection, target)
+            targets.setdefault(unit, []).append(target)
         for unit, own in targets.items():
             units.setdefault(unit, []).append(decoded._replace(targets=tuple(own)))
     return units
 
 
-def _unit_of(projection: Projection[Any, Any], target: str | Group) -> str:
-    return target.name if isinstance(target, Group) else projection.group_of(target) or target
+def unit_of(projection: Projection[Any, Any], key: str) -> str:
+    """Return the unit of the row with a key."""
+    return projection.group_of(key) or key
 
 
 def _recorded_at(decoded: DecodedEntry) -> float:

@@ -34,7 +34,8 @@ from infra.archive.row_format import (
     received_rows,
     split_row,
 )
-from infra.archive.verification.verify import snapshot, verify
+from infra.archive.verification.snapshots import snapshot
+from infra.archive.verification.verify import verify
 from infra.bench.errors import BenchmarkError
 from infra.bench.measurement import PROGRESS_CONSOLE, Throughput, with_shares
 from infra.log.event_log import EventLog

@@ -1,11 +1,13 @@
 """``tickview audit``: verify the archive, print and check its heads, and export its events."""
 
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Any
 
 import typer
 from psycopg import errors
@@ -14,7 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from infra.archive.export import Format
 from infra.archive.export import export as export_archive
 from infra.archive.ranges import ArchiveRange, check_range, parse_range_end
+from infra.archive.row_history.tables import HistoryTables
+from infra.archive.row_history.versions import restart_version
 from infra.archive.verification import heads as heads_
+from infra.archive.verification.histories import verify_histories
 from infra.archive.verification.verify import Verification, record_verification
 from infra.archive.verification.verify import verify as verify_archive
 from infra.bench.measurement import PROGRESS_CONSOLE
@@ -22,6 +27,7 @@ from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_database
 from infra.plugins import configure
+from projections.registry import READ_MODELS, all_projections
 
 app = typer.Typer(help="Verify the archive, print and check its heads, and export its events.", no_args_is_help=True)
 
@@ -40,16 +46,20 @@ ToOption = Annotated[
 
 @app.command()
 def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None, json: JsonOption = False) -> None:
-    """Recompute the hash chains of the archive. Print the first event of each log that does not match.
+    """Recompute the hash chains of the archive, and derive the histories of read models again from the events.
 
-    Exit code 3: an event does not match. Exit code 1: there is no event in the range.
+    The command prints the first event of each log, and the first row of each history, that does not match.
+
+    Exit code 3: an event or a row does not match. Exit code 1: there is no event in the range.
 
     Example: tickview audit verify --log market-0 --from 2026-01-01
     """
     bounds = _parse_range(start, end)
     database = open_database(configure())
     with _progress_bars() as progress:
-        verification = verify_archive(database, log, bounds, progress)
+        chains = verify_archive(database, log, bounds, progress)
+        histories = verify_histories(database, all_projections(), progress, log, bounds)
+    verification = replace(chains, finished_at=time.time(), histories=histories)
     if bounds != ArchiveRange() and not any(each.events or each.finding for each in verification.logs):
         raise CommandError("The archive has no event in this range, so that nothing was verified.")
     if log is None and bounds == ArchiveRange():
@@ -75,7 +85,49 @@ def _print_verification(verification: Verification) -> None:
         result = f"{mismatch['kind']} at {mismatch['position']}: {mismatch['detail']}" if mismatch else "fits"
         rows.append({**log, "found": result})
     print_table(("log", "first", "last", "events", "hash", "found"), rows, "the archive is empty")
+    _print_histories(document["histories"])
     console.print(f"{document['events']:,} events verified, {document['events_per_second']:,.0f} per second")
+
+
+def _print_histories(histories: Sequence[Mapping[str, Any]]) -> None:
+    if not histories:
+        return
+    rows = []
+    for history in histories:
+        found = history["note"] or "fits"
+        if mismatch := history["misfit"]:
+            place = " ".join(str(mismatch[name]) for name in ("key", "timeline", "since") if mismatch[name] is not None)
+            found = f"{mismatch['kind']}: {place}: {mismatch['detail']}"
+        rows.append({**history, "found": found})
+    console.print()
+    print_table(("history", "version", "log", "events", "rows", "skipped", "found"), rows, "")
+    for name in sorted({history["history"] for history in histories if history["misfit"]}):
+        console.print(f"`tickview audit rebuild {name}` folds this history again from the events", soft_wrap=True)
+
+
+@app.command()
+def rebuild(
+    history: Annotated[str, typer.Argument(help="Name of a history, for example pattern_history.")],
+    json: JsonOption = False,
+) -> None:
+    """Remove the rows of a history, and let the archivers fold the history again from the archived events.
+
+    Verify the events first: the rows follow from them. Until the history is folded again, queries as of a moment wait
+    or answer 504.
+
+    Example: tickview audit rebuild pattern_history
+    """
+    database = open_database(configure(), writable=True)
+    projections = {each.history: each for each in READ_MODELS.values() if each.history}
+    if history not in projections:
+        raise CommandError(f"There is no history {history!r}. The histories are {', '.join(projections)}.")
+    projection = projections[history]
+    with database.connection() as connection:
+        rows = restart_version(connection, HistoryTables(projection), projection.version)
+    if json:
+        print_json({"history": history, "version": projection.version, "removed": rows})
+    else:
+        console.print(f"{rows:,} rows removed; `tickview archive` folds {history} again")
 
 
 @app.command()

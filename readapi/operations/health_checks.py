@@ -274,7 +274,7 @@ def archive_health(archive: ArchiveStatus | None) -> ArchiveHealth | None:
 
 
 def verification_health(archive: ArchiveStatus | None) -> VerificationHealth | None:
-    """Judge the last verification. The service is degraded if an event does not match the hash chain."""
+    """Judge the last verification. The service is degraded if an event or a row of a history does not match."""
     if archive is None or archive.verification is None:
         return None
     verification = archive.verification
@@ -282,6 +282,12 @@ def verification_health(archive: ArchiveStatus | None) -> VerificationHealth | N
         f"event {violation['position']} of {verified['log']} does not match the hash chain: it is {violation['kind']}"
         for verified in verification["logs"]
         if (violation := verified["misfit"])
+    ]
+    reasons += [
+        f"the row {difference['key']} of {verified['history']} does not follow from the events: it is "
+        f"{difference['kind']}. `tickview audit rebuild {verified['history']}` folds the history again"
+        for verified in verification["histories"]
+        if (difference := verified["misfit"])
     ]
     return {
         "status": "healthy" if verification["ok"] else "degraded",

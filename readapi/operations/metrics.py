@@ -181,3 +181,11 @@ def _verification_metrics(verification: Verification) -> Iterator[Metric]:
     for log in verification["logs"]:
         violations.add_metric((log["log"],), int(log["misfit"] is not None))
     yield violations
+    differences = GaugeMetricFamily(
+        "tickview_history_misfits",
+        "Whether the last verification found a row of a history that does not follow from the events (1, else 0).",
+        labels=("history", "log"),
+    )
+    for history in verification["histories"]:
+        differences.add_metric((history["history"], history["log"] or ""), int(history["misfit"] is not None))
+    yield differences

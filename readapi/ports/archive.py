@@ -104,10 +104,42 @@ class VerifiedLog(TypedDict):
     misfit: TamperFinding | None
 
 
+class HistoryFinding(TypedDict):
+    """The first row of a history that does not follow from the events, and the kind of the change.
+
+    ``key`` is the key of the row. ``timeline`` and ``since``, the start of the row's interval, are null if the history
+    names the events of a row wrongly.
+    """
+
+    key: str
+    timeline: str | None
+    since: str | None
+    kind: Literal["changed", "missing", "added"]
+    detail: str
+
+
+class VerifiedHistory(TypedDict):
+    """The result of the verification of a history on one log.
+
+    ``rows`` is the number of rows that follow from the events, and ``skipped`` the number of units that have events in
+    detached months. ``misfit`` is the first row that does not follow, or null. ``note`` says why nothing was verified,
+    or is null. ``log`` is null if the result is about the history as a whole.
+    """
+
+    history: str
+    version: int
+    log: str | None
+    events: int
+    rows: int
+    skipped: int
+    misfit: HistoryFinding | None
+    note: str | None
+
+
 class Verification(TypedDict):
     """The result of a verification of the whole archive. Times are in epoch seconds.
 
-    ``ok`` is true if every event matches the hash chain.
+    ``ok`` is true if every event matches the hash chain, and every verified row of a history follows from the events.
     """
 
     started_at: float
@@ -116,6 +148,7 @@ class Verification(TypedDict):
     events_per_second: float
     ok: bool
     logs: list[VerifiedLog]
+    histories: list[VerifiedHistory]
 
 
 class History(Protocol):

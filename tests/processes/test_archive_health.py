@@ -67,6 +67,17 @@ def test_health_metrics_and_status_describe_the_archive(redis_url: str, database
         assert metric(client, f'tickview_archive_misfits{{log="{log}"}}') == 0
 
         with database.connection() as connection:
+            connection.execute("UPDATE tickview.pattern_history SET number_confidence = 0.99")
+        assert tickview("audit", "verify", **settings).returncode == 3
+        health = client.get("/api/health").json()
+        assert (health["status"], health["verification"]["ok"]) == ("degraded", False)
+        [difference] = health["verification"]["reasons"]
+        assert "of pattern_history does not follow from the events: it is changed" in difference
+        assert "tickview audit rebuild pattern_history" in difference
+        assert metric(client, f'tickview_history_misfits{{history="pattern_history",log="{log}"}}') == 1
+        assert f"verification: {difference}" in tickview("status", **settings).stdout.decode()
+
+        with database.connection() as connection:
             connection.execute("UPDATE tickview.events SET source = 'nobody'")
             connection.execute(
                 "INSERT INTO tickview.losses (log, epoch, found, restored, seen, rebuilt) "

@@ -19,8 +19,10 @@ from infra.archive.archiver import Archiver
 from infra.archive.verification.verify import last_verification
 from infra.postgres.database import Database
 from tests.archiving import acquire_archiver_lease, archive_to_end, archived_log
-from tests.events import opaque_event
+from tests.events import new_events, opaque_event
+from tests.integration.archive_support import detections
 from tests.processes.roles import running_role, tickview, wait_until
+from tests.row_history import fold_history
 
 EVENTS = 20
 VERIFY_EVERY = 1
@@ -211,6 +213,51 @@ def test_two_archivers_verify_as_rarely_as_one(redis_url: str, archive: Database
         rows = connection.execute("SELECT started_at FROM tickview.verifications ORDER BY id").fetchall()
     starts = [start for (start,) in rows]
     assert all(later - earlier >= timedelta(seconds=VERIFY_EVERY) for earlier, later in pairwise(starts))
+
+
+@pytest.fixture
+def history(redis: Redis, database: Database) -> Database:
+    """An archive of eight events of four detections, with their history."""
+    log = archived_log(redis, database)
+    log.append(new_events(detections(4)))
+    archive_to_end(database, log)
+    fold_history(database, log.name)
+    return database
+
+
+CHANGE_HISTORY = "UPDATE tickview.pattern_history SET number_confidence = 0.99 WHERE number_confidence = 0.75"
+
+
+def test_verify_finds_a_changed_row_of_a_history_and_a_rebuild_restores_it(history: Database) -> None:
+    [result] = audit_json(history, "verify")["histories"]
+    assert (result["history"], result["events"], result["misfit"]) == ("pattern_history", 8, None)
+    execute(history, CHANGE_HISTORY)
+    [changed] = audit_json(history, "verify", "--from", "2", "--to", "2", exit_code=3)["histories"]
+    assert (changed["misfit"]["kind"], changed["misfit"]["timeline"]) == ("changed", "recorded")
+    text = audit(history, "verify")
+    assert text.returncode == 3
+    assert b"tickview audit rebuild pattern_history" in text.stdout
+    assert not recorded_verification(history)["ok"]
+    assert audit_json(history, "rebuild", "pattern_history")["removed"] == result["rows"]
+    fold_history(history, "market-0")
+    assert audit_json(history, "verify")["histories"] == [result]
+    unknown = audit(history, "rebuild", "no_history")
+    assert (unknown.returncode, b"pattern_history" in unknown.stderr) == (1, True)
+
+
+def test_archiver_verifies_histories_on_a_schedule(
+    redis_url: str, history: Database, log_file: IO[bytes], tmp_path: Path
+) -> None:
+    execute(history, CHANGE_HISTORY)
+    with running_role("archive", redis_url=redis_url, postgres_dsn=history.dsn, verify_every=1, log=log_file):
+        log = tmp_path / "archive.log"
+        [line, *_] = wait_until(
+            lambda: [line for line in log.read_bytes().splitlines() if b"does not follow" in line],
+            "the error is logged",
+        )
+    entry = orjson.loads(line)
+    assert (entry["level"], entry["history"], entry["kind"]) == ("error", "pattern_history", "changed")
+    assert not recorded_verification(history)["ok"]
 
 
 @pytest.fixture

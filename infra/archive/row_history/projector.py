@@ -6,7 +6,6 @@ The events of another unit, or of one with an event that is late on a timeline, 
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import structlog
@@ -16,8 +15,15 @@ from psycopg.sql import SQL
 from domain.log import LogEntry
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.leases import PostgresLease, advance_checkpoint
-from infra.archive.log_archive import copy_entries, read_batch
-from infra.archive.row_history.tables import HistoryTables, original, storable, to_datetime
+from infra.archive.log_archive import read_batch
+from infra.archive.row_history.tables import HistoryTables, storable, to_datetime
+from infra.archive.row_history.unit_events import (
+    HistorySegment,
+    Units,
+    read_references,
+    read_unit_events,
+    unreadable_reason,
+)
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from projections.base import Projection
@@ -27,14 +33,9 @@ from projections.row_history import TIMELINES, IntervalChanges, UnitHistory, Val
 
 logger = structlog.get_logger()
 
-LONGEST_KEY = 1_000
-"""Highest number of bytes of a key and of a unit. No index takes much longer ones. The recorder accepts about 500."""
-
 _statements = load_statements(__package__)
 _SELECT_ARCHIVED = _statements["select_archived"]
 _INSERT_UNIT_EVENTS = SQL(_statements["insert_unit_events"])
-_SELECT_UNIT_EVENTS = SQL(_statements["select_unit_events"])
-_COPY_EVENTS_AT = _statements["copy_events_at"]
 _DELETE_STATES = SQL(_statements["delete_states"])
 
 KEPT_UNITS = 2_000
@@ -42,9 +43,6 @@ KEPT_UNITS = 2_000
 
 State = tuple[Timeline, ValidityInterval]
 """A state of a row on one timeline."""
-
-Units = dict[str, list[DecodedEntry]]
-"""Events by unit."""
 
 
 class _Batch(NamedTuple):
@@ -66,6 +64,7 @@ class HistoryProjector:
         self._database = database
         self._projection = projection
         self._tables = HistoryTables(projection)
+        self._segment = HistorySegment(projection, self._tables, lease.version, lease.log)
         self._batch_size = batch_size
         self._kept: OrderedDict[str, dict[Timeline, UnitHistory]] = OrderedDict()
 
@@ -148,17 +147,16 @@ class HistoryProjector:
         connection.execute(_INSERT_UNIT_EVENTS.format(events=self._tables.events), values)
 
     def _is_readable(self, decoded: DecodedEntry) -> bool:
-        """Return whether an entry was decoded and addresses keys that PostgreSQL can index. Else log the reason."""
-        keys = (target if isinstance(target, str) else target.name for target in decoded.targets)
-        is_storable = all(len(storable(key).encode()) <= LONGEST_KEY for key in keys)
-        if decoded.error is None and is_storable:
+        """Return whether an entry can be in the history. Else log the reason."""
+        reason = unreadable_reason(decoded)
+        if reason is None:
             return True
         logger.error(
             "event skipped in a history",
             history=self._tables.name,
             log=self.lease.log,
             position=decoded.entry.position,
-            error=decoded.error or f"the event addresses a key of more than {LONGEST_KEY} bytes",
+            error=reason,
         )
         return False
 
@@ -172,26 +170,14 @@ class HistoryProjector:
             self._kept.pop(unit, None)
         if not names:
             return {}
-        references = self._references(connection, names)
-        moments = {position: moment for events in references.values() for position, moment in events.items()}
-        values = [self.lease.log, list(moments), min(moments.values()), max(moments.values())]
-        entries = decode_entries(self._projection, copy_entries(connection, _COPY_EVENTS_AT, values))
-        archived = by_unit(self._projection, entries)
+        references = read_references(connection, self._segment, names)
+        archived = read_unit_events(connection, self._segment, references)
         return {unit: archived[unit] for unit, events in references.items() if self._has_all(unit, events, archived)}
 
     def _continues(self, unit: str, events: Sequence[DecodedEntry]) -> bool:
         """Return whether a unit is kept, and the events come after its own on both timelines."""
         kept = self._kept.get(unit)
         return kept is not None and all(history.precedes(events) for history in kept.values())
-
-    def _references(self, connection: Connection, units: Sequence[str]) -> dict[str, dict[int, datetime]]:
-        """Return for each unit the positions of its events, with the times of recording."""
-        references: dict[str, dict[int, datetime]] = {}
-        key = [self.lease.version, list(map(storable, units)), self.lease.log]
-        rows = connection.execute(_SELECT_UNIT_EVENTS.format(events=self._tables.events), key)
-        for unit, position, recorded_at in rows:
-            references.setdefault(original(unit), {})[position] = recorded_at
-        return references
 
     def _has_all(self, unit: str, positions: Iterable[int], archived: Units) -> bool:
         """Return whether the archive has the events of a unit at all positions. Else log the first that is missing."""

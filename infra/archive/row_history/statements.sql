@@ -133,3 +133,21 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE versio
 -- Remove the checkpoints and leases of a version.
 -- Parameters: name of the history, version.
 DELETE FROM tickview.segments WHERE name = %s AND version = %s;
+
+-- name: restart_segments
+-- Let a version of a history be folded again from the first event. The present workers lose their leases (the fence).
+-- Parameters: name of the history, version.
+UPDATE tickview.segments
+SET epoch = epoch + 1, position = 0, recorded_at = NULL, leased_until = '-infinity', error = NULL
+WHERE name = %s AND version = %s;
+
+-- name: make_version_live
+-- Make a version live, whatever is live now.
+-- Parameters: name of the history, version.
+INSERT INTO tickview.live_versions (name, version) VALUES (%s, %s)
+ON CONFLICT (name) DO UPDATE SET version = excluded.version;
+
+-- name: delete_version
+-- Remove all rows of a version from a table.
+-- Identifiers: table. Parameters: version.
+DELETE FROM {table} WHERE version = %s;

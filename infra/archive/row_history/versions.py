@@ -17,6 +17,9 @@ _SELECT_LIVE_VERSION = _statements["select_live_version"]
 _SWITCH_LIVE_VERSION = _statements["switch_live_version"]
 _SELECT_PREVIOUS_VERSION = _statements["select_previous_version"]
 _DELETE_VERSION_ROWS = SQL(_statements["delete_version_rows"])
+_RESTART_SEGMENTS = _statements["restart_segments"]
+_MAKE_VERSION_LIVE = _statements["make_version_live"]
+_DELETE_VERSION = SQL(_statements["delete_version"])
 _DELETE_VERSION_SEGMENTS = _statements["delete_version_segments"]
 
 
@@ -61,3 +64,23 @@ def remove_previous_version(connection: Connection, tables: HistoryTables, limit
     if not removed:
         connection.execute(_DELETE_VERSION_SEGMENTS, [tables.name, version])
     return removed
+
+
+def restart_version(connection: Connection, tables: HistoryTables, version: int) -> int:
+    """Remove all rows of a version and let archivers fold it again from the first event. The version is live then.
+
+    Until the archivers have caught up, queries as of a moment wait for them.
+
+    Args:
+        connection: A connection in a transaction.
+        tables: The tables of the history.
+        version: The version.
+
+    Returns:
+        The number of removed states.
+    """
+    tables.create(connection)
+    connection.execute(_RESTART_SEGMENTS, [tables.name, version])
+    connection.execute(_MAKE_VERSION_LIVE, [tables.name, version])
+    connection.execute(_DELETE_VERSION.format(table=tables.events), [version])
+    return connection.execute(_DELETE_VERSION.format(table=tables.history), [version]).rowcount

@@ -26,7 +26,8 @@ from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.errors import AuditError
 from infra.archive.ranges import iso_milliseconds
 from infra.archive.verification.chain_walk import Progress
-from infra.archive.verification.verify import LogVerification, snapshot, verify
+from infra.archive.verification.snapshots import snapshot
+from infra.archive.verification.verify import LogVerification, verify
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 

@@ -3,17 +3,22 @@
 import multiprocessing
 import os
 import signal
+import time
+from dataclasses import replace
 from threading import Event
 
 import psycopg
 import structlog
 from eventsourcing.persistence import PersistenceError
 
-from infra.archive.verification.verify import last_verification, record_verification, verify
+from infra.archive.verification.histories import verify_histories
+from infra.archive.verification.verify import last_verification, no_progress, record_verification, verify
+from infra.plugins import configure
 from infra.postgres.database import Database
 from infra.postgres.sessions import open_session
 from infra.postgres.statements import load_statements
 from infra.processes.outage import OutageLog
+from projections.registry import all_projections
 
 logger = structlog.get_logger()
 
@@ -83,9 +88,12 @@ def _verify_in_child_process(dsn: str, stop: Event) -> bool:
 def _verify_and_record(dsn: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent process ends this process.
     os.nice(NICENESS)
+    configure()
     database = Database(dsn)
     try:
-        record_verification(database, verify(database))
+        chains = verify(database)
+        histories = verify_histories(database, all_projections(), no_progress, scope="sample")
+        record_verification(database, replace(chains, finished_at=time.time(), histories=histories))
     finally:
         database.close()
 
@@ -97,5 +105,14 @@ def _log_result(database: Database) -> None:
     for log in verification["logs"]:
         if log["misfit"]:
             logger.error("the archive does not fit its hashes", log=log["log"], **log["misfit"])
+    for history in verification["histories"]:
+        if history["misfit"]:
+            logger.error(
+                "the history does not follow from the events",
+                history=history["history"],
+                log=history["log"],
+                remedy=f"tickview audit rebuild {history['history']}",
+                **history["misfit"],
+            )
     if verification["ok"]:
         logger.info("archive verified", events=verification["events"], rate=verification["events_per_second"])

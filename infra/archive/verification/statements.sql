@@ -92,6 +92,76 @@ SELECT coalesce(
     (SELECT recorded_at FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1)
 );
 
+-- name: select_history_checkpoints
+-- Read how far a version of a history is folded, and how far its logs are archived.
+-- Parameters: name of the history, version, name and version of the archive's segments.
+-- Result: one row (log, position, archived position, lowest archived position) per log. The last two may be NULL.
+SELECT folded.log, folded.position, archived.position,
+    (SELECT position FROM tickview.events WHERE log = folded.log ORDER BY position LIMIT 1)
+FROM tickview.segments AS folded
+LEFT JOIN tickview.segments AS archived ON (archived.name, archived.version, archived.log) = (%s, %s, folded.log)
+WHERE folded.name = %s AND folded.version = %s ORDER BY folded.log;
+
+-- name: declare_references
+-- Read which units each event is about, in the order of the positions. Times are in microseconds since the epoch, and
+-- NULL if they are infinite.
+-- Identifiers: events. Parameters: version, log.
+-- Result: one row (position, unit, recorded_at) per event and unit.
+SELECT position, unit,
+    CASE WHEN isfinite(recorded_at) THEN (extract(epoch FROM recorded_at) * 1000000)::bigint END
+FROM {events} WHERE version = %s AND log = %s ORDER BY position, unit;
+
+-- name: select_units
+-- Read the next units of a history on a log.
+-- Identifiers: events. Parameters: version, log, after (a unit, or NULL for the first units), limit.
+-- Result: one row (unit) per unit, in order.
+SELECT unit FROM {events}
+WHERE version = %(version)s AND log = %(log)s AND (%(after)s::text IS NULL OR unit > %(after)s::text)
+GROUP BY unit ORDER BY unit LIMIT %(limit)s;
+
+-- name: select_keys
+-- Read the next keys of the rows of a history on a log.
+-- Identifiers: history. Parameters: version, log, after (a key, or NULL for the first keys), limit.
+-- Result: one row (key) per key, in order.
+SELECT key FROM {history}
+WHERE version = %(version)s AND log = %(log)s AND (%(after)s::text IS NULL OR key > %(after)s::text)
+GROUP BY key ORDER BY key LIMIT %(limit)s;
+
+-- name: select_keys_between
+-- Read the keys of the rows that the events at some positions should have produced.
+-- Identifiers: history. Parameters: version, log, first and last position.
+-- Result: one row (key) per key.
+SELECT DISTINCT key FROM {history} WHERE version = %s AND log = %s AND position BETWEEN %s AND %s;
+
+-- name: select_keys_at
+-- Read the keys of rows that a query as of a moment finds.
+-- Identifiers: history. Parameters: moment (epoch seconds), version, log, limit.
+-- Result: one row (key) per row.
+SELECT key FROM {history} WHERE span @> to_timestamp(%s) AND version = %s AND log = %s LIMIT %s;
+
+-- name: count_states
+-- Count the rows of a history on a log.
+-- Identifiers: history. Parameters: version, log.
+-- Result: one row (number).
+SELECT count(*) FROM {history} WHERE version = %s AND log = %s;
+
+-- name: select_states
+-- Read all rows of a history under some keys. Times are in microseconds since the epoch, and NULL if they are infinite.
+-- Identifiers: history; SQL: values (the columns of values, each behind a comma). Parameters: version, log, keys.
+-- Result: one row (key, timeline, start, position, end, whether the interval is well formed, document, values) per row.
+SELECT key, timeline,
+    CASE WHEN isfinite(lower(span)) THEN (extract(epoch FROM lower(span)) * 1000000)::bigint END, position,
+    CASE WHEN isfinite(upper(span)) THEN (extract(epoch FROM upper(span)) * 1000000)::bigint END,
+    lower_inc(span) AND NOT upper_inc(span) AND (upper_inf(span) OR isfinite(upper(span))), document{values}
+FROM {history} WHERE version = %s AND log = %s AND key = ANY(%s::text[]);
+
+-- name: select_foreign_state
+-- Find a row of a version of a history on a log that the version does not fold.
+-- Identifiers: history. Parameters: version, logs that it folds.
+-- Result: one row (key, timeline, log); no row if there is none.
+SELECT key, timeline, log FROM {history} WHERE version = %s AND NOT log = ANY(%s::text[])
+ORDER BY log, key LIMIT 1;
+
 -- name: insert_verification
 -- Record the result of a verification of the whole archive.
 -- Parameters: start and end (epoch seconds), number of events, result (JSON).

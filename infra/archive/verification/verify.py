@@ -1,9 +1,8 @@
 """Verification of the archive: the chain of each log is recomputed, and the first event that does not fit is named."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,8 @@ from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.errors import AuditError
 from infra.archive.ranges import ArchiveRange
 from infra.archive.verification.chain_walk import Progress, walk_chain
+from infra.archive.verification.histories import HistoryVerification
+from infra.archive.verification.snapshots import snapshot
 from infra.archive.verification.tamper_detection import TamperFinding
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
@@ -25,9 +26,6 @@ not help, because Python hashes small inputs in one thread at a time."""
 WHOLE_ARCHIVE = ArchiveRange()
 
 _statements = load_statements(__package__)
-_BEGIN_SNAPSHOT = _statements["begin_snapshot"]
-_DISABLE_SORT = _statements["disable_sort"]
-_DISABLE_JIT = _statements["disable_jit"]
 _SELECT_LOGS = _statements["select_logs"]
 _INSERT_VERIFICATION = _statements["insert_verification"]
 _SELECT_LAST_VERIFICATION = _statements["select_last_verification"]
@@ -70,28 +68,37 @@ class Verification:
     started_at: float
     finished_at: float
     logs: Sequence[LogVerification]
+    histories: Sequence[HistoryVerification] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether every event of every log fits."""
-        return all(log.finding is None for log in self.logs)
+        """Whether every event of every log fits, and every verified row of a history follows from the events."""
+        findings = [*(log.finding for log in self.logs), *(history.finding for history in self.histories)]
+        return all(finding is None for finding in findings)
 
     def document(self) -> dict[str, Any]:
         """Return the result as it is printed."""
         events = sum(log.events for log in self.logs)
-        logs = [log.document() for log in self.logs]
-        return _document(self.started_at, self.finished_at, events, {"ok": self.ok, "logs": logs})
+        return _document(self.started_at, self.finished_at, events, self.result())
+
+    def result(self) -> dict[str, Any]:
+        """Return the part of the document that is recorded as JSON."""
+        return {
+            "ok": self.ok,
+            "logs": [log.document() for log in self.logs],
+            "histories": [history.document() for history in self.histories],
+        }
 
 
-def _no_progress(log: str, done: int, total: int) -> None:
-    pass
+def no_progress(log: str, done: int, total: int) -> None:
+    """Report no progress."""
 
 
 def verify(
     database: Database,
     log: str | None = None,
     archive_range: ArchiveRange = WHOLE_ARCHIVE,
-    progress: Progress = _no_progress,
+    progress: Progress = no_progress,
     head_positions: Mapping[str, int] | None = None,
 ) -> Verification:
     """Verify each log up to its present checkpoint. Archiving goes on meanwhile.
@@ -141,22 +148,11 @@ def archived_logs(connection: Connection, log: str | None = None) -> list[str]:
     return [log]
 
 
-@contextmanager
-def snapshot(database: Database) -> Iterator[Connection]:
-    """Lend a connection that reads one state of the database, and receives rows in index order without a sort."""
-    with database.connection() as connection:
-        connection.execute(_BEGIN_SNAPSHOT)
-        connection.execute(_DISABLE_SORT)
-        connection.execute(_DISABLE_JIT)
-        yield connection
-
-
 def record_verification(database: Database, verification: Verification) -> None:
     """Record the result of a verification of the whole archive. Raises ArchiveUnavailableError."""
-    document = verification.document()
-    result = Jsonb({"ok": document["ok"], "logs": document["logs"]})
+    events = sum(log.events for log in verification.logs)
     with database.connection() as connection:
-        values = [verification.started_at, verification.finished_at, document["events"], result]
+        values = [verification.started_at, verification.finished_at, events, Jsonb(verification.result())]
         connection.execute(_INSERT_VERIFICATION, values)
 
 
@@ -176,5 +172,7 @@ def _document(started_at: float, finished_at: float, events: int, result: Mappin
         "finished_at": finished_at,
         "events": events,
         "events_per_second": round(events / max(finished_at - started_at, 1e-6), 1),
+        # Results of releases that did not verify histories lack this part.
+        "histories": [],
         **result,
     }
