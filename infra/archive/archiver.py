@@ -19,7 +19,7 @@ from infra.archive.row_format import (
     encode_copy_row,
 )
 from infra.log.event_log import EventLog
-from infra.log.maintenance import LogState, log_state, mark_archived
+from infra.log.maintenance import ArchivedHead, LogState, log_state, mark_archived
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from infra.user_keys.archived_keys import archive_keys
@@ -63,6 +63,11 @@ class Archiver:
         self._hash = self._register_log()
         self._month_end = float("-inf")
         """End of the month of the last archived event, in epoch seconds."""
+
+    @property
+    def head(self) -> ArchivedHead:
+        """The position and the hash of the last archived event."""
+        return ArchivedHead(self.lease.checkpoint, self._hash)
 
     def step(self, timeout: float) -> list[LogEntry]:
         """Archive the next batch of events.

@@ -71,6 +71,13 @@ UPDATE tickview.logs SET epoch = %s WHERE log = %s RETURNING id, hash;
 -- Parameters: hash, name of the log.
 UPDATE tickview.logs SET hash = %s WHERE log = %s;
 
+-- name: select_archived_hash
+-- Find the hash at a position, in the events or in the anchors.
+-- Parameters: log, position.
+-- Result: one row (hash); no row if the archive does not have it.
+SELECT hash FROM tickview.events WHERE log = %(log)s AND position = %(position)s
+UNION ALL SELECT hash FROM tickview.anchors WHERE log = %(log)s AND position = %(position)s LIMIT 1;
+
 -- name: insert_anchor
 -- Store where the chain of a log enters a month, so that verification can start there.
 -- Parameters: log, month, position and hash of the last event before the month.

@@ -12,6 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, Archiver
+from infra.archive.head_keeper import HeadKeeper
 from infra.archive.leases import LeaseLostError, PostgresLease, acquire_lease, record_error, release_lease
 from infra.archive.retention import Retention, trim_log
 from infra.archive.row_history.worker import HistoryWorker
@@ -34,7 +35,7 @@ HISTORY_SECONDS = 0.5
 """Seconds that the histories of a log share between two batches of the archiver."""
 
 TRIM_SECONDS = 1.0
-"""Seconds between two trims of the log."""
+"""Seconds between two trims of the log, and between two heads that Redis keeps."""
 
 RETRY_SECONDS = 0.5
 """Seconds between two attempts while a server is away."""
@@ -111,6 +112,7 @@ class ArchiveWorker:
     def _work(self, lease: PostgresLease, stop: Event) -> None:
         """Work under a lease until it is lost or ``stop`` is set."""
         archiver = Archiver(self._database, self._log, lease, self._options.batch_size)
+        keeper = HeadKeeper(self._database, self._log)
         logger.info("archiving started", log=self._log.name, position=lease.checkpoint, epoch=lease.epoch)
         extended = trimmed = time.monotonic()
         while not stop.is_set():
@@ -122,9 +124,11 @@ class ArchiveWorker:
                 extended = now
             if now - trimmed >= TRIM_SECONDS:
                 self._trim(lease)
+                keeper.keep(archiver.head)
                 trimmed = now
             if is_partial:
                 stop.wait(GATHER_SECONDS)
+        keeper.keep(archiver.head)
         for history in self._histories:
             history.release()
         with self._database.connection() as connection:

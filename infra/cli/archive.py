@@ -7,6 +7,7 @@ from infra.archive.verification.schedule import verify_regularly
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
 from infra.composition import Stores, open_all_logs, open_database, open_safe_redis
 from infra.heartbeats.heartbeats import Heartbeats
+from infra.operations.verification import verify_on_schedule
 from infra.plugins import configure
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
@@ -43,7 +44,7 @@ def archive() -> None:
         for name, worker in zip(logs, workers, strict=True)
     ]
     if settings.verify_every:
-        arguments = (database, settings.verify_every, stop)
+        arguments = (database, settings.verify_every, stop, verify_on_schedule)
         threads.append(Thread(target=verify_regularly, args=arguments, name="verification", daemon=True))
     heartbeats = Heartbeats(stores.redis, owner, {"archive": lambda: [worker.progress for worker in workers]})
     run_threads(threads, stop, heartbeats.beat)

@@ -1,10 +1,8 @@
 """``tickview audit``: verify the archive, print and check its heads, and export its events."""
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -19,15 +17,14 @@ from infra.archive.ranges import ArchiveRange, check_range, parse_range_end
 from infra.archive.row_history.tables import HistoryTables
 from infra.archive.row_history.versions import restart_version
 from infra.archive.verification import heads as heads_
-from infra.archive.verification.histories import verify_histories
 from infra.archive.verification.verify import Verification, record_verification
-from infra.archive.verification.verify import verify as verify_archive
 from infra.bench.measurement import PROGRESS_CONSOLE
 from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_database
+from infra.operations.verification import first_month, verify_everything
 from infra.plugins import configure
-from projections.registry import READ_MODELS, all_projections
+from projections.registry import READ_MODELS
 
 app = typer.Typer(help="Verify the archive, print and check its heads, and export its events.", no_args_is_help=True)
 
@@ -48,18 +45,18 @@ ToOption = Annotated[
 def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None, json: JsonOption = False) -> None:
     """Recompute the hash chains of the archive, and derive the histories of read models again from the events.
 
-    The command prints the first event of each log, and the first row of each history, that does not match.
+    The command prints the first event of each log, and the first row of each history, that does not match. The chains
+    are compared with the heads in Redis, and with those in the file of TICKVIEW_AUDIT_HEADS.
 
-    Exit code 3: an event or a row does not match. Exit code 1: there is no event in the range.
+    Exit code 3: an event, a row or a head does not match. Exit code 1: there is no event in the range.
 
     Example: tickview audit verify --log market-0 --from 2026-01-01
     """
     bounds = _parse_range(start, end)
-    database = open_database(configure())
+    settings = configure()
+    database = open_database(settings)
     with _progress_bars() as progress:
-        chains = verify_archive(database, log, bounds, progress)
-        histories = verify_histories(database, all_projections(), progress, log, bounds)
-    verification = replace(chains, finished_at=time.time(), histories=histories)
+        verification = verify_everything(settings, database, log, bounds, progress)
     if bounds != ArchiveRange() and not any(each.events or each.finding for each in verification.logs):
         raise CommandError("The archive has no event in this range, so that nothing was verified.")
     if log is None and bounds == ArchiveRange():
@@ -86,6 +83,11 @@ def _print_verification(verification: Verification) -> None:
         rows.append({**log, "found": result})
     print_table(("log", "first", "last", "events", "hash", "found"), rows, "the archive is empty")
     _print_histories(document["histories"])
+    for source in document["heads"]:
+        compared = f"{source['heads']} heads compared" if source["heads"] else "no heads compared"
+        reason = source["misfit"] or source["note"]
+        text = f"{source['origin']}: {compared}{f': {reason}' if reason else ''}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{document['events']:,} events verified, {document['events_per_second']:,.0f} per second")
 
 
@@ -177,7 +179,7 @@ def check(
     signature = heads_.check_signature(taken, key)
     database = open_database(settings)
     with _progress_bars() as progress:
-        results = heads_.check_extension(database, taken, progress)
+        results = heads_.check_extension(database, taken, progress, first_month(settings))
     rows = [result.document() for result in results]
     ok = all(result.extends for result in results) and heads_.is_accepted(signature, key)
     if json:

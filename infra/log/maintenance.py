@@ -112,9 +112,29 @@ def restore(
     return RestoreResult(outcome == b"opened", last)
 
 
+class ArchivedHead(NamedTuple):
+    """The position and the hash of the last event that an archiver has archived, as Redis keeps them."""
+
+    position: int
+    hash: bytes
+
+
 def mark_archived(log: LogHandle) -> None:
     """Record that the log has an archive. From then on only a comparison with the archive opens the log."""
-    run_on_key_node(log.client, log.keys.meta, lambda node: node.hset(log.keys.meta, "archived", 1))
+    run_on_key_node(log.client, log.keys.meta, lambda node: node.hsetnx(log.keys.meta, "archived", "0"))
+
+
+def keep_archived_head(log: LogHandle, head: ArchivedHead) -> None:
+    """Keep the head of the log's archive in Redis, which also records that the log has an archive."""
+    value = f"{head.position} {head.hash.hex()}"
+    run_on_key_node(log.client, log.keys.meta, lambda node: node.hset(log.keys.meta, "archived", value))
+
+
+def kept_archived_head(log: LogHandle) -> ArchivedHead | None:
+    """Return the head of the log's archive that Redis keeps, or None if it keeps none."""
+    value: Any = run_on_key_node(log.client, log.keys.meta, lambda node: node.hget(log.keys.meta, "archived"))
+    position, _, digits = (value or b"").decode().partition(" ")
+    return ArchivedHead(int(position), bytes.fromhex(digits)) if digits else None
 
 
 def trim(log: LogHandle, *, upto: int, surplus: int, oldest: float) -> int:

@@ -21,6 +21,7 @@ PREFIX = "TICKVIEW_"
 
 _NEVER_EMPTY = (
     *("data", "catalogue_dsn", "catalogue_symbols_table", "catalogue_universes_table", "audit_key"),
+    *("audit_heads", "archive_since"),
     *("tokens_file", "jwt_issuer", "jwt_audience", "jwt_jwks_file"),
 )
 """Settings that refuse an empty value. A script whose own variable is unset would otherwise change their meaning."""
@@ -102,6 +103,12 @@ class Settings(BaseSettings):
     audit_key: Path | None = None
     """PEM file of the Ed25519 private key that signs the heads of the archive. To check signatures, the public key
     suffices."""
+    audit_heads: str | None = None
+    """File, or URL (``https://…``, by ``PUT``), to which the archiver writes signed heads after each scheduled
+    verification. A verification compares the chains with the heads in the file. Set ``TICKVIEW_AUDIT_KEY``, too."""
+    archive_since: Annotated[str | None, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")] = None
+    """First month that the archive should have (``2026-01``), if earlier months were detached on purpose. If unset,
+    verification reports every detached month."""
 
     batch_size: Annotated[int, Field(ge=1, le=5_000)] = 500
     """Highest number of events that the recorder appends at once."""
@@ -295,6 +302,12 @@ class Settings(BaseSettings):
                 f"TICKVIEW_REPLICAS has no effect with TICKVIEW_DURABILITY={self.durability}. "
                 "Set TICKVIEW_DURABILITY=replicated, or unset TICKVIEW_REPLICAS."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_audit_heads(self) -> Self:
+        if self.audit_heads and not self.audit_key:
+            raise ValueError("TICKVIEW_AUDIT_HEADS also needs TICKVIEW_AUDIT_KEY, with which the heads are signed.")
         return self
 
     @model_validator(mode="after")

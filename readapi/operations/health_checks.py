@@ -289,6 +289,7 @@ def verification_health(archive: ArchiveStatus | None) -> VerificationHealth | N
         for verified in verification["histories"]
         if (difference := verified["misfit"])
     ]
+    reasons += [f"{source['origin']}: {source['misfit']}" for source in verification["heads"] if source["misfit"]]
     return {
         "status": "healthy" if verification["ok"] else "degraded",
         "reasons": reasons,

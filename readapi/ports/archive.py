@@ -136,10 +136,25 @@ class VerifiedHistory(TypedDict):
     note: str | None
 
 
+class ComparedHeads(TypedDict):
+    """Heads of the chains that are kept outside of the archive, and with which the chains were compared.
+
+    ``origin`` is ``redis``, or the file or URL of ``TICKVIEW_AUDIT_HEADS``. ``heads`` is the number of heads.
+    ``misfit`` says why the place proves a change, such as a forged signature, or is null. ``note`` says why the place
+    has no heads, or is null. A log that does not extend a head has a ``misfit`` itself.
+    """
+
+    origin: str
+    heads: int
+    misfit: str | None
+    note: str | None
+
+
 class Verification(TypedDict):
     """The result of a verification of the whole archive. Times are in epoch seconds.
 
-    ``ok`` is true if every event matches the hash chain, and every verified row of a history follows from the events.
+    ``ok`` is true if every event matches the hash chain, every verified row of a history follows from the events, and
+    the chains extend the heads that are kept outside of the archive.
     """
 
     started_at: float
@@ -149,6 +164,7 @@ class Verification(TypedDict):
     ok: bool
     logs: list[VerifiedLog]
     histories: list[VerifiedHistory]
+    heads: list[ComparedHeads]
 
 
 class History(Protocol):

@@ -2,7 +2,7 @@
 # ruff: noqa: S608 the tests compose SQL of constants
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
@@ -59,8 +59,10 @@ def run(database: Database, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-def first_finding(database: Database, bounds: ArchiveRange = WHOLE_ARCHIVE) -> TamperFinding | None:
-    verification = verify(database, LOG, bounds)
+def first_finding(
+    database: Database, bounds: ArchiveRange = WHOLE_ARCHIVE, since: date | None = None
+) -> TamperFinding | None:
+    verification = verify(database, LOG, bounds, since=since)
     assert verification.ok is (verification.logs[0].finding is None)
     return verification.logs[0].finding
 
@@ -247,24 +249,59 @@ def detach(database: Database, *months: str) -> None:
             )
 
 
-def test_an_archive_without_its_oldest_months_verifies(database: Database) -> None:
+SINCE_DECEMBER, SINCE_FEBRUARY = date(2025, 12, 1), date(2026, 2, 1)
+
+
+def test_a_detached_month_is_reported_unless_it_was_declared(database: Database) -> None:
     detach(database, "2025_11")
-    [remaining] = verify(database).logs
+    for since in (None, date(2025, 11, 1)):
+        finding = first_finding(database, since=since)
+        assert finding is not None
+        assert (finding.position, finding.kind) == (1, "missing")
+        assert "events_2025_11" in finding.detail
+        assert "TICKVIEW_ARCHIVE_SINCE" in finding.detail
+    assert first_finding(database, since=SINCE_DECEMBER) is None
+    detach(database, "2025_12")
+    finding = first_finding(database, since=SINCE_DECEMBER)
+    assert finding is not None
+    assert (finding.position, finding.kind) == (5, "missing")
+    assert "(events_2025_12)" in finding.detail
+    assert first_finding(database, ArchiveRange(start=9)) is None
+    part = first_finding(database, ArchiveRange(start=7))
+    assert part is not None
+    assert part.position == 7
+
+
+@pytest.mark.parametrize("hide", ["DELETE FROM tickview.anchors WHERE position < 4", "DELETE FROM tickview.anchors"])
+def test_a_detached_month_is_reported_if_its_anchor_was_removed(database: Database, hide: str) -> None:
+    detach(database, "2025_11")
+    run(database, hide)
+    finding = first_finding(database, since=SINCE_DECEMBER)
+    assert finding is not None
+    assert (finding.position, finding.kind) == (1, "missing")
+
+
+def test_an_archive_without_declared_months_verifies(database: Database) -> None:
+    detach(database, "2025_11")
+    [remaining] = verify(database, since=SINCE_DECEMBER).logs
     assert (remaining.first, remaining.last, remaining.finding) == (5, 12, None)
-    [part] = verify(database, archive_range=ArchiveRange(start=2, end=6)).logs
+    [part] = verify(database, archive_range=ArchiveRange(start=2, end=6), since=SINCE_DECEMBER).logs
     assert (part.first, part.last, part.finding) == (5, 6, None)
     [part] = verify(database, archive_range=ArchiveRange(start=5)).logs
     assert (part.first, part.last, part.finding) == (5, 12, None)
     run(database, "DELETE FROM tickview.events WHERE position = 5")
-    finding = first_finding(database)
+    finding = first_finding(database, since=SINCE_DECEMBER)
     assert finding is not None
     assert (finding.position, finding.kind) == (5, "missing")
 
 
-def test_an_archive_without_any_month_has_no_events_to_verify(database: Database) -> None:
+def test_an_archive_without_any_month_is_reported_unless_this_was_declared(database: Database) -> None:
     detach(database, "2025_11", "2025_12", "2026_01")
-    [empty] = verify(database).logs
+    [empty] = verify(database, since=SINCE_FEBRUARY).logs
     assert (empty.events, empty.finding) == (0, None)
+    finding = first_finding(database)
+    assert finding is not None
+    assert (finding.position, finding.kind) == (1, "missing")
 
 
 def test_events_of_a_detached_month_in_the_middle_are_missing(database: Database) -> None:
@@ -298,7 +335,7 @@ def test_the_summary_of_the_last_verification_is_stored(database: Database) -> N
     summary = last_verification(database)
     assert summary is not None
     document = verification.document()
-    for part in ("logs", "histories"):
+    for part in ("logs", "histories", "heads"):
         assert summary.pop(part) == document.pop(part)
     assert summary == pytest.approx(document, rel=1e-2)
     second = verify(database)

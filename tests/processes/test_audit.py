@@ -215,6 +215,42 @@ def test_two_archivers_verify_as_rarely_as_one(redis_url: str, archive: Database
     assert all(later - earlier >= timedelta(seconds=VERIFY_EVERY) for earlier, later in pairwise(starts))
 
 
+CUT_OFF = """
+    DELETE FROM tickview.events WHERE log = 'market-0' AND position > 18;
+    UPDATE tickview.segments SET position = 18 WHERE log = 'market-0';
+    UPDATE tickview.logs SET hash = (SELECT hash FROM tickview.events WHERE log = 'market-0' AND position = 18)
+    WHERE log = 'market-0'
+"""
+
+
+def test_archiver_keeps_heads_in_redis_and_in_a_file_and_verification_notices_a_cut_off_end(
+    redis: Redis, redis_url: str, archive: Database, tmp_path: Path
+) -> None:
+    key, file = tmp_path / "key.pem", tmp_path / "heads.json"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
+    settings = {"postgres_dsn": archive.dsn, "audit_key": key, "audit_heads": file}
+    execute(archive, "UPDATE tickview.segments SET leased_until = '-infinity'")
+    with running_role("archive", redis_url=redis_url, verify_every=1, **settings):
+        wait_until(file.exists, "signed heads are written to the file")
+        wait_until(lambda: redis.hget("tickview:{market-0}:meta", "archived") != b"0", "Redis keeps the head")
+    heads = file.read_bytes()
+    assert audit_json(archive, "check", str(file), audit_key=key)["signature"] == "valid"
+    execute(archive, CUT_OFF)
+    assert audit_json(archive, "verify")["ok"], "the chain fits, and without Redis no head is known"
+    for more in ({"redis_url": redis_url}, {"redis_url": "redis://127.0.0.1:1", "audit_key": key, "audit_heads": file}):
+        completed = tickview("audit", "verify", "--json", postgres_dsn=archive.dsn, **more)
+        assert completed.returncode == 3, completed.stderr
+        [market] = [log for log in orjson.loads(completed.stdout)["logs"] if log["log"] == "market-0"]
+        assert (market["misfit"]["position"], market["misfit"]["kind"]) == (19, "missing")
+    before = verifications(archive)
+    # Redis is emptied, so that the archiver does not archive the removed events again.
+    redis.flushall()
+    with running_role("archive", redis_url=redis_url, verify_every=1, **settings):
+        wait_until(lambda: verifications(archive) > before + 1, "two more verifications are recorded")
+    assert not recorded_verification(archive)["ok"]
+    assert file.read_bytes() == heads, "the heads in the file stay as evidence"
+
+
 @pytest.fixture
 def history(redis: Redis, database: Database) -> Database:
     """An archive of eight events of four detections, with their history."""

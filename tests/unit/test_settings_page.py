@@ -98,6 +98,15 @@ def test_contradictory_settings_are_refused() -> None:
     assert problems_of(TICKVIEW_JWT_ISSUER="https://login.example") == [
         "JWT authentication also needs TICKVIEW_JWT_AUDIENCE and TICKVIEW_JWT_JWKS_FILE."
     ]
+    assert problems_of(TICKVIEW_AUDIT_HEADS="heads.json") == [
+        "TICKVIEW_AUDIT_HEADS also needs TICKVIEW_AUDIT_KEY, with which the heads are signed."
+    ]
+
+
+@pytest.mark.parametrize("month", ["2026", "2026-13", "2026-1", "2026-01-01"])
+def test_the_first_month_of_the_archive_is_a_month(month: str) -> None:
+    [problem] = problems_of(TICKVIEW_ARCHIVE_SINCE=month)
+    assert problem.startswith("TICKVIEW_ARCHIVE_SINCE: ")
 
 
 def test_an_unknown_tickview_variable_is_refused() -> None:

@@ -1,7 +1,8 @@
 """The walk along the hash chain of one log, in one snapshot of the database."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import closing
+from datetime import date
 from itertools import chain
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from infra.archive.months import partition_name
 from infra.archive.ranges import LAST_POSITION, ArchiveRange, first_position, last_position
 from infra.archive.row_format import GENESIS, received_rows
 from infra.archive.verification.chains import ChainLink, RowLayout
+from infra.archive.verification.detached_months import find_detached_months
 from infra.archive.verification.tamper_detection import ChainBreak, TamperFinding, classify_break
 from infra.postgres.statements import load_statements
 
@@ -53,12 +55,17 @@ class ChainWalk(NamedTuple):
     end: ChainLink
     """The last link that fits."""
     finding: TamperFinding | None
-    head_hash: bytes | None
-    """The hash computed for the position of a head; None if the chain does not reach it."""
+    head_hashes: Mapping[int, bytes]
+    """The hashes computed for the positions of heads, as far as the chain reaches them."""
 
 
 def walk_chain(
-    connection: Connection, log: str, archive_range: ArchiveRange, progress: Progress, head_position: int | None
+    connection: Connection,
+    log: str,
+    archive_range: ArchiveRange,
+    progress: Progress,
+    head_positions: Collection[int],
+    since: date | None,
 ) -> ChainWalk:
     """Follow the chain of a log as far as it fits, and classify what does not fit.
 
@@ -67,7 +74,8 @@ def walk_chain(
         log: The log.
         archive_range: The range to verify.
         progress: A function that is told the progress.
-        head_position: A position for which the caller needs the computed hash.
+        head_positions: The positions for which the caller needs the computed hashes.
+        since: The first month that the archive should have; None: every month.
     """
     row = connection.execute(_SELECT_EXTENT, {"name": ARCHIVE, "version": FORMAT_VERSION, "log": log}).fetchone()
     assert row is not None
@@ -76,18 +84,18 @@ def walk_chain(
     upto = min(last_position(connection, log, archive_range.end), extent.last)
     if first is None or (first > upto and first > 1):
         empty = ChainLink((first or upto + 1) - 1, GENESIS)
-        return ChainWalk(empty, empty, None, None)
+        return ChainWalk(empty, empty, None, {})
     start = _start(connection, log, extent, first)
     if start is None:
         before = ChainLink(first - 2, GENESIS)
         missing = TamperFinding(first - 1, "missing", "the event before the range is not in the archive")
-        return ChainWalk(before, before, missing, None)
+        return ChainWalk(before, before, missing, {})
     lowest = first if first > 1 or extent.lowest is None else min(extent.lowest, 1)
     rows = rows_between(connection, log, lowest, upto)
     behind = rows_between(connection, log, upto + 1, LAST_POSITION)
     with closing(behind), closing(rows):
-        goal = _Goal(log, upto, head_position, progress)
-        end, head_hash, mismatch = _follow(start, rows, goal)
+        goal = _Goal(log, upto, head_positions, progress)
+        end, head_hashes, mismatch = _follow(start, rows, goal)
         is_short, reaches_end = end.position < upto, upto == extent.last
         remaining = chain(rows, behind)
         if mismatch is None:
@@ -96,8 +104,12 @@ def walk_chain(
         if mismatch is not None or is_short:
             chain_break = ChainBreak(RowLayout(log), end, extent.last, extent.head)
             finding = classify_break(chain_break, mismatch, remaining)
-    finding = finding or _check_tables(connection, log, start, end, extent if reaches_end else None)
-    return ChainWalk(start, end, finding, head_hash)
+    finding = (
+        find_detached_months(connection, log, start, first, since)
+        or finding
+        or _check_tables(connection, log, start, end, extent if reaches_end else None)
+    )
+    return ChainWalk(start, end, finding, head_hashes)
 
 
 def _start(connection: Connection, log: str, extent: LogExtent, first: int) -> ChainLink | None:
@@ -131,26 +143,24 @@ class _Goal(NamedTuple):
 
     log: str
     upto: int
-    head_position: int | None
+    head_positions: Collection[int]
     progress: Progress
 
 
-def _follow(start: ChainLink, rows: Iterator[bytes], goal: _Goal) -> tuple[ChainLink, bytes | None, bytes | None]:
-    """Return the last link that fits, the hash at the head position, and the row that does not fit, if there is one."""
+def _follow(start: ChainLink, rows: Iterator[bytes], goal: _Goal) -> tuple[ChainLink, dict[int, bytes], bytes | None]:
+    """Return the last link that fits, the hashes at the head positions, and the row that does not fit, if any."""
     layout, link, row = RowLayout(goal.log), start, None
-    head_position = goal.head_position
-    head_hash = start.hash if start.position == head_position else None
+    head_hashes = {start.position: start.hash} if start.position in goal.head_positions else {}
     while row is None and link.position < goal.upto:
         stop = min(goal.upto, link.position + PROGRESS_EVENTS)
-        if head_position is not None and link.position < head_position:
-            stop = min(stop, head_position)
+        stop = min([stop, *(position for position in goal.head_positions if position > link.position)])
         link, row = layout.follow(link, rows, stop)
         goal.progress(goal.log, link.position - start.position, goal.upto - start.position)
-        if link.position == head_position:
-            head_hash = link.hash
+        if link.position in goal.head_positions:
+            head_hashes[link.position] = link.hash
         if link.position < stop:
             break
-    return link, head_hash, row
+    return link, head_hashes, row
 
 
 def _check_tables(

@@ -7,7 +7,7 @@ document without these two fields, as JSON in UTF-8 with sorted keys and without
 
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -173,8 +173,16 @@ def is_accepted(signature: Signature, key: Ed25519PublicKey | None) -> bool:
     return key is None or signature == "valid"
 
 
-def check_extension(database: Database, heads: HeadFile, progress: Progress) -> list[Extension]:
+def check_extension(
+    database: Database, heads: HeadFile, progress: Progress, since: date | None = None
+) -> list[Extension]:
     """Compare heads with the present chains. Each chain is recomputed from its beginning to its present end.
+
+    Args:
+        database: The archive.
+        heads: The head file.
+        progress: A function that is told the progress.
+        since: The first month that the archive should have; None: every month.
 
     Returns:
         A result for each head, and one for each archived log that the head file does not name. Such a log extends the
@@ -184,8 +192,8 @@ def check_extension(database: Database, heads: HeadFile, progress: Progress) -> 
         AuditError: ``taken_at`` of the head file is no time.
     """
     taken_at = _parse_time(heads.taken_at)
-    positions = {head.log: head.position for head in heads.heads}
-    verification = verify(database, progress=progress, head_positions=positions)
+    positions = {head.log: [head.position] for head in heads.heads}
+    verification = verify(database, progress=progress, head_positions=positions, since=since)
     logs = {log.log: log for log in verification.logs}
     results = [_extension(head, logs.get(head.log)) for head in heads.heads]
     with snapshot(database) as connection:
@@ -226,11 +234,12 @@ def _extension(head: Head, log: LogVerification | None) -> Extension:
         return Extension(
             head.log, head, False, f"event {finding.position} does not fit: {finding.kind}: {finding.detail}"
         )
-    if log.head_hash is None:
+    head_hash = log.head_hashes.get(head.position)
+    if head_hash is None:
         reason = "the archive ends before it" if (log.last or 0) < head.position else "its month has been detached"
         return Extension(head.log, head, False, f"event {head.position} is not in the archive: {reason}")
-    if log.head_hash.hex() != head.hash:
-        detail = f"the history up to the head was changed: event {head.position} now has the hash {log.head_hash.hex()}"
+    if head_hash.hex() != head.hash:
+        detail = f"the history up to the head was changed: event {head.position} now has the hash {head_hash.hex()}"
         return Extension(head.log, head, False, detail)
     if finding:
         detail = f"the events up to {head.position} are unchanged, but event {finding.position} is {finding.kind}"

@@ -3,22 +3,18 @@
 import multiprocessing
 import os
 import signal
-import time
-from dataclasses import replace
+from collections.abc import Callable
 from threading import Event
 
 import psycopg
 import structlog
 from eventsourcing.persistence import PersistenceError
 
-from infra.archive.verification.histories import verify_histories
-from infra.archive.verification.verify import last_verification, no_progress, record_verification, verify
-from infra.plugins import configure
+from infra.archive.verification.verify import last_verification
 from infra.postgres.database import Database
 from infra.postgres.sessions import open_session
 from infra.postgres.statements import load_statements
 from infra.processes.outage import OutageLog
-from projections.registry import all_projections
 
 logger = structlog.get_logger()
 
@@ -36,19 +32,20 @@ _IS_VERIFICATION_DUE = _statements["is_verification_due"]
 _TRY_VERIFICATION_LOCK = _statements["try_verification_lock"]
 
 
-def verify_regularly(database: Database, interval: float, stop: Event) -> None:
+def verify_regularly(database: Database, interval: float, stop: Event, verification: Callable[[], None]) -> None:
     """Verify the archive on a schedule until ``stop`` is set. The schedule waits for a server that is away.
 
     Args:
         database: The archive.
         interval: Seconds between the beginnings of two verifications.
         stop: The event that ends the schedule.
+        verification: A function of a module that verifies the archive and records the result. It runs in a new process.
     """
     outage = OutageLog("verification waits", "verification resumed")
     while not stop.wait(min(CHECK_SECONDS, interval)):
         try:
             if _is_due(database, interval):
-                _verify_exclusively(database, interval, stop)
+                _verify_exclusively(database, interval, stop, verification)
             outage.recovered()
         except (PersistenceError, psycopg.Error) as error:
             outage.failed(error)
@@ -60,19 +57,19 @@ def _is_due(database: Database, interval: float) -> bool:
     return bool(is_due)
 
 
-def _verify_exclusively(database: Database, interval: float, stop: Event) -> None:
+def _verify_exclusively(database: Database, interval: float, stop: Event, verification: Callable[[], None]) -> None:
     with open_session(database.dsn) as connection:
         [[is_locked]] = connection.execute(_TRY_VERIFICATION_LOCK, [_LOCK])
         # Another process may have verified between the check and the lock.
         if not is_locked or not _is_due(database, interval):
             return
-        if _verify_in_child_process(database.dsn, stop):
+        if _verify_in_child_process(verification, stop):
             _log_result(database)
 
 
-def _verify_in_child_process(dsn: str, stop: Event) -> bool:
+def _verify_in_child_process(verification: Callable[[], None], stop: Event) -> bool:
     """Return whether the verification was completed. ``stop`` ends the child process."""
-    process = multiprocessing.get_context("spawn").Process(target=_verify_and_record, args=(dsn,), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_run_in_background, args=(verification,), daemon=True)
     process.start()
     while process.is_alive() and not stop.is_set():
         process.join(0.2)
@@ -85,17 +82,10 @@ def _verify_in_child_process(dsn: str, stop: Event) -> bool:
     return process.exitcode == 0
 
 
-def _verify_and_record(dsn: str) -> None:
+def _run_in_background(verification: Callable[[], None]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent process ends this process.
     os.nice(NICENESS)
-    configure()
-    database = Database(dsn)
-    try:
-        chains = verify(database)
-        histories = verify_histories(database, all_projections(), no_progress, scope="sample")
-        record_verification(database, replace(chains, finished_at=time.time(), histories=histories))
-    finally:
-        database.close()
+    verification()
 
 
 def _log_result(database: Database) -> None:
@@ -114,5 +104,10 @@ def _log_result(database: Database) -> None:
                 remedy=f"tickview audit rebuild {history['history']}",
                 **history["misfit"],
             )
+    for source in verification["heads"]:
+        if source["misfit"]:
+            logger.error("the kept heads are not valid", origin=source["origin"], reason=source["misfit"])
+        elif source["note"]:
+            logger.warning("no kept heads were compared", origin=source["origin"], reason=source["note"])
     if verification["ok"]:
         logger.info("archive verified", events=verification["events"], rate=verification["events_per_second"])

@@ -1,9 +1,10 @@
 """Verification of the archive: the chain of each log is recomputed, and the first event that does not fit is named."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from psycopg import Connection
@@ -14,6 +15,7 @@ from infra.archive.errors import AuditError
 from infra.archive.ranges import ArchiveRange
 from infra.archive.verification.chain_walk import Progress, walk_chain
 from infra.archive.verification.histories import HistoryVerification
+from infra.archive.verification.kept_heads import HeadSource
 from infra.archive.verification.snapshots import snapshot
 from infra.archive.verification.tamper_detection import TamperFinding
 from infra.postgres.database import Database
@@ -46,8 +48,15 @@ class LogVerification:
     """Hash of the last event that fits, in hexadecimal digits."""
     finding: TamperFinding | None
     """The first event that does not fit; None if all events fit."""
-    head_hash: bytes | None
-    """The hash computed for the position that the caller asked for; None if the chain does not reach it."""
+    reached: int
+    """The last position that fits, whether or not its event is in the archive; 0 if there is none."""
+    head_hashes: Mapping[int, bytes] = field(default_factory=dict)
+    """The hashes computed for the positions that the caller asked for, as far as the chain reaches them."""
+
+    @classmethod
+    def of_missing_log(cls, log: str) -> "LogVerification":
+        """Return the result for a log that the archive does not have."""
+        return cls(log, first=None, last=None, events=0, hash=None, finding=None, reached=0)
 
     def document(self) -> dict[str, Any]:
         """Return the result as it is recorded and printed."""
@@ -69,11 +78,12 @@ class Verification:
     finished_at: float
     logs: Sequence[LogVerification]
     histories: Sequence[HistoryVerification] = ()
+    heads: Sequence[HeadSource] = ()
 
     @property
     def ok(self) -> bool:
         """Whether every event of every log fits, and every verified row of a history follows from the events."""
-        findings = [*(log.finding for log in self.logs), *(history.finding for history in self.histories)]
+        findings = [each.finding for parts in (self.logs, self.histories, self.heads) for each in parts]
         return all(finding is None for finding in findings)
 
     def document(self) -> dict[str, Any]:
@@ -87,6 +97,7 @@ class Verification:
             "ok": self.ok,
             "logs": [log.document() for log in self.logs],
             "histories": [history.document() for history in self.histories],
+            "heads": [source.document() for source in self.heads],
         }
 
 
@@ -99,7 +110,8 @@ def verify(
     log: str | None = None,
     archive_range: ArchiveRange = WHOLE_ARCHIVE,
     progress: Progress = no_progress,
-    head_positions: Mapping[str, int] | None = None,
+    head_positions: Mapping[str, Collection[int]] | None = None,
+    since: date | None = None,
 ) -> Verification:
     """Verify each log up to its present checkpoint. Archiving goes on meanwhile.
 
@@ -108,7 +120,8 @@ def verify(
         log: The log to verify; None for every log.
         archive_range: The range of each log.
         progress: A function that is told the progress, from several threads.
-        head_positions: A position of each log for which the caller needs the computed hash.
+        head_positions: The positions of each log for which the caller needs the computed hashes.
+        since: The first month that the archive should have; None: every month.
 
     Raises:
         AuditError: The archive does not have the log.
@@ -116,12 +129,14 @@ def verify(
     """
     started_at = time.time()
     with database.connection() as connection:
-        logs = archived_logs(connection, log)
+        # A log that the archive lacks is no error of the caller if a head proves that the archive had it.
+        is_kept = log is not None and log in (head_positions or {})
+        logs = [name for name in archived_logs(connection, None if is_kept else log) if log in (None, name)]
 
     def verify_log(name: str) -> LogVerification:
-        head_position = (head_positions or {}).get(name)
+        positions = (head_positions or {}).get(name, ())
         with snapshot(database) as connection:
-            walk = walk_chain(connection, name, archive_range, progress, head_position)
+            walk = walk_chain(connection, name, archive_range, progress, positions, since)
         events = walk.end.position - walk.start.position
         return LogVerification(
             log=name,
@@ -130,7 +145,8 @@ def verify(
             events=events,
             hash=walk.end.hash.hex() if events else None,
             finding=walk.finding,
-            head_hash=walk.head_hash,
+            reached=walk.end.position,
+            head_hashes=walk.head_hashes,
         )
 
     with ThreadPoolExecutor(THREADS) as threads:
@@ -172,7 +188,8 @@ def _document(started_at: float, finished_at: float, events: int, result: Mappin
         "finished_at": finished_at,
         "events": events,
         "events_per_second": round(events / max(finished_at - started_at, 1e-6), 1),
-        # Results of releases that did not verify histories lack this part.
+        # Results of earlier releases lack these parts.
         "histories": [],
+        "heads": [],
         **result,
     }
