@@ -14,6 +14,8 @@ class Message(NamedTuple):
     """Time of receipt in seconds since the epoch."""
     via: str
     """The way by which the message arrived: ``pubsub``, ``stream`` or ``http``."""
+    sender: str = ""
+    """The words of an origin that name the sender (``domain.origins.Sender``). Empty: the way does not tell."""
 
 
 class RecordedEvent(NamedTuple):
@@ -64,3 +66,5 @@ class DeadLetter(NamedTuple):
     """Number of retries that an operator requested."""
     payload_bytes: int = 0
     """Number of stored bytes of the message. 0 before it is stored."""
+    sender: str = ""
+    """The words of an origin that name the first sender of the message. Empty: the way does not tell."""

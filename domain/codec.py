@@ -8,6 +8,7 @@ import orjson
 from domain.errors import TickViewError
 from domain.event_types import EVENT_TYPES
 from domain.events import Event
+from domain.operation_events import OPERATION_EVENT_TYPES
 from domain.user_events import USER_EVENT_TYPES
 
 TOPIC_PREFIX = "domain.events:"
@@ -60,7 +61,7 @@ def decode(topic: str, event_id: str, state: bytes) -> Event:
         ValueError: The state does not fit the event type, a newer version of TickView wrote it, or it is encrypted.
     """
     name = topic.removeprefix(TOPIC_PREFIX)
-    event_type = EVENT_TYPES.get(name) or USER_EVENT_TYPES.get(name)
+    event_type = EVENT_TYPES.get(name) or USER_EVENT_TYPES.get(name) or OPERATION_EVENT_TYPES.get(name)
     if event_type is None:
         raise UnknownEventTypeError(
             f"{topic} is not an event type of this version of TickView. Run the version that recorded the event, "

@@ -22,6 +22,7 @@ from domain.events import (
     UniverseChanged,
     UniverseDefined,
 )
+from domain.operation_events import OPERATION_EVENT_TYPES
 from domain.user_events import USER_EVENT_TYPES, UserEvent
 
 EVENT_TYPES: dict[str, type[Event]] = {}
@@ -40,7 +41,7 @@ def register_event_type(event_type: type[Event]) -> None:
     """
     check_event_type(event_type)
     name = event_type.__name__
-    known = EVENT_TYPES.get(name) or USER_EVENT_TYPES.get(name)
+    known = EVENT_TYPES.get(name) or USER_EVENT_TYPES.get(name) or OPERATION_EVENT_TYPES.get(name)
     if known not in (None, event_type):
         raise EventTypeError(f"has the name {name}, which {known.__module__} already uses: rename the class")
     EVENT_TYPES[name] = event_type

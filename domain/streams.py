@@ -8,6 +8,12 @@ MARKET_LOG = "market"
 USERS_LOG = "users"
 """The name of the log that holds the events of all users."""
 
+OPERATIONS_LOG = "operations"
+"""The name of the log that holds the commands of operators."""
+
+OPERATIONS_STREAM = "operations"
+"""The name of the stream of all commands of operators."""
+
 USER_PREFIX = "user-"
 """The prefix of every stream that belongs to a user."""
 
@@ -73,4 +79,6 @@ def log_of(stream: str, partitions: int) -> str:
     """
     if stream.startswith(USER_PREFIX):
         return USERS_LOG
+    if stream == OPERATIONS_STREAM:
+        return OPERATIONS_LOG
     return f"{MARKET_LOG}-{crc32(stream.encode()) % partitions}"

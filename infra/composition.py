@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from domain.horizon import Horizon
-from domain.streams import USERS_LOG, market_logs
+from domain.streams import OPERATIONS_LOG, USERS_LOG, market_logs
 from domain.wire import Bounds
 from infra.archive.log_archive import PostgresArchive
 from infra.embedded import find_servers
@@ -194,12 +194,12 @@ def check_partitions(stores: Stores) -> None:
 
 
 def open_all_logs(stores: Stores) -> dict[str, EventLog]:
-    """Open all partitions of the market log, and the log of the users.
+    """Open all partitions of the market log, and the logs of users and operators.
 
     Raises:
         StartupError: The market log has a number of partitions that differs from the setting.
     """
-    return {**open_market_logs(stores), **open_logs(stores, [USERS_LOG])}
+    return {**open_market_logs(stores), **open_logs(stores, [USERS_LOG, OPERATIONS_LOG])}
 
 
 def open_dead_letters(stores: Stores) -> DeadLetters:

@@ -77,7 +77,9 @@ class JwtVerifier:
         # PyJWT also accepts a string of digits as the time of expiry.
         if not is_subject(claims["sub"]) or not isinstance(claims["exp"], int | float):
             return None
-        return _VerifiedToken(Identity(claims["sub"], scopes_of(claims)), claims["exp"] + LEEWAY_SECONDS)
+        token_id = claims.get("jti")
+        identity = Identity(claims["sub"], scopes_of(claims), token_id if is_subject(token_id) else None)
+        return _VerifiedToken(identity, claims["exp"] + LEEWAY_SECONDS)
 
 
 def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:

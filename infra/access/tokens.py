@@ -76,7 +76,7 @@ def identify_token(text: str, tokens: Mapping[str, Token]) -> Identity | None:
     token = tokens.get(rest.partition("_")[0]) if prefix == PREFIX else None
     if token is None or not compare_digest(token.sha256, _digest(text)) or token.has_expired:
         return None
-    return Identity(token.subject, frozenset(token.scopes))
+    return Identity(token.subject, frozenset(token.scopes), token.id)
 
 
 def read_tokens(path: Path) -> Mapping[str, Token]:

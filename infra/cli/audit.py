@@ -20,6 +20,7 @@ from infra.archive.verification import heads as heads_
 from infra.archive.verification.verify import Verification, record_verification
 from infra.bench.measurement import PROGRESS_CONSOLE
 from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
+from infra.cli.journal import record_or_warn
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_database
 from infra.operations.verification import first_month, verify_everything
@@ -119,11 +120,13 @@ def rebuild(
 
     Example: tickview audit rebuild pattern_history
     """
-    database = open_database(configure(), writable=True)
+    settings = configure()
+    database = open_database(settings, writable=True)
     projections = {each.history: each for each in READ_MODELS.values() if each.history}
     if history not in projections:
         raise CommandError(f"There is no history {history!r}. The histories are {', '.join(projections)}.")
     projection = projections[history]
+    record_or_warn(settings, "rebuild-history", history, {"version": projection.version})
     with database.connection() as connection:
         rows = restart_version(connection, HistoryTables(projection), projection.version)
     if json:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from domain.codec import is_encrypted
-from domain.streams import USERS_LOG, backtest_stream, market_logs
+from domain.streams import OPERATIONS_LOG, OPERATIONS_STREAM, USERS_LOG, backtest_stream, market_logs
 from infra.archive.event_history import EventHistory
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
@@ -53,7 +53,8 @@ def history(
     subject: Annotated[
         str,
         typer.Argument(
-            help="A stream (symbol-AAPL), a pattern id (AAPL:Doji:daily:1757001600000) or the id of a backtest."
+            help="A stream (symbol-AAPL; operations for the commands of operators), a pattern id "
+            "(AAPL:Doji:daily:1757001600000) or the id of a backtest."
         ),
     ],
     limit: Annotated[
@@ -69,7 +70,7 @@ def history(
     database = open_database(settings)
     try:
         stores = Stores(settings, open_redis(settings), database)
-        names = (*(log_names(stores.redis) or market_logs(settings.partitions)), USERS_LOG)
+        names = (*(log_names(stores.redis) or market_logs(settings.partitions)), USERS_LOG, OPERATIONS_LOG)
         events = _read_events(EventHistory(database, open_logs(stores, names)), subject, limit + 1)
     finally:
         database.close()
@@ -110,7 +111,7 @@ def _is_pattern(subject: str) -> bool:
 def _describe(subject: str) -> str:
     if _is_pattern(subject):
         return f"pattern {subject}"
-    if _STREAM.fullmatch(subject):
+    if _STREAM.fullmatch(subject) or subject == OPERATIONS_STREAM:
         return f"stream {subject}"
     return f"the streams {subject} and {backtest_stream(subject)}"
 

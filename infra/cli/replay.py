@@ -9,9 +9,10 @@ from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
+from infra.cli.journal import record_command
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.cli.own_worker import ensure_worker
-from infra.composition import open_redis, open_stores
+from infra.composition import open_stores
 from infra.operations import commands
 from infra.operations.foldability import check_build
 from infra.operations.status import read_model_statuses
@@ -64,11 +65,13 @@ def replay(
     client = stores.redis
     comparing = verify or expect_changes
     with ensure_worker(stores, code):
+        record_command(stores, "replay", name, {"held": comparing or no_switch, "throttle": throttle})
         build = commands.replay(client, code, held=comparing or no_switch, throttle=throttle).building
         assert build is not None
         _show_progress(client, name, build, quiet=json)
         differences, count = _compare(client, name, build, quiet=json) if comparing else ([], 0)
         if comparing and not no_switch and (expect_changes or not count):
+            record_command(stores, "switch", name, {"build": str(build)})
             _switch(client, name, build)
     live = read_versions(client, [name])[name].live == build
     if json:
@@ -88,7 +91,10 @@ def rollback(name: Name, json: JsonOption = False) -> None:
 
     Example: tickview rollback patterns
     """
-    versions = commands.rollback(open_redis(configure()), name)
+    stores = open_stores(configure())
+    commands.check_read_model_name(name)
+    record_command(stores, "rollback", name)
+    versions = commands.rollback(stores.redis, name)
     if json:
         print_json({"name": name, "live": str(versions.live), "previous": str(versions.previous)})
     else:

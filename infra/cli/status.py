@@ -8,8 +8,9 @@ from psycopg import Error as DatabaseError
 from redis import Redis
 
 from infra.cli.errors import CommandError
+from infra.cli.journal import record_command
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
-from infra.composition import lazy_database, open_redis
+from infra.composition import lazy_database, open_redis, open_stores
 from infra.heartbeats.heartbeats import read_liveness
 from infra.log.errors import ArchiveUnavailableError
 from infra.log.handle import LogOptions
@@ -192,7 +193,9 @@ def projections(
 
 def _retry(name: str, key: str, *, json: bool) -> None:
     """Request that the workers fold parked keys again."""
-    chosen = commands.retry_parked(open_redis(configure()), name, None if key == "all" else key)
+    stores = open_stores(configure())
+    record_command(stores, "retry-parked", name, {"key": key})
+    chosen = commands.retry_parked(stores.redis, name, None if key == "all" else key)
     if not chosen and key != "all":
         raise CommandError(
             f"{key} is not parked in {name}. `tickview projections {name} --parked` lists the parked keys."

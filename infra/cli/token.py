@@ -8,6 +8,7 @@ import typer
 
 from infra.access.tokens import Token, create_token, read_tokens, revoke_token
 from infra.cli.errors import CommandError
+from infra.cli.journal import record_or_warn
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.settings import Settings
 from readapi.http.identities import SCOPES, SUBJECT_RULE, Scope, is_subject
@@ -36,7 +37,10 @@ def create(
     """
     if not is_subject(subject):
         raise CommandError(f"--subject {SUBJECT_RULE}")
-    text, token = create_token(_tokens_file(), subject, _parse_scopes(scope), _parse_lifetime(expires))
+    settings = Settings()
+    text, token = create_token(_tokens_file(settings), subject, _parse_scopes(scope), _parse_lifetime(expires))
+    details = {"subject": subject, "scopes": list(token.scopes), "expires_at": token.expires_at}
+    record_or_warn(settings, "create-token", token.id, details)
     if json:
         print_json({"token": text, **_document(token)})
     else:
@@ -49,7 +53,7 @@ def list_tokens(json: JsonOption = False) -> None:
 
     Example: tickview token list --json
     """
-    tokens = [_document(token) for token in read_tokens(_tokens_file()).values()]
+    tokens = [_document(token) for token in read_tokens(_tokens_file(Settings())).values()]
     if json:
         print_json({"tokens": tokens})
         return
@@ -67,15 +71,17 @@ def revoke(
 
     Example: tickview token revoke 5f0c7a1b2c3d
     """
-    token = revoke_token(_tokens_file(), token_id)
+    settings = Settings()
+    token = revoke_token(_tokens_file(settings), token_id)
+    record_or_warn(settings, "revoke-token", token_id, {"subject": token.subject})
     if json:
         print_json({"revoked": _document(token)})
     else:
         console.print(f"token {token_id} of {token.subject} is revoked", markup=False, highlight=False)
 
 
-def _tokens_file() -> Path:
-    path = Settings().tokens_file
+def _tokens_file(settings: Settings) -> Path:
+    path = settings.tokens_file
     if path is None:
         raise CommandError(
             "There is no file for tokens. Set TICKVIEW_TOKENS_FILE to its path, for this command and for the API."

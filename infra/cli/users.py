@@ -9,10 +9,11 @@ import typer
 from domain.streams import USERS_LOG
 from domain.workspace import Stamp
 from infra.cli.errors import CommandError
-from infra.cli.operator import operator_name
+from infra.cli.journal import record_command
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_database, open_logs, open_stores, postgres_dsn
 from infra.log.maintenance import log_state
+from infra.operations.journal import local_operator
 from infra.plugins import configure
 from infra.workspaces.forgetting import forget_user
 
@@ -48,7 +49,9 @@ def forget(
         raise CommandError("The keys of users are also in the archive. Set TICKVIEW_POSTGRES_DSN to its database.")
     if not yes:
         typer.confirm(f"Destroy the lists of {user} and their history permanently?", abort=True, err=True)
-    outcome = forget_user(stores.redis, log, database, user, Stamp(operator_name(), time.time()))
+    record_command(stores, "forget-user", user)
+    stamp = Stamp(f"operator {local_operator().subject}", time.time())
+    outcome = forget_user(stores.redis, log, database, user, stamp)
     document = asdict(outcome)
     if json:
         print_json(document)

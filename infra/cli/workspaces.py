@@ -8,12 +8,14 @@ import typer
 
 from domain.list_rules import WorkspaceError
 from domain.lists import Preset, Watchlist
+from domain.origins import format_origin
 from domain.streams import USERS_LOG
 from domain.workspace import Stamp, Workspace
 from infra.cli.errors import CommandError
-from infra.cli.operator import operator_name
+from infra.cli.journal import record_command
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
-from infra.composition import open_logs, open_stores
+from infra.composition import Stores, open_logs, open_stores
+from infra.operations.journal import local_operator
 from infra.plugins import configure
 from infra.workspaces.repository import ConflictError, UnreadableEventError, WorkspaceRepository
 
@@ -32,7 +34,7 @@ def show(user: User, json: JsonOption = False) -> None:
 
     Example: tickview workspaces show alice --json
     """
-    workspaces = _open_repository()
+    workspaces = _open_repository(open_stores(configure()))
     try:
         workspace, deleted = workspaces.load(user), workspaces.deleted_lists(user)
     except UnreadableEventError as error:
@@ -65,8 +67,9 @@ def restore(
 
     Example: tickview workspaces restore alice 5f2e8f0c6b7d4f9d8f1f0a3c5e7b9d1f
     """
-    stamp = Stamp(operator_name(), time.time())
-    workspaces = _open_repository()
+    stamp = Stamp(f"operator {local_operator().subject}", time.time())
+    stores = open_stores(configure())
+    workspaces = _open_repository(stores)
     try:
         deleted_list = workspaces.deleted_lists(user).get(list_id)
         if deleted_list is None:
@@ -74,6 +77,7 @@ def restore(
                 f"{list_id} is not a deleted list of {user}. "
                 f"`tickview workspaces show {user}` prints the deleted lists."
             )
+        record_command(stores, "restore-list", list_id, {"user": user})
         workspace, _ = workspaces.execute(user, lambda workspace: workspace.restore(stamp, deleted_list, name))
     except (WorkspaceError, ConflictError, UnreadableEventError) as error:
         raise CommandError(f"{list_id} of {user} cannot be restored: {error}") from error
@@ -84,8 +88,9 @@ def restore(
         console.print(f"{restored.name} of {user} is restored, at version {restored.version}", markup=False)
 
 
-def _open_repository() -> WorkspaceRepository:
-    return WorkspaceRepository(open_logs(open_stores(configure()), [USERS_LOG])[USERS_LOG], "cli")
+def _open_repository(stores: Stores) -> WorkspaceRepository:
+    log = open_logs(stores, [USERS_LOG])[USERS_LOG]
+    return WorkspaceRepository(log, format_origin("cli", local_operator().words))
 
 
 def _row(user_list: Watchlist | Preset, workspace: Workspace) -> dict[str, Any]:

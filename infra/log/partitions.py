@@ -1,8 +1,8 @@
-"""The names of the existing logs: the partitions of the market log, and the log of the users."""
+"""The names of the existing logs: the partitions of the market log, and the logs of users and operators."""
 
 from redis import Redis
 
-from domain.streams import MARKET_LOG, USERS_LOG, market_logs
+from domain.streams import MARKET_LOG, OPERATIONS_LOG, USERS_LOG, market_logs
 
 LOGS_KEY = "tickview:logs"
 """Redis hash: log family -> number of partitions. The first process that uses a log writes the number."""
@@ -21,5 +21,5 @@ def log_names(client: Redis) -> tuple[str, ...]:
 
 
 def all_log_names(client: Redis) -> tuple[str, ...]:
-    """Return the names of the market log's partitions and of the users' log."""
-    return (*log_names(client), USERS_LOG)
+    """Return the names of the market log's partitions, of the users' log and of the operators' log."""
+    return (*log_names(client), USERS_LOG, OPERATIONS_LOG)

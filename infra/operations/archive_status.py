@@ -5,12 +5,11 @@ from typing import Any, NamedTuple, cast
 
 from redis import Redis
 
-from domain.streams import USERS_LOG
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.verification.verify import last_verification
 from infra.log.keys import LogKeys
 from infra.log.lag import compute_lag
-from infra.log.partitions import log_names
+from infra.log.partitions import all_log_names
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from readapi.ports.archive import ArchivedLog, ArchiveStatus, LogLoss, Verification
@@ -46,7 +45,7 @@ def read_archive_status(database: Database, client: Redis) -> ArchiveStatus:
         rows = connection.execute(_SELECT_ARCHIVE_SEGMENTS, [ARCHIVE, FORMAT_VERSION])
         segments = {log: _Segment(*columns) for log, *columns in rows}
         losses = [LogLoss(*row) for row in connection.execute(_SELECT_LOSSES, [LOSS_LIMIT])]
-    names = sorted({*log_names(client), USERS_LOG, *segments})
+    names = sorted({*all_log_names(client), *segments})
     logs = _archived_logs(client, {log: segments.get(log, _Segment()) for log in names})
     return ArchiveStatus(logs, losses, cast("Verification | None", last_verification(database)))
 

@@ -35,7 +35,7 @@ MAX_REASON = 4_000
 SHARE = 4
 """A message takes at most this part of the highest total size, so that it never drops all other dead letters."""
 
-SUMMARY = ("channel", "code", "reason", "received_at", "via", "number", "times", "retries", "payload_bytes")
+SUMMARY = ("channel", "code", "reason", "received_at", "via", "number", "times", "retries", "payload_bytes", "sender")
 """The fields of a dead letter in a list: all but the message."""
 
 
@@ -91,7 +91,7 @@ class DeadLetters:
             fields: list[Argument] = [
                 *("channel", channel, "payload", payload, "received_at", letter.received_at),
                 *("via", letter.via, "code", letter.code, "reason", reason, "retries", 0),
-                *("payload_bytes", len(payload)),
+                *("payload_bytes", len(payload), "sender", letter.sender),
             ]
             size = len(payload) + len(channel.encode()) + len(reason.encode())
             arguments += [letter.id, size, len(fields) // 2, *fields]
@@ -163,4 +163,6 @@ def _parse_letter(identity: str, fields: Mapping[str, bytes]) -> DeadLetter:
         times=int(fields["times"]),
         retries=int(fields["retries"]),
         payload_bytes=int(fields["payload_bytes"]),
+        # Earlier releases have stored letters without a sender.
+        sender=(fields.get("sender") or b"").decode(),
     )

@@ -14,6 +14,7 @@ import structlog
 from domain.announcements import DeadLetter, Message, Receipt, RecordedEvent
 from domain.codec import encode, topic_of
 from domain.events import Event
+from domain.origins import format_origin
 from domain.streams import log_of
 from domain.wire import Bounds, ReadResult, Refusal, preview, read, shorten
 from infra.log.bounds import split_by_bytes
@@ -59,9 +60,9 @@ class Recorder:
 
     def retry(self, letter: DeadLetter) -> Receipt:
         """Read a dead letter again and record its events. Discard the dead letter if nothing is refused now."""
-        message = Message(letter.channel, letter.payload, letter.received_at, letter.via)
+        message = Message(letter.channel, letter.payload, letter.received_at, letter.via, letter.sender)
         reading = self._read(message)
-        [outcome] = self._append_readings([reading], [f"retry {letter.id}"])
+        [outcome] = self._append_readings([reading], [format_origin("retry", letter.sender, letter.id)])
         if outcome.refusals:
             self._dead_letters.record_failed_retry(letter, outcome.refusals)
         else:
@@ -163,10 +164,9 @@ def _recorded_event(event: Event, log: str, place: Appended) -> RecordedEvent:
 
 
 def _origin(message: Message, reading: ReadResult) -> str:
-    """Return the origin: the way of the message, and the id of the dead letter if a part of the message was refused."""
-    if not reading.refusals:
-        return message.via
-    return f"{message.via} {letter_id(message.channel, message.payload)}"
+    """Return the origin: way, sender, and the id of the dead letter if a part of the message was refused."""
+    letter = letter_id(message.channel, message.payload) if reading.refusals else None
+    return format_origin(message.via, message.sender, letter)
 
 
 def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
@@ -178,6 +178,7 @@ def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
         join_reasons(refusals),
         message.received_at,
         message.via,
+        sender=message.sender,
     )
 
 

@@ -14,11 +14,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
-from domain.streams import USERS_LOG
+from domain.streams import OPERATIONS_LOG, USERS_LOG
 from infra.archive.event_history import EventHistory
 from infra.composition import check_partitions, open_intake, open_logs, redis_url
 from infra.log.clock import LogClock
 from infra.log.event_log import EventLog
+from infra.operations.journal import Journal
 from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
@@ -165,23 +166,24 @@ def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFres
 def open_ports(service: Service, read_models: ReadModels, intake: Intake, log_clock: LogClock) -> Ports:
     """Create the adapters behind the ports of the API."""
     stores = service.stores
-    users_log = open_logs(stores, [USERS_LOG])[USERS_LOG]
+    own_logs = open_logs(stores, [USERS_LOG, OPERATIONS_LOG])
+    journal = Journal(own_logs[OPERATIONS_LOG], "http")
     archive = ArchiveGateway(stores.database) if stores.database else None
     health_client = connect(redis_url(stores.settings), seconds=STATUS_TIMEOUT_SECONDS, retries=0)
     return Ports(
         read_models=read_models,
-        archive=open_archive_ports(service, archive, users_log, log_clock),
+        archive=open_archive_ports(service, archive, own_logs, log_clock),
         commands=Commands(
             messages=AsyncMessageRecorder(intake),
-            dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder),
-            workspaces=AsyncWorkspaceCommands(WorkspaceRepository(users_log, "http")),
+            dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder, journal),
+            workspaces=AsyncWorkspaceCommands(WorkspaceRepository(own_logs[USERS_LOG], "http")),
         ),
-        operations=RedisOperations(stores.redis, health_client, archive, service.code, stores.settings),
+        operations=RedisOperations(stores.redis, health_client, archive, service.code, stores.settings, journal),
     )
 
 
 def open_archive_ports(
-    service: Service, archive: ArchiveGateway | None, users_log: EventLog, log_clock: LogClock
+    service: Service, archive: ArchiveGateway | None, own_logs: Mapping[str, EventLog], log_clock: LogClock
 ) -> ArchivePorts:
     """Create the adapters that read the past."""
     wait_seconds = service.stores.settings.wait_seconds
@@ -196,7 +198,7 @@ def open_archive_ports(
         for name, projection in READ_MODELS.items()
         if projection.history
     }
-    logs = {**service.market_logs, USERS_LOG: users_log}
+    logs = {**service.market_logs, **own_logs}
     return ArchivePorts(
         histories=histories,
         history=ArchiveHistory(archive, EventHistory(archive.database, logs)) if archive else None,

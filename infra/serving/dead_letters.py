@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 
 from domain.announcements import DeadLetter, Receipt
+from domain.origins import Sender
+from infra.operations.journal import Journal
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.recorder import Recorder
 from infra.serving.blocking_calls import in_thread
@@ -17,7 +19,8 @@ class AsyncDeadLetters:
     Every method raises UnavailableError while Redis cannot be reached.
     """
 
-    def __init__(self, letters: DeadLetters, recorder: Recorder) -> None:
+    def __init__(self, letters: DeadLetters, recorder: Recorder, journal: Journal) -> None:
+        self._journal = journal
         self._letters = letters
         self._recorder = recorder
 
@@ -36,18 +39,28 @@ class AsyncDeadLetters:
         """Return a letter, or None if it does not exist."""
         return await in_thread(lambda: self._letters.get(letter_id))
 
-    async def retry(self, letter_id: str) -> Receipt | None:
+    async def retry(self, letter_id: str, operator: Sender) -> Receipt | None:
         """Record the message of a letter again. Return None if the letter does not exist."""
 
         def retry() -> Receipt | None:
             letter = self._letters.get(letter_id)
-            return self._recorder.retry(letter) if letter else None
+            if letter is None:
+                return None
+            self._journal.record("retry-dead-letter", letter_id, operator)
+            return self._recorder.retry(letter)
 
         return await in_thread(retry)
 
-    async def discard(self, letter_id: str) -> bool:
+    async def discard(self, letter_id: str, operator: Sender) -> bool:
         """Remove a letter. Return False if it does not exist."""
-        return await in_thread(lambda: self._letters.discard(letter_id))
+
+        def discard() -> bool:
+            if self._letters.get(letter_id) is None:
+                return False
+            self._journal.record("discard-dead-letter", letter_id, operator)
+            return self._letters.discard(letter_id)
+
+        return await in_thread(discard)
 
 
 def _parse_cursor(cursor: str) -> int:

@@ -8,6 +8,7 @@ from eventsourcing.persistence import PersistenceError
 from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
+from domain.origins import Sender
 from infra.recording.intake import BacklogFullError, Intake
 from infra.serving.blocking_calls import unavailability
 from readapi.ports.errors import UnavailableError
@@ -22,20 +23,23 @@ class AsyncMessageRecorder:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
 
-    async def record(self, messages: Sequence[tuple[str, bytes]]) -> list[Receipt]:
+    async def record(self, messages: Sequence[tuple[str, bytes]], sender: Sender) -> list[Receipt]:
         """Record messages. It is safe to record the same messages again.
 
         Args:
             messages: Channel and payload of each message.
+            sender: Who sent the messages.
 
         Raises:
             UnavailableError: The backlog is full, or the event log cannot be written or does not answer.
         """
         if not self._intake.is_running:
             raise UnavailableError("Redis cannot be reached; send the same messages again")
-        now = time.time()
+        now, words = time.time(), sender.words
         try:
-            futures = [self._intake.submit(Message(channel, payload, now, "http")) for channel, payload in messages]
+            futures = [
+                self._intake.submit(Message(channel, payload, now, "http", words)) for channel, payload in messages
+            ]
         except BacklogFullError as error:
             raise UnavailableError(f"the intake is full: {error}") from error
         try:

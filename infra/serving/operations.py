@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from redis import Redis
 
+from domain.operation_events import Command
+from domain.origins import Sender
 from infra.heartbeats.heartbeats import read_liveness
 from infra.log.handle import LogOptions
 from infra.operations import commands, status
 from infra.operations.archive_status import read_archive_status
+from infra.operations.journal import Journal
 from infra.operations.server_status import postgres_status, redis_status
 from infra.processes.disk import full_disk
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
@@ -33,6 +37,7 @@ class RedisOperations:
         archive: The archive, if there is one.
         code: The code of each read model in this process.
         settings: The durability that Redis must provide, and the folder of the embedded servers.
+        journal: Records the commands.
     """
 
     def __init__(
@@ -42,11 +47,13 @@ class RedisOperations:
         archive: ArchiveGateway | None,
         code: Mapping[str, ProjectionCode],
         settings: Settings,
+        journal: Journal,
     ) -> None:
         self._client = client
         self._health_client = health_client
         self._archive = archive
         self._code = code
+        self._journal = journal
         self._log_options = LogOptions.from_settings(settings)
         self._data = settings.data
 
@@ -54,7 +61,7 @@ class RedisOperations:
         """Return the status of every read model."""
         return await in_thread(lambda: status.read_model_statuses(self._client))
 
-    async def replay(self, name: str, *, held: bool, throttle: int) -> ReadModelStatus:
+    async def replay(self, name: str, operator: Sender, *, held: bool, throttle: int) -> ReadModelStatus:
         """Start a new build of a read model, or join the build under way.
 
         Raises:
@@ -63,10 +70,11 @@ class RedisOperations:
             NoSuchBuildError: There is no live build.
         """
         commands.check_read_model_name(name)
+        await self._record("replay", name, operator, {"held": held, "throttle": throttle})
         await in_thread(lambda: commands.replay(self._client, self._code[name], held=held, throttle=throttle))
         return await self._read_model(name)
 
-    async def rollback(self, name: str) -> ReadModelStatus:
+    async def rollback(self, name: str, operator: Sender) -> ReadModelStatus:
         """Make the previous build the live build again.
 
         Raises:
@@ -74,6 +82,8 @@ class RedisOperations:
             NoSuchBuildError: There is no previous build.
             NotFoldableError: No running worker can fold the previous build.
         """
+        commands.check_read_model_name(name)
+        await self._record("rollback", name, operator)
         await in_thread(lambda: commands.rollback(self._client, name))
         return await self._read_model(name)
 
@@ -89,13 +99,20 @@ class RedisOperations:
         commands.check_read_model_name(name)
         return [ParkedKey(**key) for key in await in_thread(lambda: status.read_parked_keys(self._client, name))]
 
-    async def retry_parked(self, name: str, key: str) -> bool:
+    async def retry_parked(self, name: str, key: str, operator: Sender) -> bool:
         """Request another attempt to fold a parked key. Return False if the key is not parked.
 
         Raises:
             NoSuchReadModelError: There is no read model with this name.
         """
+        commands.check_read_model_name(name)
+        await self._record("retry-parked", name, operator, {"key": key})
         return bool(await in_thread(lambda: commands.retry_parked(self._client, name, key)))
+
+    async def _record(
+        self, command: Command, name: str, operator: Sender, details: Mapping[str, Any] | None = None
+    ) -> None:
+        await in_thread(lambda: self._journal.record(command, name, operator, details))
 
     async def intake(self) -> IntakeStatus:
         """Return the counts of received messages."""

@@ -8,6 +8,7 @@ import orjson
 from typing_extensions import TypedDict
 
 from domain.codec import TOPIC_PREFIX
+from domain.origins import parse_origin
 from readapi.http.cursors import encode_positions
 from readapi.ports.archive import EventPage, History, PastEvent
 from readapi.ports.errors import UnavailableError
@@ -23,12 +24,15 @@ class EventOrigin(TypedDict):
     """How an event was received.
 
     ``via`` is the way by which the event arrived: ``pubsub``, ``stream``, ``http``, ``retry`` (a dead letter was
-    retried), ``expirer`` or ``catalogue``; null if the way is unknown. ``dead_letter`` is the id of the dead letter
-    from which the event was read, or of the dead letter that holds the refused part of the same message; otherwise
-    null.
+    retried), ``expirer``, ``catalogue`` or ``cli``; null if the way is unknown. ``subject`` and ``token`` are the
+    subject and the id of the token with which the event was sent over HTTP, or null. Without authentication, the
+    subject is the user of the development mode. ``dead_letter`` is the id of the dead letter from which the event was
+    read, or of the dead letter that holds the refused part of the same message; otherwise null.
     """
 
     via: str | None
+    subject: str | None
+    token: str | None
     dead_letter: str | None
 
 
@@ -96,9 +100,9 @@ def _event_document(event: PastEvent) -> HistoricEvent:
     entry = event.entry
     state = parse_state(entry.state)
     occurred_at = state.get("occurred_at") if isinstance(state, dict) else None
-    via, _, letter = entry.origin.partition(" ")
     is_json = state is not NOT_JSON
     has_data = not event.is_forgotten
+    origin = parse_origin(entry.origin)
     return {
         "log": event.log,
         "position": entry.position,
@@ -111,7 +115,12 @@ def _event_document(event: PastEvent) -> HistoricEvent:
         "correlation_id": event.correlation_id,
         "recorded_at": entry.recorded_at,
         "occurred_at": occurred_at if isinstance(occurred_at, int | float) else None,
-        "origin": {"via": via or None, "dead_letter": letter or None},
+        "origin": {
+            "via": origin.via,
+            "subject": origin.subject,
+            "token": origin.token,
+            "dead_letter": origin.dead_letter,
+        },
         # The stored text is sent unchanged, so that numbers keep their notation.
         "data": orjson.Fragment(entry.state) if is_json and has_data else None,
         "data_base64": b64encode(entry.state).decode() if has_data and not is_json else None,

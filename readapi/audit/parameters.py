@@ -92,7 +92,7 @@ class EventsParameters(StreamParameters):
 
     stream: LongName | None = None
     """Name of the stream: ``symbol-AAPL``, ``universe-<key>``, ``backtest-<job id>``, ``source-<name>``,
-    ``user-<user id>`` or ``log-<log>``."""
+    ``user-<user id>``, ``log-<log>``, or ``operations`` for the commands of operators."""
     type: LongName | None = None
     """Type of the event, such as ``PatternDetected``; for events that TickView does not define, the whole topic
     (``module:Class``)."""
@@ -103,4 +103,4 @@ class EventsParameters(StreamParameters):
     correlation: LongName | None = None
     """Correlation id (``correlation_id``), which related events share."""
     log: LongName | None = None
-    """Name of the log: ``market-0``, ``market-1`` and so on, or ``users``."""
+    """Name of the log: ``market-0``, ``market-1`` and so on, ``users`` or ``operations``."""

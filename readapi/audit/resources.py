@@ -5,7 +5,7 @@ import re
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
-from domain.streams import USERS_LOG, log_of, user_stream
+from domain.streams import OPERATIONS_LOG, USERS_LOG, log_of, user_stream
 from readapi.access.problems import missing_scope
 from readapi.audit.event_documents import EventHistoryPage, page_document
 from readapi.audit.parameters import EventsParameters, StreamParameters
@@ -62,8 +62,8 @@ class AuditStreamResource(Resource):
         responses={200: EventHistoryPage},
         query=StreamParameters,
         path={
-            "stream": "Name of the stream, percent-encoded: ``symbol-AAPL``, ``backtest-<job id>``, ``source-<name>`` "
-            "or ``user-<user id>``."
+            "stream": "Name of the stream, percent-encoded: ``symbol-AAPL``, ``backtest-<job id>``, ``source-<name>``, "
+            "``user-<user id>``, or ``operations`` for the commands of operators."
         },
         problems=(404, 503),
     )
@@ -97,9 +97,9 @@ class AuditVerificationResource(Resource):
 
 
 def _check_stream_access(stream: str, identity: Identity) -> None:
-    """Admit only the user and operators to a user's stream. Raises Problem (403)."""
-    is_user_stream = log_of(stream, 1) == USERS_LOG
-    if is_user_stream and stream != user_stream(identity.subject) and "operate" not in identity.scopes:
+    """Admit only the user and operators to a user's stream, and operators to that of commands. Raises Problem (403)."""
+    is_restricted = log_of(stream, 1) in (USERS_LOG, OPERATIONS_LOG)
+    if is_restricted and stream != user_stream(identity.subject) and "operate" not in identity.scopes:
         raise missing_scope("operate")
 
 

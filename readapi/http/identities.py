@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple, Protocol, get_args
 
 from falcon.asgi import Request
 
+from domain.origins import Sender
+
 Scope = Literal["read", "write", "produce", "operate"]
 """``read``: query data. ``write``: change the user's own lists. ``produce``: record events. ``operate``: administer."""
 
@@ -25,6 +27,13 @@ class Identity(NamedTuple):
 
     subject: str
     scopes: frozenset[str]
+    token_id: str | None = None
+    """The id of the token; None if the client has no token, or the token has no id."""
+
+    @property
+    def sender(self) -> Sender:
+        """The client as the sender of events and commands."""
+        return Sender(self.subject, self.token_id)
 
 
 ANONYMOUS = Identity("", frozenset())

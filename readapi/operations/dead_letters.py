@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 from typing_extensions import TypedDict
 
 from domain.announcements import DeadLetter
+from readapi.http.identities import identity_of
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import PageSize, Parameters
 from readapi.http.problems import invalid, not_found
@@ -117,9 +118,9 @@ class DeadLetterResource(Resource):
         path=ID_PATH,
         problems=(404, 503),
     )
-    async def on_delete(self, _req: Request, resp: Response, _query: Parameters, letter_id: str) -> None:
+    async def on_delete(self, req: Request, resp: Response, _query: Parameters, letter_id: str) -> None:
         """Delete the dead letter. It cannot be restored."""
-        if not await self._dead_letters.discard(letter_id):
+        if not await self._dead_letters.discard(letter_id, identity_of(req).sender):
             raise not_found(f"dead letter {letter_id!r}")
         resp.status = 204
 
@@ -138,9 +139,9 @@ class DeadLetterRetryResource:
         problems=(404, 503),
         writes=True,
     )
-    async def on_post(self, _req: Request, resp: Response, _query: Parameters, letter_id: str) -> None:
+    async def on_post(self, req: Request, resp: Response, _query: Parameters, letter_id: str) -> None:
         """Retry the dead letter. 201: the whole message is recorded. 207: a part of it. 422: nothing."""
-        receipt = await self._dead_letters.retry(letter_id)
+        receipt = await self._dead_letters.retry(letter_id, identity_of(req).sender)
         if receipt is None:
             raise not_found(f"dead letter {letter_id!r}")
         send_receipts(resp, [receipt])

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from domain.announcements import Receipt, RecordedEvent
 from domain.wire import channel_for
 from readapi.http.bodies import read_json
+from readapi.http.identities import identity_of
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters, error_reason, field_name
 from readapi.http.problems import Problem, ProblemDocument, invalid
@@ -110,7 +111,8 @@ class EventsResource:
         messages = _messages(content)
         locations = [f"[{index}]" if isinstance(content, list) else "" for index in range(len(messages))]
         receipts = await self._recorder.record(
-            [_channel_and_payload(message, location) for message, location in zip(messages, locations, strict=True)]
+            [_channel_and_payload(message, location) for message, location in zip(messages, locations, strict=True)],
+            identity_of(req).sender,
         )
         send_receipts(resp, receipts)
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from readapi.http.bodies import json_integer, read_optional_body
+from readapi.http.identities import identity_of
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
@@ -95,7 +96,8 @@ class ReplayResource:
         409: no running worker has the code of this process, or there is no live build yet.
         """
         options = await read_optional_body(req, ReplayOptions, MAX_BODY_BYTES)
-        model = await self._operations.replay(name, held=options.hold, throttle=options.throttle)
+        operator = identity_of(req).sender
+        model = await self._operations.replay(name, operator, held=options.hold, throttle=options.throttle)
         send(resp, ProjectionDocument(projection=read_model_document(model)), 202)
 
 
@@ -112,9 +114,9 @@ class RollbackResource:
         path=NAME_PATH,
         problems=(404, 409, 503),
     )
-    async def on_post(self, _req: Request, resp: Response, _query: Parameters, name: str) -> None:
+    async def on_post(self, req: Request, resp: Response, _query: Parameters, name: str) -> None:
         """Roll back. 409: the read model has no previous build, or no running worker can fold the previous build."""
-        model = await self._operations.rollback(name)
+        model = await self._operations.rollback(name, identity_of(req).sender)
         send(resp, ProjectionDocument(projection=read_model_document(model)))
 
 
@@ -149,9 +151,9 @@ class ParkedKeyRetryResource:
         path={**NAME_PATH, "key": "The parked key, percent-encoded."},
         problems=(404, 503),
     )
-    async def on_post(self, _req: Request, resp: Response, _query: Parameters, name: str, key: str) -> None:
+    async def on_post(self, req: Request, resp: Response, _query: Parameters, name: str, key: str) -> None:
         """Request the retry. 202: the worker of the segment retries. The key stays parked if an event fails again."""
-        if not await self._operations.retry_parked(name, key):
+        if not await self._operations.retry_parked(name, key, identity_of(req).sender):
             raise not_found(f"parked key {key!r} in {name}")
         send(resp, ParkedKeyRetryDocument(retrying=key), 202)
 

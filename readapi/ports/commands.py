@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from domain.announcements import DeadLetter, Receipt
+from domain.origins import Sender
 from domain.workspace import Workspace
 from projections.queries import Positions
 
@@ -12,11 +13,12 @@ from projections.queries import Positions
 class MessageRecorder(Protocol):
     """Records messages of producers in the event log."""
 
-    async def record(self, messages: Sequence[tuple[str, bytes]]) -> list[Receipt]:
+    async def record(self, messages: Sequence[tuple[str, bytes]], sender: Sender) -> list[Receipt]:
         """Record messages. On return, every event has the configured durability.
 
         Args:
             messages: Channel and payload of each message.
+            sender: Who sent the messages. The origin of each event names the sender.
 
         Returns:
             One receipt for each message.
@@ -55,7 +57,10 @@ class WorkspaceCommands(Protocol):
 
 
 class DeadLetterCommands(Protocol):
-    """The dead letters. Every method raises UnavailableError while they cannot be reached."""
+    """The dead letters. Every method raises UnavailableError while they cannot be reached.
+
+    Commands are recorded with the name of the operator before they are executed.
+    """
 
     async def page(self, cursor: str | None, limit: int) -> tuple[Sequence[DeadLetter], str | None]:
         """Return a page of letters, newest first, and the cursor of the next page or None.
@@ -73,11 +78,11 @@ class DeadLetterCommands(Protocol):
         """Return a letter, or None if it does not exist."""
         ...
 
-    async def retry(self, letter_id: str) -> Receipt | None:
+    async def retry(self, letter_id: str, operator: Sender) -> Receipt | None:
         """Record the message of a letter again. Return None if the letter does not exist."""
         ...
 
-    async def discard(self, letter_id: str) -> bool:
+    async def discard(self, letter_id: str, operator: Sender) -> bool:
         """Remove a letter. Return False if it does not exist."""
         ...
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from domain.origins import Sender
 from readapi.ports.archive import ArchiveStatus
 
 
@@ -152,6 +153,8 @@ class Liveness:
 class Operations(Protocol):
     """The status of the service, and commands to its read models.
 
+    Commands are recorded with the name of the operator before they are executed.
+
     Every method except ``servers`` raises UnavailableError while its store cannot be reached. Every method with a
     ``name`` raises NoSuchReadModelError if there is no read model with this name.
     """
@@ -160,11 +163,12 @@ class Operations(Protocol):
         """Return the status of every read model."""
         ...
 
-    async def replay(self, name: str, *, held: bool, throttle: int) -> ReadModelStatus:
+    async def replay(self, name: str, operator: Sender, *, held: bool, throttle: int) -> ReadModelStatus:
         """Start a new build of a read model beside the live build, or join the build under way.
 
         Args:
             name: Name of the read model.
+            operator: Who gave the command.
             held: Whether the build waits for a command before it goes live. Otherwise it goes live when it has caught
                 up.
             throttle: Highest number of events per second and segment. 0 means no limit.
@@ -175,7 +179,7 @@ class Operations(Protocol):
         """
         ...
 
-    async def rollback(self, name: str) -> ReadModelStatus:
+    async def rollback(self, name: str, operator: Sender) -> ReadModelStatus:
         """Make the previous build the live build again.
 
         Raises:
@@ -188,7 +192,7 @@ class Operations(Protocol):
         """Return the parked keys of the live build, at most 1,000 for each log."""
         ...
 
-    async def retry_parked(self, name: str, key: str) -> bool:
+    async def retry_parked(self, name: str, key: str, operator: Sender) -> bool:
         """Request another attempt to fold a parked key. Return False if the key is not parked."""
         ...
 

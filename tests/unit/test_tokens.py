@@ -28,9 +28,9 @@ def jwt_verifier(path: Path) -> JwtVerifier:
 def test_a_token_identifies_its_subject_and_the_file_only_has_its_hash(tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
     text, token = create_token(file, "anna", ["read", "write", "read"], None)
-    other, _ = create_token(file, "bert", ["operate"], None)
-    assert identify_token(text, read_tokens(file)) == Identity("anna", frozenset({"read", "write"}))
-    assert identify_token(other, read_tokens(file)) == Identity("bert", frozenset({"operate"}))
+    other, other_token = create_token(file, "bert", ["operate"], None)
+    assert identify_token(text, read_tokens(file)) == Identity("anna", frozenset({"read", "write"}), token.id)
+    assert identify_token(other, read_tokens(file)) == Identity("bert", frozenset({"operate"}), other_token.id)
     # The secret itself may contain underscores.
     secret = text.split("_", 2)[2]
     assert len(secret) == 43

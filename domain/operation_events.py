@@ -1,0 +1,43 @@
+"""The events of operators: the commands that change what others rely on, in the log ``operations``."""
+
+from typing import Any, Literal
+
+from domain.events import NO_VALUES, Event
+from domain.streams import OPERATIONS_STREAM
+
+Command = Literal[
+    "replay",
+    "switch",
+    "rollback",
+    "retry-parked",
+    "retry-dead-letter",
+    "discard-dead-letter",
+    "restore-list",
+    "forget-user",
+    "create-token",
+    "revoke-token",
+    "rebuild-history",
+]
+"""The commands that are recorded."""
+
+
+class CommandGiven(Event):
+    """An operator has given a command. The event is recorded before the command is executed, which may be refused.
+
+    ``source`` is the subject of the operator's token, or the operator's name on the machine of the command line.
+    """
+
+    command: Command
+    target: str
+    """What the command is about: the name of a read model or history, or the id of a dead letter, list, token or user."""
+    details: dict[str, Any] = NO_VALUES
+    """The options of the command."""
+
+    @property
+    def stream(self) -> str:
+        """The name of the stream of all commands."""
+        return OPERATIONS_STREAM
+
+
+OPERATION_EVENT_TYPES: dict[str, type[Event]] = {CommandGiven.__name__: CommandGiven}
+"""Every event type of the log ``operations`` by the name of its class."""

@@ -1,0 +1,58 @@
+"""The origin of an event: the way by which it arrived, who sent it, and a dead letter that it is connected with.
+
+A log stores the origin as words: the way, then ``subject=…`` and ``token=…`` of the sender, then the id of the dead
+letter. All but the way may be missing. The hash of an archived event covers its origin.
+"""
+
+from typing import NamedTuple
+
+_SUBJECT, _TOKEN = "subject=", "token="
+
+
+class Sender(NamedTuple):
+    """Who sent a message or gave a command. Both texts have no spaces."""
+
+    subject: str
+    """The subject of the token; without authentication the user of the development mode, or of the command line."""
+    token: str | None = None
+    """The id of the token; None if there was no token, or the token has no id."""
+
+    @property
+    def words(self) -> str:
+        """The words of the origin that name the sender."""
+        subject = f"{_SUBJECT}{self.subject}"
+        return subject if self.token is None else f"{subject} {_TOKEN}{self.token}"
+
+
+class Origin(NamedTuple):
+    """A parsed origin. A part that is missing is None."""
+
+    via: str | None
+    subject: str | None
+    token: str | None
+    dead_letter: str | None
+
+
+def format_origin(via: str, sender: str = "", dead_letter: str | None = None) -> str:
+    """Return an origin as a log stores it.
+
+    Args:
+        via: The way: ``http``, ``pubsub`` …
+        sender: The words of the sender (``Sender.words``); empty if the way does not tell who sent the message.
+        dead_letter: The id of the dead letter.
+    """
+    return " ".join(filter(None, (via, sender, dead_letter)))
+
+
+def parse_origin(origin: str) -> Origin:
+    """Parse an origin that a log stores. Unknown words count as the id of a dead letter, as in earlier releases."""
+    via, *words = origin.split(" ")
+    subject = token = dead_letter = None
+    for word in words:
+        if word.startswith(_SUBJECT):
+            subject = word.removeprefix(_SUBJECT)
+        elif word.startswith(_TOKEN):
+            token = word.removeprefix(_TOKEN)
+        else:
+            dead_letter = word or None
+    return Origin(via or None, subject, token, dead_letter)

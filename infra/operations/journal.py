@@ -1,0 +1,56 @@
+"""The journal of operators: each command becomes an event of the log ``operations`` before it is executed."""
+
+import getpass
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from domain.codec import encode, topic_of
+from domain.events import OWN_IDS
+from domain.operation_events import Command, CommandGiven
+from domain.origins import Sender, format_origin
+from infra.log.event_log import EventLog, NewEvent
+
+_MAX_SUBJECT = 128
+
+
+class Journal:
+    """Records the commands of operators.
+
+    Args:
+        log: The log ``operations``.
+        via: The way by which the commands come: ``http`` or ``cli``.
+    """
+
+    def __init__(self, log: EventLog, via: str) -> None:
+        self._log = log
+        self._via = via
+
+    def record(self, command: Command, target: str, operator: Sender, details: Mapping[str, Any] | None = None) -> None:
+        """Record a command. The caller executes the command only after this method has returned.
+
+        Raises:
+            RedisError: The log cannot be written.
+            PersistenceError: The log cannot append.
+        """
+        event = CommandGiven(
+            event_id=f"{OWN_IDS}command-{uuid4().hex}",
+            occurred_at=time.time(),
+            source=operator.subject,
+            command=command,
+            target=target,
+            details=dict(details or {}),
+        )
+        origin = format_origin(self._via, operator.words)
+        self._log.append([NewEvent(event.stream, topic_of(CommandGiven), encode(event), event.event_id, origin=origin)])
+
+
+def local_operator() -> Sender:
+    """Return the user of the command line. A user without a name is ``operator``."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # The user of a container may have no name.
+        name = "operator"
+    return Sender(re.sub("[^!-~]", "?", name)[:_MAX_SUBJECT])
