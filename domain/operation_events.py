@@ -29,7 +29,7 @@ class CommandGiven(Event):
 
     command: Command
     target: str
-    """What the command is about: the name of a read model or history, or the id of a dead letter, list, token or user."""
+    """The target: the name of a read model or history, or the id of a dead letter, list, token or user."""
     details: dict[str, Any] = NO_VALUES
     """The options of the command."""
 

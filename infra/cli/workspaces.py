@@ -8,7 +8,6 @@ import typer
 
 from domain.list_rules import WorkspaceError
 from domain.lists import Preset, Watchlist
-from domain.origins import format_origin
 from domain.streams import USERS_LOG
 from domain.workspace import Stamp, Workspace
 from infra.cli.errors import CommandError
@@ -67,7 +66,8 @@ def restore(
 
     Example: tickview workspaces restore alice 5f2e8f0c6b7d4f9d8f1f0a3c5e7b9d1f
     """
-    stamp = Stamp(f"operator {local_operator().subject}", time.time())
+    operator = local_operator()
+    stamp = Stamp(f"operator {operator.subject}", time.time())
     stores = open_stores(configure())
     workspaces = _open_repository(stores)
     try:
@@ -78,7 +78,9 @@ def restore(
                 f"`tickview workspaces show {user}` prints the deleted lists."
             )
         record_command(stores, "restore-list", list_id, {"user": user})
-        workspace, _ = workspaces.execute(user, lambda workspace: workspace.restore(stamp, deleted_list, name))
+        workspace, _ = workspaces.execute(
+            user, lambda workspace: workspace.restore(stamp, deleted_list, name), operator
+        )
     except (WorkspaceError, ConflictError, UnreadableEventError) as error:
         raise CommandError(f"{list_id} of {user} cannot be restored: {error}") from error
     restored: Any = workspace.get(list_id)
@@ -90,7 +92,7 @@ def restore(
 
 def _open_repository(stores: Stores) -> WorkspaceRepository:
     log = open_logs(stores, [USERS_LOG])[USERS_LOG]
-    return WorkspaceRepository(log, format_origin("cli", local_operator().words))
+    return WorkspaceRepository(log, "cli")
 
 
 def _row(user_list: Watchlist | Preset, workspace: Workspace) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import structlog
 from eventsourcing.persistence import PersistenceError
 from redis.exceptions import RedisError
 
+from domain.origins import Sender
 from domain.workspace import Workspace
 from infra.serving.blocking_calls import unavailability
 from infra.workspaces.repository import ConflictError, UnreadableEventError, WorkspaceRepository
@@ -25,15 +26,15 @@ class AsyncWorkspaceCommands:
     def __init__(self, workspaces: WorkspaceRepository) -> None:
         self._workspaces = workspaces
 
-    async def execute(self, user: str, command: Callable[[Workspace], None]) -> CommandResult:
-        """Execute a command on a user's workspace, and record its events.
+    async def execute(self, user: Sender, command: Callable[[Workspace], None]) -> CommandResult:
+        """Execute a command on a user's workspace, and record its events with the user's token.
 
         Raises:
             WorkspaceError: The workspace refuses the command.
             UnavailableError: The events of the user cannot be read or recorded now.
         """
         try:
-            return await asyncio.to_thread(self._workspaces.execute, user, command)
+            return await asyncio.to_thread(self._workspaces.execute, user.subject, command, user)
         except ConflictError as error:
             raise UnavailableError(str(error)) from error
         except UnreadableEventError as error:

@@ -9,6 +9,7 @@ from domain.codec import decode, encode, topic_of
 from domain.errors import TickViewError
 from domain.lists import Preset, Watchlist
 from domain.log import LogEntry
+from domain.origins import Sender, format_origin
 from domain.user_events import PresetDeleted, UserEvent, UserForgotten, WatchlistDeleted
 from domain.workspace import Workspace
 from infra.eventlog.recorders import translate_redis_errors
@@ -48,7 +49,7 @@ class WorkspaceRepository:
 
     Args:
         log: The log ``users``.
-        origin: The origin that the log stores with the events. See ``LogEntry``.
+        origin: The way by which commands come, ``http`` or ``cli``. See ``LogEntry``.
     """
 
     def __init__(self, log: EventLog, origin: str) -> None:
@@ -81,10 +82,15 @@ class WorkspaceRepository:
         return {list_id: last for list_id, last in deleted.items() if workspace.get(list_id) is None}
 
     @translate_redis_errors()
-    def execute(self, user: str, command: Callable[[Workspace], None]) -> CommandResult:
+    def execute(self, user: str, command: Callable[[Workspace], None], sender: Sender | None = None) -> CommandResult:
         """Execute a command on the workspace of a user, and record all of its events or none.
 
         If another command changes the workspace in the meantime, the command is executed once more on the new state.
+
+        Args:
+            user: The user.
+            command: Changes the workspace.
+            sender: Who gave the command, for the origin of the events.
 
         Raises:
             WorkspaceError: The workspace refuses the command.
@@ -92,6 +98,7 @@ class WorkspaceRepository:
             UnreadableEventError: This code cannot read an event of the user.
             PersistenceError: The log cannot be read or cannot append.
         """
+        origin = format_origin(self._origin, sender.words if sender else "")
         for _ in range(MAX_ATTEMPTS):
             workspace, stored_key, incarnation = self._load(user)
             command(workspace)
@@ -103,7 +110,7 @@ class WorkspaceRepository:
                 self._log.open()
                 continue
             try:
-                position = self._append(workspace, events, key)
+                position = self._append(workspace, events, key, origin)
             except IntegrityError:
                 continue
             self._snapshots.store(workspace, key, incarnation)
@@ -112,14 +119,14 @@ class WorkspaceRepository:
             "Other requests are changing the lists of this user at the same time. Send the request again."
         )
 
-    def _append(self, workspace: Workspace, events: Sequence[UserEvent], key: UserKey) -> int:
+    def _append(self, workspace: Workspace, events: Sequence[UserEvent], key: UserKey, origin: str) -> int:
         """Append the last events of a workspace, encrypted. Return the position of the last one."""
         first = workspace.version - len(events) + 1
         new_events = []
         for version, event in enumerate(events, first):
             topic = topic_of(type(event))
             state = encrypt(key, Place(workspace.id, version, topic), encode(event))
-            new_events.append(NewEvent(workspace.id, topic, state, expected_version=version, origin=self._origin))
+            new_events.append(NewEvent(workspace.id, topic, state, expected_version=version, origin=origin))
         return self._log.append(new_events)[-1].position
 
     def _load(self, user: str) -> _Loaded:

@@ -41,11 +41,11 @@ class CommandResult(NamedTuple):
 class WorkspaceCommands(Protocol):
     """Executes commands on users' workspaces."""
 
-    async def execute(self, user: str, command: Callable[[Workspace], None]) -> CommandResult:
+    async def execute(self, user: Sender, command: Callable[[Workspace], None]) -> CommandResult:
         """Execute a command on a user's workspace, and record all its events or none.
 
         Args:
-            user: Id of the user.
+            user: The user. The origin of the events names the user's token.
             command: Changes the workspace. It is called once more if another command has changed the workspace
                 meanwhile.
 

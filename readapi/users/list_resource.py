@@ -54,8 +54,8 @@ class UserLists:
 
     async def execute(self, req: Request, resp: Response, command: ListCommand, list_id: str) -> Workspace:
         """Execute a command on the client's workspace and set the position header. Raises WorkspaceError."""
-        user = identity_of(req).subject
-        stamp = Stamp(user, self._clock())
+        user = identity_of(req).sender
+        stamp = Stamp(user.subject, self._clock())
         workspace, positions = await self._commands.execute(user, lambda workspace: command(workspace, stamp, list_id))
         resp.set_header(POSITION_HEADER, format_positions(positions))
         return workspace

@@ -65,6 +65,9 @@ def test_events_and_commands_name_the_token_and_are_hashed(
         assert tickview("token", "revoke", created["id"], tokens_file=tokens_file, **settings).returncode == 0
         wait_until_archived(client)
 
+        assert client.post("/api/users/watchlists", json={"name": "Tech", "symbols": []}).status_code == 201
+        [created_list] = audit_events(client, stream="user-anna")
+        assert (created_list["origin"], created_list["source"]) == (anna, "anna")
         [event] = audit_events(client, stream="symbol-AAPL")
         assert (event["origin"], event["source"]) == (anna, "tests")
         events = audit_events(client, log="operations")
