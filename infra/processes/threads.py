@@ -20,7 +20,8 @@ def run_threads(threads: Sequence[Thread], stop: Event, every_second: Callable[[
     while not stop.wait(1.0):
         every_second()
         for thread in threads:
-            if not thread.is_alive():
+            # In this order: a thread may end because the stop was requested meanwhile.
+            if not thread.is_alive() and not stop.is_set():
                 raise RuntimeError(f"The thread {thread.name} ended before a stop was requested.")
     for thread in threads:
         thread.join()

@@ -47,7 +47,7 @@ def verify_regularly(database: Database, interval: float, stop: Event, verificat
             if _is_due(database, interval):
                 _verify_exclusively(database, interval, stop, verification)
             outage.recovered()
-        except (PersistenceError, psycopg.Error, OSError) as error:  # OSError: the child process could not be started.
+        except (PersistenceError, psycopg.Error) as error:
             outage.failed(error)
 
 
