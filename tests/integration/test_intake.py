@@ -146,5 +146,5 @@ def test_a_thread_that_ends_by_a_defect_is_noticed() -> None:
     intake.check_thread()
     intake.put(message(0), 0)
     intake.close()
-    with pytest.raises(RuntimeError, match="The thread intake ended before a stop was requested"):
+    with pytest.raises(RuntimeError, match="The thread of the intake ended before a stop was requested"):
         intake.check_thread()
