@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
+from domain.errors import TickViewError
 from domain.log import LogEntry
 from projections.base import Projection
 from projections.fold import LoadedState
@@ -65,6 +66,10 @@ class PendingCommit(Protocol):
         ...
 
 
+class RowsTooLargeError(TickViewError):
+    """The rows that a batch may change are too large to be loaded together."""
+
+
 class ReadModelStore(Protocol):
     """A store of read models. Every commit is all or nothing."""
 
@@ -84,6 +89,9 @@ class ReadModelStore(Protocol):
             keys: Keys of rows to load.
             groups: Groups whose members and rows to load.
             parkable: Keys that may be parked. The result names the parked keys among them.
+
+        Raises:
+            RowsTooLargeError: The rows are too large.
         """
         ...
 

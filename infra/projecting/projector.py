@@ -36,7 +36,7 @@ from projections.fold import (
     required_keys,
 )
 from projections.mutations import Mutations, derive
-from projections.ports import CommitOutcome, Lease, Progress, ReadModelStore
+from projections.ports import CommitOutcome, Lease, Progress, ReadModelStore, RowsTooLargeError
 
 logger = structlog.get_logger()
 
@@ -87,6 +87,8 @@ class _LoadedBatch(NamedTuple):
     entries: list[LogEntry]
     decoded: list[DecodedEntry]
     loaded: LoadedState
+    is_cut: bool
+    """Whether the log has further entries, because the rows of all that were read are too large for one batch."""
 
 
 class _FoldedBatch(NamedTuple):
@@ -96,6 +98,7 @@ class _FoldedBatch(NamedTuple):
     entries: list[LogEntry]
     folded: FoldResult
     mutations: Mutations
+    is_cut: bool
 
 
 class Projector:
@@ -150,7 +153,7 @@ class Projector:
                 logger.error("event parked", key=parked.key, position=parked.entry.position, error=parked.error)
         entries, last = batch.entries, batch.entries[-1]
         # Read before the commit is sent: the server executes commands in order, so a later read would wait for it.
-        has_more = is_full(entries, batch_size)
+        has_more = batch.is_cut or is_full(entries, batch_size)
         following = self._log.read_batch(last.position, batch_size) if has_more and reads_ahead else []
         loaded = self._load(following) if following else None
         progress = Progress(last.position, last.recorded_at, self._rate.record(len(entries)))
@@ -166,9 +169,19 @@ class Projector:
         return Step(outcome, len(entries), has_more)
 
     def _load(self, entries: list[LogEntry]) -> _LoadedBatch:
-        decoded = self._decode(entries, partial(decode_entries, self.projection))
-        loaded = self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
-        return _LoadedBatch(entries, decoded, loaded)
+        """Decode the entries and load their rows. If the rows are too large, take half of the entries, and so on."""
+        read = len(entries)
+        while True:
+            decoded = self._decode(entries, partial(decode_entries, self.projection))
+            try:
+                return _LoadedBatch(entries, decoded, self._load_rows(decoded), is_cut=len(entries) < read)
+            except RowsTooLargeError:
+                if len(entries) == 1:
+                    raise
+            entries = entries[: len(entries) // 2]
+
+    def _load_rows(self, decoded: Sequence[DecodedEntry]) -> LoadedState:
+        return self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
 
     def _decode(
         self, entries: Sequence[LogEntry], decode: Callable[[Sequence[LogEntry]], list[DecodedEntry]]
@@ -181,7 +194,7 @@ class Projector:
 
     def _fold(self, after: int, batch: _LoadedBatch) -> _FoldedBatch:
         folded = fold(self.projection, batch.loaded, batch.decoded)
-        return _FoldedBatch(after, batch.entries, folded, derive(self.projection, folded))
+        return _FoldedBatch(after, batch.entries, folded, derive(self.projection, folded), batch.is_cut)
 
     def park_next(self, error: str) -> Step:
         """Park the next entry of the log with an error, because it can be folded but not committed.
@@ -233,8 +246,7 @@ class Projector:
 
     def _fold_parked(self, key: str, entries: Sequence[LogEntry]) -> FoldResult:
         decoded = self._decode(entries, partial(decode_parked_entries, self.projection, key))
-        loaded = self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
-        return fold_parked(self.projection, loaded, key, decoded)
+        return fold_parked(self.projection, self._load_rows(decoded), key, decoded)
 
     def _commit_retry(self, key: str, entries: Sequence[LogEntry], folded: FoldResult) -> CommitOutcome:
         still_parked = sum(1 for parked in folded.parked if parked.key == key)

@@ -18,11 +18,14 @@ from infra.read_models.commit_commands import (
 )
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.pending_commit import RedisCommit
-from infra.redis.functions import command, with_functions
+from infra.redis.functions import Argument, command, with_functions
 from projections.base import Projection, decode_row
 from projections.fold import LoadedState
 from projections.mutations import Mutations
-from projections.ports import CommitOutcome, Lease, Progress, Segment
+from projections.ports import CommitOutcome, Lease, Progress, RowsTooLargeError, Segment
+
+MAX_LOAD_BYTES = 64 * 1024 * 1024
+"""Bound of the bytes of the rows that are loaded for one batch."""
 
 MAX_COMMIT_BYTES = 64 * 1024 * 1024
 """Size of the largest commit. Redis refuses arguments of more than 512 MB, and closes the connection."""
@@ -64,14 +67,28 @@ class RedisStore:
 
         Returns:
             The rows that exist, the members of the groups, and which of ``parkable`` are parked.
+
+        Raises:
+            RowsTooLargeError: The rows are too large.
         """
+        return with_functions(self._client, lambda: self._load(projection, segment, keys, groups, parkable))
+
+    def _load(
+        self,
+        projection: Projection[Any, Any],
+        segment: Segment,
+        keys: set[str],
+        groups: set[str],
+        parkable: set[str],
+    ) -> LoadedState:
         names = SegmentKeys(segment)
         row_keys, group_names = list(keys), list(groups)
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.hlen(names.parked)
-            for key, fields in ((names.rows, row_keys), (names.groups, group_names)):
-                if fields:
-                    pipeline.hmget(key, fields)
+            if row_keys:
+                pipeline.execute_command(*_load_rows(names, row_keys))
+            if group_names:
+                pipeline.hmget(names.groups, group_names)
             parked_count, *replies = pipeline.execute()
         documents = replies.pop(0) if row_keys else []
         members = replies.pop(0) if group_names else []
@@ -85,11 +102,15 @@ class RedisStore:
         group_rows = [key for group in loaded.groups.values() for key in group if key not in keys]
         if group_rows:
             row_keys += group_rows
-            documents += self._client.hmget(names.rows, group_rows)
+            documents += self._client.execute_command(*_load_rows(names, group_rows))
         if parked_count:  # Usually no key is parked. A lookup of every key in each batch would double the reads.
             candidates = [*parkable, *group_rows]
             errors: Any = self._client.hmget(names.parked, candidates) if candidates else []
             loaded.parked = {key for key, error in zip(candidates, errors, strict=True) if error is not None}
+        if len(documents) < len(row_keys):
+            raise RowsTooLargeError(
+                f"the rows have more than {MAX_LOAD_BYTES:,} bytes: let the event change fewer or smaller rows"
+            )
         loaded.rows = {
             key: decode_row(projection.row, document)
             for key, document in zip(row_keys, documents, strict=True)
@@ -197,3 +218,7 @@ class RedisStore:
                 names = SegmentKeys(lease.segment)
                 pipeline.execute_command(*command("lease", [names.state, names.retry], (lease.owner, 0)))
             pipeline.execute()
+
+
+def _load_rows(names: SegmentKeys, keys: Sequence[str]) -> list[Argument]:
+    return command("load_rows", [names.rows], [MAX_LOAD_BYTES, *keys], read_only=True)

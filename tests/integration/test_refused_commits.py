@@ -16,6 +16,7 @@ from infra.read_models.store import MAX_COMMIT_BYTES, RedisStore
 from infra.redis.connections import connect
 from projections.backtests import BacktestRow, Backtests
 from projections.patterns import ActivePatterns
+from projections.ports import RowsTooLargeError
 from tests import servers
 from tests.events import backtest_completed, new_events
 from tests.integration.projector_support import LOG, acquire_lease, append, detection, open_log, segment_of
@@ -100,6 +101,29 @@ def test_an_event_is_parked_if_the_server_closes_the_connection_of_its_commit() 
     ):
         wait_until(lambda: redis.hlen(KEYS.rows) == len(HISTORY) - 1, "all other events are folded")
         assert redis.hkeys(KEYS.parked) == [STREAM_KEY]
+
+
+def test_small_events_on_large_rows_are_folded_in_smaller_batches(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.read_models.store.MAX_LOAD_BYTES", 100_000)
+    padding = {"padding": "x" * 10_000}
+    history = [detection(f"S{number}", "daily", extra=padding) for number in range(40)]
+    updates = [detection(f"S{number}", "daily", confidence=0.9) for number in range(40)]
+    log, store, projection = open_log(redis), RedisStore(redis), ActivePatterns()
+    lease = acquire_lease(store, segment_of(projection))
+    append(log, history)
+    projector = Projector(projection, log, store, lease)
+    assert projector.step(100, 0).events == 40, "there were no rows to load"
+    append(log, updates)
+    steps = [projector.step(100, 0)]
+    while steps[-1].has_more:
+        steps.append(projector.step(100, 0))
+    assert sum(step.events for step in steps) == 40
+    assert max(step.events for step in steps) < 10
+    with pytest.raises(RowsTooLargeError, match="let the event change fewer or smaller rows"):
+        store.load(projection, segment_of(projection), set(expected_patterns([*history]).rows), set(), set())
+    assert_same_content(load_segment(redis, projection, LOG), expected_patterns([*history, *updates]))
 
 
 def test_a_projection_whose_score_is_not_a_number_parks_the_row(redis: Redis) -> None:
