@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import get_context
 from threading import Event, Thread
+from typing import Any
 
 import httpx
 from redis import Redis
@@ -22,6 +24,9 @@ LIFE_SECONDS = 60.0
 INTERVAL_SECONDS = 0.1
 """Seconds between two batches of a producer."""
 
+SCAN_SECONDS = 0.05
+"""Seconds between two scans."""
+
 PUSH_CLIENTS = 10
 
 
@@ -33,10 +38,56 @@ class Totals:
     added: int = 0
     refused: int = 0
     """Batches that the API refused because its intake was full. They were sent again."""
-    scans: int = 0
     pushed: int = 0
-    slowest_scan: float = 0.0
-    """Seconds of the slowest scan since the last sample."""
+
+
+class Scanner:
+    """Scans, and measures the scans, in a process of its own: the threads of the load would delay the measurement.
+
+    Args:
+        api_url: The address of the API.
+    """
+
+    def __init__(self, api_url: str) -> None:
+        context = get_context("spawn")
+        self._stop = context.Event()
+        self._scans = context.Value("l", 0)
+        self._slowest = context.Value("d", 0.0)
+        arguments = (api_url, self._stop, self._scans, self._slowest)
+        self._process = context.Process(target=_scan, args=arguments, daemon=True)
+
+    @property
+    def scans(self) -> int:
+        """The number of scans so far."""
+        return self._scans.value
+
+    def take_slowest(self) -> float:
+        """Return the seconds of the slowest scan since the last call."""
+        with self._slowest.get_lock():
+            slowest, self._slowest.value = self._slowest.value, 0.0
+        return slowest
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Scan until the context ends. Raise AssertionError if a scan has failed."""
+        self._process.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            self._process.join()
+        assert self._process.exitcode == 0, "a scan failed"
+
+
+def _scan(api_url: str, stop: Any, scans: Any, slowest: Any) -> None:
+    with httpx.Client(base_url=api_url, timeout=30) as client:
+        while not stop.wait(SCAN_SECONDS):
+            began = time.monotonic()
+            parameters = {"confidence_min": scans.value % 100 / 100, "per_page": 50}
+            assert client.get("/api/patterns/scan", params=parameters).status_code == 200
+            scans.value += 1
+            with slowest.get_lock():
+                slowest.value = max(slowest.value, time.monotonic() - began)
 
 
 class Load:
@@ -53,6 +104,7 @@ class Load:
         self.totals = Totals()
         self._api_url = api_url
         self._redis_url = redis_url
+        self.scanner = Scanner(api_url)
         self._stop = Event()
         self._numbers = {"http": 0, "stream": 0}
 
@@ -102,18 +154,6 @@ class Load:
 
             self._pace(add, INTERVAL_SECONDS)
 
-    def _scan(self) -> None:
-        with httpx.Client(base_url=self._api_url, timeout=30) as client:
-
-            def scan() -> None:
-                began = time.monotonic()
-                parameters = {"confidence_min": self.totals.scans % 100 / 100, "per_page": 50}
-                assert client.get("/api/patterns/scan", params=parameters).status_code == 200
-                self.totals.scans += 1
-                self.totals.slowest_scan = max(self.totals.slowest_scan, time.monotonic() - began)
-
-            self._pace(scan, 0.05)
-
     def _listen(self) -> None:
         url = self._api_url.replace("http://", "ws://") + "/ws"
         while not self._stop.is_set():
@@ -126,12 +166,13 @@ class Load:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run the load until the context ends."""
-        works = [self._post, self._add, self._scan, *[self._listen] * PUSH_CLIENTS]
+        works = [self._post, self._add, *[self._listen] * PUSH_CLIENTS]
         threads = [Thread(target=work) for work in works]
         for thread in threads:
             thread.start()
         try:
-            yield
+            with self.scanner.running():
+                yield
         finally:
             self._stop.set()
             for thread in threads:

@@ -59,7 +59,6 @@ def take_figures(system: System, redis: Redis, load: Load, client: httpx.Client,
     memory = {
         role: sum(process.memory_info().rss for process in system.processes_of(role)) // 1_000_000 for role in ROLES
     }
-    slowest, load.totals.slowest_scan = load.totals.slowest_scan, 0.0
     return Figures(
         (time.monotonic() - began) / 60,
         load.totals.posted + load.totals.added,
@@ -68,7 +67,7 @@ def take_figures(system: System, redis: Redis, load: Load, client: httpx.Client,
         int(redis.dbsize()),
         int(redis.xlen(STREAM)),
         client.get("/api/health").json()["read_models"]["patterns"]["lag_seconds"],
-        slowest,
+        load.scanner.take_slowest(),
     )
 
 
@@ -81,7 +80,7 @@ def print_figures(figures: list[Figures], load: Load) -> None:
         table.add_row(*map(str, [*row, each.waiting, f"{each.lag:.1f}", f"{each.slowest_scan:.2f}"]))
     console = Console(width=160)
     console.print(table)
-    console.print(load.totals)
+    console.print(load.totals, f"{load.scanner.scans} scans")
 
 
 def archived_events(dsn: str) -> int:
