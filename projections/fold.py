@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from domain.codec import decode, topic_of
+from domain.errors import TickViewError
 from domain.events import Event, PatternEvent
 from domain.horizon import is_from_the_future
 from domain.log import LogEntry
@@ -18,6 +19,10 @@ from projections.placement import Placement, placement_of
 
 FOLD_ATTEMPTS = 3
 """Number of attempts to fold an event before its key is parked. A lack of memory may be over at the next attempt."""
+
+MAX_ROW_BYTES = 32 * 1024 * 1024
+"""Highest number of bytes of a row's document. Every event about a row writes the whole row, and events can add
+attributes to a row without end."""
 
 STREAM_KEY_PREFIX = "@"
 """The first character of the key of events that cannot be decoded. The name of their stream follows."""
@@ -206,6 +211,10 @@ def decode_parked_entries(
     return [entry._replace(targets=(key,), needs_row=entry.needs_row or key not in entry.targets) for entry in decoded]
 
 
+class RowTooLargeError(TickViewError):
+    """An event would make a row larger than ``MAX_ROW_BYTES``."""
+
+
 class _Folding:
     """The state of a fold in progress: the rows, groups and parked keys after the entries applied so far."""
 
@@ -260,7 +269,10 @@ class _Folding:
         placement = placement_of(self._projection, row)
         if row is None:
             return EvolvedRow(None, None, placement)
-        return EvolvedRow(StoredRow(row, position), encode_row(row, position), placement)
+        document = encode_row(row, position)
+        if len(document) > MAX_ROW_BYTES:
+            raise RowTooLargeError(f"the row would have {len(document):,} bytes, and may have {MAX_ROW_BYTES:,}")
+        return EvolvedRow(StoredRow(row, position), document, placement)
 
     def _stored(self, key: str) -> StoredRow[Any] | None:
         return self._rows[key].stored if key in self._rows else self._loaded.rows.get(key)

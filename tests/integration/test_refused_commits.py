@@ -70,7 +70,10 @@ def retry(redis: Redis, thread: ProjectorThread) -> None:
     wait_until(lambda: redis.scard(KEYS.retry) == 0, "the parked event was tried again")
 
 
-def test_an_event_whose_commit_is_too_large_is_parked_until_a_fix(redis: Redis) -> None:
+def test_an_event_whose_commit_is_too_large_is_parked_until_a_fix(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.fold.MAX_ROW_BYTES", 2 * MAX_COMMIT_BYTES)
     projection = SwollenBacktests(MAX_COMMIT_BYTES)
     with folding(redis, projection) as thread:
         wait_until(lambda: redis.hlen(KEYS.rows) == len(HISTORY) - 1, "all other events are folded")
@@ -101,6 +104,21 @@ def test_an_event_is_parked_if_the_server_closes_the_connection_of_its_commit() 
     ):
         wait_until(lambda: redis.hlen(KEYS.rows) == len(HISTORY) - 1, "all other events are folded")
         assert redis.hkeys(KEYS.parked) == [STREAM_KEY]
+
+
+def test_an_event_that_makes_a_row_too_large_is_parked(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates add attributes to a row, and every later event about the row would write all of them."""
+    monkeypatch.setattr("projections.fold.MAX_ROW_BYTES", 5_000)
+    log, store, projection = open_log(redis), RedisStore(redis), ActivePatterns()
+    append(log, [detection("AAPL", "daily"), detection("MSFT", "daily")])
+    append(log, [detection("AAPL", "daily", extra={f"name-{number}": "x" * 1_000}) for number in range(8)])
+    step = Projector(projection, log, store, acquire_lease(store, segment_of(projection))).step(100, 0)
+    assert step.events == 10
+    keys = SegmentKeys(segment_of(projection))
+    [parked] = redis.hvals(keys.parked)
+    assert b"RowTooLargeError: the row would have" in parked
+    assert sorted(map(len, redis.hvals(keys.rows)))[-1] < 5_000
+    assert redis.hlen(keys.rows) == 2
 
 
 def test_small_events_on_large_rows_are_folded_in_smaller_batches(
