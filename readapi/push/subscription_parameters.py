@@ -138,7 +138,9 @@ def _described(models: Mapping[str, type[TopicParameters]]) -> Iterator[tuple[st
     """Yield the parameters of all topics with their types in OpenAPI. Their values are validated for each topic."""
     schemas = {topic: model.model_json_schema()["properties"] for topic, model in models.items()}
     names = dict.fromkeys(name for properties in schemas.values() for name in properties)
-    for name in names.keys() - SubscriptionParameters.model_fields.keys():
+    for name in names:
+        if name in SubscriptionParameters.model_fields:
+            continue
         variants = {
             topic: optional_schema(properties[name]) for topic, properties in schemas.items() if name in properties
         }

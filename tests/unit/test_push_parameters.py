@@ -37,6 +37,13 @@ def test_a_parameter_is_described_for_each_topic_that_has_it() -> None:
     assert properties["topics"]["default"] == ["patterns"]
 
 
+def test_the_parameters_have_the_same_order_in_every_process() -> None:
+    """The document of one API process must not differ from that of another."""
+    names = list(TopicsParameters(TOPICS).model.model_fields)
+    first_topic = [name for name in topic_parameters(next(iter(TOPICS.values()))).model_fields if name in names]
+    assert [name for name in names if name in first_topic] == ["fields", *(n for n in first_topic if n != "fields")]
+
+
 def test_the_parameters_of_the_scan_keep_their_meaning_beside_those_of_the_columns() -> None:
     properties = described("patterns", "symbols")
     assert properties["confidence_min"] == {
