@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
+# The tests start hundreds of processes. Without compiled modules, each of them would compile TickView again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test quick lint unit integration processes chaos soak fuzz benchmarks constraints clean
 
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
@@ -14,6 +17,7 @@ run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C s
 
 # Most of the process tests is waiting, so that more workers than cores pay off. They come first: they take longest.
 test: lint $(VENV)/dev servers  ## Lint and the whole test suite on real servers, with branch coverage
+	$(BIN)/python -m compileall -q domain infra projections readapi
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
 		--cov --cov-report=term:skip-covered tests/chaos tests/processes tests/integration tests/unit tests/fuzz
 
