@@ -132,9 +132,11 @@ class IngestReader:
     def _remove_dead_consumers(self) -> None:
         """Remove the consumers that ended long ago. Their entries were claimed, and their names never come back."""
         consumers: Any = self._client.xinfo_consumers(INGEST_STREAM, GROUP)
-        for consumer in consumers:
-            if not consumer["pending"] and consumer["idle"] > DEAD_AFTER_SECONDS * 1_000:
-                self._client.xgroup_delconsumer(INGEST_STREAM, GROUP, consumer["name"])
+        with self._client.pipeline(transaction=False) as pipeline:
+            for consumer in consumers:
+                if not consumer["pending"] and consumer["idle"] > DEAD_AFTER_SECONDS * 1_000:
+                    pipeline.xgroup_delconsumer(INGEST_STREAM, GROUP, consumer["name"])
+            pipeline.execute()
 
     def _record_claimed(self, entries: list[Entry]) -> None:
         """Record claimed entries: together at the first attempt, then one by one, so that only a bad entry remains."""
