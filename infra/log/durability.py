@@ -90,15 +90,23 @@ class DurableFunctions:
         self._wait: tuple[str | int, ...] = ()
         self._checked_at = -inf
 
-    def call(self, name: str, keys: Sequence[str], arguments: Sequence[functions.Argument]) -> Any:
+    def call(
+        self, name: str, keys: Sequence[str], arguments: Sequence[functions.Argument], *, despite_oom: bool = False
+    ) -> Any:
         """Call the function of ``<name>.lua``, wait until its writes are durable, and return its reply.
+
+        Args:
+            name: The name of the file without ``.lua``.
+            keys: The keys that the file declares.
+            arguments: The arguments that the file declares.
+            despite_oom: Whether a full server should run the function too.
 
         Raises:
             UnsuitableServerError: The server cannot provide the durability. The function was not called.
             NotDurableError: The function was called, but its writes are not yet durable.
             redis.exceptions.RedisError: The call failed.
         """
-        command = functions.command(name, keys, arguments)
+        command = functions.command(name, keys, arguments, despite_oom=despite_oom)
 
         def call_and_wait(node: Redis) -> Any:
             if time.monotonic() - self._checked_at > CHECK_SECONDS:

@@ -164,7 +164,7 @@ class EventLog(LogHandle):
 
     def _append_opened(self, keys: Sequence[str], arguments: Sequence[functions.Argument]) -> Any:
         for _ in range(MAX_OPEN_ATTEMPTS):
-            reply = self.functions.call("append", keys, arguments)
+            reply = self.functions.call("append", keys, arguments, despite_oom=self.records_when_full)
             if reply[0] != b"unopened":
                 return reply
             self.open()

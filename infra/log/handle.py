@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from redis import Redis, RedisCluster
 
+from domain.streams import OPERATIONS_LOG
 from infra.log.durability import DurableFunctions
 from infra.log.keys import LogKeys
 from infra.settings import Durability, Settings
@@ -48,3 +49,5 @@ class LogHandle:
         self.keys = LogKeys(name)
         self.functions = DurableFunctions(client, options.durability, options.replicas)
         self.dedupe_window = options.dedupe_window
+        self.records_when_full = name == OPERATIONS_LOG
+        """Whether the log accepts events while Redis is full. The commands that free memory are recorded first."""

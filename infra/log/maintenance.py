@@ -108,7 +108,7 @@ def restore(
         topic, state = (entry.topic, entry.state) if store_entry else ("", b"")
         arguments += (streams[entry.stream], entry.position, entry.version, topic)
         arguments += (entry.event_id, round(entry.recorded_at * 1000), state, entry.origin)
-    outcome, last = log.functions.call("restore", keys, arguments)
+    outcome, last = log.functions.call("restore", keys, arguments, despite_oom=log.records_when_full)
     return RestoreResult(outcome == b"opened", last)
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -24,8 +25,8 @@ ROLES = ("archive", "record", "project", "serve")
 PATTERN = {
     "event_id": "up-test-1",
     "event_type": "pattern_detected",
-    "timestamp": 1_790_000_000.0,
-    "data": {"symbol": "AAPL", "pattern": "Doji", "confidence": 0.9, "expires_at": 4_000_000_000.0},
+    "timestamp": time.time(),
+    "data": {"symbol": "AAPL", "pattern": "Doji", "confidence": 0.9, "expires_at": time.time() + 86_400},
 }
 
 pytestmark = pytest.mark.timeout(120)

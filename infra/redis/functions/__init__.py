@@ -35,7 +35,7 @@ def _libraries() -> dict[str, tuple[str, str]]:
 
 
 def command(
-    name: str, keys: Sequence[str], arguments: Sequence[Argument], *, read_only: bool = False
+    name: str, keys: Sequence[str], arguments: Sequence[Argument], *, read_only: bool = False, despite_oom: bool = False
 ) -> list[Argument]:
     """Return the command that calls the function of ``<name>.lua``, for ``execute_command`` of a client or a pipeline.
 
@@ -44,8 +44,11 @@ def command(
         keys: The keys that the file declares, in its order.
         arguments: The arguments that the file declares, in its order.
         read_only: Whether the function is registered with the flag ``no-writes``, so that a replica may run it.
+        despite_oom: Whether a full server should run the function too. The file registers a second name for this.
     """
     registered_name, _ = _libraries()[name]
+    if despite_oom:
+        registered_name += "_despite_oom"
     return ["FCALL_RO" if read_only else "FCALL", registered_name, len(keys), *keys, *arguments]
 
 

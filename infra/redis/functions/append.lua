@@ -211,3 +211,5 @@ local function append(keys, args)
 end
 
 redis.register_function('@NAME@', append)
+-- The commands of operators are few. They are recorded also on a full server, before the commands that free its memory.
+redis.register_function { function_name = '@NAME@_despite_oom', callback = append, flags = { 'allow-oom' } }

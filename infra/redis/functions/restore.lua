@@ -126,3 +126,5 @@ local function restore(keys, args)
 end
 
 redis.register_function('@NAME@', restore)
+-- See append.lua.
+redis.register_function { function_name = '@NAME@_despite_oom', callback = restore, flags = { 'allow-oom' } }
