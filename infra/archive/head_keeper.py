@@ -1,6 +1,7 @@
 """The head of the archive in Redis, where a writer to PostgreSQL cannot change it."""
 
 import structlog
+from redis.exceptions import OutOfMemoryError
 
 from infra.log.event_log import EventLog
 from infra.log.maintenance import ArchivedHead, keep_archived_head, kept_archived_head
@@ -42,7 +43,10 @@ class HeadKeeper:
             if not self._is_archived(former):
                 self._warn(former)
                 return
-        keep_archived_head(self._log, head)
+        try:
+            keep_archived_head(self._log, head)
+        except OutOfMemoryError:  # Health names the full Redis. The archiver goes on, and its trim frees memory.
+            return
         self._kept = head
 
     def _is_archived(self, head: ArchivedHead) -> bool:

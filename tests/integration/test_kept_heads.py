@@ -145,6 +145,22 @@ def test_an_archive_that_lost_its_end_catches_up_with_the_head_in_redis(
     assert finding(everything(database, redis_url)) is None
 
 
+def test_a_full_redis_keeps_the_former_head_until_it_has_room(redis: Redis, log: EventLog, database: Database) -> None:
+    former = kept_archived_head(log)
+    log.append([opaque_event()])
+    archiver = Archiver(database, log, acquire_archiver_lease(database, log.name), 100)
+    archiver.step(0)
+    keeper = HeadKeeper(database, log)
+    redis.config_set("maxmemory", 1)
+    try:
+        keeper.keep(archiver.head)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert kept_archived_head(log) == former
+    keeper.keep(archiver.head)
+    assert kept_archived_head(log) == archiver.head
+
+
 def test_verification_without_redis_says_that_it_compared_no_heads(log: EventLog, database: Database) -> None:
     assert log.name == LOG
     [source] = everything(database, "redis://127.0.0.1:1").document()["heads"]
