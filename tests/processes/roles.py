@@ -101,9 +101,13 @@ def killed_role(*arguments: str, redis_url: str, **settings: Any) -> Iterator[Fo
 
 
 def wait_until(condition: Callable[[], Any], description: str) -> Any:
-    """Call ``condition`` until its value is true, and return the value."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    """Call ``condition`` until its value is true, and return the value.
+
+    The pauses grow with the time that has passed: the calls take processor time, of a service that is asked, too.
+    """
+    began = time.monotonic()
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {description}"
-        time.sleep(0.02)
+        passed = time.monotonic() - began
+        assert passed < DEADLINE_SECONDS, f"not within {DEADLINE_SECONDS} s: {description}"
+        time.sleep(min(max(0.02, passed / 20), 0.25))
     return value

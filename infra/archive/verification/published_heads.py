@@ -78,6 +78,7 @@ def publish_heads(database: Database, target: str, key: Path) -> None:
         else:
             _write(Path(target), content)
     except HTTPError as error:
+        error.close()
         raise AuditError(f"the heads were not written: {_origin(target)} answers {error.code}") from error
     except OSError as error:
         raise AuditError(f"the heads were not written to {_origin(target)}: {error.strerror or error}") from error
