@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from infra.web_server.uvicorn import run
-from readapi.http.client_stream import STREAM, Stream
+from readapi.http.client_stream import STREAM, SocketStream
 from readapi.push.subscribers import MAX_UNSENT_BYTES, WRITES_PER_TURN
 
 
@@ -16,7 +16,7 @@ class ConstantPush:
     def __init__(self, connections: int, frame: bytes) -> None:
         self._connections = connections
         self._frame = frame
-        self._streams: list[Stream] = []
+        self._streams: list[SocketStream] = []
         self._writing: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -30,7 +30,7 @@ class ConstantPush:
             await send({"type": "websocket.accept"})
         else:
             await send({"type": "http.response.start", "status": 200, "headers": []})
-        stream: Stream = scope["extensions"][STREAM]
+        stream: SocketStream = scope["extensions"][STREAM]
         stream.open()
         self._streams.append(stream)
         if len(self._streams) == self._connections:

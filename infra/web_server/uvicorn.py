@@ -1,4 +1,4 @@
-"""uvicorn's protocols with direct access to the client's socket: implementations of ``Stream``.
+"""uvicorn's protocols with direct access to the client's socket: implementations of ``SocketStream``.
 
 Written bytes go to the transport unchanged. While the client does not accept them, they wait in the transport, where
 all connections share the same bytes object. The application compares their number with a bound and ends a connection
@@ -17,13 +17,10 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from infra.web_server.request_limits import LimitedHttpProtocol, refusal
-from readapi.http.client_stream import STREAM
+from readapi.http.client_stream import END_SECONDS, STREAM
 
 SEND_BUFFER_BYTES = 262_144
 """Bytes that the kernel buffers for one client. By default it buffers megabytes, which hides a client that is stuck."""
-
-END_SECONDS = 10.0
-"""Seconds that a client has to read the unsent bytes after the application has ended the connection."""
 
 STOP_SECONDS = 2.0
 """Seconds that a client has to read the unsent bytes when the process stops."""
@@ -50,7 +47,7 @@ def limit_send_buffer(transport: asyncio.Transport) -> None:
 
 
 class WebSocketStream(WebSocketsSansIOProtocol):
-    """A WebSocket. Implements ``Stream``.
+    """A WebSocket. Implements ``SocketStream``.
 
     The application may write frames between those of uvicorn, because every frame is written whole and uncompressed.
     """
@@ -147,7 +144,7 @@ class WebSocketStream(WebSocketsSansIOProtocol):
 
 
 class HttpStream(LimitedHttpProtocol):
-    """An HTTP connection. Implements ``Stream``: the chunks of an event stream are written directly."""
+    """An HTTP connection. Implements ``SocketStream``: the chunks of an event stream are written directly."""
 
     _ended: asyncio.Event | None = None
     """Set at the end of the event stream. None while the response is not an event stream."""

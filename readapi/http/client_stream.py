@@ -1,7 +1,8 @@
-"""Direct access to the socket of one client, which the web server provides beside ASGI.
+"""The connection of one client that stays open: over its socket, or over ASGI.
 
-``send`` of ASGI costs a turn of a task and a dozen calls for every message and client. A stream takes bytes that are
-encoded once for all clients.
+Under TickView's own web server, messages are written to the socket (``SocketStream``), past ASGI: ``send`` of ASGI
+costs a turn of a task and a dozen calls for every message and client. Under every other server, they are sent through
+ASGI (``readapi/http/queued_stream.py``).
 """
 
 from collections.abc import Sequence
@@ -9,13 +10,14 @@ from typing import Protocol
 
 from falcon.asgi import Request
 
-from domain.errors import TickViewError
-
 MAX_EVENT_ID_LENGTH = 8_192
 """Highest number of characters in the id of a live push event."""
 
+END_SECONDS = 10.0
+"""Seconds that a client has to read the unsent bytes after the application has ended the connection."""
+
 STREAM = "tickview.stream"
-"""Name of the stream among the extensions of the ASGI scope."""
+"""Name of the ``SocketStream`` among the extensions of the ASGI scope."""
 
 
 class Stream(Protocol):
@@ -23,7 +25,7 @@ class Stream(Protocol):
 
     @property
     def unsent_bytes(self) -> int:
-        """The number of written bytes that the operating system has not accepted yet."""
+        """The number of written bytes that the operating system or the web server has not accepted yet."""
         ...
 
     @property
@@ -31,12 +33,8 @@ class Stream(Protocol):
         """Whether the connection is closed or about to close."""
         ...
 
-    def open(self) -> None:
-        """Prepare the connection for ``write``: limit the bytes that the operating system buffers."""
-        ...
-
     def write(self, data: bytes) -> None:
-        """Send a complete frame or chunk. This method never waits."""
+        """Send a complete message. This method never waits."""
         ...
 
     async def drain(self) -> None:
@@ -56,6 +54,14 @@ class Stream(Protocol):
         """End the connection at once, and free the unsent bytes."""
         ...
 
+
+class SocketStream(Stream, Protocol):
+    """A connection whose messages are written to its socket: WebSocket frames, or chunks of an HTTP response."""
+
+    def open(self) -> None:
+        """Prepare the connection for ``write``: limit the bytes that the operating system buffers."""
+        ...
+
     async def wait_ended(self) -> None:
         """Wait for the end of the connection, whichever side ends it."""
         ...
@@ -65,23 +71,7 @@ class Stream(Protocol):
         ...
 
 
-class NoStreamError(TickViewError):
-    """The web server provides no streams, because it is not TickView's."""
-
-
-def find_stream(req: Request) -> Stream | None:
-    """Return the stream of a request's connection. None if the web server provides no streams."""
-    stream: Stream | None = (req.scope.get("extensions") or {}).get(STREAM)
-    return stream
-
-
-def stream_of(req: Request) -> Stream:
-    """Return the stream of a request's connection.
-
-    Raises:
-        NoStreamError: The web server provides no streams.
-    """
-    stream = find_stream(req)
-    if stream is None:
-        raise NoStreamError
+def find_socket_stream(req: Request) -> SocketStream | None:
+    """Return the stream over the socket of a request's connection. None if the web server provides none."""
+    stream: SocketStream | None = (req.scope.get("extensions") or {}).get(STREAM)
     return stream

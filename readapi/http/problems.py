@@ -14,7 +14,7 @@ from domain.errors import TickViewError
 from domain.list_rules import InvalidListError, NameTakenError, WorkspaceError
 from domain.workspace import NoSuchListError, OutdatedError
 from projections.versions import NoSuchBuildError
-from readapi.http.client_stream import NoStreamError, find_stream
+from readapi.http.client_stream import find_socket_stream
 from readapi.ports.errors import NoSuchReadModelError, NotFoldableError, UnavailableError
 
 Application = App[Request, Response]
@@ -149,7 +149,6 @@ def handle_errors(
     if not is_host:
         app.add_error_handler(Exception, _handle_unexpected_error)
         app.add_error_handler(falcon.HTTPError, _handle_http_error)
-    app.add_error_handler(NoStreamError, _handle_no_stream)
     for error in store_errors:
         app.add_error_handler(error, _store_error_handler(describe_store_error, is_host=is_host))
     app.add_error_handler(UnavailableError, _handle_unavailable)
@@ -166,7 +165,7 @@ async def _send(req: Request, resp: Response | None, problem: Problem, ws: WebSo
     if resp is None:
         headers = {"Content-Type": MEDIA_TYPE, **problem.headers}
         encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-        stream = find_stream(req)
+        stream = find_socket_stream(req)
         if stream is not None:
             await stream.refuse(problem.status.value, encoded, body)
         elif ws is not None:
@@ -232,16 +231,6 @@ async def _handle_not_foldable(
     req: Request, resp: Response | None, error: NotFoldableError, _params: Any, ws: WebSocket | None = None
 ) -> None:
     await _send(req, resp, Problem(HTTPStatus.CONFLICT, "not-foldable", str(error)), ws)
-
-
-async def _handle_no_stream(
-    req: Request, resp: Response | None, _error: NoStreamError, _params: Any, ws: WebSocket | None = None
-) -> None:
-    detail = (
-        "this server does not support live push: start uvicorn with --http infra.web_server.uvicorn:HttpStream "
-        "--ws infra.web_server.uvicorn:WebSocketStream, or run `tickview serve` for live push"
-    )
-    await _send(req, resp, Problem(HTTPStatus.NOT_IMPLEMENTED, "no-live-push", detail), ws)
 
 
 _DETAILS = {

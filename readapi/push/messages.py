@@ -1,6 +1,6 @@
-"""Messages of live push: JSON bodies, and their framing for SSE and WebSocket."""
+"""Messages of live push: JSON bodies, and their framing for SSE and WebSocket, over the socket and over ASGI."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import orjson
@@ -18,6 +18,10 @@ class PushMessage(NamedTuple):
     type: str
     id: str | None
     body: bytes
+
+
+Framing = Callable[[PushMessage], bytes]
+"""Encodes a message for a stream. Clients with equal framing and subscription get the same bytes."""
 
 
 def message(kind: str, event_id: str | None = None, **members: Any) -> PushMessage:
@@ -51,11 +55,21 @@ def websocket_frame(message: PushMessage) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8) + body
 
 
-def event_chunk(message: PushMessage) -> bytes:
-    """Frame a message as one server-sent event in one HTTP chunk (RFC 9112, section 7.1).
+def websocket_text(message: PushMessage) -> bytes:
+    """Return the text of a message for ``websocket.send`` of ASGI, where the web server makes the frame."""
+    return message.body
+
+
+def event(message: PushMessage) -> bytes:
+    """Encode a message as one server-sent event.
 
     The body fits on one ``data`` line, because encoded JSON has no line breaks.
     """
     identity = b"" if message.id is None else b"id: %b\n" % message.id.encode()
-    event = b"event: %b\n%bdata: %b\n\n" % (message.type.encode(), identity, message.body)
-    return b"%x\r\n%b\r\n" % (len(event), event)
+    return b"event: %b\n%bdata: %b\n\n" % (message.type.encode(), identity, message.body)
+
+
+def event_chunk(message: PushMessage) -> bytes:
+    """Frame a message as one server-sent event in one HTTP chunk (RFC 9112, section 7.1)."""
+    encoded = event(message)
+    return b"%x\r\n%b\r\n" % (len(encoded), encoded)

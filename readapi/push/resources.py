@@ -1,24 +1,20 @@
 """Resources of live push: server-sent events and WebSockets, for the active patterns or for any topics."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Sequence
 
-from falcon import PayloadTypeError, WebSocketDisconnected
-from falcon.asgi import Request, Response, SSEvent, WebSocket
+from falcon.asgi import Request, Response, WebSocket
 
 from readapi.access.guard import SUBPROTOCOL
-from readapi.http.client_stream import MAX_EVENT_ID_LENGTH, Stream, stream_of
-from readapi.http.identities import identity_of, is_admitted
+from readapi.http.client_stream import MAX_EVENT_ID_LENGTH
+from readapi.http.identities import identity_of
 from readapi.http.operation import Resource, operation
 from readapi.http.problems import invalid
 from readapi.patterns.list_filters import CallerWorkspace
+from readapi.push.client_connections import event_stream, serve_websocket
 from readapi.push.event_ids import parse_id, split_id
 from readapi.push.hub import Hub
 from readapi.push.pattern_parameters import PatternSubscriptionParameters
 from readapi.push.resumption import ResumePoint
-from readapi.push.subscribers import Subscriber, Transport
 from readapi.push.subscription_parameters import RequestedTopic, SubscriptionParameters, TopicsParameters
 from readapi.push.subscriptions import Subscription
 from readapi.push.topics import PATTERNS
@@ -53,23 +49,6 @@ def _check_id_length(hub: Hub, subscription: Subscription) -> None:
         raise invalid([{"field": "topics", "reason": reason}])
 
 
-@contextmanager
-def _connected(
-    hub: Hub, req: Request, stream: Stream, transport: Transport, subscription: Subscription
-) -> Iterator[Subscriber]:
-    """Open the stream of a client, count the connection, and let the client leave the hub at the end."""
-    subscriber = Subscriber(stream, transport, subscription, is_admitted(req))
-    connections = hub.metrics.connections.labels(transport)
-    connections.inc()
-    stream.open()
-    try:
-        with hub.connections.opened(identity_of(req).subject, subscription):
-            yield subscriber
-    finally:
-        hub.leave(subscriber)
-        connections.dec()
-
-
 class _PushResource(Resource):
     """Base of all resources of live push. Messages from WebSocket clients are ignored."""
 
@@ -90,7 +69,7 @@ class _PushResource(Resource):
         resp.set_header("Cache-Control", "no-store")
         # Without this header, nginx holds events back until they fill a buffer.
         resp.set_header("X-Accel-Buffering", "no")
-        resp.sse = _EventStream(self._hub, req, stream_of(req), subscription, resume_point)
+        resp.sse = event_stream(self._hub, req, subscription, resume_point)
 
     async def serve(
         self, req: Request, ws: WebSocket, requested: Sequence[RequestedTopic], last_event_id: str | None
@@ -98,12 +77,9 @@ class _PushResource(Resource):
         """Accept the WebSocket and send messages until it is closed. Raises Problem before it is accepted."""
         subscription = await self._subscription(req, requested)
         resume_point = _resume_point(last_event_id, subscription, "last_event_id")
-        stream = stream_of(req)
         # A browser that offers subprotocols, to send a token, closes the connection if the server selects none.
         await ws.accept(SUBPROTOCOL if SUBPROTOCOL in ws.subprotocols else None)
-        with _connected(self._hub, req, stream, "websocket", subscription) as subscriber:
-            await self._hub.follow(subscriber, resume_point)
-            await _wait_until_closed(ws)
+        await serve_websocket(self._hub, req, ws, subscription, resume_point)
 
     async def _subscription(self, req: Request, requested: Sequence[RequestedTopic]) -> Subscription:
         """Resolve the subscription of a request. Raises Problem (400, 429, 504) and UnavailableError."""
@@ -116,39 +92,6 @@ class _PushResource(Resource):
         _check_id_length(self._hub, subscription)
         self._hub.connections.check(identity_of(req).subject, subscription)
         return subscription
-
-
-@dataclass(frozen=True)
-class _EventStream:
-    """An iterator for Falcon that yields no event and ends with the connection.
-
-    The hub writes the events directly to the stream, past Falcon.
-    """
-
-    hub: Hub
-    req: Request
-    stream: Stream
-    subscription: Subscription
-    resume_point: ResumePoint | None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> SSEvent:
-        with _connected(self.hub, self.req, self.stream, "sse", self.subscription) as subscriber:
-            await self.hub.follow(subscriber, self.resume_point)
-            await self.stream.wait_ended()
-        raise StopAsyncIteration
-
-
-async def _wait_until_closed(ws: WebSocket) -> None:
-    while True:
-        try:
-            await ws.receive_text()
-        except PayloadTypeError:
-            pass
-        except WebSocketDisconnected:
-            return
 
 
 class _PatternResource(_PushResource):

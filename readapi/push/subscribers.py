@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Literal
 
 from readapi.http.client_stream import Stream
-from readapi.push.messages import PushMessage, event_chunk, message, websocket_frame
+from readapi.push.messages import Framing, PushMessage, message
 from readapi.push.metrics import PushMetrics
 from readapi.push.subscriptions import Subscription
 from readapi.push.topics import Topic
@@ -34,16 +33,13 @@ CODE_NOT_ADMITTED = 4001
 NOT_ADMITTED = "the token has expired or was revoked; connect again with a valid token and the last id"
 """Reason for a client whose token is no longer valid. At most 123 bytes."""
 
-Transport = Literal["sse", "websocket"]
-FRAMINGS: dict[Transport, Callable[[PushMessage], bytes]] = {"sse": event_chunk, "websocket": websocket_frame}
-
 
 class Subscriber:
     """One connected client.
 
     Args:
         stream: The connection.
-        transport: The framing of messages.
+        framing: Encodes messages for the connection.
         subscription: The topics and filters of the client.
         is_admitted: Tells whether the client's token is still valid.
     """
@@ -51,28 +47,28 @@ class Subscriber:
     def __init__(
         self,
         stream: Stream,
-        transport: Transport,
+        framing: Framing,
         subscription: Subscription,
         is_admitted: Callable[[], bool] = lambda: True,
     ) -> None:
         self.is_admitted = is_admitted
         self.stream = stream
-        self.transport = transport
+        self.framing = framing
         self.subscription = subscription
 
     def send(self, message: PushMessage) -> None:
         """Send a message to this client alone."""
-        self.stream.write(FRAMINGS[self.transport](message))
+        self.stream.write(self.framing(message))
 
 
-Audience = list[tuple[Subscription, list[tuple[Transport, list[Subscriber]]]]]
-"""A snapshot of the clients, by subscription and transport."""
+Audience = list[tuple[Subscription, list[tuple[Framing, list[Subscriber]]]]]
+"""A snapshot of the clients, by subscription and framing."""
 
 
 class Subscribers:
-    """All clients that are up to date, in groups of equal subscription and transport.
+    """All clients that are up to date, in groups of equal subscription and framing.
 
-    A broadcast encodes each message once per subscription, frames it once per transport, and writes the same bytes to
+    A broadcast encodes each message once per subscription, frames it once per framing, and writes the same bytes to
     every client of the group. The cost per client is one ``write``.
 
     Args:
@@ -85,25 +81,25 @@ class Subscribers:
         self._max_unsent_bytes = max_unsent_bytes
         self._behind: set[Subscriber] = set()
         """The clients for which bytes may wait, those that were dropped with bytes among them."""
-        self._groups: dict[Subscription, dict[Transport, set[Subscriber]]] = {}
+        self._groups: dict[Subscription, dict[Framing, set[Subscriber]]] = {}
 
     def join(self, subscriber: Subscriber) -> None:
         """Add a client to the group of its subscription."""
-        self._groups.setdefault(subscriber.subscription, {}).setdefault(subscriber.transport, set()).add(subscriber)
+        self._groups.setdefault(subscriber.subscription, {}).setdefault(subscriber.framing, set()).add(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Remove a client from its group. Does nothing if it is in no group."""
-        transports = self._groups.get(subscriber.subscription, {})
-        subscribers = transports.get(subscriber.transport, set())
+        framings = self._groups.get(subscriber.subscription, {})
+        subscribers = framings.get(subscriber.framing, set())
         subscribers.discard(subscriber)
         if not subscribers:
-            transports.pop(subscriber.transport, None)
-        if not transports:
+            framings.pop(subscriber.framing, None)
+        if not framings:
             self._groups.pop(subscriber.subscription, None)
 
     def move(self, subscriber: Subscriber, subscription: Subscription) -> None:
         """Change the subscription of a client. Does nothing if the client has left."""
-        if subscriber in self._groups.get(subscriber.subscription, {}).get(subscriber.transport, ()):
+        if subscriber in self._groups.get(subscriber.subscription, {}).get(subscriber.framing, ()):
             self.leave(subscriber)
             subscriber.subscription = subscription
             self.join(subscriber)
@@ -115,8 +111,8 @@ class Subscribers:
             topic: The topic to which the clients have subscribed. None for all clients.
         """
         return [
-            (subscription, [(transport, list(subscribers)) for transport, subscribers in transports.items()])
-            for subscription, transports in self._groups.items()
+            (subscription, [(framing, list(subscribers)) for framing, subscribers in framings.items()])
+            for subscription, framings in self._groups.items()
             if topic is None or any(each.topic is topic for each in subscription)
         ]
 
@@ -131,12 +127,12 @@ class Subscribers:
             Number of clients written to.
         """
         written = unchecked_bytes = 0
-        for subscription, transports in audience:
+        for subscription, framings in audience:
             message = message_for(subscription)
             if message is None:
                 continue
-            for transport, subscribers in transports:
-                data = FRAMINGS[transport](message)
+            for framing, subscribers in framings:
+                data = framing(message)
                 is_large = len(data) > SMALL_MESSAGE_BYTES
                 for subscriber in subscribers:
                     unsent = subscriber.stream.unsent_bytes
@@ -205,9 +201,9 @@ class Subscribers:
 
     def _group_of(self, subscriber: Subscriber) -> Hashable:
         """Return a value that is equal for clients with the same messages. A client that is resuming is alone."""
-        subscription, transport = subscriber.subscription, subscriber.transport
-        is_member = subscriber in self._groups.get(subscription, {}).get(transport, ())
-        return (subscription, transport) if is_member else subscriber
+        subscription, framing = subscriber.subscription, subscriber.framing
+        is_member = subscriber in self._groups.get(subscription, {}).get(framing, ())
+        return (subscription, framing) if is_member else subscriber
 
     def drop(self, subscriber: Subscriber, reason: str = TOO_SLOW) -> None:
         """Disconnect a client because it is too slow."""

@@ -76,14 +76,14 @@ class SubscriptionRenewal:
         changed = self.changed_workspaces.take(owners)
         workspaces = await self._read(owners if self._catalogue_state != state else changed)
         self._catalogue_state = state
-        for before, transports in audience:
+        for before, framings in audience:
             after = renewed(before, self._catalogue, workspaces)
             if after == before:
                 continue
-            for _, members in transports:
+            for _, members in framings:
                 for subscriber in members:
                     subscribers.move(subscriber, after)
-            clients = await subscribers.broadcast([(after, transports)], self._reset_message)
+            clients = await subscribers.broadcast([(after, framings)], self._reset_message)
             self._publisher.metrics.reset.inc(clients)
             await asyncio.sleep(0)
 

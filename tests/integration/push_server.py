@@ -84,10 +84,35 @@ class StubWorkspaceQueries:
         return [ResultRow(self.rows[user], "users", 1, user) for user in keys if user in self.rows]
 
 
-class PushServer:
-    """A live-push server in a thread, with its hub."""
+class UvicornServer(uvicorn.Server):
+    """uvicorn with TickView's protocols, or with other options."""
 
-    def __init__(self, heartbeat_seconds: float, projections: Mapping[str, AnyProjection], bounds: PushBounds) -> None:
+    def __init__(self, app: Any, listener: socket.socket, options: Mapping[str, Any] = PROTOCOL_OPTIONS) -> None:
+        super().__init__(uvicorn.Config(app, **options, log_config=None, timeout_graceful_shutdown=3))
+        self._listener = listener
+
+    def serve_until_stopped(self) -> None:
+        """Serve until ``should_exit`` is true."""
+        self.run([self._listener])
+
+
+class PushServer:
+    """A live-push server in a thread, with its hub.
+
+    Args:
+        heartbeat_seconds: Seconds between two heartbeats.
+        projections: The read models.
+        bounds: The bounds of live push.
+        open_server: Creates the web server from the application and the listener.
+    """
+
+    def __init__(
+        self,
+        heartbeat_seconds: float,
+        projections: Mapping[str, AnyProjection],
+        bounds: PushBounds,
+        open_server: Callable[[Any, socket.socket], Any] = UvicornServer,
+    ) -> None:
         self.freshness = StubFreshness()
         self.registry = CollectorRegistry()
         self.scopes = {"read", "operate"}
@@ -114,16 +139,10 @@ class PushServer:
         app.add_middleware(self)
         for path, resource in push_routes(self.hub, CallerWorkspace(workspaces)).items():
             app.add_route(path, resource)
-        config = uvicorn.Config(
-            app,
-            **PROTOCOL_OPTIONS,
-            log_config=None,
-            timeout_graceful_shutdown=3,
-        )
-        self.server = uvicorn.Server(config)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self.server.run, args=([self._listener],))
+        self.server = open_server(app, self._listener)
+        self._thread = threading.Thread(target=self.server.serve_until_stopped)
         self.loop: asyncio.AbstractEventLoop | None = None
 
     async def process_startup(self, _scope: Any, _event: Any) -> None:
@@ -209,9 +228,10 @@ def running_push_server(
     heartbeat_seconds: float = 3_600,
     projections: Mapping[str, AnyProjection] = READ_MODELS,
     bounds: PushBounds = UNBOUNDED,
+    open_server: Callable[[Any, socket.socket], Any] = UvicornServer,
 ) -> Iterator[PushServer]:
     """Run a live-push server whose hub has received the first build."""
-    server = PushServer(heartbeat_seconds, projections, bounds)
+    server = PushServer(heartbeat_seconds, projections, bounds, open_server)
     server.start()
     try:
         server.start_build()

@@ -4,13 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import falcon
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
 
 import readapi
 from infra.processes.errors import StartupError
@@ -23,7 +22,7 @@ HOSTS = {"falcon_app": "", "starlette_app": "/market", "fastapi_app": "/market",
 """Application -> the prefix of TickView in it."""
 
 PUSH_PROTOCOLS = ("--http", "infra.web_server.uvicorn:HttpStream", "--ws", "infra.web_server.uvicorn:WebSocketStream")
-"""Options of uvicorn with which live push works."""
+"""Options of uvicorn with which live push writes to the sockets of clients."""
 
 
 class Host(NamedTuple):
@@ -72,7 +71,7 @@ def host_responds(client: httpx.Client) -> bool:
 
 @pytest.fixture(scope="module", params=HOSTS)
 def host(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Host]:
-    """Each application with the protocols of uvicorn, which do not support live push."""
+    """Each application with the protocols of uvicorn."""
     with hosted(request.param, redis_url) as client:
         yield Host(request.param, client)
 
@@ -96,13 +95,28 @@ def test_the_service_works_in_a_host_application(host: Host) -> None:
     assert get_own_route(client).json() == {"own": True}
 
 
-def test_live_push_without_its_protocols_is_refused_with_the_options_to_set(host: Host) -> None:
-    refused = host.client.get("/api/patterns/stream")
-    assert (refused.status_code, refused.json()["type"]) == (501, "urn:tickview:problem:no-live-push")
-    assert "--http infra.web_server.uvicorn:HttpStream" in refused.json()["detail"]
-    with pytest.raises(InvalidStatus) as closed:
-        websocket(host.client, "/ws/patterns")
-    assert closed.value.response.status_code == 403
+def check_live_push(client: httpx.Client, name: str) -> None:
+    """Check that both transports tell a new pattern."""
+    # The service resets clients that connect before it knows the first build.
+    wait_until(lambda: scan_source(client) == "replica", "the replica answers")
+    stream = client.stream("GET", "/api/patterns/stream", params={"symbols": f"L-{name}"})
+    with websocket(client, f"/ws/patterns?symbols=L-{name}") as connection, stream as events:
+        lines = events.iter_lines()
+        assert receive(connection)["type"] == "ready"
+        assert next(lines) == "event: ready"
+        post(client, [detection(f"L-{name}")])
+        assert receive(connection)["type"] == "changes"
+        while next(lines) != "event: changes":
+            pass
+
+
+def test_live_push_works_with_the_protocols_of_uvicorn(host: Host) -> None:
+    check_live_push(host.client, host.name)
+
+
+def test_live_push_works_with_the_protocols_of_the_service(redis_url: str) -> None:
+    with hosted("starlette_app", redis_url, *PUSH_PROTOCOLS) as client:
+        check_live_push(client, "direct")
 
 
 @pytest.mark.parametrize("host", ["falcon_app"], indirect=True)
@@ -111,24 +125,6 @@ def test_a_falcon_application_keeps_its_own_errors(host: Host) -> None:
     assert (client.delete("/own").status_code, client.delete("/own").json()) == (500, {"own": "fault"})
     assert client.put("/own").status_code == 405
     assert client.get("/none").headers["content-type"] == "application/json"
-
-
-@pytest.mark.parametrize("name", HOSTS)
-def test_live_push_works_with_its_protocols(redis_url: str, name: str) -> None:
-    with ExitStack() as stack:
-        client = stack.enter_context(hosted(name, redis_url, *PUSH_PROTOCOLS))
-        # The service resets clients that connect before it knows the first build.
-        wait_until(lambda: scan_source(client) == "replica", "the replica answers")
-        connection = stack.enter_context(websocket(client, f"/ws/patterns?symbols=L-{name}"))
-        stream = client.stream("GET", "/api/patterns/stream", params={"symbols": f"L-{name}"})
-        events = stack.enter_context(stream)
-        lines = events.iter_lines()
-        assert receive(connection)["type"] == "ready"
-        assert next(lines) == "event: ready"
-        post(client, [detection(f"L-{name}")])
-        assert receive(connection)["type"] == "changes"
-        while next(lines) != "event: changes":
-            pass
 
 
 def test_an_embedded_service_requires_tokens(redis_url: str, tmp_path: Any) -> None:
