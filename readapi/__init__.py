@@ -1,22 +1,27 @@
 """The query API: a Falcon application with one package for each family of resources.
 
 ``tickview serve`` runs it. Two functions run it inside another application, with the settings from the environment:
-``init_app`` adds its routes to a Falcon application, ``create_app`` returns an ASGI application to mount.
+``init_app`` adds its routes to a Falcon or Flask application, ``create_app`` returns an ASGI application to mount.
+Nothing connects before the start of the application.
 
 The functions of this module import Falcon when they are called: the command line imports the ports of this package and
 must not load Falcon for them.
 """
 
+import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import projections
-from readapi.http.asgi import AsgiApplication
 
 if TYPE_CHECKING:
     from falcon.asgi import App
+    from fastapi import FastAPI
+    from flask import Flask
+
+    from readapi.http.mounting import MountedApplication
 
 TICKVIEW_PACKAGE = True
 """Distinguishes this package from another package named ``readapi``."""
@@ -52,34 +57,68 @@ class EmbeddedService(Protocol):
         ...
 
 
-def init_app(app: "App[Any, Any]") -> None:
-    """Add all routes of TickView to a Falcon ASGI application. Call this once, before the first request.
+def init_app(app: "App[Any, Any] | Flask") -> Literal[True]:
+    """Add all routes of TickView to a Falcon ASGI application or a Flask application. Call this once.
 
     Args:
-        app: The application.
+        app: The application, before its first request. Flask needs the extra ``flask``.
+
+    Returns:
+        True: the routes are added.
 
     Raises:
-        TypeError: The application is not a ``falcon.asgi.App``.
-        StartupError: Redis or a plug-in cannot be used, or a file with tokens or keys cannot be read.
+        TypeError: The application is neither a ``falcon.asgi.App`` nor a ``flask.Flask``.
+        ImportError: The extra ``flask`` is not installed.
+        StartupError: No Redis is configured, a plug-in cannot be used, or a file with tokens or keys cannot be read.
         pydantic.ValidationError: A setting is invalid.
     """
     from falcon.asgi import App
 
-    if not isinstance(app, App):
-        raise TypeError(f"init_app needs a falcon.asgi.App, not {type(app).__module__}.{type(app).__qualname__}")
-    _service().add_to(app)
+    flask = sys.modules.get("flask")
+    if flask is not None and isinstance(app, flask.Flask):
+        _add_to_flask(app)
+    elif isinstance(app, App):
+        _service().add_to(app)
+    else:
+        names = f"{type(app).__module__}.{type(app).__qualname__}"
+        raise TypeError(f"init_app needs a falcon.asgi.App or a flask.Flask, not {names}")
+    return True
 
 
-def create_app() -> AsgiApplication:
+def _add_to_flask(app: "Flask") -> None:
+    from falcon.inspect import inspect_routes
+
+    from readapi.http.mounting import MountedApplication
+
+    try:
+        from readapi.http.flask_bridge import add_to_flask
+    except ModuleNotFoundError as error:
+        raise ImportError("init_app needs a2wsgi for a Flask application: install tickview[flask]") from error
+    application = _service().add_to(None)
+    add_to_flask(app, MountedApplication(application), [route.path for route in inspect_routes(application)])
+
+
+def create_app() -> "MountedApplication":
     """Create an ASGI application to mount under Starlette, FastAPI or Django, at any prefix.
 
     Raises:
-        StartupError: Redis or a plug-in cannot be used, or a file with tokens or keys cannot be read.
+        StartupError: No Redis is configured, a plug-in cannot be used, or a file with tokens or keys cannot be read.
         pydantic.ValidationError: A setting is invalid.
     """
-    from readapi.http.mounting import without_prefix
+    from readapi.http.mounting import MountedApplication
 
-    return without_prefix(_service().add_to(None))
+    return MountedApplication(_service().add_to(None))
+
+
+def include_in_docs(app: "FastAPI") -> None:
+    """Let ``/docs`` of a FastAPI application include the TickView that is mounted in it.
+
+    Args:
+        app: The application.
+    """
+    from readapi.http.host_docs import include_in_docs
+
+    include_in_docs(app)
 
 
 def _service() -> EmbeddedService:

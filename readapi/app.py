@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import falcon
-from falcon.asgi import App
 from prometheus_client import CollectorRegistry
 
 from projections.activity import Activity
@@ -23,6 +22,7 @@ from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.symbols import SymbolResource, SymbolsResource
 from readapi.catalogue.universes import UniverseResource, UniversesResource
 from readapi.http.asgi import Lifespan
+from readapi.http.mounting import DocumentedApplication
 from readapi.http.openapi import DocumentResource, document
 from readapi.http.problems import Application, handle_errors
 from readapi.http.read_model import ReadModel
@@ -136,10 +136,12 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
             ports.read_models[ActivePatterns.name],
         ),
     }
-    routes["/openapi.json"] = DocumentResource(document(routes, guarded=guard.authenticator is not None))
+    described = document(routes, guarded=guard.authenticator is not None)
+    routes["/openapi.json"] = DocumentResource(described)
     access_rules(routes)
-    app = host or App(media_type=falcon.MEDIA_JSON)
-    if host is None:
+    app = host or DocumentedApplication(media_type=falcon.MEDIA_JSON)
+    if isinstance(app, DocumentedApplication):
+        app.document = described
         # The server ignores messages of WebSocket clients, so that Falcon need not queue them for the responder.
         app.ws_options.max_receive_queue = 0
     app.router_options.converters["parked_key"] = ParkedKeyConverter

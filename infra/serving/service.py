@@ -11,9 +11,9 @@ from domain.streams import market_logs
 from infra.access.open_guard import open_guard
 from infra.composition import (
     Stores,
+    check_partitions,
     open_dead_letters,
     open_logs,
-    open_market_logs,
     open_recorder,
     open_stores,
     unopened_stores,
@@ -76,11 +76,25 @@ def open_service(settings: Settings, open_queries: OpenStoredQueries = RedisRowQ
     guard = open_guard(settings)
     try:
         stores = open_stores(settings)
-        logs = open_market_logs(stores)
+        check_partitions(stores)
     except UnreachableServerError as error:
         logger.warning("the API starts without Redis, and answers when Redis comes", error=str(error))
         stores = unopened_stores(settings)
-        logs = open_logs(stores, market_logs(settings.partitions))
+    return _service(stores, guard, open_queries)
+
+
+def prepare_service(settings: Settings) -> Service:
+    """Prepare the common parts of the API without connecting to a server. ``ApiLifespan`` checks Redis at the start.
+
+    Raises:
+        StartupError: No Redis is configured, or a file with tokens or keys cannot be read.
+        NoSourceError: A projection is installed without its source.
+    """
+    return _service(unopened_stores(settings), open_guard(settings), RedisRowQueries)
+
+
+def _service(stores: Stores, guard: Guard, open_queries: OpenStoredQueries) -> Service:
+    logs = open_logs(stores, market_logs(stores.settings.partitions))
     dead_letters = open_dead_letters(stores)
     recorder = open_recorder(stores, logs, dead_letters)
     return Service(stores, guard, logs, dead_letters, recorder, release_code(), open_queries)

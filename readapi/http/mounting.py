@@ -4,21 +4,36 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from falcon.asgi import Request, Response, WebSocket
+from falcon.asgi import App, Request, Response, WebSocket
 
-from readapi.http.asgi import AsgiApplication, Lifespan
+from readapi.http.asgi import Lifespan
 
 
-def without_prefix(application: AsgiApplication) -> AsgiApplication:
-    """Wrap an application so that it finds its routes under any prefix (``root_path`` of the ASGI scope)."""
+class DocumentedApplication(App[Any, Any]):
+    """A Falcon application with its OpenAPI document."""
 
-    async def mounted(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    document: Mapping[str, Any]
+
+
+class MountedApplication:
+    """An ASGI application that finds its routes under any prefix (``root_path`` of the ASGI scope).
+
+    Args:
+        application: The application, which must be documented.
+    """
+
+    def __init__(self, application: App[Any, Any]) -> None:
+        assert isinstance(application, DocumentedApplication)
+        self._application = application
+        self.document = application.document
+        """The OpenAPI document, with paths without the prefix."""
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Serve a connection."""
         prefix, path = scope.get("root_path", ""), scope.get("path", "")
         if prefix and path.startswith(f"{prefix}/"):
             scope = {**scope, "path": path[len(prefix) :]}
-        await application(scope, receive, send)
-
-    return mounted
+        await self._application(scope, receive, send)
 
 
 class LazyLifespan:

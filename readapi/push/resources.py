@@ -1,6 +1,7 @@
 """Resources of live push: server-sent events and WebSockets, for the active patterns or for any topics."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from falcon.asgi import Request, Response, WebSocket
 
@@ -8,7 +9,7 @@ from readapi.access.guard import SUBPROTOCOL
 from readapi.http.client_stream import MAX_EVENT_ID_LENGTH
 from readapi.http.identities import identity_of
 from readapi.http.operation import Resource, operation
-from readapi.http.problems import invalid
+from readapi.http.problems import Problem, invalid
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.push.client_connections import event_stream, serve_websocket
 from readapi.push.event_ids import parse_id, split_id
@@ -22,6 +23,14 @@ from readapi.push.updates import event_id_for
 
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
 """Request header that an ``EventSource`` sends when it reconnects."""
+
+WSGI_ENVIRON = "wsgi_environ"
+"""Member of the ASGI scope behind a WSGI server. There, an event stream would occupy a thread of the server."""
+
+NO_PUSH = (
+    "a WSGI server cannot push: for live push, connect to `tickview serve`, or run the application under an ASGI server"
+)
+"""Why there is no live push behind a WSGI server."""
 
 
 def _resume_point(event_id: str | None, subscription: Subscription, field: str) -> ResumePoint | None:
@@ -60,6 +69,8 @@ class _PushResource(Resource):
         self, req: Request, resp: Response, requested: Sequence[RequestedTopic], last_event_id: str | None
     ) -> None:
         """Send server-sent events until the client disconnects or is dropped. Raises Problem and UnavailableError."""
+        if WSGI_ENVIRON in req.scope:
+            raise Problem(HTTPStatus.NOT_IMPLEMENTED, "no-live-push", NO_PUSH)
         header = req.get_header(LAST_EVENT_ID_HEADER)
         field, event_id = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", last_event_id)
         subscription = await self._subscription(req, requested)

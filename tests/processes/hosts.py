@@ -61,6 +61,29 @@ def fastapi_app() -> Any:
         return {"own": True}
 
     app.mount("/market", readapi.create_app())
+    readapi.include_in_docs(app)
+    return app
+
+
+def flask_app() -> Any:
+    """Create a Flask application that reads each body before its routes do."""
+    from flask import Flask, jsonify, request
+
+    app = Flask(__name__)
+
+    @app.before_request
+    def read_body() -> None:
+        request.get_json(silent=True)
+
+    @app.route("/own")
+    def own() -> Any:
+        return jsonify(own=True)
+
+    @app.route("/api/health/live")
+    def live() -> Any:
+        return jsonify(own=True)
+
+    assert readapi.init_app(app)
     return app
 
 

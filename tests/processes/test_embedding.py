@@ -1,6 +1,7 @@
-"""The service embedded in applications of four frameworks: real HTTP, a real Valkey and a real worker."""
+"""The service embedded in applications of five frameworks: real HTTP, a real Valkey and a real worker."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ import pytest
 import readapi
 from infra.processes.errors import StartupError
 from tests import servers
+from tests.processes import hosts
 from tests.processes.api_service import detection, post, scan_source
 from tests.processes.push_clients import receive, websocket
 from tests.processes.roles import running_role, stop, wait_until
 
-HOSTS = {"falcon_app": "", "starlette_app": "/market", "fastapi_app": "/market", "django_app": ""}
+HOSTS = {"falcon_app": "", "starlette_app": "/market", "fastapi_app": "/market", "django_app": "", "flask_app": ""}
 """Application -> the prefix of TickView in it."""
 
 PUSH_PROTOCOLS = ("--http", "infra.web_server.uvicorn:HttpStream", "--ws", "infra.web_server.uvicorn:WebSocketStream")
@@ -44,12 +46,15 @@ def redis_url() -> Iterator[str]:
 
 @contextmanager
 def hosted(name: str, redis_url: str, *options: str, **settings: Any) -> Iterator[httpx.Client]:
-    """Run an application under uvicorn. Yield a client of the service in it."""
+    """Run an application under uvicorn, or a Flask application under gunicorn. Yield a client of the service in it."""
     port = servers.free_port()
     environment = {**os.environ, "TICKVIEW_REDIS_URL": redis_url, "TICKVIEW_WAIT_SECONDS": "30"}
     environment |= {f"TICKVIEW_{setting.upper()}": str(value) for setting, value in settings.items()}
-    application = ("--factory", f"tests.processes.hosts:{name}", "--port", str(port), *options)
-    process = subprocess.Popen([sys.executable, "-m", "uvicorn", *application], env=environment)
+    application = f"tests.processes.hosts:{name}"
+    server = ["uvicorn", "--factory", application, "--port", str(port), "--timeout-graceful-shutdown", "3"]
+    if name == "flask_app":
+        server = ["gunicorn", f"{application}()", "--bind", f"127.0.0.1:{port}", "--preload", "--no-control-socket"]
+    process = subprocess.Popen([sys.executable, "-m", *server, *options], env=environment)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}{HOSTS[name]}", timeout=60) as client:
             wait_until(lambda: host_responds(client), "the application responds")
@@ -111,7 +116,49 @@ def check_live_push(client: httpx.Client, name: str) -> None:
 
 
 def test_live_push_works_with_the_protocols_of_uvicorn(host: Host) -> None:
-    check_live_push(host.client, host.name)
+    if host.name == "flask_app":
+        refused = host.client.get("/api/patterns/stream")
+        assert (refused.status_code, refused.json()["type"]) == (501, "urn:tickview:problem:no-live-push")
+        assert "a WSGI server cannot push" in refused.json()["detail"]
+    else:
+        check_live_push(host.client, host.name)
+
+
+@pytest.mark.parametrize("host", ["flask_app"], indirect=True)
+def test_a_flask_application_keeps_its_own_routes(host: Host) -> None:
+    assert host.client.get("/api/health/live").json() == {"own": True}
+    assert host.client.get("/none").headers["content-type"].startswith("text/html")
+    assert host.client.patch("/api/health").status_code == 405
+    assert host.client.head("/api/health").status_code == 200
+    assert host.client.get("/api/read-models/patterns/no%2Fsuch%20row").status_code == 404
+
+
+@pytest.mark.parametrize("host", ["fastapi_app"], indirect=True)
+def test_the_api_reference_of_a_fastapi_application_includes_the_service(host: Host) -> None:
+    document = host.client.get(str(host.client.base_url.copy_with(path="/openapi.json"))).json()
+    scan = document["paths"]["/market/api/patterns/scan"]["get"]
+    schema = scan["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    assert schema.rpartition("/")[2] in document["components"]["schemas"]
+    assert "/own" in document["paths"]
+
+
+def test_a_host_starts_while_redis_is_away() -> None:
+    port = servers.free_port()
+    with hosted("starlette_app", f"redis://127.0.0.1:{port}", wait_seconds=1) as client:
+        assert client.get("/api/patterns/scan").status_code == 503
+        with servers.valkey(port=port):
+            event = [detection("late")]
+            wait_until(lambda: client.post("/api/events", json=event).status_code == 201, "the service records events")
+
+
+@pytest.mark.parametrize("framework", ["falcon_app", "flask_app", "fastapi_app"])
+def test_nothing_connects_before_the_start(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as redis:
+        monkeypatch.setenv("TICKVIEW_REDIS_URL", f"redis://127.0.0.1:{redis.getsockname()[1]}")
+        getattr(hosts, framework)()
+        redis.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            redis.accept()
 
 
 def test_live_push_works_with_the_protocols_of_the_service(redis_url: str) -> None:
@@ -143,6 +190,6 @@ def test_a_service_with_an_unknown_plugin_is_refused(monkeypatch: pytest.MonkeyP
         readapi.create_app()
 
 
-def test_init_app_refuses_a_wsgi_application() -> None:
-    with pytest.raises(TypeError, match=r"needs a falcon.asgi.App, not falcon.app.App"):
+def test_init_app_refuses_another_wsgi_application() -> None:
+    with pytest.raises(TypeError, match=r"needs a falcon.asgi.App or a flask.Flask, not falcon.app.App"):
         readapi.init_app(falcon.App())  # type: ignore[arg-type]
