@@ -67,7 +67,7 @@ $(VENV)/python:
 	@touch $@
 
 $(VENV)/run: $(VENV)/python setup.cfg constraints.txt
-	$(INSTALL) --editable '.[embedded,demo,parquet]'
+	$(INSTALL) --editable '.[embedded,demo,parquet,socketio]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/python setup.cfg constraints.txt

@@ -7,6 +7,7 @@ therefore names the folder first (``infra/serving/server.py``).
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -34,6 +35,7 @@ from infra.serving.operations import RedisOperations
 from infra.serving.replicas import ReplicatedReadModel
 from infra.serving.row_history import PostgresHistory
 from infra.serving.service import METRICS_FOLDER_VARIABLE, Service
+from infra.serving.socket_io import is_installed, open_socket_io
 from infra.serving.workspace_commands import AsyncWorkspaceCommands
 from infra.settings import Settings
 from infra.workspaces.repository import WorkspaceRepository
@@ -47,8 +49,10 @@ from projections.workspaces import Workspaces
 from readapi.app import ArchivePorts, Ports, ReadModels, Runtime, create_app
 from readapi.catalogue.filters import Catalogue
 from readapi.http.asgi import Lifespan
+from readapi.http.mounting import DocumentedApplication, starter
 from readapi.http.problems import Application
 from readapi.http.read_model import ReadModel
+from readapi.patterns.list_filters import CallerWorkspace
 from readapi.ports.commands import Commands
 from readapi.push.connections import PushBounds
 from readapi.push.hub import Hub, PushTimes
@@ -70,6 +74,7 @@ def build_app(
     service: Service,
     host: Application | None = None,
     wrap_lifespan: Callable[[Lifespan], Lifespan] = lambda lifespan: lifespan,
+    session_folder: Path | None = None,
 ) -> Application:
     """Build the application of one process. Nothing connects before its start.
 
@@ -77,6 +82,7 @@ def build_app(
         service: The parts that all processes have in common.
         host: An application that gets all routes. None to create an application.
         wrap_lifespan: Wraps the middleware that starts and stops the process.
+        session_folder: A folder for the processes that share the listener. None if this is the only process.
     """
     connections = connect_process(service)
     freshness = RedisFreshness()
@@ -95,7 +101,12 @@ def build_app(
         lambda: show_replicas(gauges, live),
     )
     runtime = Runtime(wrap_lifespan(lifespan), (RedisError,), unavailability, process_registry=open_process_registry())
-    return create_app(ports, hub, service.guard, runtime, host)
+    app = create_app(ports, hub, service.guard, runtime, host)
+    if isinstance(app, DocumentedApplication) and is_installed():
+        url, workspace = redis_url(service.stores.settings), CallerWorkspace(read_models[Workspaces.name])
+        start = starter(runtime.lifespan)
+        app.socket_io = open_socket_io(hub, service.guard, workspace, url, start, session_folder)
+    return app
 
 
 def show_replicas(gauges: ReplicaGauges, live: LiveReadModels) -> None:

@@ -19,6 +19,7 @@ from infra.read_models.row_queries import RedisRowQueries
 from infra.serving.service import METRICS_FOLDER_VARIABLE, OpenStoredQueries, open_service
 from infra.settings import Settings
 from infra.web_server.gunicorn import Server
+from readapi.http.mounting import MountedApplication
 
 logger = structlog.get_logger()
 
@@ -44,7 +45,8 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
     from infra.serving.app import build_app
     from infra.serving.metric_files import retire_process
 
-    application = build_app(service)
+    sessions = Path(tempfile.mkdtemp(prefix="tickview-sessions-"))
+    application = MountedApplication(build_app(service, session_folder=sessions))
     # This process answers no request. Its values, all zero, would be shown beside those of the API processes.
     retire_process(Path(metrics), os.getpid())
     # The garbage collector writes to the objects that it visits. Without the freeze, the processes would copy them.
@@ -57,13 +59,17 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
         except (OSError, ValueError) as error:
             logger.warning("metrics of an ended process lost", process=process, error=str(error))
 
+    def remove_folders() -> None:
+        for folder in (metrics, sessions):
+            rmtree(folder, ignore_errors=True)
+
     options = {
         "bind": f"fd://{listener.fileno()}",
         "workers": settings.api_processes,
         "proc_name": "tickview serve",
         "control_socket_disable": True,
         "child_exit": lambda _, worker: retire(worker.pid),
-        "on_exit": lambda _: rmtree(metrics, ignore_errors=True),
+        "on_exit": lambda _: remove_folders(),
         "logconfig_dict": LIBRARY_LOGS,
         "loglevel": "warning",
     }

@@ -42,6 +42,10 @@ _LOCAL_HOST = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]+)?", 
 _METHODS = ("get", "post", "put", "patch", "delete", "websocket")
 
 
+_CONNECTION = Operation("Receive live changes.", "read", {}, is_stream=True)
+"""The declaration of a connection outside of Falcon."""
+
+
 class Guard:
     """Falcon middleware for access control.
 
@@ -75,6 +79,11 @@ class Guard:
         """Check the request of a WebSocket before it is accepted. Raises Problem (400, 401, 403, 429)."""
         if declared := operation_of(resource, "websocket"):
             self._admit(req, declared, changes_data=True)
+
+    def admit_connection(self, req: Request) -> None:
+        """Check the request that opens a connection outside of Falcon. Raises Problem (400, 401, 403, 429)."""
+        check_origin(req, self.origins)
+        self._admit(req, _CONNECTION, changes_data=False)
 
     def _admit(self, req: Request, declared: Operation, *, changes_data: bool) -> None:
         if changes_data:

@@ -1,22 +1,27 @@
 """TickView inside another application: at any path prefix, and without a start-up event from the host."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from falcon.asgi import App, Request, Response, WebSocket
 
-from readapi.http.asgi import Lifespan
+from readapi.http.asgi import AsgiApplication, Lifespan
+
+SOCKET_IO_PATH = "/socket.io/"
+"""Start of the paths of Socket.IO."""
 
 
 class DocumentedApplication(App[Any, Any]):
     """A Falcon application with its OpenAPI document."""
 
     document: Mapping[str, Any]
+    socket_io: AsgiApplication | None = None
+    """Serves the paths below ``/socket.io/``. None if Socket.IO is not installed."""
 
 
 class MountedApplication:
-    """An ASGI application that finds its routes under any prefix (``root_path`` of the ASGI scope).
+    """An ASGI application with Socket.IO that finds its routes under any prefix (``root_path`` of the ASGI scope).
 
     Args:
         application: The application, which must be documented.
@@ -32,8 +37,12 @@ class MountedApplication:
         """Serve a connection."""
         prefix, path = scope.get("root_path", ""), scope.get("path", "")
         if prefix and path.startswith(f"{prefix}/"):
-            scope = {**scope, "path": path[len(prefix) :]}
-        await self._application(scope, receive, send)
+            path = path[len(prefix) :]
+            scope = {**scope, "path": path}
+        if path.startswith(SOCKET_IO_PATH) and self._application.socket_io is not None:
+            await self._application.socket_io(scope, receive, send)
+        else:
+            await self._application(scope, receive, send)
 
 
 class LazyLifespan:
@@ -71,3 +80,13 @@ class LazyLifespan:
         """Start the process before the first WebSocket handshake."""
         if not self._is_started:
             await self.process_startup(req.scope, {})
+
+
+def starter(lifespan: Lifespan) -> Callable[[dict[str, Any]], Awaitable[None]]:
+    """Return a function that starts the process before a connection outside of Falcon. Its argument is the scope."""
+
+    async def start(scope: dict[str, Any]) -> None:
+        if isinstance(lifespan, LazyLifespan):
+            await lifespan.process_startup(scope, {})
+
+    return start

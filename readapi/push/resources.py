@@ -73,7 +73,7 @@ class _PushResource(Resource):
             raise Problem(HTTPStatus.NOT_IMPLEMENTED, "no-live-push", NO_PUSH)
         header = req.get_header(LAST_EVENT_ID_HEADER)
         field, event_id = (LAST_EVENT_ID_HEADER, header) if header else ("last_event_id", last_event_id)
-        subscription = await self._subscription(req, requested)
+        subscription = await resolve_subscription(self._hub, self._caller_workspace, req, requested)
         resume_point = _resume_point(event_id, subscription, field)
         # Falcon sets the content type of a stream, but not in the answer to HEAD, which has no stream.
         resp.content_type = "text/event-stream"
@@ -86,23 +86,25 @@ class _PushResource(Resource):
         self, req: Request, ws: WebSocket, requested: Sequence[RequestedTopic], last_event_id: str | None
     ) -> None:
         """Accept the WebSocket and send messages until it is closed. Raises Problem before it is accepted."""
-        subscription = await self._subscription(req, requested)
+        subscription = await resolve_subscription(self._hub, self._caller_workspace, req, requested)
         resume_point = _resume_point(last_event_id, subscription, "last_event_id")
         # A browser that offers subprotocols, to send a token, closes the connection if the server selects none.
         await ws.accept(SUBPROTOCOL if SUBPROTOCOL in ws.subprotocols else None)
         await serve_websocket(self._hub, req, ws, subscription, resume_point)
 
-    async def _subscription(self, req: Request, requested: Sequence[RequestedTopic]) -> Subscription:
-        """Resolve the subscription of a request. Raises Problem (400, 429, 504) and UnavailableError."""
-        needs_workspace = any(query.needs_workspace for _, query, _ in requested)
-        workspace = await self._caller_workspace.read(req) if needs_workspace else None
-        catalogue = self._hub.catalogue
-        subscription = tuple(
-            query.subscription(topic, parameters, catalogue, workspace) for topic, query, parameters in requested
-        )
-        _check_id_length(self._hub, subscription)
-        self._hub.connections.check(identity_of(req).subject, subscription)
-        return subscription
+
+async def resolve_subscription(
+    hub: Hub, caller_workspace: CallerWorkspace, req: Request, requested: Sequence[RequestedTopic]
+) -> Subscription:
+    """Resolve the subscription of a request. Raises Problem (400, 429, 504) and UnavailableError."""
+    needs_workspace = any(query.needs_workspace for _, query, _ in requested)
+    workspace = await caller_workspace.read(req) if needs_workspace else None
+    subscription = tuple(
+        query.subscription(topic, parameters, hub.catalogue, workspace) for topic, query, parameters in requested
+    )
+    _check_id_length(hub, subscription)
+    hub.connections.check(identity_of(req).subject, subscription)
+    return subscription
 
 
 class _PatternResource(_PushResource):
