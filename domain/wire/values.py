@@ -9,6 +9,7 @@ from datetime import UTC, datetime, tzinfo
 from math import inf, isfinite
 from typing import Any, TypeVar
 
+from domain.symbols import is_symbol
 from domain.wire.refusal import RefusedError, preview
 
 Field = tuple[str, Any]
@@ -39,7 +40,6 @@ _NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*
 _NO_NUMBER = re.compile(r"\s*[+-]?(nan|inf|infinity)\s*", re.IGNORECASE)
 """NaN and infinity as texts. The parser of messages turns the constants into such texts."""
 
-_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.:\-^=/_]{0,31}")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@+=~\-]{0,127}")
 
 
@@ -175,13 +175,13 @@ def _parse_iso_8601(text: str, timezone: tzinfo) -> float | None:
 
 
 def symbol(field: Field) -> str:
-    """Read a ticker symbol of 1 to 32 characters and return it in capitals: ``AAPL``, ``BRK.B``, ``X:BTCUSD``."""
+    """Read a ticker symbol of 1 to 32 characters in its case: ``AAPL``, ``BRK.B``, ``X:BTCUSD``, ``TpC``."""
     name, value = field
-    if isinstance(value, str) and _SYMBOL.fullmatch(ticker := value.strip()):
-        return ticker.upper()
+    if isinstance(value, str) and is_symbol(ticker := value.strip()):
+        return ticker
     raise RefusedError(
         "not-a-symbol",
-        f"{name} is {preview(value)}, which is not a symbol: expected 1 to 32 letters, digits or . : - ^ = / _",
+        f"{name} is {preview(value)}, which is not a symbol: expected 1 to 32 printable characters without white space",
     )
 
 
@@ -212,8 +212,8 @@ def pattern_name(field: Field) -> str:
 
 
 def tier(field: Field) -> str:
-    """Read a detector tier or time frame and return it in small letters. It must not contain a colon."""
-    return text(field, max_length=32, forbidden=":").lower()
+    """Read a detector tier or time frame in its case: ``1M`` is not ``1m``. It must not contain a colon."""
+    return text(field, max_length=32, forbidden=":")
 
 
 def identifier(field: Field) -> str:

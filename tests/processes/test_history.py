@@ -149,7 +149,13 @@ def test_event_of_a_partly_refused_message_names_the_dead_letter(client: httpx.C
     assert response.status_code == 207
     letter = response.json()["refused"][0]["dead_letter"]
     [before] = audit_events(client, stream="symbol-AAPL")
-    assert before["origin"] == {"via": "http", "subject": "developer", "token": None, "dead_letter": letter}
+    assert before["origin"] == {
+        "via": "http",
+        "subject": "developer",
+        "token": None,
+        "dead_letter": letter,
+        "percent": None,
+    }
     retry = client.post(f"/api/dead-letters/{letter}/retry")
     assert retry.status_code == 207, "the detection of MSFT is still invalid"
     [after] = audit_events(client, stream="symbol-AAPL")
@@ -167,5 +173,11 @@ def test_event_of_a_retry_names_the_retry_and_the_dead_letter(redis: Redis, redi
         retry = client.post(f"/api/dead-letters/{letter['id']}/retry")
         assert retry.status_code == 201, retry.text
         [event] = audit_events(client, stream="symbol-AAPL")
-        assert event["origin"] == {"via": "retry", "subject": None, "token": None, "dead_letter": letter["id"]}
+        assert event["origin"] == {
+            "via": "retry",
+            "subject": None,
+            "token": None,
+            "dead_letter": letter["id"],
+            "percent": None,
+        }
         assert event["hash"] is None, "without an archiver, an event has no hash"

@@ -43,7 +43,7 @@ DETECTED: dict[str, dict[str, Any]] = {
     "fallback-detector": {"source": "fallback_detector", "tier": "fallback"},
     "flat-source-is-tier": {"tier": "intraday", "source": "unknown", "current_price": 2750.5},
     "no-event-type-tier": {"tier": "daily", "current_price": 150.25, "source": "TickStockPL-Test"},
-    "s26-flat-timeframe": {"tier": "daily", "relative_strength": 75.5, "relative_volume": 2.5, "current_price": 150.25},
+    "s26-flat-timeframe": {"tier": "Daily", "relative_strength": 75.5, "relative_volume": 2.5, "current_price": 150.25},
     "s17-registry-flat-on-patterns": {"pattern": "WeeklyBO", "tier": "daily", "current_price": 195.45},
     "s17-registry-own-channel": {"pattern": "WeeklyBO", "tier": "daily"},
     "s19-tier-channel-daily": {"tier": "daily"},
