@@ -63,7 +63,7 @@ class PatternEvent(Event):
     """An event about one detection. A symbol, a pattern and the time of detection identify a detection."""
 
     symbol: str
-    """Ticker symbol in capitals, 1 to 32 characters."""
+    """Ticker symbol in the case of the producer, 1 to 32 characters. Release 0.1 stored capitals."""
     pattern: str
     """Name of the pattern, for example ``Doji``."""
     detected_at: Timestamp
@@ -79,7 +79,7 @@ class PatternDetected(PatternEvent):
     """A detector has found a pattern."""
 
     tier: str = UNKNOWN_TIER
-    """Tier or time frame of the detector: ``daily``, ``intraday``, ``1min`` …"""
+    """Tier or time frame of the detector: ``daily``, ``1min``, ``1M`` … Release 0.1 stored small letters."""
     confidence: Confidence
     expires_at: Timestamp | None = None
     """Time at which the pattern ceases to be valid. None: the pattern does not expire by itself."""
@@ -188,7 +188,7 @@ class SymbolEvent(Event):
     """An event about one symbol of the catalogue."""
 
     symbol: str
-    """Ticker symbol in capitals, 1 to 32 characters."""
+    """Ticker symbol in the case of the producer, 1 to 32 characters. Release 0.1 stored capitals."""
 
     @property
     def stream(self) -> str:

@@ -76,7 +76,7 @@ def validate_symbols(symbols: Sequence[str]) -> tuple[str, ...]:
     """Validate the symbols of a watchlist.
 
     Returns:
-        The symbols in capitals, in the same order.
+        The symbols in the same order. A symbol in small letters is converted to capitals: users type it so.
 
     Raises:
         InvalidListError: There are more than ``MAX_SYMBOLS``, a text is not a symbol, or a symbol occurs twice.
@@ -86,7 +86,7 @@ def validate_symbols(symbols: Sequence[str]) -> tuple[str, ...]:
     places: dict[str, int] = {}
     faults = []
     for place, text in enumerate(symbols):
-        symbol = text.upper()
+        symbol = text.upper() if text.isascii() and text.islower() else text
         if not is_symbol(text):
             faults.append((f"symbols[{place}]", f"{SYMBOL_RULE}, and is {text[:48]!r}"))
         elif symbol in places:

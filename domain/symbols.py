@@ -1,16 +1,24 @@
-"""The syntax of ticker symbols in requests and in users' lists."""
+"""The syntax of ticker symbols in messages, in requests and in users' lists."""
 
-import re
+MAX_SYMBOL_LENGTH = 32
+"""Highest number of characters in a symbol."""
 
-SYMBOL_PATTERN = "^[A-Za-z0-9^][A-Za-z0-9.:\\-^=/_]{0,31}$"
-"""The regular expression of a symbol (ECMA-262, for OpenAPI). Symbols ignore case and are stored in capitals."""
+SYMBOL_PATTERN = f"^[^\\s\\x00-\\x1f\\x7f-\\x9f\\ufffd]{{1,{MAX_SYMBOL_LENGTH}}}$"
+"""The regular expression of a symbol (ECMA-262, for OpenAPI). It also matches some unprintable characters."""
 
-SYMBOL_RULE = "should be a symbol: 1 to 32 letters, digits or . : - ^ = / _"
+SYMBOL_RULE = f"should be a symbol: 1 to {MAX_SYMBOL_LENGTH} printable characters without white space"
 """The requirement that a text breaks if it is not a symbol. It follows the name of a field."""
-
-_SYMBOL = re.compile(SYMBOL_PATTERN.removesuffix("$") + r"\Z")
 
 
 def is_symbol(text: str) -> bool:
-    """Return whether a text has the syntax of a symbol. The symbol need not be in the catalogue."""
-    return _SYMBOL.match(text) is not None
+    """Return whether a text has the syntax of a symbol: ``AAPL``, ``BRK.B``, ``^GSPC``, ``/ES``, ``TpC``.
+
+    The case of letters matters: ``TpC`` is a preferred share, and ``TPC`` is another company. The symbol need not be in
+    the catalogue.
+    """
+    return 0 < len(text) <= MAX_SYMBOL_LENGTH and text.isprintable() and not any(map(str.isspace, text))
+
+
+def fold_symbol(symbol: str) -> str:
+    """Return the form of a symbol that queries compare. Symbols that differ only in case have the same form."""
+    return symbol.upper()

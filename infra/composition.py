@@ -6,13 +6,14 @@ and passes the result to the next functions.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from domain.horizon import Horizon
 from domain.streams import OPERATIONS_LOG, USERS_LOG, market_logs
-from domain.wire import Bounds
+from domain.wire import Bounds, Conventions
 from infra.archive.log_archive import PostgresArchive
 from infra.embedded import find_servers
 from infra.log.durability import check_durability
@@ -217,7 +218,8 @@ def open_recorder(stores: Stores, market_logs: Mapping[str, EventLog], dead_lett
     """Return a recorder that records messages in the market log, and refused messages as dead letters."""
     settings = stores.settings
     horizon = Horizon(settings.time_horizon, settings.expiry_horizon, settings.beyond_horizon == "clamp")
-    return Recorder(market_logs, dead_letters, Bounds(settings.max_message_bytes, horizon))
+    conventions = Conventions.of(ZoneInfo(settings.producer_timezone), settings.tiers)
+    return Recorder(market_logs, dead_letters, Bounds(settings.max_message_bytes, horizon), conventions)
 
 
 def open_intake(recorder: Recorder, settings: Settings) -> Intake:

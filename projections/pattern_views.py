@@ -1,6 +1,7 @@
 """The views of ``patterns``: the compact form for the scan of the UI, and the full form with all values."""
 
 from functools import lru_cache
+from math import floor, log10
 from typing import Any
 
 from projections.views import Converted, Elapsed, Remaining, View
@@ -53,8 +54,11 @@ def factor(value: float) -> str:
 
 
 def dollars(price: float) -> str:
-    """Price in dollars: ``$150.25``."""
-    return f"${decimal(price, 2)}" if price >= 0 else f"-${decimal(-price, 2)}"
+    """Price in dollars: ``$150.25``. A price below a cent has four significant digits: ``$0.001234``."""
+    amount = abs(price)
+    # 0.01 has no more decimals than other prices. Decimals end where a float has no more of them.
+    decimals = 2 if amount >= 0.01 or amount < 1e-300 else 3 - floor(log10(amount))
+    return f"{'-' if price < 0 else ''}${decimal(amount, decimals)}"
 
 
 def signed_percent(change: float) -> str:

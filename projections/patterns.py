@@ -85,7 +85,7 @@ class ActivePatterns(Projection[PatternRow, Handled]):
     """The projection of active patterns. A pattern is active until an event expires it."""
 
     name = "patterns"
-    version = 1
+    version = 2
     row = PatternRow
     handles = (PatternDetected, PatternUpdated, PatternExpired)
     key = "id"

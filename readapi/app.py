@@ -209,7 +209,7 @@ def _catalogue_routes(models: ReadModels, catalogue: Catalogue, clock: Callable[
     return {
         "/api/dashboard/stats": DashboardResource(models[Activity.name], catalogue, clock),
         "/api/symbols": SymbolsResource(catalogue),
-        "/api/symbols/{symbol:path}": SymbolResource(catalogue.symbols, models[ActivePatterns.name], clock),
+        "/api/symbols/{symbol:path}": SymbolResource(catalogue, models[ActivePatterns.name], clock),
         "/api/users/universe": UniversesResource(catalogue.universes),
         "/api/users/universe/{key}": UniverseResource(catalogue.universes),
     }

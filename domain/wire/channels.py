@@ -1,10 +1,12 @@
 """The registry of channels: the Redis channels of producers, and how a message on each of them is read.
 
-TickView's own channels and those of plug-ins are registered in the same way.
+TickView's own channels and those of plug-ins are registered in the same way. An operator can add names of further Redis
+channels that carry the same kinds of messages.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from domain.errors import TickViewError
@@ -48,24 +50,27 @@ class Channel:
     """The declaration of a channel.
 
     Attributes:
-        names: The names of the Redis channels that carry these messages.
+        names: The names of the Redis channels that carry these messages, without further names of the operator.
         builders: The builder of each event type of the wire format, in small letters. If there is only one event type,
             a message need not name it.
         batches: The batch of each event type that stands for several messages.
+        untyped: The event type of a message without a type, if there are several event types. None: a message must name
+            its type.
     """
 
     names: tuple[str, ...]
     builders: Mapping[str, EventBuilder]
     batches: Mapping[str, Batch] = field(default_factory=dict)
+    untyped: str | None = None
 
     @property
     def default_type(self) -> str | None:
         """The event type of a message without a type. None: a message must name its type."""
-        return next(iter(self.builders)) if len(self.builders) == 1 and not self.batches else None
+        return next(iter(self.builders)) if len(self.builders) == 1 and not self.batches else self.untyped
 
 
 CHANNELS: dict[str, Channel] = {}
-"""Every channel by the name of each of its Redis channels."""
+"""Every channel by the name of each of its Redis channels, or by a pattern of names (``is_pattern``)."""
 
 CHANNEL_OF: dict[str, Channel] = {}
 """The channel of each event type of the wire format."""
@@ -109,6 +114,52 @@ def check_channel(channel: Any) -> None:
     for name, batch in channel.batches.items():
         if not isinstance(batch, Batch) or batch.item_type not in channel.builders:
             raise ChannelError(f"has the batch {name}, whose items have no builder: expected a domain.wire.Batch")
+    if channel.untyped not in (None, *channel.builders):
+        raise ChannelError(f"reads messages without a type as {channel.untyped!r}, which has no builder")
+
+
+class FurtherChannel(NamedTuple):
+    """A further Redis channel, or a pattern of channels, and the kind of its messages."""
+
+    name: str
+    kind: str
+
+    @classmethod
+    def parse(cls, text: str) -> "FurtherChannel":
+        """Parse ``name=kind``.
+
+        Raises:
+            ChannelError: The text has another form, the kind is unknown, or the name cannot be used.
+        """
+        name, _, kind = text.rpartition("=")
+        if kind not in KINDS or not _is_name(name):
+            raise ChannelError(f"{text!r} is no channel. Write name=kind, with one of the kinds {', '.join(KINDS)}.")
+        if {*name} & {*"[]\\"}:
+            raise ChannelError(f"{name!r} contains [, ] or \\. A pattern of channels may only contain * and ?.")
+        return cls(name, kind)
+
+
+def add_further_channel(further: FurtherChannel) -> None:
+    """Read the messages of a further Redis channel like those of its kind. Adding it again changes nothing.
+
+    Raises:
+        ChannelError: The name belongs to a channel of another kind.
+    """
+    channel = KINDS[further.kind]
+    if CHANNELS.setdefault(further.name, channel) is not channel:
+        raise ChannelError(f"{further.name} already carries messages of another kind. Choose another channel.")
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether a name is a pattern of the names of Redis channels, as PSUBSCRIBE takes it."""
+    return not {*"*?"}.isdisjoint(name)
+
+
+def subscription_of(channel: str) -> str | None:
+    """Return the name or the first pattern in ``CHANNELS`` by which a Redis channel is heard. None: it is not heard."""
+    if channel in CHANNELS:
+        return channel
+    return next((name for name in CHANNELS if is_pattern(name) and fnmatchcase(channel, name)), None)
 
 
 def _is_name(name: Any) -> bool:
@@ -124,9 +175,22 @@ for _channel in (
             "pattern_expired": pattern_expired,
         },
         {"patterns_batch": Batch("patterns", item_type="pattern_detected")},
+        untyped="pattern_detected",
     ),
     Channel((BACKTEST_PROGRESS,), {"backtest_progress": backtest_progress}),
     Channel((BACKTEST_RESULTS,), {"backtest_result": backtest_result}),
-    Channel((HEALTH,), {"system_health": system_health}),
+    Channel(
+        (HEALTH,),
+        dict.fromkeys(("system_health", "system_health_update", "streaming_health"), system_health),
+        untyped="system_health",
+    ),
 ):
     register_channel(_channel)
+
+KINDS: Mapping[str, Channel] = {
+    "patterns": CHANNELS[PATTERNS],
+    "progress": CHANNELS[BACKTEST_PROGRESS],
+    "results": CHANNELS[BACKTEST_RESULTS],
+    "health": CHANNELS[HEALTH],
+}
+"""The kinds of messages that further Redis channels can carry."""

@@ -4,6 +4,7 @@ They take a message, the event id and the time of receipt in seconds since the e
 field that they cannot read.
 """
 
+from functools import partial
 from typing import Any
 
 from domain.events import (
@@ -20,16 +21,19 @@ from domain.events import (
 from domain.wire.message import MessageLevels
 from domain.wire.refusal import RefusedError, preview
 from domain.wire.values import (
+    Field,
     count,
     end,
     fraction,
     identifier,
+    is_percentage,
     job_id,
     mapping,
     message_text,
     moment,
     number,
     optional,
+    optional_number,
     pattern_name,
     required,
     symbol,
@@ -44,9 +48,15 @@ _COMPLETED = {"completed", "complete", "success", "succeeded"}
 _FAILED = {"failed", "failure", "error"}
 _CANCELLED = {"cancelled", "canceled"}
 
+_LOWEST_CONFIDENCE_PERCENT = 10
+"""A confidence from this number to 100 is in per cent. Numbers between 1 and it may be on a scale to five or to ten."""
+
+_LOWEST_PROGRESS_PERCENT = 2
+"""A progress from this number to 100 is in per cent. Numbers between 1 and it may be an inexact 1."""
+
 _INDICATORS = {
     "relative_strength": ("relative_strength", "rs"),
-    "relative_volume": ("relative_volume", "rel_volume", "volume_ratio"),
+    "relative_volume": ("relative_volume", "rel_volume", "volume_ratio", "volume_multiple"),
     "rsi": ("rsi",),
 }
 """The indicators for which events have a field, each with its names in messages."""
@@ -55,7 +65,7 @@ _INDICATORS = {
 def pattern_detected(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """Build a detection. It occurred at the time in the envelope, or else at the time of detection."""
     fields = _pattern_fields(message)
-    fields["confidence"] = fraction(required(message.take("confidence")))
+    fields["confidence"] = _confidence(message, required(message.take("confidence")))
     announced_at, detected_at = _pattern_times(message)
     if detected_at is None:
         detected_at = received_at if announced_at is None else announced_at
@@ -69,7 +79,7 @@ def pattern_detected(message: MessageLevels, event_id: str, received_at: float) 
 def pattern_updated(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """Build an update of a detection. It occurred at the time in the envelope, or else at the time of receipt."""
     fields = _pattern_fields(message) | _times_of_change(message, received_at)
-    fields["confidence"] = optional(fraction, message.take("confidence"))
+    fields["confidence"] = optional_number(partial(_confidence, message), message.take("confidence"))
     _take_measures(message, fields)
     return PatternUpdated(event_id=event_id, **fields, extra=message.remaining_fields())
 
@@ -85,11 +95,11 @@ def backtest_progress(message: MessageLevels, event_id: str, received_at: float)
     return BacktestProgressed(
         event_id=event_id,
         **_backtest_fields(message, received_at),
-        progress=fraction(required(message.take("progress"))),
+        progress=_fraction(message, required(message.take("progress")), _LOWEST_PROGRESS_PERCENT),
         status=optional(text, message.take("status")) or "processing",
         current_symbol=optional(text, message.take("current_symbol")),
-        processed_symbols=optional(count, message.take("processed_symbols")),
-        estimated_completion=optional(moment, message.take("estimated_completion")),
+        processed_symbols=optional_number(count, message.take("processed_symbols", "symbols_completed")),
+        estimated_completion=_optional_moment(message, message.take("estimated_completion")),
         extra=message.remaining_fields(),
     )
 
@@ -104,7 +114,7 @@ def backtest_result(message: MessageLevels, event_id: str, received_at: float) -
         raise RefusedError(
             "missing-field", "status is missing, and there are no results: expected completed, failed or cancelled"
         )
-    fields["processing_time_seconds"] = optional(number, message.take("processing_time_seconds"))
+    fields["processing_time_seconds"] = optional_number(number, message.take("processing_time_seconds"))
     outcome = "completed" if status is None else status.lower()
     if outcome in _COMPLETED:
         return BacktestCompleted(event_id=event_id, **fields, results=results, extra=message.remaining_fields())
@@ -123,23 +133,27 @@ def backtest_result(message: MessageLevels, event_id: str, received_at: float) -
 
 
 def system_health(message: MessageLevels, event_id: str, received_at: float) -> Event:
-    """Build a health report of a producer."""
-    return HealthReported(
-        event_id=event_id,
-        **announcement_fields(message, received_at),
-        status=text(required(message.take("status"))),
-        metrics=optional(mapping, message.take("metrics")) or {},
-        extra=message.remaining_fields(),
-    )
+    """Build a health report of a producer. Without ``metrics``, the other fields with numbers are the metrics."""
+    fields = announcement_fields(message, received_at)
+    if fields["source"] == UNKNOWN_SOURCE:
+        fields["source"] = optional(text, message.take("component")) or UNKNOWN_SOURCE
+    status = text(required(message.take("status")))
+    metrics = optional(mapping, message.take("metrics"))
+    extra = message.remaining_fields()
+    if metrics is None:
+        metrics = {name: value for name, value in extra.items() if type(value) in (int, float)}
+        extra = {name: value for name, value in extra.items() if name not in metrics}
+    return HealthReported(event_id=event_id, **fields, status=status, metrics=metrics, extra=extra)
 
 
 def _pattern_fields(message: MessageLevels) -> dict[str, Any]:
     """Read the common fields of pattern events.
 
-    The field ``source`` names the tier in a body, and the producer in an envelope.
+    The field ``source`` names the tier in a body, and the producer in an envelope. In a flat message it names the
+    producer, or else the tier if it is a known tier and no other field names the tier.
     """
     fields: dict[str, Any] = {
-        "symbol": symbol(required(message.take("symbol"))),
+        "symbol": symbol(required(message.take("symbol", "ticker"))),
         "pattern": pattern_name(required(message.take("pattern", "pattern_name", "pattern_type"))),
         "source": optional(text, message.take_outer("source")) or UNKNOWN_SOURCE,
         "correlation_id": _correlation(message),
@@ -149,6 +163,9 @@ def _pattern_fields(message: MessageLevels) -> dict[str, Any]:
         tier_field = message.take_inner("source")
     if tier_field[1] is None:
         tier_field = message.take("timeframe")
+    if tier_field[1] is None and not message.nested and fields["source"].casefold() in message.conventions.tiers:
+        tier_field = ("source", fields["source"])
+        fields["source"] = UNKNOWN_SOURCE
     fields["tier"] = optional(tier, tier_field)
     return fields
 
@@ -156,8 +173,8 @@ def _pattern_fields(message: MessageLevels) -> dict[str, Any]:
 def _pattern_times(message: MessageLevels) -> tuple[float | None, float | None]:
     """Read the time of the announcement and the time of the detection. Each is None if the message does not give it."""
     return (
-        optional(moment, message.take_outer("timestamp")),
-        optional(moment, message.take("detected_at", "detection_timestamp", "timestamp")),
+        _optional_moment(message, message.take_outer("timestamp")),
+        _optional_moment(message, message.take("detected_at", "detection_timestamp", "timestamp")),
     )
 
 
@@ -170,13 +187,14 @@ def _times_of_change(message: MessageLevels, received_at: float) -> dict[str, fl
 
 def _take_measures(message: MessageLevels, fields: dict[str, Any]) -> None:
     """Read the price, the expiry and the indicators into ``fields``."""
-    fields["expires_at"] = optional(end, message.take("expires_at"))
-    fields["current_price"] = optional(number, message.take("current_price"))
-    fields["price_change"] = optional(number, message.take("price_change"))
+    timezone = message.conventions.timezone
+    fields["expires_at"] = optional_number(partial(end, timezone=timezone), message.take("expires_at"))
+    fields["current_price"] = optional_number(number, message.take("current_price", "price", "price_at_detection"))
+    fields["price_change"] = optional_number(number, message.take("price_change"))
     indicators = optional(mapping, message.take("indicators")) or {}
     measures = MessageLevels([*message.levels, indicators])
     for field, names in _INDICATORS.items():
-        fields[field] = optional(number, measures.take(*names))
+        fields[field] = optional_number(number, measures.take(*names))
     fields["indicators"] = indicators
 
 
@@ -193,12 +211,28 @@ def announcement_fields(message: MessageLevels, received_at: float) -> dict[str,
     announced_at = message.take_outer("timestamp")
     if announced_at[1] is None:
         announced_at = message.take("timestamp")
-    occurred_at = optional(moment, announced_at)
+    occurred_at = _optional_moment(message, announced_at)
     return {
         "source": optional(text, source) or UNKNOWN_SOURCE,
         "occurred_at": received_at if occurred_at is None else occurred_at,
         "correlation_id": _correlation(message),
     }
+
+
+def _confidence(message: MessageLevels, field: Field) -> float:
+    return _fraction(message, field, _LOWEST_CONFIDENCE_PERCENT)
+
+
+def _fraction(message: MessageLevels, field: Field, lowest_percent: float) -> float:
+    """Read a number from 0 to 1, or from ``lowest_percent`` to 100 per cent."""
+    if not is_percentage(field, lowest_percent):
+        return fraction(field)
+    message.percent = field[0]
+    return number(field) / 100
+
+
+def _optional_moment(message: MessageLevels, field: Field) -> float | None:
+    return optional_number(partial(moment, timezone=message.conventions.timezone), field)
 
 
 def _correlation(message: MessageLevels) -> str | None:

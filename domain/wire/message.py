@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from domain.wire.conventions import DEFAULT_CONVENTIONS, Conventions
 from domain.wire.refusal import RefusedError
 from domain.wire.values import Field
 
@@ -19,6 +20,9 @@ MAX_VALUES = 100_000
 
 MAX_LEVELS = 4
 """Highest number of levels of a message. A deeper object stays a value of the innermost level."""
+
+_TYPE_FIELDS = ("event_type", "type", "event")
+"""The fields that name the event type. ``event`` counts only if it is a text: producers also use it for objects."""
 
 _BODY_FIELDS = ("data", "detection")
 """The fields of an envelope that hold the next level."""
@@ -42,10 +46,7 @@ def parse_message(payload: bytes, max_bytes: int) -> dict[str, Any]:
         raise RefusedError(
             "too-large", f"the message has {len(payload)} bytes, more than the {max_bytes} allowed: split it"
         )
-    try:
-        message = orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
-        raise _not_json(error) from error
+    message = _parse_json(payload)
     brackets = payload.count(b"{") + payload.count(b"[")
     if brackets > MAX_DEPTH or brackets + payload.count(b",") > MAX_VALUES or b"\\u0000" in payload:
         _check_contents(message)
@@ -55,17 +56,39 @@ def parse_message(payload: bytes, max_bytes: int) -> dict[str, Any]:
     return message
 
 
+def _parse_json(payload: bytes) -> Any:
+    """Parse JSON in which NaN and Infinity may stand for numbers. They become texts, which are no numbers either."""
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" not in payload and b"Infinity" not in payload:
+            raise _not_json(error) from error
+    try:
+        return orjson.loads(_quote_constants(payload))
+    except orjson.JSONDecodeError as error:
+        raise _not_json(error) from error
+
+
+def _quote_constants(payload: bytes) -> bytes:
+    """Turn the constants NaN and Infinity outside of texts into texts."""
+    parts = payload.split(b'"')
+    is_text = False
+    for number, part in enumerate(parts):
+        if is_text:
+            is_text = (len(part) - len(part.rstrip(b"\\"))) % 2 == 1  # the quotation mark behind the part is escaped
+        else:
+            quoted = part.replace(b"NaN", b'"NaN"').replace(b"Infinity", b'"Infinity"')
+            parts[number] = quoted.replace(b'-"Infinity"', b'"-Infinity"')
+            is_text = True
+    return b'"'.join(parts)
+
+
 def _not_json(error: orjson.JSONDecodeError) -> RefusedError:
     if "depth limit" in error.msg:
         return _too_deep()
-    place = f"at character {error.pos}"
-    token = error.doc[error.pos : error.pos + 8].lower() if error.doc else ""
-    for name in ("NaN", "Infinity"):
-        if token.startswith(name.lower()):
-            reason = f"the message holds {name} {place}: {name} is not a number, leave out the field or send null"
-            return RefusedError("not-a-number", reason)
     if "infinity" in error.msg:
-        return RefusedError("not-a-number", f"the number {place} is too large: expected at most 1.8e308")
+        reason = f"the number at character {error.pos} is too large: expected at most 1.8e308"
+        return RefusedError("not-a-number", reason)
     return RefusedError("not-json", f"the message is not JSON: {error}: send one JSON object in UTF-8")
 
 
@@ -103,13 +126,21 @@ class MessageLevels:
     Args:
         levels: The levels, outermost first. The ``take`` methods change them.
         shared: The number of outer levels that belong to a batch and thus to every item of the batch.
+        conventions: The conventions of the producer.
+
+    Attributes:
+        percent: The name of the field that was converted from per cent. None: no field was converted.
     """
 
-    __slots__ = ("levels", "shared")
+    __slots__ = ("conventions", "levels", "percent", "shared")
 
-    def __init__(self, levels: list[dict[str, Any]], shared: int = 0) -> None:
+    def __init__(
+        self, levels: list[dict[str, Any]], shared: int = 0, conventions: Conventions = DEFAULT_CONVENTIONS
+    ) -> None:
         self.levels = levels
         self.shared = shared
+        self.conventions = conventions
+        self.percent: str | None = None
 
     @property
     def nested(self) -> bool:
@@ -141,12 +172,15 @@ class MessageLevels:
         return name, None if value == "" else value
 
     def take_event_type(self) -> Field:
-        """Take the outermost ``event_type``, or else ``type``, of the message or batch item, and its repetitions."""
+        """Take the outermost event type of the message or batch item, and its repetitions.
+
+        The field ``event_type`` comes before ``type``, and ``type`` before ``event``.
+        """
         item_levels = self.levels[self.shared :]
-        for name in ("event_type", "type"):
+        for name in _TYPE_FIELDS:
             for level in item_levels:
                 value = level.get(name)
-                if value is not None and value != "":
+                if value is not None and value != "" and (name != "event" or isinstance(value, str)):
                     for repeated in item_levels:
                         if repeated.get(name) == value:
                             del repeated[name]

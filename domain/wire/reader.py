@@ -13,7 +13,8 @@ from domain.event_types import EVENT_TYPES
 from domain.events import OWN_IDS, Event
 from domain.horizon import Horizon, clamp
 from domain.streams import USER_PREFIX
-from domain.wire.channels import CHANNEL_OF, CHANNELS, Channel, EventBuilder
+from domain.wire.channels import CHANNEL_OF, CHANNELS, Channel, EventBuilder, subscription_of
+from domain.wire.conventions import DEFAULT_CONVENTIONS, Conventions
 from domain.wire.message import MessageLevels, parse_message, split_levels
 from domain.wire.refusal import Refusal, RefusedError, preview, shorten
 
@@ -38,6 +39,8 @@ class ReadResult(NamedTuple):
     refusals: tuple[Refusal, ...]
     contents: tuple[str, ...] = ()
     """For each event a digest of the message or of the item of the batch. Equal ids must have equal contents."""
+    percent: tuple[str | None, ...] = ()
+    """For each event the name of the field that was converted from per cent, or None."""
 
 
 class Bounds(NamedTuple):
@@ -58,7 +61,13 @@ UNBOUNDED_TIMES = Bounds()
 """The default bounds: times are not bounded."""
 
 
-def read(channel: str, payload: bytes, received_at: float, bounds: Bounds = UNBOUNDED_TIMES) -> ReadResult:
+def read(
+    channel: str,
+    payload: bytes,
+    received_at: float,
+    bounds: Bounds = UNBOUNDED_TIMES,
+    conventions: Conventions = DEFAULT_CONVENTIONS,
+) -> ReadResult:
     """Read a message. The function does not raise: a message that it cannot read gives a refusal.
 
     The id of an event is the producer's ``event_id``, or else it is derived from the channel and the content. The same
@@ -69,28 +78,34 @@ def read(channel: str, payload: bytes, received_at: float, bounds: Bounds = UNBO
         payload: The bytes of the message.
         received_at: The time of receipt in seconds since the epoch. It replaces times that the message does not give.
         bounds: The bounds of the message.
+        conventions: The conventions of the producer.
     """
     max_bytes = bounds.max_bytes
     try:
-        declaration = CHANNELS.get(channel)
-        if declaration is None:
-            raise RefusedError(
-                "unknown-channel", f"the channel {preview(channel)} is unknown: expected {' or '.join(CHANNELS)}"
-            )
+        declaration = _declaration(channel)
         content = parse_message(payload, max_bytes)
-        message = MessageLevels(split_levels(content))
+        message = MessageLevels(split_levels(content), conventions=conventions)
         event_type = _event_type(message, declaration, channel)
         if event_type in declaration.batches:
             result = _read_batch(channel, event_type, message, received_at, bounds)
         else:
             event_id, digest = _identify(message, channel.encode(), content)
             event = _bound(_build(declaration.builders[event_type], message, event_id, received_at), bounds)
-            result = ReadResult((event,), (), (digest,))
+            result = ReadResult((event,), (), (digest,), (message.percent,))
         if len(payload) > max_bytes // 4:  # smaller messages cannot grow beyond the bound
             _check_stored_bytes(result.events, STORED_FACTOR * max_bytes)
         return result
     except RefusedError as refused:
         return ReadResult((), (refused.refusal,))
+
+
+def _declaration(channel: str) -> Channel:
+    subscription = subscription_of(channel)
+    if subscription is None:
+        raise RefusedError(
+            "unknown-channel", f"the channel {preview(channel)} is unknown: {_expected(list(CHANNELS)[:8])}"
+        )
+    return CHANNELS[subscription]
 
 
 def channel_for(payload: Mapping[str, Any]) -> str | None:
@@ -208,7 +223,7 @@ def _read_batch(
     channel: str, event_type: str, message: MessageLevels, received_at: float, bounds: Bounds
 ) -> ReadResult:
     """Read a batch. The fields of the batch itself, such as its source, apply to each of its items."""
-    declaration = CHANNELS[channel]
+    declaration = _declaration(channel)
     field, item_type = declaration.batches[event_type]
     items = message.take(field)[1]
     if not isinstance(items, list) or not items:
@@ -223,7 +238,7 @@ def _read_batch(
             f"together more than the {bounds.max_bytes} bytes allowed: send smaller batches",
         )
     context = channel.encode() + b"\0" + blake2b(envelope, digest_size=16).digest()
-    events, contents, refusals = [], [], []
+    events, contents, percent, refusals = [], [], [], []
     for index, item in enumerate(items):
         try:
             event_type, item_message = _read_item(declaration, item_type, message, item)
@@ -231,16 +246,18 @@ def _read_batch(
             event = _build(declaration.builders[event_type], item_message, event_id, received_at)
             events.append(_bound(event, bounds))
             contents.append(digest)
+            percent.append(item_message.percent)
         except RefusedError as refused:
             refusals.append(Refusal(refused.refusal.code, f"{field}[{index}]: {refused.refusal.reason}"))
-    return ReadResult(tuple(events), tuple(shorten(refusals)), tuple(contents))
+    return ReadResult(tuple(events), tuple(shorten(refusals)), tuple(contents), tuple(percent))
 
 
 def _read_item(declaration: Channel, item_type: str, batch: MessageLevels, item: Any) -> tuple[str, MessageLevels]:
     """Return the event type and the levels of an item. The levels of the batch are its outermost levels."""
     if not isinstance(item, dict):
         raise RefusedError("not-an-object", f"the item is {preview(item)}, not an object: expected a JSON object")
-    message = MessageLevels([dict(level) for level in batch.levels] + split_levels(item), shared=len(batch.levels))
+    levels = [dict(level) for level in batch.levels] + split_levels(item)
+    message = MessageLevels(levels, len(batch.levels), batch.conventions)
     name, value = message.take_event_type()
     event_type = item_type if value is None else _normalize(value)
     if event_type not in declaration.builders:

@@ -5,10 +5,11 @@ Every reader raises RefusedError for a value that it cannot read.
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from math import inf, isfinite
 from typing import Any, TypeVar
 
+from domain.symbols import is_symbol
 from domain.wire.refusal import RefusedError, preview
 
 Field = tuple[str, Any]
@@ -36,7 +37,9 @@ MAX_COUNT = 2**53
 """The highest whole number that every JSON parser reads exactly (RFC 8259, section 6)."""
 
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
-_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.:\-^=/_]{0,31}")
+_NO_NUMBER = re.compile(r"\s*[+-]?(nan|inf|infinity)\s*", re.IGNORECASE)
+"""NaN and infinity as texts. The parser of messages turns the constants into such texts."""
+
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@+=~\-]{0,127}")
 
 
@@ -53,6 +56,12 @@ def optional(reader: Callable[[Field], T], field: Field) -> T | None:
     return None if field[1] is None else reader(field)
 
 
+def optional_number(reader: Callable[[Field], T], field: Field) -> T | None:
+    """Read a number, or a time, as ``optional`` does. NaN and Infinity mean that the message does not give it."""
+    value = field[1]
+    return None if isinstance(value, str) and _NO_NUMBER.fullmatch(value) else optional(reader, field)
+
+
 def number(field: Field, low: float = -inf, high: float = inf) -> float:
     """Read a finite number from ``low`` to ``high``. A text of decimal digits is accepted too."""
     name, value = field
@@ -62,6 +71,13 @@ def number(field: Field, low: float = -inf, high: float = inf) -> float:
         expected = f"of at least {low:g}" if high == inf else f"from {low:g} to {high:g}"
         raise RefusedError("out-of-range", f"{name} is {preview(field[1])}: expected a number {expected}")
     return float(value)
+
+
+def is_percentage(field: Field, low: float) -> bool:
+    """Return whether a field is a number from ``low`` to 100, which is a fraction in per cent."""
+    value = field[1]
+    parsed = _parse_number(value) if isinstance(value, str) else value
+    return isinstance(parsed, int | float) and not isinstance(parsed, bool) and low <= parsed <= 100
 
 
 def fraction(field: Field) -> float:
@@ -93,12 +109,16 @@ def _parse_number(text: str) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) and isfinite(float(text)) else None
 
 
-def moment(field: Field) -> float:
+def moment(field: Field, timezone: tzinfo = UTC) -> float:
     """Read a time from 1970 to 9999.
 
     A number is a time in seconds since the epoch (1973 to 5138), or in milliseconds, microseconds or nanoseconds (2001
     to 2100), or the digits of a date or a time (20250904, 20250904103000). Every other number is refused. A text is
-    such a number or a time in ISO 8601. A time without a zone is in UTC.
+    such a number or a time in ISO 8601.
+
+    Args:
+        field: The field.
+        timezone: The zone of a time that names no zone.
 
     Returns:
         The time in seconds since the epoch.
@@ -106,9 +126,9 @@ def moment(field: Field) -> float:
     value = field[1]
     seconds: float | None = None
     if type(value) is float or type(value) is int:
-        seconds = _read_time(value)
+        seconds = _read_time(value, timezone)
     elif isinstance(value, str):
-        seconds = _parse_time(value.strip())
+        seconds = _parse_time(value.strip(), timezone)
     if seconds is None or not 0 <= seconds < MAX_TIME:
         raise RefusedError(
             "not-a-time",
@@ -118,50 +138,50 @@ def moment(field: Field) -> float:
     return seconds
 
 
-def end(field: Field) -> float | None:
+def end(field: Field, timezone: tzinfo = UTC) -> float | None:
     """Read the time of an end. Return None for a time in the year 9999, which means that there is no end."""
-    seconds = moment(field)
+    seconds = moment(field, timezone)
     return None if seconds >= NO_END else seconds
 
 
-def _read_time(value: float) -> float | None:
+def _read_time(value: float, timezone: tzinfo) -> float | None:
     if MIN_SECONDS <= value < MAX_SECONDS:
         return float(value)
     for subdivision in SUBDIVISIONS:
         if MIN_SUBDIVIDED <= value / subdivision < MAX_SUBDIVIDED:
             return value / subdivision
-    return _read_digits(str(int(value))) if 1e7 <= value < 1e14 and value == int(value) else None
+    return _read_digits(str(int(value)), timezone) if 1e7 <= value < 1e14 and value == int(value) else None
 
 
-def _read_digits(digits: str) -> float | None:
+def _read_digits(digits: str, timezone: tzinfo) -> float | None:
     """Read the digits of a date or of a time: YYYYMMDD or YYYYMMDDhhmmss. Return None for other digits."""
     if len(digits) not in (8, 14):
         return None
-    return _parse_iso_8601(digits[:8] + ("T" + digits[8:] if digits[8:] else ""))
+    return _parse_iso_8601(digits[:8] + ("T" + digits[8:] if digits[8:] else ""), timezone)
 
 
-def _parse_time(text: str) -> float | None:
+def _parse_time(text: str, timezone: tzinfo) -> float | None:
     value = _parse_number(text)
-    return _parse_iso_8601(text.upper()) if value is None else _read_time(value)
+    return _parse_iso_8601(text.upper(), timezone) if value is None else _read_time(value, timezone)
 
 
-def _parse_iso_8601(text: str) -> float | None:
+def _parse_iso_8601(text: str, timezone: tzinfo) -> float | None:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        # The last microseconds of 9999 are rounded to the year 10000.
+        return min((time if time.tzinfo else time.replace(tzinfo=timezone)).timestamp(), MAX_TIME - 1)
+    except (ValueError, OverflowError):  # at the first and last hours of the calendar, a zone may lead out of it
         return None
-    # The last microseconds of 9999 are rounded to the year 10000.
-    return min((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp(), MAX_TIME - 1)
 
 
 def symbol(field: Field) -> str:
-    """Read a ticker symbol of 1 to 32 characters and return it in capitals: ``AAPL``, ``BRK.B``, ``X:BTCUSD``."""
+    """Read a ticker symbol of 1 to 32 characters in its case: ``AAPL``, ``BRK.B``, ``X:BTCUSD``, ``TpC``."""
     name, value = field
-    if isinstance(value, str) and _SYMBOL.fullmatch(ticker := value.strip()):
-        return ticker.upper()
+    if isinstance(value, str) and is_symbol(ticker := value.strip()):
+        return ticker
     raise RefusedError(
         "not-a-symbol",
-        f"{name} is {preview(value)}, which is not a symbol: expected 1 to 32 letters, digits or . : - ^ = / _",
+        f"{name} is {preview(value)}, which is not a symbol: expected 1 to 32 printable characters without white space",
     )
 
 
@@ -192,8 +212,8 @@ def pattern_name(field: Field) -> str:
 
 
 def tier(field: Field) -> str:
-    """Read a detector tier or time frame and return it in small letters. It must not contain a colon."""
-    return text(field, max_length=32, forbidden=":").lower()
+    """Read a detector tier or time frame in its case: ``1M`` is not ``1m``. It must not contain a colon."""
+    return text(field, max_length=32, forbidden=":")
 
 
 def identifier(field: Field) -> str:

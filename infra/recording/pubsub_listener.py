@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from domain.announcements import Message
 from domain.errors import TickViewError
-from domain.wire import CHANNELS
+from domain.wire import CHANNELS, is_pattern, subscription_of
 from infra.heartbeats.heartbeats import read_liveness
 from infra.heartbeats.progress import Progress
 from infra.processes.outage import OutageLog
@@ -95,7 +95,10 @@ class PubsubListener:
         self._waiting_since = subscribed_at = time.monotonic()
         self._canaries.clear()
         unconfirmed = {*CHANNELS, self._canary_channel}
-        pubsub.subscribe(*unconfirmed)
+        patterns = [name for name in CHANNELS if is_pattern(name)]
+        pubsub.subscribe(*unconfirmed.difference(patterns))
+        if patterns:
+            pubsub.psubscribe(*patterns)
         while not stop.is_set():
             if not unconfirmed:
                 self._publish_canary()
@@ -104,11 +107,11 @@ class PubsubListener:
                 self._check_hearing()
                 continue
             channel = received["channel"].decode()
-            if received["type"] == "subscribe":
+            if received["type"] in ("subscribe", "psubscribe"):
                 unconfirmed.discard(channel)
                 if not unconfirmed:
                     self._end_gap(subscribed_at)
-            else:
+            elif received["pattern"] is None or _is_heard_by(received["pattern"].decode(), channel):
                 self._hear(channel, received["data"])
 
     def _publish_canary(self) -> None:
@@ -191,3 +194,11 @@ class PubsubListener:
                     self._intake.counts.add({"gaps": int(is_gap)})
         except RedisError as error:
             logger.warning("gap not stored", error=str(error))
+
+
+def _is_heard_by(pattern: str, channel: str) -> bool:
+    """Return whether a pattern is the subscription by which a channel is heard.
+
+    Redis delivers a message once for each subscription that matches its channel. A pattern may also match canaries.
+    """
+    return subscription_of(channel) == pattern and not channel.startswith(CANARY_PREFIX)

@@ -16,7 +16,7 @@ from domain.codec import encode, topic_of
 from domain.events import Event
 from domain.origins import format_origin
 from domain.streams import log_of
-from domain.wire import Bounds, ReadResult, Refusal, preview, read, shorten
+from domain.wire import DEFAULT_CONVENTIONS, Bounds, Conventions, ReadResult, Refusal, preview, read, shorten
 from infra.log.bounds import split_by_bytes
 from infra.log.event_log import Appended, EventLog, NewEvent
 from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
@@ -31,12 +31,20 @@ class Recorder:
         logs: All partitions of the market log, by name.
         dead_letters: The store of dead letters.
         bounds: The bounds of messages. Their present time is that of the call.
+        conventions: The conventions of producers.
     """
 
-    def __init__(self, logs: Mapping[str, EventLog], dead_letters: DeadLetters, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        logs: Mapping[str, EventLog],
+        dead_letters: DeadLetters,
+        bounds: Bounds,
+        conventions: Conventions = DEFAULT_CONVENTIONS,
+    ) -> None:
         self._logs = logs
         self._dead_letters = dead_letters
         self._bounds = bounds
+        self._conventions = conventions
 
     def record(self, messages: Sequence[Message]) -> list[Receipt]:
         """Record messages. On return, every event is as durable as configured, and every dead letter is stored.
@@ -48,7 +56,7 @@ class Recorder:
             PersistenceError: The log cannot append.
         """
         readings = [self._read(message) for message in messages]
-        outcomes = self._append_readings(readings, list(map(_origin, messages, readings)))
+        outcomes = self._append_readings(readings, list(map(_origins, messages, readings)))
         letters = [
             _letter(message, outcome.refusals)
             for message, outcome in zip(messages, outcomes, strict=True)
@@ -62,7 +70,7 @@ class Recorder:
         """Read a dead letter again and record its events. Discard the dead letter if nothing is refused now."""
         message = Message(letter.channel, letter.payload, letter.received_at, letter.via, letter.sender)
         reading = self._read(message)
-        [outcome] = self._append_readings([reading], [format_origin("retry", letter.sender, letter.id)])
+        [outcome] = self._append_readings([reading], [_retry_origins(letter, reading)])
         if outcome.refusals:
             self._dead_letters.record_failed_retry(letter, outcome.refusals)
         else:
@@ -89,7 +97,7 @@ class Recorder:
     def _read(self, message: Message) -> ReadResult:
         # Not the time of receipt: the producer chooses it by the id of an entry of the ingest stream.
         bounds = self._bounds._replace(now=time.time())
-        return read(message.channel, message.payload, message.received_at, bounds)
+        return read(message.channel, message.payload, message.received_at, bounds, self._conventions)
 
     def _append(self, new_events: Sequence[NewEvent], events: Sequence[Event]) -> list[RecordedEvent | None]:
         """Append events, with one append per log, or several if the events are large.
@@ -112,12 +120,17 @@ class Recorder:
                 recorded[number] = None if place.differs else _recorded_event(events[number], log, place)
         return [recorded[number] for number in range(len(events))]
 
-    def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[str]) -> list["_Outcome"]:
-        """Append the events of all readings at once. Return the outcome of each reading."""
+    def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]) -> list["_Outcome"]:
+        """Append the events of all readings at once. Return the outcome of each reading.
+
+        Args:
+            readings: The readings.
+            origins: For each reading the origins of its events.
+        """
         new_events = [
             _new_event(event, origin, content)
-            for reading, origin in zip(readings, origins, strict=True)
-            for event, content in zip(reading.events, reading.contents, strict=True)
+            for reading, origins_of_events in zip(readings, origins, strict=True)
+            for event, origin, content in zip(reading.events, origins_of_events, reading.contents, strict=True)
         ]
         recorded = iter(self._append(new_events, [event for reading in readings for event in reading.events]))
         return [_outcome(reading, list(islice(recorded, len(reading.events)))) for reading in readings]
@@ -163,10 +176,14 @@ def _recorded_event(event: Event, log: str, place: Appended) -> RecordedEvent:
     )
 
 
-def _origin(message: Message, reading: ReadResult) -> str:
-    """Return the origin: way, sender, and the id of the dead letter if a part of the message was refused."""
+def _origins(message: Message, reading: ReadResult) -> list[str]:
+    """Return the origins of a message's events, with the id of the dead letter if a part of the message was refused."""
     letter = letter_id(message.channel, message.payload) if reading.refusals else None
-    return format_origin(message.via, message.sender, letter)
+    return [format_origin(message.via, message.sender, letter, percent) for percent in reading.percent]
+
+
+def _retry_origins(letter: DeadLetter, reading: ReadResult) -> list[str]:
+    return [format_origin("retry", letter.sender, letter.id, percent) for percent in reading.percent]
 
 
 def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:

@@ -5,12 +5,14 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 import orjson
 from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.horizon import LONGEST_SECONDS, Horizon
+from domain.wire import TIERS, FurtherChannel
 from infra.processes.lifeline import SUPERVISED
 from infra.settings.platform_servers import build_postgres_dsn, build_redis_url
 from infra.settings.table_names import parse_table_name
@@ -126,6 +128,16 @@ class Settings(BaseSettings):
     beyond_horizon: Literal["refuse", "clamp"] = "refuse"
     """Treatment of a time beyond its horizon: refuse the message, or replace the time. The time of receipt replaces the
     time of an event; the horizon replaces an expiry."""
+
+    channels: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further Redis channels of producers, separated by commas, each with the kind of its messages (``patterns``,
+    ``progress``, ``results`` or ``health``): ``events.daily=patterns``. The characters ``*`` and ``?`` make a pattern
+    of channels."""
+    producer_timezone: str = "UTC"
+    """Time zone of times in messages that name no zone, such as ``America/New_York``."""
+    tiers: Annotated[tuple[str, ...], NoDecode] = TIERS
+    """Tiers, separated by commas. The ``source`` of a message without an envelope is its tier if it is one of them and
+    the message names no tier."""
 
     dead_letters_max_count: Annotated[int, Field(ge=1)] = 10_000
     """Highest number of stored dead letters. Beyond it, the oldest are dropped."""
@@ -253,12 +265,28 @@ class Settings(BaseSettings):
         """Whether the API authenticates its clients."""
         return self.tokens_file is not None or self.jwt_issuer is not None
 
-    @field_validator("cors_origins", "plugins", "trusted_proxies", mode="before")
+    @field_validator("channels", "cors_origins", "plugins", "tiers", "trusted_proxies", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         return [part.strip() for part in value.split(",") if part.strip()]
+
+    @field_validator("channels")
+    @classmethod
+    def _check_channels(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
+        for channel in channels:
+            FurtherChannel.parse(channel)
+        return channels
+
+    @field_validator("producer_timezone")
+    @classmethod
+    def _check_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):  # no such zone, a name that is no key, or a folder
+            raise ValueError("must be a zone of the IANA time zone database, such as America/New_York") from None
+        return name
 
     @field_validator("cors_origins")
     @classmethod

@@ -27,13 +27,15 @@ class EventOrigin(TypedDict):
     retried), ``expirer``, ``catalogue`` or ``cli``; null if the way is unknown. ``subject`` and ``token`` are the
     subject and the id of the token with which the event was sent over HTTP, or null. Without authentication, the
     subject is the user of the development mode. ``dead_letter`` is the id of the dead letter from which the event was
-    read, or of the dead letter that holds the refused part of the same message; otherwise null.
+    read, or of the dead letter that holds the refused part of the same message; otherwise null. ``percent`` is the
+    field of the message that was converted from per cent (``confidence`` or ``progress``), or null.
     """
 
     via: str | None
     subject: str | None
     token: str | None
     dead_letter: str | None
+    percent: str | None
 
 
 class HistoricEvent(TypedDict):
@@ -120,6 +122,7 @@ def _event_document(event: PastEvent) -> HistoricEvent:
             "subject": origin.subject,
             "token": origin.token,
             "dead_letter": origin.dead_letter,
+            "percent": origin.percent,
         },
         # The stored text is sent unchanged, so that numbers keep their notation.
         "data": orjson.Fragment(entry.state) if is_json and has_data else None,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from domain.symbols import fold_symbol
 from projections.patterns import ActivePatterns
 from projections.queries import ResultRow
 from projections.symbols import SymbolRow
@@ -22,6 +23,7 @@ class _Entry(NamedTuple):
     """A listed symbol with the texts to search."""
 
     symbol: str
+    folded: str
     lower_name: str
     market: str | None
 
@@ -38,7 +40,12 @@ class SymbolIndex:
     def __init__(self, rows: Iterable[ResultRow[SymbolRow]]) -> None:
         symbols = [result.row for result in rows]
         listed = [row for row in symbols if row.active]
-        self._entries = [_Entry(row.symbol, (row.name or "").lower(), row.market) for row in listed]
+        self._entries = [
+            _Entry(row.symbol, fold_symbol(row.symbol), (row.name or "").lower(), row.market) for row in listed
+        ]
+        self._spellings: dict[str, list[str]] = {}
+        for row in symbols:
+            self._spellings.setdefault(fold_symbol(row.symbol), []).append(row.symbol)
         sectors: dict[str, set[str]] = {}
         for row in listed:
             if row.sector is not None:
@@ -67,6 +74,10 @@ class SymbolIndex:
         entries = self._entries if market is None else [entry for entry in self._entries if entry.market == market]
         return [entry.symbol for entry in (_ranked(entries, text) if text else entries)]
 
+    def spellings(self, symbol: str) -> Sequence[str]:
+        """Return the symbols of the catalogue, listed or not, that equal a symbol except for case, in order."""
+        return self._spellings.get(fold_symbol(symbol), ())
+
 
 def symbols_of_patterns(symbols: Iterable[str]) -> frozenset[str]:
     """Return symbols of the catalogue as a filter of patterns compares them."""
@@ -75,14 +86,14 @@ def symbols_of_patterns(symbols: Iterable[str]) -> frozenset[str]:
 
 def _ranked(entries: Iterable[_Entry], text: str) -> list[_Entry]:
     """Select the entries that contain the text, the best matches first."""
-    upper, lower = text.upper(), text.lower()
+    folded, lower = fold_symbol(text), text.lower()
     ranks: tuple[list[_Entry], ...] = ([], [], [], [])
     for entry in entries:
-        if entry.symbol.startswith(upper):
-            ranks[0 if entry.symbol == upper else 1].append(entry)
+        if entry.folded.startswith(folded):
+            ranks[0 if entry.folded == folded else 1].append(entry)
         elif lower in entry.lower_name:
             starts_word = entry.lower_name.startswith(lower) or f" {lower}" in entry.lower_name
             ranks[2 if starts_word else 3].append(entry)
-        elif upper in entry.symbol:
+        elif folded in entry.folded:
             ranks[3].append(entry)
     return [entry for rank in ranks for entry in rank]

@@ -1,7 +1,8 @@
 """``/api/symbols`` and ``/api/symbols/{symbol}``: symbols for dropdowns, and one symbol with its active patterns."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -16,7 +17,7 @@ from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.symbol_index import symbols_of_patterns
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import LongName, Parameters, check_whole_number
-from readapi.http.problems import not_found
+from readapi.http.problems import Problem, not_found
 from readapi.http.read_model import POSITION_HEADER, ReadModel
 from readapi.http.responses import send_with_etag
 from readapi.ports.read_models import LiveRows, format_positions
@@ -100,11 +101,12 @@ class SymbolResource(Resource):
 
     def __init__(
         self,
-        symbols: ReadModel[RowQueries[SymbolRow]],
+        catalogue: Catalogue,
         patterns: ReadModel[RowQueries[PatternRow]],
         clock: Callable[[], float],
     ) -> None:
-        self.read_model = symbols
+        self.read_model = catalogue.symbols
+        self._catalogue = catalogue
         self._patterns = patterns
         self._clock = clock
 
@@ -112,8 +114,11 @@ class SymbolResource(Resource):
         "Show a symbol and the counts of its active patterns.",
         scope="read",
         responses={200: SymbolAnswer},
-        path={"symbol": "Ticker symbol, percent-encoded. Lower-case letters count as capitals."},
-        problems=(404,),
+        path={
+            "symbol": "Ticker symbol, percent-encoded. The case of letters matters only if the catalogue has several "
+            "symbols that differ in case."
+        },
+        problems=(404, 409),
         reads=True,
     )
     async def on_get(
@@ -127,7 +132,8 @@ class SymbolResource(Resource):
     ) -> None:
         """Send the symbol."""
         patterns = await self._patterns.wait_for_position(req)
-        result = await live.queries.get(symbol.upper(), ALWAYS)
+        spellings = self._catalogue.symbol_index(live).spellings(symbol)
+        result = await live.queries.get(_spelling_of(symbol, spellings), ALWAYS)
         if result is None:
             raise not_found(f"symbol {symbol!r} in the catalogue")
         # The answer is from two read models and guarantees only the positions that both have reached.
@@ -135,16 +141,43 @@ class SymbolResource(Resource):
         resp.set_header(POSITION_HEADER, format_positions(common))
         answer = SymbolAnswer(
             symbol=DETAILED.render(result, ALWAYS),
-            patterns=await count_patterns(patterns.queries, result.row.symbol, self._clock()),
+            patterns=await count_patterns(
+                patterns.queries, result.row.symbol, self._clock(), matches_case=len(spellings) > 1
+            ),
             **self._patterns.staleness(),
         )
         send_with_etag(req, resp, answer)
 
 
-async def count_patterns(queries: RowQueries[PatternRow], symbol: str, now: float) -> SymbolPatterns:
-    """Count the patterns of a symbol that are active at ``now`` (epoch seconds)."""
+def _spelling_of(symbol: str, spellings: Sequence[str]) -> str:
+    """Return the symbol of the catalogue that a request names: the equal symbol, or the only symbol except for case.
+
+    Raises:
+        Problem: 409, several symbols differ from the named symbol only in case.
+    """
+    if symbol in spellings or not spellings:
+        return symbol
+    if len(spellings) > 1:
+        names = " and ".join(spellings)
+        raise Problem(HTTPStatus.CONFLICT, "ambiguous", f"{symbol!r} may be {names}: the case of letters differs")
+    return spellings[0]
+
+
+async def count_patterns(
+    queries: RowQueries[PatternRow], symbol: str, now: float, *, matches_case: bool
+) -> SymbolPatterns:
+    """Count the patterns of a symbol that are active at ``now``.
+
+    Args:
+        queries: The queries of the patterns.
+        symbol: The symbol.
+        now: The time, in epoch seconds.
+        matches_case: Whether the case of the patterns' symbols must be equal, because other symbols differ in case.
+    """
     by_type, by_tier = Counter[str](), Counter[str]()
     async for result in all_rows(queries, Query(now, (Equality("symbol", symbols_of_patterns((symbol,))),))):
+        if matches_case and result.row.symbol != symbol:
+            continue
         by_type[result.row.pattern] += 1
         by_tier[result.row.tier] += 1
     return {"total": by_type.total(), "by_type": most_frequent(by_type), "by_tier": most_frequent(by_tier)}

@@ -5,10 +5,11 @@ with a problem that names every wrong field.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from reprlib import Repr
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -19,10 +20,11 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     WithJsonSchema,
+    WrapValidator,
 )
 from pydantic_core import ErrorDetails
 
-from domain.symbols import SYMBOL_PATTERN, SYMBOL_RULE
+from domain.symbols import SYMBOL_PATTERN, SYMBOL_RULE, is_symbol
 from readapi.http.problems import FieldError, invalid
 
 MAX_VALUES = 100
@@ -62,9 +64,32 @@ def check_whole_number(value: object) -> object:
 
 
 def _split_list(value: object) -> object:
-    """Split comma-separated values. ``x=a,b`` and ``x=a&x=b`` are the same list."""
+    """Split comma-separated values. ``x=a,b`` and ``x=a&x=b`` are the same list. A tuple is split already."""
     values = [value] if isinstance(value, str) else value
     return [item for text in values for item in text.split(",")] if isinstance(values, list) else values
+
+
+def _with_whole_texts(value: object, validate: Callable[[object], tuple[str, ...]]) -> tuple[str, ...]:
+    """Validate a list. Add the given texts with a comma that may be values themselves.
+
+    These are the texts of a repeated parameter, and a text with a blank beside a comma.
+    """
+    split = _split_list(value)
+    if not isinstance(split, list):
+        return validate(value)
+    parts = tuple(dict.fromkeys(validate(value)))
+    wholes: list[str] = []
+    for text in [value] if isinstance(value, str) else dict.fromkeys(cast("list[str]", value)):
+        if "," in text and (text is not value or ", " in text or " ," in text):
+            with suppress(ValidationError):
+                wholes += validate((text,))
+    return (*parts, *wholes[: max(0, MAX_VALUES - len(parts))])
+
+
+def _check_symbol(symbol: str) -> str:
+    if not is_symbol(symbol):
+        raise ValueError(SYMBOL_RULE)
+    return symbol
 
 
 def _split_range(value: object) -> object:
@@ -106,13 +131,11 @@ def _check_order(bounds: tuple[float, float]) -> tuple[float, float]:
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_check_number)]
 
 # U+FFFD, the replacement character, marks bytes of the query string that are not UTF-8.
-NAME_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,64}$"
+NAME_PATTERN = "^[^\\x00-\\x1f\\x7f\\ufffd]{1,64}$"
 LONG_NAME_PATTERN = "^[^\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
-LISTED_KEY_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
 _PATTERN_RULES = {
     NAME_PATTERN: "should be 1 to 64 printable characters",
     LONG_NAME_PATTERN: "should be 1 to 200 printable characters",
-    LISTED_KEY_PATTERN: "should be 1 to 200 printable characters",
     SYMBOL_PATTERN: SYMBOL_RULE,
 }
 
@@ -121,14 +144,15 @@ _TYPE_RULES = dict.fromkeys(("model_type", "dict_type"), "should be an object")
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 LongName = Annotated[str, StringConstraints(pattern=LONG_NAME_PATTERN)]
-ListedKey = Annotated[str, StringConstraints(pattern=LISTED_KEY_PATTERN)]
-"""The key of a row in a list of keys, without a comma, which separates the keys."""
 TierName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, to_lower=True)]
-Symbol = Annotated[str, StringConstraints(pattern=SYMBOL_PATTERN, to_upper=True)]
+Symbol = Annotated[str, StringConstraints(pattern=SYMBOL_PATTERN, to_upper=True), AfterValidator(_check_symbol)]
+"""A symbol in the form that filters compare."""
 
 Item = TypeVar("Item")
 ListOf = Annotated[tuple[Item, ...], Field(min_length=1, max_length=MAX_VALUES), BeforeValidator(_split_list)]
 """A list of values: repeated, comma-separated, or both."""
+TextsOf = Annotated[ListOf[Item], WrapValidator(_with_whole_texts)]
+"""A list of texts that may contain commas. In a repeated parameter, a text with a comma also stands for itself."""
 
 Range = Annotated[
     tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(allow_inf_nan=False)]],

@@ -10,6 +10,7 @@ from pydantic import StringConstraints
 
 from projections.queries import ALWAYS, RowQueries
 from projections.workspaces import WorkspaceRow
+from readapi.catalogue.symbol_index import symbols_of_patterns
 from readapi.http.identities import identity_of
 from readapi.http.problems import Problem, invalid
 from readapi.http.read_model import POSITION_HEADER, ReadModel
@@ -92,11 +93,11 @@ def _preset_id(parameters: QueryParameters) -> str | None:
 
 
 def watchlist_symbols(workspace: WorkspaceRow, watchlist_id: str) -> frozenset[str]:
-    """Return the symbols of a watchlist. Raises Problem (400) if the workspace has no such watchlist."""
+    """Return the symbols of a watchlist, as filters compare them. Raises Problem (400) if there is no such list."""
     watchlist = workspace.watchlists.get(watchlist_id)
     if watchlist is None:
         raise _unknown_list("watchlist", watchlist_id)
-    return frozenset(watchlist["symbols"])
+    return symbols_of_patterns(watchlist["symbols"])
 
 
 async def read_workspace(req: Request, live: LiveRows[WorkspaceRow]) -> WorkspaceRow:

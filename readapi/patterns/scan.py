@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable
 from typing import NotRequired
 
+import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
@@ -19,7 +20,7 @@ from readapi.patterns.list_filters import CallerWorkspace, QueryParameters
 from readapi.patterns.scan_parameters import ScanParameters
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
-from readapi.read_models.pages import CacheInfo, LivePages, Pages, PastPages, envelope
+from readapi.read_models.pages import CacheInfo, EncodedAnswer, LivePages, Pages, PastPages, envelope
 
 
 class Scan(TypedDict):
@@ -27,7 +28,8 @@ class Scan(TypedDict):
 
     ``next`` is the cursor of the next page, or null on the last page. If ``stale`` is true, the store has not answered
     for ``age_seconds``, and the page shows the last known state. If no pattern matches and a filter names a value that
-    no pattern has, ``hint`` names close values.
+    no pattern has, ``hint`` names close values. If a symbol or tier in a filter stands for several on the page, which
+    differ in the case of letters, ``hint`` names them.
     """
 
     patterns: list[CompactPattern | FullPattern]
@@ -99,7 +101,7 @@ class ScanResource(CachedPatternResource):
         view = FULL if "full" in query.fields else COMPACT
         page = await pages.read_encoded(query.query(pages.moment, self._catalogue, watched), view)
         answer = page.answer
-        hint = None if answer.page.total else await self._hint(query, live)
+        hint = _spellings(query, page) if answer.page.total else await self._hint(query, live)
         content = envelope("patterns", page, query.requested_page, hint)
         encoded = encode(content)
         if query.watchlist or query.preset:
@@ -120,3 +122,10 @@ class ScanResource(CachedPatternResource):
             return LivePages(self.read_model, live, now)
         assert query.past is not None
         return PastPages(self.read_model, self._history, req, resp, query.past, now)
+
+
+def _spellings(query: ScanParameters, page: EncodedAnswer) -> str | None:
+    """Name the symbols and tiers on a page for which a value of a filter stands together."""
+    if query.symbols is None and query.timeframe is None:
+        return None
+    return query.filter_values.spellings(orjson.loads(page.rows), {"tier": "source"})

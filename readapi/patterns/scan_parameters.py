@@ -24,6 +24,7 @@ from readapi.http.parameters import (
     Range,
     SortOrder,
     Symbol,
+    TextsOf,
     TierName,
 )
 from readapi.patterns.list_filters import ListId
@@ -70,16 +71,16 @@ _ORDERS = {(order.sort_by, order.sort_order): order for order in _orders()}
 class _NamedFilters(Parameters):
     """The filters that have names of their own."""
 
-    pattern_types: ListOf[Name] | None = None
+    pattern_types: TextsOf[Name] | None = None
     """Pattern types, spelled as the producer announces them (``Weekly_Breakout``)."""
-    symbols: ListOf[Symbol] | None = None
-    """Ticker symbols. Lower-case letters count as capitals."""
+    symbols: TextsOf[Symbol] | None = None
+    """Ticker symbols. The case of letters does not matter: ``tpc`` selects ``TPC`` and ``TpC``."""
     sectors: ListOf[Name] | None = None
     """Sectors, spelled as in the catalogue (``Technology``)."""
     universe: ListOf[Name] | None = None
     """Keys of universes, spelled as in the catalogue."""
-    timeframe: ListOf[TierName] | None = None
-    """Detector tiers (``daily``, ``intraday``, ``1min``). Capitals count as lower-case letters."""
+    timeframe: TextsOf[TierName] | None = None
+    """Detector tiers (``daily``, ``intraday``, ``1min``). The case of letters does not matter, as for symbols."""
     confidence_min: Fraction = 0.5
     """Lowest confidence, from 0 to 1."""
     rs_min: Number | None = None

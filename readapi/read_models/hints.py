@@ -46,8 +46,10 @@ class FilterValues:
         self._parameters = parameters or {}
         by_value = [each for each in filters if isinstance(each, Equality)]
         has_values = {name for name, column in self._columns.items() if column.equality}
-        self._filters = [(self._columns[each.column], each.values) for each in by_value if each.column in has_values]
-        self._keys = [key for each in by_value if each.column not in has_values for key in sorted(each.values)]
+        self._filters = [
+            (self._columns[each.column], _parts(each.values)) for each in by_value if each.column in has_values
+        ]
+        self._keys = [key for each in by_value if each.column not in has_values for key in sorted(_parts(each.values))]
 
     async def check(self, queries: RowQueries[Any], now: float) -> None:
         """Check that the values of closed sets are known.
@@ -75,6 +77,32 @@ class FilterValues:
         unknown = map(self._explain, await self._unknown(queries, now, is_closed=False))
         absent = (f"at present no row has {self._key}={key}" for key in await self._absent_keys(queries, now))
         return "; ".join(islice(chain(unknown, absent), MAX_HINTS)) or None
+
+    @property
+    def ignore_case(self) -> bool:
+        """Whether a filter ignores the case of letters."""
+        return any(column.declared.case for column, _ in self._filters)
+
+    def spellings(self, documents: Iterable[Mapping[str, Any]], members: Mapping[str, str]) -> str | None:
+        """Tell which values of filters stand for several texts that differ only in case.
+
+        Args:
+            documents: The documents of the rows of a page.
+            members: The member of the documents that shows a column, if it has another name than the column.
+        """
+        found: dict[tuple[str, str], set[str]] = {}
+        for column, values in self._filters:
+            if column.declared.case:
+                texts = {document.get(members.get(column.name, column.name)) for document in documents}
+                for text in texts:
+                    if isinstance(text, str) and (group := column.group(text)) in values:
+                        found.setdefault((column.name, group), set()).add(text)
+        ambiguous = (
+            f"{self._parameter(name)}={group} stands for {' and '.join(sorted(texts))}: the case of letters differs"
+            for (name, group), texts in sorted(found.items())
+            if len(texts) > 1
+        )
+        return "; ".join(islice(ambiguous, MAX_HINTS)) or None
 
     async def _absent_keys(self, queries: RowQueries[Any], now: float) -> list[str]:
         present = {result.key for result in await queries.get_many(self._keys, now)} if self._keys else ()
@@ -105,6 +133,11 @@ class FilterValues:
 
     def _parameter(self, column: str) -> str:
         return self._parameters.get(column, column)
+
+
+def _parts(values: Collection[str]) -> frozenset[str]:
+    """Return the values without texts that are also there in parts. Clients separate the values of a list by commas."""
+    return frozenset(value for value in values if "," not in value or not {*value.split(",")} <= {*values})
 
 
 async def _absent(

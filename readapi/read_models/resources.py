@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired
 
+import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
@@ -133,7 +134,10 @@ async def _send_page(
         await values.check(live.queries, pages.moment)
     page = await pages.read_encoded(rows_query, query.view)
     answer = page.answer
-    hint = await values.hint(live.queries, pages.moment) if live and not answer.page.total else None
+    if answer.page.total:
+        hint = values.spellings(orjson.loads(page.rows), {}) if values.ignore_case else None
+    else:
+        hint = await values.hint(live.queries, pages.moment) if live else None
     content = envelope("rows", page, query.requested_page, hint)
     send_encoded(req, resp, encode(content), performance(req, answer.source))
 

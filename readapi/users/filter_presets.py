@@ -1,6 +1,6 @@
 """Filter presets: the bodies and documents of ``/api/users/filter-presets``, and the rules for scan parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -64,20 +64,25 @@ def normalize_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidListError(
             (f"parameters.{name}", "applies to a single scan and cannot be part of a preset") for name in refused
         )
-    if split := [name for name, value in parameters.items() if isinstance(value, list) and _has_comma(value)]:
-        raise InvalidListError(
-            (f"parameters.{name}", "has an item with a comma, which the scan would read as two items") for name in split
-        )
     try:
         valid = ScanParameters.model_validate(as_query_parameters(parameters))
     except ValidationError as error:
         errors = field_errors(ScanParameters, error)
         raise InvalidListError((f"parameters.{each['field']}", each["reason"]) for each in errors) from error
-    return valid.model_dump(mode="json", include=set(parameters))
+    normalized = valid.model_dump(mode="json", include=set(parameters))
+    if split := [name for name, value in parameters.items() if _is_split(value, normalized[name])]:
+        raise InvalidListError(
+            (f"parameters.{name}", "has an item with a comma, which the scan would read as two items") for name in split
+        )
+    return normalized
 
 
-def _has_comma(items: Sequence[Any]) -> bool:
-    return any(isinstance(item, str) and "," in item for item in items)
+def _is_split(value: Any, normalized: Any) -> bool:
+    """Return whether a list has an item with a comma that is no item of the normalized list."""
+    if not isinstance(value, list):
+        return False
+    items = {item.casefold() for item in value if isinstance(item, str) and "," in item}
+    return not items <= {item.casefold() for item in normalized if isinstance(item, str)}
 
 
 def _render(row: Mapping[str, Any], workspace: Workspace | WorkspaceRow) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
-from domain.wire import PATTERNS
+from domain.wire import CHANNELS, HEALTH, KINDS, PATTERNS
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.recording import pubsub_listener
 from infra.recording.intake import BacklogFullError, Intake
@@ -89,6 +89,33 @@ def test_a_message_to_a_full_backlog_is_refused_at_once() -> None:
         with pytest.raises(BacklogFullError):
             intake.put(message(0), timeout=0.01)
         recorder.released.set()
+
+
+def test_a_message_on_a_further_channel_is_heard_once(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis delivers a message for each subscription and pattern that matches its channel, and canaries to patterns."""
+    monkeypatch.setattr(pubsub_listener, "CANARY_SECONDS", 0.05)
+    for name, kind in {"tickstock.*": "patterns", "tickstock.h?alth.*": "health", "own": "results"}.items():
+        monkeypatch.setitem(CHANNELS, name, KINDS[kind])
+    heard, stop = list[Message](), Event()
+
+    def record(messages: list[Message]) -> list[Receipt]:
+        heard.extend(messages)
+        return [Receipt((), (), None) for _ in messages]
+
+    with running_intake(Intake(record, backlog=100, batch_size=10, batch_seconds=0)) as intake:
+        listener = PubsubListener(redis, redis, intake, "recorder")
+        thread = Thread(target=listener.run, args=(stop,))
+        thread.start()
+        wait_until(lambda: redis.publish("tickstock.daily", b"first"), "the listener has subscribed")
+        wait_until(lambda: heard, "the listener hears a pattern")
+        for channel in (PATTERNS, HEALTH, "tickstock.health.more", "own", "other.daily", "tickstock.last"):
+            redis.publish(channel, channel)
+        wait_until(lambda: heard[-1].payload == b"tickstock.last", "the last message is heard")
+        stop.set()
+        thread.join()
+    assert [message.payload.decode() for message in heard if message.payload != b"first"] == [
+        *(PATTERNS, HEALTH, "tickstock.health.more", "own", "tickstock.last")
+    ]
 
 
 def test_a_full_backlog_delays_pubsub_messages_then_drops_and_counts_them(

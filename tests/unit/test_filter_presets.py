@@ -88,6 +88,13 @@ def test_an_item_with_a_comma_is_refused() -> None:
         normalize_parameters({"symbols": ["AAPL"], "sectors": ["Energy", "Real Estate, etc"]})
 
 
+@pytest.mark.parametrize("name", ["pattern_types", "timeframe", "symbols"])
+def test_a_text_with_a_comma_stays_an_item_where_values_may_have_commas(name: str) -> None:
+    normalized = normalize_parameters({name: ["A,B"]})
+    assert [item.upper() for item in normalized[name]] == ["A", "B", "A,B"]
+    assert normalize_parameters(normalized) == normalized
+
+
 @pytest.mark.parametrize("container", [list, dict])
 def test_a_deeply_nested_value_is_refused(container: type) -> None:
     # The deepest nesting that a request body can have.

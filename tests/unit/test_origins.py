@@ -14,12 +14,13 @@ LETTERS = st.from_regex("[0-9a-f]{32}", fullmatch=True)
     st.sampled_from(["http", "retry", "cli", "pubsub"]),
     st.none() | st.builds(Sender, SUBJECTS, st.none() | SUBJECTS),
     st.none() | LETTERS,
+    st.sampled_from([None, "confidence", "progress"]),
 )
 def test_a_parsed_origin_has_the_parts_of_the_formatted_one(
-    via: str, sender: Sender | None, letter: str | None
+    via: str, sender: Sender | None, letter: str | None, percent: str | None
 ) -> None:
-    origin = parse_origin(format_origin(via, sender.words if sender else "", letter))
-    assert origin == Origin(via, *(sender or (None, None)), letter)
+    origin = parse_origin(format_origin(via, sender.words if sender else "", letter, percent))
+    assert origin == Origin(via, *(sender or (None, None)), letter, percent)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ FAILING_BUILDERS = {
 def test_a_builder_that_fails_refuses_the_message(folder: PluginFolder, statement: str, code: str, reason: str) -> None:
     source = PLUGIN.replace("    return Halted(\n", f"    {statement}\n    return Halted(\n")
     load_plugins([folder.write(source)])
-    events, [refused], _ = wire.read("exchange.halts", b"{}", 5.0)
+    events, [refused], *_ = wire.read("exchange.halts", b"{}", 5.0)
     assert (events, refused.code) == ((), code)
     assert reason in refused.reason
 
@@ -63,5 +63,5 @@ def test_a_builder_that_fails_refuses_the_message(folder: PluginFolder, statemen
 @pytest.mark.parametrize("stream", ["user-anna", "", "a\nb"])
 def test_an_event_outside_of_the_market_is_refused(folder: PluginFolder, stream: str) -> None:
     load_plugins([folder.write(PLUGIN.replace('f"halt-{self.symbol}"', repr(stream)))])
-    _, [refused], _ = wire.read("exchange.halts", b'{"symbol": "A"}', 5.0)
+    _, [refused], *_ = wire.read("exchange.halts", b'{"symbol": "A"}', 5.0)
     assert (refused.code, "is no name of a stream of the market" in refused.reason) == ("reader-failed", True)

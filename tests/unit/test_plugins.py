@@ -101,7 +101,7 @@ def test_the_highest_version_of_a_package_is_current_and_the_others_are_former(f
 
 def test_an_event_of_a_plugin_is_read_stored_and_folded(folder: PluginFolder) -> None:
     load_plugins([folder.write()])
-    [event], refusals, _ = wire.read("exchange.halts.eu", b'{"symbol": "AAPL", "venue": "XNAS"}', 5.0)
+    [event], refusals, *_ = wire.read("exchange.halts.eu", b'{"symbol": "AAPL", "venue": "XNAS"}', 5.0)
     assert (event.stream, event.extra, refusals) == ("halt-AAPL", {"venue": "XNAS"}, ())
     assert wire.channel_for({"event_type": "HALTED"}) == "exchange.halts"
     topic = codec.topic_of(type(event))
@@ -116,7 +116,7 @@ def test_a_batch_of_a_plugin_is_read(folder: PluginFolder) -> None:
     batches = '{"halted": halted}, {"halts": Batch("items", item_type="halted")}'
     load_plugins([folder.write(PLUGIN.replace('{"halted": halted}', batches))])
     payload = b'{"event_type": "halts", "items": [{"symbol": "A"}, {"symbol": 1}, {"symbol": "B"}]}'
-    events, refusals, _ = wire.read("exchange.halts", payload, 5.0)
+    events, refusals, *_ = wire.read("exchange.halts", payload, 5.0)
     assert [event.stream for event in events] == ["halt-A", "halt-B"]
     [refused] = refusals
     assert refused.code == "invalid-event"

@@ -41,6 +41,37 @@ def test_parameters_with_names_of_their_own_filter_the_columns() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("Doji,Hammer", {"Doji", "Hammer"}),
+        (["Doji,Hammer", "Harami"], {"Doji", "Hammer", "Doji,Hammer", "Harami"}),
+        ("Cup, Handle", {"Cup", " Handle", "Cup, Handle"}),
+        (["Cup, Handle", "Cup, Handle"], {"Cup", " Handle", "Cup, Handle"}),
+        (",".join(["A"] * 100), {"A"}),
+    ],
+)
+def test_a_text_with_a_comma_in_a_repeated_parameter_also_stands_for_itself(
+    value: str | list[str], expected: set[str]
+) -> None:
+    for parameter, column in (("pattern_types", "pattern"), ("timeframe", "tier")):
+        [found] = [each for each in filters(**{parameter: value}) if each.column == column]
+        assert isinstance(found, Equality)
+        assert {text.lower() for text in found.values} == {text.lower() for text in expected}
+
+
+@pytest.mark.parametrize("symbol", ["/ES", "M&M.NS", "币安人生USDT", "ES1!", "$SPX", "TpC", "A:B", "x" * 32])
+def test_the_symbols_of_the_world_are_filters(symbol: str) -> None:
+    assert Equality("symbol", frozenset((symbol.upper(),))) in filters(symbols=symbol)
+    assert Equality("symbol", frozenset((symbol.upper(), "A", "B", "A,B"))) in filters(symbols=[symbol, "A,B"])
+
+
+@pytest.mark.parametrize("symbol", ["", "x" * 33, "A B", "A\tB", "A\u200bB", "\u3000"])
+def test_a_text_that_is_no_symbol_is_refused(symbol: str) -> None:
+    with pytest.raises(Problem, match=r"symbols\[0\] should be a symbol"):
+        filters(symbols=symbol)
+
+
 def test_sectors_and_universes_are_resolved_to_symbols() -> None:
     assert filters(confidence_min="0", universe="u") == {Equality("symbol", frozenset("AB"))}
     assert filters(confidence_min="0", universe="u", sectors="Energy") == {Equality("symbol", frozenset("A"))}

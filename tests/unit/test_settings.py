@@ -12,6 +12,9 @@ from infra.processes.errors import StartupError
 from infra.settings import Settings
 from infra.settings.urls import without_password
 
+ZONES = ("", "Mars", "America", "/etc/localtime", "../zone")
+"""Texts that are no time zones."""
+
 
 def test_the_defaults_use_embedded_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TICKVIEW_REDIS_URL", "TICKVIEW_POSTGRES_DSN", "REDIS_HOST", "TICKSTOCK_DB_HOST"):
@@ -36,6 +39,17 @@ def test_the_variables_of_the_platform_are_read(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, value)
     assert Settings().redis_url == "redis://:p%40ss%2Fword@cache:6380/2"
     assert Settings().postgres_dsn == "postgresql://reader:s%3Acret@db:5432/market"
+
+
+def test_the_producers_settings_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKVIEW_CHANNELS", "a.*=patterns, b=health")
+    assert Settings().channels == ("a.*=patterns", "b=health")
+    assert (Settings().producer_timezone, "daily" in Settings().tiers) == ("UTC", True)
+    for name, value in [("CHANNELS", "a=ticks"), ("CHANNELS", "a"), *(("PRODUCER_TIMEZONE", zone) for zone in ZONES)]:
+        with monkeypatch.context() as patch:
+            patch.setenv(f"TICKVIEW_{name}", value)
+            with pytest.raises(ValidationError, match=name.lower()):
+                Settings()
 
 
 def test_the_variable_of_tickview_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,8 @@ class Commands(RuleBasedStateMachine):
             assert all(name_key(name) and name.replace(EMOJI_JOINER, "").isprintable() for name in list_names)
         for watchlist in self.workspace.watchlists.values():
             assert len(set(watchlist.symbols)) == len(watchlist.symbols)
-            assert all(symbol == symbol.upper() and is_symbol(symbol) for symbol in watchlist.symbols)
+            assert all(map(is_symbol, watchlist.symbols))
+            assert not any(symbol.isascii() and symbol.islower() for symbol in watchlist.symbols)
         assert self.workspace.default_preset in (None, *self.workspace.presets)
 
 
@@ -169,9 +170,15 @@ def event_types(workspace: Workspace) -> list[str]:
     return [type(event).__name__ for event in workspace.collect_events()]
 
 
-def test_names_are_trimmed_and_symbols_are_upper_case() -> None:
+def test_names_are_trimmed_and_symbols_in_small_letters_become_capitals() -> None:
     watchlist = alice().watchlists["w"]
     assert (watchlist.name, watchlist.symbols, watchlist.version) == ("Tech", ("AAPL", "BRK.B"), 1)
+
+
+def test_symbols_that_differ_in_case_are_different_symbols() -> None:
+    workspace = Workspace("alice")
+    workspace.create_watchlist(AT, "w", "Shares", ["TPC", "TpC", "/ES", "M&M.NS", "币安人生USDT"])
+    assert workspace.watchlists["w"].symbols == ("TPC", "TpC", "/ES", "M&M.NS", "币安人生USDT")
 
 
 def test_a_command_produces_one_event_per_change_and_none_without_a_change() -> None:
@@ -235,7 +242,7 @@ def test_invalid_symbols_are_refused_with_their_faults(
 
 def test_a_refusal_names_at_most_ten_faults() -> None:
     with pytest.raises(InvalidListError) as refused:
-        alice().create_watchlist(AT, "v", "Banks", ["?"] * 1_000)
+        alice().create_watchlist(AT, "v", "Banks", ["a b"] * 1_000)
     assert [field for field, _ in refused.value.faults] == [f"symbols[{place}]" for place in range(10)]
 
 
