@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from math import inf
 from typing import Annotated, Any
 
 from annotated_types import Interval
@@ -30,7 +31,7 @@ class PatternRow:
     """Type of the pattern, spelled as the producer announces it."""
     tier: Annotated[str, Column(equality=True, case="lower")]
     """Tier of the detector, such as ``daily``."""
-    confidence: Annotated[float, Interval(ge=0, le=1), Column(range=True, sort=True)]
+    confidence: Annotated[float, Interval(ge=0, le=1), Column(range=True, sort=True, scale=(0, 1))]
     """Confidence of the detector, from 0 to 1."""
     detected_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
     """Time of the detection."""
@@ -42,11 +43,11 @@ class PatternRow:
     """Latest price of the symbol."""
     price_change: Annotated[float | None, Column(unit="per cent")] = None
     """Change of the price in per cent."""
-    relative_strength: Annotated[float | None, Column(range=True, sort=True, unit="factor")] = None
+    relative_strength: Annotated[float | None, Column(range=True, sort=True, scale=(0, inf), unit="factor")] = None
     """Strength in relation to the market, as a factor."""
-    relative_volume: Annotated[float | None, Column(range=True, sort=True, unit="factor")] = None
+    relative_volume: Annotated[float | None, Column(range=True, sort=True, scale=(0, inf), unit="factor")] = None
     """Volume in relation to the usual volume, as a factor."""
-    rsi: Annotated[float | None, Column(range=True, sort=True)] = None
+    rsi: Annotated[float | None, Column(range=True, sort=True, scale=(0, 100))] = None
     """Relative strength index, usually from 0 to 100."""
     indicators: dict[str, Any] = field(default_factory=dict)
     """Further indicators by name, as the producer announced them."""
@@ -85,7 +86,7 @@ class ActivePatterns(Projection[PatternRow, Handled]):
     """The projection of active patterns. A pattern is active until an event expires it."""
 
     name = "patterns"
-    version = 1
+    version = 2
     row = PatternRow
     handles = (PatternDetected, PatternUpdated, PatternExpired)
     key = "id"

@@ -111,7 +111,7 @@ def releases() -> Iterator[Releases]:
 def test_a_new_column_changes_two_files(releases: Releases) -> None:
     """One is the copy of the former projection."""
     changed = {path for path, text in releases.after.items() if releases.before.get(path) != text}
-    assert changed == {"projections/patterns.py", "projections/previous/patterns_v1.py"}
+    assert changed == {"projections/patterns.py", "projections/previous/patterns_v2.py"}
 
 
 def test_the_wheel_has_the_former_projection(releases: Releases) -> None:
@@ -121,7 +121,7 @@ def test_the_wheel_has_the_former_projection(releases: Releases) -> None:
     code = "from projections.registry import FORMER; print(*((each.name, each.version) for each in FORMER))"
     command = [sys.executable, "-P", "-c", code]
     former = subprocess.run(command, env=variables_of(installed), cwd=installed, capture_output=True, text=True)
-    assert (former.returncode, former.stdout) == (0, "('patterns', 1)\n"), former.stderr
+    assert (former.returncode, former.stdout) == (0, "('patterns', 2)\n"), former.stderr
 
 
 def record_under_the_old_release(client: httpx.Client) -> None:
@@ -150,7 +150,7 @@ def test_the_new_release_replaces_the_old_one_and_rolls_back(releases: Releases,
         new = variables_of(releases.new, port=port, **stores)
         shell = new_roles.enter_context(open_shell(releases.new, new))
         follow(3, shell)
-        wait_until(lambda: scan(old_client)["cache_info"]["build"] == "2.2", "the old API follows the switch")
+        wait_until(lambda: scan(old_client)["cache_info"]["build"] == "3.2", "the old API follows the switch")
         assert scan(old_client)["pagination"]["total"] == DETECTIONS
         old_roles.close()
         follow(4, shell, port)
@@ -159,14 +159,14 @@ def test_the_new_release_replaces_the_old_one_and_rolls_back(releases: Releases,
         client, redis_client = (new_roles.enter_context(client_of(each)) for each in (port, redis_only_port))
         assert_every_answer_has_the_column(client, redis_client)
         follow(5, shell)
-        wait_until(lambda: venues(client) == ["XNAS"] * WITH_VENUE + ["XNYS"], "the second rollback leads to 2.2")
+        wait_until(lambda: venues(client) == ["XNAS"] * WITH_VENUE + ["XNYS"], "the second rollback leads to 3.2")
         shell.run("tickview rollback patterns")
         for each in (client, redis_client):
-            wait_until(lambda each=each: scan(each)["cache_info"]["build"] == "1.1", "the rollback leads to 1.1")
+            wait_until(lambda each=each: scan(each)["cache_info"]["build"] == "2.1", "the rollback leads to 2.1")
             assert scan(each)["pagination"]["total"] == DETECTIONS + 1
         assert "no row has venue=XNAS" in scan(client, venue="XNAS")["hint"]
         refused = redis_client.get("/api/patterns/scan?sort_by=venue")
-        assert (refused.status_code, "build 1.1 of patterns" in refused.json()["detail"]) == (503, True)
+        assert (refused.status_code, "build 2.1 of patterns" in refused.json()["detail"]) == (503, True)
 
 
 def scan(client: httpx.Client, **parameters: Any) -> Any:
