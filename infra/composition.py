@@ -217,7 +217,7 @@ def open_recorder(stores: Stores, market_logs: Mapping[str, EventLog], dead_lett
     """Return a recorder that records messages in the market log, and refused messages as dead letters."""
     settings = stores.settings
     horizon = Horizon(settings.time_horizon, settings.expiry_horizon, settings.beyond_horizon == "clamp")
-    return Recorder(market_logs, dead_letters, Bounds(settings.max_message_bytes, horizon))
+    return Recorder(market_logs, dead_letters, Bounds(settings.max_message_bytes, horizon), settings.default_expiry)
 
 
 def open_intake(recorder: Recorder, settings: Settings) -> Intake:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from annotated_types import Interval
 
+from domain.default_expiry import EXPIRES_FROM, EndOrigin
 from domain.events import OWN_IDS, UNKNOWN_TIER, PatternDetected, PatternExpired, PatternUpdated
 from projections.base import Count, Group, Projection, StoredRow
 from projections.columns import EPOCH_SECONDS, Column
@@ -39,6 +40,8 @@ class PatternRow:
     """Time of the latest event about the pattern."""
     expires_at: Annotated[float | None, Column(unit=EPOCH_SECONDS)] = None
     """Time at which the pattern ceases to be valid. None: it does not expire by itself."""
+    expires_from: EndOrigin | None = None
+    """Origin of this time: the producer's message, or the default of the recorder."""
     current_price: Annotated[float | None, Column(unit="dollars")] = None
     """Latest price of the symbol."""
     price_change: Annotated[float | None, Column(unit="per cent")] = None
@@ -165,6 +168,7 @@ def _begin(event: PatternDetected | PatternUpdated) -> PatternRow | None:
         detected_at=event.detected_at,
         updated_at=event.occurred_at,
         expires_at=event.expires_at,
+        expires_from=_end_origin(event),
         current_price=event.current_price,
         price_change=event.price_change,
         relative_strength=event.relative_strength,
@@ -174,7 +178,7 @@ def _begin(event: PatternDetected | PatternUpdated) -> PatternRow | None:
         source=event.source,
         event_id=event.event_id,
         correlation_id=event.correlation_id,
-        extra=event.extra,
+        extra=_unmarked(event.extra),
     )
 
 
@@ -193,12 +197,28 @@ _CHANGEABLE = (
 
 def _change(row: PatternRow, event: PatternDetected | PatternUpdated) -> PatternRow:
     said = {name: value for name in _CHANGEABLE if (value := getattr(event, name)) is not None}
+    origin = _end_origin(event)
+    if origin == "default" and row.expires_from == "message":
+        # A repeated detection without an end does not replace the end that its producer announced.
+        del said["expires_at"]
+    elif origin:
+        said["expires_from"] = origin
     return replace(
         row,
         updated_at=event.occurred_at,
         indicators={**row.indicators, **event.indicators},
         source=event.source,
         event_id=event.event_id,
-        extra={**row.extra, **event.extra},
+        extra={**row.extra, **_unmarked(event.extra)},
         **said,
     )
+
+
+def _end_origin(event: PatternDetected | PatternUpdated) -> EndOrigin | None:
+    if event.expires_at is None:
+        return None
+    return "default" if EXPIRES_FROM in event.extra else "message"
+
+
+def _unmarked(extra: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in extra.items() if name != EXPIRES_FROM} if EXPIRES_FROM in extra else extra

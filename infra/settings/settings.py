@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, WithJsonSchema, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.default_expiry import parse_default_expiry
 from domain.horizon import LONGEST_SECONDS, Horizon
 from infra.processes.lifeline import SUPERVISED
 from infra.settings.platform_servers import build_postgres_dsn, build_redis_url
@@ -30,6 +31,7 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 Durability = Literal["written", "fsynced", "replicated"]
 SymbolField = Literal["symbol", "active", "name", "exchange", "market", "type", "sector", "industry", "market_cap"]
+ExpirySeconds = Annotated[float, Field(gt=0, le=Horizon().end_seconds, allow_inf_nan=False)]
 UniverseField = Literal["key", "name", "description", "symbols"]
 
 
@@ -126,6 +128,11 @@ class Settings(BaseSettings):
     beyond_horizon: Literal["refuse", "clamp"] = "refuse"
     """Treatment of a time beyond its horizon: refuse the message, or replace the time. The time of receipt replaces the
     time of an event; the horizon replaces an expiry."""
+
+    default_expiry: Annotated[dict[str, ExpirySeconds], NoDecode, WithJsonSchema({"type": "string"})] = {}
+    """Seconds after which a detection expires that names no end: ``3600``, or by tier ``daily=86400,intraday=3600``, or
+    both ``daily=86400,3600``. They count from the detection or its announcement, whichever is later. If unset, such a
+    detection does not expire by itself."""
 
     dead_letters_max_count: Annotated[int, Field(ge=1)] = 10_000
     """Highest number of stored dead letters. Beyond it, the oldest are dropped."""
@@ -247,6 +254,11 @@ class Settings(BaseSettings):
             return orjson.loads(value) if isinstance(value, str) else value
         except orjson.JSONDecodeError:
             raise ValueError('must be a JSON object, such as {"name": "company"}') from None
+
+    @field_validator("default_expiry", mode="before")
+    @classmethod
+    def _parse_default_expiry(cls, value: object) -> object:
+        return parse_default_expiry(value) if isinstance(value, str) else value
 
     @property
     def authenticates(self) -> bool:
