@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from domain.default_expiry import parse_default_expiry
 from domain.horizon import LONGEST_SECONDS, Horizon
 from infra.processes.lifeline import SUPERVISED
-from infra.settings.platform_servers import build_postgres_dsn, build_redis_url
+from infra.settings.platform_servers import build_postgres_dsn, build_redis_url, plain_postgres_dsn
 from infra.settings.table_names import parse_table_name
 from infra.settings.urls import check_postgres_dsn, check_redis_url
 
@@ -30,9 +30,26 @@ _NEVER_EMPTY = (
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 Durability = Literal["written", "fsynced", "replicated"]
-SymbolField = Literal["symbol", "active", "name", "exchange", "market", "type", "sector", "industry", "market_cap"]
+SymbolField = Literal[
+    "symbol",
+    "active",
+    "name",
+    "exchange",
+    "market",
+    "type",
+    "sector",
+    "industry",
+    "market_cap",
+    "locale",
+    "currency_name",
+    "currency_symbol",
+    "cik",
+    "composite_figi",
+    "share_class_figi",
+    "weighted_shares_outstanding",
+]
 ExpirySeconds = Annotated[float, Field(gt=0, le=Horizon().end_seconds, allow_inf_nan=False)]
-UniverseField = Literal["key", "name", "description", "symbols"]
+UniverseField = Literal["key", "name", "description", "symbols", "category", "criteria"]
 
 
 def variable(name: str) -> str:
@@ -209,7 +226,7 @@ class Settings(BaseSettings):
     platform_db_host: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_HOST"))] = None
     """Host of the platform's PostgreSQL. Ignored if ``TICKVIEW_POSTGRES_DSN`` and ``TICKVIEW_CATALOGUE_DSN`` are
     set."""
-    platform_db_port: Annotated[int, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PORT"), ge=1, le=65_535)] = 5432
+    platform_db_port: Annotated[int, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PORT"), ge=1, le=65_535)] = 5433
     """Port of the platform's PostgreSQL."""
     platform_db_name: Annotated[str, Field(validation_alias=AliasChoices("TICKSTOCK_DB_NAME"))] = "tickstock"
     """Database name in the platform's PostgreSQL."""
@@ -219,6 +236,9 @@ class Settings(BaseSettings):
         None
     )
     """Password of this user."""
+    platform_db_uri: Annotated[SecretStr | None, Field(validation_alias=AliasChoices("DATABASE_URI"))] = None
+    """URL of the platform's PostgreSQL, also with a driver of SQLAlchemy: ``postgresql+psycopg2://…``. It replaces the
+    variables ``TICKSTOCK_DB_…``. A URL of another database system is ignored."""
 
     @field_validator(*_NEVER_EMPTY, mode="before")
     @classmethod
@@ -240,6 +260,15 @@ class Settings(BaseSettings):
         if dsn:
             check_postgres_dsn(dsn)
         return dsn or None
+
+    @field_validator("platform_db_uri")
+    @classmethod
+    def _read_platform_uri(cls, uri: SecretStr | None) -> SecretStr | None:
+        dsn = plain_postgres_dsn(uri.get_secret_value()) if uri else None
+        if dsn is None:
+            return None
+        check_postgres_dsn(dsn)
+        return SecretStr(dsn)
 
     @field_validator("catalogue_symbols_table", "catalogue_universes_table")
     @classmethod
@@ -301,6 +330,8 @@ class Settings(BaseSettings):
         # Kubernetes sets REDIS_PORT to an address for a service named redis, whether or not TickView uses it.
         uses = {
             "REDIS_": values.get("REDIS_HOST") and not values.get("redis_url"),
+            "DATABASE_URI": values.get("DATABASE_URI")
+            and not (values.get("postgres_dsn") and values.get("catalogue_dsn")),
             "TICKSTOCK_DB_": values.get("TICKSTOCK_DB_HOST")
             and not (values.get("postgres_dsn") and values.get("catalogue_dsn")),
         }
@@ -330,6 +361,19 @@ class Settings(BaseSettings):
             raise ValueError(f"JWT authentication also needs {' and '.join(missing)}.")
         return self
 
+    def _platform_dsn(self) -> str | None:
+        if self.platform_db_uri:
+            return self.platform_db_uri.get_secret_value()
+        if not self.platform_db_host:
+            return None
+        return build_postgres_dsn(
+            self.platform_db_host,
+            self.platform_db_port,
+            self.platform_db_name,
+            self.platform_db_user or "postgres",
+            self.platform_db_password,
+        )
+
     @model_validator(mode="after")
     def _apply_platform_variables(self) -> Self:
         if self.redis_url is None and self.platform_redis_host:
@@ -340,14 +384,7 @@ class Settings(BaseSettings):
                 self.platform_redis_password,
             )
             object.__setattr__(self, "redis_url", url)
-        if self.platform_db_host:
-            dsn = build_postgres_dsn(
-                self.platform_db_host,
-                self.platform_db_port,
-                self.platform_db_name,
-                self.platform_db_user or "postgres",
-                self.platform_db_password,
-            )
+        if dsn := self._platform_dsn():
             for name in ("postgres_dsn", "catalogue_dsn"):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, dsn)
