@@ -41,7 +41,14 @@ def number_of(symbols: list[str]) -> int:
     return len(symbols)
 
 
-SUMMARY = View(key="key", name="name", description="description", symbol_count=Converted("symbols", number_of))
+SUMMARY = View(
+    key="key",
+    name="name",
+    description="description",
+    category="category",
+    criteria="criteria",
+    symbol_count=Converted("symbols", number_of),
+)
 """A universe in a list."""
 
 DETAILED = View.of_columns(UniverseRow, without=("defined_at",))

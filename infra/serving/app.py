@@ -94,7 +94,13 @@ def build_app(
         lambda: check_partitions(service.stores),
         lambda: show_replicas(gauges, live),
     )
-    runtime = Runtime(wrap_lifespan(lifespan), (RedisError,), unavailability, process_registry=open_process_registry())
+    runtime = Runtime(
+        wrap_lifespan(lifespan),
+        (RedisError,),
+        unavailability,
+        compatibility=service.stores.settings.compatibility,
+        process_registry=open_process_registry(),
+    )
     return create_app(ports, hub, service.guard, runtime, host)
 
 

@@ -167,6 +167,9 @@ class Settings(BaseSettings):
     """Highest number of events per second that each segment of a new build folds, so that reads stay fast. 0: no
     limit."""
 
+    compatibility: Literal["tickstock"] | None = None
+    """Platform as whose API the API speaks, for pages and programs that were written for it: parameters, defaults and
+    members of answers. If unset, the API is TickView's own."""
     host: str = "127.0.0.1"
     """Address on which the API listens. Addresses other than loopback require authentication."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000

@@ -21,11 +21,9 @@ from domain.origins import Sender
 from domain.workspace import Stamp, Workspace
 from infra.postgres.statements import load_statements
 from infra.workspaces.repository import WorkspaceRepository
-from readapi.compatibility.tickstock.parameters import forgive, scan_parameters
+from readapi.compatibility.tickstock.bodies import preset_parameters
 from readapi.http.identities import SUBJECT_RULE, is_subject
-from readapi.patterns.list_filters import as_query_parameters
-from readapi.patterns.scan_parameters import ScanParameters
-from readapi.users.filter_presets import SINGLE_SCAN_PARAMETERS, normalize_parameters
+from readapi.users.filter_presets import normalize_parameters
 
 WATCHLISTS, PRESETS = "user_watchlists", "user_filter_presets"
 """Tables of the platform. The table of the presets may be missing."""
@@ -167,13 +165,10 @@ class _UserImport:
 
 def _preset_parameters(row: PlatformList, workspace: Workspace) -> dict[str, Any]:
     """Convert filters to parameters of a scan. The filters of a watchlist apply to its symbols."""
-    given = {name: value for name, value in row.filters.items() if value is not None}
-    parameters = forgive(ScanParameters, scan_parameters(as_query_parameters(given)))
+    parameters = preset_parameters(dict(row.filters))
     if row.table == WATCHLISTS and (watchlist := row._replace(symbols=()).list_id) in workspace.watchlists:
         parameters["watchlist"] = watchlist
-    return normalize_parameters(
-        {name: value for name, value in parameters.items() if name not in SINGLE_SCAN_PARAMETERS}
-    )
+    return normalize_parameters(parameters)
 
 
 def _with_free_name(name: str, create: Callable[[str], None]) -> None:
