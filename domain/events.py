@@ -199,6 +199,8 @@ class SymbolEvent(Event):
 class SymbolDescribed(SymbolEvent):
     """The complete catalogue entry of a symbol. A field is None if the catalogue has no value for the field."""
 
+    class_version: ClassVar[int] = 2
+
     name: str | None = None
     """Name of the company or fund."""
     exchange: str | None = None
@@ -211,6 +213,24 @@ class SymbolDescribed(SymbolEvent):
     industry: str | None = None
     market_cap: Finite | None = None
     """Market capitalization in the currency of the market."""
+    locale: str | None = None
+    """Region of the market: ``us``, ``global`` …"""
+    currency_name: str | None = None
+    """Currency in which the symbol is traded, for example ``usd``."""
+    currency_symbol: str | None = None
+    """Sign of the currency, for example ``$``."""
+    cik: str | None = None
+    """Central Index Key of the company, which the SEC assigns."""
+    composite_figi: str | None = None
+    """Composite FIGI of the security (OpenFIGI)."""
+    share_class_figi: str | None = None
+    """Share class FIGI of the security (OpenFIGI)."""
+    weighted_shares_outstanding: Finite | None = None
+    """Number of outstanding shares, over all share classes."""
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Change nothing: the fields of version 2 have no value."""
 
 
 class SymbolListed(SymbolDescribed):
@@ -228,12 +248,22 @@ class SymbolDelisted(SymbolEvent):
 class UniverseDescribed(Event):
     """The complete definition of a universe, which is a named set of symbols."""
 
+    class_version: ClassVar[int] = 2
+
     key: str
     """Id of the universe, 1 to 64 characters."""
     name: str | None = None
     description: str | None = None
     symbols: list[str]
     """The symbols of the universe in order, without duplicates."""
+    category: str | None = None
+    """Kind of the universe, as its source names it: ``stock_universe``, ``theme`` …"""
+    criteria: str | None = None
+    """Rule by which the symbols were selected, in words of the source."""
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Change nothing: the fields of version 2 have no value."""
 
     @property
     def stream(self) -> str:

@@ -13,6 +13,7 @@ Command = Literal[
     "retry-dead-letter",
     "discard-dead-letter",
     "restore-list",
+    "import-lists",
     "forget-user",
     "create-token",
     "revoke-token",

@@ -219,7 +219,8 @@ def open_recorder(stores: Stores, market_logs: Mapping[str, EventLog], dead_lett
     settings = stores.settings
     horizon = Horizon(settings.time_horizon, settings.expiry_horizon, settings.beyond_horizon == "clamp")
     conventions = Conventions.of(ZoneInfo(settings.producer_timezone), settings.tiers)
-    return Recorder(market_logs, dead_letters, Bounds(settings.max_message_bytes, horizon), conventions)
+    bounds = Bounds(settings.max_message_bytes, horizon)
+    return Recorder(market_logs, dead_letters, bounds, conventions, settings.default_expiry)
 
 
 def open_intake(recorder: Recorder, settings: Settings) -> Intake:

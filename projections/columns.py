@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from math import inf
 from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -51,6 +52,8 @@ class Column:
         known: Values that are known even while no row has them.
         range: Whether a filter can select rows between two bounds, both included. Only for numbers.
         sort: Whether rows can be sorted by the field. Only for numbers and texts.
+        scale: The lowest and the highest number of the field's scale. A bound at an end of the scale excludes no row,
+            not even a row without a value.
         count: The name of the count of rows by value. None: ``by_<field>``.
         unit: The unit of a number, such as ``epoch seconds``.
     """
@@ -61,6 +64,7 @@ class Column:
     known: tuple[str, ...] = ()
     range: bool = False
     sort: bool = False
+    scale: tuple[float, float] = (-inf, inf)
     count: str | None = None
     unit: str | None = None
 
@@ -96,6 +100,11 @@ class RowColumn:
     def sort(self) -> bool:
         """Whether rows can be sorted by the column."""
         return self.declared.sort
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest number of the scale. A bound at an end of the scale excludes no row."""
+        return self.declared.scale
 
     @property
     def is_closed(self) -> bool:

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from math import inf
 from typing import Annotated, Any
 
 from annotated_types import Interval
 
+from domain.default_expiry import EXPIRES_FROM, EndOrigin
 from domain.events import OWN_IDS, UNKNOWN_TIER, PatternDetected, PatternExpired, PatternUpdated
 from projections.base import Count, Group, Projection, StoredRow
 from projections.columns import EPOCH_SECONDS, Column
@@ -30,7 +32,7 @@ class PatternRow:
     """Type of the pattern, spelled as the producer announces it."""
     tier: Annotated[str, Column(equality=True, case="lower")]
     """Tier of the detector, such as ``daily``."""
-    confidence: Annotated[float, Interval(ge=0, le=1), Column(range=True, sort=True)]
+    confidence: Annotated[float, Interval(ge=0, le=1), Column(range=True, sort=True, scale=(0, 1))]
     """Confidence of the detector, from 0 to 1."""
     detected_at: Annotated[float, Column(range=True, sort=True, unit=EPOCH_SECONDS)]
     """Time of the detection."""
@@ -38,15 +40,17 @@ class PatternRow:
     """Time of the latest event about the pattern."""
     expires_at: Annotated[float | None, Column(unit=EPOCH_SECONDS)] = None
     """Time at which the pattern ceases to be valid. None: it does not expire by itself."""
+    expires_from: EndOrigin | None = None
+    """Origin of this time: the producer's message, or the default of the recorder."""
     current_price: Annotated[float | None, Column(unit="dollars")] = None
     """Latest price of the symbol."""
     price_change: Annotated[float | None, Column(unit="per cent")] = None
     """Change of the price in per cent."""
-    relative_strength: Annotated[float | None, Column(range=True, sort=True, unit="factor")] = None
+    relative_strength: Annotated[float | None, Column(range=True, sort=True, scale=(0, inf), unit="factor")] = None
     """Strength in relation to the market, as a factor."""
-    relative_volume: Annotated[float | None, Column(range=True, sort=True, unit="factor")] = None
+    relative_volume: Annotated[float | None, Column(range=True, sort=True, scale=(0, inf), unit="factor")] = None
     """Volume in relation to the usual volume, as a factor."""
-    rsi: Annotated[float | None, Column(range=True, sort=True)] = None
+    rsi: Annotated[float | None, Column(range=True, sort=True, scale=(0, 100))] = None
     """Relative strength index, usually from 0 to 100."""
     indicators: dict[str, Any] = field(default_factory=dict)
     """Further indicators by name, as the producer announced them."""
@@ -164,6 +168,7 @@ def _begin(event: PatternDetected | PatternUpdated) -> PatternRow | None:
         detected_at=event.detected_at,
         updated_at=event.occurred_at,
         expires_at=event.expires_at,
+        expires_from=_end_origin(event),
         current_price=event.current_price,
         price_change=event.price_change,
         relative_strength=event.relative_strength,
@@ -173,7 +178,7 @@ def _begin(event: PatternDetected | PatternUpdated) -> PatternRow | None:
         source=event.source,
         event_id=event.event_id,
         correlation_id=event.correlation_id,
-        extra=event.extra,
+        extra=_unmarked(event.extra),
     )
 
 
@@ -192,12 +197,28 @@ _CHANGEABLE = (
 
 def _change(row: PatternRow, event: PatternDetected | PatternUpdated) -> PatternRow:
     said = {name: value for name in _CHANGEABLE if (value := getattr(event, name)) is not None}
+    origin = _end_origin(event)
+    if origin == "default" and row.expires_from == "message":
+        # A repeated detection without an end does not replace the end that its producer announced.
+        del said["expires_at"]
+    elif origin:
+        said["expires_from"] = origin
     return replace(
         row,
         updated_at=event.occurred_at,
         indicators={**row.indicators, **event.indicators},
         source=event.source,
         event_id=event.event_id,
-        extra={**row.extra, **event.extra},
+        extra={**row.extra, **_unmarked(event.extra)},
         **said,
     )
+
+
+def _end_origin(event: PatternDetected | PatternUpdated) -> EndOrigin | None:
+    if event.expires_at is None:
+        return None
+    return "default" if EXPIRES_FROM in event.extra else "message"
+
+
+def _unmarked(extra: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in extra.items() if name != EXPIRES_FROM} if EXPIRES_FROM in extra else extra

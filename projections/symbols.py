@@ -11,7 +11,11 @@ from projections.views import View
 Handled = SymbolListed | SymbolChanged | SymbolDelisted
 """The events that the projection folds."""
 
-DETAILS = ("name", "exchange", "market", "type", "sector", "industry", "market_cap")
+DETAILS = (
+    *("name", "exchange", "market", "type", "sector", "industry", "market_cap"),
+    *("locale", "currency_name", "currency_symbol", "cik", "composite_figi", "share_class_figi"),
+    "weighted_shares_outstanding",
+)
 """The fields of a catalogue entry, except the symbol."""
 
 
@@ -39,6 +43,20 @@ class SymbolRow:
     """Industry of the company."""
     market_cap: Annotated[float | None, Column(range=True, sort=True)] = None
     """Market capitalization in the currency of the market."""
+    locale: str | None = None
+    """Region of the market."""
+    currency_name: str | None = None
+    """Currency in which the symbol is traded."""
+    currency_symbol: str | None = None
+    """Sign of the currency."""
+    cik: str | None = None
+    """Central Index Key of the company."""
+    composite_figi: str | None = None
+    """Composite FIGI of the security."""
+    share_class_figi: str | None = None
+    """Share class FIGI of the security."""
+    weighted_shares_outstanding: float | None = None
+    """Number of outstanding shares, over all share classes."""
     active: Annotated[bool, Column(equality=True)] = True
     """Whether the symbol is traded."""
     event_id: str = ""
@@ -65,7 +83,7 @@ class Symbols(Projection[SymbolRow, Handled]):
     """The projection of symbols. A delisted symbol keeps its row, so that it can be listed again."""
 
     name = "symbols"
-    version = 1
+    version = 2
     row = SymbolRow
     key = "symbol"
     has_replica = True

@@ -28,6 +28,10 @@ class UniverseRow:
     """Description of the universe."""
     symbols: list[str] = field(default_factory=list)
     """Symbols of the universe."""
+    category: str | None = None
+    """Kind of the universe, as its source names it."""
+    criteria: str | None = None
+    """Rule by which the symbols were selected, in words of the source."""
     event_id: str = ""
     """Id of the event that last changed the row."""
 
@@ -37,7 +41,14 @@ def number_of(symbols: list[str]) -> int:
     return len(symbols)
 
 
-SUMMARY = View(key="key", name="name", description="description", symbol_count=Converted("symbols", number_of))
+SUMMARY = View(
+    key="key",
+    name="name",
+    description="description",
+    category="category",
+    criteria="criteria",
+    symbol_count=Converted("symbols", number_of),
+)
 """A universe in a list."""
 
 DETAILED = View.of_columns(UniverseRow, without=("defined_at",))
@@ -48,7 +59,7 @@ class Universes(Projection[UniverseRow, Handled]):
     """The projection of universes."""
 
     name = "universes"
-    version = 1
+    version = 2
     row = UniverseRow
     key = "key"
     has_replica = True
@@ -68,5 +79,7 @@ class Universes(Projection[UniverseRow, Handled]):
             name=event.name,
             description=event.description,
             symbols=event.symbols,
+            category=event.category,
+            criteria=event.criteria,
             event_id=event.event_id,
         )

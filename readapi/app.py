@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import falcon
 from prometheus_client import CollectorRegistry
@@ -21,6 +21,7 @@ from readapi.backtests.resources import BacktestResource, BacktestsResource
 from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.symbols import SymbolResource, SymbolsResource
 from readapi.catalogue.universes import UniverseResource, UniversesResource
+from readapi.compatibility.tickstock.middleware import TickstockMiddleware
 from readapi.http.asgi import Lifespan
 from readapi.http.mounting import DocumentedApplication
 from readapi.http.openapi import DocumentResource, document
@@ -99,6 +100,8 @@ class Runtime:
     """Returns why the store is unavailable (503), or None if an error of these classes is a defect (500)."""
     clock: Callable[[], float] = time.time
     """Returns the time in epoch seconds."""
+    compatibility: Literal["tickstock"] | None = None
+    """The platform as which the API speaks. None: as TickView."""
     process_registry: CollectorRegistry | None = None
     """Merges the metrics of all processes. None if this is the only process."""
 
@@ -147,6 +150,9 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     app.router_options.converters["parked_key"] = ParkedKeyConverter
     app.add_middleware(request_metrics)
     app.add_middleware(guard)
+    if runtime.compatibility:
+        patterns = ports.read_models[ActivePatterns.name]
+        app.add_middleware(TickstockMiddleware(routes, patterns, catalogue, ports.operations, clock))
     if guard.origins and host is None:
         app.add_middleware(CrossOrigin(guard.origins))
     app.add_middleware(runtime.lifespan)

@@ -1,6 +1,7 @@
 """Random declarations of read models, with random rows and queries. Few values, so that rows often tie."""
 
 from dataclasses import MISSING, dataclass, field, make_dataclass
+from math import inf
 from typing import Annotated, Any
 
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ NOW = 1_000.0
 
 TEXTS = ("", "a", "A", "b:c", "Ä", "z z")
 NUMBERS = (-1.5, 0.0, 0.1 + 0.2, 7.0, 7.0, 1e-9, 100.0)
+SCALES = ((-inf, inf), (-inf, inf), (0.0, inf), (0.0, 100.0))
 MOMENTS = (0.0, 999.0, 1_000.0, 1_000.5, 2_000.0)
 KEYS = tuple(f"{first}{second}" for first in ("k", "K", "k:") for second in ("", "1", "2", "É", ":x"))
 
@@ -41,6 +43,7 @@ def _columns(draw: st.DrawFn, kind: str) -> Column:
         case=case,
         range=kind == "number" and draw(flag),
         sort=kind != "boolean" and draw(flag),
+        scale=draw(st.sampled_from(SCALES)),
     )
 
 
@@ -49,7 +52,7 @@ class RichRow:
     """A row with every kind of column, which may all be missing."""
 
     a: Annotated[str | None, Column(equality=True, case="lower", sort=True)]
-    b: Annotated[float | None, Column(range=True, sort=True)]
+    b: Annotated[float | None, Column(range=True, sort=True, scale=(0.0, 100.0))]
     c: Annotated[bool | None, Column(equality=True)]
     ends: float | None
 

@@ -1,6 +1,6 @@
 """Random rows of ``patterns`` and random queries. Few symbols, types and values, so that rows often tie."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hypothesis import strategies as st
@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from domain.streams import log_of, market_logs, symbol_stream
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.queries import Equality, Filter, Query, Range
+from readapi.http.parameters import parse_parameters
+from readapi.patterns.scan_parameters import ScanParameters
+from tests.catalogue import CatalogueFixture
 
 LOGS = market_logs(3)
 SYMBOLS = ("BRK.B", "BRK", "BRK-A", "X:BTCUSD", "X", "aapl", "AAPL", "ÅÄÖ")
@@ -100,6 +103,24 @@ def pattern_queries(draw: st.DrawFn) -> Query:
         offset=draw(st.sampled_from((0, 0, 1, 7, 40))),
         limit=draw(st.sampled_from((1, 3, 10, 100))),
     )
+
+
+_LOWEST = st.sampled_from(("0", "0", "0.0", "-0", "-1.5", "1e-9", "1.2"))
+
+scan_bounds = st.fixed_dictionaries(
+    {"confidence_min": st.sampled_from(("0", "0", "0.5"))},
+    optional={
+        "rs_min": _LOWEST,
+        "vol_min": _LOWEST,
+        "rsi_range": st.sampled_from(("0,100", "0,100", "-5,200", "0,70", "1.2,100", "0,0", "100,100", "1.2,70")),
+    },
+)
+"""Bounds of the scan as texts, often at the ends of their scales."""
+
+
+def bounded_query(bounds: Mapping[str, str], now: float = NOW) -> Query:
+    """Return the query of a scan with these bounds, on one page."""
+    return parse_parameters(ScanParameters, {**bounds, "per_page": "100"}).query(now, CatalogueFixture().catalogue)
 
 
 def rows_by_id(rows: Iterable[PatternRow]) -> dict[str, PatternRow]:

@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from domain.default_expiry import EXPIRES_FROM
 from domain.events import (
     BacktestCompleted,
     BacktestFailed,
@@ -50,7 +51,9 @@ _detection = {
     "detected_at": st.sampled_from((1_757_001_600.0, 1_757_001_600.5)),
 }
 _common = {"event_id": st.uuids().map(str), "occurred_at": moments, "source": sources, "extra": extras}
+_marked_extras = st.one_of(extras, extras, extras.map(lambda extra: {**extra, EXPIRES_FROM: "default"}))
 _indicators = {
+    "extra": _marked_extras,
     "current_price": values,
     "relative_strength": values,
     "relative_volume": values,
@@ -61,13 +64,11 @@ _indicators = {
 
 pattern_events: st.SearchStrategy[Event] = st.one_of(
     st.builds(
-        PatternDetected, **_common, **_detection, **_indicators, tier=st.sampled_from(TIERS), confidence=confidences
+        PatternDetected, **_common | _detection | _indicators, tier=st.sampled_from(TIERS), confidence=confidences
     ),
     st.builds(
         PatternUpdated,
-        **_common,
-        **_detection,
-        **_indicators,
+        **_common | _detection | _indicators,
         tier=st.sampled_from((None, *TIERS)),
         confidence=st.one_of(st.none(), confidences),
     ),

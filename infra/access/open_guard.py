@@ -7,12 +7,16 @@ from infra.access.watched_file import WatchedFile
 from infra.processes.errors import StartupError
 from infra.settings import Settings
 from readapi.access.client_address import parse_address
-from readapi.access.guard import Guard
+from readapi.access.guard import DEVELOPER, Guard
 from readapi.access.rate_limits import RateLimits
 from readapi.http.identities import Identity
 
 if TYPE_CHECKING:
     from infra.access.jwts import JwtVerifier
+
+
+DEFAULT_USERS = {"tickstock": "default_user"}
+"""Platform -> the user of a request that names none, without authentication."""
 
 
 class TokenAuthenticator:
@@ -52,7 +56,8 @@ def open_guard(settings: Settings) -> Guard:
         StartupError: The file of the tokens or of the keys cannot be read.
     """
     if not settings.authenticates:
-        return Guard(origins=settings.cors_origins, trusted_proxies=settings.trusted_proxies)
+        user = DEFAULT_USERS.get(settings.compatibility or "", DEVELOPER.subject)
+        return Guard(origins=settings.cors_origins, trusted_proxies=settings.trusted_proxies, default_user=user)
     rates = RateLimits(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
     return Guard(TokenAuthenticator(settings), settings.cors_origins, rates, settings.trusted_proxies)
 

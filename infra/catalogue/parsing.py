@@ -29,7 +29,7 @@ MAX_NAME_LENGTH = 200
 MAX_DESCRIPTION_LENGTH = 1_000
 """Highest number of characters of a description."""
 
-_KEY = re.compile("[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_KEY = re.compile("[A-Za-z0-9](?:[A-Za-z0-9._:& -]{0,62}[A-Za-z0-9._:&-])?")
 _SEPARATORS = re.compile(r"[\s,;]+")
 _FLAGS = {"true": True, "t": True, "yes": True, "y": True, "1": True} | {
     "false": False,
@@ -55,6 +55,10 @@ class SymbolEntry(NamedTuple):
     """The value of each field of ``DETAILS``. None: the source has no value."""
 
 
+UNIVERSE_FIELDS = ("key", "name", "description", "symbols", "category", "criteria")
+"""The fields of a universe. The first one identifies it."""
+
+
 class UniverseEntry(NamedTuple):
     """A universe of the source."""
 
@@ -63,6 +67,8 @@ class UniverseEntry(NamedTuple):
     description: str | None
     symbols: list[str]
     """The symbols, in order and without duplicates."""
+    category: str | None = None
+    criteria: str | None = None
 
 
 class RefusedRow(NamedTuple):
@@ -136,7 +142,10 @@ def read_universes(rows: Rows, columns: Columns) -> SourceRows[UniverseEntry]:
     def read_entry(row: Mapping[str, Any], key: str) -> UniverseEntry:
         name = optional(_name, _field(row, columns, "name"))
         description = optional(_description, _field(row, columns, "description"))
-        return UniverseEntry(key, name, description, _members(required(_field(row, columns, "symbols"))))
+        symbols = _members(required(_field(row, columns, "symbols")))
+        category = optional(_name, _field(row, columns, "category"))
+        criteria = optional(_description, _field(row, columns, "criteria"))
+        return UniverseEntry(key, name, description, symbols, category, criteria)
 
     universes = _read(rows, columns, _EntryFormat("key", _key, read_entry, MAX_UNIVERSES))
     if sum(len(universe.symbols) for universe in universes.entries.values()) > MAX_TOTAL_MEMBERS:
@@ -180,12 +189,14 @@ def _description(field: Field) -> str:
     return text(field, MAX_DESCRIPTION_LENGTH)
 
 
-def _market_cap(field: Field) -> float:
+def _quantity(field: Field) -> float:
     value = field[1]
     return number((field[0], value if isinstance(value, str | int | float) else str(value)), low=0)
 
 
-_DETAIL_READERS: Mapping[str, Callable[[Field], Any]] = {"market_cap": _market_cap}
+_DETAIL_READERS: Mapping[str, Callable[[Field], Any]] = dict.fromkeys(
+    ("market_cap", "weighted_shares_outstanding"), _quantity
+)
 """Readers of the details that are not texts."""
 
 
@@ -201,7 +212,8 @@ def _key(field: Field) -> str:
     if not _KEY.fullmatch(key):
         raise RefusedError(
             "not-a-name",
-            f"{field[0]} is {preview(field[1])}: expected 1 to 64 letters, digits or . _ : -, a letter or digit first",
+            f"{field[0]} is {preview(field[1])}: expected 1 to 64 letters, digits, blanks or . _ : & -, "
+            "a letter or digit first",
         )
     return key
 

@@ -33,3 +33,23 @@ SELECT * FROM {table} LIMIT 0;
 -- Read the rows of a table, ordered by the column that identifies a row.
 -- Identifiers: columns, table, key; literals: limit.
 SELECT {columns} FROM {table} ORDER BY {key} LIMIT {limit};
+
+-- name: select_groups
+-- Read the groups of the platform with their members, heaviest first. Of the same group in several environments, the
+-- default one counts.
+-- Parameters: limit.
+-- Result: one row (id, name, description, category, symbols) per group.
+SELECT DISTINCT ON (g.name) g.id, g.name, g.description, lower(g.type) AS category,
+    ARRAY(
+        SELECT m.symbol FROM group_memberships m WHERE m.group_id = g.id ORDER BY m.weight DESC NULLS LAST, m.id
+    ) AS symbols
+FROM definition_groups g ORDER BY g.name, g.environment <> 'DEFAULT', g.id LIMIT %s;
+
+-- name: select_cache_entries
+-- Read the cache entries that are universes or themes. Of the same entry in several environments, the default one
+-- counts.
+-- Parameters: limit.
+-- Result: one row (id, category, name, key, value) per entry.
+SELECT DISTINCT ON (type, name, key) id, lower(type) AS category, name, key, value
+FROM cache_entries WHERE type ~* '(universes?|themes?)$'
+ORDER BY type, name, key, environment IS DISTINCT FROM 'DEFAULT', id LIMIT %s;

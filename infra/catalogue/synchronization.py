@@ -7,14 +7,24 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from psycopg import Connection
 from redis import Redis
 
 from domain.events import Event
 from infra.catalogue.difference import Changes, symbol_changes, universe_changes
 from infra.catalogue.errors import CatalogueError
 from infra.catalogue.file_source import read_file_rows
-from infra.catalogue.parsing import RefusedRow, SourceRows, SymbolEntry, UniverseEntry, read_symbols, read_universes
+from infra.catalogue.parsing import (
+    UNIVERSE_FIELDS,
+    RefusedRow,
+    SourceRows,
+    SymbolEntry,
+    UniverseEntry,
+    read_symbols,
+    read_universes,
+)
 from infra.catalogue.platform_source import check_table, has_table, open_platform, read_table_rows
+from infra.catalogue.platform_universes import has_platform_universes, read_platform_universes
 from infra.catalogue.recorded_rows import RecordedRows
 from infra.log.event_log import EventLog
 from infra.recording.recorder import Recorder
@@ -71,12 +81,18 @@ def read_source(settings: Settings, symbols: Path | None, universes: Path | None
         check_table(connection, table, "TICKVIEW_CATALOGUE_SYMBOLS_TABLE")
         rows = read_table_rows(connection, table, ("symbol", "active", *DETAILS), symbol_columns)
         symbol_rows = read_symbols(rows, symbol_columns)
-        table = settings.catalogue_universes_table
-        if "catalogue_universes_table" not in settings.model_fields_set and not has_table(connection, table):
-            return CatalogueSource(symbol_rows, None)
-        check_table(connection, table, "TICKVIEW_CATALOGUE_UNIVERSES_TABLE")
-        rows = read_table_rows(connection, table, ("key", "name", "description", "symbols"), universe_columns)
-        return CatalogueSource(symbol_rows, read_universes(rows, universe_columns))
+        return CatalogueSource(symbol_rows, _read_universe_tables(connection, settings))
+
+
+def _read_universe_tables(connection: Connection, settings: Settings) -> SourceRows[UniverseEntry] | None:
+    """Read the table of the universes, or else the tables in which the platform stores them. None: there are none."""
+    table, columns = settings.catalogue_universes_table, settings.catalogue_universe_columns
+    if "catalogue_universes_table" not in settings.model_fields_set and not has_table(connection, table):
+        if not has_platform_universes(connection):
+            return None
+        return read_universes(read_platform_universes(connection), {})
+    check_table(connection, table, "TICKVIEW_CATALOGUE_UNIVERSES_TABLE")
+    return read_universes(read_table_rows(connection, table, UNIVERSE_FIELDS, columns), columns)
 
 
 class Synchronizer:

@@ -1,4 +1,4 @@
-"""``tickview workspaces``: show the watchlists and filter presets of a user, and restore deleted lists."""
+"""``tickview workspaces``: show, restore and import the watchlists and filter presets of users."""
 
 import time
 from dataclasses import asdict
@@ -10,17 +10,17 @@ from domain.list_rules import WorkspaceError
 from domain.lists import Preset, Watchlist
 from domain.streams import USERS_LOG
 from domain.workspace import Stamp, Workspace
-from infra.cli.errors import CommandError
+from infra.catalogue.platform_source import open_platform
+from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.journal import record_command
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import Stores, open_logs, open_stores
 from infra.operations.journal import local_operator
 from infra.plugins import configure
+from infra.workspaces.platform_lists import import_lists, read_platform_lists
 from infra.workspaces.repository import ConflictError, UnreadableEventError, WorkspaceRepository
 
-app = typer.Typer(
-    help="Show the watchlists and filter presets of a user, and restore deleted lists.", no_args_is_help=True
-)
+app = typer.Typer(help="Show, restore and import the watchlists and filter presets of users.", no_args_is_help=True)
 
 User = Annotated[str, typer.Argument(help="Id of the user, which is the subject of the user's token.")]
 
@@ -88,6 +88,46 @@ def restore(
         print_json(asdict(restored))
     else:
         console.print(f"{restored.name} of {user} is restored, at version {restored.version}", markup=False)
+
+
+@app.command("import")
+def import_(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the result and record nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Take over the watchlists and presets of all users from the platform's PostgreSQL database.
+
+    Each list becomes an event with the time of its creation. A list that was imported before stays as it is, even if
+    its user has changed or deleted it since. Exit code 3: some rows were refused, all other lists were recorded.
+
+    Example: TICKSTOCK_DB_HOST=db tickview workspaces import --dry-run
+    """
+    operator = local_operator()
+    settings = configure()
+    if settings.catalogue_dsn is None:
+        raise CommandError("Set TICKVIEW_CATALOGUE_DSN, TICKSTOCK_DB_HOST or DATABASE_URI to the platform's database.")
+    stores = open_stores(settings)
+    workspaces = _open_repository(stores)
+    with open_platform(settings.catalogue_dsn) as connection:
+        lists = list(read_platform_lists(connection))
+    if not dry_run:
+        record_command(stores, "import-lists", "workspaces", {"lists": len(lists)})
+    try:
+        report = import_lists(workspaces, iter(lists), operator, time.time(), dry_run=dry_run)
+    except (ConflictError, UnreadableEventError) as error:
+        raise CommandError(f"The lists cannot be imported: {error}. Run the command again.") from error
+    if json:
+        refused = [{"where": where, "reason": reason} for where, reason in report.refused]
+        print_json({**asdict(report), "refused": refused, "dry_run": dry_run})
+    else:
+        imported = f"{report.watchlists:,} watchlists and {report.presets:,} presets imported"
+        console.print(f"{imported}, {report.known:,} lists known from an earlier import", highlight=False)
+        for where, reason in report.refused:
+            console.print(f"refused    {where}: {reason}", markup=False, highlight=False)
+        if dry_run:
+            console.print("nothing was recorded, because of --dry-run")
+    if report.refused:
+        raise typer.Exit(NEGATIVE_OUTCOME)
 
 
 def _open_repository(stores: Stores) -> WorkspaceRepository:

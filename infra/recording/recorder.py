@@ -13,6 +13,7 @@ import structlog
 
 from domain.announcements import DeadLetter, Message, Receipt, RecordedEvent
 from domain.codec import encode, topic_of
+from domain.default_expiry import add_default_end
 from domain.events import Event
 from domain.origins import format_origin
 from domain.streams import log_of
@@ -32,6 +33,7 @@ class Recorder:
         dead_letters: The store of dead letters.
         bounds: The bounds of messages. Their present time is that of the call.
         conventions: The conventions of producers.
+        default_expiry: Tier -> seconds after which a detection without an end expires. See ``add_default_end``.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class Recorder:
         dead_letters: DeadLetters,
         bounds: Bounds,
         conventions: Conventions = DEFAULT_CONVENTIONS,
+        default_expiry: Mapping[str, float] | None = None,
     ) -> None:
         self._logs = logs
         self._dead_letters = dead_letters
         self._bounds = bounds
         self._conventions = conventions
+        self._default_expiry = default_expiry or {}
 
     def record(self, messages: Sequence[Message]) -> list[Receipt]:
         """Record messages. On return, every event is as durable as configured, and every dead letter is stored.
@@ -97,7 +101,10 @@ class Recorder:
     def _read(self, message: Message) -> ReadResult:
         # Not the time of receipt: the producer chooses it by the id of an entry of the ingest stream.
         bounds = self._bounds._replace(now=time.time())
-        return read(message.channel, message.payload, message.received_at, bounds, self._conventions)
+        reading = read(message.channel, message.payload, message.received_at, bounds, self._conventions)
+        if not self._default_expiry:
+            return reading
+        return reading._replace(events=tuple(add_default_end(event, self._default_expiry) for event in reading.events))
 
     def _append(self, new_events: Sequence[NewEvent], events: Sequence[Event]) -> list[RecordedEvent | None]:
         """Append events, with one append per log, or several if the events are large.

@@ -100,7 +100,13 @@ def build_app(
         lambda: check_partitions(service.stores),
         lambda: show_replicas(gauges, live),
     )
-    runtime = Runtime(wrap_lifespan(lifespan), (RedisError,), unavailability, process_registry=open_process_registry())
+    runtime = Runtime(
+        wrap_lifespan(lifespan),
+        (RedisError,),
+        unavailability,
+        compatibility=service.stores.settings.compatibility,
+        process_registry=open_process_registry(),
+    )
     app = create_app(ports, hub, service.guard, runtime, host)
     if isinstance(app, DocumentedApplication) and is_installed():
         url, workspace = redis_url(service.stores.settings), CallerWorkspace(read_models[Workspaces.name])

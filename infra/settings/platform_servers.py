@@ -17,5 +17,12 @@ def build_postgres_dsn(host: str, port: int, database: str, user: str, password:
     return f"postgresql://{user_info}@{host}:{port}/{quote(database, safe='')}"
 
 
+def plain_postgres_dsn(uri: str) -> str | None:
+    """Return a URL of PostgreSQL without the driver that SQLAlchemy accepts in it. None for other database systems."""
+    scheme, separator, rest = uri.partition("://")
+    system, _, _driver = scheme.lower().partition("+")
+    return f"postgresql://{rest}" if separator and system in ("postgresql", "postgres") else None
+
+
 def _quote_secret(secret: SecretStr) -> str:
     return quote(secret.get_secret_value(), safe="")

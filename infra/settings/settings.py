@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 import orjson
-from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, WithJsonSchema, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.default_expiry import parse_default_expiry
 from domain.horizon import LONGEST_SECONDS, Horizon
 from domain.wire import TIERS, FurtherChannel
 from infra.processes.lifeline import SUPERVISED
-from infra.settings.platform_servers import build_postgres_dsn, build_redis_url
+from infra.settings.platform_servers import build_postgres_dsn, build_redis_url, plain_postgres_dsn
 from infra.settings.table_names import parse_table_name
 from infra.settings.urls import check_postgres_dsn, check_redis_url
 
@@ -31,8 +32,26 @@ _NEVER_EMPTY = (
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 Durability = Literal["written", "fsynced", "replicated"]
-SymbolField = Literal["symbol", "active", "name", "exchange", "market", "type", "sector", "industry", "market_cap"]
-UniverseField = Literal["key", "name", "description", "symbols"]
+SymbolField = Literal[
+    "symbol",
+    "active",
+    "name",
+    "exchange",
+    "market",
+    "type",
+    "sector",
+    "industry",
+    "market_cap",
+    "locale",
+    "currency_name",
+    "currency_symbol",
+    "cik",
+    "composite_figi",
+    "share_class_figi",
+    "weighted_shares_outstanding",
+]
+ExpirySeconds = Annotated[float, Field(gt=0, le=Horizon().end_seconds, allow_inf_nan=False)]
+UniverseField = Literal["key", "name", "description", "symbols", "category", "criteria"]
 
 
 def variable(name: str) -> str:
@@ -138,6 +157,10 @@ class Settings(BaseSettings):
     tiers: Annotated[tuple[str, ...], NoDecode] = TIERS
     """Tiers, separated by commas. The ``source`` of a message without an envelope is its tier if it is one of them and
     the message names no tier."""
+    default_expiry: Annotated[dict[str, ExpirySeconds], NoDecode, WithJsonSchema({"type": "string"})] = {}
+    """Seconds after which a detection expires that names no end: ``3600``, or by tier ``daily=86400,intraday=3600``, or
+    both ``daily=86400,3600``. They count from the detection or its announcement, whichever is later. If unset, such a
+    detection does not expire by itself."""
 
     dead_letters_max_count: Annotated[int, Field(ge=1)] = 10_000
     """Highest number of stored dead letters. Beyond it, the oldest are dropped."""
@@ -155,6 +178,9 @@ class Settings(BaseSettings):
     """Highest number of events per second that each segment of a new build folds, so that reads stay fast. 0: no
     limit."""
 
+    compatibility: Literal["tickstock"] | None = None
+    """Platform as whose API the API speaks, for pages and programs that were written for it: parameters, defaults and
+    members of answers. If unset, the API is TickView's own."""
     host: str = "127.0.0.1"
     """Address on which the API listens. Addresses other than loopback require authentication."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
@@ -214,7 +240,7 @@ class Settings(BaseSettings):
     platform_db_host: Annotated[str | None, Field(validation_alias=AliasChoices("TICKSTOCK_DB_HOST"))] = None
     """Host of the platform's PostgreSQL. Ignored if ``TICKVIEW_POSTGRES_DSN`` and ``TICKVIEW_CATALOGUE_DSN`` are
     set."""
-    platform_db_port: Annotated[int, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PORT"), ge=1, le=65_535)] = 5432
+    platform_db_port: Annotated[int, Field(validation_alias=AliasChoices("TICKSTOCK_DB_PORT"), ge=1, le=65_535)] = 5433
     """Port of the platform's PostgreSQL."""
     platform_db_name: Annotated[str, Field(validation_alias=AliasChoices("TICKSTOCK_DB_NAME"))] = "tickstock"
     """Database name in the platform's PostgreSQL."""
@@ -224,6 +250,9 @@ class Settings(BaseSettings):
         None
     )
     """Password of this user."""
+    platform_db_uri: Annotated[SecretStr | None, Field(validation_alias=AliasChoices("DATABASE_URI"))] = None
+    """URL of the platform's PostgreSQL, also with a driver of SQLAlchemy: ``postgresql+psycopg2://…``. It replaces the
+    variables ``TICKSTOCK_DB_…``. A URL of another database system is ignored."""
 
     @field_validator(*_NEVER_EMPTY, mode="before")
     @classmethod
@@ -246,6 +275,15 @@ class Settings(BaseSettings):
             check_postgres_dsn(dsn)
         return dsn or None
 
+    @field_validator("platform_db_uri")
+    @classmethod
+    def _read_platform_uri(cls, uri: SecretStr | None) -> SecretStr | None:
+        dsn = plain_postgres_dsn(uri.get_secret_value()) if uri else None
+        if dsn is None:
+            return None
+        check_postgres_dsn(dsn)
+        return SecretStr(dsn)
+
     @field_validator("catalogue_symbols_table", "catalogue_universes_table")
     @classmethod
     def _check_table(cls, name: str) -> str:
@@ -259,6 +297,11 @@ class Settings(BaseSettings):
             return orjson.loads(value) if isinstance(value, str) else value
         except orjson.JSONDecodeError:
             raise ValueError('must be a JSON object, such as {"name": "company"}') from None
+
+    @field_validator("default_expiry", mode="before")
+    @classmethod
+    def _parse_default_expiry(cls, value: object) -> object:
+        return parse_default_expiry(value) if isinstance(value, str) else value
 
     @property
     def authenticates(self) -> bool:
@@ -317,6 +360,8 @@ class Settings(BaseSettings):
         # Kubernetes sets REDIS_PORT to an address for a service named redis, whether or not TickView uses it.
         uses = {
             "REDIS_": values.get("REDIS_HOST") and not values.get("redis_url"),
+            "DATABASE_URI": values.get("DATABASE_URI")
+            and not (values.get("postgres_dsn") and values.get("catalogue_dsn")),
             "TICKSTOCK_DB_": values.get("TICKSTOCK_DB_HOST")
             and not (values.get("postgres_dsn") and values.get("catalogue_dsn")),
         }
@@ -346,6 +391,19 @@ class Settings(BaseSettings):
             raise ValueError(f"JWT authentication also needs {' and '.join(missing)}.")
         return self
 
+    def _platform_dsn(self) -> str | None:
+        if self.platform_db_uri:
+            return self.platform_db_uri.get_secret_value()
+        if not self.platform_db_host:
+            return None
+        return build_postgres_dsn(
+            self.platform_db_host,
+            self.platform_db_port,
+            self.platform_db_name,
+            self.platform_db_user or "postgres",
+            self.platform_db_password,
+        )
+
     @model_validator(mode="after")
     def _apply_platform_variables(self) -> Self:
         if self.redis_url is None and self.platform_redis_host:
@@ -356,14 +414,7 @@ class Settings(BaseSettings):
                 self.platform_redis_password,
             )
             object.__setattr__(self, "redis_url", url)
-        if self.platform_db_host:
-            dsn = build_postgres_dsn(
-                self.platform_db_host,
-                self.platform_db_port,
-                self.platform_db_name,
-                self.platform_db_user or "postgres",
-                self.platform_db_password,
-            )
+        if dsn := self._platform_dsn():
             for name in ("postgres_dsn", "catalogue_dsn"):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, dsn)

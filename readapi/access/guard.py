@@ -54,6 +54,7 @@ class Guard:
         origins: The origins of the pages that may read responses and send requests that change data.
         rates: The rate limits. None means no limits.
         trusted_proxies: The addresses of the proxies whose headers name the client.
+        default_user: The user in development mode if the request names none.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Guard:
         origins: Iterable[str] = (),
         rates: RateLimits | None = None,
         trusted_proxies: Networks = (),
+        default_user: str = DEVELOPER.subject,
     ) -> None:
+        self._default_identity = Identity(default_user, DEVELOPER.scopes)
         self.authenticator = authenticator
         self.origins = frozenset(origins)
         self._rates = rates
@@ -126,7 +129,7 @@ class Guard:
             raise problems.not_local()
         user = req.get_header(USER_HEADER)
         if user is None:
-            return DEVELOPER
+            return self._default_identity
         if not is_subject(user):
             raise invalid([{"field": USER_HEADER, "reason": SUBJECT_RULE}])
         return Identity(user, DEVELOPER.scopes)

@@ -21,8 +21,13 @@ async def read_json(req: Request, max_bytes: int) -> Any:
 
 
 async def read_body(req: Request, model: type[Body], max_bytes: int) -> Body:
-    """Read the body and validate it with ``model``. Raises Problem (400, 413, 415)."""
-    return _validate(model, await read_json(req, max_bytes))
+    """Read the body and validate it with ``model``. Raises Problem (400, 413, 415).
+
+    Middleware can set ``req.context.convert_body``, a function that converts the JSON before the validation.
+    """
+    content = await read_json(req, max_bytes)
+    convert = getattr(req.context, "convert_body", None)
+    return _validate(model, convert(content) if convert else content)
 
 
 async def read_optional_body(req: Request, model: type[Body], max_bytes: int) -> Body:

@@ -40,6 +40,9 @@ class AnswerCache:
     def __contains__(self, query_string: str) -> bool:
         return query_string in self._answers
 
+    def __len__(self) -> int:
+        return len(self._answers)
+
     def get(self, state: Hashable, query_string: str) -> Encoded | None:
         """Return the answer to a query string in this state. None if it is not cached."""
         return self._answers.get(query_string) if state == self._state else None
@@ -85,6 +88,11 @@ class CachedPatternResource(Resource):
         self.read_model = patterns
         self._clock = clock
         self._cache = AnswerCache()
+
+    @property
+    def cached_answers(self) -> int:
+        """The number of cached answers."""
+        return len(self._cache)
 
     def send_cached(self, req: Request, resp: Response) -> bool:
         """Send the cached answer and return True. Return False if no cached answer is valid."""

@@ -28,7 +28,7 @@ from readapi.http.parameters import (
     TierName,
 )
 from readapi.patterns.list_filters import ListId
-from readapi.read_models.filter_parameters import FilterParameters, ParameterFields, filter_fields, range_filter
+from readapi.read_models.filter_parameters import FilterParameters, ParameterFields, filter_fields, range_filters
 from readapi.read_models.hints import FilterValues
 from readapi.read_models.moment_parameters import MomentParameters
 from readapi.read_models.page_parameters import CursorText
@@ -50,6 +50,9 @@ SORT_ALIASES = {"relative_strength": "rs", "relative_volume": "volume"}
 
 _FILTERS = FilterParameters(ActivePatterns, ALIASES, without=("symbol", "confidence", "rsi"))
 """The filters that follow from their parameters alone."""
+
+
+_CONFIDENCE, _RSI = ActivePatterns.columns["confidence"], ActivePatterns.columns["rsi"]
 
 
 def _derived_fields() -> ParameterFields:
@@ -82,13 +85,14 @@ class _NamedFilters(Parameters):
     timeframe: TextsOf[TierName] | None = None
     """Detector tiers (``daily``, ``intraday``, ``1min``). The case of letters does not matter, as for symbols."""
     confidence_min: Fraction = 0.5
-    """Lowest confidence, from 0 to 1."""
+    """Lowest confidence, from 0 to 1. 0 is no bound."""
     rs_min: Number | None = None
-    """Lowest relative strength. A pattern without relative strength does not pass."""
+    """Lowest relative strength. 0 is no bound. Above 0, a pattern without relative strength does not pass."""
     vol_min: Number | None = None
-    """Lowest relative volume. A pattern without relative volume does not pass."""
+    """Lowest relative volume. 0 is no bound. Above 0, a pattern without relative volume does not pass."""
     rsi_range: Range | None = None
-    """Lowest and highest RSI, both included: ``30,70``. A pattern without RSI does not pass."""
+    """Lowest and highest RSI, both included: ``30,70``. 0 and 100 are no bounds: every pattern passes ``0,100``. A
+    pattern without RSI does not pass any other range."""
 
 
 if TYPE_CHECKING:
@@ -136,12 +140,9 @@ class PatternFilters(AllFilters):
         """
         given = self.__dict__
         filters = _FILTERS.filters(given)
-        highest = given["confidence_max"]
-        # Every pattern passes the lower bound 0.
-        if self.confidence_min or highest is not None:
-            filters.append(range_filter("confidence", self.confidence_min, highest, "confidence_max"))
+        filters += range_filters(_CONFIDENCE, self.confidence_min, given["confidence_max"], "confidence_max")
         if self.rsi_range:
-            filters.append(range_filter("rsi", *self.rsi_range, "rsi_range"))
+            filters += range_filters(_RSI, *self.rsi_range, "rsi_range")
         return tuple(filters) if symbols is None else (Equality("symbol", symbols), *filters)
 
     @property

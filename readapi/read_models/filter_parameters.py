@@ -6,7 +6,7 @@ A column with equality filters has the parameter ``<column>``, a list. A column 
 
 from collections.abc import Callable, Collection, Hashable, Mapping
 from functools import lru_cache
-from math import inf
+from math import inf, isinf
 from typing import Any, Literal, NamedTuple, cast
 
 from pydantic import Field
@@ -32,9 +32,18 @@ def filter_fields(projection: AnyProjection) -> ParameterFields:
             parameters[name] = _optional(_list_type(column), f"{description} Rows with one of the values match.")
         if column.range:
             bound = Moment if column.is_moment else Number
-            parameters[f"{name}_min"] = _optional(bound, f"Lowest value. {description}")
-            parameters[f"{name}_max"] = _optional(bound, f"Highest value. {description}")
+            for end, limit in zip(("min", "max"), column.scale, strict=True):
+                text = f"{_BOUNDS[end]}{_unlimited(limit)} {description}"
+                parameters[f"{name}_{end}"] = _optional(bound, text)
     return parameters
+
+
+_BOUNDS = {"min": "Lowest value.", "max": "Highest value."}
+
+
+def _unlimited(limit: float) -> str:
+    """Say which bound is no bound."""
+    return "" if isinf(limit) else f" {limit:g} is no bound: rows without a value match, too."
 
 
 def _has_separate_key_filter(projection: AnyProjection) -> bool:
@@ -69,7 +78,7 @@ class _BoundParameters(NamedTuple):
 
     lowest: str
     highest: str
-    column: str
+    column: RowColumn
 
 
 class FilterParameters:
@@ -93,7 +102,7 @@ class FilterParameters:
         if _has_separate_key_filter(projection):
             self._values.append(_ValueParameter(projection.key, projection.key, str))
         self._bounds = [
-            _BoundParameters(names.get(f"{name}_min", f"{name}_min"), names.get(f"{name}_max", f"{name}_max"), name)
+            _BoundParameters(names.get(f"{name}_min", f"{name}_min"), names.get(f"{name}_max", f"{name}_max"), column)
             for name, column in projection.columns.items()
             if column.range and name not in without
         ]
@@ -116,12 +125,16 @@ class FilterParameters:
         for lowest_name, highest_name, column in self._bounds:
             lowest, highest = get(lowest_name), get(highest_name)
             if lowest is not None or highest is not None:
-                filters.append(range_filter(column, lowest, highest, highest_name))
+                filters += range_filters(column, lowest, highest, highest_name)
         return filters
 
 
-def range_filter(column: str, lowest: float | None, highest: float | None, highest_name: str) -> Range:
-    """Return a filter by bounds. A bound that is None is no bound.
+def range_filters(
+    column: RowColumn, lowest: float | None, highest: float | None, highest_name: str
+) -> tuple[Range, ...]:
+    """Return the filter by bounds, or no filter if every row passes.
+
+    A bound that is None is no bound, and neither is a bound at or beyond the end of the column's scale.
 
     Args:
         column: The column.
@@ -132,11 +145,12 @@ def range_filter(column: str, lowest: float | None, highest: float | None, highe
     Raises:
         Problem: 400, the upper bound is below the lower bound.
     """
-    if highest is None:
-        return Range(column, -inf if lowest is None else lowest)
-    if lowest is not None and lowest > highest:
+    if lowest is not None and highest is not None and lowest > highest:
         raise invalid([{"field": highest_name, "reason": f"is below the lowest value, {lowest:g}"}])
-    return Range(column, -inf if lowest is None else lowest, highest)
+    scale_start, scale_end = column.scale
+    lower = -inf if lowest is None or lowest <= scale_start else lowest
+    upper = inf if highest is None or highest >= scale_end else highest
+    return () if lower == -inf and upper == inf else (Range(column.name, lower, upper),)
 
 
 @lru_cache(maxsize=1_000)

@@ -12,6 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from domain.announcements import Message, Receipt
+from domain.default_expiry import EXPIRES_FROM
 from domain.horizon import Horizon
 from domain.wire import INGEST_STREAM, PATTERNS, Bounds
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
@@ -220,3 +221,25 @@ def test_the_settings_say_what_happens_to_times_from_the_future(intake: Intake, 
     assert [event.duplicate for event in record(time_horizon=3_601).events] == [True], (
         "the id does not depend on the time"
     )
+
+
+def test_a_recorder_with_a_default_expiry_records_the_end_of_a_detection(
+    intake: Intake, redis: Redis, redis_url: str
+) -> None:
+    now = time.time()
+    data = {"symbol": "AAPL", "pattern": "Doji", "confidence": 0.5, "timestamp": now, "source": "Daily"}
+    message = Message(PATTERNS, orjson.dumps({"event_type": "pattern_detected", "data": data}), now, "http")
+
+    def record(default_expiry: str) -> bool:
+        stores = Stores(
+            Settings.model_validate({"redis_url": redis_url, "default_expiry": default_expiry}), redis, None
+        )
+        [receipt] = open_recorder(stores, intake.logs, intake.dead_letters).record([message])
+        [event] = receipt.events
+        return event.duplicate
+
+    assert record("daily=60,3600") is False
+    [entry] = [entry for log in intake.logs.values() for entry in log.read(0, 100)]
+    state = orjson.loads(entry.state)
+    assert (state["expires_at"], state["extra"]) == (now + 60, {EXPIRES_FROM: "default"})
+    assert record("") is True, "the id does not depend on the setting"

@@ -8,7 +8,7 @@ from redis import Redis
 
 from infra.read_models.row_queries import RedisRowQueries
 from projections.patterns import ActivePatterns, PatternRow
-from projections.queries import Cursor, Page, Query
+from projections.queries import ALWAYS, Cursor, Page, Query
 from tests.integration.pattern_query_support import (
     COUNTS,
     assert_counts,
@@ -17,7 +17,17 @@ from tests.integration.pattern_query_support import (
     write_rows,
 )
 from tests.oracles import rows as oracle
-from tests.pattern_queries import NOW, few_or_many_rows, many_rows, pattern_queries, pattern_rows, rows_by_id
+from tests.oracles.scan_bounds import passes
+from tests.pattern_queries import (
+    NOW,
+    bounded_query,
+    few_or_many_rows,
+    many_rows,
+    pattern_queries,
+    pattern_rows,
+    rows_by_id,
+    scan_bounds,
+)
 
 on_a_server = settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -83,6 +93,21 @@ def test_a_cursor_continues_at_the_place_of_its_row_even_if_the_row_is_absent(
 
     page = call(every_redis_url, ActivePatterns, lambda queries: queries.page(query))
     assert_page(page, oracle.page(ActivePatterns, stored, query), writers)
+
+
+@on_a_server
+@given(st.lists(pattern_rows, max_size=40), st.lists(scan_bounds, min_size=4, max_size=12))
+def test_a_bound_at_the_end_of_its_scale_excludes_no_row(
+    every_redis_url: str, every_redis: Redis, rows: list[PatternRow], bounds: list[dict[str, str]]
+) -> None:
+    stored = rows_by_id(rows)
+    write_rows(every_redis, ActivePatterns, stored)
+
+    async def read_pages(row_queries: RedisRowQueries[PatternRow]) -> list[Page[PatternRow]]:
+        return [await row_queries.page(bounded_query(each, ALWAYS)) for each in bounds]
+
+    for each, page in zip(bounds, call(every_redis_url, ActivePatterns, read_pages), strict=True):
+        assert {result.key for result in page.rows} == {row.id for row in stored.values() if passes(row, each)}
 
 
 @on_a_server

@@ -17,7 +17,7 @@ from infra.postgres.schema import migrations
 from infra.serving.archive import ArchiveGateway
 from infra.serving.row_history import PostgresHistory
 from projections.base import encode_row
-from projections.patterns import ActivePatterns
+from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import (
     MAX_OFFSET,
     AnyProjection,
@@ -34,8 +34,9 @@ from readapi.ports.errors import UnavailableError
 from tests import servers
 from tests.declarations import DeclaredProjection, declarations, queries_of, rows_of
 from tests.oracles import rows as oracle
-from tests.pattern_queries import NOW, many_rows
-from tests.row_history import query_histories, query_history, write_states
+from tests.oracles.scan_bounds import passes
+from tests.pattern_queries import NOW, bounded_query, many_rows, pattern_rows, scan_bounds
+from tests.row_history import clear_archive, query_histories, query_history, write_states
 
 LOG = "market-1"
 
@@ -111,6 +112,19 @@ def test_queries_of_any_declaration_equal_the_oracle_at_any_moment(
             rows = [rows for moment, rows in past[timeline] if moment <= query.now][-1]
             assert answer.version == projection.version
             assert_page(answer, projection, rows, query)
+
+
+@on_a_server
+@given(st.lists(pattern_rows, max_size=40), st.lists(scan_bounds, min_size=4, max_size=12))
+def test_a_bound_at_the_end_of_its_scale_excludes_no_row(
+    every_database: Database, rows: list[PatternRow], bounds: list[dict[str, str]]
+) -> None:
+    clear_archive(every_database)
+    stored = {row.id: replace(row, expires_at=None) for row in rows}
+    write_rows(every_database, ActivePatterns, stored)
+    queries: list[tuple[Query, Timeline]] = [(bounded_query(each), "recorded") for each in bounds]
+    for each, answer in zip(bounds, query_histories(every_database, [LOG], queries), strict=True):
+        assert {result.key for result in answer.page.rows} == {row.id for row in stored.values() if passes(row, each)}
 
 
 def states_of(

@@ -123,21 +123,30 @@ def _pattern(row: dict[str, Any] | None, event: Event) -> dict[str, Any] | None:
             "extra": {},
             "updated_at": -inf,
             **{name: fields[name] for name in ("symbol", "pattern", "tier", "detected_at")},
-            **dict.fromkeys(("expires_at", "current_price", "price_change", "correlation_id")),
+            **dict.fromkeys(("expires_at", "expires_from", "current_price", "price_change", "correlation_id")),
             **dict.fromkeys(("relative_strength", "relative_volume", "rsi")),
         }
     if fields["occurred_at"] < row["updated_at"]:
         return row
     row = dict(row)
-    for name in ("confidence", "expires_at", "current_price", "price_change", "correlation_id"):
+    for name in ("confidence", "current_price", "price_change", "correlation_id"):
         row[name] = row.get(name) if fields[name] is None else fields[name]
     for name in ("relative_strength", "relative_volume", "rsi"):
         row[name] = row[name] if fields[name] is None else fields[name]
+    _set_end(row, fields)
     row["updated_at"] = fields["occurred_at"]
     row["source"], row["event_id"] = fields["source"], fields["event_id"]
     row["indicators"] = row["indicators"] | fields["indicators"]
     row["extra"] = row["extra"] | fields["extra"]
+    row["extra"].pop("tickview:expires_from", None)
     return row
+
+
+def _set_end(row: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Set the end. A default end replaces no announced one."""
+    is_default = "tickview:expires_from" in fields["extra"]
+    if fields["expires_at"] is not None and not (is_default and row["expires_from"] == "message"):
+        row["expires_at"], row["expires_from"] = fields["expires_at"], "default" if is_default else "message"
 
 
 def _summarize_pattern(model: ReadModelContent, key: str, row: dict[str, Any]) -> None:

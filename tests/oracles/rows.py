@@ -6,7 +6,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from projections.base import Projection
-from projections.queries import Equality, Query
+from projections.queries import Equality, Query, Range
 
 
 class QueryResult(NamedTuple):
@@ -50,6 +50,17 @@ def matches(projection: type[Projection[Any, Any]], key: str, row: Any, query: Q
         elif not each.lowest <= value <= each.highest:
             return False
     return True
+
+
+def asked(projection: type[Projection[Any, Any]], query: Query) -> Query:
+    """Return the query that a client asks for by these bounds: a bound at the end of its scale excludes no row."""
+    read = [each if isinstance(each, Equality) else _bounds(projection, each) for each in query.filters]
+    return query._replace(filters=tuple(each for each in read if each[1:] != (-inf, inf)))
+
+
+def _bounds(projection: type[Projection[Any, Any]], each: Range) -> Range:
+    start, end = projection.columns[each.column].scale
+    return Range(each.column, each.lowest if each.lowest > start else -inf, each.highest if each.highest < end else inf)
 
 
 def sort_value(projection: type[Projection[Any, Any]], row: Any, column: str | None) -> Any:

@@ -63,23 +63,24 @@ def test_sync_records_only_the_changes(redis: Redis, redis_url: str, tmp_path: P
     universes.write_bytes(orjson.dumps(UNIVERSES))
 
     dry_run = sync_json(redis_url, *files, "--dry-run")
-    counts = {"listed": 3, "changed": 0, "delisted": 0, "unchanged": 1, "refused": 0}
+    counts = {"listed": 3, "inactive": 1, "changed": 0, "delisted": 0, "unchanged": 0, "refused": 0}
     assert (dry_run["symbols"], dry_run["position"], recorded_events(redis)) == (counts, None, [])
     first = sync_json(redis_url, *files)
     assert (first["symbols"], first["universes"]["defined"]) == (counts, 1)
-    assert sum(int(position.partition("=")[2]) for position in first["position"].split(",")) == 4
+    assert sum(int(position.partition("=")[2]) for position in first["position"].split(",")) == 6
     listed = [f"SymbolListed symbol-{symbol}" for symbol in ("AAPL", "MSFT", "XOM")]
-    assert recorded_events(redis) == [*listed, "UniverseDefined universe-tech"]
+    inactive = ["SymbolDelisted symbol-GONE", "SymbolListed symbol-GONE"]
+    assert recorded_events(redis) == sorted([*listed, *inactive, "UniverseDefined universe-tech"])
     second = sync_json(redis_url, *files)
-    assert (second["symbols"]["unchanged"], second["universes"]["unchanged"], len(recorded_events(redis))) == (4, 1, 4)
+    assert (second["symbols"]["unchanged"], second["universes"]["unchanged"], len(recorded_events(redis))) == (4, 1, 6)
 
     symbols.write_text(
         SYMBOLS.replace("Exxon Mobil", "ExxonMobil").replace("MSFT,Microsoft,stocks,Technology,,true\n", "")
     )
     universes.write_bytes(orjson.dumps([{**UNIVERSES[0], "symbols": ["AAPL"]}]))
     third = sync_json(redis_url, *files)
-    assert third["symbols"] == {"listed": 0, "changed": 1, "delisted": 1, "unchanged": 2, "refused": 0}
-    assert len(recorded_events(redis)) == 7
+    assert third["symbols"] == {"listed": 0, "inactive": 0, "changed": 1, "delisted": 1, "unchanged": 2, "refused": 0}
+    assert len(recorded_events(redis)) == 9
     assert {"SymbolChanged symbol-XOM", "SymbolDelisted symbol-MSFT", "UniverseChanged universe-tech"} <= set(
         recorded_events(redis)
     )
@@ -131,7 +132,7 @@ def test_sync_reads_the_tables_of_the_platform_and_never_writes_to_them(redis_ur
         "catalogue_symbol_columns": '{"symbol": "ticker", "name": "company"}',
     }
     result = sync_json(redis_url, **settings)
-    assert (result["symbols"]["listed"], result["symbols"]["unchanged"], result["universes"]) == (1, 1, None)
+    assert (result["symbols"]["listed"], result["symbols"]["inactive"], result["universes"]) == (1, 1, None)
     with psycopg.connect(database_url) as connection:
         connection.execute("CREATE TABLE universes (key text, name text, symbols text[])")
         connection.execute("INSERT INTO universes VALUES ('all', 'All', ARRAY['AAPL', 'OLD'])")
@@ -192,10 +193,11 @@ def test_sync_without_a_worker_records_no_event_twice(redis: Redis, redis_url: s
     symbols = tmp_path / "symbols.csv"
     symbols.write_text(SYMBOLS)
     assert sync_json(redis_url, "--symbols", str(symbols))["symbols"]["listed"] == 3
+    assert len(recorded_events(redis)) == 5
     refused = sync(redis_url, "--symbols", str(symbols), wait_seconds=0.1)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
     assert b"Check that workers run" in refused.stderr
-    assert len(recorded_events(redis)) == 3
+    assert len(recorded_events(redis)) == 5
 
 
 def test_sync_without_a_source_names_the_setting(redis_url: str) -> None:
@@ -209,10 +211,10 @@ def test_watch_continues_after_a_failed_round(redis: Redis, redis_url: str, tmp_
     symbols = tmp_path / "symbols.csv"
     with running_role("catalogue", "sync", "--symbols", str(symbols), "--watch", "--every", "1", redis_url=redis_url):
         symbols.write_text(SYMBOLS)
-        wait_until(lambda: len(recorded_events(redis)) == 3, "the file is read, which is missing in the first round")
+        wait_until(lambda: len(recorded_events(redis)) == 5, "the file is read, which is missing in the first round")
         symbols.write_text(SYMBOLS + "IBM,IBM,,,,\n")
         wait_until(lambda: "SymbolListed symbol-IBM" in recorded_events(redis), "a later round records the new symbol")
     live = read_versions(redis, ["symbols"])["symbols"].live
     assert live is not None
     rows = [SegmentKeys(Segment("symbols", live, log)).rows for log in LOGS]
-    wait_until(lambda: sum(redis.hlen(name) for name in rows) == 4, "every event is folded")
+    wait_until(lambda: sum(redis.hlen(name) for name in rows) == 5, "every event is folded")

@@ -9,6 +9,7 @@ from infra.catalogue import parsing
 from infra.catalogue.errors import CatalogueError
 from infra.catalogue.file_source import read_file_rows
 from infra.catalogue.parsing import SourceRows, SymbolEntry, read_symbols, read_universes
+from projections.symbols import DETAILS
 
 
 def symbols(*rows: dict[str, Any], **columns: str) -> SourceRows[SymbolEntry]:
@@ -24,11 +25,11 @@ def test_columns_become_the_fields_of_a_symbol() -> None:
         {"symbol": " BRK.B ", "name": "Berkshire", "sector": "", "market_cap": "8.9e11", "active": "T", "other": 1},
         {"symbol": "OLD", "active": False, "market_cap": 5},
     )
-    details = dict.fromkeys(("exchange", "market", "type", "sector", "industry"), None)
+    details = dict.fromkeys(DETAILS)
     assert parsed.refused == []
     assert parsed.entries == {
-        "BRK.B": SymbolEntry("BRK.B", True, {"name": "Berkshire", "market_cap": 8.9e11, **details}),
-        "OLD": SymbolEntry("OLD", False, {"name": None, "market_cap": 5.0, **details}),
+        "BRK.B": SymbolEntry("BRK.B", True, {**details, "name": "Berkshire", "market_cap": 8.9e11}),
+        "OLD": SymbolEntry("OLD", False, {**details, "market_cap": 5.0}),
     }
 
 
@@ -72,7 +73,7 @@ def test_the_symbols_of_a_universe_are_read_from_lists_and_texts(symbols_field: 
 @pytest.mark.parametrize(
     ("row", "reason_part"),
     [
-        ({"key": "a/b", "symbols": "A"}, "expected 1 to 64 letters, digits or"),
+        ({"key": "a/b", "symbols": "A"}, "expected 1 to 64 letters, digits, blanks or"),
         ({"key": "a"}, "symbols is missing or empty"),
         ({"key": "a", "symbols": ["A", "b c"]}, "symbols[1] is 'b c', which is not a symbol"),
         ({"key": "a", "symbols": "[A"}, "begins like a JSON array but is not valid JSON"),

@@ -93,6 +93,13 @@ SYMBOL: dict[str, Any] = {
     "sector": "Financial Services",
     "industry": "Insurance",
     "market_cap": 8.9e11,
+    "locale": "us",
+    "currency_name": "usd",
+    "currency_symbol": "$",
+    "cik": "0001067983",
+    "composite_figi": "BBG000MM2P62",
+    "share_class_figi": "BBG001S8V781",
+    "weighted_shares_outstanding": 2.15e9,
 }
 UNIVERSE: dict[str, Any] = {
     **COMMON,
@@ -100,6 +107,8 @@ UNIVERSE: dict[str, Any] = {
     "name": "Mega caps",
     "description": "More than 200 billion dollars",
     "symbols": ["AAPL", "BRK.B"],
+    "category": "stock_universe",
+    "criteria": "market_cap > 200e9",
 }
 
 EXAMPLES: tuple[Event, ...] = (

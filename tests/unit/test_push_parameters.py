@@ -51,6 +51,6 @@ def test_the_parameters_of_the_scan_keep_their_meaning_beside_those_of_the_colum
         "minimum": 0,
         "maximum": 1,
         "default": 0.5,
-        "description": "``patterns``: Lowest confidence, from 0 to 1.",
+        "description": "``patterns``: Lowest confidence, from 0 to 1. 0 is no bound.",
     }
     assert {"symbols", "sectors", "watchlist", "confidence_max", "rsi_range", "sector"} <= properties.keys()

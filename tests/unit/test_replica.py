@@ -12,12 +12,22 @@ from hypothesis import strategies as st
 from projections.backtests import BacktestRow, Backtests
 from projections.base import Projection, encode_row
 from projections.patterns import ActivePatterns, PatternRow
-from projections.queries import MAX_OFFSET, Equality, Query, Range, ResultRow, TooDeepError
+from projections.queries import ALWAYS, MAX_OFFSET, Equality, Query, Range, ResultRow, TooDeepError
 from readapi.replica import columns, lazy_index, scanning
 from readapi.replica.replica import Replica
 from tests.declarations import KEYS, declarations, queries_of, rows_of
 from tests.oracles import rows as oracle
-from tests.pattern_queries import NOW, few_or_many_rows, many_rows, one_of, pattern_queries, pattern_rows
+from tests.oracles.scan_bounds import passes
+from tests.pattern_queries import (
+    NOW,
+    bounded_query,
+    few_or_many_rows,
+    many_rows,
+    one_of,
+    pattern_queries,
+    pattern_rows,
+    scan_bounds,
+)
 
 changes = st.lists(st.tuples(pattern_rows, st.booleans()), max_size=15)
 AnyProjection = type[Projection[Any, Any]]
@@ -103,6 +113,17 @@ def test_patterns_between_changes_are_answered_as_the_oracle_answers(
         rows_by_id = {key: row for key, row in (rows_by_id | changed_rows).items() if row}
         check_page(ActivePatterns, replica, rows_by_id, query)
         check_counts(ActivePatterns, replica, rows_by_id, query.now)
+
+
+@pytest.mark.usefixtures("search_strategy")
+@settings(max_examples=30, deadline=None)
+@given(st.lists(pattern_rows, max_size=40), st.lists(scan_bounds, min_size=4, max_size=12))
+def test_a_bound_at_the_end_of_its_scale_excludes_no_row(rows: list[PatternRow], bounds: list[dict[str, str]]) -> None:
+    replica, stored = Replica(ActivePatterns()), {row.id: row for row in rows}
+    put(replica, stored)
+    for each in bounds:
+        expected = {row.id for row in stored.values() if passes(row, each)}
+        assert {result.key for result in asyncio.run(replica.page(bounded_query(each, ALWAYS))).rows} == expected
 
 
 @pytest.mark.usefixtures("search_strategy")

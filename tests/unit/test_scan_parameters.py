@@ -3,15 +3,20 @@
 from math import inf
 
 import pytest
+from hypothesis import given
 
-from projections.patterns import ActivePatterns
-from projections.queries import Equality, Filter, Range
+from projections.patterns import ActivePatterns, PatternRow
+from projections.queries import ALWAYS, Equality, Filter, Range, matcher
 from readapi.http.parameters import parse_parameters
 from readapi.http.problems import Problem
 from readapi.patterns.list_filters import QueryParameters
 from readapi.patterns.scan_parameters import ALIASES, SORT_ALIASES, ScanParameters
-from readapi.read_models.filter_parameters import filter_fields
+from readapi.push.pattern_parameters import PatternSubscriptionParameters
+from readapi.read_models.filter_parameters import filter_fields, filters_of
 from tests.catalogue import CatalogueFixture, symbol_row
+from tests.oracles.scan_bounds import passes
+from tests.pattern_queries import bounded_query, pattern_rows, scan_bounds
+from tests.push import TOPICS
 
 CATALOGUE = CatalogueFixture([symbol_row("A", sector="Energy"), symbol_row("B")], {"u": ["A", "B"]}).catalogue
 
@@ -35,9 +40,10 @@ def test_parameters_with_names_of_their_own_filter_the_columns() -> None:
         Equality("tier", frozenset(("daily",))),
         Range("rsi", 30, 70),
     }
-    assert filters(confidence_min="0", rs_min="1.5", vol_min="-1") == {
+    assert filters(confidence_min="0", rs_min="1.5", vol_min="0.1", rsi_range="0,70") == {
         Range("relative_strength", 1.5),
-        Range("relative_volume", -1),
+        Range("relative_volume", 0.1),
+        Range("rsi", -inf, 70),
     }
 
 
@@ -70,6 +76,28 @@ def test_the_symbols_of_the_world_are_filters(symbol: str) -> None:
 def test_a_text_that_is_no_symbol_is_refused(symbol: str) -> None:
     with pytest.raises(Problem, match=r"symbols\[0\] should be a symbol"):
         filters(symbols=symbol)
+
+
+@given(scan_bounds)
+def test_bounds_mean_the_same_in_scans_in_push_and_by_the_names_of_the_columns(bounds: dict[str, str]) -> None:
+    expected = set(bounded_query(bounds).filters)
+    subscription = parse_parameters(PatternSubscriptionParameters, bounds).resolve(TOPICS["patterns"], CATALOGUE)
+    assert set(subscription.filters) == expected
+    lowest, highest = map(float, bounds.get("rsi_range", "0,100").split(","))
+    by_column = {
+        "confidence_min": float(bounds["confidence_min"]),
+        "relative_strength_min": float(bounds.get("rs_min", 0)),
+        "relative_volume_min": float(bounds.get("vol_min", 0)),
+        "rsi_min": lowest,
+        "rsi_max": highest,
+    }
+    assert set(filters_of(ActivePatterns, by_column)) == expected
+
+
+@given(pattern_rows, scan_bounds)
+def test_a_bound_at_the_end_of_its_scale_excludes_no_change_from_push(row: PatternRow, bounds: dict[str, str]) -> None:
+    subscription = parse_parameters(PatternSubscriptionParameters, bounds).resolve(TOPICS["patterns"], CATALOGUE)
+    assert matcher(ActivePatterns, subscription.filters, ALWAYS)(row.id, row) == passes(row, bounds)
 
 
 def test_sectors_and_universes_are_resolved_to_symbols() -> None:

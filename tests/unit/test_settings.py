@@ -38,7 +38,7 @@ def test_the_variables_of_the_platform_are_read(monkeypatch: pytest.MonkeyPatch)
     }.items():
         monkeypatch.setenv(name, value)
     assert Settings().redis_url == "redis://:p%40ss%2Fword@cache:6380/2"
-    assert Settings().postgres_dsn == "postgresql://reader:s%3Acret@db:5432/market"
+    assert Settings().postgres_dsn == "postgresql://reader:s%3Acret@db:5433/market"
 
 
 def test_the_producers_settings_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +131,30 @@ def test_the_database_of_the_platform_may_have_any_name(monkeypatch: pytest.Monk
     monkeypatch.setenv("TICKSTOCK_DB_HOST", "db")
     monkeypatch.setenv("TICKSTOCK_DB_NAME", "tick stock/2?")
     assert conninfo_to_dict(Settings().postgres_dsn or "")["dbname"] == "tick stock/2?"
+
+
+@pytest.mark.parametrize(
+    ("uri", "dsn"),
+    [
+        ("postgresql://app:s%2F@db:5433/tickstock", "postgresql://app:s%2F@db:5433/tickstock"),
+        ("postgresql+psycopg2://app@db/tickstock", "postgresql://app@db/tickstock"),
+        ("postgres://db/tickstock", "postgresql://db/tickstock"),
+    ],
+)
+def test_the_uri_of_the_platform_replaces_its_single_variables(
+    monkeypatch: pytest.MonkeyPatch, uri: str, dsn: str
+) -> None:
+    monkeypatch.delenv("TICKVIEW_POSTGRES_DSN", raising=False)
+    monkeypatch.setenv("TICKSTOCK_DB_HOST", "other")
+    monkeypatch.setenv("DATABASE_URI", uri)
+    assert (Settings().postgres_dsn, Settings().catalogue_dsn) == (dsn, dsn)
+
+
+def test_the_uri_of_another_database_system_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TICKVIEW_POSTGRES_DSN", raising=False)
+    monkeypatch.delenv("TICKSTOCK_DB_HOST", raising=False)
+    monkeypatch.setenv("DATABASE_URI", "sqlite:///app.db")
+    assert (Settings().postgres_dsn, Settings().catalogue_dsn) == (None, None)
 
 
 def test_a_url_is_shown_without_its_password() -> None:

@@ -51,7 +51,7 @@ def test_each_setting_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKVIEW_CATALOGUE_SYMBOL_COLUMNS", '{"name": "company"}')
     settings = {setting.variable: setting[1:] for setting in settings_in_effect(Settings())}
     assert settings["TICKVIEW_REDIS_URL"] == ("redis://other", "TICKVIEW_REDIS_URL")
-    assert settings["TICKVIEW_CATALOGUE_DSN"] == ("postgresql://…@db:5432/tickstock", "TICKSTOCK_DB_HOST")
+    assert settings["TICKVIEW_CATALOGUE_DSN"] == ("postgresql://…@db:5433/tickstock", "TICKSTOCK_DB_HOST")
     assert settings["TICKVIEW_CATALOGUE_SYMBOL_COLUMNS"] == ('{"name":"company"}', "TICKVIEW_CATALOGUE_SYMBOL_COLUMNS")
 
 
