@@ -16,7 +16,8 @@ def is_symbol(text: str) -> bool:
     The case of letters matters: ``TpC`` is a preferred share, and ``TPC`` is another company. The symbol need not be in
     the catalogue.
     """
-    return 0 < len(text) <= MAX_SYMBOL_LENGTH and text.isprintable() and not any(map(str.isspace, text))
+    # The blank is the only white space that counts as printable.
+    return 0 < len(text) <= MAX_SYMBOL_LENGTH and text.isprintable() and " " not in text
 
 
 def fold_symbol(symbol: str) -> str:

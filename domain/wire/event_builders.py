@@ -4,7 +4,6 @@ They take a message, the event id and the time of receipt in seconds since the e
 field that they cannot read.
 """
 
-from functools import partial
 from typing import Any
 
 from domain.events import (
@@ -48,10 +47,10 @@ _COMPLETED = {"completed", "complete", "success", "succeeded"}
 _FAILED = {"failed", "failure", "error"}
 _CANCELLED = {"cancelled", "canceled"}
 
-_LOWEST_CONFIDENCE_PERCENT = 10
+_CONFIDENCE_PERCENT = 10
 """A confidence from this number to 100 is in per cent. Numbers between 1 and it may be on a scale to five or to ten."""
 
-_LOWEST_PROGRESS_PERCENT = 2
+_PROGRESS_PERCENT = 2
 """A progress from this number to 100 is in per cent. Numbers between 1 and it may be an inexact 1."""
 
 _INDICATORS = {
@@ -65,7 +64,7 @@ _INDICATORS = {
 def pattern_detected(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """Build a detection. It occurred at the time in the envelope, or else at the time of detection."""
     fields = _pattern_fields(message)
-    fields["confidence"] = _confidence(message, required(message.take("confidence")))
+    fields["confidence"] = _fraction(required(message.take("confidence")), message, _CONFIDENCE_PERCENT)
     announced_at, detected_at = _pattern_times(message)
     if detected_at is None:
         detected_at = received_at if announced_at is None else announced_at
@@ -79,7 +78,7 @@ def pattern_detected(message: MessageLevels, event_id: str, received_at: float) 
 def pattern_updated(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """Build an update of a detection. It occurred at the time in the envelope, or else at the time of receipt."""
     fields = _pattern_fields(message) | _times_of_change(message, received_at)
-    fields["confidence"] = optional_number(partial(_confidence, message), message.take("confidence"))
+    fields["confidence"] = optional_number(_fraction, message.take("confidence"), message, _CONFIDENCE_PERCENT)
     _take_measures(message, fields)
     return PatternUpdated(event_id=event_id, **fields, extra=message.remaining_fields())
 
@@ -95,11 +94,13 @@ def backtest_progress(message: MessageLevels, event_id: str, received_at: float)
     return BacktestProgressed(
         event_id=event_id,
         **_backtest_fields(message, received_at),
-        progress=_fraction(message, required(message.take("progress")), _LOWEST_PROGRESS_PERCENT),
+        progress=_fraction(required(message.take("progress")), message, _PROGRESS_PERCENT),
         status=optional(text, message.take("status")) or "processing",
         current_symbol=optional(text, message.take("current_symbol")),
         processed_symbols=optional_number(count, message.take("processed_symbols", "symbols_completed")),
-        estimated_completion=_optional_moment(message, message.take("estimated_completion")),
+        estimated_completion=optional_number(
+            moment, message.take("estimated_completion"), message.conventions.timezone
+        ),
         extra=message.remaining_fields(),
     )
 
@@ -172,9 +173,10 @@ def _pattern_fields(message: MessageLevels) -> dict[str, Any]:
 
 def _pattern_times(message: MessageLevels) -> tuple[float | None, float | None]:
     """Read the time of the announcement and the time of the detection. Each is None if the message does not give it."""
+    timezone = message.conventions.timezone
     return (
-        _optional_moment(message, message.take_outer("timestamp")),
-        _optional_moment(message, message.take("detected_at", "detection_timestamp", "timestamp")),
+        optional_number(moment, message.take_outer("timestamp"), timezone),
+        optional_number(moment, message.take("detected_at", "detection_timestamp", "timestamp"), timezone),
     )
 
 
@@ -187,8 +189,7 @@ def _times_of_change(message: MessageLevels, received_at: float) -> dict[str, fl
 
 def _take_measures(message: MessageLevels, fields: dict[str, Any]) -> None:
     """Read the price, the expiry and the indicators into ``fields``."""
-    timezone = message.conventions.timezone
-    fields["expires_at"] = optional_number(partial(end, timezone=timezone), message.take("expires_at"))
+    fields["expires_at"] = optional_number(end, message.take("expires_at"), message.conventions.timezone)
     fields["current_price"] = optional_number(number, message.take("current_price", "price", "price_at_detection"))
     fields["price_change"] = optional_number(number, message.take("price_change"))
     indicators = optional(mapping, message.take("indicators")) or {}
@@ -211,7 +212,7 @@ def announcement_fields(message: MessageLevels, received_at: float) -> dict[str,
     announced_at = message.take_outer("timestamp")
     if announced_at[1] is None:
         announced_at = message.take("timestamp")
-    occurred_at = _optional_moment(message, announced_at)
+    occurred_at = optional_number(moment, announced_at, message.conventions.timezone)
     return {
         "source": optional(text, source) or UNKNOWN_SOURCE,
         "occurred_at": received_at if occurred_at is None else occurred_at,
@@ -219,20 +220,13 @@ def announcement_fields(message: MessageLevels, received_at: float) -> dict[str,
     }
 
 
-def _confidence(message: MessageLevels, field: Field) -> float:
-    return _fraction(message, field, _LOWEST_CONFIDENCE_PERCENT)
-
-
-def _fraction(message: MessageLevels, field: Field, lowest_percent: float) -> float:
+def _fraction(field: Field, message: MessageLevels, lowest_percent: float) -> float:
     """Read a number from 0 to 1, or from ``lowest_percent`` to 100 per cent."""
-    if not is_percentage(field, lowest_percent):
+    value = field[1]
+    if (type(value) is float and value <= 1) or not is_percentage(field, lowest_percent):  # usually the first
         return fraction(field)
     message.percent = field[0]
     return number(field) / 100
-
-
-def _optional_moment(message: MessageLevels, field: Field) -> float | None:
-    return optional_number(partial(moment, timezone=message.conventions.timezone), field)
 
 
 def _correlation(message: MessageLevels) -> str | None:

@@ -82,7 +82,7 @@ def read(
     """
     max_bytes = bounds.max_bytes
     try:
-        declaration = _declaration(channel)
+        declaration = CHANNELS.get(channel) or _declaration(channel)
         content = parse_message(payload, max_bytes)
         message = MessageLevels(split_levels(content), conventions=conventions)
         event_type = _event_type(message, declaration, channel)

@@ -56,10 +56,18 @@ def optional(reader: Callable[[Field], T], field: Field) -> T | None:
     return None if field[1] is None else reader(field)
 
 
-def optional_number(reader: Callable[[Field], T], field: Field) -> T | None:
-    """Read a number, or a time, as ``optional`` does. NaN and Infinity mean that the message does not give it."""
+def optional_number(reader: Callable[..., T], field: Field, *arguments: Any) -> T | None:
+    """Read a number or a time as ``optional`` does. NaN and Infinity mean that the message does not give it.
+
+    Args:
+        reader: The reader.
+        field: The field.
+        arguments: Further arguments of the reader.
+    """
     value = field[1]
-    return None if isinstance(value, str) and _NO_NUMBER.fullmatch(value) else optional(reader, field)
+    if value is None or (type(value) is str and _NO_NUMBER.fullmatch(value)):
+        return None
+    return reader(field, *arguments)
 
 
 def number(field: Field, low: float = -inf, high: float = inf) -> float:
@@ -76,8 +84,9 @@ def number(field: Field, low: float = -inf, high: float = inf) -> float:
 def is_percentage(field: Field, low: float) -> bool:
     """Return whether a field is a number from ``low`` to 100, which is a fraction in per cent."""
     value = field[1]
-    parsed = _parse_number(value) if isinstance(value, str) else value
-    return isinstance(parsed, int | float) and not isinstance(parsed, bool) and low <= parsed <= 100
+    if type(value) is str:
+        value = _parse_number(value)
+    return (type(value) is float or type(value) is int) and low <= value <= 100
 
 
 def fraction(field: Field) -> float:

@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from domain.symbols import SYMBOL_PATTERN, SYMBOL_RULE, is_symbol
+from domain.symbols import SYMBOL_PATTERN, SYMBOL_RULE
 from readapi.http.problems import FieldError, invalid
 
 MAX_VALUES = 100
@@ -38,6 +38,9 @@ _ISO_8601 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?"
 )
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+
+_COMMA = "\ue000"
+"""A private character that stands for a comma while a text is validated."""
 
 _short_repr = Repr()
 """Represents refused values. It shortens long values."""
@@ -82,14 +85,9 @@ def _with_whole_texts(value: object, validate: Callable[[object], tuple[str, ...
     for text in [value] if isinstance(value, str) else dict.fromkeys(cast("list[str]", value)):
         if "," in text and (text is not value or ", " in text or " ," in text):
             with suppress(ValidationError):
-                wholes += validate((text,))
+                # The type of the items allows no comma, which separates them.
+                wholes += (item.replace(_COMMA, ",") for item in validate((text.replace(",", _COMMA),)))
     return (*parts, *wholes[: max(0, MAX_VALUES - len(parts))])
-
-
-def _check_symbol(symbol: str) -> str:
-    if not is_symbol(symbol):
-        raise ValueError(SYMBOL_RULE)
-    return symbol
 
 
 def _split_range(value: object) -> object:
@@ -131,12 +129,15 @@ def _check_order(bounds: tuple[float, float]) -> tuple[float, float]:
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_check_number)]
 
 # U+FFFD, the replacement character, marks bytes of the query string that are not UTF-8.
-NAME_PATTERN = "^[^\\x00-\\x1f\\x7f\\ufffd]{1,64}$"
+NAME_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,64}$"
 LONG_NAME_PATTERN = "^[^\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
+LISTED_SYMBOL_PATTERN = SYMBOL_PATTERN.replace("[^", "[^,")
+LISTED_KEY_PATTERN = "^[^,\\x00-\\x1f\\x7f\\ufffd]{1,200}$"
 _PATTERN_RULES = {
     NAME_PATTERN: "should be 1 to 64 printable characters",
     LONG_NAME_PATTERN: "should be 1 to 200 printable characters",
-    SYMBOL_PATTERN: SYMBOL_RULE,
+    LISTED_KEY_PATTERN: "should be 1 to 200 printable characters",
+    LISTED_SYMBOL_PATTERN: SYMBOL_RULE,
 }
 
 _TYPE_RULES = dict.fromkeys(("model_type", "dict_type"), "should be an object")
@@ -144,9 +145,11 @@ _TYPE_RULES = dict.fromkeys(("model_type", "dict_type"), "should be an object")
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 LongName = Annotated[str, StringConstraints(pattern=LONG_NAME_PATTERN)]
+ListedKey = Annotated[str, StringConstraints(pattern=LISTED_KEY_PATTERN)]
+"""The key of a row in a list of keys."""
 TierName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, to_lower=True)]
-Symbol = Annotated[str, StringConstraints(pattern=SYMBOL_PATTERN, to_upper=True), AfterValidator(_check_symbol)]
-"""A symbol in the form that filters compare."""
+Symbol = Annotated[str, StringConstraints(pattern=LISTED_SYMBOL_PATTERN, to_upper=True)]
+"""A symbol in the form that filters compare. A text with unprintable characters is the symbol of no row."""
 
 Item = TypeVar("Item")
 ListOf = Annotated[tuple[Item, ...], Field(min_length=1, max_length=MAX_VALUES), BeforeValidator(_split_list)]

@@ -8,7 +8,7 @@ from projections.queries import Equality, Filter
 from projections.workspaces import WorkspaceRow
 from readapi.catalogue.filters import Catalogue
 from readapi.http.client_stream import MAX_EVENT_ID_LENGTH
-from readapi.http.parameters import ListOf, LongName, Parameters
+from readapi.http.parameters import ListedKey, ListOf, Parameters
 from readapi.patterns.list_filters import QueryParameters
 from readapi.push.subscriptions import TopicSubscription, shared_filters
 from readapi.push.topics import Topic
@@ -55,7 +55,7 @@ class TopicParameters(Parameters):
 class BacktestParameters(TopicParameters):
     """Filters and fields of the topic ``backtests``."""
 
-    job_ids: ListOf[LongName] | None = None
+    job_ids: ListOf[ListedKey] | None = None
     """Ids of the backtest runs to subscribe to. All runs if it is missing."""
 
     def topic_filters(self, topic: Topic) -> tuple[Filter, ...]:

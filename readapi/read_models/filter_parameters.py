@@ -13,7 +13,7 @@ from pydantic import Field
 
 from projections.columns import RowColumn, descriptions_of
 from projections.queries import AnyProjection, Equality, Filter, Range
-from readapi.http.parameters import ListOf, LongName, Moment, Name, Number, TextsOf
+from readapi.http.parameters import ListedKey, ListOf, Moment, Name, Number, TextsOf
 from readapi.http.problems import invalid
 
 ParameterFields = dict[str, Any]
@@ -25,7 +25,7 @@ def filter_fields(projection: AnyProjection) -> ParameterFields:
     descriptions = descriptions_of(projection.row)
     parameters: ParameterFields = {}
     if _has_separate_key_filter(projection):
-        parameters[projection.key] = _optional(TextsOf[LongName], "Keys of the rows.")
+        parameters[projection.key] = _optional(TextsOf[ListedKey], "Keys of the rows.")
     for name, column in projection.columns.items():
         description = descriptions.get(name, "")
         if column.equality:

@@ -166,6 +166,17 @@ class TestPatterns:
         key = pattern_id("X:BTCUSD", "Doji", "daily", NOON)
         assert ActivePatterns().group_of(key) == "X:BTCUSD:Doji:1757001600000"
 
+    def test_symbols_and_tiers_that_differ_in_case_have_rows_of_their_own(self) -> None:
+        """The detections in capitals and small letters are those that release 0.1 has recorded."""
+        spellings = [("TPC", "1m"), ("TpC", "1m"), ("TpC", "1M"), ("/ES", "1m")]
+        detected = [pattern_detected(symbol=symbol, tier=tier) for symbol, tier in spellings]
+        assert [(row.symbol, row.tier) for row in self.given(*detected).rows().values()] == spellings
+        updated = pattern_updated(symbol="TpC", tier="1M", confidence=0.9)
+        rows = self.given(*detected, updated, pattern_expired(symbol="TPC", tier="1m")).rows().values()
+        assert [(row.symbol, row.tier, row.confidence > 0.89) for row in rows] == [
+            *(("TpC", "1m", False), ("TpC", "1M", True), ("/ES", "1m", False))
+        ]
+
 
 class TestBacktests:
     given = staticmethod(lambda *events: Given(Backtests(), *events))

@@ -153,7 +153,7 @@ def test_a_message_becomes_the_expected_event(label: str) -> None:
     assert type(event).__name__ == kind
     assert {name: getattr(event, name) for name in fields} == fields
     if label in DETECTED and label not in ("redetected-later", "redetected-later-2", "no-event-type-nested"):
-        assert event.occurred_at == (RECEIVED_AT if label == "legacy" else NOW)
+        assert event.occurred_at == NOW
 
 
 @pytest.mark.parametrize("label", BATCHES)
