@@ -123,7 +123,8 @@ def test_a_symbol_is_described_with_its_pattern_counts(service: Service) -> None
 def test_universes_are_listed_and_described(service: Service) -> None:
     answer = service.replica.get("/api/users/universe").json()
     assert answer["count"] == 3
-    assert answer["universes"][0] == {"key": "big", "name": "Big companies", "description": None, "symbol_count": 3}
+    texts = {"name": "Big companies", "description": None, "category": None, "criteria": None}
+    assert answer["universes"][0] == {"key": "big", **texts, "symbol_count": 3}
     big = service.replica.get("/api/users/universe/big").json()
     assert (big["universe"]["symbols"], big["count"]) == (["AAPL", "XOM", "NOWHERE"], 3)
     assert service.replica.get("/api/users/universe/none").status_code == 404

@@ -228,6 +228,32 @@ def test_an_error_has_the_documented_members(client: httpx.Client) -> None:
     assert (missing.status_code, set(missing.json()) >= {"error", "message"}) == (404, True)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/symbols?limit=abc&market=&search=&_=17",
+        "/api/symbols?limit=0",
+        "/api/dashboard/stats?days=999",
+        "/api/patterns/scan?fields=compact&rsi_range=,&sort_by=&page=x",
+        "/api/patterns/scan?sort_by=confidence&sort_by=symbol&limit=1&limit=2",
+        "/api/patterns/stats?refresh=true",
+        "/api/backtests?status=&limit=5",
+    ],
+)
+def test_no_number_and_no_unknown_parameter_is_an_error(client: httpx.Client, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", '{"name": 7}', '{"name": "A", "filters": "x"}', '{"name": "A", "filters": {"symbols": "a b"}}']
+)
+def test_a_body_that_is_no_preset_is_refused(client: httpx.Client, body: str) -> None:
+    response = client.post("/api/users/filter-presets", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in (400, 422), response.text
+    assert_shape(response.json(), {"error": str, "message": str})
+
+
 def test_a_delisted_symbol_is_answered_and_not_listed(client: httpx.Client) -> None:
     assert client.get("/api/symbols/TWTR").json()["active"] is False
     assert "TWTR" not in {row["symbol"] for row in client.get("/api/symbols?limit=99999").json()["symbols"]}

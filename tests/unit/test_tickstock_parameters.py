@@ -25,6 +25,7 @@ from readapi.patterns.scan_parameters import ScanParameters
         ({"sort_by": "Confidence"}, {"sort_by": "confidence"}),
         ({"sector": "Energy", "sectors": ["Technology", ""]}, {"sectors": ["Energy", "Technology"]}),
         ({"pattern_types": ["Doji", "all"]}, {}),
+        ({"symbols": "ALL,AAPL"}, {"symbols": ["ALL", "AAPL"]}),
         ({"rsi_range": " ", "rs_min": "0"}, {"rs_min": "0"}),
     ],
 )

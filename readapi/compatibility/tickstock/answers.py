@@ -85,7 +85,7 @@ def symbols(document: Document, asked: Mapping[str, Any], response_time_ms: floa
     """Add the state of each symbol and the filters. TickView lists only symbols that are traded."""
     return document | {
         "symbols": [row | {"active": True} for row in document["symbols"]],
-        "filters": {name: asked.get(name) for name in ("market", "search")} | {"limit": int(asked.get("limit", 1_000))},
+        "filters": {name: asked.get(name) for name in ("market", "search")} | {"limit": int(asked["limit"])},
         "performance": {"api_response_time_ms": response_time_ms, "source": "replica"},
     }
 

@@ -123,7 +123,7 @@ class TickstockMiddleware:
         return answers.patterns_health(document, cache, milliseconds)
 
     async def _symbols(self, req: Request, document: Any, milliseconds: float) -> Any:
-        return answers.symbols(document, req.context.asked | req.params, milliseconds)
+        return answers.symbols(document, req.context.asked | {"limit": req.params.get("limit", 1_000)}, milliseconds)
 
     async def _symbol(self, _req: Request, document: Any, _milliseconds: float) -> Any:
         return answers.symbol(document)

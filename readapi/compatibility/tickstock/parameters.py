@@ -15,7 +15,7 @@ RENAMED = {"limit": "per_page", "tier": "timeframe", "sector": "sectors", "symbo
 """Parameter of the platform's scan -> parameter of TickView's scan."""
 
 LISTS = frozenset(("pattern_types", "symbols", "sectors", "universe", "timeframe"))
-"""Filters by values. The value ``all`` stands for no filter."""
+"""Filters by values. The value ``all`` stands for no filter, except in ``symbols``: ``ALL`` is a symbol."""
 
 SORT_KEYS = {
     "timestamp": "detected_at",
@@ -42,7 +42,8 @@ def scan_parameters(given: QueryParameters) -> dict[str, str | list[str]]:
     for name, value in present_parameters(given).items():
         renamed = RENAMED.get(name, name)
         if renamed in LISTS:
-            if values := _listed(value):
+            values = _listed(value)
+            if values and (renamed == "symbols" or not any(each.lower() == "all" for each in values)):
                 converted[renamed] = [*_texts(converted.get(renamed, [])), *values]
         elif renamed == "sort_by":
             converted = _sorting(_texts(value)[-1]) | converted
@@ -99,9 +100,8 @@ def _texts(value: str | list[str]) -> list[str]:
 
 
 def _listed(value: str | list[str]) -> list[str]:
-    """Return the values of a filter. Empty: there is no filter."""
-    values = [part.strip() for text in _texts(value) for part in text.split(",") if part.strip()]
-    return [] if any(part.lower() == "all" for part in values) else values
+    """Return the values of a filter, which may be separated by commas, without empty ones."""
+    return [part.strip() for text in _texts(value) for part in text.split(",") if part.strip()]
 
 
 def _sorting(text: str) -> dict[str, str | list[str]]:
