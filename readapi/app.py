@@ -22,6 +22,7 @@ from readapi.backtests.resources import BacktestResource, BacktestsResource
 from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.symbols import SymbolResource, SymbolsResource
 from readapi.catalogue.universes import UniverseResource, UniversesResource
+from readapi.console.resources import console_routes
 from readapi.http.asgi import Lifespan
 from readapi.http.openapi import DocumentResource, document
 from readapi.http.problems import Application, handle_errors
@@ -137,6 +138,7 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
         ),
     }
     routes["/openapi.json"] = DocumentResource(document(routes, guarded=guard.authenticator is not None))
+    routes |= console_routes(has_own_root=host is None)
     access_rules(routes)
     app = host or App(media_type=falcon.MEDIA_JSON)
     if host is None:
