@@ -9,6 +9,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.console.service import ConsoleService, changed, detections
 from tests.processes.api_service import detection
+from tests.processes.archiving_service import wait_until_archived
+from tests.processes.roles import wait_until
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -142,6 +144,63 @@ def test_the_keyboard_opens_the_detail_with_chart_and_events(page: Page, service
     expect(detail.locator("li").first).to_contain_text(re.compile("hash [0-9a-f]{16}"))
     page.keyboard.press("Escape")
     expect(detail).to_have_count(0)
+
+
+def test_an_earlier_scan_tells_what_has_changed_since(page: Page, service: ConsoleService) -> None:
+    message = detection("THEN", confidence=0.6)
+    service.post(message)
+    wait_until_archived(service.client)
+    moment = time.time() + 1
+    wait_until(lambda: time.time() > moment, "a second has passed")
+    service.post(changed(message, confidence=0.9))
+    wait_until_archived(service.client)
+    open_scanner(page, "?symbols=THEN")
+    expect(row(page, "THEN")).to_contain_text("90.0 %")
+    page.goto(f"/#/scanner?symbols=THEN&as_of={moment - 0.5}")
+    expect(row(page, "THEN").locator("td").nth(3)).to_have_text("60.0 %")
+    expect(row(page, "THEN")).to_contain_text("confidence 60.0 % → 90.0 %")
+    expect(page.locator(".toolbar .live")).to_have_text("not live")
+    page.get_by_label("As of").focus()
+    page.keyboard.press("PageDown")
+    expect(page.get_by_text("No active pattern matches")).to_be_visible()
+    page.get_by_role("button", name="Back to now").click()
+    expect(row(page, "THEN")).to_contain_text("90.0 %")
+    expect(page.locator(".toolbar .live")).to_have_text("live")
+
+
+def test_many_changes_leave_the_memory_flat(page: Page, service: ConsoleService) -> None:
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def used() -> dict[str, float]:
+        session.send("HeapProfiler.collectGarbage")
+        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+        return {name: metrics[name] for name in ("JSHeapUsedSize", "Nodes", "JSEventListeners")}
+
+    def change_and_measure(confidence: float) -> dict[str, float]:
+        for message in messages:
+            service.publish(changed(message, confidence=confidence))
+        expect(page.locator("tbody tr").filter(has_text=f"{confidence:.1%}"[:-1] + " %")).to_have_count(len(messages))
+        return used()
+
+    messages = detections("MEMORY", 20)
+    service.post(*messages)
+    open_scanner(page, "?symbols=" + ",".join(message["data"]["symbol"] for message in messages))
+    warm = [change_and_measure(0.6 + step / 100) for step in range(4)][-1]
+    last = [change_and_measure(0.7 + step / 100) for step in range(12)][-1]
+    assert last["JSHeapUsedSize"] < 1.25 * warm["JSHeapUsedSize"], (warm, last)
+    assert last["Nodes"] < 1.25 * warm["Nodes"], (warm, last)
+    assert last["JSEventListeners"] <= 1.25 * warm["JSEventListeners"], (warm, last)
+
+
+def test_a_phone_shows_every_view_without_scrolling_sideways(page: Page, service: ConsoleService) -> None:
+    service.post(detection("PHONE"))
+    page.set_viewport_size({"width": 390, "height": 800})
+    for view in ("scanner", "overview", "backtests", "read-models", "operations"):
+        page.goto(f"/#/{view}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.locator("tbody tr, .bars li, .notice").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
 
 
 def test_a_lost_connection_is_shown_and_resumed(page: Page, service: ConsoleService) -> None:

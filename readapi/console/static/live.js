@@ -7,6 +7,9 @@ const SILENCE = 40_000;
 /** Highest number of milliseconds before the next attempt to connect. */
 const LONGEST_PAUSE = 5_000;
 
+/** Status of a server that cannot push. */
+const NO_LIVE_PUSH = 501;
+
 /**
  * @typedef {object} Message
  * @property {string} type
@@ -93,7 +96,8 @@ function receive(message, handlers) {
 
 /** @param {unknown} error */
 function isRefusal(error) {
-  return error instanceof ApiError && error.status >= 400 && error.status < 500 && error.status !== 429;
+  if (!(error instanceof ApiError)) return false;
+  return error.status === NO_LIVE_PUSH || (error.status >= 400 && error.status < 500 && error.status !== 429);
 }
 
 /**

@@ -10,10 +10,14 @@ import { html } from "../html.js";
 import { changed, go } from "../location.js";
 import { PatternDetail } from "./scanner_detail.js";
 import { FILTERS, Filters } from "./scanner_filters.js";
+import { Moment, epochSeconds, useSince } from "./scanner_past.js";
 import { inPlace, nextPage, settled, unmarked } from "./scanner_rows.js";
 
 /** Shortest time between two scans, in milliseconds. */
 const SCAN_INTERVAL = 300;
+
+/** Milliseconds between two scans on a server without live push. */
+const POLL_INTERVAL = 5_000;
 
 /** Milliseconds before a failed scan is sent again. */
 const RETRY = 2_000;
@@ -114,21 +118,29 @@ function useScan(query) {
     return () => clearTimeout(timer);
   }, [state.rows]);
 
-  const live = useLive("api/patterns/stream", selected(new URLSearchParams(query), FILTERS).toString(), {
-    onChanges: (message) => {
-      position.current = message.position ?? "";
-      scanSoon();
+  const isPast = new URLSearchParams(query).has("as_of");
+  const live = useLive(
+    isPast ? null : "api/patterns/stream",
+    selected(new URLSearchParams(query), FILTERS).toString(),
+    {
+      onChanges: (message) => {
+        position.current = message.position ?? "";
+        scanSoon();
+      },
+      onReset: () => {
+        // A new build has other positions, which a scan cannot wait for.
+        position.current = "";
+        scanSoon();
+      },
     },
-    onReset: () => {
-      // A new build has other positions, which a scan cannot wait for.
-      position.current = "";
-      scanSoon();
-    },
-  });
+  );
   useEffect(() => {
     if (live === "stale") position.current = "";
     // Changes between the first scan and the connection are in no message.
     if (live === "live" || live === "stale") scanSoon();
+    if (live !== "refused") return undefined;
+    const timer = setInterval(scanSoon, POLL_INTERVAL);
+    return () => clearInterval(timer);
   }, [live]);
   useEffect(() => () => clearTimeout(retry.current), []);
   const freeze = (/** @type {boolean} */ isOver) => {
@@ -162,7 +174,7 @@ function arrive(last, query, page, isFrozen) {
 
 /** @param {{params: URLSearchParams}} props */
 export function Scanner({ params }) {
-  const query = selected(params, [...FILTERS, "sort_by", "sort_order", "page", "per_page"]).toString();
+  const query = selected(params, [...FILTERS, "sort_by", "sort_order", "page", "per_page", "as_of"]).toString();
   const { state, live, freeze, answer } = useScan(query);
   const now = useNow();
   const open = params.get("open");
@@ -175,6 +187,7 @@ export function Scanner({ params }) {
     />
     <div class="toolbar">
       <${LiveState} state=${live} />
+      <${Moment} asOf=${params.get("as_of")} onChange=${change} />
       ${state.waiting > 0 && html`<span role="status">${state.waiting} more rows wait until the pointer leaves the table</span>`}
       <${Downloads} query=${query} />
       <span class="keys"
@@ -197,10 +210,14 @@ export function Scanner({ params }) {
 /** @param {{state: any, params: URLSearchParams, change: any, freeze: any, now: number, open: string | null}} props */
 function Rows({ state, params, change, freeze, now, open }) {
   const { rows, page } = state;
+  const asOf = params.get("as_of");
+  const since = useSince(asOf === null ? null : page.patterns);
+  const present = columns(asOf === null ? now : epochSeconds(asOf));
+  const sinceThen = { name: "since", label: "Since then", show: show((pattern) => since.get(pattern.id) ?? "–") };
   if (!rows.length) return html`<${Empty}>No active pattern matches the filters. ${hintOf(page.hint)}<//>`;
   return html`<${Table}
       caption="Active patterns"
-      columns=${columns(now)}
+      columns=${asOf === null ? present : [...present, sinceThen]}
       rows=${rows}
       keyOf=${(/** @type {any} */ row) => row.pattern.id}
       classOf=${(/** @type {any} */ row) => `${row.mark} ${row.changes % 2 ? "odd" : "even"}`}
