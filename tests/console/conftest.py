@@ -37,12 +37,17 @@ def service(postgres_18_dsn: str) -> Iterator[ConsoleService]:
 
 
 @pytest.fixture
-def page(browser: Browser, service: ConsoleService) -> Iterator[Page]:
-    """A page that reports errors of scripts, violations of the policy, and requests to other servers."""
+def faults() -> list[str]:
+    """Errors of scripts, violations of the policy, and requests to other servers that the page has reported."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, service: ConsoleService, faults: list[str]) -> Iterator[Page]:
+    """A page that reports its faults."""
     context = browser.new_context(base_url=service.url, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.set_default_timeout(TIMEOUT_SECONDS * 1_000)
-    faults: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
         # The browser also reports each answer with an error status. The views show these to the user.

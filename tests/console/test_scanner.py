@@ -168,6 +168,46 @@ def test_an_earlier_scan_tells_what_has_changed_since(page: Page, service: Conso
     expect(page.locator(".toolbar .live")).to_have_text("live")
 
 
+def test_a_watchlist_is_edited_in_place_and_a_conflict_is_explained(page: Page, service: ConsoleService) -> None:
+    service.post(detection("WATCHA"), detection("WATCHB"))
+    open_scanner(page)
+    page.get_by_text("Further filters").click()
+    page.get_by_label("Name of the watchlist").fill("Mine")
+    page.get_by_label("Symbols of the watchlist").fill("watcha")
+    page.get_by_role("button", name="Save as new watchlist").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    [created] = service.client.get("/api/users/watchlists").json()["watchlists"]
+    assert f"watchlist={created['id']}" in page.url
+    path = f"/api/users/watchlists/{created['id']}"
+    assert service.client.put(path, json={"name": "Theirs"}).status_code == 200
+    page.get_by_label("Symbols of the watchlist").fill("watcha,watchb")
+    page.get_by_role("button", name="Save the changes").click()
+    expect(page.get_by_role("alert")).to_contain_text("Somebody has changed this list")
+    page.get_by_role("button", name="Show the other version").click()
+    expect(page.get_by_label("Name of the watchlist")).to_have_value("Theirs")
+    page.get_by_label("Symbols of the watchlist").fill("watcha,watchb")
+    page.get_by_role("button", name="Save the changes").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="Save as new watchlist").click()
+    expect(page.get_by_role("alert")).to_contain_text("Theirs")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_label("Name of the watchlist")).to_have_value("")
+    assert service.client.get(path).status_code == 404
+
+
+def test_the_present_filters_become_a_preset(page: Page, service: ConsoleService) -> None:
+    service.post(detection("PRESETA", rsi=40), detection("PRESETB", rsi=80))
+    open_scanner(page, "?symbols=PRESETA,PRESETB&rsi_range=30,70")
+    page.get_by_text("Further filters").click()
+    page.get_by_label("Name of the preset").fill("Calm")
+    page.get_by_role("button", name="Save the filters as new preset").click()
+    expect(page.locator("select[name=preset]")).to_have_value(re.compile("[0-9a-f]{32}"))
+    [preset] = service.client.get("/api/users/filter-presets").json()["presets"]
+    assert preset["parameters"] == {"symbols": ["PRESETA", "PRESETB"], "rsi_range": [30, 70]}
+    open_scanner(page, f"?preset={preset['id']}")
+    expect(page.locator("tbody .opener")).to_have_text(["PRESETA"])
+
+
 def test_many_changes_leave_the_memory_flat(page: Page, service: ConsoleService) -> None:
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, expect
 
 from infra.access.tokens import create_token
 from readapi.console.files import console_files
@@ -156,6 +156,24 @@ def test_the_page_is_served_with_a_strict_policy(service: ConsoleService) -> Non
     assert head.headers["ETag"] == response.headers["ETag"]
     again = service.client.get("/", headers={"If-None-Match": response.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_violation_of_the_policy_is_a_fault(page: Page, faults: list[str]) -> None:
+    page.goto("/")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert faults == []
+    page.evaluate("document.head.append(Object.assign(document.createElement('style'), {textContent: 'p {}'}))")
+    page.evaluate("fetch('http://127.0.0.2/').catch(() => null)")
+    # The report of the browser comes after the exception.
+    with (
+        page.expect_console_message(lambda message: "require-trusted-types-for" in message.text),
+        pytest.raises(Error, match="TrustedHTML"),
+    ):
+        page.evaluate("document.body.innerHTML = '<b>inserted</b>'")
+    text = "\n".join(faults)
+    for directive in ("style-src", "connect-src", "require-trusted-types-for"):
+        assert directive in text
+    faults.clear()
 
 
 def test_files_are_small_and_nothing_else_is_served(service: ConsoleService) -> None:

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { useAnswer } from "../hooks.js";
 import { html } from "../html.js";
+import { KINDS, ListEditor } from "./scanner_lists.js";
 
 /**
  * @typedef {object} Filter
@@ -36,6 +37,9 @@ const FURTHER = [
 /** Names of all parameters that select patterns. */
 export const FILTERS = [...COMMON, ...FURTHER].map((filter) => filter.name).concat("id", "watchlist", "preset");
 
+/** Names of the parameters that a preset keeps. */
+const PRESET_PARAMETERS = [...FILTERS, "sort_by", "sort_order"].filter((name) => name !== "preset");
+
 /**
  * @param {{params: URLSearchParams, onChange: (changes: Record<string, string | null>) => void}} props
  */
@@ -59,20 +63,16 @@ export function Filters({ params, onChange }) {
         isOpen &&
         html`<form class="filters" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
           ${FURTHER.map(field)}
-          <${List}
-            name="watchlist"
-            label="Watchlist"
-            path="api/users/watchlists"
-            member="watchlists"
-            ...${{ params, onChange }}
-          />
-          <${List}
-            name="preset"
-            label="Filter preset"
-            path="api/users/filter-presets"
-            member="presets"
-            ...${{ params, onChange }}
-          />
+          ${KINDS.map(
+            (kind) =>
+              html`<${ListEditor}
+                key=${kind.path}
+                kind=${kind}
+                params=${params}
+                filters=${PRESET_PARAMETERS}
+                onChange=${onChange}
+              />`,
+          )}
         </form>`
       }
     </details>
@@ -93,28 +93,6 @@ function Field({ filter, value, onChange }) {
       autocomplete="off"
       onChange=${change}
     />
-  </label>`;
-}
-
-/**
- * A choice of one of the user's lists.
- * @param {{name: string, label: string, path: string, member: string, params: URLSearchParams,
- *   onChange: (changes: Record<string, string | null>) => void}} props
- */
-function List({ name, label, path, member, params, onChange }) {
-  const answer = useAnswer(path);
-  /** @type {{id: string, name: string}[]} */
-  const lists = answer.content?.[member] ?? [];
-  return html`<label>
-    ${label}
-    <select
-      name=${name}
-      value=${params.get(name) ?? ""}
-      onChange=${(/** @type {any} */ event) => onChange({ [name]: event.target.value })}
-    >
-      <option value="">none</option>
-      ${lists.map((list) => html`<option key=${list.id} value=${list.id}>${list.name}</option>`)}
-    </select>
   </label>`;
 }
 
