@@ -236,7 +236,7 @@ def test_many_changes_leave_the_memory_flat(page: Page, service: ConsoleService)
 def test_a_phone_shows_every_view_without_scrolling_sideways(page: Page, service: ConsoleService) -> None:
     service.post(detection("PHONE"))
     page.set_viewport_size({"width": 390, "height": 800})
-    for view in ("scanner", "overview", "backtests", "read-models", "operations"):
+    for view in ("scanner", "overview", "backtests", "read-models", "audit", "operations"):
         page.goto(f"/#/{view}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(page.locator("tbody tr, .bars li, .notice").first).to_be_visible()

@@ -9,12 +9,13 @@ from playwright.sync_api import Error, Page, expect
 
 from infra.access.tokens import create_token
 from readapi.console.files import console_files
-from tests.console.service import ConsoleService
+from tests.console.service import ConsoleService, changed
 from tests.processes.api_service import detection
+from tests.processes.archiving_service import wait_until_archived
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
-VIEWS = ("scanner", "overview", "backtests", "read-models", "operations")
+VIEWS = ("scanner", "overview", "backtests", "read-models", "audit?of=symbol-BARRIER", "operations")
 
 MOST_COMPRESSED_BYTES = 200_000
 
@@ -99,6 +100,25 @@ def test_an_operator_replays_and_rolls_back(page: Page) -> None:
     expect(builds.nth(1)).to_have_text("1.1")
 
 
+def test_the_audit_shows_what_each_event_changed(page: Page, service: ConsoleService) -> None:
+    message = detection("AUDITED", confidence=0.6)
+    service.post(message, changed(message, confidence=0.9))
+    wait_until_archived(service.client)
+    page.goto("/#/audit")
+    page.get_by_label("Stream, pattern or run").fill("symbol-AUDITED")
+    page.get_by_role("button", name="Look up").click()
+    events = page.locator(".timeline > li")
+    expect(events).to_have_count(2)
+    expect(events.nth(1)).to_contain_text("confidence: 0.6 → 0.9")
+    recorded = service.client.get("/api/audit/streams/symbol-AUDITED").json()["events"]
+    expect(events.nth(1)).to_contain_text(recorded[1]["hash"])
+    service.post(backtest("job-audited", 0.5), backtest("job-audited", 1, roi=0.1))
+    page.goto("/#/audit?of=job-audited")
+    expect(events.nth(1)).to_contain_text("BacktestCompleted")
+    page.goto("/#/audit?of=symbol-NOBODY")
+    expect(page.get_by_role("alert")).to_contain_text("symbol-NOBODY")
+
+
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_no_view_has_a_serious_barrier(page: Page, service: ConsoleService, colours: Any) -> None:
     service.post(detection("BARRIER"), backtest("job-barrier", 0.5))
@@ -106,7 +126,7 @@ def test_no_view_has_a_serious_barrier(page: Page, service: ConsoleService, colo
     found = {}
     for view in VIEWS:
         page.goto(f"/#/{view}")
-        expect(page.locator("tbody tr, .bars li").first).to_be_visible()
+        expect(page.locator("tbody tr, .bars li, .timeline li").first).to_be_visible()
         if view == "scanner":
             page.locator("tbody .opener").first.click()
             expect(page.locator(".detail canvas")).to_be_visible()

@@ -6,6 +6,7 @@ import { Status } from "./components/notices.js";
 import { useAnswer } from "./hooks.js";
 import { html } from "./html.js";
 import { addressOf, usePlace } from "./location.js";
+import { Audit } from "./views/audit.js";
 import { Backtests } from "./views/backtests.js";
 import { Operations } from "./views/operations.js";
 import { Overview } from "./views/overview.js";
@@ -18,6 +19,7 @@ const VIEWS = {
   overview: { label: "Overview", View: Overview },
   backtests: { label: "Backtests", View: Backtests },
   "read-models": { label: "Read models", View: ReadModels },
+  audit: { label: "Audit", View: Audit },
   operations: { label: "Operations", View: Operations },
 };
 
