@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 # The tests start hundreds of processes. Without compiled modules, each of them would compile TickView again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test quick lint unit integration processes chaos soak fuzz benchmarks constraints clean
+.PHONY: run test quick lint lint-console unit integration console processes chaos soak fuzz benchmarks constraints clean
 
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
@@ -19,7 +19,7 @@ run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C s
 test: lint $(VENV)/dev servers  ## Lint and the whole test suite on real servers, with branch coverage
 	$(BIN)/python -m compileall -q domain infra projections readapi
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
-		--cov --cov-report=term:skip-covered tests/chaos tests/processes tests/integration tests/unit tests/fuzz
+		--cov --cov-report=term:skip-covered tests/chaos tests/console tests/processes tests/integration tests/unit tests/fuzz
 
 quick: lint  ## In under a minute: lint, unit tests with fewer examples, one end-to-end test
 	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 tests/unit tests/processes/test_api_flow.py::test_a_read_with_the_position_of_a_write_returns_its_pattern
@@ -29,12 +29,24 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-console; else echo "npm is not installed: the console is not checked"; fi
+
+# The console is JavaScript with types in comments. Only these checks need npm; the installed console needs none of it.
+lint-console: node_modules/installed
+	npm run --silent lint
+
+node_modules/installed: package.json
+	npm install --silent --no-audit --no-fund --no-package-lock
+	@touch $@
 
 unit: $(VENV)/dev  ## Pure functions
 	$(PYTEST) --numprocesses=2 tests/unit
 
 integration: $(VENV)/dev servers  ## On real servers, in the process of the test
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/integration
+
+console: $(VENV)/dev servers  ## The console in a real browser
+	$(PYTEST) --no-cov tests/console
 
 processes: $(VENV)/dev servers  ## Real processes, real HTTP
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/processes
@@ -58,9 +70,10 @@ constraints: $(VENV)/dev  ## Write the versions that are installed now to constr
 	$(BIN)/pip freeze --exclude-editable | sed '1i # The tested versions of all dependencies, written by `make constraints`.' > constraints.txt
 
 .PHONY: servers
-servers:  ## Redis 7.0 beside the embedded Valkey 9, and PgBouncer, without which one test is skipped
+servers:  ## Redis 7.0 beside the embedded Valkey 9; PgBouncer and Chromium, without which tests are skipped
 	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)
 	@(PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null) || apt-get install -y -qq pgbouncer >/dev/null || true
+	@command -v chromium >/dev/null || apt-get install -y -qq chromium >/dev/null || true
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

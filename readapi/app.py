@@ -22,6 +22,7 @@ from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.symbols import SymbolResource, SymbolsResource
 from readapi.catalogue.universes import UniverseResource, UniversesResource
 from readapi.compatibility.tickstock.middleware import TickstockMiddleware
+from readapi.console.resources import console_routes
 from readapi.http.asgi import Lifespan
 from readapi.http.mounting import DocumentedApplication
 from readapi.http.openapi import DocumentResource, document
@@ -141,6 +142,7 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     }
     described = document(routes, guarded=guard.authenticator is not None)
     routes["/openapi.json"] = DocumentResource(described)
+    routes |= console_routes(has_own_root=host is None)
     access_rules(routes)
     app = host or DocumentedApplication(media_type=falcon.MEDIA_JSON)
     if isinstance(app, DocumentedApplication):

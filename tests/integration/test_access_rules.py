@@ -54,7 +54,7 @@ def test_the_documentation_lists_the_access_rule_of_every_route(redis_url: str) 
     build_app(service, host=app)
     service.stores.redis.close()
     rules = access_rules(app.resources)
-    public = ("/api/health", "/api/health/live", "/api/health/ready")
+    public = ("/api/health", "/api/health/live", "/api/health/ready", "/console", "/console/{name}")
     assert {rule for rule in rules if rule.scope is None} == {AccessRule("GET", path, None) for path in public}
     assert documented_rules() == set(rules)
 

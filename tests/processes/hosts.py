@@ -102,7 +102,8 @@ def django_app() -> Any:
     django, tickview = get_asgi_application(), readapi.create_app()
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        to_tickview = scope["type"] != "lifespan" and scope["path"].startswith(("/api/", "/ws", "/openapi.json"))
+        prefixes = ("/api/", "/ws", "/openapi.json", "/console")
+        to_tickview = scope["type"] != "lifespan" and scope["path"].startswith(prefixes)
         await (tickview if to_tickview else django)(scope, receive, send)
 
     return application

@@ -1,6 +1,7 @@
 """The service embedded in applications of five frameworks: real HTTP, a real Valkey and a real worker."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -98,6 +99,18 @@ def test_the_service_works_in_a_host_application(host: Host) -> None:
     header = {"TickView-Min-Position": created.headers["tickview-position"]}
     assert client.get(location, headers=header).json() == created.json()
     assert get_own_route(client).json() == {"own": True}
+
+
+def test_the_console_is_below_the_prefix_and_a_host_keeps_its_own_root(host: Host) -> None:
+    name, client = host
+    page = client.get("/console")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    [script] = re.findall(r'src="([^"]+)"', page.text)
+    # The service is above the folder of the script, whatever the prefix.
+    assert page.url.join(script).path == f"{HOSTS[name]}/console/app.js"
+    assert client.get(page.url.join(script)).headers["content-type"] == "text/javascript; charset=utf-8"
+    root = client.get("/", follow_redirects=True)
+    assert (root.text == page.text) == (HOSTS[name] != "")
 
 
 def check_live_push(client: httpx.Client, name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from readapi.console.files import FOLDER
 from tests.processes.installation import PACKAGES, build_wheel, new_environment
 from tests.processes.roles import wait_until
 from tests.servers import free_port, world_readable_folder
@@ -90,6 +91,13 @@ def test_up_starts_every_role_beside_equally_named_packages(folder: Path, enviro
         assert "starting it again" not in output.read_text()
         logs = "\n".join(log.read_text() for log in (working_directory / ".tickview/logs").glob("*.log"))
         assert "a package of the application" not in logs
+
+
+def test_the_wheel_contains_every_file_of_the_console(environment: Path) -> None:
+    [installed] = environment.glob("lib/python*/site-packages/readapi/console/static")
+    files = {path.relative_to(FOLDER) for path in FOLDER.rglob("*") if path.is_file()}
+    assert files
+    assert {path.relative_to(installed) for path in installed.rglob("*") if path.is_file()} == files
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+/** A table of rows: sorts by its headers, and is used with the arrow keys, Enter or the pointer. */
+import { html } from "../html.js";
+
+/**
+ * @typedef {object} Column
+ * @property {string} name
+ * @property {string} label
+ * @property {string} [sort] Value of `sort_by`. Without it, the table cannot be sorted by the column.
+ * @property {boolean} [numeric]
+ * @property {(row: any) => any} show
+ */
+
+/**
+ * @typedef {object} TableProps
+ * @property {string} caption
+ * @property {Column[]} columns
+ * @property {any[]} rows
+ * @property {(row: any) => string} keyOf
+ * @property {string} [sortBy]
+ * @property {boolean} [descending]
+ * @property {(sort: string, descending: boolean) => void} [onSort]
+ * @property {(row: any) => void} [onOpen] Without it, rows cannot be opened.
+ * @property {string} [open] Key of the open row.
+ * @property {(row: any) => string} [classOf]
+ * @property {(isOver: boolean) => void} [onPointer] Called when the pointer enters or leaves the rows.
+ */
+
+/** @param {TableProps} props */
+export function Table(props) {
+  const { caption, columns, rows, keyOf, open, onOpen, classOf, onPointer } = props;
+  const pointer = (/** @type {PointerEvent} */ event, /** @type {boolean} */ isOver) => {
+    if (event.pointerType === "mouse") onPointer?.(isOver);
+  };
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}>
+    <table onKeyDown=${moveFocus}>
+      <caption>
+        ${caption}
+      </caption>
+      <thead>
+        <tr>
+          ${columns.map((column) => html`<${Header} key=${column.name} column=${column} table=${props} />`)}
+        </tr>
+      </thead>
+      <tbody
+        onPointerEnter=${(/** @type {PointerEvent} */ event) => pointer(event, true)}
+        onPointerLeave=${(/** @type {PointerEvent} */ event) => pointer(event, false)}
+      >
+        ${rows.map((row) => {
+          const key = keyOf(row);
+          const click = onOpen ? () => onOpen(row) : undefined;
+          return html`<tr key=${key} class=${`${classOf?.(row) ?? ""} ${key === open ? "open" : ""}`} onClick=${click}>
+            ${columns.map((column, index) => {
+              const content = column.show(row);
+              const isOpener = index === 0 && onOpen;
+              return html`<td key=${column.name} class=${column.numeric ? "numeric" : ""}>
+                ${
+                  isOpener
+                    ? html`<button class="opener" aria-expanded=${key === open ? "true" : "false"}>${content}</button>`
+                    : content
+                }
+              </td>`;
+            })}
+          </tr>`;
+        })}
+      </tbody>
+    </table>
+  </div>`;
+}
+
+/** @param {{column: Column, table: TableProps}} props */
+function Header({ column, table }) {
+  const { sortBy, descending = true, onSort } = table;
+  const style = column.numeric ? "numeric" : "";
+  if (!column.sort || !onSort) return html`<th scope="col" class=${style}>${column.label}</th>`;
+  const sort = column.sort;
+  const isSorted = sort === sortBy;
+  const order = isSorted ? (descending ? "descending" : "ascending") : undefined;
+  return html`<th scope="col" class=${style} aria-sort=${order}>
+    <button onClick=${() => onSort(sort, isSorted ? !descending : true)}>
+      ${column.label}<span aria-hidden="true">${isSorted ? (descending ? " ▾" : " ▴") : ""}</span>
+    </button>
+  </th>`;
+}
+
+const STEPS = /** @type {Record<string, number>} */ ({
+  ArrowDown: 1,
+  ArrowUp: -1,
+  PageDown: 10,
+  PageUp: -10,
+  Home: -1e6,
+  End: 1e6,
+});
+
+/** @param {KeyboardEvent} event */
+function moveFocus(event) {
+  const step = STEPS[event.key];
+  const table = /** @type {HTMLElement} */ (event.currentTarget);
+  const openers = /** @type {HTMLElement[]} */ ([...table.querySelectorAll("tbody .opener")]);
+  if (!step || !openers.length) return;
+  event.preventDefault();
+  const present = openers.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+  const next = present < 0 ? 0 : Math.min(openers.length - 1, Math.max(0, present + step));
+  openers[next].focus();
+}
+
+/** @param {{pagination: {page: number | null, pages: number, total: number}, onPage: (page: number) => void}} props */
+export function Pages({ pagination, onPage }) {
+  const { page, pages, total } = pagination;
+  const present = page ?? 1;
+  return html`<nav class="pages" aria-label="Pages">
+    <button disabled=${present <= 1} onClick=${() => onPage(present - 1)}>Previous page</button>
+    <span>Page ${present} of ${Math.max(1, pages)}, <strong class="total">${total}</strong> rows</span>
+    <button disabled=${present >= pages} onClick=${() => onPage(present + 1)}>Next page</button>
+  </nav>`;
+}

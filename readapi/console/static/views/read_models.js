@@ -1,0 +1,120 @@
+/** Read models: the rows of any read model, with the filters and sorts that it declares. */
+import { AnswerNotice, Empty, LiveState } from "../components/notices.js";
+import { Pages, Table } from "../components/table.js";
+import { number, value, words } from "../format.js";
+import { useAnswer, useLive, useThrottled } from "../hooks.js";
+import { html } from "../html.js";
+import { changed, go } from "../location.js";
+
+/** Shortest time between two updates, in milliseconds. */
+const UPDATE_INTERVAL = 500;
+
+/**
+ * @typedef {object} Model
+ * @property {string} name
+ * @property {string} key
+ * @property {string | null} scope
+ * @property {string} build
+ * @property {number | null} rows
+ * @property {string} order
+ * @property {{name: string, unit: string | null, type: string, description: string, filters: string[], sort: boolean,
+ *   values: string[] | null}[]} columns
+ */
+
+/** @param {{params: URLSearchParams}} props */
+export function ReadModels({ params }) {
+  const answer = useAnswer("api/read-models", { interval: 10_000 });
+  /** @type {Model[]} */
+  const models = (answer.content?.read_models ?? []).filter((/** @type {Model} */ model) => model.scope !== null);
+  const model = models.find((each) => each.name === params.get("name")) ?? models[0];
+  return html`<${AnswerNotice} answer=${answer} /> ${
+      model &&
+      html`<div class="toolbar">
+          <label>
+            Read model
+            <select
+              name="name"
+              value=${model.name}
+              onChange=${(/** @type {any} */ event) => go("read-models", new URLSearchParams({ name: event.target.value }))}
+            >
+              ${models.map((each) => html`<option key=${each.name} value=${each.name}>${each.name}</option>`)}
+            </select>
+          </label>
+          <span>Build ${model.build}, ${number(model.rows)} rows</span>
+        </div>
+        <${Rows} key=${model.name} model=${model} params=${params} />`
+    }`;
+}
+
+/** @param {{model: Model, params: URLSearchParams}} props */
+function Rows({ model, params }) {
+  const filters = model.columns.flatMap((column) => column.filters.map((name) => ({ name, column })));
+  const names = [...filters.map((filter) => filter.name), "sort_by", "sort_order", "page"];
+  const query = new URLSearchParams([...params].filter(([name]) => names.includes(name) && name !== "name"));
+  const answer = useAnswer(`api/read-models/${model.name}?${query}`);
+  const update = useThrottled(answer.reload, UPDATE_INTERVAL);
+  const live = useLive("api/stream", `topics=${model.name}`, { onChanges: update, onReset: update });
+  const change = (/** @type {Record<string, string | null>} */ changes) =>
+    go("read-models", changed(params, { name: model.name, ...changes }));
+  const rows = answer.content?.rows ?? [];
+  return html`<details>
+      <summary>Filters</summary>
+      <form class="filters" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
+        ${filters
+          .filter((filter) => filter.name !== "name")
+          .map(
+            ({ name, column }) =>
+              html`<label key=${name} title=${column.description}>
+                ${words(name)}
+                <input
+                  name=${name}
+                  value=${params.get(name) ?? ""}
+                  onChange=${(/** @type {any} */ event) => change({ [name]: event.target.value.trim(), page: null })}
+                />
+              </label>`,
+          )}
+      </form>
+    </details>
+    <div class="toolbar"><${LiveState} state=${live} /></div>
+    <${AnswerNotice} answer=${answer} />
+    ${answer.content && rows.length === 0 && html`<${Empty}>No row matches the filters.<//>`}
+    ${
+      rows.length > 0 &&
+      html`<${Table}
+          caption=${`Rows of ${model.name}`}
+          columns=${model.columns.map(columnOf)}
+          rows=${rows}
+          keyOf=${(/** @type {any} */ row) => String(row[model.key])}
+          sortBy=${params.get("sort_by") ?? model.order}
+          descending=${isDescending(model, params)}
+          onSort=${(/** @type {string} */ sort, /** @type {boolean} */ descending) =>
+            change({ sort_by: sort, sort_order: descending ? "desc" : "asc", page: null })}
+        />
+        <${Pages}
+          pagination=${answer.content.pagination}
+          onPage=${(/** @type {number} */ page) => change({ page: String(page) })}
+        />`
+    }`;
+}
+
+/**
+ * Whether the highest value is first: by default only for the default sort key, if it is a number.
+ * @param {Model} model
+ * @param {URLSearchParams} params
+ */
+function isDescending(model, params) {
+  const order = model.columns.find((column) => column.name === model.order);
+  const byDefault = !params.has("sort_by") && order?.type === "number";
+  return params.has("sort_order") ? params.get("sort_order") === "desc" : byDefault;
+}
+
+/** @param {Model["columns"][number]} column */
+function columnOf({ name, unit, type, sort }) {
+  return {
+    name,
+    label: words(name),
+    sort: sort ? name : undefined,
+    numeric: type === "number" && unit !== "epoch seconds",
+    show: (/** @type {any} */ row) => value(row[name], unit),
+  };
+}
