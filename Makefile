@@ -29,7 +29,9 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-console; else echo "npm is not installed: the console is not checked"; fi
+	@if command -v npm >/dev/null && $(MAKE) --no-print-directory node_modules/installed; \
+		then $(MAKE) --no-print-directory lint-console; \
+		else echo "npm cannot install the tools: the console is not checked"; fi
 
 # The console is JavaScript with types in comments. Only these checks need npm; the installed console needs none of it.
 lint-console: node_modules/installed
