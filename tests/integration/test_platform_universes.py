@@ -59,7 +59,7 @@ def test_symbols_have_their_further_columns_and_are_active_unless_the_platform_s
 
 
 @pytest.mark.parametrize(
-    "value", ['{"tickers": ["spy", {"symbol": "QQQ"}]}', '{"stocks": {"symbols": "SPY QQQ"}, "etfs": ["SPY", "QQQ"]}']
+    "value", ['{"tickers": ["SPY", {"symbol": "QQQ"}]}', '{"stocks": {"symbols": "SPY QQQ"}, "etfs": ["SPY", "QQQ"]}']
 )
 def test_a_universe_may_have_any_known_shape_and_a_key_with_blanks(platform_url: str, value: str) -> None:
     insert = "INSERT INTO cache_entries (type, name, key, value, environment) VALUES (%s, %s, %s, %s, %s)"

@@ -244,7 +244,7 @@ def test_backtests_are_filtered_sorted_and_paged(client: httpx.Client) -> None:
 def test_dead_letters_are_listed_retried_and_discarded(client: httpx.Client) -> None:
     ids = []
     for number in range(3):
-        refused = client.post("/api/events", json=detection("LETTER", confidence=100 + number))
+        refused = client.post("/api/events", json=detection("LETTER", confidence=200 + number))
         ids.append(refused.json()["refused"][0]["dead_letter"])
     first = client.get("/api/dead-letters?limit=2").json()
     assert [letter["id"] for letter in first["dead_letters"]] == [ids[2], ids[1]]
