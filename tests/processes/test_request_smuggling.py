@@ -106,7 +106,7 @@ def test_a_request_with_an_ignored_upgrade_is_carried_out(client: httpx.Client, 
 
 
 def test_many_pipelined_upgrades_are_ignored(client: httpx.Client) -> None:
-    request = b"GET / HTTP/1.1\r\nHost:a\r\nConnection:Upgrade\r\nUpgrade:x\r\n\r\n"
+    request = b"GET /none HTTP/1.1\r\nHost:a\r\nConnection:Upgrade\r\nUpgrade:x\r\n\r\n"
     number = 32_000 // len(request)  # in one packet, below the limit of a head
     assert exchange(client, request * number) == [404] * (number + 1)
 
