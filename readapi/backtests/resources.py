@@ -1,24 +1,27 @@
 """``/api/backtests``: backtest runs with progress and results."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from domain.streams import backtest_stream
 from projections.backtests import BacktestRow, Backtests
-from projections.queries import ALWAYS, Query, RowQueries, TooDeepError
+from projections.queries import ALWAYS, Query, ResultRow, RowQueries, TooDeepError
 from readapi.audit.event_documents import MAX_RELATED_EVENTS, HistoricEvent, related_events
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import ListOf, Name, PageNumber, PageSize, Parameters, SortOrder
-from readapi.http.problems import not_found
+from readapi.http.problems import invalid, not_found
 from readapi.http.read_model import ReadModel
 from readapi.http.responses import Pagination, pagination, send_with_etag
 from readapi.ports.archive import History
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.filter_parameters import filters_of
 from readapi.read_models.hints import FilterValues
-from readapi.read_models.pages import too_deep
+from readapi.read_models.pages import PAGE_BYTES, too_deep
+from readapi.read_models.rendering import render_within
 from readapi.read_models.schemas import document_type
 
 RUN = Backtests.views["run"]
@@ -92,11 +95,22 @@ class BacktestsResource(Resource):
             )
         except TooDeepError:
             raise too_deep("filter by status or reverse the order") from None
-        content = BacktestPage(
-            backtests=[RUN.render(result, ALWAYS) for result in page.rows],
-            pagination=pagination(query.page, query.per_page, page.total),
-        )
-        send_with_etag(req, resp, content)
+        runs = orjson.Fragment(render_page(page.rows))
+        send_with_etag(req, resp, {"backtests": runs, "pagination": pagination(query.page, query.per_page, page.total)})
+
+
+def render_page(runs: Sequence[ResultRow[BacktestRow]]) -> bytes:
+    """Encode the runs of a page as a JSON array.
+
+    Raises:
+        Problem: 400, several runs have more than ``PAGE_BYTES``. A page cannot end early, because the next page has a
+            number and no cursor.
+    """
+    encoded, number = render_within(runs, RUN, ALWAYS, PAGE_BYTES)
+    if number < len(runs):
+        reason = f"is too high: these runs have more than {PAGE_BYTES:,} bytes; at most {number} of them fit a page"
+        raise invalid([{"field": "per_page", "reason": reason}])
+    return encoded
 
 
 class BacktestResource(Resource):
