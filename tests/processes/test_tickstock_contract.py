@@ -143,7 +143,7 @@ def client(postgres_18_dsn: str) -> Iterator[httpx.Client]:
             connection.execute(SCHEMA)
         url, platform = server.connection_url, {"compatibility": "tickstock", "default_expiry": "3600"}
         for role in ("record", "project", "archive"):
-            stack.enter_context(running_role(role, redis_url=url, postgres_dsn=dsn, lease_seconds=1, **platform))
+            stack.enter_context(running_role(role, redis_url=url, postgres_dsn=dsn, **platform))
         client = stack.enter_context(api(url, postgres_dsn=dsn, wait_seconds=30, api_processes=1, **platform))
         synchronized = tickview_json("catalogue", "sync", redis_url=url, catalogue_dsn=dsn, wait_seconds=30)
         full = {"current_price": 150.25, "price_change": 2.3, "rs": 1.3, "vol": 2.1, "rsi": 65.5}
@@ -154,6 +154,8 @@ def client(postgres_18_dsn: str) -> Iterator[httpx.Client]:
         for path in ("/api/patterns/scan", "/api/symbols", "/api/users/universe"):
             assert client.get(path, headers=header).status_code == 200
         wait_until(lambda: scan_source(client) == "replica", "the replica answers")
+        health = "/api/pattern-discovery/health"
+        wait_until(lambda: client.get(health).status_code == 200, "every role has sent a heartbeat")
         yield client
 
 
