@@ -1,4 +1,4 @@
-"""The events of operators: the commands that change what others rely on, in the log ``operations``."""
+"""The events of operators: their commands, in the log ``operations``."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""The origin of an event: the way by which it arrived, who sent it, and a dead letter that it is connected with.
+"""The origin of an event: the way by which it arrived, its sender, and the dead letter with which it is connected.
 
 A log stores the origin as words: the way, then ``subject=…`` and ``token=…`` of the sender, then ``percent=…`` with the
 name of a field that was converted from per cent, then the id of the dead letter. All but the way may be missing. The
@@ -11,7 +11,7 @@ _SUBJECT, _TOKEN, _PERCENT = "subject=", "token=", "percent="
 
 
 class Sender(NamedTuple):
-    """Who sent a message or gave a command. Both texts have no spaces."""
+    """The sender of a message or of a command. Neither text has a space."""
 
     subject: str
     """The subject of the token; without authentication the user of the development mode, or of the command line."""
@@ -41,7 +41,7 @@ def format_origin(via: str, sender: str = "", dead_letter: str | None = None, pe
 
     Args:
         via: The way: ``http``, ``pubsub`` …
-        sender: The words of the sender (``Sender.words``); empty if the way does not tell who sent the message.
+        sender: The words of the sender (``Sender.words``); empty if the way does not name a sender.
         dead_letter: The id of the dead letter.
         percent: The name of the field that was converted from per cent.
     """

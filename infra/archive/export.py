@@ -14,11 +14,11 @@ from psycopg import Connection
 
 from domain.codec import TOPIC_PREFIX
 from infra.archive.errors import AuditError
-from infra.archive.ranges import ArchiveRange, first_position, iso_milliseconds, last_position
+from infra.archive.ranges import WHOLE_ARCHIVE, ArchiveRange, first_position, iso_milliseconds, last_position
 from infra.archive.row_format import ArchivedEvent, parse_row
 from infra.archive.verification.chain_walk import rows_between
 from infra.archive.verification.snapshots import snapshot
-from infra.archive.verification.verify import WHOLE_ARCHIVE, archived_logs
+from infra.archive.verification.verify import archived_logs
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 

@@ -16,8 +16,8 @@ _SELECT_ARCHIVED_HASH = load_statements(__package__)["select_archived_hash"]
 class HeadKeeper:
     """Keeps the last archived head of one log in Redis, under the lease of its archiver.
 
-    The head in Redis moves on only if the archive extends it. Otherwise it stays, so that verification can name what
-    was changed.
+    The head in Redis moves on only if the archive extends it. Otherwise it stays, so that verification can name the
+    change.
     """
 
     def __init__(self, database: Database, log: EventLog) -> None:

@@ -45,6 +45,9 @@ def parse_range_end(text: str) -> RangeEnd:
         raise ValueError(f"{text!r} is neither a position nor a time in ISO 8601") from error
 
 
+WHOLE_ARCHIVE = ArchiveRange()
+
+
 def check_range(archive_range: ArchiveRange) -> None:
     """Validate a range. Raises ValueError if it ends before it begins."""
     start, end = archive_range

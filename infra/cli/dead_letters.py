@@ -6,7 +6,7 @@ import typer
 
 from domain.announcements import DeadLetter
 from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
-from infra.cli.journal import record_command
+from infra.cli.journal import record_command_for_each
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder, open_stores
 from infra.plugins import configure
@@ -61,12 +61,13 @@ def retry(ids: Ids = None, every: All = False, json: JsonOption = False) -> None
     """
     letters, stores = _open()
     recorder = open_recorder(stores, open_market_logs(stores), letters)
+    chosen = _chosen(letters, ids, every)
+    record_command_for_each(stores, "retry-dead-letter", chosen)
     outcomes = []
-    for letter_id in _chosen(letters, ids, every):
+    for letter_id in chosen:
         letter = letters.get(letter_id)
         if letter is None:  # It was discarded, or dropped because of its age, since it was chosen.
             continue
-        record_command(stores, "retry-dead-letter", letter_id)
         receipt = recorder.retry(letter)
         outcome = "refused" if receipt.refusals else "recorded"
         reason = receipt.refusals[0].reason if receipt.refusals else None
@@ -94,11 +95,8 @@ def discard(
     chosen = _chosen(letters, ids, every)
     if every and chosen and not yes:
         typer.confirm(f"Remove {len(chosen)} dead letters permanently?", abort=True, err=True)
-    discarded = []
-    for letter_id in chosen:
-        record_command(stores, "discard-dead-letter", letter_id)
-        if letters.discard(letter_id):
-            discarded.append(letter_id)
+    record_command_for_each(stores, "discard-dead-letter", chosen)
+    discarded = [letter_id for letter_id in chosen if letters.discard(letter_id)]
     if json:
         print_json({"discarded": discarded})
     else:

@@ -1,6 +1,6 @@
 """The journal of the commands that operators give on the command line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventsourcing.persistence import PersistenceError
@@ -22,8 +22,16 @@ def record_command(stores: Stores, command: Command, target: str, details: Mappi
         RedisError: The log cannot be written.
         PersistenceError: The log cannot append.
     """
-    log = open_logs(stores, [OPERATIONS_LOG])[OPERATIONS_LOG]
-    Journal(log, "cli").record(command, target, local_operator(), details)
+    _open_journal(stores).record(command, target, local_operator(), details)
+
+
+def record_command_for_each(stores: Stores, command: Command, targets: Sequence[str]) -> None:
+    """Record a command once for each of its targets, before it is executed. Raises as ``record_command``."""
+    _open_journal(stores).record_each(command, targets, local_operator())
+
+
+def _open_journal(stores: Stores) -> Journal:
+    return Journal(open_logs(stores, [OPERATIONS_LOG])[OPERATIONS_LOG], "cli")
 
 
 def record_or_warn(settings: Settings, command: Command, target: str, details: Mapping[str, Any] | None = None) -> None:

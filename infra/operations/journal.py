@@ -3,7 +3,7 @@
 import getpass
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +12,9 @@ from domain.events import OWN_IDS
 from domain.operation_events import Command, CommandGiven
 from domain.origins import Sender, format_origin
 from infra.log.event_log import EventLog, NewEvent
+
+BATCH = 500
+"""Highest number of commands that are recorded at once."""
 
 _MAX_SUBJECT = 128
 
@@ -35,16 +38,25 @@ class Journal:
             RedisError: The log cannot be written.
             PersistenceError: The log cannot append.
         """
+        self._log.append([self._new_event(command, target, operator, details or {})])
+
+    def record_each(self, command: Command, targets: Sequence[str], operator: Sender) -> None:
+        """Record a command once for each of its targets, many at once. Raises as ``record``."""
+        for start in range(0, len(targets), BATCH):
+            batch = targets[start : start + BATCH]
+            self._log.append([self._new_event(command, target, operator, {}) for target in batch])
+
+    def _new_event(self, command: Command, target: str, operator: Sender, details: Mapping[str, Any]) -> NewEvent:
         event = CommandGiven(
             event_id=f"{OWN_IDS}command-{uuid4().hex}",
             occurred_at=time.time(),
             source=operator.subject,
             command=command,
             target=target,
-            details=dict(details or {}),
+            details=dict(details),
         )
         origin = format_origin(self._via, operator.words)
-        self._log.append([NewEvent(event.stream, topic_of(CommandGiven), encode(event), event.event_id, origin=origin)])
+        return NewEvent(event.stream, topic_of(CommandGiven), encode(event), event.event_id, origin=origin)
 
 
 def local_operator() -> Sender:

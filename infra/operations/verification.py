@@ -8,7 +8,7 @@ from datetime import date
 import structlog
 
 from infra.archive.errors import AuditError
-from infra.archive.ranges import ArchiveRange
+from infra.archive.ranges import WHOLE_ARCHIVE, ArchiveRange
 from infra.archive.verification.chain_walk import Progress
 from infra.archive.verification.head_comparison import compare_heads, positions_of
 from infra.archive.verification.histories import verify_histories
@@ -16,7 +16,6 @@ from infra.archive.verification.history_segments import Scope
 from infra.archive.verification.kept_heads import HeadSource, read_heads_in_redis
 from infra.archive.verification.published_heads import publish_heads, read_published_heads
 from infra.archive.verification.verify import (
-    WHOLE_ARCHIVE,
     Verification,
     no_progress,
     record_verification,

@@ -71,25 +71,19 @@ class RedisStore:
         Raises:
             RowsTooLargeError: The rows are too large.
         """
-        return with_functions(self._client, lambda: self._load(projection, segment, keys, groups, parkable))
-
-    def _load(
-        self,
-        projection: Projection[Any, Any],
-        segment: Segment,
-        keys: set[str],
-        groups: set[str],
-        parkable: set[str],
-    ) -> LoadedState:
         names = SegmentKeys(segment)
         row_keys, group_names = list(keys), list(groups)
-        with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.hlen(names.parked)
-            if row_keys:
-                pipeline.execute_command(*_load_rows(names, row_keys))
-            if group_names:
-                pipeline.hmget(names.groups, group_names)
-            parked_count, *replies = pipeline.execute()
+
+        def read() -> list[Any]:
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.hlen(names.parked)
+                if row_keys:
+                    pipeline.execute_command(*_load_rows(names, row_keys))
+                if group_names:
+                    pipeline.hmget(names.groups, group_names)
+                return list(pipeline.execute())
+
+        parked_count, *replies = with_functions(self._client, read)
         documents = replies.pop(0) if row_keys else []
         members = replies.pop(0) if group_names else []
         loaded = LoadedState(

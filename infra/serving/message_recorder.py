@@ -28,7 +28,7 @@ class AsyncMessageRecorder:
 
         Args:
             messages: Channel and payload of each message.
-            sender: Who sent the messages.
+            sender: The sender of the messages.
 
         Raises:
             UnavailableError: The backlog is full, or the event log cannot be written or does not answer.

@@ -39,14 +39,15 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
     check_exposure(settings)
     service = open_service(settings, open_queries)
     listener = _listen(settings)
-    metrics = _create_metrics_folder()
+    metrics = _create_folder("metrics")
     os.environ[METRICS_FOLDER_VARIABLE] = metrics
     # Imported here, because prometheus_client reads the folder when it is imported.
     from infra.serving.app import build_app
     from infra.serving.metric_files import retire_process
+    from infra.serving.socket_io import is_installed
 
-    sessions = Path(tempfile.mkdtemp(prefix="tickview-sessions-"))
-    application = MountedApplication(build_app(service, session_folder=sessions))
+    sessions = _create_folder("sessions")
+    application = build_app(service, session_folder=Path(sessions))
     # This process answers no request. Its values, all zero, would be shown beside those of the API processes.
     retire_process(Path(metrics), os.getpid())
     # The garbage collector writes to the objects that it visits. Without the freeze, the processes would copy them.
@@ -74,15 +75,16 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
         "loglevel": "warning",
     }
     logger.info("serving", address="http://{}:{}".format(*listener.getsockname()), processes=settings.api_processes)
-    Server(options, application).run()
+    # The dispatch to Socket.IO costs a call per request.
+    Server(options, MountedApplication(application) if is_installed() else application).run()
 
 
-def _create_metrics_folder() -> str:
+def _create_folder(purpose: str) -> str:
     try:
-        return tempfile.mkdtemp(prefix="tickview-metrics-")
+        return tempfile.mkdtemp(prefix=f"tickview-{purpose}-")
     except OSError as error:
         raise StartupError(
-            f"no temporary folder is writable ({error.strerror}): set TMPDIR to a folder for the metrics"
+            f"no temporary folder is writable ({error.strerror}): set TMPDIR to a folder for the {purpose}"
         ) from error
 
 

@@ -99,7 +99,7 @@ def reveal(entry: LogEntry, key: UserKey | None) -> LogEntry:
 
 
 def _forgotten(entry: LogEntry, generation: int) -> LogEntry:
-    """Return what is left of an entry whose key is destroyed."""
+    """Return the entry that stands for an entry whose key is destroyed."""
     event = UserForgotten(
         event_id=entry.event_id,
         occurred_at=entry.recorded_at,

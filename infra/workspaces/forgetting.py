@@ -32,7 +32,7 @@ FOLD_SECONDS = 10.0
 
 @dataclass
 class UserHistory:
-    """The events of one user, by what forgetting makes of them."""
+    """The events of one user, counted by the effect that forgetting has on them."""
 
     version: int = 0
     """The version of the last event."""
@@ -83,7 +83,7 @@ def forget_user(client: Redis, log: EventLog, database: Database | None, user: s
         log: The log of the users.
         database: The archive, if there is one.
         user: The id of the user.
-        stamp: Who gives the command, and when.
+        stamp: The operator who gives the command, and the time.
 
     Raises:
         ConflictError: Other commands changed the workspace during every attempt. Nothing was forgotten.

@@ -92,7 +92,7 @@ def import_lists(
     Args:
         workspaces: The workspaces of all users.
         lists: The lists of the platform.
-        operator: Who imports the lists.
+        operator: The operator, for the events.
         now: The time of creation of a list without one, in seconds since the epoch.
         dry_run: Report the result without recording it.
 

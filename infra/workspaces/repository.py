@@ -35,7 +35,7 @@ class UnreadableEventError(TickViewError):
 
 
 class _Loaded(NamedTuple):
-    """A workspace, and what was read together with it."""
+    """A workspace, with the key and the incarnation that were read together with it."""
 
     workspace: Workspace
     key: UserKey | None
@@ -90,7 +90,7 @@ class WorkspaceRepository:
         Args:
             user: The user.
             command: Changes the workspace.
-            sender: Who gave the command, for the origin of the events.
+            sender: The sender of the command, for the origin of the events.
 
         Raises:
             WorkspaceError: The workspace refuses the command.

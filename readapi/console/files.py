@@ -24,7 +24,7 @@ _MEDIA_TYPES = {
 """Media types by suffix. Files with other suffixes are not served."""
 
 _IMPORT_MAP = (b'<script type="importmap">', b"</script>")
-"""What is before and after the import map in the page."""
+"""The parts of the page before and after the import map."""
 
 
 class File(NamedTuple):

@@ -18,7 +18,7 @@ class MessageRecorder(Protocol):
 
         Args:
             messages: Channel and payload of each message.
-            sender: Who sent the messages. The origin of each event names the sender.
+            sender: The sender of the messages, whom the origin of each event names.
 
         Returns:
             One receipt for each message.

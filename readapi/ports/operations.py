@@ -168,7 +168,7 @@ class Operations(Protocol):
 
         Args:
             name: Name of the read model.
-            operator: Who gave the command.
+            operator: The operator who gave the command.
             held: Whether the build waits for a command before it goes live. Otherwise it goes live when it has caught
                 up.
             throttle: Highest number of events per second and segment. 0 means no limit.

@@ -46,6 +46,9 @@ class Bounds(NamedTuple):
         return Bounds(*(bound // parts for bound in self))
 
 
+DEFAULT_BOUNDS = Bounds()
+
+
 @dataclass(slots=True)
 class _LogBuffer:
     """The last commits of one log: the commits after ``floor``, up to and including ``last``.
@@ -103,7 +106,7 @@ class ReplayBuffer:
     bounds. ``add`` takes amortized constant time, ``commits_after`` time proportional to its result.
     """
 
-    def __init__(self, bounds: Bounds = Bounds()) -> None:  # noqa: B008 immutable
+    def __init__(self, bounds: Bounds = DEFAULT_BOUNDS) -> None:
         self._bounds = bounds
         self.build = Build(0, 0)
         """The build of the commits. 0.0 before the first build is known."""

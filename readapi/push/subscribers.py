@@ -165,14 +165,14 @@ class Subscribers:
     async def relieve(self, further: Iterable[Subscriber] = ()) -> None:
         """Drop the clients that are most behind, until few enough bytes wait for all clients together.
 
-        A dropped client has some time to read what waits for it. The connected clients may have half of the bytes, and
-        the dropped clients the other half: beyond, their connections are aborted.
+        A dropped client has some time to read the bytes that wait for it. The connected clients may have half of the
+        bytes, and the dropped clients the other half: beyond, their connections are aborted.
 
         Args:
             further: Clients that were written to without a broadcast.
         """
         self._behind.update(further)
-        await asyncio.sleep(0)  # The operating system takes what was written just now.
+        await asyncio.sleep(0)  # The operating system takes the bytes that were written just now.
         unsent = {subscriber: number for subscriber in self._behind if (number := subscriber.stream.unsent_bytes)}
         self._behind = set(unsent)
         connected = {subscriber: unsent[subscriber] for subscriber in unsent if not subscriber.stream.is_ended}

@@ -52,7 +52,7 @@ class SocketIoApplication:
         hub: Live push.
         guard: Authenticates the clients.
         caller_workspace: The workspaces of clients.
-        manager: The client manager, which receives what other processes send.
+        manager: The client manager, which receives the events of other processes.
         start: Starts the process, if it has not started. The argument is an ASGI scope.
     """
 

@@ -14,7 +14,7 @@ from projections.backtests import ENDED
 from readapi.push.messages import Framing, PushMessage
 
 Feed = Literal["updates", "patterns", "pattern_alerts", "tier_patterns"]
-"""What a client has subscribed to. Every client has ``updates``: backtests and health of the producers."""
+"""The subscriptions of a client. Every client has ``updates``: backtests and health of the producers."""
 
 PATTERN_FIELDS = (
     "id",

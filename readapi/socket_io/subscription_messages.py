@@ -1,4 +1,4 @@
-"""What clients of Socket.IO send to subscribe: filters of the scan, also under the names that the UI uses."""
+"""The messages with which clients of Socket.IO subscribe: filters of the scan, also under the names of the UI."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from threading import Event, Thread
+from threading import Event
 
 import httpx
 from redis import Redis
@@ -15,7 +15,8 @@ from tests.chaos import oracle
 from tests.chaos.list_owners import ListOwner
 from tests.chaos.losses import Losses
 from tests.chaos.producers import producers
-from tests.chaos.progress import stalls_of, watching
+from tests.chaos.progress import stalls_of, take_progress
+from tests.chaos.sampling import sampling
 from tests.chaos.sent import Sent
 from tests.chaos.system import System, running_system, suspended
 
@@ -56,7 +57,13 @@ def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str
         losses = Losses(system, sent)
         faults: list[str] = []
         try:
-            with sampling(system) as samples, watching(system) as progress, running_threads(loops):
+            with (
+                httpx.Client(base_url=system.api_url, timeout=5) as sampled_api,
+                Redis.from_url(system.redis_url, socket_timeout=2) as sampled_redis,
+                sampling(partial(oracle.take_sample, sampled_api)) as samples,
+                sampling(partial(take_progress, sampled_redis, system.postgres_dsn)) as progress,
+                running_threads(loops),
+            ):
                 stalled = chance.choice(STALLED_ROLES)
                 stall(system, stalled)
                 cause_faults(_choose(system, system.faults, fault), chance, before_losses - STALL_SECONDS, faults)
@@ -123,23 +130,3 @@ def stall(system: System, role: str) -> None:
     """Suspend a whole role for longer than ten seconds."""
     with suspended([*system.processes_of(role), *system.second_process_of(role)]):
         time.sleep(STALL_SECONDS)
-
-
-@contextmanager
-def sampling(system: System) -> Iterator[list[oracle.Sample]]:
-    """Take samples of health and scans until the context ends."""
-    samples: list[oracle.Sample] = []
-    ends = Event()
-
-    def sample() -> None:
-        with httpx.Client(base_url=system.api_url, timeout=5) as client:
-            while not ends.wait(0.3):
-                samples.append(oracle.take_sample(client))
-
-    thread = Thread(target=sample)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        ends.set()
-        thread.join()

@@ -6,8 +6,7 @@ Every run has a stall that the experiment causes. The oracle finds it in the sam
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from threading import Event, Thread
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import psycopg
@@ -17,9 +16,6 @@ from redis.exceptions import RedisError
 
 from tests.chaos.oracle import LOGS, STALL_SECONDS, Stall
 from tests.chaos.producers import STREAM
-from tests.chaos.system import System
-
-SAMPLE_SECONDS = 0.3
 
 
 class Work(NamedTuple):
@@ -64,27 +60,8 @@ def _stalls(name: str, samples: Sequence[tuple[float, Work]]) -> Iterator[Stall]
         yield Stall(name, began, last)
 
 
-@contextmanager
-def watching(system: System) -> Iterator[list[Progress]]:
-    """Take samples of the progress of a system until the context ends."""
-    samples: list[Progress] = []
-    ends = Event()
-
-    def watch() -> None:
-        with Redis.from_url(system.redis_url, socket_timeout=2) as redis:
-            while not ends.wait(SAMPLE_SECONDS):
-                samples.append(_take_sample(redis, system.postgres_dsn))
-
-    thread = Thread(target=watch)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        ends.set()
-        thread.join()
-
-
-def _take_sample(redis: Redis, postgres_dsn: str) -> Progress:
+def take_progress(redis: Redis, postgres_dsn: str) -> Progress:
+    """Read the progress of all roles."""
     works: dict[str, Work] = {}
     moment = time.monotonic()
     with suppress(RedisError):

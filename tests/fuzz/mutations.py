@@ -1,4 +1,4 @@
-"""Mutations of bytes: what a fuzzer makes of valid input."""
+"""Mutations of bytes, by which a fuzzer changes valid input."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Heads outside of the archive: they reveal what a chain that fits cannot reveal."""
+"""Heads outside of the archive. They reveal changes after which the chain fits."""
 
 import subprocess
 from base64 import b64encode

@@ -42,7 +42,7 @@ def open_slow_stream(server: PushServer, query: str) -> socket.socket:
 
 
 def read_rest(stream: socket.socket) -> bytes:
-    """Read what the server has sent until the end of the connection."""
+    """Read all bytes of the server until the end of the connection."""
     body = b""
     stream.settimeout(20)
     with suppress(ConnectionResetError):

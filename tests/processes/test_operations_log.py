@@ -1,4 +1,4 @@
-"""Who did what: senders of events in the origin, and the commands of operators in the log ``operations``."""
+"""The senders of events, in the origin, and the commands of operators, in the log ``operations``."""
 
 from pathlib import Path
 from typing import Any

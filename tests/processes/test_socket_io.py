@@ -106,7 +106,7 @@ def test_other_processes_send_to_the_clients_of_all_api_processes(client: httpx.
 
 
 def subscribers(redis_url: str) -> int:
-    """Return the number of processes that listen to what other processes send."""
+    """Return the number of processes that listen to the events of other processes."""
     with connect(redis_url) as redis:
         return int(redis.pubsub_numsub(CHANNEL)[0][1])
 

@@ -1,4 +1,4 @@
-"""The return of free memory: what a burst has taken does not stay with the process."""
+"""The return of free memory to the operating system after a burst."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""Parameters of the platform's pages: what they mean as parameters of TickView, and what is forgiven."""
+"""Parameters of the platform's pages: their meaning as parameters of TickView, and the forgiven errors."""
 
 from typing import Any
 

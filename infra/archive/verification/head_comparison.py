@@ -20,7 +20,7 @@ def positions_of(sources: Sequence[HeadSource]) -> dict[str, list[int]]:
 def compare_heads(
     verification: Verification, sources: Sequence[HeadSource], log: str | None = None, *, is_whole: bool = True
 ) -> Verification:
-    """Add what the heads tell to the result of a verification.
+    """Add the findings of the heads to the result of a verification.
 
     Args:
         verification: The result, with the hashes computed at the positions of the heads (``positions_of``).

@@ -17,7 +17,7 @@ from psycopg.errors import UndefinedColumn, UndefinedTable
 from psycopg.sql import SQL
 
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
-from infra.archive.ranges import ArchiveRange
+from infra.archive.ranges import WHOLE_ARCHIVE
 from infra.archive.row_history.tables import HistoryTables, original
 from infra.archive.row_history.unit_events import HistorySegment
 from infra.archive.row_history.versions import live_version
@@ -72,7 +72,7 @@ def verify_histories(
     projections: Iterable[Projection[Any, Any]],
     progress: Progress,
     log: str | None = None,
-    scope: Scope = ArchiveRange(),  # noqa: B008 the value is immutable
+    scope: Scope = WHOLE_ARCHIVE,
 ) -> list[HistoryVerification]:
     """Verify the live version of each history. Folding goes on meanwhile.
 

@@ -8,7 +8,7 @@ from psycopg import Connection
 from psycopg.sql import SQL
 
 from infra.archive.log_archive import read_batch
-from infra.archive.ranges import ArchiveRange, first_position, last_position
+from infra.archive.ranges import WHOLE_ARCHIVE, ArchiveRange, first_position, last_position
 from infra.archive.row_history.tables import original, storable
 from infra.archive.row_history.unit_events import HistorySegment, Units, readable
 from infra.archive.verification.chain_walk import Progress
@@ -72,7 +72,7 @@ class SegmentVerifier:
             detail = f"the history is folded up to event {checkpoint}, but the log is archived up to {archived or 0}"
             self.finding = HistoryFinding(self._segment.tables.name, None, None, "changed", detail)
             return
-        if scope == ArchiveRange():
+        if scope == WHOLE_ARCHIVE:
             self._verify_whole()
         elif scope != "sample":
             first = first_position(self._connection, log, scope.start)

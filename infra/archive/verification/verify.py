@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.errors import AuditError
-from infra.archive.ranges import ArchiveRange
+from infra.archive.ranges import WHOLE_ARCHIVE, ArchiveRange
 from infra.archive.verification.chain_walk import Progress, walk_chain
 from infra.archive.verification.histories import HistoryVerification
 from infra.archive.verification.kept_heads import HeadSource
@@ -25,7 +25,6 @@ THREADS = 2
 """Number of logs that are verified at the same time. One waits for the server while the other hashes. More threads do
 not help, because Python hashes small inputs in one thread at a time."""
 
-WHOLE_ARCHIVE = ArchiveRange()
 
 _statements = load_statements(__package__)
 _SELECT_LOGS = _statements["select_logs"]

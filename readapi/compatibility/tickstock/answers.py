@@ -119,7 +119,7 @@ def _described(row: Document) -> Document:
 
 
 def user_lists(document: Document, user: str, done: str | None) -> Document:
-    """Add the user, the platform's names of the content of presets, and a message about what a request has done."""
+    """Add the user, the platform's names of the content of presets, and a message about the effect of the request."""
     named = {
         name: [_list(row) for row in value] if isinstance(value, list) else _list(value) | {"user_id": user}
         for name, value in document.items()

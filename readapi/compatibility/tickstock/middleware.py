@@ -33,7 +33,7 @@ USER_LISTS = ("/api/users/watchlists", "/api/users/filter-presets")
 
 
 _DONE = {"POST": "created", "PUT": "changed"}
-"""Method -> what the request did to a list."""
+"""Method -> effect of the request on a list, in one word."""
 
 
 class TickstockMiddleware:

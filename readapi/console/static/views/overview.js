@@ -2,6 +2,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { send } from "../api.js";
 import { Chart } from "../components/chart.js";
+import { Figures } from "../components/figures.js";
 import { AnswerNotice, Empty, LiveState } from "../components/notices.js";
 import { duration, number, words } from "../format.js";
 import { useAnswer, useLive, useNow, useThrottled } from "../hooks.js";
@@ -37,7 +38,7 @@ export function Overview() {
     <${AnswerNotice} answer=${statistics} />
     ${
       counts &&
-      html`<${Figures} counts=${counts} dashboard=${dashboard.content?.statistics} />
+      html`<${Summary} counts=${counts} dashboard=${dashboard.content?.statistics} />
         <section class="panel"><${DetectionChart} detections=${detections} /></section>
         <div class="cards">
           <${Bars} title="Types" counts=${counts.by_type} parameter="pattern_types" />
@@ -95,9 +96,10 @@ function DetectionChart({ detections }) {
 }
 
 /** @param {{counts: any, dashboard: any}} props */
-function Figures({ counts, dashboard }) {
+function Summary({ counts, dashboard }) {
   const now = useNow();
   const latest = Math.max(0, ...Object.values(dashboard?.latest ?? {}));
+  /** @type {[string, any][]} */
   const figures = [
     ["Active patterns", number(counts.total)],
     ["With high confidence", number(counts.high_confidence)],
@@ -105,15 +107,7 @@ function Figures({ counts, dashboard }) {
     ["Events today", number(dashboard?.today?.events)],
     ["Age of the latest event", latest ? duration(now - latest) : "–"],
   ];
-  return html`<dl class="figures">
-    ${figures.map(
-      ([name, value]) =>
-        html`<div key=${name}>
-          <dt>${name}</dt>
-          <dd>${value}</dd>
-        </div>`,
-    )}
-  </dl>`;
+  return html`<${Figures} figures=${figures} />`;
 }
 
 /** @param {{title: string, counts: Record<string, number>, parameter?: string}} props */

@@ -1,6 +1,7 @@
 /** The detail of a pattern: its remaining life, its confidence and price over time, and its events. */
 import { useEffect, useMemo } from "preact/hooks";
 import { Chart } from "../components/chart.js";
+import { Figures } from "../components/figures.js";
 import { AnswerNotice, Empty } from "../components/notices.js";
 import { dateTime, number, percent, remaining } from "../format.js";
 import { useAnswer, useNow } from "../hooks.js";
@@ -24,13 +25,14 @@ export function PatternDetail({ id, position, onClose }) {
         ? html`<${Empty}>The pattern is no longer active.<//>`
         : html`<${AnswerNotice} answer=${answer} />`
     }
-    ${pattern && html`<${Figures} pattern=${pattern} />`} ${pattern && html`<${Events} events=${events} />`}
+    ${pattern && html`<${Facts} pattern=${pattern} />`} ${pattern && html`<${Events} events=${events} />`}
   </section>`;
 }
 
 /** @param {{pattern: any}} props */
-function Figures({ pattern }) {
+function Facts({ pattern }) {
   const now = useNow();
+  /** @type {[string, any][]} */
   const figures = [
     ["Remaining life", remaining(pattern.expires_at, now)],
     ["Confidence", percent(pattern.confidence)],
@@ -40,15 +42,7 @@ function Figures({ pattern }) {
     ["Detected", dateTime(pattern.detected_at)],
     ["Source", pattern.producer],
   ];
-  return html`<dl class="figures">
-    ${figures.map(
-      ([name, value]) =>
-        html`<div key=${name}>
-          <dt>${name}</dt>
-          <dd>${value}</dd>
-        </div>`,
-    )}
-  </dl>`;
+  return html`<${Figures} figures=${figures} />`;
 }
 
 /** @param {{events: any[] | null}} props */
