@@ -358,12 +358,11 @@ class Settings(BaseSettings):
     @classmethod
     def _ignore_unused_platform_variables(cls, values: Any) -> Any:
         # Kubernetes sets REDIS_PORT to an address for a service named redis, whether or not TickView uses it.
+        needs_database = not (values.get("postgres_dsn") and values.get("catalogue_dsn"))
         uses = {
             "REDIS_": values.get("REDIS_HOST") and not values.get("redis_url"),
-            "DATABASE_URI": values.get("DATABASE_URI")
-            and not (values.get("postgres_dsn") and values.get("catalogue_dsn")),
-            "TICKSTOCK_DB_": values.get("TICKSTOCK_DB_HOST")
-            and not (values.get("postgres_dsn") and values.get("catalogue_dsn")),
+            "DATABASE_URI": needs_database,
+            "TICKSTOCK_DB_": values.get("TICKSTOCK_DB_HOST") and needs_database,
         }
         unused = tuple(prefix for prefix, is_used in uses.items() if not is_used)
         return {name: value for name, value in values.items() if not name.startswith(unused)}
