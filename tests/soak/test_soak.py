@@ -117,12 +117,15 @@ def test_nothing_grows_without_a_bound() -> None:
 
 def check_bounds(figures: list[Figures], system: System, redis: Redis) -> None:
     """Compare the end with the time before the burst, when everything had its steady size."""
-    steady, end = figures[SAMPLES // 2 - 1], figures[-1]
+    before, after = figures[SAMPLES // 4 : SAMPLES // 2], figures[-SAMPLES // 4 :]
     for role in ROLES:
-        assert end.memory[role] <= 1.5 * steady.memory[role] + 50, role
-    assert end.redis <= 2 * steady.redis + 50
-    assert end.keys <= 2 * steady.keys + 1_000
-    assert end.lag < LIFE_SECONDS
+        # The lowest of several figures: a process that verifies the archive runs for a moment and counts with it.
+        steady, end = (min(each.memory[role] for each in part) for part in (before, after))
+        assert end <= 1.25 * steady + 30, role
+    steady_state, end_state = before[-1], after[-1]
+    assert end_state.redis <= 2 * steady_state.redis + 50
+    assert end_state.keys <= 2 * steady_state.keys + 1_000
+    assert end_state.lag < LIFE_SECONDS
     assert len(redis.xinfo_consumers(STREAM, "tickview")) <= 2
     assert max(log.stat().st_size for log in Path(system.data / "logs").iterdir()) < 20_000_000
     assert all(psutil.pid_exists(process.pid) for role in ROLES for process in system.processes_of(role))
