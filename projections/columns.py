@@ -8,12 +8,13 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from math import inf
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from domain.errors import TickViewError
 
@@ -234,6 +235,11 @@ def descriptions_of(row: type[Any]) -> Mapping[str, str]:
 
     The function reads the source of the class. A class that a program has made has no source and no docstrings.
     """
+    return _read_descriptions(cast("Hashable", row))
+
+
+@cache  # The search for the source parses the whole module of the class.
+def _read_descriptions(row: Any) -> Mapping[str, str]:
     try:
         source = inspect.getsource(row)
     except (OSError, TypeError):

@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
     WrapValidator,
+    create_model,
 )
 from pydantic_core import ErrorDetails
 
@@ -51,6 +52,25 @@ class Parameters(BaseModel):
     """Base class for parameters and bodies, and the parameters of an operation without parameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+ParametersType = TypeVar("ParametersType", bound=Parameters)
+
+
+def derive_parameters(
+    base: type[ParametersType], name: str, fields: Mapping[str, tuple[Any, Any]]
+) -> type[ParametersType]:
+    """Create a model with further parameters.
+
+    Args:
+        base: The model with the common parameters.
+        name: The name of the new model.
+        fields: The name of each further parameter with its type and its default or ``Field``.
+    """
+    # The descriptions stand in the fields. Without the option, pydantic would parse whole modules to find docstrings.
+    options = {"use_attribute_docstrings": False}
+    model: type[ParametersType] = create_model(name, __base__=base, __cls_kwargs__=options, **cast("Any", fields))
+    return model
 
 
 def _check_number(value: object) -> object:

@@ -23,6 +23,7 @@ from readapi.push.metrics import PushMetrics
 from readapi.push.publisher import Publisher
 from readapi.push.resumption import ResumePoint, Resumption
 from readapi.push.subscribers import Subscriber, Subscribers
+from readapi.push.subscription_parameters import TopicsParameters
 from readapi.push.subscription_renewal import FilterSources, SubscriptionRenewal
 from readapi.push.topics import topics_of
 from readapi.push.updates import event_id_for
@@ -71,6 +72,7 @@ class Hub:
         times: PushTimes,
     ) -> None:
         self.topics = topics_of(projections)
+        self.parameters = TopicsParameters(self.topics)
         self.catalogue = sources.catalogue
         self._freshness = freshness
         self._heartbeat_seconds = times.heartbeat_seconds

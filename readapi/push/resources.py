@@ -16,7 +16,7 @@ from readapi.push.event_ids import parse_id, split_id
 from readapi.push.hub import Hub
 from readapi.push.pattern_parameters import PatternSubscriptionParameters
 from readapi.push.resumption import ResumePoint
-from readapi.push.subscription_parameters import RequestedTopic, SubscriptionParameters, TopicsParameters
+from readapi.push.subscription_parameters import RequestedTopic, SubscriptionParameters
 from readapi.push.subscriptions import Subscription
 from readapi.push.topics import PATTERNS
 from readapi.push.updates import event_id_for
@@ -153,7 +153,7 @@ def push_routes(hub: Hub, caller_workspace: CallerWorkspace) -> dict[str, object
         hub: Live push. Its topics determine the parameters of ``/api/stream`` and ``/ws``.
         caller_workspace: The workspaces of clients.
     """
-    parameters = TopicsParameters(hub.topics)
+    parameters = hub.parameters
 
     class StreamResource(_PushResource):
         """Changes of several topics as server-sent events."""

@@ -4,14 +4,14 @@ A parameter applies to each requested topic that has it. The parameters of each 
 topics may have parameters with equal names and different types.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field
 
 from readapi.access.problems import missing_scope
 from readapi.http.identities import Identity
-from readapi.http.parameters import ListOf, Name, Parameters, optional_schema, parse_parameters
+from readapi.http.parameters import ListOf, Name, Parameters, derive_parameters, optional_schema, parse_parameters
 from readapi.http.problems import FieldError, invalid
 from readapi.patterns.list_filters import QueryParameters
 from readapi.push.pattern_parameters import PatternSubscriptionParameters
@@ -38,7 +38,7 @@ def topic_parameters(topic: Topic) -> type[TopicParameters]:
     for name, field in filter_fields(topic.projection).items():
         if name not in base.model_fields:
             fields[name] = field
-    return create_model(base.__name__, __base__=base, **fields)
+    return derive_parameters(base, base.__name__, fields)
 
 
 class SubscriptionParameters(Parameters):
@@ -77,6 +77,10 @@ class TopicsParameters:
         self.model = self._model()
         """The model of all parameters of a request."""
 
+    def names_of(self, topic: str) -> Set[str]:
+        """Return the names of the parameters of a topic."""
+        return self._models[topic].model_fields.keys()
+
     def _model(self) -> type[SubscriptionParameters]:
         names: Any = Literal[tuple(self._topics)]
         topics = Field(
@@ -84,10 +88,7 @@ class TopicsParameters:
             description="Read models to whose changes you subscribe. Your token needs the scope of each of them.",
         )
         fields: ParameterFields = {"topics": (ListOf[names], topics), **dict(_described(self._models))}
-        model: type[SubscriptionParameters] = create_model(
-            "SubscriptionParameters", __base__=SubscriptionParameters, **fields
-        )
-        return model
+        return derive_parameters(SubscriptionParameters, "SubscriptionParameters", fields)
 
     def requested(
         self, query: SubscriptionParameters, parameters: QueryParameters, identity: Identity

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, ValidationInfo, create_model, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from projections.queries import AnyProjection, Query, Timeline
 from projections.views import Member, View
 from readapi.http.cursors import Order, PageRequest, decode_cursor
-from readapi.http.parameters import ListOf, PageNumber, PageSize, Parameters, SortOrder
+from readapi.http.parameters import ListOf, PageNumber, PageSize, Parameters, SortOrder, derive_parameters
 from readapi.read_models.filter_parameters import ParameterFields, filter_fields, filters_of
 from readapi.read_models.moment_parameters import MomentParameters
 from readapi.read_models.rendering import all_columns, row_members
@@ -76,7 +76,7 @@ def page_parameters(projection: AnyProjection, name: str) -> type[PageParameters
     """
     fields = {**filter_fields(projection), **_order_fields(projection)}
     base: type[PageParameters] = PastPageParameters if projection.history else PageParameters
-    model: type[PageParameters] = create_model(name, __base__=base, **fields)
+    model = derive_parameters(base, name, fields)
     model.projection, model.all_columns = projection, all_columns(projection)
     return model
 

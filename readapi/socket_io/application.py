@@ -25,7 +25,6 @@ from readapi.patterns.list_filters import CallerWorkspace, QueryParameters
 from readapi.ports.errors import UnavailableError
 from readapi.push.hub import Hub
 from readapi.push.resources import resolve_subscription
-from readapi.push.subscription_parameters import TopicsParameters, topic_parameters
 from readapi.push.topics import PATTERNS
 from readapi.socket_io.clients import Client
 from readapi.socket_io.events import PATTERN_FIELDS, Feed
@@ -63,7 +62,6 @@ class SocketIoApplication:
         self._guard = guard
         self._caller_workspace = caller_workspace
         self._start = start
-        self._parameters = TopicsParameters(hub.topics)
         self._clients: dict[str, Client] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_watching = False
@@ -151,7 +149,7 @@ class SocketIoApplication:
         return answer
 
     def _subscriber_to(self, feed: Feed) -> Callable[..., Awaitable[dict[str, Any]]]:
-        known = topic_parameters(self._hub.topics[PATTERNS]).model_fields.keys() - {"fields", "last_event_id"}
+        known = self._hub.parameters.names_of(PATTERNS) - {"fields", "last_event_id"}
 
         async def subscribe(sid: str, message: Any = None, *_others: Any) -> dict[str, Any]:
             filters, ignored = requested_filters(feed, message, known)
@@ -174,8 +172,8 @@ class SocketIoApplication:
 
     async def _follow(self, client: Client, feed: Feed, parameters: QueryParameters) -> None:
         """Subscribe a client. Raises Problem and UnavailableError."""
-        query = parse_parameters(self._parameters.model, parameters)
-        requested = self._parameters.requested(query, parameters, identity_of(client.req))
+        query = parse_parameters(self._hub.parameters.model, parameters)
+        requested = self._hub.parameters.requested(query, parameters, identity_of(client.req))
         subscription = await resolve_subscription(self._hub, self._caller_workspace, client.req, requested)
         await client.follow(feed, subscription)
 
