@@ -6,6 +6,7 @@ those of ``re``, which skips some of them, but they grow alike.
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from re import _constants as constants  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
@@ -20,6 +21,11 @@ CATEGORIES = {
 }
 
 
+@cache
+def _parse(pattern: re.Pattern[str]) -> Sequence[Any]:
+    return list(parser.parse(pattern.pattern, pattern.flags))
+
+
 class StepCounter:
     """Matches a whole text against an expression, and counts every attempt to match a part of it.
 
@@ -32,7 +38,7 @@ class StepCounter:
         self.steps = 0
         self._text = text
         self._ascii = pattern.flags & re.ASCII
-        self.matches = self._match(list(parser.parse(pattern.pattern, pattern.flags)), 0, lambda at: at == len(text))
+        self.matches = self._match(_parse(pattern), 0, lambda at: at == len(text))
 
     def _match(self, nodes: Sequence[Any], at: int, then: Continuation) -> bool:
         """Match nodes at a position, and then the rest of the expression."""

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
@@ -18,16 +19,23 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.register_profile("quick", settings.get_profile("any machine"), max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "any machine"))
 
+PROCESS_TESTS = Path(__file__).parent / "processes"
+"""Folder of the tests that run TickView in processes of its own."""
+
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Exclude property tests from the coverage: hundreds of examples of the same branches would take twice the time."""
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    """Exclude tests from the coverage that would only take longer.
+
+    Property tests run the same branches hundreds of times. Process tests run TickView in processes of its own, which
+    the coverage does not see.
+    """
     # The marker no_cover of pytest-cov has no effect in the processes of pytest-xdist.
     tracer = sys.gettrace()
-    if is_hypothesis_test(getattr(item, "function", None)):
+    if is_hypothesis_test(getattr(item, "function", None)) or item.path.is_relative_to(PROCESS_TESTS):
         sys.settrace(None)
     try:
-        yield
+        return (yield)
     finally:
         sys.settrace(tracer)
 

@@ -16,7 +16,13 @@ from typing import IO, Any
 PRELOADED = [
     *(f"infra.cli.{name}" for name in ("roles", "archive", "audit", "catalogue", "dead_letters", "history", "publish")),
     *(f"infra.cli.{name}" for name in ("replay", "status", "token", "workspaces")),
-    *("falcon.asgi", "gunicorn.arbiter", "httptools", "numpy", "uvicorn", "uvloop", "websockets.server"),
+    *(f"readapi.{name}" for name in ("access.guard", "audit.resources", "backtests.resources", "catalogue.symbols")),
+    *(f"readapi.{name}" for name in ("catalogue.universes", "compatibility.tickstock.middleware", "console.resources")),
+    *(f"readapi.operations.{name}" for name in ("dashboard", "dead_letters", "events", "health", "projections")),
+    *(f"readapi.{name}" for name in ("patterns.overview", "patterns.pattern", "patterns.scan", "users.watchlists")),
+    *(f"readapi.{name}" for name in ("push.subscription_parameters", "read_models.resources", "users.filter_presets")),
+    *(f"infra.serving.{name}" for name in ("archive", "operations", "row_history", "server")),
+    *("falcon.asgi", "gunicorn.arbiter", "httptools", "numpy", "socketio", "uvicorn", "uvloop", "websockets.server"),
 ]
 """Modules that the server process imports. ``prometheus_client`` is not among them: its import reads the folder of its
 files from the environment of the process."""

@@ -19,7 +19,7 @@ import readapi
 from domain.wire import CHANNELS, PATTERNS, read
 from tests.backtracking import StepCounter
 
-SIZES = (300, 600)
+SIZES = (150, 300)
 """Numbers of repetitions. Quadratic steps grow fourfold with each size, linear steps twofold."""
 
 CHARACTERS = "0a.:-+,/'\" \t\\=()%_@~eT\n"
