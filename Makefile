@@ -15,8 +15,12 @@ export PYTHONDONTWRITEBYTECODE :=
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
 
+test: $(VENV)/dev servers  ## Lint and the whole test suite on real servers, with branch coverage
+	@$(MAKE) --no-print-directory --jobs=2 lint suite
+
 # Most of the process tests is waiting, so that more workers than cores pay off. They come first: they take longest.
-test: lint $(VENV)/dev servers  ## Lint and the whole test suite on real servers, with branch coverage
+.PHONY: suite
+suite: $(VENV)/dev
 	$(BIN)/python -m compileall -q domain infra projections readapi
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
 		--cov --cov-report=term:skip-covered tests/chaos tests/console tests/processes tests/integration tests/unit tests/fuzz

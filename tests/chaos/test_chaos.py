@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos.experiment import run_experiment
 
-MINUTES = float(os.environ.get("CHAOS_MINUTES", "1"))
+MINUTES = float(os.environ.get("CHAOS_MINUTES", "0.5"))
 """Minutes of faults. The service then gets time to settle."""
 
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))

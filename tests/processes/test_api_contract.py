@@ -17,7 +17,7 @@ def client(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.mark.timeout(240)
 def test_schemathesis_finds_no_contradiction(client: httpx.Client) -> None:
-    run_schemathesis(client, "--max-examples", "15", seconds=230)
+    run_schemathesis(client, "--max-examples", "10", seconds=230)
 
 
 def test_the_document_is_openapi_3_1_and_describes_every_operation(client: httpx.Client) -> None:
