@@ -1,11 +1,18 @@
-"""The rules for names and symbols of a user's lists, and the errors for commands that break a rule."""
+"""The rules for a user's lists, and the errors for commands that break a rule."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from unicodedata import normalize
 
 from domain.errors import TickViewError
 from domain.symbols import SYMBOL_RULE, is_symbol
+
+MAX_LISTS = 100
+"""Highest number of watchlists of one user, and highest number of presets of one user."""
+
+ExpectedVersions = Collection[int]
+"""The versions of a list or alert that a command accepts. In a parameter, None accepts every version."""
 
 MAX_SYMBOLS = 1_000
 """Highest number of symbols in one watchlist."""
@@ -41,6 +48,22 @@ class InvalidListError(WorkspaceError):
     def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
         self.faults = list(faults)[:MAX_FAULTS]
         super().__init__("; ".join(f"{field} {reason}" for field, reason in self.faults))
+
+
+class NoSuchListError(WorkspaceError):
+    """The user has no list of this kind with this id."""
+
+
+class OutdatedError(WorkspaceError):
+    """The list has a version that the command does not accept.
+
+    Attributes:
+        version: The current version of the list.
+    """
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the list has changed in the meantime: it is at version {version}")
+        self.version = version
 
 
 def name_key(name: str) -> str:
@@ -96,3 +119,43 @@ def validate_symbols(symbols: Sequence[str]) -> tuple[str, ...]:
     if faults:
         raise InvalidListError(faults)
     return tuple(places)
+
+
+def check_capacity(lists: Mapping[str, object], kind: str, highest: int = MAX_LISTS) -> None:
+    """Check that a user can have one more list of a kind, or one more alert. Raises InvalidListError.
+
+    Args:
+        lists: The lists of this kind, by id.
+        kind: The plural of the kind, for the error.
+        highest: Highest number of lists of this kind.
+    """
+    if len(lists) >= highest:
+        raise InvalidListError([(kind, f"have reached the limit of {highest} for each user: delete one first")])
+
+
+def check_watchlist_parameter(parameters: Mapping[str, Any], watchlists: Mapping[str, object]) -> None:
+    """Check that the watchlist in the parameters of a preset is a watchlist of the user. Raises InvalidListError."""
+    watchlist = parameters.get("watchlist")
+    if watchlist is not None and watchlist not in watchlists:
+        reason = f"should be the id of one of this user's watchlists, and is {watchlist!r}"
+        raise InvalidListError([("parameters.watchlist", reason)])
+
+
+def changed_list(before: Any, at: float, **changes: Any) -> Any:
+    """Return a list or alert with changes, the time of the change and the next version."""
+    return replace(before, updated_at=at, version=before.version + 1, **changes)
+
+
+def find_list(lists: Mapping[str, Any], list_id: str, kind: str, expected: ExpectedVersions | None = None) -> Any:
+    """Return a list or alert.
+
+    Raises:
+        NoSuchListError: There is none with this id.
+        OutdatedError: It has none of the expected versions.
+    """
+    match = lists.get(list_id)
+    if match is None:
+        raise NoSuchListError(f"there is no {kind} {list_id!r} of this user")
+    if expected is not None and match.version not in expected:
+        raise OutdatedError(match.version)
+    return match

@@ -15,7 +15,13 @@ OPERATIONS_STREAM = "operations"
 """The name of the stream of all commands of operators."""
 
 USER_PREFIX = "user-"
-"""The prefix of every stream that belongs to a user."""
+"""The prefix of the stream of every user's workspace."""
+
+ALERTS_PREFIX = "alerts-"
+"""The prefix of the stream of every user's delivered alerts."""
+
+USER_PREFIXES = (USER_PREFIX, ALERTS_PREFIX)
+"""The prefixes of all streams that belong to a user. Their events are encrypted with the key of the user."""
 
 
 def symbol_stream(symbol: str) -> str:
@@ -43,9 +49,14 @@ def user_stream(user: str) -> str:
     return f"{USER_PREFIX}{user}"
 
 
+def alerts_stream(user: str) -> str:
+    """Return the name of the stream of one user's delivered alerts."""
+    return f"{ALERTS_PREFIX}{user}"
+
+
 def user_of(stream: str) -> str | None:
-    """Return the id of the user whose workspace a stream is. None for all other streams."""
-    return stream.removeprefix(USER_PREFIX) if stream.startswith(USER_PREFIX) else None
+    """Return the id of the user to whom a stream belongs. None for a stream that belongs to no user."""
+    return next((stream.removeprefix(prefix) for prefix in USER_PREFIXES if stream.startswith(prefix)), None)
 
 
 def log_stream(log: str) -> str:
@@ -77,7 +88,7 @@ def log_of(stream: str, partitions: int) -> str:
         stream: The name of the stream.
         partitions: The number of partitions of the market log, from 1.
     """
-    if stream.startswith(USER_PREFIX):
+    if stream.startswith(USER_PREFIXES):
         return USERS_LOG
     if stream == OPERATIONS_STREAM:
         return OPERATIONS_LOG

@@ -1,14 +1,15 @@
-"""The events of users: changes to their watchlists and filter presets, which together are called lists.
+"""The events of users: changes to their watchlists and filter presets, which together are called lists, and alerts.
 
-Each class stands for one action of a user, or of an operator on behalf of a user.
+Each class stands for one action of a user, or of an operator on behalf of a user. The events of delivered alerts stand
+for actions of the service.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from domain.events import Event, Timestamp
-from domain.streams import user_stream
+from domain.streams import alerts_stream, user_stream
 
 
 class UserEvent(Event):
@@ -125,6 +126,59 @@ class DefaultPresetChosen(UserEvent):
     """Id of the new default preset. None: the user has no default preset."""
 
 
+class AlertEvent(ListEvent):
+    """An event about the alert of one filter preset. ``list_id`` is the id of the preset."""
+
+
+class AlertSet(AlertEvent):
+    """A filter preset has an alert, or another alert than before."""
+
+    webhook: str | None = None
+    """URL that receives the alerts. None: they go to the user's live connections."""
+    salt: str
+    """Random hexadecimal digits. The secret that signs the requests to the webhook is derived from them and from the
+    key of the user, so that the event does not contain it."""
+
+
+class AlertRemoved(AlertEvent):
+    """A filter preset has no alert any more."""
+
+
+class AlertEnded(UserEvent):
+    """The delivery of one alert has ended. The stream is that of the user's alerts, not that of the workspace."""
+
+    list_id: str
+    """Id of the filter preset."""
+    delivery_id: str
+    """Id of the delivery, the header ``webhook-id`` of its requests."""
+    detection: str
+    """Event id of the detection that matched the preset."""
+    pattern_id: str
+    """Id of the detected pattern."""
+    channel: Literal["webhook", "push"]
+    """The way of the delivery."""
+    attempts: int = Field(ge=0)
+    """Number of attempts. 0: none was made."""
+    status: int | None = None
+    """HTTP status of the last answer. None: there was no answer."""
+
+    @property
+    def stream(self) -> str:
+        """The name of the stream of the user's alerts."""
+        return alerts_stream(self.user)
+
+
+class AlertDelivered(AlertEnded):
+    """An alert was delivered: the webhook accepted it, or it was published to the user's live connections."""
+
+
+class AlertFailed(AlertEnded):
+    """The delivery of an alert was given up."""
+
+    reason: str
+    """Why the last attempt failed, or why none was made."""
+
+
 class UserForgotten(UserEvent):
     """The lists of the user were forgotten: the keys of all earlier events of the user are destroyed.
 
@@ -136,21 +190,27 @@ class UserForgotten(UserEvent):
     """The highest generation of the user's keys that is destroyed."""
 
 
+WORKSPACE_EVENT_TYPES: tuple[type[UserEvent], ...] = (
+    WatchlistCreated,
+    WatchlistRenamed,
+    WatchlistChanged,
+    WatchlistDeleted,
+    WatchlistRestored,
+    PresetCreated,
+    PresetRenamed,
+    PresetChanged,
+    PresetDeleted,
+    PresetRestored,
+    DefaultPresetChosen,
+    AlertSet,
+    AlertRemoved,
+    UserForgotten,
+)
+"""The event types of workspaces, whose streams are ``user-<user id>``."""
+
+_ALERT_EVENT_TYPES: tuple[type[UserEvent], ...] = (AlertDelivered, AlertFailed)
+
 USER_EVENT_TYPES: dict[str, type[Event]] = {
-    event_type.__name__: event_type
-    for event_type in (
-        WatchlistCreated,
-        WatchlistRenamed,
-        WatchlistChanged,
-        WatchlistDeleted,
-        WatchlistRestored,
-        PresetCreated,
-        PresetRenamed,
-        PresetChanged,
-        PresetDeleted,
-        PresetRestored,
-        DefaultPresetChosen,
-        UserForgotten,
-    )
+    event_type.__name__: event_type for event_type in WORKSPACE_EVENT_TYPES + _ALERT_EVENT_TYPES
 }
 """Every event type of the users' log by the name of its class."""

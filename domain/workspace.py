@@ -1,24 +1,28 @@
-"""The workspace of a user: watchlists, filter presets and the commands that change them.
+"""The workspace of a user: watchlists, filter presets, their alerts, and the commands that change them.
 
 ``Workspace`` is an aggregate of the ``eventsourcing`` library by its protocols (``MutableAggregateProtocol``,
 ``CollectEventsProtocol``). Its stream is ``user-<user id>``. Every command either adds events to the events that
 ``collect_events`` returns, or raises a WorkspaceError and changes nothing.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from domain import user_events
-from domain.list_rules import InvalidListError, WorkspaceError, validate_name, validate_symbols
+from domain.alerts import MAX_ALERTS, Alert, apply_alert_event
+from domain.list_rules import (
+    ExpectedVersions,
+    InvalidListError,
+    OutdatedError,
+    changed_list,
+    check_capacity,
+    check_watchlist_parameter,
+    find_list,
+    validate_name,
+    validate_symbols,
+)
 from domain.lists import Preset, PresetDraft, Watchlist
 from domain.streams import user_stream
-
-MAX_LISTS = 100
-"""Highest number of watchlists of one user, and highest number of presets of one user."""
-
-ExpectedVersions = Collection[int]
-"""The versions of a list that a command accepts. In a parameter, None accepts every version."""
 
 
 class Stamp(NamedTuple):
@@ -30,30 +34,15 @@ class Stamp(NamedTuple):
     """Time of the command in seconds since the epoch."""
 
 
-class NoSuchListError(WorkspaceError):
-    """The user has no list of this kind with this id."""
-
-
-class OutdatedError(WorkspaceError):
-    """The list has a version that the command does not accept.
-
-    Attributes:
-        version: The current version of the list.
-    """
-
-    def __init__(self, version: int) -> None:
-        super().__init__(f"the list has changed in the meantime: it is at version {version}")
-        self.version = version
-
-
 class Workspace:
-    """The watchlists and filter presets of one user.
+    """The watchlists and filter presets of one user, and the alerts of the presets.
 
     Attributes:
         version: The version of the last event in the workspace. It counts events that are not yet recorded.
         watchlists: The watchlists by id, in the order of creation.
         presets: The filter presets by id, in the order of creation.
         default_preset: The id of the default preset, or None.
+        alerts: The alerts by the id of their preset, in the order of creation.
         generation: The lowest generation of the key with which the next events may be encrypted, from 1. Each
             ``UserForgotten`` raises it.
     """
@@ -64,6 +53,7 @@ class Workspace:
         self.watchlists: dict[str, Watchlist] = {}
         self.presets: dict[str, Preset] = {}
         self.default_preset: str | None = None
+        self.alerts: dict[str, Alert] = {}
         self.generation = 1
         self._pending: list[user_events.UserEvent] = []
 
@@ -91,7 +81,7 @@ class Workspace:
             InvalidListError: The name or a symbol is invalid, or the user has ``MAX_LISTS`` watchlists.
         """
         valid_symbols = validate_symbols(symbols)
-        _check_capacity(self.watchlists, "watchlists")
+        check_capacity(self.watchlists, "watchlists")
         valid_name = validate_name(self.watchlists, name)
         self._record(stamp, user_events.WatchlistCreated, list_id, name=valid_name, symbols=valid_symbols)
 
@@ -111,7 +101,7 @@ class Workspace:
             NameTakenError: Another watchlist has the name.
             InvalidListError: The name or a symbol is invalid.
         """
-        before = _find(self.watchlists, list_id, "watchlist", expected)
+        before = find_list(self.watchlists, list_id, "watchlist", expected)
         valid_symbols = before.symbols if symbols is None else validate_symbols(symbols)
         valid_name = before.name if name is None else validate_name(self.watchlists, name, before.id)
         if valid_name != before.name:
@@ -126,7 +116,7 @@ class Workspace:
             NoSuchListError: The user has no such watchlist.
             OutdatedError: The watchlist has none of the expected versions.
         """
-        _find(self.watchlists, list_id, "watchlist", expected)
+        find_list(self.watchlists, list_id, "watchlist", expected)
         self._record(stamp, user_events.WatchlistDeleted, list_id)
 
     def create_preset(self, stamp: Stamp, list_id: str, draft: PresetDraft) -> None:
@@ -142,8 +132,8 @@ class Workspace:
             InvalidListError: The name is invalid, the parameters name a watchlist that the user does not have, or the
                 user has ``MAX_LISTS`` presets.
         """
-        self._check_parameters(draft.parameters)
-        _check_capacity(self.presets, "presets")
+        check_watchlist_parameter(draft.parameters, self.watchlists)
+        check_capacity(self.presets, "presets")
         valid_name = validate_name(self.presets, draft.name)
         self._record(stamp, user_events.PresetCreated, list_id, name=valid_name, parameters=dict(draft.parameters))
         self._choose_default(stamp, list_id, default=draft.default)
@@ -159,10 +149,10 @@ class Workspace:
             NameTakenError: Another preset has the name.
             InvalidListError: The name is invalid, or new parameters name a watchlist that the user does not have.
         """
-        before = _find(self.presets, list_id, "preset", expected)
+        before = find_list(self.presets, list_id, "preset", expected)
         valid_name = validate_name(self.presets, draft.name, before.id)
         if draft.parameters != before.parameters:
-            self._check_parameters(draft.parameters)
+            check_watchlist_parameter(draft.parameters, self.watchlists)
         if valid_name != before.name:
             self._record(stamp, user_events.PresetRenamed, list_id, name=valid_name)
         if draft.parameters != before.parameters:
@@ -170,14 +160,49 @@ class Workspace:
         self._choose_default(stamp, list_id, default=draft.default)
 
     def delete_preset(self, stamp: Stamp, list_id: str, expected: ExpectedVersions | None = None) -> None:
-        """Delete a filter preset.
+        """Delete a filter preset, and its alert with it.
 
         Raises:
             NoSuchListError: The user has no such preset.
             OutdatedError: The preset has none of the expected versions.
         """
-        _find(self.presets, list_id, "preset", expected)
+        find_list(self.presets, list_id, "preset", expected)
         self._record(stamp, user_events.PresetDeleted, list_id)
+
+    def set_alert(
+        self, stamp: Stamp, list_id: str, webhook: str | None, salt: str, expected: ExpectedVersions | None = None
+    ) -> None:
+        """Give a filter preset an alert, or replace its alert.
+
+        Args:
+            stamp: The source and time of the command.
+            list_id: The id of the preset.
+            webhook: The URL that receives the alerts. None: they go to the user's live connections.
+            salt: Random hexadecimal digits, from which the secret of the webhook is derived.
+            expected: The versions that the alert may have. 0: there is no alert.
+
+        Raises:
+            NoSuchListError: The user has no such preset.
+            OutdatedError: The alert has none of the expected versions.
+            InvalidListError: The user has ``MAX_ALERTS`` alerts.
+        """
+        find_list(self.presets, list_id, "preset")
+        version = self.alerts[list_id].version if list_id in self.alerts else 0
+        if expected is not None and version not in expected:
+            raise OutdatedError(version)
+        if not version:
+            check_capacity(self.alerts, "alerts", MAX_ALERTS)
+        self._record(stamp, user_events.AlertSet, list_id, webhook=webhook, salt=salt)
+
+    def remove_alert(self, stamp: Stamp, list_id: str, expected: ExpectedVersions | None = None) -> None:
+        """Remove the alert of a filter preset.
+
+        Raises:
+            NoSuchListError: The preset has no alert.
+            OutdatedError: The alert has none of the expected versions.
+        """
+        find_list(self.alerts, list_id, "alert of preset", expected)
+        self._record(stamp, user_events.AlertRemoved, list_id)
 
     def restore(self, stamp: Stamp, deleted: Watchlist | Preset, name: str | None = None) -> None:
         """Restore a deleted list.
@@ -195,7 +220,7 @@ class Workspace:
         lists: Mapping[str, Watchlist | Preset] = self.watchlists if is_watchlist else self.presets
         if deleted.id in lists:
             raise InvalidListError([(deleted.id, "is not deleted: only a deleted list can be restored")])
-        _check_capacity(lists, "watchlists" if is_watchlist else "presets")
+        check_capacity(lists, "watchlists" if is_watchlist else "presets")
         common = {
             "name": validate_name(lists, deleted.name if name is None else name),
             "created_at": deleted.created_at,
@@ -217,13 +242,15 @@ class Workspace:
                 self._apply_to_watchlists(event)
             case user_events.PresetEvent():
                 self._apply_to_presets(event)
+            case user_events.AlertEvent():
+                self.alerts = apply_alert_event(self.alerts, event)
             case user_events.DefaultPresetChosen():
                 for list_id in (self.default_preset, event.list_id):
                     if list_id is not None:
-                        self.presets[list_id] = _changed(self.presets[list_id], event.occurred_at)
+                        self.presets[list_id] = changed_list(self.presets[list_id], event.occurred_at)
                 self.default_preset = event.list_id
             case user_events.UserForgotten():
-                self.watchlists, self.presets, self.default_preset = {}, {}, None
+                self.watchlists, self.presets, self.default_preset, self.alerts = {}, {}, None, {}
                 self.generation = max(self.generation, event.generation + 1)
         self.version += 1
 
@@ -235,9 +262,9 @@ class Workspace:
             case user_events.WatchlistRestored():
                 lists[key] = Watchlist(key, event.name, event.symbols, event.created_at, at, event.version)
             case user_events.WatchlistRenamed():
-                lists[key] = _changed(lists[key], at, name=event.name)
+                lists[key] = changed_list(lists[key], at, name=event.name)
             case user_events.WatchlistChanged():
-                lists[key] = _changed(lists[key], at, symbols=event.symbols)
+                lists[key] = changed_list(lists[key], at, symbols=event.symbols)
             case user_events.WatchlistDeleted():
                 del lists[key]
 
@@ -249,12 +276,13 @@ class Workspace:
             case user_events.PresetRestored():
                 lists[key] = Preset(key, event.name, event.parameters, event.created_at, at, event.version)
             case user_events.PresetRenamed():
-                lists[key] = _changed(lists[key], at, name=event.name)
+                lists[key] = changed_list(lists[key], at, name=event.name)
             case user_events.PresetChanged():
-                lists[key] = _changed(lists[key], at, parameters=event.parameters)
+                lists[key] = changed_list(lists[key], at, parameters=event.parameters)
             case user_events.PresetDeleted():
                 del lists[key]
                 self.default_preset = None if self.default_preset == key else self.default_preset
+                self.alerts.pop(key, None)
 
     def _record(
         self, stamp: Stamp, event_type: Callable[..., user_events.UserEvent], list_id: str | None, **fields: Any
@@ -269,27 +297,3 @@ class Workspace:
     def _choose_default(self, stamp: Stamp, list_id: str, *, default: bool) -> None:
         if default != (self.default_preset == list_id):
             self._record(stamp, user_events.DefaultPresetChosen, list_id if default else None)
-
-    def _check_parameters(self, parameters: Mapping[str, Any]) -> None:
-        watchlist = parameters.get("watchlist")
-        if watchlist is not None and watchlist not in self.watchlists:
-            reason = f"should be the id of one of this user's watchlists, and is {watchlist!r}"
-            raise InvalidListError([("parameters.watchlist", reason)])
-
-
-def _check_capacity(lists: Mapping[str, object], kind: str) -> None:
-    if len(lists) >= MAX_LISTS:
-        raise InvalidListError([(kind, f"have reached the limit of {MAX_LISTS} for each user: delete a list first")])
-
-
-def _changed(before: Any, at: float, **changes: Any) -> Any:
-    return replace(before, updated_at=at, version=before.version + 1, **changes)
-
-
-def _find(lists: Mapping[str, Any], list_id: str, kind: str, expected: ExpectedVersions | None) -> Any:
-    match = lists.get(list_id)
-    if match is None:
-        raise NoSuchListError(f"there is no {kind} {list_id!r} of this user")
-    if expected is not None and match.version not in expected:
-        raise OutdatedError(match.version)
-    return match

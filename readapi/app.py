@@ -62,6 +62,7 @@ from readapi.push.resources import push_routes
 from readapi.read_models.as_of import RowHistory
 from readapi.read_models.listing import ReadModelsResource
 from readapi.read_models.resources import ServedReadModel, read_model_routes
+from readapi.users.alerts import AlertResource
 from readapi.users.filter_presets import PRESETS
 from readapi.users.list_resource import UserLists, collection_resource, item_resource
 from readapi.users.watchlists import WATCHLISTS
@@ -234,12 +235,14 @@ def _read_model_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, ob
 
 
 def _user_routes(ports: Ports, clock: Callable[[], float]) -> dict[str, object]:
-    user_lists = UserLists(ports.read_models[Workspaces.name], ports.commands.workspaces, clock)
+    commands = ports.commands
+    user_lists = UserLists(ports.read_models[Workspaces.name], commands.workspaces, clock)
     return {
         "/api/users/watchlists": collection_resource(WATCHLISTS, user_lists),
         "/api/users/watchlists/{list_id}": item_resource(WATCHLISTS, user_lists),
         "/api/users/filter-presets": collection_resource(PRESETS, user_lists),
         "/api/users/filter-presets/{list_id}": item_resource(PRESETS, user_lists),
+        "/api/users/filter-presets/{list_id}/alert": AlertResource(user_lists, commands.webhooks),
     }
 
 

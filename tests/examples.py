@@ -4,6 +4,8 @@ from typing import Any
 
 from domain.events import Event
 from domain.user_events import (
+    AlertRemoved,
+    AlertSet,
     DefaultPresetChosen,
     PresetChanged,
     PresetCreated,
@@ -63,6 +65,8 @@ _USERS: tuple[Event, ...] = (
     _user_event(PresetCreated, 5, list_id="p", name="Strong", parameters={"confidence_min": 0.8}),
     _user_event(PresetRenamed, 6, list_id="p", name="Weak"),
     _user_event(PresetChanged, 7, list_id="p", parameters={"confidence_min": 0.1}),
+    _user_event(AlertSet, 7, list_id="p", webhook="https://example.com/hook", salt="5a"),
+    _user_event(AlertRemoved, 8, list_id="p"),
     _user_event(PresetDeleted, 8, list_id="p"),
     _user_event(UserForgotten, 9, generation=1),
     _user_event(PresetRestored, 9, list_id="p", name="Weak", parameters={}, created_at=NOON, version=4),

@@ -20,6 +20,8 @@ from domain.events import (
     UniverseDefined,
 )
 from domain.user_events import (
+    AlertRemoved,
+    AlertSet,
     DefaultPresetChosen,
     PresetChanged,
     PresetCreated,
@@ -144,6 +146,10 @@ user_events: st.SearchStrategy[Event] = st.one_of(
     st.builds(PresetDeleted, **_list),
     st.builds(PresetRestored, **_named, **_restored, parameters=extras),
     st.builds(DefaultPresetChosen, **{**_list, "list_id": st.none() | _list["list_id"]}),
+    st.builds(
+        AlertSet, **_list, webhook=st.none() | st.just("https://example.com/hook"), salt=st.sampled_from(("5a", "a5"))
+    ),
+    st.builds(AlertRemoved, **_list),
     st.builds(UserForgotten, **_common, user=_list["user"], generation=st.integers(1, 3)),
 )
 """User events in any order, also in orders that no workspace produces."""

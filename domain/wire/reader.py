@@ -12,7 +12,7 @@ from domain.codec import decode, encode, topic_of
 from domain.event_types import EVENT_TYPES
 from domain.events import OWN_IDS, Event
 from domain.horizon import Horizon, clamp
-from domain.streams import USER_PREFIX
+from domain.streams import USER_PREFIXES
 from domain.wire.channels import CHANNEL_OF, CHANNELS, Channel, EventBuilder, subscription_of
 from domain.wire.conventions import DEFAULT_CONVENTIONS, Conventions
 from domain.wire.message import MessageLevels, parse_message, split_levels
@@ -204,7 +204,7 @@ def _check_event(event: Event) -> None:
         return
     if EVENT_TYPES.get(event_type.__name__) is not event_type:
         raise TypeError(f"{event_type.__name__} is no registered event type")
-    if not event.stream or not event.stream.isprintable() or event.stream.startswith(USER_PREFIX):
+    if not event.stream or not event.stream.isprintable() or event.stream.startswith(USER_PREFIXES):
         raise ValueError(f"the stream {event.stream!r} is no name of a stream of the market")
     if decode(topic_of(event_type), event.event_id, encode(event)) != event:
         raise ValueError(f"{event_type.__name__} does not have the same content when it is read again")

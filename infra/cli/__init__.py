@@ -24,6 +24,7 @@ COMMANDS = {
     "record": "infra.cli.roles:record",
     "project": "infra.cli.roles:project",
     "archive": "infra.cli.archive:archive",
+    "alert": "infra.cli.alert:alert",
     "serve": "infra.cli.roles:serve",
     "publish": "infra.cli.publish:publish",
     "status": "infra.cli.status:status",

@@ -23,7 +23,7 @@ from infra.processes.terminal import TerminalConsole
 from infra.settings import Settings
 from infra.settings.urls import without_password
 
-ROLES = ("archive", "record", "project", "serve")
+ROLES = ("archive", "record", "project", "alert", "serve")
 """The roles in the order of their start. They stop in reverse order."""
 
 _DEMO_FOLDER = Path(infra.demo.__file__).parent / "catalogue"

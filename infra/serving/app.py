@@ -16,6 +16,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from domain.streams import OPERATIONS_LOG, USERS_LOG
+from infra.alerts.addresses import AddressPolicy
 from infra.archive.event_history import EventHistory
 from infra.composition import check_partitions, open_intake, open_logs, redis_url
 from infra.log.clock import LogClock
@@ -23,6 +24,7 @@ from infra.log.event_log import EventLog
 from infra.operations.journal import Journal
 from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
+from infra.serving.alerts import AsyncWebhooks
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
 from infra.serving.blocking_calls import unavailability
 from infra.serving.changes_follower import ChangesFollower
@@ -38,6 +40,7 @@ from infra.serving.service import METRICS_FOLDER_VARIABLE, Service
 from infra.serving.socket_io import is_installed, open_socket_io
 from infra.serving.workspace_commands import AsyncWorkspaceCommands
 from infra.settings import Settings
+from infra.user_keys.key_store import UserKeys
 from infra.workspaces.repository import WorkspaceRepository
 from projections.base import Projection
 from projections.queries import RowQueries
@@ -194,6 +197,9 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake, log_cl
             messages=AsyncMessageRecorder(intake),
             dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder, journal),
             workspaces=AsyncWorkspaceCommands(WorkspaceRepository(own_logs[USERS_LOG], "http")),
+            webhooks=AsyncWebhooks(
+                AddressPolicy(stores.settings.alert_private_addresses), UserKeys(own_logs[USERS_LOG])
+            ),
         ),
         operations=RedisOperations(stores.redis, health_client, archive, service.code, stores.settings, journal),
     )

@@ -22,6 +22,7 @@ from infra.processes.memory import return_free_memory
 from infra.recording.counters import CountersFlush
 from infra.recording.intake import Intake
 from infra.redis.cluster import UNREACHABLE_ERRORS
+from infra.serving.alerts import follow_alerts
 from infra.serving.changes_follower import ChangesFollower
 from readapi.push.hub import Hub
 
@@ -43,7 +44,7 @@ class Connections:
     queries: AsyncRedis
     """For queries to read models."""
     changes: AsyncRedis
-    """For the changes follower, which waits on it."""
+    """For the changes follower and for the alerts to live connections, which wait on it."""
     database: Database | None
     """For the archive."""
 
@@ -109,7 +110,12 @@ class ApiLifespan:
             await self._start_intake()
         with suppress(RedisError):
             await self._follower.load()
-        self._tasks = [_start_task(work) for work in (self._follower.run(), self._hub.run(), self._report())]
+        self._tasks = [_start_task(work) for work in self._work()]
+
+    def _work(self) -> list[Coroutine[Any, Any, None]]:
+        """Return all work that lasts as long as the process."""
+        alerts = follow_alerts(self._connections.changes, self._hub)
+        return [self._follower.run(), self._hub.run(), alerts, self._report()]
 
     async def process_shutdown(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:
         """Stop the background work. All messages in the intake are recorded and counted first."""

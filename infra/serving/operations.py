@@ -1,6 +1,7 @@
 """Status and operator commands of the service, for the API."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,8 @@ from redis import Redis
 
 from domain.operation_events import Command
 from domain.origins import Sender
+from domain.streams import market_logs
+from infra.alerts.queue import read_alert_status
 from infra.heartbeats.heartbeats import read_liveness
 from infra.log.handle import LogOptions
 from infra.operations import commands, status
@@ -22,7 +25,16 @@ from infra.settings import Settings
 from projections.fingerprint import ProjectionCode
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.errors import UnavailableError
-from readapi.ports.operations import ROLES, WAYS, IntakeStatus, Liveness, ParkedKey, ReadModelStatus, ServerStatus
+from readapi.ports.operations import (
+    ROLES,
+    WAYS,
+    AlertStatus,
+    IntakeStatus,
+    Liveness,
+    ParkedKey,
+    ReadModelStatus,
+    ServerStatus,
+)
 
 
 class RedisOperations:
@@ -56,6 +68,7 @@ class RedisOperations:
         self._journal = journal
         self._log_options = LogOptions.from_settings(settings)
         self._data = settings.data
+        self._market_logs = market_logs(settings.partitions)
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
         """Return the status of every read model."""
@@ -117,6 +130,10 @@ class RedisOperations:
     async def intake(self) -> IntakeStatus:
         """Return the counts of received messages."""
         return await in_thread(lambda: status.read_intake(self._client))
+
+    async def alerts(self) -> AlertStatus:
+        """Return the state of the alerts of all users."""
+        return await in_thread(lambda: read_alert_status(self._client, self._market_logs, time.time()))
 
     async def liveness(self) -> Mapping[str, Liveness]:
         """Return the processes of each role and of each way in."""

@@ -223,6 +223,9 @@ class Settings(BaseSettings):
     push_unsent_bytes: Annotated[int, Field(ge=1_048_576)] = 67_108_864
     """Highest number of bytes that wait in each API process for all clients of live push together. Beyond it, the
     clients that are most behind are dropped."""
+    alert_private_addresses: bool = False
+    """Whether webhooks of alerts may have ``http`` URLs and addresses that are not public, such as those of the own
+    network. Whoever may set an alert can then let TickView send requests to these addresses."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of the messages in the logs."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()

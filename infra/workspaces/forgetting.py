@@ -11,7 +11,7 @@ from redis import Redis
 
 from domain.codec import decode, encode, is_encrypted, topic_of
 from domain.log import LogEntry
-from domain.streams import user_stream
+from domain.streams import alerts_stream, user_stream
 from domain.user_events import UserForgotten
 from domain.workspace import Stamp
 from infra.log.errors import VersionConflictError
@@ -150,7 +150,14 @@ def _read_history(log: EventLog, user: str) -> UserHistory:
     while batch := log.read_stream(user_stream(user), gt=history.version, limit=READ_BATCH):
         for entry in batch:
             history.add(entry)
+    history.encrypted += _count_alerts(log, user)
     return history
+
+
+def _count_alerts(log: EventLog, user: str) -> int:
+    """Return the number of events about delivered alerts of a user. All of them are encrypted."""
+    newest = log.read_stream(alerts_stream(user), desc=True, limit=1)
+    return newest[0].version if newest else 0
 
 
 def _generation(entry: LogEntry) -> int:

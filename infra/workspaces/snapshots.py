@@ -10,6 +10,7 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
+from domain.alerts import Alert
 from domain.lists import Preset, Watchlist
 from domain.workspace import Workspace
 from infra.log.event_log import EventLog
@@ -20,7 +21,7 @@ from infra.user_keys.key_store import UserKeys, parse_key
 
 logger = structlog.get_logger()
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the snapshot format. Raise it when the state of a workspace changes: other versions are not read."""
 
 
@@ -94,6 +95,7 @@ def _pack(workspace: Workspace, incarnation: str) -> bytes:
             "watchlists": list(map(asdict, workspace.watchlists.values())),
             "presets": list(map(asdict, workspace.presets.values())),
             "default_preset": workspace.default_preset,
+            "alerts": {list_id: asdict(alert) for list_id, alert in workspace.alerts.items()},
             "generation": workspace.generation,
         }
     )
@@ -106,5 +108,6 @@ def _unpack(user: str, values: dict[str, Any]) -> Workspace:
         workspace.watchlists[watchlist["id"]] = Watchlist(**{**watchlist, "symbols": tuple(watchlist["symbols"])})
     workspace.presets = {preset["id"]: Preset(**preset) for preset in values["presets"]}
     workspace.default_preset = values["default_preset"]
+    workspace.alerts = {list_id: Alert(**alert) for list_id, alert in values["alerts"].items()}
     workspace.generation = values["generation"]
     return workspace

@@ -5,7 +5,7 @@ import re
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
-from domain.streams import OPERATIONS_LOG, USERS_LOG, log_of, user_stream
+from domain.streams import OPERATIONS_LOG, USERS_LOG, log_of, user_of
 from readapi.access.problems import missing_scope
 from readapi.audit.event_documents import EventHistoryPage, page_document
 from readapi.audit.parameters import EventsParameters, StreamParameters
@@ -63,7 +63,7 @@ class AuditStreamResource(Resource):
         query=StreamParameters,
         path={
             "stream": "Name of the stream, percent-encoded: ``symbol-AAPL``, ``backtest-<job id>``, ``source-<name>``, "
-            "``user-<user id>``, or ``operations`` for the commands of operators."
+            "``user-<user id>``, ``alerts-<user id>``, or ``operations`` for the commands of operators."
         },
         problems=(404, 503),
     )
@@ -97,9 +97,9 @@ class AuditVerificationResource(Resource):
 
 
 def _check_stream_access(stream: str, identity: Identity) -> None:
-    """Admit only the user and operators to a user's stream, and operators to that of commands. Raises Problem (403)."""
+    """Admit only the user and operators to a user's streams, only operators to that of commands. Raises Problem."""
     is_restricted = log_of(stream, 1) in (USERS_LOG, OPERATIONS_LOG)
-    if is_restricted and stream != user_stream(identity.subject) and "operate" not in identity.scopes:
+    if is_restricted and user_of(stream) != identity.subject and "operate" not in identity.scopes:
         raise missing_scope("operate")
 
 

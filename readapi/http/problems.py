@@ -11,8 +11,7 @@ from falcon.asgi import App, Request, Response, WebSocket
 from typing_extensions import TypedDict
 
 from domain.errors import TickViewError
-from domain.list_rules import InvalidListError, NameTakenError, WorkspaceError
-from domain.workspace import NoSuchListError, OutdatedError
+from domain.list_rules import InvalidListError, NameTakenError, NoSuchListError, OutdatedError, WorkspaceError
 from projections.versions import NoSuchBuildError
 from readapi.http.client_stream import find_socket_stream
 from readapi.ports.errors import NoSuchReadModelError, NotFoldableError, UnavailableError

@@ -27,6 +27,7 @@ from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import (
     ROLES,
     WAYS,
+    AlertStatus,
     Gap,
     IntakeStatus,
     Liveness,
@@ -56,6 +57,7 @@ class ServiceState:
     intake: IntakeStatus | None = None
     read_models: Sequence[ReadModelStatus] = ()
     archive: ArchiveStatus | None = None
+    alerts: AlertStatus | None = None
 
 
 async def check_service(operations: Operations, patterns: ReadModel[RowQueries[Any]]) -> ServiceHealth:
@@ -79,7 +81,8 @@ async def read_service_state(operations: Operations) -> ServiceState:
         archive = None
     try:
         liveness, intake = await operations.liveness(), await operations.intake()
-        return ServiceState(servers, liveness, intake, await operations.read_models(), archive)
+        read_models, alerts = await operations.read_models(), await operations.alerts()
+        return ServiceState(servers, liveness, intake, read_models, archive, alerts)
     except UnavailableError as error:
         redis = replace(servers["redis"], warnings=[*servers["redis"].warnings, f"cannot be asked: {error}"])
         return ServiceState({**servers, "redis": redis}, archive=archive)
@@ -111,8 +114,9 @@ def judge_service(state: ServiceState, *, has_replica: bool) -> ServiceHealth:
 
 
 def expected_roles(liveness: Mapping[str, Liveness], *, has_archive: bool) -> list[str]:
-    """Return the roles that must run: ``archive`` with an archive, ``catalogue`` where it has run."""
-    optional = {"archive": has_archive, "catalogue": liveness["catalogue"].age_seconds is not None}
+    """Return the roles that must run: ``archive`` with an archive, ``catalogue`` and ``alert`` where they have run."""
+    optional = {role: liveness[role].age_seconds is not None for role in ("catalogue", "alert")}
+    optional["archive"] = has_archive
     return [role for role in ROLES if optional.get(role, True)]
 
 

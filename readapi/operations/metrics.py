@@ -17,7 +17,7 @@ from readapi.http.request_metrics import RequestMetrics
 from readapi.operations.health_checks import ServiceState, has_replica, judge_service, read_service_state
 from readapi.operations.health_documents import ServiceHealth
 from readapi.ports.archive import ArchiveStatus, Verification
-from readapi.ports.operations import IntakeStatus, Operations, ReadModelStatus
+from readapi.ports.operations import AlertStatus, IntakeStatus, Operations, ReadModelStatus
 
 MERGE_ATTEMPTS = 3
 """Highest number of attempts to read the metrics of all processes while one of them ends."""
@@ -54,6 +54,7 @@ class MetricsResource(Resource):
         status_registry = CollectorRegistry()
         status_registry.register(_HealthCollector(health))
         status_registry.register(_StatusCollector(state.read_models, state.intake))
+        status_registry.register(_AlertCollector(state.alerts))
         status_registry.register(_ArchiveCollector(state.archive, is_up=_is_archive_up(state)))
         resp.content_type = CONTENT_TYPE_LATEST
         resp.data = self._process_metrics() + generate_latest(status_registry)
@@ -132,6 +133,32 @@ class _StatusCollector(Collector):
             "Dead letters that were deleted because the store was full.",
             self._intake.dead_letters_dropped,
         )
+
+
+class _AlertCollector(Collector):
+    """The state of the alerts at the time of the request. Without Redis, it is not known."""
+
+    def __init__(self, status: AlertStatus | None) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        if self._status is None:
+            return
+        yield GaugeMetricFamily("tickview_alerts_waiting", "Alerts that wait for delivery.", self._status.waiting)
+        yield GaugeMetricFamily(
+            "tickview_alerts_oldest_seconds",
+            "Age of the detection of the oldest alert that waits for delivery, in seconds.",
+            self._status.oldest_seconds,
+        )
+        yield GaugeMetricFamily(
+            "tickview_alerts_lag_events", "Events that are not matched with alerts yet.", self._status.lag_events
+        )
+        attempts = CounterMetricFamily(
+            "tickview_alerts_attempts", "Attempts to deliver alerts by outcome.", labels=("outcome",)
+        )
+        for outcome, number in self._status.outcomes.items():
+            attempts.add_metric((outcome,), number)
+        yield attempts
 
 
 class _ArchiveCollector(Collector):

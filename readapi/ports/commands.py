@@ -56,6 +56,32 @@ class WorkspaceCommands(Protocol):
         ...
 
 
+class Webhooks(Protocol):
+    """The webhooks of alerts."""
+
+    async def check(self, url: str) -> None:
+        """Check that a webhook may have a URL.
+
+        Raises:
+            InvalidListError: The URL is malformed, its host cannot be resolved, or it has an address that is not
+                allowed.
+        """
+        ...
+
+    async def secret(self, user: str, list_id: str, salt: str) -> str:
+        """Return the secret that signs the requests to a webhook.
+
+        Args:
+            user: The id of the user.
+            list_id: The id of the preset.
+            salt: The salt of the alert.
+
+        Raises:
+            UnavailableError: The key of the user cannot be read, or the user is being forgotten.
+        """
+        ...
+
+
 class DeadLetterCommands(Protocol):
     """The dead letters. Every method raises UnavailableError while they cannot be reached.
 
@@ -94,3 +120,4 @@ class Commands:
     messages: MessageRecorder
     dead_letters: DeadLetterCommands
     workspaces: WorkspaceCommands
+    webhooks: Webhooks

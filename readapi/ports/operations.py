@@ -107,6 +107,20 @@ class IntakeStatus:
 
 
 @dataclass(frozen=True)
+class AlertStatus:
+    """The state of the alerts of all users."""
+
+    waiting: int
+    """Number of deliveries that wait for an attempt, or for the next one."""
+    oldest_seconds: float
+    """Age of the detection of the oldest waiting delivery, in seconds. 0: none waits."""
+    lag_events: int
+    """Number of events of the market log that are not matched yet."""
+    outcomes: Mapping[str, int]
+    """Number of attempts since the first start by outcome: ``delivered``, ``failed`` (given up) or ``retry``."""
+
+
+@dataclass(frozen=True)
 class ServerStatus:
     """The status of a server that the service needs. ``version`` and ``latency_ms`` are None if it is not up."""
 
@@ -119,7 +133,7 @@ class ServerStatus:
     """Faults by which the server refuses writes."""
 
 
-ROLES = ("record", "project", "archive", "expire", "serve", "catalogue")
+ROLES = ("record", "project", "archive", "expire", "serve", "catalogue", "alert")
 """The roles that processes of TickView have. A worker has the roles ``project`` and ``expire``."""
 
 WAYS = ("pubsub", "stream", "http")
@@ -198,6 +212,10 @@ class Operations(Protocol):
 
     async def intake(self) -> IntakeStatus:
         """Return the counts of received messages."""
+        ...
+
+    async def alerts(self) -> AlertStatus:
+        """Return the state of the alerts of all users."""
         ...
 
     async def liveness(self) -> Mapping[str, Liveness]:

@@ -111,11 +111,12 @@ def _connected(
 ) -> Iterator[Subscriber]:
     """Count the connection, and let the client leave the hub at the end."""
     framings = QUEUE_FRAMINGS if isinstance(stream, QueuedStream) else SOCKET_FRAMINGS
-    subscriber = Subscriber(stream, framings[transport], subscription, is_admitted(req))
+    user = identity_of(req).subject
+    subscriber = Subscriber(stream, framings[transport], subscription, is_admitted(req), user)
     connections = hub.metrics.connections.labels(transport)
     connections.inc()
     try:
-        with hub.connections.opened(identity_of(req).subject, subscription):
+        with hub.connections.opened(user, subscription):
             yield subscriber
     finally:
         hub.leave(subscriber)

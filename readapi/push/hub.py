@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from projections.queries import AnyProjection
 from projections.workspaces import Workspaces
@@ -152,6 +152,14 @@ class Hub:
         self._renewal.renew_before_join(subscriber)
         self.subscribers.join(subscriber)
         self._renewal.check_after_join(subscriber)
+
+    async def send_alert(self, user: str, alert: Mapping[str, Any]) -> None:
+        """Send an alert to all connected clients of a user, and to nobody else.
+
+        The message has no id, so that a client resumes its topics as before.
+        """
+        alert_message = message("alert", alert=alert)
+        await self.subscribers.broadcast(self.subscribers.audience_of(user), lambda _: alert_message)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Remove a client that has disconnected."""

@@ -42,6 +42,7 @@ class Subscriber:
         framing: Encodes messages for the connection.
         subscription: The topics and filters of the client.
         is_admitted: Tells whether the client's token is still valid.
+        user: The id of the user, who receives own alerts. None: the client receives no alerts.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Subscriber:
         framing: Framing,
         subscription: Subscription,
         is_admitted: Callable[[], bool] = lambda: True,
+        user: str | None = None,
     ) -> None:
         self.is_admitted = is_admitted
+        self.user = user
         self.stream = stream
         self.framing = framing
         self.subscription = subscription
@@ -82,10 +85,13 @@ class Subscribers:
         self._behind: set[Subscriber] = set()
         """The clients for which bytes may wait, those that were dropped with bytes among them."""
         self._groups: dict[Subscription, dict[Framing, set[Subscriber]]] = {}
+        self._by_user: dict[str, set[Subscriber]] = {}
 
     def join(self, subscriber: Subscriber) -> None:
         """Add a client to the group of its subscription."""
         self._groups.setdefault(subscriber.subscription, {}).setdefault(subscriber.framing, set()).add(subscriber)
+        if subscriber.user is not None:
+            self._by_user.setdefault(subscriber.user, set()).add(subscriber)
 
     def leave(self, subscriber: Subscriber) -> None:
         """Remove a client from its group. Does nothing if it is in no group."""
@@ -96,6 +102,11 @@ class Subscribers:
             framings.pop(subscriber.framing, None)
         if not framings:
             self._groups.pop(subscriber.subscription, None)
+        if subscriber.user is not None:
+            own = self._by_user.get(subscriber.user, set())
+            own.discard(subscriber)
+            if not own:
+                self._by_user.pop(subscriber.user, None)
 
     def move(self, subscriber: Subscriber, subscription: Subscription) -> None:
         """Change the subscription of a client. Does nothing if the client has left."""
@@ -115,6 +126,11 @@ class Subscribers:
             for subscription, framings in self._groups.items()
             if topic is None or any(each.topic is topic for each in subscription)
         ]
+
+    def audience_of(self, user: str) -> Audience:
+        """Return the clients of a user whose tokens are still valid."""
+        own = [subscriber for subscriber in self._by_user.get(user, ()) if subscriber.is_admitted()]
+        return [(subscriber.subscription, [(subscriber.framing, [subscriber])]) for subscriber in own]
 
     async def broadcast(self, audience: Audience, message_for: Callable[[Subscription], PushMessage | None]) -> int:
         """Write a message to every client of an audience. Drop clients for which too many bytes wait.

@@ -36,10 +36,11 @@ class Client:
 
     async def follow(self, feed: Feed, subscription: Subscription) -> None:
         """Subscribe to a feed. A subscription replaces that of the same feed."""
-        subscriber = Subscriber(self._stream, FRAMINGS[feed], subscription, is_admitted(self.req))
+        user = identity_of(self.req).subject
+        subscriber = Subscriber(self._stream, FRAMINGS[feed], subscription, is_admitted(self.req), user)
         self._leave(feed)
         with ExitStack() as stack:
-            stack.enter_context(self._hub.connections.opened(identity_of(self.req).subject, subscription))
+            stack.enter_context(self._hub.connections.opened(user, subscription))
             stack.callback(self._hub.leave, subscriber)
             await self._hub.follow(subscriber, None)
             self._feeds[feed] = stack.pop_all()

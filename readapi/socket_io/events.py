@@ -34,6 +34,9 @@ PATTERN_FIELDS = (
 )
 """The columns of a pattern that its events contain."""
 
+ALERT_FEED: Feed = "updates"
+"""The subscription that carries the alerts of the user. Every client has it, and has it once."""
+
 Event = tuple[str, Any]
 """Name and data of an event."""
 
@@ -100,7 +103,7 @@ def _frame(message: PushMessage, feed: Feed) -> bytes:
     events: list[Event] = []
     if message.type == "changes":
         events = list(_CHANGES[feed](content))
-    elif message.type in ("reset", "dropped"):
+    elif message.type in ("reset", "dropped") or (message.type == "alert" and feed == ALERT_FEED):
         events = [(content.pop("type"), content)]
     return orjson.dumps(events)
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
-from domain.list_rules import MAX_NAME_LENGTH, InvalidListError
+from domain.list_rules import MAX_NAME_LENGTH, ExpectedVersions, InvalidListError
 from domain.lists import PresetDraft
-from domain.workspace import ExpectedVersions, Workspace
+from domain.workspace import Workspace
 from projections.workspaces import PresetRow, WorkspaceRow
 from readapi.http.parameters import Parameters, field_errors
 from readapi.patterns.list_filters import as_query_parameters

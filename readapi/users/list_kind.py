@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from domain.workspace import ExpectedVersions, Stamp, Workspace
+from domain.list_rules import ExpectedVersions
+from domain.workspace import Stamp, Workspace
 from projections.workspaces import WorkspaceRow
 from readapi.http.parameters import Parameters
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from falcon.asgi import Request, Response
 
-from domain.workspace import ExpectedVersions, Stamp, Workspace
+from domain.list_rules import ExpectedVersions
+from domain.workspace import Stamp, Workspace
 from projections.queries import RowQueries
 from projections.workspaces import WorkspaceRow
 from readapi.http.bodies import read_body

@@ -5,8 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from domain.list_rules import MAX_NAME_LENGTH, MAX_SYMBOLS
-from domain.workspace import ExpectedVersions
+from domain.list_rules import MAX_NAME_LENGTH, MAX_SYMBOLS, ExpectedVersions
 from projections.workspaces import WatchlistRow
 from readapi.http.parameters import Parameters
 from readapi.users.list_kind import ListCommand, ListKind

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from redis import Redis
 from structlog.testing import capture_logs
 
-from domain.list_rules import NameTakenError
-from domain.workspace import OutdatedError, Stamp, Workspace
+from domain.list_rules import NameTakenError, OutdatedError
+from domain.workspace import Stamp, Workspace
 from infra.archive.retention import Retention, trim_log
 from infra.log.errors import HistoryGapError
 from infra.log.event_log import EventLog

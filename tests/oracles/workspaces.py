@@ -10,7 +10,8 @@ WorkspaceDocument = dict[str, Any]
 
 def empty_workspace(user: str) -> WorkspaceDocument:
     """The workspace of a user before the first event."""
-    return {"user": user, "watchlists": {}, "presets": {}, "default_preset": None}
+    lists: WorkspaceDocument = {"watchlists": {}, "presets": {}, "default_preset": None}
+    return {"user": user, **lists, "alerts": {}, "has_alerts": False}
 
 
 def apply_event(workspace: WorkspaceDocument, event: UserEvent) -> WorkspaceDocument:
@@ -25,6 +26,9 @@ def apply_event(workspace: WorkspaceDocument, event: UserEvent) -> WorkspaceDocu
             if list_id in workspace["presets"]:
                 _touch(workspace["presets"][list_id], fields)
         workspace["default_preset"] = fields["list_id"]
+        return workspace
+    if event_type in ("AlertSet", "AlertRemoved"):
+        _apply_alert_event(workspace, event_type, fields)
         return workspace
     lists = workspace["watchlists" if event_type.startswith("Watchlist") else "presets"]
     list_id = fields["list_id"]
@@ -41,10 +45,28 @@ def apply_event(workspace: WorkspaceDocument, event: UserEvent) -> WorkspaceDocu
         lists.pop(list_id, None)
         if event_type == "PresetDeleted" and workspace["default_preset"] == list_id:
             workspace["default_preset"] = None
+        if event_type == "PresetDeleted":
+            _remove_alert(workspace, list_id)
     elif list_id in lists:
         lists[list_id].update(content)
         _touch(lists[list_id], fields)
     return workspace
+
+
+def _apply_alert_event(workspace: WorkspaceDocument, event_type: str, fields: dict[str, Any]) -> None:
+    list_id, alerts = fields["list_id"], workspace["alerts"]
+    if event_type == "AlertRemoved":
+        _remove_alert(workspace, list_id)
+    elif list_id in workspace["presets"]:
+        alert = alerts.setdefault(list_id, {"created_at": fields["occurred_at"], "version": 0})
+        alert.update(webhook=fields["webhook"], salt=fields["salt"])
+        _touch(alert, fields)
+        workspace["has_alerts"] = True
+
+
+def _remove_alert(workspace: WorkspaceDocument, list_id: str) -> None:
+    workspace["alerts"].pop(list_id, None)
+    workspace["has_alerts"] = bool(workspace["alerts"])
 
 
 def _touch(item: dict[str, Any], fields: dict[str, Any]) -> None:

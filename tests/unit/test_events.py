@@ -36,6 +36,10 @@ from domain.schemas import schema_of
 from domain.streams import USERS_LOG, log_of, market_logs
 from domain.user_events import (
     USER_EVENT_TYPES,
+    AlertDelivered,
+    AlertFailed,
+    AlertRemoved,
+    AlertSet,
     DefaultPresetChosen,
     PresetChanged,
     PresetCreated,
@@ -82,6 +86,14 @@ MEASURES: dict[str, Any] = {
 LIST: dict[str, Any] = {**COMMON, "user": "alice", "list_id": "5f2e8f0c6b7d4f9d8f1f0a3c5e7b9d1f"}
 PARAMETERS: dict[str, Any] = {"symbols": ["AAPL"], "rsi_range": [30.0, 70.0], "confidence_min": 0.7}
 RESTORED: dict[str, Any] = {**LIST, "name": "Tech é", "created_at": 1757001600.5, "version": 4}
+DELIVERY: dict[str, Any] = {
+    "delivery_id": "msg_0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+    "detection": "e-1",
+    "pattern_id": "AAPL:Doji:daily:1757001600125",
+    "channel": "webhook",
+    "attempts": 3,
+    "status": 500,
+}
 BACKTEST: dict[str, Any] = {**COMMON, "job_id": "backtest_1757001600_ab12cd34"}
 SYMBOL: dict[str, Any] = {
     **COMMON,
@@ -149,7 +161,11 @@ EXAMPLES: tuple[Event, ...] = (
     PresetDeleted(**LIST),
     PresetRestored(**RESTORED, parameters=PARAMETERS),
     DefaultPresetChosen(**LIST),
+    AlertSet(**LIST, webhook="https://example.com/hook", salt="5a" * 16),
+    AlertRemoved(**LIST),
     UserForgotten(**COMMON, user="alice", generation=2),
+    AlertDelivered(**LIST, **DELIVERY),
+    AlertFailed(**LIST, **DELIVERY, reason="the webhook answered 500"),
 )
 """One event of each type. Every field differs from its default."""
 
@@ -323,7 +339,8 @@ def test_an_event_survives_encoding(example: Event, data: st.DataObject) -> None
             + ["symbol-BRK.B"] * 3
             + ["universe-mega_cap"] * 2
             + ["log-market-1"]
-            + ["user-alice"] * 12,
+            + ["user-alice"] * 14
+            + ["alerts-alice"] * 2,
             strict=True,
         )
     ),

@@ -4,7 +4,7 @@ import pytest
 
 from domain.event_types import EVENT_TYPES
 from domain.events import PositionLost
-from domain.user_events import USER_EVENT_TYPES
+from domain.user_events import WORKSPACE_EVENT_TYPES
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.patterns import ActivePatterns, confidence_band, pattern_id
@@ -37,7 +37,7 @@ SELF_SUFFICIENT = {
     "producers": {"HealthReported"},
     "symbols": {"SymbolListed", "SymbolChanged"},
     "universes": {"UniverseDefined", "UniverseChanged"},
-    "workspaces": set(USER_EVENT_TYPES) - {"UserForgotten"},
+    "workspaces": {event_type.__name__ for event_type in WORKSPACE_EVENT_TYPES} - {"UserForgotten"},
 }
 """The event types that create a row without a predecessor. An update of a pattern needs a tier and a confidence."""
 

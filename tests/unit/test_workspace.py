@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from domain.codec import decode, encode, topic_of
-from domain.list_rules import EMOJI_JOINER, InvalidListError, NameTakenError, WorkspaceError, name_key, validate_name
+from domain.list_rules import (
+    EMOJI_JOINER,
+    InvalidListError,
+    NameTakenError,
+    NoSuchListError,
+    OutdatedError,
+    WorkspaceError,
+    name_key,
+    validate_name,
+)
 from domain.lists import Preset, PresetDraft, Watchlist
 from domain.symbols import SYMBOL_RULE, is_symbol
-from domain.user_events import USER_EVENT_TYPES, UserEvent, UserForgotten
-from domain.workspace import OutdatedError, Stamp, Workspace
+from domain.user_events import WORKSPACE_EVENT_TYPES, UserEvent, UserForgotten
+from domain.workspace import Stamp, Workspace
 from projections.specification import Given
 from projections.workspaces import WorkspaceRow, Workspaces
 from tests.oracles.workspaces import apply_event, empty_workspace
@@ -33,6 +42,7 @@ symbols = st.lists(st.sampled_from(SYMBOLS) | st.text(max_size=3), max_size=3)
 parameters = st.dictionaries(st.sampled_from(("confidence_min", "watchlist")), st.sampled_from(("a", "b", 0.5)))
 expectations = st.none() | st.sets(st.integers(1, 4), max_size=2)
 ids = st.sampled_from(IDS)
+salts = st.sampled_from(("5a", "a5"))
 
 
 def as_document(workspace: Workspace) -> dict[str, Any]:
@@ -42,6 +52,8 @@ def as_document(workspace: Workspace) -> dict[str, Any]:
         "watchlists": {key: as_json(item) for key, item in workspace.watchlists.items()},
         "presets": {key: as_json(item) for key, item in workspace.presets.items()},
         "default_preset": workspace.default_preset,
+        "alerts": {key: as_json(item) for key, item in workspace.alerts.items()},
+        "has_alerts": bool(workspace.alerts),
     }
 
 
@@ -117,6 +129,14 @@ class Commands(RuleBasedStateMachine):
         self.save_before_deletion(list_id)
         self.execute(lambda stamp: self.workspace.delete_preset(stamp, list_id, expected))
 
+    @rule(list_id=ids, webhook=st.none() | st.just("https://example.com/"), salt=salts, expected=expectations)
+    def set_alert(self, list_id: str, webhook: str | None, salt: str, expected: set[int] | None) -> None:
+        self.execute(lambda stamp: self.workspace.set_alert(stamp, list_id, webhook, salt, expected))
+
+    @rule(list_id=ids, expected=expectations)
+    def remove_alert(self, list_id: str, expected: set[int] | None) -> None:
+        self.execute(lambda stamp: self.workspace.remove_alert(stamp, list_id, expected))
+
     @rule(list_id=ids, name=st.none() | names)
     def restore(self, list_id: str, name: str | None) -> None:
         if list_id in self.deleted:
@@ -152,6 +172,7 @@ class Commands(RuleBasedStateMachine):
             assert all(map(is_symbol, watchlist.symbols))
             assert not any(symbol.isascii() and symbol.islower() for symbol in watchlist.symbols)
         assert self.workspace.default_preset in (None, *self.workspace.presets)
+        assert self.workspace.alerts.keys() <= self.workspace.presets.keys()
 
 
 TestCommands = Commands.TestCase
@@ -262,6 +283,35 @@ def test_a_workspace_has_at_most_100_watchlists_and_100_presets() -> None:
         workspace.restore(AT, deleted)
 
 
+def test_a_user_has_at_most_20_alerts_and_each_belongs_to_a_preset() -> None:
+    workspace = alice()
+    for number in range(21):
+        workspace.create_preset(AT, f"p{number}", PresetDraft(f"{number}", {}, False))
+    for number in range(20):
+        workspace.set_alert(AT, f"p{number}", None, "5a")
+    with pytest.raises(InvalidListError, match="alerts have reached the limit of 20"):
+        workspace.set_alert(AT, "p20", None, "5a")
+    workspace.set_alert(AT, "p0", "https://example.com/", "a5", {1})
+    with pytest.raises(OutdatedError, match="version 2"):
+        workspace.set_alert(AT, "p0", None, "a5", {1})
+    workspace.delete_preset(AT, "p1")
+    workspace.set_alert(AT, "p20", None, "5a")
+    for preset in ("p1", "w"):
+        with pytest.raises(NoSuchListError, match=preset):
+            workspace.set_alert(AT, preset, None, "5a")
+
+
+def test_a_renamed_preset_keeps_its_alert_and_a_restored_preset_has_none() -> None:
+    workspace = alice()
+    workspace.set_alert(AT, "p", None, "5a")
+    workspace.change_preset(AT, "p", PresetDraft("Renamed", {}, False))
+    assert workspace.alerts.keys() == {"p"}
+    deleted = workspace.presets["p"]
+    workspace.delete_preset(AT, "p")
+    workspace.restore(AT, deleted)
+    assert workspace.alerts == {}
+
+
 def test_a_new_preset_refers_to_an_existing_watchlist() -> None:
     workspace = alice()
     workspace.create_preset(AT, "q", PresetDraft("Tech only", {"watchlist": "w"}, False))
@@ -277,6 +327,8 @@ def events_of_each_type() -> list[UserEvent]:
     workspace = alice()
     workspace.change_watchlist(AT, "w", "Technology", ["MSFT"])
     workspace.change_preset(AT, "p", PresetDraft("Weak", {"rs_min": 1.0}, True))
+    workspace.set_alert(AT, "p", "https://example.com/hook", "5a")
+    workspace.remove_alert(AT, "p")
     deleted = workspace.watchlists["w"], workspace.presets["p"]
     workspace.delete_watchlist(AT, "w")
     workspace.delete_preset(AT, "p")
@@ -284,7 +336,7 @@ def events_of_each_type() -> list[UserEvent]:
         workspace.restore(AT, item)
     forgotten = UserForgotten(event_id="", occurred_at=2.0, source="operator", user="alice", generation=1)
     events = [*workspace.collect_events(), forgotten]
-    assert {type(event) for event in events} == set(USER_EVENT_TYPES.values())
+    assert {type(event) for event in events} == set(WORKSPACE_EVENT_TYPES)
     return events
 
 
