@@ -134,6 +134,8 @@ class PartitionAlerts:
 
     async def _load(self) -> None:
         """Read the queue, and choose where the matching begins."""
+        # Without the alerts, every waiting delivery would be dropped as the delivery of an alert that has ended.
+        await self._alerts.catch_up(await asyncio.to_thread(self._users.head))
         state = await asyncio.to_thread(log_state, self._log)
         if self._position == 0:
             self._position = (state.first or 1) - 1

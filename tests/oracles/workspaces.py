@@ -41,12 +41,12 @@ def apply_event(workspace: WorkspaceDocument, event: UserEvent) -> WorkspaceDocu
             "version": fields.get("version", 1),
             **content,
         }
-    elif event_type.endswith("Deleted"):
+    elif event_type == "PresetDeleted":
         lists.pop(list_id, None)
-        if event_type == "PresetDeleted" and workspace["default_preset"] == list_id:
-            workspace["default_preset"] = None
-        if event_type == "PresetDeleted":
-            _remove_alert(workspace, list_id)
+        workspace["default_preset"] = None if workspace["default_preset"] == list_id else workspace["default_preset"]
+        _remove_alert(workspace, list_id)
+    elif event_type == "WatchlistDeleted":
+        lists.pop(list_id, None)
     elif list_id in lists:
         lists[list_id].update(content)
         _touch(lists[list_id], fields)
