@@ -19,8 +19,8 @@ class LogEntry(NamedTuple):
     state: bytes
     """The serialized event. See ``domain.codec.encode``."""
     origin: str = ""
-    """The way by which the event arrived: ``pubsub``, ``stream``, ``http``, ``retry``, ``expirer``, ``catalogue`` or
-    ``cli``.
+    """The way by which the event arrived: ``pubsub``, ``stream``, ``http``, ``retry``, ``expirer``, ``alert``,
+    ``catalogue`` or ``cli``.
 
     Empty if the way is unknown. The sender and the id of a dead letter may follow (``domain.origins``).
     """

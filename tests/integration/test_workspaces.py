@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from redis import Redis
 from structlog.testing import capture_logs
 
+from domain.alerts import Alert
 from domain.list_rules import NameTakenError, OutdatedError
+from domain.lists import PresetDraft
 from domain.workspace import Stamp, Workspace
 from infra.archive.retention import Retention, trim_log
 from infra.log.errors import HistoryGapError
@@ -32,11 +34,12 @@ from projections.workspaces import Workspaces
 from tests import servers
 from tests.archiving import archive_to_end, archived_log
 from tests.integration.recovery_support import aof_size, restart_truncated
+from tests.oracles.workspaces import empty_workspace
 from tests.read_model import load_segment
 
 AT = Stamp("alice", 1.0)
 SEGMENT = Segment("workspaces", Build(Workspaces.version, 1), "users")
-SNAPSHOTS = "tickview:{users}:workspaces:2"
+SNAPSHOTS = "tickview:{users}:workspaces:3"
 
 
 def create_watchlist(list_id: str, name: str, *symbols: str) -> Callable[[Workspace], None]:
@@ -207,11 +210,17 @@ def test_a_workspace_is_the_same_with_and_without_a_snapshot(
     fold(redis, log)
     rows = load_segment(redis, Workspaces(), "users", SEGMENT.build).rows
     watchlists = {key: orjson.loads(orjson.dumps(watchlist)) for key, watchlist in from_events.watchlists.items()}
-    assert rows == (
-        {"alice": {"user": "alice", "watchlists": watchlists, "presets": {}, "default_preset": None}}
-        if log.head()
-        else {}
-    )
+    expected = {**empty_workspace("alice"), "watchlists": watchlists}
+    assert rows == ({"alice": expected} if log.head() else {})
+
+
+def test_alerts_are_the_same_with_and_without_a_snapshot(redis: Redis, workspaces: WorkspaceRepository) -> None:
+    draft = PresetDraft("Strong", {"confidence_min": 0.8}, default=False)
+    workspaces.execute("alice", lambda workspace: workspace.create_preset(AT, "p", draft))
+    workspaces.execute("alice", lambda workspace: workspace.set_alert(AT, "p", "https://example.com/hook", "5a"))
+    from_snapshot = workspaces.load("alice").alerts
+    redis.delete(SNAPSHOTS)
+    assert workspaces.load("alice").alerts == from_snapshot == {"p": Alert("https://example.com/hook", "5a", 1.0, 1.0)}
 
 
 def test_a_snapshot_of_another_epoch_of_the_log_is_ignored(

@@ -21,7 +21,7 @@ from infra.embedded import find_servers
 from tests.processes.roles import wait_until
 from tests.servers import free_port, world_readable_folder
 
-ROLES = ("archive", "record", "project", "serve")
+ROLES = ("archive", "record", "project", "alert", "serve")
 PATTERN = {
     "event_id": "up-test-1",
     "event_type": "pattern_detected",
