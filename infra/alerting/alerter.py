@@ -125,7 +125,7 @@ class Alerter:
         names = (Workspaces.name, Symbols.name, Universes.name)
         live = {name: self._open_live(name) for name in names}
         catalogue = Catalogue(
-            *(ReadModel(READ_MODELS[name], live[name], self._options.lease_seconds, freshness) for name in names[1:])
+            *(ReadModel(READ_MODELS[name], live[name], wait_seconds=0, freshness=freshness) for name in names[1:])
         )
         alerts = ActiveAlerts(live[Workspaces.name], catalogue, UserKeys(self._users))
         live[Workspaces.name].add_commit_listener(alerts)
@@ -189,6 +189,8 @@ class Alerter:
 
 
 async def _cancel(tasks: Sequence[asyncio.Future[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel tasks until they end. Before Python 3.12, ``asyncio.wait_for`` in redis-py can swallow a cancellation."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.1)

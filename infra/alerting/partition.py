@@ -223,7 +223,7 @@ class PartitionAlerts:
                 self._sender.lanes.submit(alert.lane, partial(self._attempt, delivery))
 
     def _drop_ended(self) -> None:
-        under_way = {outcome.delivery.id for outcome in self._outcomes}
+        under_way = {outcome.delivery.id for outcome in self._outcomes if outcome.kind != "retry"}
         for delivery in list(self._waiting.values()):
             if self._alert_of(delivery) is None and delivery.id not in under_way:
                 self._end(Outcome(delivery, "dropped"))
@@ -242,8 +242,12 @@ class PartitionAlerts:
             self._has_due.set()
             return
         alert = self._alert_of(delivery)
-        if stored is not None and alert is not None:
-            self._end(await self._sender.attempt(stored, alert))
+        if stored is None or alert is None:
+            return
+        outcome = await self._sender.attempt(stored, alert)
+        if outcome.kind == "retry" and self._alert_of(delivery) is None:
+            outcome = Outcome(outcome.delivery, "dropped")
+        self._end(outcome)
 
     def _end(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)

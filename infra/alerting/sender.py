@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from infra.alerting.active_alerts import ActiveAlert
 from infra.alerting.lanes import Lanes
-from infra.alerts.deliveries import BackOff, Delivery, Outcome
+from infra.alerts.deliveries import BackOff, Channel, Delivery, Outcome
 from infra.alerts.published import publish
 from infra.alerts.signatures import signed_headers
 from infra.alerts.webhook_client import Answer, WebhookClient
@@ -44,7 +44,8 @@ class Sender:
             body, now = orjson.dumps(content), int(time.time())
             headers = signed_headers(alert.secret, delivery.id, now, body)
             answer = await self._webhooks.post(alert.source.webhook, headers, body)
-        return self._outcome(delivery, answer)
+        channel: Channel = "push" if alert.source.webhook is None else "webhook"
+        return self._outcome(structs.replace(delivery, channel=channel), answer)
 
     async def _publish(self, user: str, content: dict[str, Any]) -> Answer:
         try:

@@ -24,7 +24,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _IPV6_UNICAST = IPv6Network("2000::/3")
 """The IPv6 addresses in use on the public network. IPv4-mapped and translated addresses (NAT64) are outside."""
 
-_resolvers = ThreadPoolExecutor(16, thread_name_prefix="resolver")
+_resolvers = ThreadPoolExecutor(128, thread_name_prefix="resolver")
 """Threads for the resolution of names, apart from all other threads: a name server that hangs occupies only these."""
 
 

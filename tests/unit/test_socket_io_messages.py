@@ -69,3 +69,11 @@ def test_a_run_that_has_ended_is_a_result() -> None:
 def test_resets_and_drops_are_events_and_heartbeats_are_not() -> None:
     assert events("updates", "heartbeat") == events("patterns", "ready", resumed=False) == []
     assert events("patterns", "reset", reason="lost") == [("reset", {"id": "id", "reason": "lost"})]
+
+
+def test_an_alert_is_an_event_of_the_one_feed_that_every_client_has() -> None:
+    alert = {"type": "pattern.detected", "data": {"id": "msg_1"}}
+    received = {feed: events(feed, "alert", alert=alert) for feed in FRAMINGS}
+    [(name, data)] = received.pop("updates")
+    assert (name, data["alert"]) == ("alert", alert)
+    assert set(map(len, received.values())) == {0}
