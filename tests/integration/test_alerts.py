@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from threading import Event
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -17,6 +18,7 @@ from infra.alerts.addresses import AddressPolicy
 from infra.alerts.deliveries import BackOff
 from infra.alerts.published import STREAM
 from infra.alerts.queue import QueueKeys, read_alert_status
+from infra.redis.connections import connect
 from infra.user_keys.key_store import UserKeys
 from infra.workspaces.forgetting import forget_user
 from tests.integration.alert_support import (
@@ -31,6 +33,8 @@ from tests.integration.alert_support import (
     wait_for_requests,
 )
 from tests.processes.roles import wait_until
+from tests.servers import free_port
+from tests.tcp_proxy import TcpProxy
 
 OTHER = "b" * 32
 
@@ -205,6 +209,30 @@ def test_only_one_of_two_processes_has_a_partition_and_the_other_takes_it_over(
             alerts.detect("MSFT")
             wait_for_ends(alerts, 2)
     assert sorted(receiver.symbols()) == ["AAPL", "MSFT"]
+
+
+def test_alerts_go_on_after_an_outage_of_redis(redis_url: str, alerts: Alerts, receiver: Receiver) -> None:
+    alerts.set_alert(receiver.url)
+    port = urlsplit(redis_url).port or 0
+    with (
+        TcpProxy(port) as proxy,
+        connect(f"redis://127.0.0.1:{proxy.port}") as redis,
+        Alerts(redis).alerter(f"redis://127.0.0.1:{proxy.port}"),
+    ):
+        alerts.detect("AAPL")
+        wait_for_ends(alerts, 1)
+        proxy.server_port = free_port()
+        proxy.drop()
+        wait_until(lambda: lease_ended(alerts), "the lease of the alerter has ended")
+        alerts.detect("MSFT")
+        proxy.server_port = port
+        wait_for_ends(alerts, 2)
+    assert receiver.symbols() == ["AAPL", "MSFT"]
+
+
+def lease_ended(alerts: Alerts) -> bool:
+    leased_until = alerts.redis.hget(QueueKeys.of(LOG).state, "leased_until")
+    return int(leased_until or 0) < time.time() * 1_000
 
 
 def test_a_changed_preset_changes_what_matches_and_a_removed_alert_ends_its_deliveries(
