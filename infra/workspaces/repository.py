@@ -130,6 +130,13 @@ class WorkspaceRepository:
         return self._log.append(new_events)[-1].position
 
     def _load(self, user: str) -> _Loaded:
+        try:
+            return self._load_once(user)
+        except UnreadableEventError:
+            # Another process may have created the key, and recorded events under it, after this one read the key.
+            return self._load_once(user)
+
+    def _load_once(self, user: str) -> _Loaded:
         workspace, key, incarnation = self._snapshots.load(user)
         for event in self._history(workspace, key):
             workspace.apply(event)

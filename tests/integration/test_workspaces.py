@@ -25,6 +25,7 @@ from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect
+from infra.user_keys.encryption import UserKey
 from infra.user_keys.key_store import UserKeys
 from infra.workspaces.repository import ConflictError, WorkspaceRepository
 from infra.workspaces.snapshots import Snapshots
@@ -212,6 +213,23 @@ def test_a_workspace_is_the_same_with_and_without_a_snapshot(
     watchlists = {key: orjson.loads(orjson.dumps(watchlist)) for key, watchlist in from_events.watchlists.items()}
     expected = {**empty_workspace("alice"), "watchlists": watchlists}
     assert rows == ({"alice": expected} if log.head() else {})
+
+
+def test_a_first_command_succeeds_despite_a_concurrent_first_command_that_creates_the_key(
+    workspaces: WorkspaceRepository, other_workspaces: WorkspaceRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [create_watchlist("b", "Banks")]
+    load = Snapshots.load
+
+    def load_and_let_others_follow(snapshots: Snapshots, user: str) -> tuple[Workspace, UserKey | None, str]:
+        loaded = load(snapshots, user)
+        if others:
+            other_workspaces.execute(user, others.pop())
+        return loaded
+
+    monkeypatch.setattr(Snapshots, "load", load_and_let_others_follow)
+    done = workspaces.execute("alice", create_watchlist("a", "Tech"))
+    assert [watchlist.name for watchlist in done.workspace.watchlists.values()] == ["Banks", "Tech"]
 
 
 def test_alerts_are_the_same_with_and_without_a_snapshot(redis: Redis, workspaces: WorkspaceRepository) -> None:
