@@ -42,7 +42,10 @@ class ActiveAlert(NamedTuple):
     @property
     def lane(self) -> Hashable:
         """The receiver: the server of the webhook, or the live connections."""
-        return None if self.source.webhook is None else urlsplit(self.source.webhook)[:2]
+        if self.source.webhook is None:
+            return None
+        parts = urlsplit(self.source.webhook)
+        return parts.scheme, (parts.hostname or "").rstrip("."), parts.port
 
 
 class ActiveAlerts:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
-STREAM = "tickview:{alerts}:published"
+STREAM = "tickview:{@alerts}:published"
 """The key of the stream. Fields: ``user``, and ``alert`` as JSON."""
 
 KEPT = 10_000

@@ -21,8 +21,8 @@ from projections.ports import CommitOutcome, Lease, Segment
 from projections.versions import Build
 from readapi.ports.operations import AlertStatus
 
-QUEUE = "alerts"
-"""The name under which alerters lease partitions. No read model can have it."""
+QUEUE = "@alerts"
+"""The name under which alerters lease partitions. It differs from the name of every read model."""
 
 KEPT_ENDED = 10_000
 """Number of the latest ended deliveries of a partition whose ids are kept, so that they are not queued again."""

@@ -195,6 +195,21 @@ def test_what_was_matched_before_a_crash_is_delivered_by_the_next_process(
     assert {end.pattern_id.split(":")[0] for end in delivered} == {"AAPL", "MSFT"}
 
 
+def test_a_request_whose_answer_was_not_noted_is_sent_again_with_the_same_id(
+    redis_url: str, alerts: Alerts, receiver: Receiver
+) -> None:
+    ended_process = Event()
+    receiver.answer = lambda _: (ended_process.wait(30), 200)[1]
+    alerts.set_alert(receiver.url)
+    with alerts.alerter(redis_url, owner="first"):
+        alerts.detect("AAPL")
+        wait_for_requests(receiver, 1)
+    ended_process.set()
+    with alerts.alerter(redis_url, owner="second"):
+        [end] = wait_for_ends(alerts, 1)
+    assert [request.headers["webhook-id"] for request in receiver.requests] == [end.delivery_id] * 2
+
+
 def test_only_one_of_two_processes_has_a_partition_and_the_other_takes_it_over(
     redis_url: str, alerts: Alerts, receiver: Receiver
 ) -> None:
