@@ -16,6 +16,7 @@ import structlog
 from eventsourcing.persistence import PersistenceError
 from redis.exceptions import RedisError
 
+from domain.log import LogEntry
 from infra.alerting.active_alerts import ActiveAlert, ActiveAlerts
 from infra.alerting.matching import deliveries_of, detections_of
 from infra.alerting.sender import Sender
@@ -23,6 +24,7 @@ from infra.alerts.deliveries import Delivery, Outcome
 from infra.alerts.journal import AlertJournal
 from infra.alerts.queue import DeliveryQueue, LeaseLostError
 from infra.heartbeats.progress import Progress
+from infra.log.errors import HistoryGapError
 from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
 from infra.processes.outage import OutageLog
@@ -154,7 +156,7 @@ class PartitionAlerts:
     async def _match(self) -> None:
         """Match the next entries of the log. While there are no alerts, pass over all entries."""
         if self._alerts.compiled:
-            entries = await asyncio.to_thread(self._log.wait, self._position, READ_BATCH, WAIT_SECONDS)
+            entries = await self._read()
             end = entries[-1].position if entries else self._position
         else:
             entries, end = [], await asyncio.to_thread(self._log.head)
@@ -174,6 +176,16 @@ class PartitionAlerts:
         self.progress.made()
         if not compiled:
             await asyncio.sleep(WAIT_SECONDS)
+
+    async def _read(self) -> list[LogEntry]:
+        """Read the next entries. Pass over events that neither the log nor the archive has, after a long stop."""
+        try:
+            return await asyncio.to_thread(self._log.wait, self._position, READ_BATCH, WAIT_SECONDS)
+        except HistoryGapError as error:
+            logger.warning("detections passed over", log=self._log.name, error=str(error))
+            state = await asyncio.to_thread(log_state, self._log)
+            self._position = (state.first or state.position + 1) - 1
+            return []
 
     async def _queue_matches(self, position: int, matched: Sequence[Delivery]) -> None:
         """Queue the matches that are new, with the checkpoint. A match that was queued before is left out."""

@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 import orjson
 from redis import Redis
 
+from domain.codec import decode
 from domain.lists import PresetDraft
+from domain.user_events import AlertEnded
 from domain.workspace import Stamp, Workspace
 from infra.alerting.alerter import Alerter, AlertOptions
 from infra.alerts.addresses import AddressPolicy
 from infra.alerts.deliveries import BackOff
+from infra.alerts.queue import read_alert_status
 from infra.alerts.signatures import format_secret, webhook_secret
 from infra.log.event_log import EventLog
 from infra.projecting.worker import Worker
@@ -181,3 +184,21 @@ def verify_signature(secret: str, request: Request) -> None:
 def wait_for_requests(receiver: Receiver, number: int) -> None:
     """Wait until a receiver has got a number of requests."""
     wait_until(lambda: len(receiver.requests) >= number, f"{number} requests")
+
+
+def ended(alerts: Alerts, user: str = "alice") -> list[AlertEnded]:
+    """Return the audited ends of the deliveries of a user."""
+    entries = UserKeys(alerts.users).reveal(alerts.users.read_stream(f"alerts-{user}"))
+    events = [decode(entry.topic, entry.event_id, entry.state) for entry in entries]
+    return [event for event in events if isinstance(event, AlertEnded)]
+
+
+def wait_for_ends(alerts: Alerts, number: int) -> list[AlertEnded]:
+    """Wait for a number of audited ends of alice's deliveries, and return them."""
+    wait_until(lambda: len(ended(alerts)) >= number, f"{number} events about deliveries")
+    return ended(alerts)
+
+
+def waiting(alerts: Alerts) -> int:
+    """Return the number of waiting deliveries."""
+    return read_alert_status(alerts.redis, [LOG], time.time()).waiting
