@@ -1,9 +1,12 @@
 """Requests to webhooks: the addresses that they may reach, their signatures, and the waits between attempts."""
 
 import asyncio
+import re
 import socket
+import time
 from base64 import b64decode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,6 +152,21 @@ def test_a_signature_is_that_of_the_specification() -> None:
     secret = b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     headers = signed_headers(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}')
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_the_receiver_in_the_documentation_accepts_genuine_requests_only() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(example, namespace)  # noqa: S102 the page is part of the project
+    is_genuine, now = namespace["is_genuine"], int(time.time())
+    secret = webhook_secret(UserKey.create(1), "p", "5a")
+    headers = signed_headers(secret, "msg_1", now, b"{}")
+    assert is_genuine(format_secret(secret), headers, b"{}")
+    assert not is_genuine(format_secret(secret), headers, b"[]")
+    assert not is_genuine(format_secret(bytes(32)), headers, b"{}")
+    assert not is_genuine(format_secret(secret), {**headers, "webhook-id": "msg_2"}, b"{}")
+    assert not is_genuine(format_secret(secret), signed_headers(secret, "msg_1", now - 301, b"{}"), b"{}")
 
 
 def test_secrets_differ_by_user_preset_and_salt_and_have_the_known_form() -> None:
