@@ -19,6 +19,7 @@ from domain.events import (
     SymbolChanged,
     SymbolDelisted,
     SymbolListed,
+    UndatedExpiry,
     UniverseChanged,
     UniverseDefined,
 )
@@ -76,6 +77,7 @@ for _event_type in (
     PatternDetected,
     PatternUpdated,
     PatternExpired,
+    UndatedExpiry,
     BacktestProgressed,
     BacktestCompleted,
     BacktestFailed,

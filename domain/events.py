@@ -123,6 +123,27 @@ class PatternExpired(PatternEvent):
     """The ``expires_at`` that has elapsed. The event does not end a detection whose ``expires_at`` is later by now."""
 
 
+class UndatedExpiry(Event):
+    """A producer has ended the latest detection of a pattern, without the time of the detection.
+
+    The recorder turns the event into a ``PatternExpired`` of the detection. The log has it only if there was none.
+    """
+
+    symbol: str
+    """Ticker symbol in the case of the producer, 1 to 32 characters."""
+    pattern: str
+    """Name of the pattern, for example ``Doji``."""
+    tier: str | None = None
+    """Tier of the detector. None: the event applies to every tier of the detection."""
+    detected_by: Timestamp | None = None
+    """Time of the message, which is not before that of the detection. None: the message has no time."""
+
+    @property
+    def stream(self) -> str:
+        """The name of the symbol's stream."""
+        return symbol_stream(self.symbol)
+
+
 class BacktestEvent(Event):
     """An event about one backtest run."""
 

@@ -17,6 +17,7 @@ from domain.events import (
     SymbolChanged,
     SymbolDelisted,
     SymbolListed,
+    UndatedExpiry,
     UniverseChanged,
     UniverseDefined,
 )
@@ -41,6 +42,12 @@ def pattern_updated(**fields: Any) -> PatternUpdated:
 def pattern_expired(**fields: Any) -> PatternExpired:
     """Build the announced expiry of every tier of the default detection, one and a half minutes later."""
     return PatternExpired(**{**_event("expired"), **_DETECTION, "occurred_at": NOON + 90, **fields})
+
+
+def undated_expiry(**fields: Any) -> UndatedExpiry:
+    """Build the expiry of the latest Doji of AAPL in every tier, one and a half minutes after noon."""
+    defaults = {**_event("undated"), "symbol": "AAPL", "pattern": "Doji", "occurred_at": NOON + 90}
+    return UndatedExpiry(**{**defaults, **fields})
 
 
 def expiry_of(detection: PatternDetected) -> PatternExpired:

@@ -31,6 +31,7 @@ from tests.events import (
     symbol_changed,
     symbol_delisted,
     symbol_listed,
+    undated_expiry,
     universe_changed,
     universe_defined,
 )
@@ -53,7 +54,12 @@ _BACKTESTS: tuple[Event, ...] = (
     backtest_completed(),
     backtest_failed(job_id="other", error_message="no data"),
 )
-_HEALTH: tuple[Event, ...] = (health_reported(), health_reported(status="degraded", occurred_at=NOON + 5))
+_HEALTH: tuple[Event, ...] = (
+    health_reported(),
+    health_reported(status="degraded", occurred_at=NOON + 5),
+    undated_expiry(source="pl"),
+    undated_expiry(source="silent"),
+)
 _SYMBOLS: tuple[Event, ...] = (symbol_listed(), symbol_changed(), symbol_delisted())
 _UNIVERSES: tuple[Event, ...] = (universe_defined(), universe_changed())
 _USERS: tuple[Event, ...] = (

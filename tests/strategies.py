@@ -16,6 +16,7 @@ from domain.events import (
     SymbolChanged,
     SymbolDelisted,
     SymbolListed,
+    UndatedExpiry,
     UniverseChanged,
     UniverseDefined,
 )
@@ -103,6 +104,15 @@ health_reports: st.SearchStrategy[Event] = st.builds(
     HealthReported, **_common, status=st.sampled_from(("healthy", "degraded")), metrics=extras
 )
 
+undated_expiries: st.SearchStrategy[Event] = st.builds(
+    UndatedExpiry,
+    **_common,
+    symbol=_detection["symbol"],
+    pattern=_detection["pattern"],
+    tier=st.sampled_from((None, *TIERS)),
+    detected_by=st.one_of(st.none(), moments),
+)
+
 lost_positions: st.SearchStrategy[Event] = st.builds(
     PositionLost, **_common, log=st.sampled_from(("market-0", "market-1"))
 )
@@ -155,7 +165,14 @@ user_events: st.SearchStrategy[Event] = st.one_of(
 """User events in any order, also in orders that no workspace produces."""
 
 market_events = st.one_of(
-    pattern_events, pattern_events, backtest_events, health_reports, catalogue_events, catalogue_events, lost_positions
+    pattern_events,
+    pattern_events,
+    backtest_events,
+    health_reports,
+    undated_expiries,
+    catalogue_events,
+    catalogue_events,
+    lost_positions,
 )
 histories = st.lists(market_events, min_size=1, max_size=40, unique_by=lambda event: event.event_id)
 

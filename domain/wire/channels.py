@@ -56,12 +56,14 @@ class Channel:
         batches: The batch of each event type that stands for several messages.
         untyped: The event type of a message without a type, if there are several event types. None: a message must name
             its type.
+        acts_once: The event types of which a message on several channels is one event, because it must act once.
     """
 
     names: tuple[str, ...]
     builders: Mapping[str, EventBuilder]
     batches: Mapping[str, Batch] = field(default_factory=dict)
     untyped: str | None = None
+    acts_once: frozenset[str] = frozenset()
 
     @property
     def default_type(self) -> str | None:
@@ -176,6 +178,7 @@ for _channel in (
         },
         {"patterns_batch": Batch("patterns", item_type="pattern_detected")},
         untyped="pattern_detected",
+        acts_once=frozenset({"pattern_expired"}),
     ),
     Channel((BACKTEST_PROGRESS,), {"backtest_progress": backtest_progress}),
     Channel((BACKTEST_RESULTS,), {"backtest_result": backtest_result}),

@@ -16,6 +16,7 @@ from domain.events import (
     PatternDetected,
     PatternExpired,
     PatternUpdated,
+    UndatedExpiry,
 )
 from domain.wire.message import MessageLevels
 from domain.wire.refusal import RefusedError, preview
@@ -77,16 +78,27 @@ def pattern_detected(message: MessageLevels, event_id: str, received_at: float) 
 
 def pattern_updated(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """Build an update of a detection. It occurred at the time in the envelope, or else at the time of receipt."""
-    fields = _pattern_fields(message) | _times_of_change(message, received_at)
+    fields = _pattern_fields(message)
+    announced_at, detected_at = _pattern_times(message)
+    fields["occurred_at"] = received_at if announced_at is None else announced_at
+    fields["detected_at"] = fields["occurred_at"] if detected_at is None else detected_at
     fields["confidence"] = optional_number(_fraction, message.take("confidence"), message, _CONFIDENCE_PERCENT)
     _take_measures(message, fields)
     return PatternUpdated(event_id=event_id, **fields, extra=message.remaining_fields())
 
 
 def pattern_expired(message: MessageLevels, event_id: str, received_at: float) -> Event:
-    """Build an announced expiry. Fields that repeat the detection go to ``extra``, even ``expires_at``."""
-    fields = _pattern_fields(message) | _times_of_change(message, received_at)
-    return PatternExpired(event_id=event_id, **fields, extra=message.remaining_fields())
+    """Build an announced expiry. Fields that repeat the detection go to ``extra``, even ``expires_at``.
+
+    The time of a message without an envelope may be that of the message or that of the detection.
+    """
+    fields = _pattern_fields(message)
+    announced_at, detected_at = _pattern_times(message)
+    fields["occurred_at"] = received_at if announced_at is None else announced_at
+    extra = message.remaining_fields()
+    if detected_at is None:
+        return UndatedExpiry(event_id=event_id, **fields, detected_by=announced_at, extra=extra)
+    return PatternExpired(event_id=event_id, **fields, detected_at=detected_at, extra=extra)
 
 
 def backtest_progress(message: MessageLevels, event_id: str, received_at: float) -> Event:
@@ -178,13 +190,6 @@ def _pattern_times(message: MessageLevels) -> tuple[float | None, float | None]:
         optional_number(moment, message.take_outer("timestamp"), timezone),
         optional_number(moment, message.take("detected_at", "detection_timestamp", "timestamp"), timezone),
     )
-
-
-def _times_of_change(message: MessageLevels, received_at: float) -> dict[str, float]:
-    """Read the time of an update or expiry and the time of the detection."""
-    announced_at, detected_at = _pattern_times(message)
-    occurred_at = received_at if announced_at is None else announced_at
-    return {"occurred_at": occurred_at, "detected_at": occurred_at if detected_at is None else detected_at}
 
 
 def _take_measures(message: MessageLevels, fields: dict[str, Any]) -> None:

@@ -89,7 +89,8 @@ def read(
         if event_type in declaration.batches:
             result = _read_batch(channel, event_type, message, received_at, bounds)
         else:
-            event_id, digest = _identify(message, channel.encode(), content)
+            context = _context(declaration, event_type, channel)
+            event_id, digest = _identify(message, context, content)
             event = _bound(_build(declaration.builders[event_type], message, event_id, received_at), bounds)
             result = ReadResult((event,), (), (digest,), (message.percent,))
         if len(payload) > max_bytes // 4:  # smaller messages cannot grow beyond the bound
@@ -139,6 +140,11 @@ def _expected(event_types: Iterable[str]) -> str:
 
 def _normalize(event_type: Any) -> str:
     return event_type.strip().lower() if isinstance(event_type, str) else ""
+
+
+def _context(declaration: Channel, event_type: str, channel: str) -> bytes:
+    """Return the context of a derived id: the channel, unless the event must act once on whichever channel it comes."""
+    return (declaration.names[0] if event_type in declaration.acts_once else channel).encode()
 
 
 def _identify(message: MessageLevels, context: bytes, content: Any) -> tuple[str, str]:
@@ -237,11 +243,12 @@ def _read_batch(
             f"the {len(envelope)} bytes of the batch beside its {len(items)} {field} are stored with each item, "
             f"together more than the {bounds.max_bytes} bytes allowed: send smaller batches",
         )
-    context = channel.encode() + b"\0" + blake2b(envelope, digest_size=16).digest()
+    envelope_digest = b"\0" + blake2b(envelope, digest_size=16).digest()
     events, contents, percent, refusals = [], [], [], []
     for index, item in enumerate(items):
         try:
             event_type, item_message = _read_item(declaration, item_type, message, item)
+            context = _context(declaration, event_type, channel) + envelope_digest
             event_id, digest = _identify(item_message, context, item)
             event = _build(declaration.builders[event_type], item_message, event_id, received_at)
             events.append(_bound(event, bounds))

@@ -14,13 +14,14 @@ import structlog
 from domain.announcements import DeadLetter, Message, Receipt, RecordedEvent
 from domain.codec import encode, topic_of
 from domain.default_expiry import add_default_end
-from domain.events import Event
+from domain.events import Event, UndatedExpiry
 from domain.origins import format_origin
 from domain.streams import log_of
 from domain.wire import DEFAULT_CONVENTIONS, Bounds, Conventions, ReadResult, Refusal, preview, read, shorten
 from infra.log.bounds import split_by_bytes
 from infra.log.event_log import Appended, EventLog, NewEvent
 from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
+from infra.recording.undated_expiries import append_undated, in_waves
 
 logger = structlog.get_logger()
 
@@ -116,15 +117,16 @@ class Recorder:
         Returns:
             The result in the order of the events. None: the log has another event with the id.
         """
-        numbers_by_log: dict[str, list[int]] = defaultdict(list)
-        for number, event in enumerate(new_events):
-            numbers_by_log[log_of(event.stream, len(self._logs))].append(number)
         recorded: dict[int, RecordedEvent | None] = {}
-        for log, numbers in numbers_by_log.items():
-            batches = split_by_bytes([new_events[number] for number in numbers])
-            appended = [place for batch in batches for place in self._logs[log].append(batch)]
-            for number, place in zip(numbers, appended, strict=True):
-                recorded[number] = None if place.differs else _recorded_event(events[number], log, place)
+        for wave in in_waves(events):
+            numbers_by_log: dict[str, list[int]] = defaultdict(list)
+            for number in wave:
+                numbers_by_log[log_of(new_events[number].stream, len(self._logs))].append(number)
+            for log, numbers in numbers_by_log.items():
+                append = append_undated if isinstance(events[numbers[0]], UndatedExpiry) else _append_events
+                places = append(self._logs[log], [(events[number], new_events[number]) for number in numbers])
+                for number, (event, place) in zip(numbers, places, strict=True):
+                    recorded[number] = None if place.differs else _recorded_event(event, log, place)
         return [recorded[number] for number in range(len(events))]
 
     def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]) -> list["_Outcome"]:
@@ -170,6 +172,13 @@ def _outcome(reading: ReadResult, recorded: list[RecordedEvent | None]) -> _Outc
         if place is None
     ]
     return _Outcome(places, [*reading.refusals, *shorten(refusals)])
+
+
+def _append_events(log: EventLog, events: Sequence[tuple[Event, NewEvent]]) -> list[tuple[Event, Appended]]:
+    """Append events. Return each with its place."""
+    batches = split_by_bytes([new for _, new in events])
+    places = [place for batch in batches for place in log.append(batch)]
+    return [(event, place) for (event, _), place in zip(events, places, strict=True)]
 
 
 def _new_event(event: Event, origin: str, content: str = "") -> NewEvent:

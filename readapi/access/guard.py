@@ -20,18 +20,13 @@ from readapi.http.bodies import check_media_type
 from readapi.http.identities import ANONYMOUS, SCOPES, SUBJECT_RULE, Authenticator, Identity, Scope, is_subject
 from readapi.http.operation import Operation, operation_of
 from readapi.http.problems import invalid
+from readapi.http.websocket_refusal import SUBPROTOCOL
 
 USER_HEADER = "X-User-ID"
 """Request header with the id of the user."""
 
 DEVELOPER = Identity("developer", frozenset(SCOPES))
 """The identity in development mode if the request names no user."""
-
-SUBPROTOCOL = "bearer"
-"""WebSocket subprotocol for tokens.
-
-Browsers cannot set a header for a WebSocket. They offer this subprotocol followed by the token.
-"""
 
 MAX_TOKEN_LENGTH = 8_192
 """Highest number of characters of a token."""

@@ -14,6 +14,7 @@ from domain.errors import TickViewError
 from domain.list_rules import InvalidListError, NameTakenError, NoSuchListError, OutdatedError, WorkspaceError
 from projections.versions import NoSuchBuildError
 from readapi.http.client_stream import find_socket_stream
+from readapi.http.websocket_refusal import CODE_OFFSET, close_reason, refuse_handshake
 from readapi.ports.errors import NoSuchReadModelError, NotFoldableError, UnavailableError
 
 Application = App[Request, Response]
@@ -24,9 +25,6 @@ MEDIA_TYPE = "application/problem+json"
 
 RETRY_AFTER_SECONDS = 1
 """Default of the header ``Retry-After``."""
-
-WEBSOCKET_CODE_OFFSET = 3_000
-"""Difference between the code that closes a WebSocket and the status of the problem, as in Falcon."""
 
 
 class FieldError(TypedDict):
@@ -73,6 +71,11 @@ class Problem(TickViewError):  # noqa: N818 the term of RFC 9457
         self.errors = errors
         self.headers = headers or {}
         self.members = members
+
+    def encoded_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers of the response, with the type of its content, as ASGI has them."""
+        headers = {"Content-Type": MEDIA_TYPE, **self.headers}
+        return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document."""
@@ -162,14 +165,15 @@ async def _send(req: Request, resp: Response | None, problem: Problem, ws: WebSo
     """Send the problem. Without a response object, the request is a WebSocket, which is refused or closed."""
     body = orjson.dumps(problem.document())
     if resp is None:
-        headers = {"Content-Type": MEDIA_TYPE, **problem.headers}
-        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
         stream = find_socket_stream(req)
         if stream is not None:
-            await stream.refuse(problem.status.value, encoded, body)
+            await stream.refuse(problem.status.value, problem.encoded_headers(), body)
+        elif ws is not None and ws.unaccepted:
+            # Falcon has no response to a handshake other than the acceptance.
+            send = ws._asgi_send
+            await refuse_handshake(req.scope, send, problem.status.value, problem.encoded_headers(), body, str(problem))
         elif ws is not None:
-            # Plain ASGI cannot send a problem here: the server answers 403, or closes an accepted WebSocket.
-            await ws.close(WEBSOCKET_CODE_OFFSET + problem.status.value)
+            await ws.close(CODE_OFFSET + problem.status.value, close_reason(str(problem)))
         return
     resp.status = problem.status.value
     resp.content_type = MEDIA_TYPE

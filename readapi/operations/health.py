@@ -145,11 +145,12 @@ class DiscoveryHealthResource(Resource):
         is_redis_up = health["intake"] is not None
         if is_redis_up or has_replica(self._patterns):
             patterns = await count_rows(self._patterns.live, self._clock())
-        if is_redis_up:
+        if is_redis_up and has_replica(self._producers):
             latest = Query(self._clock(), sort_by="reported_at", descending=True, limit=MAX_PRODUCERS)
             producers = [
                 ProducerReport(source=row.source, status=row.status, reported_at=row.reported_at)
                 for row, *_ in (await self._producers.live.queries.page(latest)).rows
+                if row.reports
             ]
         content = DiscoveryHealth(**health, patterns=patterns, producers=producers)
         send(resp, content, _http_status(health["status"]))

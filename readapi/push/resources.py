@@ -5,11 +5,11 @@ from http import HTTPStatus
 
 from falcon.asgi import Request, Response, WebSocket
 
-from readapi.access.guard import SUBPROTOCOL
 from readapi.http.client_stream import MAX_EVENT_ID_LENGTH
 from readapi.http.identities import identity_of
 from readapi.http.operation import Resource, operation
 from readapi.http.problems import Problem, invalid
+from readapi.http.websocket_refusal import SUBPROTOCOL
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.push.client_connections import event_stream, serve_websocket
 from readapi.push.event_ids import parse_id, split_id

@@ -20,7 +20,8 @@ from readapi.access.origins import check_origin
 from readapi.http.client_stream import END_SECONDS
 from readapi.http.identities import identity_of
 from readapi.http.parameters import parse_parameters
-from readapi.http.problems import MEDIA_TYPE, Problem
+from readapi.http.problems import Problem
+from readapi.http.websocket_refusal import refuse_handshake
 from readapi.patterns.list_filters import CallerWorkspace, QueryParameters
 from readapi.ports.errors import UnavailableError
 from readapi.push.hub import Hub
@@ -212,9 +213,9 @@ class SocketIoApplication:
 
 
 async def _refuse(scope: dict[str, Any], send: Any, problem: Problem) -> None:
+    status, headers, body = problem.status.value, problem.encoded_headers(), orjson.dumps(problem.document())
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
+        await refuse_handshake(scope, send, status, headers, body, str(problem))
         return
-    headers = [(b"content-type", MEDIA_TYPE.encode())]
-    await send({"type": "http.response.start", "status": problem.status.value, "headers": headers})
-    await send({"type": "http.response.body", "body": orjson.dumps(problem.document())})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

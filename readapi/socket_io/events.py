@@ -64,7 +64,7 @@ def _updates(message: Mapping[str, Any]) -> Iterator[Event]:
             run = change["backtest"]
             name = "backtest_result" if run["status"] in ENDED else "backtest_progress"
             yield name, {"event": {"type": name, "data": run}}
-        else:
+        elif change["row"]["reports"]:
             yield "system_health", {"health_data": change["row"]}
 
 

@@ -1,4 +1,4 @@
-"""Live push through plain ASGI: uvicorn with its own protocols, and hypercorn."""
+"""Live push through plain ASGI: uvicorn with its own protocols, hypercorn, and daphne."""
 
 import asyncio
 import socket
@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import orjson
 import pytest
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from readapi.http import queued_stream
 from readapi.ports.commits import CommitId
 from readapi.push.connections import PushBounds
 from readapi.push.subscribers import CODE_TOO_SLOW, MAX_UNSENT_BYTES, TOO_SLOW
+from tests.integration.daphne_server import DaphneServer
 from tests.integration.push_server import (
     PushServer,
     UvicornServer,
@@ -54,7 +56,10 @@ SERVERS = {
     "uvicorn": partial(UvicornServer, options={"http": "httptools", "ws": "websockets-sansio"}),
     "uvicorn-wsproto-h11": partial(UvicornServer, options={"http": "h11", "ws": "wsproto"}),
     "hypercorn": HypercornServer,
+    "daphne": DaphneServer,
 }
+WAITING_SERVERS = [name for name in SERVERS if name != "daphne"]
+"""The servers whose ``send`` waits for a client that does not read."""
 
 
 @pytest.fixture(params=SERVERS)
@@ -97,6 +102,35 @@ def test_both_transports_send_the_same_messages(server: PushServer) -> None:
         assert symbols_in(next_changes(events)) == ["S3"]
 
 
+REFUSED = "/ws/patterns?confidence_min=7"
+
+
+@pytest.mark.parametrize("server", WAITING_SERVERS, indirect=True)
+def test_a_websocket_is_refused_by_the_problem(server: PushServer) -> None:
+    with pytest.raises(InvalidStatus) as refused, server.websocket(REFUSED):
+        pass
+    response = refused.value.response
+    assert (response.status_code, response.headers["Content-Type"]) == (400, "application/problem+json")
+    assert orjson.loads(bytes(response.body or b""))["errors"][0]["field"] == "confidence_min"
+    assert connections(server) == (0, 0)
+
+
+@pytest.mark.parametrize("server", ["daphne"], indirect=True)
+def test_a_websocket_gets_the_problem_and_is_closed_where_the_server_cannot_answer_its_handshake(
+    server: PushServer,
+) -> None:
+    for offered in (None, ["bearer", "token"]):
+        with server.websocket(REFUSED, subprotocols=offered) as connection:
+            assert connection.subprotocol == (offered and "bearer")
+            problem = receive(connection)
+            assert (problem["status"], problem["errors"][0]["field"]) == (400, "confidence_min")
+            with pytest.raises(ConnectionClosed) as closed:
+                connection.recv(timeout=20)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 3_400
+    assert connections(server) == (0, 0)
+
+
 def connections(server: PushServer) -> tuple[float, float]:
     """Return the numbers of connected WebSockets and event streams."""
     return server.metric("connections", transport="websocket"), server.metric("connections", transport="sse")
@@ -125,6 +159,7 @@ def unsent_bytes(server: PushServer) -> int:
     return sum(client.stream.unsent_bytes for client in clients)
 
 
+@pytest.mark.parametrize("server", WAITING_SERVERS, indirect=True)
 def test_a_client_that_reads_nothing_is_dropped_with_a_reason_and_delays_no_other(server: PushServer) -> None:
     with (
         open_slow_stream(server) as slow_stream,

@@ -81,6 +81,7 @@ def test_a_client_receives_the_rows_of_any_read_model_that_match(server: PushSer
                     "metrics": {},
                     "event_id": "",
                     "extra": {},
+                    "unmatched_expiries": 0,
                     "position": "market-0=1",
                 },
             }

@@ -18,6 +18,7 @@ from domain.events import (
     SymbolChanged,
     SymbolDelisted,
     SymbolListed,
+    UndatedExpiry,
     UniverseChanged,
     UniverseDefined,
 )
@@ -231,16 +232,23 @@ def expected_activity(events: list[Event]) -> ReadModelContent:
 
 
 def expected_producers(events: list[Event]) -> ReadModelContent:
-    """The latest health report of each producer."""
+    """The latest health report of each producer, and the number of its expiries that ended no detection."""
     model = ReadModelContent()
     for position, event in enumerate(events, 1):
-        if not isinstance(event, HealthReported):
+        if not isinstance(event, HealthReported | UndatedExpiry):
             continue
-        row = model.rows.get(event.source, {"source": event.source, "reports": 0, "reported_at": -inf})
-        row = {**row, "reports": row["reports"] + 1}
-        if event.occurred_at >= row["reported_at"]:
-            row |= {"status": event.status, "reported_at": event.occurred_at, "metrics": event.metrics}
-            row |= {"event_id": event.event_id, "extra": event.extra}
+        unknown = {"status": "unknown", "reported_at": -inf, "metrics": {}, "event_id": "", "extra": {}}
+        numbers = {"reports": 0, "unmatched_expiries": 0}
+        row = dict(model.rows.get(event.source, {"source": event.source, **unknown, **numbers}))
+        if isinstance(event, UndatedExpiry):
+            row["unmatched_expiries"] += 1
+            if not row["reports"]:
+                row["reported_at"] = max(row["reported_at"], event.occurred_at)
+        else:
+            if not row["reports"] or event.occurred_at >= row["reported_at"]:
+                row |= {"status": event.status, "reported_at": event.occurred_at, "metrics": event.metrics}
+                row |= {"event_id": event.event_id, "extra": event.extra}
+            row["reports"] += 1
         model.put(event.source, row, position)
     model.place(Producers)
     return model

@@ -299,6 +299,29 @@ def test_a_message_from_the_future_is_refused_with_the_reason(client: httpx.Clie
     assert (letter["code"], letter["via"]) == ("in-the-future", "http")
 
 
+def test_an_expiry_without_a_time_ends_the_latest_detection_or_is_counted_for_its_producer(
+    client: httpx.Client,
+) -> None:
+    expiry = {
+        "event_type": "pattern_expired",
+        "source": "undated",
+        "data": {"symbol": "ENDS", "pattern": "Weekly_Breakout"},
+    }
+    now = time.time()
+    earlier, latest = (detection("ENDS", timestamp=now - age) for age in (60, 30))
+    post(client, [earlier])
+    after = post(client, [latest, expiry])
+    [row] = client.get("/api/patterns/scan?symbols=ENDS", headers=after).json()["patterns"]
+    assert row["id"].endswith(f":{round((now - 60) * 1000)}")
+    written = client.post("/api/events", json=[expiry | {"event_id": f"undated-{number}"} for number in range(3)])
+    assert [event["type"] for event in written.json()["events"]] == ["PatternExpired", *["UndatedExpiry"] * 2]
+    after = {"TickView-Min-Position": written.headers["TickView-Position"]}
+    producer = client.get("/api/read-models/producers/undated", headers=after).json()["row"]
+    assert (producer["unmatched_expiries"], producer["reports"], producer["status"]) == (2, 0, "unknown")
+    reported = client.get("/api/pattern-discovery/health").json()["producers"]
+    assert "undated" not in {producer["source"] for producer in reported}
+
+
 def test_health_reports_read_models_servers_and_producers(client: httpx.Client) -> None:
     header = post(client, [{"event_type": "system_health", "source": "p-1", "status": "healthy", "metrics": {}}])
     for path in ("/api/patterns/scan", "/api/backtests", "/api/dashboard/stats", "/api/patterns/health"):

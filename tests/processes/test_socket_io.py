@@ -5,8 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 from socketio import RedisManager
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as connect_websocket
+from websockets.typing import Origin
 
 from infra.access.tokens import create_token
 from infra.redis.connections import connect
@@ -131,3 +135,8 @@ def test_a_foreign_page_is_refused(client: httpx.Client) -> None:
     refused = client.get(path, headers=headers)
     assert (refused.status_code, refused.json()["type"]) == (403, "urn:tickview:problem:foreign-origin")
     assert client.get(path).status_code == 200
+    url = str(client.base_url).replace("http:", "ws:") + "/socket.io/?EIO=4&transport=websocket"
+    with pytest.raises(InvalidStatus) as handshake, connect_websocket(url, origin=Origin("http://foreign.example")):
+        pass
+    problem = orjson.loads(bytes(handshake.value.response.body or b""))
+    assert (handshake.value.response.status_code, problem["type"]) == (403, "urn:tickview:problem:foreign-origin")

@@ -29,6 +29,7 @@ from domain.events import (
     SymbolChanged,
     SymbolDelisted,
     SymbolListed,
+    UndatedExpiry,
     UniverseChanged,
     UniverseDefined,
 )
@@ -127,6 +128,7 @@ EXAMPLES: tuple[Event, ...] = (
     PatternDetected(**PATTERN, **MEASURES),
     PatternUpdated(**PATTERN, **MEASURES),
     PatternExpired(**PATTERN, reason="elapsed"),
+    UndatedExpiry(**COMMON, symbol="BRK.B", pattern="Weekly_Breakout", tier="daily", detected_by=1757001605.25),
     BacktestProgressed(
         **BACKTEST,
         progress=0.25,
@@ -295,6 +297,7 @@ finite = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 fields: dict[str, st.SearchStrategy[Any]] = {
     "occurred_at": times,
     "detected_at": times,
+    "detected_by": st.none() | times,
     "expires_at": st.none() | times,
     "estimated_completion": st.none() | times,
     "extra": objects,
@@ -333,7 +336,7 @@ def test_an_event_survives_encoding(example: Event, data: st.DataObject) -> None
     list(
         zip(
             EXAMPLES,
-            ["symbol-BRK.B"] * 3
+            ["symbol-BRK.B"] * 4
             + ["backtest-backtest_1757001600_ab12cd34"] * 3
             + ["source-tickstock_pl"]
             + ["symbol-BRK.B"] * 3

@@ -34,7 +34,7 @@ SELF_SUFFICIENT = {
     "patterns": {"PatternDetected", "PatternUpdated"},
     "backtests": {"BacktestProgressed", "BacktestCompleted", "BacktestFailed"},
     "activity": set(EVENT_TYPES) - {"PositionLost"},
-    "producers": {"HealthReported"},
+    "producers": {"HealthReported", "UndatedExpiry"},
     "symbols": {"SymbolListed", "SymbolChanged"},
     "universes": {"UniverseDefined", "UniverseChanged"},
     "workspaces": {event_type.__name__ for event_type in WORKSPACE_EVENT_TYPES} - {"UserForgotten"},

@@ -15,6 +15,7 @@ from projections.base import Group, Projection, decode_row
 from projections.checks import ProjectionError
 from projections.fold import DecodedEntry, decode_entries
 from projections.patterns import ActivePatterns, PatternRow
+from projections.producers import Producers
 from projections.queries import Timeline
 from projections.registry import READ_MODELS, register_projection
 from projections.row_history import (
@@ -293,7 +294,7 @@ def test_merging_read_models_and_the_log_of_the_users_have_no_history() -> None:
     def refusal(name: str) -> str | None:
         return history_refusal(type("Historic", (type(READ_MODELS[name]),), {"history": "its_history"}))
 
-    assert {name for name in READ_MODELS if refusal(name)} == {Activity.name, Workspaces.name}
+    assert {name for name in READ_MODELS if refusal(name)} == {Activity.name, Producers.name, Workspaces.name}
     assert "merges rows" in str(refusal(Activity.name))
     assert "folds the logs 'users'" in str(refusal(Workspaces.name))
 

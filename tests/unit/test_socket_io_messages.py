@@ -66,6 +66,14 @@ def test_a_run_that_has_ended_is_a_result() -> None:
     ]
 
 
+def test_a_producer_that_has_not_reported_has_no_health() -> None:
+    rows = [{"source": source, "status": "healthy", "reports": reports} for source, reports in (("a", 0), ("b", 1))]
+    changes = [{"op": "set", "row": row} for row in rows]
+    assert events("updates", "changes", topic="producers", changes=changes) == [
+        ("system_health", {"health_data": rows[1]})
+    ]
+
+
 def test_resets_and_drops_are_events_and_heartbeats_are_not() -> None:
     assert events("updates", "heartbeat") == events("patterns", "ready", resumed=False) == []
     assert events("patterns", "reset", reason="lost") == [("reset", {"id": "id", "reason": "lost"})]
