@@ -16,7 +16,9 @@ from projections.queries import RowQueries
 from projections.workspaces import Workspaces
 from readapi.access.guard import Guard, access_rules
 from readapi.access.origins import CrossOrigin
+from readapi.audit.auditing import AuditCheckResource, AuditHeadResource, AuditVerifyResource
 from readapi.audit.resources import AuditEventsResource, AuditStreamResource, AuditVerificationResource
+from readapi.audit.subjects import AuditListResource, AuditPatternResource
 from readapi.backtests.resources import BacktestResource, BacktestsResource
 from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.symbols import SymbolResource, SymbolsResource
@@ -47,13 +49,16 @@ from readapi.operations.projections import (
     ParkedKeysResource,
     ProjectionsResource,
     ReplayResource,
+    ReplayVerificationResource,
     RollbackResource,
+    SwitchResource,
 )
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import StatisticsResource, SummaryResource
 from readapi.patterns.pattern import PatternResource
 from readapi.patterns.scan import ScanResource
 from readapi.ports.archive import History
+from readapi.ports.audit import Auditor
 from readapi.ports.commands import Commands
 from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import Operations
@@ -73,12 +78,14 @@ ReadModels = Mapping[str, ReadModel[RowQueries[Any]]]
 
 @dataclass(frozen=True)
 class ArchivePorts:
-    """The ports to the archive: the histories of read models, and the history of all events."""
+    """The ports to the archive: the histories of read models, the history of all events, and the auditor."""
 
     histories: Mapping[str, RowHistory]
     """The history of each read model that has one, by the name of the read model."""
     history: History | None
     """The history of all events. None if there is no archive."""
+    auditor: Auditor | None
+    """Verifies the archive. None if there is no archive."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +198,12 @@ def _audit_routes(archive: ArchivePorts) -> dict[str, object]:
     return {
         "/api/audit/events": AuditEventsResource(archive.history),
         "/api/audit/streams/{stream:path}": AuditStreamResource(archive.history),
+        "/api/audit/patterns/{pattern_id:path}": AuditPatternResource(archive.history),
+        "/api/audit/lists/{list_id}": AuditListResource(archive.history),
         "/api/audit/verification": AuditVerificationResource(archive.history),
+        "/api/audit/verify": AuditVerifyResource(archive.auditor),
+        "/api/audit/head": AuditHeadResource(archive.auditor),
+        "/api/audit/check": AuditCheckResource(archive.auditor),
     }
 
 
@@ -208,6 +220,8 @@ def _projection_routes(operations: Operations) -> dict[str, object]:
     return {
         "/api/projections": ProjectionsResource(operations),
         "/api/projections/{name}/replay": ReplayResource(operations),
+        "/api/projections/{name}/verify": ReplayVerificationResource(operations),
+        "/api/projections/{name}/switch": SwitchResource(operations),
         "/api/projections/{name}/rollback": RollbackResource(operations),
         "/api/projections/{name}/parked": ParkedKeysResource(operations),
         "/api/projections/{name}/parked/{key}/retry": ParkedKeyRetryResource(operations),
