@@ -1,7 +1,7 @@
 """The Falcon application: its ports, its routes and its middleware."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from readapi.compatibility.tickstock.middleware import TickstockMiddleware
 from readapi.console.resources import console_routes
 from readapi.http.asgi import Lifespan
 from readapi.http.mounting import DocumentedApplication
-from readapi.http.openapi import DocumentResource, document
+from readapi.http.openapi import DocumentResource, Section, document
 from readapi.http.problems import Application, handle_errors
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
@@ -128,28 +128,22 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     registry = CollectorRegistry()
     request_metrics = RequestMetrics(registry)
     hub.metrics.register(registry)
-    clock, catalogue = runtime.clock, hub.catalogue
-    workspace = CallerWorkspace(ports.read_models[Workspaces.name])
-    routes = {
-        **push_routes(hub, workspace),
-        **_pattern_routes(ports, catalogue, workspace, clock),
-        **_backtest_routes(ports),
-        **_audit_routes(ports.archive),
-        **_recording_routes(ports.commands),
-        **_projection_routes(ports.operations),
-        **_catalogue_routes(ports.read_models, catalogue, clock),
-        **_user_routes(ports, clock),
-        **_read_model_routes(ports, clock),
-        **_health_routes(ports, request_metrics, clock),
-        "/metrics": MetricsResource(
-            request_metrics,
-            runtime.process_registry or registry,
-            ports.operations,
-            ports.read_models[ActivePatterns.name],
-        ),
+    openapi = DocumentResource()
+    metrics = MetricsResource(
+        request_metrics, runtime.process_registry or registry, ports.operations, ports.read_models[ActivePatterns.name]
+    )
+    service = {
+        **_health_routes(ports, request_metrics, runtime.clock),
+        "/metrics": metrics,
+        "/openapi.json": openapi,
     }
-    described = document(routes, guarded=guard.authenticator is not None)
-    routes["/openapi.json"] = DocumentResource(described)
+    sections = (
+        *_sections(ports, hub, runtime.clock),
+        Section("Service", "Health, performance, metrics, and this document.", service),
+    )
+    routes = {path: resource for section in sections for path, resource in section.routes.items()}
+    described = document(sections, guarded=guard.authenticator is not None)
+    openapi.show(described)
     routes |= console_routes(has_own_root=host is None)
     access_rules(routes)
     app = host or DocumentedApplication(media_type=falcon.MEDIA_JSON)
@@ -162,7 +156,7 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     app.add_middleware(guard)
     if runtime.compatibility:
         patterns = ports.read_models[ActivePatterns.name]
-        app.add_middleware(TickstockMiddleware(routes, patterns, catalogue, ports.operations, clock))
+        app.add_middleware(TickstockMiddleware(routes, patterns, hub.catalogue, ports.operations, runtime.clock))
     if guard.origins and host is None:
         app.add_middleware(CrossOrigin(guard.origins))
     app.add_middleware(runtime.lifespan)
@@ -170,6 +164,24 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     for path, resource in routes.items():
         app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
     return app
+
+
+def _sections(ports: Ports, hub: Hub, clock: Callable[[], float]) -> Iterator[Section]:
+    """Yield the parts of the API, in the order of the API reference."""
+    models, catalogue = ports.read_models, hub.catalogue
+    workspace = CallerWorkspace(models[Workspaces.name])
+    patterns = _pattern_routes(ports, catalogue, workspace, clock)
+    yield Section("Patterns", "The active patterns, now and at a moment of the past.", patterns)
+    yield Section("Push", "Live changes of read models as server-sent events.", push_routes(hub, workspace))
+    yield Section("Backtests", "Backtest runs with progress and results.", _backtest_routes(ports))
+    yield Section("Catalogue", "Symbols, universes, and statistics.", _catalogue_routes(models, catalogue, clock))
+    yield Section("Workspaces", "Watchlists and filter presets of the user.", _user_routes(ports, clock))
+    yield Section("Read models", "The rows of every read model, also of plug-ins.", _read_model_routes(ports, clock))
+    recording = _recording_routes(ports.commands)
+    yield Section("Recording", "Messages of producers, and messages that could not be read.", recording)
+    yield Section("Audit", "The history of all events, its verification and its heads.", _audit_routes(ports.archive))
+    operations = _projection_routes(ports.operations)
+    yield Section("Operations", "Replay, verification and switch of read models, and parked keys.", operations)
 
 
 def _pattern_routes(
