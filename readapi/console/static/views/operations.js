@@ -1,13 +1,13 @@
 /** Operations: whether everything is all right, and if not, where. Commands for replay, rollback and dead letters. */
 import { useState } from "preact/hooks";
-import { load } from "../api.js";
-import { AnswerNotice, Empty, ErrorNotice, Status } from "../components/notices.js";
+import { AnswerNotice, Empty, Status } from "../components/notices.js";
 import { Table } from "../components/table.js";
 import { dateTime, duration, number, words } from "../format.js";
 import { useAnswer } from "../hooks.js";
 import { html } from "../html.js";
 import { DeadLetters } from "./operations_dead_letters.js";
 import { ParkedKeys } from "./operations_parked_keys.js";
+import { Replay } from "./operations_replay.js";
 
 /** Milliseconds between two looks at the service. */
 const INTERVAL = 2_000;
@@ -95,19 +95,9 @@ function Verdict({ health }) {
 /** @param {{projections: any[], reload: () => void}} props */
 function ReadModelBuilds({ projections, reload }) {
   const [parked, setParked] = useState("");
-  const [error, setError] = useState(/** @type {any} */ (null));
-  const command = async (/** @type {string} */ name, /** @type {"replay" | "rollback"} */ verb) => {
-    if (!confirm(`${words(verb)} of the read model ${name}?`)) return;
-    try {
-      await load(`api/projections/${encodeURIComponent(name)}/${verb}`, { method: "POST" });
-      setError(null);
-      reload();
-    } catch (failure) {
-      setError(failure);
-    }
-  };
+  const [replayed, setReplayed] = useState("");
+  const model = projections.find((each) => each.name === replayed);
   return html`<h2>Read models</h2>
-    ${error && html`<${ErrorNotice} error=${error} />`}
     <${Table}
       caption="Builds of the read models"
       keyOf=${(/** @type {any} */ model) => model.name}
@@ -136,19 +126,17 @@ function ReadModelBuilds({ projections, reload }) {
           name: "commands",
           label: "Commands",
           show: (/** @type {any} */ model) =>
-            html`<button aria-label=${`Replay ${model.name}`} onClick=${() => command(model.name, "replay")}>
-                Replay
-              </button>
-              <button
-                aria-label=${`Roll back ${model.name}`}
-                disabled=${!model.previous}
-                onClick=${() => command(model.name, "rollback")}
-              >
-                Roll back
-              </button>`,
+            html`<button
+              aria-label=${`Replay or roll back ${model.name}`}
+              aria-expanded=${model.name === replayed ? "true" : "false"}
+              onClick=${() => setReplayed(model.name === replayed ? "" : model.name)}
+            >
+              Replay or roll back
+            </button>`,
         },
       ]}
     />
+    ${model && html`<${Replay} key=${model.name} model=${model} onChange=${reload} onClose=${() => setReplayed("")} />`}
     ${parked && html`<${ParkedKeys} model=${parked} onClose=${() => setParked("")} />`}
     <${Partitions} projections=${projections} />`;
 }
