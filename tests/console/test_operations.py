@@ -16,10 +16,11 @@ from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
 from infra.redis.connections import connect
 from projections.ports import Segment
+from tests import servers
 from tests.console.barriers import serious_barriers
 from tests.console.service import ConsoleService
 from tests.events import pattern_detected
-from tests.processes.api_service import detection, read_model_state
+from tests.processes.api_service import api, detection, read_model_state
 from tests.processes.roles import wait_until
 
 
@@ -64,7 +65,7 @@ def test_a_replay_is_watched_verified_switched_and_rolled_back(
     new = started["building"]
     expect(builds.nth(3)).to_contain_text(new)
     panel.get_by_role("button", name=f"Verify: compare {new} with {live}").click()
-    expect(panel).to_contain_text(f"1 differences between {live} and {new}")
+    expect(panel).to_contain_text(f"1 difference between {live} and {new}")
     row = panel.get_by_role("row").filter(has_text="confidence")
     expect(panel.get_by_role("table", name="Differences")).to_contain_text(key)
     expect(row.locator("del")).to_have_text("0.25")
@@ -119,21 +120,24 @@ def test_parked_keys_are_shown_with_their_error(page: Page, parked_key: str) -> 
     expect(panel.get_by_role("alert")).to_have_count(0)
 
 
-def test_an_unavailable_service_is_named(page: Page) -> None:
-    problem = {
-        "type": "urn:tickview:problem:unavailable",
-        "status": 503,
-        "detail": "Redis cannot be reached; try again",
-    }
-    page.route(
-        "**/api/projections",
-        lambda route: route.fulfill(status=503, content_type="application/problem+json", body=orjson.dumps(problem)),
-    )
+def test_an_unavailable_service_is_named_until_it_is_back(page: Page) -> None:
+    port = servers.free_port()
+    with api(f"redis://127.0.0.1:{port}") as client:
+        page.goto(f"{client.base_url}/#/operations")
+        expect(page.get_by_role("alert")).to_contain_text("Redis cannot be reached")
+        expect(page.locator("header .health")).to_contain_text("unhealthy")
+        with servers.valkey(port=port):
+            expect(page.get_by_role("table", name="Builds of the read models")).to_be_visible()
+            expect(page.get_by_role("alert")).to_have_count(0)
+            expect(page.locator(".verdict")).to_contain_text("Role project")
+
+
+def test_a_gap_is_listed_with_its_reason(page: Page, service: ConsoleService) -> None:
+    with connect(service.redis_url) as redis:
+        redis.client_kill_filter(_type="pubsub")
     page.goto("/#/operations")
-    expect(page.get_by_role("alert")).to_contain_text("Redis cannot be reached")
-    page.unroute("**/api/projections")
-    expect(page.get_by_role("table", name="Builds of the read models")).to_be_visible()
-    expect(page.get_by_role("alert")).to_have_count(0)
+    gaps = page.get_by_role("table", name="Times in which a recorder did not hear a way")
+    expect(gaps.get_by_role("row").nth(1)).to_contain_text("pubsub")
 
 
 def test_a_reader_is_told_the_missing_scope(page: Page, service: ConsoleService, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tests.console.service import ConsoleService
 
 def test_the_page_shows_every_operation_by_tag(page: Page, service: ConsoleService) -> None:
     page.goto("/docs")
-    expect(page.get_by_role("heading", level=1)).to_have_text("API reference")
+    expect(page.get_by_role("heading", level=1)).to_have_text("API")
     document = service.client.get("/openapi.json").json()
     operations = [operation for methods in document["paths"].values() for operation in methods.values()]
     expect(page.locator("details.operation")).to_have_count(len(operations))

@@ -22,7 +22,7 @@ const VIEWS = {
   "read-models": { label: "Read models", View: ReadModels },
   audit: { label: "Audit", View: Audit },
   operations: { label: "Operations", View: Operations },
-  reference: { label: "API reference", View: Reference },
+  reference: { label: "API", View: Reference },
 };
 
 /** The view of an address that names none: the page `/docs` begins with the API reference. */

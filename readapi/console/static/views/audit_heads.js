@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { load } from "../api.js";
 import { JobState, useJob } from "../components/job.js";
-import { ErrorNotice, Status } from "../components/notices.js";
+import { ErrorNotice } from "../components/notices.js";
 import { Table } from "../components/table.js";
 import { save } from "../download.js";
 import { number } from "../format.js";
@@ -92,9 +92,8 @@ function Checked({ result }) {
   const verdict = result.ok
     ? "The present history extends these heads"
     : "The present history does not extend these heads, or their signature is not accepted";
-  return html`<p class=${`notice ${result.ok ? "" : "error"}`} role="status">
-      <${Status} status=${result.ok ? "healthy" : "unhealthy"} /> ${` ${verdict}. Taken at ${result.taken_at}; `}
-      signature: ${result.signature}.
+  return html`<p class=${`notice ${result.ok ? "good" : "error"}`} role="status">
+      ${`${verdict}. Taken at ${result.taken_at}; `} signature: ${result.signature}.
     </p>
     <${Table}
       caption="Checked heads"

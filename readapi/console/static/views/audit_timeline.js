@@ -90,8 +90,8 @@ function TimelineEvent({ event, changes }) {
             ([name, before, after]) =>
               html`<tr key=${name}>
                 <th scope="row">${name}</th>
-                <td>${before === undefined ? "–" : html`<del>${value(before)}</del>`}</td>
-                <td><ins>${value(after)}</ins></td>
+                <td>${before === undefined ? "–" : html`<del>${shown(name, before)}</del>`}</td>
+                <td><ins>${shown(name, after)}</ins></td>
               </tr>`,
           )}
         </tbody>
@@ -99,6 +99,15 @@ function TimelineEvent({ event, changes }) {
     }
     <p class="hash">Hash <code>${event.hash ?? "not archived yet"}</code></p>
   </li>`;
+}
+
+/**
+ * Show a value of an event. The names of times end with `_at`.
+ * @param {string} name
+ * @param {unknown} content
+ */
+function shown(name, content) {
+  return value(content, name.endsWith("_at") ? "epoch seconds" : null);
 }
 
 /**

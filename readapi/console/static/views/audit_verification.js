@@ -59,9 +59,8 @@ function Result({ run }) {
   const { result } = run;
   const part = [run.log, run.since && `from ${run.since}`, run.until && `to ${run.until}`].filter(Boolean).join(", ");
   const verdict = result.ok ? "Everything fits" : "Something does not fit";
-  return html`<p class=${`notice ${result.ok ? "" : "error"}`} role="status">
-      <${Status} status=${result.ok ? "healthy" : "unhealthy"} />
-      ${` ${verdict}: ${number(result.events)} events of ${part || "the whole archive"}, `}
+  return html`<p class=${`notice ${result.ok ? "good" : "error"}`} role="status">
+      ${`${verdict}: ${number(result.events)} events of ${part || "the whole archive"}, `}
       ${number(Math.round(result.events_per_second))} per second.
     </p>
     <${Table}

@@ -20,6 +20,7 @@ export function Operations() {
     ${
       projections.content &&
       html`<${ReadModelBuilds} projections=${projections.content.projections} reload=${projections.reload} />
+        <${Gaps} gaps=${health.content?.intake?.gaps ?? []} />
         <${DeadLetters} count=${health.content?.intake?.dead_letters ?? 0} />`
     }`;
 }
@@ -88,6 +89,28 @@ function Verdict({ health }) {
           label: "Reasons",
           show: (/** @type {any} */ part) => (part.reasons ?? []).join("; ") || "–",
         },
+      ]}
+    />`;
+}
+
+/**
+ * The latest times in which a recorder did not hear a way in.
+ * @param {{gaps: any[]}} props
+ */
+function Gaps({ gaps }) {
+  if (!gaps.length) return null;
+  return html`<h2>Gaps</h2>
+    <${Table}
+      caption="Times in which a recorder did not hear a way, so that messages may be lost"
+      keyOf=${(/** @type {any} */ gap) => `${gap.way}/${gap.recorder}/${gap.began_at}`}
+      rows=${gaps}
+      columns=${[
+        { name: "way", label: "Way", show: (/** @type {any} */ gap) => gap.way },
+        { name: "recorder", label: "Recorder", show: (/** @type {any} */ gap) => gap.recorder },
+        { name: "began", label: "From", show: (/** @type {any} */ gap) => dateTime(gap.began_at) },
+        { name: "ended", label: "To", show: (/** @type {any} */ gap) => dateTime(gap.ended_at) },
+        { name: "reason", label: "Reason", show: (/** @type {any} */ gap) => gap.reason },
+        numeric("others", "Others that heard it"),
       ]}
     />`;
 }

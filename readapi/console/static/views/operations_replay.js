@@ -106,7 +106,7 @@ function Differences({ job }) {
   const rows = new Map();
   for (const difference of differences) rows.set(difference.key, [...(rows.get(difference.key) ?? []), difference]);
   return html`<p class="notice warning" role="status">
-      ${number(count)} differences between ${job.old} and ${job.new}
+      ${number(count)} ${count === 1 ? "difference" : "differences"} between ${job.old} and ${job.new}
       ${differences.length < count ? `, of which the first ${differences.length} are below` : ""}.
     </p>
     <div class="scroll" tabindex="0" role="region" aria-label="Differences">

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { AnswerNotice, Empty } from "../components/notices.js";
 import { useAnswer } from "../hooks.js";
 import { html } from "../html.js";
-import { SchemaTree, Text, typeOf } from "./reference_schema.js";
+import { Line, SchemaTree, Text, typeOf } from "./reference_schema.js";
 
 /**
  * @typedef {object} Operation
@@ -160,7 +160,7 @@ function Parameters({ parameters }) {
 /** @param {{status: string, response: Operation["responses"][string], components: any}} props */
 function Response({ status, response, components }) {
   return html`<details class="answer" open=${status < "300"}>
-    <summary><strong>${status}</strong> ${response.description}</summary>
+    <summary><strong>${status}</strong> <${Line} text=${response.description} /></summary>
     ${
       response.headers &&
       html`<p>Headers: ${Object.keys(response.headers).map((name) => html`<code key=${name}>${name}</code>${" "}`)}</p>`

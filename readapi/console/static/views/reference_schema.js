@@ -15,9 +15,17 @@ export function Text({ text = "" }) {
     .map(
       (paragraph, index) =>
         html`<p key=${index}>
-          ${paragraph.split("`").map((part, place) => (place % 2 ? html`<code key=${place}>${part}</code>` : part))}
+          <${Line} text=${paragraph} />
         </p>`,
     );
+}
+
+/**
+ * Text with `code` in backticks.
+ * @param {{text: string}} props
+ */
+export function Line({ text }) {
+  return text.split("`").map((part, place) => (place % 2 ? html`<code key=${place}>${part}</code>` : part));
 }
 
 /**
