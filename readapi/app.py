@@ -175,7 +175,7 @@ def _sections(ports: Ports, hub: Hub, clock: Callable[[], float]) -> Iterator[Se
     yield Section("Push", "Live changes of read models as server-sent events.", push_routes(hub, workspace))
     yield Section("Backtests", "Backtest runs with progress and results.", _backtest_routes(ports))
     yield Section("Catalogue", "Symbols, universes, and statistics.", _catalogue_routes(models, catalogue, clock))
-    yield Section("Workspaces", "Watchlists and filter presets of the user.", _user_routes(ports, clock))
+    yield Section("Workspaces", "Watchlists, filter presets and alerts of the user.", _user_routes(ports, clock))
     yield Section("Read models", "The rows of every read model, also of plug-ins.", _read_model_routes(ports, clock))
     recording = _recording_routes(ports.commands)
     yield Section("Recording", "Messages of producers, and messages that could not be read.", recording)

@@ -182,6 +182,7 @@ EXAMPLE_VALUES: Mapping[str, tuple[Any, ...]] = {
     "rsi": (61.5,),
     "scope": ("read",),
     "seconds_left": (0.0,),
+    "secret": ("4f1c2a9e7b",),
     "sector": ("Technology",),
     "sharpe_ratio": (1.8,),
     "Heads.signature": (f"{'A' * 86}==",),
@@ -217,6 +218,7 @@ EXAMPLE_VALUES: Mapping[str, tuple[Any, ...]] = {
     "views": (["compact", "full"],),
     "vol": ("2.1x",),
     "way": ("http",),
+    "webhook": ("https://example.org/alerts",),
     "win_rate": (0.61,),
 }
 

@@ -7,7 +7,7 @@ import { useAnswer } from "../hooks.js";
 import { html } from "../html.js";
 import { addressOf } from "../location.js";
 
-const STREAM = /^(symbol|universe|backtest|source|user|log)-|^operations$/;
+const STREAM = /^(symbol|universe|backtest|source|user|alerts|log)-|^operations$/;
 const PATTERN = /^(.+):([^:]+):([^:]+):([0-9]+)$/;
 const LIST = /^[0-9a-f]{32}$/;
 
