@@ -170,6 +170,7 @@ EXAMPLE_VALUES: Mapping[str, tuple[Any, ...]] = {
     "producer": ("tickstock_pl",),
     "progress": (0.5,),
     "public_key": ("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA…\n-----END PUBLIC KEY-----\n",),
+    "push": (False,),
     "read_model": ("patterns",),
     "reasons": ([],),
     "recorder": ("vm-6738-dacf2a",),
