@@ -9,6 +9,7 @@ Command = Literal[
     "replay",
     "switch",
     "rollback",
+    "verify-replay",
     "retry-parked",
     "retry-dead-letter",
     "discard-dead-letter",
@@ -18,6 +19,8 @@ Command = Literal[
     "create-token",
     "revoke-token",
     "rebuild-history",
+    "verify-archive",
+    "check-heads",
 ]
 """The commands that are recorded."""
 
@@ -30,7 +33,8 @@ class CommandGiven(Event):
 
     command: Command
     target: str
-    """The target: the name of a read model or history, or the id of a dead letter, list, token or user."""
+    """The target: the name of a read model, history or log, the time of heads, or the id of a dead letter, list, token
+    or user."""
     details: dict[str, Any] = NO_VALUES
     """The options of the command."""
 

@@ -95,8 +95,8 @@ def _add_to_flask(app: "Flask") -> None:
     except ModuleNotFoundError as error:
         raise ImportError("init_app needs a2wsgi for a Flask application: install tickview[flask]") from error
     application = _service().add_to(None)
-    # The root belongs to the host, as in a Falcon application.
-    paths = [route.path for route in inspect_routes(application) if route.path != "/"]
+    # The root and the API reference belong to the host, as in a Falcon application.
+    paths = [route.path for route in inspect_routes(application) if route.path not in ("/", "/docs")]
     add_to_flask(app, MountedApplication(application), paths)
 
 

@@ -1,7 +1,7 @@
 """The Falcon application: its ports, its routes and its middleware."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from projections.queries import RowQueries
 from projections.workspaces import Workspaces
 from readapi.access.guard import Guard, access_rules
 from readapi.access.origins import CrossOrigin
+from readapi.audit.auditing import AuditCheckResource, AuditHeadResource, AuditVerifyResource
 from readapi.audit.resources import AuditEventsResource, AuditStreamResource, AuditVerificationResource
+from readapi.audit.subjects import AuditListResource, AuditPatternResource
 from readapi.backtests.resources import BacktestResource, BacktestsResource
 from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.symbols import SymbolResource, SymbolsResource
@@ -25,7 +27,7 @@ from readapi.compatibility.tickstock.middleware import TickstockMiddleware
 from readapi.console.resources import console_routes
 from readapi.http.asgi import Lifespan
 from readapi.http.mounting import DocumentedApplication
-from readapi.http.openapi import DocumentResource, document
+from readapi.http.openapi import DocumentResource, Section, document
 from readapi.http.problems import Application, handle_errors
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
@@ -47,13 +49,16 @@ from readapi.operations.projections import (
     ParkedKeysResource,
     ProjectionsResource,
     ReplayResource,
+    ReplayVerificationResource,
     RollbackResource,
+    SwitchResource,
 )
 from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import StatisticsResource, SummaryResource
 from readapi.patterns.pattern import PatternResource
 from readapi.patterns.scan import ScanResource
 from readapi.ports.archive import History
+from readapi.ports.audit import Auditor
 from readapi.ports.commands import Commands
 from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import Operations
@@ -73,12 +78,14 @@ ReadModels = Mapping[str, ReadModel[RowQueries[Any]]]
 
 @dataclass(frozen=True)
 class ArchivePorts:
-    """The ports to the archive: the histories of read models, and the history of all events."""
+    """The ports to the archive: the histories of read models, the history of all events, and the auditor."""
 
     histories: Mapping[str, RowHistory]
     """The history of each read model that has one, by the name of the read model."""
     history: History | None
     """The history of all events. None if there is no archive."""
+    auditor: Auditor | None
+    """Verifies the archive. None if there is no archive."""
 
 
 @dataclass(frozen=True)
@@ -121,28 +128,22 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     registry = CollectorRegistry()
     request_metrics = RequestMetrics(registry)
     hub.metrics.register(registry)
-    clock, catalogue = runtime.clock, hub.catalogue
-    workspace = CallerWorkspace(ports.read_models[Workspaces.name])
-    routes = {
-        **push_routes(hub, workspace),
-        **_pattern_routes(ports, catalogue, workspace, clock),
-        **_backtest_routes(ports),
-        **_audit_routes(ports.archive),
-        **_recording_routes(ports.commands),
-        **_projection_routes(ports.operations),
-        **_catalogue_routes(ports.read_models, catalogue, clock),
-        **_user_routes(ports, clock),
-        **_read_model_routes(ports, clock),
-        **_health_routes(ports, request_metrics, clock),
-        "/metrics": MetricsResource(
-            request_metrics,
-            runtime.process_registry or registry,
-            ports.operations,
-            ports.read_models[ActivePatterns.name],
-        ),
+    openapi = DocumentResource()
+    metrics = MetricsResource(
+        request_metrics, runtime.process_registry or registry, ports.operations, ports.read_models[ActivePatterns.name]
+    )
+    service = {
+        **_health_routes(ports, request_metrics, runtime.clock),
+        "/metrics": metrics,
+        "/openapi.json": openapi,
     }
-    described = document(routes, guarded=guard.authenticator is not None)
-    routes["/openapi.json"] = DocumentResource(described)
+    sections = (
+        *_sections(ports, hub, runtime.clock),
+        Section("Service", "Health, performance, metrics, and this document.", service),
+    )
+    routes = {path: resource for section in sections for path, resource in section.routes.items()}
+    described = document(sections, guarded=guard.authenticator is not None)
+    openapi.show(described)
     routes |= console_routes(has_own_root=host is None)
     access_rules(routes)
     app = host or DocumentedApplication(media_type=falcon.MEDIA_JSON)
@@ -155,7 +156,7 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     app.add_middleware(guard)
     if runtime.compatibility:
         patterns = ports.read_models[ActivePatterns.name]
-        app.add_middleware(TickstockMiddleware(routes, patterns, catalogue, ports.operations, clock))
+        app.add_middleware(TickstockMiddleware(routes, patterns, hub.catalogue, ports.operations, runtime.clock))
     if guard.origins and host is None:
         app.add_middleware(CrossOrigin(guard.origins))
     app.add_middleware(runtime.lifespan)
@@ -163,6 +164,24 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     for path, resource in routes.items():
         app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
     return app
+
+
+def _sections(ports: Ports, hub: Hub, clock: Callable[[], float]) -> Iterator[Section]:
+    """Yield the parts of the API, in the order of the API reference."""
+    models, catalogue = ports.read_models, hub.catalogue
+    workspace = CallerWorkspace(models[Workspaces.name])
+    patterns = _pattern_routes(ports, catalogue, workspace, clock)
+    yield Section("Patterns", "The active patterns, now and at a moment of the past.", patterns)
+    yield Section("Push", "Live changes of read models as server-sent events.", push_routes(hub, workspace))
+    yield Section("Backtests", "Backtest runs with progress and results.", _backtest_routes(ports))
+    yield Section("Catalogue", "Symbols, universes, and statistics.", _catalogue_routes(models, catalogue, clock))
+    yield Section("Workspaces", "Watchlists, filter presets and alerts of the user.", _user_routes(ports, clock))
+    yield Section("Read models", "The rows of every read model, also of plug-ins.", _read_model_routes(ports, clock))
+    recording = _recording_routes(ports.commands)
+    yield Section("Recording", "Messages of producers, and messages that could not be read.", recording)
+    yield Section("Audit", "The history of all events, its verification and its heads.", _audit_routes(ports.archive))
+    operations = _projection_routes(ports.operations)
+    yield Section("Operations", "Replay, verification and switch of read models, and parked keys.", operations)
 
 
 def _pattern_routes(
@@ -191,7 +210,12 @@ def _audit_routes(archive: ArchivePorts) -> dict[str, object]:
     return {
         "/api/audit/events": AuditEventsResource(archive.history),
         "/api/audit/streams/{stream:path}": AuditStreamResource(archive.history),
+        "/api/audit/patterns/{pattern_id:path}": AuditPatternResource(archive.history),
+        "/api/audit/lists/{list_id}": AuditListResource(archive.history),
         "/api/audit/verification": AuditVerificationResource(archive.history),
+        "/api/audit/verify": AuditVerifyResource(archive.auditor),
+        "/api/audit/head": AuditHeadResource(archive.auditor),
+        "/api/audit/check": AuditCheckResource(archive.auditor),
     }
 
 
@@ -208,6 +232,8 @@ def _projection_routes(operations: Operations) -> dict[str, object]:
     return {
         "/api/projections": ProjectionsResource(operations),
         "/api/projections/{name}/replay": ReplayResource(operations),
+        "/api/projections/{name}/verify": ReplayVerificationResource(operations),
+        "/api/projections/{name}/switch": SwitchResource(operations),
         "/api/projections/{name}/rollback": RollbackResource(operations),
         "/api/projections/{name}/parked": ParkedKeysResource(operations),
         "/api/projections/{name}/parked/{key}/retry": ParkedKeyRetryResource(operations),

@@ -94,6 +94,27 @@ class EventHistory:
                 return bool(page.events)
             after = dict(page.next)
 
+    def of_list(self, event_filter: EventFilter, list_id: str, after: Positions, limit: int) -> EventPage:
+        """Return a page of the events about a list of a user.
+
+        Reads at most ``LOG_SCAN_LIMIT`` events of the user, so that a page with fewer events is not always the last.
+
+        Args:
+            event_filter: The filter, which names the stream of the user and the log of the users.
+            list_id: The id of the watchlist or preset.
+            after: The positions behind which the page begins.
+            limit: Highest number of events.
+        """
+        events: list[PastEvent] = []
+        following: Positions | None = after
+        scanned = 0
+        while following is not None and len(events) <= limit and scanned < LOG_SCAN_LIMIT:
+            page = self.events(event_filter, following, READ_BATCH)
+            events += (event for event in page.events if _names_list(event, list_id))
+            scanned, following = scanned + READ_BATCH, page.next
+        kept = first_within(events, limit)
+        return EventPage(kept.events, _advance(after, [kept.end]) if kept.end else following)
+
     def of_pattern(self, pattern_id: str, limit: int) -> list[PastEvent]:
         """Return the first events about a pattern, including events about all tiers of its detection.
 
@@ -155,6 +176,16 @@ def _is_about(event: PastEvent, pattern_id: str) -> bool:
     if not isinstance(decoded, patterns.handles):
         return False
     return not {pattern_id, Group(patterns.group_of(pattern_id))}.isdisjoint(patterns.keys(decoded))
+
+
+def _names_list(event: PastEvent, list_id: str) -> bool:
+    """Return whether an event is about a list. The content of a forgotten event is unknown."""
+    entry = event.entry
+    try:
+        decoded = decode(entry.topic, entry.event_id, entry.state)
+    except ValueError:
+        return False
+    return getattr(decoded, "list_id", None) == list_id
 
 
 def _order(event: PastEvent) -> tuple[float, str, int]:

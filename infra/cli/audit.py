@@ -3,12 +3,10 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
-from psycopg import errors
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from infra.archive.export import Format
@@ -16,14 +14,14 @@ from infra.archive.export import export as export_archive
 from infra.archive.ranges import ArchiveRange, check_range, parse_range_end
 from infra.archive.row_history.tables import HistoryTables
 from infra.archive.row_history.versions import restart_version
-from infra.archive.verification import heads as heads_
-from infra.archive.verification.verify import Verification, record_verification
+from infra.archive.verification.heads import read_head_file
+from infra.archive.verification.verify import Verification
 from infra.bench.measurement import PROGRESS_CONSOLE
 from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.journal import record_or_warn
 from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.composition import open_database
-from infra.operations.verification import first_month, verify_everything
+from infra.operations.verification import check_heads, record_if_whole, take_signed_heads, verify_everything
 from infra.plugins import configure
 from projections.registry import READ_MODELS
 
@@ -58,15 +56,8 @@ def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None
     database = open_database(settings)
     with _progress_bars() as progress:
         verification = verify_everything(settings, database, log, bounds, progress)
-    if bounds != ArchiveRange() and not any(each.events or each.finding for each in verification.logs):
-        raise CommandError("The archive has no event in this range, so that nothing was verified.")
-    if log is None and bounds == ArchiveRange():
-        try:
-            record_verification(database, verification)
-        except errors.InsufficientPrivilege:
-            PROGRESS_CONSOLE.print(
-                "The result is not recorded, because this PostgreSQL role may only read.", style="dim"
-            )
+    if not record_if_whole(database, verification, log, bounds):
+        PROGRESS_CONSOLE.print("The result is not recorded, because this PostgreSQL role may only read.", style="dim")
     if json:
         print_json(verification.document())
     else:
@@ -151,15 +142,12 @@ def head(
         raise CommandError(
             "There is no key to sign with. Set TICKVIEW_AUDIT_KEY to the PEM file of an Ed25519 private key."
         )
-    key = heads_.read_private_key(settings.audit_key) if settings.audit_key else None
-    taken = heads_.take_heads(open_database(settings), datetime.now(UTC))
-    if key:
-        taken = heads_.sign(taken, key)
+    taken = take_signed_heads(settings, open_database(settings))
     document = taken.document()
     if json:
         return print_json(document)
     print_table(("log", "position", "hash", "recorded_at"), document["heads"], "the archive is empty")
-    signed = "signed" if key else "not signed"
+    signed = "signed" if taken.signature else "not signed"
     return console.print(f"taken at {taken.taken_at}, {signed}; use --json for a file that can be checked later")
 
 
@@ -177,19 +165,17 @@ def check(
     Example: tickview audit check head.json
     """
     settings = configure()
-    taken = heads_.read_head_file(head_file)
-    key = heads_.read_public_key(settings.audit_key) if settings.audit_key else None
-    signature = heads_.check_signature(taken, key)
+    taken = read_head_file(head_file)
     database = open_database(settings)
     with _progress_bars() as progress:
-        results = heads_.check_extension(database, taken, progress, first_month(settings))
-    rows = [result.document() for result in results]
-    ok = all(result.extends for result in results) and heads_.is_accepted(signature, key)
+        result = check_heads(settings, database, taken, progress)
+    ok = result["ok"]
     if json:
-        print_json({"ok": ok, "taken_at": taken.taken_at, "signature": signature, "heads": rows})
+        print_json(result)
     else:
-        print_table(("log", "position", "recorded_at", "extends", "detail"), rows, "the file contains no heads")
-        console.print(f"signature: {signature}")
+        columns = ("log", "position", "recorded_at", "extends", "detail")
+        print_table(columns, result["heads"], "the file contains no heads")
+        console.print(f"signature: {result['signature']}")
         console.print("today's history extends these heads" if ok else "today's history does not match this file")
     if not ok:
         raise typer.Exit(NEGATIVE_OUTCOME)

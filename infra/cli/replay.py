@@ -1,7 +1,6 @@
 """``tickview replay`` and ``tickview rollback``: rebuild a read model beside the live build, and switch back."""
 
 import time
-from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -14,20 +13,18 @@ from infra.cli.output import JsonOption, console, print_json, print_table
 from infra.cli.own_worker import ensure_worker
 from infra.composition import open_stores
 from infra.operations import commands
+from infra.operations.build_comparison import first_differences
 from infra.operations.foldability import check_build
 from infra.operations.status import read_model_statuses
 from infra.plugins import configure
 from infra.projecting import build_lifecycle
 from infra.read_models.checkpoints import logs_of
-from infra.read_models.comparison import BuildPair, Difference, compare_builds
+from infra.read_models.comparison import BuildPair, Difference
 from infra.read_models.versions import read_versions
 from projections.fingerprint import ProjectionCode
 from projections.registry import READ_MODELS
 from projections.versions import Build
 from readapi.ports.operations import ReadModelStatus
-
-DIFFERENCES_PRINTED = 100
-"""Highest number of differences in the output."""
 
 POLL_SECONDS = 0.2
 """Seconds between two reads of the progress of a build."""
@@ -155,15 +152,12 @@ def _compare(client: Redis, name: str, build: Build, *, quiet: bool) -> tuple[li
         def update(rows: int, all_rows: int) -> None:
             progress.update(task, completed=rows, total=all_rows)
 
-        differences = compare_builds(client, name, logs_of(client, name), BuildPair(live, build), progress=update)
-        first = list(islice(differences, DIFFERENCES_PRINTED))
-        return first, len(first) + sum(1 for _ in differences)
+        return first_differences(client, name, BuildPair(live, build), update)
 
 
 def _switch(client: Redis, name: str, build: Build) -> None:
     """Switch as soon as the build has caught up again with the logs, which have grown during the comparison."""
-    while not build_lifecycle.has_caught_up(client, name, read_versions(client, [name])[name], logs_of(client, name)):
-        check_build(client, name, build)
+    while not commands.has_caught_up(client, name, build):
         time.sleep(POLL_SECONDS)
     commands.switch(client, name, build)
 

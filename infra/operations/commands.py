@@ -6,6 +6,7 @@ from itertools import islice
 from redis import Redis
 
 from infra.operations.foldability import check_build, check_running
+from infra.projecting import build_lifecycle
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
@@ -13,7 +14,7 @@ from infra.redis.scans import scan_hash
 from projections.fingerprint import ProjectionCode
 from projections.ports import Segment
 from projections.registry import READ_MODELS
-from projections.versions import Build, Versions
+from projections.versions import Build, NoSuchBuildError, Versions
 from readapi.ports.errors import NoSuchReadModelError
 
 KEY_BATCH = 1_000
@@ -63,6 +64,20 @@ def replay(client: Redis, code: ProjectionCode, *, held: bool, throttle: int) ->
         return after
 
     return change_versions(client, code.read_model, begin_replay)
+
+
+def has_caught_up(client: Redis, name: str, build: Build) -> bool:
+    """Return whether the build under way has caught up with the logs.
+
+    Raises:
+        NotFoldableError: No running worker can fold the build.
+        NoSuchBuildError: The build is not under way.
+    """
+    versions = read_versions(client, [name])[name]
+    if versions.building != build:
+        raise NoSuchBuildError(f"Build {build} of {name} is not under way.")
+    check_build(client, name, build)
+    return build_lifecycle.has_caught_up(client, name, versions, logs_of(client, name))
 
 
 def switch(client: Redis, name: str, build: Build) -> None:

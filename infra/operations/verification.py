@@ -1,14 +1,17 @@
 """Verification of everything that is recorded: chains, histories, and the heads that are kept outside of PostgreSQL."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
+from typing import Any
 
 import structlog
+from psycopg.errors import InsufficientPrivilege
 
 from infra.archive.errors import AuditError
-from infra.archive.ranges import WHOLE_ARCHIVE, ArchiveRange
+from infra.archive.ranges import WHOLE_ARCHIVE, ArchiveRange, parse_range_end
+from infra.archive.verification import heads
 from infra.archive.verification.chain_walk import Progress
 from infra.archive.verification.head_comparison import compare_heads, positions_of
 from infra.archive.verification.histories import verify_histories
@@ -21,7 +24,8 @@ from infra.archive.verification.verify import (
     record_verification,
     verify,
 )
-from infra.composition import lazy_database, redis_url
+from infra.composition import lazy_database, open_database, redis_url
+from infra.operations.jobs import Report
 from infra.plugins import configure
 from infra.postgres.database import Database
 from infra.processes.errors import StartupError
@@ -51,13 +55,15 @@ def verify_everything(
         history_scope: Which part of each history to verify; None: the range.
 
     Raises:
-        AuditError: The archive does not have the log, or the key of the heads cannot be read.
+        AuditError: The archive does not have the log or any event in the range, or the key of the heads cannot be read.
         ArchiveUnavailableError: The archive cannot be reached.
     """
     # The heads come first: the archive may grow, and the heads with it, while it is verified.
     sources = _read_heads(settings)
     since = first_month(settings)
     verification = verify(database, log, archive_range, progress, positions_of(sources), since)
+    if archive_range != WHOLE_ARCHIVE and not any(each.events or each.finding for each in verification.logs):
+        raise AuditError("The archive has no event in this range, so that nothing was verified.")
     verification = compare_heads(verification, sources, log, is_whole=archive_range == WHOLE_ARCHIVE)
     scope = archive_range if history_scope is None else history_scope
     histories = verify_histories(database, all_projections(), progress, log, scope)
@@ -67,6 +73,96 @@ def verify_everything(
 def first_month(settings: Settings) -> date | None:
     """Return the first month that the archive should have. None: every month."""
     return date.fromisoformat(f"{settings.archive_since}-01") if settings.archive_since else None
+
+
+def record_if_whole(
+    database: Database, verification: Verification, log: str | None, archive_range: ArchiveRange
+) -> bool:
+    """Record the result of a verification if it is about the whole archive.
+
+    Returns:
+        False if the result should be recorded, but the PostgreSQL role may only read.
+    """
+    if log is not None or archive_range != WHOLE_ARCHIVE:
+        return True
+    try:
+        record_verification(database, verification)
+    except InsufficientPrivilege:
+        return False
+    return True
+
+
+def run_verification(settings: Settings, options: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Verify the archive, or a range of it. This is the work of a job.
+
+    Args:
+        settings: The settings, which name Redis and PostgreSQL.
+        options: ``log`` (null: every log), and the ends ``from`` and ``to`` of the range as text, or null.
+        report: A function that is told the progress.
+
+    Returns:
+        The document of the verification.
+
+    Raises:
+        StartupError: There is no archive.
+        AuditError: As ``verify_everything``.
+        ArchiveUnavailableError: The archive cannot be reached.
+    """
+    log, ends = options["log"], (options["from"], options["to"])
+    archive_range = ArchiveRange(*(None if end is None else parse_range_end(end) for end in ends))
+    database = open_database(settings)
+    verification = verify_everything(settings, database, log, archive_range, report)
+    if not record_if_whole(database, verification, log, archive_range):
+        logger.warning("verification not recorded", reason="this PostgreSQL role may only read")
+    return verification.document()
+
+
+def take_signed_heads(settings: Settings, database: Database) -> heads.HeadFile:
+    """Return the present heads, with a signature if a key is set.
+
+    Raises:
+        AuditError: The last event of a log is not the archived event, or the key cannot be read.
+        ArchiveUnavailableError: The archive cannot be reached.
+    """
+    key = heads.read_private_key(settings.audit_key) if settings.audit_key else None
+    taken = heads.take_heads(database, datetime.now(UTC))
+    return heads.sign(taken, key) if key else taken
+
+
+def check_heads(settings: Settings, database: Database, taken: heads.HeadFile, progress: Progress) -> dict[str, Any]:
+    """Check that the present history extends the heads of an earlier time, and that their signature is valid.
+
+    Args:
+        settings: The settings, which name the key of the heads.
+        database: The archive.
+        taken: The heads.
+        progress: A function that is told the progress.
+
+    Returns:
+        The document of the result.
+
+    Raises:
+        AuditError: The key cannot be read, or ``taken_at`` is no time.
+        ArchiveUnavailableError: The archive cannot be reached.
+    """
+    key = heads.read_public_key(settings.audit_key) if settings.audit_key else None
+    signature = heads.check_signature(taken, key)
+    results = heads.check_extension(database, taken, progress, first_month(settings))
+    return {
+        "ok": all(result.extends for result in results) and heads.is_accepted(signature, key),
+        "taken_at": taken.taken_at,
+        "signature": signature,
+        "heads": [result.document() for result in results],
+    }
+
+
+def run_head_check(settings: Settings, options: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Check heads against the archive. This is the work of a job, whose option ``heads`` is the head file.
+
+    Raises as ``check_heads``, and StartupError if there is no archive.
+    """
+    taken = heads.HeadFile.model_validate(options["heads"])
+    return check_heads(settings, open_database(settings), taken, report)
 
 
 def verify_on_schedule() -> None:

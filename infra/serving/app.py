@@ -26,6 +26,7 @@ from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
 from infra.serving.alerts import AsyncWebhooks
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
+from infra.serving.auditor import ArchiveAuditor
 from infra.serving.blocking_calls import unavailability
 from infra.serving.changes_follower import ChangesFollower
 from infra.serving.dead_letters import AsyncDeadLetters
@@ -192,7 +193,7 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake, log_cl
     health_client = connect(redis_url(stores.settings), seconds=STATUS_TIMEOUT_SECONDS, retries=0)
     return Ports(
         read_models=read_models,
-        archive=open_archive_ports(service, archive, own_logs, log_clock),
+        archive=open_archive_ports(service, archive, own_logs, log_clock, journal),
         commands=Commands(
             messages=AsyncMessageRecorder(intake),
             dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder, journal),
@@ -206,10 +207,15 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake, log_cl
 
 
 def open_archive_ports(
-    service: Service, archive: ArchiveGateway | None, own_logs: Mapping[str, EventLog], log_clock: LogClock
+    service: Service,
+    archive: ArchiveGateway | None,
+    own_logs: Mapping[str, EventLog],
+    log_clock: LogClock,
+    journal: Journal,
 ) -> ArchivePorts:
-    """Create the adapters that read the past."""
-    wait_seconds = service.stores.settings.wait_seconds
+    """Create the adapters that read and verify the past."""
+    stores = service.stores
+    wait_seconds = stores.settings.wait_seconds
     market_logs = tuple(service.market_logs)
     histories = {
         name: RowHistory(
@@ -225,6 +231,7 @@ def open_archive_ports(
     return ArchivePorts(
         histories=histories,
         history=ArchiveHistory(archive, EventHistory(archive.database, logs)) if archive else None,
+        auditor=ArchiveAuditor(archive, stores.redis, journal, stores.settings) if archive else None,
     )
 
 

@@ -124,6 +124,12 @@ class ArchiveHistory:
         """Return whether a stream ever had an event."""
         return await self._archive.run(lambda: self._history.has_stream(stream), HISTORY_TIMEOUT_SECONDS)
 
+    async def of_list(self, event_filter: EventFilter, list_id: str, after: Positions, limit: int) -> EventPage:
+        """Return a page of the events about a list of a user, behind the positions ``after``."""
+        return await self._archive.run(
+            lambda: self._history.of_list(event_filter, list_id, after, limit), HISTORY_TIMEOUT_SECONDS
+        )
+
     async def of_pattern(self, pattern_id: str, limit: int) -> Sequence[PastEvent]:
         """Return the first events about a pattern. Raises ValueError if the pattern id is malformed."""
         return await self._archive.run(lambda: self._history.of_pattern(pattern_id, limit), STATUS_TIMEOUT_SECONDS)

@@ -16,6 +16,8 @@ from infra.heartbeats.heartbeats import read_liveness
 from infra.log.handle import LogOptions
 from infra.operations import commands, status
 from infra.operations.archive_status import read_archive_status
+from infra.operations.build_comparison import builds_to_compare, compare, not_caught_up
+from infra.operations.jobs import read_job, start_job
 from infra.operations.journal import Journal
 from infra.operations.server_status import postgres_status, redis_status
 from infra.processes.disk import full_disk
@@ -23,8 +25,10 @@ from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
 from infra.serving.blocking_calls import in_thread
 from infra.settings import Settings
 from projections.fingerprint import ProjectionCode
+from projections.versions import Build
 from readapi.ports.archive import ArchiveStatus
 from readapi.ports.errors import UnavailableError
+from readapi.ports.jobs import Job
 from readapi.ports.operations import (
     ROLES,
     WAYS,
@@ -35,6 +39,12 @@ from readapi.ports.operations import (
     ReadModelStatus,
     ServerStatus,
 )
+
+SWITCH_SECONDS = 5.0
+"""Seconds for which a switch waits until the build has caught up again with the logs, which go on growing."""
+
+POLL_SECONDS = 0.2
+"""Seconds between two looks at the build during this time."""
 
 
 class RedisOperations:
@@ -85,6 +95,52 @@ class RedisOperations:
         commands.check_read_model_name(name)
         await self._record("replay", name, operator, {"held": held, "throttle": throttle})
         await in_thread(lambda: commands.replay(self._client, self._code[name], held=held, throttle=throttle))
+        return await self._read_model(name)
+
+    async def verify_replay(self, name: str, operator: Sender) -> Job:
+        """Start a comparison of the live build with the build under way or, without one, with the previous build.
+
+        Raises:
+            NoSuchReadModelError: There is no read model with this name.
+            StateConflictError: A comparison is under way, or the build has not caught up with the logs.
+            NoSuchBuildError: There is only one build.
+            NotFoldableError: No running worker can fold the build under way.
+        """
+        commands.check_read_model_name(name)
+        await self._record("verify-replay", name, operator)
+        return await in_thread(lambda: self._start_comparison(name))
+
+    def _start_comparison(self, name: str) -> Job:
+        old, new = builds_to_compare(self._client, name)
+        options = {"name": name, "old": str(old), "new": str(new)}
+        return start_job(self._client, _comparison_of(name), compare, options)
+
+    async def replay_verification(self, name: str) -> Job | None:
+        """Return the last comparison of builds, or None if there was none.
+
+        Raises:
+            NoSuchReadModelError: There is no read model with this name.
+        """
+        commands.check_read_model_name(name)
+        return await in_thread(lambda: read_job(self._client, _comparison_of(name)))
+
+    async def switch(self, name: str, build: str, operator: Sender) -> ReadModelStatus:
+        """Make the build under way live. Wait a short time for it to catch up again with the logs.
+
+        Raises:
+            NoSuchReadModelError: There is no read model with this name.
+            StateConflictError: The build has not caught up with the logs.
+            NoSuchBuildError: The build is not under way.
+            NotFoldableError: No running worker can fold the build.
+        """
+        commands.check_read_model_name(name)
+        await self._record("switch", name, operator, {"build": build})
+        wanted, deadline = Build.parse(build), time.monotonic() + SWITCH_SECONDS
+        while not await in_thread(lambda: commands.has_caught_up(self._client, name, wanted)):
+            if time.monotonic() > deadline:
+                raise not_caught_up(name, wanted)
+            await asyncio.sleep(POLL_SECONDS)
+        await in_thread(lambda: commands.switch(self._client, name, wanted))
         return await self._read_model(name)
 
     async def rollback(self, name: str, operator: Sender) -> ReadModelStatus:
@@ -159,6 +215,11 @@ class RedisOperations:
         if archive is None:
             return None
         return await archive.run(lambda: read_archive_status(archive.database, self._client), STATUS_TIMEOUT_SECONDS)
+
+
+def _comparison_of(name: str) -> str:
+    """Return the name of the job that compares two builds of a read model."""
+    return f"comparison/{name}"
 
 
 async def _postgres_status(archive: ArchiveGateway) -> ServerStatus:

@@ -1,7 +1,7 @@
 """Query parameters of the event history: bounds by position or time, page size, cursor and filters."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, WithJsonSchema, field_validator
 
@@ -13,7 +13,12 @@ from readapi.ports.archive import EventFilter
 _POSITION = re.compile("[0-9]{1,15}", re.ASCII)
 
 
-def _parse_bound(value: object) -> object:
+def parse_bound(value: object) -> int | float:
+    """Parse a position (``int``) or a time of recording in epoch seconds (``float``). For use as a validator.
+
+    Raises:
+        ValueError: The value is neither. The message is the end of a sentence about the value.
+    """
     if not isinstance(value, str):
         raise ValueError("should be one value")
     if _POSITION.fullmatch(value):
@@ -24,17 +29,20 @@ def _parse_bound(value: object) -> object:
         raise ValueError(f"should be a position (up to 15 digits) or a time: {error}") from None
 
 
+def bound_schema(first: int) -> dict[str, Any]:
+    """Return the JSON schema of a bound. ``first`` is the lowest position."""
+    return {
+        "anyOf": [
+            {"type": "integer", "minimum": first, "maximum": HIGHEST_POSITION},
+            {"type": "string", "format": "moment"},
+        ]
+    }
+
+
 Bound = Annotated[
     Annotated[int | float, Field(ge=0, le=HIGHEST_POSITION)],
-    BeforeValidator(_parse_bound),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 0, "maximum": HIGHEST_POSITION},
-                {"type": "string", "format": "moment"},
-            ]
-        }
-    ),
+    BeforeValidator(parse_bound),
+    WithJsonSchema(bound_schema(0)),
 ]
 """A position (``int``), or a time of recording in epoch seconds (``float``)."""
 

@@ -46,7 +46,7 @@ class AuditEventsResource(Resource):
             correlation_id=query.correlation,
             log=query.log,
         )
-        history = _require_history(self._history)
+        history = require_history(self._history)
         send(resp, page_document(await history.events(event_filter, query.after, query.limit)))
 
 
@@ -70,7 +70,7 @@ class AuditStreamResource(Resource):
     async def on_get(self, req: Request, resp: Response, query: StreamParameters, stream: str) -> None:
         """Send one page of the stream's events, or 404 if the stream never had an event."""
         _check_stream_access(stream, identity_of(req))
-        history = _require_history(self._history)
+        history = require_history(self._history)
         if not re.fullmatch(LONG_NAME_PATTERN, stream):
             raise not_found(f"stream {stream!r}")
         page = await history.events(query.event_filter(stream=stream), query.after, query.limit)
@@ -93,7 +93,7 @@ class AuditVerificationResource(Resource):
     )
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """Send the result of the last verification."""
-        send(resp, VerificationDocument(verification=await _require_history(self._history).verification()))
+        send(resp, VerificationDocument(verification=await require_history(self._history).verification()))
 
 
 def _check_stream_access(stream: str, identity: Identity) -> None:
@@ -103,7 +103,7 @@ def _check_stream_access(stream: str, identity: Identity) -> None:
         raise missing_scope("operate")
 
 
-def _require_history(history: History | None) -> History:
+def require_history(history: History | None) -> History:
     """Return the history. Raises Problem (503) if the service has no archive."""
     if history is None:
         raise no_archive()

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "static"
 """Folder of the files."""
 
 PAGE = "index.html"
-"""Name of the page. Its relative addresses fit ``/`` and ``/console``, also under a prefix."""
+"""Name of the page. Its relative addresses fit ``/``, ``/docs`` and ``/console``, also under a prefix."""
 
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",

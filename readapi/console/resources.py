@@ -19,7 +19,7 @@ _HEADERS = {
 
 
 class PageResource(Resource):
-    """The page of the console."""
+    """The page of the console. At ``/docs``, its scripts begin with the API reference."""
 
     @operation("Show the console.", scope=None, responses={200: "text/html"})
     async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
@@ -60,8 +60,8 @@ def console_routes(*, has_own_root: bool) -> dict[str, object]:
     """Return the resources of the console by path.
 
     Args:
-        has_own_root: Whether ``/`` belongs to TickView. A host application keeps its own ``/``.
+        has_own_root: Whether ``/`` and ``/docs`` belong to TickView. A host application keeps its own.
     """
     page = PageResource()
     routes: dict[str, object] = {"/console": page, "/console/{name:path}": FileResource()}
-    return {"/": page, **routes} if has_own_root else routes
+    return {"/": page, "/docs": page, **routes} if has_own_root else routes

@@ -1,9 +1,9 @@
 """``/openapi.json``: the OpenAPI 3.1 document, made from the declarations of the operations."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import falcon
 import orjson
@@ -11,6 +11,7 @@ from falcon.asgi import Request, Response
 from pydantic import TypeAdapter
 
 from readapi.http.client_stream import MAX_EVENT_ID_LENGTH
+from readapi.http.examples import example_of
 from readapi.http.operation import Operation, Resource, operation, operation_of
 from readapi.http.parameters import Parameters, optional_schema
 from readapi.http.problems import MEDIA_TYPE, ProblemDocument
@@ -28,8 +29,24 @@ REF = "#/components/schemas/{model}"
 _BEARER = "bearer"
 _SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer", "description": "A static token of the service, or a JWT."}}
 
-DeclaredOperation = tuple[str, str, Operation]
-"""Path, method and declaration of an operation."""
+
+class Section(NamedTuple):
+    """A part of the API. Its name is the tag of its operations."""
+
+    name: str
+    description: str
+    routes: Mapping[str, object]
+    """The resources by path."""
+
+
+class DeclaredOperation(NamedTuple):
+    """An operation of a resource."""
+
+    section: str
+    path: str
+    method: str
+    declared: Operation
+
 
 _DESCRIPTION = """Event-sourced read models of stock-chart patterns and backtests.
 
@@ -108,41 +125,57 @@ _PROBLEMS = {
 _PROBLEMS_OF_EVERY_OPERATION = (400, 408, 431, 500)
 
 
-def document(routes: Mapping[str, object], *, guarded: bool) -> dict[str, Any]:
+def document(sections: Sequence[Section], *, guarded: bool) -> dict[str, Any]:
     """Make the OpenAPI document.
 
     Args:
-        routes: The resources by path.
+        sections: The parts of the API.
         guarded: Whether clients need a token.
     """
-    operations = list(_declared_operations({**routes, "/openapi.json": DocumentResource({})}))
+    operations = [each for section in sections for each in _declared_operations(section)]
     schemas, components = _schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
-    for path, method, declared in operations:
-        paths.setdefault(path, {})[method] = _operation(path, method, declared, schemas)
+    for section, path, method, declared in operations:
+        described = {"tags": [section], **_operation(path, method, declared, schemas)}
+        _add_examples(described, declared, components)
         if guarded:
-            paths[path][method] |= _access(declared, paths[path][method]["responses"], schemas)
+            described |= _access(declared, described["responses"], schemas)
+        paths.setdefault(path, {})[method] = described
     return {
         "openapi": "3.1.0",
         "info": {"title": "TickView", "version": API_VERSION, "description": _DESCRIPTION},
+        "tags": [{"name": section.name, "description": section.description} for section in sections],
         "paths": paths,
         "components": {"schemas": components, **({"securitySchemes": _SCHEMES} if guarded else {})},
     }
 
 
-def _declared_operations(routes: Mapping[str, object]) -> Iterator[DeclaredOperation]:
-    for path, resource in routes.items():
+def _declared_operations(section: Section) -> Iterator[DeclaredOperation]:
+    for path, resource in section.routes.items():
         for method in METHODS:
             if declared := operation_of(resource, method):
-                yield re.sub(r"\{(\w+):\w+\}", r"{\1}", path), method, declared
+                template = re.sub(r"\{(\w+):\w+\}", r"{\1}", path)
+                yield DeclaredOperation(section.name, template, method, declared)
 
 
-def _schemas(operations: list[DeclaredOperation]) -> tuple[dict[int, Any], dict[str, Any]]:
+def _add_examples(described: dict[str, Any], declared: Operation, components: Mapping[str, Any]) -> None:
+    """Add an example to the body of an operation, and to each answer that is no problem."""
+    if declared.body is not None:
+        body = described["requestBody"]["content"][falcon.MEDIA_JSON]
+        body["example"] = example_of(body["schema"], components)
+    for status, response in described["responses"].items():
+        if status < "300" and "content" in response:
+            answer = next(iter(response["content"].values()))
+            is_declared = declared.example is not None
+            answer["example"] = declared.example if is_declared else example_of(answer["schema"], components)
+
+
+def _schemas(operations: Sequence[DeclaredOperation]) -> tuple[dict[int, Any], dict[str, Any]]:
     """Return the schemas of all bodies by the ``id`` of their type, and the schemas to which these refer."""
     types: dict[tuple[int, Literal["validation", "serialization"]], Any] = {
         (id(ProblemDocument), "serialization"): ProblemDocument
     }
-    for _, _, declared in operations:
+    for declared in (each.declared for each in operations):
         types |= {
             (id(body), "serialization"): body
             for body in declared.responses.values()
@@ -253,11 +286,17 @@ def _response(declared: Operation, status: int, body: Any, schemas: Mapping[int,
 class DocumentResource(Resource):
     """The OpenAPI document."""
 
-    def __init__(self, described: Mapping[str, Any]) -> None:
+    def __init__(self) -> None:
+        self._document = b"{}"
+
+    def show(self, described: Mapping[str, Any]) -> None:
+        """Show a document, which also describes this resource."""
         # Docstrings mark code with two backticks as Sphinx does. OpenAPI descriptions are Markdown.
         self._document = orjson.dumps(described).replace(b"``", b"`")
 
-    @operation("Show the OpenAPI document.", scope="read", responses={200: dict[str, Any]})
+    @operation(
+        "Show the OpenAPI document.", scope="read", responses={200: dict[str, Any]}, example={"openapi": "3.1.0"}
+    )
     async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
         """Send the OpenAPI 3.1 document. Its server URL is the prefix under which the application is mounted."""
         resp.content_type = falcon.MEDIA_JSON

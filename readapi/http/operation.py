@@ -33,6 +33,8 @@ class Operation:
     query: type[Parameters] = Parameters
     path: Mapping[str, str] = field(default_factory=dict)
     """Descriptions of the path parameters, by name."""
+    example: Any = None
+    """An example of the answer, if it does not follow from the type."""
     downloads: tuple[str, ...] = ()
     """Media types other than JSON in which the client can request the response with status 200."""
     body: Any = None

@@ -15,7 +15,7 @@ from domain.list_rules import InvalidListError, NameTakenError, NoSuchListError,
 from projections.versions import NoSuchBuildError
 from readapi.http.client_stream import find_socket_stream
 from readapi.http.websocket_refusal import CODE_OFFSET, close_reason, refuse_handshake
-from readapi.ports.errors import NoSuchReadModelError, NotFoldableError, UnavailableError
+from readapi.ports.errors import NoSuchReadModelError, NotFoldableError, StateConflictError, UnavailableError
 
 Application = App[Request, Response]
 
@@ -157,6 +157,7 @@ def handle_errors(
     app.add_error_handler(NoSuchReadModelError, _handle_no_such_read_model)
     app.add_error_handler(NoSuchBuildError, _handle_no_such_build)
     app.add_error_handler(NotFoldableError, _handle_not_foldable)
+    app.add_error_handler(StateConflictError, _handle_state_conflict)
     app.add_error_handler(WorkspaceError, _handle_workspace_error)
     app.add_error_handler(Problem, _handle_problem)
 
@@ -234,6 +235,12 @@ async def _handle_not_foldable(
     req: Request, resp: Response | None, error: NotFoldableError, _params: Any, ws: WebSocket | None = None
 ) -> None:
     await _send(req, resp, Problem(HTTPStatus.CONFLICT, "not-foldable", str(error)), ws)
+
+
+async def _handle_state_conflict(
+    req: Request, resp: Response | None, error: StateConflictError, _params: Any, ws: WebSocket | None = None
+) -> None:
+    await _send(req, resp, Problem(HTTPStatus.CONFLICT, error.kind, str(error)), ws)
 
 
 _DETAILS = {

@@ -45,7 +45,12 @@ class MetricsResource(Resource):
         self._operations = operations
         self._patterns = patterns
 
-    @operation("Show metrics for Prometheus.", scope="read", responses={200: "text/plain"})
+    @operation(
+        "Show metrics for Prometheus.",
+        scope="read",
+        responses={200: "text/plain"},
+        example='tickview_healthy 1.0\ntickview_role_up{role="project"} 1.0\n',
+    )
     async def on_get(self, _req: Request, resp: Response, _query: Parameters) -> None:
         """Send the metrics in the text format. While Redis is unavailable, they tell only this and the requests."""
         self._request_metrics.flush()

@@ -1,20 +1,22 @@
 """``/api/projections``: the status of the read models, replay, rollback and parked keys."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from falcon.asgi import Request, Response
 from falcon.routing import BaseConverter
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from readapi.http.bodies import json_integer, read_optional_body
+from readapi.http.bodies import json_integer, read_body, read_optional_body
 from readapi.http.identities import identity_of
+from readapi.http.job_documents import JobDocument, job_document
 from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import not_found
 from readapi.http.responses import send
 from readapi.operations.read_model_documents import ReadModelDocument, read_model_document
+from readapi.ports.jobs import Job
 from readapi.ports.operations import Operations, ParkedKey
 
 NAME_PATH = {"name": "Name of the read model."}
@@ -42,6 +44,46 @@ class ReplayOptions(Parameters):
     """Highest number of events per second that the new build folds in each segment. 0 means no limit."""
     hold: bool = False
     """Whether the new build waits for an operator after it has caught up, instead of going live by itself."""
+
+
+class BuildDifference(TypedDict):
+    """A field in which a row of the new build differs from the row of the old build.
+
+    ``field`` is empty if only one build has the row. Then ``old`` or ``new`` is the whole row, and the other is null.
+    """
+
+    key: str
+    field: str
+    old: Any
+    new: Any
+
+
+class BuildDifferences(TypedDict):
+    """The number of all differences, and the first of them: at most 100, and about 1 MB."""
+
+    count: int
+    differences: list[BuildDifference]
+
+
+class ReplayVerification(JobDocument):
+    """A comparison of two builds, row by row. ``result`` is null until the comparison is finished."""
+
+    old: str
+    new: str
+    result: BuildDifferences | None
+
+
+class ReplayVerificationAnswer(TypedDict):
+    """The last comparison of builds; null if there was none."""
+
+    verification: ReplayVerification | None
+
+
+class SwitchOptions(Parameters):
+    """The build that goes live."""
+
+    build: Annotated[str, Field(pattern="^[0-9]{1,9}[.][0-9]{1,9}$")]
+    """Name of the build under way, ``<version>.<number>``."""
 
 
 class ParkedKeysDocument(TypedDict):
@@ -99,6 +141,65 @@ class ReplayResource:
         operator = identity_of(req).sender
         model = await self._operations.replay(name, operator, held=options.hold, throttle=options.throttle)
         send(resp, ProjectionDocument(projection=read_model_document(model)), 202)
+
+
+class ReplayVerificationResource(Resource):
+    """The comparison of the build under way with the live build."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    @operation(
+        "Compare the build under way with the live build or, if there is none, the live build with the previous one.",
+        scope="operate",
+        responses={202: ReplayVerificationAnswer},
+        path=NAME_PATH,
+        problems=(404, 409, 503),
+    )
+    async def on_post(self, req: Request, resp: Response, _query: Parameters, name: str) -> None:
+        """Start the comparison. 202: a process compares all rows.
+
+        409: a comparison is under way, the build has not caught up with the logs, or there is only one build.
+        """
+        job = await self._operations.verify_replay(name, identity_of(req).sender)
+        send(resp, ReplayVerificationAnswer(verification=_verification_document(job)), 202)
+
+    @operation(
+        "Show the progress and the result of the last comparison of builds.",
+        scope="operate",
+        responses={200: ReplayVerificationAnswer},
+        path=NAME_PATH,
+        problems=(404, 503),
+    )
+    async def on_get(self, _req: Request, resp: Response, _query: Parameters, name: str) -> None:
+        """Send the state of the comparison."""
+        job = await self._operations.replay_verification(name)
+        send(resp, ReplayVerificationAnswer(verification=_verification_document(job) if job else None))
+
+
+def _verification_document(job: Job) -> ReplayVerification:
+    return {**job_document(job), "old": job.options["old"], "new": job.options["new"], "result": job.result}
+
+
+class SwitchResource:
+    """The command that makes a held build live."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    @operation(
+        "Make the build under way live.",
+        scope="operate",
+        responses={200: ProjectionDocument},
+        path=NAME_PATH,
+        body=SwitchOptions,
+        problems=(404, 409, 413, 503),
+    )
+    async def on_post(self, req: Request, resp: Response, _query: Parameters, name: str) -> None:
+        """Switch. 409: the build is not under way or has not caught up, or no running worker can fold the build."""
+        options = await read_body(req, SwitchOptions, MAX_BODY_BYTES)
+        model = await self._operations.switch(name, options.build, identity_of(req).sender)
+        send(resp, ProjectionDocument(projection=read_model_document(model)))
 
 
 class RollbackResource:

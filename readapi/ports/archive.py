@@ -187,6 +187,17 @@ class History(Protocol):
         """Check whether a stream ever had an event."""
         ...
 
+    async def of_list(self, event_filter: EventFilter, list_id: str, after: Positions, limit: int) -> EventPage:
+        """Return a page of the events about a list of a user.
+
+        Args:
+            event_filter: The filter, which names the stream of the user.
+            list_id: The id of the watchlist or preset.
+            after: The positions behind which the page begins.
+            limit: Highest number of events on the page.
+        """
+        ...
+
     async def of_pattern(self, pattern_id: str, limit: int) -> Sequence[PastEvent]:
         """Return the first ``limit`` events that concern a pattern."""
         ...

@@ -22,3 +22,16 @@ class NotFoldableError(TickViewError):
 
 class NoSuchReadModelError(TickViewError, LookupError):
     """There is no read model with this name. The message lists the names of the read models."""
+
+
+class StateConflictError(TickViewError):
+    """A command was refused, because it conflicts with the present state. The message says what to do.
+
+    Args:
+        kind: The last part of the ``type`` of the problem document.
+        message: What the conflict is, and what to do.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from domain.origins import Sender
 from readapi.ports.archive import ArchiveStatus
+from readapi.ports.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,32 @@ class Operations(Protocol):
         Raises:
             NotFoldableError: No running worker has the code of this process.
             NoSuchBuildError: There is no live build yet.
+        """
+        ...
+
+    async def verify_replay(self, name: str, operator: Sender) -> Job:
+        """Start a comparison of the live build with the build under way or, without one, with the previous build.
+
+        The options of the job name the builds ``old`` and ``new``.
+
+        Raises:
+            StateConflictError: A comparison is under way, or the build has not caught up with the logs.
+            NoSuchBuildError: There is only one build.
+            NotFoldableError: No running worker can fold the build under way.
+        """
+        ...
+
+    async def replay_verification(self, name: str) -> Job | None:
+        """Return the last comparison of builds. None if there was none."""
+        ...
+
+    async def switch(self, name: str, build: str, operator: Sender) -> ReadModelStatus:
+        """Make the build under way live.
+
+        Raises:
+            StateConflictError: The build has not caught up with the logs.
+            NoSuchBuildError: The build is not under way.
+            NotFoldableError: No running worker can fold the build.
         """
         ...
 

@@ -27,6 +27,18 @@ LAST_EVENT_ID_HEADER = "Last-Event-ID"
 WSGI_ENVIRON = "wsgi_environ"
 """Member of the ASGI scope behind a WSGI server. There, an event stream would occupy a thread of the server."""
 
+STREAM_EXAMPLE = """event: ready
+id: patterns:4.7/market-0=1234-895635
+data: {"type":"ready","id":"patterns:4.7/market-0=1234-895635","resumed":false}
+
+event: changes
+id: patterns:4.7/market-0=1235-895636
+data: {"type":"changes","topic":"patterns","id":"patterns:4.7/market-0=1235-895636","position":"market-0=1235",\
+"changes":[{"op":"remove","id":"AAPL:Weekly_Breakout:daily:1795602656000"}]}
+
+"""
+"""The first events of a stream."""
+
 NO_PUSH = (
     "a WSGI server cannot push: for live push, connect to `tickview serve`, or run the application under an ASGI server"
 )
@@ -123,6 +135,7 @@ class PatternStreamResource(_PatternResource):
         scope="read",
         responses={200: "text/event-stream"},
         query=PatternSubscriptionParameters,
+        example=STREAM_EXAMPLE,
         problems=(503, 504),
         is_stream=True,
     )
@@ -163,6 +176,7 @@ def push_routes(hub: Hub, caller_workspace: CallerWorkspace) -> dict[str, object
             scope="read",
             responses={200: "text/event-stream"},
             query=parameters.model,
+            example=STREAM_EXAMPLE,
             problems=(503, 504),
             is_stream=True,
         )

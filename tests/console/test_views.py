@@ -9,9 +9,8 @@ from playwright.sync_api import Error, Page, expect
 
 from infra.access.tokens import create_token
 from readapi.console.files import console_files
-from tests.console.service import ConsoleService, changed
+from tests.console.service import ConsoleService
 from tests.processes.api_service import detection
-from tests.processes.archiving_service import wait_until_archived
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
@@ -87,36 +86,6 @@ def test_operations_show_every_part_and_a_dead_letter(page: Page, service: Conso
     page.once("dialog", lambda dialog: dialog.accept())
     letter.get_by_role("button", name="Discard").click()
     expect(page.get_by_text("There is no dead letter.")).to_be_visible()
-
-
-def test_an_operator_replays_and_rolls_back(page: Page) -> None:
-    page.on("dialog", lambda dialog: dialog.accept())
-    page.goto("/#/operations")
-    builds = page.locator("table").nth(1).locator("tbody tr").filter(has_text="producers").locator("td")
-    expect(builds.nth(1)).to_have_text("1.1")
-    page.get_by_role("button", name="Replay producers").click()
-    expect(builds.nth(1)).to_have_text("1.2")
-    page.get_by_role("button", name="Roll back producers").click()
-    expect(builds.nth(1)).to_have_text("1.1")
-
-
-def test_the_audit_shows_what_each_event_changed(page: Page, service: ConsoleService) -> None:
-    message = detection("AUDITED", confidence=0.6)
-    service.post(message, changed(message, confidence=0.9))
-    wait_until_archived(service.client)
-    page.goto("/#/audit")
-    page.get_by_label("Stream, pattern or run").fill("symbol-AUDITED")
-    page.get_by_role("button", name="Look up").click()
-    events = page.locator(".timeline > li")
-    expect(events).to_have_count(2)
-    expect(events.nth(1)).to_contain_text("confidence: 0.6 → 0.9")
-    recorded = service.client.get("/api/audit/streams/symbol-AUDITED").json()["events"]
-    expect(events.nth(1)).to_contain_text(recorded[1]["hash"])
-    service.post(backtest("job-audited", 0.5), backtest("job-audited", 1, roi=0.1))
-    page.goto("/#/audit?of=job-audited")
-    expect(events.nth(1)).to_contain_text("BacktestCompleted")
-    page.goto("/#/audit?of=symbol-NOBODY")
-    expect(page.get_by_role("alert")).to_contain_text("symbol-NOBODY")
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

@@ -15,6 +15,7 @@ from domain.events import PatternDetected
 from domain.streams import log_of
 from infra.log.event_log import EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
+from infra.redis.connections import connect
 from projections.ports import Segment
 from tests import servers
 from tests.events import pattern_detected
@@ -98,6 +99,46 @@ def test_a_held_replay_waits_and_a_second_replay_joins_its_build(client: httpx.C
     wait_until(lambda: folded() == 1, "the held build is current")
     assert (patterns_state(client)["percent"], patterns_state(client)["seconds_left"]) == (100, 0)
     assert (patterns_state(client)["live"], patterns_state(client)["building"]) == (FIRST, SECOND)
+
+
+def verified(client: httpx.Client) -> Any:
+    """Compare the builds, and return the state of the comparison at its end."""
+    started = command(client, "verify")
+    assert started.status_code == 202, started.text
+
+    def state() -> Any:
+        verification = client.get("/api/projections/patterns/verify").json()["verification"]
+        return verification if verification["finished_at"] else None
+
+    return wait_until(state, "the comparison has ended")
+
+
+def test_a_held_replay_is_verified_and_goes_live_by_a_command(client: httpx.Client, redis_url: str) -> None:
+    post(client, [detection("SAME"), detection("DIFFERS")])
+    assert client.get("/api/projections/patterns/verify").json() == {"verification": None}
+    assert command(client, "verify").json()["type"] == "urn:tickview:problem:no-such-build"
+    assert command(client, "replay", json={"hold": True}).status_code == 202
+    wait_until(lambda: patterns_state(client)["seconds_left"] == 0, "the held build is current")
+    with connect(redis_url) as redis:
+        log = log_of("symbol-DIFFERS", 4)
+        rows = SegmentKeys(Segment("patterns", FIRST_BUILD, log)).rows
+        [(key, document)] = [row for row in redis.hgetall(rows).items() if b"DIFFERS" in row[0]]
+        redis.hset(rows, key, orjson.dumps({**orjson.loads(document), "confidence": 0.1}))
+    verification = verified(client)
+    assert (verification["old"], verification["new"], verification["error"]) == (FIRST, SECOND, None)
+    assert verification["result"] == {
+        "count": 1,
+        "differences": [{"key": key.decode(), "field": "confidence", "old": 0.1, "new": 0.8}],
+    }
+    assert verification["parts"] == [{"name": "rows", "done": 4, "total": 4}]
+    for build, kind in (("1.1", "no-such-build"), ("9.9", "no-such-build")):
+        refused = command(client, "switch", json={"build": build})
+        assert (refused.status_code, refused.json()["type"]) == (409, f"urn:tickview:problem:{kind}")
+    switched = command(client, "switch", json={"build": SECOND})
+    assert switched.status_code == 200, switched.text
+    assert (switched.json()["projection"]["live"], switched.json()["projection"]["previous"]) == (SECOND, FIRST)
+    again = verified(client)
+    assert (again["old"], again["new"], again["result"]["count"]) == (FIRST, SECOND, 1)
 
 
 @pytest.mark.parametrize(

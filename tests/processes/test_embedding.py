@@ -111,6 +111,9 @@ def test_the_console_is_below_the_prefix_and_a_host_keeps_its_own_root(host: Hos
     assert client.get(page.url.join(script)).headers["content-type"] == "text/javascript; charset=utf-8"
     root = client.get("/", follow_redirects=True)
     assert (root.text == page.text) == (HOSTS[name] != "")
+    # A mounted application has its own API reference, which loads the document from below the same prefix.
+    reference = client.get("/docs")
+    assert (reference.text == page.text) == (HOSTS[name] != "")
 
 
 def check_live_push(client: httpx.Client, name: str) -> None:

@@ -1,8 +1,5 @@
 """The scheduled verification: one archiver at a time verifies, in a child process, so that archiving does not wait."""
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable
 from threading import Event
 
@@ -14,15 +11,13 @@ from infra.archive.verification.verify import last_verification
 from infra.postgres.database import Database
 from infra.postgres.sessions import open_session
 from infra.postgres.statements import load_statements
+from infra.processes.background import start_in_background
 from infra.processes.outage import OutageLog
 
 logger = structlog.get_logger()
 
 CHECK_SECONDS = 5.0
 """Highest number of seconds between two checks whether a verification is due."""
-
-NICENESS = 10
-"""Niceness of the child process. Archiving takes precedence over verification."""
 
 _LOCK = int.from_bytes(b"tkvverif")
 """Number of the advisory lock under which one process verifies."""
@@ -69,8 +64,7 @@ def _verify_exclusively(database: Database, interval: float, stop: Event, verifi
 
 def _verify_in_child_process(verification: Callable[[], None], stop: Event) -> bool:
     """Return whether the verification was completed. ``stop`` ends the child process."""
-    process = multiprocessing.get_context("spawn").Process(target=_run_in_background, args=(verification,), daemon=True)
-    process.start()
+    process = start_in_background(verification)
     while process.is_alive() and not stop.is_set():
         process.join(0.2)
     if process.is_alive():
@@ -80,12 +74,6 @@ def _verify_in_child_process(verification: Callable[[], None], stop: Event) -> b
     if process.exitcode:
         logger.warning("verification failed", exit_code=process.exitcode)
     return process.exitcode == 0
-
-
-def _run_in_background(verification: Callable[[], None]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent process ends this process.
-    os.nice(NICENESS)
-    verification()
 
 
 def _log_result(database: Database) -> None:

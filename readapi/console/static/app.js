@@ -11,6 +11,7 @@ import { Backtests } from "./views/backtests.js";
 import { Operations } from "./views/operations.js";
 import { Overview } from "./views/overview.js";
 import { ReadModels } from "./views/read_models.js";
+import { Reference } from "./views/reference.js";
 import { Scanner } from "./views/scanner.js";
 
 /** @type {Record<string, {label: string, View: any}>} */
@@ -21,14 +22,18 @@ const VIEWS = {
   "read-models": { label: "Read models", View: ReadModels },
   audit: { label: "Audit", View: Audit },
   operations: { label: "Operations", View: Operations },
+  reference: { label: "API", View: Reference },
 };
+
+/** The view of an address that names none: the page `/docs` begins with the API reference. */
+const FIRST_VIEW = location.pathname.endsWith("/docs") ? "reference" : "scanner";
 
 /** Milliseconds between two looks at the health of the service. */
 const HEALTH_INTERVAL = 10_000;
 
 function App() {
   const place = usePlace();
-  const name = place.view in VIEWS ? place.view : "scanner";
+  const name = place.view in VIEWS ? place.view : FIRST_VIEW;
   const { label, View } = VIEWS[name];
   useEffect(() => {
     document.title = `${label} – TickView`;

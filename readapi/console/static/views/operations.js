@@ -1,13 +1,13 @@
 /** Operations: whether everything is all right, and if not, where. Commands for replay, rollback and dead letters. */
 import { useState } from "preact/hooks";
-import { load } from "../api.js";
-import { AnswerNotice, Empty, ErrorNotice, Status } from "../components/notices.js";
+import { AnswerNotice, Empty, Status } from "../components/notices.js";
 import { Table } from "../components/table.js";
 import { dateTime, duration, number, words } from "../format.js";
 import { useAnswer } from "../hooks.js";
 import { html } from "../html.js";
 import { DeadLetters } from "./operations_dead_letters.js";
 import { ParkedKeys } from "./operations_parked_keys.js";
+import { Replay } from "./operations_replay.js";
 
 /** Milliseconds between two looks at the service. */
 const INTERVAL = 2_000;
@@ -20,6 +20,7 @@ export function Operations() {
     ${
       projections.content &&
       html`<${ReadModelBuilds} projections=${projections.content.projections} reload=${projections.reload} />
+        <${Gaps} gaps=${health.content?.intake?.gaps ?? []} />
         <${DeadLetters} count=${health.content?.intake?.dead_letters ?? 0} />`
     }`;
 }
@@ -92,22 +93,34 @@ function Verdict({ health }) {
     />`;
 }
 
+/**
+ * The latest times in which a recorder did not hear a way in.
+ * @param {{gaps: any[]}} props
+ */
+function Gaps({ gaps }) {
+  if (!gaps.length) return null;
+  return html`<h2>Gaps</h2>
+    <${Table}
+      caption="Times in which a recorder did not hear a way, so that messages may be lost"
+      keyOf=${(/** @type {any} */ gap) => `${gap.way}/${gap.recorder}/${gap.began_at}`}
+      rows=${gaps}
+      columns=${[
+        { name: "way", label: "Way", show: (/** @type {any} */ gap) => gap.way },
+        { name: "recorder", label: "Recorder", show: (/** @type {any} */ gap) => gap.recorder },
+        { name: "began", label: "From", show: (/** @type {any} */ gap) => dateTime(gap.began_at) },
+        { name: "ended", label: "To", show: (/** @type {any} */ gap) => dateTime(gap.ended_at) },
+        { name: "reason", label: "Reason", show: (/** @type {any} */ gap) => gap.reason },
+        numeric("others", "Others that heard it"),
+      ]}
+    />`;
+}
+
 /** @param {{projections: any[], reload: () => void}} props */
 function ReadModelBuilds({ projections, reload }) {
   const [parked, setParked] = useState("");
-  const [error, setError] = useState(/** @type {any} */ (null));
-  const command = async (/** @type {string} */ name, /** @type {"replay" | "rollback"} */ verb) => {
-    if (!confirm(`${words(verb)} of the read model ${name}?`)) return;
-    try {
-      await load(`api/projections/${encodeURIComponent(name)}/${verb}`, { method: "POST" });
-      setError(null);
-      reload();
-    } catch (failure) {
-      setError(failure);
-    }
-  };
+  const [replayed, setReplayed] = useState("");
+  const model = projections.find((each) => each.name === replayed);
   return html`<h2>Read models</h2>
-    ${error && html`<${ErrorNotice} error=${error} />`}
     <${Table}
       caption="Builds of the read models"
       keyOf=${(/** @type {any} */ model) => model.name}
@@ -136,19 +149,17 @@ function ReadModelBuilds({ projections, reload }) {
           name: "commands",
           label: "Commands",
           show: (/** @type {any} */ model) =>
-            html`<button aria-label=${`Replay ${model.name}`} onClick=${() => command(model.name, "replay")}>
-                Replay
-              </button>
-              <button
-                aria-label=${`Roll back ${model.name}`}
-                disabled=${!model.previous}
-                onClick=${() => command(model.name, "rollback")}
-              >
-                Roll back
-              </button>`,
+            html`<button
+              aria-label=${`Replay or roll back ${model.name}`}
+              aria-expanded=${model.name === replayed ? "true" : "false"}
+              onClick=${() => setReplayed(model.name === replayed ? "" : model.name)}
+            >
+              Replay or roll back
+            </button>`,
         },
       ]}
     />
+    ${model && html`<${Replay} key=${model.name} model=${model} onChange=${reload} onClose=${() => setReplayed("")} />`}
     ${parked && html`<${ParkedKeys} model=${parked} onClose=${() => setParked("")} />`}
     <${Partitions} projections=${projections} />`;
 }

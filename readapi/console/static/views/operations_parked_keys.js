@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { load } from "../api.js";
 import { AnswerNotice, Empty, ErrorNotice } from "../components/notices.js";
+import { dateTime, number } from "../format.js";
 import { useAnswer } from "../hooks.js";
 import { html } from "../html.js";
 
@@ -31,7 +32,11 @@ export function ParkedKeys({ model, onClose }) {
       ${keys.map(
         (parked) =>
           html`<li key=${`${parked.log}/${parked.key}`}>
-            <code>${parked.key}</code>: ${parked.error ?? parked.reason ?? "no reason is known"}
+            <code>${parked.key}</code>: ${parked.error}
+            <p>
+              ${number(parked.events)} events wait since ${dateTime(parked.since)}, the first is
+              <code> ${parked.log}=${parked.position}</code>.
+            </p>
             <button aria-label=${`Retry ${parked.key}`} onClick=${() => retry(parked.key)}>Retry</button>
           </li>`,
       )}
