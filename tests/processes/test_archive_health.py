@@ -1,5 +1,6 @@
 """The archive in health, metrics and status on real processes: absent, behind, blocked, damaged, offline."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from domain.streams import log_of
 from infra.archive.verification.verify import record_verification, verify
 from infra.postgres.database import Database
 from tests import servers
+from tests.operations_page import documented_metrics
 from tests.processes.api_service import api, detection, post
 from tests.processes.archiving_service import (
     DETECTED_AT,
@@ -65,6 +67,8 @@ def test_health_metrics_and_status_describe_the_archive(redis_url: str, database
         assert (health["archive"]["status"], health["verification"]["status"]) == ("healthy", "healthy")
         assert client.get("/api/audit/verification").json()["verification"]["ok"] is True
         assert metric(client, f'tickview_archive_misfits{{log="{log}"}}') == 0
+        exported = re.findall(r"^(tickview_\w+?)(?:\{| )", client.get("/metrics").text, re.MULTILINE)
+        assert set(exported) <= documented_metrics().keys()
 
         with database.connection() as connection:
             connection.execute("UPDATE tickview.pattern_history SET number_confidence = 0.99")
