@@ -12,6 +12,7 @@ const POLL_INTERVAL = 5_000;
 /**
  * @template T
  * @typedef {object} Answer
+ * @property {string | null} path The path of the content.
  * @property {T | null} content The last content, also after a later request has failed.
  * @property {Error | null} error The error of the last request.
  * @property {boolean} loading Whether the first content is on its way.
@@ -23,10 +24,11 @@ const POLL_INTERVAL = 5_000;
 /**
  * Load a path of the API, again after each change of the path or the token, and every `interval` milliseconds.
  * @param {string | null} path The path with its query. Null loads nothing.
- * @param {{interval?: number}} [options]
+ * @param {{interval?: number, keep?: boolean}} [options] `keep` returns the content of the last path while that of the
+ *   path is loaded, so that what shows it, and has the focus, stays.
  * @returns {Answer<any>}
  */
-export function useAnswer(path, { interval = 0 } = {}) {
+export function useAnswer(path, { interval = 0, keep = false } = {}) {
   const [state, setState] = useState({ path, content: /** @type {any} */ (null), error: /** @type {any} */ (null) });
   const read = useRef(async (/** @type {string} */ _position) => true);
   useEffect(() => {
@@ -62,9 +64,10 @@ export function useAnswer(path, { interval = 0 } = {}) {
     };
   }, [path, interval]);
   const isCurrent = state.path === path;
-  const content = isCurrent ? state.content : null;
+  const content = isCurrent || keep ? state.content : null;
   const error = isCurrent ? state.error : null;
   return {
+    path: state.path,
     content,
     error,
     loading: path !== null && !content && !error,
@@ -170,7 +173,7 @@ export function useFollowed({ stream, query, interval }, read) {
  * @returns {{answer: Answer<any>, live: import("./live.js").LiveState | "off"}}
  */
 export function useLiveAnswer(path, push) {
-  const answer = useAnswer(path);
+  const answer = useAnswer(path, { keep: true });
   const { live } = useFollowed(push, answer.read);
   return { answer, live };
 }

@@ -11,7 +11,7 @@ const UPDATE_INTERVAL = 300;
 
 const METRICS = ["win_rate", "roi", "sharpe_ratio", "max_drawdown", "total_trades", "winning_trades", "duration_days"];
 const STATES = ["processing", "completed", "failed", "cancelled"];
-const QUERY = ["status", "sort_by", "sort_order", "page"];
+const QUERY = ["status", "sort_by", "sort_order", "page", "per_page"];
 
 /** @param {{params: URLSearchParams}} props */
 export function Backtests({ params }) {
@@ -37,7 +37,6 @@ export function Backtests({ params }) {
       </label>
     </div>
     <${AnswerNotice} answer=${answer} />
-    ${compared.length > 0 && html`<${Comparison} ids=${compared} />`}
     ${answer.content && runs.length === 0 && html`<${Empty}>There is no run with this state.<//>`}
     ${
       runs.length > 0 &&
@@ -48,10 +47,12 @@ export function Backtests({ params }) {
         keyOf=${(/** @type {any} */ run) => run.job_id}
         order="updated_at"
         pagination=${answer.content.pagination}
+        query=${answer.path}
         params=${params}
         onChange=${change}
       />`
-    }`;
+    }
+    ${compared.length > 0 && html`<${Comparison} ids=${compared} onClose=${() => change({ compare: null })} />`}`;
 }
 
 /**
@@ -101,8 +102,8 @@ function columns(compared, toggle) {
   ];
 }
 
-/** @param {{ids: string[]}} props */
-function Comparison({ ids }) {
+/** @param {{ids: string[], onClose: () => void}} props */
+function Comparison({ ids, onClose }) {
   const query = new URLSearchParams({ job_id: ids.join(","), fields: "run" });
   const answer = useAnswer(`api/read-models/backtests?${query}`, { interval: 2_000 });
   /** @type {any[]} */
@@ -120,7 +121,8 @@ function Comparison({ ids }) {
     ["Time", (run) => (run.processing_time_seconds === null ? "–" : duration(run.processing_time_seconds))],
     ["Error", (run) => run.error_message ?? "–"],
   ];
-  return html`<section class="panel" aria-label="Comparison">
+  return html`<section class="panel drawer" aria-label="Comparison">
+    <button class="close" onClick=${onClose}>Close</button>
     <h2>Comparison</h2>
     <${AnswerNotice} answer=${answer} />
     <div class="scroll" tabindex="0" role="region" aria-label="Results side by side">

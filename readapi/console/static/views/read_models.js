@@ -49,7 +49,7 @@ export function ReadModels({ params }) {
 /** @param {{model: Model, params: URLSearchParams}} props */
 function Rows({ model, params }) {
   const filters = model.columns.flatMap((column) => column.filters.map((name) => ({ name, column })));
-  const names = [...filters.map((filter) => filter.name), "sort_by", "sort_order", "page"];
+  const names = [...filters.map((filter) => filter.name), "sort_by", "sort_order", "page", "per_page"];
   const query = new URLSearchParams([...params].filter(([name]) => names.includes(name) && name !== "name"));
   const push = { stream: "api/stream", query: `topics=${model.name}`, interval: UPDATE_INTERVAL };
   const { answer, live } = useLiveAnswer(`api/read-models/${model.name}?${query}`, push);
@@ -87,6 +87,7 @@ function Rows({ model, params }) {
         order=${model.order}
         ascending=${isAscending(model, params)}
         pagination=${answer.content.pagination}
+        query=${answer.path}
         params=${params}
         onChange=${change}
       />`

@@ -10,7 +10,7 @@ import { html } from "../html.js";
 import { changed, go } from "../location.js";
 import { PatternDetail } from "./scanner_detail.js";
 import { FILTERS, Filters } from "./scanner_filters.js";
-import { Moment, epochSeconds, useSince } from "./scanner_past.js";
+import { Changes, Moment, epochSeconds, useSince } from "./scanner_past.js";
 import { inPlace, nextPage, settled, unmarked } from "./scanner_rows.js";
 
 /** Shortest time between two scans, in milliseconds. */
@@ -120,7 +120,8 @@ function useScan(query) {
     isFrozen.current = isOver;
     if (!isOver) update();
   };
-  const content = state.query === query ? state.page : null;
+  // The last page stays, with the focus in it, while the page of another query is loaded.
+  const content = state.query === query || !error ? state.page : null;
   return { state, live, freeze, answer: { content, error, loading: !content && !error } };
 }
 
@@ -183,20 +184,22 @@ function Rows({ state, params, change, freeze, now, open }) {
   const present = columns(asOf === null ? now : epochSeconds(asOf));
   const sinceThen = { name: "since", label: "Since then", show: show((pattern) => since.get(pattern.id) ?? "–") };
   if (!rows.length) return html`<${Empty}>No active pattern matches the filters. ${hintOf(page.hint)}<//>`;
-  return html`<${PagedTable}
-    caption="Active patterns"
-    columns=${asOf === null ? present : [...present, sinceThen]}
-    rows=${rows}
-    keyOf=${(/** @type {any} */ row) => row.pattern.id}
-    classOf=${(/** @type {any} */ row) => `${row.mark} ${row.changes % 2 ? "odd" : "even"}`}
-    order="confidence"
-    onOpen=${(/** @type {any} */ row) => change({ open: row.pattern.id === open ? null : row.pattern.id })}
-    open=${open}
-    onPointer=${freeze}
-    pagination=${page.pagination}
-    params=${params}
-    onChange=${change}
-  />`;
+  return html`${asOf !== null && html`<${Changes} since=${since} asOf=${asOf} filters=${selected(params, FILTERS)} />`}
+    <${PagedTable}
+      caption="Active patterns"
+      columns=${asOf === null ? present : [...present, sinceThen]}
+      rows=${rows}
+      keyOf=${(/** @type {any} */ row) => row.pattern.id}
+      classOf=${(/** @type {any} */ row) => `${row.mark} ${row.changes % 2 ? "odd" : "even"}`}
+      order="confidence"
+      onOpen=${(/** @type {any} */ row) => change({ open: row.pattern.id === open ? null : row.pattern.id })}
+      open=${open}
+      onPointer=${freeze}
+      pagination=${page.pagination}
+      query=${state.query}
+      params=${params}
+      onChange=${change}
+    />`;
 }
 
 /** @param {any} hint */

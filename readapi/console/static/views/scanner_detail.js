@@ -17,7 +17,7 @@ export function PatternDetail({ id, position, onClose }) {
   const answer = useAnswer(`api/patterns/${encodeURIComponent(id)}`, { interval: 5_000 });
   useEffect(answer.reload, [position]);
   const { pattern, events } = answer.content ?? {};
-  return html`<section class="panel detail" aria-label=${`Pattern ${id}`}>
+  return html`<section class="panel drawer detail" aria-label=${`Pattern ${id}`}>
     <button class="close" onClick=${onClose}>Close</button>
     <h2>${pattern ? `${pattern.symbol}: ${pattern.pattern_type}` : id}</h2>
     ${
