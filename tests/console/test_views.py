@@ -54,7 +54,7 @@ def test_backtests_progress_and_stand_side_by_side(page: Page, service: ConsoleS
     rates = comparison.locator("tr").filter(has_text="Win rate").locator("td")
     expect(rates).to_have_text(["0.6", "0.4"])
     page.get_by_role("button", name="Win rate").click()
-    expect(page.locator("table").last.locator("tbody tr").first).to_contain_text("job-one")
+    expect(page.get_by_role("region", name="Runs").locator("tbody tr").first).to_contain_text("job-one")
 
 
 def test_any_read_model_is_a_table_with_its_filters(page: Page, service: ConsoleService) -> None:

@@ -240,7 +240,9 @@ function useShortcuts({ onClose }) {
       const isTyping = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
       if (event.key === "/" && !isTyping) {
         event.preventDefault();
-        /** @type {HTMLElement | null} */ (document.querySelector('input[name="symbols"]'))?.focus();
+        const field = /** @type {HTMLElement | null} */ (document.querySelector('input[name="symbols"]'));
+        field?.closest("details")?.setAttribute("open", "");
+        field?.focus();
       } else if (event.key === "Escape") latest.current();
     };
     addEventListener("keydown", press);
