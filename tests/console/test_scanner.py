@@ -208,6 +208,34 @@ def test_the_present_filters_become_a_preset(page: Page, service: ConsoleService
     expect(page.locator("tbody .opener")).to_have_text(["PRESETA"])
 
 
+def test_an_accelerated_hour_of_updates_leaves_the_memory_flat(page: Page, service: ConsoleService) -> None:
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    page.clock.install()
+    messages = detections("MEMORY", 20)
+    service.post(*messages, detection("MEMORYX", confidence=0.9))
+    open_scanner(page, "?symbols=MEMORYX," + ",".join(message["data"]["symbol"] for message in messages))
+    row(page, "MEMORYX").click()
+    expect(page.locator(".detail canvas")).to_be_visible()
+    page.mouse.move(5, 5)
+
+    def used_after(steps: range) -> dict[str, float]:
+        """Spend two minutes of the page's clock in each step, with 120 updates. Each timer fires four times."""
+        for step in steps:
+            price = 1_000 + step
+            for _ in range(4):
+                service.publish(*(changed(messages[number % 20], current_price=price) for number in range(30)))
+                page.clock.fast_forward(30_000)
+            expect(page.locator("tbody tr").filter(has_text=f"{price:,}")).to_have_count(20)
+        session.send("HeapProfiler.collectGarbage")
+        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+        return {name: metrics[name] for name in ("JSHeapUsedSize", "Nodes", "JSEventListeners")}
+
+    warm, last = used_after(range(4)), used_after(range(4, 30))
+    for name, value in last.items():
+        assert value <= 1.25 * warm[name], (warm, last)
+
+
 def test_a_phone_shows_every_view_without_scrolling_sideways(page: Page, service: ConsoleService) -> None:
     service.post(detection("PHONE"))
     page.set_viewport_size({"width": 390, "height": 800})
