@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
         pytest.skip("chromium is not installed: apt-get install chromium")
     expect.set_options(timeout=TIMEOUT_SECONDS * 1_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-lcd-text"])
         yield browser
         browser.close()
 

@@ -7,6 +7,12 @@ import { html } from "../html.js";
 /** Seconds between two marks of the time. */
 const INCREMENTS = [1, 5, 10, 30, 60, 300, 600, 1_800, 3_600, 6 * 3_600, 86_400, 7 * 86_400];
 
+/** The scale of bars begins at 0, because their lengths are compared. */
+const FROM_ZERO = {
+  range: (/** @type {any} */ _, /** @type {number} */ _low, /** @type {number} */ high) =>
+    /** @type {[number, number]} */ ([0, Math.max(1, 1.1 * high)]),
+};
+
 /** @typedef {{label: string, color: string, scale?: string, bars?: boolean}} Line */
 
 /**
@@ -38,7 +44,7 @@ export function Chart({ label, lines, data, height = 200 }) {
         width: element.clientWidth,
         height,
         series: [{}, ...lines.map(seriesOf)],
-        scales: { x: { range } },
+        scales: { x: { range }, ...(lines.some((line) => line.bars) ? { y: FROM_ZERO } : {}) },
         legend: { show: lines.length > 1 },
         axes: [time, ...scales.map((scale, index) => ({ ...axis, scale, side: index ? 1 : 3 }))],
       },
