@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Error, Page, expect
 
 from infra.access.tokens import create_token
+from projections.producers import Producers
 from readapi.console.files import console_files
 from tests.console.service import ConsoleService, changed
 from tests.processes.api_service import detection
@@ -48,6 +49,7 @@ def test_backtests_progress_and_stand_side_by_side(page: Page, service: ConsoleS
     expect(run).to_contain_text("50.0 %")
     service.post(backtest("job-one", 1, win_rate=0.6, roi=0.1), backtest("job-two", 1, win_rate=0.4, roi=0.2))
     expect(run).to_contain_text("completed")
+    expect(page.get_by_label("job-two", exact=True)).to_be_visible()
     page.get_by_label("job-one", exact=True).check()
     page.get_by_label("job-two", exact=True).check()
     comparison = page.locator("section[aria-label=Comparison]")
@@ -93,11 +95,11 @@ def test_an_operator_replays_and_rolls_back(page: Page) -> None:
     page.on("dialog", lambda dialog: dialog.accept())
     page.goto("/#/operations")
     builds = page.locator("table").nth(1).locator("tbody tr").filter(has_text="producers").locator("td")
-    expect(builds.nth(1)).to_have_text("1.1")
+    expect(builds.nth(1)).to_have_text(f"{Producers.version}.1")
     page.get_by_role("button", name="Replay producers").click()
-    expect(builds.nth(1)).to_have_text("1.2")
+    expect(builds.nth(1)).to_have_text(f"{Producers.version}.2")
     page.get_by_role("button", name="Roll back producers").click()
-    expect(builds.nth(1)).to_have_text("1.1")
+    expect(builds.nth(1)).to_have_text(f"{Producers.version}.1")
 
 
 def test_the_audit_shows_what_each_event_changed(page: Page, service: ConsoleService) -> None:

@@ -71,7 +71,12 @@ function selected(params, names) {
 
 /** @param {string} query Parameters of the scan. */
 function useScan(query) {
-  const [state, setState] = useState({ query: "", rows: unmarked([]), page: /** @type {any} */ (null), waiting: 0 });
+  const [state, setState] = useState({
+    query: /** @type {string | null} */ (null),
+    rows: unmarked([]),
+    page: /** @type {any} */ (null),
+    waiting: 0,
+  });
   const [error, setError] = useState(/** @type {any} */ (null));
   const isFrozen = useRef(false);
   const number = useRef(0);
@@ -91,7 +96,7 @@ function useScan(query) {
     } catch (failure) {
       if (mine !== number.current) return false;
       setError(failure);
-      if (!mayKeep(failure)) setState((last) => ({ ...last, query: "", rows: [], page: null }));
+      if (!mayKeep(failure)) setState((last) => ({ ...last, query: null, rows: [], page: null }));
       else if (isTemporary(failure)) retry.current = window.setTimeout(update, RETRY);
       return false;
     }
@@ -104,7 +109,7 @@ function useScan(query) {
   useEffect(() => {
     void scan("");
     return onSignIn(() => {
-      setState((last) => ({ ...last, query: "", rows: [], page: null }));
+      setState((last) => ({ ...last, query: null, rows: [], page: null }));
       update();
     });
   }, [query]);
@@ -126,7 +131,7 @@ function useScan(query) {
 }
 
 /**
- * @param {{query: string, rows: import("./scanner_rows.js").Row[], page: any, waiting: number}} last
+ * @param {{query: string | null, rows: import("./scanner_rows.js").Row[], page: any, waiting: number}} last
  * @param {string} query
  * @param {any} page
  * @param {boolean} isFrozen Whether rows must not move, because the pointer is on them.
