@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 # The tests start hundreds of processes. Without compiled modules, each of them would compile TickView again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test quick lint lint-console unit integration console processes chaos soak fuzz benchmarks constraints clean
+.PHONY: run test quick lint lint-console unit integration console screenshots processes chaos soak fuzz benchmarks constraints clean
 
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
@@ -53,6 +53,9 @@ integration: $(VENV)/dev servers  ## On real servers, in the process of the test
 
 console: $(VENV)/dev servers  ## The console in a real browser
 	$(PYTEST) --no-cov tests/console
+
+screenshots: $(VENV)/dev servers  ## The images of README.md and docs/console.md
+	SCREENSHOTS=1 $(PYTEST) --no-cov tests/console/test_screenshots.py
 
 processes: $(VENV)/dev servers  ## Real processes, real HTTP
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/processes

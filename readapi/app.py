@@ -191,7 +191,7 @@ def _pattern_routes(
     history = archive.histories[ActivePatterns.name]
     return {
         "/api/patterns/scan": ScanResource(patterns, history, catalogue, workspace, clock),
-        "/api/patterns/stats": StatisticsResource(patterns, clock),
+        "/api/patterns/stats": StatisticsResource(patterns, catalogue, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, ports.operations, clock),
         "/api/patterns/{pattern_id:path}": PatternResource(patterns, archive.history, clock),

@@ -81,10 +81,16 @@ def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None
     parts = batches(list(detections(patterns, symbols, time.time())), 1_000)
     for part in track(parts, description="recording patterns", transient=True, console=PROGRESS_CONSOLE):
         recorder.record(list(part))
+    fold(client, settings)
+
+
+def fold(client: Redis, settings: Settings) -> None:
+    """Fold the recorded events into the live build of the patterns."""
     versions = change_versions(client, ActivePatterns.name, lambda versions: versions.deployed(ActivePatterns.version))
     if versions.live is None:
         raise BenchmarkError("No build of the read model is live.")
     store = RedisStore(client)
+    logs = open_market_logs(Stores(settings, client, None))
     for log in track(logs.values(), description="folding patterns", transient=True, console=PROGRESS_CONSOLE):
         [lease] = store.lease([Segment(ActivePatterns.name, versions.live, log.name)], "bench", 3_600)
         if lease is None:

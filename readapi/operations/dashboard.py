@@ -1,4 +1,4 @@
-"""``/api/dashboard/stats``: numbers of events by day, type and producer, and numbers of symbols."""
+"""``/api/dashboard/stats``: numbers of events by day, minute, type and producer, and numbers of symbols."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
-from projections.activity import ActivityRow, day_of
+from domain.events import PatternDetected
+from projections.activity import ActivityRow, day_of, minute_of
 from projections.queries import ALWAYS, Query, RowQueries
 from readapi.catalogue.filters import Catalogue
 from readapi.http.operation import Resource, operation
@@ -21,6 +22,9 @@ from readapi.read_models.all_rows import all_rows
 
 MAX_SOURCES = 100
 """Highest number of producers in the statistics."""
+
+MINUTES = 30
+"""Number of minutes in the statistics. ``activity`` keeps more, so that times from the future displace none of them."""
 
 
 class DashboardParameters(Parameters):
@@ -37,6 +41,13 @@ class DayStatistics(TypedDict):
     events: int
 
 
+class MinuteStatistics(TypedDict):
+    """Number of patterns detected in one minute. ``minute`` is its begin in epoch seconds."""
+
+    minute: int
+    detections: int
+
+
 class TodayStatistics(TypedDict):
     """Numbers of events today (UTC)."""
 
@@ -50,13 +61,15 @@ class TodayStatistics(TypedDict):
 class EventStatistics(TypedDict):
     """Numbers of events in the requested period. An event belongs to the day on which it occurred.
 
-    ``by_source`` has the 100 producers with the most events, and ``sources`` is the number of all producers. ``latest``
-    is the time of the last event of each type, in epoch seconds.
+    ``by_minute`` has the last 30 minutes, up to the present one. It counts all detections, also of patterns that have
+    ended since. ``by_source`` has the 100 producers with the most events, and ``sources`` is the number of all
+    producers. ``latest`` is the time of the last event of each type, in epoch seconds.
     """
 
     total: int
     today: TodayStatistics
     by_day: list[DayStatistics]
+    by_minute: list[MinuteStatistics]
     by_type: dict[str, int]
     by_source: dict[str, int]
     sources: int
@@ -103,9 +116,12 @@ class DashboardResource(Resource):
         self, req: Request, resp: Response, query: DashboardParameters, live: LiveRows[ActivityRow]
     ) -> None:
         """Send the statistics of the requested days."""
-        today = datetime.fromtimestamp(self._clock(), UTC)
+        now = self._clock()
+        today = datetime.fromtimestamp(now, UTC)
         days = [day_of((today - timedelta(days=back)).timestamp()) for back in range(query.days)]
-        statistics = _statistics(await _rows_between(live.queries, days[-1], days[0]), days)
+        minutes = _minutes_until(now)
+        rows = await _rows_between(live.queries, min(days[-1], day_of(minutes[0])), days[0])
+        statistics = _statistics([row for row in rows if row.day >= days[-1]], days, _by_minute(rows, minutes))
         send_with_etag(req, resp, DashboardDocument(statistics=statistics, symbols=self._symbol_counts()))
 
     def _symbol_counts(self) -> SymbolCounts | None:
@@ -126,7 +142,21 @@ async def _rows_between(queries: RowQueries[ActivityRow], first: str, last: str)
     return rows
 
 
-def _statistics(rows: Iterable[ActivityRow], days: Sequence[str]) -> EventStatistics:
+def _minutes_until(now: float) -> Sequence[int]:
+    """Return the begins of the last minutes up to the present one, in epoch seconds."""
+    present = int(now // 60) * 60
+    return range(present - 60 * (MINUTES - 1), present + 60, 60)
+
+
+def _by_minute(rows: Iterable[ActivityRow], minutes: Iterable[int]) -> list[MinuteStatistics]:
+    detections = Counter[tuple[str, str]]()
+    for row in rows:
+        if row.event_type == PatternDetected.__name__:
+            detections.update({(row.day, minute): number for minute, number in row.minutes.items()})
+    return [{"minute": each, "detections": detections[day_of(each), minute_of(each)]} for each in minutes]
+
+
+def _statistics(rows: Iterable[ActivityRow], days: Sequence[str], by_minute: list[MinuteStatistics]) -> EventStatistics:
     by_day, by_type, by_source, today = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     latest: dict[str, float] = {}
     for row in rows:
@@ -146,6 +176,7 @@ def _statistics(rows: Iterable[ActivityRow], days: Sequence[str]) -> EventStatis
             "backtests_failed": today["BacktestFailed"],
         },
         "by_day": [{"day": day, "events": by_day[day]} for day in sorted(days)],
+        "by_minute": by_minute,
         "by_type": dict(by_type.most_common()),
         "by_source": dict(by_source.most_common(MAX_SOURCES)),
         "sources": len(by_source),

@@ -1,19 +1,23 @@
 """``/api/patterns/stats`` and ``/api/patterns/summary``: counts of the active patterns, and their summary."""
 
 from asyncio import gather
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from itertools import islice
 
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.patterns import PatternRow
-from projections.queries import Counts, Query
+from projections.queries import Counts, Equality, Query, RowQueries, most_frequent
+from readapi.catalogue.filters import Catalogue
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters
+from readapi.http.read_model import ReadModel
 from readapi.http.responses import Performance, encode
 from readapi.patterns.answer_cache import CachedPatternResource
 from readapi.patterns.documents import COMPACT, CompactPattern
+from readapi.ports.errors import UnavailableError
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.rendering import end_of_second
 
@@ -26,11 +30,14 @@ SUMMARY_NAMES = 10
 TOP_SYMBOLS = 100
 """Number of symbols in the statistics."""
 
+MAX_SECTORS = 100
+"""Highest number of sectors in the statistics. Those with the most listed symbols are counted."""
+
 COUNTS = ("all", "high_confidence", "by_type", "by_tier", "by_confidence", "by_symbol")
 """The counts of the read model that the statistics show."""
 
 
-class Statistics(TypedDict):
+class PatternCounts(TypedDict):
     """Counts of the active patterns.
 
     Each object maps a name to its number of patterns, the most frequent name first.
@@ -45,10 +52,18 @@ class Statistics(TypedDict):
     by_symbol: dict[str, int]
 
 
+class Statistics(PatternCounts):
+    """Counts of the active patterns, also by the sector of their symbol in the catalogue."""
+
+    by_sector: dict[str, int] | None
+
+
 class PatternStatisticsAnswer(TypedDict):
     """Statistics of the active patterns.
 
     ``by_symbol`` has the 100 most frequent symbols. ``symbols`` is the number of all symbols that have a pattern.
+    ``by_sector`` counts the patterns of the listed symbols of each sector, of at most 100 sectors. It is null while the
+    API process loads the catalogue or the patterns, and if it answers from Redis.
     """
 
     statistics: Statistics
@@ -80,7 +95,23 @@ class PatternSummaryAnswer(TypedDict):
 
 
 class StatisticsResource(CachedPatternResource):
-    """Statistics of the active patterns."""
+    """Statistics of the active patterns.
+
+    Args:
+        patterns: The read model of the active patterns.
+        catalogue: The sectors and their symbols.
+        clock: Returns the time in epoch seconds.
+    """
+
+    def __init__(
+        self, patterns: ReadModel[RowQueries[PatternRow]], catalogue: Catalogue, clock: Callable[[], float]
+    ) -> None:
+        super().__init__(patterns, clock)
+        self._catalogue = catalogue
+
+    def _state(self, live: LiveRows[PatternRow], now: float) -> tuple[Hashable, ...] | None:
+        state = super()._state(live, now)
+        return None if state is None else (*state, self._catalogue.state)
 
     @operation(
         "Count the active patterns.",
@@ -92,13 +123,28 @@ class StatisticsResource(CachedPatternResource):
     async def on_get(self, req: Request, resp: Response, _query: Parameters, live: LiveRows[PatternRow]) -> None:
         """Send the counts."""
         now = self._clock()
-        statistics = _statistics(await live.queries.counts(COUNTS, now))
+        counts = _pattern_counts(await live.queries.counts(COUNTS, now))
+        statistics: Statistics = {**counts, "by_sector": await self._by_sector(live.queries, now)}
         answer = encode({"statistics": statistics, **self.read_model.staleness()})
         await self.send_and_cache(req, resp, answer, live, now)
 
+    async def _by_sector(self, queries: RowQueries[PatternRow], now: float) -> dict[str, int] | None:
+        """Count the patterns by sector. None if this process does not have all patterns and symbols in memory."""
+        # Redis would walk all patterns for each sector.
+        if queries.source != "replica":
+            return None
+        with suppress(UnavailableError):
+            index = self._catalogue.symbol_index(self._catalogue.symbols.live)
+            counts = {}
+            for sector in islice(index.statistics.by_sector, MAX_SECTORS):
+                of_sector = Query(now, (Equality("symbol", index.sectors[sector]),), sort_by="confidence", limit=1)
+                counts[sector] = (await queries.page(of_sector)).total
+            return most_frequent(counts)
+        return None
 
-def _statistics(counts: Mapping[str, Counts]) -> Statistics:
-    return Statistics(
+
+def _pattern_counts(counts: Mapping[str, Counts]) -> PatternCounts:
+    return PatternCounts(
         total=counts["all"].total,
         high_confidence=counts["high_confidence"].total,
         symbols=counts["by_symbol"].distinct,
@@ -127,7 +173,7 @@ class SummaryResource(CachedPatternResource):
         counts, confident, latest = await gather(
             queries.counts(COUNTS, now), queries.page(highest), queries.page(highest._replace(sort_by="detected_at"))
         )
-        statistics = _statistics(counts)
+        statistics = _pattern_counts(counts)
         summary = Summary(
             total=statistics["total"],
             high_confidence=statistics["high_confidence"],

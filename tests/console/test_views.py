@@ -47,13 +47,14 @@ def test_backtests_progress_and_stand_side_by_side(page: Page, service: ConsoleS
     expect(run).to_contain_text("50.0 %")
     service.post(backtest("job-one", 1, win_rate=0.6, roi=0.1), backtest("job-two", 1, win_rate=0.4, roi=0.2))
     expect(run).to_contain_text("completed")
+    expect(page.get_by_label("job-two", exact=True)).to_be_visible()
     page.get_by_label("job-one", exact=True).check()
     page.get_by_label("job-two", exact=True).check()
     comparison = page.locator("section[aria-label=Comparison]")
     rates = comparison.locator("tr").filter(has_text="Win rate").locator("td")
     expect(rates).to_have_text(["0.6", "0.4"])
     page.get_by_role("button", name="Win rate").click()
-    expect(page.locator("table").last.locator("tbody tr").first).to_contain_text("job-one")
+    expect(page.get_by_role("region", name="Runs").locator("tbody tr").first).to_contain_text("job-one")
 
 
 def test_any_read_model_is_a_table_with_its_filters(page: Page, service: ConsoleService) -> None:

@@ -226,6 +226,9 @@ def expected_activity(events: list[Event]) -> ReadModelContent:
         first = min(row.get("first_at", inf), event.occurred_at)
         latest = max(row.get("latest_at", -inf), event.occurred_at)
         row = {**row, "events": row["events"] + 1, "first_at": first, "latest_at": latest}
+        minute = datetime.fromtimestamp(event.occurred_at, UTC).strftime("%H:%M")
+        numbers = {**row.get("minutes", {}), minute: row.get("minutes", {}).get(minute, 0) + 1}
+        row["minutes"] = {name: numbers[name] for name in sorted(numbers, reverse=True)[:60]}
         model.put(key, row, position)
     model.place(Activity)
     return model

@@ -146,6 +146,13 @@ def test_the_dashboard_counts_symbols_by_market_and_sector(service: Service) -> 
     }
 
 
+def test_the_statistics_count_patterns_by_sector(service: Service) -> None:
+    counted = service.replica.get("/api/patterns/stats").json()["statistics"]
+    assert list(counted["by_sector"].items()) == [("Technology", 3), ("Financials", 1), ("Energy", 1)]
+    # Redis would walk all patterns for each sector.
+    assert service.redis.get("/api/patterns/stats").json()["statistics"]["by_sector"] is None
+
+
 @pytest.mark.parametrize(
     ("query", "symbols"),
     [

@@ -105,7 +105,7 @@ class Api:
         app = App(middleware=[RequestMetrics(CollectorRegistry()), IdentityFromHeader()])
         history = RowHistory("pattern_history", None, 0, lambda: inf)
         app.add_route("/scan", ScanResource(patterns, history, catalogue, lists, lambda: self.now))
-        app.add_route("/stats", StatisticsResource(patterns, lambda: self.now))
+        app.add_route("/stats", StatisticsResource(patterns, catalogue, lambda: self.now))
         app.add_route("/summary", SummaryResource(patterns, lambda: self.now))
         self.app = app
         self._client = falcon.testing.TestClient(app)

@@ -1,6 +1,10 @@
 """Specifications of the projections: no events, each event type, duplicates, missing predecessors, late events."""
 
+from collections import Counter
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.event_types import EVENT_TYPES
 from domain.events import PositionLost
@@ -237,6 +241,18 @@ def test_activity_counts_by_day_type_and_source() -> None:
         "2025-09-05/PatternDetected/test": 1,
         "2025-09-04/HealthReported/pl": 1,
     }
+
+
+@given(st.lists(st.integers(0, 24 * 60 - 1), min_size=1, max_size=300))
+def test_activity_counts_the_latest_minutes_in_any_order_and_in_any_parts(minutes: list[int]) -> None:
+    midnight = NOON - NOON % 86_400
+    events = [pattern_detected(occurred_at=midnight + 60 * minute + 1) for minute in minutes]
+    numbers = Counter(f"{minute // 60:02}:{minute % 60:02}" for minute in minutes)
+    expected = {name: numbers[name] for name in sorted(numbers)[-60:]}
+    assert Given(Activity(), *events).row().minutes == expected
+    if len(events) > 1:
+        one, other = (Given(Activity(), *part).row() for part in (events[::2], events[1::2]))
+        assert Activity().merge(one, other).minutes == Activity().merge(other, one).minutes == expected
 
 
 class TestSymbols:

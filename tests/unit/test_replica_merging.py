@@ -1,5 +1,6 @@
 """A replica of a read model whose keys do not determine the log: it merges the rows of all logs with one key."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -44,6 +45,7 @@ activity_rows = st.builds(
     st.integers(1, 100),
     st.sampled_from((1.0, 2.0)),
     st.sampled_from((3.0, 4)),
+    st.dictionaries(st.sampled_from(("10:05", "10:06")), st.integers(1, 9)),
 )
 
 
@@ -53,7 +55,12 @@ def merged(parts: Mapping[str, tuple[ActivityRow, int]]) -> tuple[ActivityRow, s
     rows = [row for row, _ in parts.values()]
     position, log = max((position, log) for log, (_, position) in parts.items())
     first, latest = min(row.first_at for row in rows), max(row.latest_at for row in rows)
-    row = replace(rows[0], events=sum(row.events for row in rows), first_at=first, latest_at=latest)
+    minutes = (
+        rows[0].minutes
+        if len(rows) == 1
+        else dict(sorted(sum((Counter(row.minutes) for row in rows), Counter()).items()))
+    )
+    row = replace(rows[0], events=sum(row.events for row in rows), first_at=first, latest_at=latest, minutes=minutes)
     return row, log, position
 
 

@@ -68,7 +68,9 @@ function skipToContent(event) {
 function Health() {
   const answer = useAnswer("api/health", { interval: HEALTH_INTERVAL });
   const status = answer.error ? "unknown" : (answer.content?.status ?? "unknown");
-  return html`<span class="health" role="status">Service: <${Status} status=${status} /></span>`;
+  return html`<span class="health" role="status"
+    ><span class="label">Service: </span><${Status} status=${status}
+  /></span>`;
 }
 
 const THEMES = /** @type {const} */ (["system", "light", "dark"]);

@@ -7,6 +7,8 @@ const UNITS = /** @type {const} */ ([
 ]);
 
 const DATE_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const TIME_WITH_SECONDS = new Intl.DateTimeFormat(undefined, { timeStyle: "medium", hourCycle: "h23" });
 const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 4 });
 
 /**
@@ -34,6 +36,14 @@ export function dateTime(epochSeconds) {
   return epochSeconds === null || epochSeconds === undefined ? "–" : DATE_TIME.format(epochSeconds * 1_000);
 }
 
+/**
+ * Format the time of a mark: with seconds, unless it is a whole minute.
+ * @param {number} epochSeconds
+ */
+export function timeOf(epochSeconds) {
+  return (epochSeconds % 60 ? TIME_WITH_SECONDS : TIME).format(epochSeconds * 1_000);
+}
+
 /** @param {number | null | undefined} value */
 export function number(value) {
   return value === null || value === undefined ? "–" : NUMBER.format(value);
@@ -46,7 +56,7 @@ export function percent(value) {
 
 /** @param {string} name */
 export function words(name) {
-  const text = name.replaceAll("_", " ");
+  const text = name.replaceAll("_", " ").replace(/\b(id|roi|rsi)\b/g, (short) => short.toUpperCase());
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 

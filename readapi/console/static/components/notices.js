@@ -53,7 +53,7 @@ const LIVE = {
 
 /** @param {{state: keyof typeof LIVE}} props */
 export function LiveState({ state }) {
-  return html`<span class="live ${state}" role="status">${LIVE[state]}</span>`;
+  return html`<span class="live" data-state=${state} role="status">${LIVE[state]}</span>`;
 }
 
 /** @param {{status: string}} props */

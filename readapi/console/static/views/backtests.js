@@ -1,8 +1,8 @@
 /** Backtests: runs with live progress, and the results of chosen runs side by side. */
 import { AnswerNotice, Empty, LiveState, Status } from "../components/notices.js";
-import { Pages, Table } from "../components/table.js";
+import { PagedTable } from "../components/table.js";
 import { dateTime, duration, number, percent, words } from "../format.js";
-import { useAnswer, useLive, useThrottled } from "../hooks.js";
+import { useAnswer, useLiveAnswer } from "../hooks.js";
 import { html } from "../html.js";
 import { changed, go } from "../location.js";
 
@@ -11,14 +11,13 @@ const UPDATE_INTERVAL = 300;
 
 const METRICS = ["win_rate", "roi", "sharpe_ratio", "max_drawdown", "total_trades", "winning_trades", "duration_days"];
 const STATES = ["processing", "completed", "failed", "cancelled"];
-const QUERY = ["status", "sort_by", "sort_order", "page"];
+const QUERY = ["status", "sort_by", "sort_order", "page", "per_page"];
 
 /** @param {{params: URLSearchParams}} props */
 export function Backtests({ params }) {
   const query = new URLSearchParams([...params].filter(([name]) => QUERY.includes(name)));
-  const answer = useAnswer(`api/backtests?${query}`);
-  const update = useThrottled(answer.reload, UPDATE_INTERVAL);
-  const live = useLive("api/stream", "topics=backtests", { onChanges: update, onReset: update });
+  const push = { stream: "api/stream", query: "topics=backtests", interval: UPDATE_INTERVAL };
+  const { answer, live } = useLiveAnswer(`api/backtests?${query}`, push);
   const change = (/** @type {Record<string, string | null>} */ changes) => go("backtests", changed(params, changes));
   const compared = (params.get("compare") ?? "").split(",").filter(Boolean);
   const toggle = (/** @type {string} */ id) =>
@@ -38,30 +37,22 @@ export function Backtests({ params }) {
       </label>
     </div>
     <${AnswerNotice} answer=${answer} />
-    ${compared.length > 0 && html`<${Comparison} ids=${compared} position=${runs.map(positionOf).join()} />`}
     ${answer.content && runs.length === 0 && html`<${Empty}>There is no run with this state.<//>`}
     ${
       runs.length > 0 &&
-      html`<${Table}
-          caption="Runs"
-          columns=${columns(compared, toggle)}
-          rows=${runs}
-          keyOf=${(/** @type {any} */ run) => run.job_id}
-          sortBy=${params.get("sort_by") ?? "updated_at"}
-          descending=${params.get("sort_order") !== "asc"}
-          onSort=${(/** @type {string} */ sort, /** @type {boolean} */ descending) =>
-            change({ sort_by: sort, sort_order: descending ? "desc" : "asc", page: null })}
-        />
-        <${Pages}
-          pagination=${answer.content.pagination}
-          onPage=${(/** @type {number} */ page) => change({ page: String(page) })}
-        />`
-    }`;
-}
-
-/** @param {any} run */
-function positionOf(run) {
-  return run.position;
+      html`<${PagedTable}
+        caption="Runs"
+        columns=${columns(compared, toggle)}
+        rows=${runs}
+        keyOf=${(/** @type {any} */ run) => run.job_id}
+        order="updated_at"
+        pagination=${answer.content.pagination}
+        query=${answer.path}
+        params=${params}
+        onChange=${change}
+      />`
+    }
+    ${compared.length > 0 && html`<${Comparison} ids=${compared} onClose=${() => change({ compare: null })} />`}`;
 }
 
 /**
@@ -111,8 +102,8 @@ function columns(compared, toggle) {
   ];
 }
 
-/** @param {{ids: string[], position: string}} props */
-function Comparison({ ids }) {
+/** @param {{ids: string[], onClose: () => void}} props */
+function Comparison({ ids, onClose }) {
   const query = new URLSearchParams({ job_id: ids.join(","), fields: "run" });
   const answer = useAnswer(`api/read-models/backtests?${query}`, { interval: 2_000 });
   /** @type {any[]} */
@@ -130,7 +121,8 @@ function Comparison({ ids }) {
     ["Time", (run) => (run.processing_time_seconds === null ? "–" : duration(run.processing_time_seconds))],
     ["Error", (run) => run.error_message ?? "–"],
   ];
-  return html`<section class="panel" aria-label="Comparison">
+  return html`<section class="panel drawer" aria-label="Comparison">
+    <button class="close" onClick=${onClose}>Close</button>
     <h2>Comparison</h2>
     <${AnswerNotice} answer=${answer} />
     <div class="scroll" tabindex="0" role="region" aria-label="Results side by side">

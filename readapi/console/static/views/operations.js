@@ -37,7 +37,11 @@ function partsOf(health) {
   }
   for (const [name, role] of Object.entries(health.roles ?? {})) {
     const seen = role.age_seconds === null ? "" : `, seen ${duration(role.age_seconds)} ago`;
-    parts.push({ name: `Role ${name}`, ...role, facts: `${role.processes} processes${seen}` });
+    parts.push({
+      name: `Role ${name}`,
+      ...role,
+      facts: `${role.processes} process${role.processes === 1 ? "" : "es"}${seen}`,
+    });
   }
   const { intake, archive, verification } = health;
   if (intake) parts.push({ name: "Intake", ...intake, facts: intakeFacts(intake) });

@@ -1,8 +1,8 @@
 /** Read models: the rows of any read model, with the filters and sorts that it declares. */
 import { AnswerNotice, Empty, LiveState } from "../components/notices.js";
-import { Pages, Table } from "../components/table.js";
+import { PagedTable } from "../components/table.js";
 import { number, value, words } from "../format.js";
-import { useAnswer, useLive, useThrottled } from "../hooks.js";
+import { useAnswer, useLiveAnswer } from "../hooks.js";
 import { html } from "../html.js";
 import { changed, go } from "../location.js";
 
@@ -49,11 +49,10 @@ export function ReadModels({ params }) {
 /** @param {{model: Model, params: URLSearchParams}} props */
 function Rows({ model, params }) {
   const filters = model.columns.flatMap((column) => column.filters.map((name) => ({ name, column })));
-  const names = [...filters.map((filter) => filter.name), "sort_by", "sort_order", "page"];
+  const names = [...filters.map((filter) => filter.name), "sort_by", "sort_order", "page", "per_page"];
   const query = new URLSearchParams([...params].filter(([name]) => names.includes(name) && name !== "name"));
-  const answer = useAnswer(`api/read-models/${model.name}?${query}`);
-  const update = useThrottled(answer.reload, UPDATE_INTERVAL);
-  const live = useLive("api/stream", `topics=${model.name}`, { onChanges: update, onReset: update });
+  const push = { stream: "api/stream", query: `topics=${model.name}`, interval: UPDATE_INTERVAL };
+  const { answer, live } = useLiveAnswer(`api/read-models/${model.name}?${query}`, push);
   const change = (/** @type {Record<string, string | null>} */ changes) =>
     go("read-models", changed(params, { name: model.name, ...changes }));
   const rows = answer.content?.rows ?? [];
@@ -80,32 +79,29 @@ function Rows({ model, params }) {
     ${answer.content && rows.length === 0 && html`<${Empty}>No row matches the filters.<//>`}
     ${
       rows.length > 0 &&
-      html`<${Table}
-          caption=${`Rows of ${model.name}`}
-          columns=${model.columns.map(columnOf)}
-          rows=${rows}
-          keyOf=${(/** @type {any} */ row) => String(row[model.key])}
-          sortBy=${params.get("sort_by") ?? model.order}
-          descending=${isDescending(model, params)}
-          onSort=${(/** @type {string} */ sort, /** @type {boolean} */ descending) =>
-            change({ sort_by: sort, sort_order: descending ? "desc" : "asc", page: null })}
-        />
-        <${Pages}
-          pagination=${answer.content.pagination}
-          onPage=${(/** @type {number} */ page) => change({ page: String(page) })}
-        />`
+      html`<${PagedTable}
+        caption=${`Rows of ${model.name}`}
+        columns=${model.columns.map(columnOf)}
+        rows=${rows}
+        keyOf=${(/** @type {any} */ row) => String(row[model.key])}
+        order=${model.order}
+        ascending=${isAscending(model, params)}
+        pagination=${answer.content.pagination}
+        query=${answer.path}
+        params=${params}
+        onChange=${change}
+      />`
     }`;
 }
 
 /**
- * Whether the highest value is first: by default only for the default sort key, if it is a number.
+ * Whether the lowest value is first without `sort_order`: except for the default sort key, if it is a number.
  * @param {Model} model
  * @param {URLSearchParams} params
  */
-function isDescending(model, params) {
+function isAscending(model, params) {
   const order = model.columns.find((column) => column.name === model.order);
-  const byDefault = !params.has("sort_by") && order?.type === "number";
-  return params.has("sort_order") ? params.get("sort_order") === "desc" : byDefault;
+  return params.has("sort_by") || order?.type !== "number";
 }
 
 /** @param {Model["columns"][number]} column */

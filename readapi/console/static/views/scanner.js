@@ -1,23 +1,20 @@
 /** The scanner: the active patterns as a table that live push keeps current. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, load, onSignIn } from "../api.js";
+import { load, onSignIn } from "../api.js";
 import { AnswerNotice, Empty, LiveState } from "../components/notices.js";
-import { Pages, Table } from "../components/table.js";
+import { PagedTable } from "../components/table.js";
 import { allRows, csv, save } from "../download.js";
 import { number, percent, remaining } from "../format.js";
-import { mayKeep, useLive, useNow, useThrottled } from "../hooks.js";
+import { including, isTemporary, mayKeep, useFollowed, useNow } from "../hooks.js";
 import { html } from "../html.js";
 import { changed, go } from "../location.js";
 import { PatternDetail } from "./scanner_detail.js";
 import { FILTERS, Filters } from "./scanner_filters.js";
-import { Moment, epochSeconds, useSince } from "./scanner_past.js";
+import { Changes, Moment, epochSeconds, useSince } from "./scanner_past.js";
 import { inPlace, nextPage, settled, unmarked } from "./scanner_rows.js";
 
 /** Shortest time between two scans, in milliseconds. */
 const SCAN_INTERVAL = 300;
-
-/** Milliseconds between two scans on a server without live push. */
-const POLL_INTERVAL = 5_000;
 
 /** Milliseconds before a failed scan is sent again. */
 const RETRY = 2_000;
@@ -74,40 +71,46 @@ function selected(params, names) {
 
 /** @param {string} query Parameters of the scan. */
 function useScan(query) {
-  const [state, setState] = useState({ query: "", rows: unmarked([]), page: /** @type {any} */ (null), waiting: 0 });
+  const [state, setState] = useState({
+    query: /** @type {string | null} */ (null),
+    rows: unmarked([]),
+    page: /** @type {any} */ (null),
+    waiting: 0,
+  });
   const [error, setError] = useState(/** @type {any} */ (null));
   const isFrozen = useRef(false);
-  const position = useRef("");
   const number = useRef(0);
   const retry = useRef(0);
 
-  const scan = async () => {
+  const scan = async (/** @type {string} */ position) => {
     clearTimeout(retry.current);
     number.current += 1;
     const mine = number.current;
-    /** @type {Record<string, string>} */
-    const headers = position.current ? { "TickView-Min-Position": position.current } : {};
     try {
-      const page = await load("api/patterns/scan", { params: new URLSearchParams(`${query}&fields=full`), headers });
-      if (mine !== number.current) return;
+      const params = new URLSearchParams(`${query}&fields=full`);
+      const page = await load("api/patterns/scan", { params, headers: including(position) });
+      if (mine !== number.current) return true;
       setError(null);
       setState((last) => arrive(last, query, page, isFrozen.current));
+      return true;
     } catch (failure) {
-      if (mine !== number.current) return;
-      position.current = "";
+      if (mine !== number.current) return false;
       setError(failure);
-      if (!mayKeep(failure)) setState((last) => ({ ...last, query: "", rows: [], page: null }));
-      else if (isTemporary(failure)) retry.current = window.setTimeout(scanSoon, RETRY);
+      if (!mayKeep(failure)) setState((last) => ({ ...last, query: null, rows: [], page: null }));
+      else if (isTemporary(failure)) retry.current = window.setTimeout(update, RETRY);
+      return false;
     }
   };
-  const scanSoon = useThrottled(scan, SCAN_INTERVAL);
+  const isPast = new URLSearchParams(query).has("as_of");
+  const filters = selected(new URLSearchParams(query), FILTERS).toString();
+  const push = { stream: isPast ? null : "api/patterns/stream", query: filters, interval: SCAN_INTERVAL };
+  const { live, update } = useFollowed(push, scan);
 
   useEffect(() => {
-    position.current = "";
-    void scan();
+    void scan("");
     return onSignIn(() => {
-      setState((last) => ({ ...last, query: "", rows: [], page: null }));
-      scanSoon();
+      setState((last) => ({ ...last, query: null, rows: [], page: null }));
+      update();
     });
   }, [query]);
   useEffect(() => {
@@ -117,47 +120,18 @@ function useScan(query) {
     }, GONE);
     return () => clearTimeout(timer);
   }, [state.rows]);
-
-  const isPast = new URLSearchParams(query).has("as_of");
-  const live = useLive(
-    isPast ? null : "api/patterns/stream",
-    selected(new URLSearchParams(query), FILTERS).toString(),
-    {
-      onChanges: (message) => {
-        position.current = message.position ?? "";
-        scanSoon();
-      },
-      onReset: () => {
-        // A new build has other positions, which a scan cannot wait for.
-        position.current = "";
-        scanSoon();
-      },
-    },
-  );
-  useEffect(() => {
-    if (live === "stale") position.current = "";
-    // Changes between the first scan and the connection are in no message.
-    if (live === "live" || live === "stale") scanSoon();
-    if (live !== "refused") return undefined;
-    const timer = setInterval(scanSoon, POLL_INTERVAL);
-    return () => clearInterval(timer);
-  }, [live]);
   useEffect(() => () => clearTimeout(retry.current), []);
   const freeze = (/** @type {boolean} */ isOver) => {
     isFrozen.current = isOver;
-    if (!isOver) scanSoon();
+    if (!isOver) update();
   };
-  const content = state.query === query ? state.page : null;
+  // The last page stays, with the focus in it, while the page of another query is loaded.
+  const content = state.query === query || !error ? state.page : null;
   return { state, live, freeze, answer: { content, error, loading: !content && !error } };
 }
 
-/** @param {unknown} error */
-function isTemporary(error) {
-  return error instanceof ApiError && (error.status === 0 || error.status >= 500);
-}
-
 /**
- * @param {{query: string, rows: import("./scanner_rows.js").Row[], page: any, waiting: number}} last
+ * @param {{query: string | null, rows: import("./scanner_rows.js").Row[], page: any, waiting: number}} last
  * @param {string} query
  * @param {any} page
  * @param {boolean} isFrozen Whether rows must not move, because the pointer is on them.
@@ -195,6 +169,7 @@ export function Scanner({ params }) {
       >
     </div>
     <${AnswerNotice} answer=${answer} />
+    ${answer.content && html`<${Rows} ...${{ state, params, change, freeze, now, open }} />`}
     ${
       open &&
       html`<${PatternDetail}
@@ -203,8 +178,7 @@ export function Scanner({ params }) {
         position=${openRow?.pattern.position ?? ""}
         onClose=${() => change({ open: null })}
       />`
-    }
-    ${answer.content && html`<${Rows} ...${{ state, params, change, freeze, now, open }} />`}`;
+    }`;
 }
 
 /** @param {{state: any, params: URLSearchParams, change: any, freeze: any, now: number, open: string | null}} props */
@@ -215,23 +189,21 @@ function Rows({ state, params, change, freeze, now, open }) {
   const present = columns(asOf === null ? now : epochSeconds(asOf));
   const sinceThen = { name: "since", label: "Since then", show: show((pattern) => since.get(pattern.id) ?? "–") };
   if (!rows.length) return html`<${Empty}>No active pattern matches the filters. ${hintOf(page.hint)}<//>`;
-  return html`<${Table}
+  return html`${asOf !== null && html`<${Changes} since=${since} asOf=${asOf} filters=${selected(params, FILTERS)} />`}
+    <${PagedTable}
       caption="Active patterns"
       columns=${asOf === null ? present : [...present, sinceThen]}
       rows=${rows}
       keyOf=${(/** @type {any} */ row) => row.pattern.id}
       classOf=${(/** @type {any} */ row) => `${row.mark} ${row.changes % 2 ? "odd" : "even"}`}
-      sortBy=${params.get("sort_by") ?? "confidence"}
-      descending=${params.get("sort_order") !== "asc"}
-      onSort=${(/** @type {string} */ sort, /** @type {boolean} */ descending) =>
-        change({ sort_by: sort, sort_order: descending ? "desc" : "asc", page: null })}
+      order="confidence"
       onOpen=${(/** @type {any} */ row) => change({ open: row.pattern.id === open ? null : row.pattern.id })}
       open=${open}
       onPointer=${freeze}
-    />
-    <${Pages}
       pagination=${page.pagination}
-      onPage=${(/** @type {number} */ number) => change({ page: String(number) })}
+      query=${state.query}
+      params=${params}
+      onChange=${change}
     />`;
 }
 
@@ -273,7 +245,9 @@ function useShortcuts({ onClose }) {
       const isTyping = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
       if (event.key === "/" && !isTyping) {
         event.preventDefault();
-        /** @type {HTMLElement | null} */ (document.querySelector('input[name="symbols"]'))?.focus();
+        const field = /** @type {HTMLElement | null} */ (document.querySelector('input[name="symbols"]'));
+        field?.closest("details")?.setAttribute("open", "");
+        field?.focus();
       } else if (event.key === "Escape") latest.current();
     };
     addEventListener("keydown", press);

@@ -15,9 +15,9 @@ const LINES = [
 /** @param {{id: string, position: string, onClose: () => void}} props `position` changes with the pattern. */
 export function PatternDetail({ id, position, onClose }) {
   const answer = useAnswer(`api/patterns/${encodeURIComponent(id)}`, { interval: 5_000 });
-  useEffect(() => answer.reload(), [position]);
+  useEffect(answer.reload, [position]);
   const { pattern, events } = answer.content ?? {};
-  return html`<section class="panel detail" aria-label=${`Pattern ${id}`}>
+  return html`<section class="panel drawer detail" aria-label=${`Pattern ${id}`}>
     <button class="close" onClick=${onClose}>Close</button>
     <h2>${pattern ? `${pattern.symbol}: ${pattern.pattern_type}` : id}</h2>
     ${

@@ -12,6 +12,9 @@ import { KINDS, ListEditor } from "./scanner_lists.js";
  * @property {string} [choices] Name of the known values.
  */
 
+/** Whether the window has room for the filters beside the table. On a phone they open when they are wanted. */
+const IS_WIDE = matchMedia("(min-width: 40rem)").matches;
+
 /** @type {Filter[]} */
 const COMMON = [
   { name: "symbols", label: "Symbols", hint: "AAPL,MSFT" },
@@ -48,15 +51,18 @@ export function Filters({ params, onChange }) {
   const [isOpen, setOpen] = useState(furtherNames.some((name) => params.has(name)));
   const field = (/** @type {Filter} */ filter) =>
     html`<${Field} key=${filter.name} filter=${filter} value=${params.get(filter.name) ?? ""} onChange=${onChange} />`;
-  return html`<form class="filters" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
-      ${COMMON.map(field)}
-      <button
-        type="button"
-        onClick=${() => onChange(Object.fromEntries([...FILTERS, "sort_by", "sort_order"].map((name) => [name, null])))}
-      >
-        Clear the filters
-      </button>
-    </form>
+  return html`<details open=${IS_WIDE}>
+      <summary>Filters</summary>
+      <form class="filters" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
+        ${COMMON.map(field)}
+        <button
+          type="button"
+          onClick=${() => onChange(Object.fromEntries([...FILTERS, "sort_by", "sort_order"].map((name) => [name, null])))}
+        >
+          Clear the filters
+        </button>
+      </form>
+    </details>
     <details open=${isOpen} onToggle=${(/** @type {any} */ event) => setOpen(event.currentTarget.open)}>
       <summary>Further filters</summary>
       ${

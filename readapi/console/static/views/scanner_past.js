@@ -63,12 +63,37 @@ export function useSince(patterns) {
 }
 
 /**
+ * How many of the rows have left or changed since, and how many patterns have been detected since that match the filters.
+ * @param {{since: Map<string, string>, asOf: string, filters: URLSearchParams}} props
+ */
+export function Changes({ since, asOf, filters }) {
+  const params = new URLSearchParams(filters);
+  params.set(
+    "detected_at_min",
+    String(Math.max(epochSeconds(asOf), epochSeconds(params.get("detected_at_min") ?? "0"))),
+  );
+  params.set("per_page", "1");
+  const detected = useAnswer(`api/patterns/scan?${params}`, { interval: 5_000 }).content?.pagination.total;
+  const descriptions = [...since.values()];
+  const left = descriptions.filter((each) => each === LEFT).length;
+  const same = descriptions.filter((each) => each === UNCHANGED).length;
+  const changed = descriptions.length - left - same;
+  return html`<p role="status">
+    ${`Of the ${descriptions.length} patterns on this page, ${left} have left since then, ${changed} have changed, and ${same} are unchanged.`}
+    ${` ${detected ?? "–"} active patterns that match the filters have been detected since.`}
+  </p>`;
+}
+
+const LEFT = "has left";
+const UNCHANGED = "unchanged";
+
+/**
  * @param {any} then
  * @param {any} now
  */
 function difference(then, now) {
-  if (!now) return "has left";
-  if (then.position === now.position) return "unchanged";
+  if (!now) return LEFT;
+  if (then.position === now.position) return UNCHANGED;
   const changes = [];
   if (then.confidence !== now.confidence)
     changes.push(`confidence ${percent(then.confidence)} → ${percent(now.confidence)}`);
