@@ -2,19 +2,18 @@
 
 import time
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from infra.log.durability import check_durability
 from infra.log.errors import UnsuitableServerError
 from infra.log.handle import LogOptions
 from infra.postgres.database import PING, Database
-from infra.redis.connections import CONNECTION_ERRORS
+from infra.redis.connections import CONNECTION_ERRORS, RedisClient
 from infra.redis.server_state import server_faults
 from readapi.ports.operations import ServerStatus
 
 
-def redis_status(client: Redis, options: LogOptions) -> ServerStatus:
+def redis_status(client: RedisClient, options: LogOptions) -> ServerStatus:
     """Return the status of Redis. ``options`` name the durability that the server must provide."""
     try:
         info = client.info()
@@ -34,7 +33,7 @@ def redis_status(client: Redis, options: LogOptions) -> ServerStatus:
     return ServerStatus(True, str(version), milliseconds, failures, warnings)
 
 
-def _durability_faults(client: Redis, options: LogOptions) -> list[str]:
+def _durability_faults(client: RedisClient, options: LogOptions) -> list[str]:
     try:
         check_durability(client, options.durability, options.replicas)
     except UnsuitableServerError as error:

@@ -8,7 +8,9 @@ their next command, because the address may lead to the new primary server now.
 from typing import Any
 
 from redis import connection as blocking
+from redis import sentinel as blocking_sentinel
 from redis.asyncio import connection as asynchronous
+from redis.asyncio import sentinel as asynchronous_sentinel
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -102,6 +104,22 @@ class _AsyncUnixConnection(_Asynchronous, asynchronous.UnixDomainSocketConnectio
     pass
 
 
+class _SentinelConnection(_Blocking, blocking_sentinel.SentinelManagedConnection):
+    pass
+
+
+class _SentinelSSLConnection(_Blocking, blocking_sentinel.SentinelManagedSSLConnection):
+    pass
+
+
+class _AsyncSentinelConnection(_Asynchronous, asynchronous_sentinel.SentinelManagedConnection):
+    pass
+
+
+class _AsyncSentinelSSLConnection(_Asynchronous, asynchronous_sentinel.SentinelManagedSSLConnection):
+    pass
+
+
 _CLASSES: dict[type[Any], type[Any]] = {
     base: own
     for own in (
@@ -114,6 +132,15 @@ _CLASSES: dict[type[Any], type[Any]] = {
     )
     for base in own.__bases__[1:]
 }
+"""Connection class of redis-py -> own class."""
+
+SENTINEL_CLASSES: dict[type[Any], type[Any]] = {
+    _Connection: _SentinelConnection,
+    _SSLConnection: _SentinelSSLConnection,
+    _AsyncConnection: _AsyncSentinelConnection,
+    _AsyncSSLConnection: _AsyncSentinelSSLConnection,
+}
+"""Class of the connections to one server -> class of connections whose server Sentinels name."""
 
 
 _IGNORED_OPTIONS = ("protocol", "decode_responses", "socket_timeout")

@@ -12,10 +12,12 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from domain.errors import TickViewError
+from infra.redis.cluster import run_on_key_node
+from infra.redis.connections import RedisClient
 
 
 class ScanInterruptedError(TickViewError, RedisConnectionError):
-    """The server was restarted or replaced during a scan. The scan must begin again."""
+    """The server was restarted or replaced during a scan, or the keys were moved. The scan must begin again."""
 
 
 def server_process(info: dict[str, Any]) -> str:
@@ -23,7 +25,7 @@ def server_process(info: dict[str, Any]) -> str:
     return str(info["run_id"])
 
 
-def scan_hash(client: Redis, key: str, count: int) -> Iterator[tuple[bytes, bytes]]:
+def scan_hash(client: RedisClient, key: str, count: int) -> Iterator[tuple[bytes, bytes]]:
     """Yield the fields of a hash, each at least once.
 
     Args:
@@ -34,12 +36,12 @@ def scan_hash(client: Redis, key: str, count: int) -> Iterator[tuple[bytes, byte
     Raises:
         ScanInterruptedError: The server was replaced during the scan.
     """
-    for page in _pages(client, lambda pipeline, cursor: pipeline.hscan(key, cursor, count=count)):
+    for page in _pages(client, key, lambda pipeline, cursor: pipeline.hscan(key, cursor, count=count)):
         yield from page.items()
 
 
-def scan_keys(client: Redis, prefix: str, count: int) -> Iterator[bytes]:
-    """Yield the keys that begin with ``prefix``, each at least once.
+def scan_keys(client: RedisClient, prefix: str, count: int) -> Iterator[bytes]:
+    """Yield the keys that begin with ``prefix``, each at least once. The prefix contains the hash tag of the keys.
 
     Args:
         client: The client.
@@ -49,17 +51,27 @@ def scan_keys(client: Redis, prefix: str, count: int) -> Iterator[bytes]:
     Raises:
         ScanInterruptedError: The server was replaced during the scan.
     """
-    for page in _pages(client, lambda pipeline, cursor: pipeline.scan(cursor, prefix + "*", count)):
+
+    def scan(pipeline: Any, cursor: int) -> None:
+        pipeline.exists(prefix)  # Unlike SCAN, this command fails on a node that does not have the slot any more.
+        pipeline.scan(cursor, prefix + "*", count)
+
+    for page in _pages(client, prefix, scan):
         yield from page
 
 
-def _pages(client: Redis, scan: Callable[[Any, int], object]) -> Iterator[Any]:
+def _pages(client: RedisClient, key: str, scan: Callable[[Any, int], object]) -> Iterator[Any]:
     cursor, first_process = 0, None
-    while first_process is None or cursor:
-        with client.pipeline(transaction=False) as pipeline:
+
+    def read_page(node: Redis) -> tuple[dict[str, Any], tuple[int, Any]]:
+        with node.pipeline(transaction=False) as pipeline:
             pipeline.info("server")
             scan(pipeline, cursor)
-            info, (cursor, page) = pipeline.execute()
+            info, *_, page = pipeline.execute()
+            return info, page
+
+    while first_process is None or cursor:
+        info, (cursor, page) = run_on_key_node(client, key, read_page)
         first_process = first_process or server_process(info)
         if server_process(info) != first_process:
             raise ScanInterruptedError("Redis was restarted or replaced during a scan; try again")

@@ -13,13 +13,13 @@ from math import inf
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from infra.heartbeats.progress import Progress
 from infra.log.bounds import entries_within
 from infra.read_models.keys import versions_key
 from infra.read_models.versions import parse_versions
+from infra.redis.connections import AsyncRedisClient
 from infra.serving.changes import ChangesCursor, CommitMissingError
 from infra.serving.freshness import RedisFreshness
 from infra.serving.live_read_model import LiveReadModel
@@ -57,7 +57,9 @@ class ChangesFollower:
         freshness: Records every answer and every failure of Redis.
     """
 
-    def __init__(self, client: Redis, read_models: Collection[LiveReadModel], freshness: RedisFreshness) -> None:
+    def __init__(
+        self, client: AsyncRedisClient, read_models: Collection[LiveReadModel], freshness: RedisFreshness
+    ) -> None:
         self._client = client
         self._read_models = read_models
         self._freshness = freshness

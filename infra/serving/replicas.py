@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 
+from infra.redis.connections import AsyncRedisClient
 from infra.redis.scans import server_process
 from infra.serving.changes import ChangesCursor, Entry, commit
 from infra.serving.live_read_model import LiveReadModel, OpenQueries
@@ -45,7 +45,7 @@ class _Loading:
         """Whether all pages are loaded, so that only commits are missing."""
         return not self._scan_cursors
 
-    async def load_pages(self, client: Redis) -> bool:
+    async def load_pages(self, client: AsyncRedisClient) -> bool:
         """Load the next page of each log. Return False if the server was replaced, so that rows would be missing."""
         async with client.pipeline(transaction=False) as pipeline:
             pipeline.info("server")
@@ -118,7 +118,7 @@ class ReplicatedReadModel(LiveReadModel):
         if current.build.number == 0 and self._max_rows > 0 and not isinstance(current.queries, Replica):
             self.move_to(current.build, current.positions, Replica(self._projection))
 
-    async def follow_build(self, client: Redis, build: Build) -> None:
+    async def follow_build(self, client: AsyncRedisClient, build: Build) -> None:
         """Follow ``build``, which is live on the server, and load its replica."""
         if self._loading and self._loading.cursor.build != build:
             self._loading = None
@@ -131,14 +131,14 @@ class ReplicatedReadModel(LiveReadModel):
         exists = self._replica is not None and self._cursor is not None and self._cursor.build == build
         return not exists and self._max_rows > 0 and time.monotonic() >= self._retry_at
 
-    async def _start_loading(self, client: Redis, build: Build) -> None:
+    async def _start_loading(self, client: AsyncRedisClient, build: Build) -> None:
         cursor = self._cursor
         if cursor is None or cursor.build != build:
             cursor = ChangesCursor(self.name, build, self.logs)
             await cursor.start(client)
         self._loading = _Loading(cursor, Replica(self._projection))
 
-    async def _fits(self, client: Redis, build: Build) -> bool:
+    async def _fits(self, client: AsyncRedisClient, build: Build) -> bool:
         async with client.pipeline(transaction=False) as pipeline:
             for keys in ChangesCursor(self.name, build, self.logs).keys.values():
                 pipeline.hlen(keys.rows)
@@ -174,7 +174,7 @@ class ReplicatedReadModel(LiveReadModel):
         if cursor is self._cursor:
             self._cursor, self._replica = None, None
 
-    async def end_round(self, client: Redis, *, all_read: bool) -> None:
+    async def end_round(self, client: AsyncRedisClient, *, all_read: bool) -> None:
         """Finish one round of reading: load the next pages, or let the loaded replica answer."""
         loading = self._loading
         if loading and not loading.has_all_pages:

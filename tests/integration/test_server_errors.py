@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from infra.redis.connections import connect
 from infra.redis.server_errors import SERVER_ERRORS, Reaction, ServerError, find_server_error
 from tests import servers
-from tests.integration.cluster import cluster_node, form_cluster
+from tests.clusters import cluster_node, form_cluster
 from tests.processes.roles import wait_until
 
 BUSY_SCRIPT = "while true do end"
