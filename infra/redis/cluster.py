@@ -10,8 +10,9 @@
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from redis import Redis, RedisCluster
 from redis.client import PubSub
@@ -111,13 +112,29 @@ def run_on_primaries(client: RedisClient, operation: Callable[[Redis], T]) -> li
     Raises:
         redis.exceptions.RedisError: The operation failed on a server. The next call reads the primaries again.
     """
-    if not isinstance(client, RedisCluster):
-        return [operation(client)]
     try:
-        return [operation(client.get_redis_connection(node)) for node in client.get_primaries()]
+        return [operation(server) for server in primaries(client).values()]
     except UNREACHABLE_ERRORS:
-        client.nodes_manager.initialize()
+        refresh_nodes(client)
         raise
+
+
+def primaries(client: RedisClient) -> dict[str, Redis]:
+    """Return the clients of the known primaries of a cluster by their address, or the only server with an empty name.
+
+    Raises:
+        redis.exceptions.RedisError: No server of the cluster can be reached.
+    """
+    if not isinstance(client, RedisCluster):
+        return {"": client}
+    return {node.name: client.get_redis_connection(node) for node in client.get_primaries()}
+
+
+def refresh_nodes(client: RedisClient) -> None:
+    """Read the nodes of a cluster again, because one of them does not answer. If no node answers, keep them."""
+    if isinstance(client, RedisCluster):
+        with suppress(RedisError):
+            client.nodes_manager.initialize()
 
 
 def open_pubsub(client: RedisClient) -> PubSub:
@@ -132,6 +149,20 @@ def open_pubsub(client: RedisClient) -> PubSub:
         server = client.get_redis_connection(random.choice(client.get_primaries()))  # noqa: S311 no secret
     pubsub: PubSub = server.pubsub()  # type: ignore[no-untyped-call]
     return pubsub
+
+
+def unheard_channels(client: RedisClient, channels: Set[str]) -> Set[str]:
+    """Return those of the channels that have no subscriber, although a publication to each of them met none.
+
+    A node of a cluster knows its own subscribers only. If any subscription is a pattern, all channels count as heard.
+    """
+    if not channels or not isinstance(client, RedisCluster):
+        return channels
+    nodes = [client.get_redis_connection(node) for node in client.get_nodes()]
+    if any(node.pubsub_numpat() for node in nodes):
+        return set()
+    counts: Any = [count for node in nodes for count in node.pubsub_numsub(*channels)]
+    return channels - {channel.decode() for channel, subscribers in counts if subscribers}
 
 
 def _with_redirections(cluster: RedisCluster, operation: Callable[[], T]) -> T:

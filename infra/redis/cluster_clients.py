@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redis import RedisCluster
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.asyncio.cluster import ClusterPipeline as AsyncClusterPipeline
+from redis.asyncio.cluster import ClusterPubSub as AsyncClusterPubSub
 from redis.cluster import ClusterPipeline
 from redis.exceptions import AuthenticationError, RedisClusterException, RedisError, ResponseError, SlotNotCoveredError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -144,6 +145,14 @@ class _AsyncPipeline(AsyncClusterPipeline):
             return await super().execute(raise_on_error, allow_redirections)
 
 
+class _AsyncPubSub(AsyncClusterPubSub):
+    """A subscription that reads the nodes of the cluster first."""
+
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        await self.cluster.initialize()
+        return await super().execute_command(*command, **options)
+
+
 class AsyncClusterClient(AsyncRedisCluster):
     """An asynchronous client of a cluster.
 
@@ -183,3 +192,7 @@ class AsyncClusterClient(AsyncRedisCluster):
         """Return a pipeline. With ``transaction``, all keys must be in one slot."""
         del shard_hint
         return _AsyncPipeline(self, transaction)  # type: ignore[abstract]
+
+    def pubsub(self, *arguments: Any, **options: Any) -> AsyncClusterPubSub:
+        """Return a subscription at one of the nodes, which pass on all messages to each other."""
+        return _AsyncPubSub(self, *arguments, **options)

@@ -5,15 +5,17 @@ replica that took over, has the elements in another order. A scan that continues
 error (https://redis.io/docs/latest/commands/scan/#scan-guarantees).
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from redis import Redis
+from redis.asyncio import RedisCluster as AsyncRedisCluster
+from redis.exceptions import AskError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from domain.errors import TickViewError
 from infra.redis.cluster import run_on_key_node
-from infra.redis.connections import RedisClient
+from infra.redis.connections import AsyncRedisClient, RedisClient
 
 
 class ScanInterruptedError(TickViewError, RedisConnectionError):
@@ -23,6 +25,52 @@ class ScanInterruptedError(TickViewError, RedisConnectionError):
 def server_process(info: dict[str, Any]) -> str:
     """Return the id of the server process, from the section ``server`` of INFO."""
     return str(info["run_id"])
+
+
+class HashPage(NamedTuple):
+    """A page of a scan of a hash."""
+
+    process: str
+    """The id of the server process that the cursor belongs to."""
+    cursor: int
+    """Where the next page begins. 0: there is none."""
+    fields: dict[bytes, bytes]
+
+
+async def read_hash_pages(client: AsyncRedisClient, cursors: Mapping[str, int], count: int) -> dict[str, HashPage]:
+    """Read the next page of several hashes, in one round trip per server.
+
+    Args:
+        client: The client of the server or of the cluster.
+        cursors: Key of a hash -> cursor of the page.
+        count: Approximate number of fields of a page.
+
+    Raises:
+        ScanInterruptedError: A cluster has moved a hash to another node.
+        RedisError: A server cannot be reached.
+    """
+    if not isinstance(client, AsyncRedisCluster):
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.info("server")
+            for key, cursor in cursors.items():
+                pipeline.hscan(key, cursor, count=count)
+            info, *pages = await pipeline.execute()
+        return {key: HashPage(server_process(info), *page) for key, page in zip(cursors, pages, strict=True)}
+    await client.initialize()
+    nodes = {key: client.get_node_from_key(key) for key in cursors}
+    distinct = list(dict.fromkeys(nodes.values()))
+    async with client.pipeline(transaction=False) as cluster_pipeline:
+        for node in distinct:
+            cluster_pipeline.execute_command("INFO", "server", target_nodes=node)
+        for key, cursor in cursors.items():
+            cluster_pipeline.hscan(key, cursor, count=count)
+        try:
+            replies = await cluster_pipeline.execute(allow_redirections=False)
+        except AskError as error:
+            raise ScanInterruptedError("Redis has moved keys during a scan; try again") from error
+    processes = dict(zip(distinct, map(server_process, replies), strict=False))
+    pages = replies[len(distinct) :]
+    return {key: HashPage(processes[nodes[key]], *page) for key, page in zip(cursors, pages, strict=True)}
 
 
 def scan_hash(client: RedisClient, key: str, count: int) -> Iterator[tuple[bytes, bytes]]:

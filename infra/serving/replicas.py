@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from infra.redis.connections import AsyncRedisClient
-from infra.redis.scans import server_process
+from infra.redis.scans import ScanInterruptedError, read_hash_pages
 from infra.serving.changes import ChangesCursor, Entry, commit
 from infra.serving.live_read_model import LiveReadModel, OpenQueries
 from projections.base import Projection
@@ -38,7 +38,8 @@ class _Loading:
         self.cursor = cursor
         self.replica = replica
         self._scan_cursors: dict[str, int] = dict.fromkeys(cursor.keys, 0)
-        self._process: str | None = None
+        self._processes: dict[str, str] = {}
+        """Log -> id of the server process that has given out the cursor of its scan."""
 
     @property
     def has_all_pages(self) -> bool:
@@ -47,20 +48,19 @@ class _Loading:
 
     async def load_pages(self, client: AsyncRedisClient) -> bool:
         """Load the next page of each log. Return False if the server was replaced, so that rows would be missing."""
-        async with client.pipeline(transaction=False) as pipeline:
-            pipeline.info("server")
-            for log, scan_cursor in self._scan_cursors.items():
-                pipeline.hscan(self.cursor.keys[log].rows, scan_cursor, count=PAGE_ROWS)
-            info, *replies = await pipeline.execute()
-        self._process = self._process or server_process(info)
-        if server_process(info) != self._process:
+        cursors = {self.cursor.keys[log].rows: scan_cursor for log, scan_cursor in self._scan_cursors.items()}
+        try:
+            pages = await read_hash_pages(client, cursors, PAGE_ROWS)
+        except ScanInterruptedError:
             return False
-        for log, (scan_cursor, rows) in zip(list(self._scan_cursors), replies, strict=True):
-            self.replica.put(log, [(key.decode(), document) for key, document in rows.items()])
-            if scan_cursor == 0:
+        for log, page in zip(list(self._scan_cursors), pages.values(), strict=True):
+            if self._processes.setdefault(log, page.process) != page.process:
+                return False
+            self.replica.put(log, [(key.decode(), document) for key, document in page.fields.items()])
+            if page.cursor == 0:
                 del self._scan_cursors[log]
             else:
-                self._scan_cursors[log] = scan_cursor
+                self._scan_cursors[log] = page.cursor
             await asyncio.sleep(0)
         return True
 
