@@ -55,6 +55,10 @@ class _Pipeline(ClusterPipeline):
     def _get_command_keys(self, *command: Any) -> Any:
         return keys_of(command) or super()._get_command_keys(*command)  # type: ignore[no-untyped-call]
 
+    def publish(self, channel: Any, message: Any, **options: Any) -> Any:
+        """Publish a message, which any node passes on. redis-py allows this outside of pipelines only."""
+        return self.execute_command("PUBLISH", channel, message, **options)  # type: ignore[no-untyped-call]
+
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         with _server_errors():
             return super().execute(raise_on_error)
@@ -139,6 +143,10 @@ def _with_server_errors(initialize: Callable[..., None]) -> Callable[..., None]:
 
 class _AsyncPipeline(AsyncClusterPipeline):
     """An asynchronous pipeline that is split by node."""
+
+    def publish(self, channel: Any, message: Any, **options: Any) -> Any:
+        """Publish a message, which any node passes on. redis-py allows this outside of pipelines only."""
+        return self.execute_command("PUBLISH", channel, message, **options)
 
     async def execute(self, raise_on_error: bool = True, allow_redirections: bool = True) -> list[Any]:
         with _server_errors():
