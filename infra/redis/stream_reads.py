@@ -48,7 +48,7 @@ class StreamReads:
             milliseconds: Milliseconds to wait for an entry. None: read what is there.
 
         Raises:
-            RedisError: A server cannot be reached. Entries that were read from other servers are read again.
+            RedisError: A server cannot be reached. The next call returns the entries of other servers.
         """
         if not isinstance(self._client, RedisCluster):
             streams: dict[Any, Any] = dict(positions)
@@ -70,8 +70,13 @@ class StreamReads:
                 self._reads[stream] = _Read(position, asyncio.ensure_future(reading))
         tasks = {read.task for read in self._reads.values()}
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        done = [stream for stream, read in self._reads.items() if read.task.done()]
-        return [entries for stream in done for entries in _parse(self._reads.pop(stream).task.result())]
+        done = {stream: read.task for stream, read in self._reads.items() if read.task.done()}
+        errors = {stream: error for stream, task in done.items() if (error := task.exception())}
+        for stream in errors or done:
+            del self._reads[stream]
+        for error in errors.values():
+            raise error
+        return [entries for task in done.values() for entries in _parse(task.result())]
 
     def cancel(self) -> None:
         """End all reads that are under way."""
