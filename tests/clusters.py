@@ -92,18 +92,55 @@ def _is_primary(node: Redis) -> bool:
 
 
 @contextmanager
-def redis_cluster(primaries: int = 3, *, with_replicas: bool = True, **config: Any) -> Iterator[Cluster]:
-    """Run a cluster of Valkey 9 on free ports, each primary with a replica, or without."""
+def redis_cluster(
+    primaries: int = 3, *, with_replicas: bool = True, spare: int = 0, **config: Any
+) -> Iterator[Cluster]:
+    """Run a cluster of Valkey 9 on free ports, each primary with a replica, or without.
+
+    The last ``spare`` nodes are primaries without a slot.
+    """
     with ExitStack() as stack:
-        buses = [servers.free_port() for _ in range(2 * primaries if with_replicas else primaries)]
+        buses = [servers.free_port() for _ in range((2 * primaries if with_replicas else primaries) + spare)]
         running = [stack.enter_context(servers.valkey(**cluster_node(bus), **config)) for bus in buses]
         nodes = [stack.enter_context(Redis.from_url(server.connection_url)) for server in running]
         cluster = Cluster(running, nodes, buses)
         form_cluster(nodes, [server.port for server in running], buses, primaries)
-        for primary, replica in zip(nodes, nodes[primaries:], strict=False):
-            replica.execute_command("CLUSTER", "REPLICATE", primary.execute_command("CLUSTER", "MYID"))
+        replicas = nodes[primaries : 2 * primaries] if with_replicas else []
+        for primary, replica in zip(nodes, replicas, strict=False):
+            replica.execute_command("CLUSTER", "REPLICATE", node_id(primary))
         wait_until(lambda: all(map(_has_replica, nodes[:primaries])) or not with_replicas, "the replicas follow")
         yield cluster
+
+
+def node_id(node: Redis) -> str:
+    """Return the id of a node of a cluster."""
+    identity = node.execute_command("CLUSTER", "MYID")
+    return identity.decode() if isinstance(identity, bytes) else str(identity)
+
+
+@contextmanager
+def moving_slot(source: Redis, target: Redis, slot: int) -> Iterator[Iterator[None]]:
+    """Move a slot to another primary. Yield an iterator that moves one key per step. The end moves the other keys."""
+    target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", node_id(source))
+    source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", node_id(target))
+    steps = _move_keys(source, target, slot)
+    yield steps
+    for _ in steps:
+        pass
+    for node in (target, source):
+        node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", node_id(target))
+
+
+def _move_keys(source: Redis, target: Redis, slot: int) -> Iterator[None]:
+    while keys := source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        move_key(source, target, keys[0])
+        yield
+
+
+def move_key(source: Redis, target: Redis, key: str | bytes) -> None:
+    """Move a key of a slot that is being moved."""
+    address = target.connection_pool.connection_kwargs
+    source.execute_command("MIGRATE", address["host"], address["port"], key, 0, 5_000)
 
 
 def _has_replica(primary: Redis) -> bool:

@@ -68,6 +68,11 @@ class _Asynchronous:
                 raise
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
             raise RedisConnectionError(str(error)) from error
+        except AttributeError as error:
+            # A client of a cluster closes connections that other tasks use, when it reads the nodes again.
+            if self.is_connected:  # type: ignore[attr-defined]
+                raise
+            raise RedisConnectionError("the connection was closed by another task") from error
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:

@@ -97,8 +97,9 @@ def connect_async(url: str, *, seconds: float | None = SOCKET_TIMEOUT_SECONDS) -
     if parts.kind == "cluster":
         connection_class = options.pop("connection_class")
         arguments = _cluster_options(options, parts, AsyncClusterNode)
-        limits = {"max_connections": CLUSTER_CONNECTIONS, "ssl": parts.uses_tls}
-        return AsyncClusterClient(connection_class, {**limits, **arguments})
+        # Each slot that was moved is noted by itself: to read all nodes again, redis-py would close all connections.
+        others = {"max_connections": CLUSTER_CONNECTIONS, "ssl": parts.uses_tls, "reinitialize_steps": 0}
+        return AsyncClusterClient(connection_class, {**others, **arguments})
     options = {"max_connections": CONNECTIONS, "timeout": SOCKET_TIMEOUT_SECONDS, **options}
     if parts.kind == "sentinel":
         never = AsyncRetry(NoBackoff(), 0)

@@ -73,7 +73,7 @@ _CODES_OF_CLASSES: dict[type[Exception], str] = {
 A command that was redirected too often raises ClusterError. ASK and MOVED have one base class.
 """
 
-_MOVED_KEY = "Script attempted to access a non local key"
+_MOVED_KEY = "access a non local key"
 """Text in the error of a function whose undeclared key has been moved to another node already."""
 
 

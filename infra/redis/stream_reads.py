@@ -87,4 +87,4 @@ class StreamReads:
 
 def _parse(reply: Any) -> list[tuple[bytes, Entries]]:
     """Return the streams and entries of a reply, which RESP2 describes by a list and RESP3 by a map."""
-    return list(reply.items() if isinstance(reply, dict) else reply or ())
+    return [(stream, entries) for stream, entries in (reply.items() if isinstance(reply, dict) else reply or ())]
