@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from redis import RedisCluster
 from redis.asyncio import RedisCluster as AsyncRedisCluster
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import ClusterPipeline as AsyncClusterPipeline
 from redis.asyncio.cluster import ClusterPubSub as AsyncClusterPubSub
-from redis.cluster import ClusterPipeline
+from redis.cluster import PRIMARY, ClusterNode, ClusterPipeline
 from redis.exceptions import AuthenticationError, RedisClusterException, RedisError, ResponseError, SlotNotCoveredError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -49,11 +50,28 @@ def _initialization_error(error: RedisClusterException) -> RedisError:
     return RedisConnectionError(str(error))
 
 
-class _Pipeline(ClusterPipeline):
-    """A pipeline that is split by node. Several commands of one slot can be a transaction."""
+class _Routes(RedisCluster):
+    """The routes of the commands of a client and of its pipelines."""
 
     def _get_command_keys(self, *command: Any) -> Any:
         return keys_of(command) or super()._get_command_keys(*command)  # type: ignore[no-untyped-call]
+
+    def get_node(self, host: str | None = None, port: int | None = None, node_name: str | None = None) -> Any:
+        """Return a node. A primary without a slot, to which a key is being moved, is unknown until then."""
+        node = super().get_node(host, port, node_name)  # type: ignore[no-untyped-call]
+        if node is None and node_name:
+            node = ClusterNode(*_address(node_name), PRIMARY)
+            self.nodes_manager.nodes_cache[node.name] = node
+        return node
+
+
+def _address(node_name: str) -> tuple[str, int]:
+    host, _, port = node_name.rpartition(":")
+    return host, int(port)
+
+
+class _Pipeline(_Routes, ClusterPipeline):
+    """A pipeline that is split by node. Several commands of one slot can be a transaction."""
 
     def publish(self, channel: Any, message: Any, **options: Any) -> Any:
         """Publish a message, which any node passes on. redis-py allows this outside of pipelines only."""
@@ -64,7 +82,7 @@ class _Pipeline(ClusterPipeline):
             return super().execute(raise_on_error)
 
 
-class ClusterClient(RedisCluster):
+class ClusterClient(_Routes):
     """A client of a cluster.
 
     Args:
@@ -100,9 +118,6 @@ class ClusterClient(RedisCluster):
         manager = self.nodes_manager
         manager.initialize = _with_server_errors(manager.initialize)  # type: ignore[method-assign]
         self._is_open = True
-
-    def _get_command_keys(self, *command: Any) -> Any:
-        return keys_of(command) or super()._get_command_keys(*command)  # type: ignore[no-untyped-call]
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
         """Execute a command on the node of its keys, or on the node that redis-py chooses for its name."""
@@ -182,6 +197,16 @@ class AsyncClusterClient(AsyncRedisCluster):
         except RedisClusterException as error:
             raise _initialization_error(error) from error
         return self
+
+    def get_node(
+        self, host: str | None = None, port: int | None = None, node_name: str | None = None
+    ) -> AsyncClusterNode | None:
+        """Return a node. A primary without a slot, to which a key is being moved, is unknown until then."""
+        node = super().get_node(host, port, node_name)
+        if node is None and node_name:
+            node = AsyncClusterNode(*_address(node_name), PRIMARY, **self.connection_kwargs)
+            self.nodes_manager.nodes_cache[node.name] = node
+        return node
 
     async def _determine_slot(self, command: str, *arguments: Any) -> int:
         if keys := keys_of((command, *arguments)):

@@ -95,6 +95,31 @@ def test_a_function_writes_nothing_if_one_of_its_keys_has_been_moved(cluster: Cl
         assert [entry.position for entry in log.read_stream("symbol-3")] == [4]
 
 
+def test_a_key_is_found_while_its_slot_moves_to_an_unknown_primary(new_cluster: Cluster) -> None:
+    slot = key_slot(b"key")
+    source, target = new_cluster.nodes[owner(slot)], new_cluster.nodes[-1]
+
+    async def read() -> object:
+        client = connect_async(new_cluster.url)
+        try:
+            return await client.get("key")
+        except RedisError as error:
+            return is_moving(error)
+        finally:
+            await client.aclose()
+
+    with connect(new_cluster.url) as client:
+        client.set("key", "value")
+        with moving_slot(source, target, slot):
+            move_key(source, target, "key")
+            assert client.get("key") == b"value"
+            with client.pipeline(transaction=False) as pipeline:
+                pipeline.get("key")
+                assert pipeline.execute() == [b"value"]
+            assert asyncio.run(read()) in (b"value", True)
+        assert asyncio.run(read()) == b"value"
+
+
 def test_functions_are_loaded_on_a_primary_that_joins(new_cluster: Cluster) -> None:
     names = ("record", "serve", "expire")
     added = new_cluster.nodes[-1]
