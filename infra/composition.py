@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from domain.horizon import Horizon
@@ -27,6 +28,7 @@ from infra.recording.intake import Intake
 from infra.recording.recorder import Recorder
 from infra.redis.connections import CONNECTION_ERRORS, RedisClient, connect
 from infra.redis.functions import load
+from infra.redis.server_state import NODE_OF_CLUSTER
 from infra.settings import Settings
 from infra.settings.urls import without_password
 
@@ -78,8 +80,11 @@ def open_redis(settings: Settings) -> RedisClient:
     client = connect(redis_url(settings))
     try:
         load(client)
+        is_node = isinstance(client, Redis) and client.info("cluster").get("cluster_enabled")
     except RedisError as error:
         raise _unusable(settings, error) from error
+    if is_node:
+        raise StartupError(f"Redis at {without_password(redis_url(settings))} {NODE_OF_CLUSTER}")
     return client
 
 

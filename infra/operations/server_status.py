@@ -12,7 +12,7 @@ from infra.log.handle import LogOptions
 from infra.postgres.database import PING, Database
 from infra.redis.cluster import primaries, refresh_nodes
 from infra.redis.connections import CONNECTION_ERRORS, RedisClient
-from infra.redis.server_state import cluster_fault, server_faults
+from infra.redis.server_state import NODE_OF_CLUSTER, cluster_fault, server_faults
 from readapi.ports.operations import ServerStatus
 
 
@@ -27,7 +27,7 @@ def redis_status(client: RedisClient, options: LogOptions) -> ServerStatus:
         servers = primaries(client)
     except RedisError as error:
         return ServerStatus(up=False, warnings=() if isinstance(error, CONNECTION_ERRORS) else (str(error),))
-    statuses = {name: _server_status(server, options) for name, server in servers.items()}
+    statuses = {name: _server_status(server, options, is_alone=not name) for name, server in servers.items()}
     if not all(status.up for status in statuses.values()):
         refresh_nodes(client)
     return _merged(statuses)
@@ -50,7 +50,7 @@ def _merged(statuses: Mapping[str, ServerStatus]) -> ServerStatus:
     )
 
 
-def _server_status(server: Redis, options: LogOptions) -> ServerStatus:
+def _server_status(server: Redis, options: LogOptions, *, is_alone: bool) -> ServerStatus:
     try:
         info = server.info()
         if info["loading"]:
@@ -59,7 +59,7 @@ def _server_status(server: Redis, options: LogOptions) -> ServerStatus:
         server.ping()
         milliseconds = round((time.perf_counter() - started) * 1_000, 3)
         failures, warnings = server_faults(info)
-        if info.get("cluster_enabled") and (fault := cluster_fault(server)):
+        if info.get("cluster_enabled") and (fault := NODE_OF_CLUSTER if is_alone else cluster_fault(server)):
             warnings.append(fault)
         if not failures:
             warnings += _durability_faults(server, options)

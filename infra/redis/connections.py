@@ -75,7 +75,8 @@ def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int =
         return ClusterClient(lambda: {**_cluster_options(options, parts, ClusterNode), "url": parts.node_url})
     if parts.kind == "sentinel":
         sentinel = Sentinel(parts.hosts, sentinel_kwargs=_sentinel_options(options, parts, Retry(NoBackoff(), 0)))
-        return Redis.from_pool(SentinelConnectionPool(parts.service, sentinel, **_managed(options)))
+        pool = _SentinelPool(parts.service, sentinel, **_managed(options))  # type: ignore[no-untyped-call]
+        return Redis.from_pool(pool)
     return Redis.from_pool(ConnectionPool(**options))
 
 
@@ -109,8 +110,24 @@ def connect_async(url: str, *, seconds: float | None = SOCKET_TIMEOUT_SECONDS) -
     return AsyncRedis.from_pool(BlockingConnectionPool(**options))
 
 
+class _SentinelPool(SentinelConnectionPool):
+    """A pool of connections to the primary server that Sentinels name."""
+
+    def close(self) -> None:
+        """Close all connections, also those to the Sentinels."""
+        super().close()
+        for sentinel in self.sentinel_manager.sentinels:
+            sentinel.close()
+
+
 class _AsyncSentinelPool(AsyncSentinelConnectionPool, BlockingConnectionPool):
-    """A blocking pool of connections to the primary server that Sentinels name."""
+    """A pool of connections to the primary server that Sentinels name. A command waits for a free connection."""
+
+    async def aclose(self) -> None:
+        """Close all connections, also those to the Sentinels."""
+        await super().aclose()
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def _times(seconds: float | None) -> dict[str, Any]:

@@ -9,6 +9,10 @@ SAFE_POLICY = "noeviction"
 """The only ``maxmemory-policy`` under which a full server deletes no events, identities or rows."""
 
 
+NODE_OF_CLUSTER = "is a node of a cluster: let TICKVIEW_REDIS_URL begin with redis+cluster:// and name several nodes"
+"""The fault of a server that a client uses without knowing the cluster. It refuses the keys of other nodes."""
+
+
 class ServerFaults(NamedTuple):
     """The faults of a server. Each text is a clause whose subject is the server."""
 

@@ -174,3 +174,17 @@ def test_every_role_works_on_a_cluster_and_no_command_leaves_its_slot(postgres_1
         counts = sum(map(walk, traffic), start=Counter[str]())
         assert counts.keys() >= FUNCTIONS
         assert {"XREAD", "XREADGROUP", "PUBLISH", "WAITAOF", "EXEC", "HSCAN"} <= counts.keys()
+
+
+def test_a_role_refuses_a_url_of_the_wrong_kind(redis_url: str) -> None:
+    address = redis_url.removeprefix("redis://")
+    with redis_cluster(1, with_replicas=False) as cluster:
+        node_url = cluster.servers[0].connection_url
+        for url, reason in {
+            node_url: "is a node of a cluster: let TICKVIEW_REDIS_URL begin with redis+cluster://",
+            f"redis+cluster://{address}": "Cluster mode is not enabled on this node",
+            f"redis+sentinel://{address}/service": "unknown command 'SENTINEL'",
+        }.items():
+            refused = tickview("record", redis_url=url)
+            assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1), refused.stderr
+            assert reason in refused.stderr.decode()
