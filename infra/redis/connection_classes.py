@@ -32,11 +32,13 @@ class _Blocking:
     _failovers = 0
     """The number of failovers when the connection was made."""
 
+    def _connect(self) -> Any:
+        self._failovers = _Failovers.number
+        return super()._connect()  # type: ignore[misc]
+
     def send_packed_command(self, *arguments: Any, **options: Any) -> Any:
         if self.is_connected and self._failovers != _Failovers.number:  # type: ignore[attr-defined]
             self.disconnect()  # type: ignore[attr-defined]
-        if not self.is_connected:  # type: ignore[attr-defined]
-            self._failovers = _Failovers.number
         return super().send_packed_command(*arguments, **options)  # type: ignore[misc]
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
@@ -56,11 +58,13 @@ class _Asynchronous:
     _failovers = 0
     """The number of failovers when the connection was made."""
 
+    async def _connect(self) -> Any:
+        self._failovers = _Failovers.number
+        return await super()._connect()  # type: ignore[misc]
+
     async def send_packed_command(self, *arguments: Any, **options: Any) -> Any:
         if self.is_connected and self._failovers != _Failovers.number:  # type: ignore[attr-defined]
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
-        if not self.is_connected:  # type: ignore[attr-defined]
-            self._failovers = _Failovers.number
         try:
             return await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
         except RuntimeError as error:

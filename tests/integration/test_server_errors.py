@@ -155,3 +155,6 @@ def test_all_connections_leave_a_server_that_has_become_a_replica(client: Redis)
     second.send_command("PING")
     second.read_response()
     assert (first._sock, second._sock is sockets[1]) == (None, False)
+    before = client.info("stats")["total_connections_received"]
+    client.connection_pool.get_connection().disconnect()
+    assert client.info("stats")["total_connections_received"] == before + 1
