@@ -22,8 +22,8 @@ from infra.log.clock import LogClock
 from infra.log.event_log import EventLog
 from infra.operations.journal import Journal
 from infra.recording.intake import Intake
-from infra.serving.alerts import AsyncWebhooks
 from infra.redis.connections import CONNECTION_ERRORS, AsyncRedisClient, connect, connect_async
+from infra.serving.alerts import AsyncWebhooks
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
 from infra.serving.auditor import ArchiveAuditor
 from infra.serving.blocking_calls import unavailability

@@ -20,8 +20,8 @@ from infra.processes.memory import return_free_memory
 from infra.recording.counters import CountersFlush
 from infra.recording.intake import Intake
 from infra.redis.cluster import UNREACHABLE_ERRORS
-from infra.serving.alerts import follow_alerts
 from infra.redis.connections import AsyncRedisClient, RedisClient
+from infra.serving.alerts import follow_alerts
 from infra.serving.changes_follower import ChangesFollower
 from readapi.push.hub import Hub
 
