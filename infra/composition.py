@@ -26,8 +26,9 @@ from infra.processes.errors import StartupError, UnreachableServerError
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.intake import Intake
 from infra.recording.recorder import Recorder
-from infra.redis.connections import CONNECTION_ERRORS, connect
+from infra.redis.connections import CONNECTION_ERRORS, RedisClient, connect
 from infra.redis.functions import load
+from infra.redis.server_state import NODE_OF_CLUSTER
 from infra.settings import Settings
 from infra.settings.urls import without_password
 
@@ -69,7 +70,7 @@ def api_url(settings: Settings) -> str:
     return (servers and servers.api_url) or f"http://{settings.host}:{settings.port}"
 
 
-def open_redis(settings: Settings) -> Redis:
+def open_redis(settings: Settings) -> RedisClient:
     """Open a client of Redis, and load TickView's server-side functions. The server may be full or unsafe.
 
     Raises:
@@ -78,10 +79,12 @@ def open_redis(settings: Settings) -> Redis:
     """
     client = connect(redis_url(settings))
     try:
-        client.ping()
         load(client)
+        is_node = isinstance(client, Redis) and client.info("cluster").get("cluster_enabled")
     except RedisError as error:
         raise _unusable(settings, error) from error
+    if is_node:
+        raise StartupError(f"Redis at {without_password(redis_url(settings))} {NODE_OF_CLUSTER}")
     return client
 
 
@@ -92,7 +95,7 @@ def _unusable(settings: Settings, error: RedisError) -> StartupError:
     return error_class(f"Redis at {without_password(redis_url(settings))} cannot be used: {error}")
 
 
-def open_safe_redis(settings: Settings) -> Redis:
+def open_safe_redis(settings: Settings) -> RedisClient:
     """Open Redis for a process that records events or keeps them.
 
     Raises:
@@ -135,7 +138,7 @@ class Stores:
     """The servers of one process: Redis and, where there is an archive, PostgreSQL."""
 
     settings: Settings
-    redis: Redis
+    redis: RedisClient
     database: Database | None
 
 

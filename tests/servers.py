@@ -77,7 +77,7 @@ def redis_7_0() -> Iterator[str]:
 
 
 @contextmanager
-def redis_over_tls(certificates: Certificates, user: str, password: str) -> Iterator[str]:
+def redis_over_tls(certificates: Certificates, user: str, password: str, **config: Any) -> Iterator[str]:
     """Run Debian's Redis 7.0 with TLS as the only transport and ``user`` as the only user. Yield its host and port."""
     port = free_port()
     options = {
@@ -90,6 +90,7 @@ def redis_over_tls(certificates: Certificates, user: str, password: str) -> Iter
         "tls-key-file": certificates.key,
         "tls-ca-cert-file": certificates.authority,
         "tls-auth-clients": "no",
+        **config,
     }
     lines = [f"{name} {value}" for name, value in options.items()]
     lines += [f"user {user} on >{password} ~* &* +@all", "user default off"]
@@ -99,14 +100,31 @@ def redis_over_tls(certificates: Certificates, user: str, password: str) -> Iter
 
 
 @contextmanager
-def _debian_redis(configuration: Iterable[str], url: str) -> Iterator[None]:
+def sentinel_over_tls(
+    certificates: Certificates, user: str, password: str, service: str, address: str
+) -> Iterator[str]:
+    """Run Debian's Sentinel with TLS and ``user``, for the server of ``redis_over_tls``. Yield its host and port."""
+    port = free_port()
+    host, _, server_port = address.rpartition(":")
+    lines = ["port 0", f"tls-port {port}", "bind 127.0.0.1", "tls-replication yes", "tls-auth-clients no"]
+    lines += [f"tls-cert-file {certificates.certificate}", f"tls-key-file {certificates.key}"]
+    lines += [f"tls-ca-cert-file {certificates.authority}", f"sentinel monitor {service} {host} {server_port} 1"]
+    lines += [f"sentinel auth-user {service} {user}", f"sentinel auth-pass {service} {password}"]
+    lines += [f"user {user} on >{password} ~* &* +@all", "user default off"]
+    url = f"rediss://{user}:{password}@127.0.0.1:{port}?ssl_ca_certs={certificates.authority}"
+    with _debian_redis(lines, url, "--sentinel"):
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def _debian_redis(configuration: Iterable[str], url: str, *options: str) -> Iterator[None]:
     """Run Debian's Redis 7.0 with the lines of a configuration file. It answers at ``url``."""
     program = shutil.which("redis-server")
     assert program, "redis-server is not installed: apt-get install redis-server"
     with tempfile.TemporaryDirectory(prefix="tickview-redis-") as folder:
         file = Path(folder) / "redis.conf"
         file.write_text("\n".join([*configuration, f"dir {folder}"]))
-        process = subprocess.Popen([program, str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([program, str(file), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_until_answering(url)
             yield

@@ -7,8 +7,6 @@ from threading import Event
 from typing import Any, NamedTuple
 
 import structlog
-from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from domain.streams import USERS_LOG
@@ -25,6 +23,7 @@ from infra.log.event_log import EventLog
 from infra.processes.outage import OutageLog
 from infra.read_models.row_queries import RedisRowQueries
 from infra.read_models.store import RedisStore
+from infra.redis.connections import AsyncRedisClient, RedisClient
 from infra.serving.changes_follower import ChangesFollower
 from infra.serving.freshness import RedisFreshness
 from infra.serving.live_read_model import LiveReadModel
@@ -72,8 +71,8 @@ class Alerter:
 
     def __init__(
         self,
-        client: Redis,
-        async_client: AsyncRedis,
+        client: RedisClient,
+        async_client: AsyncRedisClient,
         owner: str,
         logs: Mapping[str, EventLog],
         options: AlertOptions,

@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 from msgspec import structs
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from infra.alerting.active_alerts import ActiveAlert
@@ -15,6 +14,7 @@ from infra.alerts.deliveries import BackOff, Channel, Delivery, Outcome
 from infra.alerts.published import publish
 from infra.alerts.signatures import signed_headers
 from infra.alerts.webhook_client import Answer, WebhookClient
+from infra.redis.connections import AsyncRedisClient
 
 GONE = 410
 """The HTTP status by which a receiver says that it wants no request any more."""
@@ -29,7 +29,7 @@ class Sender:
         back_off: The waits between attempts.
     """
 
-    def __init__(self, webhooks: WebhookClient, redis: Redis, back_off: BackOff) -> None:
+    def __init__(self, webhooks: WebhookClient, redis: AsyncRedisClient, back_off: BackOff) -> None:
         self.lanes = Lanes()
         self._webhooks = webhooks
         self._redis = redis

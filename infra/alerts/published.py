@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import orjson
-from redis.asyncio import Redis
+
+from infra.redis.connections import AsyncRedisClient
 
 STREAM = "tickview:{@alerts}:published"
 """The key of the stream. Fields: ``user``, and ``alert`` as JSON."""
@@ -26,7 +27,7 @@ class PublishedAlert(NamedTuple):
     content: dict[str, Any]
 
 
-async def publish(client: Redis, user: str, content: dict[str, Any]) -> None:
+async def publish(client: AsyncRedisClient, user: str, content: dict[str, Any]) -> None:
     """Publish an alert to the live connections of a user. Raises RedisError."""
     await client.xadd(STREAM, {"user": user, "alert": orjson.dumps(content)}, maxlen=KEPT)
 
@@ -38,7 +39,7 @@ class PublishedAlerts:
         client: A client of which one connection waits for alerts.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: AsyncRedisClient) -> None:
         self._client = client
         self._last: bytes | None = None
 

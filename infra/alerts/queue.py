@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from redis import Redis
 
 from domain.errors import TickViewError
 from infra.alerts.deliveries import Delivery, Outcome
@@ -17,6 +16,7 @@ from infra.log.keys import LogKeys
 from infra.read_models.commit_commands import Command
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
+from infra.redis.connections import RedisClient
 from projections.ports import CommitOutcome, Lease, Segment
 from projections.versions import Build
 from readapi.ports.operations import AlertStatus
@@ -74,7 +74,7 @@ class DeliveryQueue:
         lease: The lease on the partition.
     """
 
-    def __init__(self, client: Redis, lease: Lease) -> None:
+    def __init__(self, client: RedisClient, lease: Lease) -> None:
         self._client = client
         self._store = RedisStore(client)
         self._lease = lease
@@ -131,7 +131,7 @@ class DeliveryQueue:
             raise LeaseLostError(f"the alerts of {self._lease.segment.log} have another owner: {outcome.value}")
 
 
-def read_alert_status(client: Redis, logs: Sequence[str], now: float) -> AlertStatus:
+def read_alert_status(client: RedisClient, logs: Sequence[str], now: float) -> AlertStatus:
     """Read the state of the queues of all partitions, in one round trip."""
     with client.pipeline(transaction=False) as pipeline:
         for log, keys in zip(logs, map(QueueKeys.of, logs), strict=True):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, LiteralString
 
 from psycopg import Connection
-from redis import Redis
 
 from domain.log import LogEntry
 from infra.archive.recovery import open_log
@@ -14,6 +13,7 @@ from infra.log.bounds import BATCH_BYTES
 from infra.log.handle import LogHandle
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
+from infra.redis.connections import RedisClient
 
 _statements = load_statements(__package__)
 _COPY_LOG_EVENTS = _statements["copy_log_events"]
@@ -40,7 +40,7 @@ def copy_entries(connection: Connection, statement: LiteralString, values: Seque
 class PostgresArchive:
     """The archive of every log. ``open_log`` describes the arguments."""
 
-    def __init__(self, database: Database, client: Redis, *, restore_limit: int, partitions: int) -> None:
+    def __init__(self, database: Database, client: RedisClient, *, restore_limit: int, partitions: int) -> None:
         self._database = database
         self._client = client
         self._restore_limit = restore_limit

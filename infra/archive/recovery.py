@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import structlog
 from psycopg import Connection
-from redis import Redis
 
 from domain.codec import encode, topic_of
 from domain.events import OWN_IDS, PositionLost
@@ -26,6 +25,7 @@ from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from infra.read_models.checkpoints import fence_log, request_rebuilds
 from infra.redis.cluster import run_on_key_node
+from infra.redis.connections import RedisClient
 from infra.user_keys.archived_keys import restore_keys
 from infra.user_keys.key_store import UserKeys
 
@@ -53,7 +53,7 @@ class ArchivedState(NamedTuple):
     """The last archived position."""
 
 
-def open_log(database: Database, client: Redis, log: LogHandle, *, restore_limit: int, partitions: int) -> None:
+def open_log(database: Database, client: RedisClient, log: LogHandle, *, restore_limit: int, partitions: int) -> None:
     """Compare a log with the archive and the read models, restore lost events, and open the log.
 
     Several processes may open a log at the same time.
@@ -137,7 +137,12 @@ def _check_same_history(connection: Connection, log: LogHandle, state: LogState,
 
 
 def _restore(
-    connection: Connection, client: Redis, log: LogHandle, state: LogState, archived: ArchivedState, restore_limit: int
+    connection: Connection,
+    client: RedisClient,
+    log: LogHandle,
+    state: LogState,
+    archived: ArchivedState,
+    restore_limit: int,
 ) -> None:
     checkpoints = fence_log(client, log.name)
     restored = max(state.position, archived.position)

@@ -3,11 +3,10 @@
 import time
 from dataclasses import dataclass
 
-from redis import Redis
-
 from infra.log.event_log import EventLog
 from infra.log.maintenance import TRIM_BATCH, trim
 from infra.read_models.checkpoints import read_checkpoints
+from infra.redis.connections import RedisClient
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Retention:
     """Highest number of events."""
 
 
-def trim_log(log: EventLog, client: Redis, archived: int, retention: Retention) -> int:
+def trim_log(log: EventLog, client: RedisClient, archived: int, retention: Retention) -> int:
     """Trim a log.
 
     Args:

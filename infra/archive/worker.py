@@ -8,7 +8,6 @@ from typing import Any
 import structlog
 from eventsourcing.persistence import PersistenceError
 from psycopg import Error as DatabaseError
-from redis import Redis
 from redis.exceptions import RedisError
 
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, Archiver
@@ -21,6 +20,7 @@ from infra.log.event_log import EventLog
 from infra.log.maintenance import log_state
 from infra.postgres.database import Database
 from infra.processes.outage import OutageLog
+from infra.redis.connections import RedisClient
 from projections.base import Projection
 
 logger = structlog.get_logger()
@@ -64,7 +64,9 @@ class ArchiveWorker:
         options: The options.
     """
 
-    def __init__(self, database: Database, client: Redis, log: EventLog, owner: str, options: ArchiveOptions) -> None:
+    def __init__(
+        self, database: Database, client: RedisClient, log: EventLog, owner: str, options: ArchiveOptions
+    ) -> None:
         self._database = database
         self._client = client
         self._log = log

@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from redis import Redis
-
 from infra.catalogue.errors import CatalogueError
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
+from infra.redis.connections import RedisClient
 from infra.redis.scans import scan_hash
 from projections.base import Projection, read_row
 from projections.ports import Segment
@@ -34,7 +33,9 @@ class RecordedRows:
         pause: Waits for a number of seconds. It may raise an exception to end the synchronization.
     """
 
-    def __init__(self, client: Redis, heads: Positions, wait_seconds: float, pause: Callable[[float], object]) -> None:
+    def __init__(
+        self, client: RedisClient, heads: Positions, wait_seconds: float, pause: Callable[[float], object]
+    ) -> None:
         self._client = client
         self._heads = heads
         self._wait_seconds = wait_seconds

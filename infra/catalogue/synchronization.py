@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from psycopg import Connection
-from redis import Redis
 
 from domain.events import Event
 from infra.catalogue.difference import Changes, symbol_changes, universe_changes
@@ -28,6 +27,7 @@ from infra.catalogue.platform_universes import has_platform_universes, read_plat
 from infra.catalogue.recorded_rows import RecordedRows
 from infra.log.event_log import EventLog
 from infra.recording.recorder import Recorder
+from infra.redis.connections import RedisClient
 from infra.settings import Settings
 from projections.queries import Positions
 from projections.symbols import DETAILS, SymbolRow, Symbols
@@ -108,7 +108,7 @@ class Synchronizer:
 
     def __init__(
         self,
-        client: Redis,
+        client: RedisClient,
         settings: Settings,
         logs: Mapping[str, EventLog],
         recorder: Recorder,

@@ -18,6 +18,7 @@ from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.output import JsonOption, console, print_json
 from infra.composition import api_url, redis_url
 from infra.plugins import configure
+from infra.redis.cluster import unheard_channels
 from infra.redis.connections import connect
 from infra.settings import Settings
 
@@ -121,7 +122,11 @@ def _sender(via: Route, settings: Settings) -> Callable[[list[OutgoingMessage]],
                 else:
                     pipeline.xadd(INGEST_STREAM, {"channel": message.channel, "payload": message.payload})
             replies = pipeline.execute()
-        return [{"unheard": replies.count(0)}] if via is Route.PUBSUB else []
+        if via is Route.STREAM:
+            return []
+        silent = [message.channel for message, receivers in zip(batch, replies, strict=True) if not receivers]
+        unheard = unheard_channels(client, set(silent))
+        return [{"unheard": sum(channel in unheard for channel in silent)}]
 
     return send
 

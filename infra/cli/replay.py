@@ -4,7 +4,6 @@ import time
 from typing import Annotated, Any
 
 import typer
-from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
@@ -21,6 +20,7 @@ from infra.projecting import build_lifecycle
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.comparison import BuildPair, Difference
 from infra.read_models.versions import read_versions
+from infra.redis.connections import RedisClient
 from projections.fingerprint import ProjectionCode
 from projections.registry import READ_MODELS
 from projections.versions import Build
@@ -98,7 +98,7 @@ def rollback(name: Name, json: JsonOption = False) -> None:
         console.print(f"{name}: build {versions.live} is live, {versions.previous} is the previous build")
 
 
-def _show_progress(client: Redis, name: str, build: Build, *, quiet: bool) -> None:
+def _show_progress(client: RedisClient, name: str, build: Build, *, quiet: bool) -> None:
     """Show the progress of the build until it has caught up or is live.
 
     Raises:
@@ -136,12 +136,12 @@ def _show_progress(client: Redis, name: str, build: Build, *, quiet: bool) -> No
             time.sleep(POLL_SECONDS)
 
 
-def _status(client: Redis, name: str) -> ReadModelStatus:
+def _status(client: RedisClient, name: str) -> ReadModelStatus:
     [status] = [status for status in read_model_statuses(client) if status.name == name]
     return status
 
 
-def _compare(client: Redis, name: str, build: Build, *, quiet: bool) -> tuple[list[Difference], int]:
+def _compare(client: RedisClient, name: str, build: Build, *, quiet: bool) -> tuple[list[Difference], int]:
     """Return the first differences between the live build and this build, and the number of all differences."""
     live = read_versions(client, [name])[name].live
     if live is None or live == build:
@@ -155,7 +155,7 @@ def _compare(client: Redis, name: str, build: Build, *, quiet: bool) -> tuple[li
         return first_differences(client, name, BuildPair(live, build), update)
 
 
-def _switch(client: Redis, name: str, build: Build) -> None:
+def _switch(client: RedisClient, name: str, build: Build) -> None:
     """Switch as soon as the build has caught up again with the logs, which have grown during the comparison."""
     while not commands.has_caught_up(client, name, build):
         time.sleep(POLL_SECONDS)

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 from psycopg import Error as DatabaseError
-from redis import Redis
 
 from infra.cli.errors import CommandError
 from infra.cli.journal import record_command
@@ -20,6 +19,7 @@ from infra.operations.archive_status import read_archive_status
 from infra.operations.server_status import postgres_status, redis_status
 from infra.plugins import configure
 from infra.processes.errors import StartupError
+from infra.redis.connections import RedisClient
 from infra.settings import Settings
 from readapi.operations.health_checks import ServiceState, judge_service
 from readapi.operations.health_documents import ServiceHealth
@@ -92,7 +92,7 @@ def status(json: JsonOption = False) -> None:
     _print_archive(archive, note)
 
 
-def _read_state(client: Redis, settings: Settings) -> tuple[ServiceState, str | None]:
+def _read_state(client: RedisClient, settings: Settings) -> tuple[ServiceState, str | None]:
     """Return the state of the service, and the reason if the state of the archive is unknown."""
     servers = {"redis": redis_status(client, LogOptions.from_settings(settings))}
     archive: ArchiveStatus | None = None

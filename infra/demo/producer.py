@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import structlog
-from redis.asyncio import Redis
 
 from infra.demo import bars, detection, play
 from infra.demo.backtest import backtest
 from infra.demo.detection import Chart
 from infra.demo.messages import Announcement, backtest_progress, backtest_result, system_health
 from infra.demo.patterns import PATTERNS, Pattern
-from infra.redis.connections import CONNECTION_ERRORS, connect_async
+from infra.redis.connections import CONNECTION_ERRORS, AsyncRedisClient, connect_async
 
 HEALTH_SECONDS = 5.0
 """Seconds between two health reports."""
@@ -93,7 +92,7 @@ async def _run_until_signal(redis_url: str, speed: float) -> None:
             task.result()
 
 
-def _coroutines(client: Redis, speed: float) -> Iterator[Coroutine[Any, Any, None]]:
+def _coroutines(client: AsyncRedisClient, speed: float) -> Iterator[Coroutine[Any, Any, None]]:
     """Yield the coroutines that run concurrently and without end."""
     charts = tuple(detection.charts(bars.load()).values())
     symbols = play.series(charts)
@@ -109,7 +108,7 @@ def _coroutines(client: Redis, speed: float) -> Iterator[Coroutine[Any, Any, Non
     yield _report_health(publish)
 
 
-async def _publish(client: Redis, messages: Sequence[Announcement]) -> None:
+async def _publish(client: AsyncRedisClient, messages: Sequence[Announcement]) -> None:
     """Publish in order. Wait during an outage of Redis, because an update needs the detection before it."""
     waiting = False
     while messages:

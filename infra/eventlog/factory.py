@@ -12,7 +12,6 @@ from eventsourcing.persistence import (
 )
 from eventsourcing.utils import Environment, EnvType, resolve_topic
 from pydantic import ValidationError
-from redis import Redis
 
 from infra.archive.log_archive import PostgresArchive
 from infra.eventlog.recorders import (
@@ -27,7 +26,7 @@ from infra.log.archive_port import Archive
 from infra.log.event_log import EventLog
 from infra.log.handle import LogOptions
 from infra.postgres.database import Database
-from infra.redis.connections import connect
+from infra.redis.connections import RedisClient, connect
 from infra.settings import Settings
 
 SETTINGS = ("redis_url", "postgres_dsn", "durability", "replicas", "dedupe_window", "log_retention_size")
@@ -105,7 +104,7 @@ class RedisFactory(InfrastructureFactory[RedisTrackingRecorder]):
         return UUID(stream) if self._as_uuid else stream
 
 
-def _open_archive(client: Redis, settings: Settings) -> Archive | None:
+def _open_archive(client: RedisClient, settings: Settings) -> Archive | None:
     if settings.postgres_dsn is None:
         return None
     database = Database(settings.postgres_dsn)

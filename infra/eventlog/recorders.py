@@ -19,7 +19,6 @@ from eventsourcing.persistence import (
     Tracking,
     TrackingRecorder,
 )
-from redis import Redis, RedisCluster
 from redis.exceptions import RedisError
 
 from domain.log import LogEntry
@@ -29,6 +28,7 @@ from infra.log.errors import TrackingConflictError
 from infra.log.event_log import EventLog, NewEvent
 from infra.log.keys import tagged_key
 from infra.redis.cluster import UNREACHABLE_ERRORS, run_on_key_node
+from infra.redis.connections import RedisClient
 from infra.settings import Durability
 
 OriginatorId = UUID | str
@@ -62,7 +62,7 @@ class RedisAggregateRecorder(AggregateRecorder):
 
     def __init__(
         self,
-        client: Redis | RedisCluster,
+        client: RedisClient,
         name: str,
         purpose: str,
         *,
@@ -243,7 +243,7 @@ class RedisTrackingRecorder(TrackingRecorder):
         name: The name of the view. It becomes the hash tag of the keys.
     """
 
-    def __init__(self, client: Redis | RedisCluster, name: str) -> None:
+    def __init__(self, client: RedisClient, name: str) -> None:
         self._client = client
         self._tracking = tagged_key(name, "tracking")
         self._counters = tagged_key(name, "counters")

@@ -12,6 +12,8 @@ from redis.exceptions import RedisError
 
 from infra.heartbeats.progress import Progress
 from infra.processes.outage import OutageLog
+from infra.redis.cluster import run_by_node
+from infra.redis.connections import RedisClient
 from infra.redis.functions import Argument, command, with_functions
 from readapi.ports.operations import ALIVE_SECONDS, Liveness
 
@@ -34,7 +36,7 @@ class Heartbeats:
         threads: The threads behind each heartbeat, by the name of a role or of a way in.
     """
 
-    def __init__(self, client: Redis, process: str, threads: Mapping[str, Threads]) -> None:
+    def __init__(self, client: RedisClient, process: str, threads: Mapping[str, Threads]) -> None:
         self._client = client
         self._process = process
         self._threads = threads
@@ -85,19 +87,26 @@ def _beat(progresses: Sequence[Progress]) -> tuple[Argument, Argument] | None:
     return ("", slowest.error[:ERROR_LENGTH]) if slowest.age > ALIVE_SECONDS else None
 
 
-def read_liveness(client: Redis, names: Sequence[str]) -> dict[str, Liveness]:
-    """Read the heartbeats of roles and ways in, in one round trip."""
-    with client.pipeline(transaction=False) as pipeline:
-        pipeline.time()
-        for keys in map(_Keys.of, names):
-            pipeline.zrange(keys.moments, 0, -1, withscores=True)
-            pipeline.hgetall(keys.errors)
-        (seconds, microseconds), *replies = pipeline.execute()
-    now = seconds + microseconds / 1_000_000
-    return {
-        name: _liveness(now, moments, errors)
-        for name, moments, errors in zip(names, replies[::2], replies[1::2], strict=True)
-    }
+def read_liveness(client: RedisClient, names: Sequence[str]) -> dict[str, Liveness]:
+    """Read the heartbeats of roles and ways in, in one round trip per server.
+
+    The clock of a server tells the age of the heartbeats that it has.
+    """
+    keys_by_moments = {keys.moments: keys for keys in map(_Keys.of, names)}
+
+    def read(server: Redis, held: Sequence[str]) -> dict[str, Liveness]:
+        with server.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for moments in held:
+                pipeline.zrange(moments, 0, -1, withscores=True)
+                pipeline.hgetall(keys_by_moments[moments].errors)
+            (seconds, microseconds), *replies = pipeline.execute()
+        now = seconds + microseconds / 1_000_000
+        pairs = zip(replies[::2], replies[1::2], strict=True)
+        return {key: _liveness(now, moments, errors) for key, (moments, errors) in zip(held, pairs, strict=True)}
+
+    read_heartbeats = run_by_node(client, list(keys_by_moments), read)
+    return dict(zip(names, map(read_heartbeats.__getitem__, keys_by_moments), strict=True))
 
 
 def _liveness(now: float, moments: Sequence[tuple[bytes, float]], errors: Mapping[bytes, bytes]) -> Liveness:

@@ -8,6 +8,7 @@ from redis import Redis, RedisCluster
 
 from infra.log.keys import LogKeys
 from infra.redis.cluster import run_on_key_node
+from infra.redis.connections import RedisClient
 
 
 class LogClock:
@@ -18,7 +19,7 @@ class LogClock:
         logs: The names of the logs.
     """
 
-    def __init__(self, client: Redis | RedisCluster, logs: Sequence[str]) -> None:
+    def __init__(self, client: RedisClient, logs: Sequence[str]) -> None:
         self._client = client
         self._keys = [LogKeys(log).log for log in logs]
         self._start = inf

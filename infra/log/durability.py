@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
-from redis import Redis, RedisCluster
+from redis import Redis
 from redis.exceptions import BusyLoadingError, NoPermissionError, ResponseError
 
 from infra.log.errors import NotDurableError, UnsuitableServerError
 from infra.redis import functions
-from infra.redis.cluster import run_on_key_node
+from infra.redis.cluster import run_on_key_node, run_on_primaries
+from infra.redis.connections import RedisClient
 from infra.redis.server_state import eviction_fault
 from infra.settings import Durability
 
@@ -25,7 +26,7 @@ CHECK_SECONDS = 1.0
 """Seconds after which the next append checks the configuration of the server again."""
 
 
-def check_durability(client: Redis | RedisCluster, durability: Durability, replicas: int) -> None:
+def check_durability(client: RedisClient, durability: Durability, replicas: int) -> None:
     """Check that every primary server behind ``client`` can provide the durability, and deletes no acknowledged event.
 
     Args:
@@ -36,12 +37,7 @@ def check_durability(client: Redis | RedisCluster, durability: Durability, repli
     Raises:
         UnsuitableServerError: A server cannot provide the durability. The message names the setting to change.
     """
-    if isinstance(client, RedisCluster):
-        nodes = [client.get_redis_connection(node) for node in client.get_primaries()]
-    else:
-        nodes = [client]
-    for node in nodes:
-        wait_command(node, durability, replicas)
+    run_on_primaries(client, lambda node: wait_command(node, durability, replicas))
 
 
 def wait_command(node: Redis, durability: Durability, replicas: int) -> tuple[str | int, ...]:
@@ -83,7 +79,7 @@ class DurableFunctions:
         replicas: The number of replicas that ``replicated`` waits for.
     """
 
-    def __init__(self, client: Redis | RedisCluster, durability: Durability, replicas: int) -> None:
+    def __init__(self, client: RedisClient, durability: Durability, replicas: int) -> None:
         self._client = client
         self._durability = durability
         self._replicas = replicas

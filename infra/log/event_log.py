@@ -10,7 +10,6 @@ from secrets import token_urlsafe
 from typing import Any, NamedTuple
 
 from eventsourcing.persistence import Tracking
-from redis import Redis, RedisCluster
 
 from domain.log import LogEntry
 from infra.log.archive_port import Archive, StreamRange
@@ -22,6 +21,7 @@ from infra.log.history import fill_from_archive, read_archived_batch, read_archi
 from infra.log.maintenance import open_without_archive
 from infra.redis import functions
 from infra.redis.cluster import run_on_key_node
+from infra.redis.connections import RedisClient
 
 MAX_BLOCK_SECONDS = 2.0
 """Highest number of seconds per blocking read. It is shorter than the time-out of a connection, so that a connection
@@ -81,7 +81,7 @@ class EventLog(LogHandle):
 
     def __init__(
         self,
-        client: Redis | RedisCluster,
+        client: RedisClient,
         name: str,
         options: LogOptions = DEFAULT_LOG_OPTIONS,
         *,

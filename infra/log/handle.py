@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from redis import Redis, RedisCluster
-
 from domain.streams import OPERATIONS_LOG
 from infra.log.durability import DurableFunctions
 from infra.log.keys import LogKeys
+from infra.redis.connections import RedisClient
 from infra.settings import Durability, Settings
 
 
@@ -43,7 +42,7 @@ class LogHandle:
         ValueError: The name is empty or contains braces.
     """
 
-    def __init__(self, client: Redis | RedisCluster, name: str, options: LogOptions = DEFAULT_LOG_OPTIONS) -> None:
+    def __init__(self, client: RedisClient, name: str, options: LogOptions = DEFAULT_LOG_OPTIONS) -> None:
         self.client = client
         self.name = name
         self.keys = LogKeys(name)

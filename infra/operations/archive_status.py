@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-from redis import Redis
-
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.verification.verify import last_verification
 from infra.log.keys import LogKeys
@@ -12,6 +10,7 @@ from infra.log.lag import compute_lag
 from infra.log.partitions import all_log_names
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
+from infra.redis.connections import RedisClient
 from readapi.ports.archive import ArchivedLog, ArchiveStatus, LogLoss, Verification
 
 LOSS_LIMIT = 10
@@ -30,7 +29,7 @@ class _Segment(NamedTuple):
     error: str | None = None
 
 
-def read_archive_status(database: Database, client: Redis) -> ArchiveStatus:
+def read_archive_status(database: Database, client: RedisClient) -> ArchiveStatus:
     """Read the status of the archive.
 
     Args:
@@ -50,7 +49,7 @@ def read_archive_status(database: Database, client: Redis) -> ArchiveStatus:
     return ArchiveStatus(logs, losses, cast("Verification | None", last_verification(database)))
 
 
-def _archived_logs(client: Redis, segments: Mapping[str, _Segment]) -> list[ArchivedLog]:
+def _archived_logs(client: RedisClient, segments: Mapping[str, _Segment]) -> list[ArchivedLog]:
     with client.pipeline(transaction=False) as pipeline:
         for log, segment in segments.items():
             keys = LogKeys(log)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
-from redis import Redis
 
 from infra.composition import redis_url
 from infra.operations import commands
@@ -12,7 +11,7 @@ from infra.operations.jobs import Report
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.comparison import BuildPair, Difference, compare_builds
 from infra.read_models.versions import read_versions
-from infra.redis.connections import connect
+from infra.redis.connections import RedisClient, connect
 from infra.settings import Settings
 from projections.versions import Build, NoSuchBuildError
 from readapi.ports.errors import StateConflictError
@@ -24,7 +23,7 @@ SHOWN_BYTES = 1_000_000
 """Number of bytes of JSON after which no further difference is shown. A difference may be a whole row."""
 
 
-def builds_to_compare(client: Redis, name: str) -> BuildPair:
+def builds_to_compare(client: RedisClient, name: str) -> BuildPair:
     """Return the live build and the build under way or, if no build is under way, the previous and the live build.
 
     Raises:
@@ -71,7 +70,7 @@ def compare(settings: Settings, options: Mapping[str, Any], report: Report) -> d
 
 
 def first_differences(
-    client: Redis, name: str, builds: BuildPair, progress: Callable[[int, int], None]
+    client: RedisClient, name: str, builds: BuildPair, progress: Callable[[int, int], None]
 ) -> tuple[list[Difference], int]:
     """Return the first differences between two builds, and the number of all differences.
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from redis import Redis
-
 from infra.operations.foldability import check_build, check_running
 from infra.projecting import build_lifecycle
 from infra.read_models.checkpoints import logs_of
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
+from infra.redis.connections import RedisClient
 from infra.redis.scans import scan_hash
 from projections.fingerprint import ProjectionCode
 from projections.ports import Segment
@@ -36,7 +35,7 @@ def release_code() -> dict[str, ProjectionCode]:
     return {name: ProjectionCode.of(projection) for name, projection in READ_MODELS.items()}
 
 
-def replay(client: Redis, code: ProjectionCode, *, held: bool, throttle: int) -> Versions:
+def replay(client: RedisClient, code: ProjectionCode, *, held: bool, throttle: int) -> Versions:
     """Let workers build a read model again from the first event. A build that is under way is continued.
 
     The new build has the version of this code, or the version of the live build if that is higher.
@@ -66,7 +65,7 @@ def replay(client: Redis, code: ProjectionCode, *, held: bool, throttle: int) ->
     return change_versions(client, code.read_model, begin_replay)
 
 
-def has_caught_up(client: Redis, name: str, build: Build) -> bool:
+def has_caught_up(client: RedisClient, name: str, build: Build) -> bool:
     """Return whether the build under way has caught up with the logs.
 
     Raises:
@@ -80,7 +79,7 @@ def has_caught_up(client: Redis, name: str, build: Build) -> bool:
     return build_lifecycle.has_caught_up(client, name, versions, logs_of(client, name))
 
 
-def switch(client: Redis, name: str, build: Build) -> None:
+def switch(client: RedisClient, name: str, build: Build) -> None:
     """Make the build under way live, which has caught up and is held.
 
     Raises:
@@ -91,7 +90,7 @@ def switch(client: Redis, name: str, build: Build) -> None:
     change_versions(client, name, lambda versions: versions.switched(build))
 
 
-def rollback(client: Redis, name: str) -> Versions:
+def rollback(client: RedisClient, name: str) -> Versions:
     """Make the previous build live again. Return the builds after the command.
 
     Raises:
@@ -110,7 +109,7 @@ def rollback(client: Redis, name: str) -> Versions:
     return change_versions(client, name, roll_back)
 
 
-def retry_parked(client: Redis, name: str, key: str | None = None) -> list[str]:
+def retry_parked(client: RedisClient, name: str, key: str | None = None) -> list[str]:
     """Request a retry of parked keys in every build that has them. Workers fold the events of each key in order.
 
     Args:
@@ -133,12 +132,12 @@ def retry_parked(client: Redis, name: str, key: str | None = None) -> list[str]:
     return sorted(retried)
 
 
-def _segments(client: Redis, name: str) -> list[SegmentKeys]:
+def _segments(client: RedisClient, name: str) -> list[SegmentKeys]:
     builds = read_versions(client, [name])[name].maintained
     return [SegmentKeys(Segment(name, build, log)) for build in builds for log in logs_of(client, name)]
 
 
-def _parked_keys(client: Redis, segment_keys: SegmentKeys, key: str | None) -> Iterator[list[str]]:
+def _parked_keys(client: RedisClient, segment_keys: SegmentKeys, key: str | None) -> Iterator[list[str]]:
     """Yield the parked keys of a segment in batches, or only ``key`` if it is parked there."""
     if key is not None:
         if client.hexists(segment_keys.parked, key):

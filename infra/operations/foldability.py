@@ -3,16 +3,15 @@
 Without this check, a command from other code than that of the workers would start a build that nobody folds.
 """
 
-from redis import Redis
-
 from infra.projecting.running_code import RunningCode, read_running_code
 from infra.read_models.versions import read_builders, read_versions
+from infra.redis.connections import RedisClient
 from projections.fingerprint import ProjectionCode
 from projections.versions import Build
 from readapi.ports.errors import NotFoldableError
 
 
-def check_running(client: Redis, code: ProjectionCode) -> None:
+def check_running(client: RedisClient, code: ProjectionCode) -> None:
     """Check that a running worker carries this code.
 
     Raises:
@@ -23,12 +22,12 @@ def check_running(client: Redis, code: ProjectionCode) -> None:
         raise NotFoldableError(f"{_describe(code)}, but {_describe_running(running)}. {_advice(code, running)}")
 
 
-def has_running_worker(client: Redis, code: ProjectionCode) -> bool:
+def has_running_worker(client: RedisClient, code: ProjectionCode) -> bool:
     """Return whether a worker that carries any version of the read model of this code runs."""
     return bool(_read(client, code.read_model))
 
 
-def check_builder(client: Redis, code: ProjectionCode) -> None:
+def check_builder(client: RedisClient, code: ProjectionCode) -> None:
     """Check that this code builds an existing version, so that a process can fold it without a running worker.
 
     Raises:
@@ -49,7 +48,7 @@ def check_builder(client: Redis, code: ProjectionCode) -> None:
         )
 
 
-def check_build(client: Redis, read_model: str, build: Build) -> None:
+def check_build(client: RedisClient, read_model: str, build: Build) -> None:
     """Check that a running worker can fold a build.
 
     Raises:
@@ -68,7 +67,7 @@ def _describe(code: ProjectionCode) -> str:
     return f"This code has version {code.version} of {code.read_model} (fingerprint {code.fingerprint})"
 
 
-def _read(client: Redis, read_model: str) -> RunningCode:
+def _read(client: RedisClient, read_model: str) -> RunningCode:
     return read_running_code(client, [read_model])[read_model]
 
 

@@ -13,7 +13,6 @@ from uuid import uuid4
 import orjson
 import structlog
 from eventsourcing.persistence import PersistenceError
-from redis import Redis
 from redis.exceptions import RedisError
 
 from domain.errors import TickViewError
@@ -21,7 +20,7 @@ from infra.composition import redis_url
 from infra.plugins import configure
 from infra.processes.background import start_in_background
 from infra.processes.logs import configure_logs
-from infra.redis.connections import connect
+from infra.redis.connections import RedisClient, connect
 from infra.settings import Settings
 from readapi.ports.errors import StateConflictError
 from readapi.ports.jobs import Job, PartProgress
@@ -45,7 +44,7 @@ Work = Callable[[Settings, Mapping[str, Any], Report], Any]
 returns the result as a JSON document."""
 
 
-def start_job(client: Redis, name: str, work: Work, options: Mapping[str, Any]) -> Job:
+def start_job(client: RedisClient, name: str, work: Work, options: Mapping[str, Any]) -> Job:
     """Start a job, and return its first state.
 
     Raises:
@@ -61,7 +60,7 @@ def start_job(client: Redis, name: str, work: Work, options: Mapping[str, Any]) 
     return job
 
 
-def read_job(client: Redis, name: str) -> Job | None:
+def read_job(client: RedisClient, name: str) -> Job | None:
     """Return the state of the last job of this name. None if there was none, or if it is too long ago."""
     keys = _Keys(name)
     state, is_alive = client.get(keys.state), client.exists(keys.lease)
@@ -81,7 +80,7 @@ class _Keys:
         self.lease = f"tickview:{{job:{name}}}:lease"
 
 
-def _store(client: Redis, keys: _Keys, job: Job) -> None:
+def _store(client: RedisClient, keys: _Keys, job: Job) -> None:
     client.set(keys.state, orjson.dumps(job), ex=KEPT_SECONDS)
 
 
@@ -92,7 +91,7 @@ def _ended(job: Job, *, result: Any = None, error: str | None = None) -> Job:
 class _Publisher:
     """Keeps the lease and the progress of a job in Redis up to date, in a thread, until the job ends."""
 
-    def __init__(self, client: Redis, keys: _Keys, job: Job) -> None:
+    def __init__(self, client: RedisClient, keys: _Keys, job: Job) -> None:
         self._client = client
         self._keys = keys
         self._job = job

@@ -1,6 +1,7 @@
 """The status of the servers that the service needs: whether they answer, and their faults."""
 
 import time
+from collections.abc import Mapping
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -9,23 +10,59 @@ from infra.log.durability import check_durability
 from infra.log.errors import UnsuitableServerError
 from infra.log.handle import LogOptions
 from infra.postgres.database import PING, Database
-from infra.redis.connections import CONNECTION_ERRORS
-from infra.redis.server_state import server_faults
+from infra.redis.cluster import primaries, refresh_nodes
+from infra.redis.connections import CONNECTION_ERRORS, RedisClient
+from infra.redis.server_state import NODE_OF_CLUSTER, cluster_fault, server_faults
 from readapi.ports.operations import ServerStatus
 
 
-def redis_status(client: Redis, options: LogOptions) -> ServerStatus:
-    """Return the status of Redis. ``options`` name the durability that the server must provide."""
+def redis_status(client: RedisClient, options: LogOptions) -> ServerStatus:
+    """Return the status of Redis. A cluster is up if all its primaries are.
+
+    Args:
+        client: The client of the server or of the cluster. It should not retry.
+        options: The durability that each server must provide.
+    """
     try:
-        info = client.info()
+        servers = primaries(client)
+    except RedisError as error:
+        return ServerStatus(up=False, warnings=() if isinstance(error, CONNECTION_ERRORS) else (str(error),))
+    statuses = {name: _server_status(server, options, is_alone=not name) for name, server in servers.items()}
+    if not all(status.up for status in statuses.values()):
+        refresh_nodes(client)
+    return _merged(statuses)
+
+
+def _merged(statuses: Mapping[str, ServerStatus]) -> ServerStatus:
+    """Return the status of all primaries of a cluster, or of the only server, which has no name."""
+    if list(statuses) == [""]:
+        return statuses[""]
+    failures = [f"{name} {failure}" for name, status in statuses.items() for failure in status.failures]
+    warnings = [f"{name} {warning}" for name, status in statuses.items() for warning in status.warnings]
+    silent = [f"{name} does not answer" for name, status in statuses.items() if not (status.up or status.warnings)]
+    latencies = [status.latency_ms for status in statuses.values() if status.latency_ms is not None]
+    return ServerStatus(
+        up=all(status.up for status in statuses.values()),
+        version=next((status.version for status in statuses.values() if status.version), None),
+        latency_ms=max(latencies, default=None),
+        failures=failures,
+        warnings=[*silent, *warnings],
+    )
+
+
+def _server_status(server: Redis, options: LogOptions, *, is_alone: bool) -> ServerStatus:
+    try:
+        info = server.info()
         if info["loading"]:
             return ServerStatus(up=False, warnings=("loads its data",))
         started = time.perf_counter()
-        client.ping()
+        server.ping()
         milliseconds = round((time.perf_counter() - started) * 1_000, 3)
         failures, warnings = server_faults(info)
+        if info.get("cluster_enabled") and (fault := NODE_OF_CLUSTER if is_alone else cluster_fault(server)):
+            warnings.append(fault)
         if not failures:
-            warnings += _durability_faults(client, options)
+            warnings += _durability_faults(server, options)
     except CONNECTION_ERRORS:
         return ServerStatus(up=False)
     except RedisError as error:
@@ -34,9 +71,9 @@ def redis_status(client: Redis, options: LogOptions) -> ServerStatus:
     return ServerStatus(True, str(version), milliseconds, failures, warnings)
 
 
-def _durability_faults(client: Redis, options: LogOptions) -> list[str]:
+def _durability_faults(server: Redis, options: LogOptions) -> list[str]:
     try:
-        check_durability(client, options.durability, options.replicas)
+        check_durability(server, options.durability, options.replicas)
     except UnsuitableServerError as error:
         return [f"cannot record events: {error}"]
     return []

@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from redis import Redis
 
 from infra.log.keys import tagged_key
 from infra.log.lag import Lag, compute_lag
@@ -18,6 +17,7 @@ from infra.read_models.versions import read_versions
 from infra.recording.counters import COUNTS_KEY
 from infra.recording.dead_letters import INDEX_KEY, STATS_KEY
 from infra.recording.gaps import read_gaps
+from infra.redis.connections import RedisClient
 from infra.redis.scans import scan_hash
 from projections.ports import Segment
 from projections.registry import READ_MODELS
@@ -31,7 +31,7 @@ PARKED_KEY_LIMIT = 1_000
 """Highest number of parked keys that are listed for one log."""
 
 
-def read_model_statuses(client: Redis) -> list[ReadModelStatus]:
+def read_model_statuses(client: RedisClient) -> list[ReadModelStatus]:
     """Read the status of every read model: its builds, and the segments of the live build and the build under way.
 
     The reads take five round trips.
@@ -75,7 +75,7 @@ def _can_fold(running: RunningCode, build: Build | None) -> bool:
     return build is not None and build.version in {code.version for code in running}
 
 
-def _segment_statuses(client: Redis, logs: Sequence[str], segments: Sequence[Segment]) -> list[SegmentStatus]:
+def _segment_statuses(client: RedisClient, logs: Sequence[str], segments: Sequence[Segment]) -> list[SegmentStatus]:
     with client.pipeline(transaction=False) as pipeline:
         for log in logs:
             pipeline.hget(tagged_key(log, "meta"), "position")
@@ -116,7 +116,7 @@ def _segment_status(log: str, head: int, state: dict[bytes, bytes], parked: int,
     )
 
 
-def read_parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
+def read_parked_keys(client: RedisClient, read_model: str) -> list[dict[str, Any]]:
     """Read the parked keys of the live build, with the number of waiting events and the error of each key.
 
     The result has at most ``PARKED_KEY_LIMIT`` keys for each log.
@@ -140,7 +140,7 @@ def read_parked_keys(client: Redis, read_model: str) -> list[dict[str, Any]]:
     return parked_keys
 
 
-def read_intake(client: Redis) -> IntakeStatus:
+def read_intake(client: RedisClient) -> IntakeStatus:
     """Read the counts of all received messages, and of the dead letters."""
     with client.pipeline(transaction=False) as pipeline:
         pipeline.hgetall(COUNTS_KEY)

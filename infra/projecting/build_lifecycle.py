@@ -5,7 +5,6 @@ from operator import methodcaller
 from typing import Any, NamedTuple
 
 import structlog
-from redis import Redis
 
 from infra.log.keys import tagged_key
 from infra.log.lag import events_behind
@@ -13,6 +12,7 @@ from infra.processes.errors import StartupError
 from infra.projecting.running_code import read_running_code
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_builders, read_versions, store_builders
+from infra.redis.connections import RedisClient
 from projections.base import Projection
 from projections.fingerprint import ProjectionCode
 from projections.ports import Segment
@@ -36,7 +36,7 @@ class ModelBuild(NamedTuple):
         return cls(segment.read_model, segment.build)
 
 
-def check_code(client: Redis, codes: Sequence[ProjectionCode]) -> None:
+def check_code(client: RedisClient, codes: Sequence[ProjectionCode]) -> None:
     """Check that no other code of the same version builds a read model or runs in another worker. Store nothing.
 
     Raises:
@@ -48,7 +48,7 @@ def check_code(client: Redis, codes: Sequence[ProjectionCode]) -> None:
             _check_unchanged(code, other)
 
 
-def claim_builds(client: Redis, codes: Sequence[ProjectionCode]) -> None:
+def claim_builds(client: RedisClient, codes: Sequence[ProjectionCode]) -> None:
     """Store that these codes build their versions, before a worker folds builds of these versions. Two round trips.
 
     Raises:
@@ -68,7 +68,7 @@ def _check_unchanged(code: ProjectionCode, other: ProjectionCode | None) -> None
         )
 
 
-def begin_builds(client: Redis, projections: Mapping[str, Projection[Any, Any]]) -> dict[str, Versions]:
+def begin_builds(client: RedisClient, projections: Mapping[str, Projection[Any, Any]]) -> dict[str, Versions]:
     """Begin every build that the projections need and that does not exist yet. Return the builds by read model."""
     versions = read_versions(client, projections)
     for name, projection in projections.items():
@@ -78,7 +78,7 @@ def begin_builds(client: Redis, projections: Mapping[str, Projection[Any, Any]])
     return versions
 
 
-def switch_if_caught_up(client: Redis, name: str, versions: Versions, logs: Sequence[str]) -> Versions:
+def switch_if_caught_up(client: RedisClient, name: str, versions: Versions, logs: Sequence[str]) -> Versions:
     """Make the build under way live if it has caught up on all logs and is not held. Return the builds after it."""
     build = versions.building
     if build is None or versions.held or not has_caught_up(client, name, versions, logs):
@@ -90,7 +90,7 @@ def switch_if_caught_up(client: Redis, name: str, versions: Versions, logs: Sequ
     return after
 
 
-def has_caught_up(client: Redis, name: str, versions: Versions, logs: Sequence[str]) -> bool:
+def has_caught_up(client: RedisClient, name: str, versions: Versions, logs: Sequence[str]) -> bool:
     """Check that the build under way is near the head of every log and not behind the live build on any log."""
     if versions.building is None or versions.live is None:
         return False

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Thread
 
 import structlog
-from redis import Redis
 
 from infra.projecting.build_lifecycle import ModelBuild
 from infra.read_models.keys import SegmentKeys, fingerprints_key
 from infra.read_models.versions import change_versions
+from infra.redis.connections import RedisClient
 from infra.redis.scans import scan_keys
 from projections.ports import Segment
 from projections.versions import Build, Versions
@@ -31,7 +31,7 @@ class DroppedBuilds:
         logs_of: Returns the logs that a read model folds.
     """
 
-    def __init__(self, client: Redis, logs_of: Callable[[str], Sequence[str]]) -> None:
+    def __init__(self, client: RedisClient, logs_of: Callable[[str], Sequence[str]]) -> None:
         self._client = client
         self._logs_of = logs_of
         self._noticed_at: dict[ModelBuild, float] = {}
@@ -51,7 +51,7 @@ class DroppedBuilds:
                 Thread(target=remove_build, args=arguments, daemon=True).start()
 
 
-def remove_build(client: Redis, name: str, build: Build, logs: Sequence[str]) -> None:
+def remove_build(client: RedisClient, name: str, build: Build, logs: Sequence[str]) -> None:
     """Remove every key of a dropped build. Several workers may do this at the same time, and repeat it."""
     for log in logs:
         keys: list[bytes] = []

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-from redis import Redis
-
 from domain.codec import encode, topic_of
 from domain.errors import TickViewError
 from infra.log.event_log import Appended, EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
+from infra.redis.connections import RedisClient
 from projections.base import ENDS_INDEX, Projection, decode_row
 from projections.fold import describe_error
 from projections.ports import Segment
@@ -27,7 +26,7 @@ class ExpiryError(TickViewError):
     """Rows cannot be ended. All other rows that are due were ended."""
 
 
-def expire(client: Redis, log: EventLog, projection: Projection[Any, Any], segment: Segment) -> int:
+def expire(client: RedisClient, log: EventLog, projection: Projection[Any, Any], segment: Segment) -> int:
     """Record the end of rows of a segment that are due. Return their number, about ``EXPIRY_BATCH`` at most.
 
     Raises:
@@ -58,7 +57,7 @@ def expire(client: Redis, log: EventLog, projection: Projection[Any, Any], segme
     return ended
 
 
-def _read_rows(client: Redis, keys: SegmentKeys, due: list[bytes]) -> tuple[int, list[bytes | None]]:
+def _read_rows(client: RedisClient, keys: SegmentKeys, due: list[bytes]) -> tuple[int, list[bytes | None]]:
     """Read the checkpoint, and the rows after the checkpoint. None: there is no such row any more."""
     if not due:
         return 0, []
@@ -69,7 +68,7 @@ def _read_rows(client: Redis, keys: SegmentKeys, due: list[bytes]) -> tuple[int,
     return int(checkpoint or 0), documents
 
 
-def _refusals(client: Redis, keys: SegmentKeys, places: Mapping[bytes, Appended], checkpoint: int) -> list[str]:
+def _refusals(client: RedisClient, keys: SegmentKeys, places: Mapping[bytes, Appended], checkpoint: int) -> list[str]:
     """Return why the log refused to end rows.
 
     It had another event with the id: that event is folded, and the row remains. Parked rows remain for another reason.

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
-from redis import Redis
 
 from infra.heartbeats.progress import Progress
 from infra.log.event_log import EventLog
@@ -13,6 +12,7 @@ from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
 from infra.projecting.worker_options import WorkerOptions
 from infra.read_models.store import RedisStore
+from infra.redis.connections import RedisClient
 from projections.base import Projection
 from projections.ports import Lease, Segment
 
@@ -29,7 +29,7 @@ class LeasedSegments:
         options: The options of the worker.
     """
 
-    def __init__(self, client: Redis, owner: str, logs: Mapping[str, EventLog], options: WorkerOptions) -> None:
+    def __init__(self, client: RedisClient, owner: str, logs: Mapping[str, EventLog], options: WorkerOptions) -> None:
         self._client = client
         self._owner = owner
         self._logs = logs

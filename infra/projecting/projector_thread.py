@@ -7,7 +7,6 @@ from typing import Any
 
 import structlog
 from eventsourcing.persistence import PersistenceError
-from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -16,6 +15,9 @@ from infra.log.event_log import EventLog
 from infra.processes.outage import OutageLog
 from infra.projecting.expirer import ExpiryError, expire
 from infra.projecting.projector import BatchRefusedError, Projector, Step
+from infra.read_models.keys import SegmentKeys
+from infra.redis.cluster import run_on_key_node
+from infra.redis.connections import RedisClient
 from projections.ports import CommitOutcome, Lease, Segment
 
 logger = structlog.get_logger()
@@ -52,7 +54,7 @@ class ProjectorThread(Thread):
     """
 
     def __init__(
-        self, client: Redis, log: EventLog, projector: Projector, batch_size: int, orders: SegmentOrders
+        self, client: RedisClient, log: EventLog, projector: Projector, batch_size: int, orders: SegmentOrders
     ) -> None:
         super().__init__(name=str(projector.lease.segment), daemon=True)
         self._client = client
@@ -135,7 +137,7 @@ class ProjectorThread(Thread):
         if not isinstance(error, RedisConnectionError):
             return False
         try:
-            return bool(self._client.ping())
+            return run_on_key_node(self._client, SegmentKeys(self.segment).state, lambda node: bool(node.ping()))
         except RedisError:
             return False
 

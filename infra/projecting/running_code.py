@@ -6,9 +6,8 @@ the running workers can fold.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from redis import Redis
-
 from infra.read_models.keys import running_code_key
+from infra.redis.connections import RedisClient
 from infra.redis.functions import command, with_functions
 from projections.fingerprint import ProjectionCode
 
@@ -16,17 +15,17 @@ RunningCode = Mapping[ProjectionCode, Sequence[str]]
 """Code of one read model -> names of the running workers that carry it."""
 
 
-def announce_code(client: Redis, worker: str, codes: Sequence[ProjectionCode], seconds: float) -> None:
+def announce_code(client: RedisClient, worker: str, codes: Sequence[ProjectionCode], seconds: float) -> None:
     """Announce for ``seconds`` that a worker carries these codes, in one round trip."""
     _register(client, worker, codes, seconds)
 
 
-def withdraw_code(client: Redis, worker: str, codes: Sequence[ProjectionCode]) -> None:
+def withdraw_code(client: RedisClient, worker: str, codes: Sequence[ProjectionCode]) -> None:
     """Withdraw the announcement of a worker, in one round trip."""
     _register(client, worker, codes, 0)
 
 
-def _register(client: Redis, worker: str, codes: Sequence[ProjectionCode], seconds: float) -> None:
+def _register(client: RedisClient, worker: str, codes: Sequence[ProjectionCode], seconds: float) -> None:
     def register() -> None:
         with client.pipeline(transaction=False) as pipeline:
             for code in codes:
@@ -38,7 +37,7 @@ def _register(client: Redis, worker: str, codes: Sequence[ProjectionCode], secon
     with_functions(client, register)
 
 
-def read_running_code(client: Redis, read_models: Iterable[str]) -> dict[str, RunningCode]:
+def read_running_code(client: RedisClient, read_models: Iterable[str]) -> dict[str, RunningCode]:
     """Read which code the running workers carry for each of these read models, in one round trip."""
     names = list(read_models)
 

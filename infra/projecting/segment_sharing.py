@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from redis import Redis
-
 from infra.projecting.build_lifecycle import ModelBuild
 from infra.read_models.keys import workers_key
+from infra.redis.connections import RedisClient
 from infra.redis.functions import command, with_functions
 from projections.ports import Segment
 
@@ -21,17 +20,17 @@ class WorkerRank(NamedTuple):
     """The number of live workers, at least 1."""
 
 
-def register_worker(client: Redis, worker: str, builds: Sequence[ModelBuild], seconds: float) -> list[WorkerRank]:
+def register_worker(client: RedisClient, worker: str, builds: Sequence[ModelBuild], seconds: float) -> list[WorkerRank]:
     """Register a worker as alive for ``seconds``, for each build that it can fold. Return its rank for each build."""
     return [WorkerRank(*reply) for reply in _register(client, worker, builds, seconds)]
 
 
-def unregister_worker(client: Redis, worker: str, builds: Sequence[ModelBuild]) -> None:
+def unregister_worker(client: RedisClient, worker: str, builds: Sequence[ModelBuild]) -> None:
     """Remove a worker from the registry of each build."""
     _register(client, worker, builds, 0)
 
 
-def _register(client: Redis, worker: str, builds: Sequence[ModelBuild], seconds: float) -> list[tuple[int, int]]:
+def _register(client: RedisClient, worker: str, builds: Sequence[ModelBuild], seconds: float) -> list[tuple[int, int]]:
     def register() -> list[tuple[int, int]]:
         with client.pipeline(transaction=False) as pipeline:
             for build in builds:

@@ -5,7 +5,6 @@ from threading import Event
 from typing import Any
 
 import structlog
-from redis import Redis
 from redis.exceptions import RedisError
 
 from infra.heartbeats.heartbeats import Heartbeats
@@ -25,6 +24,7 @@ from infra.projecting.projector_thread import SegmentOrders
 from infra.projecting.running_code import announce_code, withdraw_code
 from infra.projecting.segment_sharing import FairShare, register_worker, unregister_worker
 from infra.projecting.worker_options import WorkerOptions
+from infra.redis.connections import RedisClient
 from projections.base import Projection
 from projections.fingerprint import ProjectionCode
 from projections.ports import Segment
@@ -51,7 +51,7 @@ class Worker:
 
     def __init__(
         self,
-        client: Redis,
+        client: RedisClient,
         name: str,
         projections: Mapping[str, Projection[Any, Any]],
         logs: Mapping[str, EventLog],

@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from operator import methodcaller
 from typing import NamedTuple
 
-from redis import Redis
-
 from infra.log.partitions import all_log_names
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import change_versions, read_versions
+from infra.redis.connections import RedisClient
 from projections.ports import Segment
 from projections.registry import FORMER, READ_MODELS, projection_of
 from projections.versions import Build
@@ -22,7 +21,7 @@ class Checkpoint(NamedTuple):
     position: int
 
 
-def logs_of(client: Redis, read_model: str) -> list[str]:
+def logs_of(client: RedisClient, read_model: str) -> list[str]:
     """Return the names of the logs that a read model folds.
 
     Raises:
@@ -31,7 +30,7 @@ def logs_of(client: Redis, read_model: str) -> list[str]:
     return [log for log in all_log_names(client) if READ_MODELS[read_model].folds(log)]
 
 
-def read_checkpoints(client: Redis, log: str) -> list[Checkpoint]:
+def read_checkpoints(client: RedisClient, log: str) -> list[Checkpoint]:
     """Read the checkpoints of every build that folds a log and whose code exists, in two round trips.
 
     A read model without a build has the checkpoint 0. A build without code is left out: no worker can fold it, and the
@@ -57,7 +56,7 @@ def read_checkpoints(client: Redis, log: str) -> list[Checkpoint]:
     return checkpoints + [Checkpoint(name, Build(read_models[name].version, 0), 0) for name in without_build]
 
 
-def fence_log(client: Redis, log: str) -> list[Checkpoint]:
+def fence_log(client: RedisClient, log: str) -> list[Checkpoint]:
     """End the leases on all segments of a log, and return the checkpoint of each build.
 
     The fence then refuses the commits of all events that workers have read before. A worker whose commit is refused
@@ -78,7 +77,7 @@ def fence_log(client: Redis, log: str) -> list[Checkpoint]:
     ]
 
 
-def request_rebuilds(client: Redis, checkpoints: Iterable[Checkpoint]) -> list[str]:
+def request_rebuilds(client: RedisClient, checkpoints: Iterable[Checkpoint]) -> list[str]:
     """Request that the builds with these checkpoints are built again. Return the names of their read models."""
     builds: dict[str, set[Build]] = {}
     for checkpoint in checkpoints:

@@ -11,6 +11,8 @@ from redis import Redis
 
 from domain.errors import TickViewError
 from infra.read_models.keys import SegmentKeys
+from infra.redis.cluster import run_on_key_node
+from infra.redis.connections import RedisClient
 from infra.redis.scans import scan_hash
 from projections.ports import Segment
 from projections.versions import Build
@@ -44,7 +46,7 @@ class NotComparableError(TickViewError):
 
 
 def compare_builds(
-    client: Redis,
+    client: RedisClient,
     read_model: str,
     logs: Sequence[str],
     builds: BuildPair,
@@ -112,7 +114,7 @@ class _RowsAtCheckpoint:
     rows: list[bytes | None]
 
 
-def _scan_keys(client: Redis, rows: str) -> Iterator[list[bytes]]:
+def _scan_keys(client: RedisClient, rows: str) -> Iterator[list[bytes]]:
     """Yield all keys of a hash in batches. HSCAN may return a key more than once."""
     keys = scan_hash(client, rows, ROWS_PER_BATCH)
     while batch := [key for key, _ in islice(keys, ROWS_PER_BATCH)]:
@@ -120,7 +122,7 @@ def _scan_keys(client: Redis, rows: str) -> Iterator[list[bytes]]:
 
 
 def _comparable_rows(
-    client: Redis, pair: _SegmentPair, keys: list[bytes], standstill_seconds: float
+    client: RedisClient, pair: _SegmentPair, keys: list[bytes], standstill_seconds: float
 ) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
     """Yield each key with the rows of both builds, as soon as both rows are as of one position."""
     deadline = time.monotonic() + standstill_seconds
@@ -145,13 +147,17 @@ def _comparable_rows(
         keys = undecided
 
 
-def _read_rows(client: Redis, pair: _SegmentPair, keys: list[bytes]) -> list[_RowsAtCheckpoint]:
+def _read_rows(client: RedisClient, pair: _SegmentPair, keys: list[bytes]) -> list[_RowsAtCheckpoint]:
     """Read the rows and the checkpoints of both builds atomically. All keys of a log's segments are in one slot."""
-    with client.pipeline(transaction=True) as pipeline:
-        for segment in pair:
-            pipeline.hget(segment.state, "checkpoint")
-            pipeline.hmget(segment.rows, keys)
-        replies = pipeline.execute()
+
+    def read(node: Redis) -> list[Any]:
+        with node.pipeline(transaction=True) as pipeline:
+            for segment in pair:
+                pipeline.hget(segment.state, "checkpoint")
+                pipeline.hmget(segment.rows, keys)
+            return list(pipeline.execute())
+
+    replies = run_on_key_node(client, pair.old.state, read)
     return [_RowsAtCheckpoint(int(replies[at] or 0), replies[at + 1]) for at in (0, 2)]
 
 

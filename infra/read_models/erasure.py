@@ -2,10 +2,9 @@
 
 import time
 
-from redis import Redis
-
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
+from infra.redis.connections import RedisClient
 from infra.redis.functions import call
 from projections.base import ALL_INDEX
 from projections.fold import STREAM_KEY_PREFIX
@@ -15,7 +14,7 @@ POLL_SECONDS = 0.05
 """Seconds between two reads of the checkpoints."""
 
 
-def erase_row(client: Redis, read_model: str, log: str, key: str, stream: str, position: int) -> int:
+def erase_row(client: RedisClient, read_model: str, log: str, key: str, stream: str, position: int) -> int:
     """Erase a row and its parked events from every build, up to a position of the log. Later changes stay.
 
     The read model must have no index but the index of all rows, and no counts.
@@ -39,7 +38,7 @@ def erase_row(client: Redis, read_model: str, log: str, key: str, stream: str, p
     return erased
 
 
-def wait_until_folded(client: Redis, read_model: str, log: str, position: int, seconds: float) -> bool:
+def wait_until_folded(client: RedisClient, read_model: str, log: str, position: int, seconds: float) -> bool:
     """Wait until every build on which a worker works has folded the log up to a position.
 
     Returns:
@@ -55,13 +54,13 @@ def wait_until_folded(client: Redis, read_model: str, log: str, position: int, s
         time.sleep(POLL_SECONDS)
 
 
-def _state(client: Redis, segment: Segment) -> tuple[int, bool]:
+def _state(client: RedisClient, segment: Segment) -> tuple[int, bool]:
     """Return the checkpoint of a segment, and whether a worker has the lease on it."""
     checkpoint, leased_until = client.hmget(SegmentKeys(segment).state, ["checkpoint", "leased_until"])
     return int(checkpoint or 0), int(leased_until or 0) > time.time() * 1000
 
 
-def _segments(client: Redis, read_model: str, log: str) -> list[Segment]:
+def _segments(client: RedisClient, read_model: str, log: str) -> list[Segment]:
     """Return the segments of all builds, also of those that are about to be removed."""
     versions = read_versions(client, [read_model])[read_model]
     return [Segment(read_model, build, log) for build in (*versions.maintained, *versions.dropping)]

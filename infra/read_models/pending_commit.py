@@ -7,11 +7,13 @@ client's pool for itself: the caller works between the two halves while the serv
 from collections.abc import Sequence
 from typing import Any
 
-from redis import Redis
-from redis.connection import Connection
+from redis.connection import Connection, ConnectionPool
+from redis.exceptions import ResponseError
 
-from infra.redis.connections import CONNECTION_ERRORS
-from infra.redis.functions import Argument, with_functions
+from infra.redis.cluster import node_of_key
+from infra.redis.connections import CONNECTION_ERRORS, RedisClient
+from infra.redis.functions import Argument, execute, is_unknown_function
+from infra.redis.server_errors import is_moving
 from projections.ports import CommitOutcome, Lease
 
 
@@ -27,11 +29,12 @@ class RedisCommit:
         words: The words of the command.
     """
 
-    def __init__(self, client: Redis, lease: Lease, position: int, words: Sequence[Argument]) -> None:
+    def __init__(self, client: RedisClient, lease: Lease, position: int, words: Sequence[Argument]) -> None:
         self._client = client
         self._lease = lease
         self._position = position
         self._words = words
+        self._pool: ConnectionPool | None = None
         self._connection = self._send()
 
     def result(self) -> CommitOutcome:
@@ -42,11 +45,10 @@ class RedisCommit:
         Raises:
             RedisError: The server did not answer any attempt, or it refused the command.
         """
-        try:
-            reply = with_functions(self._client, self._receive)
-        except CONNECTION_ERRORS:
+        reply = self._receive()
+        if reply is None:
             # The server may or may not have executed the command. The function detects a repetition.
-            reply = with_functions(self._client, self._receive)
+            reply = execute(self._client, self._words)
         outcome = CommitOutcome(reply.decode())
         if outcome in (CommitOutcome.COMMITTED, CommitOutcome.ALREADY_COMMITTED):
             self._lease.checkpoint = self._position
@@ -54,8 +56,9 @@ class RedisCommit:
 
     def _send(self) -> Connection | None:
         """Send the command on a separate connection. Return None if the server cannot be reached."""
-        pool = self._client.connection_pool
+        first_key = str(self._words[3])
         try:
+            pool = self._pool = node_of_key(self._client, first_key).connection_pool
             connection = pool.get_connection()
         except CONNECTION_ERRORS:
             return None
@@ -70,15 +73,20 @@ class RedisCommit:
         return connection
 
     def _receive(self) -> Any:
-        """Read the reply to the command. Send the command again if its reply is lost."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return self._client.execute_command(*self._words)
+        """Read the reply to the command. Return None if the command must be sent again."""
+        connection, pool = self._connection, self._pool
+        self._connection = None
+        if connection is None or pool is None:
+            return None
         try:
             return connection.read_response()
-        except BaseException:
+        except BaseException as error:
             # A late reply must not be taken for the reply to the next command.
             connection.disconnect()
+            if isinstance(error, CONNECTION_ERRORS):
+                return None
+            if isinstance(error, ResponseError) and (is_unknown_function(error) or is_moving(error)):
+                return None
             raise
         finally:
-            self._client.connection_pool.release(connection)
+            pool.release(connection)

@@ -4,9 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis.asyncio import Redis
-
 from infra.read_models.keys import SegmentKeys
+from infra.redis.connections import AsyncRedisClient
 from infra.redis.functions import command, with_functions_async
 from projections.base import ENDS_INDEX, Projection, read_row
 from projections.placement import placement_of
@@ -14,7 +13,11 @@ from projections.queries import MAX_GROUPS, Counts, most_frequent
 
 
 async def read_counts(
-    client: Redis, projection: Projection[Any, Any], segments: Sequence[SegmentKeys], names: Sequence[str], now: float
+    client: AsyncRedisClient,
+    projection: Projection[Any, Any],
+    segments: Sequence[SegmentKeys],
+    names: Sequence[str],
+    now: float,
 ) -> Mapping[str, Counts]:
     """Read counts of the rows that have not ended.
 
@@ -49,7 +52,7 @@ async def read_counts(
 
 
 async def _read_part(
-    client: Redis, segments: Sequence[SegmentKeys], names: Sequence[str], now: float, offset: int
+    client: AsyncRedisClient, segments: Sequence[SegmentKeys], names: Sequence[str], now: float, offset: int
 ) -> list[list[Any]]:
     async def read() -> list[list[Any]]:
         async with client.pipeline(transaction=False) as pipeline:

@@ -9,11 +9,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from redis.asyncio import Redis
-
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.query_plan import column_without_index, plan_query, query_arguments
 from infra.read_models.row_counts import read_counts
+from infra.redis.connections import AsyncRedisClient
 from infra.redis.functions import command, with_functions_async
 from projections.base import Projection
 from projections.ports import Segment
@@ -71,7 +70,9 @@ class RedisRowQueries(Generic[Row]):
 
     source = "redis"
 
-    def __init__(self, client: Redis, projection: Projection[Row, Any], build: Build, logs: Sequence[str]) -> None:
+    def __init__(
+        self, client: AsyncRedisClient, projection: Projection[Row, Any], build: Build, logs: Sequence[str]
+    ) -> None:
         self._client = client
         self._projection = projection
         self._build = build

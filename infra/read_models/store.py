@@ -18,7 +18,9 @@ from infra.read_models.commit_commands import (
 )
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.pending_commit import RedisCommit
-from infra.redis.functions import Argument, command, with_functions
+from infra.redis.cluster import run_on_key_node
+from infra.redis.connections import RedisClient
+from infra.redis.functions import Argument, command, execute, with_functions
 from projections.base import Projection, decode_row
 from projections.fold import LoadedState
 from projections.mutations import Mutations
@@ -45,7 +47,7 @@ class RedisStore:
         client: A client that does not decode responses. It connects on first use.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: RedisClient) -> None:
         self._client = client
 
     def load(
@@ -74,8 +76,8 @@ class RedisStore:
         names = SegmentKeys(segment)
         row_keys, group_names = list(keys), list(groups)
 
-        def read() -> list[Any]:
-            with self._client.pipeline(transaction=False) as pipeline:
+        def read(node: Redis) -> list[Any]:
+            with node.pipeline(transaction=False) as pipeline:
                 pipeline.hlen(names.parked)
                 if row_keys:
                     pipeline.execute_command(*_load_rows(names, row_keys))
@@ -83,7 +85,9 @@ class RedisStore:
                     pipeline.hmget(names.groups, group_names)
                 return list(pipeline.execute())
 
-        parked_count, *replies = with_functions(self._client, read)
+        parked_count, *replies = run_on_key_node(
+            self._client, names.rows, lambda node: with_functions(node, lambda: read(node))
+        )
         documents = replies.pop(0) if row_keys else []
         members = replies.pop(0) if group_names else []
         loaded = LoadedState(
@@ -96,7 +100,7 @@ class RedisStore:
         group_rows = [key for group in loaded.groups.values() for key in group if key not in keys]
         if group_rows:
             row_keys += group_rows
-            documents += self._client.execute_command(*_load_rows(names, group_rows))
+            documents += execute(self._client, _load_rows(names, group_rows))
         if parked_count:  # Usually no key is parked. A lookup of every key in each batch would double the reads.
             candidates = [*parkable, *group_rows]
             errors: Any = self._client.hmget(names.parked, candidates) if candidates else []

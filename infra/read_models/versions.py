@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import orjson
-from redis import Redis
 
 from infra.read_models.keys import fingerprints_key, versions_key
+from infra.redis.connections import RedisClient
 from infra.redis.functions import call
 from projections.fingerprint import ProjectionCode
 from projections.versions import Build, Versions
 
 
-def read_versions(client: Redis, names: Iterable[str]) -> dict[str, Versions]:
+def read_versions(client: RedisClient, names: Iterable[str]) -> dict[str, Versions]:
     """Read the builds of several read models in one round trip."""
     read_models = list(names)
     with client.pipeline(transaction=False) as pipeline:
@@ -21,7 +21,7 @@ def read_versions(client: Redis, names: Iterable[str]) -> dict[str, Versions]:
     return {name: parse_versions(reply or b"") for name, reply in zip(read_models, replies, strict=True)}
 
 
-def change_versions(client: Redis, name: str, transition: Callable[[Versions], Versions]) -> Versions:
+def change_versions(client: RedisClient, name: str, transition: Callable[[Versions], Versions]) -> Versions:
     """Replace the builds of a read model by the result of ``transition``.
 
     If another process changes the builds at the same time, ``transition`` is called again with the changed builds.
@@ -42,7 +42,7 @@ def change_versions(client: Redis, name: str, transition: Callable[[Versions], V
             return changed
 
 
-def read_builders(client: Redis, codes: Sequence[ProjectionCode]) -> list[ProjectionCode | None]:
+def read_builders(client: RedisClient, codes: Sequence[ProjectionCode]) -> list[ProjectionCode | None]:
     """Read which code builds the version of each of these codes: the code of the first worker that folded it, or None.
 
     The reads take one round trip.
@@ -57,7 +57,7 @@ def read_builders(client: Redis, codes: Sequence[ProjectionCode]) -> list[Projec
     ]
 
 
-def store_builders(client: Redis, codes: Sequence[ProjectionCode]) -> None:
+def store_builders(client: RedisClient, codes: Sequence[ProjectionCode]) -> None:
     """Store that these codes build their versions, unless another code builds the version. One round trip.
 
     Only a worker that folds a build of the version may call this.

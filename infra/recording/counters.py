@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from threading import Lock
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from domain.announcements import Receipt
 from infra.processes.outage import OutageLog
+from infra.redis.connections import RedisClient
 
 COUNTS_KEY = "tickview:intake"
 """Redis hash of the totals. A field is ``<way>.<counter>``, for example ``pubsub.recorded``."""
@@ -52,7 +52,7 @@ class CountersFlush:
         counters: The counters by way: ``pubsub``, ``stream`` or ``http``.
     """
 
-    def __init__(self, client: Redis, counters: Mapping[str, Counters]) -> None:
+    def __init__(self, client: RedisClient, counters: Mapping[str, Counters]) -> None:
         self._client = client
         self._counters = counters
         self._outage = OutageLog("counters not written", "counters written again")
@@ -69,7 +69,7 @@ class CountersFlush:
     def _flush(self) -> None:
         numbers_by_way = {way: counters.reset() for way, counters in self._counters.items()}
         try:
-            with self._client.pipeline() as pipeline:
+            with self._client.pipeline(transaction=True) as pipeline:
                 for way, numbers in numbers_by_way.items():
                     for name, number in numbers.items():
                         if number:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from redis import Redis
-
 from domain.announcements import DeadLetter
 from domain.wire import Refusal
+from infra.redis.connections import RedisClient
 from infra.redis.functions import Argument, call
 
 PREFIX = "tickview:{dead-letters}:"
@@ -69,7 +68,7 @@ class DeadLetters:
         max_age: Highest age, in seconds since the receipt of the message.
     """
 
-    def __init__(self, client: Redis, *, max_count: int, max_bytes: int, max_age: float) -> None:
+    def __init__(self, client: RedisClient, *, max_count: int, max_bytes: int, max_age: float) -> None:
         self._client = client
         self._bounds = (max_count, max_bytes)
         self._max_payload = max_bytes // SHARE
@@ -126,7 +125,7 @@ class DeadLetters:
     def record_failed_retry(self, letter: DeadLetter, refusals: Sequence[Refusal]) -> None:
         """Store the reasons of a retry that was refused, and count the retry."""
         key = _letter_key(letter.id)
-        with self._client.pipeline() as pipeline:
+        with self._client.pipeline(transaction=True) as pipeline:
             pipeline.hset(key, mapping={"code": refusals[0].code, "reason": join_reasons(refusals)[:MAX_REASON]})
             pipeline.hincrby(key, "retries", 1)
             pipeline.execute()

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import orjson
-from redis import Redis
 
 from infra.heartbeats.heartbeats import read_liveness
+from infra.redis.connections import RedisClient
 from readapi.ports.operations import Gap
 
 GAPS_KEY = "tickview:intake:gaps"
@@ -43,12 +43,12 @@ class NewGap:
     ended: float = field(default_factory=time.monotonic)
     _entry_id: Any = None
 
-    def store(self, client: Redis) -> None:
+    def store(self, client: RedisClient) -> None:
         """Store the gap, unless it is stored. Raises RedisError."""
         if self._entry_id is None:
             self._entry_id = client.xadd(GAPS_KEY, {"gap": orjson.dumps(self.gap)}, maxlen=MAX_GAPS)
 
-    def correct(self, client: Redis) -> bool | None:
+    def correct(self, client: RedisClient) -> bool | None:
         """Correct the stored gap by the recorders that have listened since its end.
 
         Returns:
@@ -63,7 +63,7 @@ class NewGap:
         ages = read_liveness(client, [self.gap.way])[self.gap.way].ages
         others = sum(1 for process, age in ages.items() if process != self.gap.recorder and age < elapsed)
         if others:
-            with client.pipeline() as pipeline:
+            with client.pipeline(transaction=True) as pipeline:
                 pipeline.xdel(GAPS_KEY, self._entry_id)
                 if not self.is_first:
                     gap = replace(self.gap, others=others)
@@ -72,7 +72,7 @@ class NewGap:
         return not (others and self.is_first)
 
 
-def read_gaps(client: Redis) -> list[Gap]:
+def read_gaps(client: RedisClient) -> list[Gap]:
     """Read the latest gaps, the newest first. Raises RedisError."""
     entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrevrange(GAPS_KEY, count=GAPS_SHOWN))
     return [Gap(**orjson.loads(fields[b"gap"])) for _, fields in entries]

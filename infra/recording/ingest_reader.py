@@ -7,7 +7,6 @@ from typing import Any
 
 import structlog
 from eventsourcing.persistence import PersistenceError
-from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from domain.announcements import Message
@@ -19,14 +18,18 @@ from infra.processes.outage import OutageLog
 from infra.recording.counters import Counters, count_receipts
 from infra.recording.intake import RETRY_SECONDS
 from infra.recording.recorder import Recorder
+from infra.redis.connections import RedisClient
 
 logger = structlog.get_logger()
 
 GROUP = "tickview"
 """Consumer group of all recorders."""
 
-ATTEMPTS_KEY = "tickview:ingest:attempts"
-"""Redis hash: id of an entry -> number of attempts to record it after its consumer had died or hung."""
+ATTEMPTS_KEY = f"tickview:{{{INGEST_STREAM}}}:attempts"
+"""Redis hash: id of an entry -> number of attempts to record it after its consumer had died or hung.
+
+It is in the slot of the ingest stream, so that a cluster removes both in one transaction.
+"""
 
 MAX_ATTEMPTS = 3
 """Highest number of these attempts. After them, the entry becomes a dead letter."""
@@ -61,7 +64,7 @@ class IngestReader:
         batch_size: Highest number of entries per batch.
     """
 
-    def __init__(self, client: Redis, recorder: Recorder, consumer: str, batch_size: int) -> None:
+    def __init__(self, client: RedisClient, recorder: Recorder, consumer: str, batch_size: int) -> None:
         self._client = client
         self._recorder = recorder
         self._consumer = consumer
@@ -157,7 +160,7 @@ class IngestReader:
                 self._record([entry])
 
     def _count_attempt(self, ids: Iterable[bytes]) -> None:
-        with self._client.pipeline() as pipeline:
+        with self._client.pipeline(transaction=True) as pipeline:
             for identity in ids:
                 pipeline.hincrby(ATTEMPTS_KEY, identity, 1)
             pipeline.execute()
@@ -181,7 +184,7 @@ class IngestReader:
         self.counts.add(count_receipts(receipts))
 
     def _acknowledge(self, ids: list[bytes]) -> None:
-        with self._client.pipeline() as pipeline:
+        with self._client.pipeline(transaction=True) as pipeline:
             pipeline.xack(INGEST_STREAM, GROUP, *ids)
             pipeline.xdel(INGEST_STREAM, *ids)
             if attempted := self._attempted.intersection(ids):

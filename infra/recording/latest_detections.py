@@ -83,7 +83,7 @@ def _resolved(expiry: UndatedExpiry, active: Iterable[PatternRow], version: int)
 def _read_folded(log: EventLog, expiries: Sequence[UndatedExpiry]) -> _Folded:
     """Read the rows of the live build whose symbol and pattern an expiry has. Without a build there are none."""
     name = ActivePatterns.name
-    build = read_versions(log.client, [name])[name].live  # type: ignore[arg-type]
+    build = read_versions(log.client, [name])[name].live
     if build is None:
         return _Folded(0, {})
     names = SegmentKeys(Segment(name, build, log.name))

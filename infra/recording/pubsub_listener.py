@@ -3,13 +3,16 @@
 A connection can be open and yet deliver nothing, and a user can have no right to a channel. The listener therefore
 publishes a canary once per second, on a channel of its own, and must hear it. A listener that hears a canary has heard
 all messages that were published before it. A time without that certainty is stored as a gap.
+
+The nodes of a cluster pass on all messages to each other. A listener subscribes at one of them. It publishes a canary
+on each primary, and must hear all of them.
 """
 
 import time
 from threading import Event
 
 import structlog
-from redis import Redis
+from redis import Redis, RedisCluster
 from redis.client import PubSub
 from redis.exceptions import RedisError
 
@@ -21,6 +24,8 @@ from infra.heartbeats.progress import Progress
 from infra.processes.outage import OutageLog
 from infra.recording.gaps import NewGap
 from infra.recording.intake import RETRY_SECONDS, BacklogFullError, Intake
+from infra.redis.cluster import open_pubsub, run_on_primaries
+from infra.redis.connections import RedisClient
 from readapi.ports.operations import Gap
 
 logger = structlog.get_logger()
@@ -60,7 +65,7 @@ class PubsubListener:
         process: The name of this recorder.
     """
 
-    def __init__(self, subscriber: Redis, client: Redis, intake: Intake, process: str) -> None:
+    def __init__(self, subscriber: RedisClient, client: RedisClient, intake: Intake, process: str) -> None:
         self._subscriber = subscriber
         self._client = client
         self._intake = intake
@@ -73,7 +78,10 @@ class PubsubListener:
         self._waiting_since: float | None = None
         """Moment of the subscription or of the oldest canary that is not heard yet, on the monotonic clock."""
         self._canaries: dict[bytes, float] = {}
-        """The canaries that may still be heard -> moment before the publication, on the monotonic clock."""
+        """The canaries that may still be heard -> moment before the publication, on the monotonic clock.
+
+        The canaries of one moment are one per primary.
+        """
         self._next_canary = 0.0
         self._new_gaps: list[NewGap] = []
         self.progress = Progress()
@@ -82,7 +90,7 @@ class PubsubListener:
         """Listen until ``stop`` is set."""
         while not stop.is_set():
             try:
-                with self._subscriber.pubsub() as pubsub:
+                with open_pubsub(self._subscriber) as pubsub:
                     self._listen(pubsub, stop)
             except (RedisError, DeafError) as error:
                 self._reason = " ".join(str(error).split())
@@ -120,23 +128,30 @@ class PubsubListener:
         if now < self._next_canary:
             return
         self._next_canary = now + CANARY_SECONDS
-        canary = b"%f" % now
-        self._canaries[canary] = now
-        try:
-            with self._client.pipeline(transaction=False) as pipeline:
+
+        def publish(server: Redis) -> tuple[int, str]:
+            canary = b"%f %d" % (now, len(self._canaries))
+            self._canaries[canary] = now
+            with server.pipeline(transaction=False) as pipeline:
                 pipeline.publish(self._canary_channel, canary)
                 pipeline.info("replication")
                 receivers, replication = pipeline.execute()
+            return receivers, replication["role"]
+
+        try:
+            [(receivers, role), *_] = run_on_primaries(self._client, publish)
         except RedisError as error:
-            # The subscription may be intact. It is replaced only if a published canary is not heard.
+            # The subscription may be intact. It is replaced only if all canaries are published and one is not heard.
+            self._canaries = {canary: moment for canary, moment in self._canaries.items() if moment != now}
             self.progress.failed(error)
             return
-        if replication["role"] != "master":
-            # A replica accepts PUBLISH, and delivers what its primary tells it, for as long as it can reach it.
-            raise DeafError("the server has become a replica")
-        if not receivers:
-            # A replica delivers messages, too, but only while it can reach the new primary.
-            raise DeafError("the subscription leads to another server than the commands")
+        if not isinstance(self._client, RedisCluster):
+            if role != "master":
+                # A replica accepts PUBLISH, and delivers what its primary tells it, for as long as it can reach it.
+                raise DeafError("the server has become a replica")
+            if not receivers:
+                # A replica delivers messages, too, but only while it can reach the new primary.
+                raise DeafError("the subscription leads to another server than the commands")
         if self._waiting_since is None:
             self._waiting_since = now
 
@@ -156,8 +171,8 @@ class PubsubListener:
             logger.error("pub/sub message dropped", channel=channel, error=str(error))
 
     def _hear_canary(self, canary: bytes) -> None:
-        published = self._canaries.get(canary)
-        if published is None:  # another client has published it
+        published = self._canaries.pop(canary, None)
+        if published is None or published in self._canaries.values():  # another client's, or not the last of its moment
             return
         self._canaries = {later: moment for later, moment in self._canaries.items() if moment > published}
         # The canary may have waited in a buffer, with messages behind it that are lost if the connection ends now.

@@ -3,7 +3,6 @@
 from threading import Event, Thread
 
 import structlog
-from redis import Redis
 
 from infra.heartbeats.heartbeats import Heartbeats
 from infra.processes.identity import process_name
@@ -13,12 +12,13 @@ from infra.recording.ingest_reader import IngestReader
 from infra.recording.intake import Intake
 from infra.recording.pubsub_listener import WAY, PubsubListener
 from infra.recording.recorder import Recorder
+from infra.redis.connections import RedisClient
 
 logger = structlog.get_logger()
 
 
 def run_recorder(
-    client: Redis, subscriber: Redis, recorder: Recorder, intake: Intake, *, batch_size: int, stop: Event
+    client: RedisClient, subscriber: RedisClient, recorder: Recorder, intake: Intake, *, batch_size: int, stop: Event
 ) -> None:
     """Record messages until ``stop`` is set. Messages in the intake are recorded before the end.
 

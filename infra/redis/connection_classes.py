@@ -8,7 +8,9 @@ their next command, because the address may lead to the new primary server now.
 from typing import Any
 
 from redis import connection as blocking
+from redis import sentinel as blocking_sentinel
 from redis.asyncio import connection as asynchronous
+from redis.asyncio import sentinel as asynchronous_sentinel
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -30,11 +32,13 @@ class _Blocking:
     _failovers = 0
     """The number of failovers when the connection was made."""
 
+    def _connect(self) -> Any:
+        self._failovers = _Failovers.number
+        return super()._connect()  # type: ignore[misc]
+
     def send_packed_command(self, *arguments: Any, **options: Any) -> Any:
         if self.is_connected and self._failovers != _Failovers.number:  # type: ignore[attr-defined]
             self.disconnect()  # type: ignore[attr-defined]
-        if not self.is_connected:  # type: ignore[attr-defined]
-            self._failovers = _Failovers.number
         return super().send_packed_command(*arguments, **options)  # type: ignore[misc]
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
@@ -54,11 +58,13 @@ class _Asynchronous:
     _failovers = 0
     """The number of failovers when the connection was made."""
 
+    async def _connect(self) -> Any:
+        self._failovers = _Failovers.number
+        return await super()._connect()  # type: ignore[misc]
+
     async def send_packed_command(self, *arguments: Any, **options: Any) -> Any:
         if self.is_connected and self._failovers != _Failovers.number:  # type: ignore[attr-defined]
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
-        if not self.is_connected:  # type: ignore[attr-defined]
-            self._failovers = _Failovers.number
         try:
             return await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
         except RuntimeError as error:
@@ -66,6 +72,11 @@ class _Asynchronous:
                 raise
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
             raise RedisConnectionError(str(error)) from error
+        except AttributeError as error:
+            # A client of a cluster closes connections that other tasks use, when it reads the nodes again.
+            if self.is_connected:  # type: ignore[attr-defined]
+                raise
+            raise RedisConnectionError("the connection was closed by another task") from error
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -102,6 +113,22 @@ class _AsyncUnixConnection(_Asynchronous, asynchronous.UnixDomainSocketConnectio
     pass
 
 
+class _SentinelConnection(_Blocking, blocking_sentinel.SentinelManagedConnection):
+    pass
+
+
+class _SentinelSSLConnection(_Blocking, blocking_sentinel.SentinelManagedSSLConnection):
+    pass
+
+
+class _AsyncSentinelConnection(_Asynchronous, asynchronous_sentinel.SentinelManagedConnection):
+    pass
+
+
+class _AsyncSentinelSSLConnection(_Asynchronous, asynchronous_sentinel.SentinelManagedSSLConnection):
+    pass
+
+
 _CLASSES: dict[type[Any], type[Any]] = {
     base: own
     for own in (
@@ -114,6 +141,15 @@ _CLASSES: dict[type[Any], type[Any]] = {
     )
     for base in own.__bases__[1:]
 }
+"""Connection class of redis-py -> own class."""
+
+SENTINEL_CLASSES: dict[type[Any], type[Any]] = {
+    _Connection: _SentinelConnection,
+    _SSLConnection: _SentinelSSLConnection,
+    _AsyncConnection: _AsyncSentinelConnection,
+    _AsyncSSLConnection: _AsyncSentinelSSLConnection,
+}
+"""Class of the connections to one server -> class of connections whose server Sentinels name."""
 
 
 _IGNORED_OPTIONS = ("protocol", "decode_responses", "socket_timeout")

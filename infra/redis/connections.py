@@ -1,15 +1,35 @@
-"""Redis connections: clients with time-outs and retries that suit a long-running service."""
+"""Redis connections: clients with time-outs and retries that suit a long-running service.
 
-from redis import ConnectionPool, Redis
+The URL decides about the client: of one server, of a cluster, or of the primary server that Sentinels name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from redis import ConnectionPool, Redis, RedisCluster
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio import RedisCluster as AsyncRedisCluster
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.cluster import ClusterNode
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from infra.redis.connection_classes import async_connection_options, connection_options
+from infra.redis.cluster_clients import AsyncClusterClient, ClusterClient
+from infra.redis.connection_classes import SENTINEL_CLASSES, async_connection_options, connection_options
+from infra.settings.redis_urls import RedisUrl, parse_redis_url
+
+RedisClient = Redis | RedisCluster
+"""A blocking client of one server or of a cluster."""
+
+AsyncRedisClient = AsyncRedis | AsyncRedisCluster
+"""An asynchronous client of one server or of a cluster."""
 
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
 """The errors that a client raises while its server cannot be reached."""
@@ -20,6 +40,9 @@ SOCKET_TIMEOUT_SECONDS = 10.0
 CONNECTIONS = 50
 """Highest number of connections of an asynchronous client. The server runs one command at a time, so that more
 connections would only wait for each other."""
+
+CLUSTER_CONNECTIONS = 1_000
+"""Highest number of connections of an asynchronous client to each node of a cluster. A further command fails."""
 
 _CONNECT_TIMEOUT_SECONDS = 2.0
 """Seconds that a server may take to accept a connection."""
@@ -34,40 +57,113 @@ _BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.5)
 """Wait between two attempts, from 0.02 to 0.5 seconds."""
 
 
-def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int = _RETRIES) -> Redis:
-    """Return a client for the server at ``url``. It connects on first use, and again after an outage.
+def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int = _RETRIES) -> RedisClient:
+    """Return a client for the servers at ``url``. It connects on first use, and again after an outage.
 
     Args:
-        url: The URL of the server.
+        url: The URL of the servers.
         seconds: Seconds for which one attempt waits for an answer.
         retries: The number of further attempts after a failed attempt.
+
+    Raises:
+        ValueError: The URL is invalid. The message does not contain the URL.
     """
-    pool = ConnectionPool(
-        **{
-            "socket_timeout": seconds,
-            "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-            "health_check_interval": _HEALTH_CHECK_SECONDS,
-            "retry": Retry(_BACKOFF, retries, supported_errors=CONNECTION_ERRORS),
-            **connection_options(url),
-        }
-    )
-    return Redis.from_pool(pool)
+    parts = parse_redis_url(url)
+    retry = Retry(_BACKOFF, retries, supported_errors=CONNECTION_ERRORS)
+    options = {**_times(seconds), "retry": retry, **connection_options(parts.server_url)}
+    if parts.kind == "cluster":
+        return ClusterClient(lambda: {**_cluster_options(options, parts, ClusterNode), "url": parts.node_url})
+    if parts.kind == "sentinel":
+        sentinel = Sentinel(parts.hosts, sentinel_kwargs=_sentinel_options(options, parts, Retry(NoBackoff(), 0)))
+        pool = _SentinelPool(parts.service, sentinel, **_managed(options))  # type: ignore[no-untyped-call]
+        return Redis.from_pool(pool)
+    return Redis.from_pool(ConnectionPool(**options))
 
 
-def connect_async(url: str) -> AsyncRedis:
-    """Return an asynchronous client for the server at ``url``.
+def connect_async(url: str, *, seconds: float | None = SOCKET_TIMEOUT_SECONDS) -> AsyncRedisClient:
+    """Return an asynchronous client for the servers at ``url``. It connects on first use, and again after an outage.
 
-    While all ``CONNECTIONS`` are in use, a further command waits for a free connection.
+    While all ``CONNECTIONS`` to a server are in use, a further command waits for a free connection.
+
+    Args:
+        url: The URL of the servers.
+        seconds: Seconds for which one attempt waits for an answer. None: without end.
+
+    Raises:
+        ValueError: The URL is invalid. The message does not contain the URL.
     """
-    pool = BlockingConnectionPool(
-        **{
-            "max_connections": CONNECTIONS,
-            "timeout": SOCKET_TIMEOUT_SECONDS,
-            "socket_timeout": SOCKET_TIMEOUT_SECONDS,
-            "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-            "health_check_interval": _HEALTH_CHECK_SECONDS,
-            "retry": AsyncRetry(_BACKOFF, _RETRIES, supported_errors=CONNECTION_ERRORS),
-            **async_connection_options(url),
-        }
-    )
-    return AsyncRedis.from_pool(pool)
+    parts = parse_redis_url(url)
+    retry = AsyncRetry(_BACKOFF, _RETRIES, supported_errors=CONNECTION_ERRORS)
+    options = {**_times(seconds), "retry": retry, **async_connection_options(parts.server_url)}
+    if parts.kind == "cluster":
+        connection_class = options.pop("connection_class")
+        arguments = _cluster_options(options, parts, AsyncClusterNode)
+        # Each slot that was moved is noted by itself: to read all nodes again, redis-py would close all connections.
+        others = {"max_connections": CLUSTER_CONNECTIONS, "ssl": parts.uses_tls, "reinitialize_steps": 0}
+        return AsyncClusterClient(connection_class, {**others, **arguments})
+    options = {"max_connections": CONNECTIONS, "timeout": SOCKET_TIMEOUT_SECONDS, **options}
+    if parts.kind == "sentinel":
+        never = AsyncRetry(NoBackoff(), 0)
+        sentinel = AsyncSentinel(parts.hosts, sentinel_kwargs=_sentinel_options(options, parts, never))
+        pool = _AsyncSentinelPool(parts.service, sentinel, **_managed(options))  # type: ignore[no-untyped-call]
+        return AsyncRedis.from_pool(pool)
+    return AsyncRedis.from_pool(BlockingConnectionPool(**options))
+
+
+class _SentinelPool(SentinelConnectionPool):
+    """A pool of connections to the primary server that Sentinels name."""
+
+    def close(self) -> None:
+        """Close all connections, also those to the Sentinels."""
+        super().close()
+        for sentinel in self.sentinel_manager.sentinels:
+            sentinel.close()
+
+
+class _AsyncSentinelPool(AsyncSentinelConnectionPool, BlockingConnectionPool):
+    """A pool of connections to the primary server that Sentinels name. A command waits for a free connection."""
+
+    async def aclose(self) -> None:
+        """Close all connections, also those to the Sentinels."""
+        await super().aclose()
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
+def _times(seconds: float | None) -> dict[str, Any]:
+    return {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+        "health_check_interval": _HEALTH_CHECK_SECONDS,
+    }
+
+
+def _cluster_options(
+    options: Mapping[str, Any], parts: RedisUrl, node_class: Callable[[str, int], Any]
+) -> dict[str, Any]:
+    """Return the arguments that redis-py's clients of a cluster have in common."""
+    return {
+        **{name: value for name, value in options.items() if name not in ("host", "port", "db")},
+        "startup_nodes": [node_class(*host) for host in parts.hosts],
+        # Without this, no command would run while a single slot has no node.
+        "require_full_coverage": False,
+    }
+
+
+def _managed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of connections whose address Sentinels name."""
+    named = {name: value for name, value in options.items() if name not in ("host", "port")}
+    return {**named, "connection_class": SENTINEL_CLASSES[options["connection_class"]]}
+
+
+def _sentinel_options(options: Mapping[str, Any], parts: RedisUrl, retry: Retry | AsyncRetry) -> dict[str, Any]:
+    """Return the options of the connections to the Sentinels. The next Sentinel is asked if one does not answer."""
+    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    return {
+        **tls,
+        **dict(parts.sentinel_user),
+        "ssl": parts.uses_tls,
+        "socket_timeout": _CONNECT_TIMEOUT_SECONDS,
+        "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+        "retry": retry,
+    }

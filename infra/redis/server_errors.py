@@ -4,9 +4,11 @@ from enum import Enum
 from typing import NamedTuple
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
+    ClusterError,
     MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
@@ -60,11 +62,19 @@ _CODES_OF_CLASSES: dict[type[Exception], str] = {
     MasterDownError: "MASTERDOWN",
     ClusterDownError: "CLUSTERDOWN",
     TryAgainError: "TRYAGAIN",
+    AskError: "TRYAGAIN",
+    ClusterError: "TRYAGAIN",
     OutOfMemoryError: "OOM",
     NoPermissionError: "NOPERM",
     AuthenticationError: "WRONGPASS",
 }
-"""redis-py removes the code from the text of errors of these classes. The subclasses come first."""
+"""redis-py removes the code from the text of errors of these classes. The subclasses come first.
+
+A command that was redirected too often raises ClusterError. ASK and MOVED have one base class.
+"""
+
+_MOVED_KEY = "access a non local key"
+"""Text in the error of a function whose undeclared key has been moved to another node already."""
 
 
 def find_server_error(error: Exception) -> ServerError | None:
@@ -72,7 +82,14 @@ def find_server_error(error: Exception) -> ServerError | None:
     for error_class, code in _CODES_OF_CLASSES.items():
         if isinstance(error, error_class):
             return SERVER_ERRORS[code]
+    if _MOVED_KEY in str(error):
+        return SERVER_ERRORS["TRYAGAIN"]
     return SERVER_ERRORS.get(str(error).partition(" ")[0])
+
+
+def is_moving(error: Exception) -> bool:
+    """Return whether a cluster refused a command because it is moving the keys of the command to another node."""
+    return find_server_error(error) is SERVER_ERRORS["TRYAGAIN"]
 
 
 def must_reconnect(error: Exception) -> bool:

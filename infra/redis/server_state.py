@@ -3,8 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from redis import Redis
+
 SAFE_POLICY = "noeviction"
 """The only ``maxmemory-policy`` under which a full server deletes no events, identities or rows."""
+
+
+NODE_OF_CLUSTER = "is a node of a cluster: let TICKVIEW_REDIS_URL begin with redis+cluster:// and name several nodes"
+"""The fault of a server that a client uses without knowing the cluster. It refuses the keys of other nodes."""
 
 
 class ServerFaults(NamedTuple):
@@ -22,6 +28,14 @@ def eviction_fault(info: Mapping[str, Any]) -> str | None:
     if policy == SAFE_POLICY:
         return None
     return f"deletes data when its memory is full (maxmemory-policy {policy}): set 'maxmemory-policy {SAFE_POLICY}'"
+
+
+def cluster_fault(server: Redis) -> str | None:
+    """Return why a node of a cluster does not execute every command, or None."""
+    state: dict[str, str] = server.execute_command("CLUSTER INFO")
+    if state["cluster_state"] == "ok":
+        return None
+    return f"is in a cluster that is down: {state['cluster_slots_ok']} of 16384 slots have a server that answers"
 
 
 def server_faults(info: Mapping[str, Any]) -> ServerFaults:

@@ -3,7 +3,6 @@
 import asyncio
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from domain.list_rules import InvalidListError
@@ -11,6 +10,7 @@ from infra.alerts.addresses import AddressError, AddressPolicy
 from infra.alerts.published import PublishedAlerts
 from infra.alerts.signatures import format_secret, webhook_secret
 from infra.processes.outage import OutageLog
+from infra.redis.connections import AsyncRedisClient
 from infra.serving.blocking_calls import in_thread
 from infra.user_keys.key_store import UserKeys
 from readapi.ports.errors import UnavailableError
@@ -49,7 +49,7 @@ class AsyncWebhooks:
         return format_secret(webhook_secret(key, list_id, salt))
 
 
-async def follow_alerts(client: Redis, hub: Hub) -> None:
+async def follow_alerts(client: AsyncRedisClient, hub: Hub) -> None:
     """Send the alerts for live connections to the clients of this process, until cancelled.
 
     Args:

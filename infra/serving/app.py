@@ -12,7 +12,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
-from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from domain.streams import OPERATIONS_LOG, USERS_LOG
@@ -23,7 +22,7 @@ from infra.log.clock import LogClock
 from infra.log.event_log import EventLog
 from infra.operations.journal import Journal
 from infra.recording.intake import Intake
-from infra.redis.connections import CONNECTION_ERRORS, connect, connect_async
+from infra.redis.connections import CONNECTION_ERRORS, AsyncRedisClient, connect, connect_async
 from infra.serving.alerts import AsyncWebhooks
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
 from infra.serving.auditor import ArchiveAuditor
@@ -137,12 +136,12 @@ def connect_process(service: Service) -> Connections:
     )
 
 
-def open_live_read_models(service: Service, client: AsyncRedis) -> LiveReadModels:
+def open_live_read_models(service: Service, client: AsyncRedisClient) -> LiveReadModels:
     """Create the live builds. They are empty until the follower loads them."""
     return {name: _open_live(service, client, projection) for name, projection in READ_MODELS.items()}
 
 
-def _open_live(service: Service, client: AsyncRedis, projection: Projection[Any, Any]) -> LiveReadModel:
+def _open_live(service: Service, client: AsyncRedisClient, projection: Projection[Any, Any]) -> LiveReadModel:
     logs = tuple(filter(projection.folds, (*service.market_logs, USERS_LOG)))
 
     def open_queries(build: Build) -> RowQueries[Any]:

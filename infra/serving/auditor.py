@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from redis import Redis
-
 from domain.origins import Sender
 from infra.archive.errors import AuditError
 from infra.operations.jobs import read_job, start_job
 from infra.operations.journal import Journal
 from infra.operations.verification import run_head_check, run_verification, take_signed_heads
+from infra.redis.connections import RedisClient
 from infra.serving.archive import HISTORY_TIMEOUT_SECONDS, ArchiveGateway
 from infra.serving.blocking_calls import in_thread
 from infra.settings import Settings
@@ -31,7 +30,7 @@ class ArchiveAuditor:
         settings: The settings, which name the key of the heads.
     """
 
-    def __init__(self, archive: ArchiveGateway, client: Redis, journal: Journal, settings: Settings) -> None:
+    def __init__(self, archive: ArchiveGateway, client: RedisClient, journal: Journal, settings: Settings) -> None:
         self._archive = archive
         self._client = client
         self._journal = journal

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
 
 from domain.errors import TickViewError
 from infra.read_models.keys import SegmentKeys
+from infra.redis.connections import AsyncRedisClient
 from projections.ports import Segment
 from projections.queries import Positions
 from projections.versions import Build
@@ -69,7 +69,7 @@ class ChangesCursor:
         self._numbers: dict[str, int] = dict.fromkeys(logs, 0)
         self._logs = {keys.changes.encode(): log for log, keys in self.keys.items()}
 
-    async def start(self, client: Redis) -> None:
+    async def start(self, client: AsyncRedisClient) -> None:
         """Move the cursor behind the last commit that exists now."""
         async with client.pipeline(transaction=False) as pipeline:
             for keys in self.keys.values():
@@ -96,7 +96,7 @@ class ChangesCursor:
                     f"{log} has checkpoint {int(checkpoint or 0)}, but was at {last.position} before"
                 )
 
-    async def recent_commits(self, client: Redis) -> tuple[CommitIds, list[Commit]]:
+    async def recent_commits(self, client: AsyncRedisClient) -> tuple[CommitIds, list[Commit]]:
         """Read the commits that lead up to the cursor, as far as the streams still have them.
 
         Returns:
@@ -110,7 +110,7 @@ class ChangesCursor:
             commits += [commit(self.build, log, entry) for entry in others]
         return before, commits
 
-    async def _recent_entries(self, client: Redis, log: str) -> list[Entry]:
+    async def _recent_entries(self, client: AsyncRedisClient, log: str) -> list[Entry]:
         """Read the last entries up to the cursor, oldest first. Only the id of the first entry is of use."""
         entries: list[Entry] = []
         until = _entry_id(self.last_commits[log])

@@ -1,6 +1,6 @@
 """The follower of an API process: it keeps all live read models current.
 
-One connection waits for commits on the ``changes`` streams of all read models. While commits arrive, the follower reads
+It waits for commits on the ``changes`` streams of all read models. While commits arrive, the follower reads
 ten times a second which builds are live; otherwise four times a second. It applies the commits one after the other:
 they move the positions in the answers, update the replicas, and go to the listeners.
 """
@@ -13,13 +13,14 @@ from math import inf
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from infra.heartbeats.progress import Progress
 from infra.log.bounds import entries_within
 from infra.read_models.keys import versions_key
 from infra.read_models.versions import parse_versions
+from infra.redis.connections import AsyncRedisClient
+from infra.redis.stream_reads import StreamReads
 from infra.serving.changes import ChangesCursor, CommitMissingError
 from infra.serving.freshness import RedisFreshness
 from infra.serving.live_read_model import LiveReadModel
@@ -52,13 +53,16 @@ class ChangesFollower:
     """Moves all live read models of a process from commit to commit and from build to build.
 
     Args:
-        client: A client of which one connection waits for commits.
+        client: A client of which one connection waits for commits, or one per stream in a cluster.
         read_models: All read models of the process. Their listeners are registered already.
         freshness: Records every answer and every failure of Redis.
     """
 
-    def __init__(self, client: Redis, read_models: Collection[LiveReadModel], freshness: RedisFreshness) -> None:
+    def __init__(
+        self, client: AsyncRedisClient, read_models: Collection[LiveReadModel], freshness: RedisFreshness
+    ) -> None:
         self._client = client
+        self._reads = StreamReads(client)
         self._read_models = read_models
         self._freshness = freshness
         self._versions_read_at = -inf
@@ -103,17 +107,23 @@ class ChangesFollower:
 
     async def run(self) -> None:
         """Follow the read models until cancelled. While Redis is unavailable, they stay unchanged."""
-        while True:
-            try:
-                if time.monotonic() > self._versions_read_at + VERSIONS_SECONDS:
-                    await self.load()
-                await self._read()
-                self.progress.made()
-            except RedisError as error:
-                self.progress.failed(error)
-                self._freshness.failed(error)
-                self._versions_read_at = -inf
-                await asyncio.sleep(RETRY_SECONDS)
+        try:
+            while True:
+                await self._run_round()
+        finally:
+            self._reads.cancel()
+
+    async def _run_round(self) -> None:
+        try:
+            if time.monotonic() > self._versions_read_at + VERSIONS_SECONDS:
+                await self.load()
+            await self._read()
+            self.progress.made()
+        except RedisError as error:
+            self.progress.failed(error)
+            self._freshness.failed(error)
+            self._versions_read_at = -inf
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _read(self) -> None:
         """Read and apply the next commits. Wait for a moment if there are none."""
@@ -123,7 +133,7 @@ class ChangesFollower:
             for cursor in read_model.cursors
             for stream in cursor.streams()
         }
-        positions: dict[Any, Any] = {
+        positions = {
             stream: entry_id for _, cursor in cursors.values() for stream, entry_id in cursor.streams().items()
         }
         loading = any(read_model.is_loading for read_model in self._read_models)
@@ -131,9 +141,8 @@ class ChangesFollower:
             await asyncio.sleep(BLOCK_MILLISECONDS / 1_000)
             return
         count = self._count
-        reply: Any = await self._client.xread(positions, count, None if loading else BLOCK_MILLISECONDS)
+        streams = await self._reads.read(positions, count, None if loading else BLOCK_MILLISECONDS)
         self._freshness.answered()
-        streams = reply.items() if isinstance(reply, dict) else reply or ()
         if received := [entry for _, entries in streams for entry in entries]:
             self._count = min(ENTRIES_AT_ONCE, entries_within(READ_BYTES, received))
         for stream, entries in streams:

@@ -10,8 +10,6 @@ from itertools import count
 from typing import Any
 
 import structlog
-from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from infra.heartbeats.heartbeats import Heartbeats
@@ -22,6 +20,7 @@ from infra.processes.memory import return_free_memory
 from infra.recording.counters import CountersFlush
 from infra.recording.intake import Intake
 from infra.redis.cluster import UNREACHABLE_ERRORS
+from infra.redis.connections import AsyncRedisClient, RedisClient
 from infra.serving.alerts import follow_alerts
 from infra.serving.changes_follower import ChangesFollower
 from readapi.push.hub import Hub
@@ -39,11 +38,11 @@ REPORTS_PER_TRIM = 10
 class Connections:
     """The connections of one API process. Each of them connects on its first use."""
 
-    commands: Redis
+    commands: RedisClient
     """For blocking commands in threads."""
-    queries: AsyncRedis
+    queries: AsyncRedisClient
     """For queries to read models."""
-    changes: AsyncRedis
+    changes: AsyncRedisClient
     """For the changes follower and for the alerts to live connections, which wait on it."""
     database: Database | None
     """For the archive."""

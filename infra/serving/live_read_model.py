@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 
+from infra.redis.connections import AsyncRedisClient
 from infra.serving.changes import ChangesCursor, Entry, commit
 from projections.base import Projection
 from projections.queries import Positions, RowQueries
@@ -111,7 +111,7 @@ class LiveReadModel:
         """Whether the listeners receive commits now."""
         return True
 
-    async def follow_build(self, client: Redis, build: Build) -> None:
+    async def follow_build(self, client: AsyncRedisClient, build: Build) -> None:
         """Follow ``build``, which is live on the server, unless it is followed already."""
         if self._cursor is None or self._cursor.build != build:
             await self._start_build(client, build)
@@ -119,7 +119,7 @@ class LiveReadModel:
     def note_missing_build(self) -> None:
         """Do nothing: no build is live on the server yet. Subclasses may answer from an empty build."""
 
-    async def _start_build(self, client: Redis, build: Build) -> None:
+    async def _start_build(self, client: AsyncRedisClient, build: Build) -> None:
         cursor = ChangesCursor(self.name, build, self.logs)
         await cursor.start(client)
         if self._commit_listeners and self._tells_commits:
@@ -148,7 +148,7 @@ class LiveReadModel:
         if cursor is self._cursor:
             self._cursor = None
 
-    async def end_round(self, client: Redis, *, all_read: bool) -> None:
+    async def end_round(self, client: AsyncRedisClient, *, all_read: bool) -> None:
         """Finish one round of reading.
 
         Args:

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from redis import Redis
-
 from domain.operation_events import Command
 from domain.origins import Sender
 from domain.streams import market_logs
@@ -21,6 +19,7 @@ from infra.operations.jobs import read_job, start_job
 from infra.operations.journal import Journal
 from infra.operations.server_status import postgres_status, redis_status
 from infra.processes.disk import full_disk
+from infra.redis.connections import RedisClient
 from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
 from infra.serving.blocking_calls import in_thread
 from infra.settings import Settings
@@ -64,8 +63,8 @@ class RedisOperations:
 
     def __init__(
         self,
-        client: Redis,
-        health_client: Redis,
+        client: RedisClient,
+        health_client: RedisClient,
         archive: ArchiveGateway | None,
         code: Mapping[str, ProjectionCode],
         settings: Settings,

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 
-from infra.redis.scans import server_process
+from infra.redis.connections import AsyncRedisClient
+from infra.redis.scans import ScanInterruptedError, read_hash_pages
 from infra.serving.changes import ChangesCursor, Entry, commit
 from infra.serving.live_read_model import LiveReadModel, OpenQueries
 from projections.base import Projection
@@ -38,29 +38,29 @@ class _Loading:
         self.cursor = cursor
         self.replica = replica
         self._scan_cursors: dict[str, int] = dict.fromkeys(cursor.keys, 0)
-        self._process: str | None = None
+        self._processes: dict[str, str] = {}
+        """Log -> id of the server process that has given out the cursor of its scan."""
 
     @property
     def has_all_pages(self) -> bool:
         """Whether all pages are loaded, so that only commits are missing."""
         return not self._scan_cursors
 
-    async def load_pages(self, client: Redis) -> bool:
+    async def load_pages(self, client: AsyncRedisClient) -> bool:
         """Load the next page of each log. Return False if the server was replaced, so that rows would be missing."""
-        async with client.pipeline(transaction=False) as pipeline:
-            pipeline.info("server")
-            for log, scan_cursor in self._scan_cursors.items():
-                pipeline.hscan(self.cursor.keys[log].rows, scan_cursor, count=PAGE_ROWS)
-            info, *replies = await pipeline.execute()
-        self._process = self._process or server_process(info)
-        if server_process(info) != self._process:
+        cursors = {self.cursor.keys[log].rows: scan_cursor for log, scan_cursor in self._scan_cursors.items()}
+        try:
+            pages = await read_hash_pages(client, cursors, PAGE_ROWS)
+        except ScanInterruptedError:
             return False
-        for log, (scan_cursor, rows) in zip(list(self._scan_cursors), replies, strict=True):
-            self.replica.put(log, [(key.decode(), document) for key, document in rows.items()])
-            if scan_cursor == 0:
+        for log, page in zip(list(self._scan_cursors), pages.values(), strict=True):
+            if self._processes.setdefault(log, page.process) != page.process:
+                return False
+            self.replica.put(log, [(key.decode(), document) for key, document in page.fields.items()])
+            if page.cursor == 0:
                 del self._scan_cursors[log]
             else:
-                self._scan_cursors[log] = scan_cursor
+                self._scan_cursors[log] = page.cursor
             await asyncio.sleep(0)
         return True
 
@@ -118,7 +118,7 @@ class ReplicatedReadModel(LiveReadModel):
         if current.build.number == 0 and self._max_rows > 0 and not isinstance(current.queries, Replica):
             self.move_to(current.build, current.positions, Replica(self._projection))
 
-    async def follow_build(self, client: Redis, build: Build) -> None:
+    async def follow_build(self, client: AsyncRedisClient, build: Build) -> None:
         """Follow ``build``, which is live on the server, and load its replica."""
         if self._loading and self._loading.cursor.build != build:
             self._loading = None
@@ -131,14 +131,14 @@ class ReplicatedReadModel(LiveReadModel):
         exists = self._replica is not None and self._cursor is not None and self._cursor.build == build
         return not exists and self._max_rows > 0 and time.monotonic() >= self._retry_at
 
-    async def _start_loading(self, client: Redis, build: Build) -> None:
+    async def _start_loading(self, client: AsyncRedisClient, build: Build) -> None:
         cursor = self._cursor
         if cursor is None or cursor.build != build:
             cursor = ChangesCursor(self.name, build, self.logs)
             await cursor.start(client)
         self._loading = _Loading(cursor, Replica(self._projection))
 
-    async def _fits(self, client: Redis, build: Build) -> bool:
+    async def _fits(self, client: AsyncRedisClient, build: Build) -> bool:
         async with client.pipeline(transaction=False) as pipeline:
             for keys in ChangesCursor(self.name, build, self.logs).keys.values():
                 pipeline.hlen(keys.rows)
@@ -174,7 +174,7 @@ class ReplicatedReadModel(LiveReadModel):
         if cursor is self._cursor:
             self._cursor, self._replica = None, None
 
-    async def end_round(self, client: Redis, *, all_read: bool) -> None:
+    async def end_round(self, client: AsyncRedisClient, *, all_read: bool) -> None:
         """Finish one round of reading: load the next pages, or let the loaded replica answer."""
         loading = self._loading
         if loading and not loading.has_all_pages:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis as AsyncRedis
 
 from domain.streams import market_logs
 from infra.access.open_guard import open_guard
@@ -24,6 +23,7 @@ from infra.processes.errors import UnreachableServerError
 from infra.read_models.row_queries import RedisRowQueries
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.recorder import Recorder
+from infra.redis.connections import AsyncRedisClient
 from infra.settings import Settings
 from projections.base import Projection
 from projections.fingerprint import ProjectionCode
@@ -40,7 +40,7 @@ METRICS_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 ``prometheus_client``.
 """
 
-OpenStoredQueries = Callable[[AsyncRedis, Projection[Any, Any], Build, Sequence[str]], RowQueries[Any]]
+OpenStoredQueries = Callable[[AsyncRedisClient, Projection[Any, Any], Build, Sequence[str]], RowQueries[Any]]
 """Creates the queries to a build of a read model that answer while there is no replica.
 
 The arguments are the client, the projection, the build, and the logs that the projection folds.

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from infra.redis.connections import connect_async
 from infra.serving.session_relay import SessionRelay
 from readapi.access.guard import Guard
 from readapi.http.asgi import AsgiApplication
@@ -13,9 +14,6 @@ from readapi.push.hub import Hub
 
 CHANNEL = "tickview.socketio"
 """Redis channel over which other processes of the platform send events to all clients."""
-
-MANAGED_SCHEMES = ("redis://", "rediss://", "redis+sentinel://")
-"""Starts of the URLs that the client manager of python-socketio understands."""
 
 
 def is_installed() -> bool:
@@ -41,13 +39,9 @@ def open_socket_io(
         start: Starts the process, if it has not started.
         folder: The folder of the processes that share the listener. None if this is the only process.
     """
-    from socketio import AsyncManager, AsyncRedisManager
-
     from readapi.socket_io.application import SocketIoApplication
 
-    is_managed = redis_url.startswith(MANAGED_SCHEMES)
-    manager = AsyncRedisManager(redis_url, channel=CHANNEL) if is_managed else AsyncManager()
-    application = SocketIoApplication(hub, guard, caller_workspace, manager, start)
+    application = SocketIoApplication(hub, guard, caller_workspace, _open_manager(redis_url), start)
     if folder is None:
         return application
     relay = SessionRelay(application, folder)
@@ -55,3 +49,18 @@ def open_socket_io(
     generate_id = engine.generate_id
     engine.generate_id = lambda: relay.session_prefix() + generate_id()
     return relay
+
+
+def _open_manager(redis_url: str) -> Any:
+    """Return the client manager, through which other processes of the platform send events."""
+    from socketio import AsyncRedisManager
+
+    class Manager(AsyncRedisManager):  # type: ignore[misc]
+        """A client manager on any kind of Redis that TickView supports."""
+
+        def _redis_connect(self) -> None:
+            self.redis = connect_async(redis_url, seconds=None)
+            self.pubsub = self.redis.pubsub(ignore_subscribe_messages=True)
+            self.connected = True
+
+    return Manager(redis_url, channel=CHANNEL)

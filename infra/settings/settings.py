@@ -16,8 +16,9 @@ from domain.horizon import LONGEST_SECONDS, Horizon
 from domain.wire import TIERS, FurtherChannel
 from infra.processes.lifeline import SUPERVISED
 from infra.settings.platform_servers import build_postgres_dsn, build_redis_url, plain_postgres_dsn
+from infra.settings.redis_urls import parse_redis_url
 from infra.settings.table_names import parse_table_name
-from infra.settings.urls import check_postgres_dsn, check_redis_url
+from infra.settings.urls import check_postgres_dsn
 
 PREFIX = "TICKVIEW_"
 """Prefix of the environment variables of TickView."""
@@ -80,8 +81,9 @@ class Settings(BaseSettings):
     data: Path = Path(".tickview")
     """Folder of the data and the logs of ``tickview up``. Other commands find its servers through this folder."""
     redis_url: str | None = None
-    """Redis or Valkey: ``redis://user:password@host:6379/0``, or ``rediss://`` for TLS. If unset, the server of
-    ``tickview up``."""
+    """Redis or Valkey: ``redis://user:password@host:6379/0``, a cluster ``redis+cluster://host:6379,host:6379``, or
+    Sentinels ``redis+sentinel://user:password@host:26379,host:26379/service/0``. ``rediss`` instead of ``redis`` for
+    TLS. If unset, the server of ``tickview up``."""
     postgres_dsn: str | None = None
     """PostgreSQL: ``postgresql://user:password@host/name?sslmode=verify-full``. If this setting and
     ``TICKVIEW_REDIS_URL`` are unset, the server of ``tickview up``."""
@@ -268,7 +270,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_redis_url(cls, url: str | None) -> str | None:
         if url is not None:
-            check_redis_url(url)
+            parse_redis_url(url)
         return url
 
     @field_validator("postgres_dsn", "catalogue_dsn")

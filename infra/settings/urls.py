@@ -1,43 +1,15 @@
-"""Validation of Redis and PostgreSQL URLs. Error messages never contain the URL, because it may contain a password.
+"""Validation of PostgreSQL URLs. Error messages never contain the URL, because it may contain a password.
 
-The messages of the drivers contain the URL: ``missing "=" after "postgres+x://me:secret@…"``.
+The messages of the driver contain the URL: ``missing "=" after "postgres+x://me:secret@…"``.
 """
 
 import re
-from urllib.parse import urlsplit
 
 from psycopg import Error
 from psycopg.conninfo import conninfo_to_dict
-from redis import ConnectionPool, RedisError
 
 _PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
 """A password in a DSN of keywords and values, or in the query parameters of a URL."""
-
-
-def check_redis_url(url: str) -> None:
-    """Validate a Redis URL.
-
-    Raises:
-        ValueError: The URL has an unknown scheme, cannot be parsed, or has a path that is not a database number. The
-            message does not contain the URL.
-    """
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must begin with redis://, rediss:// (TLS) or unix://")
-    try:
-        ConnectionPool.from_url(url).make_connection()
-        _, _, path, query, fragment = urlsplit(url)
-        # A password with an unquoted ? or # ends the host early: the host then follows an @ in the query or fragment.
-        misread = any("@" in part and "=" not in part for part in (*query.split("&"), fragment))
-    except (ValueError, TypeError, RedisError):
-        misread = True
-    if misread:
-        raise ValueError(
-            "is not a valid URL. Check the port and the parameters after the ?, and percent-encode special characters "
-            "in the password: write / as %2F."
-        )
-    number = "" if url.startswith("unix://") else path.strip("/")
-    if number and not (number.isascii() and number.isdecimal()):
-        raise ValueError("must have a database number, or nothing, after the host and the /")
 
 
 def check_postgres_dsn(dsn: str) -> None:

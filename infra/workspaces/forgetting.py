@@ -19,6 +19,7 @@ from infra.log.event_log import EventLog, NewEvent
 from infra.postgres.database import Database
 from infra.read_models.erasure import erase_row, wait_until_folded
 from infra.redis.cluster import run_on_key_node
+from infra.redis.connections import RedisClient
 from infra.user_keys.archived_keys import archive_keys
 from infra.user_keys.encryption import DecryptionError, UserKey, generation_of
 from infra.user_keys.key_store import UserKeys
@@ -75,7 +76,7 @@ class Forgetting:
     """Whether the workers have folded the event into the live build. False: they do so when they run."""
 
 
-def forget_user(client: Redis, log: EventLog, database: Database | None, user: str, stamp: Stamp) -> Forgetting:
+def forget_user(client: RedisClient, log: EventLog, database: Database | None, user: str, stamp: Stamp) -> Forgetting:
     """Destroy the key of a user in Redis and in the archive, and erase the user's lists from Redis.
 
     Args:

@@ -21,8 +21,8 @@ from infra.log.handle import LogOptions
 from infra.redis.cluster import UNREACHABLE_ERRORS
 from infra.redis.connections import connect
 from tests import servers
+from tests.clusters import cluster_node, form_cluster
 from tests.events import opaque_event
-from tests.integration.cluster import cluster_node, form_cluster
 from tests.processes.roles import wait_until
 
 

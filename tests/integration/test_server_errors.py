@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from infra.redis.connections import connect
 from infra.redis.server_errors import SERVER_ERRORS, Reaction, ServerError, find_server_error
 from tests import servers
-from tests.integration.cluster import cluster_node, form_cluster
+from tests.clusters import cluster_node, form_cluster
 from tests.processes.roles import wait_until
 
 BUSY_SCRIPT = "while true do end"
@@ -155,3 +155,6 @@ def test_all_connections_leave_a_server_that_has_become_a_replica(client: Redis)
     second.send_command("PING")
     second.read_response()
     assert (first._sock, second._sock is sockets[1]) == (None, False)
+    before = client.info("stats")["total_connections_received"]
+    client.connection_pool.get_connection().disconnect()
+    assert client.info("stats")["total_connections_received"] == before + 1

@@ -7,12 +7,12 @@ heads in Redis, and those that a schedule writes to a file, are out of this writ
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from infra.log.event_log import EventLog
 from infra.log.maintenance import kept_archived_head
 from infra.log.partitions import all_log_names
+from infra.redis.connections import RedisClient
 
 
 class KeptHead(NamedTuple):
@@ -38,7 +38,7 @@ class HeadSource(NamedTuple):
         return {"origin": self.origin, "heads": len(self.heads), "misfit": self.finding, "note": self.note}
 
 
-def read_heads_in_redis(client: Redis) -> HeadSource:
+def read_heads_in_redis(client: RedisClient) -> HeadSource:
     """Read the heads that archivers keep in Redis. While Redis is unavailable, the result has no heads and a note."""
     try:
         heads = [

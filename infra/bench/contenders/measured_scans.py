@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from redis.asyncio import Redis
-
 from infra.processes.lifeline import stop_with_supervisor
 from infra.read_models.row_queries import RedisRowQueries
+from infra.redis.connections import AsyncRedisClient
 from infra.serving.server import run_server
 from infra.settings import Settings
 from projections.base import Projection
@@ -31,7 +30,7 @@ class MeasuredScans(RedisRowQueries[PatternRow]):
     def __init__(
         self,
         store: ScanStore,
-        client: Redis,
+        client: AsyncRedisClient,
         projection: Projection[PatternRow, Any],
         build: Build,
         logs: Sequence[str],
@@ -49,7 +48,7 @@ def serve_scans(store: ScanStore) -> None:
     """Serve the API with the pages of ``patterns`` from a store."""
 
     def open_queries(
-        client: Redis, projection: Projection[Any, Any], build: Build, logs: Sequence[str]
+        client: AsyncRedisClient, projection: Projection[Any, Any], build: Build, logs: Sequence[str]
     ) -> RowQueries[Any]:
         if projection.name == ActivePatterns.name:
             return MeasuredScans(store, client, projection, build, logs)

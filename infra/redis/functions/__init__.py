@@ -1,7 +1,8 @@
 """Redis Functions: atomic server-side operations, one ``.lua`` file each.
 
 The registered name of a function contains a digest of its text. Processes of different releases therefore share a
-server, and each calls its own functions. A server that does not know a function gets all functions on first use.
+server, and each calls its own functions. A server that does not know a function gets all functions on first use: so
+does a primary that joins a cluster.
 See https://redis.io/docs/latest/develop/programmability/functions-intro/.
 """
 
@@ -12,8 +13,11 @@ from importlib.resources import files
 from typing import Any, TypeVar
 
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.exceptions import ResponseError
+
+from infra.redis.cluster import run_on_key_node, run_on_primaries
+from infra.redis.connections import AsyncRedisClient, RedisClient
 
 Argument = str | bytes | int | float
 """An argument of a server-side function."""
@@ -56,19 +60,31 @@ _LIST = ("FUNCTION", "LIST", "LIBRARYNAME", "tickview_*")
 """The command that lists the functions of all releases of TickView."""
 
 
-def load(client: Redis) -> None:
-    """Register the functions of this release that the server does not have.
+def load(client: RedisClient) -> None:
+    """Register the functions of this release that a server, or a primary of a cluster, does not have.
 
     A full server refuses to register functions, but runs those that it has.
     """
-    for text in _missing(client.execute_command(*_LIST)):
-        client.execute_command("FUNCTION", "LOAD", "REPLACE", text)
+    run_on_primaries(client, _load)
 
 
-async def load_async(client: AsyncRedis) -> None:
-    """Register the functions of this release that the server of an asynchronous client does not have."""
-    for text in _missing(await client.execute_command(*_LIST)):
-        await client.execute_command("FUNCTION", "LOAD", "REPLACE", text)
+def _load(server: Redis) -> None:
+    for text in _missing(server.execute_command(*_LIST)):
+        server.execute_command("FUNCTION", "LOAD", "REPLACE", text)
+
+
+async def load_async(client: AsyncRedisClient) -> None:
+    """Register the functions of this release that the servers of an asynchronous client do not have."""
+    if isinstance(client, AsyncRedisCluster):
+        for node in client.get_primaries():
+            await _load_async(client, target_nodes=node)
+    else:
+        await _load_async(client)
+
+
+async def _load_async(client: AsyncRedisClient, **options: Any) -> None:
+    for text in _missing(await client.execute_command(*_LIST, **options)):
+        await client.execute_command("FUNCTION", "LOAD", "REPLACE", text, **options)
 
 
 def _missing(libraries: Any) -> list[str]:
@@ -83,7 +99,7 @@ def _values(library: Any) -> list[Any]:
     return [value for value in values if isinstance(value, bytes)]
 
 
-def with_functions(client: Redis, operation: Callable[[], T]) -> T:
+def with_functions(client: RedisClient, operation: Callable[[], T]) -> T:
     """Run ``operation``, which calls functions, and return its result.
 
     If the server does not know a function, all functions are registered and the operation runs a second time.
@@ -91,27 +107,34 @@ def with_functions(client: Redis, operation: Callable[[], T]) -> T:
     try:
         return operation()
     except ResponseError as error:
-        if not _is_unknown_function(error):
+        if not is_unknown_function(error):
             raise
     load(client)
     return operation()
 
 
-async def with_functions_async(client: AsyncRedis, operation: Callable[[], Awaitable[T]]) -> T:
+async def with_functions_async(client: AsyncRedisClient, operation: Callable[[], Awaitable[T]]) -> T:
     """Run ``operation`` as ``with_functions`` does, with an asynchronous client."""
     try:
         return await operation()
     except ResponseError as error:
-        if not _is_unknown_function(error):
+        if not is_unknown_function(error):
             raise
     await load_async(client)
     return await operation()
 
 
-def call(client: Redis, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+def call(client: RedisClient, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
     """Call the function of ``<name>.lua`` and return its reply."""
-    return with_functions(client, lambda: client.execute_command(*command(name, keys, arguments)))
+    return execute(client, command(name, keys, arguments))
 
 
-def _is_unknown_function(error: ResponseError) -> bool:
+def execute(client: RedisClient, words: Sequence[Argument]) -> Any:
+    """Execute the command that calls a function, on the server of its keys, and return the reply."""
+    first_key = str(words[3])
+    return run_on_key_node(client, first_key, lambda node: with_functions(node, lambda: node.execute_command(*words)))
+
+
+def is_unknown_function(error: ResponseError) -> bool:
+    """Return whether a server refused a call because it does not know the function."""
     return "Function not found" in str(error)

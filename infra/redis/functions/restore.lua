@@ -69,11 +69,14 @@ local function parse_event(args, at)
 end
 
 -- recorded_at never decreases along a log: an event gets at least the time of its predecessor.
-local function store_event(keys, args, event)
+local function adjust_time(keys, event)
   local last = redis.call('HGET', keys[2], 'recorded_at')
   if last and tonumber(last) > tonumber(event.recorded_at) then
     event.recorded_at = last
   end
+end
+
+local function store_event(keys, args, event)
   local name, position = args[6 + event.stream], string.format('%d', event.position)
   if event.topic == '' then
     redis.call('HSET', keys[4], name, event.version)
@@ -111,8 +114,10 @@ local function restore(keys, args)
   for at = 7 + tonumber(args[6]), #args, ARGUMENTS_PER_EVENT do
     local event = parse_event(args, at)
     if event.position > position then
-      store_event(keys, args, event)
+      adjust_time(keys, event)
+      -- While a cluster moves the slot, the key of the ids may have been moved: the event must then stay missing.
       remember_id(args, event)
+      store_event(keys, args, event)
       position = event.position
     end
   end

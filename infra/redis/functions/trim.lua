@@ -38,7 +38,7 @@ local function trim(keys, args)
     return 0
   end
   allowed = math.min(allowed, tonumber(last[1]:match('^%d+')) - 1)
-  local trimmed, first_left, versions = 0, nil, {}
+  local trimmed, first_left, versions, streams = 0, nil, {}, {}
   for _, entry in ipairs(redis.call('XRANGE', keys[1], '-', '+', 'COUNT', args[5])) do
     local position, fields = tonumber(entry[1]:match('^%d+')), entry[2]
     if position > allowed
@@ -46,9 +46,16 @@ local function trim(keys, args)
       break
     end
     local stream = find_field(fields, 'stream')
-    redis.call('LPOP', args[1] .. stream)
     versions[stream] = find_field(fields, 'version')
     trimmed, first_left = trimmed + 1, position + 1
+    streams[trimmed] = stream
+  end
+  -- While a cluster moves the slot, this read fails if a key has been moved already: before the first write.
+  for stream in pairs(versions) do
+    redis.call('EXISTS', args[1] .. stream)
+  end
+  for _, stream in ipairs(streams) do
+    redis.call('LPOP', args[1] .. stream)
   end
   for stream, version in pairs(versions) do
     redis.call('HSET', keys[2], stream, version)
