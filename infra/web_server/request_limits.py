@@ -7,7 +7,7 @@ missing after a read.
 import asyncio
 import sys
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal
 
 import httptools
 import orjson
@@ -60,6 +60,28 @@ _TOO_LARGE = refusal(
     "head-too-large",
     f"request line and headers may have {HEAD_BYTES:,} bytes together, as may chunk sizes and trailers of a body",
 )
+
+
+_CLOSED_TRANSPORT = "unable to perform operation on <TCPTransport closed=True"
+"""Beginning of the text of the ``RuntimeError`` that uvloop raises for a closed connection."""
+
+
+def _end_with_connection(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """Return the application of a request. It ends without an error if the connection was closed before its response.
+
+    uvicorn tells a request that its client has left, but not the request before a WebSocket handshake on the same
+    connection. Its response would be logged as a failure of the application.
+    """
+
+    async def run(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except RuntimeError as error:
+            if not str(error).startswith(_CLOSED_TRANSPORT):
+                raise
+            cycle.disconnected = True
+
+    return run
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -162,7 +184,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Start a request, and remember it: uvicorn knows only the last request of a connection."""
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, _end_with_connection(cycle, app))
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that uvicorn cannot parse or that ``on_headers_complete`` has refused."""

