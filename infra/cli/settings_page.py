@@ -57,7 +57,7 @@ def _format(value: Any) -> str | None:
         return None
     if isinstance(value, SecretStr):
         return HIDDEN
-    if isinstance(value, dict):
+    if isinstance(value, dict | bool):
         return orjson.dumps(value).decode()
     return ",".join(value) if isinstance(value, tuple) else without_password(str(value))
 
@@ -108,6 +108,8 @@ def _values(schema: dict[str, Any]) -> str:
     [schema] = [option for option in schema.get("anyOf", [schema]) if option != {"type": "null"}]
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema["type"] == "boolean":
+        return "`true`, `false`"
     if schema["type"] == "object":
         return "JSON object"
     if schema["type"] not in ("integer", "number"):
