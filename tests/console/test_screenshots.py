@@ -63,6 +63,7 @@ def filled(service: ConsoleService, tmp_path_factory: pytest.TempPathFactory) ->
     wait_until_archived(service.client)
     statistics = wait_until(lambda: counted(service), "the patterns are counted by sector")
     assert len(statistics["by_sector"]) == len(SECTORS)
+    wait_until(lambda: service.client.get("/api/health").json()["status"] == "healthy", "the service is healthy")
     return service
 
 
