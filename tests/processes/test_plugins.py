@@ -15,6 +15,7 @@ import pytest
 from redis import Redis
 
 from infra.redis.connections import connect
+from projections.activity import Activity
 from tests import servers
 from tests.processes.installation import OFFLINE, build_wheel, new_environment
 from tests.processes.plugin_installation import Installation, commands_of, files_of_the_page, run_commands
@@ -121,7 +122,7 @@ def test_messages_of_pubsub_are_recorded_folded_archived_and_counted(service: Se
     assert {"symbol": "PUBSUB", "reason": "news", "since": 1_757_000_000.0}.items() <= row.items()
     [event] = wait_until(lambda: archived_events(service, "symbol-PUBSUB"), "the event is archived")
     assert (event["type"], event["event_id"], event["data"]["extra"]) == ("TradingHalted", "halt-1", {"venue": "XNAS"})
-    keys = [f"tickview:{{activity/market-{partition}}}:1.1:rows" for partition in range(4)]
+    keys = [f"tickview:{{activity/market-{partition}}}:{Activity.version}.1:rows" for partition in range(4)]
     counted = "2025-09-04/TradingHalted/exchange"
     wait_until(lambda: any(service.redis.hexists(key, counted) for key in keys), "activity counts the event")
     assert service.installation.tickview("history", "symbol-PUBSUB")["events"][0]["hash"] == event["hash"]
