@@ -254,7 +254,12 @@ def _wait_for_api(url: str) -> None:
 
 def _wait_for_second_processes(url: str) -> None:
     """Wait until all processes work: one that starts ends if it cannot reach a server, and nobody restarts it."""
-    _wait_for_health(url, lambda health: all(health["roles"][role]["processes"] >= 2 for role in SECOND_ROLES))
+
+    def work(health: dict[str, Any]) -> bool:
+        # Health has no roles while it cannot read them.
+        return all(health["roles"].get(role, {"processes": 0})["processes"] >= 2 for role in SECOND_ROLES)
+
+    _wait_for_health(url, work)
 
 
 def _wait_for_health(url: str, condition: Callable[[dict[str, Any]], bool]) -> None:

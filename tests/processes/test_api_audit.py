@@ -35,7 +35,8 @@ def audited(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> I
         redis_url = stack.enter_context(servers.valkey()).connection_url
         dsn = stack.enter_context(servers.new_database(postgres_18_dsn, servers.TEMPLATE))
         settings: dict[str, Any] = {"postgres_dsn": dsn, "tokens_file": tokens, "rate_limit": 0, "audit_key": key}
-        stack.enter_context(running_role("archive", redis_url=redis_url, **settings))
+        # The archiver's own verification would replace the result that the tests compare.
+        stack.enter_context(running_role("archive", redis_url=redis_url, verify_every=0, **settings))
         client = stack.enter_context(service(redis_url, **settings, wait_seconds=30))
         client.headers["Authorization"] = f"Bearer {operator}"
         headers = {"Authorization": f"Bearer {anna}"}
