@@ -37,7 +37,7 @@ def test_each_event_of_a_stream_has_the_values_before_and_after(page: Page, serv
     expect(events.nth(1)).to_contain_text(recorded[1]["hash"])
     assert serious_barriers(page) == []
     look_up(page, "symbol-NOBODY")
-    expect(page.get_by_role("alert")).to_contain_text("symbol-NOBODY")
+    expect(page.get_by_role("alert").filter(has_text="symbol-NOBODY")).to_be_visible()
 
 
 def test_a_run_and_an_ended_pattern_are_looked_up(page: Page, service: ConsoleService) -> None:

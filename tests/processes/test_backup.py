@@ -4,6 +4,7 @@ import subprocess
 from importlib.metadata import distribution
 from pathlib import Path
 
+import httpx
 import orjson
 
 from tests import servers
@@ -17,6 +18,11 @@ def run(program: str, *arguments: str) -> None:
     [programs] = package.glob("pginstall18/bin")
     completed = subprocess.run([programs / program, *arguments], capture_output=True, text=True)
     assert completed.returncode == 0, completed.stderr
+
+
+def scanned(client: httpx.Client) -> set[str]:
+    """Return the symbols of the active patterns."""
+    return {pattern["symbol"] for pattern in client.get("/api/patterns/scan?per_page=100").json()["patterns"]}
 
 
 def archived(redis_url: str, dsn: str) -> int:
@@ -48,5 +54,4 @@ def test_a_dump_is_restored_on_new_servers_and_the_history_is_the_same(postgres_
                 assert receipt["position"] == positions.get(receipt["log"], 0) + 1
                 replayed = tickview("replay", "patterns", **settings)
                 assert replayed.returncode == 0, replayed.stdout + replayed.stderr
-                found = client.get("/api/patterns/scan?per_page=100").json()["patterns"]
-                assert {pattern["symbol"] for pattern in found} == {*symbols, "NEXT"}
+                wait_until(lambda: scanned(client) == {*symbols, "NEXT"}, "the scan shows all patterns")
