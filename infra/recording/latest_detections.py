@@ -48,11 +48,13 @@ class _Folded(NamedTuple):
     rows: dict[str, StoredRow[PatternRow]]
 
 
-class _Tail(NamedTuple):
-    """The end of a stream: its last version, and its events that the read model has not folded."""
+class _Unfolded(NamedTuple):
+    """What some streams have behind the checkpoint of a read model."""
 
-    version: int
+    versions: list[int]
+    """The last version of each stream."""
     entries: list[LogEntry]
+    """The events of all these streams that the read model has not folded, ordered by position."""
 
 
 def resolve(log: EventLog, expiries: Sequence[UndatedExpiry]) -> list[ResolvedExpiry]:
@@ -63,11 +65,12 @@ def resolve(log: EventLog, expiries: Sequence[UndatedExpiry]) -> list[ResolvedEx
         expiries: The expiries, each of another symbol.
     """
     folded = _read_folded(log, expiries)
-    tails = _read_tails(log, [expiry.stream for expiry in expiries], folded.checkpoint)
-    rows = _fold(folded.rows, expiries, list(chain.from_iterable(tail.entries for tail in tails)))
+    unfolded = _read_unfolded(log, [expiry.stream for expiry in expiries], folded.checkpoint)
+    rows = _fold(folded.rows, expiries, unfolded.entries)
     now = time.time()
     active = [row for row in rows if row.expires_at is None or row.expires_at > now]
-    return [_resolved(expiry, active, tail.version + 1) for expiry, tail in zip(expiries, tails, strict=True)]
+    versions = zip(expiries, unfolded.versions, strict=True)
+    return [_resolved(expiry, active, version + 1) for expiry, version in versions]
 
 
 def _resolved(expiry: UndatedExpiry, active: Iterable[PatternRow], version: int) -> ResolvedExpiry:
@@ -125,10 +128,10 @@ def _row_of(key: str, end: float | None) -> StoredRow[PatternRow]:
     return StoredRow(row, 0)
 
 
-def _read_tails(log: EventLog, streams: Sequence[str], checkpoint: int) -> list[_Tail]:
-    """Read the ends of streams behind a checkpoint. Events behind a checkpoint are never trimmed."""
+def _read_unfolded(log: EventLog, streams: Sequence[str], checkpoint: int) -> _Unfolded:
+    """Read the events of streams behind a checkpoint, which are never trimmed."""
 
-    def read(node: Redis) -> list[_Tail]:
+    def read(node: Redis) -> _Unfolded:
         # Versions and positions must be of one moment.
         versions, *ends = _pipelined(
             node,
@@ -138,28 +141,24 @@ def _read_tails(log: EventLog, streams: Sequence[str], checkpoint: int) -> list[
             ],
             transaction=True,
         )
-        return [
-            _Tail(int(version or 0), _read_entries(node, log, stream, end, checkpoint))
-            for stream, version, end in zip(streams, versions, ends, strict=True)
-        ]
+        tails = [list(map(int, end)) for end in ends]
+        longer = [number for number, tail in enumerate(tails) if len(tail) == TAIL and tail[0] > checkpoint]
+        complete = _pipelined(node, [("LRANGE", log.keys.stream(streams[number]), 0, -1) for number in longer])
+        for number, positions in zip(longer, complete, strict=True):
+            latest = tails[number][-1]
+            tails[number] = [position for position in map(int, positions) if position <= latest]
+        unfolded = sorted(position for position in chain.from_iterable(tails) if position > checkpoint)
+        return _Unfolded([int(version or 0) for version in versions], _read_entries(node, log, unfolded))
 
     return run_on_key_node(log.client, log.keys.log, read)
 
 
-def _read_entries(node: Redis, log: EventLog, stream: str, end: list[bytes], checkpoint: int) -> list[LogEntry]:
-    """Read the events of a stream behind a checkpoint, of which ``end`` has the last positions."""
-    positions = list(map(int, end))
-    if len(positions) == TAIL and positions[0] > checkpoint:
-        [everything] = _pipelined(node, [("LRANGE", log.keys.stream(stream), 0, -1)])
-        positions = [position for position in map(int, everything) if position <= positions[-1]]
-    positions = [position for position in positions if position > checkpoint]
+def _read_entries(node: Redis, log: EventLog, positions: Sequence[int]) -> list[LogEntry]:
     entries: list[LogEntry] = []
     for start in range(0, len(positions), ENTRIES_PER_READ):
         ids = map(entry_id, positions[start : start + ENTRIES_PER_READ])
-        with node.pipeline(transaction=False) as pipeline:
-            for identity in ids:
-                pipeline.xrange(log.keys.log, identity, identity)
-            entries += parse_entries(chain.from_iterable(pipeline.execute()))
+        ranges = _pipelined(node, [("XRANGE", log.keys.log, identity, identity) for identity in ids])
+        entries += parse_entries(chain.from_iterable(ranges))
     return entries
 
 
@@ -183,6 +182,7 @@ def _fold(
 
 
 def _pipelined(node: Redis, commands: Iterable[tuple[Any, ...]], *, transaction: bool = False) -> list[Any]:
+    """Execute commands in one round trip, or in none if there are no commands."""
     with node.pipeline(transaction=transaction) as pipeline:
         for command in commands:
             pipeline.execute_command(*command)

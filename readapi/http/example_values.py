@@ -183,7 +183,7 @@ EXAMPLE_VALUES: Mapping[str, tuple[Any, ...]] = {
     "rsi": (61.5,),
     "scope": ("read",),
     "seconds_left": (0.0,),
-    "secret": ("4f1c2a9e7b",),
+    "secret": ("whsec_8SfLnPATvkhnYKGMwKO8qc28wtUcA4nB7c69+SaaN44=",),
     "sector": ("Technology",),
     "sharpe_ratio": (1.8,),
     "Heads.signature": (f"{'A' * 86}==",),

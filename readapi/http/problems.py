@@ -50,7 +50,7 @@ class Problem(TickViewError):  # noqa: N818 the term of RFC 9457
     Args:
         status: The status of the response.
         kind: The last part of the problem's ``type``.
-        detail: What was wrong and what to do.
+        detail: The fault, and the action that corrects it.
         errors: The fields that are wrong.
         headers: Headers of the response.
         members: Further members of the JSON document.

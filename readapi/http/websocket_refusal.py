@@ -35,7 +35,7 @@ async def refuse_handshake(
         status: The status of the problem.
         headers: The headers of the response.
         body: The JSON document of the problem.
-        detail: What was wrong and what to do.
+        detail: The fault, and the action that corrects it.
     """
     if _EXTENSION in (scope.get("extensions") or {}):
         await send({"type": f"{_EXTENSION}.start", "status": status, "headers": list(headers)})

@@ -29,7 +29,7 @@ class StateConflictError(TickViewError):
 
     Args:
         kind: The last part of the ``type`` of the problem document.
-        message: What the conflict is, and what to do.
+        message: The conflict, and the action that ends it.
     """
 
     def __init__(self, kind: str, message: str) -> None:

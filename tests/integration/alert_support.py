@@ -35,7 +35,7 @@ from tests.processes.roles import wait_until
 
 LOG = "market-0"
 OPERATOR = Stamp("operator root", 2.0)
-PRESET, SALT = "a" * 32, "5a" * 16
+PRESET, OTHER, SALT = "a" * 32, "b" * 32, "5a" * 16
 PRIVATE = AddressPolicy(allows_private=True)
 QUICK = BackOff(first=0.05, factor=2.0, longest=0.2, attempts=4)
 """Waits that a test can await."""

@@ -1,17 +1,16 @@
 """Deliveries of alerts on real servers: failures, slow receivers, crashes and refused addresses."""
 
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from threading import Event
 
 import pytest
-from redis import Redis
 
 from domain.user_events import AlertDelivered, AlertFailed
 from infra.alerts.addresses import AddressPolicy
 from infra.alerts.deliveries import BackOff
 from tests.integration.alert_support import (
+    OTHER,
     QUICK,
     Alerts,
     Receiver,
@@ -23,21 +22,6 @@ from tests.integration.alert_support import (
     waiting,
 )
 from tests.processes.roles import wait_until
-
-OTHER = "b" * 32
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def alerts(redis: Redis) -> Iterator[Alerts]:
-    alerts = Alerts(redis)
-    with alerts.worker():
-        yield alerts
 
 
 def test_a_failed_delivery_is_repeated_with_growing_waits_and_given_up_in_the_end(

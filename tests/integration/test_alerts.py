@@ -1,12 +1,9 @@
 """Alerts on real servers: matches are delivered once and signed, follow their presets, and are audited."""
 
 import time
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import orjson
-import pytest
-from redis import Redis
 
 from domain.lists import PresetDraft
 from domain.user_events import AlertDelivered
@@ -21,6 +18,7 @@ from infra.workspaces.forgetting import forget_user
 from tests.integration.alert_support import (
     LOG,
     OPERATOR,
+    OTHER,
     PRESET,
     Alerts,
     Receiver,
@@ -33,21 +31,6 @@ from tests.integration.alert_support import (
 from tests.processes.roles import wait_until
 from tests.servers import free_port
 from tests.tcp_proxy import TcpProxy
-
-OTHER = "b" * 32
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def alerts(redis: Redis) -> Iterator[Alerts]:
-    alerts = Alerts(redis)
-    with alerts.worker():
-        yield alerts
 
 
 def test_a_match_is_delivered_with_a_signature_that_others_can_verify(

@@ -46,7 +46,6 @@ class LateResource:
         stream: Any = find_socket_stream(req)
         while not stream.transport.is_closing():
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.01)
         resp.media = "nobody reads this"
 
 
