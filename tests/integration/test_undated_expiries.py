@@ -22,6 +22,7 @@ from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from infra.read_models.versions import change_versions
 from infra.recording.dead_letters import DeadLetters
+from infra.recording.latest_detections import TAIL
 from infra.recording.recorder import Recorder
 from infra.redis.functions import load
 from projections.patterns import ActivePatterns, pattern_id
@@ -137,6 +138,20 @@ def test_an_expiry_without_a_tier_ends_the_latest_detection_in_every_tier(redis:
     service.record(detected(0, tier="1min"), detected(5), detected(5, tier="1min"))
     service.record(expired(60, tier=None))
     assert service.rows() == {key(0, tier="1min")}
+
+
+def test_the_round_trips_of_expiries_do_not_grow_with_the_symbols_that_are_not_folded(redis: Redis) -> None:
+    service, round_trips = Service(redis), []
+    for symbols in (["AAPL"], [f"S{number}" for number in range(30)]):
+        for symbol in symbols:
+            service.record(detected(0, symbol), *(detected(5, symbol, "1min") for _ in range(TAIL + 4)))
+        before = redis.info("stats")["total_reads_processed"]
+        receipts = service.record(*(expired(60, symbol) for symbol in symbols))
+        round_trips.append(redis.info("stats")["total_reads_processed"] - before)
+        assert {event.type for receipt in receipts for event in receipt.events} == {"PatternExpired"}
+        assert not service.rows() & {key(0, symbol) for symbol in symbols}
+    # The symbols are in two logs instead of one, and have more events than one read returns.
+    assert round_trips[1] <= 3 * round_trips[0]
 
 
 def test_a_repeated_expiry_ends_no_second_detection(redis: Redis) -> None:
