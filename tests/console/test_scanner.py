@@ -92,6 +92,20 @@ def test_the_query_stands_in_the_address(page: Page, service: ConsoleService) ->
     expect(page.locator("tbody .opener").first).to_have_text("QUERYB")
 
 
+def test_an_entry_stays_while_the_table_is_rendered_again(page: Page, service: ConsoleService) -> None:
+    service.post(detection("ENTRY"))
+    open_scanner(page, "?symbols=ENTRY")
+    field, age = page.get_by_label("Pattern types"), row(page, "ENTRY").locator("td").nth(-2)
+    field.fill("half of a na")
+    expect(age).not_to_have_text(age.inner_text())
+    expect(field).to_have_value("half of a na")
+    field.press("Enter")
+    expect(page).to_have_url(re.compile("pattern_types=half"))
+    expect(page.get_by_text("No active pattern matches")).to_be_visible()
+    page.go_back()
+    expect(field).to_have_value("")
+
+
 def test_a_wrong_filter_is_explained(page: Page, service: ConsoleService) -> None:
     service.post(detection("EXPLAINED"))
     open_scanner(page, "?symbols=EXPLAINED")

@@ -1,4 +1,5 @@
 /** Read models: the rows of any read model, with the filters and sorts that it declares. */
+import { DraftInput } from "../components/draft_input.js";
 import { AnswerNotice, Empty, LiveState } from "../components/notices.js";
 import { PagedTable } from "../components/table.js";
 import { number, value, words } from "../format.js";
@@ -65,10 +66,10 @@ function Rows({ model, params }) {
             ({ name, column }) =>
               html`<label key=${name} title=${column.description}>
                 ${words(name)}
-                <input
+                <${DraftInput}
                   name=${name}
                   value=${params.get(name) ?? ""}
-                  onChange=${(/** @type {any} */ event) => change({ [name]: event.target.value.trim(), page: null })}
+                  onConfirm=${(/** @type {string} */ entry) => change({ [name]: entry, page: null })}
                 />
               </label>`,
           )}

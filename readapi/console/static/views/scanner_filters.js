@@ -1,5 +1,6 @@
 /** The filters of the scanner. Each names the parameter of the scan that it sets. */
 import { useState } from "preact/hooks";
+import { DraftInput } from "../components/draft_input.js";
 import { useAnswer } from "../hooks.js";
 import { html } from "../html.js";
 import { KINDS, ListEditor } from "./scanner_lists.js";
@@ -87,17 +88,15 @@ export function Filters({ params, onChange }) {
 
 /** @param {{filter: Filter, value: string, onChange: (changes: Record<string, string | null>) => void}} props */
 function Field({ filter, value, onChange }) {
-  /** @param {any} event */
-  const change = (event) => onChange({ [filter.name]: event.target.value.trim() });
   return html`<label>
     ${filter.label}
-    <input
+    <${DraftInput}
       name=${filter.name}
       value=${value}
       placeholder=${filter.hint ?? ""}
       list=${filter.choices ? `choices-${filter.choices}` : undefined}
       autocomplete="off"
-      onChange=${change}
+      onConfirm=${(/** @type {string} */ entry) => onChange({ [filter.name]: entry })}
     />
   </label>`;
 }

@@ -1,5 +1,6 @@
 /** The scan at an earlier moment, and what has changed since. */
 import { useMemo } from "preact/hooks";
+import { DraftInput } from "../components/draft_input.js";
 import { dateTime, number, percent } from "../format.js";
 import { useAnswer, useNow } from "../hooks.js";
 import { html } from "../html.js";
@@ -15,20 +16,19 @@ const MOST_MINUTES = 120;
 export function Moment({ asOf, onChange }) {
   const now = useNow();
   const minutes = asOf === null ? 0 : Math.round((now - epochSeconds(asOf)) / 60);
-  /** @param {any} event */
-  const change = (event) => {
-    const ago = -Number(event.target.value);
+  const change = (/** @type {string} */ entry) => {
+    const ago = -Number(entry);
     onChange({ as_of: ago ? String(Math.floor(Date.now() / 1_000 - ago * 60)) : null, page: null });
   };
   return html`<label class="moment">
       As of
-      <input
+      <${DraftInput}
         type="range"
         min=${-MOST_MINUTES}
         max="0"
-        value=${-Math.min(minutes, MOST_MINUTES)}
+        value=${String(-Math.min(minutes, MOST_MINUTES))}
         aria-valuetext=${asOf === null ? "now" : `${minutes} minutes ago`}
-        onChange=${change}
+        onConfirm=${change}
       />
       ${asOf === null ? "now" : dateTime(epochSeconds(asOf))}
     </label>
