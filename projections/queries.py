@@ -68,17 +68,19 @@ class Equality(NamedTuple):
 
 
 class Range(NamedTuple):
-    """A filter by bounds, both included. A row without a value in the column does not match.
+    """A filter by bounds, both included.
 
     Attributes:
         column: The name of the column.
         lowest: The lower bound.
         highest: The upper bound.
+        missing_matches: Whether a row without a value in the column matches.
     """
 
     column: str
     lowest: float = -inf
     highest: float = inf
+    missing_matches: bool = False
 
 
 Filter = Equality | Range
@@ -197,8 +199,8 @@ def _both(second: Matches, first: Matches) -> Matches:
 
 def _test_of(projection: AnyProjection, filter_: Filter) -> Matches:
     if isinstance(filter_, Range):
-        get, (_, lowest, highest) = attrgetter(filter_.column), filter_
-        return lambda _key, row: (value := get(row)) is not None and lowest <= value <= highest
+        get, (_, lowest, highest, missing_matches) = attrgetter(filter_.column), filter_
+        return lambda _key, row: missing_matches if (value := get(row)) is None else lowest <= value <= highest
     values = filter_.values
     if filter_.column == projection.key:
         return lambda key, _row: key in values

@@ -170,7 +170,7 @@ def _sections(ports: Ports, hub: Hub, clock: Callable[[], float]) -> Iterator[Se
     """Yield the parts of the API, in the order of the API reference."""
     models, catalogue = ports.read_models, hub.catalogue
     workspace = CallerWorkspace(models[Workspaces.name])
-    patterns = _pattern_routes(ports, catalogue, workspace, clock)
+    patterns = _pattern_routes(ports, hub, workspace, clock)
     yield Section("Patterns", "The active patterns, now and at a moment of the past.", patterns)
     yield Section("Push", "Live changes of read models as server-sent events.", push_routes(hub, workspace))
     yield Section("Backtests", "Backtest runs with progress and results.", _backtest_routes(ports))
@@ -185,13 +185,13 @@ def _sections(ports: Ports, hub: Hub, clock: Callable[[], float]) -> Iterator[Se
 
 
 def _pattern_routes(
-    ports: Ports, catalogue: Catalogue, workspace: CallerWorkspace, clock: Callable[[], float]
+    ports: Ports, hub: Hub, workspace: CallerWorkspace, clock: Callable[[], float]
 ) -> dict[str, object]:
     patterns, archive = ports.read_models[ActivePatterns.name], ports.archive
     history = archive.histories[ActivePatterns.name]
     return {
-        "/api/patterns/scan": ScanResource(patterns, history, catalogue, workspace, clock),
-        "/api/patterns/stats": StatisticsResource(patterns, catalogue, clock),
+        "/api/patterns/scan": ScanResource(patterns, history, hub.catalogue, workspace, clock, hub.shown_values),
+        "/api/patterns/stats": StatisticsResource(patterns, hub.catalogue, clock),
         "/api/patterns/summary": SummaryResource(patterns, clock),
         "/api/patterns/health": PatternsHealthResource(patterns, ports.operations, clock),
         "/api/patterns/{pattern_id:path}": PatternResource(patterns, archive.history, clock),

@@ -125,7 +125,7 @@ def queries_of(draw: st.DrawFn, projection: DeclaredProjection) -> Query:
                 draw(st.sampled_from((-float("inf"), -float("inf"), *NUMBERS))),
                 draw(st.sampled_from((*NUMBERS, float("inf"), float("inf")))),
             )
-            filters.append(Range(name, lowest, highest))
+            filters.append(Range(name, lowest, highest, missing_matches=draw(st.booleans())))
     sortable = [name for name, column in projection.columns.items() if column.sort]
     sort_by = draw(st.sampled_from((None, *sortable)))
     after = draw(st.one_of(st.none(), _cursors(projection, sort_by)))

@@ -84,9 +84,15 @@ FILTERS: tuple[st.SearchStrategy[Filter], ...] = (
     symbol_sets.map(lambda symbols: one_of("symbol", *symbols)),
     subsets_of(TIERS).map(lambda tiers: one_of("tier", *tiers)),
     confidences.map(lambda lowest: Range("confidence", lowest)),
-    bounds.map(lambda lowest: Range("relative_strength", lowest)),
+    st.builds(
+        lambda lowest, missing: Range("relative_strength", lowest, missing_matches=missing), bounds, st.booleans()
+    ),
     bounds.map(lambda lowest: Range("relative_volume", lowest)),
-    st.sampled_from((Range("rsi", 0.0, 70.0), Range("rsi", 1.2, 1.2), Range("rsi", 70.0, 30.0))),
+    st.builds(
+        lambda bounds, missing: Range("rsi", *bounds, missing_matches=missing),
+        st.sampled_from(((0.0, 70.0), (1.2, 1.2), (70.0, 30.0), (-float("inf"), 60.0))),
+        st.booleans(),
+    ),
 )
 SORT_COLUMNS = ("confidence", "confidence", "detected_at", "symbol", "relative_strength", "relative_volume", None)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -55,12 +55,16 @@ class ActiveAlerts:
         workspaces: The read model of the workspaces.
         catalogue: Resolves the sectors and universes of presets.
         keys: The keys of the users, from which the secrets are derived.
+        shown_values: Column -> the number that answers show where a pattern has none.
     """
 
-    def __init__(self, workspaces: LiveReadModel, catalogue: Catalogue, keys: UserKeys) -> None:
+    def __init__(
+        self, workspaces: LiveReadModel, catalogue: Catalogue, keys: UserKeys, shown_values: Mapping[str, float]
+    ) -> None:
         self._workspaces = workspaces
         self._catalogue = catalogue
         self._keys = keys
+        self._shown_values = shown_values
         self._changed: set[str] = set()
         self._all_changed = True
         self._catalogue_state: Hashable = None
@@ -153,7 +157,7 @@ class ActiveAlerts:
         """Resolve the sectors and universes of an alert again. An alert without them stays as it is."""
         if not alert.source.parameters.catalogue_names:
             return alert
-        return alert._replace(matches=compile_filters(alert.source, self._catalogue))
+        return alert._replace(matches=compile_filters(alert.source, self._catalogue, self._shown_values))
 
     async def _compile(self, sources: Sequence[AlertSource]) -> dict[AlertKey, ActiveAlert]:
         keys = await asyncio.to_thread(self._keys.read, {source.user for source in sources})
@@ -161,7 +165,7 @@ class ActiveAlerts:
         return {
             (source.user, source.list_id): ActiveAlert(
                 source,
-                compile_filters(source, self._catalogue),
+                compile_filters(source, self._catalogue, self._shown_values),
                 webhook_secret(keys[source.user], source.list_id, source.salt),
             )
             for source in sources

@@ -37,6 +37,7 @@ from projections.versions import Build
 from projections.workspaces import Workspaces
 from readapi.catalogue.filters import Catalogue
 from readapi.http.read_model import ReadModel
+from readapi.read_models.filter_parameters import AS_THEY_ARE
 
 logger = structlog.get_logger()
 
@@ -56,6 +57,8 @@ class AlertOptions(NamedTuple):
     """The duration of a lease in seconds."""
     back_off: BackOff = BackOff()
     """The waits between the attempts of a delivery."""
+    shown_values: Mapping[str, float] = AS_THEY_ARE
+    """Column -> the number that the API shows, and presets compare, where a pattern has none."""
 
 
 class Alerter:
@@ -126,7 +129,8 @@ class Alerter:
         catalogue = Catalogue(
             *(ReadModel(READ_MODELS[name], live[name], wait_seconds=0, freshness=freshness) for name in names[1:])
         )
-        alerts = ActiveAlerts(live[Workspaces.name], catalogue, UserKeys(self._users))
+        keys, shown_values = UserKeys(self._users), self._options.shown_values
+        alerts = ActiveAlerts(live[Workspaces.name], catalogue, keys, shown_values)
         live[Workspaces.name].add_commit_listener(alerts)
         return ChangesFollower(self._async_client, live.values(), freshness), alerts
 

@@ -1,6 +1,6 @@
 """The matching of detections with alerts: the filters of presets, compiled once for each change of a preset."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -87,10 +87,19 @@ def sources_of(workspace: WorkspaceRow) -> Iterator[AlertSource]:
         )
 
 
-def compile_filters(source: AlertSource, catalogue: Catalogue) -> Matches:
-    """Compile the filters of a preset, as the scan applies them. Raises UnavailableError without a catalogue."""
+def compile_filters(source: AlertSource, catalogue: Catalogue, shown_values: Mapping[str, float]) -> Matches:
+    """Compile the filters of a preset, as the scan applies them.
+
+    Args:
+        source: The preset.
+        catalogue: Resolves its sectors and universes.
+        shown_values: Column -> the number that answers show where a pattern has none.
+
+    Raises:
+        UnavailableError: The catalogue is not loaded yet.
+    """
     parameters = source.parameters
-    filters = parameters.filters(parameters.resolve_symbols(catalogue, source.watched))
+    filters = parameters.filters(parameters.resolve_symbols(catalogue, source.watched), shown_values)
     return matcher(_PATTERNS, filters, ALWAYS)
 
 

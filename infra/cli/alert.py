@@ -11,6 +11,7 @@ from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
 from infra.processes.stop_signals import stop_on_signals
 from infra.redis.connections import connect_async
+from readapi.compatibility.tickstock.shown_values import shown_values
 
 
 def alert() -> None:
@@ -25,7 +26,11 @@ def alert() -> None:
     stores = open_stores(settings)
     logs = {**open_market_logs(stores), **open_logs(stores, [USERS_LOG])}
     stop = stop_on_signals()
-    options = AlertOptions(AddressPolicy(settings.alert_private_addresses), settings.lease_seconds)
+    options = AlertOptions(
+        AddressPolicy(settings.alert_private_addresses),
+        settings.lease_seconds,
+        shown_values=shown_values(settings.compatibility),
+    )
 
     async def run() -> None:
         await Alerter(stores.redis, connect_async(redis_url(settings)), process_name(), logs, options).run(stop)

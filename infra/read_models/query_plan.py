@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from infra.read_models.keys import SegmentKeys
 from infra.redis.functions import Argument
 from projections.base import ALL_INDEX, ENDS_INDEX, equality_index
-from projections.columns import LOWEST_NUMBER
+from projections.columns import LOWEST, LOWEST_NUMBER
 from projections.queries import AnyProjection, Equality, Query, Range
 
 MANY_VALUES = 100
@@ -70,10 +70,12 @@ def plan_query(projection: AnyProjection, query: Query) -> Plan:
     """
     order = _order(projection, query.sort_by)
     equalities = [each for each in query.filters if isinstance(each, Equality)]
-    bounds = {each.column: _bounds(each) for each in query.filters if isinstance(each, Range)}
+    bounds = {each.column: each for each in query.filters if isinstance(each, Range)}
     text_filters = [_text_filter(projection, each) for each in equalities if _has_many_texts(projection, each)]
     grouped = [each for each in equalities if not _has_many_texts(projection, each)]
-    lowest, highest = bounds.pop(projection.order, (-inf, inf)) if grouped and projection.order else (-inf, inf)
+    lowest, highest = -inf, inf
+    if grouped and projection.order in bounds and not bounds[projection.order].missing_matches:
+        lowest, highest = _bounds(bounds.pop(projection.order))
     clauses = [
         Clause(
             [ScoreRange(equality_index(column), value, lowest, highest) for value in values],
@@ -81,10 +83,7 @@ def plan_query(projection: AnyProjection, query: Query) -> Plan:
         )
         for column, values in grouped
     ]
-    clauses += [
-        Clause([ScoreRange(column, "", *column_bounds)], order.name == column)
-        for column, column_bounds in bounds.items()
-    ]
+    clauses += [Clause(_score_ranges(each), order.name == column) for column, each in bounds.items()]
     if not clauses:
         index = order.name if order.by == "number" and order.name else _index_of_all_rows(projection)
         clauses = [Clause([ScoreRange(index, "", -inf, inf)], order.name == index)]
@@ -112,6 +111,12 @@ def _order(projection: AnyProjection, sort_by: str | None) -> Order:
 
 def _index_of_all_rows(projection: AnyProjection) -> str:
     return next(index.name for index in projection.indexes if index.by is None and index.name != ENDS_INDEX)
+
+
+def _score_ranges(bounds: Range) -> list[ScoreRange]:
+    ranges = [ScoreRange(bounds.column, "", *_bounds(bounds))]
+    # The score of a missing number is LOWEST, below that of every number.
+    return [ScoreRange(bounds.column, "", LOWEST, LOWEST), *ranges] if bounds.missing_matches else ranges
 
 
 def _bounds(bounds: Range) -> tuple[float, float]:

@@ -51,6 +51,7 @@ from projections.versions import Build
 from projections.workspaces import Workspaces
 from readapi.app import ArchivePorts, Ports, ReadModels, Runtime, create_app
 from readapi.catalogue.filters import Catalogue
+from readapi.compatibility.tickstock.shown_values import shown_values
 from readapi.http.asgi import Lifespan
 from readapi.http.mounting import DocumentedApplication, starter
 from readapi.http.problems import Application
@@ -169,7 +170,9 @@ def open_read_models(live: LiveReadModels, freshness: RedisFreshness, wait_secon
 def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFreshness, settings: Settings) -> Hub:
     """Create live push, and register it with the live builds whose changes it sends or depends on."""
     catalogue = Catalogue(*(read_models[name] for name in CATALOGUE))
-    sources = FilterSources(catalogue, read_models[Workspaces.name], CONNECTION_ERRORS)
+    sources = FilterSources(
+        catalogue, read_models[Workspaces.name], CONNECTION_ERRORS, shown_values(settings.compatibility)
+    )
     bounds = PushBounds(
         unsent_bytes=settings.push_unsent_bytes,
         connections=settings.push_connections if settings.authenticates else 0,

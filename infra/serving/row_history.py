@@ -178,7 +178,10 @@ def _condition(projection: AnyProjection, filter_: Filter, name: str) -> tuple[C
         condition = SQL("AND {} = ANY({}::text[])").format(Identifier(column), Placeholder(name))
         return condition, {name: [storable(value) for value in filter_.values]}
     lowest, highest = f"{name}_lowest", f"{name}_highest"
-    condition = SQL("AND {} BETWEEN {}::float8 AND {}::float8").format(
-        Identifier(number_column(filter_.column)), Placeholder(lowest), Placeholder(highest)
+    column_name = Identifier(number_column(filter_.column))
+    condition = SQL("{} BETWEEN {}::float8 AND {}::float8").format(
+        column_name, Placeholder(lowest), Placeholder(highest)
     )
-    return condition, {lowest: filter_.lowest, highest: filter_.highest}
+    if filter_.missing_matches:
+        condition = SQL("({} OR {} IS NULL)").format(condition, column_name)
+    return SQL("AND ") + condition, {lowest: filter_.lowest, highest: filter_.highest}

@@ -1,6 +1,6 @@
 """``/api/patterns/scan``: filter, sort and page the active patterns."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import NotRequired
 
 import orjson
@@ -53,6 +53,7 @@ class ScanResource(CachedPatternResource):
         catalogue: Resolves ``sectors`` and ``universe``.
         caller_workspace: Resolves ``watchlist`` and ``preset``.
         clock: Returns the time in epoch seconds.
+        shown_values: Column -> the number that answers show where a pattern has none.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class ScanResource(CachedPatternResource):
         catalogue: Catalogue,
         caller_workspace: CallerWorkspace,
         clock: Callable[[], float],
+        shown_values: Mapping[str, float],
     ) -> None:
         super().__init__(patterns, clock)
+        self._shown_values = shown_values
         self._history = history
         self._catalogue = catalogue
         self._caller_workspace = caller_workspace
@@ -99,7 +102,8 @@ class ScanResource(CachedPatternResource):
         watched = await self._caller_workspace.symbols(req, query.watchlist) if query.watchlist else None
         pages = self._pages(req, resp, query, live)
         view = FULL if "full" in query.fields else COMPACT
-        page = await pages.read_encoded(query.query(pages.moment, self._catalogue, watched), view)
+        asked = query.query(pages.moment, self._catalogue, watched, self._shown_values)
+        page = await pages.read_encoded(asked, view)
         answer = page.answer
         hint = _spellings(query, page) if answer.page.total else await self._hint(query, live)
         content = envelope("patterns", page, query.requested_page, hint)

@@ -4,7 +4,7 @@ Some filters and sort keys have names of their own. The parameters of all other 
 filtered or sorted are derived from their declarations (``readapi.read_models.filter_parameters``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationInfo, create_model, field_validator
@@ -28,7 +28,13 @@ from readapi.http.parameters import (
     TierName,
 )
 from readapi.patterns.list_filters import ListId
-from readapi.read_models.filter_parameters import FilterParameters, ParameterFields, filter_fields, range_filters
+from readapi.read_models.filter_parameters import (
+    AS_THEY_ARE,
+    FilterParameters,
+    ParameterFields,
+    filter_fields,
+    range_filters,
+)
 from readapi.read_models.hints import FilterValues
 from readapi.read_models.moment_parameters import MomentParameters
 from readapi.read_models.page_parameters import CursorText
@@ -132,17 +138,20 @@ class PatternFilters(AllFilters):
             return symbols
         return watched if symbols is None else watched & symbols
 
-    def filters(self, symbols: frozenset[str] | None) -> tuple[Filter, ...]:
+    def filters(
+        self, symbols: frozenset[str] | None, shown_values: Mapping[str, float] = AS_THEY_ARE
+    ) -> tuple[Filter, ...]:
         """Make the filters of the query for the read model.
 
         Args:
             symbols: The result of ``resolve_symbols``.
+            shown_values: Column -> the number that answers show where a pattern has none.
         """
         given = self.__dict__
-        filters = _FILTERS.filters(given)
+        filters = _FILTERS.filters(given, shown_values)
         filters += range_filters(_CONFIDENCE, self.confidence_min, given["confidence_max"], "confidence_max")
         if self.rsi_range:
-            filters += range_filters(_RSI, *self.rsi_range, "rsi_range")
+            filters += range_filters(_RSI, *self.rsi_range, "rsi_range", shown_values)
         return tuple(filters) if symbols is None else (Equality("symbol", symbols), *filters)
 
     @property
@@ -189,17 +198,24 @@ class ScanParameters(MomentParameters, PatternFilters):
         """The requested page."""
         return PageRequest(self.page, self.cursor, self.per_page, _ORDERS[self.sort_by, self.sort_order])
 
-    def query(self, now: float, catalogue: Catalogue, watched: frozenset[str] | None = None) -> Query:
+    def query(
+        self,
+        now: float,
+        catalogue: Catalogue,
+        watched: frozenset[str] | None = None,
+        shown_values: Mapping[str, float] = AS_THEY_ARE,
+    ) -> Query:
         """Make the query for one page.
 
         Args:
             now: Moment of the query, in epoch seconds.
             catalogue: The catalogue.
             watched: Symbols of the watchlist. None without a watchlist.
+            shown_values: Column -> the number that answers show where a pattern has none.
 
         Raises:
             Problem: 400, the catalogue has no such sector or universe.
             UnavailableError: The catalogue is not loaded yet.
         """
         catalogue.check(self.catalogue_names)
-        return self.requested_page.query(now, self.filters(self.resolve_symbols(catalogue, watched)))
+        return self.requested_page.query(now, self.filters(self.resolve_symbols(catalogue, watched), shown_values))

@@ -74,8 +74,9 @@ class Hub:
         bounds: PushBounds,
         times: PushTimes,
     ) -> None:
-        self.topics = topics_of(projections)
+        self.topics = topics_of(projections, sources.shown_values)
         self.parameters = TopicsParameters(self.topics)
+        self.shown_values = sources.shown_values
         self.catalogue = sources.catalogue
         self._freshness = freshness
         self._heartbeat_seconds = times.heartbeat_seconds

@@ -61,7 +61,8 @@ class PatternSubscriptionParameters(PatternFilters, TopicParameters):
         watched = watchlist_symbols(workspace, self.watchlist) if workspace and self.watchlist else None
         # The scan gives its parameters their meaning. Further parameters are derived from the columns.
         derived = {name: value for name, value in self if name not in PatternSubscriptionParameters.model_fields}
-        filters = self.filters(self.resolve_symbols(catalogue, watched)) + filters_of(topic.projection, derived)
+        symbols, shown_values = self.resolve_symbols(catalogue, watched), topic.shown_values
+        filters = self.filters(symbols, shown_values) + filters_of(topic.projection, derived, shown_values)
         return TopicSubscription(topic, shared_filters(filters), self.fields)
 
 

@@ -16,6 +16,7 @@ from readapi.push.subscriptions import Subscription
 from readapi.push.topics import PATTERNS
 from readapi.push.updates import TopicUpdate
 from readapi.push.workspace_changes import ChangedWorkspaces
+from readapi.read_models.filter_parameters import AS_THEY_ARE
 
 FILTERS_CHANGED = "the catalogue or a list has changed, and the filters may select other symbols now"
 """Reason of a reset: the filters of a client resolve to another query than before."""
@@ -30,6 +31,8 @@ class FilterSources(NamedTuple):
     """The read model of the workspaces, which resolve ``watchlist`` and ``preset``."""
     unavailable_errors: tuple[type[Exception], ...] = ()
     """Errors that the workspaces raise while their store cannot be reached."""
+    shown_values: Mapping[str, float] = AS_THEY_ARE
+    """Column of a pattern -> the number that answers show where a pattern has none."""
 
 
 class SubscriptionRenewal:

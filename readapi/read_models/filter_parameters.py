@@ -20,6 +20,10 @@ ParameterFields = dict[str, Any]
 """The name of each parameter with its type and its default, as ``create_model`` expects them."""
 
 
+AS_THEY_ARE: Mapping[str, float] = {}
+"""The shown values of an API that shows a missing number as missing."""
+
+
 def filter_fields(projection: AnyProjection) -> ParameterFields:
     """Return the parameters that filter the rows of a read model."""
     descriptions = descriptions_of(projection.row)
@@ -107,11 +111,12 @@ class FilterParameters:
             if column.range and name not in without
         ]
 
-    def filters(self, parameters: Mapping[str, Any]) -> list[Filter]:
+    def filters(self, parameters: Mapping[str, Any], shown_values: Mapping[str, float] = AS_THEY_ARE) -> list[Filter]:
         """Return the filters of a query.
 
         Args:
             parameters: The validated parameters by name. Parameters that are no filters are ignored.
+            shown_values: Column -> the number that answers show where a row has none.
 
         Raises:
             Problem: 400, the highest value of a column is below its lowest value.
@@ -125,12 +130,16 @@ class FilterParameters:
         for lowest_name, highest_name, column in self._bounds:
             lowest, highest = get(lowest_name), get(highest_name)
             if lowest is not None or highest is not None:
-                filters += range_filters(column, lowest, highest, highest_name)
+                filters += range_filters(column, lowest, highest, highest_name, shown_values)
         return filters
 
 
 def range_filters(
-    column: RowColumn, lowest: float | None, highest: float | None, highest_name: str
+    column: RowColumn,
+    lowest: float | None,
+    highest: float | None,
+    highest_name: str,
+    shown_values: Mapping[str, float] = AS_THEY_ARE,
 ) -> tuple[Range, ...]:
     """Return the filter by bounds, or no filter if every row passes.
 
@@ -141,6 +150,7 @@ def range_filters(
         lowest: The lower bound.
         highest: The upper bound.
         highest_name: The parameter of the upper bound.
+        shown_values: Column -> the number that answers show where a row has none. Such a row passes if the number does.
 
     Raises:
         Problem: 400, the upper bound is below the lower bound.
@@ -150,7 +160,10 @@ def range_filters(
     scale_start, scale_end = column.scale
     lower = -inf if lowest is None or lowest <= scale_start else lowest
     upper = inf if highest is None or highest >= scale_end else highest
-    return () if lower == -inf and upper == inf else (Range(column.name, lower, upper),)
+    if lower == -inf and upper == inf:
+        return ()
+    shown = shown_values.get(column.name)
+    return (Range(column.name, lower, upper, missing_matches=shown is not None and lower <= shown <= upper),)
 
 
 @lru_cache(maxsize=1_000)
@@ -158,6 +171,8 @@ def _filter_parameters(projection: Hashable) -> FilterParameters:
     return FilterParameters(cast("AnyProjection", projection))
 
 
-def filters_of(projection: AnyProjection, parameters: Mapping[str, Any]) -> tuple[Filter, ...]:
+def filters_of(
+    projection: AnyProjection, parameters: Mapping[str, Any], shown_values: Mapping[str, float] = AS_THEY_ARE
+) -> tuple[Filter, ...]:
     """Return the filters of a query, as ``FilterParameters.filters`` does."""
-    return tuple(_filter_parameters(cast("Hashable", projection)).filters(parameters))
+    return tuple(_filter_parameters(cast("Hashable", projection)).filters(parameters, shown_values))

@@ -26,7 +26,7 @@ MAX_COUNTED_VALUES = 200
 
 
 class RangeFilter:
-    """A filter that passes rows whose number lies between two bounds, both included.
+    """A filter that passes rows whose number lies between two bounds, both included, and maybe rows without a number.
 
     Args:
         indexes: The indexes of the replica.
@@ -39,6 +39,9 @@ class RangeFilter:
         self._columns = columns
         self.number = bounds.column
         self._lowest, self._highest = max(bounds.lowest, LOWEST_NUMBER), bounds.highest
+        self.missing_matches = bounds.missing_matches
+        self._missing_end = 0
+        """Rank behind the rows without a number, in the index of the number, if they pass. Set by ``count``."""
         self.rank_range = (0, 0)
         """Rank range (start, end) of the rows that pass, in the index of the number. Set by ``count``."""
 
@@ -46,22 +49,30 @@ class RangeFilter:
         """Return the number of rows that pass."""
         self.index = self._indexes.by_number(self.number)
         start, end = self.rank_range = self.index.between(self._lowest, self._highest, 0, len(self.index.slots))
-        return end - start
+        if self.missing_matches:
+            self._missing_end = self.index.between(LOWEST, LOWEST, 0, len(self.index.slots))[1]
+        return end - start + self._missing_end
 
     def rows(self) -> Slots:
         """Return the rows that pass. Call ``count`` before."""
         start, end = self.rank_range
-        return self.index.slots[start:end]
+        rows = self.index.slots[start:end]
+        return np.concatenate((self.index.slots[: self._missing_end], rows)) if self.missing_matches else rows
 
     def test(self, slots: Slots) -> Mask:
         """Test whether each of the rows passes."""
         numbers = self._columns.numbers[self.number].take(slots)
         passes = numbers >= self._lowest
-        return passes if self._highest == inf else passes & (numbers <= self._highest)
+        if self._highest != inf:
+            passes &= numbers <= self._highest
+        return passes | (numbers == LOWEST) if self.missing_matches else passes
 
     def mark(self, out: Mask) -> Mask:
         """Set each element of ``out`` to whether the row in the slot passes. Undefined without an active row."""
-        return self._indexes.quantized(self.number).mark(self._lowest, self._highest, out)
+        marks = self._indexes.quantized(self.number).mark(self._lowest, self._highest, out)
+        if self.missing_matches:
+            marks[self.index.slots[: self._missing_end]] = True
+        return marks
 
 
 class ValueFilter:
@@ -175,7 +186,7 @@ class FilterPlan:
         for each in query.filters:
             if isinstance(each, Equality):
                 values.append(each)
-            elif each.column == indexes.order:
+            elif each.column == indexes.order and not each.missing_matches:
                 bounds = each
             else:
                 ranges.append(RangeFilter(indexes, columns, each))

@@ -63,7 +63,7 @@ def find_matches(query: Query, key: str, indexes: Indexes, columns: Columns) -> 
         return NO_MATCHES
     narrowest = plan.counted[counts.index(fewest)] if counts else None
     if isinstance(narrowest, RangeFilter):
-        if len(plan.all) == 1 and narrowest.index is order:
+        if len(plan.all) == 1 and narrowest.index is order and not narrowest.missing_matches:
             return _slice(order, *narrowest.rank_range, query)
     elif isinstance(narrowest, ValueFilter) and _may_merge(query, fewest, indexes, columns):
         return _merge(order, narrowest.runs(), plan.remaining(narrowest), query)

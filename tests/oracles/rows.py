@@ -43,7 +43,9 @@ def matches(projection: type[Projection[Any, Any]], key: str, row: Any, query: Q
             continue
         value = getattr(row, each.column)
         if value is None:
-            return False
+            if isinstance(each, Equality) or not each.missing_matches:
+                return False
+            continue
         if isinstance(each, Equality):
             if as_text(value, projection.columns[each.column].declared.case) not in each.values:
                 return False
@@ -55,12 +57,13 @@ def matches(projection: type[Projection[Any, Any]], key: str, row: Any, query: Q
 def asked(projection: type[Projection[Any, Any]], query: Query) -> Query:
     """Return the query that a client asks for by these bounds: a bound at the end of its scale excludes no row."""
     read = [each if isinstance(each, Equality) else _bounds(projection, each) for each in query.filters]
-    return query._replace(filters=tuple(each for each in read if each[1:] != (-inf, inf)))
+    return query._replace(filters=tuple(each for each in read if each[1:3] != (-inf, inf)))
 
 
 def _bounds(projection: type[Projection[Any, Any]], each: Range) -> Range:
     start, end = projection.columns[each.column].scale
-    return Range(each.column, each.lowest if each.lowest > start else -inf, each.highest if each.highest < end else inf)
+    lowest, highest = each.lowest if each.lowest > start else -inf, each.highest if each.highest < end else inf
+    return each._replace(lowest=lowest, highest=highest)
 
 
 def sort_value(projection: type[Projection[Any, Any]], row: Any, column: str | None) -> Any:

@@ -199,6 +199,9 @@ ALL = {"AAPL", "XOM", "NVDA"}
         ("symbols=aapl,nvda&page=0&per_page=1000&unknown=1", {"AAPL", "NVDA"}),
         ("confidence_min=0.82", {"AAPL"}),
         ("rs_min=1.2", {"AAPL", "XOM"}),
+        ("rs_min=1.0", ALL),
+        ("vol_min=1&rsi_range=50,50", {"NVDA"}),
+        ("rsi_range=0,49.9", set()),
     ],
 )
 def test_a_scan_of_the_pages_selects_what_they_mean(client: httpx.Client, query: str, symbols: set[str]) -> None:

@@ -1,6 +1,7 @@
 """The matching of detections with alerts: an alert matches what the scan would have shown when it was recorded."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +24,10 @@ from infra.alerting.matching import (
 from projections.base import encode_row
 from projections.patterns import ActivePatterns, PatternRow
 from projections.workspaces import AlertRow, PresetRow, WatchlistRow, WorkspaceRow
+from readapi.compatibility.tickstock.shown_values import SHOWN_VALUES
 from readapi.patterns.list_filters import as_query_parameters
 from readapi.patterns.scan_parameters import ScanParameters
+from readapi.read_models.filter_parameters import AS_THEY_ARE
 from readapi.replica.replica import Replica
 from tests.catalogue import CatalogueFixture, symbol_row
 from tests.events import NOON, pattern_detected, pattern_expired, pattern_updated
@@ -63,8 +66,8 @@ presets = st.fixed_dictionaries(
         "universe": st.just(["leaders"]),
         "watchlist": st.just(WATCHLIST),
         "confidence_min": st.sampled_from((0, 0.5, 0.8)),
-        "rs_min": st.sampled_from((0, 1.2)),
-        "vol_min": st.sampled_from((0, 1.2)),
+        "rs_min": st.sampled_from((0, 1, 1.2)),
+        "vol_min": st.sampled_from((0, 1, 1.2)),
         "rsi_range": st.sampled_from(([0, 100], [30, 70], [0, 70])),
         "sort_by": st.just("symbol"),
         "per_page": st.just(1),
@@ -84,28 +87,39 @@ def entry(event: Event, recorded_at: float = RECORDED_AT) -> LogEntry:
     return LogEntry(7, event.stream, 1, topic_of(type(event)), event.event_id, recorded_at, encode(event))
 
 
-def matches(row: WorkspaceRow, detection: Detection) -> bool:
-    compiled = [(source, compile_filters(source, CATALOGUE)) for source in sources_of(row)]
+def matches(row: WorkspaceRow, detection: Detection, shown_values: Mapping[str, float] = AS_THEY_ARE) -> bool:
+    compiled = [(source, compile_filters(source, CATALOGUE, shown_values)) for source in sources_of(row)]
     assert len(compiled) == 1
     return list(matching(detection, compiled)) != []
 
 
-def is_scanned(row: PatternRow, parameters: dict[str, Any], watched: frozenset[str] | None) -> bool:
+def is_scanned(
+    row: PatternRow, parameters: dict[str, Any], watched: frozenset[str] | None, shown_values: Mapping[str, float]
+) -> bool:
     """Return whether the scan shows the row at the moment of the recording."""
     replica = Replica(ActivePatterns())
     replica.put("market-0", [(row.id, encode_row(row, 1))])
-    query = ScanParameters.model_validate(as_query_parameters(parameters)).query(RECORDED_AT, CATALOGUE, watched)
+    asked = ScanParameters.model_validate(as_query_parameters(parameters))
+    query = asked.query(RECORDED_AT, CATALOGUE, watched, shown_values)
     return asyncio.run(replica.page(query)).total == 1
 
 
-@given(detections, presets)
+@given(detections, presets, st.sampled_from((AS_THEY_ARE, SHOWN_VALUES)))
 def test_an_alert_matches_a_detection_exactly_if_the_scan_shows_it(
-    event: PatternDetected, parameters: dict[str, Any]
+    event: PatternDetected, parameters: dict[str, Any], shown_values: Mapping[str, float]
 ) -> None:
     [detection] = detections_of("market-0", [entry(event)])
     watched = frozenset(("AAPL", "TPC"))
-    expected = is_scanned(detection.row, parameters, watched if "watchlist" in parameters else None)
-    assert matches(workspace(parameters, watched=["AAPL", "TpC"]), detection) is expected
+    expected = is_scanned(detection.row, parameters, watched if "watchlist" in parameters else None, shown_values)
+    assert matches(workspace(parameters, watched=["AAPL", "TpC"]), detection, shown_values) is expected
+
+
+def test_an_alert_compares_the_numbers_that_the_api_shows() -> None:
+    [detection] = detections_of("market-0", [entry(pattern_detected())])
+    preset = workspace({"confidence_min": 0, "rs_min": 1.0, "vol_min": 1.0, "rsi_range": [40, 60]})
+    assert detection.row.rsi is None
+    assert matches(preset, detection, SHOWN_VALUES)
+    assert not matches(preset, detection)
 
 
 def test_only_detections_after_the_alert_count() -> None:
@@ -132,7 +146,7 @@ def test_updates_ends_and_detections_from_the_future_are_no_detections() -> None
 def test_a_delivery_has_the_same_id_whenever_the_event_is_matched_and_bounded_bytes() -> None:
     large = pattern_detected(event_id="e", extra={"note": "x" * MAX_PATTERN_BYTES})
     [detection] = detections_of("market-0", [entry(large)])
-    compiled = [(source, compile_filters(source, CATALOGUE)) for source in sources_of(workspace({}))]
+    compiled = [(source, compile_filters(source, CATALOGUE, AS_THEY_ARE)) for source in sources_of(workspace({}))]
     [first], [again] = deliveries_of(detection, compiled), deliveries_of(detection, compiled)
     assert first.id == again.id
     assert orjson.loads(bytes(first.pattern)) == orjson.loads(orjson.dumps(replace(detection.row, extra={})))

@@ -1,10 +1,20 @@
 """The parameters of subscriptions to several topics, as OpenAPI describes them."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from readapi.http.parameters import optional_schema
+import pytest
+
+from projections.queries import ALWAYS, matcher
+from projections.registry import READ_MODELS
+from readapi.compatibility.tickstock.shown_values import SHOWN_VALUES
+from readapi.http.parameters import optional_schema, parse_parameters
+from readapi.push.pattern_parameters import PatternSubscriptionParameters
 from readapi.push.subscription_parameters import TopicsParameters, topic_parameters
 from readapi.push.topics import topics_of
+from readapi.read_models.filter_parameters import AS_THEY_ARE
+from tests.catalogue import CatalogueFixture
+from tests.events import pattern_detected
 from tests.push import TOPICS
 
 
@@ -54,3 +64,15 @@ def test_the_parameters_of_the_scan_keep_their_meaning_beside_those_of_the_colum
         "description": "``patterns``: Lowest confidence, from 0 to 1. 0 is no bound.",
     }
     assert {"symbols", "sectors", "watchlist", "confidence_max", "rsi_range", "sector"} <= properties.keys()
+
+
+@pytest.mark.parametrize(("shown_values", "matches"), [(SHOWN_VALUES, True), (AS_THEY_ARE, False)])
+def test_a_subscription_compares_the_numbers_that_the_api_shows(
+    shown_values: Mapping[str, float], matches: bool
+) -> None:
+    topic = topics_of(READ_MODELS, shown_values)["patterns"]
+    parameters = {"rs_min": "1.0", "rsi_range": "40,60", "relative_volume_max": "1.0"}
+    asked = parse_parameters(PatternSubscriptionParameters, parameters)
+    subscription = asked.subscription(topic, parameters, CatalogueFixture([], {}).catalogue, None)
+    row = topic.projection.evolve(None, pattern_detected())
+    assert matcher(topic.projection, subscription.filters, ALWAYS)(row.id, row) is matches

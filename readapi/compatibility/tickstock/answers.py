@@ -5,14 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from readapi.compatibility.tickstock.figures import PatternFigures
+from readapi.compatibility.tickstock.shown_values import SHOWN_VALUES
 
 Document = dict[str, Any]
 
-DEFAULT_FACTOR = "1.0x"
-"""Relative strength and volume of a pattern whose message has no indicators."""
-
-DEFAULT_RSI = 50.0
-"""RSI of a pattern whose message has no indicators."""
+_FACTORS = {"rs": "relative_strength", "vol": "relative_volume"}
+"""Member of a pattern -> its column."""
 
 NO_PAGE = {"page": 0, "per_page": 0, "total": 0, "pages": 0}
 """The pagination of a scan that was refused."""
@@ -43,9 +41,9 @@ def _pattern(row: Document) -> Document:
         "volume": row.get("relative_volume"),
         "timestamp": row.get("detected_at"),
     }
-    indicators = {"rs": row["rs"] or DEFAULT_FACTOR, "vol": row["vol"] or DEFAULT_FACTOR}
-    if row.get("rsi", DEFAULT_RSI) is None:
-        indicators["rsi"] = DEFAULT_RSI
+    indicators: Document = {name: row[name] or f"{SHOWN_VALUES[column]:.1f}x" for name, column in _FACTORS.items()}
+    if "rsi" in row:
+        indicators["rsi"] = SHOWN_VALUES["rsi"] if row["rsi"] is None else row["rsi"]
     return row | indicators | (raw if "pattern_type" in row else {})
 
 
