@@ -9,9 +9,11 @@ on each primary, and must hear all of them.
 """
 
 import time
+from collections.abc import Callable
 from threading import Event
 
 import structlog
+from eventsourcing.persistence import PersistenceError
 from redis import Redis, RedisCluster
 from redis.client import PubSub
 from redis.exceptions import RedisError
@@ -63,16 +65,28 @@ class PubsubListener:
         client: The client that publishes the canaries and stores the gaps.
         intake: The intake, which also counts.
         process: The name of this recorder.
+        last_recorded: Returns the time of the last event that arrived over pub/sub, in epoch seconds, or None. It tells
+            when the gap before the first subscription began if Redis has lost the heartbeats of earlier recorders.
     """
 
-    def __init__(self, subscriber: RedisClient, client: RedisClient, intake: Intake, process: str) -> None:
+    def __init__(
+        self,
+        subscriber: RedisClient,
+        client: RedisClient,
+        intake: Intake,
+        process: str,
+        last_recorded: Callable[[], float | None],
+    ) -> None:
         self._subscriber = subscriber
         self._client = client
         self._intake = intake
         self._process = process
+        self._last_recorded = last_recorded
         self._canary_channel = CANARY_PREFIX + process
         self._outage = OutageLog("pub/sub interrupted, messages may be missed", "pub/sub resumed")
         self._reason = "no recorder was running"
+        self._heard_before: float | None = None
+        """Epoch seconds up to which earlier or other recorders are known to have heard messages."""
         self._heard_until: float | None = None
         """Moment on the monotonic clock up to which all messages were heard. None: this process has not heard any."""
         self._waiting_since: float | None = None
@@ -90,9 +104,12 @@ class PubsubListener:
         """Listen until ``stop`` is set."""
         while not stop.is_set():
             try:
+                if self._heard_until is None:
+                    # Before the subscription, because the last recorded event must not be of this recorder.
+                    self._heard_before = self._find_last_hearing()
                 with open_pubsub(self._subscriber) as pubsub:
                     self._listen(pubsub, stop)
-            except (RedisError, DeafError) as error:
+            except (RedisError, PersistenceError, DeafError) as error:
                 self._reason = " ".join(str(error).split())
                 self.progress.failed(error)
                 self._outage.failed(error)
@@ -184,19 +201,19 @@ class PubsubListener:
 
     def _end_gap(self, subscribed_at: float) -> None:
         """Note the gap before this moment. The server has confirmed all subscriptions some time after the request."""
-        now, is_first = time.monotonic(), self._heard_until is None
-        seconds = self._seconds_unheard() if self._heard_until is None else now - self._heard_until
+        ended, is_first = time.time(), self._heard_until is None
+        began = self._heard_before if self._heard_until is None else ended - (time.monotonic() - self._heard_until)
         self._heard_until = subscribed_at
-        if seconds is not None:
-            ended = time.time()
-            gap = Gap(WAY, self._process, round(ended - seconds, 3), round(ended, 3), self._reason, others=0)
+        if began is not None:
+            gap = Gap(WAY, self._process, round(min(began, ended), 3), round(ended, 3), self._reason, others=0)
             self._new_gaps.append(NewGap(gap, is_first))
-            logger.warning("gap in listening to pub/sub", seconds=round(seconds, 3), reason=gap.reason)
+            logger.warning("gap in listening to pub/sub", seconds=round(ended - began, 3), reason=gap.reason)
 
-    def _seconds_unheard(self) -> float | None:
-        """Return the seconds since another recorder last heard messages, or None if no other recorder is known."""
+    def _find_last_hearing(self) -> float | None:
+        """Find the time in epoch seconds up to which any recorder has heard messages. None: no recorder is known."""
         ages = read_liveness(self._client, [WAY])[WAY].ages
-        return min((age for process, age in ages.items() if process != self._process), default=None)
+        others = [age for process, age in ages.items() if process != self._process]
+        return time.time() - min(others) if others else self._last_recorded()
 
     def _store_gaps(self) -> None:
         """Store and correct the new gaps. A full server refuses them: the next canary tries again."""

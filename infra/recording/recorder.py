@@ -15,7 +15,7 @@ from domain.announcements import DeadLetter, Message, Receipt, RecordedEvent
 from domain.codec import encode, topic_of
 from domain.default_expiry import add_default_end
 from domain.events import Event, UndatedExpiry
-from domain.origins import format_origin
+from domain.origins import format_origin, parse_origin
 from domain.streams import log_of
 from domain.wire import DEFAULT_CONVENTIONS, Bounds, Conventions, ReadResult, Refusal, preview, read, shorten
 from infra.log.bounds import split_by_bytes
@@ -24,6 +24,9 @@ from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
 from infra.recording.undated_expiries import append_undated, in_waves
 
 logger = structlog.get_logger()
+
+SEARCHED_EVENTS = 1_000
+"""Number of events at the end of a partition among which the last event of a way is searched."""
 
 
 class Recorder:
@@ -98,6 +101,26 @@ class Recorder:
             PersistenceError: The log cannot append.
         """
         return [event for event in self._append([_new_event(event, origin) for event in events], events) if event]
+
+    def last_recorded(self, via: str) -> float | None:
+        """Return the time of the last event that arrived by a way, in epoch seconds. None: no such event was found.
+
+        A server that has lost events gets them back from the archive before the search. The search covers the last
+        ``SEARCHED_EVENTS`` events of each partition.
+
+        Args:
+            via: The way: ``http``, ``pubsub`` …
+
+        Raises:
+            RedisError: The log cannot be read.
+            PersistenceError: The log cannot be opened.
+        """
+        times: list[float] = []
+        for log in self._logs.values():
+            log.open()
+            entries = log.read(log.head() - SEARCHED_EVENTS, SEARCHED_EVENTS)
+            times += [entry.recorded_at for entry in entries if parse_origin(entry.origin).via == via]
+        return max(times, default=None)
 
     def _read(self, message: Message) -> ReadResult:
         # Not the time of receipt: the producer chooses it by the id of an entry of the ingest stream.

@@ -1,5 +1,6 @@
 """The recorder role: listen to pub/sub, read the ingest stream, and write the counters of both to Redis."""
 
+from functools import partial
 from threading import Event, Thread
 
 import structlog
@@ -35,7 +36,7 @@ def run_recorder(
     """
     process = process_name()
     reader = IngestReader(client, recorder, process, batch_size)
-    listener = PubsubListener(subscriber, client, intake, process)
+    listener = PubsubListener(subscriber, client, intake, process, partial(recorder.last_recorded, WAY))
     counters = CountersFlush(client, {"pubsub": intake.counts, "stream": reader.counts})
     hearing = [listener.progress, intake.progress]
     heartbeats = Heartbeats(

@@ -103,7 +103,7 @@ def test_a_message_on_a_further_channel_is_heard_once(redis: Redis, monkeypatch:
         return [Receipt((), (), None) for _ in messages]
 
     with running_intake(Intake(record, backlog=100, batch_size=10, batch_seconds=0)) as intake:
-        listener = PubsubListener(redis, redis, intake, "recorder")
+        listener = PubsubListener(redis, redis, intake, "recorder", lambda: None)
         thread = Thread(target=listener.run, args=(stop,))
         thread.start()
         wait_until(lambda: redis.publish("tickstock.daily", b"first"), "the listener has subscribed")
@@ -124,7 +124,7 @@ def test_a_full_backlog_delays_pubsub_messages_then_drops_and_counts_them(
     monkeypatch.setattr(pubsub_listener, "BACKLOG_WAIT_SECONDS", 0.2)
     recorder, stop = BlockedRecorder(), Event()
     with running_intake(Intake(recorder.record, backlog=2, batch_size=1, batch_seconds=0)) as intake:
-        listener = Thread(target=PubsubListener(redis, redis, intake, "recorder").run, args=(stop,))
+        listener = Thread(target=PubsubListener(redis, redis, intake, "recorder", lambda: None).run, args=(stop,))
         listener.start()
         wait_until(lambda: redis.publish(PATTERNS, b"{}"), "the listener has subscribed")
         assert recorder.entered.wait(10)
