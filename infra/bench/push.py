@@ -4,6 +4,7 @@ import multiprocessing
 import re
 import resource
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -60,6 +61,10 @@ class PushMeasurement(NamedTuple):
     """Number of clients that the API dropped because they were too slow."""
     closed: int
     """Number of connections that closed before the end."""
+    published: dict[int, float]
+    """For each published detection, identified by its epoch millisecond, the time before its XADD in epoch seconds."""
+    arrivals: dict[int, list[float]]
+    """For each published detection the times at which clients received it, in epoch seconds."""
 
 
 def check_open_files(connections: int) -> None:
@@ -161,17 +166,16 @@ _DETECTED = re.compile(rb'"id":"[A-Z]+:\w+:daily:([0-9]+)"')
 def _summarize(
     published: dict[int, float], received: ReceivedMessages, connections: int, seconds: float, dropped: int
 ) -> PushMeasurement:
-    times: list[float] = []
+    arrivals: defaultdict[int, list[float]] = defaultdict(list)
     messages = size = 0
     for body, moments in received.messages.items():
-        sent = [
-            published[millisecond] for digits in _DETECTED.findall(body) if (millisecond := int(digits)) in published
-        ]
+        sent = [millisecond for digits in _DETECTED.findall(body) if (millisecond := int(digits)) in published]
         if sent:
             messages += len(moments)
             size += len(moments) * len(body)
-            times += [moment - began for began in sent for moment in moments]
-    times.sort()
+        for millisecond in sent:
+            arrivals[millisecond] += moments
+    times = sorted(moment - published[sent] for sent, moments in arrivals.items() for moment in moments)
     if not times:
         raise BenchmarkError("The clients received no change.")
     return PushMeasurement(
@@ -184,6 +188,8 @@ def _summarize(
         len(published) * connections - len(times),
         dropped,
         received.closed,
+        published,
+        arrivals,
     )
 
 

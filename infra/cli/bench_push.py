@@ -12,6 +12,7 @@ import typer
 from infra.bench import push as push_bench
 from infra.bench.errors import BenchmarkError
 from infra.bench.processes import answers, benchmark_servers, start_module
+from infra.bench.push_stages import Stage, measure_stages
 from infra.cli.output import JsonOption, print_json, print_table
 from infra.embedded.tcp_ports import find_free_port
 from infra.settings import Settings
@@ -32,7 +33,7 @@ def push(
     transport: Annotated[Transport, typer.Option(help="Transport of the clients.")] = Transport.WEBSOCKET,
     json: JsonOption = False,
 ) -> None:
-    """Measure the milliseconds from the XADD of a producer to the sockets of all clients, and the limit.
+    """Measure the milliseconds from the XADD of a producer to the sockets of all clients, by stage, and the limit.
 
     Example: tickview bench push --connections 2000 --rate 100
     """
@@ -46,6 +47,7 @@ def push(
             roles.enter_context(start_module(("infra.cli", *role), role_settings))
         _wait_for_patterns(port, patterns)
         pushed = push_bench.measure(client, port, connections, transport.value, rate, seconds)
+        stages = measure_stages(client, settings, pushed.published, pushed.arrivals)
         roles.close()
         limit = push_bench.measure_limit(
             find_free_port("127.0.0.1"), connections, transport.value, round(pushed.message_bytes), seconds
@@ -63,10 +65,13 @@ def push(
         "limit_messages_per_second": round(limit),
         "share": f"{pushed.messages_per_second / limit:.0%}",
     }
+    stage_rows = [stage._asdict() for stage in stages]
     if json:
-        print_json({"connections": connections, "patterns": patterns, "transport": transport.value, **row})
+        options = {"connections": connections, "patterns": patterns, "transport": transport.value}
+        print_json({**options, **row, "stages": stage_rows})
     else:
         print_table(list(row), [row], "")
+        print_table(list(Stage._fields), stage_rows, "")
 
 
 def _wait_for_patterns(port: int, patterns: int) -> None:

@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -21,6 +22,12 @@ def test_bench_push_measures_messages_and_latencies(transport: str) -> None:
     assert 0 < result["p50_ms"] <= result["p99_ms"] <= result["max_ms"]
     assert (result["missing"], result["dropped"], result["closed"]) == (0, 0, 0)
     assert result["limit_messages_per_second"] > 0
+    stages = result["stages"]
+    assert len(stages) == 4
+    for before, after in pairwise(stages):
+        assert before["total_p50_ms"] <= after["total_p50_ms"]
+    assert stages[-1]["total_p99_ms"] <= result["max_ms"]
+    assert stages[0]["total_p50_ms"] == stages[0]["p50_ms"]
 
 
 def test_more_connections_than_the_limit_of_open_files_are_refused_in_one_line() -> None:
