@@ -6,18 +6,18 @@ from typing import Any
 
 import structlog
 
-from domain.streams import market_logs
+from domain.streams import OPERATIONS_LOG, USERS_LOG
 from infra.access.open_guard import open_guard
 from infra.composition import (
     Stores,
     check_partitions,
     open_dead_letters,
-    open_logs,
     open_recorder,
     open_stores,
+    unchecked_logs,
     unopened_stores,
 )
-from infra.log.event_log import EventLog
+from infra.log.directory import LogDirectory
 from infra.operations.commands import release_code
 from infra.processes.errors import UnreachableServerError
 from infra.read_models.row_queries import RedisRowQueries
@@ -56,7 +56,7 @@ class Service:
 
     stores: Stores
     guard: Guard
-    market_logs: Mapping[str, EventLog]
+    logs: LogDirectory
     dead_letters: DeadLetters
     recorder: Recorder
     code: Mapping[str, ProjectionCode]
@@ -94,7 +94,7 @@ def prepare_service(settings: Settings) -> Service:
 
 
 def _service(stores: Stores, guard: Guard, open_queries: OpenStoredQueries) -> Service:
-    logs = open_logs(stores, market_logs(stores.settings.partitions))
+    logs = unchecked_logs(stores, USERS_LOG, OPERATIONS_LOG)
     dead_letters = open_dead_letters(stores)
     recorder = open_recorder(stores, logs, dead_letters)
     return Service(stores, guard, logs, dead_letters, recorder, release_code(), open_queries)

@@ -61,7 +61,7 @@ async def following(url: str) -> AsyncIterator[LiveReadModels]:
     async with connect_async(url) as client:
 
         def open_live(projection: Projection[Any, Any]) -> LiveReadModel:
-            return LiveReadModel(projection, LOGS, lambda build: RedisRowQueries(client, projection, build, LOGS))
+            return LiveReadModel(projection, LOGS, lambda build, logs: RedisRowQueries(client, projection, build, logs))
 
         read_models = LiveReadModels(open_live(ActivePatterns()), open_live(Backtests()))
         follower = ChangesFollower(client, read_models, RedisFreshness())
