@@ -1,11 +1,15 @@
 """The event logs of one process by name. The partitions of the market log can become more while the process runs."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from domain.partitions import Partitions
 from infra.log.event_log import EventLog
 from infra.log.partitions import read_partitions, seal, store_partitions
 from infra.redis.connections import RedisClient
+
+SEALS_AT_ONCE = 16
+"""Highest number of partitions that are sealed at the same time."""
 
 
 class LogDirectory(Mapping[str, EventLog]):
@@ -75,8 +79,9 @@ class LogDirectory(Mapping[str, EventLog]):
         """
         self.adopt(store_partitions(self._client, self._partitions.merged(partitions)))
         raised = self._partitions
-        for log in self._market.values():
-            seal(log, raised)
+        # Each seal waits until it is durable.
+        with ThreadPoolExecutor(SEALS_AT_ONCE, thread_name_prefix="seal") as threads:
+            list(threads.map(lambda log: seal(log, raised), self._market.values()))
 
     def __getitem__(self, name: str) -> EventLog:
         return self._market[name] if name in self._market else self._others[name]
