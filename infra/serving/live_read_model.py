@@ -67,9 +67,10 @@ class LiveReadModel:
             timeout: Seconds to wait at most.
 
         Returns:
-            The live build, or None if it did not reach the positions in time or does not fold one of the logs.
+            The live build, or None if it did not reach the positions in time or does not fold one of the logs. A
+            partition that is not known may just have been added, and is waited for.
         """
-        if not positions.keys() <= set(self.logs):
+        if not all(map(self._folds, positions)):
             return None
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -176,4 +177,4 @@ class LiveReadModel:
 
 
 def _has_reached(folded: Positions, positions: Positions) -> bool:
-    return all(folded[log] >= position for log, position in positions.items())
+    return all(folded.get(log, -1) >= position for log, position in positions.items())
