@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 from domain.partitions import Partitions
 from infra.log.event_log import EventLog
@@ -36,6 +37,7 @@ class LogDirectory(Mapping[str, EventLog]):
         self._market: dict[str, EventLog] = {}
         self._others = {name: open_log(name) for name in others}
         self._partitions = partitions
+        self._lock = Lock()
         self.adopt(partitions)
 
     @property
@@ -55,9 +57,11 @@ class LogDirectory(Mapping[str, EventLog]):
 
     def adopt(self, partitions: Partitions) -> None:
         """Open the partitions that a raised number adds."""
-        merged = self._partitions.merged(partitions)
-        self._market = {name: self._market.get(name) or self._open_log(name) for name in merged.names}
-        self._partitions = merged
+        with self._lock:
+            merged = self._partitions.merged(partitions)
+            # The logs come first: a thread that sees the number finds them.
+            self._market = {name: self._market.get(name) or self._open_log(name) for name in merged.names}
+            self._partitions = merged
 
     def refresh(self) -> None:
         """Read the number of partitions, and open those that were added. Raises RedisError."""

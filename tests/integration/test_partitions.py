@@ -36,7 +36,7 @@ from projections.base import decode_row
 from projections.ports import Segment
 from projections.registry import READ_MODELS
 from projections.versions import Build
-from tests.archiving import archive_to_end
+from tests.archiving import archive_to_end, archived_log
 from tests.events import new_events, pattern_detected
 from tests.logs import open_directory
 from tests.processes.histories import random_history
@@ -310,6 +310,17 @@ def test_an_archive_of_an_older_backup_gets_the_raised_number_back(
     logs.raise_partitions(Partitions(4, 2))
     redis.hdel(logs["market-0"].keys.meta, "reign")
     logs["market-0"].open()
+    with database.connection() as connection:
+        assert connection.execute("SELECT partitions, created FROM tickview.families").fetchall() == [(4, 2)]
+
+
+def test_an_archive_that_begins_after_a_raise_has_the_raised_number(redis: Redis, database: Database) -> None:
+    fix_partitions(redis, 2)
+    logs = open_directory(redis, 2)
+    raise_partitions(logs, None, check_raise(logs, None, 4))
+    record(recorder_of(logs), "A", "B", "C")
+    log = archived_log(redis, database)
+    assert archive_to_end(database, log) == log.head()
     with database.connection() as connection:
         assert connection.execute("SELECT partitions, created FROM tickview.families").fetchall() == [(4, 2)]
 
