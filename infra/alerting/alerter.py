@@ -1,7 +1,7 @@
 """The alerter: leases the partitions of the market log, and runs the alerts of each partition that it has."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any, NamedTuple

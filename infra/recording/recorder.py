@@ -124,7 +124,7 @@ class Recorder:
             PersistenceError: The log cannot be opened.
         """
         times: list[float] = []
-        for log in self._logs.values():
+        for log in self._logs.market.values():
             log.open()
             entries = log.read(log.head() - SEARCHED_EVENTS, SEARCHED_EVENTS)
             times += [entry.recorded_at for entry in entries if parse_origin(entry.origin).via == via]

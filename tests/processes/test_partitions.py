@@ -168,6 +168,8 @@ def test_a_killed_raise_under_load_is_finished_and_a_replay_across_it_differs_in
             "the scan has every pattern of all partitions",
         )
         wait_until_archived(client)
+        past = client.get("/api/patterns/scan", params={**every, "as_of": time.time() - 1})
+        assert past.json()["pagination"]["total"] == expected, past.text
         new = last[0].removeprefix("symbol-")
         [shown] = client.get("/api/patterns/scan", params={"symbols": new}).json()["patterns"][:1]
         history = client.get(f"/api/patterns/{shown['id']}").json()["events"]
