@@ -18,6 +18,7 @@ Command = Literal[
     "forget-user",
     "create-token",
     "revoke-token",
+    "raise-partitions",
     "rebuild-history",
     "verify-archive",
     "check-heads",

@@ -4,7 +4,7 @@ The functions are in the order of their dependencies. A role calls each function
 and passes the result to the next functions.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -12,10 +12,12 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from domain.horizon import Horizon
-from domain.streams import OPERATIONS_LOG, USERS_LOG, market_logs
+from domain.partitions import Partitions
+from domain.streams import OPERATIONS_LOG, USERS_LOG
 from domain.wire import Bounds, Conventions
 from infra.archive.log_archive import PostgresArchive
 from infra.embedded import find_servers
+from infra.log.directory import LogDirectory
 from infra.log.durability import check_durability
 from infra.log.errors import UnsuitableServerError
 from infra.log.event_log import EventLog
@@ -168,42 +170,61 @@ def open_archive(stores: Stores) -> PostgresArchive | None:
 
 def open_logs(stores: Stores, names: Iterable[str]) -> dict[str, EventLog]:
     """Return the named event logs, with the archive behind them where there is one. Nothing connects yet."""
+    open_log = _log_opener(stores)
+    return {name: open_log(name) for name in names}
+
+
+def _log_opener(stores: Stores) -> Callable[[str], EventLog]:
     archive, options = open_archive(stores), LogOptions.from_settings(stores.settings)
-    return {name: EventLog(stores.redis, name, options, archive=archive) for name in names}
+    return lambda name: EventLog(stores.redis, name, options, archive=archive)
 
 
-def open_market_logs(stores: Stores) -> dict[str, EventLog]:
-    """Open all partitions of the market log. The first process to do so fixes their number.
+def unchecked_logs(stores: Stores, *others: str, partitions: Partitions | None = None) -> LogDirectory:
+    """Return the partitions of the market log, and other logs. Nothing connects yet.
 
-    Raises:
-        StartupError: The market log has a number of partitions that differs from the setting.
+    Args:
+        stores: The servers.
+        others: The names of the other logs.
+        partitions: The number of partitions, if it is known. By default that of the settings, until it is checked.
     """
-    check_partitions(stores)
-    return open_logs(stores, market_logs(stores.settings.partitions))
+    known = partitions or Partitions.of(stores.settings.partitions)
+    return LogDirectory(stores.redis, _log_opener(stores), known, others)
 
 
-def check_partitions(stores: Stores) -> None:
-    """Check the number of partitions of the market log, or fix it.
+def open_market_logs(stores: Stores, *others: str) -> LogDirectory:
+    """Open all partitions of the market log, and other logs. The first process to do so fixes their number.
 
     Raises:
-        StartupError: The market log has a number of partitions that differs from the setting.
+        StartupError: The market log never had the number of partitions of the settings.
+    """
+    return unchecked_logs(stores, *others, partitions=check_partitions(stores))
+
+
+def check_partitions(stores: Stores) -> Partitions:
+    """Read the number of partitions of the market log, or fix it. A number that the log had before a raise fits, too.
+
+    Raises:
+        StartupError: The market log never had the number of partitions of the settings.
         RedisError: Redis cannot be reached.
     """
-    partitions = fix_partitions(stores.redis, stores.settings.partitions)
-    if partitions != stores.settings.partitions:
+    configured = stores.settings.partitions
+    partitions = fix_partitions(stores.redis, configured)
+    if not partitions.fits(Partitions.of(configured)):
+        advice = f"To raise their number, run `tickview partitions raise {configured}`. Else s"
         raise StartupError(
-            f"TICKVIEW_PARTITIONS={stores.settings.partitions}, but the market log has {partitions} partitions, "
-            f"and their number cannot change. Set TICKVIEW_PARTITIONS={partitions}."
+            f"TICKVIEW_PARTITIONS={configured}, but the market log has {partitions.number} partitions. "
+            f"{advice if configured > partitions.number else 'S'}et TICKVIEW_PARTITIONS={partitions.number}."
         )
+    return partitions
 
 
-def open_all_logs(stores: Stores) -> dict[str, EventLog]:
+def open_all_logs(stores: Stores) -> LogDirectory:
     """Open all partitions of the market log, and the logs of users and operators.
 
     Raises:
-        StartupError: The market log has a number of partitions that differs from the setting.
+        StartupError: The market log never had the number of partitions of the settings.
     """
-    return {**open_market_logs(stores), **open_logs(stores, [USERS_LOG, OPERATIONS_LOG])}
+    return open_market_logs(stores, USERS_LOG, OPERATIONS_LOG)
 
 
 def open_dead_letters(stores: Stores) -> DeadLetters:
@@ -217,13 +238,13 @@ def open_dead_letters(stores: Stores) -> DeadLetters:
     )
 
 
-def open_recorder(stores: Stores, market_logs: Mapping[str, EventLog], dead_letters: DeadLetters) -> Recorder:
+def open_recorder(stores: Stores, logs: LogDirectory, dead_letters: DeadLetters) -> Recorder:
     """Return a recorder that records messages in the market log, and refused messages as dead letters."""
     settings = stores.settings
     horizon = Horizon(settings.time_horizon, settings.expiry_horizon, settings.beyond_horizon == "clamp")
     conventions = Conventions.of(ZoneInfo(settings.producer_timezone), settings.tiers)
     bounds = Bounds(settings.max_message_bytes, horizon)
-    return Recorder(market_logs, dead_letters, bounds, conventions, settings.default_expiry)
+    return Recorder(logs, dead_letters, bounds, conventions, settings.default_expiry)
 
 
 def open_intake(recorder: Recorder, settings: Settings) -> Intake:

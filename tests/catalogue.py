@@ -26,8 +26,8 @@ class CatalogueFixture:
         self.put_symbols(*symbols)
         for key, members in (universes or {}).items():
             self.put_universe(key, *members)
-        self.live_symbols = LiveReadModel(Symbols(), LOGS, lambda _: self.symbols)
-        live_universes = LiveReadModel(Universes(), LOGS, lambda _: self.universes)
+        self.live_symbols = LiveReadModel(Symbols(), LOGS, lambda _build, _logs: self.symbols)
+        live_universes = LiveReadModel(Universes(), LOGS, lambda _build, _logs: self.universes)
         self.catalogue = Catalogue(
             ReadModel(Symbols(), self.live_symbols, 0), ReadModel(Universes(), live_universes, 0)
         )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import structlog
 from redis.exceptions import RedisError
 
+from domain.partitions import MAX_PARTITIONS
 from domain.streams import USERS_LOG
 from infra.alerting.active_alerts import ActiveAlerts
 from infra.alerting.partition import PartitionAlerts
@@ -19,7 +20,7 @@ from infra.alerts.queue import DeliveryQueue, segment_of
 from infra.alerts.webhook_client import WebhookClient
 from infra.heartbeats.heartbeats import Heartbeats
 from infra.heartbeats.progress import Progress
-from infra.log.event_log import EventLog
+from infra.log.directory import LogDirectory
 from infra.processes.outage import OutageLog
 from infra.read_models.row_queries import RedisRowQueries
 from infra.read_models.store import RedisStore
@@ -68,7 +69,7 @@ class Alerter:
         client: The client of the server that holds the read models and the queues.
         async_client: The same server, for the read models and for published alerts.
         owner: A name that no other process has.
-        logs: The partitions of the market log and the log of the users, by name.
+        logs: The partitions of the market log, also those that are added, and the log of the users.
         options: The options.
     """
 
@@ -77,14 +78,14 @@ class Alerter:
         client: RedisClient,
         async_client: AsyncRedisClient,
         owner: str,
-        logs: Mapping[str, EventLog],
+        logs: LogDirectory,
         options: AlertOptions,
     ) -> None:
         self._client = client
         self._async_client = async_client
         self._owner = owner
         self._users = logs[USERS_LOG]
-        self._logs = {name: log for name, log in logs.items() if name != USERS_LOG}
+        self._logs = logs
         self._options = options
         self._store = RedisStore(client)
         self._held: dict[str, tuple[Lease, PartitionAlerts, asyncio.Task[None]]] = {}
@@ -93,7 +94,7 @@ class Alerter:
     async def run(self, stop: Event) -> None:
         """Work until ``stop`` is set, then release all leases."""
         # Each partition blocks a thread while it waits for entries, and needs another one for its commits.
-        threads = ThreadPoolExecutor(3 * len(self._logs) + 8, thread_name_prefix="alerter")
+        threads = ThreadPoolExecutor(3 * MAX_PARTITIONS + 8, thread_name_prefix="alerter")
         asyncio.get_running_loop().set_default_executor(threads)
         follower, alerts = self._open_alerts()
         webhooks = WebhookClient(self._options.policy)
@@ -136,9 +137,9 @@ class Alerter:
 
     def _open_live(self, name: str) -> LiveReadModel:
         projection = READ_MODELS[name]
-        logs = [log for log in (*self._logs, USERS_LOG) if projection.folds(log)]
+        logs = tuple(filter(projection.folds, self._logs))
 
-        def open_queries(build: Build) -> Any:
+        def open_queries(build: Build, logs: Sequence[str]) -> Any:
             return RedisRowQueries(self._async_client, projection, build, logs)
 
         if projection.has_replica:
@@ -160,7 +161,9 @@ class Alerter:
             await asyncio.sleep(self._options.lease_seconds / 3)
 
     async def _renew(self, alerts: ActiveAlerts, sender: Sender) -> None:
-        names = list(self._logs)
+        await asyncio.to_thread(self._logs.refresh)
+        partitions = self._logs.market
+        names = list(partitions)
         segments = list(map(segment_of, names))
         leases = await asyncio.to_thread(self._store.lease, segments, self._owner, self._options.lease_seconds)
         for name, lease in zip(names, leases, strict=True):
@@ -170,7 +173,7 @@ class Alerter:
                 held = None
             if lease is not None and held is None:
                 queue = DeliveryQueue(self._client, lease)
-                partition = PartitionAlerts(self._logs[name], lease, queue, alerts, sender, self._users)
+                partition = PartitionAlerts(partitions[name], lease, queue, alerts, sender, self._users)
                 self._held[name] = (lease, partition, asyncio.create_task(partition.run()))
                 logger.info("alerts started", log=name, epoch=lease.epoch, checkpoint=lease.checkpoint)
 

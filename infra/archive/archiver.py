@@ -6,9 +6,10 @@ from datetime import date, datetime
 from psycopg import Connection
 
 from domain.log import LogEntry
-from domain.streams import USERS_LOG, user_of
+from domain.streams import USERS_LOG, is_market_log, user_of
 from infra.archive.leases import PostgresLease, advance_checkpoint, limit_waiting
 from infra.archive.months import create_month_partition, next_month, start_of_month
+from infra.archive.partitions import merge_archived
 from infra.archive.recovery import different_log_error, unknown_log_error
 from infra.archive.row_format import (
     COPY_HEADER,
@@ -20,6 +21,7 @@ from infra.archive.row_format import (
 )
 from infra.log.event_log import EventLog
 from infra.log.maintenance import ArchivedHead, LogState, log_state, mark_archived
+from infra.log.partitions import read_partitions
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from infra.user_keys.archived_keys import archive_keys
@@ -148,6 +150,7 @@ class Archiver:
         if not state.opened:
             self._log.open()
             state = log_state(self._log)
+        self._register_partitions()
         with self._database.connection() as connection:
             limit_waiting(connection)
             is_new = connection.execute(_INSERT_LOG, [self._log.name, state.id, state.epoch, GENESIS]).rowcount == 1
@@ -158,6 +161,13 @@ class Archiver:
             raise different_log_error(self._log.name, state.id, identity)
         mark_archived(self._log)
         return bytes(last_hash)
+
+    def _register_partitions(self) -> None:
+        """Add the number of partitions to the archive: it may have been raised before the log had an archive."""
+        known = read_partitions(self._log.client)
+        if known and is_market_log(self._log.name):
+            with self._database.connection() as connection:
+                merge_archived(connection, known)
 
     def _start_archive(self, connection: Connection, state: LogState) -> None:
         """Start at the first event of the log. The log may have been trimmed while it had another archive."""

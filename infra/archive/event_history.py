@@ -11,12 +11,14 @@ from psycopg.sql import SQL
 
 from domain.codec import decode
 from domain.log import LogEntry
-from domain.streams import USERS_LOG, is_market_log, log_of, symbol_stream
+from domain.partitions import Partitions
+from domain.streams import USERS_LOG, is_market_log, symbol_stream
 from infra.archive.archiver import ARCHIVE
 from infra.archive.event_pages import LOG_SCAN_LIMIT, READ_BATCH, archived_events, copy_events, first_within, log_events
 from infra.archive.row_format import ArchivedEvent, attribution
 from infra.archive.row_history.tables import HistoryTables, storable
 from infra.log.event_log import EventLog
+from infra.log.partitions import locate
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from infra.user_keys.key_store import UserKeys
@@ -130,7 +132,7 @@ class EventHistory:
                 f"{pattern_id!r} is not a pattern id. Write SYMBOL:pattern:tier:epoch millisecond of detection."
             )
         stream = symbol_stream(symbol)
-        log = log_of(stream, sum(map(is_market_log, self._logs)))
+        log = self._log_of(stream)
         unit, tables = storable(ActivePatterns().group_of(pattern_id)), HistoryTables(ActivePatterns)
         events: list[PastEvent] = []
         scanned = 0
@@ -149,6 +151,11 @@ class EventHistory:
             events = first_within([*events, *related], limit).events
             scanned, after = scanned + READ_BATCH, page.next
         return events
+
+    def _log_of(self, stream: str) -> str:
+        """Return the partition of a stream, which may have begun before the number of partitions was raised."""
+        logs = [log for name, log in self._logs.items() if is_market_log(name)]
+        return locate(logs[0].client, stream, Partitions(number=len(logs), created=1))
 
     def _first_positions(self, event_filter: EventFilter, after: Positions, checkpoints: Positions) -> dict[str, int]:
         """Return the logs that a filter selects, each with the position behind which a page begins."""

@@ -15,12 +15,15 @@ from psycopg import Connection
 from domain.codec import encode, topic_of
 from domain.events import OWN_IDS, PositionLost
 from domain.log import LogEntry
-from domain.streams import MARKET_LOG, USERS_LOG, is_market_log, log_stream
+from domain.partitions import Partitions
+from domain.streams import USERS_LOG, is_market_log, log_stream
+from infra.archive.partitions import merge_archived
 from infra.archive.row_format import parse_row, received_rows
 from infra.log.entries import read_untrimmed
 from infra.log.errors import LogDivergedError, LogNotOpenError
 from infra.log.handle import LogHandle
 from infra.log.maintenance import EventToRestore, LogState, log_state, open_without_archive, restore
+from infra.log.partitions import read_partitions, store_partitions
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from infra.read_models.checkpoints import fence_log, request_rebuilds
@@ -36,7 +39,6 @@ RESTORE_BATCH = 500
 
 _statements = load_statements(__package__)
 _FENCE_ARCHIVER = _statements["fence_archiver"]
-_STORE_PARTITIONS = _statements["store_partitions"]
 _LOCK_LOG_OPENING = _statements["lock_log_opening"]
 _SELECT_EVENT_ID = _statements["select_event_id"]
 _INSERT_LOSS = _statements["insert_loss"]
@@ -64,7 +66,7 @@ def open_log(database: Database, client: RedisClient, log: LogHandle, *, restore
         log: The log.
         restore_limit: Highest number of lost events that the log gets back in full. Readers find the events before
             them in the archive.
-        partitions: The configured number of partitions of the market log.
+        partitions: The configured number of partitions of the market log. It counts if Redis has no number.
 
     Raises:
         LogDivergedError: The log and the archive hold different events, or the number of partitions differs.
@@ -78,7 +80,7 @@ def open_log(database: Database, client: RedisClient, log: LogHandle, *, restore
         row = connection.execute(_FENCE_ARCHIVER, [log.name]).fetchone()
         archived = ArchivedState(*row) if row else None
         if is_market_log(log.name):
-            _check_partitions(connection, partitions)
+            _check_partitions(connection, client, partitions)
     if archived is None:
         if state.archived:
             raise unknown_log_error(log.name)
@@ -111,13 +113,13 @@ def different_log_error(log: str, log_id: str | None, archived_id: str) -> LogDi
     )
 
 
-def _check_partitions(connection: Connection, partitions: int) -> None:
-    row = connection.execute(_STORE_PARTITIONS, {"family": MARKET_LOG, "partitions": partitions}).fetchone()
-    if row and row[0] != partitions:
-        raise LogDivergedError(
-            f"TICKVIEW_PARTITIONS={partitions}, but the archive has {row[0]} partitions of the market log, and their "
-            f"number cannot change. Set TICKVIEW_PARTITIONS={row[0]}."
-        )
+def _check_partitions(connection: Connection, client: RedisClient, configured: int) -> None:
+    """Bring the numbers of partitions in Redis and in the archive to the same state. Either can have lost a raise."""
+    known = read_partitions(client) or Partitions.of(configured)
+    merged = merge_archived(connection, known)
+    if merged != known:
+        store_partitions(client, merged)
+        logger.warning("number of partitions restored from the archive", found=str(known), restored=str(merged))
 
 
 def _check_same_history(connection: Connection, log: LogHandle, state: LogState, archived: ArchivedState) -> None:

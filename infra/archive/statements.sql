@@ -166,12 +166,23 @@ UPDATE tickview.segments AS segment SET epoch = segment.epoch + 1, leased_until 
 FROM tickview.logs WHERE logs.log = segment.log AND segment.name = 'archive' AND segment.log = %s
 RETURNING logs.id, logs.epoch, segment.position;
 
--- name: store_partitions
--- Store the number of partitions of a log when the log is first opened.
--- Parameters: family (name of the log without partition), partitions.
--- Result: one row (partitions) if the number was stored before; else no row.
-WITH first AS (INSERT INTO tickview.families VALUES (%(family)s, %(partitions)s) ON CONFLICT DO NOTHING)
-SELECT partitions FROM tickview.families WHERE family = %(family)s;
+-- name: merge_partitions
+-- Merge a number of partitions of a log into the stored number. The present number never falls, the first never rises.
+-- Parameters: family (name of the log without partition), number (the present one), created (the first one).
+-- Result: one row (present number, first number); no row if the log never had a number of the given range.
+INSERT INTO tickview.families AS family (family, partitions, created)
+VALUES (%(family)s, %(number)s, %(created)s)
+ON CONFLICT (family) DO UPDATE SET
+    partitions = greatest(family.partitions, excluded.partitions),
+    created = least(coalesce(family.created, family.partitions), excluded.created)
+WHERE coalesce(family.created, family.partitions) <= excluded.partitions AND excluded.created <= family.partitions
+RETURNING partitions, created;
+
+-- name: select_partitions
+-- Read the present number of partitions of a log.
+-- Parameters: family.
+-- Result: one row (number); no row if the log was never opened.
+SELECT partitions FROM tickview.families WHERE family = %s;
 
 -- name: lock_log_opening
 -- Wait until no other process opens this log. The lock ends with the transaction.

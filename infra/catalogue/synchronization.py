@@ -25,7 +25,7 @@ from infra.catalogue.parsing import (
 from infra.catalogue.platform_source import check_table, has_table, open_platform, read_table_rows
 from infra.catalogue.platform_universes import has_platform_universes, read_platform_universes
 from infra.catalogue.recorded_rows import RecordedRows
-from infra.log.event_log import EventLog
+from infra.log.directory import LogDirectory
 from infra.recording.recorder import Recorder
 from infra.redis.connections import RedisClient
 from infra.settings import Settings
@@ -101,7 +101,7 @@ class Synchronizer:
     Args:
         client: The client of the read models' server.
         settings: The settings ``wait_seconds`` and ``batch_size``.
-        logs: All partitions of the market log, by name.
+        logs: The logs, with all partitions of the market log.
         recorder: The recorder of the changes.
         pause: Waits for a number of seconds. It may raise an exception to end the synchronization.
     """
@@ -110,7 +110,7 @@ class Synchronizer:
         self,
         client: RedisClient,
         settings: Settings,
-        logs: Mapping[str, EventLog],
+        logs: LogDirectory,
         recorder: Recorder,
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -133,7 +133,8 @@ class Synchronizer:
             RedisError: The log or the read models cannot be reached.
             PersistenceError: The log cannot append.
         """
-        heads = {name: log.head() for name, log in self._logs.items()}
+        self._logs.refresh()
+        heads = {name: log.head() for name, log in self._logs.market.items()}
         recorded = RecordedRows(self._client, heads, self._settings.wait_seconds, self._pause)
         report = SyncReport()
         events: list[Event] = []

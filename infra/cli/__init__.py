@@ -32,6 +32,7 @@ COMMANDS = {
     "projections": "infra.cli.status:projections",
     "replay": "infra.cli.replay:replay",
     "rollback": "infra.cli.replay:rollback",
+    "partitions": "infra.cli.partitions:app",
     "history": "infra.cli.history:history",
     "catalogue": "infra.cli.catalogue:app",
     "workspaces": "infra.cli.workspaces:app",

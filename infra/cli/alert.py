@@ -5,7 +5,7 @@ import asyncio
 from domain.streams import USERS_LOG
 from infra.alerting.alerter import Alerter, AlertOptions
 from infra.alerts.addresses import AddressPolicy
-from infra.composition import open_logs, open_market_logs, open_stores, redis_url
+from infra.composition import open_market_logs, open_stores, redis_url
 from infra.plugins import configure
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
@@ -24,7 +24,7 @@ def alert() -> None:
     settings = configure()
     configure_logs(settings.log_level, "alert")
     stores = open_stores(settings)
-    logs = {**open_market_logs(stores), **open_logs(stores, [USERS_LOG])}
+    logs = open_market_logs(stores, USERS_LOG)
     stop = stop_on_signals()
     options = AlertOptions(
         AddressPolicy(settings.alert_private_addresses),

@@ -1,6 +1,9 @@
 """``tickview archive``: the role that archives the event log in PostgreSQL."""
 
+from contextlib import suppress
 from threading import Thread
+
+from redis.exceptions import RedisError
 
 from infra.archive.retention import Retention
 from infra.archive.verification.schedule import verify_regularly
@@ -38,14 +41,28 @@ def archive() -> None:
     stop = stop_on_signals()
 
     logs = open_all_logs(stores)
-    workers = [ArchiveWorker(database, stores.redis, log, owner, options) for log in logs.values()]
-    threads = [
-        Thread(target=worker.run, args=(stop,), name=name, daemon=True)
-        for name, worker in zip(logs, workers, strict=True)
-    ]
+    workers: dict[str, ArchiveWorker] = {}
+
+    def new_threads() -> list[Thread]:
+        """Return a thread for each log that has none."""
+        added = [name for name in logs if name not in workers]
+        for name in added:
+            workers[name] = ArchiveWorker(database, stores.redis, logs[name], owner, options)
+        return [Thread(target=workers[name].run, args=(stop,), name=name, daemon=True) for name in added]
+
+    threads = new_threads()
     if settings.verify_every:
         arguments = (database, settings.verify_every, stop, verify_on_schedule)
         threads.append(Thread(target=verify_regularly, args=arguments, name="verification", daemon=True))
-    heartbeats = Heartbeats(stores.redis, owner, {"archive": lambda: [worker.progress for worker in workers]})
-    run_threads(threads, stop, heartbeats.beat)
+    heartbeats = Heartbeats(stores.redis, owner, {"archive": lambda: [worker.progress for worker in workers.values()]})
+
+    def every_second() -> None:
+        heartbeats.beat()
+        with suppress(RedisError):  # The heartbeats log an outage.
+            logs.refresh()
+        for thread in new_threads():
+            thread.start()
+            threads.append(thread)
+
+    run_threads(threads, stop, every_second)
     heartbeats.withdraw("archive")

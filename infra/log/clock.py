@@ -1,7 +1,7 @@
 """The clock of the logs, by which events are recorded, as another process knows it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from math import inf
 
 from redis import Redis, RedisCluster
@@ -16,17 +16,19 @@ class LogClock:
 
     Args:
         client: The client of the server, or of the cluster, that holds the logs.
-        logs: The names of the logs.
+        logs: The names of the logs. They may become more.
     """
 
-    def __init__(self, client: RedisClient, logs: Sequence[str]) -> None:
+    def __init__(self, client: RedisClient, logs: Collection[str]) -> None:
         self._client = client
-        self._keys = [LogKeys(log).log for log in logs]
+        self._logs = logs
         self._start = inf
 
     def measure(self) -> None:
         """Read the clocks. If they differ, the clock that is behind counts. Raises RedisError."""
-        keys = self._keys if isinstance(self._client, RedisCluster) else self._keys[:1]
+        keys = [LogKeys(log).log for log in self._logs]
+        if not isinstance(self._client, RedisCluster):
+            del keys[1:]
         self._start = min(run_on_key_node(self._client, key, _start_of_clock) for key in keys)
 
     def now(self) -> float:

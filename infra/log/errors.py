@@ -7,6 +7,7 @@ of any other database.
 from eventsourcing.persistence import IntegrityError, OperationalError
 
 from domain.errors import TickViewError
+from domain.partitions import Partitions
 
 
 class VersionConflictError(TickViewError, IntegrityError):
@@ -19,6 +20,22 @@ class TrackingConflictError(TickViewError, IntegrityError):
 
 class UnsuitableServerError(TickViewError, OperationalError):
     """The server is too old, or its configuration cannot provide the durability that the settings demand."""
+
+
+class StreamElsewhereError(TickViewError, OperationalError):
+    """The number of partitions was raised, and the caller does not know it: the stream may be in another partition.
+
+    Args:
+        log: The partition that refused.
+        sealed: The number of partitions with which it is sealed. None if it is not sealed.
+    """
+
+    def __init__(self, log: str, sealed: Partitions | None) -> None:
+        super().__init__(
+            f"A stream may be in another partition than {log}, because the number of partitions was raised "
+            f"(sealed with {sealed}). Find the log of the stream again, then append again."
+        )
+        self.sealed = sealed
 
 
 class NotDurableError(TickViewError, OperationalError):

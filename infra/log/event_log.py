@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 from eventsourcing.persistence import Tracking
 
 from domain.log import LogEntry
+from domain.partitions import Partitions
 from infra.log.archive_port import Archive, StreamRange
 from infra.log.bounds import split_by_bytes
 from infra.log.entries import entry_id, pair_fields, parse_entries, read_bounded, read_untrimmed
-from infra.log.errors import LogNotOpenError, TrackingConflictError, VersionConflictError
+from infra.log.errors import LogNotOpenError, StreamElsewhereError, TrackingConflictError, VersionConflictError
 from infra.log.handle import DEFAULT_LOG_OPTIONS, LogHandle, LogOptions
 from infra.log.history import fill_from_archive, read_archived_batch, read_archived_stream
 from infra.log.maintenance import open_without_archive
+from infra.log.partitions import parse_partitions
 from infra.redis import functions
 from infra.redis.cluster import run_on_key_node
 from infra.redis.connections import RedisClient
@@ -92,7 +94,13 @@ class EventLog(LogHandle):
         self._last_large = 0
         self._large_read_at = -inf
 
-    def append(self, events: Sequence[NewEvent], *, tracking: Tracking | None = None) -> list[Appended]:
+    def append(
+        self,
+        events: Sequence[NewEvent],
+        *,
+        tracking: Tracking | None = None,
+        partitions: Partitions | None = None,
+    ) -> list[Appended]:
         """Append all events and move the tracking position, or do neither.
 
         After NotDurableError or a lost connection the caller may append the same events again. The log drops an
@@ -101,6 +109,8 @@ class EventLog(LogHandle):
         Args:
             events: The events in the order in which they get their positions.
             tracking: The position of another application from which the events follow.
+            partitions: The number of partitions of the market log by which the caller has found this log
+                (``StreamRouter``). None if the streams are those of this log.
 
         Returns:
             The position and the version of each event.
@@ -108,6 +118,7 @@ class EventLog(LogHandle):
         Raises:
             VersionConflictError: An event cannot get its expected version. Nothing was appended.
             TrackingConflictError: The tracking position is not higher than the stored position. Nothing was appended.
+            StreamElsewhereError: A new stream may be in another partition. Nothing was appended.
             UnsuitableServerError: The server cannot provide the durability. Nothing was appended.
             NotDurableError: All events were appended, but are not yet as durable as the options demand.
             LogNotOpenError: The log cannot be opened. Nothing was appended.
@@ -126,7 +137,7 @@ class EventLog(LogHandle):
         keys = [self.keys.log, self.keys.meta, self.keys.versions, self.keys.tracking, *map(self.keys.stream, streams)]
         arguments: list[functions.Argument] = [self.keys.ids_prefix, self.dedupe_window]
         arguments += (tracking.application_name, tracking.notification_id) if tracking else ("", 0)
-        arguments += (token_urlsafe(12), len(streams), *streams)
+        arguments += (token_urlsafe(12), "" if partitions is None else str(partitions), len(streams), *streams)
         for event in events:
             expected = "" if event.expected_version is None else event.expected_version
             # The client repeats a call whose reply is lost. A random id makes the log drop the repeated event.
@@ -137,6 +148,8 @@ class EventLog(LogHandle):
         if outcome == b"appended":
             triples = zip(*[iter(numbers)] * 3, strict=True)
             return [Appended(position, version, kind > 0, kind > 1) for position, version, kind in triples]
+        if outcome == b"elsewhere":
+            raise StreamElsewhereError(self.name, parse_partitions(numbers[0]))
         if outcome == b"tracked":
             raise TrackingConflictError(
                 f"{tracking} is not after the tracking position {numbers[0]} in log {self.name}"

@@ -5,8 +5,10 @@ from secrets import token_urlsafe
 from typing import Any, NamedTuple
 
 from domain.log import LogEntry
+from domain.streams import is_market_log
 from infra.log.errors import LogNotOpenError
 from infra.log.handle import LogHandle
+from infra.log.partitions import seal_if_raised
 from infra.redis.cluster import run_on_key_node
 from infra.redis.functions import Argument
 
@@ -100,6 +102,8 @@ def restore(
         epoch: The epoch under which to open the log; None leaves the log closed.
         position: The position that the log must have reached before it is opened.
     """
+    if epoch is not None and is_market_log(log.name):
+        seal_if_raised(log)
     streams = {stream: number for number, stream in enumerate(dict.fromkeys(event.entry.stream for event in events), 1)}
     keys = [log.keys.log, log.keys.meta, log.keys.versions, log.keys.trimmed, *map(log.keys.stream, streams)]
     arguments: list[Argument] = [log.keys.ids_prefix, log.dedupe_window, identity]

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from infra.heartbeats.heartbeats import Heartbeats
 from infra.heartbeats.progress import Progress
-from infra.log.event_log import EventLog
+from infra.log.directory import LogDirectory
 from infra.processes.outage import OutageLog
 from infra.projecting.build_lifecycle import (
     ModelBuild,
@@ -41,7 +41,7 @@ class Worker:
         client: The client of the read models' server.
         name: A name that no other worker has.
         projections: The projections of this release, by name. Projections that fold no log in ``logs`` are ignored.
-        logs: The logs by name.
+        logs: The logs. The worker folds partitions that are added, too.
         options: The options of the worker.
         former: Projections of earlier versions. Their builds are kept current for a rollback.
 
@@ -54,7 +54,7 @@ class Worker:
         client: RedisClient,
         name: str,
         projections: Mapping[str, Projection[Any, Any]],
-        logs: Mapping[str, EventLog],
+        logs: LogDirectory,
         options: WorkerOptions,
         former: Sequence[Projection[Any, Any]] = FORMER,
     ) -> None:
@@ -116,12 +116,16 @@ class Worker:
             logger.warning("leases not released, they expire by themselves", error=str(error))
 
     def run_round(self) -> None:
-        """Announce the code, update the builds, renew the leases, share the segments, remove dropped builds.
+        """Do one round of work.
+
+        The round notes added partitions, announces the code, updates the builds, renews the leases, shares the
+        segments, and removes dropped builds.
 
         Raises:
             StartupError: Another worker has begun to fold a version with other code.
         """
-        # The announcement comes first, so that a read model which has a build is always folded.
+        self._logs.refresh()
+        # The announcement precedes the builds, so that a read model which has a build is always folded.
         announce_code(self._client, self._name, list(self._codes.values()), self._options.lease_seconds)
         versions = begin_builds(self._client, self._projections)
         self._claim(self._foldable(versions))

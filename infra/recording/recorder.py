@@ -16,10 +16,13 @@ from domain.codec import encode, topic_of
 from domain.default_expiry import add_default_end
 from domain.events import Event, UndatedExpiry
 from domain.origins import format_origin, parse_origin
-from domain.streams import log_of
+from domain.partitions import Partitions
 from domain.wire import DEFAULT_CONVENTIONS, Bounds, Conventions, ReadResult, Refusal, preview, read, shorten
 from infra.log.bounds import split_by_bytes
+from infra.log.directory import LogDirectory
+from infra.log.errors import StreamElsewhereError
 from infra.log.event_log import Appended, EventLog, NewEvent
+from infra.log.routing import StreamRouter
 from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
 from infra.recording.undated_expiries import append_undated, in_waves
 
@@ -28,12 +31,16 @@ logger = structlog.get_logger()
 SEARCHED_EVENTS = 1_000
 """Number of events at the end of a partition among which the last event of a way is searched."""
 
+ROUTING_ATTEMPTS = 5
+"""Highest number of attempts to append to the logs of the streams. An attempt fails while the number of partitions of
+the market log is raised."""
+
 
 class Recorder:
     """Records messages in the market log.
 
     Args:
-        logs: All partitions of the market log, by name.
+        logs: The logs, with all partitions of the market log.
         dead_letters: The store of dead letters.
         bounds: The bounds of messages. Their present time is that of the call.
         conventions: The conventions of producers.
@@ -42,13 +49,14 @@ class Recorder:
 
     def __init__(
         self,
-        logs: Mapping[str, EventLog],
+        logs: LogDirectory,
         dead_letters: DeadLetters,
         bounds: Bounds,
         conventions: Conventions = DEFAULT_CONVENTIONS,
         default_expiry: Mapping[str, float] | None = None,
     ) -> None:
         self._logs = logs
+        self._router = StreamRouter(logs)
         self._dead_letters = dead_letters
         self._bounds = bounds
         self._conventions = conventions
@@ -116,7 +124,7 @@ class Recorder:
             PersistenceError: The log cannot be opened.
         """
         times: list[float] = []
-        for log in self._logs.values():
+        for log in self._logs.market.values():
             log.open()
             entries = log.read(log.head() - SEARCHED_EVENTS, SEARCHED_EVENTS)
             times += [entry.recorded_at for entry in entries if parse_origin(entry.origin).via == via]
@@ -142,15 +150,36 @@ class Recorder:
         """
         recorded: dict[int, RecordedEvent | None] = {}
         for wave in in_waves(events):
-            numbers_by_log: dict[str, list[int]] = defaultdict(list)
-            for number in wave:
-                numbers_by_log[log_of(new_events[number].stream, len(self._logs))].append(number)
-            for log, numbers in numbers_by_log.items():
-                append = append_undated if isinstance(events[numbers[0]], UndatedExpiry) else _append_events
-                places = append(self._logs[log], [(events[number], new_events[number]) for number in numbers])
+            pairs = {number: (events[number], new_events[number]) for number in wave}
+            for attempt in range(ROUTING_ATTEMPTS):
+                refusal = self._append_routed(pairs, recorded)
+                if refusal is None:
+                    break
+                if attempt == ROUTING_ATTEMPTS - 1:
+                    raise refusal
+                self._router.settle(refusal)
+                pairs = {number: pair for number, pair in pairs.items() if number not in recorded}
+        return [recorded[number] for number in range(len(events))]
+
+    def _append_routed(
+        self, pairs: Mapping[int, tuple[Event, NewEvent]], recorded: dict[int, RecordedEvent | None]
+    ) -> StreamElsewhereError | None:
+        """Append the events of a wave by log, and note them in ``recorded``. Return a refusal, if there was one."""
+        routes = self._router.route(new_event.stream for _, new_event in pairs.values())
+        numbers_by_log: dict[str, list[int]] = defaultdict(list)
+        for number, (_, new_event) in pairs.items():
+            numbers_by_log[routes.logs[new_event.stream]].append(number)
+        refusal: StreamElsewhereError | None = None
+        for log, numbers in numbers_by_log.items():
+            append = append_undated if isinstance(pairs[numbers[0]][0], UndatedExpiry) else _append_events
+            try:
+                places = append(self._logs[log], [pairs[number] for number in numbers], routes.partitions)
+            except StreamElsewhereError as error:
+                refusal = error
+            else:
                 for number, (event, place) in zip(numbers, places, strict=True):
                     recorded[number] = None if place.differs else _recorded_event(event, log, place)
-        return [recorded[number] for number in range(len(events))]
+        return refusal
 
     def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]) -> list["_Outcome"]:
         """Append the events of all readings at once. Return the outcome of each reading.
@@ -197,10 +226,12 @@ def _outcome(reading: ReadResult, recorded: list[RecordedEvent | None]) -> _Outc
     return _Outcome(places, [*reading.refusals, *shorten(refusals)])
 
 
-def _append_events(log: EventLog, events: Sequence[tuple[Event, NewEvent]]) -> list[tuple[Event, Appended]]:
+def _append_events(
+    log: EventLog, events: Sequence[tuple[Event, NewEvent]], partitions: Partitions
+) -> list[tuple[Event, Appended]]:
     """Append events. Return each with its place."""
     batches = split_by_bytes([new for _, new in events])
-    places = [place for batch in batches for place in log.append(batch)]
+    places = [place for batch in batches for place in log.append(batch, partitions=partitions)]
     return [(event, place) for (event, _), place in zip(events, places, strict=True)]
 
 

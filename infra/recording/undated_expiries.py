@@ -6,6 +6,7 @@ from typing import cast
 
 from domain.codec import encode, topic_of
 from domain.events import Event, UndatedExpiry
+from domain.partitions import Partitions
 from infra.log.bounds import split_by_bytes
 from infra.log.errors import VersionConflictError
 from infra.log.event_log import Appended, EventLog, NewEvent
@@ -35,28 +36,32 @@ def in_waves(events: Sequence[Event]) -> Iterator[list[int]]:
     yield from (waves[wave] for wave in sorted(waves))
 
 
-def append_undated(log: EventLog, expiries: Sequence[tuple[Event, NewEvent]]) -> list[tuple[Event, Appended]]:
+def append_undated(
+    log: EventLog, expiries: Sequence[tuple[Event, NewEvent]], partitions: Partitions
+) -> list[tuple[Event, Appended]]:
     """Append undated expiries, each as the expiry of the latest active detection if there is one.
 
     Args:
         log: The log of all expiries.
         expiries: The expiries and how the log stores them, each of another symbol.
+        partitions: The number of partitions by which the log was found.
 
     Returns:
         The recorded events and their places.
 
     Raises:
+        StreamElsewhereError: A new stream may be in another partition.
         VersionConflictError: Other events of the symbols came in between at each attempt. Another call may succeed.
     """
     recorded: list[tuple[Event, Appended]] = []
     for batch in split_by_bytes([new for _, new in expiries]):
         own = expiries[len(recorded) : len(recorded) + len(batch)]
-        recorded += _append_batch(log, [cast("UndatedExpiry", event) for event, _ in own], batch)
+        recorded += _append_batch(log, [cast("UndatedExpiry", event) for event, _ in own], batch, partitions)
     return recorded
 
 
 def _append_batch(
-    log: EventLog, expiries: Sequence[UndatedExpiry], new_events: Sequence[NewEvent]
+    log: EventLog, expiries: Sequence[UndatedExpiry], new_events: Sequence[NewEvent], partitions: Partitions
 ) -> list[tuple[Event, Appended]]:
     attempt = 1
     while True:
@@ -66,7 +71,7 @@ def _append_batch(
             for new, (event, version) in zip(new_events, resolved, strict=True)
         ]
         try:
-            places = log.append(events)
+            places = log.append(events, partitions=partitions)
         except VersionConflictError:
             if attempt == APPEND_ATTEMPTS:
                 raise

@@ -6,7 +6,7 @@ therefore names the folder first (``infra/serving/server.py``).
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ from redis.exceptions import RedisError
 from domain.streams import OPERATIONS_LOG, USERS_LOG
 from infra.alerts.addresses import AddressPolicy
 from infra.archive.event_history import EventHistory
-from infra.composition import check_partitions, open_intake, open_logs, redis_url
+from infra.composition import check_partitions, open_intake, redis_url
 from infra.log.clock import LogClock
-from infra.log.event_log import EventLog
 from infra.operations.journal import Journal
 from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS, AsyncRedisClient, connect, connect_async
@@ -95,12 +94,13 @@ def build_app(
     hub = open_hub(live, read_models, freshness, service.stores.settings)
     follower = ChangesFollower(connections.changes, live.values(), freshness)
     intake = open_intake(service.recorder, service.stores.settings)
-    log_clock = LogClock(connections.commands, tuple(service.market_logs))
+    log_clock = LogClock(connections.commands, service.logs)
     ports = open_ports(service, read_models, intake, log_clock)
     gauges = ReplicaGauges()
     lifespan = ApiLifespan(
         connections,
         BackgroundWork(intake, follower, hub, log_clock),
+        service.logs,
         lambda: check_partitions(service.stores),
         lambda: show_replicas(gauges, live),
     )
@@ -143,9 +143,9 @@ def open_live_read_models(service: Service, client: AsyncRedisClient) -> LiveRea
 
 
 def _open_live(service: Service, client: AsyncRedisClient, projection: Projection[Any, Any]) -> LiveReadModel:
-    logs = tuple(filter(projection.folds, (*service.market_logs, USERS_LOG)))
+    logs = tuple(filter(projection.folds, service.logs))
 
-    def open_queries(build: Build) -> RowQueries[Any]:
+    def open_queries(build: Build, logs: Sequence[str]) -> RowQueries[Any]:
         return service.open_queries(client, projection, build, logs)
 
     if not projection.has_replica:
@@ -189,50 +189,42 @@ def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFres
 def open_ports(service: Service, read_models: ReadModels, intake: Intake, log_clock: LogClock) -> Ports:
     """Create the adapters behind the ports of the API."""
     stores = service.stores
-    own_logs = open_logs(stores, [USERS_LOG, OPERATIONS_LOG])
-    journal = Journal(own_logs[OPERATIONS_LOG], "http")
+    users = service.logs[USERS_LOG]
+    journal = Journal(service.logs[OPERATIONS_LOG], "http")
     archive = ArchiveGateway(stores.database) if stores.database else None
     health_client = connect(redis_url(stores.settings), seconds=STATUS_TIMEOUT_SECONDS, retries=0)
     return Ports(
         read_models=read_models,
-        archive=open_archive_ports(service, archive, own_logs, log_clock, journal),
+        archive=open_archive_ports(service, archive, log_clock, journal),
         commands=Commands(
             messages=AsyncMessageRecorder(intake),
             dead_letters=AsyncDeadLetters(service.dead_letters, service.recorder, journal),
-            workspaces=AsyncWorkspaceCommands(WorkspaceRepository(own_logs[USERS_LOG], "http")),
-            webhooks=AsyncWebhooks(
-                AddressPolicy(stores.settings.alert_private_addresses), UserKeys(own_logs[USERS_LOG])
-            ),
+            workspaces=AsyncWorkspaceCommands(WorkspaceRepository(users, "http")),
+            webhooks=AsyncWebhooks(AddressPolicy(stores.settings.alert_private_addresses), UserKeys(users)),
         ),
         operations=RedisOperations(stores.redis, health_client, archive, service.code, stores.settings, journal),
     )
 
 
 def open_archive_ports(
-    service: Service,
-    archive: ArchiveGateway | None,
-    own_logs: Mapping[str, EventLog],
-    log_clock: LogClock,
-    journal: Journal,
+    service: Service, archive: ArchiveGateway | None, log_clock: LogClock, journal: Journal
 ) -> ArchivePorts:
     """Create the adapters that read and verify the past."""
     stores = service.stores
     wait_seconds = stores.settings.wait_seconds
-    market_logs = tuple(service.market_logs)
     histories = {
         name: RowHistory(
             projection.history,
-            PostgresHistory(archive, projection, market_logs) if archive else None,
+            PostgresHistory(archive, projection, service.logs) if archive else None,
             wait_seconds,
             log_clock.now,
         )
         for name, projection in READ_MODELS.items()
         if projection.history
     }
-    logs = {**service.market_logs, **own_logs}
     return ArchivePorts(
         histories=histories,
-        history=ArchiveHistory(archive, EventHistory(archive.database, logs)) if archive else None,
+        history=ArchiveHistory(archive, EventHistory(archive.database, service.logs)) if archive else None,
         auditor=ArchiveAuditor(archive, stores.redis, journal, stores.settings) if archive else None,
     )
 

@@ -63,11 +63,21 @@ class ChangesCursor:
 
     def __init__(self, read_model: str, build: Build, logs: Sequence[str]) -> None:
         self.build = build
-        self.keys = {log: SegmentKeys(Segment(read_model, build, log)) for log in logs}
-        self.last_commits: dict[str, CommitId] = dict.fromkeys(logs, CommitId(0, 0))
+        self.keys: dict[str, SegmentKeys] = {}
+        self.last_commits: dict[str, CommitId] = {}
         """Log -> id of the last commit read."""
-        self._numbers: dict[str, int] = dict.fromkeys(logs, 0)
-        self._logs = {keys.changes.encode(): log for log, keys in self.keys.items()}
+        self._read_model = read_model
+        self._numbers: dict[str, int] = {}
+        self._logs: dict[bytes, str] = {}
+        self.add_logs(logs)
+
+    def add_logs(self, logs: Sequence[str]) -> None:
+        """Read the commits of other logs, too, from the first one on."""
+        for log in logs:
+            self.keys[log] = SegmentKeys(Segment(self._read_model, self.build, log))
+            self.last_commits[log] = CommitId(0, 0)
+            self._numbers[log] = 0
+            self._logs[self.keys[log].changes.encode()] = log
 
     async def start(self, client: AsyncRedisClient) -> None:
         """Move the cursor behind the last commit that exists now."""

@@ -15,8 +15,10 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError
 
+from domain.streams import MARKET_LOG
 from infra.heartbeats.progress import Progress
 from infra.log.bounds import entries_within
+from infra.log.partitions import LOGS_KEY, parse_partitions
 from infra.read_models.keys import versions_key
 from infra.read_models.versions import parse_versions
 from infra.redis.connections import AsyncRedisClient
@@ -75,7 +77,7 @@ class ChangesFollower:
         self._freshness.begin()
 
     async def load(self) -> None:
-        """Read which builds are live, and start to follow new builds. One round trip if there is no new build.
+        """Read which builds are live, and start to follow new builds and partitions. One round trip if there are none.
 
         A restarted server may have fewer commits than were read from it. Such a build is started again, too.
 
@@ -89,7 +91,9 @@ class ChangesFollower:
             for _, cursor in followed:
                 for keys in cursor.keys.values():
                     pipeline.hget(keys.state, "checkpoint")
-            replies = iter(await pipeline.execute())
+            pipeline.hget(LOGS_KEY, MARKET_LOG)
+            *received, partitions = await pipeline.execute()
+        replies = iter(received)
         self._freshness.answered()
         self._versions_read_at = time.monotonic()
         stored = list(islice(replies, len(self._read_models)))
@@ -98,6 +102,9 @@ class ChangesFollower:
                 cursor.check_checkpoints(list(islice(replies, len(cursor.keys))))
             except CommitMissingError as error:
                 self._discard(read_model, cursor, error)
+        if known := parse_partitions(partitions):
+            for read_model in self._read_models:
+                read_model.add_logs(known.names)
         for read_model, versions in zip(self._read_models, stored, strict=True):
             live = parse_versions(versions or b"").live
             if live:

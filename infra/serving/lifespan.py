@@ -12,8 +12,10 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError
 
+from domain.partitions import Partitions
 from infra.heartbeats.heartbeats import Heartbeats
 from infra.log.clock import LogClock
+from infra.log.directory import LogDirectory
 from infra.postgres.database import Database
 from infra.processes.identity import process_name
 from infra.processes.memory import return_free_memory
@@ -75,7 +77,9 @@ class ApiLifespan:
     Args:
         connections: Closed at the end.
         work: The parts that work in the background.
-        check_partitions: Checks the number of partitions of the market log. Raises RedisError or StartupError.
+        logs: The logs of the process. Partitions that are added are opened once per second.
+        check_partitions: Checks the number of partitions of the market log, and returns it. Raises RedisError or
+            StartupError.
         report_replica: Updates the metrics of the replica.
     """
 
@@ -83,7 +87,8 @@ class ApiLifespan:
         self,
         connections: Connections,
         work: BackgroundWork,
-        check_partitions: Callable[[], None],
+        logs: LogDirectory,
+        check_partitions: Callable[[], Partitions],
         report_replica: Callable[[], None],
     ) -> None:
         self._connections = connections
@@ -92,6 +97,7 @@ class ApiLifespan:
         self._follower = work.follower
         self._hub = work.hub
         self._log_clock = work.log_clock
+        self._logs = logs
         self._check_partitions = check_partitions
         self._report_replica = report_replica
         self._tasks: list[asyncio.Task[None]] = []
@@ -104,7 +110,7 @@ class ApiLifespan:
         self._follower.begin()
         heartbeats = {"serve": lambda: [self._follower.progress], "http": lambda: [self._intake.progress]}
         self._heartbeats = Heartbeats(self._connections.commands, process_name(), heartbeats)
-        await self._measure_log_clock()
+        await self._refresh_logs()
         with suppress(RedisError):
             await self._start_intake()
         with suppress(RedisError):
@@ -130,9 +136,9 @@ class ApiLifespan:
 
         Raises:
             RedisError: Redis cannot be reached.
-            StartupError: The market log has a number of partitions that differs from the setting.
+            StartupError: The market log never had the number of partitions of the settings.
         """
-        await asyncio.to_thread(self._check_partitions)
+        self._logs.adopt(await asyncio.to_thread(self._check_partitions))
         self._intake.start()
 
     async def _report(self) -> None:
@@ -147,13 +153,15 @@ class ApiLifespan:
             self._intake.check_thread()
             await asyncio.to_thread(self._counters.flush)
             await asyncio.to_thread(self._heartbeats.beat)
-            await self._measure_log_clock()
+            await self._refresh_logs()
             if number % REPORTS_PER_TRIM == 0:
                 await asyncio.to_thread(return_free_memory)
 
-    async def _measure_log_clock(self) -> None:
+    async def _refresh_logs(self) -> None:
+        """Open the partitions that were added, and measure the clock of the logs."""
         # The heartbeats log an outage.
         with suppress(*UNREACHABLE_ERRORS, RedisError):
+            await asyncio.to_thread(self._logs.refresh)
             await asyncio.to_thread(self._log_clock.measure)
 
 

@@ -19,8 +19,8 @@ logger = structlog.get_logger()
 
 Queries = RowQueries[Any]
 
-OpenQueries = Callable[[Build], Queries]
-"""Creates the queries to a build."""
+OpenQueries = Callable[[Build, Sequence[str]], Queries]
+"""Creates the queries to a build, from the segments of some logs."""
 
 
 class LiveReadModel:
@@ -30,19 +30,20 @@ class LiveReadModel:
 
     Args:
         projection: The projection of the read model.
-        logs: The logs that the read model folds.
+        logs: The logs that the read model folds, as far as they are known. ``add_logs`` adds others.
         open_queries: Creates the queries to a build.
     """
 
     def __init__(self, projection: Projection[Any, Any], logs: Sequence[str], open_queries: OpenQueries) -> None:
         self.name = projection.name
-        self.logs = logs
+        self.logs = tuple(logs)
+        self._folds = projection.folds
         self._open_queries = open_queries
         self._commit_listeners: list[CommitListener] = []
         self._move_listeners: list[Callable[[], None]] = []
         self._cursor: ChangesCursor | None = None
         empty_build = Build(projection.version, 0)
-        self._current = LiveBuild(empty_build, open_queries(empty_build), dict.fromkeys(logs, 0))
+        self._current = LiveBuild(empty_build, open_queries(empty_build, self.logs), dict.fromkeys(logs, 0))
         self._moved = asyncio.Event()
 
     def add_commit_listener(self, listener: CommitListener) -> None:
@@ -66,9 +67,10 @@ class LiveReadModel:
             timeout: Seconds to wait at most.
 
         Returns:
-            The live build, or None if it did not reach the positions in time or does not fold one of the logs.
+            The live build, or None if it did not reach the positions in time or does not fold one of the logs. A
+            partition that is not known may just have been added, and is waited for.
         """
-        if not positions.keys() <= set(self.logs):
+        if not all(map(self._folds, positions)):
             return None
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -87,7 +89,7 @@ class LiveReadModel:
         """
         if queries is None:
             is_same_build = build == self._current.build
-            queries = self._current.queries if is_same_build else self._open_queries(build)
+            queries = self._current.queries if is_same_build else self._open_queries(build, self.logs)
         if build != self._current.build:
             logger.info("build answers", read_model=self.name, build=str(build), before=str(self._current.build))
         self._current = LiveBuild(build, queries, positions)
@@ -95,6 +97,20 @@ class LiveReadModel:
         self._moved = asyncio.Event()
         for notify in self._move_listeners:
             notify()
+
+    def add_logs(self, names: Sequence[str]) -> None:
+        """Follow the segments of logs that are not followed yet and that the read model folds, from their beginning."""
+        added = [name for name in names if name not in self.logs and self._folds(name)]
+        if not added:
+            return
+        self.logs = (*self.logs, *added)
+        for cursor in self.cursors:
+            cursor.add_logs(added)
+        current = self._current
+        is_stored = current.queries.source == "redis"
+        queries = self._open_queries(current.build, self.logs) if is_stored else current.queries
+        self.move_to(current.build, {**current.positions, **dict.fromkeys(added, 0)}, queries)
+        logger.info("partitions added", read_model=self.name, logs=added)
 
     @property
     def cursors(self) -> Sequence[ChangesCursor]:
@@ -131,7 +147,7 @@ class LiveReadModel:
         self._cursor = cursor
         # Queries to the same build remember what they have answered before the server lost commits.
         keeps_queries = build == self._current.build and self._current.queries.source == "redis"
-        self.move_to(build, cursor.positions, None if keeps_queries else self._open_queries(build))
+        self.move_to(build, cursor.positions, None if keeps_queries else self._open_queries(build, self.logs))
 
     def apply(self, cursor: ChangesCursor, log: str, entry: Entry) -> None:
         """Apply the next entry that ``cursor`` has read."""
@@ -161,4 +177,4 @@ class LiveReadModel:
 
 
 def _has_reached(folded: Positions, positions: Positions) -> bool:
-    return all(folded[log] >= position for log, position in positions.items())
+    return all(folded.get(log, -1) >= position for log, position in positions.items())

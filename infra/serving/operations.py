@@ -8,10 +8,10 @@ from typing import Any
 
 from domain.operation_events import Command
 from domain.origins import Sender
-from domain.streams import market_logs
 from infra.alerts.queue import read_alert_status
 from infra.heartbeats.heartbeats import read_liveness
 from infra.log.handle import LogOptions
+from infra.log.partitions import log_names
 from infra.operations import commands, status
 from infra.operations.archive_status import read_archive_status
 from infra.operations.build_comparison import builds_to_compare, compare, not_caught_up
@@ -77,7 +77,6 @@ class RedisOperations:
         self._journal = journal
         self._log_options = LogOptions.from_settings(settings)
         self._data = settings.data
-        self._market_logs = market_logs(settings.partitions)
 
     async def read_models(self) -> Sequence[ReadModelStatus]:
         """Return the status of every read model."""
@@ -188,7 +187,7 @@ class RedisOperations:
 
     async def alerts(self) -> AlertStatus:
         """Return the state of the alerts of all users."""
-        return await in_thread(lambda: read_alert_status(self._client, self._market_logs, time.time()))
+        return await in_thread(lambda: read_alert_status(self._client, log_names(self._client), time.time()))
 
     async def liveness(self) -> Mapping[str, Liveness]:
         """Return the processes of each role and of each way in."""

@@ -153,7 +153,7 @@ class ReplicatedReadModel(LiveReadModel):
         self._loading, self._replica = None, None
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if self._cursor:
-            self.move_to(self._cursor.build, self._cursor.positions, self._open_queries(self._cursor.build))
+            self.move_to(self._cursor.build, self._cursor.positions, self._open_queries(self._cursor.build, self.logs))
 
     def apply(self, cursor: ChangesCursor, log: str, entry: Entry) -> None:
         """Apply the next entry that ``cursor`` has read."""

@@ -1,12 +1,12 @@
 """Queries of a read model as of a moment, from its history in PostgreSQL, in one statement and one snapshot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeVar
 
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
-from domain.streams import MARKET_LOG
+from domain.streams import MARKET_LOG, is_market_log
 from infra.archive.row_history.tables import (
     HistoryTables,
     group_column,
@@ -53,10 +53,10 @@ class PostgresHistory:
     Args:
         archive: The gateway to the archive.
         projection: The projection of the read model.
-        logs: The names of all partitions of the market log.
+        logs: The names of the logs, with all partitions of the market log. They may become more.
     """
 
-    def __init__(self, archive: ArchiveGateway, projection: AnyProjection, logs: Sequence[str]) -> None:
+    def __init__(self, archive: ArchiveGateway, projection: AnyProjection, logs: Collection[str]) -> None:
         self._archive = archive
         self._projection = projection
         self._tables = HistoryTables(projection)
@@ -85,7 +85,10 @@ class PostgresHistory:
 
     def _folded(self, connection: Connection) -> Positions:
         rows = connection.execute(_SELECT_FOLDED_POSITIONS, {"name": self._tables.name, "logs": _MARKET_LOGS})
-        return dict.fromkeys(self._logs, 0) | dict(rows.fetchall())
+        return dict.fromkeys(self._folded_logs(), 0) | dict(rows.fetchall())
+
+    def _folded_logs(self) -> list[str]:
+        return [log for log in self._logs if is_market_log(log)]
 
     def _page(self, connection: Connection, query: Query, timeline: Timeline) -> HistoryPage:
         if query.offset > MAX_OFFSET:
@@ -114,8 +117,8 @@ class PostgresHistory:
         return HistoryPage(
             Page([row for _, row in page], total, end),
             version or self._projection.version,
-            dict.fromkeys(self._logs, 0) | {log: position for log, position, _ in folded or ()},
-            dict.fromkeys(self._logs, 0.0) | {log: recorded_at for log, _, recorded_at in folded or ()},
+            dict.fromkeys(self._folded_logs(), 0) | {log: position for log, position, _ in folded or ()},
+            dict.fromkeys(self._folded_logs(), 0.0) | {log: recorded_at for log, _, recorded_at in folded or ()},
         )
 
     def _statement(self, query: Query, timeline: Timeline, order: "_Order") -> tuple[Composed, dict[str, Any]]:

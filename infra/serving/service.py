@@ -6,18 +6,19 @@ from typing import Any
 
 import structlog
 
-from domain.streams import market_logs
+from domain.partitions import Partitions
+from domain.streams import OPERATIONS_LOG, USERS_LOG
 from infra.access.open_guard import open_guard
 from infra.composition import (
     Stores,
     check_partitions,
     open_dead_letters,
-    open_logs,
     open_recorder,
     open_stores,
+    unchecked_logs,
     unopened_stores,
 )
-from infra.log.event_log import EventLog
+from infra.log.directory import LogDirectory
 from infra.operations.commands import release_code
 from infra.processes.errors import UnreachableServerError
 from infra.read_models.row_queries import RedisRowQueries
@@ -56,7 +57,7 @@ class Service:
 
     stores: Stores
     guard: Guard
-    market_logs: Mapping[str, EventLog]
+    logs: LogDirectory
     dead_letters: DeadLetters
     recorder: Recorder
     code: Mapping[str, ProjectionCode]
@@ -74,13 +75,14 @@ def open_service(settings: Settings, open_queries: OpenStoredQueries = RedisRowQ
         NoSourceError: A projection is installed without its source.
     """
     guard = open_guard(settings)
+    partitions: Partitions | None = None
     try:
         stores = open_stores(settings)
-        check_partitions(stores)
+        partitions = check_partitions(stores)
     except UnreachableServerError as error:
         logger.warning("the API starts without Redis, and answers when Redis comes", error=str(error))
         stores = unopened_stores(settings)
-    return _service(stores, guard, open_queries)
+    return _service(stores, guard, open_queries, partitions)
 
 
 def prepare_service(settings: Settings) -> Service:
@@ -93,8 +95,10 @@ def prepare_service(settings: Settings) -> Service:
     return _service(unopened_stores(settings), open_guard(settings), RedisRowQueries)
 
 
-def _service(stores: Stores, guard: Guard, open_queries: OpenStoredQueries) -> Service:
-    logs = open_logs(stores, market_logs(stores.settings.partitions))
+def _service(
+    stores: Stores, guard: Guard, open_queries: OpenStoredQueries, partitions: Partitions | None = None
+) -> Service:
+    logs = unchecked_logs(stores, USERS_LOG, OPERATIONS_LOG, partitions=partitions)
     dead_letters = open_dead_letters(stores)
     recorder = open_recorder(stores, logs, dead_letters)
     return Service(stores, guard, logs, dead_letters, recorder, release_code(), open_queries)

@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     """Columns of the universes, in tables and files, whose name differs from the field: ``{"key": "code"}``."""
 
     partitions: Annotated[int, Field(ge=1, le=64)] = 4
-    """Number of partitions of the market log. It cannot change after the first use of the log."""
+    """Number of partitions with which the market log is created. Later, ``tickview partitions raise`` raises it."""
     durability: Durability = "fsynced"
     """Point at which an append is acknowledged: Redis has the events, has them on disk, or ``TICKVIEW_REPLICAS``
     replicas have them."""

@@ -23,6 +23,7 @@ from infra.alerts.addresses import AddressPolicy
 from infra.alerts.deliveries import BackOff
 from infra.alerts.queue import read_alert_status
 from infra.alerts.signatures import format_secret, webhook_secret
+from infra.log.directory import LogDirectory
 from infra.log.event_log import EventLog
 from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
@@ -31,6 +32,7 @@ from infra.user_keys.key_store import UserKeys
 from infra.workspaces.repository import WorkspaceRepository
 from projections.registry import READ_MODELS
 from tests.events import new_events, pattern_detected
+from tests.logs import open_directory
 from tests.processes.roles import wait_until
 
 LOG = "market-0"
@@ -110,10 +112,9 @@ class Alerts:
         self.market, self.users = EventLog(redis, LOG), EventLog(redis, "users")
         self.workspaces = WorkspaceRepository(self.users, "http")
 
-    @property
-    def logs(self) -> dict[str, EventLog]:
-        """The logs by name."""
-        return {log.name: log for log in (self.market, self.users)}
+    def logs(self) -> LogDirectory:
+        """Open the logs of a process."""
+        return open_directory(self.redis, 1, "users")
 
     def command(self, command: Callable[[Workspace, Stamp], None], user: str = "alice") -> None:
         self.workspaces.execute(user, lambda workspace: command(workspace, Stamp(user, time.time())))
@@ -141,7 +142,7 @@ class Alerts:
         """Fold the read models from which the alerter reads."""
         stop = Event()
         projections = {name: READ_MODELS[name] for name in FOLDED}
-        worker = Worker(self.redis, "worker", projections, self.logs, WorkerOptions(lease_seconds=1, batch_size=100))
+        worker = Worker(self.redis, "worker", projections, self.logs(), WorkerOptions(lease_seconds=1, batch_size=100))
         thread = Thread(target=worker.run, args=(stop,))
         thread.start()
         try:
@@ -159,7 +160,7 @@ class Alerts:
         options = AlertOptions(policy, lease_seconds=1, back_off=back_off)
 
         async def run() -> None:
-            await Alerter(self.redis, connect_async(url), owner, self.logs, options).run(stop)
+            await Alerter(self.redis, connect_async(url), owner, self.logs(), options).run(stop)
 
         thread = Thread(target=lambda: asyncio.run(run()))
         thread.start()

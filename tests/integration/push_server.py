@@ -122,7 +122,7 @@ class PushServer:
         )
         self.workspaces = StubWorkspaceQueries()
         queries: Any = self.workspaces
-        live_workspaces = LiveReadModel(Workspaces(), ("users",), lambda _: queries)
+        live_workspaces = LiveReadModel(Workspaces(), ("users",), lambda _build, _logs: queries)
         workspaces: ReadModel[Any] = ReadModel(Workspaces(), live_workspaces, 0)
         self.hub = Hub(
             projections,

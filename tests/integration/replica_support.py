@@ -82,7 +82,7 @@ async def following(
     async with connect_async(url) as querying_client, connect_async(url) as following_client:
         projection = ActivePatterns()
         patterns = ReplicatedReadModel(
-            projection, LOGS, lambda build: RedisRowQueries(querying_client, projection, build, LOGS), max_rows
+            projection, LOGS, lambda build, logs: RedisRowQueries(querying_client, projection, build, logs), max_rows
         )
         if listener:
             patterns.add_commit_listener(listener)

@@ -6,15 +6,19 @@ from urllib.parse import urlsplit
 import orjson
 
 from domain.lists import PresetDraft
+from domain.partitions import Partitions
 from domain.user_events import AlertDelivered
 from domain.workspace import Stamp, Workspace
 from infra.alerts.deliveries import BackOff
 from infra.alerts.published import STREAM
 from infra.alerts.queue import QueueKeys, read_alert_status
+from infra.log.event_log import EventLog
 from infra.log.maintenance import trim
+from infra.log.partitions import fix_partitions
 from infra.redis.connections import connect
 from infra.user_keys.key_store import UserKeys
 from infra.workspaces.forgetting import forget_user
+from tests.events import new_events, pattern_detected
 from tests.integration.alert_support import (
     LOG,
     OPERATOR,
@@ -199,3 +203,17 @@ def test_the_status_names_what_waits_and_what_has_happened(redis_url: str, alert
     assert status.outcomes == {"delivered": 1, "failed": 0, "retry": 1}
     assert 0 < status.oldest_seconds < 60
     assert status.lag_events in (0, 2)
+
+
+def test_detections_in_an_added_partition_are_matched(redis_url: str, alerts: Alerts, receiver: Receiver) -> None:
+    fix_partitions(alerts.redis, 1)
+    alerts.set_alert(receiver.url, confidence_min=0.7)
+    with alerts.alerter(redis_url):
+        alerts.detect("BEFORE")
+        wait_for_requests(receiver, 1)
+        alerts.logs().raise_partitions(Partitions(2, 1))
+        detections = new_events([pattern_detected(symbol="ADDED")])
+        EventLog(alerts.redis, "market-1").append(detections, partitions=Partitions(2, 1))
+        alerts.detect("BEFORE", detected_at=time.time())
+        wait_for_requests(receiver, 3)
+    assert sorted(receiver.symbols()) == ["ADDED", "BEFORE", "BEFORE"]

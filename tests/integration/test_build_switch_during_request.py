@@ -81,7 +81,9 @@ def test_a_response_comes_from_one_build(
         async with connect_async(redis_url) as client:
 
             def open_live(projection: Projection[Any, Any], log: str) -> LiveReadModel:
-                return LiveReadModel(projection, [log], lambda build: RedisRowQueries(client, projection, build, [log]))
+                return LiveReadModel(
+                    projection, [log], lambda build, logs: RedisRowQueries(client, projection, build, logs)
+                )
 
             live_patterns = open_live(ActivePatterns(), LOG)
             read_model = ReadModel(ActivePatterns(), live_patterns, wait_seconds=60)

@@ -44,7 +44,7 @@ async def following(url: str, max_rows: int = 100_000) -> AsyncIterator[tuple[Re
     async with connect_async(url) as client:
         projection = Symbols()
         symbols = ReplicatedReadModel(
-            projection, [LOG], lambda build: RedisRowQueries(client, projection, build, [LOG]), max_rows
+            projection, [LOG], lambda build, logs: RedisRowQueries(client, projection, build, logs), max_rows
         )
         symbols.add_move_listener(lambda: tables.append(symbols.current.queries))
         task = asyncio.create_task(ChangesFollower(client, [symbols], RedisFreshness()).run())

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
+from domain.partitions import Partitions
+from infra.log.partitions import store_partitions
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.row_queries import RedisRowQueries
 from infra.read_models.versions import change_versions
@@ -61,7 +63,7 @@ async def following(url: str) -> AsyncIterator[LiveReadModels]:
     async with connect_async(url) as client:
 
         def open_live(projection: Projection[Any, Any]) -> LiveReadModel:
-            return LiveReadModel(projection, LOGS, lambda build: RedisRowQueries(client, projection, build, LOGS))
+            return LiveReadModel(projection, LOGS, lambda build, logs: RedisRowQueries(client, projection, build, logs))
 
         read_models = LiveReadModels(open_live(ActivePatterns()), open_live(Backtests()))
         follower = ChangesFollower(client, read_models, RedisFreshness())
@@ -135,10 +137,33 @@ def test_a_wait_ends_after_its_timeout(redis_url: str, redis: Redis) -> None:
     run(test)
 
 
-def test_a_position_of_an_unknown_log_is_never_reached(redis_url: str) -> None:
+def test_a_position_of_a_log_of_another_family_is_never_reached(redis_url: str) -> None:
     async def test() -> None:
         async with following(redis_url) as read_models:
-            assert await read_models.patterns.reached({"market-2": 0}, 60) is None
+            assert await read_models.patterns.reached({"users": 0}, 60) is None
+
+    run(test)
+
+
+def test_a_wait_for_an_unknown_partition_ends_when_the_partition_is_added_and_folded(
+    redis_url: str, redis: Redis
+) -> None:
+    deploy(redis)
+    commit(redis, segment(0), 9)
+
+    async def test() -> None:
+        async with following(redis_url) as read_models:
+            assert await read_models.patterns.reached({"market-2": 0}, 0) is None
+            before = read_models.patterns.current
+            wait = asyncio.create_task(read_models.patterns.reached({"market-2": 2}, 60))
+            for position in (1, 2):
+                await asyncio.to_thread(commit, redis, Segment("patterns", FIRST_BUILD, "market-2"), position)
+            await asyncio.to_thread(store_partitions, redis, Partitions(4, 2))
+            reached = await wait
+            assert reached is not None
+            assert reached.positions == {"market-0": 9, "market-1": 0, "market-2": 2, "market-3": 0}
+            assert (reached.build, before.positions) == (FIRST_BUILD, {"market-0": 9, "market-1": 0})
+            await wait_for_condition(lambda: "market-3" in read_models.backtests.current.positions)
 
     run(test)
 

@@ -16,7 +16,7 @@ from domain.default_expiry import EXPIRES_FROM
 from domain.horizon import Horizon
 from domain.wire import INGEST_STREAM, PATTERNS, Bounds
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
-from infra.log.event_log import EventLog
+from infra.log.directory import LogDirectory
 from infra.recording import ingest_reader
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.ingest_reader import ATTEMPTS_KEY, GROUP, MAX_ATTEMPTS, IngestReader
@@ -58,7 +58,7 @@ class Intake:
         load(redis)
         stores = Stores(Settings(redis_url=url), redis, None)
         self.redis = redis
-        self.logs: dict[str, EventLog] = open_market_logs(stores)
+        self.logs: LogDirectory = open_market_logs(stores)
         self.dead_letters: DeadLetters = open_dead_letters(stores)
         self.recorder = InterruptedRecorder(self.logs, self.dead_letters, Bounds())
         redis.xgroup_create(INGEST_STREAM, GROUP, id="0", mkstream=True)

@@ -40,7 +40,7 @@ def test_the_clock_is_that_by_which_the_log_records(redis: Redis) -> None:
 def past_pages(moment: float, now: float, timeline: Timeline = "recorded", log_time: float = CLOCK_OF_THE_LOG) -> None:
     """Ask a process whose clock says ``now`` about a moment."""
     backtests = Backtests()
-    live = LiveReadModel(backtests, ["market-0"], lambda _build: Replica(backtests))
+    live = LiveReadModel(backtests, ["market-0"], lambda _build, _logs: Replica(backtests))
     history = RowHistory("backtest_history", None, 0, lambda: log_time)
     request = Request(falcon.testing.create_scope(), falcon.testing.ASGIRequestEventEmitter())
     PastPages(ReadModel(backtests, live, 0), history, request, Response(), (timeline, moment), now)

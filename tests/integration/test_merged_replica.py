@@ -46,7 +46,7 @@ def test_rows_of_several_logs_are_merged_in_answers_and_in_commits(redis: Redis,
         async with connect_async(redis_url) as client:
             projection = Activity()
             activity = ReplicatedReadModel(
-                projection, LOGS, lambda build: RedisRowQueries(client, projection, build, LOGS), 100
+                projection, LOGS, lambda build, logs: RedisRowQueries(client, projection, build, logs), 100
             )
             activity.add_commit_listener(recorder)
             with pytest.raises(UnavailableError, match="activity is being loaded"):

@@ -87,7 +87,7 @@ def test_an_api_process_logs_the_start_and_the_end_of_an_outage_once(
                 read_model = LiveReadModel(
                     ActivePatterns(),
                     ["market-0"],
-                    lambda build: RedisRowQueries(client, ActivePatterns(), build, ["market-0"]),
+                    lambda build, logs: RedisRowQueries(client, ActivePatterns(), build, logs),
                 )
                 follower = ChangesFollower(client, [read_model], RedisFreshness())
                 task = asyncio.create_task(follower.run())

@@ -9,7 +9,9 @@ from threading import Event, Thread
 from redis import Redis
 
 from domain.announcements import Message
+from domain.partitions import Partitions
 from domain.wire import PATTERNS, Bounds
+from infra.log.directory import LogDirectory
 from infra.postgres.database import Database
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.gaps import read_gaps
@@ -25,7 +27,7 @@ PAYLOAD = b'{"event_type": "pattern_detected", "data": {"symbol": "S%d", "patter
 
 @contextmanager
 def recorder_of(redis: Redis, database: Database) -> Iterator[Recorder]:
-    logs = {f"market-{number}": archived_log(redis, database, f"market-{number}") for number in range(4)}
+    logs = LogDirectory(redis, lambda name: archived_log(redis, database, name), Partitions.of(4))
     yield Recorder(logs, DeadLetters(redis, max_count=100, max_bytes=1_000_000, max_age=3_600), Bounds())
     for log in logs.values():
         archive_to_end(database, log)

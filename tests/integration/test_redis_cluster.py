@@ -10,12 +10,18 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from domain.partitions import Partitions
+from domain.streams import log_of, market_logs, symbol_stream
 from infra.heartbeats.heartbeats import Heartbeats, read_liveness
 from infra.heartbeats.progress import Progress
+from infra.log.directory import LogDirectory
+from infra.log.errors import StreamElsewhereError
 from infra.log.event_log import Appended, EventLog
 from infra.log.handle import DEFAULT_LOG_OPTIONS
 from infra.log.keys import LogKeys
 from infra.log.maintenance import trim
+from infra.log.partitions import fix_partitions
+from infra.log.routing import StreamRouter
 from infra.operations.server_status import redis_status
 from infra.redis import functions
 from infra.redis.cluster import unheard_channels
@@ -223,3 +229,27 @@ def test_health_names_the_primary_that_does_not_answer(new_cluster: Cluster) -> 
         wait_until(lambda: any("is in a cluster that is down" in reason for reason in reasons()), "the cluster is down")
         assert f"{lost} does not answer" in reasons()
         assert not redis_status(client, DEFAULT_LOG_OPTIONS).up
+
+
+def test_recorders_find_streams_after_a_raise_on_all_primaries(new_cluster: Cluster) -> None:
+    """The partitions are on several primaries. The number of all processes is on one of them."""
+    with connect(new_cluster.url) as client:
+        fix_partitions(client, 4)
+        symbols = [f"S{number}" for number in range(24)]
+        stale, logs = (LogDirectory(client, lambda name: EventLog(client, name), Partitions.of(4)) for _ in range(2))
+        routes = StreamRouter(logs).route(map(symbol_stream, symbols[:12]))
+        for stream, log in routes.logs.items():
+            logs[log].append([opaque_event(stream=stream)], partitions=routes.partitions)
+        logs.raise_partitions(Partitions(9, 4))
+        found = StreamRouter(logs).route(map(symbol_stream, symbols))
+        assert found.partitions == Partitions(9, 4)
+        assert {stream: found.logs[stream] for stream in routes.logs} == routes.logs
+        new = {stream: log for stream, log in found.logs.items() if stream not in routes.logs}
+        assert new == {stream: log_of(stream, 9) for stream in map(symbol_stream, symbols[12:])}
+        router = StreamRouter(stale)
+        stream = next(stream for stream, log in new.items() if log not in market_logs(4))
+        outdated = router.route([stream])
+        with pytest.raises(StreamElsewhereError) as refused:
+            stale[outdated.logs[stream]].append([opaque_event(stream=stream)], partitions=outdated.partitions)
+        router.settle(refused.value)
+        assert router.route([stream]).logs == {stream: new[stream]}

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from domain.partitions import Partitions
+from infra.log.partitions import store_partitions
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.row_queries import RedisRowQueries
 from infra.redis.connections import connect_async
@@ -41,6 +43,7 @@ from tests.pattern_queries import (
     rows_by_id,
 )
 from tests.read_model import FIRST_BUILD
+from tests.segment_writer import SegmentWriter
 from tests.tasks import wait_for_condition
 
 on_a_server = settings(
@@ -296,5 +299,38 @@ def test_the_replica_excludes_elapsed_rows(redis: Redis, redis_url: str) -> None
             assert state is not None
             assert state == queries.state(NOW + 1)
             assert state != queries.state(NOW - 1)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("max_rows", [100_000, 0])
+def test_rows_of_added_partitions_are_answered_from_memory_and_from_redis(
+    redis: Redis, redis_url: str, max_rows: int
+) -> None:
+    deploy(redis)
+    rows = list(many_rows(7).values())[1:]
+    stored = PatternRows(redis)
+    stored.put({row.id: row for row in rows[:3]})
+
+    async def test() -> None:
+        listener = CommitRecorder()
+        async with following(redis_url, max_rows, listener) as patterns:
+            await wait_for_condition(lambda: patterns.current.queries.source == ("replica" if max_rows else "redis"))
+            await wait_for_condition(lambda: patterns.current.positions == stored.positions)
+            queries, builds = patterns.current.queries, len(listener.builds)
+            added = SegmentWriter(redis, ActivePatterns(), "market-4")
+            await asyncio.to_thread(added.put, {row.id: row for row in rows[3:5]})
+            await asyncio.to_thread(store_partitions, redis, Partitions(5, len(LOGS)))
+            await wait_for_condition(lambda: patterns.current.positions.get("market-4") == 2)
+            await asyncio.to_thread(added.put, {rows[5].id: rows[5]})
+            await wait_for_condition(lambda: patterns.current.positions["market-4"] == 3)
+            page = await patterns.current.queries.page(ALL_PATTERNS._replace(now=NOW))
+            assert page.total == len(rows)
+            assert {result.row.id: result.log for result in page.rows if result.log == "market-4"} == {
+                row.id: "market-4" for row in rows[3:]
+            }
+            assert (patterns.current.queries is queries) == bool(max_rows)
+            assert [commit.log for commit in listener.commits if commit.log == "market-4"] == ["market-4"] * 2
+            assert len(listener.builds) == builds
 
     asyncio.run(test())

@@ -6,7 +6,6 @@ from threading import Event
 import pytest
 from redis import Redis
 
-from infra.log.event_log import EventLog
 from infra.operations import commands
 from infra.operations.foldability import check_builder
 from infra.projecting.running_code import RunningCode, announce_code, read_running_code, withdraw_code
@@ -18,6 +17,7 @@ from projections.fingerprint import ProjectionCode
 from projections.patterns import ActivePatterns
 from projections.versions import Build, Versions
 from readapi.ports.errors import NotFoldableError
+from tests.logs import open_directory
 from tests.processes.roles import wait_until
 
 OLD, NEW = ProjectionCode("patterns", 1, "a" * 16), ProjectionCode("patterns", 2, "b" * 16)
@@ -44,8 +44,7 @@ def versions(redis: Redis) -> Versions:
 
 
 def worker_of(redis: Redis, *former: ActivePatterns, current: ActivePatterns) -> Worker:
-    logs = {"market-0": EventLog(redis, "market-0")}
-    return Worker(redis, "worker", {"patterns": current}, logs, WorkerOptions(5, 10), former)
+    return Worker(redis, "worker", {"patterns": current}, open_directory(redis, 1), WorkerOptions(5, 10), former)
 
 
 def test_each_read_model_has_the_code_that_its_workers_announce(redis: Redis) -> None:

@@ -63,7 +63,7 @@ def test_a_replica_that_is_loaded_during_a_restart_has_all_rows(server: ValkeySe
         async with connect_async(server.connection_url) as client:
             projection = ActivePatterns()
             patterns = ReplicatedReadModel(
-                projection, LOGS, lambda build: RedisRowQueries(client, projection, build, LOGS), 1_000_000
+                projection, LOGS, lambda build, logs: RedisRowQueries(client, projection, build, logs), 1_000_000
             )
             await patterns.follow_build(client, FIRST_BUILD)
             await patterns.end_round(client, all_read=True)

@@ -16,7 +16,6 @@ from domain.events import PatternExpired, UndatedExpiry
 from domain.streams import log_of, symbol_stream
 from domain.undated_expiry import DETECTION_FROM
 from domain.wire import PATTERNS, Bounds
-from infra.log.event_log import EventLog
 from infra.projecting.expirer import expire
 from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
@@ -30,6 +29,7 @@ from projections.ports import Segment
 from projections.producers import Producers
 from projections.versions import Build
 from tests.events import NOON
+from tests.logs import open_directory
 from tests.read_model import load_segment
 
 LOGS = ("market-0", "market-1")
@@ -47,7 +47,7 @@ class Service:
         client.flushall()
         load(client)
         self.client = client
-        self.logs = {name: EventLog(client, name) for name in LOGS}
+        self.logs = open_directory(client, len(LOGS))
         self.recorder = self.another_recorder()
         self.store = RedisStore(client)
         self.builds = {name: Build(version, 1) for name, version in (("patterns", 2), ("producers", 2))}

@@ -17,13 +17,14 @@ from projections.registry import READ_MODELS
 from projections.versions import Build
 from tests import servers
 from tests.events import backtest_completed, new_events
+from tests.logs import open_directory
 from tests.processes.roles import wait_until
 
 LOGS = ["market-0", "market-1", "market-2", "market-3", "users"]
 
 
 def test_dropping_the_builds_of_all_read_models_lets_no_other_lease_expire(redis: Redis) -> None:
-    logs = {name: EventLog(redis, name) for name in LOGS}
+    logs = open_directory(redis, 4, "users")
     worker = Worker(redis, "worker", READ_MODELS, logs, WorkerOptions(lease_seconds=5, batch_size=10))
     stopped = Event()
     stopped.set()
@@ -63,7 +64,9 @@ def test_a_batch_that_the_server_refuses_because_of_its_size_is_divided() -> Non
         for number in range(60):
             log.append(new_events([backtest_completed(job_id=f"job-{number}", results={"note": "x" * 40_000})]))
         projections = {Backtests.name: READ_MODELS[Backtests.name]}
-        worker = Worker(redis, "worker", projections, {log.name: log}, WorkerOptions(lease_seconds=5, batch_size=1_000))
+        worker = Worker(
+            redis, "worker", projections, open_directory(redis, 1), WorkerOptions(lease_seconds=5, batch_size=1_000)
+        )
         thread = Thread(target=worker.run, args=(stop,))
         thread.start()
         rows = SegmentKeys(Segment(Backtests.name, Build(Backtests.version, 1), log.name)).rows

@@ -4,14 +4,15 @@
 Append events to a log and move a tracking position, all or nothing.
 
 append(log, meta, versions, tracking, positions …;
-       ids_prefix, window, application, tracked, token, stream_count, stream …,
+       ids_prefix, window, application, tracked, token, partitions, stream_count, stream …,
        [stream_number, topic, event_id, expected_version, state, origin, content] …) -> reply
 
 Keys, all in the hash slot of the log
   log         stream      entry "<position>-0": stream, version, topic, event_id, recorded_at (ms), state, origin
   meta        hash        id; epoch; position: last position of the log; recorded_at: time of the last event, epoch
                           milliseconds; duplicates: number of dropped events; reign: server incarnation under which the
-                          log is open; large: last position of an event with a large state
+                          log is open; large: last position of an event with a large state; partitions: the seal of
+                          a partition of the market log, absent until the number of partitions is raised
   versions    hash        stream -> its last version
   tracking    hash        application -> "<position> <token of the call that set it>"
   positions … list        one per stream of the call: the positions of its events, in order of version
@@ -25,6 +26,8 @@ Arguments
   application       tracked application, or "" to leave the tracking unchanged
   tracked           new tracking position of the application
   token             random text that identifies this call; a repeat of the call has the same token
+  partitions        number of partitions of the market log from which the caller has found the log of each stream, such
+                    as "4", or "4-8" after a raise; "" if the caller appends to streams of this log only
   stream_count      number of streams of the call
   stream …          names of the streams, in the order of the keys "positions …"
   For each event:
@@ -39,6 +42,9 @@ Arguments
 Replies
   {"unopened"}
       The server was restarted or replaced, and the log has not been opened since (restore.lua). Nothing is written.
+  {"elsewhere", seal}
+      An event would be the first one of its stream, and the log is sealed with another number of partitions than the
+      caller's: the stream may be in another log. Nothing is written.
   {"tracked", stored position}
       The new tracking position is not higher than the stored position. Nothing is written.
   {"conflict", number of the event from 0, last version of its stream or -1}
@@ -112,15 +118,15 @@ local function append(keys, args)
   local log, meta, versions, tracking = keys[1], keys[2], keys[3], keys[4]
   local prefix, seconds = args[1], tonumber(args[2])
   local application, tracked, token = args[3], tonumber(args[4]), args[5]
-  local stream_count = tonumber(args[6])
+  local partitions, stream_count = args[6], tonumber(args[7])
   local stream_names = {}
   for number = 1, stream_count do
-    stream_names[number] = args[6 + number]
+    stream_names[number] = args[7 + number]
   end
-  local first = 7 + stream_count
+  local first = 8 + stream_count
   local event_count = (#args - first + 1) / ARGUMENTS_PER_EVENT
 
-  local state = redis.call('HMGET', meta, 'position', 'recorded_at', 'reign')
+  local state = redis.call('HMGET', meta, 'position', 'recorded_at', 'reign', 'partitions')
   if state[3] ~= server_incarnation() then
     return { 'unopened' }
   end
@@ -131,6 +137,7 @@ local function append(keys, args)
     end
   end
 
+  local seal = state[4]
   local position = tonumber(state[1] or 0)
   local recorded_at = current_milliseconds(tonumber(state[2] or 0))
   local window = math.floor(recorded_at / 1000 / seconds)
@@ -157,6 +164,9 @@ local function append(keys, args)
     end
     if not original then
       local previous = last[event.stream]
+      if not previous and seal and seal ~= partitions then
+        return { 'elsewhere', seal }
+      end
       local version = previous and previous + 1 or (event.expected == 0 and 0 or 1)
       if event.expected and event.expected ~= version then
         return { 'conflict', number - 1, previous or -1 }
