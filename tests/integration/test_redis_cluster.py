@@ -17,9 +17,9 @@ from infra.log.handle import DEFAULT_LOG_OPTIONS
 from infra.log.keys import LogKeys
 from infra.log.maintenance import trim
 from infra.operations.server_status import redis_status
-from infra.redis import functions
+from infra.redis import cluster_clients, functions
 from infra.redis.cluster import unheard_channels
-from infra.redis.connections import connect, connect_async
+from infra.redis.connections import CONNECTIONS, connect, connect_async
 from infra.redis.scans import ScanInterruptedError, read_hash_pages, scan_hash
 from infra.redis.server_errors import is_moving
 from infra.redis.stream_reads import StreamReads
@@ -168,6 +168,25 @@ def test_streams_of_several_slots_are_read_as_soon_as_one_has_an_entry(cluster: 
     asyncio.run(read())
 
 
+def test_calls_wait_for_a_free_connection(cluster: Cluster) -> None:
+    async def connections_of_calls() -> int:
+        client = connect_async(cluster.url)
+        try:
+            before = [int(node.info("clients")["connected_clients"]) for node in cluster.primaries]
+            calls = [client.get(f"key-{number}") for number in range(4 * CONNECTIONS)]
+            for number in range(4 * CONNECTIONS):
+                pipeline = client.pipeline(transaction=False)
+                pipeline.get(f"key-{number}")
+                calls.append(pipeline.execute())
+            await asyncio.gather(*calls)
+            after = [int(node.info("clients")["connected_clients"]) for node in cluster.primaries]
+            return max(now - then for now, then in zip(after, before, strict=True))
+        finally:
+            await client.aclose()
+
+    assert 1 < asyncio.run(connections_of_calls()) <= CONNECTIONS
+
+
 def test_a_scan_of_a_hash_that_moves_begins_again(cluster: Cluster) -> None:
     slot = key_slot(b"hash")
     source, target = cluster.nodes[owner(slot)], cluster.nodes[-1]
@@ -223,3 +242,14 @@ def test_health_names_the_primary_that_does_not_answer(new_cluster: Cluster) -> 
         wait_until(lambda: any("is in a cluster that is down" in reason for reason in reasons()), "the cluster is down")
         assert f"{lost} does not answer" in reasons()
         assert not redis_status(client, DEFAULT_LOG_OPTIONS).up
+
+
+def test_a_former_primary_that_answers_is_no_primary_to_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its replica has taken over. No command that needs all primaries is redirected by it."""
+    monkeypatch.setattr(cluster_clients, "NODES_SECONDS", 0.2)
+    with redis_cluster(1) as cluster, connect(cluster.url) as client:
+        assert redis_status(client, DEFAULT_LOG_OPTIONS).warnings == []
+        former, promoted = cluster.nodes
+        promoted.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+        wait_until(lambda: former.role()[0] == b"slave", "the former primary is a replica")
+        wait_until(lambda: redis_status(client, DEFAULT_LOG_OPTIONS).warnings == [], "the client knows the new primary")
