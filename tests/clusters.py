@@ -189,10 +189,10 @@ class WatchedServers:
 
 
 @contextmanager
-def watched_servers(folder: Path) -> Iterator[WatchedServers]:
+def watched_servers(folder: Path, **config: Any) -> Iterator[WatchedServers]:
     """Run a primary server, a replica, and three Sentinels that watch them."""
     with ExitStack() as stack:
-        config = {"repl-diskless-sync-delay": 0}
+        config = {"repl-diskless-sync-delay": 0, **config}
         primary = stack.enter_context(servers.valkey(folder / "primary", **config))
         replica = stack.enter_context(
             servers.valkey(folder / "replica", replicaof=("127.0.0.1", primary.port), **config)

@@ -2,6 +2,7 @@
 
 from threading import Thread
 
+from infra.archive.log_sharing import ROLE
 from infra.archive.retention import Retention
 from infra.archive.verification.schedule import verify_regularly
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
@@ -19,7 +20,7 @@ from projections.registry import READ_MODELS
 def archive() -> None:
     """Archive the event log in PostgreSQL in hash chains, and trim the archived part of the log.
 
-    You can run several archivers. At any time only one of them works on a log.
+    You can run several archivers. They share the logs, and at any time only one of them works on a log.
 
     Example: TICKVIEW_REDIS_URL=redis://localhost TICKVIEW_POSTGRES_DSN=postgresql://localhost tickview archive
     """
@@ -27,17 +28,18 @@ def archive() -> None:
     configure_logs(settings.log_level, "archive")
     database = open_database(settings, writable=True)
     stores = Stores(settings, open_safe_redis(settings), database)
+    logs = open_all_logs(stores)
     owner = process_name()
     options = ArchiveOptions(
         settings.lease_seconds,
         settings.archive_batch,
         Retention(age=settings.log_retention_age, size=settings.log_retention_size),
         tuple(projection for projection in READ_MODELS.values() if projection.history),
+        shared_logs=tuple(logs),
     )
 
     stop = stop_on_signals()
 
-    logs = open_all_logs(stores)
     workers = [ArchiveWorker(database, stores.redis, log, owner, options) for log in logs.values()]
     threads = [
         Thread(target=worker.run, args=(stop,), name=name, daemon=True)
@@ -46,6 +48,6 @@ def archive() -> None:
     if settings.verify_every:
         arguments = (database, settings.verify_every, stop, verify_on_schedule)
         threads.append(Thread(target=verify_regularly, args=arguments, name="verification", daemon=True))
-    heartbeats = Heartbeats(stores.redis, owner, {"archive": lambda: [worker.progress for worker in workers]})
+    heartbeats = Heartbeats(stores.redis, owner, {ROLE: lambda: [worker.progress for worker in workers]})
     run_threads(threads, stop, heartbeats.beat)
-    heartbeats.withdraw("archive")
+    heartbeats.withdraw(ROLE)

@@ -136,7 +136,7 @@ class ClusterClient(_Routes):
         if now - self._nodes_read_at > NODES_SECONDS:
             self._nodes_read_at = now
             with suppress(RedisError):
-                self.nodes_manager.initialize()
+                self.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
         return list(super().get_primaries())  # type: ignore[no-untyped-call]
 
     def execute_command(self, *command: Any, **options: Any) -> Any:

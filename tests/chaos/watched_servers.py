@@ -18,6 +18,9 @@ from tests.chaos.replication import DURABILITIES, lagging, stopped, write_to_rep
 from tests.clusters import SERVICE, WatchedServers, has_replica, is_primary, watched_servers
 from tests.processes.roles import wait_until
 
+FENCED = {"min-replicas-to-write": 1, "min-replicas-max-lag": 2}
+"""Settings with which a former primary that still runs accepts no writes until the Sentinels have made it a replica."""
+
 
 class SentinelServers:
     """Two servers. Sentinels decide which of them is the primary.
@@ -186,5 +189,5 @@ def configure(server: ValkeyServer, **config: Any) -> None:
 def sentinel_servers(folder: Path, chance: random.Random) -> Iterator[SentinelServers]:
     """Run a primary, its replica and three Sentinels until the context ends."""
     with ExitStack() as stack:
-        watched = stack.enter_context(watched_servers(folder))
+        watched = stack.enter_context(watched_servers(folder, **FENCED))
         yield SentinelServers(watched, chance.choice(DURABILITIES), stack)
