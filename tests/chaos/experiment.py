@@ -109,10 +109,12 @@ def judge_promises(
 def cause_faults(
     choose: Callable[[random.Random], Fault], chance: random.Random, seconds: float, faults: list[str]
 ) -> None:
-    """Cause one fault after the other, and add their descriptions to ``faults``."""
+    """Cause one fault after the other. Add their descriptions, with epoch seconds, to ``faults``."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        faults.append(choose(chance)(chance))
+        began = time.time()
+        description = choose(chance)(chance)
+        faults.append(f"{began:.1f}-{time.time():.1f} {description}")
         time.sleep(chance.uniform(0.2, 2))
 
 

@@ -118,8 +118,8 @@ def read_logs(redis: Any) -> Logs:
 def check_events(logs: Logs, sent: Sent) -> None:
     """Check that every acknowledged event is in the logs, and no event twice."""
     numbers = Counter(event["id"] for events in logs.values() for event in events)
-    missing = sent.events_to_find() - numbers.keys()
-    assert not missing, f"{len(missing)} acknowledged events are lost: {sorted(missing)[:5]}"
+    missing = {identity: sent.events[identity] for identity in sent.events_to_find() - numbers.keys()}
+    assert not missing, f"{len(missing)} acknowledged events are lost: {dict(sorted(missing.items())[:5])}"
     doubled = [identity for identity, number in numbers.items() if number > 1]
     assert not doubled, f"{len(doubled)} events are doubled: {doubled[:5]}"
 
