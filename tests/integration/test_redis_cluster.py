@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from redis.crc import key_slot
@@ -17,13 +17,16 @@ from infra.log.handle import DEFAULT_LOG_OPTIONS
 from infra.log.keys import LogKeys
 from infra.log.maintenance import trim
 from infra.operations.server_status import redis_status
+from infra.recording.gaps import read_gaps
+from infra.recording.intake import Intake
+from infra.recording.pubsub_listener import PubsubListener
 from infra.redis import cluster_clients, functions
 from infra.redis.cluster import unheard_channels
 from infra.redis.connections import CONNECTIONS, connect, connect_async
 from infra.redis.scans import ScanInterruptedError, read_hash_pages, scan_hash
 from infra.redis.server_errors import is_moving
 from infra.redis.stream_reads import StreamReads
-from tests.clusters import SLOTS, Cluster, move_key, moving_slot, redis_cluster
+from tests.clusters import SLOTS, Cluster, move_key, moving_slot, node_id, redis_cluster
 from tests.events import opaque_event
 from tests.processes.roles import wait_until
 
@@ -34,7 +37,7 @@ SLOT = key_slot(LogKeys(LOG).log.encode())
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A cluster of two primaries, and a third one without a slot. Each test moves slots of its own."""
-    with redis_cluster(2, with_replicas=False, spare=1) as cluster:
+    with redis_cluster(2, with_replicas=False, spare=1, **{"enable-debug-command": "local"}) as cluster:
         yield cluster
 
 
@@ -224,6 +227,29 @@ def test_a_subscription_at_any_node_hears_all_channels(cluster: Cluster) -> None
         )
         pubsub.psubscribe("channel-*")
         wait_until(lambda: not unheard_channels(client, channels), "a pattern may have subscribed to all channels")
+
+
+def test_a_broken_connection_between_two_nodes_is_a_gap(cluster: Cluster) -> None:
+    """What one node should have passed on to the other is lost. The canaries before and after are heard."""
+    stop = Event()
+    broken = "the nodes of the cluster have lost a connection to each other"
+    with connect(cluster.url, retries=0) as subscriber, connect(cluster.url) as client:
+        intake = Intake(lambda _: [], backlog=10, batch_size=10, batch_seconds=0)
+        listener = PubsubListener(subscriber, client, intake, "recorder")
+        thread = Thread(target=listener.run, args=(stop,))
+        thread.start()
+        try:
+            wait_until(lambda: listener.progress.has_begun, "a canary is heard")
+            assert read_gaps(client) == []
+            for node in cluster.nodes:
+                for other in {*map(node_id, cluster.nodes)} - {node_id(node)}:
+                    node.execute_command("DEBUG", "CLUSTERLINK", "KILL", "ALL", other)
+            moment = time.time()
+            wait_until(lambda: [gap.reason for gap in read_gaps(client)][:1] == [broken], "the gap is stored")
+            assert read_gaps(client)[-1].began_at < moment < read_gaps(client)[0].ended_at
+        finally:
+            stop.set()
+            thread.join()
 
 
 def test_health_names_the_primary_that_does_not_answer(new_cluster: Cluster) -> None:
