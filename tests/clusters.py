@@ -31,6 +31,10 @@ NODE_TIMEOUT_MILLISECONDS = 1_000
 """Milliseconds after which the other nodes of a cluster, or the Sentinels, take a server for dead."""
 
 
+STEADY = {"cluster-node-timeout": 15_000}
+"""Settings of nodes for a test in which none is lost: a machine under load may not answer for a second."""
+
+
 def cluster_node(bus_port: int) -> dict[str, object]:
     """Return the settings of a node that remains a primary when it loses its last slot."""
     return {
@@ -126,7 +130,7 @@ def start_node(stack: ExitStack, folder: Path | None, config: Mapping[str, Any])
         bus = servers.free_port()
         data = folder / f"node-{bus}" if folder else None
         try:
-            return stack.enter_context(servers.valkey(data, **cluster_node(bus), **config)), bus
+            return stack.enter_context(servers.valkey(data, **{**cluster_node(bus), **config})), bus
         except ValkeyServerStartupError:
             if attempt == ATTEMPTS:
                 raise

@@ -2,8 +2,9 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,15 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from tests.chaos.producers import STREAM
-from tests.chaos.redis_servers import Fault, Loss, NoteLoss
-from tests.chaos.replication import DURABILITIES, lagging, stopped, write_to_replicas
+from tests.chaos.redis_servers import Fault, Loss, NoteLoss, without_loss
+from tests.chaos.replication import (
+    DURABILITIES,
+    FAILOVER_MILLISECONDS,
+    NO_FAILOVER_MILLISECONDS,
+    lagging,
+    stopped,
+    write_to_replicas,
+)
 from tests.clusters import Cluster, has_replica, is_primary, moving_slot, node_id, redis_cluster, start_node
 from tests.processes.roles import wait_until
 
@@ -49,6 +57,7 @@ class ClusterServers:
         self._ports = [server.port for server in cluster.servers]
         self._folder = folder
         self._stack = stack
+        self._let_fail_over(self._is_safe)
 
     def client(self, **options: Any) -> RedisCluster:
         """Return a client for producers and the oracle."""
@@ -57,7 +66,7 @@ class ClusterServers:
 
     def add_to_stream(self, client: RedisCluster, stream: str, fields: Mapping[str, str]) -> None:
         """Add an entry to a stream, with ``replicated`` on the replica, too."""
-        if self._durability != "replicated":
+        if not self._is_safe:
             client.xadd(stream, {**fields})
             return
         try:
@@ -77,14 +86,15 @@ class ClusterServers:
         faults += [self.move_slot] * 2 + [self.migrate_slot]
         if len(self._cluster.nodes) == self._first_nodes:
             faults.append(self.join)
-        if self._durability == "replicated":
-            faults += [_without_loss(fault) for fault in (*self.losses, self.kill_primary)]
+        if self._is_safe:
+            faults += [partial(without_loss, loss) for loss in self.losses]
         return faults
 
     @property
     def losses(self) -> Sequence[Loss]:
         """The faults that lose what a replica lacks."""
-        return [self.kill_primary, self.suspend_primary, self.take_over_by_force, self.take_over_after_death]
+        losses = [self.kill_primary, self.suspend_primary, self.take_over_by_force, self.take_over_after_death]
+        return [partial(self._lose, loss) for loss in losses]
 
     def fail_over(self, chance: random.Random) -> str:
         """Let a replica take over in agreement with its primary."""
@@ -170,7 +180,7 @@ class ClusterServers:
     def join(self, chance: random.Random) -> str:
         """Let a primary and its replica join, and move slots to it."""
         for _ in range(2):
-            server, bus = start_node(self._stack, self._folder, self._settings)
+            server, bus = start_node(self._stack, self._folder, {})
             node = self._stack.enter_context(Redis.from_url(server.connection_url))
             self._cluster.nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
             self._cluster.servers.append(server)
@@ -195,8 +205,20 @@ class ClusterServers:
         return f"drop {closed} connections to node {number}"
 
     @property
-    def _settings(self) -> Mapping[str, object]:
-        return {}
+    def _is_safe(self) -> bool:
+        """Whether a replica may take over at any time without a loss."""
+        return self._durability == "replicated"
+
+    def _lose(self, loss: Loss, chance: random.Random, note_loss: NoteLoss) -> str:
+        """Cause a loss. Replicas may take over meanwhile."""
+        self._let_fail_over(True)
+        description = loss(chance, note_loss)
+        self._let_fail_over(self._is_safe)
+        return description
+
+    def _let_fail_over(self, allowed: bool) -> None:
+        for node in self._cluster.nodes:
+            node.config_set("cluster-node-timeout", FAILOVER_MILLISECONDS if allowed else NO_FAILOVER_MILLISECONDS)
 
     def _migrate(self, keys: Sequence[str], source: int, target: int) -> None:
         ranges = [word for key in keys for word in [key_slot(key.encode())] * 2]
@@ -246,10 +268,6 @@ class ClusterServers:
                 return False
 
         wait_until(is_whole, "every primary has a replica")
-
-
-def _without_loss(loss: Loss) -> Callable[[random.Random], str]:
-    return lambda chance: loss(chance, lambda: None)
 
 
 def _known_nodes(node: Redis) -> str:

