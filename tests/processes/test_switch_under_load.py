@@ -210,7 +210,12 @@ def check(result: ScanResult, recorded: dict[str, RecordedPattern]) -> None:
 
 def test_every_scan_during_a_rolling_deployment_is_answered_by_one_build() -> None:
     first, following, replayed = map(str, (FIRST_BUILD, NEXT_BUILD, REPLAYED_NEXT_BUILD))
-    with redis_cluster(with_replicas=False, **STEADY) as cluster, ExitStack() as stack, ExitStack() as old:
+    with (
+        redis_cluster(with_replicas=False, **STEADY) as cluster,
+        ExitStack() as new,
+        ExitStack() as old,
+        ExitStack() as loading,
+    ):
         url = cluster.url
         old.enter_context(running_release("1", redis_url=url, **SMALL_STEPS))
         client = old.enter_context(api(url, wait_seconds=30))
@@ -218,14 +223,14 @@ def test_every_scan_during_a_rolling_deployment_is_answered_by_one_build() -> No
         for _ in range(PATTERNS_BEFORE_LOAD):
             load.announce(client, client)
         post_other_events(client)
-        stack.enter_context(load.run())
+        loading.enter_context(load.run())
         load.wait_for_build(first, "the first build answers")
         # Deployment: the API process of the new release answers from the build of the old version.
-        new_client = stack.enter_context(api_of("2", redis_url=url, wait_seconds=30))
+        new_client = new.enter_context(api_of("2", redis_url=url, wait_seconds=30))
         load.urls.append(new_client.base_url)
         load.wait_for_results()
         # The worker of the new release builds its version beside the build of the old version.
-        stack.enter_context(running_release("2", "former", redis_url=url, **SMALL_STEPS))
+        new.enter_context(running_release("2", "former", redis_url=url, **SMALL_STEPS))
         load.wait_for_build(following, "the new version answers")
         assert builds(client) == (following, first, None)
         # Rollbacks, back and forth.
