@@ -240,11 +240,12 @@ class ClusterServers:
         return chance.choice(self._shards())
 
     def _shards(self) -> list[tuple[int, int]]:
+        self._wait_until_whole()
         roles = [node.role() for node in self._cluster.nodes]
         return [
             (number, self._ports.index(int(replicas[0][1])))
             for number, (role, _, replicas, *_) in enumerate(roles)
-            if role == b"master"
+            if role == b"master" and replicas
         ]
 
     def _wait_until_primary(self, number: int) -> None:

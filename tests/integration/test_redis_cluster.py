@@ -235,7 +235,7 @@ def test_a_broken_connection_between_two_nodes_is_a_gap(cluster: Cluster) -> Non
     broken = "the nodes of the cluster have lost a connection to each other"
     with connect(cluster.url, retries=0) as subscriber, connect(cluster.url) as client:
         intake = Intake(lambda _: [], backlog=10, batch_size=10, batch_seconds=0)
-        listener = PubsubListener(subscriber, client, intake, "recorder")
+        listener = PubsubListener(subscriber, client, intake, "recorder", lambda: None)
         thread = Thread(target=listener.run, args=(stop,))
         thread.start()
         try:
