@@ -232,6 +232,7 @@ def open_dead_letters(stores: Stores) -> DeadLetters:
     settings = stores.settings
     return DeadLetters(
         stores.redis,
+        LogOptions.from_settings(settings),
         max_count=settings.dead_letters_max_count,
         max_bytes=settings.dead_letters_max_bytes,
         max_age=settings.dead_letters_max_age,

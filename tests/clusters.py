@@ -31,6 +31,10 @@ NODE_TIMEOUT_MILLISECONDS = 1_000
 """Milliseconds after which the other nodes of a cluster, or the Sentinels, take a server for dead."""
 
 
+STEADY = {"cluster-node-timeout": 15_000}
+"""Settings of nodes for a test in which none is lost: a machine under load may not answer for a second."""
+
+
 def cluster_node(bus_port: int) -> dict[str, object]:
     """Return the settings of a node that remains a primary when it loses its last slot."""
     return {
@@ -69,19 +73,19 @@ class Cluster:
         buses: The ports over which the servers talk to each other.
     """
 
-    servers: Sequence[ValkeyServer]
-    nodes: Sequence[Redis]
-    buses: Sequence[int]
+    servers: list[ValkeyServer]
+    nodes: list[Redis]
+    buses: list[int]
 
     @property
     def url(self) -> str:
-        """The URL of the cluster, with all its nodes."""
+        """The URL of the cluster, with all its nodes. All of them must be running."""
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
     @property
     def primaries(self) -> list[Redis]:
         """The clients of the servers that are primaries now."""
-        return [node for node in self.nodes if _is_primary(node)]
+        return [node for node in self.nodes if is_primary(node)]
 
     def flush(self) -> None:
         """Delete all data, not the functions."""
@@ -89,7 +93,8 @@ class Cluster:
             node.flushall()
 
 
-def _is_primary(node: Redis) -> bool:
+def is_primary(node: Redis) -> bool:
+    """Return whether a server answers, and takes itself for a primary."""
     try:
         return bool(node.role()[0] == b"master")
     except RedisError:
@@ -98,15 +103,16 @@ def _is_primary(node: Redis) -> bool:
 
 @contextmanager
 def redis_cluster(
-    primaries: int = 3, *, with_replicas: bool = True, spare: int = 0, **config: Any
+    primaries: int = 3, *, with_replicas: bool = True, spare: int = 0, folder: Path | None = None, **config: Any
 ) -> Iterator[Cluster]:
     """Run a cluster of Valkey 9 on free ports, each primary with a replica, or without.
 
-    The last ``spare`` nodes are primaries without a slot.
+    The last ``spare`` nodes are primaries without a slot. The nodes can be killed and started again if ``folder`` names
+    the folder of their data.
     """
     with ExitStack() as stack:
         number = (2 * primaries if with_replicas else primaries) + spare
-        started = [_start_node(stack, config) for _ in range(number)]
+        started = [start_node(stack, folder, config) for _ in range(number)]
         running, buses = [server for server, _ in started], [bus for _, bus in started]
         nodes = [stack.enter_context(Redis.from_url(server.connection_url)) for server in running]
         cluster = Cluster(running, nodes, buses)
@@ -114,16 +120,17 @@ def redis_cluster(
         replicas = nodes[primaries : 2 * primaries] if with_replicas else []
         for primary, replica in zip(nodes, replicas, strict=False):
             replica.execute_command("CLUSTER", "REPLICATE", node_id(primary))
-        wait_until(lambda: all(map(_has_replica, nodes[:primaries])) or not with_replicas, "the replicas follow")
+        wait_until(lambda: all(map(has_replica, nodes[:primaries])) or not with_replicas, "the replicas follow")
         yield cluster
 
 
-def _start_node(stack: ExitStack, config: Mapping[str, Any]) -> tuple[ValkeyServer, int]:
+def start_node(stack: ExitStack, folder: Path | None, config: Mapping[str, Any]) -> tuple[ValkeyServer, int]:
     """Start a node. Return it with the port of its bus, which any program can take while the node starts."""
     for attempt in count(1):
         bus = servers.free_port()
+        data = folder / f"node-{bus}" if folder else None
         try:
-            return stack.enter_context(servers.valkey(**cluster_node(bus), **config)), bus
+            return stack.enter_context(servers.valkey(data, **{**cluster_node(bus), **config})), bus
         except ValkeyServerStartupError:
             if attempt == ATTEMPTS:
                 raise
@@ -161,7 +168,8 @@ def move_key(source: Redis, target: Redis, key: str | bytes) -> None:
     source.execute_command("MIGRATE", address["host"], address["port"], key, 0, 5_000)
 
 
-def _has_replica(primary: Redis) -> bool:
+def has_replica(primary: Redis) -> bool:
+    """Return whether a replica of the server has all its data."""
     return any(name.startswith("slave") and value["state"] == "online" for name, value in _replicas(primary))
 
 
@@ -185,16 +193,16 @@ class WatchedServers:
 
 
 @contextmanager
-def watched_servers(folder: Path) -> Iterator[WatchedServers]:
+def watched_servers(folder: Path, **config: Any) -> Iterator[WatchedServers]:
     """Run a primary server, a replica, and three Sentinels that watch them."""
     with ExitStack() as stack:
-        config = {"repl-diskless-sync-delay": 0}
+        config = {"repl-diskless-sync-delay": 0, **config}
         primary = stack.enter_context(servers.valkey(folder / "primary", **config))
         replica = stack.enter_context(
             servers.valkey(folder / "replica", replicaof=("127.0.0.1", primary.port), **config)
         )
         client = stack.enter_context(Redis.from_url(primary.connection_url))
-        wait_until(lambda: _has_replica(client), "the replica follows")
+        wait_until(lambda: has_replica(client), "the replica follows")
         ports = [stack.enter_context(_sentinel(primary.port)) for _ in range(3)]
         for port in ports:
             sentinel = stack.enter_context(Redis(port=port))

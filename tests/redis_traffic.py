@@ -54,9 +54,13 @@ class Traffic:
         self._thread.join()
         self._connection.disconnect()
 
+    def executed(self) -> list[ExecutedCommand]:
+        """Return the commands that clients and functions have executed, without the slots of their keys."""
+        return [*map(_parse, list(self._lines))]
+
     def commands(self) -> list[ExecutedCommand]:
         """Return the commands that clients and functions have executed, each with the slots of its keys."""
-        commands = [*map(_parse, self._lines)]
+        commands = self.executed()
         with self._server.pipeline(transaction=False) as pipeline:
             for name, *words in (command.words for command in commands):
                 pipeline.execute_command("COMMAND GETKEYS", name.upper(), *words)

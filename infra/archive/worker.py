@@ -1,6 +1,7 @@
 """The worker of ``tickview archive``, which archives one log, folds its histories and trims the log."""
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -13,6 +14,7 @@ from redis.exceptions import RedisError
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, Archiver
 from infra.archive.head_keeper import HeadKeeper
 from infra.archive.leases import LeaseLostError, PostgresLease, acquire_lease, record_error, release_lease
+from infra.archive.log_sharing import has_share_in
 from infra.archive.retention import Retention, trim_log
 from infra.archive.row_history.worker import HistoryWorker
 from infra.heartbeats.progress import Progress
@@ -51,6 +53,9 @@ class ArchiveOptions:
     retention: Retention
     histories: tuple[Projection[Any, Any], ...] = ()
     """The projections that have a history."""
+    shared_logs: Collection[str] = ()
+    """The names of the logs that all archivers share, which may become more. A log that is not among them is taken by
+    any archiver."""
 
 
 class ArchiveWorker:
@@ -88,7 +93,7 @@ class ArchiveWorker:
             try:
                 if not log_state(self._log).opened:
                     self._log.open()
-                lease = self._acquire_lease()
+                lease = self._acquire_lease() if self._has_share() else None
                 if lease is None:
                     self.progress.made()
                     self.progress.wait(stop, self._lease_interval)
@@ -105,6 +110,13 @@ class ArchiveWorker:
                     self._record_error(" ".join(str(error).split()))
                 stop.wait(RETRY_SECONDS)
 
+    def _has_share(self) -> bool:
+        """Return whether this archiver should work on the log."""
+        logs = self._options.shared_logs
+        if self._log.name not in logs:
+            return True
+        return has_share_in(self._client, self._log.name, logs, self._owner, self._options.lease_seconds)
+
     def _acquire_lease(self) -> PostgresLease | None:
         with self._database.connection() as connection:
             return acquire_lease(
@@ -112,7 +124,7 @@ class ArchiveWorker:
             )
 
     def _work(self, lease: PostgresLease, stop: Event) -> None:
-        """Work under a lease until it is lost or ``stop`` is set."""
+        """Work under a lease until it is lost, until another archiver should work, or until ``stop`` is set."""
         archiver = Archiver(self._database, self._log, lease, self._options.batch_size)
         keeper = HeadKeeper(self._database, self._log)
         logger.info("archiving started", log=self._log.name, position=lease.checkpoint, epoch=lease.epoch)
@@ -124,6 +136,8 @@ class ArchiveWorker:
             if now - extended >= self._lease_interval:
                 self._extend_lease(lease)
                 extended = now
+                if not self._has_share():
+                    break
             if now - trimmed >= TRIM_SECONDS:
                 self._trim(lease)
                 keeper.keep(archiver.head)

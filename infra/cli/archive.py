@@ -5,6 +5,7 @@ from threading import Thread
 
 from redis.exceptions import RedisError
 
+from infra.archive.log_sharing import ROLE
 from infra.archive.retention import Retention
 from infra.archive.verification.schedule import verify_regularly
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
@@ -22,7 +23,7 @@ from projections.registry import READ_MODELS
 def archive() -> None:
     """Archive the event log in PostgreSQL in hash chains, and trim the archived part of the log.
 
-    You can run several archivers. At any time only one of them works on a log.
+    You can run several archivers. They share the logs, and at any time only one of them works on a log.
 
     Example: TICKVIEW_REDIS_URL=redis://localhost TICKVIEW_POSTGRES_DSN=postgresql://localhost tickview archive
     """
@@ -30,17 +31,18 @@ def archive() -> None:
     configure_logs(settings.log_level, "archive")
     database = open_database(settings, writable=True)
     stores = Stores(settings, open_safe_redis(settings), database)
+    logs = open_all_logs(stores)
     owner = process_name()
     options = ArchiveOptions(
         settings.lease_seconds,
         settings.archive_batch,
         Retention(age=settings.log_retention_age, size=settings.log_retention_size),
         tuple(projection for projection in READ_MODELS.values() if projection.history),
+        shared_logs=logs,
     )
 
     stop = stop_on_signals()
 
-    logs = open_all_logs(stores)
     workers: dict[str, ArchiveWorker] = {}
 
     def new_threads() -> list[Thread]:
@@ -54,7 +56,7 @@ def archive() -> None:
     if settings.verify_every:
         arguments = (database, settings.verify_every, stop, verify_on_schedule)
         threads.append(Thread(target=verify_regularly, args=arguments, name="verification", daemon=True))
-    heartbeats = Heartbeats(stores.redis, owner, {"archive": lambda: [worker.progress for worker in workers.values()]})
+    heartbeats = Heartbeats(stores.redis, owner, {ROLE: lambda: [worker.progress for worker in workers.values()]})
 
     def every_second() -> None:
         heartbeats.beat()
@@ -65,4 +67,4 @@ def archive() -> None:
             threads.append(thread)
 
     run_threads(threads, stop, every_second)
-    heartbeats.withdraw("archive")
+    heartbeats.withdraw(ROLE)

@@ -55,13 +55,16 @@ class FairShare:
 
     @classmethod
     def of(cls, build: ModelBuild, logs: Sequence[str], rank: WorkerRank, held: Sequence[Segment]) -> "FairShare":
-        """Divide the segments of a build among its workers, rounded up.
+        """Divide the segments of a build among its workers. The shares differ by one segment at most.
 
-        Each place begins at another segment, so that workers that start together seldom compete for a lease.
+        The name of the read model decides which workers have the larger shares, so that these are not the same workers
+        for all read models. Each place prefers segments of its own, so that workers that start together seldom compete
+        for a lease.
         """
-        size = -(-len(logs) // rank.workers)
-        first = rank.place * size % len(logs)
-        segments = [Segment(*build, log) for log in (*logs[first:], *logs[:first])]
+        first = (rank.place - sum(build.read_model.encode())) % rank.workers
+        own = logs[first :: rank.workers]
+        size = len(own)
+        segments = [Segment(*build, log) for log in (*own, *(log for log in logs if log not in own))]
         return cls(
             surplus=list(held[size:]),
             missing=size - len(held[:size]),

@@ -1,7 +1,7 @@
 """Comparison of two builds of a read model, row by row, while workers continue to fold both."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import orjson
 from redis import Redis
 
 from domain.errors import TickViewError
+from infra.log.keys import tagged_key
 from infra.read_models.keys import SegmentKeys
 from infra.redis.cluster import run_on_key_node
 from infra.redis.connections import RedisClient
@@ -56,6 +57,9 @@ def compare_builds(
 ) -> Iterator[Difference]:
     """Find every field in which a row of the new build differs from the row of the old build.
 
+    The comparison begins when one of the builds has folded all events that are in a log now. Two builds that have
+    hardly begun would have few rows, or none, that could differ.
+
     Both rows are read atomically with the checkpoints of both builds, and they are compared as of one position of their
     log. If the checkpoints are equal, both builds have folded the same events. If one build is ahead, its row is
     comparable if the row's position, at which it last changed, is not past the checkpoint of the other build. All other
@@ -80,6 +84,7 @@ def compare_builds(
             row changes without a pause.
     """
     pairs = [_SegmentPair(*(SegmentKeys(Segment(read_model, build, log)) for build in builds)) for log in logs]
+    _wait_until_folded(client, dict(zip(logs, pairs, strict=True)), standstill_seconds)
     with client.pipeline(transaction=False) as pipeline:
         for pair in pairs:
             pipeline.hlen(pair.old.rows)
@@ -112,6 +117,27 @@ class _RowsAtCheckpoint:
 
     checkpoint: int
     rows: list[bytes | None]
+
+
+def _wait_until_folded(client: RedisClient, pairs: Mapping[str, _SegmentPair], standstill_seconds: float) -> None:
+    """Wait until one build of each pair has folded all events that are in its log now."""
+    heads = _read_numbers(client, [(tagged_key(log, "meta"), "position") for log in pairs])
+    places = [(keys.state, "checkpoint") for pair in pairs.values() for keys in pair]
+    deadline, last = time.monotonic() + standstill_seconds, _read_numbers(client, places)
+    while any(max(old, new) < head for old, new, head in zip(last[::2], last[1::2], heads, strict=True)):
+        if time.monotonic() > deadline:
+            raise NotComparableError(f"no build reaches {heads}, the heads of the logs: check that workers run")
+        time.sleep(POLL_SECONDS)
+        checkpoints = _read_numbers(client, places)
+        if checkpoints != last:
+            deadline, last = time.monotonic() + standstill_seconds, checkpoints
+
+
+def _read_numbers(client: RedisClient, places: Sequence[tuple[str, str]]) -> list[int]:
+    with client.pipeline(transaction=False) as pipeline:
+        for key, field in places:
+            pipeline.hget(key, field)
+        return [int(number or 0) for number in pipeline.execute()]
 
 
 def _scan_keys(client: RedisClient, rows: str) -> Iterator[list[bytes]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from domain.announcements import DeadLetter
 from domain.wire import Refusal
+from infra.log.durability import DurableFunctions
+from infra.log.handle import DEFAULT_LOG_OPTIONS, LogOptions
 from infra.redis.connections import RedisClient
 from infra.redis.functions import Argument, call
 
@@ -63,13 +65,23 @@ class DeadLetters:
 
     Args:
         client: The client of the server that holds the dead letters.
+        options: The durability of stored dead letters. It is that of events: a dead letter takes the place of an event.
         max_count: Highest number of dead letters.
         max_bytes: Highest total size of their payloads, channels and reasons, in bytes.
         max_age: Highest age, in seconds since the receipt of the message.
     """
 
-    def __init__(self, client: RedisClient, *, max_count: int, max_bytes: int, max_age: float) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        options: LogOptions = DEFAULT_LOG_OPTIONS,
+        *,
+        max_count: int,
+        max_bytes: int,
+        max_age: float,
+    ) -> None:
         self._client = client
+        self._functions = DurableFunctions(client, options.durability, options.replicas)
         self._bounds = (max_count, max_bytes)
         self._max_payload = max_bytes // SHARE
         self._max_age = max_age
@@ -78,6 +90,10 @@ class DeadLetters:
         """Store dead letters. Return the number of old dead letters that were dropped because of the count or the size.
 
         Each call also removes the dead letters that are too old.
+
+        Raises:
+            RedisError: Redis cannot store them.
+            PersistenceError: They are not as durable as the options demand, or the server cannot provide that.
         """
         now = time.time()
         arguments: list[Argument] = [now, *self._bounds, now - self._max_age]
@@ -95,7 +111,7 @@ class DeadLetters:
             size = len(payload) + len(channel.encode()) + len(reason.encode())
             arguments += [letter.id, size, len(fields) // 2, *fields]
         keys = [INDEX_KEY, STATS_KEY, *(_letter_key(letter.id) for letter in letters)]
-        dropped: int = call(self._client, "store_dead_letters", keys, arguments)
+        dropped: int = self._functions.call("store_dead_letters", keys, arguments)
         return dropped
 
     def page(self, before: int | None, limit: int) -> list[DeadLetter]:

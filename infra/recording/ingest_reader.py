@@ -19,6 +19,7 @@ from infra.recording.counters import Counters, count_receipts
 from infra.recording.intake import RETRY_SECONDS
 from infra.recording.recorder import Recorder
 from infra.redis.connections import RedisClient
+from infra.redis.server_errors import find_server_error
 
 logger = structlog.get_logger()
 
@@ -148,21 +149,30 @@ class IngestReader:
         self._attempted.update(ids)
         first = [entry for entry, number in zip(entries, attempts, strict=True) if number is None]
         if first:
-            self._count_attempt(identity for identity, _ in first)
-            self._record(first)
+            self._attempt(first)
         for entry, number in zip(entries, attempts, strict=True):
             if number is None:
                 continue
             if int(number) >= MAX_ATTEMPTS:
                 self._refuse(entry)
             else:
-                self._count_attempt([entry[0]])
-                self._record([entry])
+                self._attempt([entry])
 
-    def _count_attempt(self, ids: Iterable[bytes]) -> None:
+    def _attempt(self, entries: list[Entry]) -> None:
+        """Record claimed entries in an attempt that counts, unless a server was away: no entry is to blame for that."""
+        ids = [identity for identity, _ in entries]
+        self._count_attempts(ids, 1)
+        try:
+            self._record(entries)
+        except (RedisError, PersistenceError) as error:
+            if not isinstance(error, ResponseError) or find_server_error(error):
+                self._count_attempts(ids, -1)
+            raise
+
+    def _count_attempts(self, ids: Iterable[bytes], number: int) -> None:
         with self._client.pipeline(transaction=True) as pipeline:
             for identity in ids:
-                pipeline.hincrby(ATTEMPTS_KEY, identity, 1)
+                pipeline.hincrby(ATTEMPTS_KEY, identity, number)
             pipeline.execute()
 
     def _refuse(self, entry: Entry) -> None:

@@ -5,11 +5,12 @@ publishes a canary once per second, on a channel of its own, and must hear it. A
 all messages that were published before it. A time without that certainty is stored as a gap.
 
 The nodes of a cluster pass on all messages to each other. A listener subscribes at one of them. It publishes a canary
-on each primary, and must hear all of them.
+on each primary, and must hear all of them. It also notices that another node has connected anew, because messages may
+have been dropped before that.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from threading import Event
 
 import structlog
@@ -26,7 +27,7 @@ from infra.heartbeats.progress import Progress
 from infra.processes.outage import OutageLog
 from infra.recording.gaps import NewGap
 from infra.recording.intake import RETRY_SECONDS, BacklogFullError, Intake
-from infra.redis.cluster import open_pubsub, run_on_primaries
+from infra.redis.cluster import incoming_links, open_pubsub, run_on_primaries
 from infra.redis.connections import RedisClient
 from readapi.ports.operations import Gap
 
@@ -96,6 +97,8 @@ class PubsubListener:
 
         The canaries of one moment are one per primary.
         """
+        self._links: Set[tuple[bytes, int]] = frozenset()
+        """The connections of the other nodes of a cluster to the node of the subscription."""
         self._next_canary = 0.0
         self._new_gaps: list[NewGap] = []
         self.progress = Progress()
@@ -119,6 +122,7 @@ class PubsubListener:
         """Listen on one connection until it fails."""
         self._waiting_since = subscribed_at = time.monotonic()
         self._canaries.clear()
+        self._links = self._read_links(pubsub)
         unconfirmed = {*CHANNELS, self._canary_channel}
         patterns = [name for name in CHANNELS if is_pattern(name)]
         pubsub.subscribe(*unconfirmed.difference(patterns))
@@ -126,7 +130,7 @@ class PubsubListener:
             pubsub.psubscribe(*patterns)
         while not stop.is_set():
             if not unconfirmed:
-                self._publish_canary()
+                self._publish_canary(pubsub)
             received = pubsub.get_message(timeout=POLL_SECONDS)
             if received is None:
                 self._check_hearing()
@@ -139,7 +143,7 @@ class PubsubListener:
             elif received["pattern"] is None or _is_heard_by(received["pattern"].decode(), channel):
                 self._hear(channel, received["data"])
 
-    def _publish_canary(self) -> None:
+    def _publish_canary(self, pubsub: PubSub) -> None:
         """Publish a canary if one is due. Raises DeafError if the subscription does not lead to the primary server."""
         now = time.monotonic()
         if now < self._next_canary:
@@ -156,6 +160,7 @@ class PubsubListener:
             return receivers, replication["role"]
 
         try:
+            self._check_links(pubsub, now)
             [(receivers, role), *_] = run_on_primaries(self._client, publish)
         except RedisError as error:
             # The subscription may be intact. It is replaced only if all canaries are published and one is not heard.
@@ -171,6 +176,18 @@ class PubsubListener:
                 raise DeafError("the subscription leads to another server than the commands")
         if self._waiting_since is None:
             self._waiting_since = now
+
+    def _check_links(self, pubsub: PubSub, now: float) -> None:
+        """Note a gap if another node has connected anew. Its messages from just before the last canary count, too."""
+        links = self._read_links(pubsub)
+        if links != self._links and self._heard_until is not None:
+            self._reason = "the nodes of the cluster have lost a connection to each other"
+            self._heard_until -= CANARY_SECONDS
+            self._end_gap(now)
+        self._links = links
+
+    def _read_links(self, pubsub: PubSub) -> Set[tuple[bytes, int]]:
+        return incoming_links(pubsub) if isinstance(self._client, RedisCluster) else frozenset()
 
     def _check_hearing(self) -> None:
         """Raise DeafError if a confirmation or a canary is overdue. The connection must have nothing more to read."""

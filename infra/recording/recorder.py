@@ -63,13 +63,13 @@ class Recorder:
         self._default_expiry = default_expiry or {}
 
     def record(self, messages: Sequence[Message]) -> list[Receipt]:
-        """Record messages. On return, every event is as durable as configured, and every dead letter is stored.
+        """Record messages. On return, every event and every dead letter is as durable as configured.
 
         Repeating a call is safe, because the log recognizes events by their ids.
 
         Raises:
             RedisError: The log or the dead letters cannot be written.
-            PersistenceError: The log cannot append.
+            PersistenceError: The log cannot append, or a dead letter is not durable.
         """
         readings = [self._read(message) for message in messages]
         outcomes = self._append_readings(readings, list(map(_origins, messages, readings)))
@@ -94,7 +94,7 @@ class Recorder:
         return _receipt(message, outcome)
 
     def refuse(self, message: Message, refusal: Refusal) -> None:
-        """Store a message as a dead letter without reading it. Raises RedisError."""
+        """Store a message as a dead letter without reading it. Raises RedisError or PersistenceError."""
         self._store([_letter(message, [refusal])])
 
     def record_events(self, events: Sequence[Event], origin: str) -> list[RecordedEvent]:

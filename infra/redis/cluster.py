@@ -151,6 +151,21 @@ def open_pubsub(client: RedisClient) -> PubSub:
     return pubsub
 
 
+def incoming_links(pubsub: PubSub) -> Set[tuple[bytes, int]]:
+    """Return the connections by which other nodes pass on messages to the node of a subscription.
+
+    A node drops the messages that it should pass on while its connection to another node is broken.
+
+    Returns:
+        The id of each other node, with the epoch millisecond at which it connected.
+
+    Raises:
+        redis.exceptions.RedisError: The node does not answer.
+    """
+    links: list[dict[bytes, Any]] = Redis(connection_pool=pubsub.connection_pool).execute_command("CLUSTER", "LINKS")
+    return {(link[b"node"], link[b"create-time"]) for link in links if link[b"direction"] == b"from"}
+
+
 def unheard_channels(client: RedisClient, channels: Set[str]) -> Set[str]:
     """Return those of the channels that have no subscriber, although a publication to each of them met none.
 

@@ -4,8 +4,11 @@ redis-py finds the node of a command by its keys. It asks a server for the keys 
 streams each time; these clients know them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from functools import wraps
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,9 @@ from redis.asyncio.cluster import ClusterPubSub as AsyncClusterPubSub
 from redis.cluster import PRIMARY, ClusterNode, ClusterPipeline
 from redis.exceptions import AuthenticationError, RedisClusterException, RedisError, ResponseError, SlotNotCoveredError
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+NODES_SECONDS = 3.0
+"""Seconds after which a client reads the nodes of its cluster again, when all primaries are needed."""
 
 
 def keys_of(command: Sequence[Any]) -> Sequence[Any] | None:
@@ -94,6 +100,7 @@ class ClusterClient(_Routes):
         self._options = options
         self._opening = RLock()
         self._is_opening = self._is_open = False
+        self._nodes_read_at = 0.0
 
     if not TYPE_CHECKING:
 
@@ -115,9 +122,22 @@ class ClusterClient(_Routes):
             raise _initialization_error(error) from error
         finally:
             self._is_opening = False
+        self._nodes_read_at = time.monotonic()
         manager = self.nodes_manager
         manager.initialize = _with_server_errors(manager.initialize)  # type: ignore[method-assign]
         self._is_open = True
+
+    def get_primaries(self) -> list[ClusterNode]:
+        """Return the primaries. The nodes are read again if that is longer ago than ``NODES_SECONDS``.
+
+        No command tells of a primary that has joined, or of one that answers although a replica has taken over.
+        """
+        now = time.monotonic()
+        if now - self._nodes_read_at > NODES_SECONDS:
+            self._nodes_read_at = now
+            with suppress(RedisError):
+                self.nodes_manager.initialize(disconnect_startup_nodes_pools=False)
+        return list(super().get_primaries())  # type: ignore[no-untyped-call]
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
         """Execute a command on the node of its keys, or on the node that redis-py chooses for its name."""
@@ -164,8 +184,10 @@ class _AsyncPipeline(AsyncClusterPipeline):
         return self.execute_command("PUBLISH", channel, message, **options)
 
     async def execute(self, raise_on_error: bool = True, allow_redirections: bool = True) -> list[Any]:
-        with _server_errors():
-            return await super().execute(raise_on_error, allow_redirections)
+        client: Any = self.cluster_client
+        async with client.free_connection():
+            with _server_errors():
+                return await super().execute(raise_on_error, allow_redirections)
 
 
 class _AsyncPubSub(AsyncClusterPubSub):
@@ -176,16 +198,29 @@ class _AsyncPubSub(AsyncClusterPubSub):
         return await super().execute_command(*command, **options)
 
 
+_has_connection: ContextVar[bool] = ContextVar("_has_connection", default=False)
+"""Whether the present call has waited for its connection. The commands of a pipeline that are redirected have not."""
+
+
 class AsyncClusterClient(AsyncRedisCluster):
     """An asynchronous client of a cluster.
 
+    redis-py does not wait for a free connection: it fails if all are in use. This client lets calls wait. Reads that
+    block do not count, because each of them occupies a connection for long.
+
     Args:
         connection_class: The class of the connections.
+        connections: The highest number of connections to each node, beside those of reads that block.
+        seconds: Seconds for which a call waits for a connection.
         options: The arguments of the base class.
     """
 
-    def __init__(self, connection_class: type[Any], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, connection_class: type[Any], connections: int, seconds: float, options: Mapping[str, Any]
+    ) -> None:
         super().__init__(**options)
+        self._connections = asyncio.Semaphore(connections)
+        self._connection_seconds = seconds
         self.connection_kwargs["connection_class"] = connection_class
         for node in self.startup_nodes:
             node.connection_class = connection_class
@@ -218,8 +253,34 @@ class AsyncClusterClient(AsyncRedisCluster):
 
     async def execute_command(self, *command: Any, **options: Any) -> Any:
         """Execute a command on the node of its keys, or on the node that redis-py chooses for its name."""
-        with _server_errors():
-            return await super().execute_command(*command, **options)
+        if b"BLOCK" in command:
+            with _server_errors():
+                return await super().execute_command(*command, **options)
+        async with self.free_connection():
+            with _server_errors():
+                return await super().execute_command(*command, **options)
+
+    @asynccontextmanager
+    async def free_connection(self) -> AsyncIterator[None]:
+        """Wait until each node has a free connection, and keep others from it until the context ends.
+
+        Raises:
+            redis.exceptions.ConnectionError: No connection becomes free in time.
+        """
+        if _has_connection.get():
+            yield
+            return
+        try:
+            async with asyncio.timeout(self._connection_seconds):
+                await self._connections.acquire()
+        except TimeoutError as error:
+            raise RedisConnectionError("no connection is free") from error
+        token = _has_connection.set(True)
+        try:
+            yield
+        finally:
+            _has_connection.reset(token)
+            self._connections.release()
 
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> AsyncClusterPipeline:
         """Return a pipeline. With ``transaction``, all keys must be in one slot."""

@@ -42,7 +42,8 @@ CONNECTIONS = 50
 connections would only wait for each other."""
 
 CLUSTER_CONNECTIONS = 1_000
-"""Highest number of connections of an asynchronous client to each node of a cluster. A further command fails."""
+"""Highest number of connections of an asynchronous client to each node of a cluster: ``CONNECTIONS``, and one for each
+read that blocks. A further read fails."""
 
 _CONNECT_TIMEOUT_SECONDS = 2.0
 """Seconds that a server may take to accept a connection."""
@@ -100,7 +101,7 @@ def connect_async(url: str, *, seconds: float | None = SOCKET_TIMEOUT_SECONDS) -
         arguments = _cluster_options(options, parts, AsyncClusterNode)
         # Each slot that was moved is noted by itself: to read all nodes again, redis-py would close all connections.
         others = {"max_connections": CLUSTER_CONNECTIONS, "ssl": parts.uses_tls, "reinitialize_steps": 0}
-        return AsyncClusterClient(connection_class, {**others, **arguments})
+        return AsyncClusterClient(connection_class, CONNECTIONS, SOCKET_TIMEOUT_SECONDS, {**others, **arguments})
     options = {"max_connections": CONNECTIONS, "timeout": SOCKET_TIMEOUT_SECONDS, **options}
     if parts.kind == "sentinel":
         never = AsyncRetry(NoBackoff(), 0)

@@ -7,21 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from threading import Event
+from typing import Any
 
 import httpx
-from redis import Redis
 
 from tests.chaos import oracle
 from tests.chaos.list_owners import ListOwner
 from tests.chaos.losses import Losses
 from tests.chaos.producers import producers
 from tests.chaos.progress import stalls_of, take_progress
+from tests.chaos.redis_servers import Fault
 from tests.chaos.sampling import sampling
 from tests.chaos.sent import Sent
-from tests.chaos.system import System, running_system, suspended
-
-Fault = Callable[[random.Random], str]
-"""Causes a fault, and returns its description."""
+from tests.chaos.single_server import single_server
+from tests.chaos.system import StartServers, System, running_system, suspended
 
 STALL_SECONDS = 13.0
 """Seconds for which a role is suspended once in every run."""
@@ -29,7 +28,13 @@ STALL_SECONDS = 13.0
 STALLED_ROLES = ("record", "project", "archive")
 
 
-def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str | None = None) -> None:
+def run_experiment(
+    seconds: float,
+    seed: int,
+    start_servers: StartServers = single_server,
+    bug: str | None = None,
+    fault: str | None = None,
+) -> None:
     """Run chaos for some seconds.
 
     In the last third of the time, servers lose data, and promises with exceptions for lost data are judged apart.
@@ -37,8 +42,9 @@ def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str
     Args:
         seconds: Duration of the faults, more than twice ``STALL_SECONDS``.
         seed: The seed of all choices. Processes run in parallel, so that a repetition is only similar.
+        start_servers: Runs the Redis servers.
         bug: A bug to plant, see ``planted/sitecustomize.py``. It must be found before data is lost.
-        fault: The name of the only fault, see ``System`` and ``Losses``. None: all faults.
+        fault: The name of the only fault, see ``System``. None: all faults.
 
     Raises:
         AssertionError: The oracle found a fault. The message has the seed, the faults and the logs.
@@ -46,10 +52,10 @@ def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str
     chance, sent = random.Random(seed), Sent()
     before_losses = seconds if bug else seconds * 2 / 3
     with (
-        running_system(bug) as system,
+        running_system(bug, start_servers, chance) as system,
         httpx.Client(base_url=system.api_url, timeout=20) as client,
-        Redis.from_url(system.redis_url) as redis,
-        producers(system.api_url, system.redis_url, seed, sent) as senders,
+        system.redis.client() as redis,
+        producers(system.api_url, system.redis, seed, sent) as senders,
     ):
         owners = [ListOwner(name, seed, client, sent) for name in ("alice", "bob")]
         judge = partial(judge_promises, system, client, redis, sent, owners)
@@ -59,14 +65,15 @@ def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str
         try:
             with (
                 httpx.Client(base_url=system.api_url, timeout=5) as sampled_api,
-                Redis.from_url(system.redis_url, socket_timeout=2) as sampled_redis,
+                system.redis.client(socket_timeout=2) as sampled_redis,
                 sampling(partial(oracle.take_sample, sampled_api)) as samples,
                 sampling(partial(take_progress, sampled_redis, system.postgres_dsn)) as progress,
                 running_threads(loops),
             ):
                 stalled = chance.choice(STALLED_ROLES)
                 stall(system, stalled)
-                cause_faults(_choose(system, system.faults, fault), chance, before_losses - STALL_SECONDS, faults)
+                choose = (lambda _: getattr(system, fault)) if fault else system.choose_fault
+                cause_faults(choose, chance, before_losses - STALL_SECONDS, faults)
             logs = judge()
             oracle.check_samples(samples, logs)
             stalls = stalls_of(progress)
@@ -74,15 +81,15 @@ def run_experiment(seconds: float, seed: int, bug: str | None = None, fault: str
             oracle.check_health(samples, stalls)
             if bug is None:
                 with running_threads(loops):
-                    choices = [*losses.faults, system.kill_role, system.suspend_role]
-                    cause_faults(_choose(losses, choices, fault), chance, seconds - before_losses, faults)
+                    cause_faults(losses.choose, chance, seconds - before_losses, faults)
                 judge()
+            print(f"{system.redis.settings} {faults}")
         except AssertionError as error:
             raise AssertionError(f"CHAOS_SEED={seed}: {error}\nfaults: {faults}\n{system.logs()}") from error
 
 
 def judge_promises(
-    system: System, client: httpx.Client, redis: Redis, sent: Sent, owners: Sequence[ListOwner]
+    system: System, client: httpx.Client, redis: Any, sent: Sent, owners: Sequence[ListOwner]
 ) -> oracle.Logs:
     """Wait until the service has settled, and judge what it has recorded and shows. Return the events of all logs."""
     oracle.wait_until_settled(client, redis)
@@ -99,16 +106,15 @@ def judge_promises(
     return logs
 
 
-def _choose(owner: object, faults: Sequence[Fault], name: str | None) -> Sequence[Fault]:
-    """Return the fault with a name if its owner has it, else all faults."""
-    return [getattr(owner, name)] if name and hasattr(owner, name) else faults
-
-
-def cause_faults(choices: Sequence[Fault], chance: random.Random, seconds: float, faults: list[str]) -> None:
-    """Cause one fault after the other, and add their descriptions to ``faults``."""
+def cause_faults(
+    choose: Callable[[random.Random], Fault], chance: random.Random, seconds: float, faults: list[str]
+) -> None:
+    """Cause one fault after the other. Add their descriptions, with epoch seconds, to ``faults``."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        faults.append(chance.choice(choices)(chance))
+        began = time.time()
+        description = choose(chance)(chance)
+        faults.append(f"{began:.1f}-{time.time():.1f} {description}")
         time.sleep(chance.uniform(0.2, 2))
 
 

@@ -107,7 +107,7 @@ class ListOwner:
             answer = self._client.request(method, path, headers={**self._headers, **(headers or {})}, **body)
         except httpx.TransportError:
             answer = None
-        if len(self._sent.losses) > self._losses:
+        if self._sent.losing or len(self._sent.losses) > self._losses:
             self._losses = len(self._sent.losses)
             self._possible, self._positions = None, ""
             return None

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event
+from typing import Any
 
 import httpx
-from redis import Redis
+from redis import RedisCluster
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from tests.chaos.redis_servers import SERVER_ERRORS, RedisServers
 from tests.chaos.sent import Attempt, Sent
 
 CHANNEL = "tickstock.events.patterns"
@@ -97,39 +98,55 @@ def post(client: httpx.Client, payload: str) -> bool:
     return status != 503
 
 
-def add_to_stream(client: Redis, payload: str) -> bool:
+def add_to_stream(servers: RedisServers, client: Any, payload: str) -> bool:
     """Add a message to the ingest stream."""
     try:
-        client.xadd(STREAM, {"channel": CHANNEL, "payload": payload})
-    except RedisError:
+        servers.add_to_stream(client, STREAM, {"channel": CHANNEL, "payload": payload})
+    except SERVER_ERRORS:
         return False
     return True
+
+
+def publish(client: Any, chance: random.Random, payload: str) -> None:
+    """Publish a message, in a cluster at any primary."""
+    if isinstance(client, RedisCluster):
+        client = client.get_redis_connection(chance.choice(client.get_primaries()))
+    client.publish(CHANNEL, payload)
 
 
 class Publisher(Producer):
     """A producer over pub/sub. Nobody knows whether a recorder hears its messages."""
 
-    def __init__(self, name: str, seed: int, client: Redis, sent: Sent) -> None:
+    def __init__(self, name: str, seed: int, client: Any, sent: Sent) -> None:
         super().__init__(name, seed, lambda _: True, sent)
         self._client = client
 
-    def _deliver(self, payload: str, event_id: str | None, _stop: Event) -> None:
+    def _deliver(self, payload: str, event_id: str | None, stop: Event) -> None:
         began = time.time()
-        with suppress(RedisError):
-            self._client.publish(CHANNEL, payload)
+        try:
+            publish(self._client, self._chance, payload)
+        except SERVER_ERRORS:
+            stop.wait(RETRY_SECONDS)
+            self._read_nodes()
+            return
         if event_id is not None:
             self._sent.published[event_id] = Attempt(began, time.time())
 
+    def _read_nodes(self) -> None:
+        if isinstance(self._client, RedisCluster):
+            with suppress(*SERVER_ERRORS):
+                self._client.nodes_manager.initialize()
+
 
 @contextmanager
-def producers(api_url: str, redis_url: str, seed: int, sent: Sent) -> Iterator[list[Producer]]:
+def producers(api_url: str, servers: RedisServers, seed: int, sent: Sent) -> Iterator[list[Producer]]:
     """Yield a producer for each way in. They note their messages in ``sent``."""
     with (
         httpx.Client(base_url=api_url, timeout=15) as http,
-        Redis.from_url(redis_url, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as redis,
+        servers.client(socket_timeout=5, retry=Retry(NoBackoff(), 0)) as redis,
     ):
         yield [
             Producer("http", seed, lambda payload: post(http, payload), sent),
-            Producer("stream", seed, lambda payload: add_to_stream(redis, payload), sent),
+            Producer("stream", seed, lambda payload: add_to_stream(servers, redis, payload), sent),
             Publisher("pubsub", seed, redis, sent),
         ]

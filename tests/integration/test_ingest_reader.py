@@ -17,6 +17,7 @@ from domain.horizon import Horizon
 from domain.wire import INGEST_STREAM, PATTERNS, Bounds
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.log.directory import LogDirectory
+from infra.log.errors import NotDurableError
 from infra.recording import ingest_reader
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.ingest_reader import ATTEMPTS_KEY, GROUP, MAX_ATTEMPTS, IngestReader
@@ -186,6 +187,26 @@ def test_an_entry_that_ends_its_readers_becomes_a_dead_letter(intake: Intake) ->
     assert letter is not None
     assert (letter.payload, letter.code, letter.via) == (fatal, "reader-failed", "stream")
     assert f"{crashes} recorders took the message and stopped" in letter.reason
+    assert not intake.redis.exists(ATTEMPTS_KEY)
+
+
+def test_no_entry_becomes_a_dead_letter_while_a_log_refuses_events(intake: Intake) -> None:
+    """In a cluster, a log can be away for long while the ingest stream is there."""
+    intake.add("AAPL")
+    attempts = 0
+
+    def fail(_: Sequence[Message]) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise NotDurableError("The events are recorded, but not known to be durable.")
+
+    intake.recorder.interrupt = fail
+    with intake.reading("reader"):
+        wait_until(lambda: attempts > 3 * MAX_ATTEMPTS, "the entry was tried often")
+        intake.recorder.interrupt = lambda _: None
+        wait_until(intake.is_empty, "the entry is acknowledged")
+    assert intake.recorded_symbols() == ["AAPL"]
+    assert intake.dead_letters.page(None, 10) == []
     assert not intake.redis.exists(ATTEMPTS_KEY)
 
 

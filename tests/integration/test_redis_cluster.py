@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from redis.crc import key_slot
@@ -23,13 +23,16 @@ from infra.log.maintenance import trim
 from infra.log.partitions import fix_partitions
 from infra.log.routing import StreamRouter
 from infra.operations.server_status import redis_status
-from infra.redis import functions
+from infra.recording.gaps import read_gaps
+from infra.recording.intake import Intake
+from infra.recording.pubsub_listener import PubsubListener
+from infra.redis import cluster_clients, functions
 from infra.redis.cluster import unheard_channels
-from infra.redis.connections import connect, connect_async
+from infra.redis.connections import CONNECTIONS, connect, connect_async
 from infra.redis.scans import ScanInterruptedError, read_hash_pages, scan_hash
 from infra.redis.server_errors import is_moving
 from infra.redis.stream_reads import StreamReads
-from tests.clusters import SLOTS, Cluster, move_key, moving_slot, redis_cluster
+from tests.clusters import SLOTS, Cluster, move_key, moving_slot, node_id, redis_cluster
 from tests.events import opaque_event
 from tests.processes.roles import wait_until
 
@@ -40,7 +43,7 @@ SLOT = key_slot(LogKeys(LOG).log.encode())
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A cluster of two primaries, and a third one without a slot. Each test moves slots of its own."""
-    with redis_cluster(2, with_replicas=False, spare=1) as cluster:
+    with redis_cluster(2, with_replicas=False, spare=1, **{"enable-debug-command": "local"}) as cluster:
         yield cluster
 
 
@@ -174,6 +177,25 @@ def test_streams_of_several_slots_are_read_as_soon_as_one_has_an_entry(cluster: 
     asyncio.run(read())
 
 
+def test_calls_wait_for_a_free_connection(cluster: Cluster) -> None:
+    async def connections_of_calls() -> int:
+        client = connect_async(cluster.url)
+        try:
+            before = [int(node.info("clients")["connected_clients"]) for node in cluster.primaries]
+            calls = [client.get(f"key-{number}") for number in range(4 * CONNECTIONS)]
+            for number in range(4 * CONNECTIONS):
+                pipeline = client.pipeline(transaction=False)
+                pipeline.get(f"key-{number}")
+                calls.append(pipeline.execute())
+            await asyncio.gather(*calls)
+            after = [int(node.info("clients")["connected_clients"]) for node in cluster.primaries]
+            return max(now - then for now, then in zip(after, before, strict=True))
+        finally:
+            await client.aclose()
+
+    assert 1 < asyncio.run(connections_of_calls()) <= CONNECTIONS
+
+
 def test_a_scan_of_a_hash_that_moves_begins_again(cluster: Cluster) -> None:
     slot = key_slot(b"hash")
     source, target = cluster.nodes[owner(slot)], cluster.nodes[-1]
@@ -211,6 +233,29 @@ def test_a_subscription_at_any_node_hears_all_channels(cluster: Cluster) -> None
         )
         pubsub.psubscribe("channel-*")
         wait_until(lambda: not unheard_channels(client, channels), "a pattern may have subscribed to all channels")
+
+
+def test_a_broken_connection_between_two_nodes_is_a_gap(cluster: Cluster) -> None:
+    """What one node should have passed on to the other is lost. The canaries before and after are heard."""
+    stop = Event()
+    broken = "the nodes of the cluster have lost a connection to each other"
+    with connect(cluster.url, retries=0) as subscriber, connect(cluster.url) as client:
+        intake = Intake(lambda _: [], backlog=10, batch_size=10, batch_seconds=0)
+        listener = PubsubListener(subscriber, client, intake, "recorder", lambda: None)
+        thread = Thread(target=listener.run, args=(stop,))
+        thread.start()
+        try:
+            wait_until(lambda: listener.progress.has_begun, "a canary is heard")
+            assert read_gaps(client) == []
+            for node in cluster.nodes:
+                for other in {*map(node_id, cluster.nodes)} - {node_id(node)}:
+                    node.execute_command("DEBUG", "CLUSTERLINK", "KILL", "ALL", other)
+            moment = time.time()
+            wait_until(lambda: [gap.reason for gap in read_gaps(client)][:1] == [broken], "the gap is stored")
+            assert read_gaps(client)[-1].began_at < moment < read_gaps(client)[0].ended_at
+        finally:
+            stop.set()
+            thread.join()
 
 
 def test_health_names_the_primary_that_does_not_answer(new_cluster: Cluster) -> None:
@@ -253,3 +298,14 @@ def test_recorders_find_streams_after_a_raise_on_all_primaries(new_cluster: Clus
             stale[outdated.logs[stream]].append([opaque_event(stream=stream)], partitions=outdated.partitions)
         router.settle(refused.value)
         assert router.route([stream]).logs == {stream: new[stream]}
+
+
+def test_a_former_primary_that_answers_is_no_primary_to_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its replica has taken over. No command that needs all primaries is redirected by it."""
+    monkeypatch.setattr(cluster_clients, "NODES_SECONDS", 0.2)
+    with redis_cluster(1) as cluster, connect(cluster.url) as client:
+        assert redis_status(client, DEFAULT_LOG_OPTIONS).warnings == []
+        former, promoted = cluster.nodes
+        promoted.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+        wait_until(lambda: former.role()[0] == b"slave", "the former primary is a replica")
+        wait_until(lambda: redis_status(client, DEFAULT_LOG_OPTIONS).warnings == [], "the client knows the new primary")

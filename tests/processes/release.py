@@ -1,4 +1,4 @@
-"""Workers and commands of the current and of the next release, as processes.
+"""Workers, APIs and commands of the current and of the next release, as processes.
 
 Release ``1`` is the present code. Release ``2`` rounds the confidences of ``patterns`` to one decimal, and is the next
 version. With ``former``, release ``2`` also contains the present projection and keeps its builds current.
@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, Any
 
+import httpx
+
 from infra import cli
 from infra.composition import open_market_logs, open_stores
 from infra.processes.identity import process_name
@@ -22,8 +24,10 @@ from infra.settings import Settings
 from projections.patterns import ActivePatterns, Handled, PatternRow
 from projections.registry import READ_MODELS
 from projections.versions import Build
+from tests import servers
+from tests.processes.api_service import LIMITS, TIMEOUT_SECONDS, api_responds
 from tests.processes.fork_server import ForkedProcess
-from tests.processes.roles import environment_of, run_to_end, stop
+from tests.processes.roles import environment_of, run_to_end, stop, wait_until
 
 PRESENT_VERSION = ActivePatterns.version
 NEXT_VERSION = PRESENT_VERSION + 1
@@ -101,3 +105,18 @@ def command_main() -> None:
 def tickview_of(release: str, *arguments: str, redis_url: str, **settings: Any) -> subprocess.CompletedProcess[bytes]:
     """Run a command of a release to its end."""
     return run_to_end(command_main, (release, *arguments), environment_of(redis_url, settings))
+
+
+@contextmanager
+def api_of(release: str, *, redis_url: str, **settings: Any) -> Iterator[httpx.Client]:
+    """Run ``tickview serve`` of a release until the context ends. Yield a client of the API."""
+    port = servers.free_port()
+    process = ForkedProcess(
+        command_main, (release, "serve", "--port", str(port)), environment_of(redis_url, settings), {}
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS, limits=LIMITS) as client:
+            wait_until(lambda: api_responds(client), "the API answers")
+            yield client
+    finally:
+        stop(process)

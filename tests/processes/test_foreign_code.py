@@ -5,20 +5,22 @@ with an unchanged version.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import orjson
 import pytest
 from redis import Redis
 
+from infra.log.event_log import EventLog
 from infra.projecting.running_code import read_running_code
-from infra.read_models.keys import fingerprints_key
+from infra.read_models.keys import SegmentKeys, fingerprints_key
 from infra.read_models.versions import change_versions, read_versions
 from projections.fingerprint import ProjectionCode
+from projections.ports import Segment
 from projections.versions import Versions
 from tests.processes.api_service import api, read_model_state
 from tests.processes.fork_server import ForkedProcess
-from tests.processes.histories import append, random_history
+from tests.processes.histories import LOGS, append, random_history
 from tests.processes.release import (
     FIRST_BUILD,
     NEXT_BUILD,
@@ -45,6 +47,12 @@ def versions(redis: Redis) -> Versions:
 
 def announced(redis: Redis) -> set[ProjectionCode]:
     return set(read_running_code(redis, ["patterns"])["patterns"])
+
+
+def has_folded_all(redis: Redis) -> bool:
+    """Return whether the live build of patterns has folded all events."""
+    keys = {log: SegmentKeys(Segment("patterns", FIRST_BUILD, log)) for log in LOGS}
+    return all(int(redis.hget(keys[log].state, "checkpoint") or 0) == EventLog(redis, log).head() for log in LOGS)
 
 
 @contextmanager
@@ -132,10 +140,10 @@ def test_a_slow_worker_of_the_new_release_leaves_time_to_compare_before_the_swit
     redis: Redis, redis_url: str
 ) -> None:
     """The command joins the build that the worker has begun, holds it, and folds it at full speed."""
-    with (
-        old_worker(redis, redis_url),
-        running_release("2", redis_url=redis_url, replay_throttle=1, **LEASE),
-    ):
+    with old_worker(redis, redis_url), ExitStack() as stack:
+        # Before that, a build that has folded nothing has caught up, too, so that the new worker would switch at once.
+        wait_until(lambda: has_folded_all(redis), "the old worker has folded all events")
+        stack.enter_context(running_release("2", redis_url=redis_url, replay_throttle=1, **LEASE))
         wait_until(lambda: versions(redis).building == NEXT_BUILD, "the new worker has begun its build")
         options = ("--json", "--throttle", "1000000")
         compared = tickview_of("2", "replay", "patterns", "--verify", *options, redis_url=redis_url, **LEASE)

@@ -1,5 +1,6 @@
 """All roles on a Redis Cluster of three primaries with replicas, from the message of a producer to the answers."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,15 +18,17 @@ from infra.eventlog.factory import RedisFactory
 from infra.log.event_log import EventLog
 from infra.redis import functions
 from tests import servers
-from tests.clusters import redis_cluster
+from tests.clusters import STEADY, Cluster, redis_cluster
 from tests.events import opaque_event
+from tests.integration.alert_support import Receiver, wait_for_requests
 from tests.processes.api_service import api, detection, post, read_model_state, scan_source
 from tests.processes.archiving_service import audit_events, wait_until_archived
 from tests.processes.push_clients import receive, websocket
 from tests.processes.roles import running_role, tickview, tickview_json, wait_until
+from tests.processes.test_alerts import alerters
 from tests.processes.test_health import wait_for_health
 from tests.processes.test_push import receive_symbols
-from tests.processes.workspace_users import User
+from tests.processes.workspace_users import PRESETS, User
 from tests.redis_traffic import monitored, walk
 
 SYMBOLS = [f"S{number}" for number in range(24)]
@@ -40,14 +43,45 @@ FUNCTIONS = {file.stem for file in Path(functions.__file__).parent.glob("*.lua")
 CATALOGUE = "symbol,name,sector\n" + "\n".join(f"{symbol},Company,Energy" for symbol in SYMBOLS[:4])
 
 
+ALERTED = {"S1", "S9", "S17"}
+"""Symbols of an alert, one of each way."""
+
+SECURITY = Path(__file__).parents[2] / "docs" / "security.md"
+"""The page that names the rights of the Redis user."""
+
+
+def documented_rights() -> list[str]:
+    """Return the rights of the Redis user that the documentation names, as words of ``ACL SETUSER``."""
+    [rules] = re.findall(r"^ACL SETUSER tickview on >password (.*)$", SECURITY.read_text(), re.MULTILINE)
+    return str(rules).split()
+
+
 @contextmanager
-def running_service(redis_url: str, dsn: str) -> Iterator[httpx.Client]:
-    """Run all roles. Yield a client of the API."""
+def restricted_cluster() -> Iterator[tuple[Cluster, str]]:
+    """Run a cluster with a user that has the documented rights alone. Yield it, and the URL with the user."""
+    with redis_cluster(**STEADY) as cluster:
+        for node in cluster.nodes:
+            node.execute_command("ACL", "SETUSER", "tickview", "on", ">password", *documented_rights())
+        yield cluster, cluster.url.replace("://", "://tickview:password@")
+
+
+@contextmanager
+def running_service(redis_url: str, dsn: str) -> Iterator[tuple[httpx.Client, Receiver]]:
+    """Run all roles, with an alert that is set. Yield a client of the API, and the receiver of the alert."""
     settings: dict[str, Any] = {"redis_url": redis_url, "postgres_dsn": dsn, "lease_seconds": 2}
+    settings |= {"alert_private_addresses": True}
     with ExitStack() as stack:
         for role in ("archive", "project", "record"):
             stack.enter_context(running_role(role, **settings))
-        yield stack.enter_context(api(wait_seconds=30, **settings))
+        client = stack.enter_context(api(wait_seconds=30, **settings))
+        receiver = stack.enter_context(Receiver())
+        preset = User(client, "alice").create_preset("Alerted", symbols=sorted(ALERTED))
+        body, headers = {"webhook": receiver.url}, {"X-User-ID": "alice"}
+        alert = client.put(f"{PRESETS}/{preset}/alert", json=body, headers=headers)
+        assert alert.status_code == 201, alert.text
+        stack.enter_context(running_role("alert", **settings))
+        wait_until(lambda: alerters(client) == 1, "the alerter runs")
+        yield client, receiver
 
 
 def scanned(client: httpx.Client, **parameters: Any) -> set[str]:
@@ -154,23 +188,26 @@ def errors_of(node: Redis) -> set[str]:
 
 
 def test_every_role_works_on_a_cluster_and_no_command_leaves_its_slot(postgres_18_dsn: str, tmp_path: Path) -> None:
+    """The roles have the documented rights alone."""
     with (
-        redis_cluster() as cluster,
+        restricted_cluster() as (cluster, url),
         servers.new_database(postgres_18_dsn, servers.TEMPLATE) as dsn,
         monitored(cluster.primaries) as traffic,
     ):
-        with running_service(cluster.url, dsn) as client:
+        with running_service(url, dsn) as (client, receiver):
             wait_for_health(client)
-            announce(client, cluster.url)
-            use_lists_and_catalogue(client, cluster.url, tmp_path)
+            announce(client, url)
+            wait_for_requests(receiver, len(ALERTED))
+            assert set(receiver.symbols()) == ALERTED
+            use_lists_and_catalogue(client, url, tmp_path)
             read_the_past(client)
-            replay(client, cluster.url, dsn)
-            query_redis(cluster.url)
-            check_operations(client, cluster.url, dsn)
-        use_library(cluster.url)
+            replay(client, url, dsn)
+            query_redis(url)
+            check_operations(client, url, dsn)
+        use_library(url)
         for node in cluster.primaries:
             assert node.dbsize() > 0
-            assert not errors_of(node) & {"CROSSSLOT", "MOVED", "ASK"}
+            assert not errors_of(node) & {"CROSSSLOT", "MOVED", "ASK", "NOPERM"}
         counts = sum(map(walk, traffic), start=Counter[str]())
         assert counts.keys() >= FUNCTIONS
         assert {"XREAD", "XREADGROUP", "PUBLISH", "WAITAOF", "EXEC", "HSCAN"} <= counts.keys()

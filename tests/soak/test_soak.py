@@ -93,10 +93,10 @@ def archived_events(dsn: str) -> int:
 def test_nothing_grows_without_a_bound() -> None:
     with (
         running_system(**SETTINGS) as system,
-        Redis.from_url(system.redis_url) as redis,
+        Redis.from_url(system.redis.roles_url) as redis,
         httpx.Client(base_url=system.api_url, timeout=30) as client,
     ):
-        load, began, figures = Load(system.api_url, system.redis_url, RATE), time.monotonic(), list[Figures]()
+        load, began, figures = Load(system.api_url, system.redis.roles_url, RATE), time.monotonic(), list[Figures]()
         with load.running():
             for number in range(SAMPLES):
                 if number == SAMPLES // 2:
