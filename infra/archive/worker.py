@@ -139,12 +139,12 @@ class ArchiveWorker:
     def _work_once(self, archiver: Archiver) -> bool:
         """Archive one batch and fold the histories. Return whether the batch had events but was not full."""
         is_behind = any(history.behind for history in self._histories)
-        archived = len(archiver.step(0 if is_behind else min(WAIT_SECONDS, self._lease_interval)))
+        archived = archiver.step(0 if is_behind else min(WAIT_SECONDS, self._lease_interval))
         # A full batch means that the archive is behind. The archive takes precedence over the histories.
-        if archived < self._options.batch_size:
+        if len(archived) < self._options.batch_size:
             for history in self._histories:
-                history.run_round(HISTORY_SECONDS / len(self._histories))
-        return 0 < archived < self._options.batch_size
+                history.run_round(HISTORY_SECONDS / len(self._histories), archived)
+        return 0 < len(archived) < self._options.batch_size
 
     def _extend_lease(self, lease: PostgresLease) -> None:
         extended = self._acquire_lease()
