@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from secrets import token_hex
 from threading import Event
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 import pytest
@@ -195,29 +195,45 @@ def postgres(binaries: Path | None = None, data: Path | None = None) -> Iterator
 
 
 class PostgresPair(NamedTuple):
-    """An embedded PostgreSQL with a streaming standby. The DSNs are those of the database ``postgres``."""
+    """An embedded PostgreSQL with a streaming standby."""
 
     primary: str
-    standby: str
+    """The DSN of the database ``postgres`` on the primary server."""
+    standby_folder: str
+    """The folder of the standby's socket."""
     lose_primary: Callable[[], None]
     """Kills the primary server, as the loss of its machine would."""
 
-    @property
-    def both(self) -> str:
-        """The DSN that names both servers."""
-        hosts = ",".join(str(conninfo_to_dict(dsn)["host"]) for dsn in (self.primary, self.standby))
-        return make_conninfo(self.primary, host=hosts)
+    def on_standby(self, dsn: str) -> str:
+        """Return the DSN of the same database on the standby."""
+        return make_conninfo(dsn, host=self.standby_folder)
+
+    def on_both(self, dsn: str) -> str:
+        """Return the DSN that names both servers, the standby first."""
+        return make_conninfo(dsn, host=f"{self.standby_folder},{conninfo_to_dict(dsn)['host']}")
 
     def promote(self) -> None:
         """Promote the standby, and wait until it can be written."""
-        with psycopg.connect(self.standby, autocommit=True) as connection:
-            [[is_promoted]] = connection.execute("SELECT pg_promote()")
-            assert is_promoted
+        self._execute_on_standby("SELECT pg_promote()")
 
-    def pause_replay(self, *, paused: bool = True) -> None:
-        """Let the standby lag, or end the lag."""
-        with psycopg.connect(self.standby, autocommit=True) as connection:
-            connection.execute("SELECT pg_wal_replay_pause()" if paused else "SELECT pg_wal_replay_resume()")
+    def pause_replay(self) -> None:
+        """Let the standby lag from now on."""
+        self._execute_on_standby("SELECT pg_wal_replay_pause()")
+
+    def resume_replay(self) -> None:
+        """Let the standby catch up, and wait until it has what the primary server has now."""
+        self._execute_on_standby("SELECT pg_wal_replay_resume()")
+        with psycopg.connect(self.primary, autocommit=True) as connection:
+            [[written]] = connection.execute("SELECT pg_current_wal_lsn()::text")
+        deadline = time.monotonic() + 30
+        while not self._execute_on_standby("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", written):
+            assert time.monotonic() < deadline, "the standby does not catch up"
+            time.sleep(0.01)
+
+    def _execute_on_standby(self, statement: LiteralString, *values: Any) -> Any:
+        with psycopg.connect(self.on_standby(self.primary), autocommit=True) as connection:
+            [[result]] = connection.execute(statement, values)
+        return result
 
 
 @contextmanager
@@ -232,19 +248,8 @@ def postgres_pair() -> Iterator[PostgresPair]:
     ):
         dsn = start_postgres(primary_supervisor, first)
         binaries, account = find_programs(first / "postgres")
-        sockets = str(conninfo_to_dict(dsn)["host"])
-        copy = [
-            binaries / "pg_basebackup",
-            "-h",
-            sockets,
-            "-U",
-            "postgres",
-            "-D",
-            second / "postgres",
-            "-R",
-            "-c",
-            "fast",
-        ]
+        source = ["-h", str(conninfo_to_dict(dsn)["host"]), "-U", "postgres"]
+        copy = [binaries / "pg_basebackup", *source, "-D", second / "postgres", "-R", "--checkpoint=fast", "--no-sync"]
         shutil.chown(second, account or os.geteuid())
         subprocess.run(copy, check=True, stderr=subprocess.DEVNULL, cwd="/", **user_arguments(account))
         # The backup includes the lock of the socket, which is in the folder of the data.
@@ -256,7 +261,7 @@ def postgres_pair() -> Iterator[PostgresPair]:
             losing.set()
             os.kill(pid, signal.SIGKILL)
 
-        yield PostgresPair(dsn, standby, lose_primary)
+        yield PostgresPair(dsn, str(conninfo_to_dict(standby)["host"]), lose_primary)
 
 
 @contextmanager

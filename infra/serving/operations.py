@@ -205,7 +205,7 @@ class RedisOperations:
         """Return the status of ``redis``, and of ``postgres`` and ``postgres_standby`` where they are configured."""
         servers = {"redis": await asyncio.to_thread(redis_status, self._health_client, self._log_options)}
         if self._archive:
-            servers |= await _postgres_statuses(self._archive)
+            servers |= await archive_server_statuses(self._archive)
         if fault := full_disk(self._data):
             # The servers of `tickview up` have their data here. Others are not affected.
             servers = {name: replace(server, warnings=[*server.warnings, fault]) for name, server in servers.items()}
@@ -228,7 +228,8 @@ def _comparison_of(name: str) -> str:
     return f"comparison/{name}"
 
 
-async def _postgres_statuses(archive: ArchiveServers) -> dict[str, ServerStatus]:
+async def archive_server_statuses(archive: ArchiveServers) -> dict[str, ServerStatus]:
+    """Return the status of ``postgres`` and, if there is one, of ``postgres_standby``."""
     primary, standby = archive.primary, archive.standby
     statuses = {"postgres": await _status_of(primary, lambda: postgres_status(primary.database))}
     if standby:
