@@ -167,4 +167,5 @@ class ArchiveWorker:
             with self._database.connection() as connection:
                 record_error(connection, ARCHIVE, FORMAT_VERSION, self._log.name, reason)
         except (PersistenceError, DatabaseError):
-            logger.warning("error not recorded in the archive", log=self._log.name)
+            # The outage is in the log already, once.
+            logger.debug("error not recorded in the archive", log=self._log.name)
