@@ -46,6 +46,8 @@ def archive() -> None:
     if settings.verify_every:
         arguments = (database, settings.verify_every, stop, verify_on_schedule)
         threads.append(Thread(target=verify_regularly, args=arguments, name="verification", daemon=True))
-    heartbeats = Heartbeats(stores.redis, owner, {"archive": lambda: [worker.progress for worker in workers]})
+    heartbeats = Heartbeats(
+        stores.redis, owner, {"archive": lambda: [each for worker in workers for each in worker.progresses()]}
+    )
     run_threads(threads, stop, heartbeats.beat)
     heartbeats.withdraw("archive")

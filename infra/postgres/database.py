@@ -16,8 +16,8 @@ from infra.postgres.sessions import CONNECT_SECONDS, complete_dsn, configure_ses
 from infra.postgres.statements import load_statements
 from infra.processes.errors import StartupError
 
-POOL_SIZE = 8
-"""Highest number of connections of one process."""
+POOL_SIZE = 16
+"""Highest number of connections of one process. An archiver has two threads per log, and connects only as it needs."""
 
 _statements = load_statements(__package__)
 PING = _statements["ping"]

@@ -10,6 +10,7 @@ from redis import Redis
 
 from infra.archive import worker
 from infra.archive.retention import Retention
+from infra.archive.row_history import folding
 from infra.archive.row_history import worker as history_worker
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
 from infra.log.event_log import EventLog
@@ -34,7 +35,10 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the worker wait for milliseconds instead of a second between its rounds."""
     monkeypatch.setattr(worker, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(worker, "TRIM_SECONDS", 0.05)
+    monkeypatch.setattr(folding, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(folding, "GATHER_SECONDS", 0.01)
     monkeypatch.setattr(history_worker, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(history_worker, "MAINTENANCE_SECONDS", 0.05)
 
 
 @contextmanager

@@ -132,13 +132,13 @@ class HistoryProjector:
         units = by_unit(self._projection, filter(self._is_readable, decoded))
         if not units:
             return
-        complete = self._complete(connection, units)
-        self._store_references(connection, units)
         changed = _ChangedStates([], [], [])
-        for timeline, changes in self._changes(units, complete):
+        for timeline, changes in self._changes(units, self._complete(connection, units)):
             changed.add(timeline, changes)
-        self._change(connection, _END_STATES, changed.ended)
-        self._change(connection, _DELETE_STATES, changed.removed)
+        with connection.pipeline():  # The statements travel in one round trip.
+            self._store_references(connection, units)
+            self._change(connection, _END_STATES, changed.ended)
+            self._change(connection, _DELETE_STATES, changed.removed)
         self._insert(connection, changed.new)
 
     def _changes(self, units: Units, complete: Units) -> Iterator[tuple[Timeline, IntervalChanges]]:

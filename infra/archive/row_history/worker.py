@@ -1,4 +1,4 @@
-"""The worker that folds a history of one log, in short rounds between the batches of the archiver."""
+"""The worker that folds a history of one log, in short rounds."""
 
 import time
 from collections.abc import Sequence
@@ -44,6 +44,7 @@ class HistoryWorker:
         self._lease_seconds = lease_seconds
         self._projector: HistoryProjector | None = None
         self._is_live = False
+        self._has_tables = False
         self._has_recorded_error = False
         self._next_lease = self._next_attempt = self._next_maintenance = 0.0
 
@@ -110,13 +111,15 @@ class HistoryWorker:
             lease: PostgresLease | None = None
             if live is None or live <= version:
                 lease = acquire_lease(connection, name, version, self._log, self._owner, self._lease_seconds)
-            if lease:
+            if lease and not self._has_tables:
                 self._tables.create(connection)
         if lease is None:
             self._projector = None
             return
-        with self._database.connection() as connection:
-            self._tables.create_indexes(connection)
+        if not self._has_tables:
+            with self._database.connection() as connection:
+                self._tables.create_indexes(connection)
+            self._has_tables = True
         if self._projector is None or self._projector.lease.epoch != lease.epoch:
             self._projector = HistoryProjector(self._database, self._projection, lease, BATCH_SIZE)
 
@@ -133,7 +136,7 @@ class HistoryWorker:
 
     def _back_off(self, now: float) -> None:
         # After a failover, the new primary server may not have what this worker has read or written.
-        self._projector, self.behind, self._is_live = None, False, False
+        self._projector, self.behind, self._is_live, self._has_tables = None, False, False, False
         self._next_lease = self._next_maintenance = 0.0
         self._next_attempt = now + RETRY_SECONDS
 
