@@ -133,6 +133,11 @@ class UnitHistory:
         self._loaded = LoadedState()
         self._intervals = {timeline: _Intervals(projection, timeline) for timeline in timelines}
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether a row of the unit is left."""
+        return bool(self._loaded.rows)
+
     def precedes(self, entries: Sequence[DecodedEntry]) -> bool:
         """Return whether all entries come after the folded ones on each timeline, in one order on all of them."""
         is_later = all(intervals.precede(entries) for intervals in self._intervals.values())

@@ -151,6 +151,9 @@ class HistoryProjector:
                 for history in self._kept[unit]:
                     yield from history.change(events).items()
                 self._kept.move_to_end(unit)
+            if unit in self._kept and not any(history.has_rows for history in self._kept[unit]):
+                # Events about removed rows are rare. The memory is better used for others.
+                del self._kept[unit]
         while len(self._kept) > KEPT_UNITS:
             self._kept.popitem(last=False)
 
