@@ -77,7 +77,7 @@ class HistoryFolding:
             archived = self._take()
             for history in self._histories:
                 history.run_round(ROUND_SECONDS, archived)
-            self.progress.made()
+                self.progress.made()
             if not any(history.behind for history in self._histories):
                 self._stop.wait(GATHER_SECONDS)
                 self._news.wait(WAIT_SECONDS)
