@@ -33,14 +33,15 @@ from tests.archiving import acquire_archiver_lease, archived_log
 from tests.conftest import open_database
 from tests.events import new_events
 from tests.integration.archive_support import detections
+from tests.postgres_pair import PostgresPair, postgres_pair
 from tests.row_history import fold_history
 
 LOG = "market-0"
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[servers.PostgresPair]:
-    with servers.postgres_pair() as pair:
+def pair() -> Iterator[PostgresPair]:
+    with postgres_pair() as pair:
         servers.disable_fsync(pair.primary)
         yield pair
 
@@ -51,7 +52,7 @@ class Archive(NamedTuple):
     log: EventLog
     primary: Database
     standby: Standby
-    pair: servers.PostgresPair
+    pair: PostgresPair
 
     @property
     def servers(self) -> ArchiveServers:
@@ -68,7 +69,7 @@ class Archive(NamedTuple):
 
 
 @pytest.fixture
-def archive(pair: servers.PostgresPair, redis: Redis) -> Iterator[Archive]:
+def archive(pair: PostgresPair, redis: Redis) -> Iterator[Archive]:
     fix_partitions(redis, 1)
     with servers.new_database(pair.primary) as dsn, open_database(dsn) as primary:
         log = archived_log(redis, primary, LOG)

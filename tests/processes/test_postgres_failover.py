@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from tests import servers
+from tests.postgres_pair import postgres_pair
 from tests.processes.api_service import api, detection, post
 from tests.processes.archiving_service import audit_events, wait_until_archived
 from tests.processes.roles import running_role, tickview, tickview_json, wait_until
@@ -28,7 +28,7 @@ def patterns(client: httpx.Client, moment: float) -> set[str]:
 
 
 def test_every_role_goes_on_with_a_promoted_standby(redis_url: str) -> None:
-    with servers.postgres_pair() as pair:
+    with postgres_pair() as pair:
         both = pair.on_both(pair.primary)
         settings: dict[str, Any] = {"redis_url": redis_url, "postgres_dsn": both, "lease_seconds": 1}
         commands: dict[str, Any] = {"redis_url": redis_url, "postgres_dsn": both, "postgres_read_dsn": both}
