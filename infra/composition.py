@@ -24,6 +24,7 @@ from infra.log.event_log import EventLog
 from infra.log.handle import LogOptions
 from infra.log.partitions import fix_partitions
 from infra.postgres.database import Database
+from infra.postgres.standby import Standby
 from infra.processes.errors import StartupError, UnreachableServerError
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.intake import Intake
@@ -129,6 +130,29 @@ def open_database(settings: Settings, *, writable: bool = False) -> Database:
     return database
 
 
+def open_read_database(settings: Settings) -> Database:
+    """Open the PostgreSQL server from which a command reads the past, and check it.
+
+    Returns:
+        The standby if one is configured, else the primary server. Its ``primary`` is the server for writing.
+
+    Raises:
+        StartupError: No PostgreSQL is configured, or the server cannot be reached or used.
+    """
+    primary = lazy_database(settings)
+    database = lazy_standby(settings, primary)
+    if database is None:
+        return open_database(settings)
+    database.check()
+    return database
+
+
+def lazy_standby(settings: Settings, primary: Database | None) -> Standby | None:
+    """Return the standby without connecting. None if none is configured."""
+    dsn = settings.postgres_read_dsn
+    return Standby(dsn, primary) if dsn and primary else None
+
+
 def lazy_database(settings: Settings) -> Database | None:
     """Return PostgreSQL without connecting: the first use connects. None if there is no PostgreSQL."""
     dsn = postgres_dsn(settings)
@@ -142,11 +166,13 @@ class Stores:
     settings: Settings
     redis: RedisClient
     database: Database | None
+    standby: Standby | None = None
+    """The PostgreSQL server from which the API reads the past, if it is not ``database``."""
 
 
 def unopened_stores(settings: Settings) -> Stores:
     """Prepare Redis and PostgreSQL for their first use. Nothing connects and nothing is checked yet."""
-    return Stores(settings, connect(redis_url(settings)), lazy_database(settings))
+    return _stores(settings, connect(redis_url(settings)))
 
 
 def open_stores(settings: Settings) -> Stores:
@@ -155,7 +181,12 @@ def open_stores(settings: Settings) -> Stores:
     Raises:
         StartupError: Redis cannot be reached, cannot provide the configured durability, or may delete data.
     """
-    return Stores(settings, open_safe_redis(settings), lazy_database(settings))
+    return _stores(settings, open_safe_redis(settings))
+
+
+def _stores(settings: Settings, client: RedisClient) -> Stores:
+    database = lazy_database(settings)
+    return Stores(settings, client, database, lazy_standby(settings, database))
 
 
 def open_archive(stores: Stores) -> PostgresArchive | None:

@@ -7,13 +7,13 @@ change a row of the unit addresses the unit.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from math import inf
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from domain.streams import MARKET_LOG
-from projections.base import Group, Projection
+from projections.base import Group, Projection, StoredRow
 from projections.fold import DecodedEntry, EvolvedRow, LoadedState, fold, overlay
 from projections.queries import AnyProjection, Timeline
 
@@ -116,80 +116,163 @@ _TIME_OF: dict[Timeline, Callable[[DecodedEntry], float]] = {"recorded": _record
 
 
 class UnitHistory:
-    """The states of one unit on one timeline, after the events that were folded so far.
+    """The states of one unit on some timelines, after the events that were folded so far.
 
-    An event that cannot be folded parks its row, whose state then stays.
+    The events are folded once for all of these timelines, and must therefore have one order on them. An event that
+    cannot be folded parks its row, whose state then stays.
+
+    Args:
+        projection: The projection of the rows.
+        timelines: The timelines.
     """
 
-    def __init__(self, projection: Projection[Any, Any], timeline: Timeline) -> None:
+    __slots__ = ("_intervals", "_loaded", "_projection")
+
+    def __init__(self, projection: Projection[Any, Any], *timelines: Timeline) -> None:
         self._projection = projection
-        self._time_of = _TIME_OF[timeline]
-        self._end_of = attrgetter(projection.ends) if projection.ends else None
         self._loaded = LoadedState()
-        self._current: dict[str, tuple[int, EvolvedRow]] = {}
+        self._intervals = {timeline: _Intervals(projection, timeline) for timeline in timelines}
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether a row of the unit is left."""
+        return bool(self._loaded.rows)
+
+    def precedes(self, entries: Sequence[DecodedEntry]) -> bool:
+        """Return whether all entries come after the folded ones on each timeline, in one order on all of them."""
+        is_later = all(intervals.precede(entries) for intervals in self._intervals.values())
+        return is_later and (len(self._intervals) == 1 or is_in_one_order(entries))
+
+    def change(self, entries: Iterable[DecodedEntry]) -> dict[Timeline, IntervalChanges]:
+        """Fold further events of the unit (see ``by_unit``). The unit must precede them."""
+        steps = [(decoded, self._fold([decoded])) for decoded in self._in_order(entries)]
+        return {timeline: intervals.change(steps) for timeline, intervals in self._intervals.items()}
+
+    def advance(self, entries: Iterable[DecodedEntry]) -> None:
+        """Fold the first events of the unit as ``change`` does, without their changes."""
+        ordered = self._in_order(entries)
+        if ordered:
+            after = self._fold(ordered)
+            for intervals in self._intervals.values():
+                intervals.advance(ordered, after)
+
+    def _in_order(self, entries: Iterable[DecodedEntry]) -> list[DecodedEntry]:
+        return sorted(entries, key=next(iter(self._intervals.values())).place_of)
+
+    def _fold(self, entries: Sequence[DecodedEntry]) -> dict[str, EvolvedRow]:
+        """Return the rows that the entries changed, as they are now."""
+        folded = fold(self._projection, self._loaded, entries)
+        overlay(self._loaded, folded)
+        return folded.after
+
+
+_Step = tuple[DecodedEntry, dict[str, EvolvedRow]]
+"""An event, and the rows after it that it changed."""
+
+
+class _State(NamedTuple):
+    """The last state of a row, and the moment at which it began."""
+
+    start: int
+    stored: StoredRow[Any] | None
+    document: bytes | None
+
+
+class _Intervals:
+    """The validity intervals of one unit on one timeline. Thousands of them stay in memory."""
+
+    __slots__ = ("_current", "_ends", "_last", "_time_of")
+
+    def __init__(self, projection: Projection[Any, Any], timeline: Timeline) -> None:
+        self._time_of = _TIME_OF[timeline]
+        self._ends = projection.ends
+        self._current: dict[str, _State] = {}
         self._last = -inf, 0
 
-    def precedes(self, entries: Iterable[DecodedEntry]) -> bool:
-        """Return whether all entries come after the folded ones on the timeline."""
-        return all(self._last < self._place_of(decoded) for decoded in entries)
+    def precede(self, entries: Iterable[DecodedEntry]) -> bool:
+        """Return whether all entries come after the folded ones."""
+        return all(self._last < self.place_of(decoded) for decoded in entries)
 
-    def change(self, entries: Iterable[DecodedEntry]) -> IntervalChanges:
-        """Fold further events of the unit (see ``by_unit``). The unit must precede them."""
-        before = self._present()
-        ended: list[ValidityInterval] = []
-        for decoded in sorted(entries, key=self._place_of):
-            self._last = self._place_of(decoded)
-            at = microseconds(self._last[0])
-            folded = fold(self._projection, self._loaded, [decoded])
-            overlay(self._loaded, folded)
-            for key, evolved in folded.after.items():
-                if key in self._current:
-                    ended += self._interval(key, at)
-                self._current[key] = at, evolved
-        return _difference(before, [*ended, *self._present()])
-
-    def _place_of(self, decoded: DecodedEntry) -> tuple[float, int]:
+    def place_of(self, decoded: DecodedEntry) -> tuple[float, int]:
         """Return the place of an entry on the timeline: its time and its position."""
         # Times of recording never decrease along a log: the timeline ``recorded`` has the order of the positions.
         return self._time_of(decoded), decoded.entry.position
 
-    def _present(self) -> list[ValidityInterval]:
-        """Return the last interval of each row."""
-        return [interval for key in self._current for interval in self._interval(key, None)]
+    def change(self, steps: Iterable[_Step]) -> IntervalChanges:
+        """Add the states of further events, in the order of the timeline."""
+        before: dict[str, list[ValidityInterval]] = {}
+        ended: list[ValidityInterval] = []
+        for decoded, after in steps:
+            self._last = self.place_of(decoded)
+            at = microseconds(self._last[0])
+            for key, evolved in after.items():
+                if key in self._current:
+                    if key not in before:
+                        before[key] = list(self._interval(key, None))
+                    ended += self._interval(key, at)
+                else:
+                    before[key] = []
+                self._current[key] = _State(at, evolved.stored, evolved.document)
+        present = (interval for key in before for interval in self._interval(key, None))
+        return _difference([interval for own in before.values() for interval in own], [*ended, *present])
+
+    def advance(self, entries: Sequence[DecodedEntry], after: Mapping[str, EvolvedRow]) -> None:
+        """Take over the states after the first events, which are in the order of the timeline."""
+        self._last = self.place_of(entries[-1])
+        moments = {decoded.entry.position: self._time_of(decoded) for decoded in entries}
+        for key, evolved in after.items():
+            at = 0 if evolved.stored is None else microseconds(moments[evolved.stored.position])
+            self._current[key] = _State(at, evolved.stored, evolved.document)
 
     def _interval(self, key: str, at: int | None) -> Iterator[ValidityInterval]:
         """Yield the interval of a state, unless it is empty. The next event or an earlier end of the row ends it."""
-        start, (stored, document, _) = self._current[key]
+        start, stored, document = self._current[key]
         if stored is None or document is None:
             return
-        if self._end_of and (moment := self._end_of(stored.row)) is not None:
+        if self._ends and (moment := getattr(stored.row, self._ends)) is not None:
             end = microseconds(moment)
             at = end if at is None else min(at, end)
         if at is None or start < at:
             yield ValidityInterval(key, start, at, stored.row, stored.position, document)
 
 
+def is_in_one_order(entries: Iterable[DecodedEntry]) -> bool:
+    """Return whether entries, which are in the order of their positions, have this order on each timeline."""
+    return all(_occurred_at(one) <= _occurred_at(other) for one, other in pairwise(entries))
+
+
 def refold(
-    projection: Projection[Any, Any], timeline: Timeline, entries: Sequence[DecodedEntry], known: int
-) -> tuple[UnitHistory, IntervalChanges]:
-    """Fold all events of a unit anew.
+    projection: Projection[Any, Any], entries: Sequence[DecodedEntry], known: int
+) -> tuple[list[UnitHistory], dict[Timeline, IntervalChanges]]:
+    """Fold all events of a unit anew, on every timeline.
 
     Args:
         projection: The projection of the rows.
-        timeline: The timeline of the intervals.
-        entries: All events of the unit (see ``by_unit``).
+        entries: All events of the unit in the order of their positions (see ``by_unit``).
         known: The position up to which the events are in the history already.
 
     Returns:
-        The history of the unit, and which intervals the events behind ``known`` change.
+        The histories of the unit, which together have every timeline, and which intervals the events behind ``known``
+        change.
     """
-    history = UnitHistory(projection, timeline)
-    before = history.change(decoded for decoded in entries if decoded.entry.position <= known).added
-    later = [decoded for decoded in entries if decoded.entry.position > known]
-    if history.precedes(later):
-        return history, history.change(later)
-    history = UnitHistory(projection, timeline)
-    return history, _difference(before, history.change(entries).added)
+    former = [decoded for decoded in entries if decoded.entry.position <= known]
+    later = entries[len(former) :]
+    if is_in_one_order(entries):
+        history = UnitHistory(projection, *TIMELINES)
+        history.advance(former)
+        return [history], history.change(later)
+    histories: list[UnitHistory] = []
+    changes: dict[Timeline, IntervalChanges] = {}
+    for timeline in TIMELINES:
+        history = UnitHistory(projection, timeline)
+        before = history.change(former)[timeline]
+        if history.precedes(later):
+            changes[timeline] = history.change(later)[timeline]
+        else:
+            history = UnitHistory(projection, timeline)
+            changes[timeline] = _difference(before.added, history.change(entries)[timeline].added)
+        histories.append(history)
+    return histories, changes
 
 
 def _difference(before: list[ValidityInterval], after: list[ValidityInterval]) -> IntervalChanges:

@@ -10,7 +10,7 @@ from infra.archive.row_history.projector import HistoryProjector
 from infra.archive.row_history.tables import HistoryTables
 from infra.archive.row_history.versions import switch_live_version
 from infra.postgres.database import Database
-from infra.serving.archive import ArchiveGateway
+from infra.serving.archive import ArchiveGateway, ArchiveServers
 from infra.serving.row_history import PostgresHistory
 from projections.patterns import ActivePatterns
 from projections.queries import AnyProjection, HistoryPage, Query, Timeline
@@ -60,8 +60,8 @@ def write_states(
         tables.create_indexes(connection)
         switch_live_version(connection, tables, projection.version)
         with connection.cursor().copy(tables.copy_states) as copy:
-            for timeline, state in states:
-                copy.write_row(tables.history_row(projection.version, timeline, log, state))
+            for row in tables.history_rows(projection.version, log, states):
+                copy.write_row(row)
 
 
 def query_histories(
@@ -71,7 +71,7 @@ def query_histories(
     projection: AnyProjection = ActivePatterns,
 ) -> list[HistoryPage]:
     """Run several queries as of a moment."""
-    history = PostgresHistory(ArchiveGateway(database), projection, logs)
+    history = PostgresHistory(ArchiveServers(ArchiveGateway(database)), projection, logs)
 
     async def run() -> list[HistoryPage]:
         return [await history.page(query, timeline) for query, timeline in queries]

@@ -187,7 +187,7 @@ def postgres(binaries: Path | None = None, data: Path | None = None) -> Iterator
     with ExitStack() as stack:
         if data is None:
             data = stack.enter_context(world_readable_folder())
-        supervisor = stack.enter_context(Supervisor(_ignore_report, Event()))
+        supervisor = stack.enter_context(Supervisor(ignore_report, Event()))
         if binaries is None:
             yield start_postgres(supervisor, data)
         else:
@@ -229,8 +229,8 @@ def world_readable_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _ignore_report(_name: str, _description: str) -> None:
-    pass
+def ignore_report(_name: str, _description: str) -> None:
+    """Ignore what a supervisor reports."""
 
 
 def disable_fsync(dsn: str) -> None:

@@ -145,7 +145,7 @@ def received_rows(copy: Copy) -> Iterator[bytes]:
 
 def parse_row(row: bytes) -> ArchivedEvent:
     """Return the event of a row. Raises ValueError if the row has a wrong number of fields."""
-    values = list(_fields(row))
+    values = _fields(row)
     if len(values) != len(COLUMNS) + 1:
         raise ValueError(f"A row has {len(values)} fields instead of {len(COLUMNS) + 1}.")
     log, position, recorded_at, stream, version, topic, event_id, source, correlation_id, origin, state, hash_ = values
@@ -162,16 +162,18 @@ def parse_row(row: bytes) -> ArchivedEvent:
     return ArchivedEvent(_decode_text(log) or "", entry, _decode_text(source), _decode_text(correlation_id), hash_)
 
 
-def _fields(row: bytes) -> Iterator[bytes | None]:
-    offset = 2
-    while offset < len(row):
+def _fields(row: bytes) -> list[bytes | None]:
+    fields: list[bytes | None] = []
+    offset, end = 2, len(row)
+    while offset < end:
         (length,) = _length.unpack_from(row, offset)
         offset += 4
         if length < 0:
-            yield None
+            fields.append(None)
         else:
-            yield row[offset : offset + length]
+            fields.append(row[offset : offset + length])
             offset += length
+    return fields
 
 
 def _integer(value: bytes | None) -> int:

@@ -1,7 +1,8 @@
-"""The worker of ``tickview archive``, which archives one log, folds its histories and trims the log."""
+"""The worker of ``tickview archive``, which archives and trims one log, and lets a thread fold its histories."""
 
 import time
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -16,6 +17,7 @@ from infra.archive.head_keeper import HeadKeeper
 from infra.archive.leases import LeaseLostError, PostgresLease, acquire_lease, record_error, release_lease
 from infra.archive.log_sharing import has_share_in
 from infra.archive.retention import Retention, trim_log
+from infra.archive.row_history.folding import HistoryFolding
 from infra.archive.row_history.worker import HistoryWorker
 from infra.heartbeats.progress import Progress
 from infra.log.event_log import EventLog
@@ -32,9 +34,6 @@ WAIT_SECONDS = 1.0
 
 GATHER_SECONDS = 0.05
 """Seconds to wait for further events after a batch that was not full. A larger batch costs less than two commits."""
-
-HISTORY_SECONDS = 0.5
-"""Seconds that the histories of a log share between two batches of the archiver."""
 
 TRIM_SECONDS = 1.0
 """Seconds between two trims of the log, and between two heads that Redis keeps."""
@@ -80,11 +79,17 @@ class ArchiveWorker:
         self._lease_interval = options.lease_seconds / 3
         """Seconds between two extensions of the lease, and between two attempts to acquire it."""
         self.progress = Progress()
-        self._histories = [
+        histories = [
             HistoryWorker(database, projection, log.name, owner, options.lease_seconds)
             for projection in options.histories
             if projection.folds(log.name)
         ]
+        self._folding = HistoryFolding(log.name, histories) if histories else None
+        self._is_folding = False
+
+    def progresses(self) -> list[Progress]:
+        """Return the progress of the threads that work on the log."""
+        return [self.progress, *([self._folding.progress] if self._folding and self._is_folding else [])]
 
     def run(self, stop: Event) -> None:
         """Work until ``stop`` is set. The worker waits for a server that is away."""
@@ -126,11 +131,23 @@ class ArchiveWorker:
     def _work(self, lease: PostgresLease, stop: Event) -> None:
         """Work under a lease until it is lost, until another archiver should work, or until ``stop`` is set."""
         archiver = Archiver(self._database, self._log, lease, self._options.batch_size)
+        with self._folding.running() if self._folding else nullcontext():
+            self._is_folding = True
+            try:
+                self._archive(archiver, lease, stop)
+            finally:
+                self._is_folding = False
+        with self._database.connection() as connection:
+            release_lease(connection, lease)
+
+    def _archive(self, archiver: Archiver, lease: PostgresLease, stop: Event) -> None:
         keeper = HeadKeeper(self._database, self._log)
         logger.info("archiving started", log=self._log.name, position=lease.checkpoint, epoch=lease.epoch)
         extended = trimmed = time.monotonic()
         while not stop.is_set():
-            is_partial = self._work_once(archiver)
+            archived = archiver.step(min(WAIT_SECONDS, self._lease_interval))
+            if archived and self._folding:
+                self._folding.tell(archived)
             self.progress.made()
             now = time.monotonic()
             if now - extended >= self._lease_interval:
@@ -142,23 +159,9 @@ class ArchiveWorker:
                 self._trim(lease)
                 keeper.keep(archiver.head)
                 trimmed = now
-            if is_partial:
+            if 0 < len(archived) < self._options.batch_size:
                 stop.wait(GATHER_SECONDS)
         keeper.keep(archiver.head)
-        for history in self._histories:
-            history.release()
-        with self._database.connection() as connection:
-            release_lease(connection, lease)
-
-    def _work_once(self, archiver: Archiver) -> bool:
-        """Archive one batch and fold the histories. Return whether the batch had events but was not full."""
-        is_behind = any(history.behind for history in self._histories)
-        archived = len(archiver.step(0 if is_behind else min(WAIT_SECONDS, self._lease_interval)))
-        # A full batch means that the archive is behind. The archive takes precedence over the histories.
-        if archived < self._options.batch_size:
-            for history in self._histories:
-                history.run_round(HISTORY_SECONDS / len(self._histories))
-        return 0 < archived < self._options.batch_size
 
     def _extend_lease(self, lease: PostgresLease) -> None:
         extended = self._acquire_lease()
@@ -181,4 +184,5 @@ class ArchiveWorker:
             with self._database.connection() as connection:
                 record_error(connection, ARCHIVE, FORMAT_VERSION, self._log.name, reason)
         except (PersistenceError, DatabaseError):
-            logger.warning("error not recorded in the archive", log=self._log.name)
+            # The outage is in the log already, once.
+            logger.debug("error not recorded in the archive", log=self._log.name)

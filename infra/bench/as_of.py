@@ -9,13 +9,13 @@ from typing import NamedTuple
 from psycopg import connect
 from rich.progress import track
 
-from infra.archive.row_history.tables import HistoryTables
+from infra.archive.row_history.tables import HistoryTables, State
 from infra.archive.row_history.versions import switch_live_version
 from infra.bench.detections import PATTERN_TYPES, TIERS, symbol
 from infra.bench.measurement import PROGRESS_CONSOLE, quantile
 from infra.bench.scans import SCAN_KINDS, ScanKind
 from infra.postgres.database import Database
-from infra.serving.archive import ArchiveGateway
+from infra.serving.archive import ArchiveGateway, ArchiveServers
 from infra.serving.row_history import PostgresHistory
 from projections.base import encode_row
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
@@ -52,7 +52,7 @@ def measure(database: Database, intervals: int, symbols: int, seconds: float) ->
         seconds: Duration of the measurement of each kind of scan.
     """
     fill(database, intervals, symbols)
-    history = PostgresHistory(ArchiveGateway(database), ActivePatterns, [LOG])
+    history = PostgresHistory(ArchiveServers(ArchiveGateway(database)), ActivePatterns, [LOG])
     return [
         asyncio.run(_measure_scans(history, kind, _random_queries(intervals, symbols, kind), seconds))
         for kind in track(SCAN_KINDS, description="scanning the past", transient=True, console=PROGRESS_CONSOLE)
@@ -74,8 +74,9 @@ def fill(database: Database, intervals: int, symbols: int) -> None:
         tables.create_indexes(connection)
         switch_live_version(connection, tables, ActivePatterns.version)
         with connection.cursor().copy(tables.copy_states) as copy:
-            for state in states:
-                copy.write_row(tables.history_row(ActivePatterns.version, "recorded", LOG, state))
+            recorded: Iterator[State] = (("recorded", state) for state in states)
+            for row in tables.history_rows(ActivePatterns.version, LOG, recorded):
+                copy.write_row(row)
     with connect(database.dsn, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE tickview.pattern_history_recorded")
 

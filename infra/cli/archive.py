@@ -56,7 +56,9 @@ def archive() -> None:
     if settings.verify_every:
         arguments = (database, settings.verify_every, stop, verify_on_schedule)
         threads.append(Thread(target=verify_regularly, args=arguments, name="verification", daemon=True))
-    heartbeats = Heartbeats(stores.redis, owner, {ROLE: lambda: [worker.progress for worker in workers.values()]})
+    heartbeats = Heartbeats(
+        stores.redis, owner, {ROLE: lambda: [each for worker in workers.values() for each in worker.progresses()]}
+    )
 
     def every_second() -> None:
         heartbeats.beat()

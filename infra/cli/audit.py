@@ -20,7 +20,7 @@ from infra.bench.measurement import PROGRESS_CONSOLE
 from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.journal import record_or_warn
 from infra.cli.output import JsonOption, console, print_json, print_table
-from infra.composition import open_database
+from infra.composition import open_database, open_read_database
 from infra.operations.verification import check_heads, record_if_whole, take_signed_heads, verify_everything
 from infra.plugins import configure
 from projections.registry import READ_MODELS
@@ -53,11 +53,11 @@ def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None
     """
     bounds = _parse_range(start, end)
     settings = configure()
-    database = open_database(settings)
+    database = open_read_database(settings)
     with _progress_bars() as progress:
         verification = verify_everything(settings, database, log, bounds, progress)
-    if not record_if_whole(database, verification, log, bounds):
-        PROGRESS_CONSOLE.print("The result is not recorded, because this PostgreSQL role may only read.", style="dim")
+    if not record_if_whole(database.primary, verification, log, bounds):
+        PROGRESS_CONSOLE.print("The result is not recorded, because PostgreSQL only allows reading.", style="dim")
     if json:
         print_json(verification.document())
     else:
@@ -166,7 +166,7 @@ def check(
     """
     settings = configure()
     taken = read_head_file(head_file)
-    database = open_database(settings)
+    database = open_read_database(settings)
     with _progress_bars() as progress:
         result = check_heads(settings, database, taken, progress)
     ok = result["ok"]
@@ -196,7 +196,8 @@ def export(
     bounds = _parse_range(start, end)
     if form == "parquet" and output is None:
         raise CommandError("Parquet needs an output file. Add --output FILE.")
-    database = open_database(configure())
+    database = open_read_database(configure())
+    database.catch_up()
     with _progress_bars() as progress, _output_file(output) as out:
         count = export_archive(database, out, form, log, bounds, lambda done, total: progress("exporting", done, total))
     PROGRESS_CONSOLE.print(f"{count:,} events exported", style="dim")

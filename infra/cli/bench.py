@@ -8,6 +8,7 @@ import typer
 
 from infra.bench import archive as archive_bench
 from infra.bench import as_of as as_of_bench
+from infra.bench import history as history_bench
 from infra.bench import ingest as ingest_bench
 from infra.bench import replay as replay_bench
 from infra.bench.measurement import Throughput
@@ -18,6 +19,9 @@ from infra.cli.bench_query import query
 from infra.cli.output import JsonOption, print_json, print_table
 from infra.embedded.tcp_ports import find_free_port
 from infra.settings import Settings
+
+FOLDED_SHARE = 10
+"""The history folds three events of one pattern for so many archived events."""
 
 app = typer.Typer(help="Measure the speed of TickView, and of the limit in the same run.", no_args_is_help=True)
 app.command()(query)
@@ -111,7 +115,7 @@ def archive(
     seconds: Annotated[float, typer.Option(min=0.1, help="Duration of each measurement of scans, in seconds.")] = 5.0,
     json: JsonOption = False,
 ) -> None:
-    """Measure events per second of archiving, verification and export, and scans as of a time.
+    """Measure events per second of archiving, verification, export and the history of patterns, and scans as of a time.
 
     Example: tickview bench archive --events 100000 --intervals 100000
     """
@@ -121,6 +125,9 @@ def archive(
     ):
         log = replay_bench.fill(client, replay_bench.single_partition_settings(url), events, symbols)
         measured = archive_bench.measure(dsn, log, Settings().archive_batch, Path(folder))
+        with archive_bench.create_database(dsn, "folded") as folded:
+            patterns = max(events // FOLDED_SHARE, 100)
+            measured["history"] = history_bench.measure(folded, client, patterns, symbols, Settings().archive_batch)
         with archive_bench.create_database(dsn, "history") as history:
             scans = as_of_bench.measure(history, intervals, symbols, seconds)
     rows: list[dict[str, Any]] = [

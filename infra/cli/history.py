@@ -12,7 +12,7 @@ from domain.streams import OPERATIONS_LOG, OPERATIONS_STREAM, USERS_LOG, backtes
 from infra.archive.event_history import EventHistory
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json, print_table
-from infra.composition import Stores, open_database, open_logs, open_redis
+from infra.composition import Stores, open_logs, open_read_database, open_redis
 from infra.log.partitions import log_names
 from infra.plugins import configure
 from projections.queries import Positions
@@ -67,13 +67,15 @@ def history(
     Example: tickview history symbol-AAPL --limit 20
     """
     settings = configure()
-    database = open_database(settings)
+    database = open_read_database(settings)
     try:
-        stores = Stores(settings, open_redis(settings), database)
+        # What the standby does not have yet is read from the log or, if it was trimmed, from the primary server.
+        stores = Stores(settings, open_redis(settings), database.primary)
         names = (*(log_names(stores.redis) or market_logs(settings.partitions)), USERS_LOG, OPERATIONS_LOG)
         events = _read_events(EventHistory(database, open_logs(stores, names)), subject, limit + 1)
     finally:
         database.close()
+        database.primary.close()
     if not events:
         raise CommandError(f"There are no events of {_describe(subject)}.")
     events, more = events[:limit], len(events) > limit

@@ -9,15 +9,22 @@ from psycopg import Error as DatabaseError
 from infra.cli.errors import CommandError
 from infra.cli.journal import record_command
 from infra.cli.output import JsonOption, console, iso, print_json, print_table
-from infra.composition import lazy_database, open_redis, open_stores
+from infra.composition import lazy_database, lazy_standby, open_redis, open_stores
 from infra.heartbeats.heartbeats import read_liveness
 from infra.log.errors import ArchiveUnavailableError
 from infra.log.handle import LogOptions
 from infra.operations import commands
 from infra.operations import status as service_status
 from infra.operations.archive_status import read_archive_status
-from infra.operations.server_status import postgres_status, redis_status
+from infra.operations.server_status import (
+    READ_FROM_PRIMARY,
+    postgres_status,
+    primary_written,
+    redis_status,
+    standby_status,
+)
 from infra.plugins import configure
+from infra.postgres.standby import Standby
 from infra.processes.errors import StartupError
 from infra.redis.connections import RedisClient
 from infra.settings import Settings
@@ -104,8 +111,10 @@ def _read_state(client: RedisClient, settings: Settings) -> tuple[ServiceState, 
         except (ArchiveUnavailableError, StartupError, DatabaseError) as error:
             servers["postgres"] = ServerStatus(up=False)
             note = " ".join(str(error).split())
-        finally:
-            database.close()
+        if standby := lazy_standby(settings, database):
+            servers["postgres_standby"] = _read_standby(standby, has_primary=note is None)
+            standby.close()
+        database.close()
     state = ServiceState(
         servers,
         read_liveness(client, (*ROLES, *WAYS)),
@@ -114,6 +123,15 @@ def _read_state(client: RedisClient, settings: Settings) -> tuple[ServiceState, 
         archive,
     )
     return state, note
+
+
+def _read_standby(standby: Standby, *, has_primary: bool) -> ServerStatus:
+    try:
+        return standby_status(standby, primary_written(standby.primary) if has_primary else None)
+    except StartupError as error:
+        return ServerStatus(up=True, warnings=(str(error), READ_FROM_PRIMARY))
+    except (ArchiveUnavailableError, DatabaseError):
+        return ServerStatus(up=False, warnings=(READ_FROM_PRIMARY,))
 
 
 def _print_health(health: ServiceHealth) -> None:

@@ -29,7 +29,7 @@ def start_postgres(supervisor: Supervisor, data: Path) -> str:
     Raises:
         StartupError: PostgreSQL is not installed, the database cluster cannot be created, or the server does not start.
     """
-    return run_postgres(supervisor, data, *_find_programs(data.resolve() / "postgres"))
+    return run_postgres(supervisor, data, *find_programs(data.resolve() / "postgres"))
 
 
 def run_postgres(supervisor: Supervisor, data: Path, binaries: Path, user: str | None) -> str:
@@ -67,7 +67,7 @@ def run_postgres(supervisor: Supervisor, data: Path, binaries: Path, user: str |
     return dsn
 
 
-def _find_programs(folder: Path) -> tuple[Path, str | None]:
+def find_programs(folder: Path) -> tuple[Path, str | None]:
     """Return the folder of the programs that fit the data, and the system user to run them if this process is root."""
     try:
         # The import warns about a runtime folder that TickView does not use.

@@ -50,6 +50,10 @@ class ArchiveBusyError(ArchiveUnavailableError):
     """The archive can be reached, but does not answer in time."""
 
 
+class ArchiveReadOnlyError(ArchiveUnavailableError):
+    """The archive can be reached, but only read: its server is a standby."""
+
+
 class HistoryGapError(TickViewError, OperationalError):
     """Events are missing from both the log and the archive."""
 

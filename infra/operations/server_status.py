@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
+from psycopg import Connection
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -10,10 +12,21 @@ from infra.log.durability import check_durability
 from infra.log.errors import UnsuitableServerError
 from infra.log.handle import LogOptions
 from infra.postgres.database import PING, Database
+from infra.postgres.schema import IS_STANDBY
+from infra.postgres.standby import read_written, seconds_behind
 from infra.redis.cluster import primaries, refresh_nodes
 from infra.redis.connections import CONNECTION_ERRORS, RedisClient
 from infra.redis.server_state import NODE_OF_CLUSTER, cluster_fault, server_faults
 from readapi.ports.operations import ServerStatus
+
+MAX_STANDBY_LAG_SECONDS = 10.0
+"""Lag of the standby in seconds above which the service is degraded."""
+
+STANDBY_AS_PRIMARY = "is a standby, so that nothing is archived: set TICKVIEW_POSTGRES_DSN to the primary server"
+"""Warning about the server to which the archive should be written."""
+
+READ_FROM_PRIMARY = "audit and queries as of a moment are answered by the primary server"
+"""Warning about a standby that cannot be used."""
 
 
 def redis_status(client: RedisClient, options: LogOptions) -> ServerStatus:
@@ -87,8 +100,40 @@ def postgres_status(database: Database) -> ServerStatus:
         psycopg.Error: PostgreSQL does not answer.
     """
     with database.connection() as connection:
-        connection.execute(PING)
-        started = time.perf_counter()
-        connection.execute(PING)
-        milliseconds = round((time.perf_counter() - started) * 1_000, 3)
-        return ServerStatus(True, connection.info.parameter_status("server_version"), milliseconds)
+        status = _measure(connection)
+        [[is_standby]] = connection.execute(IS_STANDBY)
+    return replace(status, warnings=[STANDBY_AS_PRIMARY]) if is_standby else status
+
+
+def standby_status(standby: Database, written: str | None) -> ServerStatus:
+    """Return the status of the standby from which the past is read.
+
+    Args:
+        standby: The standby.
+        written: The place of the WAL up to which the primary server has everything; None if it cannot be reached.
+
+    Raises:
+        ArchiveUnavailableError: The standby cannot be reached.
+        psycopg.Error: The standby does not answer.
+    """
+    with standby.connection() as connection:
+        status = _measure(connection)
+        behind = 0.0 if written is None else seconds_behind(connection, written)
+    if behind <= MAX_STANDBY_LAG_SECONDS:
+        return status
+    lag = f"is {behind:.0f} s behind the primary server: audit is read from the log for this time, and as-of waits"
+    return replace(status, warnings=[lag])
+
+
+def primary_written(database: Database) -> str:
+    """Return the place of the WAL up to which a server has everything. Raises ArchiveUnavailableError."""
+    with database.connection() as connection:
+        return read_written(connection)
+
+
+def _measure(connection: Connection) -> ServerStatus:
+    connection.execute(PING)
+    started = time.perf_counter()
+    connection.execute(PING)
+    milliseconds = round((time.perf_counter() - started) * 1_000, 3)
+    return ServerStatus(True, connection.info.parameter_status("server_version"), milliseconds)

@@ -24,7 +24,8 @@ from infra.archive.verification.verify import (
     record_verification,
     verify,
 )
-from infra.composition import lazy_database, open_database, redis_url
+from infra.composition import lazy_database, open_read_database, redis_url
+from infra.log.errors import ArchiveReadOnlyError
 from infra.operations.jobs import Report
 from infra.plugins import configure
 from infra.postgres.database import Database
@@ -48,7 +49,7 @@ def verify_everything(
 
     Args:
         settings: The settings, which name Redis and the place of the heads. Redis may be unavailable.
-        database: The archive.
+        database: The archive, or its standby, which must first have what the primary server has.
         log: The log to verify; None for every log.
         archive_range: The range of each log.
         progress: A function that is told the progress, from several threads.
@@ -60,6 +61,7 @@ def verify_everything(
     """
     # The heads come first: the archive may grow, and the heads with it, while it is verified.
     sources = _read_heads(settings)
+    database.catch_up()
     since = first_month(settings)
     verification = verify(database, log, archive_range, progress, positions_of(sources), since)
     if archive_range != WHOLE_ARCHIVE and not any(each.events or each.finding for each in verification.logs):
@@ -81,13 +83,13 @@ def record_if_whole(
     """Record the result of a verification if it is about the whole archive.
 
     Returns:
-        False if the result should be recorded, but the PostgreSQL role may only read.
+        False if the result should be recorded, but the PostgreSQL role or server only allows reading.
     """
     if log is not None or archive_range != WHOLE_ARCHIVE:
         return True
     try:
         record_verification(database, verification)
-    except InsufficientPrivilege:
+    except (InsufficientPrivilege, ArchiveReadOnlyError):
         return False
     return True
 
@@ -110,10 +112,10 @@ def run_verification(settings: Settings, options: Mapping[str, Any], report: Rep
     """
     log, ends = options["log"], (options["from"], options["to"])
     archive_range = ArchiveRange(*(None if end is None else parse_range_end(end) for end in ends))
-    database = open_database(settings)
+    database = open_read_database(settings)
     verification = verify_everything(settings, database, log, archive_range, report)
-    if not record_if_whole(database, verification, log, archive_range):
-        logger.warning("verification not recorded", reason="this PostgreSQL role may only read")
+    if not record_if_whole(database.primary, verification, log, archive_range):
+        logger.warning("verification not recorded", reason="PostgreSQL only allows reading")
     return verification.document()
 
 
@@ -134,7 +136,7 @@ def check_heads(settings: Settings, database: Database, taken: heads.HeadFile, p
 
     Args:
         settings: The settings, which name the key of the heads.
-        database: The archive.
+        database: The archive, or its standby, which must first have what the primary server has.
         taken: The heads.
         progress: A function that is told the progress.
 
@@ -147,6 +149,7 @@ def check_heads(settings: Settings, database: Database, taken: heads.HeadFile, p
     """
     key = heads.read_public_key(settings.audit_key) if settings.audit_key else None
     signature = heads.check_signature(taken, key)
+    database.catch_up()
     results = heads.check_extension(database, taken, progress, first_month(settings))
     return {
         "ok": all(result.extends for result in results) and heads.is_accepted(signature, key),
@@ -162,7 +165,7 @@ def run_head_check(settings: Settings, options: Mapping[str, Any], report: Repor
     Raises as ``check_heads``, and StartupError if there is no archive.
     """
     taken = heads.HeadFile.model_validate(options["heads"])
-    return check_heads(settings, open_database(settings), taken, report)
+    return check_heads(settings, open_read_database(settings), taken, report)
 
 
 def verify_on_schedule() -> None:

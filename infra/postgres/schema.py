@@ -21,6 +21,7 @@ _statements = load_statements(__package__)
 _LOCK_SCHEMA = _statements["lock_schema"]
 _CREATE_MIGRATIONS_TABLE = _statements["create_migrations_table"]
 _HAS_MIGRATIONS_TABLE = _statements["has_migrations_table"]
+IS_STANDBY = _statements["is_standby"]
 _SELECT_APPLIED_MIGRATIONS = _statements["select_applied_migrations"]
 _INSERT_APPLIED_MIGRATION = _statements["insert_applied_migration"]
 
@@ -57,12 +58,19 @@ def migrate(connection: Connection) -> list[Migration]:
         version = connection.info.parameter_status("server_version")
         raise StartupError(f"PostgreSQL is version {version}. Use version {OLDEST_VERSION} or later.")
     with connection.transaction():
-        if not _pending_migrations(connection):
+        pending = pending_migrations(connection)
+        if not pending:
             return []
+        [[is_standby]] = connection.execute(IS_STANDBY)
+        if is_standby:
+            raise StartupError(
+                f"This PostgreSQL server is a standby, and lacks migration {pending[0].number} of TickView's schema. "
+                "Start `tickview archive` with the primary server first."
+            )
         lock_schema(connection)
         connection.execute(_CREATE_MIGRATIONS_TABLE)
         # Another process may have applied migrations while this process waited for the lock.
-        pending = _pending_migrations(connection)
+        pending = pending_migrations(connection)
         for migration in pending:
             connection.execute(migration.sql)
             connection.execute(_INSERT_APPLIED_MIGRATION, [migration.number, migration.name])
@@ -75,7 +83,12 @@ def lock_schema(connection: Connection) -> None:
     connection.execute(_LOCK_SCHEMA, [SCHEMA_LOCK])
 
 
-def _pending_migrations(connection: Connection) -> list[Migration]:
+def pending_migrations(connection: Connection) -> list[Migration]:
+    """Return the migrations that the database does not have yet.
+
+    Raises:
+        StartupError: The schema is of a newer release.
+    """
     known = migrations()
     applied: set[int] = set()
     [[has_table]] = connection.execute(_HAS_MIGRATIONS_TABLE)

@@ -4,7 +4,8 @@ The sessions work through PgBouncer in transaction mode, too: they use no prepar
 of no query depend on a setting that PgBouncer does not restore (https://www.pgbouncer.org/config.html#track_extra_parameters).
 """
 
-from psycopg import Connection, IsolationLevel, connect
+from psycopg import Connection, IsolationLevel
+from psycopg.abc import ConnDict
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra.postgres.statements import load_statements
@@ -18,10 +19,13 @@ CONNECTION_SETTINGS: dict[str, str | int | None] = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
     "client_encoding": "UTF8",
 }
 """Default settings of every connection. Texts are UTF-8. A host that disappears is noticed within a minute instead of
-two hours."""
+two hours or, if it owes an answer to what was sent to it, a quarter of an hour."""
+
+DEFAULT_PORT = 5432
 
 ENCODING = "UTF8"
 """The encoding of a database that can store every event."""
@@ -30,20 +34,44 @@ _statements = load_statements(__package__)
 _SET_SESSION = _statements["set_session"]
 
 
-def complete_dsn(dsn: str) -> str:
-    """Add the default settings to a DSN, which may override them. Raises psycopg.Error."""
-    return make_conninfo(dsn, **{**CONNECTION_SETTINGS, **conninfo_to_dict(dsn)})
+def complete_dsn(dsn: str, target: str) -> str:
+    """Add the default settings to a DSN, which may override them.
+
+    Args:
+        dsn: The DSN.
+        target: The default of ``target_session_attrs`` if the DSN names several hosts.
+
+    Raises:
+        psycopg.Error: The DSN is malformed.
+    """
+    given = conninfo_to_dict(dsn)
+    defaults = dict(CONNECTION_SETTINGS)
+    if len(_hosts(given)) > 1:
+        defaults["target_session_attrs"] = target
+    return make_conninfo(dsn, **{**defaults, **given})
 
 
-def open_session(dsn: str) -> Connection:
-    """Open a connection with the settings of TickView. Raises psycopg.Error."""
-    connection = connect(dsn)
-    try:
-        configure_session(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def count_attempts(dsn: str) -> int:
+    """Return how many hosts an attempt to connect may have to wait for."""
+    parts = conninfo_to_dict(dsn)
+    rounds = 2 if parts.get("target_session_attrs") == "prefer-standby" else 1
+    return len(_hosts(parts)) * rounds
+
+
+def with_first_host(dsn: str, host: str, port: int) -> str:
+    """Return a DSN whose first host is the one with this name and port. The order of the others stays."""
+    parts = conninfo_to_dict(dsn)
+    hosts = _hosts(parts)
+    if len(hosts) == 1 or "hostaddr" in parts:
+        return dsn
+    ports = str(parts.get("port") or "").split(",")
+    places = list(zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True))
+    places.sort(key=lambda place: (place[0], int(place[1] or DEFAULT_PORT)) != (host, port))
+    return make_conninfo(dsn, host=",".join(name for name, _ in places), port=",".join(each for _, each in places))
+
+
+def _hosts(parts: ConnDict) -> list[str]:
+    return str(parts.get("host") or "").split(",")
 
 
 def configure_session(connection: Connection) -> None:

@@ -10,6 +10,35 @@ SELECT 1;
 -- Result: one row with 'on' or 'off'.
 SHOW transaction_read_only;
 
+-- name: is_standby
+-- Find out whether the server is a standby, which replays what a primary server writes.
+-- Result: one row with a boolean.
+SELECT pg_is_in_recovery();
+
+-- name: select_system_identifier
+-- Read the number that a server shares with all its standbys.
+-- Result: one row with the number.
+SELECT system_identifier FROM pg_control_system();
+
+-- name: select_written
+-- Find out up to which place of its write-ahead log (WAL) a server has everything.
+-- Result: one row with the place as text.
+SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text;
+
+-- name: select_bytes_behind
+-- Find out how many bytes of WAL a standby has not replayed yet.
+-- Parameters: written (a place).
+-- Result: one row with the number; 0 if the standby has everything up to the place, or is no standby any more.
+SELECT CASE WHEN pg_is_in_recovery() THEN
+    greatest(pg_wal_lsn_diff(%(written)s::pg_lsn, pg_last_wal_replay_lsn()), 0) ELSE 0 END;
+
+-- name: select_seconds_behind
+-- Find out for how many seconds a standby has replayed no transaction, if it has not replayed the WAL up to a place.
+-- Parameters: written (a place).
+-- Result: one row with the number; 0 if the standby has everything up to the place, or is no standby any more.
+SELECT CASE WHEN pg_is_in_recovery() AND pg_last_wal_replay_lsn() < %(written)s::pg_lsn THEN
+    coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 'infinity') ELSE 0 END;
+
 -- name: lock_schema
 -- Wait for the lock under which tables are created. The lock ends with the transaction.
 -- Parameters: the number of the advisory lock.

@@ -16,14 +16,13 @@ from redis.exceptions import RedisError
 
 from domain.streams import OPERATIONS_LOG, USERS_LOG
 from infra.alerts.addresses import AddressPolicy
-from infra.archive.event_history import EventHistory
-from infra.composition import check_partitions, open_intake, redis_url
+from infra.composition import Stores, check_partitions, open_intake, redis_url
 from infra.log.clock import LogClock
 from infra.operations.journal import Journal
 from infra.recording.intake import Intake
 from infra.redis.connections import CONNECTION_ERRORS, AsyncRedisClient, connect, connect_async
 from infra.serving.alerts import AsyncWebhooks
-from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory
+from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveHistory, ArchiveServers
 from infra.serving.auditor import ArchiveAuditor
 from infra.serving.blocking_calls import unavailability
 from infra.serving.changes_follower import ChangesFollower
@@ -128,12 +127,13 @@ def show_replicas(gauges: ReplicaGauges, live: LiveReadModels) -> None:
 
 def connect_process(service: Service) -> Connections:
     """Create the connections of this process."""
-    url = redis_url(service.stores.settings)
+    stores = service.stores
+    url = redis_url(stores.settings)
     return Connections(
-        commands=service.stores.redis,
+        commands=stores.redis,
         queries=connect_async(url),
         changes=connect_async(url),
-        database=service.stores.database,
+        databases=[database for database in (stores.database, stores.standby) if database],
     )
 
 
@@ -191,7 +191,7 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake, log_cl
     stores = service.stores
     users = service.logs[USERS_LOG]
     journal = Journal(service.logs[OPERATIONS_LOG], "http")
-    archive = ArchiveGateway(stores.database) if stores.database else None
+    archive = open_archive_servers(stores)
     health_client = connect(redis_url(stores.settings), seconds=STATUS_TIMEOUT_SECONDS, retries=0)
     return Ports(
         read_models=read_models,
@@ -206,8 +206,17 @@ def open_ports(service: Service, read_models: ReadModels, intake: Intake, log_cl
     )
 
 
+def open_archive_servers(stores: Stores) -> ArchiveServers | None:
+    """Create the gateways to the servers of the archive. None without an archive."""
+    if stores.database is None:
+        return None
+    return ArchiveServers(
+        ArchiveGateway(stores.database), ArchiveGateway(stores.standby, "standby") if stores.standby else None
+    )
+
+
 def open_archive_ports(
-    service: Service, archive: ArchiveGateway | None, log_clock: LogClock, journal: Journal
+    service: Service, archive: ArchiveServers | None, log_clock: LogClock, journal: Journal
 ) -> ArchivePorts:
     """Create the adapters that read and verify the past."""
     stores = service.stores
@@ -224,8 +233,8 @@ def open_archive_ports(
     }
     return ArchivePorts(
         histories=histories,
-        history=ArchiveHistory(archive, EventHistory(archive.database, service.logs)) if archive else None,
-        auditor=ArchiveAuditor(archive, stores.redis, journal, stores.settings) if archive else None,
+        history=ArchiveHistory(archive, service.logs) if archive else None,
+        auditor=ArchiveAuditor(archive.primary, stores.redis, journal, stores.settings) if archive else None,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -46,15 +46,15 @@ class Connections:
     """For queries to read models."""
     changes: AsyncRedisClient
     """For the changes follower and for the alerts to live connections, which wait on it."""
-    database: Database | None
+    databases: Sequence[Database]
     """For the archive."""
 
     async def close(self) -> None:
         """Close the asynchronous connections and PostgreSQL."""
         await self.queries.aclose()
         await self.changes.aclose()
-        if self.database:
-            await asyncio.to_thread(self.database.close)
+        for database in self.databases:
+            await asyncio.to_thread(database.close)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +18,16 @@ from infra.operations.archive_status import read_archive_status
 from infra.operations.build_comparison import builds_to_compare, compare, not_caught_up
 from infra.operations.jobs import read_job, start_job
 from infra.operations.journal import Journal
-from infra.operations.server_status import postgres_status, redis_status
+from infra.operations.server_status import (
+    READ_FROM_PRIMARY,
+    postgres_status,
+    primary_written,
+    redis_status,
+    standby_status,
+)
 from infra.processes.disk import full_disk
 from infra.redis.connections import RedisClient
-from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway
+from infra.serving.archive import STATUS_TIMEOUT_SECONDS, ArchiveGateway, ArchiveServers
 from infra.serving.blocking_calls import in_thread
 from infra.settings import Settings
 from projections.fingerprint import ProjectionCode
@@ -55,7 +62,7 @@ class RedisOperations:
         client: Executes the queries and commands.
         health_client: Checks whether Redis answers. It has a short time-out and does not retry, because a request for
             the health of the service must not wait for a server that hangs.
-        archive: The archive, if there is one.
+        archive: The servers of the archive, if there is one.
         code: The code of each read model in this process.
         settings: The durability that Redis must provide, and the folder of the embedded servers.
         journal: Records the commands.
@@ -65,7 +72,7 @@ class RedisOperations:
         self,
         client: RedisClient,
         health_client: RedisClient,
-        archive: ArchiveGateway | None,
+        archive: ArchiveServers | None,
         code: Mapping[str, ProjectionCode],
         settings: Settings,
         journal: Journal,
@@ -194,10 +201,10 @@ class RedisOperations:
         return await in_thread(lambda: read_liveness(self._client, (*ROLES, *WAYS)))
 
     async def servers(self) -> Mapping[str, ServerStatus]:
-        """Return the status of ``redis``, and of ``postgres`` where there is an archive."""
+        """Return the status of ``redis``, and of ``postgres`` and ``postgres_standby`` where they are configured."""
         servers = {"redis": await asyncio.to_thread(redis_status, self._health_client, self._log_options)}
         if self._archive:
-            servers["postgres"] = await _postgres_status(self._archive)
+            servers |= await archive_server_statuses(self._archive)
         if fault := full_disk(self._data):
             # The servers of `tickview up` have their data here. Others are not affected.
             servers = {name: replace(server, warnings=[*server.warnings, fault]) for name, server in servers.items()}
@@ -209,9 +216,9 @@ class RedisOperations:
         Raises:
             UnavailableError: The archive or Redis cannot be reached.
         """
-        archive = self._archive
-        if archive is None:
+        if self._archive is None:
             return None
+        archive = self._archive.primary
         return await archive.run(lambda: read_archive_status(archive.database, self._client), STATUS_TIMEOUT_SECONDS)
 
 
@@ -220,8 +227,24 @@ def _comparison_of(name: str) -> str:
     return f"comparison/{name}"
 
 
-async def _postgres_status(archive: ArchiveGateway) -> ServerStatus:
+async def archive_server_statuses(archive: ArchiveServers) -> dict[str, ServerStatus]:
+    """Return the status of ``postgres`` and, if there is one, of ``postgres_standby``."""
+    primary, standby = archive.primary, archive.standby
+    statuses = {"postgres": await _status_of(primary, lambda: postgres_status(primary.database))}
+    if standby:
+        written: str | None = None
+        with suppress(UnavailableError):
+            written = await primary.run(lambda: primary_written(primary.database), STATUS_TIMEOUT_SECONDS)
+        status = await _status_of(standby, lambda: standby_status(standby.database, written))
+        is_used = status.up and standby.fault is None
+        statuses["postgres_standby"] = (
+            status if is_used else replace(status, warnings=[*status.warnings, READ_FROM_PRIMARY])
+        )
+    return statuses
+
+
+async def _status_of(server: ArchiveGateway, read: Callable[[], ServerStatus]) -> ServerStatus:
     try:
-        return await archive.run(lambda: postgres_status(archive.database), STATUS_TIMEOUT_SECONDS)
+        return await server.run(read, STATUS_TIMEOUT_SECONDS)
     except UnavailableError:
-        return ServerStatus(up=False)
+        return ServerStatus(up=server.fault is not None, warnings=[server.fault] if server.fault else [])

@@ -1,7 +1,7 @@
 """Queries of a read model as of a moment, from its history in PostgreSQL, in one statement and one snapshot."""
 
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
@@ -16,8 +16,9 @@ from infra.archive.row_history.tables import (
     text_column,
     to_datetime,
 )
+from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
-from infra.serving.archive import HISTORY_TIMEOUT_SECONDS, ArchiveGateway
+from infra.serving.archive import HISTORY_TIMEOUT_SECONDS, ArchiveServers
 from projections.queries import (
     MAX_OFFSET,
     AnyProjection,
@@ -34,8 +35,6 @@ from projections.queries import (
 )
 from projections.row_history import microseconds
 
-T = TypeVar("T")
-
 _MARKET_LOGS = f"{MARKET_LOG}-%"
 """Pattern of the names of the market logs."""
 
@@ -51,17 +50,18 @@ class PostgresHistory:
     """The history of a read model in PostgreSQL, for queries as of a moment.
 
     Args:
-        archive: The gateway to the archive.
+        archive: The servers of the archive.
         projection: The projection of the read model.
         logs: The names of the logs, with all partitions of the market log. They may become more.
     """
 
-    def __init__(self, archive: ArchiveGateway, projection: AnyProjection, logs: Collection[str]) -> None:
+    def __init__(self, archive: ArchiveServers, projection: AnyProjection, logs: Collection[str]) -> None:
         self._archive = archive
         self._projection = projection
         self._tables = HistoryTables(projection)
         self._logs = logs
-        self._has_tables = False
+        self._with_tables: set[Database] = set()
+        """The servers that are known to have the tables of the history."""
 
     async def page(self, query: Query, timeline: Timeline) -> HistoryPage:
         """Return a page of the rows that matched as of the time ``query.now``.
@@ -70,25 +70,32 @@ class PostgresHistory:
             TooDeepError: The page begins after ``MAX_OFFSET``, and there are matching rows.
             UnavailableError: The archive cannot be reached, or does not answer in time.
         """
-        return await self._run(lambda connection: self._page(connection, query, timeline))
+
+        def read_page(database: Database) -> HistoryPage:
+            with database.connection() as connection:
+                self._ensure_tables(database, connection)
+                return self._page(connection, query, timeline)
+
+        return await self._archive.read(read_page, HISTORY_TIMEOUT_SECONDS)
 
     async def folded(self) -> Positions:
         """Return the position up to which each log is folded. Raises UnavailableError."""
-        return await self._run(self._folded)
+        return await self._archive.read(self._folded, HISTORY_TIMEOUT_SECONDS)
 
-    async def _run(self, operation: Callable[[Connection], T]) -> T:
-        def run_connected() -> T:
-            with self._archive.database.connection() as connection:
-                return operation(connection)
-
-        return await self._archive.run(run_connected, HISTORY_TIMEOUT_SECONDS)
-
-    def _folded(self, connection: Connection) -> Positions:
-        rows = connection.execute(_SELECT_FOLDED_POSITIONS, {"name": self._tables.name, "logs": _MARKET_LOGS})
-        return dict.fromkeys(self._folded_logs(), 0) | dict(rows.fetchall())
+    def _folded(self, database: Database) -> Positions:
+        with database.connection() as connection:
+            rows = connection.execute(_SELECT_FOLDED_POSITIONS, {"name": self._tables.name, "logs": _MARKET_LOGS})
+            return dict.fromkeys(self._folded_logs(), 0) | dict(rows.fetchall())
 
     def _folded_logs(self) -> list[str]:
         return [log for log in self._logs if is_market_log(log)]
+
+    def _ensure_tables(self, database: Database, connection: Connection) -> None:
+        """Create the tables: an archiver does so when it first folds, which may be later. A standby refuses this."""
+        if database not in self._with_tables:
+            self._tables.create(connection)
+            connection.commit()
+            self._with_tables.add(database)
 
     def _page(self, connection: Connection, query: Query, timeline: Timeline) -> HistoryPage:
         if query.offset > MAX_OFFSET:
@@ -96,11 +103,6 @@ class PostgresHistory:
             if query.offset < empty.page.total:
                 raise TooDeepError(query, empty.page.total)
             return empty
-        if not self._has_tables:
-            # An archiver creates the tables when it first folds, which may be later.
-            self._tables.create(connection)
-            connection.commit()
-            self._has_tables = True
         order = _order_of(self._projection, query)
         statement, values = self._statement(query, timeline, order)
         with connection.pipeline():  # The beginning of the transaction travels in the same round trip.

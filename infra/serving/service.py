@@ -20,6 +20,7 @@ from infra.composition import (
 )
 from infra.log.directory import LogDirectory
 from infra.operations.commands import release_code
+from infra.postgres.standby import Standby, StandbyNotReadyError
 from infra.processes.errors import UnreachableServerError
 from infra.read_models.row_queries import RedisRowQueries
 from infra.recording.dead_letters import DeadLetters
@@ -71,7 +72,8 @@ def open_service(settings: Settings, open_queries: OpenStoredQueries = RedisRowQ
     The API starts while Redis cannot be reached, too. It then checks Redis before it records (``ApiLifespan``).
 
     Raises:
-        StartupError: Redis cannot be used, or a file with tokens or keys cannot be read.
+        StartupError: Redis cannot be used, the standby is no copy of the primary server, or a file with tokens or keys
+            cannot be read.
         NoSourceError: A projection is installed without its source.
     """
     guard = open_guard(settings)
@@ -82,7 +84,18 @@ def open_service(settings: Settings, open_queries: OpenStoredQueries = RedisRowQ
     except UnreachableServerError as error:
         logger.warning("the API starts without Redis, and answers when Redis comes", error=str(error))
         stores = unopened_stores(settings)
+    _check_standby(stores.standby)
     return _service(stores, guard, open_queries, partitions)
+
+
+def _check_standby(standby: Standby | None) -> None:
+    """Check the standby. The API also starts without it, and then reads the past from the primary server."""
+    if standby is None:
+        return
+    try:
+        standby.check()
+    except StandbyNotReadyError as error:
+        logger.warning("the past is read from the primary server", error=str(error))
 
 
 def prepare_service(settings: Settings) -> Service:

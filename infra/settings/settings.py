@@ -86,7 +86,12 @@ class Settings(BaseSettings):
     TLS. If unset, the server of ``tickview up``."""
     postgres_dsn: str | None = None
     """PostgreSQL: ``postgresql://user:password@host/name?sslmode=verify-full``. If this setting and
-    ``TICKVIEW_REDIS_URL`` are unset, the server of ``tickview up``."""
+    ``TICKVIEW_REDIS_URL`` are unset, the server of ``tickview up``. With several hosts (``host1,host2``) the one that
+    can be written, unless ``target_session_attrs`` says otherwise."""
+    postgres_read_dsn: str | None = None
+    """Standby of the server of ``TICKVIEW_POSTGRES_DSN``, from which audit, histories and queries as of a moment are
+    read. With several hosts the first standby that answers, else the primary server. If unset, the past is read from
+    the server of ``TICKVIEW_POSTGRES_DSN``."""
 
     catalogue_dsn: str | None = None
     """PostgreSQL database with the tables of the catalogue. TickView only reads it. If unset, the database of
@@ -273,7 +278,7 @@ class Settings(BaseSettings):
             parse_redis_url(url)
         return url
 
-    @field_validator("postgres_dsn", "catalogue_dsn")
+    @field_validator("postgres_dsn", "postgres_read_dsn", "catalogue_dsn")
     @classmethod
     def _check_postgres_dsn(cls, dsn: str | None) -> str | None:
         if dsn:
@@ -422,4 +427,10 @@ class Settings(BaseSettings):
             for name in ("postgres_dsn", "catalogue_dsn"):
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, dsn)
+        return self
+
+    @model_validator(mode="after")
+    def _check_standby(self) -> Self:
+        if self.postgres_read_dsn and not self.postgres_dsn:
+            raise ValueError("TICKVIEW_POSTGRES_READ_DSN also needs TICKVIEW_POSTGRES_DSN, the primary server.")
         return self

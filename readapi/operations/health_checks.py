@@ -154,9 +154,10 @@ def server_health(name: str, server: ServerStatus, *, has_replica: bool) -> Serv
     degraded if a replica answers scans, and unhealthy otherwise. A Redis that deletes data makes it unhealthy.
     """
     reasons = [*([] if server.up else ["does not answer"]), *server.failures, *server.warnings]
-    if name == "postgres" and server.latency_ms is not None and server.latency_ms > MAX_POSTGRES_LATENCY_MS:
+    is_postgres = name != "redis"
+    if is_postgres and server.latency_ms is not None and server.latency_ms > MAX_POSTGRES_LATENCY_MS:
         reasons.append(f"takes {server.latency_ms:.0f} ms to answer")
-    can_answer = name == "postgres" or has_replica or server.up
+    can_answer = is_postgres or has_replica or server.up
     impaired: HealthStatus = "degraded" if can_answer and not server.failures else "unhealthy"
     return {
         "status": impaired if reasons else "healthy",

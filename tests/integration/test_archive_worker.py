@@ -10,6 +10,7 @@ from redis import Redis
 
 from infra.archive import worker
 from infra.archive.retention import Retention
+from infra.archive.row_history import folding
 from infra.archive.row_history import worker as history_worker
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
 from infra.log.event_log import EventLog
@@ -34,7 +35,10 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the worker wait for milliseconds instead of a second between its rounds."""
     monkeypatch.setattr(worker, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(worker, "TRIM_SECONDS", 0.05)
+    monkeypatch.setattr(folding, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(folding, "GATHER_SECONDS", 0.01)
     monkeypatch.setattr(history_worker, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(history_worker, "MAINTENANCE_SECONDS", 0.05)
 
 
 @contextmanager
@@ -82,6 +86,20 @@ def test_the_worker_folds_the_histories_and_releases_their_leases(redis: Redis, 
     [run] = query_history(database, [LOG], Query(time() + 1), projection=Backtests).page.rows
     assert (run.row.progress, run.position) == (0.75, 124)
     assert query_history(database, [LOG], Query(run.row.started_at - 1), projection=Backtests).page.total == 0
+
+
+def test_events_that_were_too_many_to_keep_are_read_from_the_archive(
+    redis: Redis, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "KEPT_EVENTS", 60)
+    monkeypatch.setattr(folding, "GATHER_SECONDS", 0.3)
+    log = archived_log(redis, database, LOG)
+    log.append(new_events(detections(1)))
+    with running_worker(database, redis, log):
+        wait_until(checkpoint_reaches(database, "pattern_history", 2), "the first events are folded")
+        log.append(new_events(detections(100, "MSFT")))
+        wait_until(checkpoint_reaches(database, "pattern_history", 202), "all events are folded")
+    assert query_history(database, [LOG], Query(time() + 1)).page.total == 101
 
 
 def test_the_log_of_the_users_has_no_history(redis: Redis, database: Database) -> None:

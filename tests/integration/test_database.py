@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from structlog.testing import capture_logs
 
 from infra.archive import leases
-from infra.log.errors import ArchiveBusyError
+from infra.log.errors import ArchiveBusyError, ArchiveReadOnlyError
 from infra.postgres.database import Database
 from infra.postgres.schema import SCHEMA_LOCK, migrate, migrations
 from infra.processes.errors import StartupError
@@ -118,6 +118,21 @@ def test_a_read_only_server_serves_readers_but_no_archiver(every_database: Datab
     reader.check()
     with pytest.raises(StartupError, match="perhaps because it is a standby"):
         reader.check(writable=True)
+
+
+def test_a_server_that_became_read_only_is_reported_and_left(database: Database) -> None:
+    with open_database(database.dsn) as other:
+        with other.connection() as connection:
+            first = connection.info.backend_pid
+            connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        with (
+            pytest.raises(ArchiveReadOnlyError, match=r"only allows reading, .*cannot execute DELETE"),
+            other.connection() as connection,
+        ):
+            connection.execute("DELETE FROM tickview.losses")
+        with other.connection() as connection:
+            assert connection.info.backend_pid != first
+            connection.execute("DELETE FROM tickview.losses")
 
 
 def test_a_role_without_the_right_to_create_a_schema_is_refused(database_url: str) -> None:

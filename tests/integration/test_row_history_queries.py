@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from infra.archive.row_history.tables import original, storable
 from infra.postgres.database import Database
 from infra.postgres.schema import migrations
-from infra.serving.archive import ArchiveGateway
+from infra.serving.archive import ArchiveGateway, ArchiveServers
 from infra.serving.row_history import PostgresHistory
 from projections.base import encode_row
 from projections.patterns import ActivePatterns, PatternRow
@@ -238,7 +238,7 @@ def test_the_migration_removes_the_former_history_of_patterns(database_url: str)
 
 def test_an_unreachable_server_is_reported_without_its_address() -> None:
     database = Database(f"postgresql://secret@127.0.0.1:{servers.free_port()}/secret")
-    history = PostgresHistory(ArchiveGateway(database), ActivePatterns, [LOG])
+    history = PostgresHistory(ArchiveServers(ArchiveGateway(database)), ActivePatterns, [LOG])
     with pytest.raises(UnavailableError) as away:
         asyncio.run(history.page(Query(NOW), "recorded"))
     assert str(away.value) == "the archive in PostgreSQL cannot be reached; try again"

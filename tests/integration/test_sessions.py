@@ -1,6 +1,9 @@
 """Sessions of PostgreSQL do not depend on the settings of the database, and survive the end of their connections."""
 
+import socket
 from datetime import UTC, datetime
+from io import BytesIO
+from time import time
 
 import psycopg
 import pytest
@@ -8,16 +11,24 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra.archive.archiver import Archiver
+from infra.archive.event_history import EventHistory
+from infra.archive.export import export
+from infra.archive.ranges import WHOLE_ARCHIVE
+from infra.operations.verification import record_if_whole, verify_everything
 from infra.postgres.database import Database
+from infra.postgres.sessions import complete_dsn, count_attempts, with_first_host
 from infra.processes.errors import StartupError
 from infra.redis.connections import connect
 from infra.settings import Settings
 from infra.settings.urls import without_password
+from projections.queries import Query
+from readapi.ports.archive import EventFilter
 from tests import servers
 from tests.archiving import acquire_archiver_lease, archived_log
 from tests.conftest import open_database
 from tests.events import new_events, pattern_detected
 from tests.processes.roles import wait_until
+from tests.row_history import fold_history, query_history
 
 
 def set_for_database(dsn: str, **settings: str) -> None:
@@ -126,10 +137,61 @@ def test_the_first_reachable_host_is_used(database: Database) -> None:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_the_archive_works_through_pgbouncer_in_transaction_mode(redis_url: str, database: Database) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "ports", "expected"),
+    [
+        ("a,b,c", "1,2,3", ("b,a,c", "2,1,3")),
+        ("a,b", "2", ("b,a", "2,2")),
+        ("b,b", "1,2", ("b,b", "2,1")),
+        ("a,c", "1,2", ("a,c", "1,2")),
+    ],
+)
+def test_the_host_that_answered_last_comes_first(hosts: str, ports: str, expected: tuple[str, str]) -> None:
+    parts = conninfo_to_dict(with_first_host(f"host={hosts} port={ports} dbname=tickview", "b", 2))
+    assert (parts["host"], parts["port"], parts["dbname"]) == (*expected, "tickview")
+
+
+def test_a_dsn_without_ports_has_the_default_port() -> None:
+    assert conninfo_to_dict(with_first_host("host=a,b", "b", 5432))["host"] == "b,a"
+    assert with_first_host("host=a", "b", 5432) == "host=a"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "target", "attempts"),
+    [
+        ("host=a", None, 1),
+        ("host=a,b", "read-write", 2),
+        ("host=a,b,c target_session_attrs=any", "any", 3),
+        ("host=a,b target_session_attrs=prefer-standby", "prefer-standby", 4),
+    ],
+)
+def test_several_hosts_are_asked_for_the_one_that_can_be_written(dsn: str, target: str | None, attempts: int) -> None:
+    completed = complete_dsn(dsn, "read-write")
+    assert conninfo_to_dict(completed).get("target_session_attrs") == target
+    assert count_attempts(completed) == attempts
+
+
+def test_only_the_first_connection_waits_for_a_host_that_is_gone(database: Database) -> None:
+    server = conninfo_to_dict(database.dsn)
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        dsn = make_conninfo(
+            database.dsn,
+            host=f"127.0.0.1,{server['host']}",
+            port=f"{gone.getsockname()[1]},{server.get('port', 5432)}",
+            connect_timeout=2,
+        )
+        with open_database(dsn) as other, other.connection() as one, other.connection() as two:
+            assert one.info.backend_pid != two.info.backend_pid
+        gone.settimeout(0.1)
+        gone.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            gone.accept()
+
+
+def test_the_archive_works_through_pgbouncer_in_transaction_mode(redis_url: str, database_url: str) -> None:
     with (
-        servers.pgbouncer(database.dsn) as dsn,
-        open_database(dsn) as pooled,
+        servers.pgbouncer(database_url) as dsn,
+        open_database(f"{dsn}?target_session_attrs=read-write") as pooled,
         connect(redis_url) as redis,
     ):
         log = archived_log(redis, pooled, "market-0")
@@ -144,3 +206,14 @@ def test_the_archive_works_through_pgbouncer_in_transaction_mode(redis_url: str,
                 )
                 [[count, newest]] = rows
         assert (count, isinstance(newest, datetime)) == (50, True)
+        assert fold_history(pooled, "market-0", 10) == 50
+        answer = query_history(pooled, ["market-0"], Query(time(), limit=100))
+        assert (answer.page.total, answer.positions) == (50, {"market-0": 50})
+        history = EventHistory(pooled, {"market-0": log})
+        assert len(history.events(EventFilter(), {}, 100).events) == 50
+        settings = Settings(redis_url=redis_url, postgres_dsn=dsn)
+        verification = verify_everything(settings, pooled)
+        assert verification.ok
+        assert record_if_whole(pooled, verification, None, WHOLE_ARCHIVE)
+        exported = BytesIO()
+        assert export(pooled, exported, "jsonl") == 50

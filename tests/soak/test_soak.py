@@ -52,6 +52,8 @@ class Figures(NamedTuple):
     """Entries of the ingest stream that are not recorded yet."""
     lag: float
     """Seconds by which the patterns are behind the log."""
+    past_lag: float
+    """Seconds by which the history of the patterns is behind the archive."""
     slowest_scan: float
 
 
@@ -67,20 +69,42 @@ def take_figures(system: System, redis: Redis, load: Load, client: httpx.Client,
         int(redis.dbsize()),
         int(redis.xlen(STREAM)),
         client.get("/api/health").json()["read_models"]["patterns"]["lag_seconds"],
+        past_lag(system.postgres_dsn),
         load.scanner.take_slowest(),
     )
 
 
 def print_figures(figures: list[Figures], load: Load) -> None:
     table = Table(
-        "minute", "events", *(f"{role} MB" for role in ROLES), "redis MB", "keys", "waiting", "lag s", "scan s"
+        "minute",
+        "events",
+        *(f"{role} MB" for role in ROLES),
+        "redis MB",
+        "keys",
+        "waiting",
+        "lag s",
+        "past s",
+        "scan s",
     )
     for each in figures:
         row = [f"{each.minutes:.1f}", each.events, *(each.memory[role] for role in ROLES), each.redis, each.keys]
-        table.add_row(*map(str, [*row, each.waiting, f"{each.lag:.1f}", f"{each.slowest_scan:.2f}"]))
+        table.add_row(
+            *map(str, [*row, each.waiting, f"{each.lag:.1f}", f"{each.past_lag:.1f}", f"{each.slowest_scan:.2f}"])
+        )
     console = Console(width=160)
     console.print(table)
     console.print(load.totals, f"{load.scanner.scans} scans")
+
+
+def past_lag(dsn: str) -> float:
+    """Return the seconds by which the history of the patterns is behind the archive, on the log that is most behind."""
+    with psycopg.connect(dsn) as connection:
+        [[seconds]] = connection.execute(
+            "SELECT max(extract(epoch FROM archived.recorded_at - folded.recorded_at)) "
+            "FROM tickview.segments AS archived JOIN tickview.segments AS folded USING (log) "
+            "WHERE archived.name = 'archive' AND folded.name = 'pattern_history'"
+        )
+    return float(seconds or 0)
 
 
 def archived_events(dsn: str) -> int:
@@ -126,6 +150,7 @@ def check_bounds(figures: list[Figures], system: System, redis: Redis) -> None:
     assert end_state.redis <= 2 * steady_state.redis + 50
     assert end_state.keys <= 2 * steady_state.keys + 1_000
     assert end_state.lag < LIFE_SECONDS
+    assert end_state.past_lag < LIFE_SECONDS
     assert len(redis.xinfo_consumers(STREAM, "tickview")) <= 2
     assert max(log.stat().st_size for log in Path(system.data / "logs").iterdir()) < 20_000_000
     assert all(psutil.pid_exists(process.pid) for role in ROLES for process in system.processes_of(role))

@@ -182,7 +182,7 @@ def test_the_history_shows_an_event_from_the_future_from_its_recording_on() -> N
     projection = ActivePatterns()
     entries = [log_entry(pattern_detected(occurred_at=YEAR_2999), 1, NOON), log_entry(pattern_updated(), 2, NOON + 70)]
     [unit] = by_unit(projection, decode_entries(projection, entries)).values()
-    starts = [interval.start / 1e6 for interval in UnitHistory(projection, "valid").change(unit).added]
+    starts = [interval.start / 1e6 for interval in UnitHistory(projection, "valid").change(unit)["valid"].added]
     assert starts == [NOON, NOON + 60]
 
 

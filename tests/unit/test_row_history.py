@@ -52,15 +52,20 @@ def units_of(projection: Projection[Any, Any], history: Iterable[RecordedEvent])
     return by_unit(projection, decode_entries(projection, starmap(log_entry, history))).values()
 
 
+def states_of(
+    projection: Projection[Any, Any], timeline: Timeline, entries: Iterable[DecodedEntry]
+) -> list[ValidityInterval]:
+    """Return the validity intervals of a unit, folded for this timeline alone."""
+    return UnitHistory(projection, timeline).change(entries)[timeline].added
+
+
 def intervals_of(
     history: Iterable[RecordedEvent], timeline: Timeline, projection: Projection[Any, Any] | None = None
 ) -> list[ValidityInterval]:
     """Return the validity intervals of all units."""
     projection = projection or ActivePatterns()
     return [
-        interval
-        for entries in units_of(projection, history)
-        for interval in UnitHistory(projection, timeline).change(entries).added
+        interval for entries in units_of(projection, history) for interval in states_of(projection, timeline, entries)
     ]
 
 
@@ -103,13 +108,13 @@ def test_a_fold_from_the_beginning_turns_the_former_intervals_into_the_current_i
     projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float], known_position: int
 ) -> None:
     for entries in units_of(projection, record(events, gaps)):
-        _, changes = refold(projection, timeline, entries, known_position)
+        _, changes = refold(projection, entries, known_position)
         former_entries = [entry for entry in entries if entry.entry.position <= known_position]
-        former = identities(UnitHistory(projection, timeline).change(former_entries).added)
-        removed, added = map(identities, changes)
+        former = identities(states_of(projection, timeline, former_entries))
+        removed, added = map(identities, changes[timeline])
         assert removed <= former
         assert not removed & added
-        assert former - removed | added == identities(UnitHistory(projection, timeline).change(entries).added)
+        assert former - removed | added == identities(states_of(projection, timeline, entries))
 
 
 @on_every_timeline
@@ -120,17 +125,17 @@ def test_later_events_continue_a_history_like_a_fold_from_the_beginning(
 ) -> None:
     for entries in units_of(projection, record(events, gaps)):
         former_entries = [entry for entry in entries if entry.entry.position <= known_position]
-        history, _ = refold(projection, timeline, former_entries, 0)
-        present = identities(UnitHistory(projection, timeline).change(former_entries).added)
+        all_histories, _ = refold(projection, former_entries, 0)
+        present = identities(states_of(projection, timeline, former_entries))
         for entry in entries[len(former_entries) :]:
-            if not history.precedes([entry]):
-                assert timeline == "valid"
+            if not all(history.precedes([entry]) for history in all_histories):
                 break
-            removed, added = map(identities, history.change([entry]))
+            changes = {name: each for history in all_histories for name, each in history.change([entry]).items()}
+            removed, added = map(identities, changes[timeline])
             assert removed <= present
             present = present - removed | added
         else:
-            assert present == identities(UnitHistory(projection, timeline).change(entries).added)
+            assert present == identities(states_of(projection, timeline, entries))
 
 
 def identities(intervals: Iterable[ValidityInterval]) -> set[Any]:

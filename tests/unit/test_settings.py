@@ -231,3 +231,18 @@ def test_incomplete_jwt_settings_and_invalid_origins_are_refused(fields: dict[st
 def test_origins_are_separated_by_commas() -> None:
     origins = Settings.model_validate({"cors_origins": "https://ui.example, http://localhost:3000"}).cors_origins
     assert origins == ("https://ui.example", "http://localhost:3000")
+
+
+def test_a_standby_needs_a_primary_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TICKVIEW_POSTGRES_DSN", raising=False)
+    standby = "postgresql://reader:secret@standby/tickview"
+    with pytest.raises(ValidationError) as refused:
+        Settings(redis_url="redis://localhost", postgres_read_dsn=standby)
+    assert validation_problems(refused.value) == [
+        "TICKVIEW_POSTGRES_READ_DSN also needs TICKVIEW_POSTGRES_DSN, the primary server."
+    ]
+    primary = "postgresql://writer@primary/tickview"
+    settings = Settings(redis_url="redis://localhost", postgres_dsn=primary, postgres_read_dsn=standby)
+    [shown] = [each.value for each in settings_in_effect(settings) if each.variable == "TICKVIEW_POSTGRES_READ_DSN"]
+    assert shown is not None
+    assert "secret" not in shown

@@ -16,7 +16,7 @@ from domain.log import LogEntry
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.leases import PostgresLease, advance_checkpoint
 from infra.archive.log_archive import read_batch
-from infra.archive.row_history.tables import HistoryTables, storable, to_datetime
+from infra.archive.row_history.tables import HistoryTables, State, storable, to_datetime
 from infra.archive.row_history.unit_events import (
     HistorySegment,
     Units,
@@ -29,29 +29,47 @@ from infra.postgres.statements import load_statements
 from projections.base import Projection
 from projections.fold import DecodedEntry, decode_entries
 from projections.queries import Timeline
-from projections.row_history import TIMELINES, IntervalChanges, UnitHistory, ValidityInterval, by_unit, refold
+from projections.row_history import IntervalChanges, UnitHistory, by_unit, refold
 
 logger = structlog.get_logger()
 
 _statements = load_statements(__package__)
 _SELECT_ARCHIVED = _statements["select_archived"]
 _INSERT_UNIT_EVENTS = SQL(_statements["insert_unit_events"])
+_END_STATES = SQL(_statements["end_states"])
 _DELETE_STATES = SQL(_statements["delete_states"])
 
 KEPT_UNITS = 2_000
 """Highest number of units whose last states the projector keeps."""
 
-State = tuple[Timeline, ValidityInterval]
-"""A state of a row on one timeline."""
-
 
 class _Batch(NamedTuple):
     """Events to fold, and the checkpoint behind them."""
 
-    entries: list[LogEntry]
+    entries: Sequence[LogEntry]
     upto: int
     recorded_at: float
     """Time of recording of the event at ``upto``, in epoch seconds."""
+
+
+class _ChangedStates(NamedTuple):
+    """The states that a batch changes."""
+
+    ended: list[State]
+    """Stored states of which only the end of the interval changes, with their new end."""
+    removed: list[State]
+    new: list[State]
+
+    def add(self, timeline: Timeline, changes: IntervalChanges) -> None:
+        """Add the changes of a unit on a timeline."""
+        added = {(state.key, state.start): state for state in changes.added}
+        for state in changes.removed:
+            same = added.get((state.key, state.start))
+            if same is not None and same.document == state.document:
+                self.ended.append((timeline, added.pop((state.key, state.start))))
+            else:
+                self.removed.append((timeline, state))
+        self.new.extend((timeline, state) for state in added.values())
 
 
 class HistoryProjector:
@@ -66,12 +84,15 @@ class HistoryProjector:
         self._tables = HistoryTables(projection)
         self._segment = HistorySegment(projection, self._tables, lease.version, lease.log)
         self._batch_size = batch_size
-        self._kept: OrderedDict[str, dict[Timeline, UnitHistory]] = OrderedDict()
+        self._kept: OrderedDict[str, list[UnitHistory]] = OrderedDict()
 
-    def step(self) -> int:
+    def step(self, archived: Sequence[LogEntry] = ()) -> int:
         """Fold the next batch of archived events and move the checkpoint.
 
         Events that cannot be decoded are logged and skipped.
+
+        Args:
+            archived: Events that this process has just archived. If they are the next batch, they are not read.
 
         Returns:
             The number of events that were read.
@@ -81,7 +102,7 @@ class HistoryProjector:
         """
         try:
             with self._database.connection() as connection:
-                batch = self._next_batch(connection)
+                batch = self._next_batch(connection, archived)
                 if batch is None:
                     return 0
                 advance_checkpoint(connection, self.lease, batch.upto, batch.recorded_at)
@@ -92,11 +113,13 @@ class HistoryProjector:
         self.lease.checkpoint = batch.upto
         return len(batch.entries)
 
-    def _next_batch(self, connection: Connection) -> _Batch | None:
+    def _next_batch(self, connection: Connection, archived: Sequence[LogEntry]) -> _Batch | None:
         row = connection.execute(_SELECT_ARCHIVED, [ARCHIVE, FORMAT_VERSION, self.lease.log]).fetchone()
         if row is None or row[0] <= self.lease.checkpoint:
             return None
         upto, recorded_at = row
+        if archived and archived[0].position == self.lease.checkpoint + 1 and archived[-1].position <= upto:
+            return _Batch(archived, archived[-1].position, archived[-1].recorded_at)
         entries = read_batch(connection, self.lease.log, self.lease.checkpoint, upto, self._batch_size)
         if entries:
             return _Batch(entries, entries[-1].position, entries[-1].recorded_at)
@@ -109,28 +132,28 @@ class HistoryProjector:
         units = by_unit(self._projection, filter(self._is_readable, decoded))
         if not units:
             return
-        self._store_references(connection, units)
-        obsolete: list[State] = []
-        new: list[State] = []
+        changed = _ChangedStates([], [], [])
         for timeline, changes in self._changes(units, self._complete(connection, units)):
-            obsolete += ((timeline, interval) for interval in changes.removed)
-            new += ((timeline, interval) for interval in changes.added)
-        self._delete(connection, obsolete)
-        self._insert(connection, new)
+            changed.add(timeline, changes)
+        with connection.pipeline():  # The statements travel in one round trip.
+            self._store_references(connection, units)
+            self._change(connection, _END_STATES, changed.ended)
+            self._change(connection, _DELETE_STATES, changed.removed)
+        self._insert(connection, changed.new)
 
     def _changes(self, units: Units, complete: Units) -> Iterator[tuple[Timeline, IntervalChanges]]:
         """Yield how the events of a batch change the intervals of each unit that is kept or complete."""
         for unit, events in units.items():
             if unit in complete:
-                kept = self._kept[unit] = {}
-                for timeline in TIMELINES:
-                    checkpoint = self.lease.checkpoint
-                    kept[timeline], changes = refold(self._projection, timeline, complete[unit], checkpoint)
-                    yield timeline, changes
+                self._kept[unit], changes = refold(self._projection, complete[unit], self.lease.checkpoint)
+                yield from changes.items()
             elif unit in self._kept:
-                for timeline, history in self._kept[unit].items():
-                    yield timeline, history.change(events)
+                for history in self._kept[unit]:
+                    yield from history.change(events).items()
                 self._kept.move_to_end(unit)
+            if unit in self._kept and not any(history.has_rows for history in self._kept[unit]):
+                # Events about removed rows are rare. The memory is better used for others.
+                del self._kept[unit]
         while len(self._kept) > KEPT_UNITS:
             self._kept.popitem(last=False)
 
@@ -161,23 +184,28 @@ class HistoryProjector:
         return False
 
     def _complete(self, connection: Connection, units: Units) -> Units:
-        """Read all events of the units that are not kept, or that have a late event.
+        """Return all events of the units that are not kept, or that have a late event. Read the earlier ones.
 
         A unit of which the archive lacks an event is left out, and is no longer kept.
         """
-        names = [unit for unit, events in units.items() if not self._continues(unit, events)]
-        for unit in names:
+        complete = {unit: events for unit, events in units.items() if not self._continues(unit, events)}
+        for unit in complete:
             self._kept.pop(unit, None)
-        if not names:
+        if not complete:
             return {}
-        references = read_references(connection, self._segment, names)
-        archived = read_unit_events(connection, self._segment, references)
-        return {unit: archived[unit] for unit, events in references.items() if self._has_all(unit, events, archived)}
+        references = read_references(connection, self._segment, complete, self.lease.checkpoint)
+        earlier = read_unit_events(connection, self._segment, references)
+        for unit, positions in references.items():
+            if self._has_all(unit, positions, earlier):
+                complete[unit] = earlier[unit] + complete[unit]
+            else:
+                del complete[unit]
+        return complete
 
     def _continues(self, unit: str, events: Sequence[DecodedEntry]) -> bool:
         """Return whether a unit is kept, and the events come after its own on both timelines."""
         kept = self._kept.get(unit)
-        return kept is not None and all(history.precedes(events) for history in kept.values())
+        return kept is not None and all(history.precedes(events) for history in kept)
 
     def _has_all(self, unit: str, positions: Iterable[int], archived: Units) -> bool:
         """Return whether the archive has the events of a unit at all positions. Else log the first that is missing."""
@@ -192,20 +220,22 @@ class HistoryProjector:
             )
         return not missing
 
-    def _delete(self, connection: Connection, states: Sequence[State]) -> None:
+    def _change(self, connection: Connection, statement: SQL, states: Sequence[State]) -> None:
+        """Execute a statement that finds the states by timeline, key and start, and may give them a new end."""
         if not states:
             return
         values = {
             "version": self.lease.version,
             "timelines": [timeline for timeline, _ in states],
-            "keys": [storable(interval.key) for _, interval in states],
-            "starts": [to_datetime(interval.start) for _, interval in states],
+            "keys": [storable(state.key) for _, state in states],
+            "starts": [to_datetime(state.start) for _, state in states],
+            "ends": [None if state.end is None else to_datetime(state.end) for _, state in states],
         }
-        connection.execute(_DELETE_STATES.format(history=self._tables.history), values)
+        connection.execute(statement.format(history=self._tables.history), values)
 
     def _insert(self, connection: Connection, states: Sequence[State]) -> None:
         if not states:
             return
         with connection.cursor().copy(self._tables.copy_states) as copy:
-            for timeline, interval in states:
-                copy.write_row(self._tables.history_row(self.lease.version, timeline, self.lease.log, interval))
+            for row in self._tables.history_rows(self.lease.version, self.lease.log, states):
+                copy.write_row(row)

@@ -66,10 +66,11 @@ FROM unnest(%(units)s::text[], %(positions)s::bigint[], %(moments)s::double prec
 ON CONFLICT DO NOTHING;
 
 -- name: select_unit_events
--- Find all events about some units.
--- Identifiers: events. Parameters: version, units, log.
+-- Find the events about some units up to a position.
+-- Identifiers: events. Parameters: version, units, log, upto (included).
 -- Result: one row (unit, position, recorded_at) per event.
-SELECT unit, position, recorded_at FROM {events} WHERE version = %s AND unit = ANY(%s) AND log = %s;
+SELECT unit, position, recorded_at FROM {events}
+WHERE version = %s AND unit = ANY(%s) AND log = %s AND position <= %s;
 
 -- name: copy_events_at
 -- Read the events at some positions. The range of time limits the search to the partitions of its months.
@@ -80,6 +81,16 @@ COPY (
     WHERE log = %s AND position = ANY(%s) AND recorded_at BETWEEN %s AND %s ORDER BY position
 ) TO STDOUT (FORMAT binary);
 
+-- name: end_states
+-- Give states the end that a later event has brought forward or put off. Nothing else of the states changes.
+-- Identifiers: history. Parameters: version, and for each state timelines, keys, starts and ends of the interval; an end
+-- may be NULL.
+UPDATE {history} AS history SET span = tstzrange(ended.start, ended.until)
+FROM unnest(%(timelines)s::text[], %(keys)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+    AS ended (timeline, key, start, until)
+WHERE history.version = %(version)s AND history.timeline = ended.timeline AND history.key = ended.key
+    AND lower(history.span) = ended.start;
+
 -- name: delete_states
 -- Remove states that later events have changed.
 -- Identifiers: history. Parameters: version, and for each state timelines, keys and starts of the interval.
@@ -89,7 +100,7 @@ WHERE history.version = %(version)s AND history.timeline = obsolete.timeline AND
     AND lower(history.span) = obsolete.start;
 
 -- name: copy_states_in
--- Store states. The rows are those of HistoryTables.history_row.
+-- Store states. The rows are those of HistoryTables.history_rows.
 -- Identifiers: history; SQL: values (the columns of values, each behind a comma).
 COPY {history} (version, timeline, position, span, key, log, document{values}) FROM STDIN;
 

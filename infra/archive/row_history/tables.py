@@ -5,7 +5,7 @@ for sorts, ``group_symbol`` for filters by value. If the columns of a read model
 The others stay, and rows of a version that does not use a column have no value in it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, LiteralString, NamedTuple
@@ -37,6 +37,10 @@ _CREATE_GROUP_INDEX = SQL(_statements["create_group_index"])
 _COPY_STATES = SQL(_statements["copy_states_in"])
 
 
+State = tuple[Timeline, ValidityInterval]
+"""A state of a row on one timeline."""
+
+
 class ValueColumn(NamedTuple):
     """A column of a history with values of the rows."""
 
@@ -56,7 +60,7 @@ class HistoryTables:
         history: The table of the states.
         events: The table of the events of each unit.
         columns: The columns of ``history`` with values of the rows.
-        copy_states: The statement that stores the rows of ``history_row``.
+        copy_states: The statement that stores the rows of ``history_rows``.
     """
 
     def __init__(self, projection: AnyProjection) -> None:
@@ -74,13 +78,19 @@ class HistoryTables:
         """Return the table of the states on a timeline, a partition of ``history``."""
         return Identifier(_SCHEMA, f"{self.name}_{timeline}")
 
-    def history_row(self, version: int, timeline: Timeline, log: str, state: ValidityInterval) -> tuple[Any, ...]:
-        """Return the row of a state for ``copy_states``."""
-        # Writing a psycopg Range takes several times as long as writing a text.
-        end = "" if state.end is None else to_datetime(state.end)
-        span = f"[{to_datetime(state.start)},{end})"
-        values = [column.value_of(state.row) for column in self.columns]
-        return version, timeline, state.position, span, storable(state.key), log, state.document, *values
+    def history_rows(self, version: int, log: str, states: Iterable[State]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of states for ``copy_states``."""
+        value_getters = [column.value_of for column in self.columns]
+        row: Any = None
+        values: list[Any] = []
+        for timeline, state in states:
+            # Most states are on both timelines, one behind the other.
+            if state.row is not row:
+                row, values = state.row, [value_of(state.row) for value_of in value_getters]
+            # Writing a psycopg Range takes several times as long as writing a text.
+            end = "" if state.end is None else to_datetime(state.end)
+            span = f"[{to_datetime(state.start)},{end})"
+            yield (version, timeline, state.position, span, storable(state.key), log, state.document, *values)
 
     def create(self, connection: Connection) -> None:
         """Create the tables, or add the columns that they lack.
@@ -166,6 +176,8 @@ def _storing(text_of: Callable[[Any], str | None]) -> Callable[[Any], str | None
 
 def storable(text: str) -> str:
     """Return a text without NUL, which PostgreSQL does not store. Different texts stay different and in order."""
+    if "\0" not in text and "\1" not in text:
+        return text
     return text.replace("\1", "\1\2").replace("\0", "\1\1")
 
 

@@ -17,6 +17,9 @@ from projections.row_history import by_unit
 LONGEST_KEY = 1_000
 """Highest number of bytes of a key and of a unit. No index takes much longer ones. The recorder accepts about 500."""
 
+LAST_POSITION = 2**63 - 1
+"""Highest position that PostgreSQL stores."""
+
 Units = dict[str, list[DecodedEntry]]
 """Events by unit."""
 
@@ -53,10 +56,12 @@ def readable(entries: Iterable[DecodedEntry]) -> Iterator[DecodedEntry]:
     return (decoded for decoded in entries if unreadable_reason(decoded) is None)
 
 
-def read_references(connection: Connection, segment: HistorySegment, units: Iterable[str]) -> References:
-    """Return the references of units. A unit without events is left out."""
+def read_references(
+    connection: Connection, segment: HistorySegment, units: Iterable[str], upto: int = LAST_POSITION
+) -> References:
+    """Return the references of units to events up to a position. A unit without such events is left out."""
     references: References = {}
-    key = [segment.version, list(map(storable, units)), segment.log]
+    key = [segment.version, list(map(storable, units)), segment.log, upto]
     for unit, position, recorded_at in connection.execute(
         _SELECT_UNIT_EVENTS.format(events=segment.tables.events), key
     ):

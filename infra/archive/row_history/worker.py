@@ -1,12 +1,14 @@
-"""The worker that folds a history of one log, in short rounds between the batches of the archiver."""
+"""The worker that folds a history of one log, in short rounds."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from eventsourcing.persistence import PersistenceError
 from psycopg import Error as DatabaseError
 
+from domain.log import LogEntry
 from infra.archive.leases import LeaseLostError, PostgresLease, acquire_lease, record_error, release_lease
 from infra.archive.row_history.projector import HistoryProjector
 from infra.archive.row_history.tables import HistoryTables
@@ -16,8 +18,11 @@ from projections.base import Projection
 
 logger = structlog.get_logger()
 
-BATCH_SIZE = 500
+BATCH_SIZE = 1_000
 """Highest number of events per step. Larger steps take longer and are hardly faster per event."""
+
+MAINTENANCE_SECONDS = 1.0
+"""Seconds between two looks at the versions of the history."""
 
 RETRY_SECONDS = 1.0
 """Seconds between two attempts after an error."""
@@ -39,19 +44,24 @@ class HistoryWorker:
         self._lease_seconds = lease_seconds
         self._projector: HistoryProjector | None = None
         self._is_live = False
+        self._has_tables = False
         self._has_recorded_error = False
-        self._next_lease = self._next_attempt = 0.0
+        self._next_lease = self._next_attempt = self._next_maintenance = 0.0
 
-    def run_round(self, seconds: float) -> None:
+    def run_round(self, seconds: float, archived: Sequence[LogEntry] = ()) -> None:
         """Fold for some seconds, and to the end of the current step.
 
         Raises nothing: the archive goes on after every error, and a later round retries.
+
+        Args:
+            seconds: Seconds after which no further step begins.
+            archived: The events that were archived since the last round.
         """
         now = time.monotonic()
         if now < self._next_attempt:
             return
         try:
-            self._fold(now, seconds)
+            self._fold(now, seconds, archived)
             if self._has_recorded_error and self._projector:
                 # Only a commit would clear the error, and there may be nothing to commit.
                 self._record_error(None)
@@ -74,7 +84,7 @@ class HistoryWorker:
             with self._database.connection() as connection:
                 release_lease(connection, lease)
 
-    def _fold(self, now: float, seconds: float) -> None:
+    def _fold(self, now: float, seconds: float, archived: Sequence[LogEntry]) -> None:
         if now >= self._next_lease:
             self._acquire_lease()
             self._next_lease = now + self._lease_seconds / 3
@@ -82,13 +92,16 @@ class HistoryWorker:
             self.behind = False
             return
         until = now + min(seconds, self._lease_seconds / 3)
-        while self._projector.step():
+        self.behind = False
+        while self._projector.step(archived):
+            if archived and self._projector.lease.checkpoint == archived[-1].position:
+                break
             if time.monotonic() >= until:
                 self.behind = True
                 break
-        else:
-            self.behind = False
-        self._maintain_versions()
+        if now >= self._next_maintenance:
+            self._maintain_versions()
+            self._next_maintenance = now + MAINTENANCE_SECONDS
 
     def _acquire_lease(self) -> None:
         """Acquire or extend the lease. Code whose version is below the live one leaves the work to newer code."""
@@ -98,13 +111,15 @@ class HistoryWorker:
             lease: PostgresLease | None = None
             if live is None or live <= version:
                 lease = acquire_lease(connection, name, version, self._log, self._owner, self._lease_seconds)
-            if lease:
+            if lease and not self._has_tables:
                 self._tables.create(connection)
         if lease is None:
             self._projector = None
             return
-        with self._database.connection() as connection:
-            self._tables.create_indexes(connection)
+        if not self._has_tables:
+            with self._database.connection() as connection:
+                self._tables.create_indexes(connection)
+            self._has_tables = True
         if self._projector is None or self._projector.lease.epoch != lease.epoch:
             self._projector = HistoryProjector(self._database, self._projection, lease, BATCH_SIZE)
 
@@ -120,8 +135,10 @@ class HistoryWorker:
             logger.info("previous version of a history removed", history=self._tables.name, rows=removed)
 
     def _back_off(self, now: float) -> None:
-        self._projector, self.behind = None, False
-        self._next_lease, self._next_attempt = 0.0, now + RETRY_SECONDS
+        # After a failover, the new primary server may not have what this worker has read or written.
+        self._projector, self.behind, self._is_live, self._has_tables = None, False, False, False
+        self._next_lease = self._next_maintenance = 0.0
+        self._next_attempt = now + RETRY_SECONDS
 
     def _record_error(self, reason: str | None) -> None:
         if self._projector is None:

@@ -11,7 +11,7 @@ from infra.archive.row_history.tables import HistoryTables, original, storable, 
 from infra.archive.row_history.unit_events import HistorySegment, References, Units, read_references, read_unit_events
 from infra.postgres.statements import load_statements
 from projections.base import Projection
-from projections.row_history import TIMELINES, UnitHistory, unit_of
+from projections.row_history import refold, unit_of
 
 DifferenceKind = Literal["changed", "missing", "added"]
 
@@ -119,8 +119,9 @@ class RowComparison:
         rows: _Rows = {}
         columns = self._segment.tables.columns
         for events in units.values():
-            for timeline in TIMELINES:
-                for state in UnitHistory(self._segment.projection, timeline).change(events).added:
+            _, changes = refold(self._segment.projection, events, 0)
+            for timeline, changed in changes.items():
+                for state in changed.added:
                     values = [column.value_of(state.row) for column in columns]
                     row = (state.position, state.end, True, state.document, *values)
                     rows.setdefault(_Place(state.key, timeline, state.start), []).append(row)

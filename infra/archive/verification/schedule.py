@@ -9,7 +9,6 @@ from eventsourcing.persistence import PersistenceError
 
 from infra.archive.verification.verify import last_verification
 from infra.postgres.database import Database
-from infra.postgres.sessions import open_session
 from infra.postgres.statements import load_statements
 from infra.processes.background import start_in_background
 from infra.processes.outage import OutageLog
@@ -53,7 +52,7 @@ def _is_due(database: Database, interval: float) -> bool:
 
 
 def _verify_exclusively(database: Database, interval: float, stop: Event, verification: Callable[[], None]) -> None:
-    with open_session(database.dsn) as connection:
+    with database.open_session() as connection:
         [[is_locked]] = connection.execute(_TRY_VERIFICATION_LOCK, [_LOCK])
         # Another process may have verified between the check and the lock.
         if not is_locked or not _is_due(database, interval):
