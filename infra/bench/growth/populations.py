@@ -30,7 +30,8 @@ ROUND_MESSAGES = 1_000
 
 REPLAY = Quantity("replay from position 0: worker", "s", LINEAR)
 REPLAY_REDIS = Quantity("replay from position 0: Redis", "s", LINEAR)
-LOG_BYTES = Quantity("log in Redis, with ids", "bytes/event")
+LOG_BYTES = Quantity("log in Redis", "bytes/event")
+ID_BYTES = Quantity("ids of events in Redis", "bytes/event")
 ROW_BYTES = Quantity("read model in Redis", "bytes/pattern")
 RECORD = Quantity("record: recorder", "µs/event")
 RECORD_REDIS = Quantity("record: Redis", "µs/event")
@@ -96,12 +97,14 @@ def fill(population: SizedPopulation, rounds: int, measured: Measurements) -> No
             population.oldest.extend(part[: max(0, reserve - len(population.oldest))])
             bar.advance(task, len(part))
         memory.append(_used_memory(population.client))
+        ids = _memory_of_ids(population)
         bar.update(bar.add_task(f"folding {patterns:,} patterns", total=None))
         server = redis()
         measured.add(REPLAY, size, spent(time.process_time, population.fold))
         measured.add(REPLAY_REDIS, size, redis() - server)
     memory.append(_used_memory(population.client))
-    measured.add(LOG_BYTES, size, (memory[1] - memory[0]) / patterns)
+    measured.add(LOG_BYTES, size, (memory[1] - memory[0] - ids) / patterns)
+    measured.add(ID_BYTES, size, ids / patterns)
     measured.add(ROW_BYTES, size, (memory[2] - memory[1]) / patterns)
 
 
@@ -136,3 +139,13 @@ def _measure_round(population: SizedPopulation, detected: Sequence[Message], mea
 def _used_memory(client: Redis) -> int:
     memory: Any = client.info("memory")
     return int(memory["used_memory_dataset"])
+
+
+def _memory_of_ids(population: SizedPopulation) -> int:
+    """Return the bytes of the ids by which the logs of a population drop repeated events."""
+    total = 0
+    for log in population.logs.values():
+        for key in population.client.scan_iter(log.keys.ids_prefix + "*", count=1_000):
+            used: Any = population.client.memory_usage(key, samples=0)
+            total += int(used)
+    return total
