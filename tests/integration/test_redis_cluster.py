@@ -223,3 +223,12 @@ def test_health_names_the_primary_that_does_not_answer(new_cluster: Cluster) -> 
         wait_until(lambda: any("is in a cluster that is down" in reason for reason in reasons()), "the cluster is down")
         assert f"{lost} does not answer" in reasons()
         assert not redis_status(client, DEFAULT_LOG_OPTIONS).up
+
+
+def test_each_segment_of_a_worker_has_a_connection_to_its_node(cluster: Cluster) -> None:
+    with connect(cluster.url) as client:
+        pool = client.get_node_from_key("tickview").redis_connection.connection_pool
+        waiting = [pool.get_connection() for _ in range(385)]
+        assert client.get("tickview") is None, "one more command"
+        for connection in waiting:
+            pool.release(connection)
