@@ -42,7 +42,8 @@ def measure_workers(populations: Sequence[SizedPopulation], seconds: float, meas
         before = _connections(population)
         settings = population.settings
         words = ("infra.cli", "project")
-        role = {"redis_url": settings.redis_url, "partitions": settings.partitions, "log_level": "error"}
+        names = {"redis_url", "partitions", "durability", "log_level"}
+        role = settings.model_dump(include=names)
         with start_module(words, role) as process:
             _wait_until(lambda population=population: _is_folded(population), "lease and fold all segments")  # type: ignore[misc]
             _measure_worker(population, process.pid, seconds, measured)

@@ -65,6 +65,8 @@ class SizedPopulation(Population):
 def open_populations(redis_url: str, plans: Iterable[Plan]) -> Iterator[list[SizedPopulation]]:
     """Open an empty population for each plan until the context ends.
 
+    The server does not wait for its disk: the measured processor time has no part in this wait.
+
     Args:
         redis_url: The URL of an empty server, without a database.
         plans: The plans, at most as many as the server has databases (16).
@@ -72,8 +74,10 @@ def open_populations(redis_url: str, plans: Iterable[Plan]) -> Iterator[list[Siz
     with ExitStack() as stack:
         opened = []
         for database, plan in enumerate(plans):
-            settings = Settings(redis_url=f"{redis_url}/{database}", partitions=plan.partitions, log_level="error")
-            client: Any = stack.enter_context(connect(f"{redis_url}/{database}"))
+            url = f"{redis_url}/{database}"
+            settings = Settings(redis_url=url, partitions=plan.partitions, durability="written", log_level="error")
+            client: Any = stack.enter_context(connect(url))
+            client.config_set("appendfsync", "no")
             opened.append(SizedPopulation(client, settings, plan.size, plan.patterns))
         yield opened
 
