@@ -22,6 +22,7 @@ from infra.bench.growth.measurements import server_clock
 from infra.bench.population import Population
 from infra.composition import open_market_logs, open_stores
 from infra.processes.identity import process_name
+from infra.processes.logs import configure_logs
 from infra.processes.stop_signals import stop_on_signals
 from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
@@ -89,6 +90,7 @@ class MeasuredRun(NamedTuple):
 def fold_patterns() -> None:
     """Run a worker of the patterns alone, in a process."""
     settings = Settings()
+    configure_logs(settings.log_level, "project")
     stores = open_stores(settings)
     Worker(
         stores.redis,
