@@ -26,8 +26,8 @@ CONSOLE = Console(width=120)
 def scenarios(costs: Costs) -> dict[str, Scenario]:
     """Return the scenarios of the report by their descriptions."""
     peak = Scenario(costs, rate=1_000, seconds=30)
-    ten = peak._replace(rate=10_000, seconds=10, partitions=16, workers=4, recorders=2, primaries=2)
-    hundred = ten._replace(rate=100_000, seconds=3, partitions=64, workers=32, recorders=16, primaries=16)
+    ten = peak._replace(rate=10_000, seconds=10, partitions=16, workers=4, recorders=4, primaries=3)
+    hundred = ten._replace(rate=100_000, seconds=3, partitions=64, workers=32, recorders=32, primaries=32)
     return {
         "peak of today, all symbols equally frequent": peak._replace(skew=0.0),
         "peak of today": peak,
@@ -37,6 +37,7 @@ def scenarios(costs: Costs) -> dict[str, Scenario]:
         "peak of today, a failover of 5 s": peak._replace(failovers=(Failover(10, 5),)),
         "10 times": ten,
         "10 times, one primary": ten._replace(primaries=1),
+        "10 times, one recorder": ten._replace(recorders=1),
         "100 times": hundred,
         "100 times, all symbols equally frequent": hundred._replace(skew=0.0),
     }

@@ -27,6 +27,10 @@ BAND = 4.0
 DELAY_BAND = 2.0
 """Highest ratio of a measured and a simulated longest lag, where leases and outages delay events for seconds."""
 
+BUSY_SECONDS = 0.3
+"""Median lag that is simulated from the measured costs, above which the machine is too busy for a comparison: the
+processes then wait for each other's processors, which the simulation does not know."""
+
 RATE, SECONDS, LEASE_SECONDS = 200.0, 12.0, 2.0
 
 SCENARIOS: dict[str, dict[str, Any]] = {
@@ -52,6 +56,8 @@ def costs(redis_url: str) -> Costs:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_simulated_and_measured_lags_agree(name: str, costs: Costs, redis_url: str) -> None:
     scenario = Scenario(costs, RATE, SECONDS, lease_seconds=LEASE_SECONDS)._replace(**SCENARIOS[name])
+    if max(lags.p50 for lags in lags_by_log(simulate(scenario)).values()) > BUSY_SECONDS:
+        pytest.skip("the machine is too busy: the costs of batches are a multiple of those of a quiet machine")
     run = measured.run(scenario, redis_url)
     real, simulated = lags_by_log(run.visible), lags_by_log(simulate(scenario, run.owners))
     print_lags(name, run.owners, real, simulated)
