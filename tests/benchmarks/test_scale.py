@@ -17,14 +17,14 @@ from tests.benchmarks.test_bench import bench
         ),
         (
             "partitions",
-            (1, 2),
+            (2,),
             {"record: Redis", "API start: until the replica answers", "idle worker: resident memory"},
         ),
         ("filters", (1, 20), {"push, filters C: 3 symbols"}),
     ],
 )
 def test_bench_scale_measures_every_quantity_at_every_size(
-    over: str, sizes: tuple[int, int], quantities: set[str]
+    over: str, sizes: tuple[int, ...], quantities: set[str]
 ) -> None:
     options = [word for size in sizes for word in (f"--{over}", str(size))]
     result: dict[str, Any] = bench("scale", "--over", over, *options, "--rounds", "1")

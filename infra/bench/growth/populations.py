@@ -26,7 +26,7 @@ PATTERNS_PER_SYMBOL = 10
 """Lowest mean number of patterns of a symbol."""
 
 ROUND_MESSAGES = 1_000
-"""Messages of a round: half of them are new detections, half of them end old ones."""
+"""Highest number of messages of a round: half of them are new detections, half of them end old ones."""
 
 REPLAY = Quantity("replay from position 0: worker", "s", LINEAR)
 REPLAY_REDIS = Quantity("replay from position 0: Redis", "s", LINEAR)
@@ -122,7 +122,8 @@ def measure_rounds(populations: Sequence[SizedPopulation], rounds: int, measured
     gc.freeze()
     for seed in track(range(rounds), "recording and folding in turns", transient=True, console=PROGRESS_CONSOLE):
         for population in populations:
-            fresh = detections(ROUND_MESSAGES // 2, population.symbols, time.time(), seed=seed + 2)
+            number = min(ROUND_MESSAGES // 2, population.patterns)
+            fresh = detections(number, population.symbols, time.time(), seed=seed + 2)
             _measure_round(population, list(fresh), measured)
 
 
