@@ -10,7 +10,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 # The tests start hundreds of processes. Without compiled modules, each of them would compile TickView again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test quick lint lint-console unit integration console screenshots processes chaos soak fuzz benchmarks constraints clean
+.PHONY: run test quick lint lint-console unit integration console screenshots processes chaos soak simulation fuzz benchmarks constraints clean
 
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
@@ -23,7 +23,7 @@ test: $(VENV)/dev servers  ## Lint and the whole test suite on real servers, wit
 suite: $(VENV)/dev
 	$(BIN)/python -m compileall -q domain infra projections readapi
 	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
-		--cov --cov-report=term:skip-covered tests/chaos tests/console tests/processes tests/integration tests/unit tests/fuzz
+		--cov --cov-report=term:skip-covered tests/chaos tests/console tests/processes tests/integration tests/unit tests/simulation tests/fuzz
 
 quick: lint  ## In under a minute: lint, unit tests with fewer examples, one end-to-end test
 	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 tests/unit tests/processes/test_api_flow.py::test_a_read_with_the_position_of_a_write_returns_its_pattern
@@ -69,10 +69,14 @@ chaos: $(VENV)/dev servers  ## Faults of every part for MINUTES, from SEED; and 
 soak: $(VENV)/dev servers  ## A steady load for MINUTES: memory, keys and files stay bounded
 	SOAK_MINUTES=$(MINUTES) $(PYTEST) -s tests/soak
 
+simulation: $(VENV)/dev servers  ## Lags by partition: a measured run beside its simulation, and the scenarios of docs/scaling.md
+	SIMULATION=1 $(PYTEST) -s --no-cov tests/simulation
+	$(BIN)/python -m tests.simulation
+
 fuzz: $(VENV)/dev servers  ## Hostile input for MINUTES per fuzzer: over HTTP, as raw bytes, and to the readers
 	FUZZ_MINUTES=$(MINUTES) $(PYTEST) --no-cov tests/fuzz
 
-benchmarks: $(VENV)/dev  ## The figures of docs/performance.md
+benchmarks: $(VENV)/dev  ## The figures of docs/performance.md and docs/scaling.md
 	$(PYTEST) tests/benchmarks
 
 constraints: $(VENV)/dev  ## Write the versions that are installed now to constraints.txt

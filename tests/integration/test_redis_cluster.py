@@ -309,3 +309,12 @@ def test_a_former_primary_that_answers_is_no_primary_to_clients(monkeypatch: pyt
         promoted.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
         wait_until(lambda: former.role()[0] == b"slave", "the former primary is a replica")
         wait_until(lambda: redis_status(client, DEFAULT_LOG_OPTIONS).warnings == [], "the client knows the new primary")
+
+
+def test_each_segment_of_a_worker_has_a_connection_to_its_node(cluster: Cluster) -> None:
+    with connect(cluster.url) as client:
+        pool = client.get_node_from_key("tickview").redis_connection.connection_pool
+        waiting = [pool.get_connection() for _ in range(385)]
+        assert client.get("tickview") is None, "one more command"
+        for connection in waiting:
+            pool.release(connection)

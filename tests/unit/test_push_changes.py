@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from projections.queries import Equality, Filter, Query, Range, ResultRow
 from projections.versions import Build
 from readapi.ports.commits import Commit, CommitId
+from readapi.push.change_index import ChangeIndex
+from readapi.push.changes import changes_of
 from readapi.push.event_ids import TopicPosition, parse_id
 from readapi.push.replay_buffer import Bounds, ReplayBuffer
 from readapi.push.subscriptions import Subscription, TopicSubscription
@@ -295,3 +297,22 @@ def test_an_update_remembers_few_bytes_of_messages(size: int, is_remembered: boo
     first, second = update.message(subscription), update.message(subscription)
     assert first == second
     assert (first is second) == is_remembered
+
+
+def test_a_filter_by_value_tests_only_the_changes_that_can_concern_it() -> None:
+    rows = [pattern_row(f"S{number}", "Doji", "daily", 900.0, 0.8) for number in range(5)]
+    moved = replace(rows[0], symbol="S1")
+    known = commit_of("market-0", 1, (rows[0].id, rows[0], moved), *((row.id, None, row) for row in rows[1:]))
+    unknown = commit_of("market-0", 2, ("X", None, None), knows_old=False)
+    changes = [change for commit in (known, unknown) for change in changes_of(PATTERNS, commit, NOW)]
+    index = ChangeIndex(PATTERNS.projection, changes)
+
+    def candidates(column: str, *values: str) -> list[int]:
+        return [changes.index(change) for change in index.candidates(Equality(column, frozenset(values)))]
+
+    assert candidates("symbol", "S0") == [0, 5], "the old row has the value, or may have it"
+    assert candidates("symbol", "S1", "S4") == [0, 1, 4, 5]
+    assert candidates("symbol", "S9") == [5]
+    assert candidates("id", rows[2].id, rows[3].id) == [2, 3, 5]
+    assert candidates("symbol", *(f"S{number}" for number in range(10, 16))) == [0, 1, 2, 3, 4, 5], "as many values"
+    assert index.candidates(None) == changes
