@@ -79,10 +79,11 @@ constraints: $(VENV)/dev  ## Write the versions that are installed now to constr
 	$(BIN)/pip freeze --exclude-editable | sed '1i # The tested versions of all dependencies, written by `make constraints`.' > constraints.txt
 
 .PHONY: servers
-servers:  ## Redis 7.0 beside the embedded Valkey 9; PgBouncer, nginx and Chromium, without which tests are skipped
+servers:  ## Redis 7.0 beside the embedded Valkey 9, and jq for the runbooks; PgBouncer, nginx and Chromium, without which tests are skipped
 	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)
 	@(PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null) || apt-get install -y -qq pgbouncer >/dev/null || true
 	@(PATH="$$PATH:/usr/sbin"; command -v nginx >/dev/null) || apt-get install -y -qq --no-install-recommends nginx-light >/dev/null || true
+	@command -v jq >/dev/null || apt-get install -y -qq jq >/dev/null
 	@command -v chromium >/dev/null || apt-get install -y -qq chromium >/dev/null || true
 
 $(VENV)/python:
