@@ -155,6 +155,7 @@ def test_event_of_a_partly_refused_message_names_the_dead_letter(client: httpx.C
         "token": None,
         "dead_letter": letter,
         "percent": None,
+        "trace": None,
     }
     retry = client.post(f"/api/dead-letters/{letter}/retry")
     assert retry.status_code == 207, "the detection of MSFT is still invalid"
@@ -179,5 +180,6 @@ def test_event_of_a_retry_names_the_retry_and_the_dead_letter(redis: Redis, redi
             "token": None,
             "dead_letter": letter["id"],
             "percent": None,
+            "trace": None,
         }
         assert event["hash"] is None, "without an archiver, an event has no hash"
