@@ -10,7 +10,19 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 # The tests start hundreds of processes. Without compiled modules, each of them would compile TickView again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test quick lint lint-console unit integration console screenshots processes chaos soak fuzz benchmarks constraints clean
+# The core: all pure functions, the event log, projections, the archive, the web server, and traces through all roles. Its
+# tests of servers run on Valkey 9 and Redis 7.0, and on PostgreSQL 15 and 18.
+CORE := tests/unit $(patsubst %,tests/integration/test_%.py,eventlog eventlog_servers eventsourcing_conformance projector \
+	archiver verification scans row_queries push_server web_server_contract) tests/processes/test_api_flow.py tests/processes/test_traces.py
+
+# Every release of Python from 3.11 that is installed, also by pyenv.
+PYTHONS ?= $(shell for minor in 11 12 13 14 15; do \
+	for python in python3.$$minor $(HOME)/.pyenv/versions/3.$$minor.*/bin/python; do \
+		if $$python -c pass >/dev/null 2>&1; then echo $$python; break; fi; \
+	done; \
+done)
+
+.PHONY: run test quick lint lint-console unit integration console screenshots processes chaos soak fuzz versions core benchmarks constraints clean
 
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
@@ -72,6 +84,15 @@ soak: $(VENV)/dev servers  ## A steady load for MINUTES: memory, keys and files 
 fuzz: $(VENV)/dev servers  ## Hostile input for MINUTES per fuzzer: over HTTP, as raw bytes, and to the readers
 	FUZZ_MINUTES=$(MINUTES) $(PYTEST) --no-cov tests/fuzz
 
+versions: servers  ## The core of the suite under every installed Python from 3.11; name others in PYTHONS
+	@for python in $(PYTHONS); do \
+		release=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); echo "Python $$release"; \
+		$(MAKE) --no-print-directory core PYTHON=$$python VENV=.venv-$$release || exit 1; \
+	done
+
+core: $(VENV)/dev servers
+	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 --dist=loadfile --no-cov $(CORE)
+
 benchmarks: $(VENV)/dev  ## The figures of docs/performance.md
 	$(PYTEST) tests/benchmarks
 
@@ -99,4 +120,4 @@ $(VENV)/dev: $(VENV)/python setup.cfg constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-3.* build dist *.egg-info

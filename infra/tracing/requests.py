@@ -35,7 +35,9 @@ class TracedRequests:
         self._start()  # A host application may not tell its middleware that the process starts.
         attributes = {"http.request.method": req.method, "url.path": req.path}
         span = start_span(req.method, req.get_header("traceparent"), SpanKind.SERVER, attributes)
-        req.context.span, req.context.traceparent = span, traceparent_of(span)
+        req.context.span = span
+        if span.is_recording():  # Otherwise every event of a request would name a trace that nobody sees.
+            req.context.traceparent = traceparent_of(span)
 
     async def process_response(self, req: Request, resp: Response, _resource: object, _succeeded: bool) -> None:
         """End the span, with the route and the status of the response."""

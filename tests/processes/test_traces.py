@@ -89,6 +89,9 @@ def test_one_trace_leads_from_the_producer_to_the_request_for_the_row(
     assert [span.parent_id for span in chain] == [trace.span_id, *(span.span_id for span in chain[:-1])]
     assert traceparent == f"00-{trace.id}-{push.span_id}-01"
     assert {span.trace_id for span in collector.spans} == {trace.id}, "requests without a sampled parent are not traced"
+    [event] = client.post("/api/events", json=detection("UNTRACED")).json()["events"]
+    [(_, entry)] = redis.xrevrange(f"tickview:{{{event['log']}}}:log", count=1)
+    assert entry[b"origin"] == b"http subject=developer"
 
 
 def test_a_request_with_messages_of_several_traces_is_one_batch(client: httpx.Client, collector: Collector) -> None:
