@@ -33,12 +33,17 @@ def start_export(role: str) -> Callable[[], None]:
     return provider.shutdown
 
 
-def _exporter() -> SpanExporter:
-    name = os.environ.get("OTEL_TRACES_EXPORTER", "otlp")
-    if name == "console":
-        return ConsoleSpanExporter()
-    if name != "otlp":
+def check_exporter() -> str:
+    """Return the name of the exporter. Raises StartupError if TickView does not know it."""
+    name = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
+    if name not in ("otlp", "console"):
         raise StartupError(f"OTEL_TRACES_EXPORTER={name}: expected one of otlp, console, none")
+    return name
+
+
+def _exporter() -> SpanExporter:
+    if check_exporter() == "console":
+        return ConsoleSpanExporter()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()

@@ -44,9 +44,15 @@ def hub_class() -> "type[Hub]":
 
 
 def request_tracing() -> object | None:
-    """Return the Falcon middleware that traces requests. None if this process does not trace."""
+    """Return the Falcon middleware that traces requests. None if this process does not trace.
+
+    Raises:
+        StartupError: The environment names an exporter that TickView does not know.
+    """
     if not is_enabled():
         return None
+    from infra.tracing.export import check_exporter
     from infra.tracing.requests import TracedRequests
 
+    check_exporter()
     return TracedRequests()
