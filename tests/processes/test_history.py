@@ -100,7 +100,7 @@ def test_audit_api_returns_every_field_of_an_event_and_filters_by_it(client: htt
     assert event["data"] == orjson.loads(state)
     assert event["hash"] == hash_.hex()
     assert (event["source"], event["correlation_id"], event["version"]) == ("tests", "flow-7", 1)
-    assert event["origin"] == dict.fromkeys(("token", "dead_letter", "percent")) | {
+    assert event["origin"] == dict.fromkeys(("token", "dead_letter", "percent", "trace")) | {
         "via": "http",
         "subject": "developer",
     }
