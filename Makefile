@@ -10,7 +10,19 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 # The tests start hundreds of processes. Without compiled modules, each of them would compile TickView again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test quick lint lint-console unit integration console screenshots processes chaos soak simulation fuzz benchmarks constraints clean
+# The core: all pure functions, the event log, projections, the archive, the web server, and traces through all roles. Its
+# tests of servers run on Valkey 9 and Redis 7.0, and on PostgreSQL 15 and 18.
+CORE := tests/unit $(patsubst %,tests/integration/test_%.py,eventlog eventlog_servers eventsourcing_conformance projector \
+	archiver verification scans row_queries push_server web_server_contract) tests/processes/test_api_flow.py tests/processes/test_traces.py
+
+# Every release of Python from 3.11 that is installed, also by pyenv.
+PYTHONS ?= $(shell for minor in 11 12 13 14 15; do \
+	for python in python3.$$minor $(HOME)/.pyenv/versions/3.$$minor.*/bin/python; do \
+		if $$python -c pass >/dev/null 2>&1; then echo $$python; break; fi; \
+	done; \
+done)
+
+.PHONY: run test quick lint lint-console unit integration console screenshots processes chaos soak simulation fuzz versions core benchmarks constraints clean
 
 run: $(VENV)/run  ## All roles on this machine, with the demo producer; Ctrl-C stops them
 	$(BIN)/tickview up --demo
@@ -76,6 +88,15 @@ simulation: $(VENV)/dev servers  ## Lags by partition: a measured run beside its
 fuzz: $(VENV)/dev servers  ## Hostile input for MINUTES per fuzzer: over HTTP, as raw bytes, and to the readers
 	FUZZ_MINUTES=$(MINUTES) $(PYTEST) --no-cov tests/fuzz
 
+versions: servers  ## The core of the suite under every installed Python from 3.11; name others in PYTHONS
+	@for python in $(PYTHONS); do \
+		release=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); echo "Python $$release"; \
+		$(MAKE) --no-print-directory core PYTHON=$$python VENV=.venv-$$release || exit 1; \
+	done
+
+core: $(VENV)/dev servers
+	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 --dist=loadfile --no-cov $(CORE)
+
 benchmarks: $(VENV)/dev  ## The figures of docs/performance.md and docs/scaling.md
 	$(PYTEST) tests/benchmarks
 
@@ -83,10 +104,11 @@ constraints: $(VENV)/dev  ## Write the versions that are installed now to constr
 	$(BIN)/pip freeze --exclude-editable | sed '1i # The tested versions of all dependencies, written by `make constraints`.' > constraints.txt
 
 .PHONY: servers
-servers:  ## Redis 7.0 beside the embedded Valkey 9; PgBouncer, nginx and Chromium, without which tests are skipped
+servers:  ## Redis 7.0 beside the embedded Valkey 9, and jq for the runbooks; PgBouncer, nginx and Chromium, without which tests are skipped
 	@command -v redis-server >/dev/null || (apt-get update -qq && apt-get install -y -qq redis-server)
 	@(PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null) || apt-get install -y -qq pgbouncer >/dev/null || true
 	@(PATH="$$PATH:/usr/sbin"; command -v nginx >/dev/null) || apt-get install -y -qq --no-install-recommends nginx-light >/dev/null || true
+	@command -v jq >/dev/null || apt-get install -y -qq jq >/dev/null
 	@command -v chromium >/dev/null || apt-get install -y -qq chromium >/dev/null || true
 
 $(VENV)/python:
@@ -102,4 +124,4 @@ $(VENV)/dev: $(VENV)/python setup.cfg constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-3.* build dist *.egg-info

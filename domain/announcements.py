@@ -16,6 +16,8 @@ class Message(NamedTuple):
     """The way by which the message arrived: ``pubsub``, ``stream`` or ``http``."""
     sender: str = ""
     """The words of an origin that name the sender (``domain.origins.Sender``). Empty: the way does not tell."""
+    trace: str | None = None
+    """The ``traceparent`` that came beside the payload. None: there was none. One in the payload comes first."""
 
 
 class RecordedEvent(NamedTuple):

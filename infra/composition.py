@@ -34,6 +34,7 @@ from infra.redis.functions import load
 from infra.redis.server_state import NODE_OF_CLUSTER
 from infra.settings import Settings
 from infra.settings.urls import without_password
+from infra.tracing.selection import recorder_class
 
 
 def redis_url(settings: Settings) -> str:
@@ -276,7 +277,7 @@ def open_recorder(stores: Stores, logs: LogDirectory, dead_letters: DeadLetters)
     horizon = Horizon(settings.time_horizon, settings.expiry_horizon, settings.beyond_horizon == "clamp")
     conventions = Conventions.of(ZoneInfo(settings.producer_timezone), settings.tiers)
     bounds = Bounds(settings.max_message_bytes, horizon)
-    return Recorder(logs, dead_letters, bounds, conventions, settings.default_expiry)
+    return recorder_class()(logs, dead_letters, bounds, conventions, settings.default_expiry)
 
 
 def open_intake(recorder: Recorder, settings: Settings) -> Intake:

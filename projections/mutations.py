@@ -33,6 +33,8 @@ class Mutations:
     """The entries to park."""
     tells_rows: bool = True
     """Whether the changes stream carries the documents. Otherwise it carries only the keys."""
+    traces: tuple[str, ...] = ()
+    """The traces to which the commit belongs, each as a ``traceparent``."""
 
 
 def derive(projection: Projection[Any, Any], folded: FoldResult) -> Mutations:

@@ -113,6 +113,8 @@ class Runtime:
     """The platform as which the API speaks. None: as TickView."""
     process_registry: CollectorRegistry | None = None
     """Merges the metrics of all processes. None if this is the only process."""
+    tracing: Any = None
+    """Falcon middleware that traces the requests. None: they are not traced."""
 
 
 def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: Application | None = None) -> Application:
@@ -152,8 +154,8 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
         # The server ignores messages of WebSocket clients, so that Falcon need not queue them for the responder.
         app.ws_options.max_receive_queue = 0
     app.router_options.converters["parked_key"] = ParkedKeyConverter
-    app.add_middleware(request_metrics)
-    app.add_middleware(guard)
+    for middleware in filter(None, (runtime.tracing, request_metrics, guard)):
+        app.add_middleware(middleware)
     if runtime.compatibility:
         patterns = ports.read_models[ActivePatterns.name]
         app.add_middleware(TickstockMiddleware(routes, patterns, hub.catalogue, ports.operations, runtime.clock))

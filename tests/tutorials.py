@@ -22,7 +22,7 @@ from typing import NamedTuple
 DEADLINE_SECONDS = 60.0
 """Seconds for which a command that only reads is repeated until its output is that of the page."""
 
-_READING = ("curl ", "tickview query ", "tickview projections", "tickview status")
+_READING = ("curl ", "health", "tickview query ", "tickview projections", "tickview status")
 """How commands begin that only read. The service may need a moment until their output is that of the page."""
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

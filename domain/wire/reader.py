@@ -12,6 +12,7 @@ from domain.codec import decode, encode, topic_of
 from domain.event_types import EVENT_TYPES
 from domain.events import OWN_IDS, Event
 from domain.horizon import Horizon, clamp
+from domain.origins import is_traceparent
 from domain.streams import USER_PREFIXES
 from domain.wire.channels import CHANNEL_OF, CHANNELS, Channel, EventBuilder, subscription_of
 from domain.wire.conventions import DEFAULT_CONVENTIONS, Conventions
@@ -41,6 +42,8 @@ class ReadResult(NamedTuple):
     """For each event a digest of the message or of the item of the batch. Equal ids must have equal contents."""
     percent: tuple[str | None, ...] = ()
     """For each event the name of the field that was converted from per cent, or None."""
+    trace: str | None = None
+    """The ``traceparent`` of the message, or None."""
 
 
 class Bounds(NamedTuple):
@@ -84,6 +87,7 @@ def read(
     try:
         declaration = CHANNELS.get(channel) or _declaration(channel)
         content = parse_message(payload, max_bytes)
+        trace = _take_trace(content)
         message = MessageLevels(split_levels(content), conventions=conventions)
         event_type = _event_type(message, declaration, channel)
         if event_type in declaration.batches:
@@ -95,9 +99,17 @@ def read(
             result = ReadResult((event,), (), (digest,), (message.percent,))
         if len(payload) > max_bytes // 4:  # smaller messages cannot grow beyond the bound
             _check_stored_bytes(result.events, STORED_FACTOR * max_bytes)
-        return result
+        return result if trace is None else result._replace(trace=trace)
     except RefusedError as refused:
         return ReadResult((), (refused.refusal,))
+
+
+def _take_trace(content: dict[str, Any]) -> str | None:
+    """Remove the ``traceparent`` of a message. A message that comes again in another trace is still the same event."""
+    if not is_traceparent(content.get("traceparent")):
+        return None
+    trace: str = content.pop("traceparent")
+    return trace
 
 
 def _declaration(channel: str) -> Channel:

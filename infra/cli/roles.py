@@ -21,6 +21,8 @@ from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
 from infra.recording.role import run_recorder
 from infra.redis.connections import connect
+from infra.tracing import tracing
+from infra.tracing.selection import projector_class
 from projections.registry import READ_MODELS
 
 
@@ -33,14 +35,15 @@ def record() -> None:
     configure_logs(settings.log_level, "record")
     stores = open_stores(settings)
     recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
-    run_recorder(
-        stores.redis,
-        connect(redis_url(settings), retries=0),
-        recorder,
-        open_intake(recorder, settings),
-        batch_size=settings.batch_size,
-        stop=stop_on_signals(),
-    )
+    with tracing("record"):
+        run_recorder(
+            stores.redis,
+            connect(redis_url(settings), retries=0),
+            recorder,
+            open_intake(recorder, settings),
+            batch_size=settings.batch_size,
+            stop=stop_on_signals(),
+        )
 
 
 def project() -> None:
@@ -51,13 +54,12 @@ def project() -> None:
     settings = configure()
     configure_logs(settings.log_level, "project")
     stores = open_stores(settings)
-    Worker(
-        stores.redis,
-        process_name(),
-        READ_MODELS,
-        open_all_logs(stores),
-        WorkerOptions(settings.lease_seconds, settings.fold_batch, settings.replay_throttle),
-    ).run(stop_on_signals())
+    options = WorkerOptions(
+        settings.lease_seconds, settings.fold_batch, settings.replay_throttle, projector_class=projector_class()
+    )
+    worker = Worker(stores.redis, process_name(), READ_MODELS, open_all_logs(stores), options)
+    with tracing("project"):
+        worker.run(stop_on_signals())
 
 
 def serve(

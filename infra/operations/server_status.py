@@ -16,6 +16,7 @@ from infra.postgres.schema import IS_STANDBY
 from infra.postgres.standby import read_written, seconds_behind
 from infra.redis.cluster import primaries, refresh_nodes
 from infra.redis.connections import CONNECTION_ERRORS, RedisClient
+from infra.redis.server_errors import SERVER_ERRORS, find_server_error
 from infra.redis.server_state import NODE_OF_CLUSTER, cluster_fault, server_faults
 from readapi.ports.operations import ServerStatus
 
@@ -69,9 +70,10 @@ def _server_status(server: Redis, options: LogOptions, *, is_alone: bool) -> Ser
         if info["loading"]:
             return ServerStatus(up=False, warnings=("loads its data",))
         started = time.perf_counter()
-        server.ping()
+        server.time()
         milliseconds = round((time.perf_counter() - started) * 1_000, 3)
         failures, warnings = server_faults(info)
+        warnings += _disk_faults(server)
         if info.get("cluster_enabled") and (fault := NODE_OF_CLUSTER if is_alone else cluster_fault(server)):
             warnings.append(fault)
         if not failures:
@@ -79,9 +81,20 @@ def _server_status(server: Redis, options: LogOptions, *, is_alone: bool) -> Ser
     except CONNECTION_ERRORS:
         return ServerStatus(up=False)
     except RedisError as error:
-        return ServerStatus(up=False, warnings=(f"refuses INFO or PING: {error}",))
+        return ServerStatus(up=False, warnings=(f"refuses INFO, TIME or PING: {error}",))
     version = info.get("valkey_version") or info["redis_version"]
     return ServerStatus(True, str(version), milliseconds, failures, warnings)
+
+
+def _disk_faults(server: Redis) -> list[str]:
+    """Return why a server cannot write to its disk. Such a server refuses PING, too, and answers other reads."""
+    try:
+        server.ping()
+    except RedisError as error:
+        if find_server_error(error) is SERVER_ERRORS["MISCONF"]:
+            return ["cannot write to its disk and refuses writes: check the free space of its disk"]
+        raise
+    return []
 
 
 def _durability_faults(server: Redis, options: LogOptions) -> list[str]:

@@ -8,7 +8,6 @@ import structlog
 from infra.heartbeats.progress import Progress
 from infra.log.event_log import EventLog
 from infra.projecting.build_lifecycle import ModelBuild
-from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
 from infra.projecting.worker_options import WorkerOptions
 from infra.read_models.store import RedisStore
@@ -56,7 +55,7 @@ class LeasedSegments:
     def start(self, lease: Lease, projection: Projection[Any, Any], orders: SegmentOrders) -> None:
         """Start a thread that folds the segment of a new lease."""
         log = self._logs[lease.segment.log]
-        projector = Projector(projection, log, self._store, lease)
+        projector = self._options.projector_class(projection, log, self._store, lease)
         thread = ProjectorThread(self._client, log, projector, self._options.batch_size, orders)
         self._threads[lease.segment] = thread
         thread.start()

@@ -36,7 +36,7 @@ from projections.fold import (
     required_keys,
 )
 from projections.mutations import Mutations, derive
-from projections.ports import CommitOutcome, Lease, Progress, ReadModelStore, RowsTooLargeError
+from projections.ports import CommitOutcome, Lease, PendingCommit, Progress, ReadModelStore, RowsTooLargeError
 
 logger = structlog.get_logger()
 
@@ -81,7 +81,7 @@ class Step(NamedTuple):
     """Whether the batch ended because of its size, so that the log may have further entries."""
 
 
-class _LoadedBatch(NamedTuple):
+class LoadedBatch(NamedTuple):
     """Entries of the log, decoded, with the rows that they may change."""
 
     entries: list[LogEntry]
@@ -91,7 +91,7 @@ class _LoadedBatch(NamedTuple):
     """Whether the log has further entries, because the rows of all that were read are too large for one batch."""
 
 
-class _FoldedBatch(NamedTuple):
+class FoldedBatch(NamedTuple):
     """A batch that can be committed if the segment's checkpoint is ``after``."""
 
     after: int
@@ -123,7 +123,7 @@ class Projector:
         self._store = store
         self._keys = UserKeys(log) if log.name == USERS_LOG else None
         self._rate = RateMeter()
-        self._ahead: _FoldedBatch | None = None
+        self._ahead: FoldedBatch | None = None
 
     def step(self, batch_size: int, timeout: float, *, reads_ahead: bool = True) -> Step:
         """Fold and commit the next batch. The checkpoint moves past every entry, handled by the projection or not.
@@ -157,7 +157,7 @@ class Projector:
         following = self._log.read_batch(last.position, batch_size) if has_more and reads_ahead else []
         loaded = self._load(following) if following else None
         progress = Progress(last.position, last.recorded_at, self._rate.record(len(entries)))
-        commit = self._store.begin_commit(self.lease, progress, batch.mutations)
+        commit = self._begin_commit(progress, batch)
         try:
             if loaded:
                 overlay(loaded.loaded, batch.folded)
@@ -168,13 +168,13 @@ class Projector:
             self._ahead = None
         return Step(outcome, len(entries), has_more)
 
-    def _load(self, entries: list[LogEntry]) -> _LoadedBatch:
+    def _load(self, entries: list[LogEntry]) -> LoadedBatch:
         """Decode the entries and load their rows. If the rows are too large, take half of the entries, and so on."""
         read = len(entries)
         while True:
             decoded = self._decode(entries, partial(decode_entries, self.projection))
             try:
-                return _LoadedBatch(entries, decoded, self._load_rows(decoded), is_cut=len(entries) < read)
+                return LoadedBatch(entries, decoded, self._load_rows(decoded), is_cut=len(entries) < read)
             except RowsTooLargeError:
                 if len(entries) == 1:
                     raise
@@ -192,9 +192,12 @@ class Projector:
         stored = {entry.position: entry for entry in entries}
         return [each._replace(entry=stored[each.entry.position]) for each in decode(self._keys.reveal(entries))]
 
-    def _fold(self, after: int, batch: _LoadedBatch) -> _FoldedBatch:
+    def _fold(self, after: int, batch: LoadedBatch) -> FoldedBatch:
         folded = fold(self.projection, batch.loaded, batch.decoded)
-        return _FoldedBatch(after, batch.entries, folded, derive(self.projection, folded), batch.is_cut)
+        return FoldedBatch(after, batch.entries, folded, derive(self.projection, folded), batch.is_cut)
+
+    def _begin_commit(self, progress: Progress, batch: FoldedBatch) -> PendingCommit:
+        return self._store.begin_commit(self.lease, progress, batch.mutations)
 
     def park_next(self, error: str) -> Step:
         """Park the next entry of the log with an error, because it can be folded but not committed.

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from infra.projecting.projector import Projector
+
 
 @dataclass(frozen=True)
 class WorkerOptions:
@@ -14,3 +16,5 @@ class WorkerOptions:
     throttle: int = 0
     """Highest number of events per second and segment of a build under way, unless a replay sets its own limit. 0: no
     limit."""
+    projector_class: type[Projector] = Projector
+    """The class of the projectors."""

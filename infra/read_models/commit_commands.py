@@ -106,4 +106,5 @@ def _changes_entry(mutations: Mutations, position: int, recorded_at: float | Non
         return ["MAXLEN", "~", keep, f"{position}-*", "rows", f"[{rows.decode()}]"]
     # The milliseconds tell this commit from a commit of the same position that the server has lost.
     entry_id = f"{position}-{time.time_ns() // 1_000_000 % 1_000_000}"
-    return ["MAXLEN", "~", keep, entry_id, "rows", f"[{rows.decode()}]", "recorded_at", recorded_at]
+    entry: list[Word] = ["MAXLEN", "~", keep, entry_id, "rows", f"[{rows.decode()}]", "recorded_at", recorded_at]
+    return [*entry, "traces", " ".join(mutations.traces)] if mutations.traces else entry

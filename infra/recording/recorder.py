@@ -72,7 +72,8 @@ class Recorder:
             PersistenceError: The log cannot append, or a dead letter is not durable.
         """
         readings = [self._read(message) for message in messages]
-        outcomes = self._append_readings(readings, list(map(_origins, messages, readings)))
+        traces = [reading.trace or message.trace for message, reading in zip(messages, readings, strict=True)]
+        outcomes = self._append_messages(messages, readings, traces)
         letters = [
             _letter(message, outcome.refusals)
             for message, outcome in zip(messages, outcomes, strict=True)
@@ -181,7 +182,19 @@ class Recorder:
                     recorded[number] = None if place.differs else _recorded_event(event, log, place)
         return refusal
 
-    def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]) -> list["_Outcome"]:
+    def _append_messages(
+        self, messages: Sequence[Message], readings: Sequence[ReadResult], traces: Sequence[str | None]
+    ) -> list["Outcome"]:
+        """Append the events of messages. Return the outcome of each message.
+
+        Args:
+            messages: The messages.
+            readings: Their readings.
+            traces: The ``traceparent`` that the origins of the events of each message name, or None.
+        """
+        return self._append_readings(readings, list(map(_origins, messages, readings, traces)))
+
+    def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]) -> list["Outcome"]:
         """Append the events of all readings at once. Return the outcome of each reading.
 
         Args:
@@ -206,24 +219,24 @@ class Recorder:
             logger.error("old dead letters dropped", dropped=dropped)
 
 
-class _Outcome(NamedTuple):
+class Outcome(NamedTuple):
     """The recorded events of a message, and the refusals of its other parts."""
 
     events: Sequence[RecordedEvent]
     refusals: Sequence[Refusal]
 
 
-def _outcome(reading: ReadResult, recorded: list[RecordedEvent | None]) -> _Outcome:
+def _outcome(reading: ReadResult, recorded: list[RecordedEvent | None]) -> Outcome:
     """Turn each event whose id belongs to another content into a refusal."""
     places = [place for place in recorded if place]
     if len(places) == len(recorded):
-        return _Outcome(places, reading.refusals)
+        return Outcome(places, reading.refusals)
     refusals = [
         Refusal("same-id", f"the event_id {preview(event.event_id)} was recorded before: same id, other content")
         for event, place in zip(reading.events, recorded, strict=True)
         if place is None
     ]
-    return _Outcome(places, [*reading.refusals, *shorten(refusals)])
+    return Outcome(places, [*reading.refusals, *shorten(refusals)])
 
 
 def _append_events(
@@ -246,14 +259,14 @@ def _recorded_event(event: Event, log: str, place: Appended) -> RecordedEvent:
     )
 
 
-def _origins(message: Message, reading: ReadResult) -> list[str]:
+def _origins(message: Message, reading: ReadResult, trace: str | None) -> list[str]:
     """Return the origins of a message's events, with the id of the dead letter if a part of the message was refused."""
     letter = letter_id(message.channel, message.payload) if reading.refusals else None
-    return [format_origin(message.via, message.sender, letter, percent) for percent in reading.percent]
+    return [format_origin(message.via, message.sender, letter, percent, trace) for percent in reading.percent]
 
 
 def _retry_origins(letter: DeadLetter, reading: ReadResult) -> list[str]:
-    return [format_origin("retry", letter.sender, letter.id, percent) for percent in reading.percent]
+    return [format_origin("retry", letter.sender, letter.id, percent, reading.trace) for percent in reading.percent]
 
 
 def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
@@ -269,6 +282,6 @@ def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
     )
 
 
-def _receipt(message: Message, outcome: _Outcome) -> Receipt:
+def _receipt(message: Message, outcome: Outcome) -> Receipt:
     letter = letter_id(message.channel, message.payload) if outcome.refusals else None
     return Receipt(tuple(outcome.events), tuple(outcome.refusals), letter)

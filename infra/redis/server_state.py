@@ -53,6 +53,4 @@ def server_faults(info: Mapping[str, Any]) -> ServerFaults:
     used, maximum = info["used_memory"], info["maxmemory"]
     if maximum and used >= maximum:
         warnings.append(f"is full and refuses writes ({used} of {maximum} bytes): raise maxmemory")
-    if info["aof_enabled"] and info["aof_last_write_status"] != "ok":
-        warnings.append("cannot write its append-only file and refuses writes: check the free space of its disk")
     return ServerFaults(failures, warnings)

@@ -38,6 +38,7 @@ from infra.serving.service import METRICS_FOLDER_VARIABLE, Service
 from infra.serving.socket_io import is_installed, open_socket_io
 from infra.serving.workspace_commands import AsyncWorkspaceCommands
 from infra.settings import Settings
+from infra.tracing.selection import hub_class, request_tracing
 from infra.user_keys.key_store import UserKeys
 from infra.workspaces.repository import WorkspaceRepository
 from projections.base import Projection
@@ -109,6 +110,7 @@ def build_app(
         unavailability,
         compatibility=service.stores.settings.compatibility,
         process_registry=open_process_registry(),
+        tracing=request_tracing(),
     )
     app = create_app(ports, hub, service.guard, runtime, host)
     if isinstance(app, DocumentedApplication) and is_installed():
@@ -178,7 +180,7 @@ def open_hub(live: LiveReadModels, read_models: ReadModels, freshness: RedisFres
         connections=settings.push_connections if settings.authenticates else 0,
         filters=settings.push_filters,
     )
-    hub = Hub(READ_MODELS, sources, freshness, time.time, bounds, PushTimes(settings.wait_seconds))
+    hub = hub_class()(READ_MODELS, sources, freshness, time.time, bounds, PushTimes(settings.wait_seconds))
     for name, listener in hub.listeners.items():
         live[name].add_commit_listener(listener)
     for name in CATALOGUE:

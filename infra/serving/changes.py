@@ -36,6 +36,8 @@ class Entry(NamedTuple):
     recorded_at: float | None
     """Time at which the last folded event was recorded, in epoch seconds. None for a commit of parked events."""
     rows: Rows
+    traces: tuple[str, ...] = ()
+    """The traces to which the commit belongs, each as a ``traceparent``."""
 
 
 _rows_decoder = msgspec.json.Decoder(list[tuple[str, msgspec.Raw]])
@@ -49,7 +51,8 @@ def parse_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
         rows.append((key, None if document == b"null" else document))
     recorded_at = fields.get(b"recorded_at")
     number = int(fields.get(b"number", 0))
-    return Entry(parse_commit_id(entry_id), number, None if recorded_at is None else float(recorded_at), rows)
+    traces = tuple(fields[b"traces"].decode().split()) if b"traces" in fields else ()
+    return Entry(parse_commit_id(entry_id), number, None if recorded_at is None else float(recorded_at), rows, traces)
 
 
 def parse_commit_id(entry_id: bytes) -> CommitId:
@@ -175,7 +178,7 @@ def commit(build: Build, log: str, entry: Entry, changes: Sequence[RowChange] | 
     knows_old = changes is not None
     if changes is None:
         changes = [RowChange(key, None, document) for key, document in entry.rows]
-    return Commit(build, log, entry.id, entry.recorded_at, changes, knows_old)
+    return Commit(build, log, entry.id, entry.recorded_at, changes, knows_old, entry.traces)
 
 
 def _entry_id(commit_id: CommitId) -> str:

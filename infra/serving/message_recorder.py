@@ -23,12 +23,15 @@ class AsyncMessageRecorder:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
 
-    async def record(self, messages: Sequence[tuple[str, bytes]], sender: Sender) -> list[Receipt]:
+    async def record(
+        self, messages: Sequence[tuple[str, bytes]], sender: Sender, trace: str | None = None
+    ) -> list[Receipt]:
         """Record messages. It is safe to record the same messages again.
 
         Args:
             messages: Channel and payload of each message.
             sender: The sender of the messages.
+            trace: The ``traceparent`` of the request, or None.
 
         Raises:
             UnavailableError: The backlog is full, or the event log cannot be written or does not answer.
@@ -38,7 +41,8 @@ class AsyncMessageRecorder:
         now, words = time.time(), sender.words
         try:
             futures = [
-                self._intake.submit(Message(channel, payload, now, "http", words)) for channel, payload in messages
+                self._intake.submit(Message(channel, payload, now, "http", words, trace))
+                for channel, payload in messages
             ]
         except BacklogFullError as error:
             raise UnavailableError(f"the intake is full: {error}") from error

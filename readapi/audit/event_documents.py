@@ -28,7 +28,8 @@ class EventOrigin(TypedDict):
     subject and the id of the token with which the event was sent over HTTP, or null. Without authentication, the
     subject is the user of the development mode. ``dead_letter`` is the id of the dead letter from which the event was
     read, or of the dead letter that holds the refused part of the same message; otherwise null. ``percent`` is the
-    field of the message that was converted from per cent (``confidence`` or ``progress``), or null.
+    field of the message that was converted from per cent (``confidence`` or ``progress``), or null. ``trace`` is the
+    ``traceparent`` (W3C Trace Context) that came with the message or that the recorder derived from it, or null.
     """
 
     via: str | None
@@ -36,6 +37,7 @@ class EventOrigin(TypedDict):
     token: str | None
     dead_letter: str | None
     percent: str | None
+    trace: str | None
 
 
 class HistoricEvent(TypedDict):
@@ -123,6 +125,7 @@ def _event_document(event: PastEvent) -> HistoricEvent:
             "token": origin.token,
             "dead_letter": origin.dead_letter,
             "percent": origin.percent,
+            "trace": origin.trace,
         },
         # The stored text is sent unchanged, so that numbers keep their notation.
         "data": orjson.Fragment(entry.state) if is_json and has_data else None,

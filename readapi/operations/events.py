@@ -18,6 +18,7 @@ from readapi.http.parameters import Parameters, error_reason, field_name
 from readapi.http.problems import Problem, ProblemDocument, invalid
 from readapi.http.read_model import POSITION_HEADER, highest_positions
 from readapi.http.responses import send
+from readapi.http.traces import traceparent_of
 from readapi.ports.commands import MessageRecorder
 from readapi.ports.read_models import format_positions
 
@@ -113,6 +114,7 @@ class EventsResource:
         receipts = await self._recorder.record(
             [_channel_and_payload(message, location) for message, location in zip(messages, locations, strict=True)],
             identity_of(req).sender,
+            trace=traceparent_of(req),
         )
         send_receipts(resp, receipts)
 

@@ -13,12 +13,15 @@ from projections.queries import Positions
 class MessageRecorder(Protocol):
     """Records messages of producers in the event log."""
 
-    async def record(self, messages: Sequence[tuple[str, bytes]], sender: Sender) -> list[Receipt]:
+    async def record(
+        self, messages: Sequence[tuple[str, bytes]], sender: Sender, trace: str | None = None
+    ) -> list[Receipt]:
         """Record messages. On return, every event has the configured durability.
 
         Args:
             messages: Channel and payload of each message.
             sender: The sender of the messages, whom the origin of each event names.
+            trace: The ``traceparent`` of the request, or None.
 
         Returns:
             One receipt for each message.

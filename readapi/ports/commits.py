@@ -49,6 +49,8 @@ class Commit:
     changes: Sequence[RowChange]
     knows_old: bool
     """Whether the old documents of the changes are known. If False, ``old`` is None in every change."""
+    traces: tuple[str, ...] = ()
+    """The traces to which the commit belongs, each as a ``traceparent``."""
 
 
 class CommitListener(Protocol):

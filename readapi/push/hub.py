@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from projections.queries import AnyProjection
 from projections.workspaces import Workspaces
@@ -56,6 +56,9 @@ class PushTimes(NamedTuple):
 class Hub:
     """Live push in one API process. Nothing is published unless ``run`` runs as a task.
 
+    Attributes:
+        publisher_class: The class of the publisher.
+
     Args:
         projections: The projections by name of their read models. Those that tell rows and have a scope are topics.
         sources: What the filters of clients refer to.
@@ -64,6 +67,8 @@ class Hub:
         bounds: The bounds of this process.
         times: The durations of this process.
     """
+
+    publisher_class: ClassVar[type[Publisher]] = Publisher
 
     def __init__(
         self,
@@ -83,7 +88,7 @@ class Hub:
         self.connections = Connections(bounds)
         self._has_work = asyncio.Event()
         wake_up = self._has_work.set
-        self._publisher = Publisher(self.topics, clock, wake_up, bounds.unsent_bytes)
+        self._publisher = self.publisher_class(self.topics, clock, wake_up, bounds.unsent_bytes)
         self._renewal = SubscriptionRenewal(self._publisher, sources, times.wait_seconds, wake_up)
         self._resumption = Resumption(self._publisher, times.wait_seconds)
 

@@ -1,6 +1,6 @@
 """Messages of live push: JSON bodies, and their framing for SSE and WebSocket, over the socket and over ASGI."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -30,7 +30,9 @@ def message(kind: str, event_id: str | None = None, **members: Any) -> PushMessa
     return PushMessage(kind, event_id, orjson.dumps({"type": kind, **identity, **members}))
 
 
-def changes_message(topic: str, event_id: str, last_commits: CommitIds, changes: Iterable[bytes]) -> PushMessage:
+def changes_message(
+    topic: str, event_id: str, last_commits: CommitIds, changes: Iterable[bytes], traces: Sequence[str] = ()
+) -> PushMessage:
     """Encode a message of type ``changes``.
 
     Args:
@@ -38,9 +40,11 @@ def changes_message(topic: str, event_id: str, last_commits: CommitIds, changes:
         event_id: The event id after the changes.
         last_commits: The last commit of each log after the changes.
         changes: The changes as JSON, which are copied without being parsed.
+        traces: The traces to which the changes belong, each as a ``traceparent``.
     """
     position = ",".join(f"{log}={commit_id.position}" for log, commit_id in sorted(last_commits.items()))
-    start = orjson.dumps({"type": "changes", "topic": topic, "id": event_id, "position": position})
+    traced = {"traceparents": traces} if traces else {}
+    start = orjson.dumps({"type": "changes", "topic": topic, "id": event_id, "position": position, **traced})
     return PushMessage("changes", event_id, b'%b,"changes":[%b]}' % (start[:-1], b",".join(changes)))
 
 

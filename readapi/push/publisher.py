@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from readapi.push.change_feed import ChangeFeeds
 from readapi.push.metrics import PushMetrics
-from readapi.push.subscribers import Subscribers
+from readapi.push.subscribers import Audience, Subscribers
 from readapi.push.topics import Topics
 from readapi.push.updates import TopicUpdate
 
@@ -34,12 +34,15 @@ class Publisher:
             # A client that joins during a broadcast starts after all these updates.
             audience = self.subscribers.audience(feed.topic) if updates else []
             for update in updates:
-                clients = await self.subscribers.broadcast(audience, update.message)
-                if update.reset_reason is not None:
-                    self.metrics.reset.inc(clients)
-                elif clients:
-                    self._observe_latency(update)
+                await self._send(update, audience)
         self.feeds.notify_published()
+
+    async def _send(self, update: TopicUpdate, audience: Audience) -> None:
+        clients = await self.subscribers.broadcast(audience, update.message)
+        if update.reset_reason is not None:
+            self.metrics.reset.inc(clients)
+        elif clients:
+            self._observe_latency(update)
 
     def _observe_latency(self, update: TopicUpdate) -> None:
         now = self.clock()

@@ -27,6 +27,9 @@ MAX_BYTES = 16_777_216
 CHANGE_BYTES = 250
 """Approximate bytes per change besides its key and documents."""
 
+TRACE_BYTES = 120
+"""Approximate bytes per trace of a commit."""
+
 ORIGIN = CommitId(0, 0)
 """The commit id before every commit."""
 
@@ -96,7 +99,8 @@ class _LogBuffer:
 
 
 def _size(commit: Commit) -> int:
-    return sum(CHANGE_BYTES + len(key) + len(old or b"") + len(new or b"") for key, old, new in commit.changes)
+    traces = TRACE_BYTES * len(commit.traces)
+    return traces + sum(CHANGE_BYTES + len(key) + len(old or b"") + len(new or b"") for key, old, new in commit.changes)
 
 
 class ReplayBuffer:

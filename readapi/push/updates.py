@@ -39,6 +39,8 @@ class TopicUpdate:
         self.changes: list[Change] = []
         self.recorded_at: list[float] = []
         """Time at which the last event of each commit was recorded, in epoch seconds, where the time is known."""
+        self.traces: list[str] = []
+        """The traces to which the changes belong, each as a ``traceparent``."""
         self._messages: dict[Subscription, PushMessage | None] = {}
         self._remembered_bytes = 0
 
@@ -69,7 +71,7 @@ class TopicUpdate:
             return None
         event_id = event_id_for(subscription, self.positions)
         name = self.topic.name
-        return changes_message(name, event_id, self.positions[name].last_commits, rendered)
+        return changes_message(name, event_id, self.positions[name].last_commits, rendered, self.traces)
 
 
 def updates_from(
@@ -94,6 +96,7 @@ def updates_from(
         update.changes += changes_of(topic, commit, now)
         if commit.recorded_at is not None:
             update.recorded_at.append(commit.recorded_at)
+        update.traces += commit.traces
     if update.positions is not positions:
         yield update
 

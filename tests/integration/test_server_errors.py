@@ -9,6 +9,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from infra.log.handle import DEFAULT_LOG_OPTIONS
+from infra.operations.server_status import redis_status
 from infra.redis.connections import connect
 from infra.redis.server_errors import SERVER_ERRORS, Reaction, ServerError, find_server_error
 from tests import servers
@@ -94,6 +96,11 @@ def test_writes_without_a_disk_are_refused(client: Redis) -> None:
 
     wait_until(has_failed, "the server could not save")
     assert error_of(lambda: client.set("key", "value")) == SERVER_ERRORS["MISCONF"]
+    status = redis_status(client, DEFAULT_LOG_OPTIONS)
+    assert (status.up, status.warnings) == (
+        True,
+        ["cannot write to its disk and refuses writes: check the free space of its disk"],
+    )
     client.config_set("save", "")  # The server would refuse to stop.
 
 

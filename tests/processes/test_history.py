@@ -100,7 +100,7 @@ def test_audit_api_returns_every_field_of_an_event_and_filters_by_it(client: htt
     assert event["data"] == orjson.loads(state)
     assert event["hash"] == hash_.hex()
     assert (event["source"], event["correlation_id"], event["version"]) == ("tests", "flow-7", 1)
-    assert event["origin"] == dict.fromkeys(("token", "dead_letter", "percent")) | {
+    assert event["origin"] == dict.fromkeys(("token", "dead_letter", "percent", "trace")) | {
         "via": "http",
         "subject": "developer",
     }
@@ -155,6 +155,7 @@ def test_event_of_a_partly_refused_message_names_the_dead_letter(client: httpx.C
         "token": None,
         "dead_letter": letter,
         "percent": None,
+        "trace": None,
     }
     retry = client.post(f"/api/dead-letters/{letter}/retry")
     assert retry.status_code == 207, "the detection of MSFT is still invalid"
@@ -179,5 +180,6 @@ def test_event_of_a_retry_names_the_retry_and_the_dead_letter(redis: Redis, redi
             "token": None,
             "dead_letter": letter["id"],
             "percent": None,
+            "trace": None,
         }
         assert event["hash"] is None, "without an archiver, an event has no hash"

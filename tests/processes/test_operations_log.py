@@ -40,7 +40,7 @@ def test_events_and_commands_name_the_token_and_are_hashed(
     text, stored = token
     tokens_file = tmp_path / "tokens.json"
     settings = {"redis_url": redis_url, "postgres_dsn": database.dsn}
-    anna = {"via": "http", "subject": "anna", "token": stored.id, "dead_letter": None, "percent": None}
+    anna = {"via": "http", "subject": "anna", "token": stored.id, "dead_letter": None, "percent": None, "trace": None}
     with (
         running_role("archive", verify_every=0, **settings),
         running_role("project", **settings),

@@ -88,7 +88,14 @@ def test_a_document_contains_all_of_the_event() -> None:
         "correlation_id": "c",
         "recorded_at": NOON,
         "occurred_at": 1.5,
-        "origin": {"via": "retry", "subject": None, "token": None, "dead_letter": "f00", "percent": None},
+        "origin": {
+            "via": "retry",
+            "subject": None,
+            "token": None,
+            "dead_letter": "f00",
+            "percent": None,
+            "trace": None,
+        },
         "data": orjson.loads(state),
         "data_base64": None,
         "forgotten": False,
@@ -110,7 +117,7 @@ def test_a_state_that_is_no_json_is_encoded_in_base64(state: bytes) -> None:
 def test_unknown_fields_of_a_document_are_null() -> None:
     shown_event = document(archived_event(b"[]", "", "elsewhere:Thing")._replace(hash=None))
     assert (shown_event["type"], shown_event["hash"], shown_event["occurred_at"]) == ("elsewhere:Thing", None, None)
-    assert shown_event["origin"] == dict.fromkeys(("via", "subject", "token", "dead_letter", "percent"))
+    assert shown_event["origin"] == dict.fromkeys(("via", "subject", "token", "dead_letter", "percent", "trace"))
 
 
 def test_a_summary_lists_the_main_fields_and_is_at_most_80_characters_long() -> None:

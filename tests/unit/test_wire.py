@@ -240,6 +240,15 @@ def test_an_id_of_the_service_is_refused(event_id: str) -> None:
     assert len(batch.events) == 1
 
 
+def test_the_trace_of_a_message_is_no_part_of_its_content() -> None:
+    trace = "00-1234567890abcdef1234567890abcdef-1234567890abcdef-01"
+    result, plain = read({**DETECTION, "traceparent": trace}), read(DETECTION)
+
+    assert (result.trace, result._replace(trace=None)) == (trace, plain)
+    event = read_one({**DETECTION, "traceparent": "none"})
+    assert event.extra["traceparent"] == "none", "an invalid one is an unknown field"
+
+
 def test_equal_content_has_an_equal_digest() -> None:
     message = {**DETECTION, "event_id": "a"}
     assert read(message).contents == read(dict(reversed(message.items()))).contents
