@@ -87,7 +87,7 @@ def read(
     try:
         declaration = CHANNELS.get(channel) or _declaration(channel)
         content = parse_message(payload, max_bytes)
-        trace = _take_trace(content)
+        trace = _take_trace(content) if "traceparent" in content else None
         message = MessageLevels(split_levels(content), conventions=conventions)
         event_type = _event_type(message, declaration, channel)
         if event_type in declaration.batches:
@@ -106,7 +106,7 @@ def read(
 
 def _take_trace(content: dict[str, Any]) -> str | None:
     """Remove the ``traceparent`` of a message. A message that comes again in another trace is still the same event."""
-    if not is_traceparent(content.get("traceparent")):
+    if not is_traceparent(content["traceparent"]):
         return None
     trace: str = content.pop("traceparent")
     return trace

@@ -98,10 +98,12 @@ def test_the_intake_is_deaf(service: Service, redis: Redis) -> None:
 def test_redis_is_full(service: Service, redis: Redis) -> None:
     with service.operator() as shell:
         redis.config_set("maxmemory", int(redis.info("memory")["used_memory"]) // 2)
-        refused = service.client.post("/api/events", json=detection("FULL"))
-        assert refused.status_code == 503
-        execute("Redis is full", shell)
-        service.post(detection("FULL"))
+        try:
+            assert service.client.post("/api/events", json=detection("FULL")).status_code == 503
+            execute("Redis is full", shell)
+            service.post(detection("FULL"))
+        finally:
+            redis.config_set("maxmemory", 0)
 
 
 def test_a_partition_is_stuck(service: Service) -> None:
