@@ -52,7 +52,7 @@ class System:
         """Return the processes of a role under ``tickview up``: its first process and all that it has forked."""
         for child in self.up.children():
             with suppress(psutil.Error):
-                if child.cmdline()[-1] == role:
+                if child.cmdline()[-1:] == [role]:  # a process that has ended has no command line
                     return [child, *child.children(recursive=True)]
         return []
 
