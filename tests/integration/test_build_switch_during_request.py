@@ -28,6 +28,7 @@ from readapi.patterns.list_filters import CallerWorkspace
 from readapi.patterns.overview import SummaryResource
 from readapi.patterns.scan import ScanResource
 from readapi.read_models.as_of import RowHistory
+from readapi.read_models.filter_parameters import AS_THEY_ARE
 from tests.catalogue import CatalogueFixture
 from tests.read_model import FIRST_BUILD
 from tests.segment_writer import SegmentWriter
@@ -98,6 +99,7 @@ def test_a_response_comes_from_one_build(
                     CatalogueFixture().catalogue,
                     caller_workspace,
                     lambda: 2.0,
+                    AS_THEY_ARE,
                 ),
             )
             app.add_route("/summary", SummaryResource(read_model, lambda: 2.0))

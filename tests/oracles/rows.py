@@ -63,7 +63,7 @@ def asked(projection: type[Projection[Any, Any]], query: Query) -> Query:
 def _bounds(projection: type[Projection[Any, Any]], each: Range) -> Range:
     start, end = projection.columns[each.column].scale
     lowest, highest = each.lowest if each.lowest > start else -inf, each.highest if each.highest < end else inf
-    return each._replace(lowest=lowest, highest=highest)
+    return Range(each.column, lowest, highest)
 
 
 def sort_value(projection: type[Projection[Any, Any]], row: Any, column: str | None) -> Any:

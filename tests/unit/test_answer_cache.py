@@ -27,6 +27,7 @@ from readapi.patterns.overview import StatisticsResource, SummaryResource
 from readapi.patterns.scan import ScanResource
 from readapi.ports.read_models import LiveBuild
 from readapi.read_models.as_of import RowHistory
+from readapi.read_models.filter_parameters import AS_THEY_ARE
 from readapi.replica.replica import Replica
 from tests.catalogue import CatalogueFixture, symbol_row
 from tests.pattern_queries import NOW, SYMBOLS, log_of_pattern, pattern_row, pattern_rows
@@ -104,7 +105,7 @@ class Api:
         patterns = ReadModel(ActivePatterns(), served, 0, served)
         app = App(middleware=[RequestMetrics(CollectorRegistry()), IdentityFromHeader()])
         history = RowHistory("pattern_history", None, 0, lambda: inf)
-        app.add_route("/scan", ScanResource(patterns, history, catalogue, lists, lambda: self.now))
+        app.add_route("/scan", ScanResource(patterns, history, catalogue, lists, lambda: self.now, AS_THEY_ARE))
         app.add_route("/stats", StatisticsResource(patterns, catalogue, lambda: self.now))
         app.add_route("/summary", SummaryResource(patterns, lambda: self.now))
         self.app = app
