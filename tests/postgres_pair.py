@@ -43,15 +43,19 @@ class PostgresPair(NamedTuple):
     def pause_replay(self) -> None:
         """Let the standby lag from now on."""
         self._execute_on_standby("SELECT pg_wal_replay_pause()")
+        self._wait_on_standby("SELECT pg_get_wal_replay_pause_state() = 'paused'")
 
     def resume_replay(self) -> None:
         """Let the standby catch up, and wait until it has what the primary server has now."""
         self._execute_on_standby("SELECT pg_wal_replay_resume()")
         with psycopg.connect(self.primary, autocommit=True) as connection:
             [[written]] = connection.execute("SELECT pg_current_wal_lsn()::text")
+        self._wait_on_standby("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", written)
+
+    def _wait_on_standby(self, condition: LiteralString, *values: Any) -> None:
         deadline = time.monotonic() + 30
-        while not self._execute_on_standby("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", written):
-            assert time.monotonic() < deadline, "the standby does not catch up"
+        while not self._execute_on_standby(condition, *values):
+            assert time.monotonic() < deadline, f"the standby is not as it should be: {condition}"
             time.sleep(0.01)
 
     def _execute_on_standby(self, statement: LiteralString, *values: Any) -> Any:

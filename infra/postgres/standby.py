@@ -1,6 +1,7 @@
 """A standby of the PostgreSQL server, from which the past is read: audit, histories and queries as of a moment."""
 
 import time
+from collections.abc import Mapping
 
 from psycopg import Connection, Error
 
@@ -23,7 +24,7 @@ POLL_SECONDS = 0.1
 _statements = load_statements(__package__)
 _SELECT_SYSTEM_IDENTIFIER = _statements["select_system_identifier"]
 _SELECT_WRITTEN = _statements["select_written"]
-_SELECT_BYTES_BEHIND = _statements["select_bytes_behind"]
+_SELECT_PROGRESS = _statements["select_progress"]
 _SELECT_SECONDS_BEHIND = _statements["select_seconds_behind"]
 
 
@@ -40,6 +41,13 @@ def seconds_behind(connection: Connection, written: str) -> float:
     """
     [[seconds]] = connection.execute(_SELECT_SECONDS_BEHIND, {"written": written})
     return float(seconds)
+
+
+def _read_progress(database: Database) -> dict[tuple[str, ...], int]:
+    """Return the checkpoint of each segment of the archive and of the histories."""
+    with database.connection() as connection:
+        rows = connection.execute(_SELECT_PROGRESS).fetchall()
+    return {tuple(segment): position for *segment, position in rows}
 
 
 class StandbyNotReadyError(StartupError):
@@ -85,27 +93,27 @@ class Standby(Database):
             ) from error
 
     def catch_up(self) -> None:
-        """Wait until the server has everything that the primary server has now.
+        """Wait until the server has archived and folded events as far as the primary server has now.
 
         Raises:
             ArchiveUnavailableError: One of the servers cannot be reached, or this one does not catch up in time.
         """
-        with self._primary.connection() as connection:
-            written = read_written(connection)
+        # Places of the WAL would not do: a transaction may be visible before its WAL is written.
+        reached = _read_progress(self._primary)
         deadline = time.monotonic() + CATCH_UP_SECONDS
-        while missing := self._bytes_behind(written):
+        while (missing := self._missing(reached)) > 0:
             if time.monotonic() >= deadline:
                 raise ArchiveUnavailableError(
-                    f"The standby of PostgreSQL is {missing:,} bytes of WAL behind the primary server, and did not "
-                    f"catch up within {CATCH_UP_SECONDS:.0f} s. Check its replication, or unset {SETTING} to read from "
-                    "the primary server"
+                    f"The standby of PostgreSQL is {missing:,} events behind the primary server, and did not catch up "
+                    f"within {CATCH_UP_SECONDS:.0f} s. Check its replication, or unset {SETTING} to read from the "
+                    "primary server"
                 )
             time.sleep(POLL_SECONDS)
 
-    def _bytes_behind(self, written: str) -> int:
-        with self.connection() as connection:
-            [[missing]] = connection.execute(_SELECT_BYTES_BEHIND, {"written": written})
-        return int(missing)
+    def _missing(self, reached: Mapping[tuple[str, ...], int]) -> int:
+        """Return how many events the server lacks in the segment in which it lacks most."""
+        own = _read_progress(self)
+        return max((position - own.get(segment, 0) for segment, position in reached.items()), default=0)
 
     def _prepare(self, connection: Connection) -> None:
         """Check the schema and the identity of a server that was just connected to."""

@@ -25,12 +25,10 @@ SELECT system_identifier FROM pg_control_system();
 -- Result: one row with the place as text.
 SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text;
 
--- name: select_bytes_behind
--- Find out how many bytes of WAL a standby has not replayed yet.
--- Parameters: written (a place).
--- Result: one row with the number; 0 if the standby has everything up to the place, or is no standby any more.
-SELECT CASE WHEN pg_is_in_recovery() THEN
-    greatest(pg_wal_lsn_diff(%(written)s::pg_lsn, pg_last_wal_replay_lsn()), 0) ELSE 0 END;
+-- name: select_progress
+-- Find out how far each log is archived, and how far each history is folded.
+-- Result: one row (name, version, log, position) per segment.
+SELECT name, version::text, log, position FROM tickview.segments;
 
 -- name: select_seconds_behind
 -- Find out for how many seconds a standby has replayed no transaction, if it has not replayed the WAL up to a place.

@@ -34,6 +34,7 @@ from tests.conftest import open_database
 from tests.events import new_events
 from tests.integration.archive_support import detections
 from tests.postgres_pair import PostgresPair, postgres_pair
+from tests.processes.roles import wait_until
 from tests.row_history import fold_history
 
 LOG = "market-0"
@@ -68,6 +69,14 @@ class Archive(NamedTuple):
         fold_history(self.primary, LOG)
 
 
+def has_schema(standby: Standby) -> bool:
+    try:
+        standby.check()
+    except StandbyNotReadyError:
+        return False
+    return True
+
+
 @pytest.fixture
 def archive(pair: PostgresPair, redis: Redis) -> Iterator[Archive]:
     fix_partitions(redis, 1)
@@ -77,7 +86,8 @@ def archive(pair: PostgresPair, redis: Redis) -> Iterator[Archive]:
         standby = Standby(pair.on_standby(dsn), primary)
         archive = Archive(log, primary, standby, pair)
         archive.extend("AAPL")
-        pair.resume_replay()
+        wait_until(lambda: has_schema(standby), "the standby has the schema")
+        standby.catch_up()
         try:
             yield archive
         finally:
@@ -105,6 +115,7 @@ def test_answers_of_a_standby_that_lags_say_how_far_they_reach_and_the_trail_is_
     assert [event.entry.position for event in page.events] == [1, 2, 3, 4]
     assert [event.hash is None for event in page.events] == [False, False, True, True], "the log has the later events"
     archive.pair.resume_replay()
+    archive.standby.catch_up()
     assert scan(archive.servers).positions == {LOG: 4}
 
 
@@ -115,7 +126,7 @@ def test_a_verification_waits_for_the_standby_and_is_recorded_on_the_primary_ser
     settings = Settings(redis_url=redis_url, postgres_dsn=archive.primary.dsn, postgres_read_dsn=archive.standby.dsn)
     archive.pair.pause_replay()
     archive.extend("MSFT")
-    with pytest.raises(ArchiveUnavailableError, match=r"bytes of WAL behind .* did not catch up within"):
+    with pytest.raises(ArchiveUnavailableError, match=r"is 2 events behind .* did not catch up within"):
         verify_everything(settings, archive.standby)
     archive.pair.resume_replay()
     monkeypatch.undo()
