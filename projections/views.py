@@ -93,7 +93,7 @@ class View:
         """Return a view with further members."""
         return View(**self.members, **members)
 
-    @property
+    @cached_property
     def columns(self) -> set[str]:
         """The columns that the members show."""
         shown = (

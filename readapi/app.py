@@ -15,6 +15,7 @@ from projections.producers import Producers
 from projections.queries import RowQueries
 from projections.workspaces import Workspaces
 from readapi.access.guard import Guard, access_rules
+from readapi.access.immediate_routes import immediate_routes
 from readapi.access.origins import CrossOrigin
 from readapi.audit.auditing import AuditCheckResource, AuditHeadResource, AuditVerifyResource
 from readapi.audit.resources import AuditEventsResource, AuditStreamResource, AuditVerificationResource
@@ -165,6 +166,9 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     handle_errors(app, runtime.store_errors, runtime.describe_store_error, is_host=host is not None)
     for path, resource in routes.items():
         app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
+    if isinstance(app, DocumentedApplication) and not runtime.compatibility:
+        resources = {path: resource for path, resource in routes.items() if isinstance(resource, ScanResource)}
+        app.answer_immediately = immediate_routes(resources, guard, request_metrics)
     return app
 
 

@@ -8,16 +8,21 @@ that exceeds it.
 import asyncio
 import socket
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from infra.web_server.cohort import cohort
 from infra.web_server.request_limits import LimitedHttpProtocol, refusal
 from readapi.http.client_stream import END_SECONDS, STREAM
+from readapi.http.immediate import AnswerImmediately, ImmediateAnswer
 
 SEND_BUFFER_BYTES = 262_144
 """Bytes that the kernel buffers for one client. By default it buffers megabytes, which hides a client that is stuck."""
@@ -153,6 +158,40 @@ class HttpStream(LimitedHttpProtocol):
         """Start a request, and put this stream into its scope."""
         super().on_message_begin()
         self.scope["extensions"] = {STREAM: self}  # type: ignore[dict-item]
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Start the work on an immediate answer (``readapi.http.immediate``) if there is any, or the application."""
+        answer: AnswerImmediately | None = getattr(app, "answer_immediately", None)
+        work = answer(cast("dict[str, Any]", cycle.scope)) if answer and not self.flow.write_paused else None
+        if work is None:
+            super()._start_asgi_task(cycle, app)
+        else:
+            cohort.join(self.loop, work, partial(self._end_work, cycle, app))
+
+    def _end_work(self, cycle: RequestResponseCycle, app: ASGI3Application, answer: ImmediateAnswer | None) -> None:
+        """Send the immediate answer. If there is none, start the application."""
+        if answer is None:
+            super()._start_asgi_task(cycle, app)
+        elif not cycle.disconnected and not self.transport.is_closing():
+            self._send_complete(cycle, answer)
+
+    def _send_complete(self, cycle: RequestResponseCycle, answer: ImmediateAnswer) -> None:
+        """Send a complete response, with the same effects on the connection as the two messages of ASGI."""
+        status, headers, body = answer
+        lines = [
+            STATUS_LINE[status],
+            *[b"%b: %b\r\n" % header for header in self.server_state.default_headers],
+            headers,
+        ]
+        if status != HTTPStatus.NOT_MODIFIED:
+            lines.append(b"content-length: %d\r\n" % len(body))
+        lines.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        lines.append(body)
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"".join(lines))
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     @property
     def unsent_bytes(self) -> int:

@@ -71,19 +71,29 @@ class Guard:
         method = "get" if req.method == "HEAD" else req.method.lower()
         # A method without a responder reads and changes nothing: OPTIONS, which browsers send without a token, and 405.
         if declared := operation_of(resource, method):
-            self._admit(req, declared, changes_data=method != "get")
+            self.admit(req, declared, changes_data=method != "get")
 
     async def process_resource_ws(self, req: Request, _ws: WebSocket, resource: object, _params: Any) -> None:
         """Check the request of a WebSocket before it is accepted. Raises Problem (400, 401, 403, 429)."""
         if declared := operation_of(resource, "websocket"):
-            self._admit(req, declared, changes_data=True)
+            self.admit(req, declared, changes_data=True)
 
     def admit_connection(self, req: Request) -> None:
         """Check the request that opens a connection outside of Falcon. Raises Problem (400, 401, 403, 429)."""
         check_origin(req, self.origins)
-        self._admit(req, _CONNECTION, changes_data=False)
+        self.admit(req, _CONNECTION, changes_data=False)
 
-    def _admit(self, req: Request, declared: Operation, *, changes_data: bool) -> None:
+    def admit(self, req: Request, declared: Operation, *, changes_data: bool) -> None:
+        """Identify the client, spend a request of its rate limit, and check its scopes.
+
+        Args:
+            req: The request.
+            declared: The operation that the client requests.
+            changes_data: Whether the request may change data.
+
+        Raises:
+            Problem: 400, 401, 403, 415, 417 or 429.
+        """
         if changes_data:
             check_origin(req, self.origins)
         authenticator = self.authenticator

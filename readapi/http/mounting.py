@@ -7,6 +7,7 @@ from typing import Any
 from falcon.asgi import App, Request, Response, WebSocket
 
 from readapi.http.asgi import AsgiApplication, Lifespan
+from readapi.http.immediate import AnswerImmediately
 
 SOCKET_IO_PATH = "/socket.io/"
 """Start of the paths of Socket.IO."""
@@ -18,6 +19,8 @@ class DocumentedApplication(App[Any, Any]):
     document: Mapping[str, Any]
     socket_io: AsgiApplication | None = None
     """Serves the paths below ``/socket.io/``. None if Socket.IO is not installed."""
+    answer_immediately: AnswerImmediately | None = None
+    """Answers requests from memory (see ``readapi.http.immediate``). None if every request goes through Falcon."""
 
 
 class MountedApplication:
@@ -32,6 +35,7 @@ class MountedApplication:
         self._application = application
         self.document = application.document
         """The OpenAPI document, with paths without the prefix."""
+        self.answer_immediately = application.answer_immediately
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Serve a connection."""

@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from reprlib import Repr
 from typing import Annotated, Any, Literal, TypeVar, cast
 
+from falcon.uri import parse_query_string
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -30,6 +32,12 @@ from readapi.http.problems import FieldError, invalid
 
 MAX_VALUES = 100
 """Highest number of values in one list."""
+
+MAX_REMEMBERED = 1_000
+"""Highest number of query strings whose valid parameters are remembered."""
+
+MAX_REMEMBERED_LENGTH = 1_000
+"""Highest number of characters of such a query string."""
 
 YEAR_10_000 = 253_402_300_800
 """The beginning of the year 10000, in epoch seconds."""
@@ -97,10 +105,11 @@ def _with_whole_texts(value: object, validate: Callable[[object], tuple[str, ...
 
     These are the texts of a repeated parameter, and a text with a blank beside a comma.
     """
-    split = _split_list(value)
-    if not isinstance(split, list):
+    if not isinstance(value, str | list):
         return validate(value)
     parts = tuple(dict.fromkeys(validate(value)))
+    if isinstance(value, str) and ", " not in value and " ," not in value:
+        return parts
     wholes: list[str] = []
     for text in [value] if isinstance(value, str) else dict.fromkeys(cast("list[str]", value)):
         if "," in text and (text is not value or ", " in text or " ," in text):
@@ -214,6 +223,18 @@ def parse_parameters(model: type[Model], parameters: Mapping[str, str | list[str
         return model.model_validate(parameters)
     except ValidationError as error:
         raise invalid(field_errors(model, error)) from error
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _remembered(model: type[Model], query_string: str) -> Model:
+    return parse_parameters(model, parse_query_string(query_string, keep_blank=True))
+
+
+def parse_query(model: type[Model], query_string: str) -> Model:
+    """Validate a query string, and remember the result. Raises Problem (400), which is not remembered."""
+    validate = _remembered if len(query_string) <= MAX_REMEMBERED_LENGTH else _remembered.__wrapped__
+    valid: Model = validate(model, query_string)
+    return valid
 
 
 def field_errors(model: type[Parameters], error: ValidationError, root: str = "") -> list[FieldError]:

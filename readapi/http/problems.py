@@ -162,9 +162,14 @@ def handle_errors(
     app.add_error_handler(Problem, _handle_problem)
 
 
+def encode_problem(problem: Problem) -> bytes:
+    """Encode the JSON document of a problem."""
+    return orjson.dumps(problem.document())
+
+
 async def _send(req: Request, resp: Response | None, problem: Problem, ws: WebSocket | None) -> None:
     """Send the problem. Without a response object, the request is a WebSocket, which is refused or closed."""
-    body = orjson.dumps(problem.document())
+    body = encode_problem(problem)
     if resp is None:
         stream = find_socket_stream(req)
         if stream is not None:
@@ -261,11 +266,10 @@ async def _handle_http_error(
 async def _handle_unexpected_error(
     req: Request, resp: Response | None, error: Exception, _params: Any, ws: WebSocket | None = None
 ) -> None:
-    """Log the error in full. The response contains no details of it."""
+    await _send(req, resp, unexpected(req, error), ws)
+
+
+def unexpected(req: Request, error: Exception) -> Problem:
+    """Log an error in full, and create the problem 500 without its details."""
     logger.error("request failed", method=req.method, path=req.path, exc_info=error)
-    await _send(
-        req,
-        resp,
-        Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; its log has the reason"),
-        ws,
-    )
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; its log has the reason")

@@ -100,6 +100,11 @@ class ReadModel(Generic[Queries]):
         if self.stale_seconds() is not None:
             resp.set_header("Warning", STALE_WARNING)
 
+    def freshness_lines(self, live: LiveBuild[Queries]) -> bytes:
+        """Return the header lines that ``set_freshness_headers`` sets."""
+        position = f"{POSITION_HEADER.lower()}: {live.formatted_positions}\r\n"
+        return (position if self.stale_seconds() is None else f"{position}warning: {STALE_WARNING}\r\n").encode()
+
     def stale_seconds(self) -> int | None:
         """Return the seconds since the store last answered, or None while the store is available."""
         age = self._freshness.age() if self._freshness else None

@@ -52,15 +52,17 @@ class RequestMetrics:
         started = getattr(req.context, "started", None)
         if started is None:
             return  # Middleware of the host application refused the request before this middleware ran.
-        seconds = time.perf_counter() - started
-        route = req.uri_template or UNMATCHED
         method = req.method if req.uri_template and req.method in falcon.HTTP_METHODS else "OTHER"
+        self.record(method, req.uri_template or UNMATCHED, resp.status_code, time.perf_counter() - started)
+
+    def record(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Record a request that was answered with a status, and its time in seconds."""
         if not self._unflushed:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        measurements = self._unflushed[method, route, resp.status_code]
+        measurements = self._unflushed[method, route, status]
         measurements.seconds += seconds
         measurements.buckets[bisect_left(BUCKETS, seconds)] += 1
-        if resp.status_code < 400:
+        if status < 400:
             self.recent_seconds[method, route].append(seconds)
 
     async def process_shutdown(self, _scope: Mapping[str, Any], _event: Mapping[str, Any]) -> None:

@@ -1,13 +1,13 @@
 """JSON responses with entity tags (RFC 9110, section 8.8.3), cache headers and pagination."""
 
 import time
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 import falcon
 import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
+from xxhash import xxh3_128_hexdigest
 
 ETAG_LENGTH = 24
 """Number of hexadecimal digits in an entity tag."""
@@ -54,8 +54,12 @@ class Encoded(NamedTuple):
 
 def encode(content: Any) -> Encoded:
     """Encode JSON and derive the entity tag from the body."""
-    body = orjson.dumps(content)
-    return Encoded(body, sha256(body).hexdigest()[:ETAG_LENGTH])
+    return tagged(orjson.dumps(content))
+
+
+def tagged(body: bytes) -> Encoded:
+    """Derive the entity tag from an encoded body."""
+    return Encoded(body, xxh3_128_hexdigest(body)[:ETAG_LENGTH])
 
 
 def send_private(req: Request, resp: Response, content: Any, strong_tag: str | None = None) -> None:
@@ -94,12 +98,22 @@ def send_encoded(
     body, tag = encoded
     resp.set_header("ETag", f'W/"{tag}"')
     resp.set_header("Cache-Control", "private, no-cache" if is_private else "no-cache")
-    known = req.get_header("If-None-Match") if req.method in ("GET", "HEAD") else None
-    if known is not None and (f'"{tag}"' in known or known.strip() == "*"):
+    if req.method in ("GET", "HEAD") and is_known(req, tag):
         resp.status = falcon.HTTP_304
         return
     resp.content_type = falcon.MEDIA_JSON
-    resp.data = b"%b,%b}" % (body[:-1], volatile_member) if volatile_member else body
+    resp.data = with_member(body, volatile_member) if volatile_member else body
+
+
+def is_known(req: Request, tag: str) -> bool:
+    """Return whether the client has the content with this entity tag, as it says in ``If-None-Match``."""
+    known = req.get_header("If-None-Match")
+    return known is not None and (f'"{tag}"' in known or known.strip() == "*")
+
+
+def with_member(body: bytes, member: bytes) -> bytes:
+    """Add an encoded member to an encoded JSON object that is not empty."""
+    return b"%b,%b}" % (body[:-1], member)
 
 
 def performance(req: Request, source: str) -> bytes:

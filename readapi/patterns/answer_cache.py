@@ -100,30 +100,39 @@ class CachedPatternResource(Resource):
         if req.query_string not in self._cache or req.get_header(MIN_POSITION_HEADER) is not None:
             return False
         live = self.read_model.live
-        state = self._state(live, self._clock())
-        answer = self._cache.get(state, req.query_string) if state else None
+        answer = self.cached_answer(req, live, self._clock())
         if answer is None:
             return False
         self.read_model.set_freshness_headers(resp, live)
         send_encoded(req, resp, answer, performance(req, live.queries.source))
         return True
 
-    async def send_and_cache(
-        self, req: Request, resp: Response, answer: Encoded, live: LiveRows[PatternRow], now: float
-    ) -> None:
-        """Send an answer, and cache it if its query string was requested before.
+    def cached_answer(self, req: Request, live: LiveRows[PatternRow], now: float) -> Encoded | None:
+        """Return the cached answer of a build at the time ``now``, in epoch seconds. None if none is valid."""
+        if req.query_string not in self._cache:
+            return None
+        state = self._state(live, now)
+        return self._cache.get(state, req.query_string) if state else None
+
+    def cache_repeated(self, req: Request, answer: Encoded, live: LiveRows[PatternRow], now: float) -> None:
+        """Cache an answer if its query string was requested before.
 
         Call this method before the read model can change, that is without an ``await`` after the query.
 
         Args:
             req: The request.
-            resp: The response.
             answer: The answer.
             live: The build that answered.
             now: Moment of the answer, in epoch seconds.
         """
         if self._cache.note_request(req.query_string) and (state := self._state(live, now)):
             self._cache.put(state, req.query_string, answer)
+
+    async def send_and_cache(
+        self, req: Request, resp: Response, answer: Encoded, live: LiveRows[PatternRow], now: float
+    ) -> None:
+        """Send an answer, and cache it as ``cache_repeated`` does. ``resp`` is the response."""
+        self.cache_repeated(req, answer, live, now)
         await yield_to_cohort()
         send_encoded(req, resp, answer, performance(req, live.queries.source))
 

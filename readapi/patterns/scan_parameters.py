@@ -5,6 +5,7 @@ filtered or sorted are derived from their declarations (``readapi.read_models.fi
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationInfo, create_model, field_validator
@@ -154,11 +155,15 @@ class PatternFilters(AllFilters):
             filters += range_filters(_RSI, *self.rsi_range, "rsi_range", shown_values)
         return tuple(filters) if symbols is None else (Equality("symbol", symbols), *filters)
 
+    @cached_property
+    def named_filters(self) -> tuple[Filter, ...]:
+        """The filters as the client named them."""
+        return self.filters(frozenset(self.symbols) if self.symbols else None)
+
     @property
     def filter_values(self) -> FilterValues:
         """The values in the filters, as the client named them."""
-        named = self.filters(frozenset(self.symbols) if self.symbols else None)
-        return FilterValues(ActivePatterns, named, ALIASES)
+        return FilterValues(ActivePatterns, self.named_filters, ALIASES)
 
 
 class ScanParameters(MomentParameters, PatternFilters):
@@ -193,7 +198,7 @@ class ScanParameters(MomentParameters, PatternFilters):
                 decode_cursor(cursor, order)
         return cursor
 
-    @property
+    @cached_property
     def requested_page(self) -> PageRequest:
         """The requested page."""
         return PageRequest(self.page, self.cursor, self.per_page, _ORDERS[self.sort_by, self.sort_order])
@@ -217,5 +222,7 @@ class ScanParameters(MomentParameters, PatternFilters):
             Problem: 400, the catalogue has no such sector or universe.
             UnavailableError: The catalogue is not loaded yet.
         """
+        if not self.catalogue_names and watched is None and not shown_values:
+            return self.requested_page.query(now, self.named_filters)
         catalogue.check(self.catalogue_names)
         return self.requested_page.query(now, self.filters(self.resolve_symbols(catalogue, watched), shown_values))

@@ -1,6 +1,6 @@
 """Values of filters that no row has: an error for closed sets of values, a hint in an empty answer for open sets."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from heapq import nlargest
@@ -8,8 +8,9 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from projections.columns import RowColumn
-from projections.queries import AnyProjection, Counts, Equality, Filter, Query, RowQueries
+from projections.queries import AnyProjection, Counts, Equality, Filter, Query, ResultRow, RowQueries
 from readapi.http.problems import FieldError, invalid
+from readapi.read_models.rendering import texts_of
 
 MAX_LISTED_VALUES = 30
 """Highest number of known values that a text lists. If there are more, the text gives their number."""
@@ -78,24 +79,18 @@ class FilterValues:
         absent = (f"at present no row has {self._key}={key}" for key in await self._absent_keys(queries, now))
         return "; ".join(islice(chain(unknown, absent), MAX_HINTS)) or None
 
-    @property
-    def ignore_case(self) -> bool:
-        """Whether a filter ignores the case of letters."""
-        return any(column.declared.case for column, _ in self._filters)
-
-    def spellings(self, documents: Iterable[Mapping[str, Any]], members: Mapping[str, str]) -> str | None:
+    def spellings(self, rows: Sequence[ResultRow[Any]], shown: Collection[str]) -> str | None:
         """Tell which values of filters stand for several texts that differ only in case.
 
         Args:
-            documents: The documents of the rows of a page.
-            members: The member of the documents that shows a column, if it has another name than the column.
+            rows: The rows of a page.
+            shown: The columns that the page shows.
         """
         found: dict[tuple[str, str], set[str]] = {}
         for column, values in self._filters:
-            if column.declared.case:
-                texts = {document.get(members.get(column.name, column.name)) for document in documents}
-                for text in texts:
-                    if isinstance(text, str) and (group := column.group(text)) in values:
+            if column.declared.case and column.name in shown:
+                for text in texts_of(rows, column.name):
+                    if (group := column.group(text)) in values:
                         found.setdefault((column.name, group), set()).add(text)
         ambiguous = (
             f"{self._parameter(name)}={group} stands for {' and '.join(sorted(texts))}: the case of letters differs"
@@ -133,6 +128,11 @@ class FilterValues:
 
     def _parameter(self, column: str) -> str:
         return self._parameters.get(column, column)
+
+
+def stand_together(column: RowColumn, texts: Collection[str]) -> bool:
+    """Return whether one value in a filter by the column stands for two of some different texts."""
+    return len(texts) > 1 and len(set(map(column.group, texts))) < len(texts)
 
 
 def _parts(values: Collection[str]) -> frozenset[str]:

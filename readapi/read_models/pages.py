@@ -11,10 +11,11 @@ from typing_extensions import TypedDict
 from projections.queries import MAX_OFFSET, Page, Query, Timeline, TooDeepError
 from projections.versions import Build
 from projections.views import View
+from readapi.http.cohort_scheduling import yield_to_cohort
 from readapi.http.cursors import PageRequest, encode_cursor
 from readapi.http.problems import Problem, invalid
 from readapi.http.read_model import FRESH, ReadModel, Staleness
-from readapi.http.responses import pagination
+from readapi.http.responses import Encoded, tagged
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
 from readapi.read_models.rendering import end_of_second, render_within
@@ -35,9 +36,9 @@ class CacheInfo(TypedDict):
 
 
 @lru_cache(maxsize=100)
-def cache_info(read_model: str, build: Build) -> CacheInfo:
-    """Return the member ``cache_info`` of answers from a build of a read model."""
-    return CacheInfo(read_model=read_model, version=build.version, build=str(build))
+def cache_info(read_model: str, build: Build) -> bytes:
+    """Encode the member ``cache_info`` of answers from a build of a read model."""
+    return orjson.dumps(CacheInfo(read_model=read_model, version=build.version, build=str(build)))
 
 
 class Answer(NamedTuple):
@@ -48,7 +49,8 @@ class Answer(NamedTuple):
     """Moment of the answer, in epoch seconds."""
     source: str
     """Origin of the answer: ``redis``, ``replica`` or ``archive``."""
-    cache_info: CacheInfo
+    cache_info: bytes
+    """``CacheInfo`` as JSON."""
     staleness: Staleness = FRESH
 
     def documents(self, view: View) -> list[dict[str, Any]]:
@@ -69,6 +71,8 @@ class Pages:
 
     moment: float
     """The moment, in epoch seconds."""
+    source: str
+    """Origin of the answers: ``redis``, ``replica`` or ``archive``."""
 
     async def read(self, query: Query) -> Answer:
         """Read a page. Raises Problem (400) if page numbers do not reach the page."""
@@ -80,11 +84,15 @@ class Pages:
         Large rows end a page early: its cursor leads to the others. Raises Problem (400) as ``read``.
         """
         answer = await self.read(query)
+        await self.before_rendering()
         rows, number = render_within(answer.page.rows, view, end_of_second(answer.moment), PAGE_BYTES)
         while number < len(answer.page.rows):
             answer = await self.read(query._replace(limit=number))
             rows, number = render_within(answer.page.rows, view, end_of_second(answer.moment), PAGE_BYTES)
         return EncodedAnswer(answer, rows)
+
+    async def before_rendering(self) -> None:
+        """Let other requests reach the rendering of their rows, if the rows cannot change meanwhile."""
 
     async def following(self, query: Query, first: Answer) -> AsyncIterator[Answer]:
         """Yield the first answer to a query and the answers to all pages behind it."""
@@ -109,6 +117,7 @@ class LivePages(Pages):
         self._read_model = read_model
         self._live = live
         self.moment = moment
+        self.source = live.queries.source
 
     async def read(self, query: Query) -> Answer:
         """Read a page, as in the base class."""
@@ -119,6 +128,14 @@ class LivePages(Pages):
             raise too_deep(CURSOR_ADVICE) from None
         info = cache_info(read_model.name, live.build)
         return Answer(page, self.moment, live.queries.source, info, read_model.staleness())
+
+
+class ImmediatePages(LivePages):
+    """The pages of a live build for an immediate answer, during which no row changes (``readapi.http.immediate``)."""
+
+    async def before_rendering(self) -> None:
+        """Let the other requests of the cohort read their pages."""
+        await yield_to_cohort()
 
 
 class PastPages(Pages):
@@ -146,6 +163,7 @@ class PastPages(Pages):
         now: float,
     ) -> None:
         self._timeline, self.moment = past
+        self.source = history.source
         if self.moment > min(now, history.log_time()):
             name = "as_of" if self._timeline == "recorded" else "as_of_valid"
             clock = "" if self.moment > now else f" of the log, whose time is {history.log_time():.3f} (epoch seconds)"
@@ -170,8 +188,14 @@ def too_deep(advice: str) -> Problem:
     return invalid([{"field": "page", "reason": f"lies beyond the first {MAX_OFFSET:,} rows; {advice}"}])
 
 
-def envelope(member: str, encoded: EncodedAnswer, request: PageRequest, hint: str | None) -> dict[str, Any]:
-    """Return the JSON document of a page.
+_PAGE = (
+    b'{"%b":%b,"pagination":{"page":%b,"per_page":%d,"total":%d,"pages":%d},"next":%b,'
+    b'"cache_info":%b,"stale":%b,"age_seconds":%b%b}'
+)
+
+
+def encode_page(member: str, encoded: EncodedAnswer, request: PageRequest, hint: str | None) -> Encoded:
+    """Encode the JSON document of a page.
 
     Args:
         member: The name of the member with the rows.
@@ -180,13 +204,20 @@ def envelope(member: str, encoded: EncodedAnswer, request: PageRequest, hint: st
         hint: The explanation of an empty page, if there is one.
     """
     answer, page = encoded.answer, encoded.answer.page
-    content = {
-        member: orjson.Fragment(encoded.rows),
-        "pagination": pagination(None if request.cursor else request.number or 1, request.size, page.total),
-        "next": encode_cursor(page.end, request.order) if page.end else None,
-        "cache_info": answer.cache_info,
-        **answer.staleness,
-    }
-    if hint:
-        content["hint"] = hint
-    return content
+    age = answer.staleness["age_seconds"]
+    return tagged(
+        _PAGE
+        % (
+            member.encode(),
+            encoded.rows,
+            b"null" if request.cursor else b"%d" % (request.number or 1),
+            request.size,
+            page.total,
+            -(-page.total // request.size),
+            b'"%b"' % encode_cursor(page.end, request.order).encode() if page.end else b"null",
+            answer.cache_info,
+            b"true" if answer.staleness["stale"] else b"false",
+            b"null" if age is None else b"%d" % age,
+            b',"hint":' + orjson.dumps(hint) if hint else b"",
+        )
+    )

@@ -27,6 +27,17 @@ class EncodedRows:
         """
         raise NotImplementedError
 
+    def texts(self, column: str) -> set[str]:
+        """Return the different texts of the rows in a column."""
+        raise NotImplementedError
+
+
+def texts_of(rows: Sequence[ResultRow[Any]], column: str) -> set[str]:
+    """Return the different texts of rows in a column."""
+    if isinstance(rows, EncodedRows):
+        return rows.texts(column)
+    return {text for result in rows if isinstance(text := getattr(result.row, column), str)}
+
 
 def row_members(projection: AnyProjection) -> Mapping[str, Member]:
     """Return the members that show a row as it is: the key, all columns and the provenance."""

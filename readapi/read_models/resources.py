@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired
 
-import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
@@ -14,14 +13,14 @@ from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.problems import invalid, not_found
 from readapi.http.read_model import ReadModel
-from readapi.http.responses import Pagination, Performance, encode, performance, send_encoded, send_with_etag
+from readapi.http.responses import Pagination, Performance, performance, send_encoded, send_with_etag
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.all_rows import first_batch
 from readapi.read_models.as_of import RowHistory
 from readapi.read_models.downloads import ARROW, CSV, FILE_ENDINGS, NDJSON, download_type, open_encoder, stream
 from readapi.read_models.hints import FilterValues
 from readapi.read_models.page_parameters import PageParameters, page_parameters, unused_in_download
-from readapi.read_models.pages import CacheInfo, LivePages, Pages, PastPages, envelope
+from readapi.read_models.pages import CacheInfo, LivePages, Pages, PastPages, encode_page
 from readapi.read_models.rendering import all_columns, end_of_second
 from readapi.read_models.schemas import document_type, member_types
 
@@ -135,11 +134,10 @@ async def _send_page(
     page = await pages.read_encoded(rows_query, query.view)
     answer = page.answer
     if answer.page.total:
-        hint = values.spellings(orjson.loads(page.rows), {}) if values.ignore_case else None
+        hint = values.spellings(answer.page.rows, query.view.columns)
     else:
         hint = await values.hint(live.queries, pages.moment) if live else None
-    content = envelope("rows", page, query.requested_page, hint)
-    send_encoded(req, resp, encode(content), performance(req, answer.source))
+    send_encoded(req, resp, encode_page("rows", page, query.requested_page, hint), performance(req, answer.source))
 
 
 async def _send_download(

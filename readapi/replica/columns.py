@@ -30,6 +30,9 @@ ROW_OVERHEAD_BYTES = 230
 MAX_VALUES_PER_ROW = 2
 """Values of a dictionary for each row, above which values that no row has any more are removed."""
 
+GROWTH_FRACTION = 8
+"""Full columns grow by 1 / ``GROWTH_FRACTION``. At most an eighth of their memory is therefore unused."""
+
 _INITIAL_CAPACITY = 1_024
 
 _NEXT_CODE_TYPE = {1: np.int16, 2: np.int32}
@@ -85,7 +88,7 @@ class Columns:
     """All rows of a replica in columns.
 
     A slot is a row's index in every column. The slot of a removed row is used again. ``put`` and ``remove`` take
-    amortized constant time: columns grow by half when they are full.
+    amortized constant time: columns grow by an eighth when they are full.
 
     Args:
         projection: The projection of the read model.
@@ -210,7 +213,7 @@ class Columns:
 
     def _take_slot(self, key: str) -> int:
         if not self._free:
-            self._grow(self.capacity * 3 // 2)
+            self._grow(self.capacity + self.capacity // GROWTH_FRACTION)
         slot = self._free.pop()
         self.used_slots = max(self.used_slots, slot + 1)
         self._slots[key] = slot

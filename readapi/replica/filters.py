@@ -17,6 +17,7 @@ from projections.queries import Equality, Query, Range
 from readapi.replica.arrays import Codes, Mask, Slots
 from readapi.replica.columns import Columns
 from readapi.replica.indexes import Indexes
+from readapi.replica.sorted_indexes import NumberIndex
 
 MAX_COMPARED_CODES = 8
 """Highest number of codes that are compared one by one. More codes use a lookup table."""
@@ -40,21 +41,34 @@ class RangeFilter:
         self.number = bounds.column
         self._lowest, self._highest = max(bounds.lowest, LOWEST_NUMBER), bounds.highest
         self.missing_matches = bounds.missing_matches
-        self._missing_end = 0
-        """Rank behind the rows without a number, in the index of the number, if they pass. Set by ``count``."""
-        self.rank_range = (0, 0)
-        """Rank range (start, end) of the rows that pass, in the index of the number. Set by ``count``."""
+        self._rank_range: tuple[int, int] | None = None
+
+    @property
+    def index(self) -> NumberIndex:
+        """The index of the number."""
+        return self._indexes.by_number(self.number)
+
+    @property
+    def rank_range(self) -> tuple[int, int]:
+        """The rank range (start, end) of the rows whose number passes, in the index of the number."""
+        if self._rank_range is None:
+            index = self.index
+            self._rank_range = index.between(self._lowest, self._highest, 0, len(index.slots))
+        return self._rank_range
+
+    @property
+    def _missing_end(self) -> int:
+        """The rank behind the rows without a number, in the index of the number. 0 if they do not pass."""
+        index = self.index
+        return index.between(LOWEST, LOWEST, 0, len(index.slots))[1] if self.missing_matches else 0
 
     def count(self) -> int:
         """Return the number of rows that pass."""
-        self.index = self._indexes.by_number(self.number)
-        start, end = self.rank_range = self.index.between(self._lowest, self._highest, 0, len(self.index.slots))
-        if self.missing_matches:
-            self._missing_end = self.index.between(LOWEST, LOWEST, 0, len(self.index.slots))[1]
-        return end - start + self._missing_end
+        start, end = self.rank_range
+        return end - start + self._missing_end if self.missing_matches else end - start
 
     def rows(self) -> Slots:
-        """Return the rows that pass. Call ``count`` before."""
+        """Return the rows that pass."""
         start, end = self.rank_range
         rows = self.index.slots[start:end]
         return np.concatenate((self.index.slots[: self._missing_end], rows)) if self.missing_matches else rows
@@ -69,7 +83,7 @@ class RangeFilter:
 
     def mark(self, out: Mask) -> Mask:
         """Set each element of ``out`` to whether the row in the slot passes. Undefined without an active row."""
-        marks = self._indexes.quantized(self.number).mark(self._lowest, self._highest, out)
+        marks = self._indexes.quantized(self.number).mark(self._lowest, self._highest, self.rank_range, out)
         if self.missing_matches:
             marks[self.index.slots[: self._missing_end]] = True
         return marks
@@ -101,7 +115,7 @@ class ValueFilter:
     def count(self) -> int:
         """Return the number of rows that pass."""
         self._index = index = self._indexes.by_group(self._column)
-        self.rank_ranges = [index.between(self._lowest, self._highest, *run) for run in index.groups(self._codes)]
+        self.rank_ranges = [index.between(self._lowest, self._highest, *index.group(code)) for code in self._codes]
         return sum([end - start for start, end in self.rank_ranges])
 
     def runs(self) -> list[Slots]:

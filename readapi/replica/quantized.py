@@ -7,6 +7,8 @@ of the bucket that contains the bound are checked exactly, with the sorted index
 Spaces", VLDB 1998).
 """
 
+from bisect import bisect_right
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,10 +37,14 @@ class QuantizedColumn(LazyIndex):
         self._index = index
         self._edges: Numbers = np.zeros(0)
         """Lowest value of each bucket but the first."""
+        self._lowest_values: list[float] = []
+        """The edges as a list, in which Python's bisection is faster than NumPy's."""
+        self._starts: list[int] = []
+        """Bucket -> rank of its first row, and at the end the number of rows."""
         self._buckets: NDArray[np.uint8] = np.zeros(0, np.uint8)
         """Slot -> bucket."""
 
-    def mark(self, lowest: float, highest: float, out: Mask) -> Mask:
+    def mark(self, lowest: float, highest: float, rank_range: tuple[int, int], out: Mask) -> Mask:
         """Mark the rows whose number lies between two bounds, both included.
 
         Takes one vectorized pass over the bytes, and corrects the rows of the two buckets that contain the bounds.
@@ -46,20 +52,24 @@ class QuantizedColumn(LazyIndex):
         Args:
             lowest: The lower bound.
             highest: The upper bound.
+            rank_range: The rank range (start, end) of the rows that pass, in the sorted index.
             out: Receives the marks of as many leading slots as it has elements. The mark of a slot without an active
                 row is undefined.
         """
-        index = self._index.refresh()
-        buckets = self.refresh()._buckets[: len(out)]
-        low, high = index.between(lowest, highest, 0, len(index.slots))
-        lowest_bucket, highest_bucket = self._edges.searchsorted((lowest, highest), "right").tolist()
+        slots, starts = self._index.slots, self.refresh()._starts
+        buckets = self._buckets[: len(out)]
+        low, high = rank_range
+        lowest_bucket = bisect_right(self._lowest_values, lowest)
+        highest_bucket = bisect_right(self._lowest_values, highest)
         if highest_bucket == BUCKETS - 1:
             np.greater_equal(buckets, lowest_bucket, out=out)
         else:
             # One comparison instead of two: the difference of a bucket below the lowest wraps around to a large number.
             np.less_equal(buckets - np.uint8(lowest_bucket), highest_bucket - lowest_bucket, out=out)
-        out[index.slots[self._start_of(lowest_bucket) : low]] = False
-        out[index.slots[high : self._end_of(highest_bucket)]] = False
+        if starts[lowest_bucket] < low:
+            out[slots[starts[lowest_bucket] : low]] = False
+        if high < starts[highest_bucket + 1]:
+            out[slots[high : starts[highest_bucket + 1]]] = False
         return out
 
     @property
@@ -67,21 +77,13 @@ class QuantizedColumn(LazyIndex):
         """The memory of the buckets, in bytes."""
         return self._buckets.nbytes + self._edges.nbytes
 
-    def _start_of(self, bucket: int) -> int:
-        """Return the rank of the first row of a bucket."""
-        return int(self._index.values.searchsorted(self._edges[bucket - 1])) if bucket else 0
-
-    def _end_of(self, bucket: int) -> int:
-        """Return the rank after the last row of a bucket."""
-        values = self._index.values
-        return int(values.searchsorted(self._edges[bucket])) if bucket < BUCKETS - 1 else len(values)
-
     def _rebuild(self) -> int:
         values = self._index.refresh().values
         ranks = np.arange(1, BUCKETS) * len(values) // BUCKETS
         self._edges = values[ranks] if len(values) else np.zeros(BUCKETS - 1)
+        self._lowest_values = self._edges.tolist()
         self._buckets = self._quantize(self._columns.numbers[self._number])
-        return len(values)
+        return self._set_starts()
 
     def _update(self, changed: set[int]) -> int:
         numbers = self._columns.numbers[self._number]
@@ -89,7 +91,12 @@ class QuantizedColumn(LazyIndex):
             return self._rebuild()
         slots = list(changed)
         self._buckets[slots] = self._quantize(numbers[slots])
-        return len(self._index.slots)
+        return self._set_starts()
+
+    def _set_starts(self) -> int:
+        values = self._index.refresh().values
+        self._starts = [0, *values.searchsorted(self._edges).tolist(), len(values)]
+        return len(values)
 
     def _quantize(self, values: Numbers) -> NDArray[np.uint8]:
         return self._edges.searchsorted(values, "right").astype(np.uint8)

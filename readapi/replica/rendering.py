@@ -18,6 +18,12 @@ from readapi.replica.arrays import Slots
 from readapi.replica.columns import Columns, encoded_view
 from readapi.replica.row_codec import RowCodec
 
+MAX_PAGES = 500
+"""Highest number of encoded pages that are remembered until their time spans change."""
+
+MAX_PAGE_BYTES = 16_384
+"""Highest number of bytes of such a page."""
+
 _SPAN_STARTS = [*range(1, 60), *range(60, 3_600, 60), *range(3_600, DAY, 3_600), DAY]
 """Seconds at which the text of a span changes, up to one day. A longer span has no entry in the tables."""
 
@@ -74,6 +80,9 @@ class RowEncoder:
     def __init__(self, view: View, ends: str | None, columns: Columns) -> None:
         self.view = view
         self._columns = columns
+        self._pages: dict[bytes, bytes] = {}
+        """The pages that were encoded for the moment ``_pages_at``, by the slots of their rows."""
+        self._pages_at = 0.0
         self._static = View(**{name: member for name, member in view.members.items() if name not in view.moving})
         names = [orjson.dumps(name) for name in view.moving]
         starts = [(b"," if number or self._static.members else b"") + name + b":" for number, name in enumerate(names)]
@@ -87,8 +96,23 @@ class RowEncoder:
         """Encode the members that do not change with time, up to the value of the first member that does."""
         return orjson.dumps(self._static.render(result, 0.0))[:-1] + self._prefix_end
 
+    def forget_pages(self) -> None:
+        """Forget all encoded pages, because a row has changed."""
+        self._pages.clear()
+
     def encode(self, slots: Slots, now: float) -> bytes:
-        """Encode the documents of the rows in some slots as a JSON array."""
+        """Encode the documents of the rows in some slots as a JSON array. Many scans in a second have the same page."""
+        if now != self._pages_at or len(self._pages) >= MAX_PAGES:
+            self._pages, self._pages_at = {}, now
+        key = slots.tobytes()
+        page = self._pages.get(key)
+        if page is None:
+            page = self._encode(slots, now)
+            if len(page) <= MAX_PAGE_BYTES:
+                self._pages[key] = page
+        return page
+
+    def _encode(self, slots: Slots, now: float) -> bytes:
         columns, step = self._columns, len(self._spans) + 1
         parts = [b""] * (step * len(slots))
         parts[0::step] = map(columns.prefixes.__getitem__, slots.tolist())
@@ -121,6 +145,10 @@ class ReplicaRows(EncodedRows, Sequence[ResultRow[Any]]):
         """Encode the documents as a JSON array, as in the base class."""
         encoder = self._encoder
         return encoder.encode(self._slots, now) if encoder and encoder.view is view else None
+
+    def texts(self, column: str) -> set[str]:
+        """Return the different texts of the rows in a column, as in the base class."""
+        return self._codec.texts(column, self._slots)
 
     def __len__(self) -> int:
         return len(self._slots)

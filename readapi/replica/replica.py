@@ -93,6 +93,8 @@ class Replica:
         if touched:
             self._indexes.touch(touched)
             self._indexes.reset_groups(self._columns.remove_unused_values())
+            if self._encoder:
+                self._encoder.forget_pages()
             self.version += 1
 
     def _result(self, log: str, key: str, document: bytes | None) -> ResultRow[Any] | None:

@@ -116,14 +116,25 @@ def _merge(order: SortedIndex, runs: list[Slots], filters: list[Filter], query: 
     best: list[Slots] = []
     for run in runs:
         if filters:
-            passed = _test_all(run, filters).nonzero()[0]
-            total += len(passed)
-            best.append(run.take(passed[-needed:] if query.descending else passed[:needed]))
+            passes = _test_all(run, filters)
+            total += int(np.count_nonzero(passes))
+            best.append(_first_passing(run, passes, needed, descending=query.descending))
         else:
             total += len(run)
             best.append(run[-needed:] if query.descending else run[:needed])
     _, slots, more = _select(order, best[0] if len(best) == 1 else np.concatenate(best), query)
     return ScanMatches(total, slots, more)
+
+
+def _first_passing(run: Slots, passes: Mask, needed: int, *, descending: bool) -> Slots:
+    """Return the first rows of a run that pass, as many as needed. Looks at the first part of a long run first."""
+    part = needed * 4
+    while True:
+        rows, marks = (run[-part:], passes[-part:]) if descending else (run[:part], passes[:part])
+        hits = marks.nonzero()[0]
+        if len(hits) >= needed or part >= len(run):
+            return rows.take(hits[-needed:] if descending else hits[:needed])
+        part = len(run)
 
 
 def _test_all(run: Slots, filters: list[Filter]) -> Mask:
@@ -140,7 +151,8 @@ def _mark(order: SortedIndex, filters: list[Filter], active: Mask, few: int, que
     marked = np.empty_like(active)
     for each in others:
         mask &= each.mark(marked)
-    mask &= active
+    if len(order.slots) < len(active):
+        mask &= active
     total = int(np.count_nonzero(mask))
     return _select(order, mask.nonzero()[0], query) if total <= few else _walk(order, mask, total, query)
 

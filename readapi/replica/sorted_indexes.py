@@ -4,7 +4,7 @@ Bisection finds the range of rows between two bounds in logarithmic time, withou
 a row is its position in the order: rows are put in order by sorting their ranks, which are small integers.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from math import inf
@@ -72,17 +72,23 @@ class NumberIndex(SortedIndex):
         """Rank -> number."""
         self._groups: NDArray[np.int32] = np.zeros(0, np.int32)
         """Rank -> code of the group. Empty without groups."""
+        self._group_ranges: dict[int, tuple[int, int]] = {}
+        """Code -> rank range of the group, for the groups that were looked up."""
 
-    def groups(self, codes: list[int]) -> list[tuple[int, int]]:
-        """Return the rank range (start, end) of each group."""
-        groups = np.array(codes, np.int32)
-        starts, ends = self._groups.searchsorted(groups), self._groups.searchsorted(groups, "right")
-        return list(zip(starts.tolist(), ends.tolist(), strict=True))
+    def group(self, code: int) -> tuple[int, int]:
+        """Return the rank range (start, end) of a group. It is found once for each state of the index."""
+        found = self._group_ranges.get(code)
+        if found is None:
+            group = np.int32(code)
+            found = int(self._groups.searchsorted(group)), int(self._groups.searchsorted(group, "right"))
+            self._group_ranges[code] = found
+        return found
 
     def between(self, lowest: float, highest: float, start: int, end: int) -> tuple[int, int]:
         """Return the rank range of the numbers between two bounds, both included, within a rank range of one group."""
-        if end - start <= FEW_ROWS and highest == inf:
-            return bisect_left(self.values, lowest, start, end), end
+        if end - start <= FEW_ROWS:
+            low = bisect_left(self.values, lowest, start, end)
+            return low, end if highest == inf else bisect_right(self.values, highest, low, end)
         values = self.values[start:end]
         low = int(values.searchsorted(lowest))
         return start + low, end if highest == inf else start + max(low, int(values.searchsorted(highest, "right")))
@@ -131,6 +137,7 @@ class NumberIndex(SortedIndex):
 
     def _set(self, slots: Slots, values: Numbers, groups: NDArray[np.int32]) -> None:
         self.slots, self.values, self._groups, self._ranks = slots, values, groups, None
+        self._group_ranges = {}
 
     def _codes(self, slots: Slots) -> NDArray[np.int32]:
         return self._columns.codes[self._group][slots].astype(np.int32) if self._group else self._groups
@@ -142,7 +149,7 @@ class NumberIndex(SortedIndex):
     def _new_rank(self, slot: int) -> int:
         """Return the rank at which a row must be inserted."""
         group, number, key = self._sort_key(slot)
-        return self._rank_of(number, key, *(self.groups([group])[0] if self._group else (0, len(self.slots))))
+        return self._rank_of(number, key, *(self.group(group) if self._group else (0, len(self.slots))))
 
     def _rank_of(self, value: float, key: str, start: int, end: int) -> int:
         start, end = self.between(value, value, start, end)

@@ -60,7 +60,15 @@ OVERRIDDEN: dict[type, tuple[type, dict[str, tuple[str, ...]]]] = {
             "_start_asgi_task": ("cycle", "app"),
         },
     ),
-    HttpStream: (HttpToolsProtocol, {"on_message_begin": (), "connection_lost": ("exc",), "shutdown": ()}),
+    HttpStream: (
+        HttpToolsProtocol,
+        {
+            "on_message_begin": (),
+            "_start_asgi_task": ("cycle", "app"),
+            "connection_lost": ("exc",),
+            "shutdown": (),
+        },
+    ),
     WebSocketStream: (
         WebSocketsSansIOProtocol,
         {
