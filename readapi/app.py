@@ -166,7 +166,8 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
     handle_errors(app, runtime.store_errors, runtime.describe_store_error, is_host=host is not None)
     for path, resource in routes.items():
         app.add_route(path.replace("{key}/retry", "{key:parked_key}"), resource)
-    if isinstance(app, DocumentedApplication) and not runtime.compatibility:
+    # An immediate answer passes no middleware: neither the platform's parameters nor the spans of requests.
+    if isinstance(app, DocumentedApplication) and not (runtime.compatibility or runtime.tracing):
         resources = {path: resource for path, resource in routes.items() if isinstance(resource, ScanResource)}
         app.answer_immediately = immediate_routes(resources, guard, request_metrics)
     return app

@@ -76,9 +76,11 @@ def test_one_trace_leads_from_the_producer_to_the_request_for_the_row(
     [traceparent], [change] = pushed["traceparents"], pushed["changes"]
     row = client.get(f"/api/patterns/{change['pattern']['id']}", headers={"traceparent": traceparent})
     assert row.json()["pattern"]["symbol"] == "TRACED"
+    scanned = client.get("/api/patterns/scan?symbols=TRACED", headers={"traceparent": traceparent})
+    assert scanned.json()["pagination"]["total"] == 1
 
-    request = "GET /api/patterns/{pattern_id:path}"
-    spans = wait_for_spans(collector, trace, "record", "push", request)
+    request, scan = "GET /api/patterns/{pattern_id:path}", "GET /api/patterns/scan"
+    spans = wait_for_spans(collector, trace, "record", "push", request, scan)
     [record] = named(spans, "record")
     [fold] = named(spans, "fold", read_model="patterns")
     [commit] = named(spans, "commit", read_model="patterns")
