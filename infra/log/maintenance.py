@@ -125,7 +125,7 @@ class ArchivedHead(NamedTuple):
 
 def mark_archived(log: LogHandle) -> None:
     """Record that the log has an archive. From then on only a comparison with the archive opens the log."""
-    run_on_key_node(log.client, log.keys.meta, lambda node: node.hsetnx(log.keys.meta, "archived", "0"))
+    log.functions.call("mark_archived", [log.keys.meta], [])
 
 
 def keep_archived_head(log: LogHandle, head: ArchivedHead) -> None:

@@ -21,6 +21,7 @@ from infra.archive.leases import LeaseLostError, PostgresLease
 from infra.archive.log_archive import PostgresArchive
 from infra.log.errors import ArchiveUnavailableError, LogDivergedError
 from infra.log.event_log import EventLog
+from infra.log.maintenance import trim
 from infra.postgres.database import Database
 from tests.archiving import acquire_archiver_lease, archive_to_end, archived_log
 from tests.events import new_events, opaque_event
@@ -233,3 +234,16 @@ def test_another_log_with_the_name_of_an_archived_log_is_refused(redis: Redis, d
     other_log.append([opaque_event()])
     with pytest.raises(LogDivergedError, match="is this the right Redis"):
         Archiver(database, other_log, acquire_archiver_lease(database, "market-0"), 10)
+
+
+def test_a_full_server_gets_an_archive_and_is_trimmed(redis: Redis, database: Database) -> None:
+    """Only this frees memory, so that it must not need any. A second archiver begins like the first one."""
+    EventLog(redis, "market-0").append([opaque_event(f"stream-{number}") for number in range(4)])
+    log = archived_log(redis, database)
+    redis.config_set("maxmemory", 1)
+    try:
+        assert archive_to_end(database, log) == 4
+        assert archive_to_end(database, log) == 0
+        assert trim(log, upto=4, surplus=4, oldest=0) == 3
+    finally:
+        redis.config_set("maxmemory", 0)
