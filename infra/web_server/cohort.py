@@ -6,7 +6,11 @@ See ``readapi.http.cohort_scheduling``. No task is needed for this: the coroutin
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
 from readapi.http.immediate import ImmediateAnswer, ImmediateWork
+
+logger = structlog.get_logger()
 
 EndWork = Callable[[ImmediateAnswer | None], None]
 """Receives the result of the work on an answer."""
@@ -35,6 +39,9 @@ class Cohort:
                     work.send(None)
                 except StopIteration as ended:
                     end(ended.value)
+                except Exception as error:
+                    logger.error("immediate answer failed, the application answers", exc_info=error)
+                    end(None)
                 else:
                     waiting.append(request)
             running = waiting
