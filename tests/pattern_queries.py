@@ -97,6 +97,12 @@ FILTERS: tuple[st.SearchStrategy[Filter], ...] = (
 SORT_COLUMNS = ("confidence", "confidence", "detected_at", "symbol", "relative_strength", "relative_volume", None)
 
 
+def without_missing(query: Query) -> Query:
+    """Return a query in which a row without a number passes no filter by bounds."""
+    filters = [each._replace(missing_matches=False) if isinstance(each, Range) else each for each in query.filters]
+    return query._replace(filters=tuple(filters))
+
+
 @st.composite
 def pattern_queries(draw: st.DrawFn) -> Query:
     """Queries with no, one, two or four filters. The number of filters decides how a query is executed."""

@@ -39,7 +39,7 @@ def test_a_failed_delivery_is_repeated_with_growing_waits_and_given_up_in_the_en
     with alerts.alerter(redis_url, back_off):
         alerts.detect("DEAD")
         [end] = wait_for_ends(alerts, 1)
-        assert waiting(alerts) == 0
+        wait_until(lambda: waiting(alerts) == 0, "the delivery leaves the queue behind its end")
     assert isinstance(end, AlertFailed)
     assert (end.attempts, end.status, end.reason) == (4, 500, "the webhook answered 500")
     assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1

@@ -83,6 +83,7 @@ def test_only_one_of_two_processes_has_a_partition_and_the_other_takes_it_over(
         with alerts.alerter(redis_url, owner="second"):
             alerts.detect("AAPL")
             wait_for_ends(alerts, 1)
+            wait_until(lambda: waiting(alerts) == 0, "the first has noted the end")
             # Another owner with a higher epoch is what the first process sees after it was stalled.
             alerts.redis.hset(QueueKeys.of(LOG).state, mapping={"owner": "second", "epoch": 50, "leased_until": 0})
             alerts.detect("MSFT")

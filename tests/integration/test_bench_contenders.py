@@ -32,6 +32,7 @@ from tests.pattern_queries import (
     many_rows,
     pattern_queries,
     pattern_rows,
+    without_missing,
 )
 
 T = TypeVar("T")
@@ -92,8 +93,12 @@ def assert_page(
         assert result == result_rows[result.row.id]
 
 
+benchmark_queries = pattern_queries().map(without_missing)
+"""The benchmark asks for no rows without a number."""
+
+
 @oracle_settings
-@given(few_or_many_rows, st.lists(pattern_queries(), min_size=4, max_size=12))
+@given(few_or_many_rows, st.lists(benchmark_queries, min_size=4, max_size=12))
 def test_a_scan_equals_the_oracle(table: Table, rows: list[PatternRow], queries: list[Query]) -> None:
     patterns = rows_in_upper_case(rows)
     result_rows = table.fill(patterns)
@@ -106,7 +111,7 @@ def test_a_scan_equals_the_oracle(table: Table, rows: list[PatternRow], queries:
 
 
 @oracle_settings
-@given(few_or_many_rows, pattern_queries(), pattern_rows)
+@given(few_or_many_rows, benchmark_queries, pattern_rows)
 def test_a_cursor_continues_at_the_place_of_an_absent_row(
     table: Table, rows: list[PatternRow], query: Query, absent: PatternRow
 ) -> None:

@@ -169,6 +169,17 @@ def check_operations(client: httpx.Client, redis_url: str, dsn: str) -> None:
     assert tickview_json("history", "symbol-S9", **settings)
 
 
+def raise_partitions(client: httpx.Client, redis_url: str, dsn: str) -> None:
+    """Raise the number of partitions, and read patterns of new symbols, which are in all partitions."""
+    raised = tickview_json("partitions", "raise", "7", redis_url=redis_url, postgres_dsn=dsn)
+    assert [log["sealed"] for log in raised["logs"]] == ["4-7"] * 7
+    symbols = [f"NEW{number}" for number in range(24)]
+    headers = post(client, [detection(symbol) for symbol in [*symbols, *SYMBOLS[:4]]])
+    assert "market-6=" in headers["TickView-Min-Position"]
+    response = client.get("/api/patterns/scan", params={"symbols": ",".join(symbols)}, headers=headers)
+    assert response.json()["pagination"]["total"] == len(symbols)
+
+
 def use_library(redis_url: str) -> None:
     """Use the log as the persistence module of the library ``eventsourcing``, with large events."""
     factory = RedisFactory({"TICKVIEW_REDIS_URL": redis_url, "ORIGINATOR_ID_TYPE": "text"})
@@ -204,6 +215,7 @@ def test_every_role_works_on_a_cluster_and_no_command_leaves_its_slot(postgres_1
             replay(client, url, dsn)
             query_redis(url)
             check_operations(client, url, dsn)
+            raise_partitions(client, url, dsn)
         use_library(url)
         for node in cluster.primaries:
             assert node.dbsize() > 0
