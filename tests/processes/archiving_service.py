@@ -34,7 +34,7 @@ def archiving_service(redis_url: str, dsn: str, **settings: Any) -> Iterator[htt
     """Run the roles archive, project, record and serve. Yield a client of the API."""
     with ExitStack() as stack:
         for role in ("archive", "project", "record"):
-            stack.enter_context(running_role(role, redis_url=redis_url, postgres_dsn=dsn, lease_seconds=0.5))
+            stack.enter_context(running_role(role, redis_url=redis_url, postgres_dsn=dsn, lease_seconds=2))
         yield stack.enter_context(api(redis_url, postgres_dsn=dsn, wait_seconds=30, **settings))
 
 
