@@ -96,14 +96,16 @@ class ReadModel(Generic[Queries]):
 
     def set_freshness_headers(self, resp: Response, live: LiveBuild[Queries]) -> None:
         """Set the position of the response, and a warning if the response is stale."""
-        resp.set_header(POSITION_HEADER, live.formatted_positions)
-        if self.stale_seconds() is not None:
-            resp.set_header("Warning", STALE_WARNING)
+        for name, value in self._freshness_headers(live):
+            resp.set_header(name, value)
 
     def freshness_lines(self, live: LiveBuild[Queries]) -> bytes:
-        """Return the header lines that ``set_freshness_headers`` sets."""
-        position = f"{POSITION_HEADER.lower()}: {live.formatted_positions}\r\n"
-        return (position if self.stale_seconds() is None else f"{position}warning: {STALE_WARNING}\r\n").encode()
+        """Return the same headers as lines of a response."""
+        return "".join([f"{name.lower()}: {value}\r\n" for name, value in self._freshness_headers(live)]).encode()
+
+    def _freshness_headers(self, live: LiveBuild[Queries]) -> list[tuple[str, str]]:
+        position = (POSITION_HEADER, live.formatted_positions)
+        return [position] if self.stale_seconds() is None else [position, ("Warning", STALE_WARNING)]
 
     def stale_seconds(self) -> int | None:
         """Return the seconds since the store last answered, or None while the store is available."""

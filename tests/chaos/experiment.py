@@ -2,11 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from threading import Event
 from typing import Any
 
 import httpx
@@ -21,6 +18,7 @@ from tests.chaos.sampling import sampling
 from tests.chaos.sent import Sent
 from tests.chaos.single_server import single_server
 from tests.chaos.system import StartServers, System, running_system, suspended
+from tests.threads import running_threads
 
 STALL_SECONDS = 13.0
 """Seconds for which a role is suspended once in every run."""
@@ -116,20 +114,6 @@ def cause_faults(
         description = choose(chance)(chance)
         faults.append(f"{began:.1f}-{time.time():.1f} {description}")
         time.sleep(chance.uniform(0.2, 2))
-
-
-@contextmanager
-def running_threads(loops: Sequence[Callable[[Event], None]]) -> Iterator[None]:
-    """Run each loop in a thread until the context ends. A loop ends when its event is set."""
-    stop = Event()
-    with ThreadPoolExecutor(len(loops)) as threads:
-        running = [threads.submit(loop, stop) for loop in loops]
-        try:
-            yield
-        finally:
-            stop.set()
-        for loop in running:
-            loop.result()
 
 
 def stall(system: System, role: str) -> None:

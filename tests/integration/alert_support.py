@@ -34,6 +34,7 @@ from projections.registry import READ_MODELS
 from tests.events import new_events, pattern_detected
 from tests.logs import open_directory
 from tests.processes.roles import wait_until
+from tests.threads import running_threads
 
 LOG = "market-0"
 OPERATOR = Stamp("operator root", 2.0)
@@ -140,16 +141,10 @@ class Alerts:
     @contextmanager
     def worker(self) -> Iterator[None]:
         """Fold the read models from which the alerter reads."""
-        stop = Event()
         projections = {name: READ_MODELS[name] for name in FOLDED}
         worker = Worker(self.redis, "worker", projections, self.logs(), WorkerOptions(lease_seconds=1, batch_size=100))
-        thread = Thread(target=worker.run, args=(stop,))
-        thread.start()
-        try:
+        with running_threads([worker.run]):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
     @contextmanager
     def alerter(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
 from time import time
 
 import pytest
@@ -24,6 +23,7 @@ from tests.integration.archive_support import detections
 from tests.integration.build_support import begin_first_builds, fold_builds
 from tests.processes.roles import wait_until
 from tests.row_history import PATTERNS, history_lease, query_history
+from tests.threads import running_threads
 
 LOG = "market-0"
 HISTORIES = (ActivePatterns(), Backtests())
@@ -46,15 +46,9 @@ def running_worker(
     database: Database, redis: Redis, log: EventLog, retention: Retention = KEEP_A_DAY
 ) -> Iterator[None]:
     """Run the archive worker of a log in a thread."""
-    stop = Event()
     archive_worker = ArchiveWorker(database, redis, log, "worker", ArchiveOptions(5, 50, retention, HISTORIES))
-    thread = Thread(target=archive_worker.run, args=(stop,))
-    thread.start()
-    try:
+    with running_threads([archive_worker.run]):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def segment_state(database: Database, name: str, log: str = LOG) -> tuple[int, str | None, bool]:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import httpx
@@ -34,6 +34,7 @@ from tests.processes.roles import (
     tickview_json,
     wait_until,
 )
+from tests.threads import running_threads
 
 OLD = [f"OLD{number}" for number in range(6)]
 """Symbols that are detected from the beginning, again and again."""
@@ -96,14 +97,8 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        stop = Event()
-        thread = Thread(target=self.run, args=(stop,))
-        thread.start()
-        try:
+        with running_threads([self.run]):
             yield
-        finally:
-            stop.set()
-            thread.join()
         assert self.failures == []
 
     def wait_for_rounds(self, number: int) -> None:
@@ -167,8 +162,9 @@ def test_a_killed_raise_under_load_is_finished_and_a_replay_across_it_differs_in
             lambda: client.get("/api/patterns/scan", params=every).json()["pagination"]["total"] == expected,
             "the scan has every pattern of all partitions",
         )
+        moment = time.time()
         wait_until_archived(client)
-        past = client.get("/api/patterns/scan", params={**every, "as_of": time.time() - 1})
+        past = client.get("/api/patterns/scan", params={**every, "as_of": moment})
         assert past.json()["pagination"]["total"] == expected, past.text
         new = last[0].removeprefix("symbol-")
         [shown] = client.get("/api/patterns/scan", params={"symbols": new}).json()["patterns"][:1]
