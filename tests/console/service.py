@@ -34,9 +34,10 @@ class ConsoleService(NamedTuple):
 
     def publish(self, *messages: Mapping[str, Any]) -> None:
         """Announce patterns over pub/sub, as the platform does."""
-        with connect(self.redis_url) as redis:
+        with connect(self.redis_url) as redis, redis.pipeline(transaction=False) as pipeline:
             for message in messages:
-                assert redis.publish(PATTERNS, orjson.dumps(message))
+                pipeline.publish(PATTERNS, orjson.dumps(message))
+            assert all(pipeline.execute())
 
     def post(self, *messages: Mapping[str, Any]) -> None:
         """Record messages over HTTP."""
