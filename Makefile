@@ -109,7 +109,7 @@ servers:  ## Redis 7.0 beside the embedded Valkey 9, and jq for the runbooks; Pg
 	@(PATH="$$PATH:/usr/sbin"; command -v pgbouncer >/dev/null) || apt-get install -y -qq pgbouncer >/dev/null || true
 	@(PATH="$$PATH:/usr/sbin"; command -v nginx >/dev/null) || apt-get install -y -qq --no-install-recommends nginx-light >/dev/null || true
 	@command -v jq >/dev/null || apt-get install -y -qq jq >/dev/null
-	@command -v chromium >/dev/null || apt-get install -y -qq chromium >/dev/null || true
+	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || apt-get install -y -qq chromium-headless-shell >/dev/null || true
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -21,9 +21,10 @@ addEventListener("securitypolicyviolation", (event) =>
 # The browser must end with its module: while it runs, the thread has an event loop, and other tests start their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
+    # The shell has no window system, and takes a quarter less processor time.
+    program = shutil.which("chromium-headless-shell") or shutil.which("chromium")
     if program is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
+        pytest.skip("Chromium is not installed: apt-get install chromium-headless-shell")
     expect.set_options(timeout=TIMEOUT_SECONDS * 1_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-lcd-text"])
