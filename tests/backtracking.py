@@ -53,7 +53,7 @@ class StepCounter:
         if kind in (constants.LITERAL, constants.NOT_LITERAL, constants.IN, constants.ANY):
             return at < len(self._text) and self._accepts(kind, value, self._text[at]) and proceed(at + 1)
         if kind is constants.BRANCH:
-            return any(self._match(list(branch), at, proceed) for branch in value[1])
+            return self._match_any(value[1], at, proceed)
         if kind is constants.SUBPATTERN:
             return self._match(list(value[3]), at, proceed)
         if kind is constants.MAX_REPEAT:
@@ -66,6 +66,14 @@ class StepCounter:
         if kind is constants.AT:
             return (at == 0 if value is constants.AT_BEGINNING else at == len(self._text)) and proceed(at)
         raise NotImplementedError(f"{kind} is not covered")
+
+    def _match_any(self, branches: Sequence[Any], at: int, then: Continuation) -> bool:
+        """Match the first of the branches that lets the rest match."""
+        # Not by ``any`` of a generator, which calls Python from C: since Python 3.12, such calls nest less deeply.
+        for branch in branches:  # noqa: SIM110
+            if self._match(list(branch), at, then):
+                return True
+        return False
 
     def _repeat(self, nodes: Sequence[Any], lowest: int, highest: int, at: int, then: Continuation) -> bool:
         """Match nodes as often as possible, then less often."""
