@@ -255,7 +255,8 @@ def new_database(server_dsn: str, template: str = "template1") -> Iterator[str]:
     """Create a database on a server as a copy of ``template``. Yield its DSN and drop it at the end."""
     name = f"test_{token_hex(6)}"
     with psycopg.connect(server_dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # Without a log of each copied page, and with the caches of the template, this takes half the processor time.
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         try:
             yield server_dsn.replace("/postgres?", f"/{name}?")
         finally:
