@@ -38,7 +38,7 @@ UNKNOWN_TIER = "unknown"
 class Event(BaseModel):
     """An immutable fact, as its producer announced it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     class_version: ClassVar[int] = 1
 

@@ -28,7 +28,7 @@ from readapi.compatibility.tickstock.middleware import TickstockMiddleware
 from readapi.console.resources import console_routes
 from readapi.http.asgi import Lifespan
 from readapi.http.mounting import DocumentedApplication
-from readapi.http.openapi import DocumentResource, Section, document
+from readapi.http.openapi import DocumentResource, Section
 from readapi.http.problems import Application, handle_errors
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
@@ -145,13 +145,12 @@ def create_app(ports: Ports, hub: Hub, guard: Guard, runtime: Runtime, host: App
         Section("Service", "Health, performance, metrics, and this document.", service),
     )
     routes = {path: resource for section in sections for path, resource in section.routes.items()}
-    described = document(sections, guarded=guard.authenticator is not None)
-    openapi.show(described)
+    openapi.describe(sections, guarded=guard.authenticator is not None)
     routes |= console_routes(has_own_root=host is None)
     access_rules(routes)
     app = host or DocumentedApplication(media_type=falcon.MEDIA_JSON)
     if isinstance(app, DocumentedApplication):
-        app.document = described
+        app.openapi = openapi
         # The server ignores messages of WebSocket clients, so that Falcon need not queue them for the responder.
         app.ws_options.max_receive_queue = 0
     app.router_options.converters["parked_key"] = ParkedKeyConverter

@@ -1,4 +1,4 @@
-"""The ``tickview`` command: its entry point and the table of its commands."""
+"""The ``tickview`` command: its entry point, and the import of the one command that it runs."""
 
 import sys
 from importlib import import_module
@@ -6,46 +6,13 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from eventsourcing.persistence import PersistenceError
-from pydantic import ValidationError
-from redis.exceptions import RedisError
-from rich.markup import escape
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from domain.errors import TickViewError
+from infra.cli.commands import COMMANDS
 from infra.cli.output import escape_unencodable
 from infra.processes.lifeline import stop_with_supervisor
-from infra.processes.logs import configure_logs
+from infra.processes.memory import permanent_objects
 from infra.processes.python import ignore_working_directory
-from infra.processes.terminal import TerminalConsole
-
-COMMANDS = {
-    "up": "infra.cli.up:up",
-    "record": "infra.cli.roles:record",
-    "project": "infra.cli.roles:project",
-    "archive": "infra.cli.archive:archive",
-    "alert": "infra.cli.alert:alert",
-    "serve": "infra.cli.roles:serve",
-    "publish": "infra.cli.publish:publish",
-    "status": "infra.cli.status:status",
-    "query": "infra.cli.query:query",
-    "projections": "infra.cli.status:projections",
-    "replay": "infra.cli.replay:replay",
-    "rollback": "infra.cli.replay:rollback",
-    "partitions": "infra.cli.partitions:app",
-    "history": "infra.cli.history:history",
-    "catalogue": "infra.cli.catalogue:app",
-    "workspaces": "infra.cli.workspaces:app",
-    "users": "infra.cli.users:app",
-    "demo": "infra.cli.demo:demo",
-    "dead-letters": "infra.cli.dead_letters:app",
-    "config": "infra.cli.config:config",
-    "new": "infra.cli.new:app",
-    "token": "infra.cli.token:app",
-    "audit": "infra.cli.audit:app",
-    "bench": "infra.cli.bench:app",
-}
-"""Name of a command or of a group of commands -> module and attribute."""
 
 
 class LazyCommands(TyperGroup):
@@ -57,20 +24,31 @@ class LazyCommands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import a command and return it; None if there is no command of this name."""
+        """Return the name and the summary of a command; None if there is no command of this name."""
         del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        function_or_group = getattr(import_module(module), name)
-        if isinstance(function_or_group, typer.Typer):
-            command = typer.main.get_command(function_or_group)
-        else:
-            single = typer.Typer(add_completion=False)
-            single.command()(function_or_group)
-            command = typer.main.get_command(single)
-        command.name = cmd_name
-        return command
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name].summary) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments begin with, and import it."""
+        name, command, others = super().resolve_command(ctx, args)
+        return name, load_command(name) if name else None, others
+
+
+def load_command(name: str) -> Any:
+    """Import a command, and configure the logs of its process. A role configures them again with its own level."""
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    with permanent_objects():
+        logs = import_module("infra.processes.logs")
+        function_or_group = getattr(import_module(module), attribute)
+    logs.configure_logs("error", "tickview")
+    if isinstance(function_or_group, typer.Typer):
+        command = typer.main.get_command(function_or_group)
+    else:
+        single = typer.Typer(add_completion=False)
+        single.command()(function_or_group)
+        command = typer.main.get_command(single)
+    command.name = name
+    return command
 
 
 app = typer.Typer(
@@ -101,25 +79,12 @@ def main() -> None:
     ignore_working_directory()
     escape_unencodable()
     stop_with_supervisor()
-    configure_logs("error", "tickview")
     try:
         app()
-    except ValidationError as error:
-        # Imported here, because the import takes longer than the start of most commands.
-        from infra.cli.settings_page import validation_problems
+    except Exception as error:
+        # Imported here, because the libraries whose errors it knows take longer than the start of some commands.
+        from infra.cli.error_output import print_error
 
-        for problem in validation_problems(error):
-            _print_error(problem)
-    except TickViewError as error:
-        _print_error(str(error))
-    except RedisError as error:
-        _print_error(f"Redis: {error}")
-    except PersistenceError as error:
-        _print_error(" ".join(str(error).split()))
-    else:
-        return
-    sys.exit(1)
-
-
-def _print_error(message: str) -> None:
-    TerminalConsole(stderr=True).print(f"[bold red]tickview:[/] {escape(message)}", highlight=False, soft_wrap=True)
+        if not print_error(error):
+            raise
+        sys.exit(1)

@@ -3,7 +3,6 @@
 The API is built before the fork, so that the processes share its memory, and a replaced process starts at once.
 """
 
-import gc
 import os
 import socket
 import tempfile
@@ -15,6 +14,7 @@ import structlog
 from infra.access.open_guard import check_exposure
 from infra.processes.errors import StartupError
 from infra.processes.logs import LIBRARY_LOGS, configure_logs
+from infra.processes.memory import permanent_objects
 from infra.read_models.row_queries import RedisRowQueries
 from infra.serving.service import METRICS_FOLDER_VARIABLE, OpenStoredQueries, open_service
 from infra.settings import Settings
@@ -41,17 +41,16 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
     listener = _listen(settings)
     metrics = _create_folder("metrics")
     os.environ[METRICS_FOLDER_VARIABLE] = metrics
-    # Imported here, because prometheus_client reads the folder when it is imported.
-    from infra.serving.app import build_app
-    from infra.serving.metric_files import retire_process
-    from infra.serving.socket_io import is_installed
-
     sessions = _create_folder("sessions")
-    application = build_app(service, session_folder=Path(sessions))
+    with permanent_objects():
+        # Imported here, because prometheus_client reads the folder when it is imported.
+        from infra.serving.app import build_app
+        from infra.serving.metric_files import retire_process
+        from infra.serving.socket_io import is_installed
+
+        application = build_app(service, session_folder=Path(sessions))
     # This process answers no request. Its values, all zero, would be shown beside those of the API processes.
     retire_process(Path(metrics), os.getpid())
-    # The garbage collector writes to the objects that it visits. Without the freeze, the processes would copy them.
-    gc.freeze()
 
     def retire(process: int) -> None:
         """Merge the metrics of a process that has ended. A failure costs its metrics, and must not end the server."""

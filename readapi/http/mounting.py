@@ -8,6 +8,7 @@ from falcon.asgi import App, Request, Response, WebSocket
 
 from readapi.http.asgi import AsgiApplication, Lifespan
 from readapi.http.immediate import AnswerImmediately
+from readapi.http.openapi import DocumentResource
 
 SOCKET_IO_PATH = "/socket.io/"
 """Start of the paths of Socket.IO."""
@@ -16,7 +17,7 @@ SOCKET_IO_PATH = "/socket.io/"
 class DocumentedApplication(App[Any, Any]):
     """A Falcon application with its OpenAPI document."""
 
-    document: Mapping[str, Any]
+    openapi: DocumentResource
     socket_io: AsgiApplication | None = None
     """Serves the paths below ``/socket.io/``. None if Socket.IO is not installed."""
     answer_immediately: AnswerImmediately | None = None
@@ -33,9 +34,12 @@ class MountedApplication:
     def __init__(self, application: App[Any, Any]) -> None:
         assert isinstance(application, DocumentedApplication)
         self._application = application
-        self.document = application.document
-        """The OpenAPI document, with paths without the prefix."""
         self.answer_immediately = application.answer_immediately
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The OpenAPI document, with paths without the prefix."""
+        return self._application.openapi.document
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Serve a connection."""

@@ -1,7 +1,9 @@
 """``/openapi.json``: the OpenAPI 3.1 document, made from the declarations of the operations."""
 
+import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple
 
@@ -284,15 +286,24 @@ def _response(declared: Operation, status: int, body: Any, schemas: Mapping[int,
 
 
 class DocumentResource(Resource):
-    """The OpenAPI document."""
+    """The OpenAPI document. The first request makes it, because most processes are never asked for it."""
 
     def __init__(self) -> None:
-        self._document = b"{}"
+        self._make: Callable[[], dict[str, Any]] = dict
 
-    def show(self, described: Mapping[str, Any]) -> None:
-        """Show a document, which also describes this resource."""
+    def describe(self, sections: Sequence[Section], *, guarded: bool) -> None:
+        """Set the parts of the API to describe. This resource belongs to one of them."""
+        self._make = lambda: document(sections, guarded=guarded)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The document."""
+        return self._make()
+
+    @cached_property
+    def _encoded(self) -> bytes:
         # Docstrings mark code with two backticks as Sphinx does. OpenAPI descriptions are Markdown.
-        self._document = orjson.dumps(described).replace(b"``", b"`")
+        return orjson.dumps(self.document).replace(b"``", b"`")
 
     @operation(
         "Show the OpenAPI document.", scope="read", responses={200: dict[str, Any]}, example={"openapi": "3.1.0"}
@@ -300,4 +311,6 @@ class DocumentResource(Resource):
     async def on_get(self, req: Request, resp: Response, _query: Parameters) -> None:
         """Send the OpenAPI 3.1 document. Its server URL is the prefix under which the application is mounted."""
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = b'{"servers":%b,%b' % (orjson.dumps([{"url": req.root_path or "/"}]), self._document[1:])
+        # In a thread, because the document takes longer to make than other requests should wait.
+        encoded = await asyncio.to_thread(lambda: self._encoded)
+        resp.data = b'{"servers":%b,%b' % (orjson.dumps([{"url": req.root_path or "/"}]), encoded[1:])

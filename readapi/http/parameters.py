@@ -19,15 +19,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     ValidationError,
     WithJsonSchema,
     WrapValidator,
     create_model,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import CoreSchema, ErrorDetails
 
 from domain.symbols import SYMBOL_PATTERN, SYMBOL_RULE
+from readapi.http.attribute_docstrings import attribute_docstrings
 from readapi.http.problems import FieldError, invalid
 
 MAX_VALUES = 100
@@ -59,7 +61,18 @@ _short_repr.maxstring = 48
 class Parameters(BaseModel):
     """Base class for parameters and bodies, and the parameters of an operation without parameters."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # A process validates the parameters of few operations: their validators are built by the first request.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the JSON schema, with the docstrings of the attributes as descriptions."""
+        described = handler(schema)
+        properties = handler.resolve_ref_schema(described).get("properties", {})
+        for name, docstring in attribute_docstrings(cls).items():
+            if name in cls.model_fields:
+                properties[cls.model_fields[name].alias or name].setdefault("description", docstring)
+        return described
 
 
 ParametersType = TypeVar("ParametersType", bound=Parameters)
@@ -75,9 +88,7 @@ def derive_parameters(
         name: The name of the new model.
         fields: The name of each further parameter with its type and its default or ``Field``.
     """
-    # The descriptions stand in the fields. Without the option, pydantic would parse whole modules to find docstrings.
-    options = {"use_attribute_docstrings": False}
-    model: type[ParametersType] = create_model(name, __base__=base, __cls_kwargs__=options, **cast("Any", fields))
+    model: type[ParametersType] = create_model(name, __base__=base, **cast("Any", fields))
     return model
 
 

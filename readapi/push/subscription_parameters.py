@@ -5,6 +5,7 @@ topics may have parameters with equal names and different types.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Set
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
@@ -137,15 +138,21 @@ class TopicsParameters:
 
 def _described(models: Mapping[str, type[TopicParameters]]) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Yield the parameters of all topics with their types in OpenAPI. Their values are validated for each topic."""
-    schemas = {topic: model.model_json_schema()["properties"] for topic, model in models.items()}
-    names = dict.fromkeys(name for properties in schemas.values() for name in properties)
-    for name in names:
-        if name in SubscriptionParameters.model_fields:
-            continue
+
+    @cache
+    def schemas() -> dict[str, dict[str, Any]]:
+        return {topic: model.model_json_schema()["properties"] for topic, model in models.items()}
+
+    def describe(name: str, schema: dict[str, Any]) -> None:
+        """Add the schema of a parameter, which only the OpenAPI document needs."""
         variants = {
-            topic: optional_schema(properties[name]) for topic, properties in schemas.items() if name in properties
+            topic: optional_schema(properties[name]) for topic, properties in schemas().items() if name in properties
         }
-        yield name, (Any, Field(default=None, json_schema_extra=_merged(variants)))
+        schema.update(_merged(variants))
+
+    for name in dict.fromkeys(name for model in models.values() for name in model.model_fields):
+        if name not in SubscriptionParameters.model_fields:
+            yield name, (Any, Field(default=None, json_schema_extra=partial(describe, name)))
 
 
 def _merged(variants: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

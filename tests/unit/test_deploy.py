@@ -12,7 +12,7 @@ import promql_parser
 import pytest
 import yaml
 
-from infra.cli import COMMANDS
+from infra.cli.commands import COMMANDS
 from infra.cli.up import ROLES
 from infra.settings import Settings
 from infra.settings.settings import variable

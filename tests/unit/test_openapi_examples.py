@@ -26,7 +26,7 @@ class Example(NamedTuple):
 def document() -> Mapping[str, Any]:
     app = build_app(prepare_service(Settings(redis_url="redis://127.0.0.1:1")))
     assert isinstance(app, DocumentedApplication)
-    return app.document
+    return app.openapi.document
 
 
 @pytest.fixture(scope="module")
