@@ -4,9 +4,7 @@ from typing import TYPE_CHECKING
 
 from infra.access.tokens import PREFIX, identify_token, parse_tokens
 from infra.access.watched_file import WatchedFile
-from infra.processes.errors import StartupError
 from infra.settings import Settings
-from readapi.access.client_address import parse_address
 from readapi.access.guard import DEVELOPER, Guard
 from readapi.access.rate_limits import RateLimits
 from readapi.http.identities import Identity
@@ -60,22 +58,3 @@ def open_guard(settings: Settings) -> Guard:
         return Guard(origins=settings.cors_origins, trusted_proxies=settings.trusted_proxies, default_user=user)
     rates = RateLimits(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
     return Guard(TokenAuthenticator(settings), settings.cors_origins, rates, settings.trusted_proxies)
-
-
-def check_exposure(settings: Settings) -> None:
-    """Check that an API without authentication listens on a loopback address only.
-
-    Raises:
-        StartupError: The API would serve other machines without authentication.
-    """
-    if not settings.authenticates and not _is_loopback(settings.host):
-        raise StartupError(
-            f"TICKVIEW_HOST={settings.host} can be reached from other machines, but no authentication is configured. "
-            "Set TICKVIEW_TOKENS_FILE (see `tickview token create --help`) or TICKVIEW_JWT_ISSUER, "
-            "or listen on 127.0.0.1."
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    address = parse_address(host)
-    return host.lower() == "localhost" or (address is not None and address.is_loopback)

@@ -30,7 +30,7 @@ class LazyCommands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the arguments begin with, and import it."""
-        name, command, others = super().resolve_command(ctx, args)
+        name, _, others = super().resolve_command(ctx, args)
         return name, load_command(name) if name else None, others
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 import infra.demo
-from infra.access.open_guard import check_exposure
+from infra.access.exposure import check_exposure
 from infra.embedded import Servers, hold_data_folder, publish_servers, start_servers
 from infra.embedded.tcp_ports import find_free_port
 from infra.plugins import configure

@@ -17,7 +17,7 @@ RECENT_ROWS = 2_000
 """Approximate number of past row changes of each log that a listener receives when it starts with a build."""
 
 RECENT_ENTRIES_AT_ONCE = 20
-"""Number of stream entries that one command reads while past commits are loaded."""
+"""Highest number of stream entries that one command reads while past commits are loaded."""
 
 Rows = list[tuple[str, bytes | None]]
 """Changed rows: key, and document or None if the row was removed."""
@@ -126,14 +126,18 @@ class ChangesCursor:
     async def _recent_entries(self, client: AsyncRedisClient, log: str) -> list[Entry]:
         """Read the last entries up to the cursor, oldest first. Only the id of the first entry is of use."""
         entries: list[Entry] = []
+        rows, count = 0, 1
         until = _entry_id(self.last_commits[log])
-        while sum(len(entry.rows) for entry in entries) < RECENT_ROWS:
-            reply: Any = await client.xrevrange(self.keys[log].changes, until, count=RECENT_ENTRIES_AT_ONCE)
+        while rows < RECENT_ROWS:
+            reply: Any = await client.xrevrange(self.keys[log].changes, until, count=count)
             page = [parse_entry(*stored) for stored in reply]
             entries += page
-            if len(page) < RECENT_ENTRIES_AT_ONCE:
+            if len(page) < count:
                 break
             until = f"({_entry_id(entries[-1].id)}"
+            rows += sum(len(entry.rows) for entry in page)
+            # The entries of a replay have a thousand rows. Many at once would take tens of megabytes.
+            count = min(2 * count, RECENT_ENTRIES_AT_ONCE)
         if not entries or entries[-1].number == 1:
             entries.append(Entry(CommitId(0) if entries else self.last_commits[log], 0, None, []))
         return entries[::-1]

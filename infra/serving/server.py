@@ -11,7 +11,7 @@ from shutil import rmtree
 
 import structlog
 
-from infra.access.open_guard import check_exposure
+from infra.access.exposure import check_exposure
 from infra.processes.errors import StartupError
 from infra.processes.logs import LIBRARY_LOGS, configure_logs
 from infra.processes.memory import permanent_objects

@@ -7,8 +7,10 @@ request, and only as far as trusted proxies wrote them (RFC 7239, section 8.1).
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TYPE_CHECKING
 
-from falcon.asgi import Request
+if TYPE_CHECKING:
+    from falcon.asgi import Request
 
 Address = IPv4Address | IPv6Address
 Networks = Sequence[IPv4Network | IPv6Network]
@@ -20,7 +22,7 @@ FORWARDING_HEADERS = frozenset(
 """Headers that show that a proxy has sent a request."""
 
 
-def client_address(req: Request, trusted: Networks) -> Address | None:
+def client_address(req: "Request", trusted: Networks) -> Address | None:
     """Return the address of the client.
 
     Args:
@@ -45,7 +47,7 @@ def client_address(req: Request, trusted: Networks) -> Address | None:
     return addresses.pop() if len(addresses) == 1 else None
 
 
-def _split(req: Request, header: str) -> list[str]:
+def _split(req: "Request", header: str) -> list[str]:
     return [part.strip() for part in (req.get_header(header) or "").split(",") if part.strip()]
 
 

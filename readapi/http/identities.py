@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple, Protocol, get_args
-
-from falcon.asgi import Request
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
 from domain.origins import Sender
+
+if TYPE_CHECKING:
+    from falcon.asgi import Request
 
 Scope = Literal["read", "write", "produce", "operate"]
 """``read``: query data. ``write``: change the user's own lists. ``produce``: record events. ``operate``: administer."""
@@ -48,13 +49,13 @@ class Authenticator(Protocol):
         ...
 
 
-def identity_of(req: Request) -> Identity:
+def identity_of(req: "Request") -> Identity:
     """Return the identity of the client. It is ``ANONYMOUS`` only in operations that need no scope."""
     identity: Identity = req.context.identity
     return identity
 
 
-def is_admitted(req: Request) -> Callable[[], bool]:
+def is_admitted(req: "Request") -> Callable[[], bool]:
     """Return a function that says whether the token of a long-lived connection is still valid."""
     admitted: Callable[[], bool] | None = getattr(req.context, "is_admitted", None)
     return admitted or (lambda: True)

@@ -14,13 +14,7 @@ from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.read_model import ReadModel
 from readapi.http.responses import send
-from readapi.operations.health_checks import (
-    check_service,
-    has_replica,
-    last_known_health,
-    read_model_health,
-    replica_health,
-)
+from readapi.operations.health_checks import last_known_health, read_model_health
 from readapi.operations.health_documents import (
     DiscoveryHealth,
     HealthStatus,
@@ -31,6 +25,7 @@ from readapi.operations.health_documents import (
     ServiceHealth,
     ServiceStatus,
 )
+from readapi.operations.service_checks import check_service, has_replica, replica_health
 from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import Operations
 from readapi.ports.read_models import LiveRows

@@ -1,11 +1,9 @@
 """Health checks: the rules by which a component, and thus the service, is healthy, degraded or unhealthy."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from projections.queries import RowQueries
-from readapi.http.read_model import ReadModel
 from readapi.operations.health_documents import (
     ArchivedLogHealth,
     ArchiveHealth,
@@ -14,7 +12,6 @@ from readapi.operations.health_documents import (
     HealthStatus,
     IntakeHealth,
     ReadModelHealth,
-    ReplicaHealth,
     RoleHealth,
     ServerHealth,
     ServiceHealth,
@@ -23,7 +20,6 @@ from readapi.operations.health_documents import (
 )
 from readapi.operations.read_model_documents import lag_events, lag_seconds, parked_keys
 from readapi.ports.archive import ArchiveStatus
-from readapi.ports.errors import UnavailableError
 from readapi.ports.operations import (
     ROLES,
     WAYS,
@@ -31,12 +27,10 @@ from readapi.ports.operations import (
     Gap,
     IntakeStatus,
     Liveness,
-    Operations,
     ReadModelStatus,
     ServerStatus,
 )
 from readapi.ports.read_models import LiveRows
-from readapi.replica.replica import Replica
 
 MAX_LAG_SECONDS = 10.0
 """Lag in seconds above which a read model is degraded."""
@@ -58,34 +52,6 @@ class ServiceState:
     read_models: Sequence[ReadModelStatus] = ()
     archive: ArchiveStatus | None = None
     alerts: AlertStatus | None = None
-
-
-async def check_service(operations: Operations, patterns: ReadModel[RowQueries[Any]]) -> ServiceHealth:
-    """Check every part of the service."""
-    return judge_service(await read_service_state(operations), has_replica=has_replica(patterns))
-
-
-def has_replica(read_model: ReadModel[RowQueries[Any]]) -> bool:
-    """Return whether a replica answers the queries to a read model."""
-    return isinstance(read_model.live.queries, Replica)
-
-
-async def read_service_state(operations: Operations) -> ServiceState:
-    """Read the state of every part that can be reached."""
-    servers = await operations.servers()
-    if not servers["redis"].up:
-        return ServiceState(servers)
-    try:
-        archive = await operations.archive()
-    except UnavailableError:  # The health of the server ``postgres`` reports this failure.
-        archive = None
-    try:
-        liveness, intake = await operations.liveness(), await operations.intake()
-        read_models, alerts = await operations.read_models(), await operations.alerts()
-        return ServiceState(servers, liveness, intake, read_models, archive, alerts)
-    except UnavailableError as error:
-        redis = replace(servers["redis"], warnings=[*servers["redis"].warnings, f"cannot be asked: {error}"])
-        return ServiceState({**servers, "redis": redis}, archive=archive)
 
 
 def judge_service(state: ServiceState, *, has_replica: bool) -> ServiceHealth:
@@ -200,14 +166,6 @@ def last_known_health(live: LiveRows[Any]) -> ReadModelHealth:
         "lag_seconds": None,
         "parked_keys": None,
     }
-
-
-def replica_health(queries: RowQueries[Any]) -> ReplicaHealth | None:
-    """Return the size of the replica, or None if the queries are not answered from a replica."""
-    if not isinstance(queries, Replica):
-        return None
-    rows, size = len(queries), queries.nbytes
-    return {"rows": rows, "bytes": size, "bytes_per_row": size // rows if rows else 0}
 
 
 def intake_health(intake: IntakeStatus, liveness: Mapping[str, Liveness]) -> IntakeHealth:

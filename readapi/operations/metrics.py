@@ -14,8 +14,9 @@ from readapi.http.operation import Resource, operation
 from readapi.http.parameters import Parameters
 from readapi.http.read_model import ReadModel
 from readapi.http.request_metrics import RequestMetrics
-from readapi.operations.health_checks import ServiceState, has_replica, judge_service, read_service_state
+from readapi.operations.health_checks import ServiceState, judge_service
 from readapi.operations.health_documents import ServiceHealth
+from readapi.operations.service_checks import has_replica, read_service_state
 from readapi.ports.archive import ArchiveStatus, Verification
 from readapi.ports.operations import AlertStatus, IntakeStatus, Operations, ReadModelStatus
 

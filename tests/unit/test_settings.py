@@ -6,7 +6,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
-from infra.access.open_guard import check_exposure
+from infra.access.exposure import check_exposure
 from infra.cli.settings_page import settings_in_effect, validation_problems
 from infra.processes.errors import StartupError
 from infra.settings import Settings
