@@ -16,10 +16,9 @@ from infra.archive.row_history.tables import HistoryTables
 from infra.archive.row_history.versions import restart_version
 from infra.archive.verification.heads import read_head_file
 from infra.archive.verification.verify import Verification
-from infra.bench.measurement import PROGRESS_CONSOLE
 from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.journal import record_or_warn
-from infra.cli.output import JsonOption, console, print_json, print_table
+from infra.cli.output import JsonOption, console, notes, print_json, print_table
 from infra.composition import open_database, open_read_database
 from infra.operations.verification import check_heads, record_if_whole, take_signed_heads, verify_everything
 from infra.plugins import configure
@@ -57,7 +56,7 @@ def verify(log: LogOption = None, start: FromOption = None, end: ToOption = None
     with _progress_bars() as progress:
         verification = verify_everything(settings, database, log, bounds, progress)
     if not record_if_whole(database.primary, verification, log, bounds):
-        PROGRESS_CONSOLE.print("The result is not recorded, because PostgreSQL only allows reading.", style="dim")
+        notes.print("The result is not recorded, because PostgreSQL only allows reading.", style="dim")
     if json:
         print_json(verification.document())
     else:
@@ -200,7 +199,7 @@ def export(
     database.catch_up()
     with _progress_bars() as progress, _output_file(output) as out:
         count = export_archive(database, out, form, log, bounds, lambda done, total: progress("exporting", done, total))
-    PROGRESS_CONSOLE.print(f"{count:,} events exported", style="dim")
+    notes.print(f"{count:,} events exported", style="dim")
 
 
 @contextmanager
@@ -231,7 +230,7 @@ def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=PROGRESS_CONSOLE, transient=True, disable=not PROGRESS_CONSOLE.is_terminal) as bars:
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bars:
         tasks = {}
 
         def update(name: str, done: int, total: int) -> None:

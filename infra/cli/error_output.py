@@ -6,16 +6,15 @@ from redis.exceptions import RedisError
 from rich.markup import escape
 
 from domain.errors import TickViewError
+from infra.cli.output import notes
 from infra.cli.settings_page import validation_problems
-from infra.processes.terminal import TerminalConsole
 
 
 def print_error(error: Exception) -> bool:
     """Print an error that the user can correct. Return False, and print nothing, if the error is a defect."""
     lines = _lines(error)
-    console = TerminalConsole(stderr=True)
     for line in lines:
-        console.print(f"[bold red]tickview:[/] {escape(line)}", highlight=False, soft_wrap=True)
+        notes.print(f"[bold red]tickview:[/] {escape(line)}", highlight=False, soft_wrap=True)
     return bool(lines)
 
 

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from domain.errors import TickViewError
 from domain.operation_events import Command
 from domain.streams import OPERATIONS_LOG
-from infra.bench.measurement import PROGRESS_CONSOLE
+from infra.cli.output import notes
 from infra.composition import Stores, open_logs, open_stores
 from infra.operations.journal import Journal, local_operator
 from infra.settings import Settings
@@ -40,4 +40,4 @@ def record_or_warn(settings: Settings, command: Command, target: str, details: M
         record_command(open_stores(settings), command, target, details)
     except (RedisError, PersistenceError, TickViewError) as error:
         reason = " ".join(str(error).split())
-        PROGRESS_CONSOLE.print(f"warning: not recorded in the log {OPERATIONS_LOG}: {reason}", markup=False)
+        notes.print(f"warning: not recorded in the log {OPERATIONS_LOG}: {reason}", markup=False)

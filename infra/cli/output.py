@@ -18,6 +18,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 console = TerminalConsole(width=None if sys.stdout.isatty() else 200)
 """Console for results. A file or pipe gets lines of 200 characters, so that tables are not folded."""
 
+notes = TerminalConsole(stderr=True)
+"""Console for progress, warnings and errors: standard error, so that standard output contains only results."""
+
 
 def print_json(value: Any) -> None:
     """Print one JSON document, indented and in UTF-8, whatever the encoding of the terminal is (RFC 8259)."""

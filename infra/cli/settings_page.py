@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 from infra.embedded import find_servers
 from infra.settings.settings import PREFIX, Settings, variable
 from infra.settings.urls import without_password
-from readapi.http.attribute_docstrings import attribute_docstrings
+from readapi.http.field_docstrings import field_docstrings
 
 HIDDEN = "…"
 """Text that replaces the value of a secret."""
@@ -100,7 +100,7 @@ def render_markdown() -> str:
 
 def _rows() -> Iterator[tuple[str, ...]]:
     properties = Settings.model_json_schema(by_alias=False)["properties"]
-    docstrings = attribute_docstrings(Settings)
+    docstrings = field_docstrings(Settings)
     for name, field in Settings.model_fields.items():
         default = _format(field.default)
         description = " ".join(docstrings.get(name, "").replace("``", "`").split())

@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, ErrorDetails
 
 from domain.symbols import SYMBOL_PATTERN, SYMBOL_RULE
-from readapi.http.attribute_docstrings import attribute_docstrings
+from readapi.http.field_docstrings import field_docstrings
 from readapi.http.problems import FieldError, invalid
 
 MAX_VALUES = 100
@@ -69,9 +69,8 @@ class Parameters(BaseModel):
         """Return the JSON schema, with the docstrings of the attributes as descriptions."""
         described = handler(schema)
         properties = handler.resolve_ref_schema(described).get("properties", {})
-        for name, docstring in attribute_docstrings(cls).items():
-            if name in cls.model_fields:
-                properties[cls.model_fields[name].alias or name].setdefault("description", docstring)
+        for name, docstring in field_docstrings(cls).items():
+            properties[cls.model_fields[name].alias or name].setdefault("description", docstring)
         return described
 
 

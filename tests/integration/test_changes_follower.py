@@ -1,10 +1,11 @@
 """The live builds and their positions, as an API process follows them on a real Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+import orjson
 from redis import Redis
 
 from domain.partitions import Partitions
@@ -13,6 +14,7 @@ from infra.read_models.keys import SegmentKeys
 from infra.read_models.row_queries import RedisRowQueries
 from infra.read_models.versions import change_versions
 from infra.redis.connections import connect_async
+from infra.serving.changes import RECENT_ROWS, ChangesCursor
 from infra.serving.changes_follower import ChangesFollower
 from infra.serving.freshness import RedisFreshness
 from infra.serving.live_read_model import LiveReadModel
@@ -37,14 +39,14 @@ def segment(number: int, build: Build = FIRST_BUILD, read_model: str = "patterns
     return Segment(read_model, build, LOGS[number])
 
 
-def commit(redis: Redis, segment: Segment, position: int) -> None:
+def commit(redis: Redis, segment: Segment, position: int, rows: Sequence[tuple[str, None]] = ()) -> None:
     """Write the checkpoint and the changes entry of a commit."""
     keys = SegmentKeys(segment)
     with redis.pipeline() as pipeline:
         pipeline.hset(keys.state, "checkpoint", position)
         pipeline.hincrby(keys.state, "changes", 1)
         *_, number = pipeline.execute()
-    redis.xadd(keys.changes, {"rows": "[]", "number": number}, id=f"{position}-*")
+    redis.xadd(keys.changes, {"rows": orjson.dumps(rows), "number": number}, id=f"{position}-*")
 
 
 def deploy(redis: Redis) -> None:
@@ -206,5 +208,24 @@ def test_a_wait_continues_with_the_build_that_goes_live(redis_url: str, redis: R
             reached = await wait
             assert reached is not None
             assert (reached.build, reached.positions["market-0"]) == (SECOND, 11)
+
+    run(test)
+
+
+def test_only_the_last_entries_are_read_if_they_have_many_rows(redis_url: str, redis: Redis) -> None:
+    """The entries of a replay have a thousand rows each. The push feed starts with the last two thousand rows."""
+    removed = [(str(number), None) for number in range(1_000)]
+    for position in range(1, 21):
+        commit(redis, segment(0), position, removed)
+    commit(redis, segment(0), 21, removed[:1])
+
+    async def test() -> None:
+        async with connect_async(redis_url) as client:
+            cursor = ChangesCursor("patterns", FIRST_BUILD, LOGS[:1])
+            await cursor.start(client)
+            before, commits = await cursor.recent_commits(client)
+            assert [recent.id.position for recent in commits] == list(range(commits[0].id.position, 22))
+            assert before[LOGS[0]].position == commits[0].id.position - 1
+            assert RECENT_ROWS < sum(len(recent.changes) for recent in commits) + 1_000 < 3 * RECENT_ROWS
 
     run(test)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from infra.cli.settings_page import render_markdown, settings_in_effect, validation_problems
 from infra.settings import Settings
 from infra.settings.settings import variable
-from readapi.http.attribute_docstrings import attribute_docstrings
+from readapi.http.field_docstrings import field_docstrings
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -34,7 +34,7 @@ def test_the_page_in_docs_is_up_to_date() -> None:
 
 
 def test_every_setting_has_a_description() -> None:
-    assert Settings.model_fields.keys() - attribute_docstrings(Settings).keys() == set()
+    assert Settings.model_fields.keys() - field_docstrings(Settings).keys() == set()
 
 
 def test_each_setting_names_its_source(monkeypatch: pytest.MonkeyPatch) -> None:

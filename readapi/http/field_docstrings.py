@@ -1,7 +1,7 @@
-"""The docstrings of the attributes of a class: the string literals below their annotations.
+"""The docstrings of the fields of a model: the string literals below their annotations.
 
 Pydantic's option ``use_attribute_docstrings`` reads them when a class is defined, which took a fifth of the start of an
-API process. They are only needed where the documentation of the attributes is generated.
+API process. They are only needed where the documentation of the fields is generated.
 """
 
 import ast
@@ -11,19 +11,23 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 
+from pydantic import BaseModel
 
-def attribute_docstrings(owner: type) -> dict[str, str]:
-    """Return the docstrings of the attributes of a class and its base classes, by the names of the attributes.
+
+def field_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings of the fields of a model, by the names of the fields.
+
+    A field that a class defines anew does not have the docstring of the base class.
 
     Args:
-        owner: A class. Attributes of a nested class, and of a class that no source file defines, have no docstrings.
+        model: A model. The fields of a nested class, and of a class that no source file defines, have no docstrings.
     """
     docstrings: dict[str, str] = {}
-    for each in reversed(owner.__mro__):
-        # The docstring of a base class does not describe an attribute that the class defines anew.
-        for name in inspect.get_annotations(each):
-            docstrings.pop(name, None)
-        docstrings |= _docstrings_of_module(each.__module__).get(each.__qualname__, {})
+    for each in reversed(model.__mro__):
+        if defined := inspect.get_annotations(each).keys() & model.model_fields.keys():
+            own = _docstrings_of_module(each.__module__).get(each.__qualname__, {})
+            inherited = {name: text for name, text in docstrings.items() if name not in defined}
+            docstrings = inherited | {name: text for name, text in own.items() if name in defined}
     return docstrings
 
 
