@@ -14,8 +14,11 @@ from multiprocessing.reduction import DupFd
 from typing import IO, Any
 
 PRELOADED = [
-    *(f"infra.cli.{name}" for name in ("roles", "archive", "audit", "catalogue", "dead_letters", "history", "publish")),
-    *(f"infra.cli.{name}" for name in ("replay", "status", "token", "workspaces")),
+    *(
+        f"infra.cli.{name}"
+        for name in ("archive", "audit", "catalogue", "dead_letters", "history", "project", "publish")
+    ),
+    *(f"infra.cli.{name}" for name in ("record", "replay", "serve", "status", "token", "workspaces")),
     *(f"readapi.{name}" for name in ("access.guard", "audit.resources", "backtests.resources", "catalogue.symbols")),
     *(f"readapi.{name}" for name in ("catalogue.universes", "compatibility.tickstock.middleware", "console.resources")),
     *(f"readapi.operations.{name}" for name in ("dashboard", "dead_letters", "events", "health", "projections")),
