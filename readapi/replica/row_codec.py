@@ -38,6 +38,8 @@ class RowCodec:
         self._attributes = [name for name in names if name not in in_columns]
         self._read_attributes = _reader(self._attributes)
         self._read_numbers = _reader(list(self._numbers))
+        self._encoder = msgpack.Encoder()
+        self._encoded = bytearray()
 
     def encode(self, result: ResultRow[Any]) -> bytes:
         """Encode the payload of a row."""
@@ -45,7 +47,9 @@ class RowCodec:
         values = [position, *self._read_attributes(row)]
         if inexact := self._inexact(key, row):
             values.append(inexact)
-        return msgpack.encode(values)
+        # An encoder allocates more bytes than it returns, and Python keeps up to a third of them with the object.
+        self._encoder.encode_into(values, self._encoded)
+        return bytes(self._encoded)
 
     def _inexact(self, key: str, row: Any) -> dict[str, Any]:
         """Return the attributes that the columns cannot restore exactly."""
