@@ -33,7 +33,7 @@ PROCESSES = int(os.environ.get("SHARING_PROCESSES", "3"))
 LOGS = [*market_logs(4), USERS_LOG, OPERATIONS_LOG]
 """The logs that the archivers share."""
 
-ENTRIES = 4_000
+ENTRIES = 2_000 * PROCESSES
 """Number of entries of the ingest stream that the recorders share."""
 
 CONNECTIONS = 20
