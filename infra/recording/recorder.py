@@ -6,7 +6,6 @@ Every message takes this path, from pub/sub, from the ingest stream or over HTTP
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import structlog
 
@@ -62,28 +61,28 @@ class Recorder:
             RedisError: The log or the dead letters cannot be written.
             PersistenceError: The log cannot append, or a dead letter is not durable.
         """
-        readings = [self._read(message) for message in messages]
+        readings = self._read(messages)
         traces = [reading.trace or message.trace for message, reading in zip(messages, readings, strict=True)]
-        outcomes = self._append_messages(messages, readings, traces)
+        receipts = self._append_messages(messages, readings, traces)
         letters = [
-            _letter(message, outcome.refusals)
-            for message, outcome in zip(messages, outcomes, strict=True)
-            if outcome.refusals
+            _letter(message, receipt.refusals)
+            for message, receipt in zip(messages, receipts, strict=True)
+            if receipt.refusals
         ]
         if letters:
             self._store(letters)
-        return list(map(_receipt, messages, outcomes))
+        return receipts
 
     def retry(self, letter: DeadLetter) -> Receipt:
         """Read a dead letter again and record its events. Discard the dead letter if nothing is refused now."""
         message = Message(letter.channel, letter.payload, letter.received_at, letter.via, letter.sender)
-        reading = self._read(message)
-        [outcome] = self._append_readings([reading], [_retry_origins(letter, reading)])
-        if outcome.refusals:
-            self._dead_letters.record_failed_retry(letter, outcome.refusals)
+        [reading] = self._read([message])
+        [receipt] = self._append_readings([message], [reading], [_retry_origins(letter, reading)])
+        if receipt.refusals:
+            self._dead_letters.record_failed_retry(letter, receipt.refusals)
         else:
             self._dead_letters.discard(letter.id)
-        return _receipt(message, outcome)
+        return receipt
 
     def refuse(self, message: Message, refusal: Refusal) -> None:
         """Store a message as a dead letter without reading it. Raises RedisError or PersistenceError."""
@@ -123,32 +122,39 @@ class Recorder:
             times += [entry.recorded_at for entry in entries if parse_origin(entry.origin).via == via]
         return max(times, default=None)
 
-    def _read(self, message: Message) -> ReadResult:
+    def _read(self, messages: Sequence[Message]) -> list[ReadResult]:
         # Not the time of receipt: the producer chooses it by the id of an entry of the ingest stream.
         bounds = self._bounds._replace(now=time.time())
-        reading = read(message.channel, message.payload, message.received_at, bounds, self._conventions)
-        if not self._default_expiry:
-            return reading
+        readings = [
+            read(message.channel, message.payload, message.received_at, bounds, self._conventions)
+            for message in messages
+        ]
+        return list(map(self._add_default_ends, readings)) if self._default_expiry else readings
+
+    def _add_default_ends(self, reading: ReadResult) -> ReadResult:
         return reading._replace(events=tuple(add_default_end(event, self._default_expiry) for event in reading.events))
 
     def _append_messages(
         self, messages: Sequence[Message], readings: Sequence[ReadResult], traces: Sequence[str | None]
-    ) -> list["Outcome"]:
-        """Append the events of messages. Return the outcome of each message.
+    ) -> list[Receipt]:
+        """Append the events of messages. Return the receipt of each message.
 
         Args:
             messages: The messages.
             readings: Their readings.
             traces: The ``traceparent`` that the origins of the events of each message name, or None.
         """
-        return self._append_readings(readings, list(map(_origins, messages, readings, traces)))
+        return self._append_readings(messages, readings, list(map(_origins, messages, readings, traces)))
 
-    def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]) -> list["Outcome"]:
-        """Append the events of all readings at once. Return the outcome of each reading.
+    def _append_readings(
+        self, messages: Sequence[Message], readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]
+    ) -> list[Receipt]:
+        """Append the events of all messages at once. Return the receipt of each message.
 
         Args:
-            readings: The readings.
-            origins: For each reading the origins of its events.
+            messages: The messages.
+            readings: Their readings.
+            origins: For each message the origins of its events.
         """
         new_events = [
             _new_event(event, origin, content)
@@ -157,7 +163,10 @@ class Recorder:
         ]
         events = [event for reading in readings for event in reading.events]
         recorded = iter(self._appender.append(events, new_events))
-        return [_outcome(reading, list(islice(recorded, len(reading.events)))) for reading in readings]
+        return [
+            _receipt(message, reading, tuple(islice(recorded, len(reading.events))))
+            for message, reading in zip(messages, readings, strict=True)
+        ]
 
     def _store(self, letters: Sequence[DeadLetter]) -> None:
         dropped = self._dead_letters.store(letters)
@@ -169,24 +178,22 @@ class Recorder:
             logger.error("old dead letters dropped", dropped=dropped)
 
 
-class Outcome(NamedTuple):
-    """The recorded events of a message, and the refusals of its other parts."""
+def _receipt(message: Message, reading: ReadResult, recorded: tuple[RecordedEvent | None, ...]) -> Receipt:
+    """Return the receipt of a message. An event whose id belongs to another content is a refusal."""
+    places = tuple(place for place in recorded if place)
+    refusals = reading.refusals
+    if len(places) < len(recorded):
+        refusals += _same_ids(reading, recorded)
+    return Receipt(places, refusals, letter_id(message.channel, message.payload) if refusals else None)
 
-    events: Sequence[RecordedEvent]
-    refusals: Sequence[Refusal]
 
-
-def _outcome(reading: ReadResult, recorded: list[RecordedEvent | None]) -> Outcome:
-    """Turn each event whose id belongs to another content into a refusal."""
-    places = [place for place in recorded if place]
-    if len(places) == len(recorded):
-        return Outcome(places, reading.refusals)
+def _same_ids(reading: ReadResult, recorded: tuple[RecordedEvent | None, ...]) -> tuple[Refusal, ...]:
     refusals = [
         Refusal("same-id", f"the event_id {preview(event.event_id)} was recorded before: same id, other content")
         for event, place in zip(reading.events, recorded, strict=True)
         if place is None
     ]
-    return Outcome(places, [*reading.refusals, *shorten(refusals)])
+    return tuple(shorten(refusals))
 
 
 def _new_event(event: Event, origin: str, content: str = "") -> NewEvent:
@@ -215,8 +222,3 @@ def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
         message.via,
         sender=message.sender,
     )
-
-
-def _receipt(message: Message, outcome: Outcome) -> Receipt:
-    letter = letter_id(message.channel, message.payload) if outcome.refusals else None
-    return Receipt(tuple(outcome.events), tuple(outcome.refusals), letter)
