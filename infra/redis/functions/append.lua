@@ -64,6 +64,9 @@ local STREAM, TOPIC, SIZE, ID, EXPECTED, ORIGIN, CONTENT = 1, 2, 3, 4, 5, 6, 7
 local LARGE_STATE = 8192
 
 local function call_in_chunks(command, key, values)
+  if #values <= MAX_VALUES then
+    return #values > 0 and redis.call(command, key, unpack(values)) or {}
+  end
   local replies = {}
   for first = 1, #values, MAX_VALUES do
     local reply = redis.call(command, key, unpack(values, first, math.min(first + MAX_VALUES - 1, #values)))
@@ -148,7 +151,7 @@ local function append(keys, args)
     last[streams[number]] = tonumber(version)
   end
 
-  local reply, fresh = { 'appended' }, {}
+  local reply, fresh, fresh_states = { 'appended' }, {}, {}
   local states_end = 0
   for number, event in ipairs(events) do
     local original, content = known[event[ID]], event[CONTENT]
@@ -173,12 +176,10 @@ local function append(keys, args)
       last[stream] = version
       original = { position, version, content }
       known[event[ID]] = original
-      event.state = states:sub(state_begin, states_end)
       fresh[#fresh + 1] = event
+      fresh_states[#fresh] = states:sub(state_begin, states_end)
     end
-    reply[#reply + 1] = original[1]
-    reply[#reply + 1] = original[2]
-    reply[#reply + 1] = duplicate
+    reply[3 * number - 1], reply[3 * number], reply[3 * number + 1] = original[1], original[2], duplicate
   end
 
   -- All checks precede the first write: a refused call writes nothing.
@@ -193,8 +194,8 @@ local function append(keys, args)
     return reply
   end
   local positions, new_ids, new_versions = {}, {}, {}
-  for _, event in ipairs(fresh) do
-    local stream, state, id, content = event[STREAM], event.state, event[ID], event[CONTENT]
+  for number, event in ipairs(fresh) do
+    local stream, state, id, content = event[STREAM], fresh_states[number], event[ID], event[CONTENT]
     local at, version = string.format('%d', known[id][1]), known[id][2]
     redis.call('XADD', log, at .. '-0', 'stream', stream, 'version', version, 'topic', event[TOPIC],
       'event_id', id, 'recorded_at', recorded_at, 'state', state, 'origin', event[ORIGIN])
@@ -207,8 +208,8 @@ local function append(keys, args)
     else
       positions[stream] = { at }
     end
-    new_ids[#new_ids + 1] = id
-    new_ids[#new_ids + 1] = string.format(content == '' and '%s %d' or '%s %d %s', at, version, content)
+    new_ids[2 * number - 1] = id
+    new_ids[2 * number] = string.format(content == '' and '%s %d' or '%s %d %s', at, version, content)
   end
   for stream, list in pairs(positions) do
     call_in_chunks('RPUSH', keys[4 + stream_numbers[stream]], list)
