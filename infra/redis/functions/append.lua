@@ -151,7 +151,7 @@ local function append(keys, args)
     last[streams[number]] = tonumber(version)
   end
 
-  local reply, fresh, fresh_states = { 'appended' }, {}, {}
+  local reply, fresh, places, fresh_states = { 'appended' }, {}, {}, {}
   local states_end = 0
   for number, event in ipairs(events) do
     local original, content = known[event[ID]], event[CONTENT]
@@ -177,7 +177,7 @@ local function append(keys, args)
       original = { position, version, content }
       known[event[ID]] = original
       fresh[#fresh + 1] = event
-      fresh_states[#fresh] = states:sub(state_begin, states_end)
+      places[#fresh], fresh_states[#fresh] = original, states:sub(state_begin, states_end)
     end
     reply[3 * number - 1], reply[3 * number], reply[3 * number + 1] = original[1], original[2], duplicate
   end
@@ -196,7 +196,7 @@ local function append(keys, args)
   local positions, new_ids, new_versions = {}, {}, {}
   for number, event in ipairs(fresh) do
     local stream, state, id, content = event[STREAM], fresh_states[number], event[ID], event[CONTENT]
-    local at, version = string.format('%d', known[id][1]), known[id][2]
+    local at, version = string.format('%d', places[number][1]), places[number][2]
     redis.call('XADD', log, at .. '-0', 'stream', stream, 'version', version, 'topic', event[TOPIC],
       'event_id', id, 'recorded_at', recorded_at, 'state', state, 'origin', event[ORIGIN])
     if #state >= LARGE_STATE then
