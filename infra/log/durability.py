@@ -120,7 +120,7 @@ class DurableFunctions:
         return DurableCall(self._client, words, self._wait)
 
 
-class DurableCall:
+class DurableCall(PendingCall):
     """A call of a server-side function that was sent, and the wait until its writes are durable.
 
     Args:
@@ -130,17 +130,17 @@ class DurableCall:
     """
 
     def __init__(self, client: RedisClient, words: Sequence[functions.Argument], wait: tuple[str | int, ...]) -> None:
+        super().__init__(client, words, following=wait)
         self._wait = wait
-        self._call = PendingCall(client, words, following=wait)
 
     def result(self) -> Any:
-        """Wait until the writes are durable, and return the reply of the function. Call this method exactly once.
+        """Wait until the writes are durable, and return the reply of the function.
 
         Raises:
             NotDurableError: The function was called, but its writes are not yet durable.
             redis.exceptions.RedisError: The call failed.
         """
-        reply, *waited = self._call.result()
+        reply, *waited = super().result()
         if self._wait:
             _check_acknowledged(self._wait, *waited)
         return reply

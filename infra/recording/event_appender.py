@@ -8,6 +8,7 @@ from typing import NamedTuple
 from domain.announcements import RecordedEvent
 from domain.events import Event, UndatedExpiry
 from domain.partitions import Partitions
+from infra.log.append import PendingAppend
 from infra.log.bounds import split_by_bytes
 from infra.log.directory import LogDirectory
 from infra.log.errors import StreamElsewhereError
@@ -52,8 +53,8 @@ class EventAppender:
             The result in the order of the events. None: the log has another event with the id.
 
         Raises:
-            RedisError: A log cannot be written. Other logs may have their events, or get them soon.
-            PersistenceError: A log cannot append. Other logs may have their events, or get them soon.
+            RedisError: A log cannot be written. Other logs may have their events.
+            PersistenceError: A log cannot append. Other logs may have their events.
         """
         recorded: Recorded = {}
         for wave in in_waves(events):
@@ -78,14 +79,20 @@ class EventAppender:
             numbers_by_log[routes.logs[new_events[number].stream]].append(number)
         refusal: StreamElsewhereError | None = None
         under_way: deque[_LogAppend] = deque()
-        for log, own in numbers_by_log.items():
-            if len(under_way) == APPENDS_AT_ONCE:
+        try:
+            for log, own in numbers_by_log.items():
+                if len(under_way) == APPENDS_AT_ONCE:
+                    refusal = under_way.popleft().finish(recorded) or refusal
+                begin = _begin_undated if isinstance(events[own[0]], UndatedExpiry) else _begin_append
+                pairs = [(events[number], new_events[number]) for number in own]
+                under_way.append(_LogAppend(log, own, *begin(self._logs[log], pairs, routes.partitions)))
+            while under_way:
                 refusal = under_way.popleft().finish(recorded) or refusal
-            begin = _begin_undated if isinstance(events[own[0]], UndatedExpiry) else _begin_append
-            pairs = [(events[number], new_events[number]) for number in own]
-            under_way.append(_LogAppend(log, own, begin(self._logs[log], pairs, routes.partitions)))
-        while under_way:
-            refusal = under_way.popleft().finish(recorded) or refusal
+        finally:
+            # After a failure: the events of the next batch must not overtake those of this one.
+            for append in under_way:
+                if append.sent:
+                    append.sent.settle()
         return refusal
 
 
@@ -94,6 +101,8 @@ class _LogAppend(NamedTuple):
 
     log: str
     numbers: list[int]
+    sent: PendingAppend | None
+    """What was sent. None: nothing was sent yet."""
     places: _Places
 
     def finish(self, recorded: Recorded) -> StreamElsewhereError | None:
@@ -107,7 +116,9 @@ class _LogAppend(NamedTuple):
         return None
 
 
-def _begin_append(log: EventLog, pairs: Sequence[tuple[Event, NewEvent]], partitions: Partitions) -> _Places:
+def _begin_append(
+    log: EventLog, pairs: Sequence[tuple[Event, NewEvent]], partitions: Partitions
+) -> tuple[PendingAppend, _Places]:
     """Send the events, or the first of them if they are large."""
     first, *others = split_by_bytes([new_event for _, new_event in pairs])
     append = log.begin_append(first, partitions=partitions)
@@ -118,12 +129,14 @@ def _begin_append(log: EventLog, pairs: Sequence[tuple[Event, NewEvent]], partit
             places += log.append(batch, partitions=partitions)
         return [(event, place) for (event, _), place in zip(pairs, places, strict=True)]
 
-    return wait
+    return append, wait
 
 
-def _begin_undated(log: EventLog, pairs: Sequence[tuple[Event, NewEvent]], partitions: Partitions) -> _Places:
+def _begin_undated(
+    log: EventLog, pairs: Sequence[tuple[Event, NewEvent]], partitions: Partitions
+) -> tuple[None, _Places]:
     """Append undated expiries when their places are needed: they are few, and each must be dated first."""
-    return partial(append_undated, log, pairs, partitions)
+    return None, partial(append_undated, log, pairs, partitions)
 
 
 def _recorded_event(event: Event, log: str, place: Appended) -> RecordedEvent:

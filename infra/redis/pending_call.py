@@ -47,7 +47,7 @@ class PendingCall:
     def result(self) -> list[Any]:
         """Wait for the reply to the call, and for the reply to the following command if there is one.
 
-        Call this method exactly once, because the call occupies a connection until then.
+        Call either this method or ``settle`` exactly once, because the call occupies a connection until then.
 
         Returns:
             The replies. An error of the following command is its reply.
@@ -66,6 +66,10 @@ class PendingCall:
         if isinstance(replies[0], Exception):
             raise replies[0]
         return replies
+
+    def settle(self) -> None:
+        """Wait until the server has executed the call, or the connection is lost, without a need of the result."""
+        self._receive()
 
     def _send(self) -> None:
         """Send the commands on a separate connection, unless the server cannot be reached."""

@@ -123,6 +123,32 @@ def test_batches_for_the_logs_of_several_nodes_keep_the_order_of_each_stream_whi
             assert [entry.event_id for entry in logs[log_of(stream, 12)].read_stream(stream)] == ids
 
 
+def test_a_batch_fails_when_its_appends_to_other_nodes_have_ended(cluster: Cluster) -> None:
+    failing_node, slow_node, _ = cluster.nodes
+    symbols: dict[int, str] = {}
+    for symbol in map("D{}".format, range(100)):
+        name = log_of(symbol_stream(symbol), 64)
+        if name not in market_logs(12):  # of other tests
+            symbols[owner(key_slot(LogKeys(name).log.encode()))] = symbol
+    events = [pattern_detected(symbol=symbols[node], event_id=f"event-d{node}") for node in (0, 1)]
+    with connect(cluster.url) as client, ThreadPoolExecutor(1) as threads:
+        logs = LogDirectory(client, lambda name: EventLog(client, name), Partitions.of(64))
+        failing, slow = (logs[log_of(event.stream, 64)] for event in events)
+        slow.open()
+        client.set(failing.keys.versions, "of another program")
+        slow_node.client_pause(30_000, all=False)
+        try:
+            failed = threads.submit(EventAppender(logs).append, events, new_events(events))
+            wait_until(lambda: "errorstat_WRONGTYPE" in failing_node.info("errorstats"), "the append to one log fails")
+            with pytest.raises(TimeoutError):
+                failed.result(0.2)
+        finally:
+            slow_node.client_unpause()
+        with pytest.raises(RedisError, match="WRONGTYPE"):
+            failed.result(30)
+        assert [entry.event_id for entry in slow.read(0, 10)] == ["event-d1"]
+
+
 def test_a_function_writes_nothing_if_one_of_its_keys_has_been_moved(cluster: Cluster) -> None:
     with connect(cluster.url) as client:
         log = EventLog(client, "market-1")
