@@ -36,10 +36,12 @@ class Horizon(NamedTuple):
 
     def exceeded(self, event: Event, now: float) -> dict[str, float]:
         """Return the fields of the event whose times are beyond the horizon, each with its highest time."""
-        latest, latest_end, fields = now + self.seconds, now + self.end_seconds, vars(event)
-        # getattr() of a field that the event does not have takes as long as all of this.
-        exceeded = {field: latest for field in OCCURRENCES if (fields.get(field) or 0.0) > latest}
-        exceeded.update((field, latest_end) for field in ENDS if (fields.get(field) or 0.0) > latest_end)
+        exceeded: dict[str, float] = {}
+        fields = vars(event)  # getattr() of a field that the event does not have takes as long as all of this.
+        for names, limit in ((OCCURRENCES, now + self.seconds), (ENDS, now + self.end_seconds)):
+            for name in names:
+                if (fields.get(name) or 0.0) > limit:
+                    exceeded[name] = limit
         return exceeded
 
 

@@ -4,6 +4,8 @@ They take a message, the event id and the time of receipt in seconds since the e
 field that they cannot read.
 """
 
+from collections.abc import Callable
+from datetime import tzinfo
 from typing import Any
 
 from domain.events import (
@@ -26,6 +28,7 @@ from domain.wire.values import (
     end,
     fraction,
     identifier,
+    is_given,
     is_percentage,
     job_id,
     mapping,
@@ -33,7 +36,6 @@ from domain.wire.values import (
     moment,
     number,
     optional,
-    optional_number,
     pattern_name,
     required,
     symbol,
@@ -73,7 +75,7 @@ def pattern_detected(message: MessageLevels, event_id: str, received_at: float) 
     fields["occurred_at"] = detected_at if announced_at is None else announced_at
     fields["tier"] = fields["tier"] or UNKNOWN_TIER
     _take_measures(message, fields)
-    return PatternDetected(event_id=event_id, **fields, extra=message.remaining_fields())
+    return _validated(PatternDetected, event_id, fields, message)
 
 
 def pattern_updated(message: MessageLevels, event_id: str, received_at: float) -> Event:
@@ -82,9 +84,10 @@ def pattern_updated(message: MessageLevels, event_id: str, received_at: float) -
     announced_at, detected_at = _pattern_times(message)
     fields["occurred_at"] = received_at if announced_at is None else announced_at
     fields["detected_at"] = fields["occurred_at"] if detected_at is None else detected_at
-    fields["confidence"] = optional_number(_fraction, message.take("confidence"), message, _CONFIDENCE_PERCENT)
+    confidence = message.take("confidence")
+    fields["confidence"] = _fraction(confidence, message, _CONFIDENCE_PERCENT) if is_given(confidence) else None
     _take_measures(message, fields)
-    return PatternUpdated(event_id=event_id, **fields, extra=message.remaining_fields())
+    return _validated(PatternUpdated, event_id, fields, message)
 
 
 def pattern_expired(message: MessageLevels, event_id: str, received_at: float) -> Event:
@@ -95,54 +98,46 @@ def pattern_expired(message: MessageLevels, event_id: str, received_at: float) -
     fields = _pattern_fields(message)
     announced_at, detected_at = _pattern_times(message)
     fields["occurred_at"] = received_at if announced_at is None else announced_at
-    extra = message.remaining_fields()
     if detected_at is None:
-        return UndatedExpiry(event_id=event_id, **fields, detected_by=announced_at, extra=extra)
-    return PatternExpired(event_id=event_id, **fields, detected_at=detected_at, extra=extra)
+        fields["detected_by"] = announced_at
+        return _validated(UndatedExpiry, event_id, fields, message)
+    fields["detected_at"] = detected_at
+    return _validated(PatternExpired, event_id, fields, message)
 
 
 def backtest_progress(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """Build a progress report of a backtest run."""
-    return BacktestProgressed(
-        event_id=event_id,
-        **_backtest_fields(message, received_at),
-        progress=_fraction(required(message.take("progress")), message, _PROGRESS_PERCENT),
-        status=optional(text, message.take("status")) or "processing",
-        current_symbol=optional(text, message.take("current_symbol")),
-        processed_symbols=optional_number(count, message.take("processed_symbols", "symbols_completed")),
-        estimated_completion=optional_number(
-            moment, message.take("estimated_completion"), message.conventions.timezone
-        ),
-        extra=message.remaining_fields(),
-    )
+    fields = _backtest_fields(message, received_at)
+    fields["progress"] = _fraction(required(message.take("progress")), message, _PROGRESS_PERCENT)
+    fields["status"] = optional(text, message.take("status")) or "processing"
+    fields["current_symbol"] = optional(text, message.take("current_symbol"))
+    processed = message.take("processed_symbols", "symbols_completed")
+    fields["processed_symbols"] = count(processed) if is_given(processed) else None
+    fields["estimated_completion"] = _optional_time(moment, message.take("estimated_completion"), message)
+    return _validated(BacktestProgressed, event_id, fields, message)
 
 
 def backtest_result(message: MessageLevels, event_id: str, received_at: float) -> Event:
     """Build the end of a backtest run. A message without a status but with results means that the run completed."""
     fields = _backtest_fields(message, received_at)
-    results = optional(mapping, message.take("results")) or {}
+    results = fields["results"] = optional(mapping, message.take("results")) or {}
     status_field = message.take("status")
     status = optional(text, status_field)
     if status is None and not results:
         raise RefusedError(
             "missing-field", "status is missing, and there are no results: expected completed, failed or cancelled"
         )
-    fields["processing_time_seconds"] = optional_number(number, message.take("processing_time_seconds"))
+    fields["processing_time_seconds"] = _optional_number(message, "processing_time_seconds")
     outcome = "completed" if status is None else status.lower()
     if outcome in _COMPLETED:
-        return BacktestCompleted(event_id=event_id, **fields, results=results, extra=message.remaining_fields())
+        return _validated(BacktestCompleted, event_id, fields, message)
     if outcome not in _FAILED | _CANCELLED:
         raise RefusedError(
             "unknown-status", f"status is {preview(status_field[1])}: expected completed, failed or cancelled"
         )
-    return BacktestFailed(
-        event_id=event_id,
-        **fields,
-        status="cancelled" if outcome in _CANCELLED else "failed",
-        error_message=optional(message_text, message.take("error_message", "error")),
-        results=results,
-        extra=message.remaining_fields(),
-    )
+    fields["status"] = "cancelled" if outcome in _CANCELLED else "failed"
+    fields["error_message"] = optional(message_text, message.take("error_message", "error"))
+    return _validated(BacktestFailed, event_id, fields, message)
 
 
 def system_health(message: MessageLevels, event_id: str, received_at: float) -> Event:
@@ -157,6 +152,14 @@ def system_health(message: MessageLevels, event_id: str, received_at: float) -> 
         metrics = {name: value for name, value in extra.items() if type(value) in (int, float)}
         extra = {name: value for name, value in extra.items() if name not in metrics}
     return HealthReported(event_id=event_id, **fields, status=status, metrics=metrics, extra=extra)
+
+
+def _validated(event_type: type[Event], event_id: str, fields: dict[str, Any], message: MessageLevels) -> Event:
+    """Build an event from its fields. Its ``extra`` has the fields of the message that were not taken."""
+    fields["event_id"] = event_id
+    fields["extra"] = message.remaining_fields()
+    # Keyword arguments of the class would take twice as long, because Python and pydantic copy them.
+    return event_type.model_validate(fields)
 
 
 def _pattern_fields(message: MessageLevels) -> dict[str, Any]:
@@ -185,23 +188,21 @@ def _pattern_fields(message: MessageLevels) -> dict[str, Any]:
 
 def _pattern_times(message: MessageLevels) -> tuple[float | None, float | None]:
     """Read the time of the announcement and the time of the detection. Each is None if the message does not give it."""
-    timezone = message.conventions.timezone
     return (
-        optional_number(moment, message.take_outer("timestamp"), timezone),
-        optional_number(moment, message.take("detected_at", "detection_timestamp", "timestamp"), timezone),
+        _optional_time(moment, message.take_outer("timestamp"), message),
+        _optional_time(moment, message.take("detected_at", "detection_timestamp", "timestamp"), message),
     )
 
 
 def _take_measures(message: MessageLevels, fields: dict[str, Any]) -> None:
     """Read the price, the expiry and the indicators into ``fields``."""
-    fields["expires_at"] = optional_number(end, message.take("expires_at"), message.conventions.timezone)
-    fields["current_price"] = optional_number(number, message.take("current_price", "price", "price_at_detection"))
-    fields["price_change"] = optional_number(number, message.take("price_change"))
-    indicators = optional(mapping, message.take("indicators")) or {}
+    fields["expires_at"] = _optional_time(end, message.take("expires_at"), message)
+    fields["current_price"] = _optional_number(message, "current_price", "price", "price_at_detection")
+    fields["price_change"] = _optional_number(message, "price_change")
+    indicators = fields["indicators"] = optional(mapping, message.take("indicators")) or {}
     measures = MessageLevels([*message.levels, indicators])
     for field, names in _INDICATORS.items():
-        fields[field] = optional_number(number, measures.take(*names))
-    fields["indicators"] = indicators
+        fields[field] = _optional_number(measures, *names)
 
 
 def _backtest_fields(message: MessageLevels, received_at: float) -> dict[str, Any]:
@@ -217,12 +218,26 @@ def announcement_fields(message: MessageLevels, received_at: float) -> dict[str,
     announced_at = message.take_outer("timestamp")
     if announced_at[1] is None:
         announced_at = message.take("timestamp")
-    occurred_at = optional_number(moment, announced_at, message.conventions.timezone)
+    occurred_at = _optional_time(moment, announced_at, message)
     return {
         "source": optional(text, source) or UNKNOWN_SOURCE,
         "occurred_at": received_at if occurred_at is None else occurred_at,
         "correlation_id": _correlation(message),
     }
+
+
+def _optional_number(message: MessageLevels, *names: str) -> float | None:
+    field = message.take(*names)
+    value = field[1]
+    if type(value) is float:  # usually, and JSON has no other floats than finite ones
+        return value
+    return number(field) if is_given(field) else None
+
+
+def _optional_time(
+    reader: Callable[[Field, tzinfo], float | None], field: Field, message: MessageLevels
+) -> float | None:
+    return reader(field, message.conventions.timezone) if is_given(field) else None
 
 
 def _fraction(field: Field, message: MessageLevels, lowest_percent: float) -> float:

@@ -132,13 +132,14 @@ class MessageLevels:
         percent: The name of the field that was converted from per cent. None: no field was converted.
     """
 
-    __slots__ = ("conventions", "levels", "percent", "shared")
+    __slots__ = ("_inward", "_own", "conventions", "levels", "percent")
 
     def __init__(
         self, levels: list[dict[str, Any]], shared: int = 0, conventions: Conventions = DEFAULT_CONVENTIONS
     ) -> None:
         self.levels = levels
-        self.shared = shared
+        self._inward = levels[::-1]
+        self._own = levels[shared:]
         self.conventions = conventions
         self.percent: str | None = None
 
@@ -149,7 +150,7 @@ class MessageLevels:
 
     def take(self, *names: str) -> Field:
         """Take the innermost field with one of the names. Null and the empty string count as absent."""
-        for level in reversed(self.levels):
+        for level in self._inward:
             for name in names:
                 if name in level:
                     value = level.pop(name)
@@ -176,12 +177,11 @@ class MessageLevels:
 
         The field ``event_type`` comes before ``type``, and ``type`` before ``event``.
         """
-        item_levels = self.levels[self.shared :]
         for name in _TYPE_FIELDS:
-            for level in item_levels:
+            for level in self._own:
                 value = level.get(name)
                 if value is not None and value != "" and (name != "event" or isinstance(value, str)):
-                    for repeated in item_levels:
+                    for repeated in self._own:
                         if repeated.get(name) == value:
                             del repeated[name]
                     return name, value
@@ -192,7 +192,7 @@ class MessageLevels:
 
         Only a text of 1 to 128 printable characters without surrounding blanks is a valid id. An invalid id stays.
         """
-        for level in self.levels[self.shared :]:
+        for level in self._own:
             value = level.get("event_id")
             if isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable() and value == value.strip():
                 del level["event_id"]
@@ -205,7 +205,7 @@ class MessageLevels:
         A field of an outer level gets the name ``outer.<name>`` if an inner level has a field with its name.
         """
         remaining: dict[str, Any] = {}
-        for level in reversed(self.levels):
+        for level in self._inward:
             for name, value in level.items():
                 unused = name
                 while unused in remaining:
@@ -216,14 +216,15 @@ class MessageLevels:
 
 def split_levels(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return copies of the message's levels, outermost first, each without the next level."""
-    level = dict(message)
-    levels = [level]
-    while len(levels) < MAX_LEVELS:
-        for name in _BODY_FIELDS:
-            if isinstance(level.get(name), dict):
-                level = dict(level.pop(name))
-                levels.append(level)
-                break
-        else:
-            break
+    levels = [dict(message)]
+    while len(levels) < MAX_LEVELS and (body := _take_body(levels[-1])) is not None:
+        levels.append(body)
     return levels
+
+
+def _take_body(level: dict[str, Any]) -> dict[str, Any] | None:
+    """Remove the body from an envelope, and return a copy. Return None if the level is no envelope."""
+    for name in _BODY_FIELDS:
+        if isinstance(level.get(name), dict):
+            return dict(level.pop(name))
+    return None

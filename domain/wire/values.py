@@ -56,18 +56,10 @@ def optional(reader: Callable[[Field], T], field: Field) -> T | None:
     return None if field[1] is None else reader(field)
 
 
-def optional_number(reader: Callable[..., T], field: Field, *arguments: Any) -> T | None:
-    """Read a number or a time as ``optional`` does. NaN and Infinity mean that the message does not give it.
-
-    Args:
-        reader: The reader.
-        field: The field.
-        arguments: Further arguments of the reader.
-    """
+def is_given(field: Field) -> bool:
+    """Return whether the message has the field of a number or a time. NaN and Infinity mean that it does not."""
     value = field[1]
-    if value is None or (type(value) is str and _NO_NUMBER.fullmatch(value)):
-        return None
-    return reader(field, *arguments)
+    return value is not None and not (type(value) is str and _NO_NUMBER.fullmatch(value))
 
 
 def number(field: Field, low: float = -inf, high: float = inf) -> float:

@@ -1,11 +1,11 @@
 """``tickview bench ingest``: events per second into the log and into a read model.
 
-The limit is the rate of the same Redis commands without TickView.
+The limit is the rate at which the server executes the same Redis commands without TickView.
 """
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from redis import Redis
 
@@ -13,13 +13,16 @@ from domain.announcements import Message
 from domain.codec import encode, topic_of
 from domain.wire import read
 from infra.bench.detections import detections
-from infra.bench.measurement import Throughput, batches, measure_rate, with_shares
+from infra.bench.measurement import Throughput, batches, measure_in_turns, measure_rate, with_shares
+from infra.bench.packed_commands import PackedCommands
 from infra.bench.recording_store import RecordingStore, run_commands
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
+from infra.log.durability import wait_command
 from infra.log.event_log import EventLog, NewEvent
 from infra.log.handle import LogOptions
 from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
+from infra.redis.functions import Argument
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
@@ -43,10 +46,19 @@ def _measure_log(client: Redis, settings: Settings, parts: Sequence[Sequence[Mes
     stores = Stores(settings, client, None)
     recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
     read_parts = [[_new_event(message) for message in part] for part in parts]
-    bare = measure_rate("bare commands, redis-py pipeline", read_parts, lambda part: _run_bare_append(client, part))
-    appended = measure_rate("append", read_parts, EventLog(client, "bench", LogOptions(settings.durability)).append)
-    recorded = measure_rate("record (read the message and append)", parts, lambda part: recorder.record(list(part)))
-    return with_shares(bare, appended, recorded)
+    wait = wait_command(client, settings.durability, settings.replicas)
+    with PackedCommands(client) as commands:
+        packed = [commands.pack([["MULTI"], *_bare_append(part), ["EXEC"], wait]) for part in read_parts]
+        log = EventLog(client, "bench", LogOptions(settings.durability))
+        rates = measure_in_turns(
+            sum(map(len, parts)),
+            {
+                "bare commands, packed before": [partial(commands.run, batch) for batch in packed],
+                "append": [partial(log.append, part) for part in read_parts],
+                "record (read the message and append)": [partial(recorder.record, part) for part in parts],
+            },
+        )
+    return with_shares(*rates)
 
 
 def _new_event(message: Message) -> NewEvent:
@@ -54,17 +66,20 @@ def _new_event(message: Message) -> NewEvent:
     return NewEvent(event.stream, topic_of(type(event)), encode(event), event.event_id)
 
 
-def _run_bare_append(client: Redis, events: Sequence[NewEvent]) -> None:
-    """Run the write commands of an append, without its checks."""
-    with client.pipeline(transaction=False) as pipeline:
-        for event in events:
-            entry: dict[Any, Any] = {"stream": event.stream, "version": 1, "topic": event.topic}
-            entry |= {"event_id": event.event_id, "recorded_at": 1_757_001_600_000, "state": event.state}
-            pipeline.xadd("bare:log", entry)
-            pipeline.hset("bare:ids", event.event_id, 1)
-            pipeline.rpush("bare:stream:" + event.stream, 1)
-            pipeline.hset("bare:versions", event.stream, 1)
-        pipeline.execute()
+def _bare_append(events: Sequence[NewEvent]) -> Iterator[Sequence[Argument]]:
+    """Yield the write commands of an append, without its checks.
+
+    They must run in a transaction, as an append does. Else the server writes a batch to the disk in many parts.
+    """
+    streams = {event.stream for event in events}
+    for event in events:
+        entry: list[Argument] = ["stream", event.stream, "version", 1, "topic", event.topic]
+        entry += ["event_id", event.event_id, "recorded_at", 1_757_001_600_000, "state", event.state, "origin", ""]
+        yield ["XADD", "bare:log", "*", *entry]
+    for stream in streams:
+        yield ["RPUSH", "bare:stream:" + stream, *(1 for event in events if event.stream == stream)]
+    yield ["HSET", "bare:versions", *(word for stream in streams for word in (stream, 1))]
+    yield ["HSET", "bare:ids", *(word for event in events for word in (event.event_id, "1 1"))]
 
 
 def _measure_read_model(client: Redis, settings: Settings) -> list[Throughput]:

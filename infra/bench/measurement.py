@@ -1,7 +1,7 @@
 """Measurements: rates of batches, quantiles of durations, and the console for progress bars."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from rich.progress import track
@@ -37,6 +37,23 @@ def measure_rate(name: str, parts: Iterable[Sequence[Item]], work: Callable[[Seq
         work(part)
         done += len(part)
     return Throughput(name, done / (time.perf_counter() - started))
+
+
+def measure_in_turns(items: int, works: Mapping[str, Sequence[Callable[[], object]]]) -> list[Throughput]:
+    """Measure the items per second of several works, in turns, so that other load of the machine affects all alike.
+
+    Args:
+        items: The number of items that each work processes.
+        works: Name -> the batches of the work. All works have the same number of batches.
+    """
+    seconds = dict.fromkeys(works, 0.0)
+    turns = list(zip(*works.values(), strict=True))
+    for turn in track(turns, description=", ".join(works), transient=True, console=PROGRESS_CONSOLE):
+        for name, work in zip(works, turn, strict=True):
+            started = time.perf_counter()
+            work()
+            seconds[name] += time.perf_counter() - started
+    return [Throughput(name, items / seconds[name]) for name in works]
 
 
 def with_shares(limit: Throughput, *measured: Throughput) -> list[Throughput]:

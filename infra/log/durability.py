@@ -16,6 +16,7 @@ from infra.log.errors import NotDurableError, UnsuitableServerError
 from infra.redis import functions
 from infra.redis.cluster import run_on_key_node, run_on_primaries
 from infra.redis.connections import RedisClient
+from infra.redis.pending_call import PendingCall
 from infra.redis.server_state import eviction_fault
 from infra.settings import Durability
 
@@ -91,6 +92,15 @@ class DurableFunctions:
     ) -> Any:
         """Call the function of ``<name>.lua``, wait until its writes are durable, and return its reply.
 
+        The parameters and the errors are those of ``begin`` and of ``DurableCall.result``.
+        """
+        return self.begin(name, keys, arguments, despite_oom=despite_oom).result()
+
+    def begin(
+        self, name: str, keys: Sequence[str], arguments: Sequence[functions.Argument], *, despite_oom: bool = False
+    ) -> "DurableCall":
+        """Send a call of the function of ``<name>.lua``. The caller can work until it needs the reply.
+
         Args:
             name: The name of the file without ``.lua``.
             keys: The keys that the file declares.
@@ -99,31 +109,45 @@ class DurableFunctions:
 
         Raises:
             UnsuitableServerError: The server cannot provide the durability. The function was not called.
+            redis.exceptions.RedisError: The server could not be checked. The function was not called.
+        """
+        if time.monotonic() - self._checked_at > CHECK_SECONDS:
+            self._wait = run_on_key_node(
+                self._client, keys[0], lambda node: wait_command(node, self._durability, self._replicas)
+            )
+            self._checked_at = time.monotonic()
+        words = functions.command(name, keys, arguments, despite_oom=despite_oom)
+        return DurableCall(self._client, words, self._wait)
+
+
+class DurableCall(PendingCall):
+    """A call of a server-side function that was sent, and the wait until its writes are durable.
+
+    Args:
+        client: A client of a server or of a cluster.
+        words: The words of the call.
+        wait: The command that waits (``wait_command``). It concerns the writes of its own connection.
+    """
+
+    def __init__(self, client: RedisClient, words: Sequence[functions.Argument], wait: tuple[str | int, ...]) -> None:
+        super().__init__(client, words, following=wait)
+        self._wait = wait
+
+    def result(self) -> Any:
+        """Wait until the writes are durable, and return the reply of the function.
+
+        Raises:
             NotDurableError: The function was called, but its writes are not yet durable.
             redis.exceptions.RedisError: The call failed.
         """
-        command = functions.command(name, keys, arguments, despite_oom=despite_oom)
-
-        def call_and_wait(node: Redis) -> Any:
-            if time.monotonic() - self._checked_at > CHECK_SECONDS:
-                self._wait = wait_command(node, self._durability, self._replicas)
-                self._checked_at = time.monotonic()
-            wait = self._wait
-            return functions.with_functions(node, lambda: _call_and_wait(node, command, wait))
-
-        return run_on_key_node(self._client, keys[0], call_and_wait)
+        reply, *waited = super().result()
+        if self._wait:
+            _check_acknowledged(self._wait, *waited)
+        return reply
 
 
-def _call_and_wait(node: Redis, command: list[functions.Argument], wait: tuple[str | int, ...]) -> Any:
-    if not wait:
-        return node.execute_command(*command)
-    # WAIT and WAITAOF concern the writes of their own connection: both commands must use one connection.
-    with node.pipeline(transaction=False) as pipeline:
-        pipeline.execute_command(*command)
-        pipeline.execute_command(*wait)
-        reply, waited = pipeline.execute(raise_on_error=False)
-    if isinstance(reply, Exception):
-        raise reply
+def _check_acknowledged(wait: tuple[str | int, ...], waited: Any) -> None:
+    """Raise NotDurableError if the reply to ``wait`` does not confirm the durability."""
     if isinstance(waited, ResponseError):
         raise NotDurableError(f"The events are recorded, but not known to be durable: {waited}") from waited
     acknowledged = waited[0] if isinstance(waited, list) else waited
@@ -135,7 +159,6 @@ def _call_and_wait(node: Redis, command: list[functions.Argument], wait: tuple[s
             f"The events are recorded, but after {seconds:g} s only on {acknowledged} of {required} {places}. "
             "Append them again to wait longer."
         )
-    return reply
 
 
 def _read_info(node: Redis) -> dict[str, Any]:

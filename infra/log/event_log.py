@@ -6,24 +6,24 @@
 import time
 from collections.abc import Sequence
 from math import inf
-from secrets import token_urlsafe
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventsourcing.persistence import Tracking
 
 from domain.log import LogEntry
 from domain.partitions import Partitions
+from infra.log.append import Appended, NewEvent, PendingAppend
 from infra.log.archive_port import Archive, StreamRange
 from infra.log.bounds import split_by_bytes
 from infra.log.entries import entry_id, pair_fields, parse_entries, read_bounded, read_untrimmed
-from infra.log.errors import LogNotOpenError, StreamElsewhereError, TrackingConflictError, VersionConflictError
 from infra.log.handle import DEFAULT_LOG_OPTIONS, LogHandle, LogOptions
 from infra.log.history import fill_from_archive, read_archived_batch, read_archived_stream
 from infra.log.maintenance import open_without_archive
-from infra.log.partitions import parse_partitions
 from infra.redis import functions
 from infra.redis.cluster import run_on_key_node
 from infra.redis.connections import RedisClient
+
+__all__ = ["Appended", "EventLog", "NewEvent"]
 
 MAX_BLOCK_SECONDS = 2.0
 """Highest number of seconds per blocking read. It is shorter than the time-out of a connection, so that a connection
@@ -34,35 +34,6 @@ STREAM_BATCH = 500
 
 LARGE_SECONDS = 0.5
 """Seconds between two reads of the last position of a large event."""
-
-MAX_OPEN_ATTEMPTS = 3
-"""Highest number of times that one append opens the log. The server may be replaced between two attempts."""
-
-
-class NewEvent(NamedTuple):
-    """An event to append."""
-
-    stream: str
-    topic: str
-    state: bytes
-    event_id: str = ""
-    """The log drops an event whose id it remembers. An event without an id is never a duplicate."""
-    expected_version: int | None = None
-    """The version that the event must get; None for the next version of the stream."""
-    origin: str = ""
-    """The way by which the event arrived: see ``LogEntry``."""
-    content: str = ""
-    """A digest of the content that has the id, without blanks. Empty: the content is not compared."""
-
-
-class Appended(NamedTuple):
-    """The position and the version of an appended event. A duplicate has the values of the original event."""
-
-    position: int
-    version: int
-    duplicate: bool
-    differs: bool = False
-    """True for a duplicate whose original event has other content."""
 
 
 class EventLog(LogHandle):
@@ -127,39 +98,21 @@ class EventLog(LogHandle):
         """
         if not events and tracking is None:
             return []
-        for event in events:
-            if "\0" in event.stream + event.topic + event.event_id + event.origin:
-                raise ValueError(
-                    "The stream, topic, id and origin of an event must not contain a NUL character: "
-                    f"{event._replace(state=b'')}"
-                )
-        streams = {stream: number for number, stream in enumerate(dict.fromkeys(e.stream for e in events), 1)}
-        keys = [self.keys.log, self.keys.meta, self.keys.versions, self.keys.tracking, *map(self.keys.stream, streams)]
-        arguments: list[functions.Argument] = [self.keys.ids_prefix, self.dedupe_window]
-        arguments += (tracking.application_name, tracking.notification_id) if tracking else ("", 0)
-        arguments += (token_urlsafe(12), "" if partitions is None else str(partitions), len(streams), *streams)
-        for event in events:
-            expected = "" if event.expected_version is None else event.expected_version
-            # The client repeats a call whose reply is lost. A random id makes the log drop the repeated event.
-            event_id = event.event_id or token_urlsafe(12)
-            arguments += (streams[event.stream], event.topic, event_id, expected)
-            arguments += (event.state, event.origin, event.content)
-        outcome, *numbers = self._append_opened(keys, arguments)
-        if outcome == b"appended":
-            triples = zip(*[iter(numbers)] * 3, strict=True)
-            return [Appended(position, version, kind > 0, kind > 1) for position, version, kind in triples]
-        if outcome == b"elsewhere":
-            raise StreamElsewhereError(self.name, parse_partitions(numbers[0]))
-        if outcome == b"tracked":
-            raise TrackingConflictError(
-                f"{tracking} is not after the tracking position {numbers[0]} in log {self.name}"
-            )
-        event, last = events[numbers[0]], numbers[1]
-        state = "is empty" if last < 0 else f"is at version {last}"
-        raise VersionConflictError(
-            f"stream {event.stream} of log {self.name} {state}: its next event cannot be version "
-            f"{event.expected_version}"
-        )
+        return self.begin_append(events, tracking=tracking, partitions=partitions).result()
+
+    def begin_append(
+        self, events: Sequence[NewEvent], *, tracking: Tracking | None = None, partitions: Partitions | None = None
+    ) -> PendingAppend:
+        """Send an append, and return without waiting. The parameters are those of ``append``.
+
+        The next append to this log must not begin before the result of this one: appends that are under way at the same
+        time have no order.
+
+        Raises:
+            UnsuitableServerError: The server cannot provide the durability. Nothing was appended.
+            ValueError: A name of an event contains a NUL character, which PostgreSQL cannot store.
+        """
+        return PendingAppend(self, self.open, events, tracking, partitions)
 
     def open(self) -> None:
         """Restore the events that the server has lost, and open the log for appends.
@@ -174,16 +127,6 @@ class EventLog(LogHandle):
             open_without_archive(self)
         else:
             self._archive.open(self)
-
-    def _append_opened(self, keys: Sequence[str], arguments: Sequence[functions.Argument]) -> Any:
-        for _ in range(MAX_OPEN_ATTEMPTS):
-            reply = self.functions.call("append", keys, arguments, despite_oom=self.records_when_full)
-            if reply[0] != b"unopened":
-                return reply
-            self.open()
-        raise LogNotOpenError(
-            f"The server of log {self.name} was replaced {MAX_OPEN_ATTEMPTS} times during one append. Append again."
-        )
 
     def read(self, after: int, limit: int, upto: int | None = None) -> list[LogEntry]:
         """Return the events with positions > ``after`` and <= ``upto``, at most ``limit``.

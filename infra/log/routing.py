@@ -34,7 +34,7 @@ class Routes(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """The logs of the streams that were found under one number of partitions. They never change."""
+    """The logs of the streams that were found or computed under one number of partitions. They never change."""
 
     partitions: Partitions
     logs: dict[str, str]
@@ -63,8 +63,6 @@ class StreamRouter:
         wanted = set(streams)
         for _ in range(MAX_ATTEMPTS):
             known = self._remembered()
-            if not known.partitions.was_raised:
-                return Routes(known.partitions, {each: log_of(each, known.partitions.number) for each in wanted})
             routes = {each: log for each in wanted if (log := known.logs.get(each))}
             try:
                 found = self._find(wanted - routes.keys(), known.partitions)

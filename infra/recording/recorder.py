@@ -4,36 +4,26 @@ Every message takes this path, from pub/sub, from the ingest stream or over HTTP
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
 
 import structlog
 
 from domain.announcements import DeadLetter, Message, Receipt, RecordedEvent
 from domain.codec import encode, topic_of
 from domain.default_expiry import add_default_end
-from domain.events import Event, UndatedExpiry
+from domain.events import Event
 from domain.origins import format_origin, parse_origin
-from domain.partitions import Partitions
 from domain.wire import DEFAULT_CONVENTIONS, Bounds, Conventions, ReadResult, Refusal, preview, read, shorten
-from infra.log.bounds import split_by_bytes
 from infra.log.directory import LogDirectory
-from infra.log.errors import StreamElsewhereError
-from infra.log.event_log import Appended, EventLog, NewEvent
-from infra.log.routing import StreamRouter
+from infra.log.event_log import NewEvent
 from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
-from infra.recording.undated_expiries import append_undated, in_waves
+from infra.recording.event_appender import EventAppender
 
 logger = structlog.get_logger()
 
 SEARCHED_EVENTS = 1_000
 """Number of events at the end of a partition among which the last event of a way is searched."""
-
-ROUTING_ATTEMPTS = 5
-"""Highest number of attempts to append to the logs of the streams. An attempt fails while the number of partitions of
-the market log is raised."""
 
 
 class Recorder:
@@ -56,7 +46,7 @@ class Recorder:
         default_expiry: Mapping[str, float] | None = None,
     ) -> None:
         self._logs = logs
-        self._router = StreamRouter(logs)
+        self._appender = EventAppender(logs)
         self._dead_letters = dead_letters
         self._bounds = bounds
         self._conventions = conventions
@@ -71,28 +61,28 @@ class Recorder:
             RedisError: The log or the dead letters cannot be written.
             PersistenceError: The log cannot append, or a dead letter is not durable.
         """
-        readings = [self._read(message) for message in messages]
+        readings = self._read(messages)
         traces = [reading.trace or message.trace for message, reading in zip(messages, readings, strict=True)]
-        outcomes = self._append_messages(messages, readings, traces)
+        receipts = self._append_messages(messages, readings, traces)
         letters = [
-            _letter(message, outcome.refusals)
-            for message, outcome in zip(messages, outcomes, strict=True)
-            if outcome.refusals
+            _letter(message, receipt.refusals)
+            for message, receipt in zip(messages, receipts, strict=True)
+            if receipt.refusals
         ]
         if letters:
             self._store(letters)
-        return list(map(_receipt, messages, outcomes))
+        return receipts
 
     def retry(self, letter: DeadLetter) -> Receipt:
         """Read a dead letter again and record its events. Discard the dead letter if nothing is refused now."""
         message = Message(letter.channel, letter.payload, letter.received_at, letter.via, letter.sender)
-        reading = self._read(message)
-        [outcome] = self._append_readings([reading], [_retry_origins(letter, reading)])
-        if outcome.refusals:
-            self._dead_letters.record_failed_retry(letter, outcome.refusals)
+        [reading] = self._read([message])
+        [receipt] = self._append_readings([message], [reading], [_retry_origins(letter, reading)])
+        if receipt.refusals:
+            self._dead_letters.record_failed_retry(letter, receipt.refusals)
         else:
             self._dead_letters.discard(letter.id)
-        return _receipt(message, outcome)
+        return receipt
 
     def refuse(self, message: Message, refusal: Refusal) -> None:
         """Store a message as a dead letter without reading it. Raises RedisError or PersistenceError."""
@@ -109,7 +99,8 @@ class Recorder:
             RedisError: The log cannot be written.
             PersistenceError: The log cannot append.
         """
-        return [event for event in self._append([_new_event(event, origin) for event in events], events) if event]
+        recorded = self._appender.append(events, [_new_event(event, origin) for event in events])
+        return [event for event in recorded if event]
 
     def last_recorded(self, via: str) -> float | None:
         """Return the time of the last event that arrived by a way, in epoch seconds. None: no such event was found.
@@ -131,83 +122,51 @@ class Recorder:
             times += [entry.recorded_at for entry in entries if parse_origin(entry.origin).via == via]
         return max(times, default=None)
 
-    def _read(self, message: Message) -> ReadResult:
+    def _read(self, messages: Sequence[Message]) -> list[ReadResult]:
         # Not the time of receipt: the producer chooses it by the id of an entry of the ingest stream.
         bounds = self._bounds._replace(now=time.time())
-        reading = read(message.channel, message.payload, message.received_at, bounds, self._conventions)
-        if not self._default_expiry:
-            return reading
+        readings = [
+            read(message.channel, message.payload, message.received_at, bounds, self._conventions)
+            for message in messages
+        ]
+        return list(map(self._add_default_ends, readings)) if self._default_expiry else readings
+
+    def _add_default_ends(self, reading: ReadResult) -> ReadResult:
         return reading._replace(events=tuple(add_default_end(event, self._default_expiry) for event in reading.events))
-
-    def _append(self, new_events: Sequence[NewEvent], events: Sequence[Event]) -> list[RecordedEvent | None]:
-        """Append events, with one append per log, or several if the events are large.
-
-        Args:
-            new_events: The events as the log stores them.
-            events: The same events, in the same order.
-
-        Returns:
-            The result in the order of the events. None: the log has another event with the id.
-        """
-        recorded: dict[int, RecordedEvent | None] = {}
-        for wave in in_waves(events):
-            pairs = {number: (events[number], new_events[number]) for number in wave}
-            for attempt in range(ROUTING_ATTEMPTS):
-                refusal = self._append_routed(pairs, recorded)
-                if refusal is None:
-                    break
-                if attempt == ROUTING_ATTEMPTS - 1:
-                    raise refusal
-                self._router.settle(refusal)
-                pairs = {number: pair for number, pair in pairs.items() if number not in recorded}
-        return [recorded[number] for number in range(len(events))]
-
-    def _append_routed(
-        self, pairs: Mapping[int, tuple[Event, NewEvent]], recorded: dict[int, RecordedEvent | None]
-    ) -> StreamElsewhereError | None:
-        """Append the events of a wave by log, and note them in ``recorded``. Return a refusal, if there was one."""
-        routes = self._router.route(new_event.stream for _, new_event in pairs.values())
-        numbers_by_log: dict[str, list[int]] = defaultdict(list)
-        for number, (_, new_event) in pairs.items():
-            numbers_by_log[routes.logs[new_event.stream]].append(number)
-        refusal: StreamElsewhereError | None = None
-        for log, numbers in numbers_by_log.items():
-            append = append_undated if isinstance(pairs[numbers[0]][0], UndatedExpiry) else _append_events
-            try:
-                places = append(self._logs[log], [pairs[number] for number in numbers], routes.partitions)
-            except StreamElsewhereError as error:
-                refusal = error
-            else:
-                for number, (event, place) in zip(numbers, places, strict=True):
-                    recorded[number] = None if place.differs else _recorded_event(event, log, place)
-        return refusal
 
     def _append_messages(
         self, messages: Sequence[Message], readings: Sequence[ReadResult], traces: Sequence[str | None]
-    ) -> list["Outcome"]:
-        """Append the events of messages. Return the outcome of each message.
+    ) -> list[Receipt]:
+        """Append the events of messages. Return the receipt of each message.
 
         Args:
             messages: The messages.
             readings: Their readings.
             traces: The ``traceparent`` that the origins of the events of each message name, or None.
         """
-        return self._append_readings(readings, list(map(_origins, messages, readings, traces)))
+        return self._append_readings(messages, readings, list(map(_origins, messages, readings, traces)))
 
-    def _append_readings(self, readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]) -> list["Outcome"]:
-        """Append the events of all readings at once. Return the outcome of each reading.
+    def _append_readings(
+        self, messages: Sequence[Message], readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]
+    ) -> list[Receipt]:
+        """Append the events of all messages at once. Return the receipt of each message.
 
         Args:
-            readings: The readings.
-            origins: For each reading the origins of its events.
+            messages: The messages.
+            readings: Their readings.
+            origins: For each message the origins of its events.
         """
         new_events = [
             _new_event(event, origin, content)
             for reading, origins_of_events in zip(readings, origins, strict=True)
             for event, origin, content in zip(reading.events, origins_of_events, reading.contents, strict=True)
         ]
-        recorded = iter(self._append(new_events, [event for reading in readings for event in reading.events]))
-        return [_outcome(reading, list(islice(recorded, len(reading.events)))) for reading in readings]
+        events = [event for reading in readings for event in reading.events]
+        recorded = iter(self._appender.append(events, new_events))
+        return [
+            _receipt(message, reading, tuple(islice(recorded, len(reading.events))))
+            for message, reading in zip(messages, readings, strict=True)
+        ]
 
     def _store(self, letters: Sequence[DeadLetter]) -> None:
         dropped = self._dead_letters.store(letters)
@@ -219,44 +178,27 @@ class Recorder:
             logger.error("old dead letters dropped", dropped=dropped)
 
 
-class Outcome(NamedTuple):
-    """The recorded events of a message, and the refusals of its other parts."""
+def _receipt(message: Message, reading: ReadResult, recorded: tuple[RecordedEvent | None, ...]) -> Receipt:
+    """Return the receipt of a message. An event whose id belongs to another content is a refusal."""
+    places = tuple(place for place in recorded if place)
+    refusals = reading.refusals
+    if len(places) < len(recorded):
+        refusals += _same_ids(reading, recorded)
+    return Receipt(places, refusals, letter_id(message.channel, message.payload) if refusals else None)
 
-    events: Sequence[RecordedEvent]
-    refusals: Sequence[Refusal]
 
-
-def _outcome(reading: ReadResult, recorded: list[RecordedEvent | None]) -> Outcome:
-    """Turn each event whose id belongs to another content into a refusal."""
-    places = [place for place in recorded if place]
-    if len(places) == len(recorded):
-        return Outcome(places, reading.refusals)
+def _same_ids(reading: ReadResult, recorded: tuple[RecordedEvent | None, ...]) -> tuple[Refusal, ...]:
     refusals = [
         Refusal("same-id", f"the event_id {preview(event.event_id)} was recorded before: same id, other content")
         for event, place in zip(reading.events, recorded, strict=True)
         if place is None
     ]
-    return Outcome(places, [*reading.refusals, *shorten(refusals)])
-
-
-def _append_events(
-    log: EventLog, events: Sequence[tuple[Event, NewEvent]], partitions: Partitions
-) -> list[tuple[Event, Appended]]:
-    """Append events. Return each with its place."""
-    batches = split_by_bytes([new for _, new in events])
-    places = [place for batch in batches for place in log.append(batch, partitions=partitions)]
-    return [(event, place) for (event, _), place in zip(events, places, strict=True)]
+    return tuple(shorten(refusals))
 
 
 def _new_event(event: Event, origin: str, content: str = "") -> NewEvent:
     topic = topic_of(type(event))
     return NewEvent(event.stream, topic, encode(event), event.event_id, origin=origin, content=content)
-
-
-def _recorded_event(event: Event, log: str, place: Appended) -> RecordedEvent:
-    return RecordedEvent(
-        event.event_id, type(event).__name__, event.stream, log, place.position, place.version, place.duplicate
-    )
 
 
 def _origins(message: Message, reading: ReadResult, trace: str | None) -> list[str]:
@@ -280,8 +222,3 @@ def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
         message.via,
         sender=message.sender,
     )
-
-
-def _receipt(message: Message, outcome: Outcome) -> Receipt:
-    letter = letter_id(message.channel, message.payload) if outcome.refusals else None
-    return Receipt(tuple(outcome.events), tuple(outcome.refusals), letter)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from domain.announcements import Message
+from domain.announcements import Message, Receipt
 from domain.wire import ReadResult
-from infra.recording.recorder import Outcome, Recorder
+from infra.recording.recorder import Recorder
 from infra.tracing.spans import BatchSpans
 
 
@@ -13,6 +13,6 @@ class TracedRecorder(Recorder):
 
     def _append_messages(
         self, messages: Sequence[Message], readings: Sequence[ReadResult], traces: Sequence[str | None]
-    ) -> list[Outcome]:
+    ) -> list[Receipt]:
         with BatchSpans("record", traces, {"tickview.messages": len(messages)}) as spans:
             return super()._append_messages(messages, readings, [spans.child_of(parent) for parent in traces])

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Thread
+from threading import Event as StopEvent
+from threading import Thread
 
 import pytest
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
+from domain.events import Event
 from domain.partitions import Partitions
 from domain.streams import log_of, market_logs, symbol_stream
 from infra.heartbeats.heartbeats import Heartbeats, read_liveness
@@ -23,6 +25,7 @@ from infra.log.maintenance import trim
 from infra.log.partitions import fix_partitions
 from infra.log.routing import StreamRouter
 from infra.operations.server_status import redis_status
+from infra.recording.event_appender import EventAppender
 from infra.recording.gaps import read_gaps
 from infra.recording.intake import Intake
 from infra.recording.pubsub_listener import PubsubListener
@@ -33,7 +36,7 @@ from infra.redis.scans import ScanInterruptedError, read_hash_pages, scan_hash
 from infra.redis.server_errors import is_moving
 from infra.redis.stream_reads import StreamReads
 from tests.clusters import SLOTS, Cluster, move_key, moving_slot, node_id, redis_cluster
-from tests.events import opaque_event
+from tests.events import new_events, opaque_event, pattern_detected
 from tests.processes.roles import wait_until
 
 LOG = "market-0"
@@ -63,7 +66,7 @@ def test_a_moved_slot_gives_no_position_twice(cluster: Cluster) -> None:
     """Appends wait while the keys of their slot are moved, one after the other, to a primary without functions."""
     source, target = cluster.nodes[owner(SLOT)], cluster.nodes[-1]
     appended: list[Appended] = []
-    stop = Event()
+    stop = StopEvent()
     with connect(cluster.url) as client, ThreadPoolExecutor(1) as threads:
         log = EventLog(client, LOG)
 
@@ -84,6 +87,66 @@ def test_a_moved_slot_gives_no_position_twice(cluster: Cluster) -> None:
         assert not any(each.duplicate for each in appended)
         assert [entry.position for entry in log.read(0, 10_000)] == list(range(1, len(appended) + 1))
         assert source.execute_command("CLUSTER", "COUNTKEYSINSLOT", SLOT) == 0
+
+
+def test_batches_for_the_logs_of_several_nodes_keep_the_order_of_each_stream_while_a_slot_moves(
+    cluster: Cluster,
+) -> None:
+    symbols = [f"C{n}" for n in range(24) if log_of(symbol_stream(f"C{n}"), 12) not in market_logs(4)]  # of other tests
+    slot = key_slot(LogKeys(log_of(symbol_stream(symbols[0]), 12)).log.encode())
+    recorded: list[Event] = []
+    stop = StopEvent()
+    with connect(cluster.url) as client, ThreadPoolExecutor(1) as threads:
+        logs = LogDirectory(client, lambda name: EventLog(client, name), Partitions.of(12))
+        appender = EventAppender(logs)
+
+        def append() -> None:
+            while not stop.is_set():
+                batch = [
+                    pattern_detected(symbol=symbols[number % len(symbols)], event_id=f"event-c{number}")
+                    for number in range(len(recorded), len(recorded) + 32)
+                ]
+                places = appender.append(batch, new_events(batch))
+                assert not any(place is None or place.duplicate for place in places)
+                recorded.extend(batch)
+
+        writer = threads.submit(append)
+        wait_until(lambda: recorded, "events are appended")
+        with moving_slot(cluster.nodes[owner(slot)], cluster.nodes[-1], slot) as steps:
+            next(steps)
+        before = len(recorded)
+        wait_until(lambda: len(recorded) > before + 32, "events are appended to all nodes")
+        stop.set()
+        writer.result()
+        for stream in map(symbol_stream, symbols):
+            ids = [event.event_id for event in recorded if event.stream == stream]
+            assert [entry.event_id for entry in logs[log_of(stream, 12)].read_stream(stream)] == ids
+
+
+def test_a_batch_fails_when_its_appends_to_other_nodes_have_ended(cluster: Cluster) -> None:
+    failing_node, slow_node, _ = cluster.nodes
+    symbols: dict[int, str] = {}
+    for symbol in map("D{}".format, range(100)):
+        name = log_of(symbol_stream(symbol), 64)
+        if name not in market_logs(12):  # of other tests
+            symbols[owner(key_slot(LogKeys(name).log.encode()))] = symbol
+    events = [pattern_detected(symbol=symbols[node], event_id=f"event-d{node}") for node in (0, 1)]
+    with connect(cluster.url) as client, ThreadPoolExecutor(1) as threads:
+        logs = LogDirectory(client, lambda name: EventLog(client, name), Partitions.of(64))
+        failing, slow = (logs[log_of(event.stream, 64)] for event in events)
+        slow.open()
+        client.set(failing.keys.versions, "of another program")
+        slow_node.client_pause(30_000, all=False)
+        try:
+            failed = threads.submit(EventAppender(logs).append, events, new_events(events))
+            wait_until(lambda: "errorstat_WRONGTYPE" in failing_node.info("errorstats"), "the append to one log fails")
+            with pytest.raises(TimeoutError):
+                failed.result(0.2)
+        finally:
+            slow_node.client_unpause()
+        with pytest.raises(RedisError, match="WRONGTYPE"):
+            failed.result(30)
+        assert [entry.event_id for entry in slow.read(0, 10)] == ["event-d1"]
 
 
 def test_a_function_writes_nothing_if_one_of_its_keys_has_been_moved(cluster: Cluster) -> None:
@@ -237,7 +300,7 @@ def test_a_subscription_at_any_node_hears_all_channels(cluster: Cluster) -> None
 
 def test_a_broken_connection_between_two_nodes_is_a_gap(cluster: Cluster) -> None:
     """What one node should have passed on to the other is lost. The canaries before and after are heard."""
-    stop = Event()
+    stop = StopEvent()
     broken = "the nodes of the cluster have lost a connection to each other"
     with connect(cluster.url, retries=0) as subscriber, connect(cluster.url) as client:
         intake = Intake(lambda _: [], backlog=10, batch_size=10, batch_seconds=0)

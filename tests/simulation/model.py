@@ -1,18 +1,19 @@
 """The discrete-event model: producers, recorders, the log's partitions, workers with leases, and servers.
 
-Every part follows the code. A recorder takes what waits in the ingest stream, up to a batch, and appends it log by
-log. A worker process folds one batch at a time (Python runs one thread at a time), and has a thread for each segment
-that it leases. A server executes one command at a time. Workers renew and share leases three times per lease, and a
-commit is refused if another worker has leased the segment meanwhile.
+Every part follows the code. A recorder takes what waits in the ingest stream, up to a batch, and appends it to up to
+eight logs at the same time. A worker process folds one batch at a time (Python runs one thread at a time), and has a
+thread for each segment that it leases. A server executes one command at a time. Workers renew and share leases three
+times per lease, and a commit is refused if another worker has leased the segment meanwhile.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 import simpy
 
 from domain.streams import market_logs
+from infra.recording.event_appender import APPENDS_AT_ONCE
 from tests.simulation.scenario import Arrival, Failover, Scenario, Stall, arrivals
 
 Steps = Generator[simpy.Event, Any, None]
@@ -117,12 +118,19 @@ class Simulation:
                 continue
             batch = [self._ingest.popleft() for _ in range(min(len(self._ingest), self._scenario.record_batch))]
             yield env.timeout(costs.record.of(len(batch)))
-            for log in dict.fromkeys(event.log for event in batch):
-                events = [event for event in batch if event.log == log]
-                segment = self._segments[log]
-                yield from self._execute(segment.server, costs.append.of(len(events)))
-                segment.events.extend(events)
-                segment.appended = self._occur(segment.appended)
+            at_once = simpy.Resource(env, APPENDS_AT_ONCE)
+            events_by_log: dict[str, list[Arrival]] = defaultdict(list)
+            for event in batch:
+                events_by_log[event.log].append(event)
+            yield env.all_of([env.process(self._append(at_once, log, events)) for log, events in events_by_log.items()])
+
+    def _append(self, at_once: simpy.Resource, log: str, events: list[Arrival]) -> Steps:
+        segment = self._segments[log]
+        with at_once.request() as turn:
+            yield turn
+            yield from self._execute(segment.server, self._scenario.costs.append.of(len(events)))
+        segment.events.extend(events)
+        segment.appended = self._occur(segment.appended)
 
     def _renew(self, worker: _Worker) -> Steps:
         """Run the rounds of a worker: renew its leases, release what is beyond its share, lease what is free."""

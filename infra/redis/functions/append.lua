@@ -4,8 +4,7 @@
 Append events to a log and move a tracking position, all or nothing.
 
 append(log, meta, versions, tracking, positions …;
-       ids_prefix, window, application, tracked, token, partitions, stream_count, stream …,
-       [stream_number, topic, event_id, expected_version, state, origin, content] …) -> reply
+       ids_prefix, window, application, tracked, token, partitions, events, states) -> reply
 
 Keys, all in the hash slot of the log
   log         stream      entry "<position>-0": stream, version, topic, event_id, recorded_at (ms), state, origin
@@ -15,7 +14,8 @@ Keys, all in the hash slot of the log
                           a partition of the market log, absent until the number of partitions is raised
   versions    hash        stream -> its last version
   tracking    hash        application -> "<position> <token of the call that set it>"
-  positions … list        one per stream of the call: the positions of its events, in order of version
+  positions … list        one per stream of the call, in the order of their first events: the positions of the events
+                          of the stream, in order of version
 Undeclared keys, computed from the server's clock, in the same hash slot
   <ids_prefix><n> hash    event id -> "<position> <version>" or "<position> <version> <content>", for the n-th dedupe
                           window since 1970
@@ -28,16 +28,16 @@ Arguments
   token             random text that identifies this call; a repeat of the call has the same token
   partitions        number of partitions of the market log from which the caller has found the log of each stream, such
                     as "4", or "4-8" after a raise; "" if the caller appends to streams of this log only
-  stream_count      number of streams of the call
-  stream …          names of the streams, in the order of the keys "positions …"
-  For each event:
-    stream_number     number of its stream, from 1
+  events            msgpack: array of events, each an array with the elements below; one packed argument, because seven
+                    arguments per event take longer to send and to parse
+    stream            name of its stream
     topic             topic of the event
+    size              number of bytes of its state
     event_id          id of the event, not empty
-    expected_version  version that the event must get, or "" for the next version
-    state             serialized event
+    expected_version  version that the event must get, or nil for the next version
     origin            way by which the event arrived
     content           digest of the content that has the id, without blanks, or "" if it is not compared
+  states            the serialized events, one after the other; not packed, because MessagePack has no bytes in Lua
 
 Replies
   {"unopened"}
@@ -57,13 +57,16 @@ Replies
 -- Highest number of values per command. unpack() puts its values on Lua's stack, which holds 8,000 values.
 local MAX_VALUES = 1000
 
--- Number of arguments per event.
-local ARGUMENTS_PER_EVENT = 7
+-- Numbers of the elements of an event.
+local STREAM, TOPIC, SIZE, ID, EXPECTED, ORIGIN, CONTENT = 1, 2, 3, 4, 5, 6, 7
 
 -- Bytes of a state from which an event is large: readers bound batches of such events by their bytes.
 local LARGE_STATE = 8192
 
 local function call_in_chunks(command, key, values)
+  if #values <= MAX_VALUES then
+    return #values > 0 and redis.call(command, key, unpack(values)) or {}
+  end
   local replies = {}
   for first = 1, #values, MAX_VALUES do
     local reply = redis.call(command, key, unpack(values, first, math.min(first + MAX_VALUES - 1, #values)))
@@ -87,17 +90,17 @@ local function current_milliseconds(last)
   return math.max(time[1] * 1000 + math.floor(time[2] / 1000), last)
 end
 
-local function parse_event(args, first, number)
-  local at = first + (number - 1) * ARGUMENTS_PER_EVENT
-  return {
-    stream = tonumber(args[at]),
-    topic = args[at + 1],
-    id = args[at + 2],
-    expected = tonumber(args[at + 3]),
-    state = args[at + 4],
-    origin = args[at + 5],
-    content = args[at + 6],
-  }
+-- The names of the streams in the order of their first events, and the number of each stream in this order.
+local function number_streams(events)
+  local names, numbers = {}, {}
+  for _, event in ipairs(events) do
+    local stream = event[STREAM]
+    if not numbers[stream] then
+      names[#names + 1] = stream
+      numbers[stream] = #names
+    end
+  end
+  return names, numbers
 end
 
 -- Event id -> {position, version, content}, for the ids that the dedupe windows contain.
@@ -118,13 +121,7 @@ local function append(keys, args)
   local log, meta, versions, tracking = keys[1], keys[2], keys[3], keys[4]
   local prefix, seconds = args[1], tonumber(args[2])
   local application, tracked, token = args[3], tonumber(args[4]), args[5]
-  local partitions, stream_count = args[6], tonumber(args[7])
-  local stream_names = {}
-  for number = 1, stream_count do
-    stream_names[number] = args[7 + number]
-  end
-  local first = 8 + stream_count
-  local event_count = (#args - first + 1) / ARGUMENTS_PER_EVENT
+  local partitions, events, states = args[6], cmsgpack.unpack(args[7]), args[8]
 
   local state = redis.call('HMGET', meta, 'position', 'recorded_at', 'reign', 'partitions')
   if state[3] ~= server_incarnation() then
@@ -143,75 +140,81 @@ local function append(keys, args)
   local window = math.floor(recorded_at / 1000 / seconds)
   local window_key = prefix .. string.format('%d', window)
 
-  local events, ids = {}, {}
-  for number = 1, event_count do
-    events[number] = parse_event(args, first, number)
-    ids[number] = events[number].id
+  local ids = {}
+  for number, event in ipairs(events) do
+    ids[number] = event[ID]
   end
   local known = find_duplicates(ids, { prefix .. string.format('%d', window - 1), window_key })
+  local streams, stream_numbers = number_streams(events)
   local last = {}
-  for number, version in ipairs(call_in_chunks('HMGET', versions, stream_names)) do
-    last[number] = tonumber(version)
+  for number, version in ipairs(call_in_chunks('HMGET', versions, streams)) do
+    last[streams[number]] = tonumber(version)
   end
 
-  local reply, fresh = { 'appended' }, {}
+  local reply, fresh, places, fresh_states = { 'appended' }, {}, {}, {}
+  local states_end = 0
   for number, event in ipairs(events) do
-    local original = known[event.id]
+    local original, content = known[event[ID]], event[CONTENT]
+    local state_begin = states_end + 1
+    states_end = states_end + event[SIZE]
     local duplicate = 0
     if original then
-      local differs = event.content ~= '' and original[3] ~= '' and event.content ~= original[3]
+      local differs = content ~= '' and original[3] ~= '' and content ~= original[3]
       duplicate = differs and 2 or 1
     end
     if not original then
-      local previous = last[event.stream]
+      local stream, expected = event[STREAM], event[EXPECTED]
+      local previous = last[stream]
       if not previous and seal and seal ~= partitions then
         return { 'elsewhere', seal }
       end
-      local version = previous and previous + 1 or (event.expected == 0 and 0 or 1)
-      if event.expected and event.expected ~= version then
+      local version = previous and previous + 1 or (expected == 0 and 0 or 1)
+      if expected and expected ~= version then
         return { 'conflict', number - 1, previous or -1 }
       end
       position = position + 1
-      event.position, event.version = position, version
-      last[event.stream] = version
-      original = { position, version, event.content }
-      known[event.id] = original
+      last[stream] = version
+      original = { position, version, content }
+      known[event[ID]] = original
       fresh[#fresh + 1] = event
+      places[#fresh], fresh_states[#fresh] = original, states:sub(state_begin, states_end)
     end
-    reply[#reply + 1] = original[1]
-    reply[#reply + 1] = original[2]
-    reply[#reply + 1] = duplicate
+    reply[3 * number - 1], reply[3 * number], reply[3 * number + 1] = original[1], original[2], duplicate
   end
 
   -- All checks precede the first write: a refused call writes nothing.
   if application ~= '' then
     redis.call('HSET', tracking, application, string.format('%d %s', tracked, token))
   end
-  if event_count > #fresh then
+  if #events > #fresh then
     -- This write happens even if all events are duplicates: WAIT and WAITAOF wait for the last write of the caller.
-    redis.call('HINCRBY', meta, 'duplicates', event_count - #fresh)
+    redis.call('HINCRBY', meta, 'duplicates', #events - #fresh)
   end
   if #fresh == 0 then
     return reply
   end
   local positions, new_ids, new_versions = {}, {}, {}
-  for _, event in ipairs(fresh) do
-    local at = string.format('%d', event.position)
-    redis.call('XADD', log, at .. '-0', 'stream', stream_names[event.stream], 'version', event.version,
-      'topic', event.topic, 'event_id', event.id, 'recorded_at', recorded_at, 'state', event.state, 'origin', event.origin)
-    if #event.state >= LARGE_STATE then
+  for number, event in ipairs(fresh) do
+    local stream, state, id, content = event[STREAM], fresh_states[number], event[ID], event[CONTENT]
+    local at, version = string.format('%d', places[number][1]), places[number][2]
+    redis.call('XADD', log, at .. '-0', 'stream', stream, 'version', version, 'topic', event[TOPIC],
+      'event_id', id, 'recorded_at', recorded_at, 'state', state, 'origin', event[ORIGIN])
+    if #state >= LARGE_STATE then
       redis.call('HSET', meta, 'large', at)
     end
-    positions[event.stream] = positions[event.stream] or {}
-    table.insert(positions[event.stream], at)
-    table.insert(new_ids, event.id)
-    local suffix = event.content == '' and '' or ' ' .. event.content
-    table.insert(new_ids, string.format('%s %d%s', at, event.version, suffix))
+    local list = positions[stream]
+    if list then
+      list[#list + 1] = at
+    else
+      positions[stream] = { at }
+    end
+    new_ids[2 * number - 1] = id
+    new_ids[2 * number] = string.format(content == '' and '%s %d' or '%s %d %s', at, version, content)
   end
   for stream, list in pairs(positions) do
-    call_in_chunks('RPUSH', keys[4 + stream], list)
-    table.insert(new_versions, stream_names[stream])
-    table.insert(new_versions, last[stream])
+    call_in_chunks('RPUSH', keys[4 + stream_numbers[stream]], list)
+    new_versions[#new_versions + 1] = stream
+    new_versions[#new_versions + 1] = last[stream]
   end
   call_in_chunks('HSET', versions, new_versions)
   call_in_chunks('HSET', window_key, new_ids)
