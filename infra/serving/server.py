@@ -19,6 +19,7 @@ from infra.read_models.row_queries import RedisRowQueries
 from infra.serving.service import METRICS_FOLDER_VARIABLE, OpenStoredQueries, open_service
 from infra.settings import Settings
 from infra.web_server.gunicorn import Server
+from infra.web_server.listeners import open_listeners
 from readapi.http.mounting import MountedApplication
 
 logger = structlog.get_logger()
@@ -38,7 +39,7 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
     configure_logs(settings.log_level, "serve")
     check_exposure(settings)
     service = open_service(settings, open_queries)
-    listener = _listen(settings)
+    listeners = _listen(settings)
     metrics = _create_folder("metrics")
     os.environ[METRICS_FOLDER_VARIABLE] = metrics
     sessions = _create_folder("sessions")
@@ -64,7 +65,7 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
             rmtree(folder, ignore_errors=True)
 
     options = {
-        "bind": f"fd://{listener.fileno()}",
+        "bind": [f"fd://{listener.fileno()}" for listener in listeners],
         "workers": settings.api_processes,
         "proc_name": "tickview serve",
         "control_socket_disable": True,
@@ -73,7 +74,7 @@ def run_server(settings: Settings, open_queries: OpenStoredQueries = RedisRowQue
         "logconfig_dict": LIBRARY_LOGS,
         "loglevel": "warning",
     }
-    logger.info("serving", address="http://{}:{}".format(*listener.getsockname()), processes=settings.api_processes)
+    logger.info("serving", address="http://{}:{}".format(*listeners[0].getsockname()), processes=settings.api_processes)
     # The dispatch to Socket.IO costs a call per request.
     Server(options, MountedApplication(application) if is_installed() else application).run()
 
@@ -87,10 +88,9 @@ def _create_folder(purpose: str) -> str:
         ) from error
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _listen(settings: Settings) -> list[socket.socket]:
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return open_listeners(settings.host, settings.port, settings.api_processes)
     except OSError as error:
         raise StartupError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another address with --host "

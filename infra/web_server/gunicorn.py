@@ -52,10 +52,17 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         "timeout_graceful_shutdown": STOP_SECONDS,
     }
 
+    socket_number = 0
+    """Which of the sockets the process listens on. Processes with equal numbers share a socket."""
+
     def init_process(self) -> None:
-        """Duplicate the listeners, then start the process as gunicorn does."""
-        copies = [listener.dup() for listener in self.sockets for _ in range(LISTENERS - 1)]
-        self.sockets: list[Any] = [*self.sockets, *copies]
+        """Choose the socket and duplicate it, then start the process as gunicorn does."""
+        listener = self.sockets[self.socket_number]
+        # A socket is open as long as any process has it. Connections must not wait on it for a worker that has ended.
+        for other in self.sockets:
+            if other is not listener:
+                other.close()
+        self.sockets: list[Any] = [listener, *(listener.dup() for _ in range(LISTENERS - 1))]
         super().init_process()
 
     def init_signals(self) -> None:
@@ -92,6 +99,12 @@ class ApiArbiter(Arbiter):  # type: ignore[misc]
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
 
 
+def _choose_socket(arbiter: Arbiter, worker: ApiWorker) -> None:
+    """Give a new worker the socket on which the fewest workers listen: that of the worker which it replaces."""
+    numbers = [other.socket_number for other in arbiter.WORKERS.values()]
+    worker.socket_number = min(range(len(arbiter.LISTENERS)), key=numbers.count)
+
+
 class Server(BaseApplication):  # type: ignore[misc]
     """The web server.
 
@@ -101,7 +114,12 @@ class Server(BaseApplication):  # type: ignore[misc]
     """
 
     def __init__(self, options: Mapping[str, Any], application: Any) -> None:
-        own = {"worker_class": ApiWorker, "graceful_timeout": KILL_SECONDS, "keepalive": IDLE_SECONDS}
+        own = {
+            "worker_class": ApiWorker,
+            "graceful_timeout": KILL_SECONDS,
+            "keepalive": IDLE_SECONDS,
+            "pre_fork": _choose_socket,
+        }
         self._options = {**own, **options}
         self._application = application
         super().__init__()

@@ -161,7 +161,7 @@ def test_many_processes_of_each_role_share_the_work_evenly(postgres_18_dsn: str)
         wait_until(lambda: not redis.xlen(INGEST_STREAM), "all entries are recorded")
         entries = entries_by_recorder(traffic, running["record"])
         report("entries of recorders", entries)
-        assert is_even(entries, PROCESSES, ENTRIES, ENTRIES // PROCESSES // 2)
+        assert is_even(entries, PROCESSES, ENTRIES, 2 * ENTRIES // PROCESSES // 3)
         connections = connections_by_process(client)
         report("connections of API processes", connections)
         assert len(connections) == PROCESSES
