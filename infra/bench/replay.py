@@ -1,6 +1,5 @@
 """``tickview bench replay``: the rate of a replay and its limit, and the latency of scans during a replay."""
 
-import gc
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from infra.bench.recording_store import RecordingStore, run_commands
 from infra.bench.scans import varied_paths
 from infra.composition import Stores, open_market_logs
 from infra.log.event_log import EventLog, NewEvent
+from infra.processes.memory import collect_garbage_by_batch
 from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
 from infra.read_models.keys import SegmentKeys
@@ -80,9 +80,7 @@ def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throug
     prefix = SegmentKeys(projector.lease.segment).prefix
     folding = running_bare = 0.0
     events = log.head()
-    # The garbage collector must not spend the time of the replay on objects that were created before.
-    gc.collect()
-    gc.freeze()
+    collect_garbage_by_batch()
     with ProgressBar(transient=True) as bar:
         task = bar.add_task("replaying", total=events)
         while projector.lease.checkpoint < events:

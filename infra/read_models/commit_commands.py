@@ -41,8 +41,9 @@ def build_commands(
         yield from _split("ZREM", names.index(name, group), members, 1)
     for (name, group), scores in mutations.index_additions.items():
         pairs: list[Word] = []
-        for member, score in scores.items():
-            pairs += (score, member)
+        # In the order of the scores, the server finds the place of each member near the place of the member before.
+        for member in sorted(scores, key=scores.__getitem__):
+            pairs += (scores[member], member)
         yield from _split("ZADD", names.index(name, group), pairs, 2)
     for name, texts in mutations.texts.items():
         yield from _hash_commands(names.texts(name), texts)
@@ -50,7 +51,7 @@ def build_commands(
     for (name, group), change in mutations.counts.items():
         increments[name] += (change, group)
     for name, pairs in increments.items():
-        yield "ZINCRBY", names.count(name), pairs
+        yield from _split("ZINCRBY", names.count(name), pairs, 2)
     groups = {group: "\n".join(sorted(keys)) if keys else None for group, keys in mutations.groups.items()}
     yield from _hash_commands(names.groups, groups)
     yield from _parking_commands(names, mutations.parked)
