@@ -1,9 +1,12 @@
 """A read-model store that records the commands of its commits, so that a benchmark can run them without TickView."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from redis import Redis
+from redis.connection import Connection
 
 from infra.read_models.commit_commands import Command
 from infra.read_models.pending_commit import RedisCommit
@@ -30,11 +33,41 @@ class RecordingStore(RedisStore):
         return super().send(lease, position, recorded)
 
 
-def run_commands(client: Redis, commands: Iterable[Command]) -> None:
-    """Run commands in one pipeline, without the checks of a commit."""
-    with client.pipeline(transaction=False) as pipeline:
-        for name, key, words in commands:
-            step = 2 if name == "ZINCRBY" else len(words)
-            for start in range(0, len(words), step):
-                pipeline.execute_command(name, key, *words[start : start + step])
-        pipeline.execute()
+class PackedCommands(NamedTuple):
+    """Commands in the bytes that a server receives."""
+
+    parts: list[bytes]
+    number: int
+    """The number of commands."""
+
+
+def pack_commands(client: Redis, commands: Iterable[Command]) -> PackedCommands:
+    """Pack the commands of a commit, without its checks and without the server-side function."""
+    bare = [
+        (name, key, *words[start : start + step])
+        for name, key, words in commands
+        for step in [2 if name == "ZINCRBY" else len(words)]
+        for start in range(0, len(words), step)
+    ]
+    with _connection(client) as connection:
+        return PackedCommands(list(connection.pack_commands(bare)), len(bare))
+
+
+def run_packed(client: Redis, packed: PackedCommands) -> None:
+    """Send commands all at once and read their replies, so that only the server has work."""
+    with _connection(client) as connection:
+        connection.send_packed_command(packed.parts)
+        for _ in range(packed.number):
+            connection.read_response()
+
+
+@contextmanager
+def _connection(client: Redis) -> Iterator[Connection]:
+    connection = client.connection_pool.get_connection()
+    try:
+        yield connection
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        client.connection_pool.release(connection)
