@@ -35,6 +35,8 @@ class Mutations:
     """Whether the changes stream carries the documents. Otherwise it carries only the keys."""
     traces: tuple[str, ...] = ()
     """The traces to which the commit belongs, each as a ``traceparent``."""
+    packed: Any = None
+    """The changes in the form in which the store sends them; None before ``ReadModelStore.prepare``."""
 
 
 def derive(projection: Projection[Any, Any], folded: FoldResult) -> Mutations:

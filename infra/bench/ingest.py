@@ -15,7 +15,7 @@ from domain.wire import read
 from infra.bench.detections import detections
 from infra.bench.measurement import Meter, Throughput, batches, measure_in_turns, measure_rate, with_shares
 from infra.bench.packed_commands import PackedCommands
-from infra.bench.recording_store import RecordingStore, pack_commands, run_packed
+from infra.bench.recording_store import RecordingStore, bare_commands
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.log.durability import wait_command
 from infra.log.event_log import EventLog, NewEvent
@@ -97,11 +97,12 @@ def _measure_read_model(client: Redis, settings: Settings) -> list[Throughput]:
     with folding.running():
         measure_rate("project", steps, lambda _: projector.step(settings.fold_batch, 0))
     client.delete(*(key for key in client.scan_iter(SegmentKeys(segment).prefix + "*", count=10_000)))
-    packed = iter([pack_commands(client, commit) for commit in store.commits])
     limit = Meter(client)
-    with limit.running():
-        measure_rate("bare commands", steps, lambda _: run_packed(client, next(packed)))
+    with PackedCommands(client) as commands:
+        packed = iter([commands.pack(bare_commands(commit)) for commit in store.commits])
+        with limit.running():
+            measure_rate("bare commands", steps, lambda _: commands.run(next(packed)))
     return with_shares(
-        limit.throughput("bare commands of the commits, already packed", log.head()),
+        limit.throughput("bare commands of the commits, packed before", log.head()),
         folding.throughput("project (read, fold, commit)", log.head()),
     )

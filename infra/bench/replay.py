@@ -16,7 +16,8 @@ from infra.bench.detections import detections
 from infra.bench.errors import BenchmarkError
 from infra.bench.http_load import Latencies, Load, load_process
 from infra.bench.measurement import PROGRESS_CONSOLE, Meter, Throughput, with_shares
-from infra.bench.recording_store import RecordingStore, pack_commands, run_packed
+from infra.bench.packed_commands import PackedCommands
+from infra.bench.recording_store import RecordingStore, bare_commands
 from infra.bench.scans import varied_paths
 from infra.composition import Stores, open_market_logs
 from infra.log.event_log import EventLog, NewEvent
@@ -81,7 +82,7 @@ def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throug
     replay, limit = Meter(client), Meter(client)
     events = log.head()
     collect_garbage_by_batch()
-    with ProgressBar(transient=True) as bar:
+    with ProgressBar(transient=True) as bar, PackedCommands(client) as commands:
         task = bar.add_task("replaying", total=events)
         while projector.lease.checkpoint < events:
             with replay.running():
@@ -89,12 +90,12 @@ def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throug
             if outcome is not CommitOutcome.COMMITTED:
                 raise BenchmarkError(f"A commit was refused: {outcome.value}.")
             bare = [(name, key.replace(prefix, "bare:"), words) for name, key, words in store.commits[-1]]
-            packed = pack_commands(client, bare)
+            packed = commands.pack(bare_commands(bare))
             with limit.running():
-                run_packed(client, packed)
+                commands.run(packed)
             bar.advance(task, size)
     return with_shares(
-        limit.throughput("bare commands of the commits, already packed", events),
+        limit.throughput("bare commands of the commits, packed before", events),
         replay.throughput("replay (read, decode, fold, commit)", events),
     )
 

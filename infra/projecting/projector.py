@@ -84,9 +84,10 @@ class Projector:
     """Folds the new entries of a log into a segment, each exactly once.
 
     While the segment is behind the log, the projector folds the next batch and decodes the batch behind it during the
-    commit of the current batch. Only the holder of the lease changes the segment. The rows for the next batch are
-    therefore the rows that were loaded before the commit, with the changes of the current batch on top. The next batch
-    is used only if the commit succeeded. Its own commit checks the fence and the checkpoint like every other commit.
+    commit of the current batch. It reads only before the commit, which occupies the server. Only the holder of the
+    lease changes the segment. The rows for the next batch are therefore the rows that were loaded before the commit,
+    with the changes of the current batch on top. The next batch is used only if the commit succeeded. Its own commit
+    checks the fence and the checkpoint like every other commit.
 
     Args:
         projection: The projection that folds the events.
@@ -202,7 +203,9 @@ class Projector:
 
     def _fold(self, after: int, batch: LoadedBatch) -> FoldedBatch:
         folded = fold(self.projection, batch.loaded, batch.decoded)
-        return FoldedBatch(after, batch.entries, folded, derive(self.projection, folded), batch.is_cut)
+        mutations = derive(self.projection, folded)
+        self._store.prepare(self.lease.segment, mutations)
+        return FoldedBatch(after, batch.entries, folded, mutations, batch.is_cut)
 
     def _begin_commit(self, progress: Progress, batch: FoldedBatch) -> PendingCommit:
         return self._store.begin_commit(self.lease, progress, batch.mutations)
