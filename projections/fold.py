@@ -1,4 +1,4 @@
-"""The engine: it decodes a batch of log entries and folds the events into rows.
+"""The engine: it folds a batch of decoded events into rows.
 
 The engine is pure: the stored state goes in (``LoadedState``) and the result comes out (``FoldResult``).
 ``projections.mutations`` derives the changes of a commit from the result. Live workers, replay and the retry of parked
@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from domain.codec import decode, topic_of
 from domain.errors import TickViewError
-from domain.events import Event, PatternEvent
-from domain.horizon import is_from_the_future
+from domain.events import Event
 from domain.log import LogEntry
 from projections.base import Group, Projection, StoredRow, encode_row
-from projections.placement import Placement, placement_of
+from projections.decoding import STREAM_KEY_PREFIX, DecodedEntry, describe_error
+from projections.placement import Placement, place
 
 FOLD_ATTEMPTS = 3
 """Number of attempts to fold an event before its key is parked. A lack of memory may be over at the next attempt."""
@@ -23,9 +22,6 @@ FOLD_ATTEMPTS = 3
 MAX_ROW_BYTES = 32 * 1024 * 1024
 """Highest number of bytes of a row's document. Every event about a row writes the whole row, and events can add
 attributes to a row without end."""
-
-STREAM_KEY_PREFIX = "@"
-"""The first character of the key of events that cannot be decoded. The name of their stream follows."""
 
 
 @dataclass
@@ -57,7 +53,6 @@ class EvolvedRow(NamedTuple):
     """The row with its provenance. None: the row was removed."""
     document: bytes | None
     """The row as ``encode_row`` writes it. None: the row was removed."""
-    placement: Placement
 
 
 @dataclass
@@ -68,77 +63,12 @@ class FoldResult:
     """The changed rows by key, as they were before the batch. None: there was no row."""
     after: dict[str, EvolvedRow] = field(default_factory=dict)
     """The changed rows by key, as they are after the batch."""
+    placement: Placement = field(default_factory=Placement)
+    """The placement of these rows."""
     groups: dict[str, set[str]] = field(default_factory=dict)
     """All members of each group whose members changed."""
     parked: list[Parked] = field(default_factory=list)
     """The entries that the batch parks, in order."""
-
-
-class DecodedEntry(NamedTuple):
-    """A log entry with its event and the rows that the event addresses, or with the error of decoding."""
-
-    entry: LogEntry
-    event: Event | None
-    """The event. None: the entry cannot be decoded."""
-    targets: tuple[str | Group, ...]
-    """The keys and groups of rows that the projection's ``keys`` returned for the event."""
-    error: str | None
-    """The error of decoding. None: the entry was decoded."""
-    needs_row: bool = False
-    """Whether the event changes the row only if it exists: the event addressed the group of the row, not its key, or
-    the key contains a time from the future."""
-
-
-def decode_entries(projection: Projection[Any, Any], entries: Iterable[LogEntry]) -> list[DecodedEntry]:
-    """Decode the entries that the projection handles and determine the rows that they address."""
-    topics = {topic_of(event_type) for event_type in projection.handles}
-    return [_decode_entry(projection, entry) for entry in entries if entry.topic in topics]
-
-
-def _decode_entry(projection: Projection[Any, Any], entry: LogEntry) -> DecodedEntry:
-    try:
-        event = decode(entry.topic, entry.event_id, entry.state)
-        if is_from_the_future(event.occurred_at, entry.recorded_at):
-            event = event.model_copy(update={"occurred_at": entry.recorded_at})
-        targets = tuple(projection.keys(event))
-        return DecodedEntry(entry, event, targets, None, _depends_on_the_future(projection, entry, event, targets))
-    except Exception as error:  # noqa: BLE001 any error of a projection parks the entry, so that no event is lost
-        return DecodedEntry(entry, None, (), describe_error(error))
-
-
-def _depends_on_the_future(
-    projection: Projection[Any, Any], entry: LogEntry, event: Event, targets: tuple[str | Group, ...]
-) -> bool:
-    """Return whether the keys of the rows contain a time of detection from the future.
-
-    Such a row would be the latest for ever. It cannot get another time, because later events name it by this time.
-    """
-    if not isinstance(event, PatternEvent) or not is_from_the_future(event.detected_at, entry.recorded_at):
-        return False
-    return targets != tuple(projection.keys(event.model_copy(update={"detected_at": entry.recorded_at})))
-
-
-def required_keys(
-    projection: Projection[Any, Any], entries: Iterable[DecodedEntry]
-) -> tuple[set[str], set[str], set[str]]:
-    """Collect the keys of the stored state that a fold of the entries requires.
-
-    Returns:
-        The keys of rows, the names of groups, and the keys that may be parked.
-    """
-    keys: set[str] = set()
-    groups: set[str] = set()
-    streams: set[str] = set()
-    for decoded in entries:
-        streams.add(STREAM_KEY_PREFIX + decoded.entry.stream)
-        for target in decoded.targets:
-            if isinstance(target, Group):
-                groups.add(target.name)
-            else:
-                keys.add(target)
-                if group := projection.group_of(target):
-                    groups.add(group)
-    return keys, groups, keys | streams
 
 
 def fold(projection: Projection[Any, Any], loaded: LoadedState, entries: Sequence[DecodedEntry]) -> FoldResult:
@@ -151,10 +81,21 @@ def fold(projection: Projection[Any, Any], loaded: LoadedState, entries: Sequenc
         loaded: The stored state of all keys that ``required_keys`` returned for the entries. It is not changed.
         entries: The decoded entries in the order of the log.
     """
-    folding = _Folding(projection, loaded)
-    for decoded in entries:
-        folding.apply(decoded)
-    return folding.result()
+    return _fold(projection, loaded, entries)
+
+
+def _fold(
+    projection: Projection[Any, Any], loaded: LoadedState, entries: Sequence[DecodedEntry], key: str | None = None
+) -> FoldResult:
+    """Fold the entries, and update the group of the parked key to which they belong, if any.
+
+    Rows are encoded and placed at the end, all together. If this fails, the batch is folded again, and each state of a
+    row is encoded and placed at once, so that exactly the event with the error is parked.
+    """
+    try:
+        return _Folding(projection, loaded, stores_each=False).fold(entries, key)
+    except _UnstorableRowError:
+        return _Folding(projection, loaded, stores_each=True).fold(entries, key)
 
 
 def park_stream(entry: LogEntry, error: str) -> FoldResult:
@@ -190,43 +131,45 @@ def fold_parked(
     loaded.parked.discard(key)
     if not key.startswith(STREAM_KEY_PREFIX):
         loaded.parked -= {STREAM_KEY_PREFIX + decoded.entry.stream for decoded in entries}
-    folding = _Folding(projection, loaded)
-    for decoded in entries:
-        folding.apply(decoded)
-    folding.update_group(key)
-    return folding.result()
-
-
-def decode_parked_entries(
-    projection: Projection[Any, Any], key: str, entries: Iterable[LogEntry]
-) -> list[DecodedEntry]:
-    """Decode the parked entries of a key. Entries that are parked under the key of a row address only that row.
-
-    A parked key is a member of its group, because it may become a row. Events that address the group are therefore
-    parked behind it. If it becomes no row, they must not create one.
-    """
-    decoded = [_decode_entry(projection, entry) for entry in entries]
-    if key.startswith(STREAM_KEY_PREFIX):
-        return decoded
-    return [entry._replace(targets=(key,), needs_row=entry.needs_row or key not in entry.targets) for entry in decoded]
+    return _fold(projection, loaded, entries, key)
 
 
 class RowTooLargeError(TickViewError):
     """An event would make a row larger than ``MAX_ROW_BYTES``."""
 
 
+class _UnstorableRowError(Exception):
+    """A row cannot be encoded or placed."""
+
+
 class _Folding:
     """The state of a fold in progress: the rows, groups and parked keys after the entries applied so far."""
 
-    def __init__(self, projection: Projection[Any, Any], loaded: LoadedState) -> None:
+    def __init__(self, projection: Projection[Any, Any], loaded: LoadedState, *, stores_each: bool) -> None:
         self._projection = projection
         self._loaded = loaded
-        self._rows: dict[str, EvolvedRow] = {}
+        self._stores_each = stores_each
+        self._rows: dict[str, StoredRow[Any] | None] = {}
+        self._superseded: list[StoredRow[Any]] = []
+        """States of rows that a later event of the batch has changed. An error in one of them counts all the same:
+        otherwise the rows would depend on the limits of the batches."""
         self._groups = {name: set(members) for name, members in loaded.groups.items()}
         self._parked_keys = set(loaded.parked)
         self._parked: list[Parked] = []
 
-    def apply(self, decoded: DecodedEntry) -> None:
+    def fold(self, entries: Iterable[DecodedEntry], key: str | None) -> FoldResult:
+        """Apply the entries, update the group of ``key``, and return the result.
+
+        Raises:
+            _UnstorableRowError: A row cannot be encoded or placed.
+        """
+        for decoded in entries:
+            self._apply(decoded)
+        if key is not None:
+            self._update_group(key)
+        return self._result()
+
+    def _apply(self, decoded: DecodedEntry) -> None:
         stream_key = STREAM_KEY_PREFIX + decoded.entry.stream
         if stream_key in self._parked_keys:
             self._park(stream_key, decoded.entry, None)
@@ -237,14 +180,14 @@ class _Folding:
                 if not decoded.needs_row or self._stored(key) or key in self._parked_keys:
                     self._evolve(key, decoded.entry, decoded.event)
 
-    def _resolve(self, targets: Iterable[str | Group]) -> list[str]:
+    def _resolve(self, targets: Iterable[str | Group]) -> Iterable[str]:
         keys: dict[str, None] = {}
         for target in targets:
             if isinstance(target, Group):
                 keys.update(dict.fromkeys(sorted(self._groups.get(target.name, ()))))
             else:
                 keys[target] = None
-        return list(keys)
+        return keys
 
     def _evolve(self, key: str, entry: LogEntry, event: Event) -> None:
         if key in self._parked_keys:
@@ -257,32 +200,32 @@ class _Folding:
             try:
                 evolved = self._projection.evolve(row, event)
                 if evolved is not row:
-                    self._rows[key] = self._evolved(evolved, entry.position)
-                    self.update_group(key)
+                    self._replace(key, None if evolved is None else StoredRow(evolved, entry.position))
                 return
             except Exception as failure:  # noqa: BLE001 any error of a projection parks the key, so that no event is lost
                 error = describe_error(failure)
         self._park(key, entry, error)
 
-    def _evolved(self, row: Any, position: int) -> EvolvedRow:
-        # The placement is computed here and not at the commit, so that an error in a declaration parks the key too.
-        placement = placement_of(self._projection, row)
-        if row is None:
-            return EvolvedRow(None, None, placement)
-        document = encode_row(row, position)
-        if len(document) > MAX_ROW_BYTES:
-            raise RowTooLargeError(f"the row would have {len(document):,} bytes, and may have {MAX_ROW_BYTES:,}")
-        return EvolvedRow(StoredRow(row, position), document, placement)
+    def _replace(self, key: str, stored: StoredRow[Any] | None) -> None:
+        if stored and self._stores_each:
+            _encode(stored)
+            place(self._projection, {key: stored.row})
+        former = self._stored(key)
+        if former and key in self._rows:
+            self._superseded.append(former)
+        self._rows[key] = stored
+        if former is None or stored is None:
+            self._update_group(key)
 
     def _stored(self, key: str) -> StoredRow[Any] | None:
-        return self._rows[key].stored if key in self._rows else self._loaded.rows.get(key)
+        return self._rows[key] if key in self._rows else self._loaded.rows.get(key)
 
     def _park(self, key: str, entry: LogEntry, error: str | None) -> None:
         self._parked_keys.add(key)
         self._parked.append(Parked(key, entry, error))
-        self.update_group(key)
+        self._update_group(key)
 
-    def update_group(self, key: str) -> None:
+    def _update_group(self, key: str) -> None:
         """Update the membership of a key in its group. Members are rows, and parked keys, which may become rows."""
         group = None if key.startswith(STREAM_KEY_PREFIX) else self._projection.group_of(key)
         if group is None:
@@ -293,10 +236,18 @@ class _Folding:
         else:
             members.discard(key)
 
-    def result(self) -> FoldResult:
+    def _result(self) -> FoldResult:
+        try:
+            if self._superseded and not self._stores_each:
+                self._check_superseded()
+            after = {key: EvolvedRow(stored, _encode(stored) if stored else None) for key, stored in self._rows.items()}
+            placement = place(self._projection, {key: stored.row for key, stored in self._rows.items() if stored})
+        except Exception as error:  # any error of a projection must be traced to its event
+            raise _UnstorableRowError from error
         return FoldResult(
             before={key: self._loaded.rows.get(key) for key in self._rows},
-            after=self._rows,
+            after=after,
+            placement=placement,
             groups={
                 name: members
                 for name, members in self._groups.items()
@@ -305,7 +256,14 @@ class _Folding:
             parked=self._parked,
         )
 
+    def _check_superseded(self) -> None:
+        for stored in self._superseded:
+            _encode(stored)
+        place(self._projection, {str(number): stored.row for number, stored in enumerate(self._superseded)})
 
-def describe_error(error: Exception) -> str:
-    """Describe an error in one line of at most 500 characters, for the operator."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+def _encode(stored: StoredRow[Any]) -> bytes:
+    document = encode_row(*stored)
+    if len(document) > MAX_ROW_BYTES:
+        raise RowTooLargeError(f"the row would have {len(document):,} bytes, and may have {MAX_ROW_BYTES:,}")
+    return document

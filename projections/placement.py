@@ -1,38 +1,68 @@
-"""The placement of a row: its entries in the indexes, its sorted texts and its groups in the counts of a projection."""
+"""The placement of rows: their entries in the indexes, their sorted texts and their counts.
 
+The placement of many rows has the form of the changes that a commit makes: the changes are the difference between the
+placements of the rows before and after a batch.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from math import isnan
-from typing import Any, NamedTuple
+from typing import Any
 
-from projections.base import Projection
+from projections.base import Count, Index, Projection
 
-
-class Placement(NamedTuple):
-    """The index entries, the texts and the count groups of one row, in the order of the projection's declarations."""
-
-    indexes: tuple[tuple[str, float] | None, ...]
-    """For each index the group and the score. The group is empty for an index without groups. None: no entry."""
-    texts: tuple[str | None, ...]
-    """For each of the projection's texts the text. None: the row has no text."""
-    counts: tuple[str | None, ...]
-    """For each count the group. The group is empty for a count without groups. None: the row is not counted."""
+Place = tuple[str, str]
+"""The name of an index or of a count, and a group. The group is empty for an index or a count without groups."""
 
 
-def placement_of(projection: Projection[Any, Any], row: Any) -> Placement:
-    """Apply the projection's declarations to a row. The placement of None has no entries.
+@dataclass
+class Placement:
+    """The entries of some rows in the indexes, texts and counts of their projection, and of no other rows."""
+
+    indexes: dict[Place, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    """For each index and group the scores of rows, by key."""
+    texts: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    """For each of the projection's texts the texts of rows, by key."""
+    counts: dict[Place, int] = field(default_factory=lambda: defaultdict(int))
+    """For each count and group the number of rows."""
+
+
+def place(projection: Projection[Any, Any], rows: Mapping[str, Any]) -> Placement:
+    """Apply the projection's declarations to rows, given by key.
 
     Raises:
         ValueError: A score is not a number (NaN), which no index can order.
     """
-    if row is None:
-        absent = (len(projection.indexes), len(projection.texts), len(projection.counts))
-        return Placement(*((None,) * number for number in absent))
-    indexes: list[tuple[str, float] | None] = []
-    for name, score_of, group_of in projection.indexes:
+    placement = Placement()
+    for index in projection.indexes:
+        _place_in_index(placement.indexes, index, rows)
+    for name, text_of in projection.texts.items():
+        texts = placement.texts[name]
+        for key, row in rows.items():
+            text = text_of(row)
+            if text is not None:
+                texts[key] = text
+    for count in projection.counts:
+        _count(placement.counts, count, rows.values())
+    return placement
+
+
+def _place_in_index(indexes: dict[Place, dict[str, float]], index: Index, rows: Mapping[str, Any]) -> None:
+    name, score_of, group_of = index
+    for key, row in rows.items():
         score, group = score_of(row), group_of(row) if group_of else ""
-        if score is not None and isnan(score):
-            raise ValueError(f"the score of the row in the index {name} is not a number (NaN)")
-        indexes.append(None if score is None or group is None else (group, score))
-    counts: list[str | None] = []
-    for _, by, where in projection.counts:
-        counts.append(None if where and not where(row) else by(row) if by else "")
-    return Placement(tuple(indexes), tuple([text_of(row) for text_of in projection.texts.values()]), tuple(counts))
+        if score is None or group is None:
+            continue
+        if isnan(score):
+            raise ValueError(f"the score of the row {key} in the index {name} is not a number (NaN)")
+        indexes[name, group][key] = score
+
+
+def _count(counts: dict[Place, int], count: Count, rows: Iterable[Any]) -> None:
+    name, by, where = count
+    for row in rows:
+        if where is None or where(row):
+            group = by(row) if by else ""
+            if group is not None:
+                counts[name, group] += 1

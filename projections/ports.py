@@ -95,6 +95,10 @@ class ReadModelStore(Protocol):
         """
         ...
 
+    def prepare(self, segment: Segment, mutations: Mutations) -> None:
+        """Do the part of ``begin_commit`` that needs no server, while another commit is pending."""
+        ...
+
     def begin_commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> PendingCommit:
         """Send the changes and the new checkpoint, all or nothing. The caller can work until it needs the outcome."""
         ...

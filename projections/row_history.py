@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from domain.streams import MARKET_LOG
 from projections.base import Group, Projection, StoredRow
-from projections.fold import DecodedEntry, EvolvedRow, LoadedState, fold, overlay
+from projections.decoding import DecodedEntry
+from projections.fold import EvolvedRow, LoadedState, fold, overlay
 from projections.queries import AnyProjection, Timeline
 
 TIMELINES: tuple[Timeline, ...] = ("recorded", "valid")

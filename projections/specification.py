@@ -7,7 +7,8 @@ from domain.codec import encode, topic_of
 from domain.events import Event
 from domain.log import LogEntry
 from projections.base import Projection, StoredRow, decode_row
-from projections.fold import FoldResult, LoadedState, decode_entries, fold, overlay
+from projections.decoding import decode_entries
+from projections.fold import FoldResult, LoadedState, fold, overlay
 from projections.mutations import derive
 
 

@@ -9,7 +9,7 @@ from infra.read_models.store import RedisStore
 from projections.base import Projection, StoredRow, encode_row
 from projections.fold import EvolvedRow, FoldResult
 from projections.mutations import derive
-from projections.placement import placement_of
+from projections.placement import place
 from projections.ports import CommitOutcome, Progress, Segment
 from projections.versions import Build
 from tests.read_model import FIRST_BUILD
@@ -37,13 +37,13 @@ class SegmentWriter:
         position = self._lease.checkpoint
         for key, row in rows.items():
             position += 1
-            placement = placement_of(self._projection, row)
             if row is None:
-                folded.after[key] = EvolvedRow(None, None, placement)
+                folded.after[key] = EvolvedRow(None, None)
                 self.rows.pop(key, None)
             else:
                 self.rows[key] = StoredRow(row, position)
-                folded.after[key] = EvolvedRow(self.rows[key], encode_row(row, position), placement)
+                folded.after[key] = EvolvedRow(self.rows[key], encode_row(row, position))
+        folded.placement = place(self._projection, {key: row for key, row in rows.items() if row is not None})
         outcome = self._store.begin_commit(
             self._lease, Progress(position, 0.0, 0.0), derive(self._projection, folded)
         ).result()

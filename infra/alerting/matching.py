@@ -13,7 +13,7 @@ from domain.codec import topic_of
 from domain.events import PatternDetected
 from domain.log import LogEntry
 from infra.alerts.deliveries import Delivery, delivery_id
-from projections.fold import decode_entries
+from projections.decoding import decode_entries
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import ALWAYS, Matches, matcher
 from projections.workspaces import WorkspaceRow

@@ -13,13 +13,14 @@ from domain.announcements import Message
 from domain.codec import encode, topic_of
 from domain.wire import read
 from infra.bench.detections import detections
-from infra.bench.measurement import Throughput, batches, measure_in_turns, measure_rate, with_shares
+from infra.bench.measurement import Meter, Throughput, batches, measure_in_turns, measure_rate, with_shares
 from infra.bench.packed_commands import PackedCommands
-from infra.bench.recording_store import RecordingStore, run_commands
+from infra.bench.recording_store import RecordingStore, bare_commands
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.log.durability import wait_command
 from infra.log.event_log import EventLog, NewEvent
 from infra.log.handle import LogOptions
+from infra.processes.memory import collect_garbage_by_batch
 from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
 from infra.redis.functions import Argument
@@ -91,10 +92,17 @@ def _measure_read_model(client: Redis, settings: Settings) -> list[Throughput]:
     assert lease is not None
     projector = Projector(ActivePatterns(), log, store, lease)
     steps = batches(range(log.head()), settings.fold_batch)
-    folded = measure_rate("project (read, fold, commit)", steps, lambda _: projector.step(settings.fold_batch, 0))
+    collect_garbage_by_batch()
+    folding = Meter(client)
+    with folding.running():
+        measure_rate("project", steps, lambda _: projector.step(settings.fold_batch, 0))
     client.delete(*(key for key in client.scan_iter(SegmentKeys(segment).prefix + "*", count=10_000)))
-    commits = iter(store.commits)
-    bare = measure_rate(
-        "bare commands of the commits, redis-py pipeline", steps, lambda _: run_commands(client, next(commits))
+    limit = Meter(client)
+    with PackedCommands(client) as commands:
+        packed = iter([commands.pack(bare_commands(commit)) for commit in store.commits])
+        with limit.running():
+            measure_rate("bare commands", steps, lambda _: commands.run(next(packed)))
+    return with_shares(
+        limit.throughput("bare commands of the commits, packed before", log.head()),
+        folding.throughput("project (read, fold, commit)", log.head()),
     )
-    return with_shares(bare, folded)

@@ -1,9 +1,11 @@
 """Measurements: rates of batches, quantiles of durations, and the console for progress bars."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
+from redis import Redis
 from rich.progress import track
 
 from infra.processes.terminal import TerminalConsole
@@ -22,6 +24,42 @@ class Throughput(NamedTuple):
     """Items per second."""
     share: float | None = None
     """The rate as a fraction of the limit in the same run; None for the limit itself."""
+    process_cpu: float | None = None
+    """Processor time of this process in microseconds per item; None if it was not measured."""
+    server_cpu: float | None = None
+    """Processor time of the Redis server's main thread in microseconds per item; None if it was not measured."""
+
+
+class Meter:
+    """Adds up the time of an operation and the processor time that this process and the Redis server spend on it.
+
+    The rates depend on the other work of the machine, the processor times hardly do.
+
+    Args:
+        client: A client of the server.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._seconds = self._process = self._server = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Measure what is done in the context."""
+        server, process, started = self._server_seconds(), time.process_time(), time.perf_counter()
+        yield
+        self._seconds += time.perf_counter() - started
+        self._process += time.process_time() - process
+        self._server += self._server_seconds() - server
+
+    def throughput(self, name: str, items: int) -> Throughput:
+        """Return the rate and the processor times for a number of items."""
+        cpu = [round(seconds / items * 1e6, 1) for seconds in (self._process, self._server)]
+        return Throughput(name, items / self._seconds, None, *cpu)
+
+    def _server_seconds(self) -> float:
+        cpu: Any = self._client.info("cpu")
+        return float(cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
 
 
 def batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

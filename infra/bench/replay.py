@@ -1,6 +1,5 @@
 """``tickview bench replay``: the rate of a replay and its limit, and the latency of scans during a replay."""
 
-import gc
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -16,11 +15,13 @@ from domain.wire import read
 from infra.bench.detections import detections
 from infra.bench.errors import BenchmarkError
 from infra.bench.http_load import Latencies, Load, load_process
-from infra.bench.measurement import PROGRESS_CONSOLE, Throughput
-from infra.bench.recording_store import RecordingStore, run_commands
+from infra.bench.measurement import PROGRESS_CONSOLE, Meter, Throughput, with_shares
+from infra.bench.packed_commands import PackedCommands
+from infra.bench.recording_store import RecordingStore, bare_commands
 from infra.bench.scans import varied_paths
 from infra.composition import Stores, open_market_logs
 from infra.log.event_log import EventLog, NewEvent
+from infra.processes.memory import collect_garbage_by_batch
 from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread, SegmentOrders
 from infra.read_models.keys import SegmentKeys
@@ -64,10 +65,10 @@ def fill(client: Redis, settings: Settings, events: int, symbols: int) -> EventL
 
 
 def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throughput]:
-    """Measure the rate of a replay, and the rate of its Redis commands without TickView as its limit.
+    """Measure the rate of a replay, and as its limit the rate at which the server runs its commands without TickView.
 
     Replay and limit alternate after each batch, so that both run under the same conditions. The commands of the limit
-    write to separate keys.
+    write to separate keys. They are packed before the measurement.
 
     Returns:
         The limit and the replay, in events per second.
@@ -78,27 +79,25 @@ def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throug
     store = RecordingStore(client, max_commits=1)
     projector = _create_projector(store, log, MEASURED)
     prefix = SegmentKeys(projector.lease.segment).prefix
-    folding = running_bare = 0.0
+    replay, limit = Meter(client), Meter(client)
     events = log.head()
-    # The garbage collector must not spend the time of the replay on objects that were created before.
-    gc.collect()
-    gc.freeze()
-    with ProgressBar(transient=True) as bar:
+    collect_garbage_by_batch()
+    with ProgressBar(transient=True) as bar, PackedCommands(client) as commands:
         task = bar.add_task("replaying", total=events)
         while projector.lease.checkpoint < events:
-            started = time.perf_counter()
-            outcome, size, _ = projector.step(batch_size, 0)
-            folding += time.perf_counter() - started
+            with replay.running():
+                outcome, size, _ = projector.step(batch_size, 0)
             if outcome is not CommitOutcome.COMMITTED:
                 raise BenchmarkError(f"A commit was refused: {outcome.value}.")
             bare = [(name, key.replace(prefix, "bare:"), words) for name, key, words in store.commits[-1]]
-            started = time.perf_counter()
-            run_commands(client, bare)
-            running_bare += time.perf_counter() - started
+            packed = commands.pack(bare_commands(bare))
+            with limit.running():
+                commands.run(packed)
             bar.advance(task, size)
-    limit = Throughput("bare commands of the commits, redis-py pipeline", events / running_bare)
-    replay = Throughput("replay (read, decode, fold, commit)", events / folding)
-    return [limit, replay._replace(share=replay.per_second / limit.per_second)]
+    return with_shares(
+        limit.throughput("bare commands of the commits, packed before", events),
+        replay.throughput("replay (read, decode, fold, commit)", events),
+    )
 
 
 def _create_projector(store: RedisStore, log: EventLog, build: Build) -> Projector:

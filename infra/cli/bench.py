@@ -50,13 +50,14 @@ def ingest(
         measured = ingest_bench.measure(client, events, symbols)
     rows: list[dict[str, Any]] = [
         {"into": target, "what": rate.name, "events_per_second": round(rate.per_second), "share": _percent(rate.share)}
+        | _processor_times(rate)
         for target, rates in measured.items()
         for rate in rates
     ]
     if json:
         print_json({"events": events, "symbols": symbols, "rates": rows})
     else:
-        print_table(("into", "what", "events_per_second", "share"), rows, "")
+        print_table(list(rows[0]), rows, "")
 
 
 @app.command()
@@ -91,6 +92,7 @@ def replay(
     limit = rates[0].per_second
     rows: list[dict[str, Any]] = [
         {"what": rate.name, "events_per_second": round(rate.per_second), "share": f"{rate.per_second / limit:.1%}"}
+        | _processor_times(rate)
         for rate in rates
     ]
     scan_rows: list[dict[str, Any]] = [
@@ -151,6 +153,11 @@ def archive(
     else:
         print_table(list(rows[0]), rows, "")
         print_table(list(scan_rows[0]), scan_rows, "")
+
+
+def _processor_times(rate: Throughput) -> dict[str, float | None]:
+    """Return the columns of the microseconds of processor time per event."""
+    return {"process_cpu_us": rate.process_cpu, "server_cpu_us": rate.server_cpu}
 
 
 def _percent(share: float | None) -> str:

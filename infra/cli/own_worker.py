@@ -9,6 +9,7 @@ from threading import Event
 from infra.composition import Stores, open_all_logs
 from infra.operations.foldability import check_builder, has_running_worker
 from infra.processes.identity import process_name
+from infra.processes.memory import collect_garbage_by_batch
 from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
 from projections.fingerprint import ProjectionCode
@@ -38,6 +39,7 @@ def ensure_worker(stores: Stores, code: ProjectionCode) -> Iterator[None]:
         open_all_logs(stores),
         WorkerOptions(settings.lease_seconds, settings.fold_batch),
     )
+    collect_garbage_by_batch()
     stop = Event()
     with ThreadPoolExecutor(1, "worker") as pool:
         work = pool.submit(worker.run, stop)

@@ -4,6 +4,7 @@ from infra.composition import open_all_logs, open_stores
 from infra.plugins import configure
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
+from infra.processes.memory import collect_garbage_by_batch
 from infra.processes.stop_signals import stop_on_signals
 from infra.projecting.worker import Worker
 from infra.projecting.worker_options import WorkerOptions
@@ -24,5 +25,6 @@ def project() -> None:
         settings.lease_seconds, settings.fold_batch, settings.replay_throttle, projector_class=projector_class()
     )
     worker = Worker(stores.redis, process_name(), READ_MODELS, open_all_logs(stores), options)
+    collect_garbage_by_batch()
     with tracing("project"):
         worker.run(stop_on_signals())

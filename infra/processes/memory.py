@@ -38,3 +38,17 @@ def return_free_memory() -> None:
     """
     if _trim is not None:
         _trim(0)
+
+
+BATCH_OBJECTS = 50_000
+"""Number of new objects after which the garbage collector looks for cycles: about those of 1,000 events."""
+
+
+def collect_garbage_by_batch() -> None:
+    """Let the garbage collector run about once per batch of events, and ignore the objects that exist now.
+
+    The objects of a batch have no cycles and are freed without the collector. By default it would nevertheless visit
+    them dozens of times per batch, which takes a tenth of the time of folding.
+    """
+    gc.freeze()
+    gc.set_threshold(BATCH_OBJECTS)

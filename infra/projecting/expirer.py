@@ -15,7 +15,7 @@ from infra.log.event_log import Appended, EventLog, NewEvent
 from infra.read_models.keys import SegmentKeys
 from infra.redis.connections import RedisClient
 from projections.base import ENDS_INDEX, Projection, decode_row
-from projections.fold import describe_error
+from projections.decoding import describe_error
 from projections.ports import Segment
 
 EXPIRY_BATCH = 500

@@ -1,7 +1,5 @@
 """Projector: folds one segment of a read model, batch by batch, while its worker holds the lease."""
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,23 +16,12 @@ from domain.log import LogEntry
 from domain.streams import USERS_LOG
 from infra.log.bounds import is_full
 from infra.log.event_log import EventLog
+from infra.projecting.rate_meter import RateMeter
 from infra.redis.server_errors import find_server_error
 from infra.user_keys.key_store import UserKeys
 from projections.base import Projection
-from projections.fold import (
-    DecodedEntry,
-    FoldResult,
-    LoadedState,
-    Parked,
-    decode_entries,
-    decode_parked_entries,
-    describe_error,
-    fold,
-    fold_parked,
-    overlay,
-    park_stream,
-    required_keys,
-)
+from projections.decoding import DecodedEntry, decode_entries, decode_parked_entries, describe_error, required_keys
+from projections.fold import FoldResult, LoadedState, Parked, fold, fold_parked, overlay, park_stream
 from projections.mutations import Mutations, derive
 from projections.ports import CommitOutcome, Lease, PendingCommit, Progress, ReadModelStore, RowsTooLargeError
 
@@ -51,26 +38,6 @@ class BatchRefusedError(TickViewError):
     """The data of a batch prevent its commit, or the server refuses the data."""
 
 
-RATE_SECONDS = 5.0
-"""Seconds over which the rate of folding is measured."""
-
-
-class RateMeter:
-    """The number of folded events per second over the last ``RATE_SECONDS``."""
-
-    def __init__(self) -> None:
-        self._batches: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
-
-    def record(self, events: int) -> float:
-        """Count a batch of events that was folded just now. Return the rate, this batch included."""
-        now = time.monotonic()
-        self._batches.append((now, events))
-        while self._batches[0][0] < now - RATE_SECONDS:
-            self._batches.popleft()
-        since = min(self._batches[0][0], now - 1.0)
-        return sum(number for _, number in self._batches) / (now - since)
-
-
 class Step(NamedTuple):
     """The result of one step of a projector."""
 
@@ -79,6 +46,18 @@ class Step(NamedTuple):
     """The number of log entries in the batch. 0: the log had no new entry."""
     has_more: bool
     """Whether the batch ended because of its size, so that the log may have further entries."""
+
+
+class DecodedBatch(NamedTuple):
+    """Entries of the log, and those that the projection handles, decoded."""
+
+    entries: list[LogEntry]
+    decoded: list[DecodedEntry]
+
+    def first(self, number: int) -> "DecodedBatch":
+        """Return the batch of the first ``number`` entries."""
+        entries = self.entries[:number]
+        return DecodedBatch(entries, [each for each in self.decoded if each.entry.position <= entries[-1].position])
 
 
 class LoadedBatch(NamedTuple):
@@ -104,10 +83,11 @@ class FoldedBatch(NamedTuple):
 class Projector:
     """Folds the new entries of a log into a segment, each exactly once.
 
-    While the segment is behind the log, the projector folds the next batch during the commit of the current batch.
-    Only the holder of the lease changes the segment. The rows for the next batch are therefore the rows that were
-    loaded before the commit, with the changes of the current batch on top. The next batch is used only if the commit
-    succeeded. Its own commit checks the fence and the checkpoint like every other commit.
+    While the segment is behind the log, the projector folds the next batch and decodes the batch behind it during the
+    commit of the current batch. It reads only before the commit, which occupies the server. Only the holder of the
+    lease changes the segment. The rows for the next batch are therefore the rows that were loaded before the commit,
+    with the changes of the current batch on top. The next batch is used only if the commit succeeded. Its own commit
+    checks the fence and the checkpoint like every other commit.
 
     Args:
         projection: The projection that folds the events.
@@ -124,6 +104,7 @@ class Projector:
         self._keys = UserKeys(log) if log.name == USERS_LOG else None
         self._rate = RateMeter()
         self._ahead: FoldedBatch | None = None
+        self._following: DecodedBatch | None = None
 
     def step(self, batch_size: int, timeout: float, *, reads_ahead: bool = True) -> Step:
         """Fold and commit the next batch. The checkpoint moves past every entry, handled by the projection or not.
@@ -142,43 +123,71 @@ class Projector:
             return self._step(batch_size, timeout, reads_ahead)
 
     def _step(self, batch_size: int, timeout: float, reads_ahead: bool) -> Step:
-        batch, self._ahead = self._ahead, None
+        batch, following = self._ahead, self._following
+        self._discard_ahead()
         if batch is None or batch.after != self.lease.checkpoint:
             entries = self._log.wait(self.lease.checkpoint, batch_size, timeout)
             if not entries:
                 return Step(CommitOutcome.COMMITTED, 0, has_more=False)
-            batch = self._fold(self.lease.checkpoint, self._load(entries))
+            batch, following = self._fold(self.lease.checkpoint, self._load(self._decode_batch(entries))), None
         for parked in batch.folded.parked:
             if parked.error is not None:
                 logger.error("event parked", key=parked.key, position=parked.entry.position, error=parked.error)
         entries, last = batch.entries, batch.entries[-1]
-        # Read before the commit is sent: the server executes commands in order, so a later read would wait for it.
         has_more = batch.is_cut or is_full(entries, batch_size)
-        following = self._log.read_batch(last.position, batch_size) if has_more and reads_ahead else []
-        loaded = self._load(following) if following else None
+        # Read before the commit is sent: the server executes commands in order, so a later read would wait for it.
+        if has_more and reads_ahead:
+            loaded, unread = self._read_ahead(last.position, following, batch_size)
+        else:
+            loaded, unread = None, []
         progress = Progress(last.position, last.recorded_at, self._rate.record(len(entries)))
         commit = self._begin_commit(progress, batch)
         try:
             if loaded:
                 overlay(loaded.loaded, batch.folded)
                 self._ahead = self._fold(last.position, loaded)
+            if unread:
+                self._following = self._decode_batch(unread)
         finally:
             outcome = commit.result()
         if outcome is not CommitOutcome.COMMITTED:
-            self._ahead = None
+            self._discard_ahead()
         return Step(outcome, len(entries), has_more)
 
-    def _load(self, entries: list[LogEntry]) -> LoadedBatch:
-        """Decode the entries and load their rows. If the rows are too large, take half of the entries, and so on."""
-        read = len(entries)
+    def _discard_ahead(self) -> None:
+        self._ahead = self._following = None
+
+    def _read_ahead(
+        self, after: int, following: DecodedBatch | None, batch_size: int
+    ) -> tuple[LoadedBatch | None, list[LogEntry]]:
+        """Load the rows of the entries after a position, and read the entries behind them.
+
+        Args:
+            after: The position.
+            following: The entries after the position, if they are decoded already.
+            batch_size: The highest number of entries to read.
+        """
+        batch = following or self._decode_batch(self._log.read_batch(after, batch_size))
+        if not batch.entries:
+            return None, []
+        loaded = self._load(batch)
+        has_more = loaded.is_cut or is_full(loaded.entries, batch_size)
+        return loaded, self._log.read_batch(loaded.entries[-1].position, batch_size) if has_more else []
+
+    def _load(self, batch: DecodedBatch) -> LoadedBatch:
+        """Load the rows of entries. If the rows are too large, take half of the entries, and so on."""
+        read = len(batch.entries)
         while True:
-            decoded = self._decode(entries, partial(decode_entries, self.projection))
+            entries, decoded = batch
             try:
                 return LoadedBatch(entries, decoded, self._load_rows(decoded), is_cut=len(entries) < read)
             except RowsTooLargeError:
                 if len(entries) == 1:
                     raise
-            entries = entries[: len(entries) // 2]
+            batch = batch.first(len(entries) // 2)
+
+    def _decode_batch(self, entries: list[LogEntry]) -> DecodedBatch:
+        return DecodedBatch(entries, self._decode(entries, partial(decode_entries, self.projection)))
 
     def _load_rows(self, decoded: Sequence[DecodedEntry]) -> LoadedState:
         return self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
@@ -194,7 +203,9 @@ class Projector:
 
     def _fold(self, after: int, batch: LoadedBatch) -> FoldedBatch:
         folded = fold(self.projection, batch.loaded, batch.decoded)
-        return FoldedBatch(after, batch.entries, folded, derive(self.projection, folded), batch.is_cut)
+        mutations = derive(self.projection, folded)
+        self._store.prepare(self.lease.segment, mutations)
+        return FoldedBatch(after, batch.entries, folded, mutations, batch.is_cut)
 
     def _begin_commit(self, progress: Progress, batch: FoldedBatch) -> PendingCommit:
         return self._store.begin_commit(self.lease, progress, batch.mutations)
@@ -207,7 +218,7 @@ class Projector:
             RedisError: The server cannot do its work now.
             PersistenceError: The log cannot be read now.
         """
-        self._ahead = None
+        self._discard_ahead()
         with _data_errors_refused():
             entries = self._log.wait(self.lease.checkpoint, 1, 0)
             if not entries:
@@ -224,7 +235,7 @@ class Projector:
         Returns:
             The outcome of the first commit that was refused, else ``COMMITTED``.
         """
-        self._ahead = None
+        self._discard_ahead()
         outcome = CommitOutcome.COMMITTED
         for key in self._store.retry_requests(self.lease.segment):
             outcome = self._retry_key(key)

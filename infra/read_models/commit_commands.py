@@ -3,7 +3,9 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+import msgspec
 import orjson
 
 from domain.log import LogEntry
@@ -24,25 +26,35 @@ Command = tuple[str, str, Sequence[Word]]
 """The name, the key, and the words after the key. ZINCRBY takes any number of pairs of increment and member."""
 
 
-def build_commands(
-    names: SegmentKeys, mutations: Mutations, position: int, recorded_at: float | None = None
-) -> Iterator[Command]:
-    """Yield the write commands of a commit, as few as ``WORDS_PER_COMMAND`` allows.
+class PackedCommands(NamedTuple):
+    """Commands, packed as an argument of the server-side function."""
 
-    Args:
-        names: The keys of the segment.
-        mutations: The changes.
-        position: The checkpoint to which the commit leads.
-        recorded_at: Time of the last event in epoch seconds; None for the retry of parked events.
-    """
+    commands: Sequence[Command]
+    key_numbers: Mapping[str, int]
+    """Key -> its number in the call of the function, from 1."""
+    content: bytes
+
+
+def pack_commands(commands: Iterable[Command], key_numbers: Mapping[str, int]) -> PackedCommands:
+    """Pack commands, and number their keys behind the keys that have numbers already."""
+    commands, numbers = list(commands), dict(key_numbers)
+    content = msgspec.msgpack.encode(
+        [(name, numbers.setdefault(key, len(numbers) + 1), words) for name, key, words in commands]
+    )
+    return PackedCommands(commands, numbers, content)
+
+
+def build_commands(names: SegmentKeys, mutations: Mutations) -> Iterator[Command]:
+    """Yield the write commands of changes, as few as ``WORDS_PER_COMMAND`` allows, without the entry of the changes."""
     rows = {key: None if document is None else document.decode() for key, document in mutations.rows.items()}
     yield from _hash_commands(names.rows, rows)
     for (name, group), members in mutations.index_removals.items():
         yield from _split("ZREM", names.index(name, group), members, 1)
     for (name, group), scores in mutations.index_additions.items():
         pairs: list[Word] = []
-        for member, score in scores.items():
-            pairs += (score, member)
+        # In the order of the scores, the server finds the place of each member near the place of the member before.
+        for member in sorted(scores, key=scores.__getitem__):
+            pairs += (scores[member], member)
         yield from _split("ZADD", names.index(name, group), pairs, 2)
     for name, texts in mutations.texts.items():
         yield from _hash_commands(names.texts(name), texts)
@@ -50,11 +62,10 @@ def build_commands(
     for (name, group), change in mutations.counts.items():
         increments[name] += (change, group)
     for name, pairs in increments.items():
-        yield "ZINCRBY", names.count(name), pairs
+        yield from _split("ZINCRBY", names.count(name), pairs, 2)
     groups = {group: "\n".join(sorted(keys)) if keys else None for group, keys in mutations.groups.items()}
     yield from _hash_commands(names.groups, groups)
     yield from _parking_commands(names, mutations.parked)
-    yield "XADD", names.changes, _changes_entry(mutations, position, recorded_at)
 
 
 def _hash_commands(key: str, values: Mapping[str, str | None]) -> Iterator[Command]:
@@ -96,6 +107,20 @@ def describe_parked_key(parked: Parked) -> str:
     """Return the JSON object that is stored for a parked key: the error, and the event's position and time."""
     entry = parked.entry
     return orjson.dumps({"error": parked.error, "position": entry.position, "since": entry.recorded_at}).decode()
+
+
+def changes_command(
+    names: SegmentKeys, mutations: Mutations, position: int, recorded_at: float | None = None
+) -> Command:
+    """Return the command that adds the entry of a commit to the changes stream.
+
+    Args:
+        names: The keys of the segment.
+        mutations: The changes.
+        position: The checkpoint to which the commit leads.
+        recorded_at: Time of the last event in epoch seconds; None for the retry of parked events.
+    """
+    return "XADD", names.changes, _changes_entry(mutations, position, recorded_at)
 
 
 def _changes_entry(mutations: Mutations, position: int, recorded_at: float | None) -> list[Word]:

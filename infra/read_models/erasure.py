@@ -7,7 +7,7 @@ from infra.read_models.versions import read_versions
 from infra.redis.connections import RedisClient
 from infra.redis.functions import call
 from projections.base import ALL_INDEX
-from projections.fold import STREAM_KEY_PREFIX
+from projections.decoding import STREAM_KEY_PREFIX
 from projections.ports import Segment
 
 POLL_SECONDS = 0.05

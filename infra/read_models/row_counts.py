@@ -8,7 +8,7 @@ from infra.read_models.keys import SegmentKeys
 from infra.redis.connections import AsyncRedisClient
 from infra.redis.functions import command, with_functions_async
 from projections.base import ENDS_INDEX, Projection, read_row
-from projections.placement import placement_of
+from projections.placement import place
 from projections.queries import MAX_GROUPS, Counts, most_frequent
 
 
@@ -70,11 +70,9 @@ def _pairs(flat: Sequence[bytes]) -> dict[str, int]:
 
 
 def _subtract(projection: Projection[Any, Any], sums: Mapping[str, Counter[str]], rows: Sequence[Any]) -> None:
-    names = [count.name for count in projection.counts]
-    for row in rows:
-        for name, group in zip(names, placement_of(projection, row).counts, strict=True):
-            if group is not None and name in sums:
-                sums[name][group] -= 1
+    for (name, group), number in place(projection, {str(key): row for key, row in enumerate(rows)}).counts.items():
+        if name in sums:
+            sums[name][group] -= number
 
 
 def _counts(numbers: Counter[str]) -> Counts:

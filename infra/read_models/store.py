@@ -4,16 +4,18 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
 from redis import Redis
 
 from domain.errors import TickViewError
 from domain.log import LogEntry
 from infra.read_models.commit_commands import (
     Command,
+    PackedCommands,
     Word,
     build_commands,
+    changes_command,
     describe_parked_key,
+    pack_commands,
     unpack_entry,
 )
 from infra.read_models.keys import SegmentKeys
@@ -116,37 +118,51 @@ class RedisStore:
         }
         return loaded
 
+    def prepare(self, segment: Segment, mutations: Mutations) -> None:
+        """Pack the commands of changes, so that ``begin_commit`` need not do this."""
+        names = SegmentKeys(segment)
+        mutations.packed = pack_commands(build_commands(names, mutations), {names.state: 1})
+
     def begin_commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> RedisCommit:
         """Send the changes and the new checkpoint of a batch, all or nothing.
 
         The caller can work until it needs the outcome.
         """
+        if mutations.packed is None:
+            self.prepare(lease.segment, mutations)
         names = SegmentKeys(lease.segment)
         state: list[Word] = ["checkpoint", progress.position, "recorded_at", progress.recorded_at]
         state += ["committed_at", time.time(), "events_per_second", progress.events_per_second]
-        changes = build_commands(names, mutations, progress.position, progress.recorded_at)
-        commands: list[Command] = [("HSET", names.state, state), *changes]
-        return self.send(lease, progress.position, commands)
+        entry = changes_command(names, mutations, progress.position, progress.recorded_at)
+        return self.send(lease, progress.position, [("HSET", names.state, state), entry], mutations.packed)
 
-    def send(self, lease: Lease, position: int, commands: Iterable[Command]) -> RedisCommit:
+    def send(
+        self, lease: Lease, position: int, commands: Iterable[Command], prepared: PackedCommands | None = None
+    ) -> RedisCommit:
         """Send write commands that move the checkpoint of the lease to ``position``, all or none.
 
         The server refuses them if the lease's epoch is outdated (``infra/redis/functions/commit.lua``).
 
+        Args:
+            lease: The lease.
+            position: The checkpoint to which the commands lead.
+            commands: The commands.
+            prepared: Further commands, which are packed already. The segment's state has the number 1.
+
         Raises:
             CommitTooLargeError: The commands are too large.
         """
-        key_numbers = {SegmentKeys(lease.segment).state: 1}
-        packed = msgspec.msgpack.encode(
-            [(name, key_numbers.setdefault(key, len(key_numbers) + 1), words) for name, key, words in commands]
-        )
-        if len(packed) > MAX_COMMIT_BYTES:
+        key_numbers = prepared.key_numbers if prepared else {SegmentKeys(lease.segment).state: 1}
+        packed = pack_commands(commands, key_numbers)
+        contents = [packed.content, prepared.content] if prepared else [packed.content]
+        size = sum(map(len, contents))
+        if size > MAX_COMMIT_BYTES:
             raise CommitTooLargeError(
-                f"the changes have {len(packed):,} bytes, and a commit at most {MAX_COMMIT_BYTES:,}: "
+                f"the changes have {size:,} bytes, and a commit at most {MAX_COMMIT_BYTES:,}: "
                 "let the event change fewer or smaller rows"
             )
-        words = command("commit", list(key_numbers), [lease.epoch, lease.checkpoint, position, packed])
-        return RedisCommit(self._client, lease, position, words)
+        arguments: list[Argument] = [lease.epoch, lease.checkpoint, position, *contents]
+        return RedisCommit(self._client, lease, position, command("commit", list(packed.key_numbers), arguments))
 
     def parked_entries(self, segment: Segment, key: str, limit: int) -> list[LogEntry]:
         """Read the first events that are parked under a key, in order, at most ``limit``."""
@@ -169,7 +185,8 @@ class RedisStore:
         failed = [parked for parked in mutations.parked if parked.key == key]
         mutations.parked = [parked for parked in mutations.parked if parked.key != key]
         events = names.parked_events(key)
-        commands: list[Command] = [*build_commands(names, mutations, lease.checkpoint), ("LTRIM", events, [done, -1])]
+        commands: list[Command] = [*build_commands(names, mutations), ("LTRIM", events, [done, -1])]
+        commands.append(changes_command(names, mutations, lease.checkpoint))
         if failed:
             commands += [("HSET", names.parked, [key, describe_parked_key(failed[0])]), ("SREM", names.retry, [key])]
         elif self._client.llen(events) == done:

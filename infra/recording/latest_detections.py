@@ -20,7 +20,8 @@ from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
 from infra.redis.cluster import run_on_key_node
 from projections.base import ENDS_INDEX, StoredRow, equality_index
-from projections.fold import LoadedState, decode_entries, fold, overlay
+from projections.decoding import decode_entries
+from projections.fold import LoadedState, fold, overlay
 from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import Segment
 from projections.registry import READ_MODELS

@@ -53,6 +53,9 @@ def test_bench_replay_measures_the_replay_and_scans_during_the_replay() -> None:
     names = [row["what"].split(",")[0].split(" (")[0] for row in result["rates"]]
     assert names == ["bare commands of the commits", "replay", "ProjectionRunner", "ProjectionRunner"]
     assert all(row["events_per_second"] > 0 for row in result["rates"])
+    limit, replay, *_ = result["rates"]
+    assert 0 < limit["process_cpu_us"] < replay["process_cpu_us"]
+    assert 0 < limit["server_cpu_us"] < replay["server_cpu_us"]
     assert [row["scans"] for row in result["scans"]] == [
         "no replay",
         "during a replay",

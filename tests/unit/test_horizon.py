@@ -13,7 +13,8 @@ from domain.horizon import LONGEST_SECONDS, Horizon
 from projections.activity import Activity
 from projections.backtests import Backtests
 from projections.base import Projection
-from projections.fold import LoadedState, decode_entries, decode_parked_entries, fold
+from projections.decoding import decode_entries, decode_parked_entries
+from projections.fold import LoadedState, fold
 from projections.patterns import ActivePatterns
 from projections.producers import Producers
 from projections.row_history import UnitHistory, by_unit

@@ -13,8 +13,9 @@ from domain.log import LogEntry
 from domain.wire.channels import CHANNEL_OF, CHANNELS
 from infra.plugins.loading import load_plugins
 from infra.plugins.schemas import GoldenSchemaError, check_schema, write_schema
+from projections.decoding import decode_entries
 from projections.fingerprint import fingerprint
-from projections.fold import LoadedState, decode_entries, fold
+from projections.fold import LoadedState, fold
 from projections.registry import FORMER, READ_MODELS
 from tests.plugins import EVENT, PLUGIN, PLUGIN_2, READ_MODEL, PluginFolder, plugin_folder
 

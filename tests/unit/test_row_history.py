@@ -13,7 +13,7 @@ from domain.events import Event, HealthReported, PatternDetected, PatternExpired
 from projections.activity import Activity
 from projections.base import Group, Projection, decode_row
 from projections.checks import ProjectionError
-from projections.fold import DecodedEntry, decode_entries
+from projections.decoding import DecodedEntry, decode_entries
 from projections.patterns import ActivePatterns, PatternRow
 from projections.producers import Producers
 from projections.queries import Timeline

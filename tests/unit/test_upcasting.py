@@ -16,7 +16,8 @@ from domain.event_types import EVENT_TYPES, register_event_type
 from domain.events import Event
 from domain.log import LogEntry
 from projections.base import Projection
-from projections.fold import LoadedState, decode_entries, fold
+from projections.decoding import decode_entries
+from projections.fold import LoadedState, fold
 from projections.mutations import derive
 
 TOPIC = codec.TOPIC_PREFIX + "Traded"

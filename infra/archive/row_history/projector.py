@@ -27,7 +27,7 @@ from infra.archive.row_history.unit_events import (
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from projections.base import Projection
-from projections.fold import DecodedEntry, decode_entries
+from projections.decoding import DecodedEntry, decode_entries
 from projections.queries import Timeline
 from projections.row_history import IntervalChanges, UnitHistory, by_unit, refold
 

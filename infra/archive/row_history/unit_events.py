@@ -11,7 +11,7 @@ from infra.archive.log_archive import copy_entries
 from infra.archive.row_history.tables import HistoryTables, original, storable
 from infra.postgres.statements import load_statements
 from projections.base import Projection
-from projections.fold import DecodedEntry, decode_entries
+from projections.decoding import DecodedEntry, decode_entries
 from projections.row_history import by_unit
 
 LONGEST_KEY = 1_000

@@ -11,7 +11,7 @@ from infra.archive.row_history.tables import original, storable
 from infra.archive.row_history.unit_events import HistorySegment, readable
 from infra.archive.verification.history_rows import HistoryFinding
 from infra.postgres.statements import load_statements
-from projections.fold import decode_entries
+from projections.decoding import decode_entries
 from projections.row_history import by_unit, microseconds
 
 BATCH_EVENTS = 1_000

@@ -15,7 +15,7 @@ from infra.archive.verification.chain_walk import Progress
 from infra.archive.verification.history_references import BATCH_EVENTS, find_wrong_reference
 from infra.archive.verification.history_rows import HistoryFinding, RowComparison, unit_of_stored_key
 from infra.postgres.statements import load_statements
-from projections.fold import decode_entries
+from projections.decoding import decode_entries
 from projections.row_history import by_unit
 
 SAMPLE_EVENTS = 1_000

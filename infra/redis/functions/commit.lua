@@ -3,7 +3,7 @@
 --[[
 Commit a batch of a segment: run its write commands behind the fence, all or nothing.
 
-commit(state, key …; epoch, expected, position, commands) -> outcome
+commit(state, key …; epoch, expected, position, commands …) -> outcome
 
 Nothing is written before the epoch of the lease, the checkpoint and the type of each key have been checked: the server
 does not undo the commands that ran before a command that fails.
@@ -17,11 +17,12 @@ Arguments
   epoch     integer  epoch of the caller's lease
   expected  integer  checkpoint at which the batch begins
   position  integer  checkpoint to which the batch leads; one of the commands writes it
-  commands  msgpack  array of commands, each an array: name, number of its key, array of its further words; one packed
-                     argument, because tens of arguments per row take longer to parse than the commands to run
+  commands  msgpack  array of commands, each an array: name, number of its key, array of its further words; packed, because
+  …                  tens of arguments per row take longer to parse than the commands to run; in any number
 
 Commands with a special meaning
-  ZINCRBY   takes any number of pairs of increment and member, and removes a member whose score becomes 0
+  ZINCRBY   takes pairs of increment and member, and removes a member whose score becomes 0; it runs as one command
+            that reads the scores and one or two that write them, because a ZINCRBY of each member takes twice as long
   XADD      gets the additional field "number": the number of the entry, by which readers notice a missing entry
 
 Outcomes
@@ -47,10 +48,25 @@ local function find_wrong_type(keys, commands)
 end
 
 local function increment_counts(key, words)
-  for at = 1, #words, 2 do
-    if tonumber(redis.call('ZINCRBY', key, words[at], words[at + 1])) == 0 then
-      redis.call('ZREM', key, words[at + 1])
+  local groups = {}
+  for at = 2, #words, 2 do
+    groups[#groups + 1] = words[at]
+  end
+  local numbers, present, empty = redis.call('ZMSCORE', key, unpack(groups)), {}, {}
+  for at, group in ipairs(groups) do
+    local number = tonumber(numbers[at] or 0) + words[2 * at - 1]
+    if number == 0 then
+      empty[#empty + 1] = group
+    else
+      present[#present + 1] = number
+      present[#present + 1] = group
     end
+  end
+  if #present > 0 then
+    redis.call('ZADD', key, unpack(present))
+  end
+  if #empty > 0 then
+    redis.call('ZREM', key, unpack(empty))
   end
 end
 
@@ -63,7 +79,12 @@ local function commit(keys, args)
   if checkpoint ~= tonumber(args[2]) then
     return checkpoint >= tonumber(args[3]) and 'already committed' or 'checkpoint mismatch'
   end
-  local commands = cmsgpack.unpack(args[4])
+  local commands = {}
+  for at = 4, #args do
+    for _, command in ipairs(cmsgpack.unpack(args[at])) do
+      commands[#commands + 1] = command
+    end
+  end
   local wrong = find_wrong_type(keys, commands)
   if wrong then
     return wrong
