@@ -21,7 +21,7 @@ from domain.events import (
     UniverseChanged,
     UniverseDefined,
 )
-from infra.log.event_log import NewEvent
+from infra.log.append import NewEvent
 
 NOON = 1_757_001_600.0
 """The default time of detection, and of every event, in seconds since the epoch: 2025-09-04, 16:00 UTC."""

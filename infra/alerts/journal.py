@@ -11,8 +11,9 @@ from domain.events import OWN_IDS
 from domain.streams import alerts_stream
 from domain.user_events import AlertDelivered, AlertEnded, AlertFailed
 from infra.alerts.deliveries import Outcome
+from infra.log.append import NewEvent
 from infra.log.errors import VersionConflictError
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.redis.cluster import run_on_key_node
 from infra.user_keys.encryption import Place, UserKey, encrypt
 from infra.user_keys.key_store import UserKeys

@@ -20,7 +20,8 @@ from infra.archive.row_history.tables import HistoryTables
 from infra.archive.row_history.worker import BATCH_SIZE
 from infra.bench.detections import detections
 from infra.bench.measurement import PROGRESS_CONSOLE, Throughput, batches, with_shares
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from projections.patterns import ActivePatterns
 

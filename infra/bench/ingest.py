@@ -17,8 +17,9 @@ from infra.bench.measurement import Meter, Throughput, batches, measure_in_turns
 from infra.bench.packed_commands import PackedCommands
 from infra.bench.recording_store import RecordingStore, bare_commands
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
+from infra.log.append import NewEvent
 from infra.log.durability import wait_command
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.log.handle import LogOptions
 from infra.processes.memory import collect_garbage_by_batch
 from infra.projecting.projector import Projector

@@ -20,7 +20,8 @@ from infra.bench.packed_commands import PackedCommands
 from infra.bench.recording_store import RecordingStore, bare_commands
 from infra.bench.scans import varied_paths
 from infra.composition import Stores, open_market_logs
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from infra.processes.memory import collect_garbage_by_batch
 from infra.projecting.projector import Projector
 from infra.projecting.projector_thread import ProjectorThread, SegmentOrders

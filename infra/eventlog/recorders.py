@@ -23,9 +23,10 @@ from redis.exceptions import RedisError
 
 from domain.log import LogEntry
 from infra.eventlog.subscription import LogSubscription
+from infra.log.append import NewEvent
 from infra.log.durability import DurableFunctions
 from infra.log.errors import TrackingConflictError
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.log.keys import tagged_key
 from infra.redis.cluster import UNREACHABLE_ERRORS, run_on_key_node
 from infra.redis.connections import RedisClient

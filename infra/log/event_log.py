@@ -23,8 +23,6 @@ from infra.redis import functions
 from infra.redis.cluster import run_on_key_node
 from infra.redis.connections import RedisClient
 
-__all__ = ["Appended", "EventLog", "NewEvent"]
-
 MAX_BLOCK_SECONDS = 2.0
 """Highest number of seconds per blocking read. It is shorter than the time-out of a connection, so that a connection
 which stays silent until the time-out is dead."""

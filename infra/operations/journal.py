@@ -11,7 +11,8 @@ from domain.codec import encode, topic_of
 from domain.events import OWN_IDS
 from domain.operation_events import Command, CommandGiven
 from domain.origins import Sender, format_origin
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 
 BATCH = 500
 """Highest number of commands that are recorded at once."""

@@ -11,7 +11,8 @@ from typing import Any
 
 from domain.codec import encode, topic_of
 from domain.errors import TickViewError
-from infra.log.event_log import Appended, EventLog, NewEvent
+from infra.log.append import Appended, NewEvent
+from infra.log.event_log import EventLog
 from infra.read_models.keys import SegmentKeys
 from infra.redis.connections import RedisClient
 from projections.base import ENDS_INDEX, Projection, decode_row

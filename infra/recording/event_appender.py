@@ -8,11 +8,11 @@ from typing import NamedTuple
 from domain.announcements import RecordedEvent
 from domain.events import Event, UndatedExpiry
 from domain.partitions import Partitions
-from infra.log.append import PendingAppend
+from infra.log.append import Appended, NewEvent, PendingAppend
 from infra.log.bounds import split_by_bytes
 from infra.log.directory import LogDirectory
 from infra.log.errors import StreamElsewhereError
-from infra.log.event_log import Appended, EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.log.routing import StreamRouter
 from infra.recording.undated_expiries import append_undated, in_waves
 

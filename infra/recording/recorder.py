@@ -15,8 +15,8 @@ from domain.default_expiry import add_default_end
 from domain.events import Event
 from domain.origins import format_origin, parse_origin
 from domain.wire import DEFAULT_CONVENTIONS, Bounds, Conventions, ReadResult, Refusal, preview, read, shorten
+from infra.log.append import NewEvent
 from infra.log.directory import LogDirectory
-from infra.log.event_log import NewEvent
 from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
 from infra.recording.event_appender import EventAppender
 

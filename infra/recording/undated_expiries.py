@@ -7,9 +7,10 @@ from typing import cast
 from domain.codec import encode, topic_of
 from domain.events import Event, UndatedExpiry
 from domain.partitions import Partitions
+from infra.log.append import Appended, NewEvent
 from infra.log.bounds import split_by_bytes
 from infra.log.errors import VersionConflictError
-from infra.log.event_log import Appended, EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.recording.latest_detections import resolve
 
 APPEND_ATTEMPTS = 10

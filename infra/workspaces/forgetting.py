@@ -14,8 +14,9 @@ from domain.log import LogEntry
 from domain.streams import alerts_stream, user_stream
 from domain.user_events import UserForgotten
 from domain.workspace import Stamp
+from infra.log.append import NewEvent
 from infra.log.errors import VersionConflictError
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from infra.read_models.erasure import erase_row, wait_until_folded
 from infra.redis.cluster import run_on_key_node

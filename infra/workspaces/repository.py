@@ -13,7 +13,8 @@ from domain.origins import Sender, format_origin
 from domain.user_events import PresetDeleted, UserEvent, UserForgotten, WatchlistDeleted
 from domain.workspace import Workspace
 from infra.eventlog.recorders import translate_redis_errors
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from infra.user_keys.encryption import Place, UserKey, encrypt
 from infra.user_keys.key_store import UserKeys, reveal
 from infra.workspaces.snapshots import Snapshots

@@ -11,7 +11,8 @@ from domain.codec import encode, topic_of
 from domain.events import PatternDetected
 from domain.streams import log_of
 from infra.access.tokens import create_token
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.versions import read_versions
 from infra.redis.connections import connect

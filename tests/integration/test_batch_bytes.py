@@ -11,8 +11,9 @@ from redis import Redis
 from domain.streams import market_logs
 from infra.archive.archiver import Archiver
 from infra.log import bounds
+from infra.log.append import NewEvent
 from infra.log.bounds import BATCH_BYTES, size_of, split_by_bytes
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys

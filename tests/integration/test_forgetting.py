@@ -16,7 +16,8 @@ from domain.workspace import Stamp
 from infra.archive.archiver import Archiver
 from infra.archive.event_history import EventHistory
 from infra.archive.verification.verify import verify
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from infra.projecting.projector import Projector
 from infra.read_models.erasure import erase_row

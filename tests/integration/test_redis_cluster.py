@@ -16,9 +16,10 @@ from domain.partitions import Partitions
 from domain.streams import log_of, market_logs, symbol_stream
 from infra.heartbeats.heartbeats import Heartbeats, read_liveness
 from infra.heartbeats.progress import Progress
+from infra.log.append import Appended
 from infra.log.directory import LogDirectory
 from infra.log.errors import StreamElsewhereError
-from infra.log.event_log import Appended, EventLog
+from infra.log.event_log import EventLog
 from infra.log.handle import DEFAULT_LOG_OPTIONS
 from infra.log.keys import LogKeys
 from infra.log.maintenance import trim

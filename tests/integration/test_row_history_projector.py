@@ -16,7 +16,8 @@ from domain.events import Event, PatternDetected
 from domain.streams import log_of, market_logs
 from infra.archive.leases import LeaseLostError
 from infra.archive.row_history.versions import remove_previous_version, switch_live_version
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from infra.postgres.database import Database
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import HistoryPage, Query, Timeline

