@@ -18,15 +18,15 @@ from infra.processes.python import ignore_working_directory
 class LazyCommands(TyperGroup):
     """The commands of ``tickview``. Each one is imported on use, so that a role starts fast and stays small."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands."""
-        del ctx
-        return list(COMMANDS)
+    def __init__(self, **options: Any) -> None:
+        """Create the group, with the name and the summary of each command."""
+        stubs = {name: TyperCommand(name, help=entry.summary) for name, entry in COMMANDS.items()}
+        super().__init__(**{**options, "commands": stubs})
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return the name and the summary of a command; None if there is no command of this name."""
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, in the order of their table."""
         del ctx
-        return TyperCommand(cmd_name, help=COMMANDS[cmd_name].summary) if cmd_name in COMMANDS else None
+        return list(self.commands)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the arguments begin with, and import it."""

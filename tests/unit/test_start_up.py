@@ -11,7 +11,9 @@ from typing import Any
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from infra.cli import app
 from infra.cli.commands import COMMANDS
 from infra.processes.memory import permanent_objects
 
@@ -70,6 +72,12 @@ def test_a_command_imports_no_library_that_it_does_not_need(command: str, starte
 def test_the_table_of_commands_has_the_summaries_of_the_help_texts(started: Mapping[str, Any]) -> None:
     summaries = {name: " ".join(started[name]["help"].split("\n\n")[0].split()) for name in COMMANDS}
     assert {name: entry.summary for name, entry in COMMANDS.items()} == summaries
+
+
+def test_a_mistyped_command_is_answered_with_the_commands_of_similar_names() -> None:
+    result = CliRunner().invoke(app, ["projct"])
+    assert result.exit_code == 2
+    assert "Did you mean 'project', 'projections'?" in result.output
 
 
 def test_the_garbage_collector_ignores_the_objects_of_imported_modules() -> None:
