@@ -44,6 +44,12 @@ def test_without_an_archive_the_audit_api_answers_503(redis_url: str) -> None:
     assert tickview_json("status", redis_url=redis_url)["archive"] is None
 
 
+def history_rows(database: Database) -> int:
+    with database.connection() as connection:
+        [[rows]] = connection.execute("SELECT count(*) FROM tickview.pattern_history")
+    return int(rows)
+
+
 def test_health_metrics_and_status_describe_the_archive(redis_url: str, database: Database) -> None:
     def status() -> Any:
         return tickview_json("status", redis_url=redis_url, postgres_dsn=database.dsn)["archive"]
@@ -61,6 +67,7 @@ def test_health_metrics_and_status_describe_the_archive(redis_url: str, database
             assert (state["position"], state["head"], state["lag_events"], state["first"]) == (1, 1, 0, 1)
             assert (state["epoch"], state["error"]) == (1, None)
             assert state["owner"]
+            wait_until(lambda: history_rows(database), "the history is folded")
         assert metric(client, f'tickview_archive_position{{log="{log}"}}') == 1
         record_verification(database, verify(database))
         health = client.get("/api/health").json()
@@ -161,6 +168,7 @@ def test_a_hanging_postgresql_blocks_no_other_request(redis_url: str) -> None:
     with servers.postgres() as dsn, archiving_service(redis_url, dsn, api_processes=1) as client:
         header = post(client, [detection("AAPL", timestamp=DETECTED_AT)])
         wait_until_archived(client)
+        wait_until(lambda: client.get("/api/health").json()["status"] == "healthy", "all roles are there")
         with suspended(dsn):
             health = client.get("/api/health").json()
             assert (health["status"], health["servers"]["postgres"]["status"]) == ("degraded",) * 2
