@@ -11,6 +11,7 @@ import orjson
 import pytest
 from redis import Redis
 
+from domain.events import PatternDetected
 from infra.log.event_log import EventLog
 from infra.projecting.running_code import read_running_code
 from infra.read_models.keys import SegmentKeys, fingerprints_key
@@ -141,6 +142,10 @@ def test_a_slow_worker_of_the_new_release_leaves_time_to_compare_before_the_swit
 ) -> None:
     """The command joins the build that the worker has begun, holds it, and folds it at full speed."""
     with old_worker(redis, redis_url), ExitStack() as stack:
+        # The rows of the history expire, sooner or later. This row remains, and is different in the new release.
+        detected = next(event for event in random_history(200, seed=11) if isinstance(event, PatternDetected))
+        stays = {"event_id": "stays", "symbol": "STAYS", "confidence": 0.87, "expires_at": None}
+        append(redis, [detected.model_copy(update=stays)])
         # Before that, a build that has folded nothing has caught up, too, so that the new worker would switch at once.
         wait_until(lambda: has_folded_all(redis), "the old worker has folded all events")
         stack.enter_context(running_release("2", redis_url=redis_url, replay_throttle=1, **LEASE))
