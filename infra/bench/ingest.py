@@ -14,7 +14,7 @@ from domain.codec import encode, topic_of
 from domain.wire import read
 from infra.bench.detections import detections
 from infra.bench.measurement import Meter, Throughput, batches, measure_in_turns, measure_rate, with_shares
-from infra.bench.packed_commands import PackedCommands
+from infra.bench.packed_pipeline import PackedPipeline
 from infra.bench.recording_store import RecordingStore, bare_commands
 from infra.composition import Stores, open_dead_letters, open_market_logs, open_recorder
 from infra.log.append import NewEvent
@@ -49,13 +49,13 @@ def _measure_log(client: Redis, settings: Settings, parts: Sequence[Sequence[Mes
     recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
     read_parts = [[_new_event(message) for message in part] for part in parts]
     wait = wait_command(client, settings.durability, settings.replicas)
-    with PackedCommands(client) as commands:
-        packed = [commands.pack([["MULTI"], *_bare_append(part), ["EXEC"], wait]) for part in read_parts]
+    with PackedPipeline(client) as pipeline:
+        packed = [pipeline.pack([["MULTI"], *_bare_append(part), ["EXEC"], wait]) for part in read_parts]
         log = EventLog(client, "bench", LogOptions(settings.durability))
         rates = measure_in_turns(
             sum(map(len, parts)),
             {
-                "bare commands, packed before": [partial(commands.run, batch) for batch in packed],
+                "bare commands, packed before": [partial(pipeline.run, batch) for batch in packed],
                 "append": [partial(log.append, part) for part in read_parts],
                 "record (read the message and append)": [partial(recorder.record, part) for part in parts],
             },
@@ -99,10 +99,10 @@ def _measure_read_model(client: Redis, settings: Settings) -> list[Throughput]:
         measure_rate("project", steps, lambda _: projector.step(settings.fold_batch, 0))
     client.delete(*(key for key in client.scan_iter(SegmentKeys(segment).prefix + "*", count=10_000)))
     limit = Meter(client)
-    with PackedCommands(client) as commands:
-        packed = iter([commands.pack(bare_commands(commit)) for commit in store.commits])
+    with PackedPipeline(client) as pipeline:
+        packed = iter([pipeline.pack(bare_commands(commit)) for commit in store.commits])
         with limit.running():
-            measure_rate("bare commands", steps, lambda _: commands.run(next(packed)))
+            measure_rate("bare commands", steps, lambda _: pipeline.run(next(packed)))
     return with_shares(
         limit.throughput("bare commands of the commits, packed before", log.head()),
         folding.throughput("project (read, fold, commit)", log.head()),

@@ -16,7 +16,7 @@ from infra.bench.detections import detections
 from infra.bench.errors import BenchmarkError
 from infra.bench.http_load import Latencies, Load, load_process
 from infra.bench.measurement import PROGRESS_CONSOLE, Meter, Throughput, with_shares
-from infra.bench.packed_commands import PackedCommands
+from infra.bench.packed_pipeline import PackedPipeline
 from infra.bench.recording_store import RecordingStore, bare_commands
 from infra.bench.scans import varied_paths
 from infra.composition import Stores, open_market_logs
@@ -83,7 +83,7 @@ def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throug
     replay, limit = Meter(client), Meter(client)
     events = log.head()
     collect_garbage_by_batch()
-    with ProgressBar(transient=True) as bar, PackedCommands(client) as commands:
+    with ProgressBar(transient=True) as bar, PackedPipeline(client) as pipeline:
         task = bar.add_task("replaying", total=events)
         while projector.lease.checkpoint < events:
             with replay.running():
@@ -91,9 +91,9 @@ def measure_replay(client: Redis, log: EventLog, batch_size: int) -> list[Throug
             if outcome is not CommitOutcome.COMMITTED:
                 raise BenchmarkError(f"A commit was refused: {outcome.value}.")
             bare = [(name, key.replace(prefix, "bare:"), words) for name, key, words in store.commits[-1]]
-            packed = commands.pack(bare_commands(bare))
+            packed = pipeline.pack(bare_commands(bare))
             with limit.running():
-                commands.run(packed)
+                pipeline.run(packed)
             bar.advance(task, size)
     return with_shares(
         limit.throughput("bare commands of the commits, packed before", events),

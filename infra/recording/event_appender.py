@@ -102,7 +102,7 @@ class _LogAppend(NamedTuple):
     log: str
     numbers: list[int]
     sent: PendingAppend | None
-    """What was sent. None: nothing was sent yet."""
+    """The call under way. None: the events are sent when their places are needed."""
     places: _Places
 
     def finish(self, recorded: Recorded) -> StreamElsewhereError | None:

@@ -26,13 +26,13 @@ def open_listeners(host: str, port: int, number: int) -> list[socket.socket]:
     first = _bind(host, port)
     sockets = [first]
     try:
-        if sys.platform == "linux" and number > 1:
+        spreads = sys.platform == "linux" and number > 1
+        if spreads:
             first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         first.listen(BACKLOG)
-        if sys.platform == "linux":
-            for _ in range(number - 1):
-                sockets.append(_bind(host, first.getsockname()[1], shared=True))
-                sockets[-1].listen(BACKLOG)
+        for _ in range(number - 1 if spreads else 0):
+            sockets.append(_bind(host, first.getsockname()[1], shared=True))
+            sockets[-1].listen(BACKLOG)
     except OSError:
         for opened in sockets:
             opened.close()

@@ -1,11 +1,13 @@
 """The API as real processes on a real server: contexts that run it, and the messages and requests of tests."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
 import httpx
+import psutil
 
 from tests import servers
 from tests.processes.roles import running_role, wait_until
@@ -43,6 +45,15 @@ def service(redis_url: str, **settings: Any) -> Iterator[httpx.Client]:
     """Run ``tickview project`` and ``tickview serve``. Yield a client of the API."""
     with running_role("project", redis_url=redis_url, **settings), api(redis_url, **settings) as client:
         yield client
+
+
+def connections_by_process(port: int) -> Counter[int]:
+    """Return the number of open connections of each process that serves the port."""
+    return Counter(
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port and connection.pid
+    )
 
 
 def detection(symbol: str, **fields: Any) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Several API processes on one address: each takes its share of the connections."""
 
 import signal
-from collections import Counter
 from contextlib import ExitStack
 from http.client import HTTPConnection
 
 import psutil
 
-from tests.processes.api_service import api
+from tests.processes.api_service import api, connections_by_process
 
 PROCESSES, CONNECTIONS = 3, 90
 
@@ -21,15 +20,6 @@ def open_connections(port: int, stack: ExitStack) -> None:
         response = connection.getresponse()
         response.read()
         assert response.status == 200
-
-
-def connections_by_process(port: int) -> Counter[int]:
-    """Return the number of open connections of each process that serves the port."""
-    return Counter(
-        connection.pid
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port and connection.pid
-    )
 
 
 def test_connections_are_spread_and_wait_for_the_process_that_replaces_a_killed_one(valkey_url: str) -> None:

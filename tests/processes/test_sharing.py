@@ -21,7 +21,7 @@ from infra.redis.connections import RedisClient, connect
 from projections.registry import READ_MODELS
 from tests import servers
 from tests.clusters import STEADY, Cluster, redis_cluster
-from tests.processes.api_service import api
+from tests.processes.api_service import api, connections_by_process
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.roles import start, stop, wait_until
 from tests.processes.test_recorder import detection, payload_of
@@ -80,7 +80,7 @@ def entries_by_recorder(traffic: Sequence[Traffic], recorders: Sequence[ForkedPr
     return shares
 
 
-def connections_by_process(client: httpx.Client) -> Counter[int]:
+def connections_that_scan(client: httpx.Client) -> Counter[int]:
     """Open connections that scan at the same time. Return the number that each API process has accepted."""
     port = client.base_url.port
     assert port
@@ -95,11 +95,7 @@ def connections_by_process(client: httpx.Client) -> Counter[int]:
         for connection in connections:
             stack.callback(connection.close)
         list(threads.map(scan, connections))
-        return Counter(
-            connection.pid
-            for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port and connection.pid
-        )
+        return connections_by_process(port)
 
 
 def add_entries(redis: RedisClient) -> None:
@@ -162,7 +158,7 @@ def test_many_processes_of_each_role_share_the_work_evenly(postgres_18_dsn: str)
         entries = entries_by_recorder(traffic, running["record"])
         report("entries of recorders", entries)
         assert is_even(entries, PROCESSES, ENTRIES, 2 * ENTRIES // PROCESSES // 3)
-        connections = connections_by_process(client)
+        connections = connections_that_scan(client)
         report("connections of API processes", connections)
         assert len(connections) == PROCESSES
         for role in ("archive", "project"):

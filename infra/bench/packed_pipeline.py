@@ -16,7 +16,7 @@ class PackedBatch(NamedTuple):
     number: int
 
 
-class PackedCommands:
+class PackedPipeline:
     """Packs commands, and runs them on one connection, which it occupies as a context manager.
 
     Args:
@@ -27,7 +27,7 @@ class PackedCommands:
         self._pool = client.connection_pool
         self._connection = self._pool.get_connection()
 
-    def __enter__(self) -> "PackedCommands":
+    def __enter__(self) -> "PackedPipeline":
         return self
 
     def __exit__(
