@@ -281,16 +281,17 @@ def test_symbols_and_tiers_that_differ_in_case_are_different(service: Service) -
         row = client.get("/api/patterns/scan?symbols=/ES", headers=header).json()["patterns"][0]
         one = client.get("/api/patterns/" + quote(row["id"], safe=""), headers=header)
         assert one.json()["pattern"]["symbol"] == "/ES"
-    with tickview_user_list(service.replica, ["/ES", "TpC"]) as watchlist:
+    with tickview_user_list(service.replica, ["/ES", "TpC"]) as (watchlist, position):
+        header["TickView-Min-Position"] += f",{position}"
         answer = service.replica.get(f"/api/patterns/scan?watchlist={watchlist}", headers=header).json()
         assert sorted({row["symbol"] for row in answer["patterns"]}) == ["/ES", "TPC", "TpC"]
 
 
 @contextmanager
-def tickview_user_list(client: httpx.Client, symbols: list[str]) -> Iterator[str]:
-    """Create a watchlist, and delete it at the end."""
+def tickview_user_list(client: httpx.Client, symbols: list[str]) -> Iterator[tuple[str, str]]:
+    """Create a watchlist, and delete it at the end. Yield its id, and the position at which it exists."""
     created = client.post("/api/users/watchlists", json={"name": "Odd", "symbols": symbols})
     assert created.json()["watchlist"]["symbols"] == symbols
     list_id = created.json()["watchlist"]["id"]
-    yield list_id
+    yield list_id, created.headers["TickView-Position"]
     assert client.delete(f"/api/users/watchlists/{list_id}").status_code == 204
