@@ -4,12 +4,13 @@ The limit is the rate at which the server executes the same Redis commands witho
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 from redis import Redis
 
-from domain.announcements import Message
+from domain.announcements import Message, Receipt
 from domain.codec import encode, topic_of
 from domain.wire import read
 from infra.bench.detections import detections
@@ -24,11 +25,18 @@ from infra.log.handle import LogOptions
 from infra.processes.memory import collect_garbage_by_batch
 from infra.projecting.projector import Projector
 from infra.read_models.keys import SegmentKeys
+from infra.recording.pending import Pending
+from infra.recording.recorder import Recorder
 from infra.redis.functions import Argument
 from infra.settings import Settings
 from projections.patterns import ActivePatterns
 from projections.ports import Segment
 from projections.versions import Build
+
+TURN_BATCHES = 10
+"""Number of batches per turn, so that the recorder can read a batch while the log appends the batch before."""
+
+Part = TypeVar("Part")
 
 
 def measure(client: Redis, events: int, symbols: int) -> dict[str, list[Throughput]]:
@@ -55,12 +63,33 @@ def _measure_log(client: Redis, settings: Settings, parts: Sequence[Sequence[Mes
         rates = measure_in_turns(
             sum(map(len, parts)),
             {
-                "bare commands, packed before": [partial(pipeline.run, batch) for batch in packed],
-                "append": [partial(log.append, part) for part in read_parts],
-                "record (read the message and append)": [partial(recorder.record, part) for part in parts],
+                "bare commands, packed before": _turns(packed, partial(_call_each, pipeline.run)),
+                "append": _turns(read_parts, partial(_call_each, log.append)),
+                "record (read the message and append)": _turns(parts, partial(_record, recorder)),
             },
         )
     return with_shares(*rates)
+
+
+def _turns(parts: Sequence[Part], work: Callable[[Sequence[Part]], None]) -> list[Callable[[], None]]:
+    return [partial(work, turn) for turn in batches(parts, TURN_BATCHES)]
+
+
+def _call_each(work: Callable[[Part], object], parts: Sequence[Part]) -> None:
+    for part in parts:
+        work(part)
+
+
+def _record(recorder: Recorder, parts: Sequence[Sequence[Message]]) -> None:
+    """Record as the reader of the ingest stream does: it reads a batch while the log appends the batch before."""
+    pending: Pending[list[Receipt]] | None = None
+    for part in parts:
+        read_messages = recorder.read(part)
+        if pending:
+            pending.result()
+        pending = recorder.begin(read_messages)
+    if pending:
+        pending.result()
 
 
 def _new_event(message: Message) -> NewEvent:

@@ -14,6 +14,7 @@ from infra.log.directory import LogDirectory
 from infra.log.errors import StreamElsewhereError
 from infra.log.event_log import EventLog
 from infra.log.routing import StreamRouter
+from infra.recording.pending import Steps, complete
 from infra.recording.undated_expiries import append_undated, in_waves
 
 ROUTING_ATTEMPTS = 5
@@ -43,7 +44,11 @@ class EventAppender:
         self._router = StreamRouter(logs)
 
     def append(self, events: Sequence[Event], new_events: Sequence[NewEvent]) -> list[RecordedEvent | None]:
-        """Append events, with one append per log, or several if the events are large.
+        """Append events and wait for their places. Parameters, result and errors are those of ``appending``."""
+        return complete(self.appending(events, new_events))
+
+    def appending(self, events: Sequence[Event], new_events: Sequence[NewEvent]) -> Steps[list[RecordedEvent | None]]:
+        """Append events in steps, with one append per log, or several if the events are large.
 
         Args:
             events: The events.
@@ -60,7 +65,7 @@ class EventAppender:
         for wave in in_waves(events):
             numbers: Sequence[int] = wave
             for attempt in range(ROUTING_ATTEMPTS):
-                refusal = self._append_routed(events, new_events, numbers, recorded)
+                refusal = yield from self._append_routed(events, new_events, numbers, recorded)
                 if refusal is None:
                     break
                 if attempt == ROUTING_ATTEMPTS - 1:
@@ -71,7 +76,7 @@ class EventAppender:
 
     def _append_routed(
         self, events: Sequence[Event], new_events: Sequence[NewEvent], numbers: Sequence[int], recorded: Recorded
-    ) -> StreamElsewhereError | None:
+    ) -> Steps[StreamElsewhereError | None]:
         """Append events of a wave, and note them in ``recorded``. Return a refusal, if there was one."""
         routes = self._router.route(new_events[number].stream for number in numbers)
         numbers_by_log: dict[str, list[int]] = defaultdict(list)
@@ -82,14 +87,16 @@ class EventAppender:
         try:
             for log, own in numbers_by_log.items():
                 if len(under_way) == APPENDS_AT_ONCE:
+                    yield
                     refusal = under_way.popleft().finish(recorded) or refusal
                 begin = _begin_undated if isinstance(events[own[0]], UndatedExpiry) else _begin_append
                 pairs = [(events[number], new_events[number]) for number in own]
                 under_way.append(_LogAppend(log, own, *begin(self._logs[log], pairs, routes.partitions)))
+            yield
             while under_way:
                 refusal = under_way.popleft().finish(recorded) or refusal
         finally:
-            # After a failure: the events of the next batch must not overtake those of this one.
+            # After a failure, or if the steps end here: the next batch must not overtake the events of this one.
             for append in under_way:
                 if append.sent:
                     append.sent.settle()

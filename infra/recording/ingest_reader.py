@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterable
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from eventsourcing.persistence import PersistenceError
 from redis.exceptions import RedisError, ResponseError
 
-from domain.announcements import Message
+from domain.announcements import Message, Receipt
 from domain.wire import INGEST_STREAM, Refusal
 from domain.wire.values import MIN_SECONDS
 from infra.heartbeats.progress import Progress
@@ -17,7 +17,8 @@ from infra.log.bounds import BATCH_BYTES, entries_within
 from infra.processes.outage import OutageLog
 from infra.recording.counters import Counters, count_receipts
 from infra.recording.intake import RETRY_SECONDS
-from infra.recording.recorder import Recorder
+from infra.recording.pending import Pending
+from infra.recording.recorder import ReadMessages, Recorder
 from infra.redis.connections import RedisClient
 from infra.redis.server_errors import find_server_error
 
@@ -52,8 +53,17 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 """An entry of a Redis stream: its id and its fields. No fields: the entry was trimmed while it was pending."""
 
 
+class _SentEntries(NamedTuple):
+    """Entries whose events were sent to the log."""
+
+    entries: list[Entry]
+    pending: Pending[list[Receipt]]
+
+
 class IngestReader:
     """A consumer of the ingest stream. It also claims the entries of consumers that died.
+
+    While entries wait in the stream, the reader reads a batch while the log appends the batch before.
 
     A consumer may have died of an entry. Claimed entries are therefore tried a second time one by one, and become dead
     letters after ``MAX_ATTEMPTS``.
@@ -73,6 +83,7 @@ class IngestReader:
         self._count = min(batch_size, FIRST_COUNT)
         self._claim_at = 0.0
         self._has_unrecorded = False
+        self._sent: _SentEntries | None = None
         self._attempted: set[bytes] = set()
         """Ids of the claimed entries that are not acknowledged yet."""
         self.counts = Counters()
@@ -81,12 +92,14 @@ class IngestReader:
     def run(self, stop: Event) -> None:
         """Record entries until ``stop`` is set. An entry that cannot be recorded stays pending and is tried again."""
         outage = OutageLog("ingest stream cannot be recorded", "ingest stream is recorded again")
-        while not stop.is_set():
+        while self._sent or not stop.is_set():
             try:
-                if claimed := self._claim():
+                if stop.is_set():
+                    self._finish()
+                elif claimed := self._claim():
                     self._record_claimed(claimed)
                 else:
-                    self._record(self._read())
+                    self._record_next()
                 outage.recovered()
                 self.progress.made()
             except (RedisError, PersistenceError) as error:
@@ -95,6 +108,7 @@ class IngestReader:
                     continue
                 outage.failed(error)
                 self.progress.failed(error)
+                self._sent = None
                 self._has_unrecorded = True
                 stop.wait(RETRY_SECONDS)
 
@@ -109,8 +123,9 @@ class IngestReader:
     def _read(self) -> list[Entry]:
         """Read the consumer's own pending entries after a failure, otherwise new entries."""
         start = "0" if self._has_unrecorded else ">"
+        block = None if self._sent else round(POLL_SECONDS * 1000)
         reply: Any = self._client.xreadgroup(
-            GROUP, self._consumer, {INGEST_STREAM: start}, count=self._count, block=round(POLL_SECONDS * 1000)
+            GROUP, self._consumer, {INGEST_STREAM: start}, count=self._count, block=block
         )
         entries: list[Entry] = list(reply[0][1]) if reply else []
         self._has_unrecorded = self._has_unrecorded and bool(entries)
@@ -122,6 +137,7 @@ class IngestReader:
         """Claim entries that any consumer, this one included, read and did not acknowledge in time."""
         if time.monotonic() < self._claim_at:
             return []
+        self._finish()
         idle = round(CLAIM_AFTER_SECONDS * 1000)
         entries: Any
         _, entries, trimmed = self._client.xautoclaim(
@@ -184,11 +200,36 @@ class IngestReader:
             self.counts.add({"refused": 1})
         self._acknowledge([identity])
 
+    def _record_next(self) -> None:
+        """Read the next entries, then finish the entries before, then send those that were read."""
+        if self._has_unrecorded:
+            self._finish()  # Otherwise the entries that were sent would be read again.
+        count = self._count
+        entries = self._read()
+        read_messages = self._read_messages(entries)
+        self._finish()
+        self._send(entries, read_messages)
+        if len(entries) < count:  # The stream has no more entries.
+            self._finish()
+
     def _record(self, entries: list[Entry]) -> None:
-        if not entries:
+        self._send(entries, self._read_messages(entries))
+        self._finish()
+
+    def _read_messages(self, entries: list[Entry]) -> ReadMessages:
+        return self._recorder.read([_message(identity, fields) for identity, fields in entries if fields])
+
+    def _send(self, entries: list[Entry], read_messages: ReadMessages) -> None:
+        if entries:
+            self._sent = _SentEntries(entries, self._recorder.begin(read_messages))
+
+    def _finish(self) -> None:
+        """Wait until the events of the entries that were sent are recorded, and acknowledge the entries."""
+        if self._sent is None:
             return
-        messages = [_message(identity, fields) for identity, fields in entries if fields]
-        receipts = self._recorder.record(messages)
+        entries, pending = self._sent
+        self._sent = None
+        receipts = pending.result()
         self._acknowledge([identity for identity, _ in entries])
         self._report_trimmed([identity for identity, fields in entries if not fields])
         self.counts.add(count_receipts(receipts))

@@ -6,6 +6,7 @@ Every message takes this path, from pub/sub, from the ingest stream or over HTTP
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import structlog
 
@@ -19,11 +20,19 @@ from infra.log.append import NewEvent
 from infra.log.directory import LogDirectory
 from infra.recording.dead_letters import DeadLetters, join_reasons, letter_id
 from infra.recording.event_appender import EventAppender
+from infra.recording.pending import Pending, Steps, complete
 
 logger = structlog.get_logger()
 
 SEARCHED_EVENTS = 1_000
 """Number of events at the end of a partition among which the last event of a way is searched."""
+
+
+class ReadMessages(NamedTuple):
+    """Messages that were read and not recorded yet."""
+
+    messages: Sequence[Message]
+    readings: Sequence[ReadResult]
 
 
 class Recorder:
@@ -61,23 +70,32 @@ class Recorder:
             RedisError: The log or the dead letters cannot be written.
             PersistenceError: The log cannot append, or a dead letter is not durable.
         """
-        readings = self._read(messages)
-        traces = [reading.trace or message.trace for message, reading in zip(messages, readings, strict=True)]
-        receipts = self._append_messages(messages, readings, traces)
-        letters = [
-            _letter(message, receipt.refusals)
-            for message, receipt in zip(messages, receipts, strict=True)
-            if receipt.refusals
+        return complete(self._recording(self.read(messages)))
+
+    def read(self, messages: Sequence[Message]) -> ReadMessages:
+        """Read messages, the part of ``record`` that needs no server."""
+        # Not the time of receipt: the producer chooses it by the id of an entry of the ingest stream.
+        bounds = self._bounds._replace(now=time.time())
+        readings = [
+            read(message.channel, message.payload, message.received_at, bounds, self._conventions)
+            for message in messages
         ]
-        if letters:
-            self._store(letters)
-        return receipts
+        return ReadMessages(messages, list(map(self._add_default_ends, readings)) if self._default_expiry else readings)
+
+    def begin(self, read_messages: ReadMessages) -> Pending[list[Receipt]]:
+        """Send the events of messages to the log, and return without waiting. The errors are those of ``record``.
+
+        The next messages must not be sent before the result of these, which have the earlier events of a stream. They
+        can be read before.
+        """
+        return Pending(self._recording(read_messages))
 
     def retry(self, letter: DeadLetter) -> Receipt:
         """Read a dead letter again and record its events. Discard the dead letter if nothing is refused now."""
         message = Message(letter.channel, letter.payload, letter.received_at, letter.via, letter.sender)
-        [reading] = self._read([message])
-        [receipt] = self._append_readings([message], [reading], [_retry_origins(letter, reading)])
+        read_messages = self.read([message])
+        origins = [_retry_origins(letter, reading) for reading in read_messages.readings]
+        [receipt] = complete(self._append_readings(read_messages, origins))
         if receipt.refusals:
             self._dead_letters.record_failed_retry(letter, receipt.refusals)
         else:
@@ -122,47 +140,47 @@ class Recorder:
             times += [entry.recorded_at for entry in entries if parse_origin(entry.origin).via == via]
         return max(times, default=None)
 
-    def _read(self, messages: Sequence[Message]) -> list[ReadResult]:
-        # Not the time of receipt: the producer chooses it by the id of an entry of the ingest stream.
-        bounds = self._bounds._replace(now=time.time())
-        readings = [
-            read(message.channel, message.payload, message.received_at, bounds, self._conventions)
-            for message in messages
+    def _recording(self, read_messages: ReadMessages) -> Steps[list[Receipt]]:
+        """Append the events of messages, then store the dead letters."""
+        messages, readings = read_messages
+        traces = [reading.trace or message.trace for message, reading in zip(messages, readings, strict=True)]
+        receipts = yield from self._append_messages(read_messages, traces)
+        letters = [
+            _letter(message, receipt.refusals)
+            for message, receipt in zip(messages, receipts, strict=True)
+            if receipt.refusals
         ]
-        return list(map(self._add_default_ends, readings)) if self._default_expiry else readings
+        if letters:
+            self._store(letters)
+        return receipts
 
     def _add_default_ends(self, reading: ReadResult) -> ReadResult:
         return reading._replace(events=tuple(add_default_end(event, self._default_expiry) for event in reading.events))
 
-    def _append_messages(
-        self, messages: Sequence[Message], readings: Sequence[ReadResult], traces: Sequence[str | None]
-    ) -> list[Receipt]:
+    def _append_messages(self, read_messages: ReadMessages, traces: Sequence[str | None]) -> Steps[list[Receipt]]:
         """Append the events of messages. Return the receipt of each message.
 
         Args:
-            messages: The messages.
-            readings: Their readings.
+            read_messages: The messages.
             traces: The ``traceparent`` that the origins of the events of each message name, or None.
         """
-        return self._append_readings(messages, readings, list(map(_origins, messages, readings, traces)))
+        return self._append_readings(read_messages, list(map(_origins, *read_messages, traces)))
 
-    def _append_readings(
-        self, messages: Sequence[Message], readings: Sequence[ReadResult], origins: Sequence[Sequence[str]]
-    ) -> list[Receipt]:
+    def _append_readings(self, read_messages: ReadMessages, origins: Sequence[Sequence[str]]) -> Steps[list[Receipt]]:
         """Append the events of all messages at once. Return the receipt of each message.
 
         Args:
-            messages: The messages.
-            readings: Their readings.
+            read_messages: The messages.
             origins: For each message the origins of its events.
         """
+        messages, readings = read_messages
         new_events = [
             _new_event(event, origin, content)
             for reading, origins_of_events in zip(readings, origins, strict=True)
             for event, origin, content in zip(reading.events, origins_of_events, reading.contents, strict=True)
         ]
         events = [event for reading in readings for event in reading.events]
-        recorded = iter(self._appender.append(events, new_events))
+        recorded = iter((yield from self._appender.appending(events, new_events)))
         return [
             _receipt(message, reading, tuple(islice(recorded, len(reading.events))))
             for message, reading in zip(messages, readings, strict=True)

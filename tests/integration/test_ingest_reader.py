@@ -21,7 +21,7 @@ from infra.log.errors import NotDurableError
 from infra.recording import ingest_reader
 from infra.recording.dead_letters import DeadLetters
 from infra.recording.ingest_reader import ATTEMPTS_KEY, GROUP, MAX_ATTEMPTS, IngestReader
-from infra.recording.recorder import Recorder
+from infra.recording.recorder import ReadMessages, Recorder
 from infra.redis.functions import load
 from infra.settings import Settings
 from tests.processes.roles import wait_until
@@ -32,13 +32,13 @@ class Crash(BaseException):
 
 
 class InterruptedRecorder(Recorder):
-    """A recorder that calls ``interrupt`` with the messages before it records them."""
+    """A recorder that calls ``interrupt`` with the messages before it reads them."""
 
     interrupt: Callable[[Sequence[Message]], None] = staticmethod(lambda _: None)
 
-    def record(self, messages: Sequence[Message]) -> list[Receipt]:
+    def read(self, messages: Sequence[Message]) -> ReadMessages:
         self.interrupt(messages)
-        return super().record(messages)
+        return super().read(messages)
 
 
 class StopWhen(Event):
@@ -75,6 +75,11 @@ class Intake:
         """Return the symbols of all recorded detections."""
         entries = [entry for log in self.logs.values() for entry in log.read(0, 100)]
         return sorted(orjson.loads(entry.state)["symbol"] for entry in entries)
+
+    def keeps_order(self) -> bool:
+        """Return whether each log has the detections in the order of their symbols."""
+        symbols = [[orjson.loads(entry.state)["symbol"] for entry in log.read(0, 100)] for log in self.logs.values()]
+        return symbols == [sorted(own) for own in symbols]
 
     def is_empty(self) -> bool:
         """Return whether no entry waits, pending or not."""
@@ -161,6 +166,56 @@ def test_own_entries_that_were_trimmed_during_an_outage_are_counted(
         wait_until(lambda: reader.counts["trimmed"] == 1, "the trimmed entry is counted")
         wait_until(intake.is_empty, "all entries are acknowledged")
     assert intake.recorded_symbols() == ["MSFT"]
+
+
+def test_the_next_entries_are_read_while_the_log_appends_those_before(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that is stopped in between records both. The events keep the order of the entries."""
+    monkeypatch.setattr(ingest_reader, "CLAIM_AFTER_SECONDS", 60)
+    symbols = [f"S{number:02d}" for number in range(20)]
+    for symbol in symbols:
+        intake.add(symbol)
+    pending: list[int] = []
+    stop = Event()
+
+    def note_pending(_: Sequence[Message]) -> None:
+        pending.append(intake.redis.xpending(INGEST_STREAM, GROUP)["pending"])
+        if len(pending) == 2:
+            stop.set()
+
+    intake.recorder.interrupt = note_pending
+    intake.reader("reader").run(stop)
+    assert pending == [10, 20]
+    assert intake.is_empty()
+    assert intake.recorded_symbols() == symbols
+    assert intake.keeps_order()
+
+
+def test_entries_are_recorded_in_order_after_a_failure_behind_entries_that_were_sent(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_reader, "CLAIM_AFTER_SECONDS", 60)
+    monkeypatch.setattr(ingest_reader, "RETRY_SECONDS", 0)
+    symbols = [f"S{number:02d}" for number in range(25)]
+    for symbol in symbols:
+        intake.add(symbol)
+    for log in intake.logs.market.values():
+        log.open()
+    batches = 0
+
+    def fail_second(_: Sequence[Message]) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            raise RedisError("Redis was away for a moment.")
+
+    intake.recorder.interrupt = fail_second
+    with intake.reading("reader") as reader:
+        wait_until(intake.is_empty, "all entries are acknowledged")
+    assert intake.recorded_symbols() == symbols
+    assert intake.keeps_order()
+    assert reader.counts["duplicates"] == 10, "the entries that were sent before the failure are sent again"
 
 
 def test_an_entry_that_ends_its_readers_becomes_a_dead_letter(intake: Intake) -> None:
