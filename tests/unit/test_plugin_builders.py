@@ -28,12 +28,12 @@ FAILING_BUILDERS = {
         "Other is no registered event type",
     ),
     "an event that cannot be stored": (
-        f'return Halted({ATTRIBUTES}, extra={{"set": {{1}}}})',
+        f'return Halted({ATTRIBUTES}, extra={{"type": object()}})',
         "reader-failed",
-        "not JSON serializable",
+        "Unable to serialize unknown type",
     ),
     "an event that changes by storing": (
-        f'return Halted({ATTRIBUTES}, extra={{"tuple": (1,)}})',
+        f'return Halted({ATTRIBUTES}, extra={{"set": {{1}}}})',
         "reader-failed",
         "does not have the same content",
     ),
