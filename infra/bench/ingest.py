@@ -49,6 +49,7 @@ def measure(client: Redis, events: int, symbols: int) -> dict[str, list[Throughp
     settings = Settings(partitions=1)
     messages = list(detections(events, symbols, time.time()))
     parts = batches(messages, settings.batch_size)
+    collect_garbage_by_batch()
     return {"log": _measure_log(client, settings, parts), "read model": _measure_read_model(client, settings)}
 
 
@@ -122,7 +123,6 @@ def _measure_read_model(client: Redis, settings: Settings) -> list[Throughput]:
     assert lease is not None
     projector = Projector(ActivePatterns(), log, store, lease)
     steps = batches(range(log.head()), settings.fold_batch)
-    collect_garbage_by_batch()
     folding = Meter(client)
     with folding.running():
         measure_rate("project", steps, lambda _: projector.step(settings.fold_batch, 0))

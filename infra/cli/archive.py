@@ -15,6 +15,7 @@ from infra.operations.verification import verify_on_schedule
 from infra.plugins import configure
 from infra.processes.identity import process_name
 from infra.processes.logs import configure_logs
+from infra.processes.memory import collect_garbage_by_batch
 from infra.processes.stop_signals import stop_on_signals
 from infra.processes.threads import run_threads
 from projections.registry import READ_MODELS
@@ -68,5 +69,6 @@ def archive() -> None:
             thread.start()
             threads.append(thread)
 
+    collect_garbage_by_batch()
     run_threads(threads, stop, every_second)
     heartbeats.withdraw(ROLE)

@@ -3,6 +3,7 @@
 from infra.composition import open_dead_letters, open_intake, open_market_logs, open_recorder, open_stores, redis_url
 from infra.plugins import configure
 from infra.processes.logs import configure_logs
+from infra.processes.memory import collect_garbage_by_batch
 from infra.processes.stop_signals import stop_on_signals
 from infra.recording.role import run_recorder
 from infra.redis.connections import connect
@@ -18,6 +19,7 @@ def record() -> None:
     configure_logs(settings.log_level, "record")
     stores = open_stores(settings)
     recorder = open_recorder(stores, open_market_logs(stores), open_dead_letters(stores))
+    collect_garbage_by_batch()
     with tracing("record"):
         run_recorder(
             stores.redis,
