@@ -98,7 +98,7 @@ def log_events(log: EventLog, after: int, event_filter: EventFilter, limit: int)
     passed: list[ArchivedEvent] = []
     position, last = after, _last_position(event_filter)
     while True:
-        batch = log.read_batch(position, READ_BATCH)
+        batch = log.wait(position, READ_BATCH, timeout=0)
         entries = [entry for entry in batch if entry.position <= last]
         events = [ArchivedEvent(log.name, entry, *attribution(entry.state), None) for entry in entries]
         passed += [event for event in events if _passes(event, event_filter)]

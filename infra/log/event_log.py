@@ -148,21 +148,13 @@ class EventLog(LogHandle):
         # Positions have no gaps, and the last event is never trimmed: the archive has the missing events.
         return fill_from_archive(self._archive, self.name, after, last_missing, limit, entries)
 
-    def read_batch(self, after: int, limit: int) -> list[LogEntry]:
-        """Return the events with positions > ``after``, at most ``limit`` and ``BATCH_BYTES``, or one event.
-
-        Raises:
-            HistoryGapError: Neither the log nor the archive has an event of the range.
-        """
-        return self.wait(after, limit, 0)
-
     def wait(self, after: int, limit: int, timeout: float) -> list[LogEntry]:
         """Return a batch of the events with positions > ``after``, and wait for the first event.
 
         Args:
             after: The last position that the caller has read.
             limit: The highest number of events to return. There are fewer if they have more than ``BATCH_BYTES``.
-            timeout: Seconds to wait. If no event arrives, the result is empty.
+            timeout: Seconds to wait, 0 for no wait. If no event arrives, the result is empty.
 
         Raises:
             HistoryGapError: Neither the log nor the archive has an event of the range.

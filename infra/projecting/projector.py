@@ -167,12 +167,12 @@ class Projector:
             following: The entries after the position, if they are decoded already.
             batch_size: The highest number of entries to read.
         """
-        batch = following or self._decode_batch(self._log.read_batch(after, batch_size))
+        batch = following or self._decode_batch(self._log.wait(after, batch_size, timeout=0))
         if not batch.entries:
             return None, []
         loaded = self._load(batch)
         has_more = loaded.is_cut or is_full(loaded.entries, batch_size)
-        return loaded, self._log.read_batch(loaded.entries[-1].position, batch_size) if has_more else []
+        return loaded, self._log.wait(loaded.entries[-1].position, batch_size, timeout=0) if has_more else []
 
     def _load(self, batch: DecodedBatch) -> LoadedBatch:
         """Load the rows of entries. If the rows are too large, take half of the entries, and so on."""

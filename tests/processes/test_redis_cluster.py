@@ -189,7 +189,7 @@ def use_library(redis_url: str) -> None:
         factory.tracking_recorder().insert_tracking(Tracking("other", 1))
         log = EventLog(factory.client, "library")
         log.append([opaque_event()._replace(state=b"x" * 10_000)])
-        assert [entry.position for entry in log.read_batch(0, 10)] == [1]
+        assert [entry.position for entry in log.wait(0, 10, timeout=0)] == [1]
     finally:
         factory.close()
 
