@@ -35,6 +35,7 @@ logger = structlog.get_logger()
 
 _statements = load_statements(__package__)
 _SELECT_ARCHIVED = _statements["select_archived"]
+_USE_INDEXES = _statements["use_indexes"]
 _INSERT_UNIT_EVENTS = SQL(_statements["insert_unit_events"])
 _END_STATES = SQL(_statements["end_states"])
 _DELETE_STATES = SQL(_statements["delete_states"])
@@ -132,6 +133,7 @@ class HistoryProjector:
         units = by_unit(self._projection, filter(self._is_readable, decoded))
         if not units:
             return
+        connection.execute(_USE_INDEXES)
         changed = _ChangedStates([], [], [])
         for timeline, changes in self._changes(units, self._complete(connection, units)):
             changed.add(timeline, changes)
