@@ -98,6 +98,20 @@ def _fold(
         return _Folding(projection, loaded, stores_each=True).fold(entries, key)
 
 
+def fold_states(
+    projection: Projection[Any, Any], loaded: LoadedState, entries: Sequence[DecodedEntry]
+) -> tuple[list[list[tuple[str, EvolvedRow]]], list[str]]:
+    """Fold the entries as ``fold`` does, and return all states of the rows instead of the last ones.
+
+    Returns:
+        For each entry the keys of the rows that it changed, with their states after it, and the keys that were parked.
+    """
+    try:
+        return _Folding(projection, loaded, stores_each=False).fold_states(entries)
+    except _UnstorableRowError:
+        return _Folding(projection, loaded, stores_each=True).fold_states(entries)
+
+
 def park_stream(entry: LogEntry, error: str) -> FoldResult:
     """Park an entry that can be folded but not committed. The later events of its stream are parked behind it."""
     return FoldResult(parked=[Parked(STREAM_KEY_PREFIX + entry.stream, entry, error)])
@@ -150,9 +164,9 @@ class _Folding:
         self._loaded = loaded
         self._stores_each = stores_each
         self._rows: dict[str, StoredRow[Any] | None] = {}
-        self._superseded: list[StoredRow[Any]] = []
-        """States of rows that a later event of the batch has changed. An error in one of them counts all the same:
-        otherwise the rows would depend on the limits of the batches."""
+        self._states: list[tuple[str, StoredRow[Any] | None]] = []
+        """All states of the rows, with their keys. An error in a state counts even if a later event of the batch has
+        changed the row: otherwise the rows would depend on the limits of the batches."""
         self._groups = {name: set(members) for name, members in loaded.groups.items()}
         self._parked_keys = set(loaded.parked)
         self._parked: list[Parked] = []
@@ -168,6 +182,25 @@ class _Folding:
         if key is not None:
             self._update_group(key)
         return self._result()
+
+    def fold_states(self, entries: Iterable[DecodedEntry]) -> tuple[list[list[tuple[str, EvolvedRow]]], list[str]]:
+        """Apply the entries and return the states after each of them, and the keys that were parked.
+
+        Raises:
+            _UnstorableRowError: A row cannot be encoded or placed.
+        """
+        ends = []
+        for decoded in entries:
+            self._apply(decoded)
+            ends.append(len(self._states))
+        try:
+            if not self._stores_each:
+                self._check_places(stored for _, stored in self._states if stored)
+            states = [(key, EvolvedRow(stored, _encode(stored) if stored else None)) for key, stored in self._states]
+        except Exception as error:  # any error of a projection must be traced to its event
+            raise _UnstorableRowError from error
+        changed = [states[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return changed, [parked.key for parked in self._parked]
 
     def _apply(self, decoded: DecodedEntry) -> None:
         stream_key = STREAM_KEY_PREFIX + decoded.entry.stream
@@ -211,9 +244,8 @@ class _Folding:
             _encode(stored)
             place(self._projection, {key: stored.row})
         former = self._stored(key)
-        if former and key in self._rows:
-            self._superseded.append(former)
         self._rows[key] = stored
+        self._states.append((key, stored))
         if former is None or stored is None:
             self._update_group(key)
 
@@ -238,7 +270,7 @@ class _Folding:
 
     def _result(self) -> FoldResult:
         try:
-            if self._superseded and not self._stores_each:
+            if len(self._states) > len(self._rows) and not self._stores_each:
                 self._check_superseded()
             after = {key: EvolvedRow(stored, _encode(stored) if stored else None) for key, stored in self._rows.items()}
             placement = place(self._projection, {key: stored.row for key, stored in self._rows.items() if stored})
@@ -257,9 +289,14 @@ class _Folding:
         )
 
     def _check_superseded(self) -> None:
-        for stored in self._superseded:
+        superseded = [stored for key, stored in self._states if stored and stored is not self._rows[key]]
+        for stored in superseded:
             _encode(stored)
-        place(self._projection, {str(number): stored.row for number, stored in enumerate(self._superseded)})
+        self._check_places(superseded)
+
+    def _check_places(self, states: Iterable[StoredRow[Any]]) -> None:
+        """Raise the error of a state that cannot be placed."""
+        place(self._projection, {str(number): stored.row for number, stored in enumerate(states)})
 
 
 def _encode(stored: StoredRow[Any]) -> bytes:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from psycopg import connect
 from rich.progress import track
 
-from infra.archive.row_history.tables import HistoryTables, State
+from infra.archive.row_history.tables import HistoryTables
 from infra.archive.row_history.versions import switch_live_version
 from infra.bench.detections import PATTERN_TYPES, TIERS, symbol
 from infra.bench.measurement import PROGRESS_CONSOLE, quantile
@@ -20,7 +20,7 @@ from infra.serving.row_history import PostgresHistory
 from projections.base import encode_row
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.queries import Query
-from projections.row_history import ValidityInterval, microseconds
+from projections.row_history import State, ValidityInterval, microseconds
 
 ACTIVE_PATTERNS = 10_000
 """Approximate number of patterns that are active at any time."""

@@ -17,8 +17,9 @@ from projections.decoding import decode_entries, decode_parked_entries
 from projections.fold import LoadedState, fold
 from projections.patterns import ActivePatterns
 from projections.producers import Producers
-from projections.row_history import UnitHistory, by_unit
+from projections.row_history import by_unit
 from projections.specification import log_entry
+from projections.unit_history import refold_units
 from tests.events import (
     NOON,
     backtest_completed,
@@ -182,8 +183,8 @@ def test_a_parked_detection_from_the_future_begins_no_row() -> None:
 def test_the_history_shows_an_event_from_the_future_from_its_recording_on() -> None:
     projection = ActivePatterns()
     entries = [log_entry(pattern_detected(occurred_at=YEAR_2999), 1, NOON), log_entry(pattern_updated(), 2, NOON + 70)]
-    [unit] = by_unit(projection, decode_entries(projection, entries)).values()
-    starts = [interval.start / 1e6 for interval in UnitHistory(projection, "valid").change(unit)["valid"].added]
+    _, changes = refold_units(projection, by_unit(projection, decode_entries(projection, entries)), 0)
+    starts = [interval.start / 1e6 for timeline, interval in changes.added if timeline == "valid"]
     assert starts == [NOON, NOON + 60]
 
 

@@ -20,14 +20,15 @@ from projections.queries import Timeline
 from projections.registry import READ_MODELS, register_projection
 from projections.row_history import (
     TIMELINES,
-    UnitHistory,
+    HistoryChanges,
+    State,
     ValidityInterval,
     by_unit,
     history_refusal,
     microseconds,
-    refold,
 )
 from projections.specification import log_entry
+from projections.unit_history import UnitHistories, change_units, refold_units
 from projections.workspaces import Workspaces
 from tests.events import NOON, health_reported, pattern_detected, pattern_expired, pattern_updated
 from tests.oracles.row_history import PROJECTIONS, PastRow, RecordedEvent, moments_of_change, rows_at
@@ -47,16 +48,9 @@ def record(events: Iterable[Event], gaps: Iterable[float], begin: float = 1_757_
     ]
 
 
-def units_of(projection: Projection[Any, Any], history: Iterable[RecordedEvent]) -> Iterable[list[DecodedEntry]]:
+def units_of(projection: Projection[Any, Any], history: Iterable[RecordedEvent]) -> dict[str, list[DecodedEntry]]:
     """Return the decoded entries of each unit."""
-    return by_unit(projection, decode_entries(projection, starmap(log_entry, history))).values()
-
-
-def states_of(
-    projection: Projection[Any, Any], timeline: Timeline, entries: Iterable[DecodedEntry]
-) -> list[ValidityInterval]:
-    """Return the validity intervals of a unit, folded for this timeline alone."""
-    return UnitHistory(projection, timeline).change(entries)[timeline].added
+    return by_unit(projection, decode_entries(projection, starmap(log_entry, history)))
 
 
 def intervals_of(
@@ -64,9 +58,8 @@ def intervals_of(
 ) -> list[ValidityInterval]:
     """Return the validity intervals of all units."""
     projection = projection or ActivePatterns()
-    return [
-        interval for entries in units_of(projection, history) for interval in states_of(projection, timeline, entries)
-    ]
+    _, changes = refold_units(projection, units_of(projection, history), 0)
+    return [interval for other, interval in changes.added if other == timeline]
 
 
 def rows_from(intervals: Iterable[ValidityInterval], moment: float) -> dict[str, PastRow]:
@@ -101,45 +94,71 @@ def test_intervals_are_not_empty_and_contain_the_documents_of_their_rows(
         assert decode_row(projection.row, interval.document) == (interval.row, interval.position)
 
 
-@on_every_timeline
+Stored = dict[tuple[Timeline, str, int], tuple[int | None, bytes]]
+"""The end and the document of each state of a history, by timeline, key and start."""
+
+
+def stored(states: Iterable[State]) -> Stored:
+    """Return states as a history stores them."""
+    return {(timeline, one.key, one.start): (one.end, one.document) for timeline, one in states}
+
+
+def change(present: Stored, changes: HistoryChanges) -> None:
+    """Change a history. Each change must fit the stored states."""
+    for span in changes.ended:
+        end, document = present[span[:3]]
+        assert end != span.end
+        present[span[:3]] = span.end, document
+    for span in changes.removed:
+        end, _ = present.pop(span[:3])
+        assert end == span.end
+    added = stored(changes.added)
+    assert len(added) == len(changes.added)
+    assert not added.keys() & present.keys()
+    present |= added
+
+
+def states_after(projection: Projection[Any, Any], history: Iterable[RecordedEvent]) -> Stored:
+    """Return the history after events that are folded from the beginning, all at once."""
+    return stored(refold_units(projection, units_of(projection, history), 0)[1].added)
+
+
 @of_every_projection
 @given(events=histories, gaps=gaps, known_position=st.integers(0, 40))
 def test_a_fold_from_the_beginning_turns_the_former_intervals_into_the_current_intervals(
-    projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float], known_position: int
+    projection: Projection[Any, Any], events: list[Event], gaps: list[float], known_position: int
 ) -> None:
-    for entries in units_of(projection, record(events, gaps)):
-        _, changes = refold(projection, entries, known_position)
-        former_entries = [entry for entry in entries if entry.entry.position <= known_position]
-        former = identities(states_of(projection, timeline, former_entries))
-        removed, added = map(identities, changes[timeline])
-        assert removed <= former
-        assert not removed & added
-        assert former - removed | added == identities(states_of(projection, timeline, entries))
+    history = record(events, gaps)
+    present = states_after(projection, history[:known_position])
+    units = units_of(projection, history)
+    change(present, refold_units(projection, units, known_position)[1])
+    assert present == states_after(projection, history)
 
 
-@on_every_timeline
 @of_every_projection
-@given(events=histories, gaps=gaps, known_position=st.integers(0, 40))
+@given(events=histories, gaps=gaps, sizes=st.lists(st.integers(1, 10), min_size=40, max_size=40))
 def test_later_events_continue_a_history_like_a_fold_from_the_beginning(
-    projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float], known_position: int
+    projection: Projection[Any, Any], events: list[Event], gaps: list[float], sizes: list[int]
 ) -> None:
-    for entries in units_of(projection, record(events, gaps)):
-        former_entries = [entry for entry in entries if entry.entry.position <= known_position]
-        all_histories, _ = refold(projection, former_entries, 0)
-        present = identities(states_of(projection, timeline, former_entries))
-        for entry in entries[len(former_entries) :]:
-            if not all(history.precedes([entry]) for history in all_histories):
-                break
-            changes = {name: each for history in all_histories for name, each in history.change([entry]).items()}
-            removed, added = map(identities, changes[timeline])
-            assert removed <= present
-            present = present - removed | added
-        else:
-            assert present == identities(states_of(projection, timeline, entries))
-
-
-def identities(intervals: Iterable[ValidityInterval]) -> set[Any]:
-    return {interval.identity for interval in intervals}
+    history = record(events, gaps)
+    present: Stored = {}
+    kept: dict[str, UnitHistories] = {}
+    known = 0
+    for size in sizes:
+        units = units_of(projection, history[known : known + size])
+        complete = units_of(projection, history[: known + size])
+        is_continued = {
+            unit: unit in kept and all(one.precedes(entries) for one in kept[unit]) for unit, entries in units.items()
+        }
+        continued = {unit: (kept[unit], entries) for unit, entries in units.items() if is_continued[unit]}
+        change(present, change_units(projection, continued, known))
+        refolded, changes = refold_units(
+            projection, {unit: complete[unit] for unit in units if not is_continued[unit]}, known
+        )
+        change(present, changes)
+        kept |= refolded
+        known += size
+    assert present == states_after(projection, history)
 
 
 def confidences(history: list[RecordedEvent], timeline: Timeline) -> list[tuple[float, float | None, float]]:
@@ -236,7 +255,7 @@ def test_an_event_about_rows_of_several_units_is_folded_into_each_unit() -> None
         health_reported(source="c", status="ok"),
     ]
     history = record(reports, [1, 1], NOON)
-    units = by_unit(Mentions(), decode_entries(Mentions(), starmap(log_entry, history)))
+    units = units_of(Mentions(), history)
     assert {unit: [entry.entry.position for entry in entries] for unit, entries in units.items()} == {
         "all ok": [1, 3],
         "b": [1, 2],

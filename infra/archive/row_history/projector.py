@@ -5,7 +5,7 @@ The events of another unit, or of one with an event that is late on a timeline, 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -16,7 +16,7 @@ from domain.log import LogEntry
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.leases import PostgresLease, advance_checkpoint
 from infra.archive.log_archive import read_batch
-from infra.archive.row_history.tables import HistoryTables, State, storable, to_datetime
+from infra.archive.row_history.tables import HistoryTables, storable, to_datetime
 from infra.archive.row_history.unit_events import (
     HistorySegment,
     Units,
@@ -28,8 +28,8 @@ from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from projections.base import Projection
 from projections.decoding import DecodedEntry, decode_entries
-from projections.queries import Timeline
-from projections.row_history import IntervalChanges, UnitHistory, by_unit, refold
+from projections.row_history import HistoryChanges, State, StoredSpan, by_unit
+from projections.unit_history import UnitHistories, change_units, refold_units
 
 logger = structlog.get_logger()
 
@@ -53,26 +53,6 @@ class _Batch(NamedTuple):
     """Time of recording of the event at ``upto``, in epoch seconds."""
 
 
-class _ChangedStates(NamedTuple):
-    """The states that a batch changes."""
-
-    ended: list[State]
-    """Stored states of which only the end of the interval changes, with their new end."""
-    removed: list[State]
-    new: list[State]
-
-    def add(self, timeline: Timeline, changes: IntervalChanges) -> None:
-        """Add the changes of a unit on a timeline."""
-        added = {(state.key, state.start): state for state in changes.added}
-        for state in changes.removed:
-            same = added.get((state.key, state.start))
-            if same is not None and same.document == state.document:
-                self.ended.append((timeline, added.pop((state.key, state.start))))
-            else:
-                self.removed.append((timeline, state))
-        self.new.extend((timeline, state) for state in added.values())
-
-
 class HistoryProjector:
     """Folds the history of one log under the version of its lease. A segment must not have two projectors."""
 
@@ -85,7 +65,7 @@ class HistoryProjector:
         self._tables = HistoryTables(projection)
         self._segment = HistorySegment(projection, self._tables, lease.version, lease.log)
         self._batch_size = batch_size
-        self._kept: OrderedDict[str, list[UnitHistory]] = OrderedDict()
+        self._kept: OrderedDict[str, UnitHistories] = OrderedDict()
 
     def step(self, archived: Sequence[LogEntry] = ()) -> int:
         """Fold the next batch of archived events and move the checkpoint.
@@ -134,28 +114,29 @@ class HistoryProjector:
         if not units:
             return
         connection.execute(_USE_INDEXES)
-        changed = _ChangedStates([], [], [])
-        for timeline, changes in self._changes(units, self._complete(connection, units)):
-            changed.add(timeline, changes)
+        changes = self._changes(units, self._complete(connection, units))
         with connection.pipeline():  # The statements travel in one round trip.
             self._store_references(connection, units)
-            self._change(connection, _END_STATES, changed.ended)
-            self._change(connection, _DELETE_STATES, changed.removed)
-        self._insert(connection, changed.new)
+            self._change(connection, _END_STATES, changes.ended)
+            self._change(connection, _DELETE_STATES, changes.removed)
+        self._insert(connection, changes.added)
 
-    def _changes(self, units: Units, complete: Units) -> Iterator[tuple[Timeline, IntervalChanges]]:
-        """Yield how the events of a batch change the intervals of each unit that is kept or complete."""
-        for unit, events in units.items():
-            if unit in complete:
-                self._kept[unit], changes = refold(self._projection, complete[unit], self.lease.checkpoint)
-                yield from changes.items()
-            elif unit in self._kept:
-                for history in self._kept[unit]:
-                    yield from history.change(events).items()
-                self._kept.move_to_end(unit)
-            if unit in self._kept and not any(history.has_rows for history in self._kept[unit]):
-                # Events about removed rows are rare. The memory is better used for others.
-                del self._kept[unit]
+    def _changes(self, units: Units, complete: Units) -> HistoryChanges:
+        """Return how the events of a batch change the history of the units that are kept or complete."""
+        continued = {unit: (self._kept[unit], events) for unit, events in units.items() if unit in self._kept}
+        changes = change_units(self._projection, continued, self.lease.checkpoint)
+        refolded, others = refold_units(self._projection, complete, self.lease.checkpoint)
+        changes.extend(others)
+        self._keep({unit: histories for unit, (histories, _) in continued.items()} | refolded)
+        return changes
+
+    def _keep(self, changed: Mapping[str, UnitHistories]) -> None:
+        """Keep the units that changed last."""
+        for unit, histories in changed.items():
+            self._kept.pop(unit, None)
+            # Events about removed rows are rare. The memory is better used for others.
+            if any(history.has_rows for history in histories):
+                self._kept[unit] = histories
         while len(self._kept) > KEPT_UNITS:
             self._kept.popitem(last=False)
 
@@ -222,16 +203,16 @@ class HistoryProjector:
             )
         return not missing
 
-    def _change(self, connection: Connection, statement: SQL, states: Sequence[State]) -> None:
+    def _change(self, connection: Connection, statement: SQL, spans: Sequence[StoredSpan]) -> None:
         """Execute a statement that finds the states by timeline, key and start, and may give them a new end."""
-        if not states:
+        if not spans:
             return
         values = {
             "version": self.lease.version,
-            "timelines": [timeline for timeline, _ in states],
-            "keys": [storable(state.key) for _, state in states],
-            "starts": [to_datetime(state.start) for _, state in states],
-            "ends": [None if state.end is None else to_datetime(state.end) for _, state in states],
+            "timelines": [span.timeline for span in spans],
+            "keys": [storable(span.key) for span in spans],
+            "starts": [to_datetime(span.start) for span in spans],
+            "ends": [None if span.end is None else to_datetime(span.end) for span in spans],
         }
         connection.execute(statement.format(history=self._tables.history), values)
 

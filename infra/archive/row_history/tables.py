@@ -17,7 +17,7 @@ from infra.postgres.schema import lock_schema
 from infra.postgres.statements import load_statements
 from projections.columns import RowColumn
 from projections.queries import AnyProjection, Timeline
-from projections.row_history import TIMELINES, ValidityInterval
+from projections.row_history import TIMELINES, State
 
 _SCHEMA = "tickview"
 
@@ -35,10 +35,6 @@ _CREATE_TABLES = SQL(_statements["create_tables"])
 _ADD_COLUMN = SQL(_statements["add_column"])
 _CREATE_GROUP_INDEX = SQL(_statements["create_group_index"])
 _COPY_STATES = SQL(_statements["copy_states_in"])
-
-
-State = tuple[Timeline, ValidityInterval]
-"""A state of a row on one timeline."""
 
 
 class ValueColumn(NamedTuple):

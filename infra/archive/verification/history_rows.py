@@ -11,7 +11,8 @@ from infra.archive.row_history.tables import HistoryTables, original, storable, 
 from infra.archive.row_history.unit_events import HistorySegment, References, Units, read_references, read_unit_events
 from infra.postgres.statements import load_statements
 from projections.base import Projection
-from projections.row_history import refold, unit_of
+from projections.row_history import unit_of
+from projections.unit_history import refold_units
 
 DifferenceKind = Literal["changed", "missing", "added"]
 
@@ -118,13 +119,11 @@ class RowComparison:
     def _expected(self, units: Units) -> _Rows:
         rows: _Rows = {}
         columns = self._segment.tables.columns
-        for events in units.values():
-            _, changes = refold(self._segment.projection, events, 0)
-            for timeline, changed in changes.items():
-                for state in changed.added:
-                    values = [column.value_of(state.row) for column in columns]
-                    row = (state.position, state.end, True, state.document, *values)
-                    rows.setdefault(_Place(state.key, timeline, state.start), []).append(row)
+        _, changes = refold_units(self._segment.projection, units, 0)
+        for timeline, state in changes.added:
+            values = [column.value_of(state.row) for column in columns]
+            row = (state.position, state.end, True, state.document, *values)
+            rows.setdefault(_Place(state.key, timeline, state.start), []).append(row)
         return rows
 
     def _stored(self, keys: Iterable[str]) -> _Rows:
