@@ -40,8 +40,8 @@ _INSERT_UNIT_EVENTS = SQL(_statements["insert_unit_events"])
 _END_STATES = SQL(_statements["end_states"])
 _DELETE_STATES = SQL(_statements["delete_states"])
 
-KEPT_UNITS = 2_000
-"""Highest number of units whose last states the projector keeps."""
+KEPT_UNITS = 10_000
+"""Highest number of units whose last states the projector keeps. A pattern takes about 2 KB."""
 
 
 class _Batch(NamedTuple):
