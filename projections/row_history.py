@@ -46,22 +46,21 @@ State = tuple[Timeline, ValidityInterval]
 """A state of a row on one timeline."""
 
 
-class StoredSpan(NamedTuple):
-    """The interval of a state that is in the history. The timeline, the key and the start identify the state."""
+class StatePlace(NamedTuple):
+    """The place of a state in the history: the timeline, the row, and the event that produced the state."""
 
     timeline: Timeline
     key: str
-    start: int
-    end: int | None
+    position: int
 
 
 class HistoryChanges(NamedTuple):
     """How events change a history."""
 
-    ended: list[StoredSpan]
+    ended: list[tuple[StatePlace, int]]
     """States of which only the end of the interval changes, with the new end."""
-    removed: list[StoredSpan]
-    """States that the history must not have any more, with their former end."""
+    removed: list[StatePlace]
+    """States that the history must not have any more."""
     added: list[State]
 
     def extend(self, others: "HistoryChanges") -> None:

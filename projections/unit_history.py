@@ -17,7 +17,7 @@ from projections.row_history import (
     TIMELINES,
     HistoryChanges,
     State,
-    StoredSpan,
+    StatePlace,
     ValidityInterval,
     microseconds,
     unit_of,
@@ -122,14 +122,14 @@ class UnitHistory:
 
     def _end(self, key: str, moments: Iterable[int], changes: HistoryChanges) -> None:
         """End a state that is in the history, unless it has ended by itself before."""
-        starts, end, _ = self._states[key]
+        starts, end, (_, position) = self._states[key]
         for timeline, start, moment in zip(self._timelines, starts, moments, strict=True):
             if end is not None and end <= moment:
                 continue
             if start < moment:
-                changes.ended.append(StoredSpan(timeline, key, start, moment))
+                changes.ended.append((StatePlace(timeline, key, position), moment))
             else:
-                changes.removed.append(StoredSpan(timeline, key, start, end))
+                changes.removed.append(StatePlace(timeline, key, position))
 
     def _intervals(
         self, key: str, state: _RowState, document: bytes, moments: tuple[int, ...] | None
@@ -248,15 +248,15 @@ def _refold(
 
 def _difference(timeline: Timeline, before: Iterable[State], after: Iterable[State]) -> HistoryChanges:
     changes = HistoryChanges([], [], [])
-    added = {(interval.key, interval.start): interval for _, interval in after}
+    added = {(interval.key, interval.position): interval for _, interval in after}
     for _, interval in before:
-        key, start = interval.key, interval.start
-        same = added.get((key, start))
-        if same is None or same.document != interval.document:
-            changes.removed.append(StoredSpan(timeline, key, start, interval.end))
-        else:
-            del added[key, start]
-            if same.end != interval.end:
-                changes.ended.append(StoredSpan(timeline, key, start, same.end))
+        place = StatePlace(timeline, interval.key, interval.position)
+        same = added.get(place[1:])
+        if same is None or same.document != interval.document or (same.end is None and interval.end is not None):
+            changes.removed.append(place)
+            continue
+        del added[place[1:]]
+        if same.end is not None and same.end != interval.end:
+            changes.ended.append((place, same.end))
     changes.added.extend((timeline, interval) for interval in added.values())
     return changes

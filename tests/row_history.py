@@ -7,6 +7,7 @@ from psycopg.sql import SQL, Identifier
 
 from infra.archive.leases import PostgresLease, acquire_lease
 from infra.archive.row_history.projector import HistoryProjector
+from infra.archive.row_history.state_rows import copy_states
 from infra.archive.row_history.tables import HistoryTables
 from infra.archive.row_history.versions import switch_live_version
 from infra.postgres.database import Database
@@ -59,9 +60,7 @@ def write_states(
         tables.create(connection)
         tables.create_indexes(connection)
         switch_live_version(connection, tables, projection.version)
-        with connection.cursor().copy(tables.copy_states) as copy:
-            for row in tables.history_rows(projection.version, log, states):
-                copy.write_row(row)
+        copy_states(connection, tables, projection.version, log, states)
 
 
 def query_histories(

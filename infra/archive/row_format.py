@@ -33,14 +33,15 @@ GENESIS = bytes(32)
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
 
-_EPOCH_MICROSECONDS = 946_684_800_000_000
+POSTGRES_EPOCH = 946_684_800_000_000
 """The moment 2000-01-01T00:00:00Z in microseconds since 1970."""
 
 _field_count = Struct("!h").pack(len(COLUMNS) + 1)
 _length = Struct("!i")
 _number = Struct("!iq")
 _two_numbers = Struct("!iqiq")
-_NULL = _length.pack(-1)
+NULL_FIELD = _length.pack(-1)
+"""The field of a row that has no value."""
 _HASH_LENGTH = _length.pack(32)
 _WITHOUT_HASH = slice(2, -(4 + 32))
 
@@ -63,15 +64,15 @@ def canonical_bytes(log: str, entry: LogEntry) -> bytes:
     source, correlation_id = attribution(entry.state)
     return b"".join(
         (
-            _cached_text(log),
-            _two_numbers.pack(8, entry.position, 8, round(entry.recorded_at * 1000) * 1000 - _EPOCH_MICROSECONDS),
-            _cached_text(entry.stream),
+            encode_shared_text(log),
+            _two_numbers.pack(8, entry.position, 8, round(entry.recorded_at * 1000) * 1000 - POSTGRES_EPOCH),
+            encode_shared_text(entry.stream),
             _number.pack(8, entry.version),
-            _cached_text(entry.topic),
-            _encode_text(entry.event_id),
-            _cached_text(source),
-            _encode_text(correlation_id),
-            _cached_text(entry.origin),
+            encode_shared_text(entry.topic),
+            encode_text(entry.event_id),
+            encode_shared_text(source),
+            encode_text(correlation_id),
+            encode_shared_text(entry.origin),
             _length.pack(len(entry.state)),
             entry.state,
         )
@@ -95,14 +96,15 @@ def _text_field(fields: dict[str, Any], name: str) -> str | None:
 
 
 @lru_cache(maxsize=10_000)
-def _cached_text(text: str | None) -> bytes:
-    """Encode a text that many events share."""
-    return _encode_text(text)
+def encode_shared_text(text: str | None) -> bytes:
+    """Return the field of a text that many rows share."""
+    return encode_text(text)
 
 
-def _encode_text(text: str | None) -> bytes:
+def encode_text(text: str | None) -> bytes:
+    """Return the field of a text in a row."""
     if text is None:
-        return _NULL
+        return NULL_FIELD
     encoded = text.encode()
     return _length.pack(len(encoded)) + encoded
 
@@ -155,7 +157,7 @@ def parse_row(row: bytes) -> ArchivedEvent:
         version=_integer(version),
         topic=_decode_text(topic) or "",
         event_id=_decode_text(event_id) or "",
-        recorded_at=(_integer(recorded_at) + _EPOCH_MICROSECONDS) / 1_000_000,
+        recorded_at=(_integer(recorded_at) + POSTGRES_EPOCH) / 1_000_000,
         state=state or b"",
         origin=_decode_text(origin) or "",
     )

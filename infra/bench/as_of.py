@@ -9,6 +9,7 @@ from typing import NamedTuple
 from psycopg import connect
 from rich.progress import track
 
+from infra.archive.row_history.state_rows import copy_states
 from infra.archive.row_history.tables import HistoryTables
 from infra.archive.row_history.versions import switch_live_version
 from infra.bench.detections import PATTERN_TYPES, TIERS, symbol
@@ -73,12 +74,10 @@ def fill(database: Database, intervals: int, symbols: int) -> None:
         tables.create(connection)
         tables.create_indexes(connection)
         switch_live_version(connection, tables, ActivePatterns.version)
-        with connection.cursor().copy(tables.copy_states) as copy:
-            recorded: Iterator[State] = (("recorded", state) for state in states)
-            for row in tables.history_rows(ActivePatterns.version, LOG, recorded):
-                copy.write_row(row)
+        recorded: Iterator[State] = (("recorded", state) for state in states)
+        copy_states(connection, tables, ActivePatterns.version, LOG, recorded)
     with connect(database.dsn, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE tickview.pattern_history_recorded")
+        connection.execute("VACUUM ANALYZE tickview.pattern_history")
 
 
 def synthetic_states(count: int, symbols: int, seed: int = 1) -> Iterator[ValidityInterval]:

@@ -140,7 +140,8 @@ class PostgresHistory:
             filters.append(condition)
             values |= parameters
         statement = _PAGE.format(
-            table=self._tables.timeline(timeline),
+            table=self._tables.history,
+            span=Identifier(timeline),
             value=order.value,
             filters=SQL(" ").join(filters),
             order=SQL("DESC" if query.descending else "ASC"),

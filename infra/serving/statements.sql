@@ -13,7 +13,7 @@ WHERE logs.log LIKE %(logs)s;
 -- name: page
 -- Read a page of the rows as of a moment. The statement is one snapshot: the live version, the folded positions, the exact
 -- total and the page. Only the rows of the page are read with their documents.
--- Identifiers: table (of the timeline); SQL: value (the expression to sort by), filters (conditions that begin with AND),
+-- Identifiers: table, span (the column of the timeline); SQL: value (the expression to sort by), filters (conditions that begin with AND),
 -- order (ASC or DESC), behind (the comparison that is true for the rows behind the last row of the previous page: > or <).
 -- Parameters: name, logs and moment; those of the filters; after and key (value and key of the last row of the previous
 -- page, or NULL); limit; offset.
@@ -23,7 +23,7 @@ WITH live AS (
     SELECT (SELECT version FROM tickview.live_versions WHERE name = %(name)s) AS version
 ), matches AS MATERIALIZED (
     SELECT key, {value} AS value FROM {table}
-    WHERE version = (SELECT version FROM live) AND span @> %(moment)s {filters}
+    WHERE version = (SELECT version FROM live) AND {span} @> %(moment)s {filters}
 ), page AS (
     SELECT * FROM matches WHERE %(key)s::text IS NULL OR (value, key) {behind} (%(after)s, %(key)s::text)
     ORDER BY value {order}, key {order} LIMIT %(limit)s OFFSET %(offset)s
@@ -40,6 +40,6 @@ SELECT live.version,
     (SELECT count(*) FROM matches), page.value, history.log, history.key, history.document
 FROM live LEFT JOIN (
     page JOIN {table} AS history ON history.version = (SELECT version FROM live) AND history.key = page.key
-        AND history.span @> %(moment)s
+        AND history.{span} @> %(moment)s
 ) ON true
 ORDER BY page.value {order}, page.key {order};

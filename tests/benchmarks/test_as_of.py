@@ -14,7 +14,7 @@ def test_every_kind_of_scan_is_measured_on_a_history_of_the_requested_size(datab
         assert 0 < rate.p50_ms <= rate.p99_ms
         assert rate.per_second > 0
     with database.connection() as connection:
-        [[states]] = connection.execute("SELECT count(*) FROM tickview.pattern_history_recorded")
+        [[states]] = connection.execute("SELECT count(*) FROM tickview.pattern_history")
     assert states == 40_000
     for moment in (as_of.FIRST_START + 25_000, as_of.FIRST_START + 39_000):
         total = query_history(database, [as_of.LOG], Query(moment)).page.total

@@ -57,12 +57,13 @@ def key_of(symbol: str) -> str:
     return f"(SELECT min(key) FROM tickview.pattern_history WHERE text_symbol = '{symbol}')"
 
 
-FIRST = f"key = {key_of('MSFT')} AND timeline = 'recorded' AND upper_inf(span)"
+FIRST = f"key = {key_of('MSFT')} AND upper_inf(recorded)"
+SET_RECORDED = "UPDATE tickview.pattern_history SET recorded ="
 
 
 def copied(**changes: str) -> str:
     """Return SQL that inserts copies of rows with other values in some columns."""
-    names = ["version", "timeline", "position", "span"]
+    names = ["version", "position", "recorded", "valid"]
     names += [column.name for column in PATTERNS.columns]
     names += ["key", "log", "document"]
     return f"""
@@ -84,23 +85,23 @@ TAMPERING = {
     "the position": ("changed", f"UPDATE tickview.pattern_history SET position = 1 WHERE {FIRST}"),
     "the end of an interval": (
         "changed",
-        f"UPDATE tickview.pattern_history SET span = tstzrange(lower(span), lower(span) + '1 second') WHERE {FIRST}",
+        f"{SET_RECORDED} tstzrange(lower(recorded), lower(recorded) + '1 second') WHERE {FIRST}",
     ),
     "the form of an interval": (
         "changed",
-        f"UPDATE tickview.pattern_history SET span = tstzrange(lower(span), upper(span), '()') WHERE {FIRST}",
+        f"{SET_RECORDED} tstzrange(lower(recorded), upper(recorded), '()') WHERE {FIRST}",
     ),
     "a start without end": (
         "added",
-        f"UPDATE tickview.pattern_history SET span = tstzrange('-infinity', upper(span)) WHERE {FIRST}",
+        f"{SET_RECORDED} tstzrange('-infinity', upper(recorded)) WHERE {FIRST}",
     ),
     "the start of an interval": (
         "missing",
-        f"UPDATE tickview.pattern_history SET span = tstzrange(lower(span) + '1 second', upper(span)) WHERE {FIRST}",
+        f"{SET_RECORDED} tstzrange(lower(recorded) + '1 second', upper(recorded)) WHERE {FIRST}",
     ),
     "the timeline": (
         "missing",
-        "DELETE FROM tickview.pattern_history_recorded WHERE key = " + key_of("MSFT"),
+        f"{SET_RECORDED} NULL WHERE {FIRST}",
     ),
     "a removed row": ("missing", f"DELETE FROM tickview.pattern_history WHERE {FIRST}"),
     "a row twice": ("added", copied()),
@@ -154,7 +155,8 @@ def test_the_rebuild_restores_the_history(folded: Database) -> None:
     run(folded, copied(log="'market-99'"))
     run(folded, "UPDATE tickview.live_versions SET version = 99")
     with folded.connection() as connection:
-        assert restart_version(connection, PATTERNS, ActivePatterns.version) == before.rows + 1
+        [[rows]] = connection.execute("SELECT count(*) FROM tickview.pattern_history")
+        assert restart_version(connection, PATTERNS, ActivePatterns.version) == rows
     [emptied] = results(folded)
     assert (emptied.rows, emptied.finding) == (0, None)
     fold_history(folded, LOG)
@@ -194,7 +196,7 @@ def test_a_sample_notices_rows_that_a_query_finds_at_any_moment(
     monkeypatch.setattr(history_segments, "SAMPLE_EVENTS", 5)
     for _ in range(20):
         assert first_finding(folded, "sample") is None
-    run(folded, copied(key="'invented'", position="0", span="tstzrange('-infinity', NULL)"))
+    run(folded, copied(key="'invented'", position="0", recorded="tstzrange('-infinity', NULL)"))
     monkeypatch.setattr(history_segments, "SAMPLE_EVENTS", 17)
     finding = first_finding(folded, "sample")
     assert finding is not None

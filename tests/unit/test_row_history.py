@@ -22,6 +22,7 @@ from projections.row_history import (
     TIMELINES,
     HistoryChanges,
     State,
+    StatePlace,
     ValidityInterval,
     by_unit,
     history_refusal,
@@ -94,24 +95,23 @@ def test_intervals_are_not_empty_and_contain_the_documents_of_their_rows(
         assert decode_row(projection.row, interval.document) == (interval.row, interval.position)
 
 
-Stored = dict[tuple[Timeline, str, int], tuple[int | None, bytes]]
-"""The end and the document of each state of a history, by timeline, key and start."""
+Stored = dict[StatePlace, tuple[int, int | None, bytes]]
+"""The start, the end and the document of each state of a history."""
 
 
 def stored(states: Iterable[State]) -> Stored:
     """Return states as a history stores them."""
-    return {(timeline, one.key, one.start): (one.end, one.document) for timeline, one in states}
+    return {StatePlace(timeline, one.key, one.position): (one.start, one.end, one.document) for timeline, one in states}
 
 
 def change(present: Stored, changes: HistoryChanges) -> None:
     """Change a history. Each change must fit the stored states."""
-    for span in changes.ended:
-        end, document = present[span[:3]]
-        assert end != span.end
-        present[span[:3]] = span.end, document
-    for span in changes.removed:
-        end, _ = present.pop(span[:3])
-        assert end == span.end
+    for place, new_end in changes.ended:
+        start, end, document = present[place]
+        assert end != new_end
+        present[place] = start, new_end, document
+    for place in changes.removed:
+        del present[place]
     added = stored(changes.added)
     assert len(added) == len(changes.added)
     assert not added.keys() & present.keys()

@@ -6,6 +6,7 @@ The events of another unit, or of one with an event that is late on a timeline, 
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import structlog
@@ -16,6 +17,7 @@ from domain.log import LogEntry
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.leases import PostgresLease, advance_checkpoint
 from infra.archive.log_archive import read_batch
+from infra.archive.row_history.state_rows import copy_states
 from infra.archive.row_history.tables import HistoryTables, storable, to_datetime
 from infra.archive.row_history.unit_events import (
     HistorySegment,
@@ -28,7 +30,8 @@ from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
 from projections.base import Projection
 from projections.decoding import DecodedEntry, decode_entries
-from projections.row_history import HistoryChanges, State, StoredSpan, by_unit
+from projections.queries import Timeline
+from projections.row_history import TIMELINES, HistoryChanges, StatePlace, by_unit
 from projections.unit_history import UnitHistories, change_units, refold_units
 
 logger = structlog.get_logger()
@@ -39,6 +42,7 @@ _USE_INDEXES = _statements["use_indexes"]
 _INSERT_UNIT_EVENTS = SQL(_statements["insert_unit_events"])
 _END_STATES = SQL(_statements["end_states"])
 _DELETE_STATES = SQL(_statements["delete_states"])
+_CLEAR_SPANS = SQL(_statements["clear_spans"])
 
 KEPT_UNITS = 10_000
 """Highest number of units whose last states the projector keeps. A pattern takes about 2 KB."""
@@ -117,9 +121,10 @@ class HistoryProjector:
         changes = self._changes(units, self._complete(connection, units))
         with connection.pipeline():  # The statements travel in one round trip.
             self._store_references(connection, units)
-            self._change(connection, _END_STATES, changes.ended)
-            self._change(connection, _DELETE_STATES, changes.removed)
-        self._insert(connection, changes.added)
+            self._end(connection, changes.ended)
+            self._remove(connection, changes.removed)
+        if changes.added:
+            copy_states(connection, self._tables, self.lease.version, self.lease.log, changes.added)
 
     def _changes(self, units: Units, complete: Units) -> HistoryChanges:
         """Return how the events of a batch change the history of the units that are kept or complete."""
@@ -203,22 +208,36 @@ class HistoryProjector:
             )
         return not missing
 
-    def _change(self, connection: Connection, statement: SQL, spans: Sequence[StoredSpan]) -> None:
-        """Execute a statement that finds the states by timeline, key and start, and may give them a new end."""
-        if not spans:
-            return
-        values = {
-            "version": self.lease.version,
-            "timelines": [span.timeline for span in spans],
-            "keys": [storable(span.key) for span in spans],
-            "starts": [to_datetime(span.start) for span in spans],
-            "ends": [None if span.end is None else to_datetime(span.end) for span in spans],
-        }
-        connection.execute(statement.format(history=self._tables.history), values)
+    def _end(self, connection: Connection, ended: Iterable[tuple[StatePlace, int]]) -> None:
+        """Give states their new ends."""
+        ends: dict[tuple[str, int], dict[Timeline, datetime]] = {}
+        for (timeline, key, position), end in ended:
+            ends.setdefault((key, position), {})[timeline] = to_datetime(end)
+        if ends:
+            self._change(connection, _END_STATES, ends, None)
 
-    def _insert(self, connection: Connection, states: Sequence[State]) -> None:
-        if not states:
-            return
-        with connection.cursor().copy(self._tables.copy_states) as copy:
-            for row in self._tables.history_rows(self.lease.version, self.lease.log, states):
-                copy.write_row(row)
+    def _remove(self, connection: Connection, removed: Iterable[StatePlace]) -> None:
+        """Remove states from their timelines."""
+        places: dict[tuple[str, int], dict[Timeline, bool]] = {}
+        for timeline, key, position in removed:
+            places.setdefault((key, position), {})[timeline] = True
+        if places:
+            self._change(connection, _DELETE_STATES, places, False)
+            self._change(connection, _CLEAR_SPANS, places, False)
+
+    def _change(
+        self,
+        connection: Connection,
+        statement: SQL,
+        places: Mapping[tuple[str, int], Mapping[Timeline, Any]],
+        unchanged: Any,
+    ) -> None:
+        """Execute a statement that finds states by keys and positions, and has a value for each timeline."""
+        values: dict[str, Any] = {
+            "version": self.lease.version,
+            "keys": [storable(key) for key, _ in places],
+            "positions": [position for _, position in places],
+        }
+        for timeline in TIMELINES:
+            values[timeline] = [place.get(timeline, unchanged) for place in places.values()]
+        connection.execute(statement.format(history=self._tables.history), values)

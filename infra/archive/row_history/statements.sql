@@ -12,24 +12,24 @@ SELECT relname FROM pg_index JOIN present ON indrelid = present.oid JOIN pg_clas
 -- name: create_tables
 -- Create the tables of a history. A unit is a group of rows whose events are folded together, or a row that has no group.
 -- The values are before the document, because PostgreSQL takes longer to read what is behind it.
--- Identifiers: history, recorded and valid (its partitions), span_index and key_index (its indexes), events.
+-- Identifiers: history; recorded_index, valid_index and key_index (its indexes); events.
 -- SQL: values (the definitions of the columns of values, each before a comma).
 CREATE TABLE IF NOT EXISTS {history} (
     version integer NOT NULL,
-    timeline text NOT NULL,
     position bigint NOT NULL,
-    span tstzrange NOT NULL,
+    recorded tstzrange,
+    valid tstzrange,
     {values}
     key text COLLATE "C" NOT NULL,
     log text NOT NULL,
-    document bytea NOT NULL
-) PARTITION BY LIST (timeline);
+    document bytea NOT NULL,
+    CHECK (recorded IS NOT NULL OR valid IS NOT NULL)
+);
 COMMENT ON TABLE {history} IS
-    'The states of each row, each with the span in which queries returned it. Timeline recorded: the state that TickView knew at a time. Timeline valid: the state that TickView knows now about a time';
-CREATE TABLE IF NOT EXISTS {recorded} PARTITION OF {history} FOR VALUES IN ('recorded');
-CREATE TABLE IF NOT EXISTS {valid} PARTITION OF {history} FOR VALUES IN ('valid');
-CREATE INDEX IF NOT EXISTS {span_index} ON {history} USING gist (span);
-CREATE INDEX IF NOT EXISTS {key_index} ON {history} (version, key);
+    'The states of each row, each with the spans in which queries returned it. Timeline recorded: the state that TickView knew at a time. Timeline valid: the state that TickView knows now about a time. NULL: the state is not on this timeline';
+CREATE INDEX IF NOT EXISTS {recorded_index} ON {history} USING gist (recorded);
+CREATE INDEX IF NOT EXISTS {valid_index} ON {history} USING gist (valid);
+CREATE INDEX IF NOT EXISTS {key_index} ON {history} (version, key, position);
 CREATE TABLE IF NOT EXISTS {events} (
     version integer NOT NULL,
     unit text COLLATE "C" NOT NULL,
@@ -39,6 +39,13 @@ CREATE TABLE IF NOT EXISTS {events} (
     PRIMARY KEY (version, unit, log, position)
 );
 COMMENT ON TABLE {events} IS 'The events of each unit: a group of rows, or a row that has no group';
+
+-- name: drop_tables
+-- Drop the tables of a history. It is folded again from the first event, and the present workers lose their leases.
+-- Identifiers: history, events. Literal: name of the history.
+DROP TABLE {history};
+DROP TABLE IF EXISTS {events};
+DELETE FROM tickview.segments WHERE name = {name};
 
 -- name: add_column
 -- Add a column of values to the table of a history that an earlier version has created.
@@ -89,27 +96,55 @@ COPY (
 ) TO STDOUT (FORMAT binary);
 
 -- name: end_states
--- Give states the end that a later event has brought forward or put off. Nothing else of the states changes.
--- Identifiers: history. Parameters: version, and for each state timelines, keys, starts and ends of the interval; an end
--- may be NULL.
-UPDATE {history} AS history SET span = tstzrange(ended.start, ended.until)
-FROM unnest(%(timelines)b::text[], %(keys)b::text[], %(starts)b::timestamptz[], %(ends)b::timestamptz[])
-    AS ended (timeline, key, start, until)
-WHERE history.version = %(version)s AND history.timeline = ended.timeline AND history.key = ended.key
-    AND lower(history.span) = ended.start;
+-- Give states another end. Nothing else of the states changes. A state is found by its key and its position. At most two
+-- rows have both: one for each timeline. OFFSET keeps PostgreSQL from a plan that compares all rows with all states.
+-- Identifiers: history. Parameters: version, and for each state keys, positions, and the end on the timelines recorded and
+-- valid; NULL: the end on this timeline stays.
+UPDATE {history} AS history SET
+    recorded = CASE WHEN ended.recorded IS NULL OR history.recorded IS NULL THEN history.recorded
+        ELSE tstzrange(lower(history.recorded), ended.recorded) END,
+    valid = CASE WHEN ended.valid IS NULL OR history.valid IS NULL THEN history.valid
+        ELSE tstzrange(lower(history.valid), ended.valid) END
+FROM unnest(%(keys)b::text[], %(positions)b::bigint[], %(recorded)b::timestamptz[], %(valid)b::timestamptz[])
+    AS ended (key, position, recorded, valid)
+CROSS JOIN LATERAL (
+    SELECT ctid FROM {history} AS stored
+    WHERE stored.version = %(version)s AND stored.key = ended.key AND stored.position = ended.position OFFSET 0
+) AS found
+WHERE history.ctid = found.ctid;
 
 -- name: delete_states
--- Remove states that later events have changed.
--- Identifiers: history. Parameters: version, and for each state timelines, keys and starts of the interval.
+-- Remove the rows of states that later events have changed, if the states are on no other timeline.
+-- Identifiers: history. Parameters: version, and for each state keys, positions, and whether it is removed from the
+-- timelines recorded and valid.
 DELETE FROM {history} AS history
-USING unnest(%(timelines)b::text[], %(keys)b::text[], %(starts)b::timestamptz[]) AS obsolete (timeline, key, start)
-WHERE history.version = %(version)s AND history.timeline = obsolete.timeline AND history.key = obsolete.key
-    AND lower(history.span) = obsolete.start;
+USING unnest(%(keys)b::text[], %(positions)b::bigint[], %(recorded)b::boolean[], %(valid)b::boolean[])
+    AS removed (key, position, recorded, valid)
+CROSS JOIN LATERAL (
+    SELECT ctid FROM {history} AS stored
+    WHERE stored.version = %(version)s AND stored.key = removed.key AND stored.position = removed.position OFFSET 0
+) AS found
+WHERE history.ctid = found.ctid
+    AND (removed.recorded OR history.recorded IS NULL) AND (removed.valid OR history.valid IS NULL);
+
+-- name: clear_spans
+-- Remove states from a timeline that stay on the other.
+-- Identifiers and parameters are those of delete_states.
+UPDATE {history} AS history SET
+    recorded = CASE WHEN NOT removed.recorded THEN history.recorded END,
+    valid = CASE WHEN NOT removed.valid THEN history.valid END
+FROM unnest(%(keys)b::text[], %(positions)b::bigint[], %(recorded)b::boolean[], %(valid)b::boolean[])
+    AS removed (key, position, recorded, valid)
+CROSS JOIN LATERAL (
+    SELECT ctid FROM {history} AS stored
+    WHERE stored.version = %(version)s AND stored.key = removed.key AND stored.position = removed.position OFFSET 0
+) AS found
+WHERE history.ctid = found.ctid;
 
 -- name: copy_states_in
--- Store states. The rows are those of HistoryTables.history_rows.
--- Identifiers: history; SQL: values (the columns of values, each behind a comma).
-COPY {history} (version, timeline, position, span, key, log, document{values}) FROM STDIN;
+-- Store states. The rows are sent in PostgreSQL's binary format (infra/archive/row_history/state_rows.py).
+-- Identifiers: history; SQL: values (the columns of values, each before a comma).
+COPY {history} (version, recorded, valid, position, {values}key, log, document) FROM STDIN (FORMAT binary);
 
 -- name: select_live_version
 -- Find out which version of a history is live.

@@ -5,7 +5,7 @@ for sorts, ``group_symbol`` for filters by value. If the columns of a read model
 The others stay, and rows of a version that does not use a column have no value in it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, LiteralString, NamedTuple
@@ -16,8 +16,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from infra.postgres.schema import lock_schema
 from infra.postgres.statements import load_statements
 from projections.columns import RowColumn
-from projections.queries import AnyProjection, Timeline
-from projections.row_history import TIMELINES, State
+from projections.queries import AnyProjection
 
 _SCHEMA = "tickview"
 
@@ -27,11 +26,15 @@ NUMBER: LiteralString = "double precision"
 TEXT: LiteralString = 'text COLLATE "C"'
 """The type of texts. The order of the rows must not depend on the locale of the database."""
 
+_FORMER_COLUMN = "timeline"
+"""A column of the tables of former releases, which had a row for each timeline of a state."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _statements = load_statements(__package__)
 _SELECT_PARTS = _statements["select_parts"]
 _CREATE_TABLES = SQL(_statements["create_tables"])
+_DROP_TABLES = SQL(_statements["drop_tables"])
 _ADD_COLUMN = SQL(_statements["add_column"])
 _CREATE_GROUP_INDEX = SQL(_statements["create_group_index"])
 _COPY_STATES = SQL(_statements["copy_states_in"])
@@ -56,7 +59,7 @@ class HistoryTables:
         history: The table of the states.
         events: The table of the events of each unit.
         columns: The columns of ``history`` with values of the rows.
-        copy_states: The statement that stores the rows of ``history_rows``.
+        copy_states: The statement that stores binary rows of states (see ``state_rows``).
     """
 
     def __init__(self, projection: AnyProjection) -> None:
@@ -67,46 +70,29 @@ class HistoryTables:
         columns = [column for each in projection.columns.values() for column in _value_columns(self.name, each)]
         # PostgreSQL reads values of fixed length faster if they are before those of variable length.
         self.columns = sorted(columns, key=lambda column: column.type != NUMBER)
-        values = Composed([SQL(", {}").format(Identifier(column.name)) for column in self.columns])
+        values = Composed([SQL("{}, ").format(Identifier(column.name)) for column in self.columns])
         self.copy_states = _COPY_STATES.format(history=self.history, values=values)
 
-    def timeline(self, timeline: Timeline) -> Identifier:
-        """Return the table of the states on a timeline, a partition of ``history``."""
-        return Identifier(_SCHEMA, f"{self.name}_{timeline}")
-
-    def history_rows(self, version: int, log: str, states: Iterable[State]) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of states for ``copy_states``."""
-        value_getters = [column.value_of for column in self.columns]
-        row: Any = None
-        values: list[Any] = []
-        for timeline, state in states:
-            # Most states are on both timelines, one behind the other.
-            if state.row is not row:
-                row, values = state.row, [value_of(state.row) for value_of in value_getters]
-            # Writing a psycopg Range takes several times as long as writing a text.
-            end = "" if state.end is None else to_datetime(state.end)
-            span = f"[{to_datetime(state.start)},{end})"
-            yield (version, timeline, state.position, span, storable(state.key), log, state.document, *values)
-
     def create(self, connection: Connection) -> None:
-        """Create the tables, or add the columns that they lack.
+        """Create the tables, or add the columns that they lack. Tables of a former release are dropped first.
 
         A role that may only read can call this method once the tables are complete.
         """
         present = self._parts(connection)
-        if present and not self._missing_columns(present):
+        is_former = _FORMER_COLUMN in present
+        if present and not is_former and not self._missing_columns(present):
             return
         lock_schema(connection)
-        recorded, valid = map(self.timeline, TIMELINES)
+        if is_former and _FORMER_COLUMN in self._parts(connection):
+            connection.execute(_DROP_TABLES.format(history=self.history, events=self.events, name=self.name))
         definitions = [SQL("{} {}, ").format(Identifier(column.name), SQL(column.type)) for column in self.columns]
         connection.execute(
             _CREATE_TABLES.format(
                 history=self.history,
                 values=Composed(definitions),
-                recorded=recorded,
-                valid=valid,
                 events=self.events,
-                span_index=Identifier(f"{self.name}_span"),
+                recorded_index=Identifier(f"{self.name}_recorded"),
+                valid_index=Identifier(f"{self.name}_valid"),
                 key_index=Identifier(f"{self.name}_key"),
             )
         )

@@ -7,7 +7,6 @@ from domain.streams import MARKET_LOG
 from infra.archive.archiver import ARCHIVE
 from infra.archive.row_history.tables import HistoryTables
 from infra.postgres.statements import load_statements
-from projections.row_history import TIMELINES
 
 REMOVE_BATCH = 5_000
 """Highest number of rows of each table that one transaction removes."""
@@ -59,7 +58,7 @@ def remove_previous_version(connection: Connection, tables: HistoryTables, limit
         return 0
     [version] = row
     removed = 0
-    for table in (tables.events, *map(tables.timeline, TIMELINES)):
+    for table in (tables.events, tables.history):
         removed += connection.execute(_DELETE_VERSION_ROWS.format(table=table), [version, limit]).rowcount
     if not removed:
         connection.execute(_DELETE_VERSION_SEGMENTS, [tables.name, version])
@@ -77,7 +76,7 @@ def restart_version(connection: Connection, tables: HistoryTables, version: int)
         version: The version.
 
     Returns:
-        The number of removed states.
+        The number of removed rows of states.
     """
     tables.create(connection)
     connection.execute(_RESTART_SEGMENTS, [tables.name, version])

@@ -110,9 +110,9 @@ class HistoryWorker:
             live = live_version(connection, self._tables)
             lease: PostgresLease | None = None
             if live is None or live <= version:
+                if not self._has_tables:
+                    self._tables.create(connection)
                 lease = acquire_lease(connection, name, version, self._log, self._owner, self._lease_seconds)
-            if lease and not self._has_tables:
-                self._tables.create(connection)
         if lease is None:
             self._projector = None
             return

@@ -115,7 +115,9 @@ class SegmentVerifier:
             after = entries[-1].position
         keys = self._keys(_SELECT_KEYS_BETWEEN.format(history=history), [*values, first, last])
         if is_sample:
-            keys += self._keys(_SELECT_KEYS_AT.format(history=history), [moments[0], *values, SAMPLE_EVENTS])
+            version, log = values
+            at = {"moment": moments[0], "version": version, "log": log, "limit": SAMPLE_EVENTS}
+            keys += self._keys(_SELECT_KEYS_AT.format(history=history), at)
         for start in range(0, len(keys), PAGE_SIZE):
             if not self._compare_keys(keys[start : start + PAGE_SIZE]):
                 return

@@ -137,29 +137,33 @@ SELECT DISTINCT key FROM {history} WHERE version = %s AND log = %s AND position 
 -- Read the keys of rows that a query as of a moment finds.
 -- Identifiers: history. Parameters: moment (epoch seconds), version, log, limit.
 -- Result: one row (key) per row.
-SELECT key FROM {history} WHERE span @> to_timestamp(%s) AND version = %s AND log = %s LIMIT %s;
+SELECT key FROM {history}
+WHERE (recorded @> to_timestamp(%(moment)s) OR valid @> to_timestamp(%(moment)s)) AND version = %(version)s
+    AND log = %(log)s LIMIT %(limit)s;
 
 -- name: count_states
--- Count the rows of a history on a log.
+-- Count the states of a history on a log. A state that is on both timelines counts twice.
 -- Identifiers: history. Parameters: version, log.
 -- Result: one row (number).
-SELECT count(*) FROM {history} WHERE version = %s AND log = %s;
+SELECT count(recorded) + count(valid) FROM {history} WHERE version = %s AND log = %s;
 
 -- name: select_states
--- Read all rows of a history under some keys. Times are in microseconds since the epoch, and NULL if they are infinite.
+-- Read all states of a history under some keys. Times are in microseconds since the epoch, and NULL if they are infinite.
 -- Identifiers: history; SQL: values (the columns of values, each behind a comma). Parameters: version, log, keys.
--- Result: one row (key, timeline, start, position, end, whether the interval is well formed, document, values) per row.
+-- Result: one row (key, timeline, start, position, end, whether the interval is well formed, document, values) per state.
 SELECT key, timeline,
     CASE WHEN isfinite(lower(span)) THEN (extract(epoch FROM lower(span)) * 1000000)::bigint END, position,
     CASE WHEN isfinite(upper(span)) THEN (extract(epoch FROM upper(span)) * 1000000)::bigint END,
     lower_inc(span) AND NOT upper_inc(span) AND (upper_inf(span) OR isfinite(upper(span))), document{values}
-FROM {history} WHERE version = %s AND log = %s AND key = ANY(%s::text[]);
+FROM {history} CROSS JOIN LATERAL (VALUES ('recorded', recorded), ('valid', valid)) AS state (timeline, span)
+WHERE version = %s AND log = %s AND key = ANY(%s::text[]) AND span IS NOT NULL;
 
 -- name: select_foreign_state
 -- Find a row of a version of a history on a log that the version does not fold.
 -- Identifiers: history. Parameters: version, logs that it folds.
 -- Result: one row (key, timeline, log); no row if there is none.
-SELECT key, timeline, log FROM {history} WHERE version = %s AND NOT log = ANY(%s::text[])
+SELECT key, CASE WHEN recorded IS NULL THEN 'valid' ELSE 'recorded' END, log FROM {history}
+WHERE version = %s AND NOT log = ANY(%s::text[])
 ORDER BY log, key LIMIT 1;
 
 -- name: insert_verification
