@@ -87,6 +87,7 @@ class HistoryProjector:
         """
         try:
             with self._database.connection() as connection:
+                connection.execute(_USE_INDEXES)
                 batch = self._next_batch(connection, archived)
                 if batch is None:
                     return 0
@@ -117,7 +118,6 @@ class HistoryProjector:
         units = by_unit(self._projection, filter(self._is_readable, decoded))
         if not units:
             return
-        connection.execute(_USE_INDEXES)
         changes = self._changes(units, self._complete(connection, units))
         with connection.pipeline():  # The statements travel in one round trip.
             self._store_references(connection, units)

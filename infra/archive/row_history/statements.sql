@@ -57,18 +57,19 @@ ALTER TABLE {history} ADD COLUMN {column} {type};
 -- Identifiers: index, history, column.
 CREATE INDEX IF NOT EXISTS {index} ON {history} (version, {column});
 
+-- name: use_indexes
+-- Let PostgreSQL find rows by indexes, and in the order of an index, in this transaction. While a table has grown since it
+-- was last analyzed, PostgreSQL would read the whole table or sort the whole log for each batch.
+-- Result: one row, which is not used.
+SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+    set_config('enable_sort', 'off', true);
+
 -- name: select_archived
 -- Find out up to which event a log is archived.
 -- Parameters: name and version of the archive's segments, log.
 -- Result: one row (position, recorded_at); no row if the log is not archived.
 SELECT position, recorded_at FROM tickview.segments WHERE name = %s AND version = %s AND log = %s;
-
--- name: use_indexes
--- Let PostgreSQL find the rows of a batch by indexes in this transaction. While a table has grown since it was last
--- analyzed, PostgreSQL would read all rows of the version for each batch.
--- Result: one row, which is not used.
-SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-    set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true);
 
 -- name: insert_unit_events
 -- Store which units each event is about. Arrays in binary format take psycopg a quarter of the time.
@@ -87,12 +88,19 @@ SELECT unit, position, recorded_at FROM {events}
 WHERE version = %s AND unit = ANY(%b) AND log = %s AND position <= %s;
 
 -- name: copy_events_at
--- Read the events at some positions. The range of time limits the search to the partitions of its months.
--- Parameters: log, positions, earliest and latest time of recording.
+-- Read the events at some positions. The time of recording leads to the partition of the month. OFFSET keeps PostgreSQL
+-- from a plan that reads all events between the first and the last one. The second condition on the position lets it use
+-- the index of the positions instead of that of the times, before the table was analyzed.
+-- Parameters: positions and times of recording of the events, log.
 -- Result: rows of tickview.events in binary format.
 COPY (
-    SELECT * FROM tickview.events
-    WHERE log = %s AND position = ANY(%s) AND recorded_at BETWEEN %s AND %s ORDER BY position
+    SELECT event.* FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (position, recorded_at)
+    CROSS JOIN LATERAL (
+        SELECT * FROM tickview.events AS archived
+        WHERE archived.log = %s AND archived.recorded_at = wanted.recorded_at AND archived.position = wanted.position
+            AND archived.position BETWEEN wanted.position AND wanted.position
+        OFFSET 0
+    ) AS event ORDER BY event.position
 ) TO STDOUT (FORMAT binary);
 
 -- name: end_states

@@ -74,6 +74,6 @@ def read_unit_events(connection: Connection, segment: HistorySegment, references
     moments = {position: moment for events in references.values() for position, moment in events.items()}
     if not moments:
         return {}
-    values = [segment.log, list(moments), min(moments.values()), max(moments.values())]
+    values = [list(moments), list(moments.values()), segment.log]
     entries = decode_entries(segment.projection, copy_entries(connection, _COPY_EVENTS_AT, values))
     return by_unit(segment.projection, readable(entries))
