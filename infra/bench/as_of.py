@@ -21,7 +21,7 @@ from infra.serving.row_history import PostgresHistory
 from projections.base import encode_row
 from projections.patterns import ActivePatterns, PatternRow, pattern_id
 from projections.queries import Query
-from projections.row_history import State, ValidityInterval, microseconds
+from projections.row_history import TIMELINES, State, ValidityInterval, microseconds
 
 ACTIVE_PATTERNS = 10_000
 """Approximate number of patterns that are active at any time."""
@@ -74,8 +74,8 @@ def fill(database: Database, intervals: int, symbols: int) -> None:
         tables.create(connection)
         tables.create_indexes(connection)
         switch_live_version(connection, tables, ActivePatterns.version)
-        recorded: Iterator[State] = (("recorded", state) for state in states)
-        copy_states(connection, tables, ActivePatterns.version, LOG, recorded)
+        on_both: Iterator[State] = ((timeline, state) for state in states for timeline in TIMELINES)
+        copy_states(connection, tables, ActivePatterns.version, LOG, on_both)
     with connect(database.dsn, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE tickview.pattern_history")
 

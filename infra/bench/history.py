@@ -23,6 +23,7 @@ from infra.bench.measurement import PROGRESS_CONSOLE, Throughput, batches, with_
 from infra.log.append import NewEvent
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
+from infra.processes.memory import collect_garbage_by_batch
 from projections.patterns import ActivePatterns
 
 APPEND_BATCH = 1_000
@@ -59,6 +60,7 @@ def measure(database: Database, client: Redis, patterns: int, symbols: int, arch
         lease = acquire_lease(connection, tables.name, ActivePatterns.version, LOG, "bench", 36_000)
     assert archive_lease is not None
     assert lease is not None
+    collect_garbage_by_batch()
     archiver = Archiver(database, log, archive_lease, archive_batch)
     archived = _rate("archive (the same events)", lambda: len(archiver.step(0)), 3 * patterns)
     projector = HistoryProjector(database, ActivePatterns(), lease, batch_size)
