@@ -11,6 +11,7 @@ from infra.archive import worker
 from infra.archive.retention import Retention
 from infra.archive.row_history import folding
 from infra.archive.row_history import worker as history_worker
+from infra.archive.verification.histories import verify_histories
 from infra.archive.worker import ArchiveOptions, ArchiveWorker
 from infra.log.event_log import EventLog
 from infra.postgres.database import Database
@@ -159,3 +160,35 @@ def test_the_former_version_is_removed_once_its_lease_has_ended(redis: Redis, da
     assert query_history(database, [LOG], Query(time() + 1)).version == ActivePatterns.version
     with database.connection() as connection:
         assert connection.execute("SELECT FROM tickview.patterns_events WHERE version = 0").rowcount == 0
+
+
+FORMER_TABLES = """
+CREATE TABLE tickview.pattern_history (
+    version integer NOT NULL, timeline text NOT NULL, position bigint NOT NULL, span tstzrange NOT NULL,
+    key text NOT NULL, log text NOT NULL, document bytea NOT NULL
+) PARTITION BY LIST (timeline);
+CREATE TABLE tickview.pattern_history_recorded PARTITION OF tickview.pattern_history FOR VALUES IN ('recorded');
+CREATE TABLE tickview.pattern_history_valid PARTITION OF tickview.pattern_history FOR VALUES IN ('valid');
+INSERT INTO tickview.pattern_history VALUES (2, 'recorded', 1, '[2020-01-01,)', 'a', 'market-0', '{}');
+CREATE TABLE tickview.patterns_events (
+    version integer NOT NULL, unit text NOT NULL, log text NOT NULL, position bigint NOT NULL,
+    recorded_at timestamptz NOT NULL, PRIMARY KEY (version, unit, log, position)
+);
+INSERT INTO tickview.patterns_events VALUES (2, 'a', 'market-0', 1, now());
+INSERT INTO tickview.live_versions VALUES ('pattern_history', 2);
+INSERT INTO tickview.segments (name, version, log, position) VALUES ('pattern_history', 2, 'market-0', 1);
+"""
+"""The tables of a release that had a row for each timeline, with one event folded."""
+
+
+def test_the_tables_of_a_former_release_are_replaced_and_folded_again(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database, LOG)
+    log.append(new_events(detections(5)))
+    with database.connection() as connection:
+        connection.execute(FORMER_TABLES)
+    with running_worker(database, redis, log):
+        wait_until(checkpoint_reaches(database, "pattern_history", 10), "the history is folded again")
+    answer = query_history(database, [LOG], Query(time() + 1))
+    assert (answer.version, answer.page.total) == (ActivePatterns.version, 5)
+    [result] = verify_histories(database, [ActivePatterns()], lambda *_: None)
+    assert (result.finding, result.events) == (None, 10)

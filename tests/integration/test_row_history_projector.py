@@ -249,6 +249,39 @@ def test_the_events_of_a_unit_that_changed_lately_are_not_read_again(redis: Redi
     assert result.position == 4
 
 
+def rows_read(database: Database) -> int:
+    """Return how many rows of the histories and of the archive were read by scans and by indexes."""
+    with database.connection() as connection:
+        connection.execute("SELECT pg_stat_force_next_flush()")
+    with database.connection() as connection:
+        [[rows]] = connection.execute(
+            """SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables
+            WHERE relname IN ('pattern_history', 'patterns_events') OR relname LIKE 'events_%'"""
+        )
+    return int(rows)
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept units", "units read again"])
+def test_a_batch_reads_the_rows_of_its_own_units_alone(redis: Redis, database: Database, is_kept: bool) -> None:
+    """The tables have grown since they were last analyzed."""
+    log = archived_log(redis, database, LOGS[0])
+    former = detections(1_000)
+    log.append(new_events(former))
+    archive_to_end(database, log, 1_000)
+    lease = history_lease(database, log.name)
+    projector = history_projector(database, lease, 1_000)
+    assert [projector.step(), projector.step()] == [1_000, 1_000]
+    later = [event.model_copy(update={"event_id": f"later {event.event_id}"}) for event in former[::100]]
+    log.append(new_events([*later, *detections(200, "MSFT")]))
+    archive_to_end(database, log, 1_000)
+    before = rows_read(database)
+    if is_kept:
+        assert projector.step(log.read(2_000, 20)) == 20
+    else:
+        assert history_projector(database, lease, 20).step() == 20
+    assert rows_read(database) - before < 20 * 10
+
+
 def versions_of(database: Database, table: str) -> set[int]:
     with database.connection() as connection:
         statement = SQL("SELECT DISTINCT version FROM {}").format(Identifier("tickview", table))

@@ -89,17 +89,17 @@ WHERE version = %s AND unit = ANY(%b) AND log = %s AND position <= %s;
 
 -- name: copy_events_at
 -- Read the events at some positions. The time of recording leads to the partition of the month. OFFSET keeps PostgreSQL
--- from a plan that reads all events between the first and the last one. The second condition on the position lets it use
--- the index of the positions instead of that of the times, before the table was analyzed.
+-- from a plan that reads all events between the first and the last one. The order by position lets it use the index of the
+-- positions, instead of that of the times, while sorting is disabled (use_indexes).
 -- Parameters: positions and times of recording of the events, log.
 -- Result: rows of tickview.events in binary format.
 COPY (
     SELECT event.* FROM unnest(%s::bigint[], %s::timestamptz[]) AS wanted (position, recorded_at)
     CROSS JOIN LATERAL (
         SELECT * FROM tickview.events AS archived
-        WHERE archived.log = %s AND archived.recorded_at = wanted.recorded_at AND archived.position = wanted.position
+        WHERE archived.log = %s AND archived.recorded_at = wanted.recorded_at
             AND archived.position BETWEEN wanted.position AND wanted.position
-        OFFSET 0
+        ORDER BY archived.position OFFSET 0
     ) AS event ORDER BY event.position
 ) TO STDOUT (FORMAT binary);
 
