@@ -1,11 +1,11 @@
 """Part of ``tickview bench archive``: the rate at which the history of patterns is folded, beside that of the archive.
 
-Each pattern is detected, later changed and later ended. The three events are so far apart that the projector no longer
-keeps the pattern: it reads and folds the earlier events again.
+Each pattern is detected, later changed and later ended. The events are folded twice: by a projector that keeps the last
+states of all patterns, and by projectors that keep none and read the earlier events of each pattern again.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from redis import Redis
 from rich.progress import Progress
@@ -14,8 +14,8 @@ from domain.codec import encode, topic_of
 from domain.events import Event, PatternDetected, PatternExpired, PatternUpdated
 from domain.wire import read
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION, Archiver
-from infra.archive.leases import acquire_lease
-from infra.archive.row_history.projector import HistoryProjector
+from infra.archive.leases import PostgresLease, acquire_lease
+from infra.archive.row_history.projector import KEPT_UNITS, HistoryProjector
 from infra.archive.row_history.tables import HistoryTables
 from infra.archive.row_history.worker import BATCH_SIZE
 from infra.bench.detections import detections
@@ -29,50 +29,72 @@ from projections.patterns import ActivePatterns
 APPEND_BATCH = 1_000
 """Number of events per append."""
 
-LOG = "market-1"
-"""Name of the log, which no other measurement uses."""
+KEPT_LOG, READ_LOG = "market-1", "market-2"
+"""Names of the logs of patterns whose states are kept, and are not. No other measurement uses these logs."""
+
+KINDS = ("detections", "later changes", "later ends")
+"""The kinds of events in their order."""
 
 
 def measure(database: Database, client: Redis, patterns: int, symbols: int, archive_batch: int) -> list[Throughput]:
-    """Archive three events of each pattern and fold them into the history.
+    """Archive three events of each pattern and fold them into the history, twice.
 
     Args:
         database: An empty archive.
-        client: The server of the log.
-        patterns: Number of patterns.
+        client: The server of the logs.
+        patterns: Number of patterns. The states of at most ``KEPT_UNITS`` patterns are kept.
         symbols: Number of symbols of the patterns.
         archive_batch: Highest number of events per archive transaction.
 
     Returns:
-        The rate of the archive as the limit, and the rates of the three kinds of events, in events per second.
+        The rate of the archive as the limit, and the rates of the kinds of events, in events per second.
     """
+    collect_garbage_by_batch()
     batch_size = min(BATCH_SIZE, patterns)
     patterns -= patterns % batch_size  # No batch has events of two kinds.
-    log = EventLog(client, LOG)
+    kept = min(patterns, KEPT_UNITS - KEPT_UNITS % batch_size)
+    archived = _archive(database, client, READ_LOG, list(_events(patterns, symbols, time.time())), archive_batch)
+    _archive(database, client, KEPT_LOG, list(_events(kept, symbols, time.time() - 86_400)), archive_batch)
+    keeping = HistoryProjector(database, ActivePatterns(), _lease(database, KEPT_LOG), batch_size)
+    kept_rates = [_rate(f"fold {kind}", keeping.step, kept) for kind in KINDS]
+    lease = _lease(database, READ_LOG)
+
+    def step() -> int:
+        return HistoryProjector(database, ActivePatterns(), lease, batch_size).step()
+
+    read_rates = [_rate(f"fold {kind}, earlier events read again", step, patterns) for kind in KINDS]
+    return with_shares(archived, *kept_rates, *read_rates[1:])
+
+
+def _archive(database: Database, client: Redis, name: str, events: Sequence[Event], batch_size: int) -> Throughput:
+    """Record events in a log, archive the log, and return the rate of archiving."""
+    log = EventLog(client, name)
     log.open()
-    for batch in batches(list(_events(patterns, symbols)), APPEND_BATCH):
+    for batch in batches(events, APPEND_BATCH):
         log.append([NewEvent(each.stream, topic_of(type(each)), encode(each), each.event_id) for each in batch])
+    with database.connection() as connection:
+        lease = acquire_lease(connection, ARCHIVE, FORMAT_VERSION, name, "bench", 36_000)
+    assert lease is not None
+    archiver = Archiver(database, log, lease, batch_size)
+    return _rate("archive (the same events)", lambda: len(archiver.step(0)), len(events))
+
+
+def _lease(database: Database, log: str) -> PostgresLease:
+    """Create the tables of the history, and acquire the lease of the projector of a log."""
     tables = HistoryTables(ActivePatterns)
     with database.connection() as connection:
-        archive_lease = acquire_lease(connection, ARCHIVE, FORMAT_VERSION, LOG, "bench", 36_000)
         tables.create(connection)
         tables.create_indexes(connection)
-        lease = acquire_lease(connection, tables.name, ActivePatterns.version, LOG, "bench", 36_000)
-    assert archive_lease is not None
+        lease = acquire_lease(connection, tables.name, ActivePatterns.version, log, "bench", 36_000)
     assert lease is not None
-    collect_garbage_by_batch()
-    archiver = Archiver(database, log, archive_lease, archive_batch)
-    archived = _rate("archive (the same events)", lambda: len(archiver.step(0)), 3 * patterns)
-    projector = HistoryProjector(database, ActivePatterns(), lease, batch_size)
-    kinds = ("detections", "later changes", "later ends")
-    return with_shares(archived, *(_rate(f"fold {kind}", projector.step, patterns) for kind in kinds))
+    return lease
 
 
-def _events(patterns: int, symbols: int) -> Iterator[Event]:
+def _events(patterns: int, symbols: int, now: float) -> Iterator[Event]:
     """Yield all detections, then a change of each of them, then the end of each of them."""
     detected = [
         event
-        for message in detections(patterns, symbols, time.time())
+        for message in detections(patterns, symbols, now)
         for event in read(message.channel, message.payload, message.received_at).events
         if isinstance(event, PatternDetected)
     ]

@@ -77,7 +77,7 @@ def test_bench_archive_measures_archiving_verification_export_and_scans() -> Non
         ("export", "bare"),
         *[("export", "export")] * 3,
         ("history", "archive"),
-        *[("history", "fold")] * 3,
+        *[("history", "fold")] * 5,
     ]
     assert all(row["events_per_second"] > 0 for row in result["rates"])
     assert [row["scan_as_of"][0] for row in result["scans"]] == ["A", "B", "C", "D"]
