@@ -169,8 +169,10 @@ def test_every_event_is_folded_once_despite_crashes_before_commits(redis: Redis,
     crashing_database.close()
     assert_every_moment_equals_the_oracle(redis, database)
     with database.connection() as connection:
-        [[rows]] = connection.execute("SELECT count(recorded) FROM tickview.pattern_history")
-    assert rows == len({event.recorded_at for event in recorded_events(redis, log.name)}) * 20
+        statement = "SELECT count(*), count(recorded), count(valid) FROM tickview.pattern_history"
+        [counts] = connection.execute(statement)
+    recorded = len({event.recorded_at for event in recorded_events(redis, log.name)}) * 20
+    assert counts == (recorded, recorded, 20), "a state that is on both timelines has one row"
 
 
 def test_the_commit_of_a_stalled_owner_is_refused(redis: Redis, database: Database) -> None:
