@@ -184,18 +184,15 @@ class _Folding:
         return self._result()
 
     def fold_states(self, entries: Iterable[DecodedEntry]) -> tuple[list[list[tuple[str, EvolvedRow]]], list[str]]:
-        """Apply the entries and return the states after each of them, and the keys that were parked.
-
-        Raises:
-            _UnstorableRowError: A row cannot be encoded or placed.
-        """
+        """Return the states after each entry, and the parked keys. Raises _UnstorableRowError like ``fold``."""
         ends = []
         for decoded in entries:
             self._apply(decoded)
             ends.append(len(self._states))
         try:
             if not self._stores_each:
-                self._check_places(stored for _, stored in self._states if stored)
+                rows = (stored.row for _, stored in self._states if stored)
+                place(self._projection, {str(number): row for number, row in enumerate(rows)})
             states = [(key, EvolvedRow(stored, _encode(stored) if stored else None)) for key, stored in self._states]
         except Exception as error:  # any error of a projection must be traced to its event
             raise _UnstorableRowError from error
@@ -292,11 +289,7 @@ class _Folding:
         superseded = [stored for key, stored in self._states if stored and stored is not self._rows[key]]
         for stored in superseded:
             _encode(stored)
-        self._check_places(superseded)
-
-    def _check_places(self, states: Iterable[StoredRow[Any]]) -> None:
-        """Raise the error of a state that cannot be placed."""
-        place(self._projection, {str(number): stored.row for number, stored in enumerate(states)})
+        place(self._projection, {str(number): stored.row for number, stored in enumerate(superseded)})
 
 
 def _encode(stored: StoredRow[Any]) -> bytes:

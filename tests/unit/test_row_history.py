@@ -1,8 +1,9 @@
 """Validity intervals of rows on both timelines: they equal the fold of the oracle at every moment."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, make_dataclass
+from dataclasses import asdict, dataclass, make_dataclass, replace
 from itertools import accumulate, starmap
+from math import nan
 from typing import Any
 
 import pytest
@@ -291,8 +292,21 @@ class FailingPatterns(ActivePatterns):
         return super().evolve(row, event)
 
 
+class UnplaceablePatterns(ActivePatterns):
+    """A projection that turns a confidence of 0.9 into a number that no index can order."""
+
+    def evolve(
+        self, row: PatternRow | None, event: PatternDetected | PatternUpdated | PatternExpired
+    ) -> PatternRow | None:
+        evolved = super().evolve(row, event)
+        return replace(evolved, rsi=nan) if evolved and evolved.confidence == 0.9 else evolved
+
+
 @on_every_timeline
-def test_an_event_that_cannot_be_folded_only_parks_its_pattern(timeline: Timeline) -> None:
+@pytest.mark.parametrize("projection", [FailingPatterns(), UnplaceablePatterns()], ids=["fails", "cannot be placed"])
+def test_an_event_that_cannot_be_folded_only_parks_its_pattern(
+    projection: Projection[Any, Any], timeline: Timeline
+) -> None:
     events = [
         pattern_detected(occurred_at=NOON, tier="intraday"),
         pattern_detected(occurred_at=NOON + 1),
@@ -301,10 +315,18 @@ def test_an_event_that_cannot_be_folded_only_parks_its_pattern(timeline: Timelin
     ]
     history = record(events, [1, 1, 1], NOON)
     result = {
-        (item.row.tier, item.row.confidence, item.end is None)
-        for item in intervals_of(history, timeline, FailingPatterns())
+        (item.row.tier, item.row.confidence, item.end is None) for item in intervals_of(history, timeline, projection)
     }
     assert result == {("daily", 0.7, True), ("intraday", 0.7, False), ("intraday", 0.1, True)}
+
+
+def test_a_parked_pattern_stays_as_it_is_in_later_batches() -> None:
+    projection = FailingPatterns()
+    history = record([pattern_updated(occurred_at=NOON, confidence=each) for each in (0.5, 0.9, 0.1)], [1, 1])
+    kept, _ = refold_units(projection, units_of(projection, history[:2]), 0)
+    later = {unit: (kept[unit], entries) for unit, entries in units_of(projection, history[2:]).items()}
+    assert len(later) == 1
+    assert not any(change_units(projection, later, 2))
 
 
 def test_moments_are_converted_to_microseconds() -> None:
