@@ -208,7 +208,14 @@ WHERE name = %s AND version = %s;
 INSERT INTO tickview.live_versions (name, version) VALUES (%s, %s)
 ON CONFLICT (name) DO UPDATE SET version = excluded.version;
 
--- name: delete_version
--- Remove all rows of a version from a table.
--- Identifiers: table. Parameters: version.
-DELETE FROM {table} WHERE version = %s;
+-- name: delete_version_events
+-- Remove all references of a version to events.
+-- Identifiers: events. Parameters: version.
+DELETE FROM {events} WHERE version = %s;
+
+-- name: delete_version_states
+-- Remove all states of a version.
+-- Identifiers: history. Parameters: version.
+-- Result: one row (number of the states; a state that is on both timelines counts twice).
+WITH removed AS (DELETE FROM {history} WHERE version = %s RETURNING recorded, valid)
+SELECT count(recorded) + count(valid) FROM removed;

@@ -18,7 +18,8 @@ _SELECT_PREVIOUS_VERSION = _statements["select_previous_version"]
 _DELETE_VERSION_ROWS = SQL(_statements["delete_version_rows"])
 _RESTART_SEGMENTS = _statements["restart_segments"]
 _MAKE_VERSION_LIVE = _statements["make_version_live"]
-_DELETE_VERSION = SQL(_statements["delete_version"])
+_DELETE_VERSION_EVENTS = SQL(_statements["delete_version_events"])
+_DELETE_VERSION_STATES = SQL(_statements["delete_version_states"])
 _DELETE_VERSION_SEGMENTS = _statements["delete_version_segments"]
 
 
@@ -76,10 +77,11 @@ def restart_version(connection: Connection, tables: HistoryTables, version: int)
         version: The version.
 
     Returns:
-        The number of removed rows of states.
+        The number of removed states. A state that is on both timelines counts twice.
     """
     tables.create(connection)
     connection.execute(_RESTART_SEGMENTS, [tables.name, version])
     connection.execute(_MAKE_VERSION_LIVE, [tables.name, version])
-    connection.execute(_DELETE_VERSION.format(table=tables.events), [version])
-    return connection.execute(_DELETE_VERSION.format(table=tables.history), [version]).rowcount
+    connection.execute(_DELETE_VERSION_EVENTS.format(events=tables.events), [version])
+    [[states]] = connection.execute(_DELETE_VERSION_STATES.format(history=tables.history), [version])
+    return int(states)
