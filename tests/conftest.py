@@ -23,8 +23,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "any machine"))
 
 FOLDER = Path(__file__).parent
 
-PROCESS_TESTS = [FOLDER / name for name in ("chaos", "console", "processes")]
-"""Folders of the tests that run TickView in processes of its own."""
+UNTRACED = [
+    *(FOLDER / name for name in ("chaos", "console", "fuzz", "processes", "simulation")),
+    FOLDER / "unit" / "test_linear_cost.py",
+]
+"""Folders and files of the tests of which the coverage would see little but the tests themselves."""
 
 FIRST_WORKER = "gw0"
 """The name that pytest-xdist gives to the first of its processes."""
@@ -59,11 +62,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     """Exclude tests from the coverage that would only take longer.
 
     Property tests run the same branches hundreds of times. Process tests run TickView in processes of its own, which
-    the coverage does not see.
+    the coverage does not see. The tracer makes all code slower, that of the tests and of the libraries included.
     """
     # The marker no_cover of pytest-cov has no effect in the processes of pytest-xdist.
     is_property = is_hypothesis_test(getattr(item, "function", None))
-    is_excluded = is_property or any(item.path.is_relative_to(folder) for folder in PROCESS_TESTS)
+    is_excluded = is_property or any(item.path.is_relative_to(path) for path in UNTRACED)
     with untraced() if is_excluded else nullcontext():
         return (yield)
 
