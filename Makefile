@@ -10,6 +10,12 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 # The tests start hundreds of processes. Without compiled modules, each of them would compile TickView again.
 export PYTHONDONTWRITEBYTECODE :=
 
+# The suite writes gigabytes, and its servers wait for the disk at each write. Its files are in memory where 4 GB are free:
+# PostgreSQL then needs half the processor time, most of which the kernel spends on the files of its databases.
+MEMORY := $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/' /proc/mounts 2>/dev/null | grep -q . && \
+	df --output=avail /dev/shm | awk 'NR == 2 && $$1 > 4e6 {print "/dev/shm"}')
+SUITE := $(if $(MEMORY),TMPDIR=$(MEMORY)) $(PYTEST)
+
 # The core: all pure functions, the event log, projections, the archive, the web server, and traces through all roles. Its
 # tests of servers run on Valkey 9 and Redis 7.0, and on PostgreSQL 15 and 18.
 CORE := tests/unit $(patsubst %,tests/integration/test_%.py,eventlog eventlog_servers eventsourcing_conformance projector \
@@ -34,7 +40,7 @@ test: $(VENV)/dev servers  ## Lint and the whole test suite on real servers, wit
 .PHONY: suite
 suite: $(VENV)/dev
 	$(BIN)/python -m compileall -q domain infra projections readapi
-	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
+	$(SUITE) --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder \
 		--cov --cov-report=term:skip-covered tests/chaos tests/console tests/processes tests/integration tests/unit tests/simulation tests/fuzz
 
 quick: lint  ## In under a minute: lint, unit tests with fewer examples, one end-to-end test
@@ -61,16 +67,16 @@ unit: $(VENV)/dev  ## Pure functions
 	$(PYTEST) --numprocesses=2 tests/unit
 
 integration: $(VENV)/dev servers  ## On real servers, in the process of the test
-	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/integration
+	$(SUITE) --numprocesses=$(WORKERS) --dist=loadfile tests/integration
 
 console: $(VENV)/dev servers  ## The console in a real browser
-	$(PYTEST) --no-cov tests/console
+	$(SUITE) --no-cov tests/console
 
 screenshots: $(VENV)/dev servers  ## The images of README.md and docs/console.md
 	SCREENSHOTS=1 $(PYTEST) --no-cov tests/console/test_screenshots.py
 
 processes: $(VENV)/dev servers  ## Real processes, real HTTP
-	$(PYTEST) --numprocesses=$(WORKERS) --dist=loadfile tests/processes
+	$(SUITE) --numprocesses=$(WORKERS) --dist=loadfile tests/processes
 
 chaos soak: MINUTES ?= 5
 fuzz: MINUTES ?= 1
@@ -95,7 +101,7 @@ versions: servers  ## The core of the suite under every installed Python from 3.
 	done
 
 core: $(VENV)/dev servers
-	HYPOTHESIS_PROFILE=quick $(PYTEST) --numprocesses=2 --dist=loadfile --no-cov $(CORE)
+	HYPOTHESIS_PROFILE=quick $(SUITE) --numprocesses=2 --dist=loadfile --no-cov $(CORE)
 
 benchmarks: $(VENV)/dev  ## The figures of docs/performance.md and docs/scaling.md
 	$(PYTEST) tests/benchmarks

@@ -2,8 +2,9 @@
 
 import os
 import sys
+import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, is_hypothesis_test, settings
 from redis import Redis
 
 from infra.postgres.database import Database
+from infra.processes.memory import permanent_objects
 from infra.redis.connections import connect
 from tests import servers
 
@@ -19,8 +21,40 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.register_profile("quick", settings.get_profile("any machine"), max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "any machine"))
 
-PROCESS_TESTS = Path(__file__).parent / "processes"
-"""Folder of the tests that run TickView in processes of its own."""
+FOLDER = Path(__file__).parent
+
+UNTRACED = [
+    *(FOLDER / name for name in ("chaos", "console", "fuzz", "processes", "simulation")),
+    FOLDER / "unit" / "test_linear_cost.py",
+]
+"""Folders and files of the tests of which the coverage would see little but the tests themselves."""
+
+FIRST_WORKER = "gw0"
+"""The name that pytest-xdist gives to the first of its processes."""
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Exclude what runs in the context from the coverage, threads that start in it included."""
+    tracer, thread_tracer = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        threading.settrace(thread_tracer)  # type: ignore[arg-type]
+        sys.settrace(tracer)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the tests and TickView. Every process does so, but only the first one needs to trace it.
+
+    The garbage collector ignores the imported objects: it would visit them again and again, and find nothing.
+    """
+    is_traced = os.environ.get("PYTEST_XDIST_WORKER", FIRST_WORKER) == FIRST_WORKER
+    with permanent_objects(), nullcontext() if is_traced else untraced():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -28,16 +62,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     """Exclude tests from the coverage that would only take longer.
 
     Property tests run the same branches hundreds of times. Process tests run TickView in processes of its own, which
-    the coverage does not see.
+    the coverage does not see. The tracer makes all code slower, that of the tests and of the libraries included.
     """
     # The marker no_cover of pytest-cov has no effect in the processes of pytest-xdist.
-    tracer = sys.gettrace()
-    if is_hypothesis_test(getattr(item, "function", None)) or item.path.is_relative_to(PROCESS_TESTS):
-        sys.settrace(None)
-    try:
+    is_property = is_hypothesis_test(getattr(item, "function", None))
+    is_excluded = is_property or any(item.path.is_relative_to(path) for path in UNTRACED)
+    with untraced() if is_excluded else nullcontext():
         return (yield)
-    finally:
-        sys.settrace(tracer)
 
 
 @pytest.fixture(scope="session")

@@ -73,8 +73,9 @@ def _instance(value: Any) -> Any:
 
 
 def _parts_of_packages() -> Iterator[Part]:
+    installed = entry_points()  # reads the files of all installed packages
     for kind in KINDS:
-        for entry_point in entry_points(group=f"tickview.{kind}"):
+        for entry_point in installed.select(group=f"tickview.{kind}"):
             origin = f"The entry point {entry_point.name} in tickview.{kind} ({_package(entry_point)})"
             try:
                 value = entry_point.load()

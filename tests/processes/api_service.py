@@ -23,7 +23,8 @@ can take a connection in one thread while it closes the connection in another.""
 def api_responds(client: httpx.Client) -> bool:
     """Return whether the API accepts connections and responds."""
     try:
-        return client.get("/openapi.json").status_code in (200, 401)
+        # This path takes the least: the first request for the OpenAPI document makes it, in a quarter of a second.
+        return client.get("/api/health/live").status_code == 200
     except httpx.TransportError:
         return False
 

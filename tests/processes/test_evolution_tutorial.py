@@ -45,9 +45,9 @@ def follow(section: int, shell: Shell, port: int = 8000) -> None:
 
 
 def copy_checkout(folder: Path) -> Path:
-    """Copy what the tests and the wheel need."""
+    """Copy what the tests and the wheel need, and the compiled modules, which Python uses for unchanged files."""
     for package in (*PACKAGES, "tests"):
-        shutil.copytree(CHECKOUT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(CHECKOUT / package, folder / package)
     for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / file, folder)
     return folder
