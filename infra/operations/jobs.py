@@ -13,6 +13,7 @@ from uuid import uuid4
 import orjson
 import structlog
 from eventsourcing.persistence import PersistenceError
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 
 from domain.errors import TickViewError
@@ -63,7 +64,11 @@ def start_job(client: RedisClient, name: str, work: Work, options: Mapping[str, 
 def read_job(client: RedisClient, name: str) -> Job | None:
     """Return the state of the last job of this name. None if there was none, or if it is too long ago."""
     keys = _Keys(name)
-    state, is_alive = client.get(keys.state), client.exists(keys.lease)
+    # At one moment: a job that ends between two reads would seem to have ended without a result.
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.get(keys.state)
+        pipeline.exists(keys.lease)
+        state, is_alive = pipeline.execute()
     if state is None:
         return None
     job = Job(**orjson.loads(state))
@@ -80,7 +85,7 @@ class _Keys:
         self.lease = f"tickview:{{job:{name}}}:lease"
 
 
-def _store(client: RedisClient, keys: _Keys, job: Job) -> None:
+def _store(client: RedisClient | Pipeline, keys: _Keys, job: Job) -> None:
     client.set(keys.state, orjson.dumps(job), ex=KEPT_SECONDS)
 
 
@@ -108,8 +113,11 @@ class _Publisher:
         """Store the end of the job, and give up the lease."""
         self._is_done.set()
         self._thread.join()
-        _store(self._client, self._keys, _ended(self._present(), result=result, error=error))
-        self._client.delete(self._keys.lease)
+        # Together: a client that reads the end can start the next job at once.
+        with self._client.pipeline(transaction=True) as pipeline:
+            _store(pipeline, self._keys, _ended(self._present(), result=result, error=error))
+            pipeline.delete(self._keys.lease)
+            pipeline.execute()
 
     def _present(self) -> Job:
         job = self._job
