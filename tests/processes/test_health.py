@@ -114,7 +114,7 @@ def test_messages_that_a_suspended_recorder_loses_lie_in_a_gap(
         os.kill(recorder.pid, signal.SIGCONT)
         [gap] = wait_until(lambda: health_of(client)["intake"]["gaps"], "the gap is stored")
         assert published_at - 10 < gap["began_at"] < published_at
-        assert len(recorded_ids(redis)) == 1
+        wait_until(lambda: len(recorded_ids(redis)) == 1, "the message that the recorder had received is recorded")
 
 
 def test_a_second_recorder_closes_the_gap_of_the_first(redis_url: str, redis: Redis, client: httpx.Client) -> None:
