@@ -1,9 +1,10 @@
 """The discrete-event model: producers, recorders, the log's partitions, workers with leases, and servers.
 
-Every part follows the code. A recorder takes what waits in the ingest stream, up to a batch, and appends it to up to
-eight logs at the same time. A worker process folds one batch at a time (Python runs one thread at a time), and has a
-thread for each segment that it leases. A server executes one command at a time. Workers renew and share leases three
-times per lease, and a commit is refused if another worker has leased the segment meanwhile.
+Every part follows the code. A recorder takes what waits in the ingest stream, up to a batch, appends it to up to eight
+logs at the same time, and reads the next full batch meanwhile. A worker process folds one batch at a time (Python runs
+one thread at a time), and has a thread for each segment that it leases. A server executes one command at a time.
+Workers renew and share leases three times per lease, and a commit is refused if another worker has leased the segment
+meanwhile.
 """
 
 from collections import defaultdict, deque
@@ -111,18 +112,26 @@ class Simulation:
             self._arrived = self._occur(self._arrived)
 
     def _record(self) -> Steps:
+        """Record without end. While the stream has a full batch, read the next one during the appends."""
         costs, env = self._scenario.costs, self._env
+        appends: simpy.Event = env.timeout(0)
         while True:
             if not self._ingest:
+                yield appends
+            while not self._ingest:
                 yield self._arrived
-                continue
             batch = [self._ingest.popleft() for _ in range(min(len(self._ingest), self._scenario.record_batch))]
             yield env.timeout(costs.record.of(len(batch)))
+            yield appends
             at_once = simpy.Resource(env, APPENDS_AT_ONCE)
             events_by_log: dict[str, list[Arrival]] = defaultdict(list)
             for event in batch:
                 events_by_log[event.log].append(event)
-            yield env.all_of([env.process(self._append(at_once, log, events)) for log, events in events_by_log.items()])
+            appends = env.all_of(
+                [env.process(self._append(at_once, log, events)) for log, events in events_by_log.items()]
+            )
+            if len(batch) < self._scenario.record_batch:
+                yield appends
 
     def _append(self, at_once: simpy.Resource, log: str, events: list[Arrival]) -> Steps:
         segment = self._segments[log]
