@@ -51,9 +51,11 @@ def test_rows_do_not_move_under_the_pointer(page: Page, service: ConsoleService)
     service.post(detection("STILL1", confidence=0.7))
     open_scanner(page, "?symbols=STILL1,STILL2")
     row(page, "STILL1").hover()
+    place = row(page, "STILL1").bounding_box()
     service.publish(detection("STILL2", confidence=0.9))
-    expect(page.get_by_text("1 more rows wait")).to_be_visible()
+    expect(page.get_by_text("1 more row waits")).to_be_visible()
     assert symbols(page) == ["STILL1"]
+    assert row(page, "STILL1").bounding_box() == place
     page.mouse.move(5, 5)
     expect(row(page, "STILL2")).to_be_visible()
     assert symbols(page) == ["STILL2", "STILL1"]

@@ -162,7 +162,7 @@ export function Scanner({ params }) {
     <div class="toolbar">
       <${LiveState} state=${live} />
       <${Moment} asOf=${params.get("as_of")} onChange=${change} />
-      ${state.waiting > 0 && html`<span role="status">${state.waiting} more rows wait until the pointer leaves the table</span>`}
+      ${state.waiting > 0 && html`<span class="waiting" role="status">${state.waiting} more ${state.waiting === 1 ? "row waits" : "rows wait"} until the pointer leaves the table</span>`}
       <${Downloads} query=${query} />
       <span class="keys"
         >Keys: <kbd>/</kbd> filter, <kbd>↑</kbd> <kbd>↓</kbd> rows, <kbd>Enter</kbd> detail, <kbd>Esc</kbd> close</span
