@@ -65,8 +65,9 @@ class HistoryChanges(NamedTuple):
 
     def extend(self, others: "HistoryChanges") -> None:
         """Add the changes of other rows, or of other timelines."""
-        for own, other in zip(self, others, strict=True):
-            own += other  # type: ignore[operator]
+        self.ended.extend(others.ended)
+        self.removed.extend(others.removed)
+        self.added.extend(others.added)
 
 
 def history_refusal(projection: AnyProjection) -> str | None:

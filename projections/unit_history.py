@@ -63,7 +63,7 @@ class UnitHistory:
 
     @property
     def has_rows(self) -> bool:
-        """Whether a row of the unit is left."""
+        """Whether the unit has rows."""
         return bool(self._states)
 
     def precedes(self, entries: Sequence[DecodedEntry]) -> bool:

@@ -64,7 +64,7 @@ def start_job(client: RedisClient, name: str, work: Work, options: Mapping[str, 
 def read_job(client: RedisClient, name: str) -> Job | None:
     """Return the state of the last job of this name. None if there was none, or if it is too long ago."""
     keys = _Keys(name)
-    # At one moment: a job that ends between two reads would seem to have ended without a result.
+    # One transaction reads both keys: a job that ends between two reads would seem to have ended without a result.
     with client.pipeline(transaction=True) as pipeline:
         pipeline.get(keys.state)
         pipeline.exists(keys.lease)
@@ -113,7 +113,7 @@ class _Publisher:
         """Store the end of the job, and give up the lease."""
         self._is_done.set()
         self._thread.join()
-        # Together: a client that reads the end can start the next job at once.
+        # One transaction writes both keys, so that a client that reads the end can start the next job at once.
         with self._client.pipeline(transaction=True) as pipeline:
             _store(pipeline, self._keys, _ended(self._present(), result=result, error=error))
             pipeline.delete(self._keys.lease)

@@ -63,7 +63,7 @@ class _SentEntries(NamedTuple):
 class IngestReader:
     """A consumer of the ingest stream. It also claims the entries of consumers that died.
 
-    While entries wait in the stream, the reader reads a batch while the log appends the batch before.
+    As long as the stream has full batches, the reader reads a batch while the log appends the batch before.
 
     A consumer may have died of an entry. Claimed entries are therefore tried a second time one by one, and become dead
     letters after ``MAX_ATTEMPTS``.

@@ -85,8 +85,8 @@ class Recorder:
     def begin(self, read_messages: ReadMessages) -> Pending[list[Receipt]]:
         """Send the events of messages to the log, and return without waiting. The errors are those of ``record``.
 
-        The next messages must not be sent before the result of these, which have the earlier events of a stream. They
-        can be read before.
+        Read the next messages during the append, but call ``begin`` for them only after ``result``: messages that are
+        sent at the same time have no order.
         """
         return Pending(self._recording(read_messages))
 

@@ -13,8 +13,9 @@ WHERE logs.log LIKE %(logs)s;
 -- name: page
 -- Read a page of the rows as of a moment. The statement is one snapshot: the live version, the folded positions, the exact
 -- total and the page. Only the rows of the page are read with their documents.
--- Identifiers: table, span (the column of the timeline); SQL: value (the expression to sort by), filters (conditions that begin with AND),
--- order (ASC or DESC), behind (the comparison that is true for the rows behind the last row of the previous page: > or <).
+-- Identifiers: table, span (the column of the timeline).
+-- SQL: value (the expression to sort by), filters (conditions that begin with AND), order (ASC or DESC), behind (the
+-- comparison that is true for the rows behind the last row of the previous page: > or <).
 -- Parameters: name, logs and moment; those of the filters; after and key (value and key of the last row of the previous
 -- page, or NULL); limit; offset.
 -- Result: one row (live version, folded positions as JSON, total, value, log, key, document) per row of the page. If the

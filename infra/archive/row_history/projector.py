@@ -41,8 +41,7 @@ _SELECT_ARCHIVED = _statements["select_archived"]
 _USE_INDEXES = _statements["use_indexes"]
 _INSERT_UNIT_EVENTS = SQL(_statements["insert_unit_events"])
 _END_STATES = SQL(_statements["end_states"])
-_DELETE_STATES = SQL(_statements["delete_states"])
-_CLEAR_SPANS = SQL(_statements["clear_spans"])
+_REMOVE_STATES = SQL(_statements["remove_states"])
 
 KEPT_UNITS = 10_000
 """Highest number of units whose last states the projector keeps. A pattern takes about 2 KB."""
@@ -222,8 +221,7 @@ class HistoryProjector:
         for timeline, key, position in removed:
             places.setdefault((key, position), {})[timeline] = True
         if places:
-            self._change(connection, _DELETE_STATES, places, False)
-            self._change(connection, _CLEAR_SPANS, places, False)
+            self._change(connection, _REMOVE_STATES, places, False)
 
     def _change(
         self,

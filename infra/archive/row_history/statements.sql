@@ -121,33 +121,26 @@ CROSS JOIN LATERAL (
 ) AS found
 WHERE history.ctid = found.ctid;
 
--- name: delete_states
--- Remove the rows of states that later events have changed, if the states are on no other timeline.
+-- name: remove_states
+-- Remove states from timelines. A row is deleted if its state is on no other timeline. States are found as by end_states.
 -- Identifiers: history. Parameters: version, and for each state keys, positions, and whether it is removed from the
 -- timelines recorded and valid.
-DELETE FROM {history} AS history
-USING unnest(%(keys)b::text[], %(positions)b::bigint[], %(recorded)b::boolean[], %(valid)b::boolean[])
-    AS removed (key, position, recorded, valid)
-CROSS JOIN LATERAL (
-    SELECT ctid FROM {history} AS stored
-    WHERE stored.version = %(version)s AND stored.key = removed.key AND stored.position = removed.position OFFSET 0
-) AS found
-WHERE history.ctid = found.ctid
-    AND (removed.recorded OR history.recorded IS NULL) AND (removed.valid OR history.valid IS NULL);
-
--- name: clear_spans
--- Remove states from a timeline that stay on the other.
--- Identifiers and parameters are those of delete_states.
-UPDATE {history} AS history SET
-    recorded = CASE WHEN NOT removed.recorded THEN history.recorded END,
-    valid = CASE WHEN NOT removed.valid THEN history.valid END
-FROM unnest(%(keys)b::text[], %(positions)b::bigint[], %(recorded)b::boolean[], %(valid)b::boolean[])
-    AS removed (key, position, recorded, valid)
-CROSS JOIN LATERAL (
-    SELECT ctid FROM {history} AS stored
-    WHERE stored.version = %(version)s AND stored.key = removed.key AND stored.position = removed.position OFFSET 0
-) AS found
-WHERE history.ctid = found.ctid;
+WITH remaining AS (
+    SELECT found.ctid AS place, CASE WHEN NOT removed.recorded THEN found.recorded END AS recorded,
+        CASE WHEN NOT removed.valid THEN found.valid END AS valid
+    FROM unnest(%(keys)b::text[], %(positions)b::bigint[], %(recorded)b::boolean[], %(valid)b::boolean[])
+        AS removed (key, position, recorded, valid)
+    CROSS JOIN LATERAL (
+        SELECT ctid, recorded, valid FROM {history} AS stored
+        WHERE stored.version = %(version)s AND stored.key = removed.key AND stored.position = removed.position OFFSET 0
+    ) AS found
+), deleted AS (
+    DELETE FROM {history} AS history USING remaining
+    WHERE history.ctid = remaining.place AND remaining.recorded IS NULL AND remaining.valid IS NULL
+)
+UPDATE {history} AS history SET recorded = remaining.recorded, valid = remaining.valid
+FROM remaining
+WHERE history.ctid = remaining.place AND (remaining.recorded IS NOT NULL OR remaining.valid IS NOT NULL);
 
 -- name: copy_states_in
 -- Store states. The rows are sent in PostgreSQL's binary format (infra/archive/row_history/state_rows.py).
