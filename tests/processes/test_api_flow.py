@@ -202,8 +202,8 @@ def test_a_malformed_position_is_refused(client: httpx.Client, header: str) -> N
 
 
 def test_a_read_with_a_matching_etag_answers_304_without_a_body(client: httpx.Client) -> None:
-    post(client, [backtest_result("tagged", roi=0.1)])
-    first = client.get("/api/backtests/tagged", headers=post(client, [backtest_progress("other", 0.1)]))
+    header = post(client, [backtest_result("tagged", roi=0.1), backtest_progress("other", 0.1)])
+    first = client.get("/api/backtests/tagged", headers=header)
     tag = first.headers["ETag"]
     second = client.get("/api/backtests/tagged", headers={"If-None-Match": f'"x", {tag}'})
     assert (second.status_code, second.content, second.headers["ETag"]) == (304, b"", tag)

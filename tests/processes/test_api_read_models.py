@@ -47,11 +47,12 @@ def scenario(postgres_18_dsn: str) -> Iterator[Scenario]:
         servers.new_database(postgres_18_dsn) as dsn,
         archiving_service(server.connection_url, dsn) as client,
     ):
-        post(client, [detection(symbol, confidence=0.5 + number / 10) for number, symbol in enumerate(SYMBOLS)])
-        post(client, [backtest_progress("job", 0.5)])
+        detections = [detection(symbol, confidence=0.5 + number / 10) for number, symbol in enumerate(SYMBOLS)]
+        headers = [post(client, [*detections, backtest_progress("job", 0.5)])]
         before_last = time.time()
-        header = post(client, [detection("TSLA", confidence=0.95)])
-        yield Scenario(client, server.connection_url, header, before_last)
+        headers.append(post(client, [detection("TSLA", confidence=0.95)]))
+        positions = ",".join(header["TickView-Min-Position"] for header in headers)
+        yield Scenario(client, server.connection_url, {"TickView-Min-Position": positions}, before_last)
 
 
 def test_every_read_model_is_listed_with_its_declaration_and_state(scenario: Scenario) -> None:

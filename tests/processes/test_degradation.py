@@ -137,7 +137,7 @@ def try_to_post(client: httpx.Client) -> dict[str, str] | None:
 
 def test_a_pattern_expires_while_redis_is_stopped(replicated: ReplicatedService) -> None:
     client, server = replicated
-    post(client, [detection("STAYS")])
+    assert total_of(client, "STAYS", post(client, [detection("STAYS")])) == 1
     wait_for_replica(client)
     expires_at = time.time() + 5
     header = post(client, [detection("EXPIRES", expires_at=expires_at)])

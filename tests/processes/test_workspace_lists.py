@@ -10,7 +10,6 @@ import pytest
 from tests import servers
 from tests.processes.api_service import detection, post, service
 from tests.processes.push_clients import receive, websocket
-from tests.processes.roles import wait_until
 from tests.processes.workspace_users import PRESETS, UNKNOWN_ID, WATCHLISTS, User
 
 
@@ -207,11 +206,11 @@ def test_a_scan_of_a_watchlist_returns_the_patterns_of_its_symbols(client: httpx
 
 
 def test_a_scan_with_a_preset_uses_its_parameters(client: httpx.Client) -> None:
-    post(client, [detection(f"P{number}", confidence=number / 10) for number in range(1, 10)])
+    market = post(client, [detection(f"P{number}", confidence=number / 10) for number in range(1, 10)])
     alice = User(client, "scan-preset")
     watchlist = alice.create_watchlist("Watched", "P2", "P6", "P8")
     preset = alice.create_preset("Mine", watchlist=watchlist, confidence_min=0.1, sort_by="symbol", sort_order="asc")
-    wait_until(lambda: alice.scan_symbols("symbols=P9") == ["P9"], "the patterns are folded")
+    alice.position += f",{market['TickView-Min-Position']}"
     assert alice.scan_symbols(f"preset={preset}") == ["P2", "P6", "P8"]
     assert alice.scan_symbols(f"preset={preset}&confidence_min=0.5&sort_order=desc") == ["P8", "P6"]
     first_page = alice.request("GET", f"/api/patterns/scan?preset={preset}&per_page=2", 200).json()
