@@ -34,7 +34,7 @@ from readapi.ports.errors import UnavailableError
 READ_BATCH = 1_000
 """Highest number of log entries that one read returns."""
 
-WAIT_SECONDS = 0.5
+WAIT_SECONDS = 1.0
 """Longest wait for log entries, in seconds. While there are no alerts, the seconds between two looks."""
 
 CHECKPOINT_SECONDS = 1.0
@@ -87,6 +87,7 @@ class PartitionAlerts:
         self._writing = asyncio.Lock()
         self._position = lease.checkpoint
         self._stored_at = time.monotonic()
+        self._stored_position: int | None = None
         self._waiting: dict[str, Delivery] = {}
         """All deliveries of the queue by id, those under way among them."""
         self._numbers: Counter[tuple[str, str]] = Counter()
@@ -190,12 +191,13 @@ class PartitionAlerts:
     async def _queue_matches(self, position: int, matched: Sequence[Delivery]) -> None:
         """Queue the matches that are new, with the checkpoint. A match that was queued before is left out."""
         fresh = {delivery.id: delivery for delivery in matched if delivery.id not in self._waiting}
-        ended = await asyncio.to_thread(self._queue.ended_among, list(fresh))
+        ended = await asyncio.to_thread(self._queue.ended_among, list(fresh)) if fresh else ()
         deliveries = list(self._bounded(fresh[each] for each in fresh if each not in ended))
-        if deliveries or time.monotonic() - self._stored_at >= CHECKPOINT_SECONDS:
+        is_due = position != self._stored_position and time.monotonic() - self._stored_at >= CHECKPOINT_SECONDS
+        if deliveries or is_due:
             async with self._writing:
                 await asyncio.to_thread(self._queue.commit_matches, position, deliveries)
-            self._stored_at = time.monotonic()
+            self._stored_at, self._stored_position = time.monotonic(), position
         self._position = position
         for delivery in deliveries:
             self._add(delivery.without_pattern())

@@ -35,8 +35,11 @@ WAIT_SECONDS = 1.0
 GATHER_SECONDS = 0.05
 """Seconds to wait for further events after a batch that was not full. A larger batch costs less than two commits."""
 
-TRIM_SECONDS = 1.0
-"""Seconds between two trims of the log, and between two heads that Redis keeps."""
+CHECK_SECONDS = 1.0
+"""Seconds between two checks of the log's server. After new events, the log is trimmed and Redis keeps the head."""
+
+IDLE_TRIM_SECONDS = 5.0
+"""Seconds between two trims of a log without new events. Events age, and read models pass them."""
 
 RETRY_SECONDS = 0.5
 """Seconds between two attempts while a server is away."""
@@ -78,6 +81,8 @@ class ArchiveWorker:
         self._options = options
         self._lease_interval = options.lease_seconds / 3
         """Seconds between two extensions of the lease, and between two attempts to acquire it."""
+        self._has_recorded_error = True
+        """Whether the archive may have an error of this log, also of an archiver before."""
         self.progress = Progress()
         histories = [
             HistoryWorker(database, projection, log.name, owner, options.lease_seconds)
@@ -143,9 +148,11 @@ class ArchiveWorker:
     def _archive(self, archiver: Archiver, lease: PostgresLease, stop: Event) -> None:
         keeper = HeadKeeper(self._database, self._log)
         logger.info("archiving started", log=self._log.name, position=lease.checkpoint, epoch=lease.epoch)
-        extended = trimmed = time.monotonic()
+        extended = checked = trimmed = time.monotonic()
+        is_due = False
         while not stop.is_set():
             archived = archiver.step(min(WAIT_SECONDS, self._lease_interval))
+            is_due = is_due or bool(archived)
             if archived and self._folding:
                 self._folding.tell(archived)
             self.progress.made()
@@ -155,10 +162,13 @@ class ArchiveWorker:
                 extended = now
                 if not self._has_share():
                     break
-            if now - trimmed >= TRIM_SECONDS:
-                self._trim(lease)
-                keeper.keep(archiver.head)
-                trimmed = now
+            if now - checked >= CHECK_SECONDS:
+                self._check_server(lease)
+                checked = now
+                if is_due or now - trimmed >= IDLE_TRIM_SECONDS:
+                    self._trim(lease)
+                    keeper.keep(archiver.head)
+                    trimmed, is_due = now, False
             if 0 < len(archived) < self._options.batch_size:
                 stop.wait(GATHER_SECONDS)
         keeper.keep(archiver.head)
@@ -167,22 +177,26 @@ class ArchiveWorker:
         extended = self._acquire_lease()
         if extended is None or extended.epoch != lease.epoch:
             raise LeaseLostError(f"another archiver has the lease on {lease.log}")
-        # Only a commit would clear an old error, and an idle log has no commits.
-        self._record_error(None)
+        if self._has_recorded_error:  # Only a commit would clear the error, and an idle log has no commits.
+            self._record_error(None)
 
-    def _trim(self, lease: PostgresLease) -> None:
-        """Trim the log. If its server was restarted or replaced, open the log and give up the lease."""
+    def _check_server(self, lease: PostgresLease) -> None:
+        """If the server of the log was restarted or replaced, open the log and give up the lease."""
         if not log_state(self._log).opened:
             self._log.open()
             raise LeaseLostError(f"the server of {lease.log} was restarted or replaced")
+
+    def _trim(self, lease: PostgresLease) -> None:
         events = trim_log(self._log, self._client, lease.checkpoint, self._options.retention)
         if events:
             logger.info("log trimmed", log=lease.log, events=events)
 
     def _record_error(self, reason: str | None) -> None:
+        self._has_recorded_error = True
         try:
             with self._database.connection() as connection:
                 record_error(connection, ARCHIVE, FORMAT_VERSION, self._log.name, reason)
+            self._has_recorded_error = reason is not None
         except (PersistenceError, DatabaseError):
             # The outage is in the log already, once.
             logger.debug("error not recorded in the archive", log=self._log.name)

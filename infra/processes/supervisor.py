@@ -102,9 +102,11 @@ class Supervisor:
         self._stop_seconds = stop_seconds
         self._children: list[_Child] = []
         self._starting = Lock()
+        self._log_rotation = Thread(target=self._rotate_logs, name="log rotation", daemon=True)
 
     def __enter__(self) -> Self:
         self._lifeline, self._write_end = os.pipe()
+        self._log_rotation.start()
         return self
 
     def __exit__(
@@ -117,6 +119,7 @@ class Supervisor:
             # The unused part of a share goes to the remaining programs.
             share = (deadline - time.monotonic()) / len(self._children)
             self._children.pop().end(share)
+        self._log_rotation.join()
         os.close(self._lifeline)
         os.close(self._write_end)
 
@@ -147,6 +150,12 @@ class Supervisor:
         self._report(program.name, child.description)
         child.restart_thread = Thread(target=self._restart_repeatedly, args=(child,), name=program.name)
         child.restart_thread.start()
+
+    def _rotate_logs(self) -> None:
+        while not self._stopping.wait(LOG_CHECK_SECONDS):
+            with self._starting:  # A start rotates a log, too.
+                for child in self._children:
+                    rotate_log(child.program.log)
 
     def _restart_repeatedly(self, child: "_Child") -> None:
         delay = self._backoff.initial
@@ -209,12 +218,7 @@ class _Child:
             )
 
     def wait(self) -> str:
-        """Wait for the end of the process, kill the rest of its process group, and return how the process ended.
-
-        The log is rotated meanwhile.
-        """
-        while not self.ends_within(LOG_CHECK_SECONDS):
-            rotate_log(self.program.log)
+        """Wait for the end of the process, kill the rest of its process group, and return how the process ended."""
         code = self.process.wait()
         self._kill_group()
         ending = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -1,7 +1,7 @@
 """The follower of an API process: it keeps all live read models current.
 
 It waits for commits on the ``changes`` streams of all read models. While commits arrive, the follower reads
-ten times a second which builds are live; otherwise four times a second. It applies the commits one after the other:
+ten times a second which builds are live; otherwise twice a second. It applies the commits one after the other:
 they move the positions in the answers, update the replicas, and go to the listeners.
 """
 
@@ -29,7 +29,7 @@ from infra.serving.live_read_model import LiveReadModel
 
 logger = structlog.get_logger()
 
-BLOCK_MILLISECONDS = 250
+BLOCK_MILLISECONDS = 500
 """Milliseconds that a read waits for commits, and so the longest time for which a switch goes unnoticed."""
 
 VERSIONS_SECONDS = 0.1

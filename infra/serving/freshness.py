@@ -5,7 +5,7 @@ import time
 from infra.processes.outage import OutageLog
 
 SILENCE_SECONDS = 2.0
-"""Seconds without an answer after which Redis counts as unavailable. The follower reads Redis four times a second."""
+"""Seconds without an answer after which Redis counts as unavailable. The follower reads Redis twice a second."""
 
 
 class RedisFreshness:

@@ -35,11 +35,13 @@ KEEP_A_DAY = Retention(age=86_400, size=100_000)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the worker wait for milliseconds instead of a second between its rounds."""
     monkeypatch.setattr(worker, "WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(worker, "TRIM_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(worker, "IDLE_TRIM_SECONDS", 0.05)
     monkeypatch.setattr(folding, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(folding, "GATHER_SECONDS", 0.01)
     monkeypatch.setattr(history_worker, "RETRY_SECONDS", 0.05)
     monkeypatch.setattr(history_worker, "MAINTENANCE_SECONDS", 0.05)
+    monkeypatch.setattr(history_worker, "IDLE_MAINTENANCE_SECONDS", 0.05)
 
 
 @contextmanager

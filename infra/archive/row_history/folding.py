@@ -65,15 +65,21 @@ class HistoryFolding:
             self._archived = [*self._archived, *archived] if len(self._archived) < KEPT_EVENTS else []
         self._news.set()
 
-    def _take(self) -> list[LogEntry]:
-        """Return the events that were archived since the last call, or none if they were too many to keep."""
+    def _take(self) -> list[LogEntry] | None:
+        """Return the events that were archived since the last call.
+
+        Returns:
+            The events, or an empty list if they were too many to keep. None: no events were archived.
+        """
+        if not self._news.is_set():
+            return None
+        self._news.clear()
         with self._lock:
             archived, self._archived = self._archived, []
         return archived
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._news.clear()
             archived = self._take()
             for history in self._histories:
                 history.run_round(ROUND_SECONDS, archived)

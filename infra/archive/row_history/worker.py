@@ -22,7 +22,10 @@ BATCH_SIZE = 1_000
 """Highest number of events per step. Larger steps take longer and are hardly faster per event."""
 
 MAINTENANCE_SECONDS = 1.0
-"""Seconds between two looks at the versions of the history."""
+"""Seconds between two looks at the versions of the history, until no other version is left."""
+
+IDLE_MAINTENANCE_SECONDS = 10.0
+"""Seconds between two looks at the versions of the history, while this version is the only one."""
 
 RETRY_SECONDS = 1.0
 """Seconds between two attempts after an error."""
@@ -48,14 +51,15 @@ class HistoryWorker:
         self._has_recorded_error = False
         self._next_lease = self._next_attempt = self._next_maintenance = 0.0
 
-    def run_round(self, seconds: float, archived: Sequence[LogEntry] = ()) -> None:
+    def run_round(self, seconds: float, archived: Sequence[LogEntry] | None = ()) -> None:
         """Fold for some seconds, and to the end of the current step.
 
         Raises nothing: the archive goes on after every error, and a later round retries.
 
         Args:
             seconds: Seconds after which no further step begins.
-            archived: The events that were archived since the last round.
+            archived: The events that were archived since the last round, or an empty list if they are not known.
+                None: no events were archived. The round then reads the archive only if the history may be behind.
         """
         now = time.monotonic()
         if now < self._next_attempt:
@@ -84,24 +88,27 @@ class HistoryWorker:
             with self._database.connection() as connection:
                 release_lease(connection, lease)
 
-    def _fold(self, now: float, seconds: float, archived: Sequence[LogEntry]) -> None:
+    def _fold(self, now: float, seconds: float, archived: Sequence[LogEntry] | None) -> None:
         if now >= self._next_lease:
             self._acquire_lease()
             self._next_lease = now + self._lease_seconds / 3
         if self._projector is None:
             self.behind = False
             return
-        until = now + min(seconds, self._lease_seconds / 3)
-        self.behind = False
-        while self._projector.step(archived):
-            if archived and self._projector.lease.checkpoint == archived[-1].position:
-                break
-            if time.monotonic() >= until:
-                self.behind = True
-                break
+        if archived is not None or self.behind:
+            self.behind = self._step_until(self._projector, now + min(seconds, self._lease_seconds / 3), archived or ())
         if now >= self._next_maintenance:
-            self._maintain_versions()
-            self._next_maintenance = now + MAINTENANCE_SECONDS
+            is_idle = self._maintain_versions()
+            self._next_maintenance = now + (IDLE_MAINTENANCE_SECONDS if is_idle else MAINTENANCE_SECONDS)
+
+    def _step_until(self, projector: HistoryProjector, until: float, archived: Sequence[LogEntry]) -> bool:
+        """Fold until a moment on the monotonic clock. Return whether archived events may be left."""
+        while projector.step(archived):
+            if archived and projector.lease.checkpoint == archived[-1].position:
+                return False
+            if time.monotonic() >= until:
+                return True
+        return False
 
     def _acquire_lease(self) -> None:
         """Acquire or extend the lease. Code whose version is below the live one leaves the work to newer code."""
@@ -122,17 +129,24 @@ class HistoryWorker:
             self._has_tables = True
         if self._projector is None or self._projector.lease.epoch != lease.epoch:
             self._projector = HistoryProjector(self._database, self._projection, lease, BATCH_SIZE)
+            self.behind = True
 
-    def _maintain_versions(self) -> None:
-        """Make this version live when it has caught up. Then remove the previous version, some rows per round."""
+    def _maintain_versions(self) -> bool:
+        """Make this version live when it has caught up. Then remove the previous version, some rows per round.
+
+        Returns:
+            Whether this version is live and no previous version was found.
+        """
         removed = 0
         with self._database.connection() as connection:
-            if not self._is_live:
+            was_live = self._is_live
+            if not was_live:
                 self._is_live = switch_live_version(connection, self._tables, self._projection.version)
             elif not self.behind:
                 removed = remove_previous_version(connection, self._tables)
         if removed:
             logger.info("previous version of a history removed", history=self._tables.name, rows=removed)
+        return was_live and not removed and not self.behind
 
     def _back_off(self, now: float) -> None:
         # After a failover, the new primary server may not have what this worker has read or written.
