@@ -5,6 +5,7 @@ draw, from all their combinations.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from itertools import permutations, product
 from typing import Any
 
@@ -171,6 +172,11 @@ def log_of_pattern(key: str) -> str:
 
 def many_rows(count: int) -> dict[str, PatternRow]:
     """Rows over many symbols whose measures are independent enough for every code path of ``query.lua``."""
+    return dict(_many_rows(count))
+
+
+@cache
+def _many_rows(count: int) -> Mapping[str, PatternRow]:
     return rows_by_id(
         pattern_row(
             f"S{number * 7 % 523}",
