@@ -51,8 +51,13 @@ PATTERNS = ("Doji", "Hammer", "Weekly_Breakout")
 TIERS = ("daily", "intraday", "unknown")
 METRICS = ("win_rate", "total_trades", "sharpe_ratio")
 CONFIDENCES = (0.0, 0.3, 0.5, 0.75, 0.8, 0.91, 1.0)
-MOMENTS = range(180_001)
-"""Half seconds after the first moment."""
+HALF_SECONDS = 180_000
+"""Half seconds from the first to the last moment."""
+
+FREQUENT_MOMENTS = (0, 1, 20_000, 20_001, 90_000, HALF_SECONDS)
+"""Moments that a quarter of the draws has, so that events and ends fall on the same moment."""
+
+MOMENTS = range(4 * HALF_SECONDS // 3)
 
 FREQUENT_VALUES = (0.0, -0.0, 0.01, -0.01, 0.5, 1.0, 1.5, 10.0, 50.0, 99.99, 100.0, -10.0)
 """Values that are drawn more often than others, so that rows tie."""
@@ -85,7 +90,10 @@ _identities = st.binary(min_size=16, max_size=16)
 
 
 def _moment(number: int) -> float | None:
-    return None if number < 0 else 1_757_000_000 + number / 2
+    if number < 0:
+        return None
+    half_seconds = number if number <= HALF_SECONDS else FREQUENT_MOMENTS[number % len(FREQUENT_MOMENTS)]
+    return 1_757_000_000 + half_seconds / 2
 
 
 moments = st.sampled_from(MOMENTS).map(_moment)
