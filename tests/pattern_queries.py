@@ -17,6 +17,7 @@ from projections.queries import Equality, Filter, Query, Range
 from readapi.http.parameters import parse_parameters
 from readapi.patterns.scan_parameters import ScanParameters
 from tests.catalogue import CatalogueFixture
+from tests.choices import one_value
 
 LOGS = market_logs(3)
 SYMBOLS = ("BRK.B", "BRK", "BRK-A", "X:BTCUSD", "X", "aapl", "AAPL", "ÅÄÖ")
@@ -34,7 +35,7 @@ RARE_MEASURES = (
 )
 """Limits, and 590 numbers with all decimals that are spread evenly from -5 to 100."""
 
-measures = st.sampled_from((*(None,) * 600, *FREQUENT_MEASURES * 75, *RARE_MEASURES))
+measures = one_value((*(None,) * 600, *FREQUENT_MEASURES * 75, *RARE_MEASURES))
 
 
 def pattern_row(
@@ -53,8 +54,8 @@ def pattern_rows_of(symbols: tuple[str, ...]) -> st.SearchStrategy[PatternRow]:
         lambda place, values, strength, volume, rsi: pattern_row(
             *place, values[0], expires_at=values[1], relative_strength=strength, relative_volume=volume, rsi=rsi
         ),
-        st.sampled_from([*product(symbols, PATTERN_TYPES, TIERS, detected)]),
-        st.sampled_from([*product(CONFIDENCES, ends)]),
+        one_value([*product(symbols, PATTERN_TYPES, TIERS, detected)]),
+        one_value([*product(CONFIDENCES, ends)]),
         measures,
         measures,
         measures,
@@ -119,7 +120,7 @@ def without_missing(query: Query) -> Query:
 
 
 _FILTERS_BY_NUMBER = {number: [*permutations(FILTERS, number)] for number in (0, 1, 2, 4)}
-_FILTERS = st.sampled_from(
+_FILTERS = one_value(
     [
         filters
         for number in (0, 1, 1, 2, 2, 4)
@@ -128,7 +129,7 @@ _FILTERS = st.sampled_from(
 )
 """Each number of filters as often as the others, and one and two of them twice as often."""
 
-_PAGES = st.sampled_from(
+_PAGES = one_value(
     [
         Query(now, (), sort_by, descending=descending, offset=offset, limit=limit)
         for now, sort_by, descending, offset, limit in product(

@@ -45,6 +45,7 @@ from domain.user_events import (
     WatchlistRenamed,
     WatchlistRestored,
 )
+from tests.choices import one_value
 
 SYMBOLS = ("AAPL", "BRK", "BRK.B", "X:BTCUSD")
 PATTERNS = ("Doji", "Hammer", "Weekly_Breakout")
@@ -57,7 +58,8 @@ HALF_SECONDS = 180_000
 FREQUENT_MOMENTS = (0, 1, 20_000, 20_001, 90_000, HALF_SECONDS)
 """Moments that a quarter of the draws has, so that events and ends fall on the same moment."""
 
-MOMENTS = range(4 * HALF_SECONDS // 3)
+LAST_NUMBER = 4 * HALF_SECONDS // 3
+"""Last of the numbers that are drawn. Those behind the last half second stand for the frequent moments."""
 
 FREQUENT_VALUES = (0.0, -0.0, 0.01, -0.01, 0.5, 1.0, 1.5, 10.0, 50.0, 99.99, 100.0, -10.0)
 """Values that are drawn more often than others, so that rows tie."""
@@ -78,7 +80,7 @@ Fields = st.SearchStrategy[Mapping[str, Any]]
 
 def _combination(**choices: Sequence[Any]) -> Fields:
     """Draw one of the choices of each field."""
-    return st.sampled_from([dict(zip(choices, values, strict=True)) for values in product(*choices.values())])
+    return one_value([dict(zip(choices, values, strict=True)) for values in product(*choices.values())])
 
 
 def _field(name: str, values: st.SearchStrategy[Any]) -> Fields:
@@ -96,8 +98,8 @@ def _moment(number: int) -> float | None:
     return 1_757_000_000 + half_seconds / 2
 
 
-moments = st.sampled_from(MOMENTS).map(_moment)
-_optional_moments = st.sampled_from(range(-len(MOMENTS), len(MOMENTS))).map(_moment)
+moments = st.integers(0, LAST_NUMBER).map(_moment)
+_optional_moments = st.integers(-LAST_NUMBER, LAST_NUMBER).map(_moment)
 
 
 def _events(event: type[Event], *parts: Fields) -> st.SearchStrategy[Event]:
@@ -120,13 +122,10 @@ _detection = {
 }
 _end = _field("expires_at", _optional_moments)
 _measured = (
-    *(
-        _field(name, st.sampled_from(VALUES))
-        for name in ("current_price", "relative_strength", "relative_volume", "rsi")
-    ),
+    *(_field(name, one_value(VALUES)) for name in ("current_price", "relative_strength", "relative_volume", "rsi")),
     _end,
-    _field("extra", st.sampled_from((*EXTRAS * 2, *MARKED_EXTRAS))),
-    _field("indicators", st.sampled_from(EXTRAS)),
+    _field("extra", one_value((*EXTRAS * 2, *MARKED_EXTRAS))),
+    _field("indicators", one_value(EXTRAS)),
 )
 
 pattern_events: st.SearchStrategy[Event] = st.one_of(
@@ -139,7 +138,7 @@ pattern_events: st.SearchStrategy[Event] = st.one_of(
     _events(
         PatternExpired,
         _combination(**_detection, tier=(None, *TIERS), reason=("announced", "elapsed")),
-        _field("extra", st.sampled_from(EXTRAS)),
+        _field("extra", one_value(EXTRAS)),
         _end,
     ),
 )
@@ -164,7 +163,7 @@ backtest_events: st.SearchStrategy[Event] = st.one_of(
 health_reports = _events(
     HealthReported,
     _combination(**_common, status=("healthy", "degraded")),
-    _field("metrics", st.sampled_from(EXTRAS)),
+    _field("metrics", one_value(EXTRAS)),
 )
 
 undated_expiries = _events(
@@ -182,7 +181,7 @@ _symbol = (
         name=(None, "Apple", "Berkshire"),
         sector=(None, "Energy", "Technology"),
     ),
-    _field("market_cap", st.sampled_from(VALUES)),
+    _field("market_cap", one_value(VALUES)),
 )
 _universe = (
     _combination(**_common, key=("all", "mega_cap"), name=(None, "Universe")),
@@ -202,7 +201,7 @@ _list = {**_user, "list_id": ("1", "2", "3")}
 _named = {**_list, "name": ("Tech", "Banks")}
 _restored = (_field("created_at", moments), _combination(version=range(2, 6)))
 _symbols = {"symbols": ((), *permutations(SYMBOLS, 1), *permutations(SYMBOLS, 2))}
-_parameters = _field("parameters", st.sampled_from(EXTRAS))
+_parameters = _field("parameters", one_value(EXTRAS))
 
 user_events: st.SearchStrategy[Event] = st.one_of(
     _events(WatchlistCreated, _combination(**_named), _combination(**_symbols)),
