@@ -26,6 +26,7 @@ FOLDER = Path(__file__).parent
 UNTRACED = [
     *(FOLDER / name for name in ("chaos", "console", "fuzz", "processes", "simulation")),
     FOLDER / "unit" / "test_linear_cost.py",
+    *(FOLDER / "unit").glob("test_demo_*.py"),
 ]
 """Folders and files of the tests of which the coverage would see little but the tests themselves."""
 

@@ -1,6 +1,12 @@
-"""Random rows of ``patterns`` and random queries. Few symbols, types and values, so that rows often tie."""
+"""Random rows of ``patterns`` and random queries. Few symbols, types and values, so that rows often tie.
+
+Each draw takes Hypothesis longer than the row that is built from it. So values that do not depend on each other are one
+draw, from all their combinations.
+"""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
+from itertools import permutations, product
 from typing import Any
 
 from hypothesis import strategies as st
@@ -11,6 +17,7 @@ from projections.queries import Equality, Filter, Query, Range
 from readapi.http.parameters import parse_parameters
 from readapi.patterns.scan_parameters import ScanParameters
 from tests.catalogue import CatalogueFixture
+from tests.choices import one_value
 
 LOGS = market_logs(3)
 SYMBOLS = ("BRK.B", "BRK", "BRK-A", "X:BTCUSD", "X", "aapl", "AAPL", "ÅÄÖ")
@@ -18,8 +25,17 @@ PATTERN_TYPES = ("Doji", "Hammer", "Weekly_Breakout")
 TIERS = ("daily", "intraday")
 NOW = 1_000.0
 
-confidences = st.sampled_from((0.0, 0.3, 0.5, 0.5, 0.8, 1 / 3, 0.1 + 0.2, 1.0))
-measures = st.one_of(st.none(), st.sampled_from((-1.5, -0.0, 0.0, 1.2, 1.2, 70.0, 1e-9, 0.1 + 0.2)), st.floats(-5, 100))
+CONFIDENCES = (0.0, 0.3, 0.5, 0.5, 0.8, 1 / 3, 0.1 + 0.2, 1.0)
+confidences = st.sampled_from(CONFIDENCES)
+
+FREQUENT_MEASURES = (-1.5, -0.0, 0.0, 1.2, 1.2, 70.0, 1e-9, 0.1 + 0.2)
+RARE_MEASURES = (
+    *(-5.0, -5e-324, 5e-324, 1e-300, 1.0, 1.0000000000000002, 30.0, 50.0, 99.99999999999999, 100.0),
+    *(105 * (number * 0.6180339887498949 % 1) - 5 for number in range(590)),
+)
+"""Limits, and 590 numbers with all decimals that are spread evenly from -5 to 100."""
+
+measures = one_value((*(None,) * 600, *FREQUENT_MEASURES * 75, *RARE_MEASURES))
 
 
 def pattern_row(
@@ -32,17 +48,17 @@ def pattern_row(
 
 def pattern_rows_of(symbols: tuple[str, ...]) -> st.SearchStrategy[PatternRow]:
     """Rows of the given symbols."""
+    detected = [900 + number / 2 for number in range(10)]
+    ends = (None, None, NOW - 1, NOW, NOW + 0.5, NOW + 100)
     return st.builds(
-        pattern_row,
-        st.sampled_from(symbols),
-        st.sampled_from(PATTERN_TYPES),
-        st.sampled_from(TIERS),
-        st.integers(0, 9).map(lambda number: 900 + number / 2),
-        confidences,
-        expires_at=st.sampled_from((None, None, NOW - 1, NOW, NOW + 0.5, NOW + 100)),
-        relative_strength=measures,
-        relative_volume=measures,
-        rsi=measures,
+        lambda place, values, strength, volume, rsi: pattern_row(
+            *place, values[0], expires_at=values[1], relative_strength=strength, relative_volume=volume, rsi=rsi
+        ),
+        one_value([*product(symbols, PATTERN_TYPES, TIERS, detected)]),
+        one_value([*product(CONFIDENCES, ends)]),
+        measures,
+        measures,
+        measures,
     )
 
 
@@ -103,18 +119,30 @@ def without_missing(query: Query) -> Query:
     return query._replace(filters=tuple(filters))
 
 
+_FILTERS_BY_NUMBER = {number: [*permutations(FILTERS, number)] for number in (0, 1, 2, 4)}
+_FILTERS = one_value(
+    [
+        filters
+        for number in (0, 1, 1, 2, 2, 4)
+        for filters in _FILTERS_BY_NUMBER[number] * (840 // len(_FILTERS_BY_NUMBER[number]))
+    ]
+)
+"""Each number of filters as often as the others, and one and two of them twice as often."""
+
+_PAGES = one_value(
+    [
+        Query(now, (), sort_by, descending=descending, offset=offset, limit=limit)
+        for now, sort_by, descending, offset, limit in product(
+            (0.0, NOW, NOW + 0.5, NOW + 50), SORT_COLUMNS, (False, True), (0, 0, 1, 7, 40), (1, 3, 10, 100)
+        )
+    ]
+)
+
+
 @st.composite
 def pattern_queries(draw: st.DrawFn) -> Query:
     """Queries with no, one, two or four filters. The number of filters decides how a query is executed."""
-    filters = draw(st.permutations(FILTERS))[: draw(st.sampled_from((0, 1, 1, 2, 2, 4)))]
-    return Query(
-        now=draw(st.sampled_from((0.0, NOW, NOW + 0.5, NOW + 50))),
-        filters=tuple(map(draw, filters)),
-        sort_by=draw(st.sampled_from(SORT_COLUMNS)),
-        descending=draw(st.booleans()),
-        offset=draw(st.sampled_from((0, 0, 1, 7, 40))),
-        limit=draw(st.sampled_from((1, 3, 10, 100))),
-    )
+    return draw(_PAGES)._replace(filters=tuple(map(draw, draw(_FILTERS))))
 
 
 _LOWEST = st.sampled_from(("0", "0", "0.0", "-0", "-1.5", "1e-9", "1.2"))
@@ -145,6 +173,11 @@ def log_of_pattern(key: str) -> str:
 
 def many_rows(count: int) -> dict[str, PatternRow]:
     """Rows over many symbols whose measures are independent enough for every code path of ``query.lua``."""
+    return dict(_many_rows(count))
+
+
+@cache
+def _many_rows(count: int) -> Mapping[str, PatternRow]:
     return rows_by_id(
         pattern_row(
             f"S{number * 7 % 523}",

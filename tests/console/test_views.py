@@ -11,6 +11,7 @@ from infra.access.tokens import create_token
 from readapi.console.files import console_files
 from tests.console.service import ConsoleService
 from tests.processes.api_service import detection
+from tests.processes.roles import tickview
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
@@ -75,6 +76,7 @@ def test_any_read_model_is_a_table_with_its_filters(page: Page, service: Console
 def test_operations_show_every_part_and_a_dead_letter(page: Page, service: ConsoleService) -> None:
     refused = service.client.post("/api/events", json={"channel": "tickstock.events.patterns", "payload": '{"broken'})
     assert refused.status_code == 422
+    assert tickview("audit", "verify", redis_url=service.redis_url, postgres_dsn=service.dsn).returncode == 0
     page.goto("/#/operations")
     parts = page.locator("table").first
     for name in ("Redis", "Postgres", "Role project", "Role archive", "Intake", "Archive", "Verification"):

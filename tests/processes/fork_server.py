@@ -16,16 +16,20 @@ from typing import IO, Any
 PRELOADED = [
     *(
         f"infra.cli.{name}"
-        for name in ("archive", "audit", "catalogue", "dead_letters", "history", "project", "publish")
+        for name in ("alert", "archive", "audit", "catalogue", "dead_letters", "history", "partitions", "project")
     ),
-    *(f"infra.cli.{name}" for name in ("record", "replay", "serve", "status", "token", "workspaces")),
+    *(f"infra.cli.{name}" for name in ("publish", "query", "record", "replay", "serve", "status", "token", "users")),
+    *("infra.cli.workspaces", "infra.serving.auditor", "infra.serving.dead_letters", "infra.serving.session_relay"),
     *(f"readapi.{name}" for name in ("access.guard", "audit.resources", "backtests.resources", "catalogue.symbols")),
     *(f"readapi.{name}" for name in ("catalogue.universes", "compatibility.tickstock.middleware", "console.resources")),
     *(f"readapi.operations.{name}" for name in ("dashboard", "dead_letters", "events", "health", "projections")),
     *(f"readapi.{name}" for name in ("patterns.overview", "patterns.pattern", "patterns.scan", "users.watchlists")),
     *(f"readapi.{name}" for name in ("push.subscription_parameters", "read_models.resources", "users.filter_presets")),
     *(f"infra.serving.{name}" for name in ("archive", "operations", "row_history", "server")),
-    *("falcon.asgi", "gunicorn.arbiter", "httptools", "numpy", "socketio", "uvicorn", "uvloop", "websockets.server"),
+    *(f"readapi.{name}" for name in ("audit.auditing", "push.change_feed", "push.connections", "push.replay_buffer")),
+    *(f"readapi.{name}" for name in ("socket_io.events", "socket_io.subscription_messages", "users.alerts")),
+    *("falcon.asgi", "gunicorn.arbiter", "httptools", "msgpack", "numpy", "socketio", "uvicorn", "uvloop"),
+    *("websockets.server", "wsgiref.simple_server"),
 ]
 """Modules that the server process imports. ``prometheus_client`` is not among them: its import reads the folder of its
 files from the environment of the process."""

@@ -17,13 +17,18 @@ from tests.processes.fork_server import ForkedProcess
 DEADLINE_SECONDS = 60.0
 """Seconds for which ``wait_until`` waits for its condition."""
 
+WITHOUT_SCHEDULE = {"verify_every": 0}
+"""A scheduled verification starts a process of its own, which imports TickView, in every archiver that runs for five
+seconds. It would take a second of processor time in dozens of tests. Those of the schedule set its interval."""
+
 
 def start(
     *arguments: str, redis_url: str, log: IO[bytes] | None = None, own_group: bool = False, **settings: Any
 ) -> ForkedProcess:
     """Start ``tickview`` with ``arguments``. The names of settings are without ``TICKVIEW_``."""
     files = {} if log is None else {2: log}
-    return ForkedProcess(main, arguments, environment_of(redis_url, settings), files, own_group=own_group)
+    environment = environment_of(redis_url, WITHOUT_SCHEDULE | settings)
+    return ForkedProcess(main, arguments, environment, files, own_group=own_group)
 
 
 def tickview(

@@ -93,6 +93,8 @@ def test_without_workers_scans_are_empty_and_bounded_reads_answer_504(redis_url:
         unknown = client.get("/api/patterns/scan", headers={"TickView-Min-Position": "market-9=0"})
         assert unknown.status_code == 504
         assert "market-9 is not a log of this read model" in unknown.json()["detail"]
+        unreachable = {"TickView-Min-Position": "market-9=1"}
+        assert client.get("/api/read-models/backtests", headers=unreachable).status_code == 504
         models = client.get("/api/projections").json()["projections"]
         models = [model for model in models if model["name"] != "workspaces"]
         assert {model["lag_events"] for model in models} == {1}

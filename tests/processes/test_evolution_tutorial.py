@@ -24,7 +24,7 @@ from tests.processes.api_service import api_responds, detection, post
 from tests.processes.archiving_service import wait_until_archived
 from tests.processes.installation import CHECKOUT, OFFLINE, PACKAGES
 from tests.processes.push_clients import receive, receive_changes, websocket
-from tests.processes.roles import stop, wait_until
+from tests.processes.roles import WITHOUT_SCHEDULE, stop, wait_until
 from tests.tutorials import Shell, open_shell, run_page
 
 PAGE = (CHECKOUT / "docs" / "evolution.md").read_text()
@@ -141,7 +141,13 @@ def test_the_new_release_replaces_the_old_one_and_rolls_back(releases: Releases,
         ExitStack() as old_roles,
         ExitStack() as new_roles,
     ):
-        stores = {"redis_url": server.connection_url, "postgres_dsn": dsn, "api_processes": 1, "lease_seconds": 2}
+        stores = {
+            "redis_url": server.connection_url,
+            "postgres_dsn": dsn,
+            "api_processes": 1,
+            "lease_seconds": 2,
+            **WITHOUT_SCHEDULE,
+        }
         old = variables_of(releases.old, port=old_port, **stores)
         for role in ("project", "archive", "serve"):
             old_roles.enter_context(running(role, old))

@@ -72,11 +72,13 @@ def check_counts(projection: AnyProjection, replica: Replica, rows: Mapping[str,
 
 
 def check_rows(projection: AnyProjection, replica: Replica, rows: Mapping[str, Any], now: float) -> None:
+    async def read() -> tuple[list[ResultRow[Any]], dict[str, ResultRow[Any] | None]]:
+        return list(await replica.get_many(KEYS, now)), {key: await replica.get(key, now) for key in KEYS}
+
     present = [key for key in KEYS if key in rows and not oracle.has_ended(projection, rows[key], now)]
-    assert list(asyncio.run(replica.get_many(KEYS, now))) == [as_result(key, rows[key]) for key in present]
-    for key in KEYS:
-        expected = as_result(key, rows[key]) if key in present else None
-        assert asyncio.run(replica.get(key, now)) == expected
+    together, each = asyncio.run(read())
+    assert together == [as_result(key, rows[key]) for key in present]
+    assert each == {key: as_result(key, rows[key]) if key in present else None for key in KEYS}
     assert list(replica.rows()) == [as_result(key, rows[key]) for key in sorted(rows)]
     for key, row in rows.items():
         assert replica.document(key) == encode_row(row, 7)

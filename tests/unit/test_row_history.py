@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, make_dataclass, replace
-from itertools import accumulate, starmap
+from itertools import accumulate, chain, starmap
 from math import nan
 from typing import Any
 
@@ -34,10 +34,7 @@ from projections.unit_history import UnitHistories, change_units, refold_units
 from projections.workspaces import Workspaces
 from tests.events import NOON, health_reported, pattern_detected, pattern_expired, pattern_updated
 from tests.oracles.row_history import PROJECTIONS, PastRow, RecordedEvent, moments_of_change, rows_at
-from tests.strategies import histories
-
-# Recording begins in the middle of the event times of the strategies, so it falls before, among and after them.
-gaps = st.lists(st.sampled_from((0.0, 0.0, 0.001, 1.0, 7_000.0, 40_000.0)), min_size=40, max_size=40)
+from tests.strategies import market_events
 
 on_every_timeline = pytest.mark.parametrize("timeline", TIMELINES)
 of_every_projection = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
@@ -50,18 +47,33 @@ def record(events: Iterable[Event], gaps: Iterable[float], begin: float = 1_757_
     ]
 
 
+# Recording begins in the middle of the event times of the strategies, so it falls before, among and after them.
+gaps = st.sampled_from((0.0, 0.0, 0.001, 1.0, 7_000.0, 40_000.0))
+
+recorded_histories = st.lists(
+    st.tuples(market_events, gaps), min_size=1, max_size=40, unique_by=lambda recorded: recorded[0].event_id
+).map(lambda recorded: record(*zip(*recorded, strict=True)))
+"""Histories with a gap after each recording."""
+
+
 def units_of(projection: Projection[Any, Any], history: Iterable[RecordedEvent]) -> dict[str, list[DecodedEntry]]:
     """Return the decoded entries of each unit."""
     return by_unit(projection, decode_entries(projection, starmap(log_entry, history)))
 
 
+def intervals_on_timelines(
+    history: Iterable[RecordedEvent], projection: Projection[Any, Any]
+) -> dict[Timeline, list[ValidityInterval]]:
+    """Return the validity intervals of all units on each timeline."""
+    _, changes = refold_units(projection, units_of(projection, history), 0)
+    return {timeline: [interval for other, interval in changes.added if other == timeline] for timeline in TIMELINES}
+
+
 def intervals_of(
     history: Iterable[RecordedEvent], timeline: Timeline, projection: Projection[Any, Any] | None = None
 ) -> list[ValidityInterval]:
-    """Return the validity intervals of all units."""
-    projection = projection or ActivePatterns()
-    _, changes = refold_units(projection, units_of(projection, history), 0)
-    return [interval for other, interval in changes.added if other == timeline]
+    """Return the validity intervals of all units on a timeline."""
+    return intervals_on_timelines(history, projection or ActivePatterns())[timeline]
 
 
 def rows_from(intervals: Iterable[ValidityInterval], moment: float) -> dict[str, PastRow]:
@@ -73,25 +85,22 @@ def rows_from(intervals: Iterable[ValidityInterval], moment: float) -> dict[str,
     return rows
 
 
-@on_every_timeline
 @of_every_projection
-@given(events=histories, gaps=gaps)
+@given(history=recorded_histories)
 def test_the_intervals_at_a_moment_equal_the_fold_of_the_events_known_by_the_moment(
-    projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float]
+    projection: Projection[Any, Any], history: list[RecordedEvent]
 ) -> None:
-    history = record(events, gaps)
-    intervals = intervals_of(history, timeline, projection)
-    for moment in moments_of_change(history):
-        assert rows_from(intervals, moment) == rows_at(projection, history, timeline, moment)
+    for timeline, intervals in intervals_on_timelines(history, projection).items():
+        for moment in moments_of_change(history):
+            assert rows_from(intervals, moment) == rows_at(projection, history, timeline, moment)
 
 
-@on_every_timeline
 @of_every_projection
-@given(events=histories, gaps=gaps)
+@given(history=recorded_histories)
 def test_intervals_are_not_empty_and_contain_the_documents_of_their_rows(
-    projection: Projection[Any, Any], timeline: Timeline, events: list[Event], gaps: list[float]
+    projection: Projection[Any, Any], history: list[RecordedEvent]
 ) -> None:
-    for interval in intervals_of(record(events, gaps), timeline, projection):
+    for interval in chain(*intervals_on_timelines(history, projection).values()):
         assert interval.end is None or interval.start < interval.end
         assert decode_row(projection.row, interval.document) == (interval.row, interval.position)
 
@@ -125,11 +134,10 @@ def states_after(projection: Projection[Any, Any], history: Iterable[RecordedEve
 
 
 @of_every_projection
-@given(events=histories, gaps=gaps, known_position=st.integers(0, 40))
+@given(history=recorded_histories, known_position=st.integers(0, 40))
 def test_a_fold_from_the_beginning_turns_the_former_intervals_into_the_current_intervals(
-    projection: Projection[Any, Any], events: list[Event], gaps: list[float], known_position: int
+    projection: Projection[Any, Any], history: list[RecordedEvent], known_position: int
 ) -> None:
-    history = record(events, gaps)
     present = states_after(projection, history[:known_position])
     units = units_of(projection, history)
     change(present, refold_units(projection, units, known_position)[1])
@@ -137,15 +145,14 @@ def test_a_fold_from_the_beginning_turns_the_former_intervals_into_the_current_i
 
 
 @of_every_projection
-@given(events=histories, gaps=gaps, sizes=st.lists(st.integers(1, 10), min_size=40, max_size=40))
+@given(history=recorded_histories, sizes=st.lists(st.integers(1, 10), max_size=40))
 def test_later_events_continue_a_history_like_a_fold_from_the_beginning(
-    projection: Projection[Any, Any], events: list[Event], gaps: list[float], sizes: list[int]
+    projection: Projection[Any, Any], history: list[RecordedEvent], sizes: list[int]
 ) -> None:
-    history = record(events, gaps)
     present: Stored = {}
     kept: dict[str, UnitHistories] = {}
     known = 0
-    for size in sizes:
+    for size in (*sizes, len(history)):
         units = units_of(projection, history[known : known + size])
         complete = units_of(projection, history[: known + size])
         is_continued = {

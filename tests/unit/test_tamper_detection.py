@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 from hashlib import sha256
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 from hypothesis import assume, given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from infra.archive.row_format import COLUMNS, GENESIS
 from infra.archive.verification.chains import ChainLink, RowLayout
 from infra.archive.verification.tamper_detection import ChainBreak, TamperFinding, classify_break
+from tests.choices import one_value
 
 LOG = "market-0"
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
@@ -83,20 +84,27 @@ def finding_of(original: Sequence[Row], tampered: Sequence[Row]) -> tuple[int, s
     return finding.position, finding.kind
 
 
-@st.composite
-def row_contents(draw: st.DrawFn) -> Row:
-    return Row(
-        position=0,
-        recorded_at=draw(st.integers(0, 3)),
-        stream=draw(st.sampled_from(["symbol-A", "symbol-Ä", ""])),
-        version=draw(st.integers(0, 3)),
-        topic=draw(st.sampled_from(["t:A", "t:B"])),
-        event_id=f"{draw(st.integers(0, 2**64 - 1)):016x}",
-        source=draw(st.sampled_from([None, "", "bench"])),
-        correlation_id=draw(st.sampled_from([None, "flow"])),
-        origin=draw(st.sampled_from(["", "http"])),
-        state=draw(st.sampled_from([b"", b"{}", b'{"a":1}', bytes(range(64))])),
-        hash=b"",
+CONTENTS = [
+    Row(0, recorded_at, stream, version, topic, "", source, correlation_id, origin, state, hash=b"")
+    for recorded_at, stream, version, topic, source, correlation_id, origin, state in product(
+        range(4),
+        ("symbol-A", "symbol-Ä", ""),
+        range(4),
+        ("t:A", "t:B"),
+        (None, "", "bench"),
+        (None, "flow"),
+        ("", "http"),
+        (b"", b"{}", b'{"a":1}', bytes(range(64))),
+    )
+]
+"""All contents without an id. One draw from them takes a fraction of the time of one draw per column."""
+
+
+def row_contents() -> st.SearchStrategy[Row]:
+    return st.builds(
+        lambda content, identity: content._replace(event_id=f"{identity:016x}"),
+        one_value(CONTENTS),
+        st.integers(0, 2**64 - 1),
     )
 
 
