@@ -126,6 +126,8 @@ class Service:
         self.recorded: dict[str, list[str]] = defaultdict(list)
         self.directories: list[LogDirectory] = []
         self.recorders: list[Recorder] = []
+        self.lost: set[str] = set()
+        """The logs that have lost their seals."""
         self.start_recorder()
 
     def start_recorder(self) -> None:
@@ -149,6 +151,8 @@ class Service:
 
     def lose_number(self) -> None:
         """Lose the number for all processes, as in a failover of its primary. The seals are on other primaries."""
+        if not all(self.redis.hexists(EventLog(self.redis, name).keys.meta, "reign") for name in self.lost):
+            return  # A loss of the number and of a seal that is not back yet is a loss of more than one primary.
         self.redis.hset(LOGS_KEY, "market", "2")
 
     def lose_seal(self, log: int) -> None:
@@ -156,6 +160,7 @@ class Service:
         if self.redis.hget(LOGS_KEY, "market") == b"2":  # A loss of both is a loss of more than one primary.
             return
         name = market_logs(self.raised)[log % self.raised]
+        self.lost.add(name)
         self.redis.hdel(EventLog(self.redis, name).keys.meta, SEAL, "reign")
 
 
