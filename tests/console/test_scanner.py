@@ -224,6 +224,19 @@ def test_the_present_filters_become_a_preset(page: Page, service: ConsoleService
     expect(page.locator("tbody .opener")).to_have_text(["PRESETA"])
 
 
+def test_a_name_that_is_entered_before_the_effects_of_the_page_run_stays(page: Page) -> None:
+    """The effects run after the first frame, which is late on a busy machine."""
+    page.clock.install(time=0)
+    page.clock.pause_at(1)
+    page.goto("/#/scanner")
+    page.get_by_text("Further filters").click()
+    name = page.get_by_label("Name of the preset")
+    name.fill("Calm")
+    page.clock.resume()
+    expect(page.locator(".toolbar .live")).to_have_text("live")
+    expect(name).to_have_value("Calm")
+
+
 def test_an_accelerated_hour_of_updates_leaves_the_memory_flat(page: Page, service: ConsoleService) -> None:
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")

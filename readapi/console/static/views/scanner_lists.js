@@ -41,7 +41,10 @@ export function ListEditor({ kind, params, filters, onChange }) {
     setVersion(shown?.version ?? 0);
     setError(null);
   };
-  useEffect(() => show(list), [id, list === undefined]);
+  useEffect(() => {
+    // Before a list is chosen, there is nothing to show, and a name that was entered already must stay.
+    if (id || version) show(list);
+  }, [id, list === undefined]);
 
   const content = () => ({
     name,
