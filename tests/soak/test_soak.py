@@ -18,6 +18,7 @@ from rich.table import Table
 
 from tests.chaos.system import ROLES, System, running_system
 from tests.processes.roles import wait_until
+from tests.soak.lags import past_lag
 from tests.soak.load import LIFE_SECONDS, STREAM, Load
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "15"))
@@ -94,17 +95,6 @@ def print_figures(figures: list[Figures], load: Load) -> None:
     console = Console(width=160)
     console.print(table)
     console.print(load.totals, f"{load.scanner.scans} scans")
-
-
-def past_lag(dsn: str) -> float:
-    """Return the seconds by which the history of the patterns is behind the archive, on the log that is most behind."""
-    with psycopg.connect(dsn) as connection:
-        [[seconds]] = connection.execute(
-            "SELECT max(extract(epoch FROM archived.recorded_at - folded.recorded_at)) "
-            "FROM tickview.segments AS archived JOIN tickview.segments AS folded USING (log) "
-            "WHERE archived.name = 'archive' AND folded.name = 'pattern_history'"
-        )
-    return float(seconds or 0)
 
 
 def archived_events(dsn: str) -> int:
