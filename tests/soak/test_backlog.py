@@ -68,7 +68,7 @@ def add(redis: Redis, backlog: Sequence[str]) -> None:
 
 
 def observe(system: System, redis: Redis, table: Table, seconds: float) -> tuple[int, float]:
-    """Add a row for a moment to the table. Return the events in the history, and the seconds by which it is behind the archive."""
+    """Add a row to the table. Return the events in the history, and the seconds by which it is behind the archive."""
     recorded = sum(EventLog(redis, name).head() for name in market_logs(4))
     positions = positions_of(system.postgres_dsn)
     folded, behind = positions.get("pattern_history", 0), past_lag(system.postgres_dsn)
