@@ -132,7 +132,6 @@ $(VENV)/dev: $(VENV)/python setup.cfg constraints.txt
 
 # One process compiles what all tests import. Without it, each worker would do so at the same time.
 $(VENV)/compiled: $(VENV)/dev
-	$(BIN)/python -m compileall -q domain infra projections readapi
 	$(PYTEST) --collect-only --quiet --no-cov $(TESTS) >/dev/null
 	@touch $@
 
