@@ -90,7 +90,7 @@ def test_a_client_that_reads_nothing_is_dropped(server: PushServer, monkeypatch:
 
 
 def test_a_session_that_does_not_connect_is_ended(server: PushServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application, "CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(application, "CONNECT_SECONDS", 1.0)
     with server.websocket(PATH) as connected, server.websocket(PATH) as idle:
         connect_to_namespace(connected)
         assert str(idle.recv(timeout=20)).startswith("0{")
