@@ -281,11 +281,12 @@ def test_statistics_summary_and_dashboard_agree(client: httpx.Client) -> None:
 def test_the_dashboard_counts_detections_by_minute_also_of_patterns_that_have_ended(client: httpx.Client) -> None:
     at = (time.time() // 60 - 10) * 60 + 1
     messages = [detection(f"MINUTE{number}", timestamp=at, expires_at=at + 1 + 3_600 * number) for number in range(2)]
-    counted = client.get("/api/dashboard/stats", headers=post(client, messages)).json()["statistics"]["by_minute"]
+    header = post(client, messages)
+    counted = client.get("/api/dashboard/stats", headers=header).json()["statistics"]["by_minute"]
     assert {"minute": int(at) - 1, "detections": 2} in counted
     assert [each["minute"] - counted[0]["minute"] for each in counted] == list(range(0, 1_800, 60))
     assert 0 <= time.time() - counted[-1]["minute"] < 120
-    symbols = client.get("/api/patterns/scan?symbols=MINUTE0,MINUTE1").json()["patterns"]
+    symbols = client.get("/api/patterns/scan?symbols=MINUTE0,MINUTE1", headers=header).json()["patterns"]
     assert [row["symbol"] for row in symbols] == ["MINUTE1"]
 
 
