@@ -45,10 +45,11 @@ WHERE name = %(name)s AND version = %(version)s AND log = %(log)s AND epoch = %(
 RETURNING set_config('idle_in_transaction_session_timeout', %(stalled)s, true);
 
 -- name: record_error
--- Record the error that holds up a segment, or NULL when there is none any more.
+-- Record the error that holds up a segment, or NULL when there is none any more. An equal error is not written again.
 -- Parameters: name, version and log of the segment, error.
-INSERT INTO tickview.segments (name, version, log, error) VALUES (%(name)s, %(version)s, %(log)s, %(error)s)
-ON CONFLICT (name, version, log) DO UPDATE SET error = excluded.error;
+INSERT INTO tickview.segments AS segment (name, version, log, error) VALUES (%(name)s, %(version)s, %(log)s, %(error)s)
+ON CONFLICT (name, version, log) DO UPDATE SET error = excluded.error
+WHERE segment.error IS DISTINCT FROM excluded.error;
 
 -- name: copy_events_in
 -- Store events. The rows are sent in PostgreSQL's binary format (infra/archive/row_format.py).

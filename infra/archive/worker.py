@@ -36,7 +36,8 @@ GATHER_SECONDS = 0.05
 """Seconds to wait for further events after a batch that was not full. A larger batch costs less than two commits."""
 
 CHECK_SECONDS = 1.0
-"""Seconds between two checks of the log's server. After new events, the log is trimmed and Redis keeps the head."""
+"""Seconds between two checks of the log's server. If events were archived in between, the archiver then trims the log
+and stores the head in Redis."""
 
 IDLE_TRIM_SECONDS = 5.0
 """Seconds between two trims of a log without new events. Events age, and read models pass them."""
@@ -81,8 +82,6 @@ class ArchiveWorker:
         self._options = options
         self._lease_interval = options.lease_seconds / 3
         """Seconds between two extensions of the lease, and between two attempts to acquire it."""
-        self._has_recorded_error = True
-        """Whether the archive may have an error of this log, also of an archiver before."""
         self.progress = Progress()
         histories = [
             HistoryWorker(database, projection, log.name, owner, options.lease_seconds)
@@ -149,10 +148,9 @@ class ArchiveWorker:
         keeper = HeadKeeper(self._database, self._log)
         logger.info("archiving started", log=self._log.name, position=lease.checkpoint, epoch=lease.epoch)
         extended = checked = trimmed = time.monotonic()
-        is_due = False
+        trimmed_position = lease.checkpoint
         while not stop.is_set():
             archived = archiver.step(min(WAIT_SECONDS, self._lease_interval))
-            is_due = is_due or bool(archived)
             if archived and self._folding:
                 self._folding.tell(archived)
             self.progress.made()
@@ -165,10 +163,10 @@ class ArchiveWorker:
             if now - checked >= CHECK_SECONDS:
                 self._check_server(lease)
                 checked = now
-                if is_due or now - trimmed >= IDLE_TRIM_SECONDS:
+                if lease.checkpoint != trimmed_position or now - trimmed >= IDLE_TRIM_SECONDS:
                     self._trim(lease)
                     keeper.keep(archiver.head)
-                    trimmed, is_due = now, False
+                    trimmed, trimmed_position = now, lease.checkpoint
             if 0 < len(archived) < self._options.batch_size:
                 stop.wait(GATHER_SECONDS)
         keeper.keep(archiver.head)
@@ -177,8 +175,8 @@ class ArchiveWorker:
         extended = self._acquire_lease()
         if extended is None or extended.epoch != lease.epoch:
             raise LeaseLostError(f"another archiver has the lease on {lease.log}")
-        if self._has_recorded_error:  # Only a commit would clear the error, and an idle log has no commits.
-            self._record_error(None)
+        # Any archiver may have recorded an error. Only a commit would clear it, and an idle log has no commits.
+        self._record_error(None)
 
     def _check_server(self, lease: PostgresLease) -> None:
         """If the server of the log was restarted or replaced, open the log and give up the lease."""
@@ -192,11 +190,9 @@ class ArchiveWorker:
             logger.info("log trimmed", log=lease.log, events=events)
 
     def _record_error(self, reason: str | None) -> None:
-        self._has_recorded_error = True
         try:
             with self._database.connection() as connection:
                 record_error(connection, ARCHIVE, FORMAT_VERSION, self._log.name, reason)
-            self._has_recorded_error = reason is not None
         except (PersistenceError, DatabaseError):
             # The outage is in the log already, once.
             logger.debug("error not recorded in the archive", log=self._log.name)

@@ -8,6 +8,8 @@ import pytest
 from redis import Redis
 
 from infra.archive import worker
+from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
+from infra.archive.leases import record_error
 from infra.archive.retention import Retention
 from infra.archive.row_history import folding
 from infra.archive.row_history import worker as history_worker
@@ -106,6 +108,17 @@ def test_the_log_of_the_users_has_no_history(redis: Redis, database: Database) -
         wait_until(lambda: segment_state(database, "archive", "users")[0] == 2, "the events are archived")
     with database.connection() as connection:
         assert connection.execute("SELECT FROM tickview.segments WHERE name LIKE '%_history'").rowcount == 0
+
+
+def test_the_error_of_another_archiver_is_cleared_although_no_event_arrives(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database, LOG)
+    log.append(new_events(detections(1)))
+    with running_worker(database, redis, log):
+        wait_until(checkpoint_reaches(database, "archive", 2), "the events are archived")
+        for reason in ("first", "second"):
+            with database.connection() as connection:
+                record_error(connection, ARCHIVE, FORMAT_VERSION, LOG, reason)
+            wait_until(lambda: segment_state(database, "archive")[1] is None, "the error is cleared")
 
 
 def test_an_error_of_a_history_stops_neither_archiving_nor_trimming(redis: Redis, database: Database) -> None:

@@ -51,7 +51,7 @@ class HistoryWorker:
         self._has_recorded_error = False
         self._next_lease = self._next_attempt = self._next_maintenance = 0.0
 
-    def run_round(self, seconds: float, archived: Sequence[LogEntry] | None = ()) -> None:
+    def run_round(self, seconds: float, archived: Sequence[LogEntry] | None) -> None:
         """Fold for some seconds, and to the end of the current step.
 
         Raises nothing: the archive goes on after every error, and a later round retries.
