@@ -88,6 +88,7 @@ class PartitionAlerts:
         self._position = lease.checkpoint
         self._stored_at = time.monotonic()
         self._stored_position: int | None = None
+        """The checkpoint that this object stored last. None: none yet."""
         self._waiting: dict[str, Delivery] = {}
         """All deliveries of the queue by id, those under way among them."""
         self._numbers: Counter[tuple[str, str]] = Counter()

@@ -91,9 +91,7 @@ class DeliveryQueue:
         return None if document is None else _decoder.decode(document)
 
     def ended_among(self, ids: Sequence[str]) -> set[str]:
-        """Return which of the deliveries have ended already."""
-        if not ids:
-            return set()
+        """Return which of the deliveries have ended already. ``ids`` must not be empty."""
         scores: Any = self._client.zmscore(self._keys.ended, list(ids))
         return {each for each, score in zip(ids, scores, strict=True) if score is not None}
 
