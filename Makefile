@@ -84,7 +84,7 @@ fuzz: MINUTES ?= 1
 chaos: $(VENV)/dev servers  ## Faults of every part for MINUTES, from SEED; and planted bugs, which must be found
 	CHAOS_MINUTES=$(MINUTES) $(if $(SEED),CHAOS_SEED=$(SEED)) CHAOS_PLANTED=1 $(PYTEST) tests/chaos
 
-soak: $(VENV)/dev servers  ## A steady load for MINUTES: memory, keys and files stay bounded
+soak: $(VENV)/dev servers  ## A steady load for MINUTES: memory, keys and files stay bounded. Then a backlog
 	SOAK_MINUTES=$(MINUTES) $(PYTEST) -s tests/soak
 
 simulation: $(VENV)/dev servers  ## Lags by partition: a measured run beside its simulation, and the scenarios of docs/scaling.md

@@ -29,6 +29,9 @@ DISTANCE = 1_000
 BATCH = 500
 """Messages that are added in one round trip."""
 
+LOOK_SECONDS = 1.0
+"""Seconds between two rows of the table."""
+
 DEADLINE_SECONDS = 600.0
 
 BEHIND_SECONDS = 30.0
@@ -84,7 +87,7 @@ def test_the_history_follows_the_archive_while_all_roles_work_off_a_backlog() ->
         add(redis, backlog)
         began, folded, worst = time.monotonic(), 0, 0.0
         while folded < len(backlog) and (seconds := time.monotonic() - began) < DEADLINE_SECONDS:
-            time.sleep(1)
+            time.sleep(LOOK_SECONDS)
             folded, behind = observe(system, redis, table, seconds)
             worst = max(worst, behind)
     Console(width=100).print(table)
