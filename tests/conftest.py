@@ -94,6 +94,14 @@ def redis_url(valkey_url: str) -> str:
     return valkey_url
 
 
+@pytest.fixture(scope="module")
+def module_redis_url(valkey_url: str) -> str:
+    """URL of the Valkey of the session, after its data were deleted before the first test of the module."""
+    with connect(valkey_url) as client:
+        client.flushall()
+    return valkey_url
+
+
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[Redis]:
     """Client of the Valkey of the session, after its data were deleted."""

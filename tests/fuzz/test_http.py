@@ -107,13 +107,13 @@ class Service(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     log = tmp_path_factory.mktemp("fuzz") / "log"
     with ExitStack() as stack:
-        stack.enter_context(running_role("project", redis_url=valkey_url))
+        stack.enter_context(running_role("project", redis_url=module_redis_url))
         file, port = stack.enter_context(log.open("wb")), servers.free_port()
         arguments = ("serve", "--port", str(port))
-        process = stack.enter_context(running_role(*arguments, redis_url=valkey_url, log=file, api_processes=1))
+        process = stack.enter_context(running_role(*arguments, redis_url=module_redis_url, log=file, api_processes=1))
         client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
         wait_until(lambda: api_responds(client), "the API responds")
         client.get("/api/patterns/scan", headers=post(client, [detection("AAPL")]))

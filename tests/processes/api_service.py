@@ -34,10 +34,11 @@ def api(redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterat
     """Run ``tickview serve``. Yield a client of the API."""
     port = servers.free_port()
     with (
-        running_role("serve", "--port", str(port), redis_url=redis_url, log=log, **settings),
+        running_role("serve", "--port", str(port), redis_url=redis_url, log=log, **settings) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS, limits=LIMITS) as client,
     ):
-        wait_until(lambda: api_responds(client), "the API answers")
+        wait_until(lambda: process.poll() is not None or api_responds(client), "the API answers or ends")
+        assert process.poll() is None, "the API ended during its start"
         yield client
 
 

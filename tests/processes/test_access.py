@@ -133,10 +133,13 @@ def jwt_settings(keys: Path) -> dict[str, Any]:
 
 
 def test_unusable_keys_are_logged_once_at_start_and_do_not_prevent_authentication(
-    valkey_url: str, tmp_path: Path
+    module_redis_url: str, tmp_path: Path
 ) -> None:
     keys = provider.write_keys(tmp_path / "jwks.json")
-    with (tmp_path / "log").open("wb") as log, api(valkey_url, log, api_processes=2, **jwt_settings(keys)) as client:
+    with (
+        (tmp_path / "log").open("wb") as log,
+        api(module_redis_url, log, api_processes=2, **jwt_settings(keys)) as client,
+    ):
         for jwt, status in ((provider.sign_token(), 200), (provider.sign_token(kid="use"), 401)):
             assert client.get("/api/patterns/scan", headers=bearer(jwt)).status_code == status
     lines = [orjson.loads(line) for line in (tmp_path / "log").read_bytes().splitlines()]
@@ -144,10 +147,10 @@ def test_unusable_keys_are_logged_once_at_start_and_do_not_prevent_authenticatio
     assert ignored == [key.get("kid") for key in provider.foreign_jwks()]
 
 
-def test_a_file_of_only_unusable_keys_ends_the_start_with_one_line(valkey_url: str, tmp_path: Path) -> None:
+def test_a_file_of_only_unusable_keys_ends_the_start_with_one_line(module_redis_url: str, tmp_path: Path) -> None:
     keys = tmp_path / "jwks.json"
     keys.write_bytes(orjson.dumps({"keys": provider.foreign_jwks()}))
-    refused = tickview("serve", "--port", str(servers.free_port()), redis_url=valkey_url, **jwt_settings(keys))
+    refused = tickview("serve", "--port", str(servers.free_port()), redis_url=module_redis_url, **jwt_settings(keys))
     assert refused.returncode == 1
     [line] = refused.stderr.decode().splitlines()
     assert "TICKVIEW_JWT_JWKS_FILE" in line

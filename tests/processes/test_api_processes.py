@@ -22,8 +22,8 @@ def open_connections(port: int, stack: ExitStack) -> None:
         assert response.status == 200
 
 
-def test_connections_are_spread_and_wait_for_the_process_that_replaces_a_killed_one(valkey_url: str) -> None:
-    with api(valkey_url, api_processes=PROCESSES) as client, ExitStack() as stack:
+def test_connections_are_spread_and_wait_for_the_process_that_replaces_a_killed_one(module_redis_url: str) -> None:
+    with api(module_redis_url, api_processes=PROCESSES) as client, ExitStack() as stack:
         port = client.base_url.port
         assert port
         open_connections(port, stack)

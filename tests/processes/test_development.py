@@ -18,8 +18,8 @@ from tests.processes.roles import tickview
 
 
 @pytest.fixture(scope="module")
-def client(valkey_url: str) -> Iterator[httpx.Client]:
-    with api(valkey_url) as client:
+def client(module_redis_url: str) -> Iterator[httpx.Client]:
+    with api(module_redis_url) as client:
         yield client
 
 
@@ -84,11 +84,11 @@ def test_a_forwarded_request_is_not_local(client: httpx.Client, headers: dict[st
     assert closed.value.response.status_code == 403
 
 
-def test_a_trusted_proxy_names_the_client(valkey_url: str) -> None:
+def test_a_trusted_proxy_names_the_client(module_redis_url: str) -> None:
     def status(**headers: str) -> int:
         return client.get("/api/dead-letters", headers=headers).status_code
 
-    with api(valkey_url, trusted_proxies="127.0.0.1, 10.0.0.0/8", api_processes=1) as client:
+    with api(module_redis_url, trusted_proxies="127.0.0.1, 10.0.0.0/8", api_processes=1) as client:
         assert status() == 200
         assert status(**{"X-Forwarded-For": "127.0.0.1"}) == 200
         assert status(**{"X-Forwarded-For": "::1, 10.1.2.3"}) == 200
@@ -151,25 +151,25 @@ def test_the_head_of_a_stream_has_its_content_type(client: httpx.Client, path: s
 @pytest.mark.parametrize("host", ["0.0.0.0", "tickview.example"])  # noqa: S104
 @pytest.mark.parametrize("command", ["serve", "up"])
 def test_roles_refuse_other_addresses_without_authentication(
-    valkey_url: str, host: str, command: str, tmp_path: Path
+    module_redis_url: str, host: str, command: str, tmp_path: Path
 ) -> None:
     port, options = servers.free_port(), (("--data", str(tmp_path)) if command == "up" else ())
-    refused = tickview(command, "--port", str(port), *options, redis_url=valkey_url, host=host)
+    refused = tickview(command, "--port", str(port), *options, redis_url=module_redis_url, host=host)
     assert refused.returncode == 1
     [line] = refused.stderr.decode().splitlines()
     assert host in line
     assert "TICKVIEW_TOKENS_FILE" in line
 
 
-def test_the_token_command_creates_lists_and_revokes_tokens(valkey_url: str, tmp_path: Path) -> None:
+def test_the_token_command_creates_lists_and_revokes_tokens(module_redis_url: str, tmp_path: Path) -> None:
     def token(*arguments: str) -> Any:
-        result = tickview("token", *arguments, redis_url=valkey_url, tokens_file=tmp_path / "tokens.json")
+        result = tickview("token", *arguments, redis_url=module_redis_url, tokens_file=tmp_path / "tokens.json")
         return orjson.loads(result.stdout) if result.returncode == 0 else result.stderr.decode()
 
     created = token("create", "--subject", "anna", "--scope", "read", "--scope", "write", "--expires", "90d", "--json")
     plain = tickview(
         *("token", "create", "--subject", "bert", "--scope", "operate"),
-        redis_url=valkey_url,
+        redis_url=module_redis_url,
         tokens_file=tmp_path / "tokens.json",
     )
     listed = token("list", "--json")["tokens"]
@@ -183,5 +183,5 @@ def test_the_token_command_creates_lists_and_revokes_tokens(valkey_url: str, tmp
     assert "tickview token list" in token("revoke", created["id"])
     assert "read, write, produce, operate" in token("create", "--subject", "a", "--scope", "admin")
     assert "90d" in token("create", "--subject", "a", "--scope", "read", "--expires", "soon")
-    unset = tickview("token", "list", redis_url=valkey_url)
+    unset = tickview("token", "list", redis_url=module_redis_url)
     assert "TICKVIEW_TOKENS_FILE" in unset.stderr.decode()

@@ -24,8 +24,8 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def client(valkey_url: str) -> Iterator[httpx.Client]:
-    with api(valkey_url, api_processes=1) as client:
+def client(module_redis_url: str) -> Iterator[httpx.Client]:
+    with api(module_redis_url, api_processes=1) as client:
         yield client
 
 
@@ -74,7 +74,7 @@ def test_a_preflight_of_another_origin_is_not_echoed(client: httpx.Client) -> No
     assert "x-anything" not in str(response.headers)
 
 
-def test_a_client_above_the_rate_limit_gets_429_and_other_clients_do_not(valkey_url: str, tmp_path: Path) -> None:
+def test_a_client_above_the_rate_limit_gets_429_and_other_clients_do_not(module_redis_url: str, tmp_path: Path) -> None:
     tokens_file = tmp_path / "tokens.json"
     busy, other = (create_token(tokens_file, name, ["read"], None)[0] for name in ("anna", "bert"))
     # One request in a hundred seconds, and a burst of three requests.
@@ -89,7 +89,7 @@ def test_a_client_above_the_rate_limit_gets_429_and_other_clients_do_not(valkey_
     }
     port = servers.free_port()
     with (
-        running_role("serve", "--port", str(port), redis_url=valkey_url, **limits),
+        running_role("serve", "--port", str(port), redis_url=module_redis_url, **limits),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         # The limit does not count requests without a route.
@@ -186,7 +186,7 @@ def test_the_log_of_an_api_that_starts_without_servers_contains_no_secret(tmp_pa
     assert SECRET not in text
 
 
-def test_commands_print_no_control_characters_of_messages(client: httpx.Client, valkey_url: str) -> None:
+def test_commands_print_no_control_characters_of_messages(client: httpx.Client, module_redis_url: str) -> None:
     hostile = "\x1b]0;title\x07\x9b31m\u202e"
     unreadable = {"channel": hostile, "payload": f"{hostile} is no JSON"}
     [refused] = client.post("/api/events", json=[unreadable]).json()["refused"]
@@ -201,7 +201,7 @@ def test_commands_print_no_control_characters_of_messages(client: httpx.Client, 
         ("dead-letters", "retry", refused["dead_letter"]),
         ("dead-letters", "discard", hostile.encode()),
     ):
-        printed = tickview(*arguments, redis_url=valkey_url)
+        printed = tickview(*arguments, redis_url=module_redis_url)
         output = (printed.stdout + printed.stderr).decode()
         assert "title" in output or "refused" in output, arguments
         assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(output), arguments

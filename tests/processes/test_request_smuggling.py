@@ -36,15 +36,15 @@ CHUNK = b"%x\r\n%b\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)
 
 
 @pytest.fixture(scope="module")
-def client(valkey_url: str) -> Iterator[httpx.Client]:
-    with api(valkey_url, api_processes=1) as client:
+def client(module_redis_url: str) -> Iterator[httpx.Client]:
+    with api(module_redis_url, api_processes=1) as client:
         yield client
 
 
 @pytest.fixture
-def log(valkey_url: str) -> Iterator[Redis]:
+def log(module_redis_url: str) -> Iterator[Redis]:
     """Client of the server of the API, whose market log is empty."""
-    with connect(valkey_url) as redis:
+    with connect(module_redis_url) as redis:
         redis.flushall()
         yield redis
 
