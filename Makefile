@@ -5,7 +5,8 @@ VENV ?= .venv
 WORKERS ?= 4
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+# uv installs the environment in a tenth of the time of pip.
+INSTALL := $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --constraint constraints.txt
 
 # The tests start hundreds of processes. Without compiled modules, each of them would compile TickView again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -119,15 +120,16 @@ servers:  ## Redis 7.0 beside the embedded Valkey 9, and jq for the runbooks; Pg
 
 $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt uv
 	@touch $@
 
 $(VENV)/run: $(VENV)/python setup.cfg constraints.txt
-	$(INSTALL) --editable '.[embedded,demo,parquet,socketio]'
+	$(INSTALL) --compile-bytecode --editable '.[embedded,demo,parquet,socketio]'
 	@touch $@
 
-# pip would compile 9,600 modules, of which the tests import a third. Python compiles what it imports.
+# Nothing is compiled here: the tests import a third of the 9,600 modules, and Python compiles what it imports.
 $(VENV)/dev: $(VENV)/python setup.cfg constraints.txt
-	$(INSTALL) --no-compile --editable '.[embedded,demo,parquet,dev]'
+	$(INSTALL) --editable '.[embedded,demo,parquet,dev]'
 	@touch $@
 
 # One process compiles what all tests import. Without it, each worker would do so at the same time.
