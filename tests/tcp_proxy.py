@@ -7,9 +7,6 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
-POLL_SECONDS = 0.05
-"""Seconds between two checks whether the proxy should end."""
-
 KEPT_BYTES = 10_000
 """Number of bytes that are kept of each connection, for ``mute``."""
 
@@ -44,6 +41,7 @@ class TcpProxy:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         for connection in self._connections:
+            connection.end()
             connection.thread.join()
         self._listener.close()
 
@@ -57,7 +55,7 @@ class TcpProxy:
     def drop(self) -> int:
         """Close all open connections. Return their number."""
         for connection in (open_connections := self._open_connections()):
-            connection.ended = True
+            connection.end()
         return len(open_connections)
 
     def half_close(self) -> int:
@@ -83,7 +81,6 @@ class _Connection:
 
     def __init__(self, client: socket.socket, proxy: TcpProxy) -> None:
         self.muted = False
-        self.ended = False
         self.sent = b""
         self._client = client
         self._proxy = proxy
@@ -93,6 +90,11 @@ class _Connection:
     @property
     def is_open(self) -> bool:
         return self.thread.is_alive()
+
+    def end(self) -> None:
+        """Close the connection. The thread wakes up, because the client's socket has no more data."""
+        with suppress(OSError):  # the connection is closed already
+            self._client.shutdown(socket.SHUT_RDWR)
 
     def half_close(self) -> None:
         """End the replies: the client reads the end of the connection, and the server does not."""
@@ -106,8 +108,8 @@ class _Connection:
             self._client.close()
             return
         with self._client, server:
-            while not (self._proxy.ending.is_set() or self.ended):
-                readable, _, _ = select.select([self._client, server], [], [], POLL_SECONDS)
+            while True:
+                readable, _, _ = select.select([self._client, server], [], [])
                 for source in readable:
                     try:
                         data = source.recv(1_000_000)
@@ -116,7 +118,8 @@ class _Connection:
                         if source is self._client:
                             self.sent += data[: max(0, KEPT_BYTES - len(self.sent))]
                             self.muted |= self._proxy.muting is not None and self._proxy.muting in data
-                        self._proxy.ending.wait(self._proxy.delay)
+                        if self._proxy.delay:
+                            self._proxy.ending.wait(self._proxy.delay)
                         if not self.muted:
                             (server if source is self._client else self._client).sendall(data)
                     except ConnectionError:

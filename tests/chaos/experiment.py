@@ -18,6 +18,7 @@ from tests.chaos.sampling import sampling
 from tests.chaos.sent import Sent
 from tests.chaos.single_server import single_server
 from tests.chaos.system import StartServers, System, running_system, suspended
+from tests.plain_http import PLAIN_HTTP
 from tests.threads import running_threads
 
 STALL_SECONDS = 13.0
@@ -51,7 +52,7 @@ def run_experiment(
     before_losses = seconds if bug else seconds * 2 / 3
     with (
         running_system(bug, start_servers, chance) as system,
-        httpx.Client(base_url=system.api_url, timeout=20) as client,
+        httpx.Client(base_url=system.api_url, timeout=20, verify=PLAIN_HTTP) as client,
         system.redis.client() as redis,
         producers(system.api_url, system.redis, seed, sent) as senders,
     ):
@@ -62,7 +63,7 @@ def run_experiment(
         faults: list[str] = []
         try:
             with (
-                httpx.Client(base_url=system.api_url, timeout=5) as sampled_api,
+                httpx.Client(base_url=system.api_url, timeout=5, verify=PLAIN_HTTP) as sampled_api,
                 system.redis.client(socket_timeout=2) as sampled_redis,
                 sampling(partial(oracle.take_sample, sampled_api)) as samples,
                 sampling(partial(take_progress, sampled_redis, system.postgres_dsn)) as progress,

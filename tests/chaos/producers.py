@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from tests.chaos.redis_servers import SERVER_ERRORS, RedisServers
 from tests.chaos.sent import Attempt, Sent
+from tests.plain_http import PLAIN_HTTP
 
 CHANNEL = "tickstock.events.patterns"
 STREAM = "tickstock.ingest"
@@ -142,7 +143,7 @@ class Publisher(Producer):
 def producers(api_url: str, servers: RedisServers, seed: int, sent: Sent) -> Iterator[list[Producer]]:
     """Yield a producer for each way in. They note their messages in ``sent``."""
     with (
-        httpx.Client(base_url=api_url, timeout=15) as http,
+        httpx.Client(base_url=api_url, timeout=15, verify=PLAIN_HTTP) as http,
         servers.client(socket_timeout=5, retry=Retry(NoBackoff(), 0)) as redis,
     ):
         yield [

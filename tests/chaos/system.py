@@ -17,6 +17,7 @@ from infra.processes.python import module_command
 from tests import servers
 from tests.chaos.redis_servers import Fault, RedisServers
 from tests.chaos.single_server import single_server
+from tests.plain_http import PLAIN_HTTP
 
 ROLES = ("record", "project", "archive", "serve")
 
@@ -204,7 +205,7 @@ def _wait_for_health(url: str, condition: Callable[[dict[str, Any]], bool]) -> N
     health: dict[str, Any] = {}
     while time.monotonic() < deadline:
         with suppress(httpx.TransportError):
-            health = httpx.get(f"{url}/api/health", timeout=5).json()
+            health = httpx.get(f"{url}/api/health", timeout=5, verify=PLAIN_HTTP).json()
             if condition(health):
                 return
         time.sleep(0.1)

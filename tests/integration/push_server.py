@@ -35,6 +35,7 @@ from readapi.push.resources import push_routes
 from readapi.push.subscription_renewal import FilterSources
 from tests.catalogue import CatalogueFixture, symbol_row
 from tests.pattern_queries import pattern_row
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import wait_until
 from tests.push import BUILD, commit_of
 
@@ -202,7 +203,7 @@ class PushServer:
     ) -> Iterator[Iterator[dict[str, Any]]]:
         """Open a stream of server-sent events. Yield an iterator of their messages."""
         url = f"http://127.0.0.1:{self.port}{path}{query}"
-        with httpx.stream("GET", url, headers=headers, timeout=20) as response:
+        with httpx.stream("GET", url, headers=headers, timeout=20, verify=PLAIN_HTTP) as response:
             assert response.status_code == 200
             assert response.headers["content-type"] == "text/event-stream"
             yield parse_events(response.iter_lines())

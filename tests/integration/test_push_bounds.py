@@ -12,6 +12,7 @@ from readapi.ports.commits import CommitId
 from readapi.push.connections import PushBounds
 from readapi.push.subscribers import MAX_UNSENT_BYTES, OVERLOADED
 from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server, symbols_in
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import wait_until
 
 PADDING = "x" * 50_000
@@ -103,7 +104,7 @@ def test_a_user_has_a_bounded_number_of_connections() -> None:
         with server.websocket("/ws/patterns", additional_headers=anna), server.event_stream(**anna) as events:
             assert next(events)["type"] == "ready"
             wait_until(lambda: server.metric("connections", transport="websocket") == 1, "the WebSocket is open")
-            refused = httpx.get(url, headers=anna)
+            refused = httpx.get(url, headers=anna, verify=PLAIN_HTTP)
             assert (refused.status_code, refused.headers["Retry-After"]) == (429, "15")
             assert refused.json()["type"] == "urn:tickview:problem:too-many-connections"
             assert "TICKVIEW_PUSH_CONNECTIONS" in refused.json()["detail"]

@@ -20,6 +20,7 @@ from tests.integration.push_server import (
     running_push_server,
     symbols_in,
 )
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import wait_until
 
 WATCHLIST, OTHER, PRESET = "a" * 32, "b" * 32, "c" * 32
@@ -219,7 +220,9 @@ def test_lists_of_another_user_and_unknown_lists_are_refused_alike(
     server: PushServer, query: str, user: str, field: str
 ) -> None:
     headers = {"X-User-ID": user}
-    response = httpx.get(f"http://127.0.0.1:{server.port}/api/patterns/stream?{query}", headers=headers)
+    response = httpx.get(
+        f"http://127.0.0.1:{server.port}/api/patterns/stream?{query}", headers=headers, verify=PLAIN_HTTP
+    )
     assert response.status_code == 400
     assert [error["field"] for error in response.json()["errors"]] == [field]
     with pytest.raises(InvalidStatus) as refused, server.websocket(f"/ws?{query}", additional_headers=headers):

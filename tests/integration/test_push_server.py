@@ -13,6 +13,7 @@ from websockets.sync.client import ClientConnection
 
 from readapi.push.subscribers import CODE_TOO_SLOW, TOO_SLOW
 from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server, symbols_in
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import wait_until
 from tests.push import PushClient, commit_of
 
@@ -214,8 +215,8 @@ def test_a_websocket_with_invalid_parameters_is_refused_before_the_handshake(
 
 def test_an_event_stream_with_invalid_parameters_is_refused(server: PushServer) -> None:
     url = f"http://127.0.0.1:{server.port}/api/patterns/stream"
-    assert httpx.get(url, params={"rsi_range": "abc"}).json()["errors"][0]["field"] == "rsi_range"
-    response = httpx.get(url, headers={"Last-Event-ID": "7"})
+    assert httpx.get(url, params={"rsi_range": "abc"}, verify=PLAIN_HTTP).json()["errors"][0]["field"] == "rsi_range"
+    response = httpx.get(url, headers={"Last-Event-ID": "7"}, verify=PLAIN_HTTP)
     assert response.status_code == 400
     assert response.json()["errors"][0]["field"] == "Last-Event-ID"
 

@@ -17,6 +17,7 @@ from projections.registry import READ_MODELS
 from projections.symbols import SymbolRow
 from readapi.ports.commits import CommitId
 from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server
+from tests.plain_http import PLAIN_HTTP
 from tests.push import BUILD, commit_of
 
 
@@ -172,6 +173,6 @@ def refusal(server: PushServer, query: str) -> dict[str, Any]:
     """Return the problem with which both transports refuse the query parameters."""
     with pytest.raises(InvalidStatus) as refused, server.websocket(f"/ws?{query}"):
         pass
-    problem: dict[str, Any] = httpx.get(f"http://127.0.0.1:{server.port}/api/stream?{query}").json()
+    problem: dict[str, Any] = httpx.get(f"http://127.0.0.1:{server.port}/api/stream?{query}", verify=PLAIN_HTTP).json()
     assert orjson.loads(bytes(refused.value.response.body or b"")) == problem
     return problem

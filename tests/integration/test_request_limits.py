@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 from infra.web_server.request_limits import HEAD_BYTES
 from readapi.http.client_stream import find_socket_stream
 from tests.integration.push_server import PushServer, detection_commit, receive, running_push_server
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import wait_until
 
 UNFINISHED_HEAD = b"GET /api/patterns/stream HTTP/1.1\r\nhost: localhost\r\nx-more: "
@@ -267,9 +268,10 @@ def test_a_trailer_does_not_become_a_header(server: PushServer) -> None:
 
 def test_long_headers_within_the_limit_are_accepted(server: PushServer) -> None:
     url = f"http://127.0.0.1:{server.port}/nothing"
-    assert httpx.get(url, headers={"Authorization": "Bearer " + "a" * 8_000, "X-More": "b" * 20_000}).status_code == 404
+    headers = {"Authorization": "Bearer " + "a" * 8_000, "X-More": "b" * 20_000}
+    assert httpx.get(url, headers=headers, verify=PLAIN_HTTP).status_code == 404
     # A large body in the same packet does not count as part of the head.
-    assert httpx.post(url, content=b"c" * 100_000).status_code == 404
+    assert httpx.post(url, content=b"c" * 100_000, verify=PLAIN_HTTP).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -350,5 +352,5 @@ def test_a_response_to_a_client_that_left_a_websocket_is_no_failure(
         connection.sendall(b"GET /late HTTP/1.1\r\nhost: localhost\r\n\r\n" + upgrade)
         assert b"101" in connection.recv(65_536)
     for _ in range(3):
-        httpx.get(f"http://127.0.0.1:{server.port}/body")
+        httpx.get(f"http://127.0.0.1:{server.port}/body", verify=PLAIN_HTTP)
     assert not [record for record in caplog.records if record.name == "uvicorn.error"]

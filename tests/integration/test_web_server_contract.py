@@ -34,6 +34,7 @@ from infra.web_server.gunicorn import IDLE_SECONDS, KILL_SECONDS, LISTENERS, Api
 from infra.web_server.request_limits import HEAD_BYTES, LimitedHttpProtocol
 from infra.web_server.uvicorn import HttpStream, WebSocketStream
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import stop, wait_until
 
 LIBRARIES = ("gunicorn", "uvicorn", "uvicorn-worker", "httptools", "websockets")
@@ -286,7 +287,7 @@ class ServerProcess:
 
     def answers(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/", timeout=30).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.port}/", timeout=30, verify=PLAIN_HTTP).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -316,7 +317,7 @@ def server() -> Iterator[ServerProcess]:
 
 
 def test_the_server_provides_streams_and_enforces_limits(server: ServerProcess) -> None:
-    assert httpx.get(f"http://127.0.0.1:{server.port}/").text == "HttpStream"
+    assert httpx.get(f"http://127.0.0.1:{server.port}/", verify=PLAIN_HTTP).text == "HttpStream"
     with connect(f"ws://127.0.0.1:{server.port}/", compression=None) as websocket:
         assert websocket.recv(timeout=30) == "WebSocketStream"
     assert server.status_of(b"nonsense\r\n\r\n") == 400

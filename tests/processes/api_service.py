@@ -10,6 +10,7 @@ import httpx
 import psutil
 
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import running_role, wait_until
 
 TIMEOUT_SECONDS = 30.0
@@ -35,7 +36,9 @@ def api(redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterat
     port = servers.free_port()
     with (
         running_role("serve", "--port", str(port), redis_url=redis_url, log=log, **settings) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS, limits=LIMITS) as client,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS, limits=LIMITS, verify=PLAIN_HTTP
+        ) as client,
     ):
         wait_until(lambda: process.poll() is not None or api_responds(client), "the API answers or ends")
         assert process.poll() is None, "the API ended during its start"

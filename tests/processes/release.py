@@ -25,6 +25,7 @@ from projections.patterns import ActivePatterns, Handled, PatternRow
 from projections.registry import READ_MODELS
 from projections.versions import Build
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import LIMITS, TIMEOUT_SECONDS, api_responds
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.roles import environment_of, run_to_end, stop, wait_until
@@ -115,7 +116,9 @@ def api_of(release: str, *, redis_url: str, **settings: Any) -> Iterator[httpx.C
         command_main, (release, "serve", "--port", str(port)), environment_of(redis_url, settings), {}
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS, limits=LIMITS) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_SECONDS, limits=LIMITS, verify=PLAIN_HTTP
+        ) as client:
             wait_until(lambda: api_responds(client), "the API answers")
             yield client
     finally:

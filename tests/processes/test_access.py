@@ -15,6 +15,7 @@ from infra.access.tokens import create_token, revoke_token
 from readapi.http.identities import SCOPES, Scope
 from tests import identity_provider as provider
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api, detection, service
 from tests.processes.push_clients import TIMEOUT_SECONDS, receive, receive_until_closed, websocket
 from tests.processes.roles import running_role, tickview, wait_until
@@ -195,7 +196,7 @@ def test_health_shows_the_status_to_everybody_and_the_components_to_readers(guar
 def statuses(guarded: GuardedService, token: str) -> set[int]:
     """Return the status codes of 20 connections, because each process reads the file of tokens for itself."""
     url = guarded.client.base_url.copy_with(path="/api/backtests")
-    return {httpx.get(url, headers=bearer(token), timeout=30).status_code for _ in range(20)}
+    return {httpx.get(url, headers=bearer(token), timeout=30, verify=PLAIN_HTTP).status_code for _ in range(20)}
 
 
 def test_tokens_are_created_and_revoked_without_a_restart(guarded: GuardedService) -> None:

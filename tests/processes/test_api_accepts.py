@@ -9,6 +9,7 @@ import httpx
 import psutil
 
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.gunicorn_servers import serve_loop_turns
 from tests.processes.roles import stop, wait_until
@@ -30,7 +31,7 @@ def test_connections_that_arrive_together_are_accepted_within_a_few_loop_turns()
     port = servers.free_port()
     process = ForkedProcess(serve_loop_turns, [str(port)], os.environ, {})
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP) as client:
 
             def responds() -> bool:
                 try:

@@ -11,6 +11,7 @@ import pytest
 
 from infra.access.tokens import create_token
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import detection, post, service
 from tests.processes.archiving_service import wait_until_archived
 from tests.processes.roles import running_role, wait_until
@@ -40,7 +41,9 @@ def audited(postgres_18_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> I
         client = stack.enter_context(service(redis_url, **settings, wait_seconds=30))
         client.headers["Authorization"] = f"Bearer {operator}"
         headers = {"Authorization": f"Bearer {anna}"}
-        user = stack.enter_context(httpx.Client(base_url=client.base_url, headers=headers, timeout=30))
+        user = stack.enter_context(
+            httpx.Client(base_url=client.base_url, headers=headers, timeout=30, verify=PLAIN_HTTP)
+        )
         assert client.post("/api/events", json=[detection("AUDITED"), detection("OTHER")]).status_code == 201
         wait_until_archived(client)
         yield AuditedService(client, user, dsn)

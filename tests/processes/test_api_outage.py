@@ -12,6 +12,7 @@ from infra.read_models.versions import change_versions
 from infra.redis.connections import connect
 from projections.ports import Segment
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api, api_responds, detection, post, service
 from tests.processes.release import FIRST_BUILD, PRESENT_VERSION
 from tests.processes.roles import start, stop, tickview, wait_until
@@ -58,7 +59,7 @@ def test_a_killed_api_process_is_replaced(redis_url: str) -> None:
     port = servers.free_port()
     process = start("serve", "--port", str(port), redis_url=redis_url, api_processes=1)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=PLAIN_HTTP) as client:
             wait_until(lambda: api_responds(client), "the API responds")
             [killed] = psutil.Process(process.pid).children()
             killed.kill()

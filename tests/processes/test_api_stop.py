@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from infra.recording.counters import COUNTS_KEY
 from infra.web_server.gunicorn import KILL_SECONDS
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api_responds, detection, post
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.gunicorn_servers import serve_and_signal_at_fork
@@ -37,7 +38,7 @@ def test_a_signal_closes_connections_and_ends_the_api_with_code_0(
     with (tmp_path / "log").open("wb") as log:
         process = start("serve", "--port", str(port), redis_url=redis_url, log=log, own_group=True)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP) as client:
             wait_until(lambda: api_responds(client), "the API responds")
             post(client, [detection("LAST")])
             with (
@@ -74,7 +75,7 @@ def test_counts_that_are_being_written_at_the_stop_are_stored(redis_url: str, re
     port = servers.free_port()
     process = start("serve", "--port", str(port), redis_url=redis_url, api_processes=1)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP) as client:
             wait_until(lambda: api_responds(client), "the API responds")
             post(client, [detection("LAST")])
             redis.client_pause(1_500, all=False)

@@ -16,6 +16,7 @@ import pytest
 import readapi
 from infra.processes.errors import StartupError
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes import hosts
 from tests.processes.api_service import detection, post, scan_source
 from tests.processes.push_clients import receive, websocket
@@ -57,7 +58,7 @@ def hosted(name: str, redis_url: str, *options: str, **settings: Any) -> Iterato
         server = ["gunicorn", f"{application}()", "--bind", f"127.0.0.1:{port}", "--preload", "--no-control-socket"]
     process = subprocess.Popen([sys.executable, "-m", *server, *options], env=environment)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}{HOSTS[name]}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}{HOSTS[name]}", timeout=60, verify=PLAIN_HTTP) as client:
             wait_until(lambda: host_responds(client), "the application responds")
             yield client
     finally:

@@ -20,6 +20,7 @@ import pytest
 
 from domain.events import PatternDetected
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api_responds, detection, post
 from tests.processes.archiving_service import wait_until_archived
 from tests.processes.installation import CHECKOUT, OFFLINE, PACKAGES
@@ -82,7 +83,7 @@ def running(role: str, variables: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def client_of(port: int) -> Iterator[httpx.Client]:
     """Wait for the API at a port, and yield its client."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP) as client:
         wait_until(lambda: api_responds(client), "the API answers")
         yield client
 

@@ -15,6 +15,7 @@ from readapi.http.identities import SCOPES
 from readapi.operations.events import MAX_BODY_BYTES
 from tests import identity_provider as provider
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api, api_responds, detection
 from tests.processes.roles import running_role, tickview, wait_until
 
@@ -90,7 +91,7 @@ def test_a_client_above_the_rate_limit_gets_429_and_other_clients_do_not(module_
     port = servers.free_port()
     with (
         running_role("serve", "--port", str(port), redis_url=module_redis_url, **limits),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP) as client,
     ):
         # The limit does not count requests without a route.
         wait_until(lambda: _responds(client), "the API responds")
@@ -146,7 +147,7 @@ def test_no_log_contains_a_secret(tmp_path: Path, postgres_18_dsn: str) -> None:
         for role, log in logs.items():
             arguments = ("--port", str(port)) if role == "serve" else ()
             stack.enter_context(running_role(role, *arguments, log=stack.enter_context(log.open("wb")), **settings))
-        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP))
         wait_until(lambda: api_responds(client), "the API responds")
         bearer = {"Authorization": f"Bearer {token}"}
         partly_refused = client.post("/api/events", json=[detection("LOGGED"), {"nonsense": 1}], headers=bearer)

@@ -17,6 +17,7 @@ from redis import Redis
 from infra.redis.connections import connect
 from projections.activity import Activity
 from tests import servers
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.installation import OFFLINE, build_wheel, new_environment
 from tests.processes.plugin_installation import Installation, commands_of, files_of_the_page, run_commands
 from tests.processes.push_clients import receive, receive_changes, websocket
@@ -84,7 +85,7 @@ def service(installation: Installation, postgres_18_dsn: str) -> Iterator[Servic
         for role in ROLES:
             stack.enter_context(installed.running(role))
         redis = stack.enter_context(connect(url))
-        api = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+        api = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP))
         wait_until(lambda: redis.pubsub_numsub(CHANNEL)[0][1], "the recorder listens to the channel of the plug-in")
         wait_until(lambda: redis.exists("tickview:{halts}:versions"), "a worker has begun the read model")
         wait_until(lambda: responds(api), "the API answers")

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import httpx
 
 from tests.clusters import STEADY, redis_cluster
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import LIMITS, TIMEOUT_SECONDS, api, detection, post, read_model_state
 from tests.processes.release import (
     FIRST_BUILD,
@@ -128,7 +129,9 @@ class Load:
 
             @cache
             def client(url: httpx.URL) -> httpx.Client:
-                return stack.enter_context(httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, limits=LIMITS))
+                return stack.enter_context(
+                    httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, limits=LIMITS, verify=PLAIN_HTTP)
+                )
 
             @contextmanager
             def client_of(number: int) -> Iterator[httpx.Client]:

@@ -14,6 +14,8 @@ from redis import Redis
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.plain_http import PLAIN_HTTP
+
 CHANNEL = "tickstock.events.patterns"
 STREAM = "tickstock.ingest"
 
@@ -80,7 +82,7 @@ class Scanner:
 
 
 def _scan(api_url: str, stop: Any, scans: Any, slowest: Any) -> None:
-    with httpx.Client(base_url=api_url, timeout=30) as client:
+    with httpx.Client(base_url=api_url, timeout=30, verify=PLAIN_HTTP) as client:
         while not stop.wait(SCAN_SECONDS):
             began = time.monotonic()
             parameters = {"confidence_min": scans.value % 100 / 100, "per_page": 50}
@@ -122,7 +124,7 @@ class Load:
             self._stop.wait(max(0.0, seconds - (time.monotonic() - began)))
 
     def _post(self) -> None:
-        with httpx.Client(base_url=self._api_url, timeout=30) as client:
+        with httpx.Client(base_url=self._api_url, timeout=30, verify=PLAIN_HTTP) as client:
 
             def post() -> None:
                 messages = self._messages("http")

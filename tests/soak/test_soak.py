@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.chaos.system import ROLES, System, running_system
+from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import wait_until
 from tests.soak.lags import past_lag
 from tests.soak.load import LIFE_SECONDS, STREAM, Load
@@ -108,7 +109,7 @@ def test_nothing_grows_without_a_bound() -> None:
     with (
         running_system(**SETTINGS) as system,
         Redis.from_url(system.redis.roles_url) as redis,
-        httpx.Client(base_url=system.api_url, timeout=30) as client,
+        httpx.Client(base_url=system.api_url, timeout=30, verify=PLAIN_HTTP) as client,
     ):
         load, began, figures = Load(system.api_url, system.redis.roles_url, RATE), time.monotonic(), list[Figures]()
         with load.running():
