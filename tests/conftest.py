@@ -30,6 +30,9 @@ UNTRACED = [
 ]
 """Folders and files of the tests of which the coverage would see little but the tests themselves."""
 
+OLDER_SERVERS = ("redis_7_0", "Redis70", "postgres_15")
+"""Parts of the ids of tests that run on an older server. The same tests run on a newer server, too."""
+
 FIRST_WORKER = "gw0"
 """The name that pytest-xdist gives to the first of its processes."""
 
@@ -63,11 +66,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     """Exclude tests from the coverage that would only take longer.
 
     Property tests run the same branches hundreds of times. Process tests run TickView in processes of its own, which
-    the coverage does not see. The tracer makes all code slower, that of the tests and of the libraries included.
+    the coverage does not see. A test that runs on two servers takes the same branches twice. The tracer makes all code
+    slower, that of the tests and of the libraries included.
     """
     # The marker no_cover of pytest-cov has no effect in the processes of pytest-xdist.
     is_property = is_hypothesis_test(getattr(item, "function", None))
-    is_excluded = is_property or any(item.path.is_relative_to(path) for path in UNTRACED)
+    is_repeated = any(server in item.nodeid for server in OLDER_SERVERS)
+    is_excluded = is_property or is_repeated or any(item.path.is_relative_to(path) for path in UNTRACED)
     with untraced() if is_excluded else nullcontext():
         return (yield)
 
