@@ -58,6 +58,26 @@ class CommitOutcome(Enum):
     """The fence refused the commit: another owner has the lease."""
 
 
+class RowsTooLargeError(TickViewError):
+    """The rows that a batch may change are too large to be loaded together."""
+
+
+class PendingLoad(Protocol):
+    """A load that has been requested from the store. ``result`` must be called exactly once."""
+
+    def wait(self) -> None:
+        """Receive the stored state without decoding it. ``result`` then does not wait."""
+        ...
+
+    def result(self) -> LoadedState:
+        """Wait for the stored state.
+
+        Raises:
+            RowsTooLargeError: The rows are too large.
+        """
+        ...
+
+
 class PendingCommit(Protocol):
     """A commit that has been sent to the store. ``result`` must be called exactly once."""
 
@@ -66,22 +86,18 @@ class PendingCommit(Protocol):
         ...
 
 
-class RowsTooLargeError(TickViewError):
-    """The rows that a batch may change are too large to be loaded together."""
-
-
 class ReadModelStore(Protocol):
     """A store of read models. Every commit is all or nothing."""
 
-    def load(
+    def begin_load(
         self,
         projection: Projection[Any, Any],
         segment: Segment,
         keys: set[str],
         groups: set[str],
         parkable: set[str],
-    ) -> LoadedState:
-        """Load the stored state that a fold requires.
+    ) -> PendingLoad:
+        """Request the stored state that a fold requires. The caller can work until it needs the state.
 
         Args:
             projection: The projection of the segment.
@@ -89,9 +105,6 @@ class ReadModelStore(Protocol):
             keys: Keys of rows to load.
             groups: Groups whose members and rows to load.
             parkable: Keys that may be parked. The result names the parked keys among them.
-
-        Raises:
-            RowsTooLargeError: The rows are too large.
         """
         ...
 

@@ -130,7 +130,7 @@ class DurableCall(PendingCall):
     """
 
     def __init__(self, client: RedisClient, words: Sequence[functions.Argument], wait: tuple[str | int, ...]) -> None:
-        super().__init__(client, words, following=wait)
+        super().__init__(client, words, *([wait] if wait else []))
         self._wait = wait
 
     def result(self) -> Any:

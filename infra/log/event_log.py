@@ -22,6 +22,7 @@ from infra.log.maintenance import open_without_archive
 from infra.redis import functions
 from infra.redis.cluster import run_on_key_node
 from infra.redis.connections import RedisClient
+from infra.redis.sent_commands import SentCommands
 
 MAX_BLOCK_SECONDS = 2.0
 """Highest number of seconds per blocking read. It is shorter than the time-out of a connection, so that a connection
@@ -176,6 +177,16 @@ class EventLog(LogHandle):
             if entries or time.monotonic() >= deadline:
                 return entries
 
+    def begin_read(self, after: int, limit: int) -> "PendingRead":
+        """Request a batch of the events with positions > ``after``, and return without waiting.
+
+        The parameters and the result are those of ``wait`` without a timeout.
+        """
+        if after < self._last_large_position():
+            return PendingRead(self, after, limit, None)
+        words: list[functions.Argument] = ["XRANGE", self.keys.log, entry_id(after + 1), "+", "COUNT", limit]
+        return PendingRead(self, after, limit, SentCommands(self.client, self.keys.log, [words]))
+
     def _last_large_position(self) -> int:
         """Return the last position known to hold a large event. Batches before it are bounded by the server.
 
@@ -251,3 +262,34 @@ class EventLog(LogHandle):
         versions = StreamRange(stream, lowest, last_archived, desc, limit)
         entries = read_archived_stream(self._archive, self.name, versions)
         return entries, not entries or (desc and len(entries) < limit)
+
+
+class PendingRead:
+    """A read of a batch of events that is under way.
+
+    Args:
+        log: The log.
+        after: The last position that the caller has read.
+        limit: The highest number of events to return.
+        sent: The command that was sent. None: the server must bound the bytes of the batch, when the result is needed.
+    """
+
+    def __init__(self, log: EventLog, after: int, limit: int, sent: SentCommands | None) -> None:
+        self._log = log
+        self._after = after
+        self._limit = limit
+        self._sent = sent
+        self._received: list[Any] | None = None
+
+    def wait(self) -> None:
+        """Receive the events without decoding them."""
+        self._received = self._sent.receive() if self._sent else None
+
+    def result(self) -> list[LogEntry]:
+        """Return the events that ``wait`` has received. The errors are those of ``EventLog.wait``."""
+        replies = self._received
+        if replies is not None and not isinstance(replies[0], Exception):
+            entries = parse_entries((identity, pair_fields(fields)) for identity, fields in replies[0])
+            if not entries or entries[0].position == self._after + 1:
+                return entries
+        return self._log.wait(self._after, self._limit, timeout=0)

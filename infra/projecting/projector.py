@@ -16,14 +16,23 @@ from domain.log import LogEntry
 from domain.streams import USERS_LOG
 from infra.log.bounds import is_full
 from infra.log.event_log import EventLog
+from infra.projecting.batches import DecodedBatch, FoldedBatch, LoadedBatch, ReceivedBatch
 from infra.projecting.rate_meter import RateMeter
 from infra.redis.server_errors import find_server_error
 from infra.user_keys.key_store import UserKeys
 from projections.base import Projection
 from projections.decoding import DecodedEntry, decode_entries, decode_parked_entries, describe_error, required_keys
-from projections.fold import FoldResult, LoadedState, Parked, fold, fold_parked, overlay, park_stream
-from projections.mutations import Mutations, derive
-from projections.ports import CommitOutcome, Lease, PendingCommit, Progress, ReadModelStore, RowsTooLargeError
+from projections.fold import FoldResult, Parked, fold, fold_parked, overlay, park_stream
+from projections.mutations import derive
+from projections.ports import (
+    CommitOutcome,
+    Lease,
+    PendingCommit,
+    PendingLoad,
+    Progress,
+    ReadModelStore,
+    RowsTooLargeError,
+)
 
 logger = structlog.get_logger()
 
@@ -48,46 +57,15 @@ class Step(NamedTuple):
     """Whether the batch ended because of its size, so that the log may have further entries."""
 
 
-class DecodedBatch(NamedTuple):
-    """Entries of the log, and those that the projection handles, decoded."""
-
-    entries: list[LogEntry]
-    decoded: list[DecodedEntry]
-
-    def first(self, number: int) -> "DecodedBatch":
-        """Return the batch of the first ``number`` entries."""
-        entries = self.entries[:number]
-        return DecodedBatch(entries, [each for each in self.decoded if each.entry.position <= entries[-1].position])
-
-
-class LoadedBatch(NamedTuple):
-    """Entries of the log, decoded, with the rows that they may change."""
-
-    entries: list[LogEntry]
-    decoded: list[DecodedEntry]
-    loaded: LoadedState
-    is_cut: bool
-    """Whether the log has further entries, because the rows of all that were read are too large for one batch."""
-
-
-class FoldedBatch(NamedTuple):
-    """A batch that can be committed if the segment's checkpoint is ``after``."""
-
-    after: int
-    entries: list[LogEntry]
-    folded: FoldResult
-    mutations: Mutations
-    is_cut: bool
-
-
 class Projector:
     """Folds the new entries of a log into a segment, each exactly once.
 
     While the segment is behind the log, the projector folds the next batch and decodes the batch behind it during the
-    commit of the current batch. It reads only before the commit, which occupies the server. Only the holder of the
-    lease changes the segment. The rows for the next batch are therefore the rows that were loaded before the commit,
-    with the changes of the current batch on top. The next batch is used only if the commit succeeded. Its own commit
-    checks the fence and the checkpoint like every other commit.
+    commit of the current batch. The commit occupies the server. The rows of the next batch and the entries behind it
+    are therefore received before the commit is sent, and decoded afterwards. Only the holder of the lease changes the
+    segment. The rows of the next batch are therefore the rows that were loaded before the commit, with the changes of
+    the current batch on top. The next batch is used only if the commit succeeded. Its own commit checks the fence and
+    the checkpoint like every other commit.
 
     Args:
         projection: The projection that folds the events.
@@ -105,6 +83,7 @@ class Projector:
         self._rate = RateMeter()
         self._ahead: FoldedBatch | None = None
         self._following: DecodedBatch | None = None
+        """The batch behind ``_ahead``."""
 
     def step(self, batch_size: int, timeout: float, *, reads_ahead: bool = True) -> Step:
         """Fold and commit the next batch. The checkpoint moves past every entry, handled by the projection or not.
@@ -129,25 +108,21 @@ class Projector:
             entries = self._log.wait(self.lease.checkpoint, batch_size, timeout)
             if not entries:
                 return Step(CommitOutcome.COMMITTED, 0, has_more=False)
-            batch, following = self._fold(self.lease.checkpoint, self._load(self._decode_batch(entries))), None
+            decoded = self._decode_batch(entries)
+            loaded = self._load(decoded, self._begin_load(decoded.decoded))
+            batch, following = self._fold(self.lease.checkpoint, loaded), None
         for parked in batch.folded.parked:
             if parked.error is not None:
                 logger.error("event parked", key=parked.key, position=parked.entry.position, error=parked.error)
         entries, last = batch.entries, batch.entries[-1]
         has_more = batch.is_cut or is_full(entries, batch_size)
-        # Read before the commit is sent: the server executes commands in order, so a later read would wait for it.
-        if has_more and reads_ahead:
-            loaded, unread = self._read_ahead(last.position, following, batch_size)
-        else:
-            loaded, unread = None, []
+        is_behind = has_more and reads_ahead
+        received = self._receive_ahead(last.position, following, batch_size) if is_behind else None
         progress = Progress(last.position, last.recorded_at, self._rate.record(len(entries)))
         commit = self._begin_commit(progress, batch)
         try:
-            if loaded:
-                overlay(loaded.loaded, batch.folded)
-                self._ahead = self._fold(last.position, loaded)
-            if unread:
-                self._following = self._decode_batch(unread)
+            if received:
+                self._fold_ahead(received, batch)
         finally:
             outcome = commit.result()
         if outcome is not CommitOutcome.COMMITTED:
@@ -157,10 +132,8 @@ class Projector:
     def _discard_ahead(self) -> None:
         self._ahead = self._following = None
 
-    def _read_ahead(
-        self, after: int, following: DecodedBatch | None, batch_size: int
-    ) -> tuple[LoadedBatch | None, list[LogEntry]]:
-        """Load the rows of the entries after a position, and read the entries behind them.
+    def _receive_ahead(self, after: int, following: DecodedBatch | None, batch_size: int) -> ReceivedBatch | None:
+        """Receive the rows of the entries after a position, and the entries behind them, without decoding them.
 
         Args:
             after: The position.
@@ -169,28 +142,42 @@ class Projector:
         """
         batch = following or self._decode_batch(self._log.wait(after, batch_size, timeout=0))
         if not batch.entries:
-            return None, []
-        loaded = self._load(batch)
-        has_more = loaded.is_cut or is_full(loaded.entries, batch_size)
-        return loaded, self._log.wait(loaded.entries[-1].position, batch_size, timeout=0) if has_more else []
+            return None
+        # Both requests are sent before the first answer is received.
+        has_more = is_full(batch.entries, batch_size)
+        entries = self._log.begin_read(batch.entries[-1].position, batch_size) if has_more else None
+        load = self._begin_load(batch.decoded)
+        if entries:
+            entries.wait()
+        load.wait()
+        return ReceivedBatch(batch, load, entries)
 
-    def _load(self, batch: DecodedBatch) -> LoadedBatch:
-        """Load the rows of entries. If the rows are too large, take half of the entries, and so on."""
+    def _fold_ahead(self, received: ReceivedBatch, current: FoldedBatch) -> None:
+        """Fold the next batch on top of the current batch, and decode the batch behind it."""
+        loaded = self._load(received.batch, received.load)
+        overlay(loaded.loaded, current.folded)
+        self._ahead = self._fold(current.entries[-1].position, loaded)
+        if received.following and not loaded.is_cut and (unread := received.following.result()):
+            self._following = self._decode_batch(unread)
+
+    def _load(self, batch: DecodedBatch, load: PendingLoad) -> LoadedBatch:
+        """Wait for the rows of entries. If the rows are too large, load those of half of the entries, and so on."""
         read = len(batch.entries)
         while True:
             entries, decoded = batch
             try:
-                return LoadedBatch(entries, decoded, self._load_rows(decoded), is_cut=len(entries) < read)
+                return LoadedBatch(entries, decoded, load.result(), is_cut=len(entries) < read)
             except RowsTooLargeError:
                 if len(entries) == 1:
                     raise
             batch = batch.first(len(entries) // 2)
+            load = self._begin_load(batch.decoded)
+
+    def _begin_load(self, decoded: Sequence[DecodedEntry]) -> PendingLoad:
+        return self._store.begin_load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
 
     def _decode_batch(self, entries: list[LogEntry]) -> DecodedBatch:
         return DecodedBatch(entries, self._decode(entries, partial(decode_entries, self.projection)))
-
-    def _load_rows(self, decoded: Sequence[DecodedEntry]) -> LoadedState:
-        return self._store.load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
 
     def _decode(
         self, entries: Sequence[LogEntry], decode: Callable[[Sequence[LogEntry]], list[DecodedEntry]]
@@ -260,7 +247,7 @@ class Projector:
 
     def _fold_parked(self, key: str, entries: Sequence[LogEntry]) -> FoldResult:
         decoded = self._decode(entries, partial(decode_parked_entries, self.projection, key))
-        return fold_parked(self.projection, self._load_rows(decoded), key, decoded)
+        return fold_parked(self.projection, self._begin_load(decoded).result(), key, decoded)
 
     def _commit_retry(self, key: str, entries: Sequence[LogEntry], folded: FoldResult) -> CommitOutcome:
         still_parked = sum(1 for parked in folded.parked if parked.key == key)

@@ -4,8 +4,6 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from redis import Redis
-
 from domain.errors import TickViewError
 from domain.log import LogEntry
 from infra.read_models.commit_commands import (
@@ -20,16 +18,12 @@ from infra.read_models.commit_commands import (
 )
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.pending_commit import RedisCommit
-from infra.redis.cluster import run_on_key_node
+from infra.read_models.pending_load import RedisLoad
 from infra.redis.connections import RedisClient
-from infra.redis.functions import Argument, command, execute, with_functions
-from projections.base import Projection, decode_row
-from projections.fold import LoadedState
+from infra.redis.functions import Argument, command, with_functions
+from projections.base import Projection
 from projections.mutations import Mutations
-from projections.ports import CommitOutcome, Lease, Progress, RowsTooLargeError, Segment
-
-MAX_LOAD_BYTES = 64 * 1024 * 1024
-"""Bound of the bytes of the rows that are loaded for one batch."""
+from projections.ports import CommitOutcome, Lease, Progress, Segment
 
 MAX_COMMIT_BYTES = 64 * 1024 * 1024
 """Size of the largest commit. Redis refuses arguments of more than 512 MB, and closes the connection."""
@@ -52,71 +46,19 @@ class RedisStore:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    def load(
+    def begin_load(
         self,
         projection: Projection[Any, Any],
         segment: Segment,
         keys: set[str],
         groups: set[str],
         parkable: set[str],
-    ) -> LoadedState:
-        """Load the rows that a batch of events may change, in one round trip, or in two if it names groups.
+    ) -> RedisLoad:
+        """Request the stored state that a batch of events may change. The parameters are those of ``RedisLoad``.
 
-        Args:
-            projection: The projection that folds the batch.
-            segment: The segment.
-            keys: The keys of the rows.
-            groups: The groups whose rows are loaded too.
-            parkable: The keys that may be parked.
-
-        Returns:
-            The rows that exist, the members of the groups, and which of ``parkable`` are parked.
-
-        Raises:
-            RowsTooLargeError: The rows are too large.
+        The caller can work until it needs the rows.
         """
-        names = SegmentKeys(segment)
-        row_keys, group_names = list(keys), list(groups)
-
-        def read(node: Redis) -> list[Any]:
-            with node.pipeline(transaction=False) as pipeline:
-                pipeline.hlen(names.parked)
-                if row_keys:
-                    pipeline.execute_command(*_load_rows(names, row_keys))
-                if group_names:
-                    pipeline.hmget(names.groups, group_names)
-                return list(pipeline.execute())
-
-        parked_count, *replies = run_on_key_node(
-            self._client, names.rows, lambda node: with_functions(node, lambda: read(node))
-        )
-        documents = replies.pop(0) if row_keys else []
-        members = replies.pop(0) if group_names else []
-        loaded = LoadedState(
-            groups={
-                name: set(value.decode().split("\n"))
-                for name, value in zip(group_names, members, strict=True)
-                if value is not None
-            }
-        )
-        group_rows = [key for group in loaded.groups.values() for key in group if key not in keys]
-        if group_rows:
-            row_keys += group_rows
-            documents += execute(self._client, _load_rows(names, group_rows))
-        if parked_count:  # Usually no key is parked. A lookup of every key in each batch would double the reads.
-            candidates = [*parkable, *group_rows]
-            errors: Any = self._client.hmget(names.parked, candidates) if candidates else []
-            loaded.parked = {key for key, error in zip(candidates, errors, strict=True) if error is not None}
-        if len(documents) < len(row_keys):
-            raise RowsTooLargeError(
-                f"the rows have more than {MAX_LOAD_BYTES:,} bytes: let the event change fewer or smaller rows"
-            )
-        loaded.rows = {
-            key: decode_row(projection.row, document)
-            for key, document in zip(row_keys, documents, strict=True)
-            if document is not None
-        }
-        return loaded
+        return RedisLoad(self._client, projection, segment, keys, groups, parkable)
 
     def prepare(self, segment: Segment, mutations: Mutations) -> None:
         """Pack the commands of changes, so that ``begin_commit`` need not do this."""
@@ -233,7 +175,3 @@ class RedisStore:
                 names = SegmentKeys(lease.segment)
                 pipeline.execute_command(*command("lease", [names.state, names.retry], (lease.owner, 0)))
             pipeline.execute()
-
-
-def _load_rows(names: SegmentKeys, keys: Sequence[str]) -> list[Argument]:
-    return command("load_rows", [names.rows], [MAX_LOAD_BYTES, *keys], read_only=True)

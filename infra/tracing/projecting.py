@@ -1,7 +1,8 @@
 """The spans ``fold`` and ``commit``: events change the rows of a read model."""
 
 from domain.origins import trace_of
-from infra.projecting.projector import FoldedBatch, LoadedBatch, Projector
+from infra.projecting.batches import FoldedBatch, LoadedBatch
+from infra.projecting.projector import Projector
 from infra.tracing.spans import Attributes, BatchSpans
 from projections.ports import CommitOutcome, PendingCommit, Progress
 

@@ -124,7 +124,7 @@ def test_an_event_that_makes_a_row_too_large_is_parked(redis: Redis, monkeypatch
 def test_small_events_on_large_rows_are_folded_in_smaller_batches(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.read_models.store.MAX_LOAD_BYTES", 100_000)
+    monkeypatch.setattr("infra.read_models.pending_load.MAX_LOAD_BYTES", 100_000)
     padding = {"padding": "x" * 10_000}
     history = [detection(f"S{number}", "daily", extra=padding) for number in range(40)]
     updates = [detection(f"S{number}", "daily", confidence=0.9) for number in range(40)]
@@ -140,7 +140,9 @@ def test_small_events_on_large_rows_are_folded_in_smaller_batches(
     assert sum(step.events for step in steps) == 40
     assert max(step.events for step in steps) < 10
     with pytest.raises(RowsTooLargeError, match="let the event change fewer or smaller rows"):
-        store.load(projection, segment_of(projection), set(expected_patterns([*history]).rows), set(), set())
+        store.begin_load(
+            projection, segment_of(projection), set(expected_patterns([*history]).rows), set(), set()
+        ).result()
     assert_same_content(load_segment(redis, projection, LOG), expected_patterns([*history, *updates]))
 
 

@@ -1,0 +1,51 @@
+"""Batches of log entries in the stages of their folding: decoded, received, loaded and folded."""
+
+from typing import NamedTuple
+
+from domain.log import LogEntry
+from infra.log.event_log import PendingRead
+from projections.decoding import DecodedEntry
+from projections.fold import FoldResult, LoadedState
+from projections.mutations import Mutations
+from projections.ports import PendingLoad
+
+
+class DecodedBatch(NamedTuple):
+    """Entries of the log, and those that the projection handles, decoded."""
+
+    entries: list[LogEntry]
+    decoded: list[DecodedEntry]
+
+    def first(self, number: int) -> "DecodedBatch":
+        """Return the batch of the first ``number`` entries."""
+        entries = self.entries[:number]
+        return DecodedBatch(entries, [each for each in self.decoded if each.entry.position <= entries[-1].position])
+
+
+class LoadedBatch(NamedTuple):
+    """Entries of the log, decoded, with the rows that they may change."""
+
+    entries: list[LogEntry]
+    decoded: list[DecodedEntry]
+    loaded: LoadedState
+    is_cut: bool
+    """Whether the log has further entries, because the rows of all that were read are too large for one batch."""
+
+
+class ReceivedBatch(NamedTuple):
+    """Decoded entries of the log. Their rows and the entries behind them were received, and are not decoded yet."""
+
+    batch: DecodedBatch
+    load: PendingLoad
+    following: PendingRead | None
+    """None: the log has no further entries."""
+
+
+class FoldedBatch(NamedTuple):
+    """A batch that can be committed if the segment's checkpoint is ``after``."""
+
+    after: int
+    entries: list[LogEntry]
+    folded: FoldResult
+    mutations: Mutations
+    is_cut: bool
