@@ -286,7 +286,9 @@ class PendingRead:
         self._received = self._sent.receive() if self._sent else None
 
     def result(self) -> list[LogEntry]:
-        """Return the events that ``wait`` has received. The errors are those of ``EventLog.wait``."""
+        """Wait for the events, and decode them. The errors are those of ``EventLog.wait``. Call this method once."""
+        if self._received is None:
+            self.wait()
         replies = self._received
         if replies is not None and not isinstance(replies[0], Exception):
             entries = parse_entries((identity, pair_fields(fields)) for identity, fields in replies[0])

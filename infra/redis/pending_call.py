@@ -46,7 +46,9 @@ class PendingCall:
         Raises:
             RedisError: The server did not answer any attempt, or it refused the call.
         """
-        replies = self._received or self._sent.receive()
+        if self._received is None:
+            self.wait()
+        replies = self._received
         if replies is None or _must_repeat(replies[0]):
             # The server may or may not have executed the call. The function detects a repetition.
             replies = run_on_key_node(

@@ -39,13 +39,10 @@ class SentCommands:
             self._connection.send_packed_command(_pack(self._connection, commands))
 
     def __del__(self) -> None:
-        """Close the connection of commands that were given up: a late reply must not be taken for another reply."""
-        if self._connection is not None and self._pool is not None:
-            self._connection.disconnect()
-            self._pool.release(self._connection)
+        self._close()
 
     def receive(self) -> list[Any] | None:
-        """Wait for the replies. Call this method once, because the commands occupy a connection until then.
+        """Wait for the replies. Call this method once: the commands occupy a connection until then.
 
         Returns:
             The replies as the server sends them. An error is its reply. None: the connection is lost, and the server
@@ -57,10 +54,18 @@ class SentCommands:
         try:
             replies = [_read_reply(connection) for _ in range(self._number)]
         except CONNECTION_ERRORS:
+            self._close()
             return None
         self._connection = None
         pool.release(connection)
         return replies
+
+    def _close(self) -> None:
+        """Close the connection of commands that were given up: a late reply must not be taken for another reply."""
+        if self._connection is not None and self._pool is not None:
+            self._connection.disconnect()
+            self._pool.release(self._connection)
+            self._connection = None
 
 
 def _pack(connection: Connection, commands: Sequence[Sequence[Argument]]) -> list[Any]:

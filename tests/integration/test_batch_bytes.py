@@ -54,11 +54,15 @@ def test_a_log_with_large_events_is_read_in_small_batches(redis: Redis) -> None:
     for batch in split_by_bytes([*small, *large_events(2 * PER_BATCH)]):
         log.append(batch)
     reader = EventLog(redis, LOG)
-    positions: list[int] = []
-    while entries := reader.wait(len(positions), 1_000, 0):
-        assert len(entries) == 1 or size_of(entries) <= BATCH_BYTES
-        positions += [entry.position for entry in entries]
-    assert positions == list(range(1, log.head() + 1))
+    for read in (
+        lambda after: reader.wait(after, 1_000, 0),
+        lambda after: reader.begin_read(after, 1_000).result(),
+    ):
+        positions: list[int] = []
+        while entries := read(len(positions)):
+            assert len(entries) == 1 or size_of(entries) <= BATCH_BYTES
+            positions += [entry.position for entry in entries]
+        assert positions == list(range(1, log.head() + 1))
 
 
 def test_large_events_are_folded_archived_and_replayed_from_the_archive(redis: Redis, database: Database) -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from domain.log import LogEntry
 from infra.archive.retention import Retention, trim_log
 from infra.archive.verification.verify import verify
 from infra.eventlog import RedisApplicationRecorder
@@ -143,6 +144,7 @@ def test_readers_get_the_same_events_before_and_after_trimming(
             log.read(gt or 0, limit or 100),
             log.read(gt or 0, limit or 100, upto=lte),
             log.wait(gt or 0, limit or 100, 0),
+            read_in_two_steps(log, gt or 0, limit or 100),
         ]
 
     before = read()
@@ -150,6 +152,13 @@ def test_readers_get_the_same_events_before_and_after_trimming(
     assert read() == before
     log.append([opaque_event(stream)])
     assert log.read_stream(stream)[-1].position == len(case.streams) + 2
+
+
+def read_in_two_steps(log: EventLog, after: int, limit: int) -> list[LogEntry]:
+    """Read a batch as the projector does: request it, receive it, and decode it later."""
+    read = log.begin_read(after, limit)
+    read.wait()
+    return read.result()
 
 
 def test_events_that_are_appended_during_a_read_of_the_head_are_not_missing(redis: Redis, redis_url: str) -> None:
@@ -185,6 +194,7 @@ def test_a_log_without_its_archive_names_the_missing_events(redis: Redis, databa
     for read in (
         lambda: without_archive.read(2, 3),
         lambda: without_archive.wait(0, 100, 0),
+        lambda: read_in_two_steps(without_archive, 0, 100),
         lambda: without_archive.read(0, 5, upto=5),
     ):
         with pytest.raises(HistoryGapError, match=r"in the archive alone: set TICKVIEW_POSTGRES_DSN"):
