@@ -22,65 +22,50 @@ further keys, in their order; fewer documents if the bound was exceeded
 -- Number of fields that are read at once, and so documents beyond the bound.
 local CHUNK = 16
 
-local function add_members(members, known, further)
-  for key in string.gmatch(members, '[^\n]+') do
-    if not known[key] then
-      known[key] = true
-      further[#further + 1] = key
+-- Call a function with the values of the fields from the first to the last name, until it returns true.
+local function read_fields(name, names, first, last, use)
+  for start = first, last, CHUNK do
+    for _, value in ipairs(redis.call('HMGET', name, unpack(names, start, math.min(start + CHUNK - 1, last)))) do
+      if use(value) then
+        return
+      end
     end
   end
 end
 
-local function find_further_keys(name, wanted, groups)
-  local known, all_members, further = {}, {}, {}
-  if #groups == 0 then
+-- Return the members of the groups, and the keys that only groups name. The groups are behind the keys.
+local function find_members(name, args, last_key)
+  local all_members, further, known = {}, {}, {}
+  if last_key == #args then
     return all_members, further
   end
-  for _, key in ipairs(wanted) do
-    known[key] = true
+  for at = 3, last_key do
+    known[args[at]] = true
   end
-  for first = 1, #groups, CHUNK do
-    local found = redis.call('HMGET', name, unpack(groups, first, math.min(first + CHUNK - 1, #groups)))
-    for _, members in ipairs(found) do
-      all_members[#all_members + 1] = members
-      if members then
-        add_members(members, known, further)
+  read_fields(name, args, last_key + 1, #args, function(members)
+    all_members[#all_members + 1] = members
+    for key in string.gmatch(members or '', '[^\n]+') do
+      if not known[key] then
+        known[key] = true
+        further[#further + 1] = key
       end
     end
-  end
+  end)
   return all_members, further
 end
 
--- Append the documents to the reply, and return how many bytes are left. Negative: the bound is exceeded.
-local function append_documents(reply, name, wanted, left)
-  for first = 1, #wanted, CHUNK do
-    local documents = redis.call('HMGET', name, unpack(wanted, first, math.min(first + CHUNK - 1, #wanted)))
-    for _, document in ipairs(documents) do
-      reply[#reply + 1] = document
-      left = left - (document and #document or 0)
-      if left < 0 then
-        return left
-      end
-    end
-  end
-  return left
-end
-
 local function load_rows(keys, args)
-  local number = tonumber(args[2])
-  local wanted, groups = {}, {}
-  for at = 3, #args do
-    if at <= number + 2 then
-      wanted[#wanted + 1] = args[at]
-    else
-      groups[#groups + 1] = args[at]
-    end
-  end
-  local members, further = find_further_keys(keys[2], wanted, groups)
+  local left, last_key = tonumber(args[1]), args[2] + 2
+  local members, further = find_members(keys[2], args, last_key)
   local reply = { members, further }
-  local left = append_documents(reply, keys[1], wanted, tonumber(args[1]))
+  local function append_document(document)
+    reply[#reply + 1] = document
+    left = left - (document and #document or 0)
+    return left < 0
+  end
+  read_fields(keys[1], args, 3, last_key, append_document)
   if left >= 0 then
-    append_documents(reply, keys[1], further, left)
+    read_fields(keys[1], further, 1, #further, append_document)
   end
   return reply
 end
