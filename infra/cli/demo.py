@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from infra.composition import redis_url
+from infra.demo import MAX_SPEED, MIN_SPEED
 from infra.plugins import configure
 from infra.processes.errors import StartupError
 from infra.processes.logs import configure_logs
@@ -15,7 +16,7 @@ DEFAULT_SPEED = 0.2
 
 def demo(
     speed: Annotated[
-        float, typer.Option(min=0.01, max=100, help="Trading days per second and symbol.")
+        float, typer.Option(min=MIN_SPEED, max=MAX_SPEED, help="Trading days per second and symbol.")
     ] = DEFAULT_SPEED,
 ) -> None:
     """Replay real market bars until Ctrl-C, and announce their patterns and backtests.

@@ -12,6 +12,7 @@ from rich.text import Text
 
 import infra.demo
 from infra.access.exposure import check_exposure
+from infra.demo import MAX_SPEED, MIN_SPEED
 from infra.embedded import Servers, hold_data_folder, publish_servers, start_servers
 from infra.embedded.tcp_ports import find_free_port
 from infra.plugins import configure
@@ -42,7 +43,10 @@ _console = TerminalConsole()
 def up(
     demo: Annotated[bool, typer.Option("--demo", help="Run the demo producer and load its catalogue, too.")] = False,
     speed: Annotated[
-        float | None, typer.Option(help="Speed of the demo producer, in trading days per second and symbol.")
+        float | None,
+        typer.Option(
+            min=MIN_SPEED, max=MAX_SPEED, help="Speed of the demo producer, in trading days per second and symbol."
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65_535, envvar="TICKVIEW_PORT", help="Port of the API.")] = 8000,
     data: Annotated[

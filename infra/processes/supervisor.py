@@ -25,8 +25,11 @@ from infra.processes.lifeline import SUPERVISED
 LOG_CHECK_SECONDS = 5.0
 """Seconds between two checks of the size of a log file."""
 
-_LAST_LINE_BYTES = 400
+_LAST_LINE_BYTES = 1_000
 """Bytes of the end of a log file that contain the reported last line."""
+
+_FRAME = " \t│╭╮╰╯─"
+"""Characters around the words of a line. The command line frames its errors."""
 
 _READY_POLL_SECONDS = 0.02
 """Seconds between two checks whether a program is ready."""
@@ -247,12 +250,12 @@ class _Child:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     def _last_line(self) -> str:
-        """Return the last line that this run has written to the log, shortened."""
+        """Return the last line with words that this run has written to the log, without the frame around the words."""
         try:
             with self.program.log.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
                 log.seek(max(self._log_start, size - _LAST_LINE_BYTES))
-                lines = log.read().decode(errors="replace").strip().splitlines()
+                lines = log.read().decode(errors="replace").splitlines()
         except FileNotFoundError:
             return ""
-        return lines[-1] if lines else ""
+        return next(filter(None, (line.strip(_FRAME) for line in reversed(lines))), "")

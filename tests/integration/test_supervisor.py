@@ -153,6 +153,10 @@ def test_a_stop_does_not_wait_for_the_restart_of_a_program(tmp_path: Path) -> No
     ("argv", "reason"),
     [
         ([sys.executable, "-c", "print('no such table'); raise SystemExit(2)"], "exit code 2: no such table"),
+        (
+            [sys.executable, "-c", "print('╭─ Error ─╮\\n│ no such option │\\n╰─────────╯'); raise SystemExit(2)"],
+            r"exit code 2: no such option \(its log",
+        ),
         (["/no/such/program"], "cannot be started: .*No such file"),
     ],
 )

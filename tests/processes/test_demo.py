@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,12 @@ def test_demo_without_redis_names_the_setting(tmp_path: Path) -> None:
     assert b"TICKVIEW_REDIS_URL" in completed.stderr
 
 
-def test_demo_refuses_a_speed_of_zero(redis_url: str) -> None:
-    completed = tickview("demo", "--speed", "0", redis_url=redis_url)
+@pytest.mark.parametrize("command", [("demo",), ("up", "--demo")], ids=" ".join)
+@pytest.mark.parametrize("speed", ["0", "100.1"])
+def test_a_speed_beyond_the_bounds_is_refused_before_anything_starts(
+    redis_url: str, tmp_path: Path, command: Sequence[str], speed: str
+) -> None:
+    completed = tickview(*command, "--speed", speed, redis_url=redis_url, data=tmp_path / "data")
     assert completed.returncode == 2
     assert b"--speed" in completed.stderr
+    assert not (tmp_path / "data").exists()
