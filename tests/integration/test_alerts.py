@@ -113,6 +113,8 @@ def test_alerts_go_on_after_an_outage_of_redis(redis_url: str, alerts: Alerts, r
     ):
         alerts.detect("AAPL")
         wait_for_ends(alerts, 1)
+        # A delivery whose end is recorded and that is still in the queue would be delivered again.
+        wait_until(lambda: waiting(alerts) == 0, "the delivery has left the queue")
         proxy.server_port = free_port()
         proxy.drop()
         wait_until(lambda: lease_ended(alerts), "the lease of the alerter has ended")
