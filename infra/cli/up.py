@@ -12,7 +12,6 @@ from rich.text import Text
 
 import infra.demo
 from infra.access.exposure import check_exposure
-from infra.demo import MAX_SPEED, MIN_SPEED
 from infra.embedded import Servers, hold_data_folder, publish_servers, start_servers
 from infra.embedded.tcp_ports import find_free_port
 from infra.plugins import configure
@@ -45,7 +44,9 @@ def up(
     speed: Annotated[
         float | None,
         typer.Option(
-            min=MIN_SPEED, max=MAX_SPEED, help="Speed of the demo producer, in trading days per second and symbol."
+            min=infra.demo.MIN_SPEED,
+            max=infra.demo.MAX_SPEED,
+            help="Speed of the demo producer, in trading days per second and symbol.",
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65_535, envvar="TICKVIEW_PORT", help="Port of the API.")] = 8000,

@@ -85,7 +85,7 @@ class PendingAppend:
     def result(self) -> list[Appended]:
         """Wait for the places of the events. The errors are those of ``EventLog.append``.
 
-        Call either this method or ``settle`` exactly once, because the append occupies a connection until then.
+        Call either this method or ``wait`` exactly once, because the append occupies a connection until then.
         """
         for attempt in range(MAX_OPEN_ATTEMPTS):
             call = self._send() if attempt else self._call
@@ -98,9 +98,9 @@ class PendingAppend:
             "Append again."
         )
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait until the append has succeeded or failed, or the connection is lost, without a need of the places."""
-        self._call.settle()
+        self._call.wait()
 
     def _send(self) -> DurableCall:
         functions = self._log.functions

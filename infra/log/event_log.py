@@ -279,17 +279,15 @@ class PendingRead:
         self._after = after
         self._limit = limit
         self._sent = sent
-        self._received: list[Any] | None = None
 
     def wait(self) -> None:
         """Receive the events without decoding them."""
-        self._received = self._sent.receive() if self._sent else None
+        if self._sent:
+            self._sent.receive()
 
     def result(self) -> list[LogEntry]:
-        """Wait for the events, and decode them. The errors are those of ``EventLog.wait``. Call this method once."""
-        if self._received is None:
-            self.wait()
-        replies = self._received
+        """Wait for the events, and decode them. The errors are those of ``EventLog.wait``."""
+        replies = self._sent.receive() if self._sent else None
         if replies is not None and not isinstance(replies[0], Exception):
             entries = parse_entries((identity, pair_fields(fields)) for identity, fields in replies[0])
             if not entries or entries[0].position == self._after + 1:

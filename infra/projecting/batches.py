@@ -29,7 +29,7 @@ class LoadedBatch(NamedTuple):
     decoded: list[DecodedEntry]
     loaded: LoadedState
     is_cut: bool
-    """Whether the log has further entries, because the rows of all that were read are too large for one batch."""
+    """Whether entries were left out, because the rows of all entries that were read are too large for one batch."""
 
 
 class ReceivedBatch(NamedTuple):

@@ -99,7 +99,7 @@ class EventAppender:
             # After a failure, or if the steps end here: the next batch must not overtake the events of this one.
             for append in under_way:
                 if append.sent:
-                    append.sent.settle()
+                    append.sent.wait()
         return refusal
 
 

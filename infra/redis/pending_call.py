@@ -29,16 +29,18 @@ class PendingCall:
         self._commands = [words, *following]
         self._first_key = str(words[3])
         self._sent = SentCommands(client, self._first_key, self._commands)
-        self._received: list[Any] | None = None
 
     def wait(self) -> None:
-        """Receive the replies. ``result`` then returns them without waiting, unless the connection was lost."""
-        self._received = self._sent.receive()
+        """Wait until the server has executed the call, or the connection is lost, without a need of the result.
+
+        ``result`` then returns without waiting, unless the connection was lost.
+        """
+        self._sent.receive()
 
     def result(self) -> list[Any]:
         """Wait for the reply to the call, and for the replies to the following commands.
 
-        Call either this method or ``settle`` exactly once, because the call occupies a connection until then.
+        The call occupies a connection until this method or ``wait`` returns.
 
         Returns:
             The replies. An error of a following command is its reply.
@@ -46,9 +48,7 @@ class PendingCall:
         Raises:
             RedisError: The server did not answer any attempt, or it refused the call.
         """
-        if self._received is None:
-            self.wait()
-        replies = self._received
+        replies = self._sent.receive()
         if replies is None or _must_repeat(replies[0]):
             # The server may or may not have executed the call. The function detects a repetition.
             replies = run_on_key_node(
@@ -59,10 +59,6 @@ class PendingCall:
         if isinstance(replies[0], Exception):
             raise replies[0]
         return replies
-
-    def settle(self) -> None:
-        """Wait until the server has executed the call, or the connection is lost, without a need of the result."""
-        self._sent.receive()
 
 
 def _must_repeat(reply: Any) -> bool:

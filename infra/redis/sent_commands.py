@@ -31,6 +31,7 @@ class SentCommands:
 
     def __init__(self, client: RedisClient, key: str, commands: Sequence[Sequence[Argument]]) -> None:
         self._number = len(commands)
+        self._replies: list[Any] | None = None
         self._pool: ConnectionPool | None = None
         self._connection: Connection | None = None
         with suppress(*CONNECTION_ERRORS):
@@ -42,7 +43,7 @@ class SentCommands:
         self._close()
 
     def receive(self) -> list[Any] | None:
-        """Wait for the replies. Call this method once: the commands occupy a connection until then.
+        """Wait for the replies. The commands occupy a connection until then. A second call returns the same replies.
 
         Returns:
             The replies as the server sends them. An error is its reply. None: the connection is lost, and the server
@@ -50,15 +51,15 @@ class SentCommands:
         """
         connection, pool = self._connection, self._pool
         if connection is None or pool is None:
-            return None
+            return self._replies
         try:
-            replies = [_read_reply(connection) for _ in range(self._number)]
+            self._replies = [_read_reply(connection) for _ in range(self._number)]
         except CONNECTION_ERRORS:
             self._close()
             return None
         self._connection = None
         pool.release(connection)
-        return replies
+        return self._replies
 
     def _close(self) -> None:
         """Close the connection of commands that were given up: a late reply must not be taken for another reply."""
