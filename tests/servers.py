@@ -29,15 +29,7 @@ from infra.postgres.database import Database
 from infra.processes.supervisor import Supervisor, user_arguments
 from infra.redis.connections import CONNECTION_ERRORS
 from tests.certificates import Certificates
-
-
-def free_port() -> int:
-    """Return a TCP port on which no process listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
+from tests.tcp_ports import free_port
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 """Settings of a Redis or Valkey server that writes to disk before it acknowledges."""

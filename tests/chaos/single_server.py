@@ -15,6 +15,7 @@ from tests import servers
 from tests.chaos.redis_servers import Fault, Loss, NoteLoss
 from tests.integration.recovery_support import append_only_file
 from tests.processes.roles import wait_until
+from tests.tcp_ports import free_port
 from tests.tcp_proxy import TcpProxy
 
 DELAY_SECONDS = 3.0
@@ -147,7 +148,7 @@ class SingleServer:
         return f"fail over to a replica that is {seconds:.1f} s behind"
 
     def _add_replica(self) -> ValkeyServer:
-        replica = self._stack.enter_context(servers.valkey(self._folder / f"valkey-{servers.free_port()}"))
+        replica = self._stack.enter_context(servers.valkey(self._folder / f"valkey-{free_port()}"))
         with Redis(port=self._valkey.port) as primary_client, Redis(port=replica.port) as client:
             primary_client.config_set("repl-diskless-sync-delay", 0)
             client.execute_command("REPLICAOF", "127.0.0.1", self._valkey.port)

@@ -18,6 +18,7 @@ from tests import servers
 from tests.chaos.redis_servers import Fault, RedisServers
 from tests.chaos.single_server import single_server
 from tests.plain_http import PLAIN_HTTP
+from tests.tcp_ports import free_port
 
 ROLES = ("record", "project", "archive", "serve")
 
@@ -148,7 +149,7 @@ def running_system(
     with ExitStack() as stack:
         folder = stack.enter_context(servers.world_readable_folder())
         redis = stack.enter_context(start_servers(folder, chance or random.Random()))
-        port = servers.free_port()
+        port = free_port()
         environment = {
             **os.environ,
             "TICKVIEW_REDIS_URL": redis.roles_url,

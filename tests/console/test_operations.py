@@ -23,6 +23,7 @@ from tests.console.service import ConsoleService
 from tests.events import pattern_detected
 from tests.processes.api_service import api, detection, read_model_state
 from tests.processes.roles import wait_until
+from tests.tcp_ports import free_port
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_parked_keys_are_shown_with_their_error(page: Page, parked_key: str) -> 
 
 
 def test_an_unavailable_service_is_named_until_it_is_back(page: Page) -> None:
-    port = servers.free_port()
+    port = free_port()
     with api(f"redis://127.0.0.1:{port}") as client:
         page.goto(f"{client.base_url}/#/operations")
         expect(page.get_by_role("alert")).to_contain_text("Redis cannot be reached")

@@ -13,13 +13,13 @@ import psutil
 import pytest
 from hypothesis import strategies as st
 
-from tests import servers
 from tests.fuzz.budget import TIMEOUT_SECONDS, fuzz
 from tests.fuzz.mutations import INTERESTING, mutated
 from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api_responds, detection, post
 from tests.processes.roles import running_role, wait_until
 from tests.processes.test_request_smuggling import CHUNK, HEAD, HIDDEN, LAST, LENGTH, connected, message
+from tests.tcp_ports import free_port
 
 pytestmark = pytest.mark.timeout(TIMEOUT_SECONDS)
 
@@ -112,7 +112,7 @@ def service(module_redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
     log = tmp_path_factory.mktemp("fuzz") / "log"
     with ExitStack() as stack:
         stack.enter_context(running_role("project", redis_url=module_redis_url))
-        file, port = stack.enter_context(log.open("wb")), servers.free_port()
+        file, port = stack.enter_context(log.open("wb")), free_port()
         arguments = ("serve", "--port", str(port))
         process = stack.enter_context(running_role(*arguments, redis_url=module_redis_url, log=file, api_processes=1))
         client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP))

@@ -33,7 +33,7 @@ from tests.integration.alert_support import (
     waiting,
 )
 from tests.processes.roles import wait_until
-from tests.servers import free_port
+from tests.tcp_ports import free_port
 from tests.tcp_proxy import TcpProxy
 
 

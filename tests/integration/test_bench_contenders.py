@@ -20,7 +20,6 @@ from infra.bench.contenders.launcher import RunningContender
 from infra.bench.contenders.postgres import PostgresScans
 from infra.bench.errors import BenchmarkError
 from infra.bench.processes import run_module
-from infra.embedded.tcp_ports import find_free_port
 from projections.patterns import ActivePatterns, PatternRow
 from projections.queries import MAX_OFFSET, Cursor, Page, Query, ResultRow, TooDeepError
 from tests import servers
@@ -34,6 +33,7 @@ from tests.pattern_queries import (
     pattern_rows,
     without_missing,
 )
+from tests.tcp_ports import free_port
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ FIXED_ANSWERS = (
 @contextmanager
 def fixed_contender(answer: FixedAnswer) -> Iterator[RunningContender]:
     """Run a contender that gives the same answer to every scan."""
-    port = find_free_port("127.0.0.1")
+    port = free_port()
     body = {
         "patterns": [{"id": key} for key in answer.ids],
         "pagination": {"total": answer.total},

@@ -25,6 +25,7 @@ from tests import servers
 from tests.clusters import cluster_node, form_cluster
 from tests.events import opaque_event
 from tests.processes.roles import wait_until
+from tests.tcp_ports import free_port
 
 
 def restart(server: ValkeyServer) -> None:
@@ -233,7 +234,7 @@ def test_a_subscription_begins_after_a_position_and_filters_by_topic(redis: Redi
 
 
 def test_a_log_follows_its_slot_to_another_node_of_a_cluster() -> None:
-    buses = [servers.free_port() for _ in range(2)]
+    buses = [free_port() for _ in range(2)]
     configurations = [cluster_node(bus) for bus in buses]
     with servers.valkey(**configurations[0]) as first, servers.valkey(**configurations[1]) as second:
         nodes = [connect(server.connection_url) for server in (first, second)]

@@ -36,6 +36,7 @@ from tests.integration.archive_support import detections
 from tests.postgres_pair import PostgresPair, postgres_pair
 from tests.processes.roles import wait_until
 from tests.row_history import fold_history
+from tests.tcp_ports import free_port
 
 LOG = "market-0"
 
@@ -146,7 +147,7 @@ def test_the_primary_server_answers_while_the_standby_is_away_and_health_says_so
     assert all(status.up for status in statuses.values())
     assert "is 0 s behind the primary server" in statuses["postgres_standby"].warnings[0]
 
-    away = Standby(f"postgresql://127.0.0.1:{servers.free_port()}/none", archive.primary)
+    away = Standby(f"postgresql://127.0.0.1:{free_port()}/none", archive.primary)
     with pytest.raises(StandbyNotReadyError, match=r"does not serve TickView: .* Check TICKVIEW_POSTGRES_READ_DSN"):
         away.check()
     archive_servers = ArchiveServers(ArchiveGateway(archive.primary), ArchiveGateway(away, "standby"))

@@ -13,6 +13,7 @@ from tests import servers
 from tests.certificates import Certificates, make_certificates
 from tests.clusters import SERVICE, form_cluster
 from tests.events import opaque_event
+from tests.tcp_ports import free_port
 
 USER, PASSWORD = "tickview", "s3cret"
 ACCESS = f"{USER}:{PASSWORD}"
@@ -26,7 +27,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def cluster_address(certificates: Certificates) -> Iterator[str]:
     """Host and port of a cluster of one node."""
-    bus = servers.free_port()
+    bus = free_port()
     config = {"cluster-enabled": "yes", "cluster-port": bus, "tls-cluster": "yes"}
     with servers.redis_over_tls(certificates, USER, PASSWORD, **config) as address:
         url = f"rediss://{ACCESS}@{address}?ssl_ca_certs={certificates.authority}"

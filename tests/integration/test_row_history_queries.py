@@ -37,6 +37,7 @@ from tests.oracles import rows as oracle
 from tests.oracles.scan_bounds import passes
 from tests.pattern_queries import NOW, bounded_query, many_rows, pattern_rows, scan_bounds
 from tests.row_history import clear_archive, query_histories, query_history, write_states
+from tests.tcp_ports import free_port
 
 LOG = "market-1"
 
@@ -237,7 +238,7 @@ def test_the_migration_removes_the_former_history_of_patterns(database_url: str)
 
 
 def test_an_unreachable_server_is_reported_without_its_address() -> None:
-    database = Database(f"postgresql://secret@127.0.0.1:{servers.free_port()}/secret")
+    database = Database(f"postgresql://secret@127.0.0.1:{free_port()}/secret")
     history = PostgresHistory(ArchiveServers(ArchiveGateway(database)), ActivePatterns, [LOG])
     with pytest.raises(UnavailableError) as away:
         asyncio.run(history.page(Query(NOW), "recorded"))

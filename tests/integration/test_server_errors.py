@@ -16,6 +16,7 @@ from infra.redis.server_errors import SERVER_ERRORS, Reaction, ServerError, find
 from tests import servers
 from tests.clusters import cluster_node, form_cluster
 from tests.processes.roles import wait_until
+from tests.tcp_ports import free_port
 
 BUSY_SCRIPT = "while true do end"
 
@@ -118,7 +119,7 @@ def test_a_server_that_loads_its_data_is_waited_for() -> None:
 
 
 def test_a_cluster_that_is_down_or_moves_keys_is_waited_for() -> None:
-    buses = [servers.free_port() for _ in range(2)]
+    buses = [free_port() for _ in range(2)]
     with (
         servers.valkey(**cluster_node(buses[0])) as first,
         servers.valkey(**cluster_node(buses[1])) as second,

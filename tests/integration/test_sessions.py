@@ -29,6 +29,7 @@ from tests.conftest import open_database
 from tests.events import new_events, pattern_detected
 from tests.processes.roles import wait_until
 from tests.row_history import fold_history, query_history
+from tests.tcp_ports import free_port
 
 
 def set_for_database(dsn: str, **settings: str) -> None:
@@ -131,7 +132,7 @@ def test_several_hosts_are_accepted_with_and_without_ports(dsn: str) -> None:
 def test_the_first_reachable_host_is_used(database: Database) -> None:
     parts = conninfo_to_dict(database.dsn)
     hosts = f"127.0.0.1,{parts['host']}"
-    ports = f"{servers.free_port()},{parts.get('port', 5432)}"
+    ports = f"{free_port()},{parts.get('port', 5432)}"
     dsn = make_conninfo(database.dsn, host=hosts, port=ports)
     with open_database(dsn) as other, other.connection() as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)

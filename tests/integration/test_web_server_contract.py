@@ -33,9 +33,9 @@ from websockets.sync.client import connect
 from infra.web_server.gunicorn import IDLE_SECONDS, KILL_SECONDS, LISTENERS, ApiArbiter, ApiWorker, Server
 from infra.web_server.request_limits import HEAD_BYTES, LimitedHttpProtocol
 from infra.web_server.uvicorn import HttpStream, WebSocketStream
-from tests import servers
 from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import stop, wait_until
+from tests.tcp_ports import free_port
 
 LIBRARIES = ("gunicorn", "uvicorn", "uvicorn-worker", "httptools", "websockets")
 INSTALLED = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
@@ -281,7 +281,7 @@ class ServerProcess:
     """A process that serves ``APPLICATION``."""
 
     def __init__(self) -> None:
-        self.port = servers.free_port()
+        self.port = free_port()
         command = [sys.executable, "-c", APPLICATION, str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
 

@@ -9,9 +9,9 @@ from typing import IO, Any
 import httpx
 import psutil
 
-from tests import servers
 from tests.plain_http import PLAIN_HTTP
 from tests.processes.roles import running_role, wait_until
+from tests.tcp_ports import free_port
 
 TIMEOUT_SECONDS = 30.0
 """Seconds for which a client waits for a response."""
@@ -33,7 +33,7 @@ def api_responds(client: httpx.Client) -> bool:
 @contextmanager
 def api(redis_url: str, log: IO[bytes] | None = None, **settings: Any) -> Iterator[httpx.Client]:
     """Run ``tickview serve``. Yield a client of the API."""
-    port = servers.free_port()
+    port = free_port()
     with (
         running_role("serve", "--port", str(port), redis_url=redis_url, log=log, **settings) as process,
         httpx.Client(

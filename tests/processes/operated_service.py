@@ -19,6 +19,7 @@ from tests.processes.api_service import api, post
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.roles import start, stop
 from tests.runbooks import FIRST_LOOK, execute
+from tests.tcp_ports import free_port
 from tests.tutorials import Shell, open_shell
 
 LEASE = {"lease_seconds": 1}
@@ -29,7 +30,7 @@ class Service:
 
     def __init__(self, folder: Path, disk: Path, dsn: str) -> None:
         self.folder, self.disk, self.dsn = folder, disk, dsn
-        self.port = servers.free_port()
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.roles: dict[str, ForkedProcess] = {}
         self.client: httpx.Client

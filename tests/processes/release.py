@@ -24,11 +24,11 @@ from infra.settings import Settings
 from projections.patterns import ActivePatterns, Handled, PatternRow
 from projections.registry import READ_MODELS
 from projections.versions import Build
-from tests import servers
 from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import LIMITS, TIMEOUT_SECONDS, api_responds
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.roles import environment_of, run_to_end, stop, wait_until
+from tests.tcp_ports import free_port
 
 PRESENT_VERSION = ActivePatterns.version
 NEXT_VERSION = PRESENT_VERSION + 1
@@ -111,7 +111,7 @@ def tickview_of(release: str, *arguments: str, redis_url: str, **settings: Any) 
 @contextmanager
 def api_of(release: str, *, redis_url: str, **settings: Any) -> Iterator[httpx.Client]:
     """Run ``tickview serve`` of a release until the context ends. Yield a client of the API."""
-    port = servers.free_port()
+    port = free_port()
     process = ForkedProcess(
         command_main, (release, "serve", "--port", str(port)), environment_of(redis_url, settings), {}
     )

@@ -19,6 +19,7 @@ from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api, detection, service
 from tests.processes.push_clients import TIMEOUT_SECONDS, receive, receive_until_closed, websocket
 from tests.processes.roles import running_role, tickview, wait_until
+from tests.tcp_ports import free_port
 
 ORIGIN = "https://ui.example"
 FOREIGN_ORIGIN = "https://evil.example"
@@ -151,7 +152,7 @@ def test_unusable_keys_are_logged_once_at_start_and_do_not_prevent_authenticatio
 def test_a_file_of_only_unusable_keys_ends_the_start_with_one_line(module_redis_url: str, tmp_path: Path) -> None:
     keys = tmp_path / "jwks.json"
     keys.write_bytes(orjson.dumps({"keys": provider.foreign_jwks()}))
-    refused = tickview("serve", "--port", str(servers.free_port()), redis_url=module_redis_url, **jwt_settings(keys))
+    refused = tickview("serve", "--port", str(free_port()), redis_url=module_redis_url, **jwt_settings(keys))
     assert refused.returncode == 1
     [line] = refused.stderr.decode().splitlines()
     assert "TICKVIEW_JWT_JWKS_FILE" in line

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 import httpx
 import psutil
 
-from tests import servers
 from tests.plain_http import PLAIN_HTTP
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.gunicorn_servers import serve_loop_turns
 from tests.processes.roles import stop, wait_until
+from tests.tcp_ports import free_port
 
 CLIENTS = 128
 
@@ -28,7 +28,7 @@ def receive_turn(client: socket.socket) -> int:
 
 
 def test_connections_that_arrive_together_are_accepted_within_a_few_loop_turns() -> None:
-    port = servers.free_port()
+    port = free_port()
     process = ForkedProcess(serve_loop_turns, [str(port)], os.environ, {})
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP) as client:

@@ -16,10 +16,11 @@ from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api, api_responds, detection, post, service
 from tests.processes.release import FIRST_BUILD, PRESENT_VERSION
 from tests.processes.roles import start, stop, tickview, wait_until
+from tests.tcp_ports import free_port
 
 
 def test_without_a_replica_requests_answer_503_until_redis_is_back(tmp_path: Path) -> None:
-    server = ValkeyServer(port=servers.free_port(), data_dir=tmp_path, persist=True, config=servers.DURABLE)
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path, persist=True, config=servers.DURABLE)
     server.start()
     try:
         with service(server.connection_url, replica_max_rows=0) as client:
@@ -56,7 +57,7 @@ def test_without_a_replica_requests_answer_503_until_redis_is_back(tmp_path: Pat
 
 
 def test_a_killed_api_process_is_replaced(redis_url: str) -> None:
-    port = servers.free_port()
+    port = free_port()
     process = start("serve", "--port", str(port), redis_url=redis_url, api_processes=1)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", verify=PLAIN_HTTP) as client:

@@ -13,13 +13,13 @@ from websockets.exceptions import ConnectionClosed
 
 from infra.recording.counters import COUNTS_KEY
 from infra.web_server.gunicorn import KILL_SECONDS
-from tests import servers
 from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api_responds, detection, post
 from tests.processes.fork_server import ForkedProcess
 from tests.processes.gunicorn_servers import serve_and_signal_at_fork
 from tests.processes.push_clients import receive, receive_until_closed, websocket
 from tests.processes.roles import start, stop, wait_until
+from tests.tcp_ports import free_port
 
 Send = Callable[[int, int], None]
 
@@ -34,7 +34,7 @@ def library_log_events(path: Path) -> list[str]:
 def test_a_signal_closes_connections_and_ends_the_api_with_code_0(
     redis_url: str, redis: Redis, tmp_path: Path, number: signal.Signals, send: Send
 ) -> None:
-    port = servers.free_port()
+    port = free_port()
     with (tmp_path / "log").open("wb") as log:
         process = start("serve", "--port", str(port), redis_url=redis_url, log=log, own_group=True)
     try:
@@ -72,7 +72,7 @@ def test_a_signal_during_the_fork_of_a_worker_stops_the_server(tmp_path: Path, n
 
 
 def test_counts_that_are_being_written_at_the_stop_are_stored(redis_url: str, redis: Redis) -> None:
-    port = servers.free_port()
+    port = free_port()
     process = start("serve", "--port", str(port), redis_url=redis_url, api_processes=1)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP) as client:

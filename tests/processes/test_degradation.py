@@ -19,6 +19,7 @@ from infra.redis.connections import connect
 from tests import servers
 from tests.processes.api_service import api, detection, post, scan_source, service
 from tests.processes.roles import running_role, wait_until
+from tests.tcp_ports import free_port
 
 SCAN = "/api/patterns/scan"
 READS = (SCAN, "/api/patterns/stats", "/api/patterns/summary", "/api/patterns/health")
@@ -175,7 +176,7 @@ def test_a_hanging_redis_makes_scans_stale_and_other_requests_fail_in_time(repli
 
 
 def test_the_api_starts_without_redis_and_serves_when_redis_comes(tmp_path: Path) -> None:
-    port = servers.free_port()
+    port = free_port()
     redis_url = f"redis://127.0.0.1:{port}"
     with api(redis_url, api_processes=1, wait_seconds=30) as client:
         health = client.get("/api/health")

@@ -11,10 +11,10 @@ import orjson
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests import servers
 from tests.processes.api_service import api
 from tests.processes.push_clients import receive, websocket
 from tests.processes.roles import tickview
+from tests.tcp_ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_the_head_of_a_stream_has_its_content_type(client: httpx.Client, path: s
 def test_roles_refuse_other_addresses_without_authentication(
     module_redis_url: str, host: str, command: str, tmp_path: Path
 ) -> None:
-    port, options = servers.free_port(), (("--data", str(tmp_path)) if command == "up" else ())
+    port, options = free_port(), (("--data", str(tmp_path)) if command == "up" else ())
     refused = tickview(command, "--port", str(port), *options, redis_url=module_redis_url, host=host)
     assert refused.returncode == 1
     [line] = refused.stderr.decode().splitlines()

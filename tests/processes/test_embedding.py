@@ -21,6 +21,7 @@ from tests.processes import hosts
 from tests.processes.api_service import detection, post, scan_source
 from tests.processes.push_clients import receive, websocket
 from tests.processes.roles import running_role, stop, wait_until
+from tests.tcp_ports import free_port
 
 HOSTS = {"falcon_app": "", "starlette_app": "/market", "fastapi_app": "/market", "django_app": "", "flask_app": ""}
 """Application -> the prefix of TickView in it."""
@@ -49,7 +50,7 @@ def redis_url() -> Iterator[str]:
 @contextmanager
 def hosted(name: str, redis_url: str, *options: str, **settings: Any) -> Iterator[httpx.Client]:
     """Run an application under uvicorn, or a Flask application under gunicorn. Yield a client of the service in it."""
-    port = servers.free_port()
+    port = free_port()
     environment = {**os.environ, "TICKVIEW_REDIS_URL": redis_url, "TICKVIEW_WAIT_SECONDS": "30"}
     environment |= {f"TICKVIEW_{setting.upper()}": str(value) for setting, value in settings.items()}
     application = f"tests.processes.hosts:{name}"
@@ -160,7 +161,7 @@ def test_the_api_reference_of_a_fastapi_application_includes_the_service(host: H
 
 
 def test_a_host_starts_while_redis_is_away() -> None:
-    port = servers.free_port()
+    port = free_port()
     with hosted("starlette_app", f"redis://127.0.0.1:{port}", wait_seconds=1) as client:
         assert client.get("/api/patterns/scan").status_code == 503
         with servers.valkey(port=port):

@@ -26,6 +26,7 @@ from tests.processes.archiving_service import wait_until_archived
 from tests.processes.installation import CHECKOUT, OFFLINE, PACKAGES
 from tests.processes.push_clients import receive, receive_changes, websocket
 from tests.processes.roles import WITHOUT_SCHEDULE, stop, wait_until
+from tests.tcp_ports import free_port
 from tests.tutorials import Shell, open_shell, run_page
 
 PAGE = (CHECKOUT / "docs" / "evolution.md").read_text()
@@ -135,7 +136,7 @@ def record_under_the_old_release(client: httpx.Client) -> None:
 
 
 def test_the_new_release_replaces_the_old_one_and_rolls_back(releases: Releases, postgres_18_dsn: str) -> None:
-    old_port, port, redis_only_port = (servers.free_port() for _ in range(3))
+    old_port, port, redis_only_port = (free_port() for _ in range(3))
     with (
         servers.valkey() as server,
         servers.new_database(postgres_18_dsn) as dsn,

@@ -18,6 +18,7 @@ from tests import servers
 from tests.plain_http import PLAIN_HTTP
 from tests.processes.api_service import api, api_responds, detection
 from tests.processes.roles import running_role, tickview, wait_until
+from tests.tcp_ports import free_port
 
 SECRET = "s3cret-passw0rd"  # noqa: S105
 
@@ -88,7 +89,7 @@ def test_a_client_above_the_rate_limit_gets_429_and_other_clients_do_not(module_
         "jwt_audience": provider.AUDIENCE,
         "jwt_jwks_file": provider.write_keys(tmp_path / "jwks.json"),
     }
-    port = servers.free_port()
+    port = free_port()
     with (
         running_role("serve", "--port", str(port), redis_url=module_redis_url, **limits),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=PLAIN_HTTP) as client,
@@ -137,7 +138,7 @@ def test_no_log_contains_a_secret(tmp_path: Path, postgres_18_dsn: str) -> None:
             redis.acl_setuser(
                 "tickview", enabled=True, passwords=[f"+{SECRET}"], keys="*", channels="*", categories=["+@all"]
             )
-        port, address = servers.free_port(), server.connection_url.rpartition("/")[2]
+        port, address = free_port(), server.connection_url.rpartition("/")[2]
         settings: dict[str, Any] = {
             "redis_url": f"redis://tickview:{SECRET}@{address}",
             "postgres_dsn": f"{dsn}&password={SECRET}",
@@ -170,16 +171,16 @@ def test_no_log_contains_a_secret(tmp_path: Path, postgres_18_dsn: str) -> None:
 
 @pytest.mark.parametrize("command", ["record", "project", "archive", "status"])
 def test_no_startup_error_contains_a_secret(tmp_path: Path, command: str) -> None:
-    url = f"redis://user:{SECRET}@127.0.0.1:{servers.free_port()}/0"
-    dsn = f"postgresql://user:{SECRET}@127.0.0.1:{servers.free_port()}/none"
-    result = tickview(command, redis_url=url, postgres_dsn=dsn, data=tmp_path, port=servers.free_port())
+    url = f"redis://user:{SECRET}@127.0.0.1:{free_port()}/0"
+    dsn = f"postgresql://user:{SECRET}@127.0.0.1:{free_port()}/none"
+    result = tickview(command, redis_url=url, postgres_dsn=dsn, data=tmp_path, port=free_port())
     assert result.returncode == 1
     assert SECRET not in (result.stderr + result.stdout).decode()
 
 
 def test_the_log_of_an_api_that_starts_without_servers_contains_no_secret(tmp_path: Path) -> None:
-    url = f"redis://user:{SECRET}@127.0.0.1:{servers.free_port()}/0"
-    dsn = f"postgresql://user:{SECRET}@127.0.0.1:{servers.free_port()}/none"
+    url = f"redis://user:{SECRET}@127.0.0.1:{free_port()}/0"
+    dsn = f"postgresql://user:{SECRET}@127.0.0.1:{free_port()}/none"
     with (tmp_path / "log").open("wb") as log, api(url, log, postgres_dsn=dsn) as client:
         assert SECRET not in client.get("/api/health").text
     text = (tmp_path / "log").read_text()

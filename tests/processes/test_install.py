@@ -15,7 +15,8 @@ import pytest
 from readapi.console.files import FOLDER
 from tests.processes.installation import PACKAGES, build_wheel, new_environment
 from tests.processes.roles import wait_until
-from tests.servers import free_port, world_readable_folder
+from tests.servers import world_readable_folder
+from tests.tcp_ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 

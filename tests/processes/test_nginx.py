@@ -18,6 +18,7 @@ from tests.certificates import Certificates, make_certificates
 from tests.processes.api_service import api, detection, post
 from tests.processes.push_clients import TIMEOUT_SECONDS, receive
 from tests.processes.roles import running_role
+from tests.tcp_ports import free_port
 
 CONFIGURATION = Path(__file__).parents[2] / "docs" / "deploy" / "nginx.conf"
 PROGRAM = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="nginx is not installed:
 @contextmanager
 def nginx(folder: Path, certificates: Certificates, upstream: int, dead: int) -> Iterator[int]:
     """Run nginx with the documented file before a live and a dead upstream. Yield its port."""
-    port = servers.free_port()
+    port = free_port()
     replacements = {
         "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
         "10.0.0.11:8000": f"127.0.0.1:{upstream}",
@@ -62,7 +63,7 @@ def test_rest_events_and_websockets_pass_nginx(redis_url: str, tmp_path: Path) -
     with (
         running_role("project", redis_url=redis_url),
         api(redis_url, trusted_proxies="127.0.0.1") as direct,
-        nginx(tmp_path, certificates, direct.base_url.port or 0, servers.free_port()) as port,
+        nginx(tmp_path, certificates, direct.base_url.port or 0, free_port()) as port,
         httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trust, timeout=TIMEOUT_SECONDS) as client,
     ):
         headers = post(client, [detection("NGNX")])

@@ -22,6 +22,7 @@ from tests.processes.installation import OFFLINE, build_wheel, new_environment
 from tests.processes.plugin_installation import Installation, commands_of, files_of_the_page, run_commands
 from tests.processes.push_clients import receive, receive_changes, websocket
 from tests.processes.roles import wait_until
+from tests.tcp_ports import free_port
 
 CHANNEL = "exchange.halts"
 
@@ -76,7 +77,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(installation: Installation, postgres_18_dsn: str) -> Iterator[Service]:
-    port = servers.free_port()
+    port = free_port()
     with ExitStack() as stack:
         url = stack.enter_context(servers.valkey()).connection_url
         dsn = stack.enter_context(servers.new_database(postgres_18_dsn))

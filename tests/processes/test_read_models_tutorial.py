@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import free_port, world_readable_folder
+from tests.servers import world_readable_folder
+from tests.tcp_ports import free_port
 from tests.tutorials import open_shell, run_page
 from tests.unit.test_docs import ROOT
 

@@ -15,6 +15,7 @@ from infra.redis.connections import connect
 from tests import servers
 from tests.processes.api_service import api
 from tests.processes.roles import killed_role, running_role, tickview, tickview_json, wait_until
+from tests.tcp_ports import free_port
 
 SAMPLES = Path(__file__).parent.parent / "wire"
 
@@ -132,7 +133,7 @@ def test_recorder_waits_for_a_server_that_is_out_of_memory(redis: Redis, redis_u
 
 
 def test_acknowledged_post_survives_a_crash_of_valkey(tmp_path: Path) -> None:
-    port, api_port = servers.free_port(), servers.free_port()
+    port, api_port = free_port(), free_port()
     with servers.valkey(tmp_path, port=port) as server:
         url = server.connection_url
         with running_role("serve", "--port", str(api_port), redis_url=url):
@@ -222,7 +223,7 @@ def test_a_recorder_records_while_no_log_line_can_be_written(redis: Redis, redis
 
 
 def test_recorder_without_redis_exits_with_one_line(tmp_path: Path) -> None:
-    completed = tickview("record", redis_url=f"redis://127.0.0.1:{servers.free_port()}", data=tmp_path)
+    completed = tickview("record", redis_url=f"redis://127.0.0.1:{free_port()}", data=tmp_path)
     assert completed.returncode == 1
     assert b"Traceback" not in completed.stderr
     assert len(completed.stderr.decode().strip().splitlines()) == 1

@@ -19,7 +19,8 @@ import pytest
 
 from infra.embedded import find_servers
 from tests.processes.roles import wait_until
-from tests.servers import free_port, world_readable_folder
+from tests.servers import world_readable_folder
+from tests.tcp_ports import free_port
 
 ROLES = ("archive", "record", "project", "alert", "serve")
 PATTERN = {

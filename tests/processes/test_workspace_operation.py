@@ -16,10 +16,11 @@ from tests.processes.api_service import detection, post, read_model_state, servi
 from tests.processes.archiving_service import archiving_service, audit_events, wait_until_archived
 from tests.processes.roles import tickview, tickview_json, wait_until
 from tests.processes.workspace_users import UNKNOWN_ID, WATCHLISTS, User
+from tests.tcp_ports import free_port
 
 
 def test_lists_survive_a_restart_of_redis(tmp_path: Path) -> None:
-    server = ValkeyServer(port=servers.free_port(), data_dir=tmp_path, persist=True, config=servers.DURABLE)
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path, persist=True, config=servers.DURABLE)
     server.start()
     try:
         with service(server.connection_url) as client:
