@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import Annotated
 
+import orjson
 import typer
 from rich.text import Text
 
@@ -120,16 +121,21 @@ def _program(role: list[str], settings: Settings, servers: Servers) -> Program:
 
 def _wait_for_api(settings: Settings, stopping: Event) -> None:
     while not stopping.wait(_HEALTH_INTERVAL_SECONDS):
-        connection = HTTPConnection(settings.host, settings.port, timeout=2.0)
-        try:
-            connection.request("GET", "/api/health")
-            connection.getresponse()
-        except (OSError, HTTPException):
-            continue
-        finally:
-            connection.close()
-        _report("up", f"the API answers at http://{settings.host}:{settings.port}; Ctrl-C stops everything")
-        return
+        if _reports_health(settings):
+            _report("up", f"the API answers at http://{settings.host}:{settings.port}; Ctrl-C stops everything")
+            return
+
+
+def _reports_health(settings: Settings) -> bool:
+    """Return whether the API answers on the port. Another program can have taken the port since it was checked."""
+    connection = HTTPConnection(settings.host, settings.port, timeout=2.0)
+    try:
+        connection.request("GET", "/api/health")
+        return "status" in orjson.loads(connection.getresponse().read())
+    except (OSError, HTTPException, orjson.JSONDecodeError):
+        return False
+    finally:
+        connection.close()
 
 
 def _report(name: str, message: str) -> None:

@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any
 
 import psutil
@@ -86,8 +87,8 @@ def command(data: Path, port: int, *options: str) -> list[str]:
 
 
 @contextmanager
-def running_up(data: Path, port: int, *options: str) -> Iterator[Up]:
-    """Run ``tickview up`` and yield it when its API answers. Stop it and its processes if the test does not."""
+def running_up(data: Path, port: int, *options: str, ready: str = "the API answers at") -> Iterator[Up]:
+    """Run ``tickview up`` and yield it when it prints ``ready``. Stop it and its processes if the test does not."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKVIEW_")}
     process = subprocess.Popen(
         command(data, port, *options),
@@ -103,7 +104,7 @@ def running_up(data: Path, port: int, *options: str) -> Iterator[Up]:
     started: dict[int, psutil.Process] = {}
     try:
         up = Up(process, data, port)
-        up.read_until("the API answers at")
+        up.read_until(ready)
         watchdog.cancel()
         started = up.processes()
         yield up
@@ -234,3 +235,34 @@ def test_up_refuses_a_port_in_use_before_it_starts_a_server(data: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in refused.stderr
     assert "--port" in refused.stderr
     assert not (data / "valkey").exists()
+
+
+def test_up_waits_for_its_own_api_while_another_program_has_the_port(data: Path) -> None:
+    port = free_port()
+    with running_up(data, port, ready="valkey") as up:
+        with other_program(port):
+            up.read_until("serve    ended")
+            assert up.get("/api/health") == (200, b"other")
+        assert "the API answers at" not in "".join(up.lines)
+        up.read_until("the API answers at")
+        assert "status" in json.loads(up.get("/api/health")[1])
+
+
+@contextmanager
+def other_program(port: int) -> Iterator[None]:
+    """Answer every request for a resource on the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"other")
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
