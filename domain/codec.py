@@ -37,7 +37,8 @@ def topic_of(event_type: type[Event]) -> str:
 
 def encode(event: Event) -> bytes:
     """Serialize an event to its stored state: JSON without the event id, which the log stores separately."""
-    state = event.model_dump_json(exclude=_NOT_IN_STATE, exclude_defaults=True).encode()
+    # ``model_dump_json`` takes a third longer, because it makes a text of the bytes.
+    state = event.__pydantic_serializer__.to_json(event, exclude=_NOT_IN_STATE, exclude_defaults=True)
     if event.class_version > 1:
         return b'%b,"class_version":%d}' % (state[:-1], event.class_version)
     return state
