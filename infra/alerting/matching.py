@@ -19,6 +19,7 @@ from projections.queries import ALWAYS, Matches, matcher
 from projections.workspaces import WorkspaceRow
 from readapi.catalogue.filters import Catalogue
 from readapi.catalogue.symbol_index import symbols_of_patterns
+from readapi.http.problems import Problem
 from readapi.patterns.list_filters import as_query_parameters
 from readapi.patterns.scan_parameters import ScanParameters
 
@@ -62,13 +63,14 @@ class Detection(NamedTuple):
 
 
 def sources_of(workspace: WorkspaceRow) -> Iterator[AlertSource]:
-    """Yield the alerts of a user. A preset that this release cannot read has none, which is logged."""
+    """Yield the alerts of a user. A preset that no scan of this release can use has none, which is logged."""
     for list_id, alert in workspace.alerts.items():
         preset = workspace.presets[list_id]
         try:
             parameters = ScanParameters.model_validate(as_query_parameters(preset["parameters"]))
-        except ValidationError as error:
-            logger.warning("alert without effect: its preset is unreadable", list_id=list_id, error=str(error))
+            parameters.filters(None)
+        except (ValidationError, Problem) as error:
+            logger.warning("alert without effect: no scan can use its preset", list_id=list_id, error=str(error))
             continue
         watched = None
         if parameters.watchlist is not None:

@@ -11,6 +11,7 @@ from domain.lists import PresetDraft
 from domain.workspace import Workspace
 from projections.workspaces import PresetRow, WorkspaceRow
 from readapi.http.parameters import Parameters, field_errors
+from readapi.http.problems import Problem
 from readapi.patterns.list_filters import as_query_parameters
 from readapi.patterns.scan_parameters import ScanParameters
 from readapi.users.list_kind import ListCommand, ListKind
@@ -58,7 +59,8 @@ def normalize_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         The given parameters only: no defaults are added.
 
     Raises:
-        InvalidListError: A parameter is not a scan parameter, has an invalid value or applies to a single scan.
+        InvalidListError: A parameter is not a scan parameter, has an invalid value or applies to a single scan, or two
+            parameters contradict each other.
     """
     if refused := sorted(SINGLE_SCAN_PARAMETERS & parameters.keys()):
         raise InvalidListError(
@@ -74,7 +76,21 @@ def normalize_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidListError(
             (f"parameters.{name}", "has an item with a comma, which the scan would read as two items") for name in split
         )
+    _check_scan(normalized)
     return normalized
+
+
+def _check_scan(normalized: Mapping[str, Any]) -> None:
+    """Check that a scan can use the stored parameters. Raises InvalidListError."""
+    try:
+        ScanParameters.model_validate(as_query_parameters(normalized)).filters(None)
+    except ValidationError as error:
+        errors = field_errors(ScanParameters, error)
+    except Problem as problem:
+        errors = list(problem.errors)
+    else:
+        return
+    raise InvalidListError((f"parameters.{each['field']}", each["reason"]) for each in errors)
 
 
 def _is_split(value: Any, normalized: Any) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,8 +135,9 @@ def test_a_deleted_watchlist_matches_nothing() -> None:
     assert not matches(workspace({"watchlist": WATCHLIST}), detection)
 
 
-def test_an_unreadable_preset_has_no_effect_on_other_alerts() -> None:
-    assert list(sources_of(workspace({"no_such_parameter": 1}))) == []
+@pytest.mark.parametrize("parameters", [{"no_such_parameter": 1}, {"confidence_max": 0.3}])
+def test_a_preset_that_no_scan_can_use_has_no_effect_on_other_alerts(parameters: dict[str, Any]) -> None:
+    assert list(sources_of(workspace(parameters))) == []
 
 
 def test_updates_ends_and_detections_from_the_future_are_no_detections() -> None:

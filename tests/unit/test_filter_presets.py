@@ -55,7 +55,12 @@ def test_the_strategies_cover_every_parameter_of_a_preset() -> None:
 
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_normalized_parameters_mean_the_same_scan(parameters: dict[str, Any]) -> None:
-    normalized = normalize_parameters(parameters)
+    try:
+        normalized = normalize_parameters(parameters)
+    except InvalidListError:
+        with pytest.raises(Problem, match="is below the lowest value"):
+            parse_parameters(ScanParameters, as_query_parameters(parameters)).filters(None)
+        return
     assert normalized.keys() == parameters.keys()
     assert normalize_parameters(normalized) == normalized
     assert parse_parameters(ScanParameters, as_query_parameters(normalized)) == parse_parameters(
@@ -93,6 +98,19 @@ def test_a_text_with_a_comma_stays_an_item_where_values_may_have_commas(name: st
     normalized = normalize_parameters({name: ["A,B"]})
     assert [item.upper() for item in normalized[name]] == ["A", "B", "A,B"]
     assert normalize_parameters(normalized) == normalized
+
+
+def test_bounds_that_contradict_each_other_or_the_default_are_refused() -> None:
+    with pytest.raises(InvalidListError, match=r"parameters\.relative_strength_max is below the lowest value, 2"):
+        normalize_parameters({"rs_min": 2, "relative_strength_max": 1})
+    with pytest.raises(InvalidListError, match=r"parameters\.confidence_max is below the lowest value, 0\.5"):
+        normalize_parameters({"confidence_max": 0.3})
+    assert normalize_parameters({"confidence_min": 0, "confidence_max": 0.3})
+
+
+def test_a_list_that_has_too_many_values_in_its_normal_form_is_refused() -> None:
+    with pytest.raises(InvalidListError, match=r"parameters\.pattern_types .* at most 100"):
+        normalize_parameters({"pattern_types": [f"a{number}, b{number}" for number in range(30)]})
 
 
 @pytest.mark.parametrize("container", [list, dict])
