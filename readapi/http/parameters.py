@@ -156,7 +156,10 @@ def parse_iso_8601(value: str) -> float:
     if not _ISO_8601.fullmatch(value):
         raise ValueError("should be a time such as 2026-11-25T09:00:00Z, or a date")
     time = datetime.fromisoformat(value)
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    seconds = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    if seconds >= YEAR_10_000:  # by its zone
+        raise ValueError("should be before the year 10000 in UTC")
+    return seconds
 
 
 def _check_order(bounds: tuple[float, float]) -> tuple[float, float]:

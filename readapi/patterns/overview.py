@@ -1,7 +1,6 @@
 """``/api/patterns/stats`` and ``/api/patterns/summary``: counts of the active patterns, and their summary."""
 
-from asyncio import gather
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
 
@@ -9,7 +8,7 @@ from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
 from projections.patterns import PatternRow
-from projections.queries import Counts, Equality, Query, RowQueries, most_frequent
+from projections.queries import Counts, Equality, Query, ResultRow, RowQueries, most_frequent
 from readapi.catalogue.filters import Catalogue
 from readapi.http.operation import operation
 from readapi.http.parameters import Parameters
@@ -170,10 +169,10 @@ class SummaryResource(CachedPatternResource):
         now = self._clock()
         queries = live.queries
         highest = Query(now, sort_by="confidence", descending=True, limit=SUMMARY_PATTERNS)
-        counts, confident, latest = await gather(
-            queries.counts(COUNTS, now), queries.page(highest), queries.page(highest._replace(sort_by="detected_at"))
-        )
-        statistics = _pattern_counts(counts)
+        # Rows of the replica must be rendered before the next wait. Changes of the rows can come in between.
+        most_confident = _render((await queries.page(highest)).rows, now)
+        latest = _render((await queries.page(highest._replace(sort_by="detected_at"))).rows, now)
+        statistics = _pattern_counts(await queries.counts(COUNTS, now))
         summary = Summary(
             total=statistics["total"],
             high_confidence=statistics["high_confidence"],
@@ -181,11 +180,15 @@ class SummaryResource(CachedPatternResource):
             by_tier=statistics["by_tier"],
             top_types=_first(statistics["by_type"], SUMMARY_NAMES),
             top_symbols=_first(statistics["by_symbol"], SUMMARY_NAMES),
-            most_confident=[COMPACT.render(result, end_of_second(now)) for result in confident.rows],
-            latest=[COMPACT.render(result, end_of_second(now)) for result in latest.rows],
+            most_confident=most_confident,
+            latest=latest,
         )
         answer = encode({"summary": summary, **self.read_model.staleness()})
         await self.send_and_cache(req, resp, answer, live, now)
+
+
+def _render(rows: Iterable[ResultRow[PatternRow]], now: float) -> list[CompactPattern]:
+    return [COMPACT.render(result, end_of_second(now)) for result in rows]
 
 
 def _first(counts: Mapping[str, int], number: int) -> dict[str, int]:

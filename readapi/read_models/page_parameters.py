@@ -13,7 +13,12 @@ from readapi.read_models.filter_parameters import ParameterFields, filter_fields
 from readapi.read_models.moment_parameters import MomentParameters
 from readapi.read_models.rendering import all_columns, row_members
 
-CursorText = Annotated[str, StringConstraints(max_length=500), Field(json_schema_extra={"format": "cursor"})]
+MAX_CURSOR_LENGTH = 3_000
+"""Highest number of characters of a cursor. The longest names and keys take 6 bytes of JSON for each character."""
+
+CursorText = Annotated[
+    str, StringConstraints(max_length=MAX_CURSOR_LENGTH), Field(json_schema_extra={"format": "cursor"})
+]
 
 
 class PageParameters(Parameters):

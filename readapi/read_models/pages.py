@@ -8,7 +8,7 @@ import orjson
 from falcon.asgi import Request, Response
 from typing_extensions import TypedDict
 
-from projections.queries import MAX_OFFSET, Page, Query, Timeline, TooDeepError
+from projections.queries import MAX_OFFSET, Cursor, Page, Query, Timeline, TooDeepError
 from projections.versions import Build
 from projections.views import View
 from readapi.http.cohort_scheduling import yield_to_cohort
@@ -25,6 +25,10 @@ PAGE_BYTES = 4 * 1024 * 1024
 
 CURSOR_ADVICE = "use the cursor in next to read further pages"
 """What to do if page numbers do not reach the page."""
+
+
+Documents = list[dict[str, Any]]
+"""The documents of the rows of a page."""
 
 
 class CacheInfo(TypedDict):
@@ -53,7 +57,7 @@ class Answer(NamedTuple):
     """``CacheInfo`` as JSON."""
     staleness: Staleness = FRESH
 
-    def documents(self, view: View) -> list[dict[str, Any]]:
+    def documents(self, view: View) -> Documents:
         """Return the documents of the rows of the page."""
         now = end_of_second(self.moment)
         return [view.render(result, now) for result in self.page.rows]
@@ -94,14 +98,23 @@ class Pages:
     async def before_rendering(self) -> None:
         """Let other requests reach the rendering of their rows, if the rows cannot change meanwhile."""
 
-    async def following(self, query: Query, first: Answer) -> AsyncIterator[Answer]:
-        """Yield the first answer to a query and the answers to all pages behind it."""
-        answer, end = first, first.page.end
-        yield answer
+    async def read_all(self, query: Query, view: View) -> AsyncIterator[Documents]:
+        """Read the first page. Return an iterator over its documents and those of all pages behind it.
+
+        The documents of a page are made at once: rows of a replica can change at the next wait. Raises Problem (400) as
+        ``read``.
+        """
+        first = await self.read(query)
+        return self._following(query, view, first.documents(view), first.page.end)
+
+    async def _following(
+        self, query: Query, view: View, documents: Documents, end: Cursor | None
+    ) -> AsyncIterator[Documents]:
+        yield documents
         while end is not None:
             answer = await self.read(query._replace(after=end))
             end = answer.page.end
-            yield answer
+            yield answer.documents(view)
 
 
 class LivePages(Pages):

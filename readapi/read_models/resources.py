@@ -147,11 +147,11 @@ async def _send_download(
         raise invalid([{"field": name, "reason": "does not apply to a download of all rows"} for name in unused])
     view, rows_query = query.view, first_batch(query.query(pages.moment))
     encoder = open_encoder(media_type, member_types(served.projection, view))
-    answers = pages.following(rows_query, await pages.read(rows_query))
+    batches = await pages.read_all(rows_query, view)
     resp.content_type = f"{media_type}; charset=utf-8" if media_type == CSV else media_type
     resp.downloadable_as = f"{served.projection.name}.{FILE_ENDINGS[media_type]}"
     resp.set_header("Cache-Control", "no-cache")
-    resp.stream = stream(encoder, (answer.documents(view) async for answer in answers))
+    resp.stream = stream(encoder, batches)
 
 
 def row_resource(served: ServedReadModel) -> Resource:

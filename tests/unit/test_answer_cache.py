@@ -1,6 +1,7 @@
 """The cache of answers: a cached answer equals a new answer after any changes, at any time and for any user."""
 
 import asyncio
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -121,8 +122,25 @@ class Api:
         return content, response.headers["etag"], response.headers.get("warning")
 
 
+def total_of_scan(answer: Any) -> int:
+    """Return the total of a scan, after a check that it is the number of rows."""
+    total: int = answer["pagination"]["total"]
+    assert len(answer["patterns"]) == total
+    return total
+
+
+def total_of_summary(answer: Any) -> int:
+    """Return the total of a summary, after a check that the latest patterns are of the same moment."""
+    total: int = answer["summary"]["total"]
+    assert len(answer["summary"]["latest"]) == min(total, 5)
+    return total
+
+
+@pytest.mark.parametrize(("path", "total_of"), [("/scan", total_of_scan), ("/summary", total_of_summary)])
 @pytest.mark.parametrize("event_loop_turns", range(8))
-def test_a_change_during_a_request_invalidates_the_cached_answer(event_loop_turns: int) -> None:
+def test_a_change_during_a_request_invalidates_the_cached_answer(
+    event_loop_turns: int, path: str, total_of: Callable[[Any], int]
+) -> None:
     replica = Replica(ActivePatterns())
     api = Api(LiveReplica(replica), StoredWorkspaces(), NOW)
 
@@ -135,13 +153,12 @@ def test_a_change_during_a_request_invalidates_the_cached_answer(event_loop_turn
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers={"X-User-ID": "a"}) as client:
             for total in (2, 4, 6):
                 detect(total - 1)
-                request = asyncio.create_task(client.get("/scan"))
+                request = asyncio.create_task(client.get(path))
                 for _ in range(event_loop_turns):
                     await asyncio.sleep(0)
                 detect(total)
-                answer = (await request).json()
-                assert len(answer["patterns"]) == answer["pagination"]["total"] in (total - 1, total)
-                assert (await client.get("/scan")).json()["pagination"]["total"] == total
+                assert total_of((await request).json()) in (total - 1, total)
+                assert total_of((await client.get(path)).json()) == total
 
     asyncio.run(test())
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from readapi.http.parameters import parse_parameters
+from readapi.audit.parameters import parse_bound
+from readapi.http.parameters import YEAR_10_000, parse_parameters
 from readapi.http.problems import Problem
 from readapi.patterns.scan_parameters import ScanParameters
 
@@ -70,7 +71,7 @@ def test_seconds_since_the_epoch_are_read(seconds: float) -> None:
         ("2026-11-25T09:00:00+99:00", "should be a time such as"),
         ("2026-W48-3", "such as"),
         ("٢٠٢٦-11-25", "such as"),
-        ("9999-12-31T23:59:59-05:00", "less than"),
+        ("9999-12-31T23:59:59-05:00", "before the year 10000"),
         ("0001-01-01", "greater than or equal to 0"),
     ],
 )
@@ -79,6 +80,12 @@ def test_any_other_text_is_refused_as_a_time(text: str, reason_part: str) -> Non
         parse_moment(text)
     assert reason_part in str(refused.value)
     assert [error["field"] for error in refused.value.errors] == ["as_of"]
+
+
+def test_a_bound_of_the_history_is_before_the_year_10000() -> None:
+    assert parse_bound("9999-12-31T23:59:59+00:01") < YEAR_10_000
+    with pytest.raises(ValueError, match="before the year 10000"):
+        parse_bound("9999-12-31T23:59:59-00:01")
 
 
 def test_a_scan_has_at_most_one_time_in_the_past() -> None:
