@@ -164,6 +164,9 @@ class ArchiveWorker:
                 self._check_server(lease)
                 checked = now
                 if lease.checkpoint != trimmed_position or now - trimmed >= IDLE_TRIM_SECONDS:
+                    # A standby may have been promoted since, which lacks the last archived events.
+                    self._extend_lease(lease)
+                    extended = now
                     self._trim(lease)
                     keeper.keep(archiver.head)
                     trimmed, trimmed_position = now, lease.checkpoint
@@ -175,6 +178,11 @@ class ArchiveWorker:
         extended = self._acquire_lease()
         if extended is None or extended.epoch != lease.epoch:
             raise LeaseLostError(f"another archiver has the lease on {lease.log}")
+        if extended.checkpoint != lease.checkpoint:
+            raise LeaseLostError(
+                f"the archive of {lease.log} ends at {extended.checkpoint} instead of {lease.checkpoint}: another "
+                "PostgreSQL server has taken over"
+            )
         # Any archiver may have recorded an error. Only a commit would clear it, and an idle log has no commits.
         self._record_error(None)
 

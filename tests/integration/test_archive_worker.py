@@ -121,6 +121,25 @@ def test_the_error_of_another_archiver_is_cleared_although_no_event_arrives(redi
             wait_until(lambda: segment_state(database, "archive")[1] is None, "the error is cleared")
 
 
+def test_events_that_a_promoted_standby_lacks_are_archived_again(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database, "users")
+    log.append(new_events(detections(1)))
+    with running_worker(database, redis, log):
+        wait_until(lambda: segment_state(database, "archive", "users")[0] == 2, "the first events are archived")
+        with database.connection() as connection:
+            [former_hash] = connection.execute("SELECT hash FROM tickview.logs WHERE log = 'users'").fetchone() or ()
+        log.append(new_events(detections(1, "MSFT")))
+        wait_until(lambda: segment_state(database, "archive", "users")[0] == 4, "the later events are archived")
+        with database.connection() as connection:
+            connection.execute("DELETE FROM tickview.events WHERE position > 2")
+            connection.execute("UPDATE tickview.logs SET hash = %s", [former_hash])
+            connection.execute("UPDATE tickview.segments SET position = 2 WHERE name = 'archive'")
+        wait_until(lambda: segment_state(database, "archive", "users")[0] == 4, "the events are archived again")
+    with database.connection() as connection:
+        positions = connection.execute("SELECT position FROM tickview.events ORDER BY position").fetchall()
+    assert positions == [(1,), (2,), (3,), (4,)]
+
+
 def test_an_error_of_a_history_stops_neither_archiving_nor_trimming(redis: Redis, database: Database) -> None:
     log = archived_log(redis, database, LOG)
     log.append(new_events(detections(2)))
