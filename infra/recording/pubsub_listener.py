@@ -135,7 +135,7 @@ class PubsubListener:
             if received is None:
                 self._check_hearing()
                 continue
-            channel = received["channel"].decode()
+            channel = received["channel"].decode(errors="replace")
             if received["type"] in ("subscribe", "psubscribe"):
                 unconfirmed.discard(channel)
                 if not unconfirmed:

@@ -60,7 +60,10 @@ def run_recorder(
         heartbeats.beat()
 
     logger.info("recorder started")
-    run_threads(threads, stop, every_second)
-    intake.close()
+    try:
+        run_threads(threads, stop, every_second)
+    finally:
+        # Messages of pub/sub that wait exist nowhere else.
+        intake.close()
     counters.flush()
     heartbeats.withdraw("record")
