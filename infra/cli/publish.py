@@ -1,19 +1,19 @@
 """``tickview publish``: send messages as a producer does, by pub/sub, by the ingest stream, or over HTTP."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from enum import StrEnum
+from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import orjson
 import typer
 
 from domain.wire import INGEST_STREAM
+from infra.cli.api_client import authorization, open_answer
 from infra.cli.errors import NEGATIVE_OUTCOME, CommandError
 from infra.cli.output import JsonOption, console, print_json
 from infra.composition import api_url, redis_url
@@ -24,6 +24,9 @@ from infra.settings import Settings
 
 BATCH_SIZE = 500
 """Number of messages that are sent at a time."""
+
+TIMEOUT_SECONDS = 30.0
+"""Seconds to wait for an answer of the API."""
 
 
 class Route(StrEnum):
@@ -109,9 +112,8 @@ def _parse_message(line: bytes, number: int, channel: str | None) -> OutgoingMes
 
 def _sender(via: Route, settings: Settings) -> Callable[[list[OutgoingMessage]], list[Any]]:
     if via is Route.HTTP:
-        url = api_url(settings) + "/api/events"
-        token = settings.token.get_secret_value() if settings.token else None
-        return lambda batch: [_post(url, batch, token)]
+        headers = {"Content-Type": "application/json", **authorization(settings)}
+        return lambda batch: [_post(api_url(settings), headers, batch)]
     client = connect(redis_url(settings))
 
     def send(batch: list[OutgoingMessage]) -> list[Any]:
@@ -131,21 +133,12 @@ def _sender(via: Route, settings: Settings) -> Callable[[list[OutgoingMessage]],
     return send
 
 
-def _post(url: str, batch: list[OutgoingMessage], token: str | None) -> Any:
+def _post(base: str, headers: Mapping[str, str], batch: list[OutgoingMessage]) -> Any:
     """Post messages. Payloads are sent as text, because the API would refuse a request with malformed JSON in it."""
     messages = [{"channel": message.channel, "payload": message.payload.decode(errors="replace")} for message in batch]
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    request = Request(url, orjson.dumps(messages), headers)  # noqa: S310 the URL comes from the settings
-    try:
-        with urlopen(request, timeout=30) as answer:  # noqa: S310
-            return orjson.loads(answer.read())
-    except HTTPError as error:
-        if error.code == 422:
-            return orjson.loads(error.read())
-        raise CommandError(
-            f"{url} answered with status {error.code}: {error.read().decode(errors='replace')[:500]}"
-        ) from error
-    except URLError as error:
-        raise CommandError(
-            f"{url} cannot be reached: {error.reason}. Start the API, or set TICKVIEW_HOST and TICKVIEW_PORT."
-        ) from error
+    with open_answer(base, "/api/events", headers, body=orjson.dumps(messages), timeout=TIMEOUT_SECONDS) as answer:
+        if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            return answer.json("refused")
+        if answer.status < HTTPStatus.BAD_REQUEST:
+            return answer.json("events", "refused")
+        raise CommandError(str(answer.json("type", "detail")["detail"]))

@@ -1,22 +1,19 @@
 """``tickview query``: the rows of a read model from the API: now, as of a moment, or as they change."""
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from http.client import HTTPResponse
 from typing import Annotated, Any
-from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import Request, urlopen
 
-import orjson
 import typer
 from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
+from infra.cli.api_client import ApiAnswer, authorization, open_answer
 from infra.cli.errors import CommandError
 from infra.cli.output import JsonOption, console, print_json, row_table
 from infra.composition import api_url
@@ -88,8 +85,8 @@ class _Rows:
     def __init__(self, settings: Settings, name: str, parameters: Mapping[str, str]) -> None:
         self._name = name
         self._base = api_url(settings)
-        self._url = f"{self._base}/api/read-models/{quote(name, safe='')}?{urlencode(parameters)}"
-        self._token = settings.token.get_secret_value() if settings.token else None
+        self._target = f"/api/read-models/{quote(name, safe='')}?{urlencode(parameters)}"
+        self._headers = authorization(settings)
         self._tag: str | None = None
 
     def read(self) -> Answer | None:
@@ -98,44 +95,32 @@ class _Rows:
         with self._open({"Accept": "application/json", **headers}) as response:
             if response is None:
                 return None
-            self._tag = response.headers["ETag"]
-            answer: Answer = orjson.loads(response.read())
-            return answer
+            self._tag = response.tag
+            return response.json("rows", "pagination", "next")
 
     def copy_csv(self) -> None:
         """Write all rows as CSV to the standard output while they arrive."""
         with self._open({"Accept": "text/csv"}) as response:
             assert response is not None
-            shutil.copyfileobj(response, sys.stdout.buffer)
+            for chunk in response.chunks("text/csv"):
+                sys.stdout.buffer.write(chunk)
 
     @contextmanager
-    def _open(self, headers: Mapping[str, str]) -> Iterator[HTTPResponse | None]:
+    def _open(self, headers: Mapping[str, str]) -> Iterator[ApiAnswer | None]:
         """Open the response, or None for status 304. Raises CommandError with the reason of the API."""
-        request = Request(self._url, headers=dict(headers))  # noqa: S310 the URL is the configured one
-        if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        try:
-            with urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 see above
-                yield response
-        except HTTPError as error:
-            if error.code == HTTPStatus.NOT_FOUND:
-                raise CommandError(
-                    f"There is no read model {self._name} that can be queried. GET /api/read-models lists all."
-                ) from error
-            if error.code != HTTPStatus.NOT_MODIFIED:
-                raise CommandError(_reason(error)) from error
-            yield None
-        except URLError as error:
-            raise CommandError(
-                f"The API at {self._base} cannot be reached: {error.reason}. Start `tickview up` or `tickview serve`."
-            ) from error
-
-
-def _reason(error: HTTPError) -> str:
-    try:
-        return str(orjson.loads(error.read())["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"The API answered with status {error.code}."
+        headers = {**self._headers, **headers}
+        with open_answer(self._base, self._target, headers, timeout=TIMEOUT_SECONDS) as answer:
+            if answer.status == HTTPStatus.NOT_MODIFIED:
+                yield None
+            elif answer.status == HTTPStatus.OK:
+                yield answer
+            else:
+                problem = answer.json("type", "detail")
+                if answer.status == HTTPStatus.NOT_FOUND:
+                    raise CommandError(
+                        f"There is no read model {self._name} that can be queried. GET /api/read-models lists all."
+                    )
+                raise CommandError(str(problem["detail"]))
 
 
 def _watch(rows: _Rows, *, json: bool) -> None:
@@ -153,7 +138,7 @@ def _watch(rows: _Rows, *, json: bool) -> None:
 def _table(answer: Answer) -> Any:
     rows, pagination = answer["rows"], answer["pagination"]
     if not rows:
-        return answer.get("hint") or "no rows match"
+        return Text(answer.get("hint") or "no rows match")
     columns = [name for name in rows[0] if not any(isinstance(row[name], dict | list) for row in rows)]
     shown = f"{len(rows)} of {pagination['total']} rows"
     if answer["next"]:
