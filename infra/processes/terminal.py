@@ -30,7 +30,15 @@ def _escape(match: re.Match[str]) -> str:
 
 
 class TerminalConsole(Console):
-    """A console that escapes control characters in all printed texts, and writes only its own escape sequences."""
+    """A console that escapes control characters in all printed texts, and writes only its own escape sequences.
+
+    Args:
+        options: The options of ``rich.console.Console``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        # Else rich would print the id ``NVDA:Hammer:daily:1`` with the picture of a hammer.
+        super().__init__(emoji=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render an object, with control characters escaped."""

@@ -55,3 +55,15 @@ def test_a_console_escapes_texts_and_keeps_its_own_colours() -> None:
     without_colours = re.sub(r"\x1b\[[0-9;]*m", "", printed)
     assert controls(without_colours) == set()
     assert without_colours.count(r"\x1b]0;title") == 2
+
+
+def test_a_console_prints_ids_as_they_are() -> None:
+    output = io.StringIO()
+    console = TerminalConsole(file=output, width=200)
+    table = Table("id")
+    table.add_row("NVDA:Hammer:daily:1")
+    console.print(table)
+    console.print("NVDA:Hammer:daily:2", markup=False)
+    printed = output.getvalue()
+    assert "NVDA:Hammer:daily:1" in printed
+    assert "NVDA:Hammer:daily:2" in printed
