@@ -11,7 +11,7 @@ from projections.ports import CommitOutcome, Lease
 class RedisCommit:
     """One call of the server-side function ``commit``, sent by the constructor.
 
-    A call that moves the checkpoint can be repeated safely: the repetition finds the checkpoint at its target.
+    The call can be repeated safely: the repetition finds the checkpoint at its target, or the token of the first call.
 
     Args:
         client: The client whose connections are used.

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from secrets import token_urlsafe
 from typing import Any
 
 from domain.errors import TickViewError
@@ -103,7 +104,9 @@ class RedisStore:
                 f"the changes have {size:,} bytes, and a commit at most {MAX_COMMIT_BYTES:,}: "
                 "let the event change fewer or smaller rows"
             )
-        arguments: list[Argument] = [lease.epoch, lease.checkpoint, position, *contents]
+        # The client repeats a call whose reply is lost. A checkpoint that does not move would not reveal the repeat.
+        token = token_urlsafe(12) if position == lease.checkpoint else ""
+        arguments: list[Argument] = [lease.epoch, lease.checkpoint, position, token, *contents]
         return RedisCommit(self._client, lease, position, command("commit", list(packed.key_numbers), arguments))
 
     def parked_entries(self, segment: Segment, key: str, limit: int) -> list[LogEntry]:

@@ -2,19 +2,22 @@
 
 from itertools import repeat
 from typing import Any
+from urllib.parse import urlsplit
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
 from domain.events import Event
-from infra.projecting.projector import Projector
+from infra.projecting.projector import RETRY_BATCH, Projector
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
+from infra.redis.connections import connect
 from projections.patterns import ActivePatterns, PatternRow
 from projections.ports import CommitOutcome
 from projections.versions import Build
 from tests.events import pattern_expired, pattern_updated
+from tests.integration.losing_proxy import LosingProxy
 from tests.integration.projector_support import (
     LOG,
     acquire_lease,
@@ -157,6 +160,31 @@ def test_a_retry_discards_batches_that_were_folded_ahead(redis: Redis) -> None:
     assert projector.retry_parked() is CommitOutcome.COMMITTED
     assert projector.step(1, 0)[:2] == (CommitOutcome.COMMITTED, 1)
     assert redis.hlen(keys.parked) == 0
+    assert_same_content(load_segment(redis, faulty, LOG), expected_patterns(history))
+
+
+def test_a_retry_whose_reply_is_lost_folds_each_parked_event_once(redis: Redis, redis_url: str) -> None:
+    begun: list[Event] = [detection("AAPL", "daily", extra={"poison": "evolve"})]
+    changes = [begun[0].model_copy(update={"event_id": f"later-{number}"}) for number in range(RETRY_BATCH + 1)]
+    history = begun + changes
+    append(open_log(redis), history)
+    faulty = FaultyPatterns()
+    run_to_end(redis, faulty, iter(()), iter(()))
+    keys, faulty.broken = SegmentKeys(segment_of(faulty)), False
+    redis.sadd(keys.retry, "AAPL:Doji:daily:1757001600000")
+    address = urlsplit(redis_url)
+    with (
+        LosingProxy(address.hostname or "", address.port or 0, b"commit") as proxy,
+        connect(f"redis://127.0.0.1:{proxy.port}") as client,
+    ):
+        store = RedisStore(client)
+        lease = acquire_lease(store, segment_of(faulty), "again")
+        left = redis.llen(keys.parked_events("AAPL:Doji:daily:1757001600000")) - RETRY_BATCH
+        Projector(faulty, open_log(client), store, lease).retry_parked()
+        assert proxy.lost_replies == 1
+        assert redis.llen(keys.parked_events("AAPL:Doji:daily:1757001600000")) == left
+        while redis.hlen(keys.parked):
+            Projector(faulty, open_log(client), store, lease).retry_parked()
     assert_same_content(load_segment(redis, faulty, LOG), expected_patterns(history))
 
 

@@ -3,20 +3,21 @@
 --[[
 Commit a batch of a segment: run its write commands behind the fence, all or nothing.
 
-commit(state, key …; epoch, expected, position, commands …) -> outcome
+commit(state, key …; epoch, expected, position, token, commands …) -> outcome
 
 Nothing is written before the epoch of the lease, the checkpoint and the type of each key have been checked: the server
 does not undo the commands that ran before a command that fails.
 
 Keys, all in the hash slot of the segment
   state     hash     the segment's state; epoch: of its lease; checkpoint: position up to which it has been folded;
-                     changes: number of entries that its changes stream has had
+                     changes: number of entries that its changes stream has had; token: of the last commit with a token
   key …     any      the keys of the commands; a command names a key by its number, the state being 1
 
 Arguments
   epoch     integer  epoch of the caller's lease
   expected  integer  checkpoint at which the batch begins
   position  integer  checkpoint to which the batch leads; one of the commands writes it
+  token     text     empty if the commit moves the checkpoint; else a random text, by which a repeat is recognised
   commands  msgpack  array of commands, each an array: name, number of its key, array of its further words; packed, because
   …                  tens of arguments per row take longer to parse than the commands to run; in any number
 
@@ -27,7 +28,8 @@ Commands with a special meaning
 
 Outcomes
   "committed"            all commands have run
-  "already committed"    the checkpoint is at or past the position, as after a repeat of the call; nothing is written
+  "already committed"    the checkpoint is at or past the position, or the last token is that of the call, as after a
+                         repeat of the call; nothing is written
   "checkpoint mismatch"  the checkpoint is not the expected one, and it is before the position; nothing is written
   "fenced"               the lease has another epoch, so that the fence refuses the commit; nothing is written
 ]]
@@ -71,7 +73,7 @@ local function increment_counts(key, words)
 end
 
 local function commit(keys, args)
-  local state = redis.call('HMGET', keys[1], 'epoch', 'checkpoint')
+  local state = redis.call('HMGET', keys[1], 'epoch', 'checkpoint', 'token')
   if state[1] ~= args[1] then
     return 'fenced'
   end
@@ -79,8 +81,12 @@ local function commit(keys, args)
   if checkpoint ~= tonumber(args[2]) then
     return checkpoint >= tonumber(args[3]) and 'already committed' or 'checkpoint mismatch'
   end
+  local token = args[4]
+  if token ~= '' and token == state[3] then
+    return 'already committed'
+  end
   local commands = {}
-  for at = 4, #args do
+  for at = 5, #args do
     for _, command in ipairs(cmsgpack.unpack(args[at])) do
       commands[#commands + 1] = command
     end
@@ -100,6 +106,9 @@ local function commit(keys, args)
     else
       redis.call(name, key, unpack(words))
     end
+  end
+  if token ~= '' then
+    redis.call('HSET', keys[1], 'token', token)
   end
   return 'committed'
 end
