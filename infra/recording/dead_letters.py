@@ -139,12 +139,9 @@ class DeadLetters:
         return _parse_letter(identity, {name.decode(): value for name, value in fields.items()}) if fields else None
 
     def record_failed_retry(self, letter: DeadLetter, refusals: Sequence[Refusal]) -> None:
-        """Store the reasons of a retry that was refused, and count the retry."""
-        key = _letter_key(letter.id)
-        with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, mapping={"code": refusals[0].code, "reason": join_reasons(refusals)[:MAX_REASON]})
-            pipeline.hincrby(key, "retries", 1)
-            pipeline.execute()
+        """Store the reasons of a retry that was refused, and count the retry, unless the letter was discarded."""
+        reason = join_reasons(refusals)[:MAX_REASON]
+        call(self._client, "fail_dead_letter_retry", [_letter_key(letter.id)], [refusals[0].code, reason])
 
     def discard(self, identity: str) -> bool:
         """Remove a dead letter. Return whether it existed."""

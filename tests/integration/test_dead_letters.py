@@ -6,6 +6,7 @@ import pytest
 from redis import Redis
 
 from domain.announcements import DeadLetter
+from domain.wire import Refusal
 from infra.log.errors import UnsuitableServerError
 from infra.log.handle import LogOptions
 from infra.recording.dead_letters import DeadLetters, letter_id
@@ -99,6 +100,23 @@ def test_a_discarded_dead_letter_is_gone(redis: Redis) -> None:
     assert not letters.discard(letter_id("c", b"abc"))
     assert letters.get(letter_id("c", b"abc")) is None
     assert letters.stats().bytes == 0
+
+
+def test_a_refused_retry_of_a_discarded_dead_letter_does_not_bring_it_back(redis: Redis) -> None:
+    letters = open_dead_letters(redis)
+    letters.store([letter(b"abc"), letter(b"def")])
+    kept, discarded = (letters.get(id_of(payload)) for payload in (b"abc", b"def"))
+    assert kept
+    assert discarded
+    letters.discard(discarded.id)
+    for each in (kept, discarded):
+        letters.record_failed_retry(each, [Refusal("wrong-type", "again")])
+    assert letters.get(discarded.id) is None
+    assert [(stored.code, stored.reason, stored.retries) for stored in letters.page(None, 10)] == [
+        ("wrong-type", "again", 1)
+    ]
+    letters.store([letter(b"def")])
+    assert [stored.id for stored in letters.page(None, 10)] == [discarded.id, kept.id]
 
 
 def test_a_dead_letter_is_as_durable_as_an_event(redis: Redis) -> None:

@@ -38,7 +38,7 @@ local function store_dead_letters(keys, args)
   local at = 5
   for letter = 3, #keys do
     local key, id, size, last = keys[letter], args[at], args[at + 1], at + 2 + 2 * args[at + 2]
-    if redis.call('EXISTS', key) == 0 then
+    if redis.call('HEXISTS', key, 'number') == 0 then
       local number = redis.call('HINCRBY', stats, 'numbers', 1)
       redis.call('HSET', key, 'size', size, 'number', number, 'kept_at', args[1], unpack(args, at + 3, last))
       redis.call('ZADD', index, number, id)

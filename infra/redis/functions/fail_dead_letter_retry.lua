@@ -1,0 +1,27 @@
+#!lua name=@NAME@
+
+--[[
+Note on a dead letter that its retry was refused.
+
+fail_dead_letter_retry(letter; code, reason) -> 1 if the letter exists, else 0
+
+A letter that was discarded or dropped meanwhile stays away.
+
+Keys
+  letter  hash        the letter; retries: number of refused retries
+
+Arguments
+  code    text        code of the first refusal
+  reason  text        the reasons
+]]
+
+local function fail_dead_letter_retry(keys, args)
+  if redis.call('EXISTS', keys[1]) == 0 then
+    return 0
+  end
+  redis.call('HSET', keys[1], 'code', args[1], 'reason', args[2])
+  redis.call('HINCRBY', keys[1], 'retries', 1)
+  return 1
+end
+
+redis.register_function('@NAME@', fail_dead_letter_retry)
