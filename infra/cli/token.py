@@ -33,7 +33,7 @@ def create(
 ) -> None:
     """Create a token and print it. It cannot be printed again, because only its hash is stored.
 
-    Example: tickview token create --subject anna --scope read --scope write --expires 90d
+    Example: TICKVIEW_TOKENS_FILE=tokens.json tickview token create --subject anna --scope read --expires 90d
     """
     if not is_subject(subject):
         raise CommandError(f"--subject {SUBJECT_RULE}")
@@ -51,7 +51,7 @@ def create(
 def list_tokens(json: JsonOption = False) -> None:
     """List the tokens that are not revoked, without their secret text.
 
-    Example: tickview token list --json
+    Example: TICKVIEW_TOKENS_FILE=tokens.json tickview token list --json
     """
     tokens = [_document(token) for token in read_tokens(_tokens_file(Settings())).values()]
     if json:
@@ -69,7 +69,7 @@ def revoke(
 ) -> None:
     """Revoke a token. The API refuses it within two seconds.
 
-    Example: tickview token revoke 5f0c7a1b2c3d
+    Example: TICKVIEW_TOKENS_FILE=tokens.json tickview token revoke 5f0c7a1b2c3d
     """
     settings = Settings()
     token = revoke_token(_tokens_file(settings), token_id)

@@ -190,7 +190,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """Address on which the API listens. Addresses other than loopback require authentication."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
-    """Port on which the API listens. 0: any free port."""
+    """Port on which the API listens. 0: any free port. ``tickview up`` needs a number from 1."""
     api_processes: Annotated[int, Field(ge=1, le=64)] = 2
     """Number of processes that answer API requests."""
     replica_max_rows: Annotated[int, Field(ge=0)] = 250_000
@@ -209,7 +209,7 @@ class Settings(BaseSettings):
     jwt_jwks_file: Path | None = None
     """JWKS file (RFC 7517) with the public keys of the issuer. TickView reads it again when it changes."""
     token: SecretStr | None = None
-    """Token that ``tickview publish --via http`` sends to the API."""
+    """Token that ``tickview query`` and ``tickview publish --via http`` send to the API."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may read API responses in a browser (CORS), separated by commas: ``https://ui.example``."""
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
