@@ -12,6 +12,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -19,7 +20,7 @@ from redis.cluster import ClusterNode
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from infra.redis.cluster_clients import AsyncClusterClient, ClusterClient
 from infra.redis.connection_classes import SENTINEL_CLASSES, async_connection_options, connection_options
@@ -55,6 +56,9 @@ _CONNECT_TIMEOUT_SECONDS = 2.0
 _HEALTH_CHECK_SECONDS = 30
 """Seconds without a command after which a connection is checked before its next use."""
 
+_NO_PRIMARY = "no Sentinel that answers knows a primary server of %s"
+"""The error of redis-py lists the representations of all clients instead."""
+
 _RETRIES = 3
 """Number of further attempts after a failed attempt."""
 
@@ -80,7 +84,8 @@ def connect(url: str, *, seconds: float = SOCKET_TIMEOUT_SECONDS, retries: int =
     if parts.kind == "cluster":
         return ClusterClient(lambda: {**_cluster_options(options, parts, ClusterNode), "url": parts.node_url})
     if parts.kind == "sentinel":
-        sentinel = Sentinel(parts.hosts, sentinel_kwargs=_sentinel_options(options, parts, Retry(NoBackoff(), 0)))
+        never = Retry(NoBackoff(), 0)
+        sentinel = _Sentinel(parts.hosts, sentinel_kwargs=_sentinel_options(options, parts, never))  # type: ignore[no-untyped-call]
         pool = _SentinelPool(parts.service, sentinel, **_managed(options))  # type: ignore[no-untyped-call]
         return Redis.from_pool(pool)
     return Redis.from_pool(ConnectionPool(**options))
@@ -110,10 +115,32 @@ def connect_async(url: str, *, seconds: float | None = SOCKET_TIMEOUT_SECONDS) -
     options = {"max_connections": CONNECTIONS, "timeout": SOCKET_TIMEOUT_SECONDS, **options}
     if parts.kind == "sentinel":
         never = AsyncRetry(NoBackoff(), 0)
-        sentinel = AsyncSentinel(parts.hosts, sentinel_kwargs=_sentinel_options(options, parts, never))
+        sentinel = _AsyncSentinel(parts.hosts, sentinel_kwargs=_sentinel_options(options, parts, never))  # type: ignore[no-untyped-call]
         pool = _AsyncSentinelPool(parts.service, sentinel, **_managed(options))  # type: ignore[no-untyped-call]
         return AsyncRedis.from_pool(pool)
     return AsyncRedis.from_pool(BlockingConnectionPool(**options))
+
+
+class _Sentinel(Sentinel):
+    """The Sentinels of a service. Their error does not contain the representation of each connection."""
+
+    def discover_master(self, service_name: str) -> Any:
+        """Return the address of the primary server. Raises MasterNotFoundError."""
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError as error:
+            raise MasterNotFoundError(_NO_PRIMARY % service_name) from error
+
+
+class _AsyncSentinel(AsyncSentinel):
+    """The Sentinels of a service, as ``_Sentinel``."""
+
+    async def discover_master(self, service_name: str) -> Any:
+        """Return the address of the primary server. Raises MasterNotFoundError."""
+        try:
+            return await super().discover_master(service_name)
+        except AsyncMasterNotFoundError as error:
+            raise AsyncMasterNotFoundError(_NO_PRIMARY % service_name) from error
 
 
 class _SentinelPool(SentinelConnectionPool):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from redis import Redis
 
 from domain.streams import market_logs
@@ -222,8 +223,15 @@ def test_a_recorder_records_while_no_log_line_can_be_written(redis: Redis, redis
         assert recorder.poll() is None
 
 
-def test_recorder_without_redis_exits_with_one_line(tmp_path: Path) -> None:
-    completed = tickview("record", redis_url=f"redis://127.0.0.1:{free_port()}", data=tmp_path)
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [("redis://127.0.0.1:{}", b"refused"), ("redis+sentinel://127.0.0.1:{}/svc/0", b"no Sentinel that answers")],
+    ids=["server", "sentinel"],
+)
+def test_recorder_without_redis_exits_with_one_line(tmp_path: Path, url: str, reason: bytes) -> None:
+    completed = tickview("record", redis_url=url.format(free_port()), data=tmp_path)
     assert completed.returncode == 1
+    assert reason in completed.stderr
+    assert len(completed.stderr) < 300
     assert b"Traceback" not in completed.stderr
     assert len(completed.stderr.decode().strip().splitlines()) == 1
