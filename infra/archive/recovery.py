@@ -22,7 +22,7 @@ from infra.archive.row_format import parse_row, received_rows
 from infra.log.entries import read_untrimmed
 from infra.log.errors import LogDivergedError, LogNotOpenError
 from infra.log.handle import LogHandle
-from infra.log.maintenance import EventToRestore, LogState, log_state, open_without_archive, restore
+from infra.log.maintenance import EventToRestore, LogState, log_state, open_without_archive, restore, trim
 from infra.log.partitions import read_partitions, store_partitions
 from infra.postgres.database import Database
 from infra.postgres.statements import load_statements
@@ -161,6 +161,10 @@ def _restore(
         restore_keys(connection, UserKeys(log))
     for batch in _batches(_archived_events(connection, log, state.position, archived.position, restore_limit)):
         restore(log, batch, identity=archived.id)
+    if archived.position - restore_limit > state.position:
+        # Between the events that survived and the last ones, the log has a gap. Readers find both sides in the archive.
+        while trim(log, upto=state.position, surplus=state.position, oldest=0.0):
+            pass
     for batch in _batches(_placeholders(log, restored, seen)):
         restore(log, batch, identity=archived.id)
     result = restore(log, [], identity=archived.id, epoch=epoch, position=seen)

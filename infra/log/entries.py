@@ -31,6 +31,17 @@ def read_bounded(log: LogHandle, after: int, limit: int) -> list[LogEntry]:
     return parse_entries((identity, pair_fields(fields)) for identity, fields in raw)
 
 
+def until_gap(entries: list[LogEntry]) -> list[LogEntry]:
+    """Return the entries before the first missing position.
+
+    While a server gets back many lost events, its log lacks those between its own and the last ones.
+    """
+    if not entries or entries[-1].position - entries[0].position == len(entries) - 1:
+        return entries
+    first = entries[0].position
+    return [entry for number, entry in enumerate(entries) if entry.position == first + number]
+
+
 def entry_id(position: int) -> str:
     """Return the id of the stream entry at a position. A negative position counts as 0."""
     return f"{max(position, 0)}-0"

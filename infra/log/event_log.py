@@ -15,7 +15,7 @@ from domain.partitions import Partitions
 from infra.log.append import Appended, NewEvent, PendingAppend
 from infra.log.archive_port import Archive, StreamRange
 from infra.log.bounds import split_by_bytes
-from infra.log.entries import entry_id, pair_fields, parse_entries, read_bounded, read_untrimmed
+from infra.log.entries import entry_id, pair_fields, parse_entries, read_bounded, read_untrimmed, until_gap
 from infra.log.handle import DEFAULT_LOG_OPTIONS, LogHandle, LogOptions
 from infra.log.history import fill_from_archive, read_archived_batch, read_archived_stream
 from infra.log.maintenance import open_without_archive
@@ -136,18 +136,22 @@ class EventLog(LogHandle):
         after = max(after, 0)
         if upto is not None and upto <= after:
             return []
-        entries = read_untrimmed(self, after, limit, upto)
+        untrimmed = read_untrimmed(self, after, limit, upto)
         last_missing = after
-        if not entries and upto is not None:
+        if not untrimmed and upto is not None:
             # The head is read before the entries, because events may be appended in between: they are not missing.
             last_missing = min(upto, self.head())
-            entries = read_untrimmed(self, after, limit, upto)
+            untrimmed = read_untrimmed(self, after, limit, upto)
+        entries = until_gap(untrimmed)
+        is_cut = len(entries) < len(untrimmed)
         if entries:
             last_missing = entries[0].position - 1
-        if last_missing <= after:
-            return entries
-        # Positions have no gaps, and the last event is never trimmed: the archive has the missing events.
-        return fill_from_archive(self._archive, self.name, after, last_missing, limit, entries)
+        if last_missing > after:
+            # Positions have no gaps, and the last event is never trimmed: the archive has the missing events.
+            entries = fill_from_archive(self._archive, self.name, after, last_missing, limit, entries)
+        if is_cut and len(entries) < limit:
+            entries += self.read(entries[-1].position, limit - len(entries), upto)
+        return entries
 
     def wait(self, after: int, limit: int, timeout: float) -> list[LogEntry]:
         """Return a batch of the events with positions > ``after``, and wait for the first event.
@@ -165,9 +169,9 @@ class EventLog(LogHandle):
         while True:
             seconds = min(deadline - time.monotonic(), MAX_BLOCK_SECONDS)
             if after < self._last_large_position():
-                entries = read_bounded(self, after, limit)
+                entries = until_gap(read_bounded(self, after, limit))
             else:
-                entries = self._read_next(after, limit, max(int(seconds * 1000), 0))
+                entries = until_gap(self._read_next(after, limit, max(int(seconds * 1000), 0)))
             if entries and entries[0].position > after + 1:
                 last_missing = entries[0].position - 1
                 archived = read_archived_batch(self._archive, self.name, after, last_missing, limit)
@@ -289,7 +293,7 @@ class PendingRead:
         """Wait for the events, and decode them. The errors are those of ``EventLog.wait``."""
         replies = self._sent.receive() if self._sent else None
         if replies is not None and not isinstance(replies[0], Exception):
-            entries = parse_entries((identity, pair_fields(fields)) for identity, fields in replies[0])
+            entries = until_gap(parse_entries((identity, pair_fields(fields)) for identity, fields in replies[0]))
             if not entries or entries[0].position == self._after + 1:
                 return entries
         return self._log.wait(self._after, self._limit, timeout=0)

@@ -33,8 +33,9 @@ from tests import servers
 from tests.archiving import acquire_archiver_lease, archived_log
 from tests.events import new_events
 from tests.integration.recovery_support import LOG, Partition, aof_size, detection, restart_truncated
+from tests.oracles.read_models import expected_patterns
 from tests.processes.roles import wait_until
-from tests.read_model import FIRST_BUILD
+from tests.read_model import FIRST_BUILD, assert_same_content, load_segment
 
 
 @pytest.fixture
@@ -119,6 +120,43 @@ def test_a_wiped_server_continues_behind_the_last_archived_position(
     assert (state.id, state.epoch, state.position, state.first) == (identity, 2, 1_207, 1_206 - restore_limit)
     assert partition.losses() == [(LOG, 2, 0, 1_205, 1_205, "")]
     partition.assert_consistent(entries)
+
+
+def test_a_server_that_lost_more_than_a_restore_gives_back_has_no_gap(server: ValkeyServer, database: Database) -> None:
+    partition = Partition(server.connection_url, database, restore_limit=3)
+    partition.record(detection("AAPL"))
+    partition.project()
+    partition.record(detection("GOOG"))
+    partition.archive()
+    size = aof_size(server)
+    partition.record(*[detection(symbol) for symbol in ["AAPL", "GOOG"] * 6])
+    partition.archive()
+    before = partition.log.read(0, 100)
+
+    restart_truncated(server, size)
+    partition.log.open()
+    assert partition.log.read_stream("symbol-GOOG") == [entry for entry in before if entry.stream == "symbol-GOOG"]
+    assert partition.log.read_stream("symbol-GOOG", desc=True, limit=4) == [before[at] for at in (13, 11, 9, 7)]
+    assert log_state(partition.log).first == 12
+    partition.assert_consistent(before)
+
+
+def test_readers_pass_over_no_event_while_a_log_has_a_gap(server: ValkeyServer, database: Database) -> None:
+    partition = Partition(server.connection_url, database)
+    partition.record(*[detection(symbol) for symbol in ["AAPL", "GOOG"] * 5])
+    partition.archive()
+    entries = partition.log.read(0, 100)
+    partition.client.xdel(partition.log.keys.log, *(f"{position}-0" for position in range(4, 8)))
+    assert partition.log.read(0, 100) == entries
+    assert partition.log.read(1, 5) == entries[1:6]
+    assert partition.log.read(1, 8, upto=9) == entries[1:9]
+    assert partition.log.wait(0, 100, 0) == partition.log.begin_read(0, 100).result() == entries[:3]
+    assert partition.log.wait(3, 100, 0) == partition.log.begin_read(3, 100).result() == entries[3:]
+    partition.project()
+    assert_same_content(
+        load_segment(partition.client, ActivePatterns(), LOG, FIRST_BUILD),
+        expected_patterns([decode(entry.topic, entry.event_id, entry.state) for entry in entries]),
+    )
 
 
 def test_a_restart_without_loss_changes_nothing(server: ValkeyServer, database: Database) -> None:

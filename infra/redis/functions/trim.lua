@@ -58,7 +58,10 @@ local function trim(keys, args)
     redis.call('LPOP', args[1] .. stream)
   end
   for stream, version in pairs(versions) do
-    redis.call('HSET', keys[2], stream, version)
+    -- A restore may have passed over later versions already.
+    if tonumber(version) > tonumber(redis.call('HGET', keys[2], stream) or -1) then
+      redis.call('HSET', keys[2], stream, version)
+    end
   end
   if trimmed > 0 then
     redis.call('XTRIM', keys[1], 'MINID', string.format('%d-0', first_left))
