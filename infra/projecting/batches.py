@@ -15,11 +15,14 @@ class DecodedBatch(NamedTuple):
 
     entries: list[LogEntry]
     decoded: list[DecodedEntry]
+    has_more: bool
+    """Whether the log has further entries behind these."""
 
     def first(self, number: int) -> "DecodedBatch":
         """Return the batch of the first ``number`` entries."""
         entries = self.entries[:number]
-        return DecodedBatch(entries, [each for each in self.decoded if each.entry.position <= entries[-1].position])
+        decoded = [each for each in self.decoded if each.entry.position <= entries[-1].position]
+        return DecodedBatch(entries, decoded, has_more=True)
 
 
 class LoadedBatch(NamedTuple):
@@ -30,6 +33,7 @@ class LoadedBatch(NamedTuple):
     loaded: LoadedState
     is_cut: bool
     """Whether entries were left out, because the rows of all entries that were read are too large for one batch."""
+    has_more: bool
 
 
 class ReceivedBatch(NamedTuple):
@@ -39,6 +43,8 @@ class ReceivedBatch(NamedTuple):
     load: PendingLoad
     following: PendingRead | None
     """None: the log has no further entries."""
+    batch_size: int
+    """The highest number of entries that were requested."""
 
 
 class FoldedBatch(NamedTuple):
@@ -48,4 +54,4 @@ class FoldedBatch(NamedTuple):
     entries: list[LogEntry]
     folded: FoldResult
     mutations: Mutations
-    is_cut: bool
+    has_more: bool

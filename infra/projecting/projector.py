@@ -104,30 +104,31 @@ class Projector:
     def _step(self, batch_size: int, timeout: float, reads_ahead: bool) -> Step:
         batch, following = self._ahead, self._following
         self._discard_ahead()
-        if batch is None or batch.after != self.lease.checkpoint:
+        if batch is None or batch.after != self.lease.checkpoint or len(batch.entries) > batch_size:
             entries = self._log.wait(self.lease.checkpoint, batch_size, timeout)
             if not entries:
                 return Step(CommitOutcome.COMMITTED, 0, has_more=False)
-            decoded = self._decode_batch(entries)
+            decoded = self._decode_batch(entries, batch_size)
             loaded = self._load(decoded, self._begin_load(decoded.decoded))
             batch, following = self._fold(self.lease.checkpoint, loaded), None
         for parked in batch.folded.parked:
             if parked.error is not None:
                 logger.error("event parked", key=parked.key, position=parked.entry.position, error=parked.error)
         entries, last = batch.entries, batch.entries[-1]
-        has_more = batch.is_cut or is_full(entries, batch_size)
-        is_behind = has_more and reads_ahead
+        is_behind = batch.has_more and reads_ahead
         received = self._receive_ahead(last.position, following, batch_size) if is_behind else None
         progress = Progress(last.position, last.recorded_at, self._rate.record(len(entries)))
         commit = self._begin_commit(progress, batch)
+        ahead = following = None
         try:
             if received:
-                self._fold_ahead(received, batch)
+                ahead, following = self._fold_ahead(received, batch)
         finally:
             outcome = commit.result()
-        if outcome is not CommitOutcome.COMMITTED:
-            self._discard_ahead()
-        return Step(outcome, len(entries), has_more)
+        # If the commit repeats an earlier one, the batch was folded on rows that had it already.
+        if outcome is CommitOutcome.COMMITTED:
+            self._ahead, self._following = ahead, following
+        return Step(outcome, len(entries), batch.has_more)
 
     def _discard_ahead(self) -> None:
         self._ahead = self._following = None
@@ -140,33 +141,33 @@ class Projector:
             following: The entries after the position, if they are decoded already.
             batch_size: The highest number of entries to read.
         """
-        batch = following or self._decode_batch(self._log.wait(after, batch_size, timeout=0))
+        batch = following or self._decode_batch(self._log.wait(after, batch_size, timeout=0), batch_size)
         if not batch.entries:
             return None
         # Both requests are sent before the first answer is received.
-        has_more = is_full(batch.entries, batch_size)
-        entries = self._log.begin_read(batch.entries[-1].position, batch_size) if has_more else None
+        entries = self._log.begin_read(batch.entries[-1].position, batch_size) if batch.has_more else None
         load = self._begin_load(batch.decoded)
         if entries:
             entries.wait()
         load.wait()
-        return ReceivedBatch(batch, load, entries)
+        return ReceivedBatch(batch, load, entries, batch_size)
 
-    def _fold_ahead(self, received: ReceivedBatch, current: FoldedBatch) -> None:
+    def _fold_ahead(self, received: ReceivedBatch, current: FoldedBatch) -> tuple[FoldedBatch, DecodedBatch | None]:
         """Fold the next batch on top of the current batch, and decode the batch behind it."""
         loaded = self._load(received.batch, received.load)
         overlay(loaded.loaded, current.folded)
-        self._ahead = self._fold(current.entries[-1].position, loaded)
+        ahead = self._fold(current.entries[-1].position, loaded)
         if received.following and not loaded.is_cut and (unread := received.following.result()):
-            self._following = self._decode_batch(unread)
+            return ahead, self._decode_batch(unread, received.batch_size)
+        return ahead, None
 
     def _load(self, batch: DecodedBatch, load: PendingLoad) -> LoadedBatch:
         """Wait for the rows of entries. If the rows are too large, load those of half of the entries, and so on."""
         read = len(batch.entries)
         while True:
-            entries, decoded = batch
+            entries, decoded, has_more = batch
             try:
-                return LoadedBatch(entries, decoded, load.result(), is_cut=len(entries) < read)
+                return LoadedBatch(entries, decoded, load.result(), is_cut=len(entries) < read, has_more=has_more)
             except RowsTooLargeError:
                 if len(entries) == 1:
                     raise
@@ -176,8 +177,9 @@ class Projector:
     def _begin_load(self, decoded: Sequence[DecodedEntry]) -> PendingLoad:
         return self._store.begin_load(self.projection, self.lease.segment, *required_keys(self.projection, decoded))
 
-    def _decode_batch(self, entries: list[LogEntry]) -> DecodedBatch:
-        return DecodedBatch(entries, self._decode(entries, partial(decode_entries, self.projection)))
+    def _decode_batch(self, entries: list[LogEntry], batch_size: int) -> DecodedBatch:
+        decoded = self._decode(entries, partial(decode_entries, self.projection))
+        return DecodedBatch(entries, decoded, has_more=is_full(entries, batch_size))
 
     def _decode(
         self, entries: Sequence[LogEntry], decode: Callable[[Sequence[LogEntry]], list[DecodedEntry]]
@@ -192,7 +194,7 @@ class Projector:
         folded = fold(self.projection, batch.loaded, batch.decoded)
         mutations = derive(self.projection, folded)
         self._store.prepare(self.lease.segment, mutations)
-        return FoldedBatch(after, batch.entries, folded, mutations, batch.is_cut)
+        return FoldedBatch(after, batch.entries, folded, mutations, batch.has_more)
 
     def _begin_commit(self, progress: Progress, batch: FoldedBatch) -> PendingCommit:
         return self._store.begin_commit(self.lease, progress, batch.mutations)
@@ -253,7 +255,9 @@ class Projector:
         still_parked = sum(1 for parked in folded.parked if parked.key == key)
         done = len(entries) - still_parked
         logger.info("parked events tried again", key=key, folded=done, still_parked=still_parked)
-        return self._store.commit_retry(self.lease, key, done, derive(self.projection, folded))
+        outcome = self._store.commit_retry(self.lease, key, done, derive(self.projection, folded))
+        # The reply of the first call was lost, and the client has repeated the call.
+        return CommitOutcome.COMMITTED if outcome is CommitOutcome.ALREADY_COMMITTED else outcome
 
 
 @contextmanager

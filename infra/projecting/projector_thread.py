@@ -149,7 +149,9 @@ class ProjectorThread(Thread):
             return step
         events = throttle // THROTTLED_STEPS_PER_SECOND if throttle else self._limit
         limit = min(max(events, 1), self._limit)
-        step = self._projector.step(limit, IDLE_SECONDS, reads_ahead=self._limit == self._batch_size)
+        # An error of the batch behind a refused event would count as another error of the event.
+        reads_ahead = self._limit == self._batch_size and not self._refusals
+        step = self._projector.step(limit, IDLE_SECONDS, reads_ahead=reads_ahead)
         self._refusals.clear()
         if step.outcome is CommitOutcome.COMMITTED and self._retry_requested.is_set():
             self._retry_requested.clear()

@@ -37,7 +37,11 @@ class SentCommands:
         with suppress(*CONNECTION_ERRORS):
             self._pool = node_of_key(client, key).connection_pool
             self._connection = self._pool.get_connection()
-            self._connection.send_packed_command(_pack(self._connection, commands))
+            try:
+                self._connection.send_packed_command(_pack(self._connection, commands))
+            except BaseException:
+                self._close()
+                raise
 
     def __del__(self) -> None:
         self._close()

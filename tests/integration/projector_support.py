@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from domain.events import Event, PatternDetected
 from infra.log.event_log import EventLog
@@ -44,6 +45,33 @@ class CrashingStore(RedisStore):
             raise CrashError
         commit = super().begin_commit(lease, progress, mutations)
         return CrashingCommit(commit) if crash == "after" else commit
+
+
+class LostCommit:
+    """A commit whose reply is lost with the connection, so that the process does not know the new checkpoint."""
+
+    def __init__(self, commit: PendingCommit, lease: Lease) -> None:
+        self._commit = commit
+        self._lease = lease
+
+    def result(self) -> CommitOutcome:
+        checkpoint = self._lease.checkpoint
+        self._commit.result()
+        self._lease.checkpoint = checkpoint
+        raise RedisConnectionError("reply lost")
+
+
+class LosingStore(RedisStore):
+    """The real store of a process that loses the reply to its first commit."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self._loses = True
+
+    def begin_commit(self, lease: Lease, progress: Progress, mutations: Mutations) -> PendingCommit:
+        commit = super().begin_commit(lease, progress, mutations)
+        self._loses, loses = False, self._loses
+        return LostCommit(commit, lease) if loses else commit
 
 
 def append(log: EventLog, events: list[Event]) -> None:

@@ -11,7 +11,9 @@ from redis.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from domain.events import Event
-from infra.projecting.projector import Projector
+from domain.log import LogEntry
+from infra.log.event_log import EventLog
+from infra.projecting.projector import Projector, Step
 from infra.read_models.keys import SegmentKeys
 from infra.read_models.store import RedisStore
 from projections.mutations import Mutations
@@ -20,6 +22,7 @@ from projections.ports import CommitOutcome, Lease, Progress
 from projections.registry import READ_MODELS
 from tests.integration.projector_support import (
     LOG,
+    LosingStore,
     acquire_lease,
     append,
     detection,
@@ -68,6 +71,52 @@ def test_a_read_model_folded_ahead_equals_the_oracle_despite_crashes(
     append(open_log(redis), history)
     run_ahead(redis, READ_MODELS[name], batch_size, iter(crashes))
     assert_same_content(load_segment(redis, READ_MODELS[name], LOG), ORACLES[name](history))
+
+
+class FailingRead:
+    """A read whose connection is lost."""
+
+    def wait(self) -> None:
+        """Receive nothing."""
+
+    def result(self) -> list[LogEntry]:
+        raise RedisConnectionError("connection lost")
+
+
+class FailingLog(EventLog):
+    """A log whose reads of entries behind the next batch fail while ``fails`` is true."""
+
+    fails = False
+
+    def begin_read(self, after: int, limit: int) -> Any:
+        return FailingRead() if self.fails else super().begin_read(after, limit)
+
+
+def test_a_batch_on_rows_that_had_the_events_already_is_never_committed(redis: Redis) -> None:
+    """The reply to a commit is lost, and a read fails during the repetition of the commit."""
+    projection, store, log = READ_MODELS["activity"], LosingStore(redis), FailingLog(redis, LOG)
+    history: list[Event] = [detection(f"S{number % 3}", "daily", event_id=f"e{number}") for number in range(12)]
+    append(log, history)
+    projector = Projector(projection, log, store, acquire_lease(store, segment_of(projection)))
+    for log.fails, fault in ((False, "reply lost"), (True, "connection lost")):
+        with pytest.raises(RedisConnectionError, match=fault):
+            projector.step(3, 0)
+    log.fails = False
+    while projector.lease.checkpoint < log.head():
+        projector.step(3, 0)
+    assert_same_content(load_segment(redis, projection, LOG), ORACLES["activity"](history))
+
+
+def test_a_batch_that_was_read_under_another_limit_is_split_and_known_to_have_more_behind_it(redis: Redis) -> None:
+    projection, store, log = ActivePatterns(), RedisStore(redis), open_log(redis)
+    append(log, [detection(f"S{number}", "daily", event_id=f"e{number}") for number in range(40)])
+    projector = Projector(projection, log, store, acquire_lease(store, segment_of(projection)))
+    assert projector.step(5, 0) == Step(CommitOutcome.COMMITTED, 5, has_more=True)
+    assert projector.step(30, 0) == Step(CommitOutcome.COMMITTED, 5, has_more=True)
+    assert projector.step(2, 0) == Step(CommitOutcome.COMMITTED, 2, has_more=True)
+    while projector.lease.checkpoint < 40:
+        step = projector.step(30, 0)
+    assert not step.has_more
 
 
 @on_a_server
