@@ -131,7 +131,8 @@ def _reports_health(settings: Settings) -> bool:
     connection = HTTPConnection(settings.host, settings.port, timeout=2.0)
     try:
         connection.request("GET", "/api/health")
-        return "status" in orjson.loads(connection.getresponse().read())
+        health = orjson.loads(connection.getresponse().read())
+        return isinstance(health, dict) and "status" in health
     except (OSError, HTTPException, orjson.JSONDecodeError):
         return False
     finally:

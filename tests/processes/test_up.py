@@ -242,7 +242,7 @@ def test_up_waits_for_its_own_api_while_another_program_has_the_port(data: Path)
     with running_up(data, port, ready="valkey") as up:
         with other_program(port):
             up.read_until("serve    ended")
-            assert up.get("/api/health") == (200, b"other")
+            assert up.get("/api/health") == (200, b"1")
         assert "the API answers at" not in "".join(up.lines)
         up.read_until("the API answers at")
         assert "status" in json.loads(up.get("/api/health")[1])
@@ -256,7 +256,7 @@ def other_program(port: int) -> Iterator[None]:
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b"other")
+            self.wfile.write(b"1")
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
