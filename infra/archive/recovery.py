@@ -162,7 +162,8 @@ def _restore(
     for batch in _batches(_archived_events(connection, log, state.position, archived.position, restore_limit)):
         restore(log, batch, identity=archived.id)
     if archived.position - restore_limit > state.position:
-        # Between the events that survived and the last ones, the log has a gap. Readers find both sides in the archive.
+        # The log has a gap between the events that survived and the restored events. Readers find the events before the
+        # restored ones in the archive.
         while trim(log, upto=state.position, surplus=state.position, oldest=0.0):
             pass
     for batch in _batches(_placeholders(log, restored, seen)):

@@ -164,9 +164,10 @@ class ArchiveWorker:
                 self._check_server(lease)
                 checked = now
                 if lease.checkpoint != trimmed_position or now - trimmed >= IDLE_TRIM_SECONDS:
-                    # A standby may have been promoted since, which lacks the last archived events.
-                    self._extend_lease(lease)
-                    extended = now
+                    if extended < now:
+                        # A standby that lacks the last archived events may have been promoted since.
+                        self._extend_lease(lease)
+                        extended = now
                     self._trim(lease)
                     keeper.keep(archiver.head)
                     trimmed, trimmed_position = now, lease.checkpoint

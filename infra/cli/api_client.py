@@ -13,6 +13,7 @@ from infra.cli.errors import CommandError
 from infra.settings import Settings
 
 CHUNK_BYTES = 65_536
+"""Highest number of bytes of a body that one call reads."""
 
 
 def authorization(settings: Settings) -> dict[str, str]:

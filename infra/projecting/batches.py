@@ -16,7 +16,7 @@ class DecodedBatch(NamedTuple):
     entries: list[LogEntry]
     decoded: list[DecodedEntry]
     has_more: bool
-    """Whether the log has further entries behind these."""
+    """Whether the log may have further entries behind the batch."""
 
     def first(self, number: int) -> "DecodedBatch":
         """Return the batch of the first ``number`` entries."""
@@ -43,8 +43,6 @@ class ReceivedBatch(NamedTuple):
     load: PendingLoad
     following: PendingRead | None
     """None: the log has no further entries."""
-    batch_size: int
-    """The highest number of entries that were requested."""
 
 
 class FoldedBatch(NamedTuple):

@@ -122,7 +122,7 @@ class Projector:
         ahead = following = None
         try:
             if received:
-                ahead, following = self._fold_ahead(received, batch)
+                ahead, following = self._fold_ahead(received, batch, batch_size)
         finally:
             outcome = commit.result()
         # If the commit repeats an earlier one, the batch was folded on rows that had it already.
@@ -150,15 +150,17 @@ class Projector:
         if entries:
             entries.wait()
         load.wait()
-        return ReceivedBatch(batch, load, entries, batch_size)
+        return ReceivedBatch(batch, load, entries)
 
-    def _fold_ahead(self, received: ReceivedBatch, current: FoldedBatch) -> tuple[FoldedBatch, DecodedBatch | None]:
+    def _fold_ahead(
+        self, received: ReceivedBatch, current: FoldedBatch, batch_size: int
+    ) -> tuple[FoldedBatch, DecodedBatch | None]:
         """Fold the next batch on top of the current batch, and decode the batch behind it."""
         loaded = self._load(received.batch, received.load)
         overlay(loaded.loaded, current.folded)
         ahead = self._fold(current.entries[-1].position, loaded)
         if received.following and not loaded.is_cut and (unread := received.following.result()):
-            return ahead, self._decode_batch(unread, received.batch_size)
+            return ahead, self._decode_batch(unread, batch_size)
         return ahead, None
 
     def _load(self, batch: DecodedBatch, load: PendingLoad) -> LoadedBatch:

@@ -63,7 +63,7 @@ def run_recorder(
     try:
         run_threads(threads, stop, every_second)
     finally:
-        # Messages of pub/sub that wait exist nowhere else.
+        # The queued messages of pub/sub exist nowhere else.
         intake.close()
     counters.flush()
     heartbeats.withdraw("record")

@@ -18,6 +18,7 @@ from readapi.http.read_model import FRESH, ReadModel, Staleness
 from readapi.http.responses import Encoded, tagged
 from readapi.ports.read_models import LiveRows
 from readapi.read_models.as_of import RowHistory
+from readapi.read_models.downloads import Documents
 from readapi.read_models.rendering import end_of_second, render_within
 
 PAGE_BYTES = 4 * 1024 * 1024
@@ -25,10 +26,6 @@ PAGE_BYTES = 4 * 1024 * 1024
 
 CURSOR_ADVICE = "use the cursor in next to read further pages"
 """What to do if page numbers do not reach the page."""
-
-
-Documents = list[dict[str, Any]]
-"""The documents of the rows of a page."""
 
 
 class CacheInfo(TypedDict):

@@ -66,30 +66,27 @@ def normalize_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidListError(
             (f"parameters.{name}", "applies to a single scan and cannot be part of a preset") for name in refused
         )
-    try:
-        valid = ScanParameters.model_validate(as_query_parameters(parameters))
-    except ValidationError as error:
-        errors = field_errors(ScanParameters, error)
-        raise InvalidListError((f"parameters.{each['field']}", each["reason"]) for each in errors) from error
-    normalized = valid.model_dump(mode="json", include=set(parameters))
+    normalized = _scan_parameters(parameters).model_dump(mode="json", include=set(parameters))
     if split := [name for name, value in parameters.items() if _is_split(value, normalized[name])]:
         raise InvalidListError(
             (f"parameters.{name}", "has an item with a comma, which the scan would read as two items") for name in split
         )
-    _check_scan(normalized)
+    # The scan reads the stored form, whose lists can have more values.
+    _scan_parameters(normalized)
     return normalized
 
 
-def _check_scan(normalized: Mapping[str, Any]) -> None:
-    """Check that a scan can use the stored parameters. Raises InvalidListError."""
+def _scan_parameters(parameters: Mapping[str, Any]) -> ScanParameters:
+    """Validate parameters as the scan does, with their filters. Raises InvalidListError."""
     try:
-        ScanParameters.model_validate(as_query_parameters(normalized)).filters(None)
+        valid = ScanParameters.model_validate(as_query_parameters(parameters))
+        valid.filters(None)
     except ValidationError as error:
         errors = field_errors(ScanParameters, error)
     except Problem as problem:
         errors = list(problem.errors)
     else:
-        return
+        return valid
     raise InvalidListError((f"parameters.{each['field']}", each["reason"]) for each in errors)
 
 
