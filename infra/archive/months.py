@@ -10,6 +10,7 @@ from infra.postgres.statements import load_statements
 
 _statements = load_statements(__package__)
 _HAS_TABLE = _statements["has_table"]
+_SELECT_ATTACHED_PARTITIONS = _statements["select_attached_partitions"]
 _CREATE_MONTH_TABLE = SQL(_statements["create_month_table"])
 _ATTACH_MONTH_TABLE = SQL(_statements["attach_month_table"])
 
@@ -24,6 +25,11 @@ def create_month_partition(connection: Connection, month: datetime) -> None:
     table = Identifier("tickview", name)
     connection.execute(_CREATE_MONTH_TABLE.format(table=table))
     connection.execute(_ATTACH_MONTH_TABLE.format(table=table, start=Literal(month), end=Literal(next_month(month))))
+
+
+def attached_partitions(connection: Connection) -> set[str]:
+    """Return the names of the tables of all months that are attached."""
+    return {name for (name,) in connection.execute(_SELECT_ATTACHED_PARTITIONS)}
 
 
 def partition_name(month: date) -> str:

@@ -90,6 +90,11 @@ INSERT INTO tickview.anchors (log, month, position, hash) VALUES (%s, %s, %s, %s
 -- Result: one row with a boolean.
 SELECT to_regclass(%s) IS NOT NULL;
 
+-- name: select_attached_partitions
+-- Read the names of the months that are attached.
+-- Result: one row (table name) per month.
+SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'tickview.events'::regclass;
+
 -- name: create_month_table
 -- Create the table of a month.
 -- Identifiers: table.

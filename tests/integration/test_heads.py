@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import orjson
@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis import Redis
 
+from domain.log import LogEntry
 from infra.archive.archiver import Archiver
 from infra.archive.errors import AuditError
 from infra.archive.verification.heads import (
@@ -177,6 +178,38 @@ def test_a_log_whose_first_month_was_detached_does_not_count_as_new(
     results = check_extension(database, head_file, lambda *_: None)
     assert [(result.log, result.extends) for result in results] == [("market-0", True), ("users", False)]
     assert archiver.lease.checkpoint == 10
+
+
+def test_heads_of_a_log_whose_events_are_all_detached_are_taken_and_extended(redis: Redis, database: Database) -> None:
+    log = archived_log(redis, database)
+    log.open()
+    first, last = (datetime(2025, 11, day, tzinfo=UTC).timestamp() for day in (3, 30))
+    entries = [
+        LogEntry(1, "s", 1, "t:One", "a", first, b"{}", "http"),
+        LogEntry(2, "s", 2, "t:One", "b", last, b"{}", "http"),
+    ]
+    Archiver(database, log, acquire_archiver_lease(database, log.name), 100).archive(entries)
+    attached = take_heads(database, NOW)
+    with database.connection() as connection:
+        connection.execute("ALTER TABLE tickview.events DETACH PARTITION tickview.events_2025_11")
+    detached = take_heads(database, NOW)
+    assert detached == attached
+    assert detached.heads[0].recorded_at == "2025-11-30T00:00:00.000Z"
+    since = date(2025, 12, 1)
+    [result] = check_extension(database, detached, lambda *_: None, since)
+    assert (result.extends, result.detail) == (True, "0 events have come since")
+    [unnamed] = check_extension(
+        database, HeadFile(heads=[], taken_at="2025-11-20T00:00:00.000Z"), lambda *_: None, since
+    )
+    assert not unnamed.extends
+    assert "which has events since 2025-11-01" in unnamed.detail
+
+
+def test_heads_are_not_taken_if_the_last_event_was_deleted(database: Database, archiver: Archiver) -> None:
+    with database.connection() as connection:
+        connection.execute("DELETE FROM tickview.events WHERE position = %s", [archiver.lease.checkpoint])
+    with pytest.raises(AuditError, match="is not the archived event"):
+        take_heads(database, NOW)
 
 
 def test_a_head_file_with_an_invalid_time_is_refused(database: Database) -> None:

@@ -334,6 +334,20 @@ def test_an_archive_without_any_month_is_reported_unless_this_was_declared(datab
     assert (finding.position, finding.kind) == (1, "missing")
 
 
+def test_a_log_whose_only_month_is_detached_is_reported_unless_this_was_declared(
+    redis: Redis, database: Database
+) -> None:
+    log = archived_log(redis, database, "users")
+    log.open()
+    Archiver(database, log, acquire_archiver_lease(database, "users"), 100).archive([entry(1), entry(2)])
+    detach(database, "2025_11")
+    [quiet] = verify(database, "users", since=SINCE_DECEMBER).logs
+    assert (quiet.events, quiet.finding) == (0, None)
+    [quiet] = verify(database, "users").logs
+    assert quiet.finding is not None
+    assert (quiet.finding.position, quiet.finding.kind) == (1, "missing")
+
+
 def test_events_of_a_detached_month_in_the_middle_are_missing(database: Database) -> None:
     detach(database, "2025_12")
     finding = first_finding(database)

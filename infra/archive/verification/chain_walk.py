@@ -9,7 +9,7 @@ from typing import NamedTuple
 from psycopg import Connection
 
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
-from infra.archive.months import partition_name
+from infra.archive.months import attached_partitions, partition_name
 from infra.archive.ranges import LAST_POSITION, ArchiveRange, first_position, last_position
 from infra.archive.row_format import GENESIS, received_rows
 from infra.archive.verification.chains import ChainLink, RowLayout
@@ -28,7 +28,6 @@ _SELECT_EXTENT = _statements["select_extent"]
 _COPY_ROWS_BETWEEN = _statements["copy_rows_between"]
 _SELECT_HASH_AT = _statements["select_hash_at"]
 _SELECT_ANCHORS = _statements["select_anchors"]
-_SELECT_ATTACHED_PARTITIONS = _statements["select_attached_partitions"]
 _SELECT_ALTERED_ANCHOR = _statements["select_altered_anchor"]
 
 
@@ -120,14 +119,15 @@ def _start(connection: Connection, log: str, extent: LogExtent, first: int) -> C
         return ChainLink(first - 1, row[0]) if row else None
     if lowest <= 1:
         return ChainLink(0, GENESIS)
-    attached = {name for (name,) in connection.execute(_SELECT_ATTACHED_PARTITIONS)}
+    attached = attached_partitions(connection)
     link = ChainLink(0, GENESIS)
-    for position, anchor_hash, month in connection.execute(_SELECT_ANCHORS, [log, lowest]):
+    anchors = connection.execute(_SELECT_ANCHORS, [log, lowest]).fetchall()
+    for position, anchor_hash, month in anchors:
         link = ChainLink(position, anchor_hash if position else GENESIS)
         # A month that is still attached should have its events. Verification must begin there to notice the loss.
         if partition_name(month) in attached:
             return link
-    if extent.lowest is None and link.position and extent.head is not None:
+    if extent.lowest is None and anchors and extent.head is not None:
         return ChainLink(extent.last, extent.head)
     return link
 

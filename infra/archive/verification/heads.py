@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.archive.archiver import ARCHIVE, FORMAT_VERSION
 from infra.archive.errors import AuditError
+from infra.archive.months import attached_partitions, partition_name
 from infra.archive.ranges import iso_milliseconds
 from infra.archive.verification.chain_walk import Progress
 from infra.archive.verification.snapshots import snapshot
@@ -92,15 +93,18 @@ def take_heads(database: Database, now: datetime) -> HeadFile:
     """
     heads = []
     with snapshot(database) as connection:
+        attached = attached_partitions(connection)
         for log, position, log_hash, event_hash, recorded_at in connection.execute(
             _SELECT_HEADS, [ARCHIVE, FORMAT_VERSION]
         ):
-            if event_hash != log_hash:
+            month = recorded_at and partition_name(recorded_at.astimezone(UTC))
+            is_detached = event_hash is None and month and month not in attached
+            if event_hash != log_hash and not is_detached:
                 raise AuditError(
                     f"The last event of {log}, {position}, is not the archived event. Run `tickview audit verify`."
                 )
             heads.append(
-                Head(log=log, position=position, hash=event_hash.hex(), recorded_at=iso_milliseconds(recorded_at))
+                Head(log=log, position=position, hash=log_hash.hex(), recorded_at=iso_milliseconds(recorded_at))
             )
     return HeadFile(heads=heads, taken_at=iso_milliseconds(now))
 

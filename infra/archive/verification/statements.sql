@@ -58,11 +58,6 @@ UNION ALL SELECT hash FROM tickview.anchors WHERE log = %(log)s AND position = %
 -- Result: one row (position, hash, month) per anchor.
 SELECT position, hash, month FROM tickview.anchors WHERE log = %s AND position < %s ORDER BY position;
 
--- name: select_attached_partitions
--- Read the names of the months that are attached.
--- Result: one row (table name) per month.
-SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'tickview.events'::regclass;
-
 -- name: select_altered_anchor
 -- Find the first anchor whose hash differs from that of its event.
 -- Parameters: log, first position, last position.
@@ -73,9 +68,9 @@ WHERE log = %s AND position BETWEEN %s AND %s AND anchors.hash <> events.hash OR
 -- name: select_heads
 -- Read the end of the chain of each log.
 -- Parameters: name and version of the archive's segments.
--- Result: one row (log, position, hash stored for the log, hash of the event, recorded_at) per log. The last two are
--- NULL if the last event is missing.
-SELECT segments.log, segments.position, logs.hash, events.hash, events.recorded_at
+-- Result: one row (log, position, hash stored for the log, hash of the event, recorded_at) per log. The hash of the event
+-- is NULL if the archive does not have the event.
+SELECT segments.log, segments.position, logs.hash, events.hash, coalesce(events.recorded_at, segments.recorded_at)
 FROM tickview.segments JOIN tickview.logs USING (log) LEFT JOIN tickview.events USING (log, position)
 WHERE segments.name = %s AND segments.version = %s AND segments.position > 0 ORDER BY segments.log;
 
@@ -85,9 +80,9 @@ WHERE segments.name = %s AND segments.version = %s AND segments.position > 0 ORD
 -- Result: one row (time), which is NULL if the log has no events.
 SELECT coalesce(
     (
-        SELECT min(month)::timestamp AT TIME ZONE 'UTC' FROM tickview.anchors WHERE log = %(log)s AND position < (
-            SELECT position FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1
-        ) - 1
+        SELECT min(month)::timestamp AT TIME ZONE 'UTC' FROM tickview.anchors WHERE log = %(log)s AND position < coalesce(
+            (SELECT position FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1) - 1, 9223372036854775807
+        )
     ),
     (SELECT recorded_at FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1)
 );
