@@ -13,6 +13,7 @@ from redis import Redis
 
 from infra.redis.connections import connect
 from tests.processes.api_service import api, detection
+from tests.processes.archiving_service import wait_until_archived
 from tests.processes.operated_service import LEASE, Service, running_service
 from tests.processes.roles import running_role, stop, tickview, wait_until
 from tests.processes.test_health import wait_for_health
@@ -180,11 +181,12 @@ def test_postgresql_is_lost(service: Service, postgres_18_dsn: str) -> None:
             connection.execute("DROP DATABASE tickview WITH (FORCE)")
         service.post(detection("WITHOUT"))
         execute("PostgreSQL is lost", shell)
-        wait_until(lambda: {"AFTER", "WITHOUT"} <= archived(service), "Redis brings the later events")
+        wait_until_archived(service.client)
+        assert {"AFTER", "WITHOUT"} <= detected(service), "Redis brings the later events"
 
 
-def archived(service: Service) -> set[str]:
-    """Return the symbols of archived detections."""
+def detected(service: Service) -> set[str]:
+    """Return the symbols of all detections in the archive and in the logs."""
     events = service.client.get("/api/audit/events?type=PatternDetected&limit=100").json()["events"]
     return {event["stream"].removeprefix("symbol-") for event in events}
 
@@ -202,6 +204,7 @@ def test_a_disk_is_full(service: Service, redis: Redis) -> None:
 
 def test_redis_is_lost(service: Service) -> None:
     before = scanned(service)
+    wait_until_archived(service.client)
     with service.operator() as shell:
         service.redis_server.stop()
         for path in service.disk.iterdir():
