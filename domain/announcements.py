@@ -43,6 +43,9 @@ class Receipt(NamedTuple):
     refusals: tuple[Refusal, ...]
     dead_letter: str | None
     """Id of the dead letter that holds the message. None if TickView refused nothing in the message."""
+    recorded_items: int = 0
+    """If a part is refused now, or was refused before: the items of the batch that are recorded, now or before. Bit n
+    stands for the item n, from 0."""
 
 
 class DeadLetter(NamedTuple):
@@ -70,3 +73,5 @@ class DeadLetter(NamedTuple):
     """Number of stored bytes of the message. 0 before it is stored."""
     sender: str = ""
     """The words of an origin that name the first sender of the message. Empty: the way does not tell."""
+    recorded_items: int = 0
+    """The items of a batch that are recorded, which a retry leaves out. Bit n stands for the item n, from 0."""

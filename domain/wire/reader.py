@@ -44,6 +44,18 @@ class ReadResult(NamedTuple):
     """For each event the name of the field that was converted from per cent, or None."""
     trace: str | None = None
     """The ``traceparent`` of the message, or None."""
+    items: tuple[int, ...] = ()
+    """For each event the number of its item in the batch, from 0. An event that is no item has the number 0."""
+
+    def without(self, items: int) -> "ReadResult":
+        """Return the result without the events of some items of the batch. Bit n stands for the item n."""
+        kept = [index for index, item in enumerate(self.items) if not items >> item & 1]
+        return self._replace(
+            events=tuple(self.events[index] for index in kept),
+            contents=tuple(self.contents[index] for index in kept),
+            percent=tuple(self.percent[index] for index in kept),
+            items=tuple(self.items[index] for index in kept),
+        )
 
 
 class Bounds(NamedTuple):
@@ -96,7 +108,7 @@ def read(
             context = _context(declaration, event_type, channel)
             event_id, digest = _identify(message, context, content)
             event = _bound(_build(declaration.builders[event_type], message, event_id, received_at), bounds)
-            result = ReadResult((event,), (), (digest,), (message.percent,))
+            result = ReadResult((event,), (), (digest,), (message.percent,), items=(0,))
         if len(payload) > max_bytes // 4:  # smaller messages cannot grow beyond the bound
             _check_stored_bytes(result.events, STORED_FACTOR * max_bytes)
         return result if trace is None else result._replace(trace=trace)
@@ -256,7 +268,7 @@ def _read_batch(
             f"together more than the {bounds.max_bytes} bytes allowed: send smaller batches",
         )
     envelope_digest = b"\0" + blake2b(envelope, digest_size=16).digest()
-    events, contents, percent, refusals = [], [], [], []
+    events, contents, percent, read_items, refusals = [], [], [], [], []
     for index, item in enumerate(items):
         try:
             event_type, item_message = _read_item(declaration, item_type, message, item)
@@ -266,9 +278,10 @@ def _read_batch(
             events.append(_bound(event, bounds))
             contents.append(digest)
             percent.append(item_message.percent)
+            read_items.append(index)
         except RefusedError as refused:
             refusals.append(Refusal(refused.refusal.code, f"{field}[{index}]: {refused.refusal.reason}"))
-    return ReadResult(tuple(events), tuple(shorten(refusals)), tuple(contents), tuple(percent))
+    return ReadResult(tuple(events), tuple(shorten(refusals)), tuple(contents), tuple(percent), items=tuple(read_items))
 
 
 def _read_item(declaration: Channel, item_type: str, batch: MessageLevels, item: Any) -> tuple[str, MessageLevels]:

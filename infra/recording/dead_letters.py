@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from domain.announcements import DeadLetter
+from domain.announcements import DeadLetter, Receipt
 from domain.wire import Refusal
 from infra.log.durability import DurableFunctions
 from infra.log.handle import DEFAULT_LOG_OPTIONS, LogOptions
@@ -107,6 +107,7 @@ class DeadLetters:
                 *("channel", channel, "payload", payload, "received_at", letter.received_at),
                 *("via", letter.via, "code", letter.code, "reason", reason, "retries", 0),
                 *("payload_bytes", len(payload), "sender", letter.sender),
+                *("recorded_items", f"{letter.recorded_items:x}"),
             ]
             size = len(payload) + len(channel.encode()) + len(reason.encode())
             arguments += [letter.id, size, len(fields) // 2, *fields]
@@ -138,10 +139,11 @@ class DeadLetters:
         fields: Any = self._client.hgetall(_letter_key(identity))
         return _parse_letter(identity, {name.decode(): value for name, value in fields.items()}) if fields else None
 
-    def record_failed_retry(self, letter: DeadLetter, refusals: Sequence[Refusal]) -> None:
-        """Store the reasons of a retry that was refused, and count the retry, unless the letter was discarded."""
-        reason = join_reasons(refusals)[:MAX_REASON]
-        call(self._client, "fail_dead_letter_retry", [_letter_key(letter.id)], [refusals[0].code, reason])
+    def record_failed_retry(self, letter: DeadLetter, receipt: Receipt) -> None:
+        """Store the result of a retry that was refused, and count the retry, unless the letter was discarded."""
+        reason = join_reasons(receipt.refusals)[:MAX_REASON]
+        arguments: list[Argument] = [receipt.refusals[0].code, reason, f"{receipt.recorded_items:x}"]
+        call(self._client, "fail_dead_letter_retry", [_letter_key(letter.id)], arguments)
 
     def discard(self, identity: str) -> bool:
         """Remove a dead letter. Return whether it existed."""
@@ -175,6 +177,7 @@ def _parse_letter(identity: str, fields: Mapping[str, bytes]) -> DeadLetter:
         times=int(fields["times"]),
         retries=int(fields["retries"]),
         payload_bytes=int(fields["payload_bytes"]),
-        # Earlier releases have stored letters without a sender.
+        # Earlier releases have stored letters without a sender and without the recorded items.
         sender=(fields.get("sender") or b"").decode(),
+        recorded_items=int(fields.get("recorded_items") or b"0", 16),
     )

@@ -91,13 +91,18 @@ class Recorder:
         return Pending(self._recording(read_messages))
 
     def retry(self, letter: DeadLetter) -> Receipt:
-        """Read a dead letter again and record its events. Discard the dead letter if nothing is refused now."""
+        """Read a dead letter again and record its events. Discard the dead letter if nothing is refused now.
+
+        The items of a batch that are recorded already are left out: the log forgets their ids after the dedupe window.
+        """
         message = Message(letter.channel, letter.payload, letter.received_at, letter.via, letter.sender)
-        read_messages = self.read([message])
-        origins = [_retry_origins(letter, reading) for reading in read_messages.readings]
-        [receipt] = complete(self._append_readings(read_messages, origins))
+        [reading] = self.read([message]).readings
+        reading = reading.without(letter.recorded_items)
+        origins = _retry_origins(letter, reading)
+        [receipt] = complete(self._append_readings(ReadMessages([message], [reading]), [origins]))
+        receipt = receipt._replace(recorded_items=letter.recorded_items | receipt.recorded_items)
         if receipt.refusals:
-            self._dead_letters.record_failed_retry(letter, receipt.refusals)
+            self._dead_letters.record_failed_retry(letter, receipt)
         else:
             self._dead_letters.discard(letter.id)
         return receipt
@@ -146,7 +151,7 @@ class Recorder:
         traces = [reading.trace or message.trace for message, reading in zip(messages, readings, strict=True)]
         receipts = yield from self._append_messages(read_messages, traces)
         letters = [
-            _letter(message, receipt.refusals)
+            _letter(message, receipt.refusals, receipt.recorded_items)
             for message, receipt in zip(messages, receipts, strict=True)
             if receipt.refusals
         ]
@@ -202,7 +207,10 @@ def _receipt(message: Message, reading: ReadResult, recorded: tuple[RecordedEven
     refusals = reading.refusals
     if len(places) < len(recorded):
         refusals += _same_ids(reading, recorded)
-    return Receipt(places, refusals, letter_id(message.channel, message.payload) if refusals else None)
+    if not refusals:
+        return Receipt(places, refusals, None)
+    items = sum(1 << item for item, place in zip(reading.items, recorded, strict=True) if place)
+    return Receipt(places, refusals, letter_id(message.channel, message.payload), items)
 
 
 def _same_ids(reading: ReadResult, recorded: tuple[RecordedEvent | None, ...]) -> tuple[Refusal, ...]:
@@ -229,7 +237,7 @@ def _retry_origins(letter: DeadLetter, reading: ReadResult) -> list[str]:
     return [format_origin("retry", letter.sender, letter.id, percent, reading.trace) for percent in reading.percent]
 
 
-def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
+def _letter(message: Message, refusals: Sequence[Refusal], recorded_items: int = 0) -> DeadLetter:
     return DeadLetter(
         letter_id(message.channel, message.payload),
         message.channel,
@@ -239,4 +247,5 @@ def _letter(message: Message, refusals: Sequence[Refusal]) -> DeadLetter:
         message.received_at,
         message.via,
         sender=message.sender,
+        recorded_items=recorded_items,
     )

@@ -143,20 +143,21 @@ def _channel_and_payload(message: dict[str, Any], location: str) -> tuple[str, b
 
 
 def send_receipts(resp: Response, receipts: Sequence[Receipt]) -> None:
-    """Send the result of recording. Raises Problem (413, 422) if no event was recorded."""
+    """Send the result of recording. Raises Problem (413, 422) if no event was recorded, now or before."""
     recorded = [event for receipt in receipts for event in receipt.events]
     refused = [
         RefusedMessage(index=index, code=refusal.code, reason=refusal.reason, dead_letter=receipt.dead_letter)
         for index, receipt in enumerate(receipts)
         for refusal in receipt.refusals
     ]
-    if not recorded:
+    if not any(receipt.events or receipt.recorded_items for receipt in receipts):
         detail = f"no event was recorded: {refused[0]['reason']}"
         too_large = all(refusal["code"] == "too-large" for refusal in refused)
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if too_large else HTTPStatus.UNPROCESSABLE_ENTITY
         raise Problem(status, "too-large" if too_large else "refused", detail, refused=refused)
-    positions = highest_positions((event.log, event.position) for event in recorded)
-    resp.set_header(POSITION_HEADER, format_positions(positions))
+    if recorded:
+        positions = highest_positions((event.log, event.position) for event in recorded)
+        resp.set_header(POSITION_HEADER, format_positions(positions))
     result = IngestResult(events=[_event_document(event) for event in recorded], refused=refused)
     send(resp, result, 207 if refused else 201)
 

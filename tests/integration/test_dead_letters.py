@@ -5,7 +5,7 @@ import time
 import pytest
 from redis import Redis
 
-from domain.announcements import DeadLetter
+from domain.announcements import DeadLetter, Receipt
 from domain.wire import Refusal
 from infra.log.errors import UnsuitableServerError
 from infra.log.handle import LogOptions
@@ -110,7 +110,7 @@ def test_a_refused_retry_of_a_discarded_dead_letter_does_not_bring_it_back(redis
     assert discarded
     letters.discard(discarded.id)
     for each in (kept, discarded):
-        letters.record_failed_retry(each, [Refusal("wrong-type", "again")])
+        letters.record_failed_retry(each, Receipt((), (Refusal("wrong-type", "again"),), each.id))
     assert letters.get(discarded.id) is None
     assert [(stored.code, stored.reason, stored.retries) for stored in letters.page(None, 10)] == [
         ("wrong-type", "again", 1)

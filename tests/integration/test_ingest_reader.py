@@ -278,6 +278,26 @@ def test_a_refused_time_from_the_future_is_recorded_by_a_retry_with_a_farther_ho
     assert intake.dead_letters.get(letter.id) is None
 
 
+def test_a_retry_of_a_batch_records_no_item_again_that_was_recorded(intake: Intake) -> None:
+    """The ids of the recorded items are forgotten after the dedupe window. An operator may take longer."""
+
+    def item(symbol: str, ahead: float) -> dict[str, Any]:
+        return {"symbol": symbol, "pattern": "Doji", "confidence": 0.5, "timestamp": time.time() + ahead}
+
+    items = [item("MSFT", 7_200), item("AAPL", 0), item("NVDA", 3_600), item("AMZN", 0)]
+    payload = orjson.dumps({"event_type": "patterns_batch", "data": {"patterns": items}})
+    [receipt] = intake.recorder.record([Message(PATTERNS, payload, time.time(), "http")])
+    assert len(receipt.events) == len(receipt.refusals) == 2
+    for horizon, recorded in ((3_601, ["NVDA"]), (7_201, ["MSFT"])):
+        intake.redis.delete(*intake.redis.keys("tickview:*:ids:*"))
+        letter = intake.dead_letters.get(receipt.dead_letter or "")
+        assert letter is not None
+        before = intake.recorded_symbols()
+        Recorder(intake.logs, intake.dead_letters, Bounds(horizon=Horizon(seconds=horizon))).retry(letter)
+        assert intake.recorded_symbols() == sorted(before + recorded)
+    assert intake.dead_letters.get(letter.id) is None
+
+
 def test_the_settings_say_what_happens_to_times_from_the_future(intake: Intake, redis: Redis, redis_url: str) -> None:
     data = {"symbol": "AAPL", "pattern": "Doji", "confidence": 0.5, "timestamp": time.time() + 3_600}
     message = Message(PATTERNS, orjson.dumps({"event_type": "pattern_detected", "data": data}), time.time(), "http")

@@ -159,6 +159,8 @@ def test_event_of_a_partly_refused_message_names_the_dead_letter(client: httpx.C
     }
     retry = client.post(f"/api/dead-letters/{letter}/retry")
     assert retry.status_code == 207, "the detection of MSFT is still invalid"
+    assert retry.json()["events"] == []
+    assert [refused["dead_letter"] for refused in retry.json()["refused"]] == [letter]
     [after] = audit_events(client, stream="symbol-AAPL")
     assert after["event_id"] == before["event_id"], "a retry records no event twice"
 
