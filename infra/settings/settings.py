@@ -358,8 +358,9 @@ class Settings(BaseSettings):
         known = [variable(name) for name in cls.model_fields]
         for name in os.environ:
             if name.upper().startswith(PREFIX) and name.upper() not in (*known, SUPERVISED):
-                similar = get_close_matches(name.upper(), known, 1, 0.8)
-                hint = f"Did you mean {similar[0]}?" if similar else "`tickview config` lists all settings."
+                # Without the prefix, which would make every name similar.
+                similar = get_close_matches(name.upper().removeprefix(PREFIX).lower(), cls.model_fields, 1)
+                hint = f"Did you mean {variable(similar[0])}?" if similar else "`tickview config` lists all settings."
                 raise ValueError(f"{name} is not a setting. {hint}")
         return values
 

@@ -114,7 +114,8 @@ def test_an_unknown_tickview_variable_is_refused() -> None:
     assert problems_of(TICKVIEW_RATELIMIT="5") == [
         "TICKVIEW_RATELIMIT is not a setting. Did you mean TICKVIEW_RATE_LIMIT?"
     ]
-    assert problems_of(TICKVIEW_XYZZY="5") == ["TICKVIEW_XYZZY is not a setting. `tickview config` lists all settings."]
+    for name in ("TICKVIEW_XYZZY", "TICKVIEW_FOO"):
+        assert problems_of(**{name: "5"}) == [f"{name} is not a setting. `tickview config` lists all settings."]
 
 
 def test_origins_have_no_default_port() -> None:
