@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.multiprocess import MultiProcessCollector
 from redis.exceptions import RedisError
 
 from domain.streams import OPERATIONS_LOG, USERS_LOG
@@ -31,6 +30,7 @@ from infra.serving.freshness import RedisFreshness
 from infra.serving.lifespan import ApiLifespan, BackgroundWork, Connections
 from infra.serving.live_read_model import LiveReadModel
 from infra.serving.message_recorder import AsyncMessageRecorder
+from infra.serving.metric_files import MergedProcesses
 from infra.serving.operations import RedisOperations
 from infra.serving.replicas import ReplicatedReadModel
 from infra.serving.row_history import PostgresHistory
@@ -245,5 +245,5 @@ def open_process_registry() -> CollectorRegistry | None:
     if METRICS_FOLDER_VARIABLE not in os.environ:
         return None
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)
+    registry.register(MergedProcesses(Path(os.environ[METRICS_FOLDER_VARIABLE])))
     return registry
