@@ -27,6 +27,27 @@ def test_a_stopped_redis_is_shown_and_the_page_recovers_by_itself(page: Page, se
     assert page.evaluate("window.isSamePage")
 
 
+def make_stale(route: Route) -> None:
+    response = route.fetch()
+    route.fulfill(response=response, json=response.json() | {"stale": True, "age_seconds": 3})
+
+
+@pytest.mark.parametrize(
+    ("view", "path"), [("scanner", "**/api/patterns/scan?**"), ("backtests", "**/api/backtests?**")]
+)
+def test_a_stale_answer_is_read_again_although_live_push_works(page: Page, view: str, path: str) -> None:
+    """The processes of the API do not notice the return of Redis at the same moment."""
+    page.clock.install()
+    page.route(path, make_stale)
+    page.goto(f"/#/{view}")
+    expect(page.locator(".live")).to_have_text("live")
+    expect(page.get_by_text("Redis has been away")).to_be_visible()
+    page.clock.run_for(1_000)
+    page.unroute(path, make_stale)
+    page.clock.fast_forward(5_000)
+    expect(page.get_by_text("Redis has been away")).to_have_count(0)
+
+
 def refuse(route: Route) -> None:
     route.fulfill(status=501, content_type="application/problem+json", body="{}")
 

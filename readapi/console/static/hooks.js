@@ -6,8 +6,9 @@ import { follow } from "./live.js";
 /** Milliseconds before a failed request without an answer is sent again. */
 const RETRY = 2_000;
 
-/** Milliseconds between two updates while live push does not work. */
-const POLL_INTERVAL = 5_000;
+/** Milliseconds between two updates while live push does not work, and before a stale answer is read again: another
+ * process of the API may have noticed the return of Redis later than the process of live push. */
+export const POLL_INTERVAL = 5_000;
 
 /**
  * @template T
@@ -46,8 +47,10 @@ export function useAnswer(path, { interval = 0, keep = false } = {}) {
         error = failure;
       });
       if (ended.signal.aborted || mine !== latest) return error === null;
-      if (error === null) setState({ path, content, error });
-      else {
+      if (error === null) {
+        setState({ path, content, error });
+        if (content?.stale) wait = interval || POLL_INTERVAL;
+      } else {
         setState((last) => ({ path, content: mayKeep(error) && last.path === path ? last.content : null, error }));
         if (isTemporary(error)) wait = interval || RETRY;
       }

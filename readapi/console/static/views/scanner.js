@@ -5,7 +5,7 @@ import { AnswerNotice, Empty, LiveState } from "../components/notices.js";
 import { PagedTable } from "../components/table.js";
 import { allRows, csv, save } from "../download.js";
 import { number, percent, remaining } from "../format.js";
-import { including, isTemporary, mayKeep, useFollowed, useNow } from "../hooks.js";
+import { including, isTemporary, mayKeep, POLL_INTERVAL, useFollowed, useNow } from "../hooks.js";
 import { html } from "../html.js";
 import { changed, go } from "../location.js";
 import { PatternDetail } from "./scanner_detail.js";
@@ -92,6 +92,7 @@ function useScan(query) {
       if (mine !== number.current) return true;
       setError(null);
       setState((last) => arrive(last, query, page, isFrozen.current));
+      if (page.stale) retry.current = window.setTimeout(update, POLL_INTERVAL);
       return true;
     } catch (failure) {
       if (mine !== number.current) return false;
