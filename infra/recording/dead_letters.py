@@ -68,7 +68,7 @@ class DeadLetters:
         options: The durability of stored dead letters. It is that of events: a dead letter takes the place of an event.
         max_count: Highest number of dead letters.
         max_bytes: Highest total size of their payloads, channels and reasons, in bytes.
-        max_age: Highest age, in seconds since the receipt of the message.
+        max_age: Highest age, in seconds since the dead letter was stored. The message may have been received earlier.
     """
 
     def __init__(
@@ -124,15 +124,14 @@ class DeadLetters:
         ids: Any = self._client.zrange(INDEX_KEY, upper, "-inf", desc=True, byscore=True, offset=0, num=limit)
         with self._client.pipeline(transaction=False) as pipeline:
             for identity in ids:
-                pipeline.hmget(_letter_key(identity.decode()), SUMMARY)
+                pipeline.hmget(_letter_key(identity.decode()), "kept_at", *SUMMARY)
             rows = pipeline.execute()
-        letters = [
-            _parse_letter(identity.decode(), dict(zip(SUMMARY, row, strict=True)))
-            for identity, row in zip(ids, rows, strict=True)
-            if row[0] is not None
-        ]
         oldest = time.time() - self._max_age
-        return [letter for letter in letters if letter.received_at >= oldest]
+        return [
+            _parse_letter(identity.decode(), dict(zip(SUMMARY, row, strict=True)))
+            for identity, (kept_at, *row) in zip(ids, rows, strict=True)
+            if kept_at is not None and float(kept_at) >= oldest
+        ]
 
     def get(self, identity: str) -> DeadLetter | None:
         """Return the dead letter with an id, or None."""

@@ -82,6 +82,13 @@ def test_old_dead_letters_are_dropped(redis: Redis) -> None:
     assert expired.stats().dropped == 1
 
 
+def test_a_message_that_waited_for_a_recorder_is_listed_as_long_as_any_other(redis: Redis) -> None:
+    """The age counts from the storing of the dead letter, not from the receipt of the message."""
+    letters = open_dead_letters(redis, age=60)
+    letters.store([letter(b"a")._replace(received_at=time.time() - 3_600)])
+    assert [stored.id for stored in letters.page(None, 10)] == [id_of(b"a")]
+
+
 def test_pages_contain_each_dead_letter_once(redis: Redis) -> None:
     letters = open_dead_letters(redis)
     letters.store([letter(b"%d" % number) for number in range(25)])
