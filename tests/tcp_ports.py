@@ -1,5 +1,6 @@
 """TCP ports for the servers of the tests. Two test processes never get the same port, and a port is given only once."""
 
+import atexit
 import random
 import socket
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ def free_port() -> int:
     raise RuntimeError(f"all ports from {PORTS.start} to {PORTS.stop - 1} are in use")
 
 
-def _claim_blocks(claims: list[socket.socket]) -> Iterator[range]:
+def _claim_blocks() -> Iterator[range]:
     """Claim blocks of ports for this process, in random order.
 
     The claim of a block is its first UDP port. The operating system releases it, however the process ends.
@@ -37,7 +38,7 @@ def _claim_blocks(claims: list[socket.socket]) -> Iterator[range]:
         except OSError:
             claim.close()
             continue
-        claims.append(claim)
+        atexit.register(claim.close)
         yield range(start, min(start + PORTS_PER_BLOCK, PORTS.stop))
 
 
@@ -50,4 +51,4 @@ def _is_free(port: int) -> bool:
         return True
 
 
-_unused_ports = chain.from_iterable(_claim_blocks(claims=[]))
+_unused_ports = chain.from_iterable(_claim_blocks())
