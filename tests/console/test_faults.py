@@ -43,7 +43,7 @@ def test_a_stale_answer_is_read_again_although_live_push_works(page: Page, view:
     expect(page.locator(".live")).to_have_text("live")
     expect(page.get_by_text("Redis has been away")).to_be_visible()
     page.clock.run_for(1_000)
-    page.unroute(path, make_stale)
+    page.unroute_all(behavior="wait")
     page.clock.fast_forward(5_000)
     expect(page.get_by_text("Redis has been away")).to_have_count(0)
 
