@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 4
+WORKERS ?= 5
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 # uv installs the environment in a tenth of the time of pip.
