@@ -18,6 +18,8 @@ MAX_LOAD_BYTES = 64 * 1024 * 1024
 class RedisLoad:
     """The reads of the stored state that a batch of events may change, sent by the constructor.
 
+    A batch without events that the projection handles needs no stored state. Nothing is sent for it.
+
     Args:
         client: The client whose connections are used.
         projection: The projection that folds the batch.
@@ -40,13 +42,16 @@ class RedisLoad:
         self._projection = projection
         self._names = names = SegmentKeys(segment)
         self._keys, self._groups, self._parkable = list(keys), list(groups), parkable
-        arguments: list[Argument] = [MAX_LOAD_BYTES, len(keys), *self._keys, *self._groups]
-        words = command("load_rows", [names.rows, names.groups], arguments, read_only=True)
-        self._call = PendingCall(client, words, ("HLEN", names.parked))
+        self._call: PendingCall | None = None
+        if keys or groups or parkable:
+            arguments: list[Argument] = [MAX_LOAD_BYTES, len(keys), *self._keys, *self._groups]
+            words = command("load_rows", [names.rows, names.groups], arguments, read_only=True)
+            self._call = PendingCall(client, words, ("HLEN", names.parked))
 
     def wait(self) -> None:
         """Receive the stored state without decoding it."""
-        self._call.wait()
+        if self._call:
+            self._call.wait()
 
     def result(self) -> LoadedState:
         """Wait for the stored state, and decode it. Call this method exactly once.
@@ -60,6 +65,8 @@ class RedisLoad:
             RowsTooLargeError: The rows are too large.
             RedisError: The server did not answer any attempt, or it refused a command.
         """
+        if self._call is None:
+            return LoadedState()
         (members, further, *documents), parked_count = self._call.result()
         if isinstance(parked_count, Exception):
             raise parked_count

@@ -141,6 +141,18 @@ def test_two_detections_produce_rows_indexes_counts_and_groups(redis: Redis) -> 
     assert model.groups == {"AAPL:Doji:1757001600000": set(model.rows)}
 
 
+def test_a_batch_without_events_of_the_projection_only_moves_the_checkpoint(redis: Redis) -> None:
+    """The worker asks the server for no rows."""
+    projection, store, log = READ_MODELS["universes"], RedisStore(redis), open_log(redis)
+    append(log, [detection("AAPL", "daily"), detection("MSFT", "daily")])
+    projector = Projector(projection, log, store, acquire_lease(store, segment_of(projection)))
+    calls: Any = redis.info("commandstats").get("cmdstat_fcall_ro", {"calls": 0})
+    assert projector.step(10, 0) == Step(CommitOutcome.COMMITTED, 2, has_more=False)
+    after: Any = redis.info("commandstats").get("cmdstat_fcall_ro", {"calls": 0})
+    assert after["calls"] == calls["calls"]
+    assert redis.hget(SegmentKeys(segment_of(projection)).state, "checkpoint") == b"2"
+
+
 def test_the_commit_of_a_stalled_worker_is_fenced(redis: Redis) -> None:
     store, log = RedisStore(redis), open_log(redis)
     append(log, [detection("AAPL", "daily")])
