@@ -4,6 +4,7 @@ import csv
 import re
 import time
 from pathlib import Path
+from threading import Event
 
 import orjson
 from playwright.sync_api import Page, expect
@@ -13,6 +14,7 @@ from tests.console.service import ConsoleService, changed, detections
 from tests.processes.api_service import detection
 from tests.processes.archiving_service import wait_until_archived
 from tests.processes.roles import wait_until
+from tests.threads import running_threads
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -222,6 +224,52 @@ def test_the_present_filters_become_a_preset(page: Page, service: ConsoleService
     assert preset["parameters"] == {"symbols": ["PRESETA", "PRESETB"], "rsi_range": [30, 70]}
     open_scanner(page, f"?preset={preset['id']}")
     expect(page.locator("tbody .opener")).to_have_text(["PRESETA"])
+
+
+def test_a_preset_keeps_its_filters_when_its_name_or_a_filter_is_changed(page: Page, service: ConsoleService) -> None:
+    path = "/api/users/filter-presets"
+    body = {"name": "Kept", "parameters": {"symbols": ["KEPTA"], "rsi_range": [30, 70]}, "default": True}
+    created = service.client.post(path, json=body).json()["preset"]
+    open_scanner(page, f"?preset={created['id']}&confidence_min=0.2")
+    name = page.get_by_label("Name of the preset")
+    expect(name).to_have_value("Kept")
+    name.fill("Renamed")
+    page.get_by_role("button", name="Save the changes").click()
+    expect(page.locator("select[name=preset] option:checked")).to_have_text("Renamed")
+    changed_preset = service.client.get(f"{path}/{created['id']}").json()["preset"]
+    assert changed_preset["parameters"] == created["parameters"] | {"confidence_min": 0.2}
+    assert changed_preset["default"]
+    service.client.delete(f"{path}/{created['id']}")
+
+
+def test_rows_that_have_left_disappear_while_changes_arrive_steadily(page: Page, service: ConsoleService) -> None:
+    leaving = [detection(f"LEAVING{number}", confidence=0.5) for number in range(8)]
+    staying = detection("STAYING", confidence=0.5)
+    service.post(staying, *leaving)
+    open_scanner(page, "?confidence_min=0.5&symbols=STAYING," + ",".join(each["data"]["symbol"] for each in leaving))
+    expect(page.locator("tbody tr")).to_have_count(9)
+    page.mouse.move(5, 5)
+
+    def keep_changing(stop: Event) -> None:
+        price = 1_000
+        while not stop.wait(0.2):
+            price += 1
+            service.post(changed(staying, current_price=price))
+
+    with running_threads([keep_changing]):
+        expect(row(page, "STAYING")).to_contain_text("1,00")
+        service.post(*(changed(each, confidence=0.1) for each in leaving))
+        expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_the_table_follows_changes_after_it_was_removed_under_the_pointer(page: Page, service: ConsoleService) -> None:
+    service.post(detection("POINTED"))
+    open_scanner(page, "?symbols=POINTED,LATER")
+    row(page, "POINTED").hover()
+    page.evaluate("location.hash = '#/scanner?symbols=LATER'")
+    expect(page.get_by_text("No active pattern matches")).to_be_visible()
+    service.post(detection("LATER"))
+    expect(row(page, "LATER")).to_be_visible()
 
 
 def test_a_name_that_is_entered_before_the_effects_of_the_page_run_stays(page: Page) -> None:

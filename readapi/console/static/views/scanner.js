@@ -11,16 +11,13 @@ import { changed, go } from "../location.js";
 import { PatternDetail } from "./scanner_detail.js";
 import { FILTERS, Filters } from "./scanner_filters.js";
 import { Changes, Moment, epochSeconds, useSince } from "./scanner_past.js";
-import { inPlace, nextPage, settled, unmarked } from "./scanner_rows.js";
+import { GONE, inPlace, nextPage, settled, unmarked } from "./scanner_rows.js";
 
 /** Shortest time between two scans, in milliseconds. */
 const SCAN_INTERVAL = 300;
 
 /** Milliseconds before a failed scan is sent again. */
 const RETRY = 2_000;
-
-/** Milliseconds for which a row that has left stays visible. */
-const GONE = 900;
 
 /** Columns of a download: the raw values. */
 const DOWNLOADED = [
@@ -128,6 +125,11 @@ function useScan(query) {
   };
   // The last page stays, with the focus in it, while the page of another query is loaded.
   const content = state.query === query || !error ? state.page : null;
+  const hasTable = content !== null && state.rows.length > 0;
+  useEffect(() => {
+    // A table that is removed under the pointer does not tell that the pointer has left it.
+    if (!hasTable) isFrozen.current = false;
+  }, [hasTable]);
   return { state, live, freeze, answer: { content, error, loading: !content && !error } };
 }
 

@@ -4,7 +4,7 @@ import { ApiError, load, onSignIn, send } from "../api.js";
 import { ErrorNotice } from "../components/notices.js";
 import { html } from "../html.js";
 
-/** @typedef {{id: string, name: string, version: number, symbols?: string[]}} List */
+/** @typedef {{id: string, name: string, version: number, symbols?: string[], parameters?: object, default?: boolean}} List */
 
 /**
  * @typedef {object} Kind
@@ -46,9 +46,16 @@ export function ListEditor({ kind, params, filters, onChange }) {
     if (id || version) show(list);
   }, [id, list === undefined]);
 
-  const content = () => ({
+  // The scan applies the filters of the chosen preset, and those of the address over them. A preset becomes just these.
+  const content = (/** @type {List | undefined} */ chosen) => ({
     name,
-    ...(kind.hasSymbols ? { symbols: split(symbols) } : { parameters: presetOf(params, filters) }),
+    ...(kind.hasSymbols
+      ? { symbols: split(symbols) }
+      : { parameters: { ...chosen?.parameters, ...presetOf(params, filters) } }),
+  });
+  const changedContent = (/** @type {List} */ present) => ({
+    ...content(present),
+    ...(kind.hasSymbols ? {} : { default: present.default }),
   });
   /**
    * @param {string} method
@@ -72,7 +79,7 @@ export function ListEditor({ kind, params, filters, onChange }) {
   const own = `${kind.path}/${id}`;
   const overwrite = async () => {
     const present = Object.values(await load(own))[0];
-    await write("PUT", own, content(), present.version);
+    await write("PUT", own, changedContent(present), present.version);
   };
   return html`<fieldset>
     <legend>${kind.label}</legend>
@@ -98,12 +105,14 @@ export function ListEditor({ kind, params, filters, onChange }) {
         <input value=${symbols} onInput=${(/** @type {any} */ event) => setSymbols(event.target.value)} />
       </label>`
     }
-    <button type="button" disabled=${!name} onClick=${() => write("POST", kind.path, content())}>
+    <button type="button" disabled=${!name} onClick=${() => write("POST", kind.path, content(list))}>
       ${kind.hasSymbols ? "Save as new watchlist" : "Save the filters as new preset"}
     </button>
     ${
       list &&
-      html`<button type="button" onClick=${() => write("PUT", own, content(), version)}>Save the changes</button>
+      html`<button type="button" onClick=${() => write("PUT", own, changedContent(list), version)}>
+          Save the changes
+        </button>
         <button type="button" onClick=${() => write("DELETE", own, undefined, version)}>Delete</button>`
     }
     ${error && html`<${Fault} error=${error} onTheirs=${async () => show((await read("")).find((each) => each.id === id))} onMine=${overwrite} />`}
