@@ -44,8 +44,8 @@ class Receipt(NamedTuple):
     dead_letter: str | None
     """Id of the dead letter that holds the message. None if TickView refused nothing in the message."""
     recorded_items: int = 0
-    """If a part is refused now, or was refused before: the items of the batch that are recorded, now or before. Bit n
-    stands for the item n, from 0."""
+    """The items of a partly refused batch that are recorded, by this attempt or an earlier attempt. Bit n stands for
+    the item n, from 0. The value is 0 if no attempt had a refusal."""
 
 
 class DeadLetter(NamedTuple):

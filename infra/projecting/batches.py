@@ -16,7 +16,7 @@ class DecodedBatch(NamedTuple):
     entries: list[LogEntry]
     decoded: list[DecodedEntry]
     has_more: bool
-    """Whether the log may have further entries behind the batch."""
+    """True if the batch ended because of its size: the log may have further entries."""
 
     def first(self, number: int) -> "DecodedBatch":
         """Return the batch of the first ``number`` entries."""

@@ -1,8 +1,8 @@
 """The files of ``prometheus_client``, one per API process and type of metric, while processes start and end.
 
 A gauge of a process that has ended says nothing any more. Its counters and histograms are added to those of all ended
-processes, so that the number of files stays bounded and no total decreases. A process creates each of its files empty,
-and gives it a content afterwards.
+processes, so that the number of files stays bounded and no total decreases. A process creates an empty file first, and
+writes to it afterwards.
 See https://prometheus.github.io/client_python/multiprocess/.
 """
 

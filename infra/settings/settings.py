@@ -358,7 +358,7 @@ class Settings(BaseSettings):
         known = [variable(name) for name in cls.model_fields]
         for name in os.environ:
             if name.upper().startswith(PREFIX) and name.upper() not in (*known, SUPERVISED):
-                # Without the prefix, which would make every name similar.
+                # The common prefix would make all names similar.
                 similar = get_close_matches(name.upper().removeprefix(PREFIX).lower(), cls.model_fields, 1)
                 hint = f"Did you mean {variable(similar[0])}?" if similar else "`tickview config` lists all settings."
                 raise ValueError(f"{name} is not a setting. {hint}")

@@ -140,7 +140,10 @@ class DeadLetterRetryResource:
         writes=True,
     )
     async def on_post(self, req: Request, resp: Response, _query: Parameters, letter_id: str) -> None:
-        """Retry the dead letter. 201: the whole message is recorded. 207: a part of it. 422: nothing."""
+        """Retry the dead letter.
+
+        201: the whole message is recorded. 207: a part is recorded, now or before. 422: no part is recorded.
+        """
         receipt = await self._dead_letters.retry(letter_id, identity_of(req).sender)
         if receipt is None:
             raise not_found(f"dead letter {letter_id!r}")

@@ -76,6 +76,7 @@ class IngestResult(TypedDict):
     """The recorded events and the refused messages of a request."""
 
     events: list[RecordedEventDocument]
+    """After the retry of a dead letter: the events that no earlier attempt had recorded."""
     refused: list[RefusedMessage]
 
 

@@ -239,7 +239,14 @@ def test_a_preset_keeps_its_filters_when_its_name_or_a_filter_is_changed(page: P
     changed_preset = service.client.get(f"{path}/{created['id']}").json()["preset"]
     assert changed_preset["parameters"] == created["parameters"] | {"confidence_min": 0.2}
     assert changed_preset["default"]
-    service.client.delete(f"{path}/{created['id']}")
+    name.fill("Copy")
+    page.get_by_role("button", name="Save the filters as new preset").click()
+    expect(page.locator("select[name=preset] option:checked")).to_have_text("Copy")
+    presets = service.client.get(path).json()["presets"]
+    [copy] = [preset for preset in presets if preset["name"] == "Copy"]
+    assert (copy["parameters"], copy["default"]) == (changed_preset["parameters"], False)
+    for preset in (created, copy):
+        service.client.delete(f"{path}/{preset['id']}")
 
 
 def test_rows_that_have_left_disappear_while_changes_arrive_steadily(page: Page, service: ConsoleService) -> None:

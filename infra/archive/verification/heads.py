@@ -6,7 +6,7 @@ document without these two fields, as JSON in UTF-8 with sorted keys and without
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -86,7 +86,7 @@ class Extension(NamedTuple):
 
 
 def take_heads(database: Database, now: datetime) -> HeadFile:
-    """Return the present heads.
+    """Return the present heads. The hash of a detached event is the hash that ``tickview.logs`` has.
 
     Raises:
         AuditError: The last event of a log is not the event that was archived.
@@ -97,9 +97,7 @@ def take_heads(database: Database, now: datetime) -> HeadFile:
         for log, position, log_hash, event_hash, recorded_at in connection.execute(
             _SELECT_HEADS, [ARCHIVE, FORMAT_VERSION]
         ):
-            month = recorded_at and partition_name(recorded_at.astimezone(UTC))
-            is_detached = event_hash is None and month and month not in attached
-            if event_hash != log_hash and not is_detached:
+            if event_hash != log_hash and not (event_hash is None and _is_detached(recorded_at, attached)):
                 raise AuditError(
                     f"The last event of {log}, {position}, is not the archived event. Run `tickview audit verify`."
                 )
@@ -107,6 +105,11 @@ def take_heads(database: Database, now: datetime) -> HeadFile:
                 Head(log=log, position=position, hash=log_hash.hex(), recorded_at=iso_milliseconds(recorded_at))
             )
     return HeadFile(heads=heads, taken_at=iso_milliseconds(now))
+
+
+def _is_detached(recorded_at: datetime | None, attached: Collection[str]) -> bool:
+    """Return whether the month of an event that is not in the archive is detached. Otherwise the event was removed."""
+    return recorded_at is not None and partition_name(recorded_at.astimezone(UTC)) not in attached
 
 
 def read_private_key(path: Path) -> Ed25519PrivateKey:

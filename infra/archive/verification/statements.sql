@@ -80,8 +80,8 @@ WHERE segments.name = %s AND segments.version = %s AND segments.position > 0 ORD
 -- Result: one row (time), which is NULL if the log has no events.
 SELECT coalesce(
     (
-        SELECT min(month)::timestamp AT TIME ZONE 'UTC' FROM tickview.anchors WHERE log = %(log)s AND position < coalesce(
-            (SELECT position FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1) - 1, 9223372036854775807
+        SELECT min(month)::timestamp AT TIME ZONE 'UTC' FROM tickview.anchors WHERE log = %(log)s AND position + 1 < ALL (
+            SELECT position FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1
         )
     ),
     (SELECT recorded_at FROM tickview.events WHERE log = %(log)s ORDER BY position LIMIT 1)

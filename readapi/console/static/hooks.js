@@ -4,7 +4,7 @@ import { ApiError, load, onSignIn } from "./api.js";
 import { follow } from "./live.js";
 
 /** Milliseconds before a failed request without an answer is sent again. */
-const RETRY = 2_000;
+export const RETRY = 2_000;
 
 /** Milliseconds between two updates while live push does not work, and before a stale answer is read again: another
  * process of the API may have noticed the return of Redis later than the process of live push. */

@@ -5,7 +5,7 @@ import { AnswerNotice, Empty, LiveState } from "../components/notices.js";
 import { PagedTable } from "../components/table.js";
 import { allRows, csv, save } from "../download.js";
 import { number, percent, remaining } from "../format.js";
-import { including, isTemporary, mayKeep, POLL_INTERVAL, useFollowed, useNow } from "../hooks.js";
+import { including, isTemporary, mayKeep, POLL_INTERVAL, RETRY, useFollowed, useNow } from "../hooks.js";
 import { html } from "../html.js";
 import { changed, go } from "../location.js";
 import { PatternDetail } from "./scanner_detail.js";
@@ -15,9 +15,6 @@ import { GONE, inPlace, nextPage, settled, unmarked } from "./scanner_rows.js";
 
 /** Shortest time between two scans, in milliseconds. */
 const SCAN_INTERVAL = 300;
-
-/** Milliseconds before a failed scan is sent again. */
-const RETRY = 2_000;
 
 /** Columns of a download: the raw values. */
 const DOWNLOADED = [

@@ -46,7 +46,7 @@ export function ListEditor({ kind, params, filters, onChange }) {
     if (id || version) show(list);
   }, [id, list === undefined]);
 
-  // The scan applies the filters of the chosen preset, and those of the address over them. A preset becomes just these.
+  // A filter of the address replaces that of the chosen preset, as in the scan. The saved preset has all these filters.
   const content = (/** @type {List | undefined} */ chosen) => ({
     name,
     ...(kind.hasSymbols
